@@ -1,0 +1,179 @@
+"""A channel and its settings: how it answers, what it does outside the window, how fast it may send."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any, Final, Literal, Self
+from uuid import UUID
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+
+from shared.providers.base import ChannelKind, Template
+from shared.window import Policy
+
+LIMIT = 1600  # characters; Twilio's limit of one body
+MOST_PATTERNS = 1000  # of one channel; each of them is held against each message
+
+
+def readable(text: str) -> bool:
+    """Whether a person would see anything: blanks, control and zero-width characters alone are nothing."""
+    return any(char.isprintable() and not char.isspace() for char in text)
+
+
+def _readable(text: str) -> str:
+    if not readable(text):
+        raise ValueError("has nothing to read in it; write a sentence")
+    return text
+
+
+ShortText = Annotated[str, StringConstraints(min_length=1, max_length=LIMIT), AfterValidator(_readable)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Rule(_Part):
+    """One line of the rules engine: any of these patterns is answered so. `*` stands for any text; case, accents and
+    punctuation around the message don't matter. A lone `*` answers what nothing else does. No regular expressions: a
+    tenant could write one that never ends."""
+
+    patterns: Annotated[
+        tuple[Annotated[str, StringConstraints(min_length=1, max_length=200)], ...], Field(min_length=1, max_length=100)
+    ]
+    answer: ShortText
+
+
+class LlmSettings(_Part):
+    """The llm engine. Where the model is, and its key, are the operator's settings, not the tenant's."""
+
+    model: Annotated[str, StringConstraints(min_length=1, max_length=200)] = "gpt-4o-mini"
+    system_prompt: Annotated[str, StringConstraints(max_length=20_000)] = "You answer a customer. Be brief and kind."
+    history: int = Field(default=20, ge=1, le=100, description="last messages the model sees")
+    max_tokens: int = Field(default=400, ge=1, le=4000)
+    timeout: float = Field(default=20.0, gt=0, le=60, description="seconds for one try; there are two")
+
+
+class ReplySettings(_Part):
+    engine: Literal["rules", "llm", "none"] = "rules"
+    debounce: float = Field(
+        default=0.0, ge=0, le=60, description="seconds of quiet before several messages are answered"
+    )
+    longest_wait: float = Field(default=15.0, ge=0, le=300, description="the debounce waits no longer than this in all")
+    rules: Annotated[tuple[Rule, ...], Field(max_length=500)] = ()
+    greeting: ShortText = "Hello! Thank you for writing to us."
+    menu: Annotated[
+        tuple[Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_readable)], ...],
+        Field(max_length=20, description="offered with numbers; a line is answered by the rule its own text matches"),
+    ] = ("Opening hours", "Prices", "Talk to a person")
+    menu_prompt: ShortText = "Please answer with a number:"
+    menu_chosen: ShortText = Field(
+        default="Thank you. You chose: {choice}. We will answer you shortly.",
+        description="for a line that no rule answers; {choice} is that line",
+    )
+    menu_unknown: ShortText = "Sorry, we did not understand that."
+    llm: LlmSettings = LlmSettings()
+    fallback: ShortText = "Thank you for your message. We will answer you shortly."
+
+    @model_validator(mode="after")
+    def _in_bounds(self) -> Self:
+        patterns = sum(len(rule.patterns) for rule in self.rules)
+        if patterns > MOST_PATTERNS:
+            raise ValueError(f"rules hold {patterns} patterns; at most {MOST_PATTERNS}, so merge some with `*`")
+        for name in ("greeting", "menu_unknown"):
+            length = len(self.with_menu(getattr(self, name)))
+            if length > LIMIT:
+                raise ValueError(f"{name} with menu_prompt and menu is {length} characters; shorten them to {LIMIT}")
+        return self
+
+    def with_menu(self, opening: str) -> str:
+        """`opening`, then the menu as numbered lines; `opening` alone where there is no menu."""
+        if not self.menu:
+            return opening
+        lines = (f"{number}. {line}" for number, line in enumerate(self.menu, start=1))
+        return "\n".join((opening, "", self.menu_prompt, *lines))
+
+
+_PLACEHOLDER = re.compile(r"\{contact_name\}|\{text\}")
+
+
+class TemplateSettings(_Part):
+    """An approved template. Values of variables may hold {contact_name} and {text}."""
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=512)]
+    variables: Mapping[str, Annotated[str, StringConstraints(max_length=1024)]] = Field(default_factory=dict)
+    language: str | None = None
+
+    def filled(self, *, contact_name: str | None, text: str) -> Template:
+        """The template with its variables filled. Unknown placeholders stay as they are."""
+        facts = {"{contact_name}": contact_name or "", "{text}": text}
+        variables: dict[str, str] = {}
+        for name, given in self.variables.items():
+            # In one pass: a contact may be called `{text}`.
+            value = _PLACEHOLDER.sub(lambda found: facts[found[0]], given)
+            # Templates take no line breaks, tabs or long runs of spaces in a variable; a blank one is refused.
+            variables[name] = " ".join(value.split())[:1024] or "-"
+        return Template(self.name, variables, self.language)
+
+
+class WindowSettings(_Part):
+    policy: Policy = "hold"
+    template: TemplateSettings | None = None
+    hold_for: float = Field(default=72 * 3600, gt=0, le=90 * 86400, description="seconds until a held message expires")
+
+
+class ChannelSettings(_Part):
+    """All of a channel's settings; everything has a default."""
+
+    reply: ReplySettings = ReplySettings()
+    window: WindowSettings = WindowSettings()
+    unknown: Literal["give_up", "ask"] = "give_up"
+    rate: float = Field(default=80.0, gt=0, le=1000, description="messages per second, shared by all senders")
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """One channel as the workers need it."""
+
+    id: UUID
+    tenant_id: UUID
+    endpoint_id: UUID | None
+    provider: str
+    kind: ChannelKind
+    address: str
+    status: Literal["active", "stopped"]
+    settings: ChannelSettings
+    updated_at: datetime
+
+
+def read_settings(raw: Mapping[str, Any]) -> ChannelSettings:
+    """Settings as somebody entered them. Raises ValueError that names each wrong field and what it takes."""
+    try:
+        return ChannelSettings.model_validate(raw)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, part['loc']))}: {part['msg']}" for part in error.errors()[:5])
+        raise ValueError(f"channel settings: {problems}") from error
+
+
+QUIET: Final = ChannelSettings(reply=ReplySettings(engine="none"), window=WindowSettings(policy="hold"))
+
+
+def stored_settings(raw: Mapping[str, Any]) -> tuple[ChannelSettings, str | None]:
+    """Settings as they were stored, and what is wrong with them.
+
+    Fields of a newer version are ignored, for old and new processes run side by side during a deploy. Where they can't
+    be read at all the channel keeps quiet and holds: it must not cost the neighbours in its batch anything.
+    """
+    try:
+        return ChannelSettings.model_validate(raw, extra="ignore"), None
+    except ValidationError as error:
+        return QUIET, ", ".join(".".join(map(str, part["loc"])) for part in error.errors()[:5])

@@ -1,0 +1,196 @@
+"""PostgreSQL: the pool, the role a process takes, transactions, and what counts as the database being away."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final, Literal, TypeVar
+from uuid import UUID
+
+import asyncpg
+import orjson
+from asyncpg.pool import PoolConnectionProxy
+from uuid_utils.compat import uuid7
+
+from shared import metrics
+from shared.log import get_logger
+from shared.settings import Settings
+
+log = get_logger(__name__)
+
+Role = Literal["palomar_worker", "palomar_api"]
+if TYPE_CHECKING:  # generic in the stubs only
+    Connection = asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]
+    Pool = asyncpg.Pool[asyncpg.Record]
+else:
+    Connection = asyncpg.Connection | PoolConnectionProxy
+    Pool = asyncpg.Pool
+_T = TypeVar("_T")
+
+STATEMENT_TIMEOUT: Final = 30.0  # seconds; nothing on the path takes a hundredth of it
+REPEATS: Final = 5  # of a transaction that lost a deadlock or a serialisation conflict
+
+LockTimeout: Final = asyncpg.LockNotAvailableError
+_CONFLICTS: Final = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+_OUTAGES: Final = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,  # shutdown, restart, crash of a neighbour, statement timeout
+    asyncpg.InsufficientResourcesError,  # too many connections, disk full
+    asyncpg.InterfaceError,  # the connection closed under us
+    asyncpg.InternalClientError,
+    asyncpg.ReadOnlySQLTransactionError,  # connected to a standby after a failover
+    OSError,
+    TimeoutError,
+)
+
+
+def new_id() -> UUID:
+    """UUIDv7, made by the application: time-ordered, so that indexes grow at one end."""
+    return uuid7()
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether this says that PostgreSQL is away, which is never a failure of the item at hand."""
+    # A DataError is a ValueError too: an argument that PostgreSQL can't take, which no waiting mends.
+    return isinstance(error, _OUTAGES) and not isinstance(error, (asyncpg.QueryCanceledError, ValueError))
+
+
+def is_postgres(error: BaseException) -> bool:
+    """Whether PostgreSQL (or its driver) said so: its sentences may quote values."""
+    return isinstance(error, (asyncpg.PostgresError, asyncpg.InterfaceError))
+
+
+def is_unstorable(error: BaseException) -> bool:
+    """Whether the values themselves are what can't be stored, so that no repetition helps."""
+    kinds = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
+    return isinstance(error, (*kinds, ValueError))
+
+
+def is_conflict(error: BaseException) -> bool:
+    """Whether the transaction may simply be repeated: 40P01 or 40001."""
+    return isinstance(error, _CONFLICTS)
+
+
+async def _prepare(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    for name in ("json", "jsonb"):
+        await connection.set_type_codec(
+            name, encoder=_encode_json, decoder=orjson.loads, schema="pg_catalog", format="text"
+        )
+
+
+def _encode_json(value: object) -> str:
+    return orjson.dumps(value).decode()
+
+
+def server_settings(role: Role, process: str) -> dict[str, str]:
+    """What a connection tells PostgreSQL at start. The role set here survives RESET ALL at release."""
+    return {"role": role, "application_name": f"palomar {process}", "timezone": "UTC"}
+
+
+def make_pool(settings: Settings, *, process: str, role: Role = "palomar_worker", size: int | None = None) -> Pool:
+    """A pool that has not connected yet: `await pool` (or `async with`) does, and raises where it can't."""
+    return asyncpg.create_pool(
+        settings.database_url.get_secret_value(),
+        min_size=0,
+        max_size=size or settings.database_pool,
+        command_timeout=STATEMENT_TIMEOUT,
+        timeout=5,
+        max_inactive_connection_lifetime=300,
+        init=_prepare,
+        # A worker leaves nothing on a session (it listens and locks on connections of its own, by `connect`), and
+        # asyncpg rolls back what is open in any case. Asking the server for more costs a round trip after each commit,
+        # before what it hands on is published. Where a session can stand for a tenant, it is asked all the same.
+        reset=_rolled_back if role == "palomar_worker" else None,
+        server_settings=server_settings(role, process),
+    )
+
+
+async def _rolled_back(_: "asyncpg.Connection[asyncpg.Record]") -> None:
+    """What is left to reset once asyncpg has rolled back."""
+
+
+async def connect(
+    settings: Settings, *, process: str, role: Role = "palomar_worker"
+) -> "asyncpg.Connection[asyncpg.Record]":
+    """One connection of one's own, for LISTEN and advisory locks."""
+    connection = await asyncpg.connect(
+        settings.database_url.get_secret_value(),
+        timeout=5,
+        command_timeout=STATEMENT_TIMEOUT,
+        server_settings=server_settings(role, process),
+    )
+    await _prepare(connection)
+    return connection
+
+
+@asynccontextmanager
+async def tenant_transaction(pool: Pool, tenant_id: UUID) -> AsyncIterator[Connection]:
+    """A transaction that sees one tenant's rows and no others (for a pool of role palomar_api)."""
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute("SELECT set_config('app.tenant_id', $1, true)", str(tenant_id))
+        yield connection
+
+
+async def repeat(work: Callable[[], Awaitable[_T]]) -> _T:
+    """Run a piece of work that is one transaction; run it again where it lost a deadlock or a conflict."""
+    for attempt in range(REPEATS):
+        try:
+            return await work()
+        except _CONFLICTS:
+            if attempt == REPEATS - 1:
+                raise
+            await asyncio.sleep(0.01 * 2**attempt)
+    raise AssertionError("unreachable")
+
+
+class DatabaseWatch:
+    """Knows whether PostgreSQL answers; lets work wait while it does not.
+
+    `lost` is told by whoever met an outage; the watch then asks every second until there is an answer again.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._up = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def up(self) -> bool:
+        return self._up.is_set()
+
+    def lost(self, error: BaseException | None = None) -> None:
+        """Stop work until the database answers."""
+        if self._task is None or self._task.done():
+            if error is not None:
+                log.warning("database away", error=type(error).__name__)
+            self._up.clear()
+            metrics.DATABASE_UP.set(0)
+            self._task = asyncio.create_task(self._probe(), name="database watch")
+
+    async def wait(self) -> None:
+        """Return once the database answers."""
+        if not self._up.is_set() and self._task is None:
+            self.lost()
+        await self._up.wait()
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _probe(self) -> None:
+        delay = 0.1
+        while True:
+            try:
+                async with asyncio.timeout(5):
+                    await self._pool.fetchval("SELECT 1")
+            except Exception as error:  # whatever it is: a probe that ended without an answer would leave all waiting
+                log.info("database does not answer", error=type(error).__name__, detail=str(error)[:200])
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, 1.0)
+            else:
+                self._up.set()
+                metrics.DATABASE_UP.set(1)
+                log.info("database answers")
+                return

@@ -1,0 +1,125 @@
+"""What comes from a queue: the delivery, the items in its envelope, and the headers of ours that it carries."""
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
+
+import orjson
+from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
+from pydantic import ValidationError
+
+from shared.broker import is_cancellation
+from shared.messages import QueueMessage
+
+M = TypeVar("M", bound=QueueMessage)
+
+ATTEMPT: Final = "palomar-attempt"  # failed attempts so far
+REASON: Final = "palomar-reason"
+TRACEBACK: Final = "palomar-traceback"
+QUEUE: Final = "palomar-queue"
+DIED_AT: Final = "palomar-died-at"
+
+# Earlier deliveries from which on a message is suspected of killing its consumer: it came back twice.
+SUSPECT_AT: Final = 2
+
+
+class Delivery:
+    """One AMQP message in hand, and how many of its items are open."""
+
+    def __init__(self, incoming: AbstractIncomingMessage, channel: AbstractChannel) -> None:
+        self.incoming = incoming
+        self._channel = channel
+        self._open = 0
+
+    @property
+    def alive(self) -> bool:
+        """False once its channel is gone: the broker gives it to somebody else, so nothing more is done with it."""
+        return not self._channel.is_closed
+
+    @property
+    def earlier(self) -> int:
+        """How often it was given out before and came back: its consumer died, or stopped in order."""
+        return self._number("x-delivery-count")
+
+    @property
+    def suspect(self) -> bool:
+        return self.earlier >= SUSPECT_AT
+
+    @property
+    def attempt(self) -> int:
+        """Failed attempts so far."""
+        return self._number(ATTEMPT)
+
+    def _number(self, header: str) -> int:
+        count = self.incoming.headers.get(header, 0)
+        return count if isinstance(count, int) else 0
+
+    def opened(self, items: int) -> None:
+        self._open = items
+
+    async def settled(self) -> None:
+        """One item is finished; the last one acks."""
+        self._open -= 1
+        if self._open <= 0:
+            await self.ack()
+
+    async def ack(self) -> None:
+        # On a channel that is gone this raises nearly anything; redelivery and the claim in the row handle it.
+        try:
+            with contextlib.suppress(Exception):
+                await self.incoming.ack()
+        except asyncio.CancelledError as error:
+            if is_cancellation(error):
+                raise
+
+
+@dataclass(slots=True)
+class Item(Generic[M]):
+    """One message of an envelope on its way through a handler."""
+
+    message: M
+    delivery: Delivery
+    outages: int = 0  # in a row, met by this item
+
+    @property
+    def attempt(self) -> int:
+        """Failed attempts so far."""
+        return self.delivery.attempt
+
+
+class Undecodable(Exception):
+    """An envelope or one of its items that is not what the queue's worker consumes."""
+
+
+def decode(body: bytes, kind: type[M]) -> tuple[list[M], list[tuple[bytes, str]]]:
+    """An envelope's items: those that are fine, and (raw item, reason) of those that are not.
+
+    Raises Undecodable where the envelope itself can't be read.
+    """
+    try:
+        outer = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise Undecodable(f"not JSON: {error}") from error
+    if not isinstance(outer, dict) or not isinstance(outer.get("items"), list):
+        raise Undecodable("no envelope: it needs `type` and a list `items`")
+    if outer.get("type") != kind.type:
+        raise Undecodable(f"type is {str(outer.get('type'))[:60]!r}, this queue takes {kind.type!r}")
+    good: list[M] = []
+    bad: list[tuple[bytes, str]] = []
+    for raw in outer["items"]:
+        try:
+            good.append(kind.model_validate(raw))
+        except ValidationError as error:
+            fields = ", ".join(
+                f"{'.'.join(map(str, part['loc'])) or 'item'}: {part['msg']}" for part in error.errors()[:5]
+            )
+            bad.append((_as_it_came(raw), f"invalid {kind.type}: {fields}"))
+    return good, bad
+
+
+def _as_it_came(raw: object) -> bytes:
+    try:
+        return orjson.dumps(raw)
+    except orjson.JSONEncodeError as error:  # orjson reads deeper nesting than it writes
+        raise Undecodable(f"an item can't be taken out: {error}") from error

@@ -1,0 +1,64 @@
+"""What every engine speaks: a conversation in, one plain text out. An engine reads and writes nothing else."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+from unicodedata import category
+
+from shared.channels import LIMIT, ReplySettings
+
+# How an answer came about; a metric's label. `unknown`: no rule matched, the menu is offered again.
+Outcome = Literal["rule", "greeting", "menu", "unknown", "model", "fallback"]
+
+_ELLIPSIS = "…"
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One message of a conversation."""
+
+    role: Literal["user", "assistant"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What to send: plain text, never empty, at most LIMIT characters, and how it came about."""
+
+    text: str
+    outcome: Outcome
+
+
+class Engine(Protocol):
+    """Answers conversations of any channel. Made once per process inside a running loop, closed by its owner."""
+
+    async def answer(self, settings: ReplySettings, history: Sequence[Turn], new: int) -> Answer:
+        """One answer to the last `new` turns (at least 1) of `history`, which is oldest first. Never raises."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+def unanswered(history: Sequence[Turn], new: int) -> list[str]:
+    """The customer's texts among the last `new` turns, newest first."""
+    return [turn.text for turn in reversed(history[-max(new, 1) :]) if turn.role == "user"]
+
+
+def plain(text: str) -> str:
+    """`text` as it may leave: no control characters but line breaks, no lone surrogates, at most LIMIT characters.
+
+    May be empty. A longer text is cut after a word and ends with an ellipsis.
+    """
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").replace("\t", " ")
+    kept = "".join(char for char in lines if char == "\n" or category(char) not in ("Cc", "Cs")).strip()
+    return kept if len(kept) <= LIMIT else shortened(kept[:LIMIT])
+
+
+def shortened(text: str) -> str:
+    """`text` without its last, perhaps broken word, and an ellipsis; not longer than it was.
+
+    Without a blank in its second half (a script that writes none) only the last character goes.
+    """
+    head = text[:-1]
+    blank = max(head.rfind(" "), head.rfind("\n"))
+    return (head[:blank] if blank > len(head) // 2 else head).rstrip(" \n,;:") + _ELLIPSIS

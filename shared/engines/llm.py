@@ -1,0 +1,202 @@
+"""The llm engine: system prompt and last messages → any OpenAI-compatible model → plain text, else the fallback.
+
+What a customer writes is data: it travels in the roles `user` and `assistant` only, no tools are offered, and what
+comes back is text to send to this conversation and nothing else.
+"""
+
+import asyncio
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import SecretStr
+
+from shared.backoff import Backoff
+from shared.channels import LlmSettings, ReplySettings, readable
+from shared.engines.base import Answer, Turn, plain, shortened, unanswered
+from shared.log import get_logger
+
+if TYPE_CHECKING:
+    from openai import APIError, AsyncOpenAI
+    from openai.types.chat import ChatCompletion, ChatCompletionMessageParam
+
+log = get_logger(__name__)
+
+_PAUSE = Backoff(first=0.5, longest=0.5)  # before the second try
+_LONGEST_PAUSE = 5.0  # seconds; a customer does not wait longer for a busy model, but gets the fallback
+_LONGEST_TURN = 4096  # characters of one message, which is all a WhatsApp text can have
+_LimitName = Literal["max_tokens", "max_completion_tokens"]
+
+
+class NoAnswerError(Exception):
+    """The model answered with nothing that can be sent; the reason is one of a few words of ours."""
+
+
+class LlmEngine:
+    """Asks the operator's model. Its client is loaded and connected with the first question."""
+
+    def __init__(self, base_url: str, api_key: SecretStr) -> None:
+        self._base_url = base_url
+        self._api_key = api_key
+        self._client: AsyncOpenAI | None = None
+        self._loading = asyncio.Lock()
+        self._told_unset = False
+        self._strict_models: set[str] = set()  # that refused `max_tokens`; they exist at the operator's endpoint
+
+    async def answer(self, settings: ReplySettings, history: Sequence[Turn], new: int) -> Answer:
+        """The model's answer, or the channel's fallback text for whatever reason there is none. Logs no contents."""
+        if not self._base_url:
+            if not self._told_unset:
+                log.warning("llm engine has no model: set PALOMAR_LLM_BASE_URL; channels say their fallback text")
+                self._told_unset = True
+            return _fallback(settings)
+        if not any(map(readable, unanswered(history, new))):  # pictures alone, say
+            return _fallback(settings)
+        try:
+            return Answer(_text(await self._ask_twice(settings.llm, history)), "model")
+        except NoAnswerError as error:
+            log.warning("model gave no answer", reason=str(error), model=settings.llm.model)
+        except Exception as error:  # a customer is waiting: whatever it was, there is something to say
+            status = getattr(error, "status_code", None)
+            log.warning("model failed", reason=type(error).__name__, status=status, model=settings.llm.model)
+        return _fallback(settings)
+
+    async def close(self) -> None:
+        if self._client is not None:
+            await self._client.close()
+
+    async def _ask_twice(self, llm: LlmSettings, history: Sequence[Turn]) -> "ChatCompletion":
+        """One retry where the next moment may be better: no answer in time, no connection, 429, 5xx."""
+        client = await self._connected()
+        from openai import APIConnectionError, APIStatusError
+
+        try:
+            return await self._ask(client, llm, history)
+        except (TimeoutError, APIConnectionError, APIStatusError) as error:
+            pause = _pause_after(error)
+            if pause is None:
+                raise
+        await asyncio.sleep(pause)
+        return await self._ask(client, llm, history)
+
+    async def _ask(self, client: "AsyncOpenAI", llm: LlmSettings, history: Sequence[Turn]) -> "ChatCompletion":
+        """One try, in `llm.timeout` seconds in all.
+
+        `max_tokens` is the name every compatible server knows: some ignore `max_completion_tokens`, which would
+        leave the answer unlimited, others refuse it. OpenAI's reasoning models alone refuse `max_tokens`, with a 400
+        that names it, before anything is generated; they are asked again by the new name, and so from then on.
+        """
+        from openai import BadRequestError
+
+        prompt = _prompt(llm, history)
+        async with asyncio.timeout(llm.timeout):
+            if llm.model not in self._strict_models:
+                try:
+                    return await _complete(client, llm, prompt, "max_tokens")
+                except BadRequestError as error:
+                    if (error.code, error.param) != ("unsupported_parameter", "max_tokens"):
+                        raise
+                    self._strict_models.add(llm.model)
+            return await _complete(client, llm, prompt, "max_completion_tokens")
+
+    async def _connected(self) -> "AsyncOpenAI":
+        async with self._loading:
+            if self._client is None:
+                self._client = await asyncio.to_thread(_load, self._base_url, self._api_key)
+            return self._client
+
+
+def _load(base_url: str, api_key: SecretStr) -> "AsyncOpenAI":
+    """Half a second of imports, so in a thread; other conversations go on meanwhile."""
+    from shared.engines.model import connect
+
+    return connect(base_url, api_key.get_secret_value())
+
+
+async def _complete(
+    client: "AsyncOpenAI", llm: LlmSettings, prompt: "list[ChatCompletionMessageParam]", limit: _LimitName
+) -> "ChatCompletion":
+    if limit == "max_tokens":
+        return await client.chat.completions.create(
+            model=llm.model, messages=prompt, max_tokens=llm.max_tokens, timeout=llm.timeout
+        )
+    return await client.chat.completions.create(
+        model=llm.model, messages=prompt, max_completion_tokens=llm.max_tokens, timeout=llm.timeout
+    )
+
+
+def _prompt(llm: LlmSettings, history: Sequence[Turn]) -> "list[ChatCompletionMessageParam]":
+    """The tenant's system prompt and the last messages, oldest first.
+
+    Messages in a row from one side are one: many models' chat templates refuse roles that don't alternate.
+    """
+    prompt: list[ChatCompletionMessageParam] = []
+    if llm.system_prompt:
+        prompt.append({"role": "system", "content": llm.system_prompt})
+    said: list[Turn] = []
+    for turn in history[-llm.history :]:
+        text = turn.text[:_LONGEST_TURN]
+        if not readable(text):  # a picture, say; some servers refuse an empty message
+            continue
+        if said and said[-1].role == turn.role:
+            said[-1] = Turn(turn.role, f"{said[-1].text}\n{text}")
+        else:
+            said.append(Turn(turn.role, text))
+    for turn in said:
+        if turn.role == "user":
+            prompt.append({"role": "user", "content": turn.text})
+        else:
+            prompt.append({"role": "assistant", "content": turn.text})
+    return prompt
+
+
+def _text(completion: "ChatCompletion") -> str:
+    """The sendable text of an answer; raises NoAnswerError. Servers are many, so no shape is taken for granted."""
+    try:
+        choice = completion.choices[0]
+        content, reason = choice.message.content, choice.finish_reason
+        tools = choice.message.tool_calls or choice.message.function_call
+    except (AttributeError, IndexError, TypeError):
+        raise NoAnswerError("not a chat completion") from None
+    if tools:
+        raise NoAnswerError("calls a tool though none was offered")
+    if reason == "content_filter":
+        raise NoAnswerError("stopped by the model's content filter")
+    if not isinstance(content, str):
+        raise NoAnswerError("no text")
+    text = plain(_said_aloud(content))
+    if reason == "length":
+        text = shortened(text) if text and not text.endswith("…") else text
+    if not readable(text):
+        raise NoAnswerError("no text")
+    return text
+
+
+def _said_aloud(content: str) -> str:
+    """Without the thoughts that some servers leave in a reasoning model's answer, in front of it."""
+    _, ended, after = content.rpartition("</think>")
+    if ended:
+        return after
+    return "" if content.lstrip().startswith("<think>") else content
+
+
+def _pause_after(error: "TimeoutError | APIError") -> float | None:
+    """Seconds until a second try; None where it would not help."""
+    from openai import APIStatusError
+
+    pause = _PAUSE.delay(1)
+    if not isinstance(error, APIStatusError):
+        return pause
+    if error.status_code not in (408, 429) and error.status_code < 500:
+        return None
+    try:
+        asked = float(error.response.headers.get("Retry-After", "0"))
+    except ValueError:  # a date; none of the models' servers sends one
+        asked = 0.0
+    if math.isnan(asked) or asked > _LONGEST_PAUSE:
+        return None
+    return max(pause, asked)
+
+
+def _fallback(settings: ReplySettings) -> Answer:
+    return Answer(plain(settings.fallback), "fallback")

@@ -1,0 +1,140 @@
+"""The rules engine: the tenant's patterns → the tenant's answers, else a greeting and a menu. Pure but for its class.
+
+Two texts are the same when they are so without case, accents, width, invisible characters, and without the blanks
+and punctuation around them.
+"""
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from unicodedata import category, combining, normalize
+
+from shared.channels import ReplySettings, Rule
+from shared.engines.base import Answer, Turn, plain, unanswered
+
+_READ = 1600  # characters of a message that are matched, before and after folding, which may lengthen a text
+_NEWEST = 10  # unanswered messages that are looked at; with _READ and MOST_PATTERNS this bounds the work of one answer
+_ENCLOSING = "\u20e3"  # draws the key around the digit of a keycap emoji
+_STAR = "*"
+
+
+class RulesEngine:
+    """`decide` as an engine."""
+
+    async def answer(self, settings: ReplySettings, history: Sequence[Turn], new: int) -> Answer:
+        return decide(settings, history, new)
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+def decide(settings: ReplySettings, history: Sequence[Turn], new: int) -> Answer:
+    """The answer to the last `new` turns of `history` (oldest first).
+
+    The newest message that a rule answers, or that chooses from the menu, decides; then a rule that answers
+    everything (`*`); then, if we never wrote to this customer, the greeting with the menu; else the menu again.
+    """
+    texts = unanswered(history, new)[:_NEWEST]
+    met = any(turn.role == "assistant" for turn in history)
+    for text in texts:
+        if rule := _rule_for(text, settings.rules):
+            return Answer(plain(rule.answer), "rule")
+        if line := _chosen(text, settings.menu, numbered=met):
+            return _menu_answer(line, settings)
+    if rule := next((rule for rule in settings.rules if any(map(_answers_all, rule.patterns))), None):
+        return Answer(plain(rule.answer), "rule")
+    if not met:
+        return Answer(plain(settings.with_menu(settings.greeting)), "greeting")
+    if not settings.menu:
+        return Answer(plain(settings.fallback), "fallback")
+    return Answer(plain(settings.with_menu(settings.menu_unknown)), "unknown")
+
+
+def matches(pattern: str, text: str) -> bool:
+    """Whether `text` as a whole is what `pattern` says, `*` standing for any text, also for none.
+
+    Each piece between two stars is looked for once, after the one before it: no pattern takes longer than to search
+    the text for its pieces. With stars, punctuation around the text may be part of the match, but need not.
+    """
+    pieces = _pieces(pattern)
+    return any(_fits(pieces, form) for form in _forms(text))
+
+
+def _rule_for(text: str, rules: Iterable[Rule]) -> Rule | None:
+    """The first rule that answers this message in particular."""
+    forms = _forms(text)
+    for rule in rules:
+        for pattern in rule.patterns:
+            if not _answers_all(pattern) and any(_fits(_pieces(pattern), form) for form in forms):
+                return rule
+    return None
+
+
+def _chosen(text: str, menu: Sequence[str], *, numbered: bool) -> str | None:
+    """The menu's line that this message names, by its own text or, if the customer has seen numbers, by its number."""
+    said = _bare(fold(text))
+    if numbered and said.isdecimal() and len(said) <= 2 and 1 <= int(said) <= len(menu):
+        return menu[int(said) - 1]
+    return next((line for line in menu if said and _bare(fold(line)) == said), None)
+
+
+def _menu_answer(line: str, settings: ReplySettings) -> Answer:
+    if rule := _rule_for(line, settings.rules):
+        return Answer(plain(rule.answer), "menu")
+    return Answer(plain(settings.menu_chosen.replace("{choice}", line)), "menu")
+
+
+def fold(text: str) -> str:
+    """`text` for comparison: without case, accents, width and invisible characters, blanks single."""
+    decomposed = normalize("NFKD", normalize("NFKD", text[:_READ]).casefold())
+    kept = "".join(char for char in decomposed if char.isspace() or not _ignored(char))
+    return " ".join(kept.split())[:_READ]
+
+
+def _ignored(char: str) -> bool:
+    """Accents, variation selectors, zero-width characters, what marks the direction of writing, control characters."""
+    if "\ufe00" <= char <= "\ufe0f" or char == _ENCLOSING:
+        return True
+    return bool(combining(char)) or category(char) in ("Cc", "Cf", "Cs")
+
+
+def _bare(folded: str, keep: str = "") -> str:
+    """Without punctuation, symbols and blanks around it, up to a character to `keep`; of these alone, unchanged."""
+    start, end = 0, len(folded)
+    while start < end and folded[start] not in keep and category(folded[start])[0] in "PSZ":
+        start += 1
+    while end > start and folded[end - 1] not in keep and category(folded[end - 1])[0] in "PSZ":
+        end -= 1
+    return folded[start:end] or folded
+
+
+def _forms(text: str) -> tuple[str, ...]:
+    """A message as it is matched: bare, and with what stood around it where that differs."""
+    folded = fold(text)
+    bare = _bare(folded)
+    return (bare,) if bare == folded else (bare, folded)
+
+
+@lru_cache(maxsize=4 * 1024)
+def _pieces(pattern: str) -> tuple[str, ...]:
+    """A folded pattern cut at its stars: one piece without any; the first and the last are at the text's ends."""
+    return tuple(_bare(fold(pattern), keep=_STAR).split(_STAR))
+
+
+def _answers_all(pattern: str) -> bool:
+    pieces = _pieces(pattern)
+    return len(pieces) > 1 and not any(pieces)
+
+
+def _fits(pieces: tuple[str, ...], text: str) -> bool:
+    first, last = pieces[0], pieces[-1]
+    if len(pieces) == 1:
+        return bool(first) and text == first
+    position, end = len(first), len(text) - len(last)
+    if position > end or not text.startswith(first) or not text.endswith(last):
+        return False
+    for piece in pieces[1:-1]:
+        found = text.find(piece, position, end)
+        if found < 0:
+            return False
+        position = found + len(piece)
+    return True

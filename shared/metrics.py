@@ -1,0 +1,27 @@
+"""Every Prometheus metric of more than one process. Labels are queues, providers and reasons: bounded sets."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+_FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+PUBLISHED = Counter("palomar_published_items", "Items confirmed by the broker", ["queue"])
+PUBLISH_FAILED = Counter("palomar_publish_failed", "Publishes that were not confirmed", ["queue", "reason"])
+ENVELOPE_ITEMS = Histogram(
+    "palomar_envelope_items", "Items that shared one publish", buckets=(1, 2, 5, 10, 20, 50, 100)
+)
+
+ITEMS = Counter("palomar_items", "Items finished, by outcome: done, retried, dead", ["queue", "outcome"])
+IN_HAND = Gauge("palomar_items_in_hand", "Items taken from the broker and not finished", ["queue"])
+HANDLER_SECONDS = Histogram("palomar_handler_seconds", "Time in a handler", ["queue"], buckets=_FAST)
+BRAKE = Gauge("palomar_brake_on", "1 while a worker refuses to bury more items", ["queue"])
+DATABASE_UP = Gauge("palomar_database_up", "1 while PostgreSQL answers this process")
+
+SENDS = Counter("palomar_sends", "Provider calls by how they ended", ["provider", "outcome"])
+SEND_SECONDS = Histogram("palomar_send_seconds", "Time of a provider call", ["provider"], buckets=_FAST)
+REPLIES = Counter("palomar_replies", "Replies by engine and how they ended", ["engine", "outcome"])
+WEBHOOKS_PARSED = Counter("palomar_webhooks_parsed", "Webhooks persisted, by what they held", ["provider", "held"])
+NUDGES = Counter("palomar_clock_nudges", "Overdue rows the clock handed on", ["what"])
+CLOCK_TICK = Gauge("palomar_clock_last_tick_seconds", "Unix time of this process's last tick")
+RELAY_LAG = Gauge("palomar_relay_lag_seconds", "Age of the oldest event not yet published")
+RELAY_ACTIVE = Gauge("palomar_relay_active", "1 in the one relay that publishes")
+RELAYED = Counter("palomar_relayed_events", "Events published")

@@ -1,0 +1,44 @@
+"""Providers by name. A new provider is one new module here; nothing else needs to know it."""
+
+from collections.abc import Sequence
+from functools import cache
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Protocol, cast
+
+from shared.providers.base import Parsed, RawWebhook, Refusal, Sender
+
+
+class Provider(Protocol):
+    """What a provider's module offers as functions."""
+
+    def verify(self, raw: RawWebhook, tokens: Sequence[str]) -> bool:
+        """Whether one of the tokens signed this request."""
+        ...
+
+    def parse(self, raw: RawWebhook) -> Parsed:
+        """All of a webhook; never raises for what it holds."""
+        ...
+
+    def error_class(self, code: str) -> type[Refusal] | None:
+        """What a provider's error code means; None for one we don't know."""
+        ...
+
+    def make_sender(self, credentials: str, *, api_url: str, timeout: float) -> Sender:
+        """A sender for one channel's credentials (JSON, opened). Raises ValueError naming what is wrong with them."""
+        ...
+
+
+@cache
+def names() -> tuple[str, ...]:
+    """The providers there are: the modules of this package, without `base` and a provider's own parts (`name_part`)."""
+    found = {module.name for module in iter_modules(__path__)} - {"base"}
+    return tuple(sorted(name for name in found if "_" not in name))
+
+
+@cache
+def provider(name: str) -> Provider:
+    """The module of a provider. Raises LookupError naming those there are."""
+    if name not in names():
+        raise LookupError(f"no provider {name!r}; there are: {', '.join(names())}")
+    return cast(Provider, import_module(f"shared.providers.{name}"))

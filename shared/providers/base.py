@@ -1,0 +1,228 @@
+"""What every provider module speaks: what came in, what goes out, and the closed set of answers to a send.
+
+A provider is one module with both directions: `verify` and `parse` for what arrives, a `Sender` for what leaves.
+None of them touches the database or the broker.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal, Protocol
+from uuid import UUID
+
+ChannelKind = Literal["whatsapp", "sms", "email"]
+AddressKind = Literal["phone", "user_id", "email", "kommo_chat"]
+MessageType = Literal[
+    "text", "image", "audio", "video", "file", "sticker", "location", "contacts", "button", "reaction", "template",
+    "system", "unsupported",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class RawWebhook:
+    """One HTTP request of a provider, as it arrived. `body` is exactly the bytes that were signed."""
+
+    method: str
+    url: str  # public URL with its query, built from settings, never from the request's Host
+    content_type: str
+    headers: Mapping[str, str]  # lower-case names
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Somebody's address: `given` as the provider wrote it, `canonical` as we compare it."""
+
+    kind: AddressKind
+    given: str
+    canonical: str
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    url: str | None = None
+    id: str | None = None
+    mime_type: str | None = None
+    filename: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InboundMessage:
+    """A customer's message. `timestamp` is the provider's, None where it gives none (Twilio)."""
+
+    external_id: str
+    channel_kind: ChannelKind
+    sender: tuple[Address, ...]  # the first one names the conversation: a phone number where there is one
+    channel_address: str  # ours, canonical: E.164, or the messaging service's id
+    message_type: MessageType
+    text: str = ""
+    media: tuple[Media, ...] = ()
+    timestamp: datetime | None = None
+    contact_name: str | None = None
+    reply_to: str | None = None  # external id of the message it answers
+    given_from: str = ""  # as the provider wrote them
+    given_to: str = ""
+    extra: Mapping[str, object] = field(default_factory=dict)  # every field we have no name for
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of a message of ours. `status` is the provider's word; `shared.statuses` ranks it."""
+
+    external_id: str
+    status: str
+    message_id: UUID | None = None  # ours, where it travelled with the send
+    channel_kind: ChannelKind | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+    timestamp: datetime | None = None
+    recipient: str | None = None
+    extra: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Anything else a webhook told us; kept, announced, otherwise left alone."""
+
+    name: str
+    data: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """All of a webhook. A part that could not be read is named in `errors`; its neighbours stand."""
+
+    messages: tuple[InboundMessage, ...] = ()
+    receipts: tuple[Receipt, ...] = ()
+    notices: tuple[Notice, ...] = ()
+    errors: tuple[str, ...] = ()
+
+
+# -- what leaves -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """An approved template: Twilio's ContentSid, or a Meta template's name with its language."""
+
+    name: str
+    variables: Mapping[str, str] = field(default_factory=dict)
+    language: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One message as it leaves. Where `template` is set, text and media are not sent."""
+
+    message_id: UUID
+    channel_kind: ChannelKind
+    sender: str  # the channel's address: E.164, or a Twilio messaging service's id (MG…)
+    recipient: str  # as this customer's messages gave it, without a scheme such as `whatsapp:`
+    text: str = ""
+    media_urls: tuple[str, ...] = ()
+    template: Template | None = None
+    status_callback: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The provider took the message and named it."""
+
+    external_id: str
+
+
+Scope = Literal["channel", "message"]
+"""Whom a refusal concerns: all that the channel sends, or only messages like this one (its template, its recipient)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Throttled:
+    """Not accepted; try again after `retry_after` seconds (None: our own backoff)."""
+
+    code: str
+    retry_after: float | None = None
+    detail: str = ""
+    scope: Scope = "channel"
+
+
+@dataclass(frozen=True, slots=True)
+class Unreachable:
+    """Provably not accepted: the connection was refused, or the provider said it is not there."""
+
+    code: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WindowClosed:
+    code: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OptedOut:
+    code: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RecipientInvalid:
+    code: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ContentRejected:
+    code: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelBroken:
+    """Somebody has to mend something: the channel itself, or (scope `message`) a template or a permission of it."""
+
+    code: str
+    detail: str = ""
+    scope: Scope = "channel"
+
+
+@dataclass(frozen=True, slots=True)
+class Ambiguous:
+    """Nobody can say whether it was accepted: read timeout, 5xx, a connection lost after the request left."""
+
+    code: str
+    detail: str = ""
+
+
+Refusal = (
+    Throttled | Unreachable | WindowClosed | OptedOut | RecipientInvalid | ContentRejected | ChannelBroken | Ambiguous
+)
+SendResult = Accepted | Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class SentRecord:
+    """One entry of a provider's own list of what it accepted; used to resolve a send of unknown outcome."""
+
+    external_id: str
+    text: str
+    status: str
+    created_at: datetime
+
+
+class Sender(Protocol):
+    """Sends through one channel's credentials. Made inside a running loop, closed by its owner."""
+
+    async def send(self, message: Outgoing) -> SendResult:
+        """Make one call. Never raises for what a provider or the network can do: that is an Ambiguous or a kin."""
+        ...
+
+    async def find(self, message: Outgoing, since: datetime) -> list[SentRecord] | None:
+        """What the provider lists for this recipient since then; None where it can't be asked or does not answer."""
+        ...
+
+    async def check(self) -> str | None:
+        """None where the credentials work, else a sentence with the remedy."""
+        ...
+
+    async def close(self) -> None: ...

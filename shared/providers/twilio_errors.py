@@ -1,0 +1,122 @@
+"""What Twilio's refusals mean: error code and HTTP status → one class of the closed set. Pure.
+
+Codes: https://www.twilio.com/docs/api/errors. The same codes come in the answer to a send and in status callbacks.
+"""
+
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+from shared import addresses
+from shared.providers.base import (
+    Ambiguous,
+    ChannelBroken,
+    ContentRejected,
+    OptedOut,
+    RecipientInvalid,
+    Refusal,
+    Throttled,
+    WindowClosed,
+)
+
+# Overflowing queues and provider trouble pass in minutes, not in the seconds of our own backoff.
+LONGER_WAIT = 60.0
+# Meta's limit on marketing messages per person: "wait at least 24 hours". Meta sends none at all to US numbers.
+MARKETING_WAIT = 25 * 3600.0
+MARKETING_LIMIT = "63049"
+# No wait a provider names is believed beyond this.
+LONGEST_WAIT = 24 * 3600.0
+_LONGEST_DETAIL = 500
+
+
+def _table(classes: Iterable[tuple[type[Refusal], str]]) -> dict[str, type[Refusal]]:
+    return {code: refusal for refusal, codes in classes for code in codes.split()}
+
+
+_THROTTLED_LONGER = "63018 14107 30001 30022 30017 63009 63010 63012 63017"
+_CLASS_OF: dict[str, type[Refusal]] = _table(
+    (
+        (Throttled, "429 20429"),
+        (Throttled, _THROTTLED_LONGER),
+        (Throttled, MARKETING_LIMIT),
+        (WindowClosed, "63016"),
+        (OptedOut, "21610 63014 63033"),
+        (RecipientInvalid, "21211 21614 21612 30005 30006 63003 63024 63032"),
+        (ChannelBroken, "20003 21606 21408 21656 30002 63005 63007 63013 63021 63027 63028 63040 63041"),
+        (ContentRejected, "30004 30007"),
+    )
+)
+# Configuration that concerns only messages like this one: a region without permission, a template and its variables.
+# The channel's other messages go on.
+_OF_MESSAGE = frozenset(["21408", "21656", "63005", "63013", "63021", "63027", "63028", "63040", "63041"])
+_WAIT = {**dict.fromkeys(_THROTTLED_LONGER.split(), LONGER_WAIT), MARKETING_LIMIT: MARKETING_WAIT}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer of Twilio's that is no success. `code` is empty where its body named none."""
+
+    status: int
+    code: str = ""
+    message: str = ""
+    retry_after: float | None = None
+
+
+def error_class(code: str) -> type[Refusal] | None:
+    """The class of an error code, as a receipt brings it too; None for a code we have no class for."""
+    return _CLASS_OF.get(code)
+
+
+def refusal(answer: Answer, recipient: str) -> Refusal:
+    """What an unsuccessful answer to a send means.
+
+    A 5xx is Ambiguous whatever it says, for Twilio may have taken the message. Then the code decides, then the
+    status. 404 is the account's address, not the message: the credentials are wrong. A redirect comes from
+    something that is not Twilio.
+    """
+    code, detail = answer.code or str(answer.status), scrub(answer.message)
+    if answer.status >= 500:
+        return Ambiguous(code, detail)
+    if code == MARKETING_LIMIT and _is_american(recipient):
+        return ContentRejected(code, detail)
+    kind = error_class(code)
+    if answer.status == 429 or kind is Throttled:
+        waits = [wait for wait in (answer.retry_after, _WAIT.get(code)) if wait is not None]
+        return Throttled(code, max(waits, default=None), detail, "message" if code == MARKETING_LIMIT else "channel")
+    if kind is ChannelBroken:
+        return ChannelBroken(code, detail, "message" if code in _OF_MESSAGE else "channel")
+    if kind is not None:
+        return kind(code, detail=detail)
+    if answer.status in (401, 403, 404) or 300 <= answer.status < 400:
+        return ChannelBroken(code, detail)
+    if 400 <= answer.status < 500:
+        return ContentRejected(code, detail)
+    return Ambiguous(code, detail)
+
+
+def retry_after(value: str | None, now: datetime) -> float | None:
+    """Seconds of a Retry-After header, a number or an HTTP date (RFC 9110 §10.2.3); None where it says nothing."""
+    if not value:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            at = parsedate_to_datetime(value)
+        except (ValueError, OverflowError):
+            return None
+        seconds = ((at if at.tzinfo else at.replace(tzinfo=UTC)) - now).total_seconds()
+    return min(max(seconds, 0.0), LONGEST_WAIT) if math.isfinite(seconds) else None
+
+
+def scrub(text: str) -> str:
+    """Twilio quotes the recipient in its sentences; what we keep and log names no number in clear."""
+    return re.sub(r"\+[0-9]{7,15}", lambda number: addresses.mask(number[0]), text)[:_LONGEST_DETAIL]
+
+
+def _is_american(recipient: str) -> bool:
+    address = addresses.phone(recipient)
+    return address is not None and addresses.region(address.canonical) == "US"

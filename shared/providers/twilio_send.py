@@ -1,0 +1,288 @@
+"""Messages out to Twilio: one call of the vendor's SDK, and one class of the closed set for whatever comes of it.
+
+`POST /2010-04-01/Accounts/{sid}/Messages.json`, https://www.twilio.com/docs/messaging/api/message-resource.
+"""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Self
+from urllib.parse import parse_qsl, urlencode, urlsplit
+from uuid import UUID
+
+import aiohttp
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from twilio.http import AsyncHttpClient
+from twilio.http.response import Response
+from twilio.rest import Client
+from yarl import URL
+
+from shared import addresses
+from shared.log import get_logger
+from shared.providers.base import (
+    Accepted,
+    Ambiguous,
+    ChannelBroken,
+    ChannelKind,
+    ContentRejected,
+    Outgoing,
+    SendResult,
+    SentRecord,
+    Unreachable,
+)
+from shared.providers.twilio_errors import Answer, refusal, retry_after, scrub
+
+API_URL = "https://api.twilio.com"
+LONGEST_BODY = 1600  # characters; Twilio answers 21617 beyond
+_BODY_TOO_LONG = "21617"
+_CONNECT_TIMEOUT = 5.0
+# A connection the other side has closed while it lay idle costs a send whose outcome nobody knows: keep few, briefly.
+_KEEPALIVE = 10.0
+_CONNECTIONS = 32
+_LONGEST_ANSWER = 2 * 1024 * 1024  # bytes; 50 listed messages are some 100 kB
+_LISTED = 50
+log = get_logger(__name__)
+
+
+class TwilioCredentials(BaseModel):
+    """A channel's credentials. An API key makes the calls where there is one; the auth token signs webhooks."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    account_sid: str = Field(pattern=r"^AC[0-9A-Za-z]{1,62}$")
+    auth_token: SecretStr = Field(min_length=1)
+    api_key: str | None = None
+    api_secret: SecretStr | None = None
+
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> Self:
+        if (self.api_key is None) != (self.api_secret is None):
+            raise ValueError("api_key and api_secret come together: give both or neither")
+        return self
+
+    def login(self) -> tuple[str, str]:
+        """User name and password of HTTP Basic."""
+        if self.api_key is not None and self.api_secret is not None:
+            return self.api_key, self.api_secret.get_secret_value()
+        return self.account_sid, self.auth_token.get_secret_value()
+
+
+class TwilioSender:
+    """`base.Sender` through one account. Made inside a running loop, closed by its owner.
+
+    `timeout` is the hard total of one call in seconds, connecting included; `base_url` stands for api.twilio.com.
+    """
+
+    def __init__(self, credentials: TwilioCredentials, *, timeout: float, base_url: str = API_URL) -> None:
+        self._timeout = timeout
+        self._http = _Http(base_url, connect_timeout=min(_CONNECT_TIMEOUT, timeout / 2))
+        username, password = credentials.login()
+        self._client = Client(username, password, credentials.account_sid, http_client=self._http)
+        self._account_sid = credentials.account_sid
+
+    async def send(self, message: Outgoing) -> SendResult:
+        """One POST, never repeated here. Raises nothing but CancelledError, after which the outcome is unknown."""
+        if message.channel_kind == "email":
+            return ChannelBroken("channel_kind", "Twilio sends WhatsApp and SMS; this channel's kind is email")
+        if message.template is None and len(message.text) > LONGEST_BODY:
+            count = len(message.text)
+            return ContentRejected(_BODY_TOO_LONG, f"text: {count} characters; Twilio takes at most {LONGEST_BODY}")
+        parameters = _parameters(message)
+        try:
+            async with asyncio.timeout(self._timeout):
+                created = await self._client.messages.create_async(**parameters)
+        except _UnsuccessfulError as unsuccessful:
+            return refusal(unsuccessful.answer, message.recipient)
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            return Unreachable("connect", _named(error))  # resolving, connecting or TLS failed: nothing had left
+        except TimeoutError:
+            return Ambiguous("timeout", f"no answer within {self._timeout:g} s")
+        except Exception as error:  # cut off, answered with no JSON, …: the request may have been served all the same
+            return Ambiguous("unreadable", _named(error))
+        if not isinstance(created.sid, str) or not created.sid:
+            return Ambiguous("unreadable", "accepted, but the answer names no sid")
+        return Accepted(created.sid)
+
+    async def find(self, message: Outgoing, since: datetime) -> list[SentRecord] | None:
+        """The newest 50 messages to this recipient sent at or after `since`; None where Twilio does not tell."""
+        to = _party(message.channel_kind, message.recipient)
+        # The SDK writes `Z` behind whatever clock time it is given.
+        after = since.astimezone(UTC)
+        # A messaging service chooses the number; otherwise another number's message to this person is not this one.
+        ours = not message.sender.startswith("MG")
+        sender = {"from_": _party(message.channel_kind, message.sender)} if ours else {}
+        try:
+            async with asyncio.timeout(self._timeout):
+                listed = await self._client.messages.list_async(
+                    to=to, **sender, date_sent_after=after, limit=_LISTED, page_size=_LISTED
+                )
+            return [
+                SentRecord(item.sid, item.body or "", str(item.status), item.date_created)
+                for item in listed
+                if item.direction != "inbound"
+            ]
+        except Exception as error:  # whatever it is, the answer is that we can't tell
+            log.warning("twilio list failed", error=type(error).__name__)
+            return None
+
+    async def check(self) -> str | None:
+        """None where these credentials open an active account, else a sentence with the remedy."""
+        try:
+            async with asyncio.timeout(self._timeout):
+                account = await self._client.api.accounts(self._account_sid).fetch_async()
+        except _UnsuccessfulError as unsuccessful:
+            if unsuccessful.answer.status in (401, 403, 404):
+                return "Twilio refuses the credentials: check account_sid and auth_token (or api_key and api_secret)"
+            return f"Twilio answered {unsuccessful.answer.status}: try again later"
+        except (aiohttp.ClientError, TimeoutError) as error:
+            return f"Twilio can't be reached ({_named(error)}): check the network and PALOMAR_TWILIO_API_URL"
+        except Exception as error:  # an answer that is none of Twilio's
+            return f"what answers is not Twilio ({type(error).__name__}): check PALOMAR_TWILIO_API_URL"
+        if account.status != "active":
+            return f"the Twilio account is {account.status}: reactivate it in Twilio's console"
+        return None
+
+    async def close(self) -> None:
+        await self._http.close()
+
+
+def make_sender(credentials: str, *, api_url: str, timeout: float) -> TwilioSender:
+    """A sender for a channel's opened credentials, the JSON of TwilioCredentials. Made inside a running loop.
+
+    Raises ValueError that names each wrong field, and none of their values.
+    """
+    try:
+        opened = TwilioCredentials.model_validate_json(credentials)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, part['loc'])) or 'JSON'}: {part['msg']}" for part in error.errors())
+        raise ValueError(f"Twilio credentials: {problems}") from None
+    return TwilioSender(opened, timeout=timeout, base_url=api_url)
+
+
+def _parameters(message: Outgoing) -> dict[str, object]:
+    """The arguments of the SDK's `messages.create_async`."""
+    parameters: dict[str, object] = {"to": _party(message.channel_kind, message.recipient)}
+    if message.sender.startswith("MG"):
+        parameters["messaging_service_sid"] = message.sender
+    else:
+        parameters["from_"] = _party(message.channel_kind, message.sender)
+    if message.template is not None:
+        parameters["content_sid"] = message.template.name
+        if message.template.variables:
+            parameters["content_variables"] = json.dumps(dict(message.template.variables))
+    else:
+        if message.text:
+            parameters["body"] = message.text
+        if message.media_urls:
+            parameters["media_url"] = list(message.media_urls)
+    if message.status_callback:
+        parameters["status_callback"] = _with_message_id(message.status_callback, message.message_id)
+    return parameters
+
+
+def _party(kind: ChannelKind, address: str) -> str:
+    """`+52…` or a user id → how Twilio wants it on this kind of channel."""
+    _, bare = addresses.split_scheme(address)
+    number = addresses.phone(bare)
+    if number is not None and number.canonical.startswith("+") and not bare.startswith("+"):
+        bare = "+" + bare  # Meta and WaId write the country code without it
+    return f"whatsapp:{bare}" if kind == "whatsapp" else bare
+
+
+def _with_message_id(url: str, message_id: UUID) -> str:
+    """`m=<uuid>` in the query, before a fragment such as `#rc=5&rp=all`; `twilio.parse` reads it back."""
+    parts = urlsplit(url)
+    if any(name == "m" for name, _ in parse_qsl(parts.query, keep_blank_values=True)):
+        return url
+    return parts._replace(query=f"{parts.query}&m={message_id}".lstrip("&")).geturl()
+
+
+def _named(error: BaseException) -> str:
+    return scrub(f"{type(error).__name__}: {error}")
+
+
+class _UnsuccessfulError(Exception):
+    """An answer outside 2xx. The SDK's own exceptions drop the headers, and Retry-After stands there."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer.status)
+        self.answer = answer
+
+
+class _Http(AsyncHttpClient):  # type: ignore[misc]  # the SDK is typed but says so to no type checker
+    """The SDK's transport, with our base URL, limits and timeouts.
+
+    Its own AsyncTwilioHttpClient takes no connector, drops the constructor's timeout, keeps the last request and
+    answer on the instance, and logs query parameters: the recipient's number. aiohttp repeats a request by itself on
+    a connection that turns out to be closed, but only idempotent methods: never this POST.
+    """
+
+    def __init__(self, base_url: str, *, connect_timeout: float) -> None:
+        super().__init__(None, True)  # no logger: nothing of the parent's that logs is called
+        base = urlsplit(base_url)
+        if base.scheme not in ("http", "https") or not base.netloc:
+            raise ValueError("twilio_api_url: an address such as https://api.twilio.com is needed")
+        self._base = f"{base.scheme}://{base.netloc}{base.path.rstrip('/')}"
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=_CONNECTIONS, keepalive_timeout=_KEEPALIVE),
+            # The caller's asyncio.timeout is the total; a slow connect must end before it, as it is provably harmless.
+            timeout=aiohttp.ClientTimeout(total=None, connect=connect_timeout, sock_connect=connect_timeout),
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        params: Mapping[str, object] | None = None,
+        data: Mapping[str, object] | None = None,
+        headers: Mapping[str, str] | None = None,
+        auth: tuple[str, str] | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 (the SDK's signature; nobody passes it)
+        allow_redirects: bool = False,
+    ) -> Response:
+        """What the SDK calls for every request. Whatever host it names, ours is called."""
+        asked = urlsplit(url)
+        query = "&".join(part for part in (asked.query, urlencode(dict(params or {}), doseq=True)) if part)
+        async with self._session.request(
+            method,
+            URL(f"{self._base}{asked.path}{'?' if query else ''}{query}", encoded=True),
+            data=urlencode(dict(data), doseq=True, errors="replace").encode() if data else None,
+            headers={**(headers or {}), **({"Authorization": aiohttp.encode_basic_auth(*auth)} if auth else {})},
+            allow_redirects=False,
+        ) as answer:
+            if not 200 <= answer.status < 300:
+                raise _UnsuccessfulError(await _unsuccessful(answer))
+            body = await _read(answer)
+            return Response(answer.status, body.decode("utf-8", "replace"), answer.headers)
+
+    async def close(self) -> None:
+        await self._session.close()
+
+
+async def _read(answer: aiohttp.ClientResponse) -> bytes:
+    """The body; of an endless one only its beginning, which then is no JSON."""
+    body = bytearray()
+    async for chunk in answer.content.iter_chunked(65536):
+        body += chunk
+        if len(body) > _LONGEST_ANSWER:
+            break
+    return bytes(body)
+
+
+async def _unsuccessful(answer: aiohttp.ClientResponse) -> Answer:
+    """Status, code and sentence. The status alone tells enough where the body does not arrive or is no JSON."""
+    told: object = None
+    with contextlib.suppress(aiohttp.ClientError, orjson.JSONDecodeError):
+        told = orjson.loads(await _read(answer))
+    fields = told if isinstance(told, dict) else {}
+    code, sentence = fields.get("code"), fields.get("message") or fields.get("detail") or fields.get("title")
+    return Answer(
+        status=answer.status,
+        code=str(code) if isinstance(code, int | str) else "",
+        message=sentence if isinstance(sentence, str) else "",
+        retry_after=retry_after(answer.headers.get("Retry-After"), datetime.now(UTC)),
+    )

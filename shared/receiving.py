@@ -1,0 +1,136 @@
+"""Receipts and the messages they are about: forward only, and a closed window leads to the fallback row."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from uuid import UUID
+
+from shared.db import Connection
+from shared.messages import SendRequested
+from shared.providers import provider
+from shared.providers.base import Media, WindowClosed
+from shared.statuses import after_receipt
+from shared.store import channels, conversations, messages, receipts
+from shared.store.events import Event, record
+from shared.store.receipts import Arrived, Concerned, Move
+
+_Located = tuple[Arrived, UUID, UUID, UUID]  # receipt, message, conversation, row of message_statuses
+
+
+async def apply(connection: Connection, arrived: Sequence[Arrived], handoff: timedelta) -> list[SendRequested]:
+    """Keep receipts and move their messages; returns the fallback messages to hand on after the commit.
+
+    Receipts whose message is not here yet are parked; `apply_parked` finds them later.
+    """
+    if not arrived:
+        return []
+    found = await receipts.locate(connection, arrived)
+    kept = await receipts.keep(connection, arrived, found)
+    return await _move(connection, [(arrived[i], *found[i], kept[i]) for i in sorted(kept) if i in found], handoff)
+
+
+async def apply_parked(connection: Connection, limit: int, handoff: timedelta) -> tuple[int, list[SendRequested]]:
+    """Apply parked receipts whose message has come; returns how many there were, and the fallback messages."""
+    parked = await receipts.parked_with_message(connection, limit)
+    if not parked:
+        return 0, []
+    for one in parked:
+        await receipts.adopt(connection, one)
+    found = await receipts.locate(connection, [one.arrived for one in parked])
+    located = [(one.arrived, *found[i], one.status_id) for i, one in enumerate(parked) if i in found]
+    return len(parked), await _move(connection, located, handoff)
+
+
+async def _move(connection: Connection, located: Sequence[_Located], handoff: timedelta) -> list[SendRequested]:
+    if not located:
+        return []
+    # A fallback row needs its conversation's lock, and conversations are locked before messages everywhere.
+    refused = {(a.tenant_id, conversation) for a, _, conversation, _ in located if _window_closed(a)}
+    if refused:
+        await conversations.lock(connection, refused)
+    rows = await receipts.lock_messages(connection, {(a.tenant_id, message) for a, message, _, _ in located})
+
+    # A message that was given up as unknown is still one that a receipt tells the truth about.
+    status = {message_id: "unknown" if row.given_up else row.status for message_id, row in rows.items()}
+    told: dict[UUID, Arrived] = {}
+    applied: list[tuple[UUID, UUID]] = []
+    for a, message_id, _, row_id in sorted(located, key=lambda one: one[0].received_at):
+        target = after_receipt(status[message_id], a.receipt.status) if message_id in status else None
+        if target is not None:
+            status[message_id] = target
+            told[message_id] = a
+            applied.append((a.tenant_id, row_id))
+    await receipts.move(connection, [_step(rows[i], a, status[i]) for i, a in told.items()])
+    await receipts.applied(connection, applied)
+    await record(
+        connection,
+        *(
+            Event(
+                f"message.{status[i]}",
+                a.tenant_id,
+                a.channel_id,
+                rows[i].conversation_id,
+                i,
+                detail={"error_code": a.receipt.error_code} if a.receipt.error_code else {},
+            )
+            for i, a in told.items()
+        ),
+    )
+    fallbacks = [
+        await _fallback(connection, rows[i], a, handoff)
+        for i, a in told.items()
+        if status[i] == "failed" and _window_closed(a)
+    ]
+    return [request for request in fallbacks if request is not None]
+
+
+def _window_closed(arrived: Arrived) -> bool:
+    """Whether the provider says here, after it had accepted the message, that the 24-hour window was closed."""
+    code = arrived.receipt.error_code
+    return code is not None and provider(arrived.provider).error_class(code) is WindowClosed
+
+
+def _step(row: Concerned, arrived: Arrived, status: str) -> Move:
+    failed = status == "failed"
+    receipt = arrived.receipt
+    return Move(
+        tenant_id=row.tenant_id,
+        message_id=row.id,
+        status=status,
+        external_id=receipt.external_id,
+        at=receipt.timestamp or arrived.received_at,
+        error_code=(receipt.error_code or receipt.status) if failed else None,
+        error_message=(receipt.error_message or "")[:500] or None if failed else None,
+    )
+
+
+async def _fallback(
+    connection: Connection, row: Concerned, arrived: Arrived, handoff: timedelta
+) -> SendRequested | None:
+    """A new row in place of one that the provider refused by receipt; None where the policy is to let it fail.
+
+    A template is not tried again: the window does not bind it, so another try would fail likewise.
+    """
+    channel = await channels.get(connection, row.tenant_id, row.channel_id)
+    if channel is None or row.template is not None or row.sent_as is not None:
+        return None
+    if (row.window_policy or channel.settings.window.policy) == "fail":
+        return None
+    return await messages.add_outbound(
+        connection,
+        messages.NewMessage(
+            tenant_id=row.tenant_id,
+            conversation_id=row.conversation_id,
+            channel_id=row.channel_id,
+            provider=row.provider,
+            dedupe_key=f"fallback:{row.id}",
+            content=row.content,
+            media=tuple(Media(**part) for part in row.media),
+            lane=row.lane,
+            window_policy=row.window_policy,
+            window_refused_at=row.claimed_at or arrived.received_at,
+        ),
+        handoff,
+    )
+
+
+__all__ = ["Arrived", "apply", "apply_parked"]

@@ -1,0 +1,363 @@
+"""decode → handle → publish → ack. The only place that acks.
+
+The life of a delivery: taken from the queue, taken apart into items, each item handled (alone or in a batch), each
+failed item sent to the retry ladder or buried, and the envelope acked when nothing of it is left. Database or broker
+being away is never a failure of the item: it is kept unacked and handled when both answer.
+"""
+
+import asyncio
+import contextlib
+import time
+import traceback
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final, Generic, TypeVar
+
+from aio_pika.abc import AbstractConnection
+from structlog.contextvars import bound_contextvars
+
+from shared import db, metrics, topology
+from shared.backoff import Backoff, rung
+from shared.brake import Brake
+from shared.broker import BrokerAway, Link, Publisher, PublishFailed, PublishUnknown, dump, envelope, is_cancellation
+from shared.consumer import Consumer
+from shared.delivery import ATTEMPT, DIED_AT, QUEUE, REASON, TRACEBACK, Delivery, Item, Undecodable, decode
+from shared.log import get_logger
+from shared.messages import QueueMessage
+from shared.outcomes import Dead, Retry
+from shared.worker import Context, Worker
+
+log = get_logger(__name__)
+
+M = TypeVar("M", bound=QueueMessage)
+R = TypeVar("R")
+Run = Callable[[Sequence[Item[M]]], Awaitable[None]]
+
+BATCH_PREFETCH: Final = 100  # envelopes in hand of a batch handler, to fill its batches from
+DIED_ON_IT: Final = 5  # earlier deliveries that count as a failed attempt; from the third on it was handled alone
+OUTAGES_LIMIT: Final = 20  # "database away" in a row for one item while the database answers everybody else
+OUTAGE_PAUSE: Final = Backoff(first=0.1, longest=30.0)  # between them: a full disk answers too
+INSIST_PAUSE: Final = 0.5  # seconds
+
+
+class ConsumerDied(Exception):
+    """The processes that had an item in hand went, again and again."""
+
+
+class Runner(Generic[M, R]):
+    """Runs one lane of a worker in this process."""
+
+    def __init__(
+        self, worker: Worker[M, R], queue: topology.WorkQueue, context: Context[R], watch: db.DatabaseWatch
+    ) -> None:
+        self._worker = worker
+        self._queue = queue
+        self._context = context
+        self._watch = watch
+        self._publisher: Publisher = context.publisher
+        settings = context.settings
+        self._delays = [step.delay for step in topology.ladder(settings.retry_delays)]
+        self.brake = Brake(
+            share=settings.brake_share, window=settings.brake_window, trial=settings.brake_trial, now=time.monotonic
+        )
+        self._deliveries: asyncio.Queue[Delivery] = asyncio.Queue()
+        self._items: asyncio.Queue[Item[M]] = asyncio.Queue(maxsize=max(worker.batch, worker.concurrency))
+        self._busy = 0  # handlers
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._stopping = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._consumer = Consumer(
+            queue,
+            BATCH_PREFETCH if worker.batch_handler else worker.concurrency,
+            self._deliveries.put_nowait,
+            before=watch.wait,  # a worker starts to consume only once the database answers
+            redeclare=self._declare,
+        )
+
+    @property
+    def queue(self) -> topology.WorkQueue:
+        return self._queue
+
+    @property
+    def consuming(self) -> bool:
+        return self._consumer.consuming
+
+    # -- start, stop -----------------------------------------------------------------------------------------------
+
+    def start(self, link: Link) -> list[asyncio.Task[None]]:
+        """Start working on what comes over this link. The tasks end by `stop` only: one that ends before is a fault."""
+        body = self._work_batches if self._worker.batch_handler else self._work_items
+        name = self._queue.name
+        self._tasks = [
+            asyncio.create_task(self._consumer.run(link), name=f"{name} consume"),
+            asyncio.create_task(self._feed(), name=f"{name} feed"),
+            *(asyncio.create_task(body(), name=f"{name} {n}") for n in range(self._worker.concurrency)),
+        ]
+        return self._tasks
+
+    async def stop(self, grace: float) -> None:
+        """Take no more, let handlers that run finish for `grace` seconds, give the rest back."""
+        self._stopping.set()
+        await self._consumer.cancel()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._idle.wait(), grace)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._consumer.close()
+
+    async def _declare(self, connection: AbstractConnection) -> None:
+        await topology.settle(connection, self._context.settings.retry_delays)
+
+    # -- from delivery to items ------------------------------------------------------------------------------------
+
+    async def _feed(self) -> None:
+        while not self._stopping.is_set():
+            delivery = await self._deliveries.get()
+            if delivery.alive:
+                await self._open(delivery)
+
+    async def _open(self, delivery: Delivery) -> None:
+        """Take an envelope apart into items for the handlers."""
+        try:
+            good, bad = decode(delivery.incoming.body, self._worker.consumes)
+        except Undecodable as error:
+            good, bad = [], []
+            if not await self._bury_unread(delivery, delivery.incoming.body, str(error)):
+                return
+        if delivery.suspect and len(good) + len(bad) > 1:
+            await self._take_apart(delivery, [(m.key, dump(m)) for m in good] + [(None, raw) for raw, _ in bad])
+            good, bad = [], []
+        delivery.opened(max(len(good) + len(bad), 1))
+        for raw, reason in bad:
+            if not await self._bury_unread(delivery, envelope(self._worker.consumes.type, [raw]), reason):
+                return
+            await delivery.settled()
+        if delivery.earlier >= DIED_ON_IT and good:
+            died = ConsumerDied(f"{delivery.earlier} processes went while they had it in hand")
+            await self._failed(Item(good[0], delivery), died)
+            return
+        for message in good:
+            metrics.IN_HAND.labels(self._queue.name).inc()
+            await self._items.put(Item(message, delivery))
+        if not good and not bad:
+            await delivery.settled()
+
+    async def _bury_unread(self, delivery: Delivery, body: bytes, reason: str) -> bool:
+        """Bury what no handler can be given; False when it is not ours any more."""
+        if not await self._gates() or not delivery.alive:
+            return False
+        message_id = delivery.incoming.message_id if body is delivery.incoming.body else None
+        await self._bury(delivery, body, Undecodable(reason), message_id=message_id)
+        return True
+
+    async def _take_apart(self, delivery: Delivery, items: Sequence[tuple[str | None, bytes]]) -> None:
+        """Republish each item by itself, so that the one that kills its consumer buries nobody else."""
+        log.warning("taking an envelope apart", queue=self._queue.name, items=len(items))
+        kind = self._worker.consumes.type
+        headers = {ATTEMPT: delivery.attempt}
+        await asyncio.gather(
+            *(self._insist(delivery, topology.WORK, envelope(kind, [item]), key, headers) for key, item in items)
+        )
+
+    # -- handling --------------------------------------------------------------------------------------------------
+
+    async def _work_items(self) -> None:
+        handler = self._worker.handler
+        assert handler is not None, f"worker {self._worker.name} has no handler"
+
+        async def one(items: Sequence[Item[M]]) -> None:
+            await handler(items[0].message, self._context)
+
+        while not self._stopping.is_set():
+            await self._guard([await self._items.get()], one)
+
+    async def _work_batches(self) -> None:
+        handler = self._worker.batch_handler
+        assert handler is not None
+
+        async def many(items: Sequence[Item[M]]) -> None:
+            await handler([item.message for item in items], self._context)
+
+        while not self._stopping.is_set():
+            batch = [await self._items.get()]
+            while len(batch) < self._worker.batch and not self._items.empty():
+                batch.append(self._items.get_nowait())
+            await self._guard(batch, many)
+
+    async def _guard(self, items: list[Item[M]], run: Run[M]) -> None:
+        self._busy += 1
+        self._idle.clear()
+        try:
+            about = items[0].message.about if len(items) == 1 else {}
+            with bound_contextvars(queue=self._queue.name, **about):
+                await self._handle(items, run)
+        finally:
+            self._busy -= 1
+            if not self._busy:
+                self._idle.set()
+            metrics.IN_HAND.labels(self._queue.name).dec(len(items))
+
+    async def _handle(self, items: list[Item[M]], run: Run[M]) -> None:
+        """Handle items together; where that fails, halve them until the one that fails stands alone.
+
+        Returns with items unsettled when we are stopping: they are given back.
+        """
+        repeats = 0
+        while items := [item for item in items if item.delivery.alive]:
+            if self.brake.on and len(items) > 1:  # a trial is one item's
+                for item in items:
+                    await self._handle([item], run)
+                return
+            if not await self._gates():
+                return
+            if not all(item.delivery.alive for item in items):
+                continue
+            started = time.monotonic()
+            try:
+                await run(items)
+            except (Exception, asyncio.CancelledError) as error:
+                if is_cancellation(error):
+                    raise
+                if await self._passes(items[0], error):
+                    continue
+                if db.is_conflict(error) and repeats < db.REPEATS:
+                    repeats += 1
+                    await asyncio.sleep(0.01 * 2**repeats)
+                elif len(items) > 1:
+                    middle = len(items) // 2
+                    await self._handle(items[:middle], run)
+                    await self._handle(items[middle:], run)
+                    return
+                else:
+                    await self._failed(items[0], error)
+                    return
+            else:
+                metrics.HANDLER_SECONDS.labels(self._queue.name).observe(time.monotonic() - started)
+                metrics.ITEMS.labels(self._queue.name, "done").inc(len(items))
+                for item in items:
+                    self._finished(died=False)
+                    await item.delivery.settled()
+                return
+
+    async def _passes(self, item: Item[M], error: BaseException) -> bool:
+        """Whether this is an outage, after which the same is tried again; the wait for it is in here and the gates."""
+        if isinstance(error, (BrokerAway, PublishUnknown)):
+            await self._pause(INSIST_PAUSE)
+            return True
+        if not db.is_outage(error) or item.outages >= OUTAGES_LIMIT:
+            return False
+        self._watch.lost(error)
+        if item.outages:
+            await self._pause(OUTAGE_PAUSE.delay(item.outages))
+        item.outages += 1
+        return True
+
+    async def _gates(self) -> bool:
+        """Wait while the database is away or the brake is on; False when we are stopping."""
+        while not self._stopping.is_set():
+            if not self._watch.up:
+                await self._unless_stopping(self._watch.wait())
+            elif (delay := self.brake.wait()) > 0:
+                await self._pause(min(delay, 1.0))
+            else:
+                return True
+        return False
+
+    async def _pause(self, seconds: float) -> None:
+        await self._unless_stopping(asyncio.sleep(seconds))
+
+    async def _unless_stopping(self, what: Awaitable[None]) -> None:
+        tasks = [asyncio.ensure_future(what), asyncio.create_task(self._stopping.wait())]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    def _finished(self, *, died: bool) -> None:
+        was = self.brake.on
+        self.brake.finished(died=died)
+        if self.brake.on != was:
+            metrics.BRAKE.labels(self._queue.name).set(int(self.brake.on))
+            log.error("brake on: most items die" if self.brake.on else "brake released", queue=self._queue.name)
+
+    # -- failing ---------------------------------------------------------------------------------------------------
+
+    async def _failed(self, item: Item[M], error: BaseException) -> None:
+        message, attempt = item.message, item.attempt + 1
+        body = envelope(message.type, [dump(message)])
+        after = error.after if isinstance(error, Retry) else 0.0
+        step = None if isinstance(error, Dead) else rung(attempt, after, self._delays)
+        if step is None:
+            await self._bury(item.delivery, body, error, attempt=attempt, message_id=message.key)
+        else:
+            log.warning("item failed", attempt=attempt, retry_in=self._delays[step], error=summary(error))
+            headers: dict[str, str | int] = {ATTEMPT: attempt, REASON: describe(error), QUEUE: self._queue.name}
+            exchange = topology.RetryStep(self._delays[step]).name
+            await self._insist(item.delivery, exchange, body, message.key, headers)
+            metrics.ITEMS.labels(self._queue.name, "retried").inc()
+        await item.delivery.settled()
+
+    async def _bury(
+        self,
+        delivery: Delivery,
+        body: bytes,
+        error: BaseException,
+        *,
+        message_id: str | None,
+        attempt: int | None = None,
+    ) -> None:
+        log.error("item buried", queue=self._queue.name, reason=summary(error), dead_queue=self._queue.dead)
+        unread = isinstance(error, Undecodable)
+        headers: dict[str, str | int] = {
+            REASON: describe(error),
+            TRACEBACK: "" if unread else "".join(traceback.format_exception(error))[-4000:],
+            QUEUE: self._queue.name,
+            ATTEMPT: delivery.attempt + 1 if attempt is None else attempt,
+            DIED_AT: int(time.time()),
+        }
+        await self._insist(delivery, topology.DEAD, body, message_id, headers)
+        metrics.ITEMS.labels(self._queue.name, "dead").inc()
+        self._finished(died=True)
+
+    async def _insist(
+        self,
+        delivery: Delivery,
+        exchange: str,
+        body: bytes,
+        message_id: str | None,
+        headers: Mapping[str, str | int],
+    ) -> None:
+        """Publish under our queue's key until it is confirmed, or until the delivery is the broker's again."""
+        while delivery.alive:
+            try:
+                await self._publisher.publish_body(
+                    exchange,
+                    self._queue.name,
+                    body,
+                    message_id=message_id or "",
+                    type_=self._worker.consumes.type,
+                    headers=headers,
+                )
+                return
+            except PublishFailed as error:
+                log.warning("publish not confirmed, trying again", exchange=exchange, error=str(error))
+                await asyncio.sleep(INSIST_PAUSE)
+
+
+def describe(error: BaseException) -> str:
+    """One line for a header: our own outcomes by their reason, anything else by type and text. Not for a log."""
+    if isinstance(error, (Retry, Dead, Undecodable)):
+        return str(error)[:500]
+    return f"{type(error).__name__}: {error}"[:500]
+
+
+def summary(error: BaseException) -> str:
+    """One line for a log. Other people's texts quote what failed, which may be a customer's words or number."""
+    if isinstance(error, (Retry, Dead, Undecodable, ConsumerDied)):
+        return str(error)[:300]
+    known = [str(known) for name in ("sqlstate", "constraint_name") if (known := getattr(error, name, None))]
+    frame = traceback.extract_tb(error.__traceback__)[-1:]
+    where = [f"{part.name}:{part.lineno}" for part in frame]
+    return " ".join([type(error).__name__, *known, *where])

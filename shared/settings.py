@@ -1,0 +1,106 @@
+"""Every variable Palomar reads, with a default that works on a laptop.
+
+The environment wins; what it leaves out comes from `.palomar/env`, which `./palomar up` writes, so that a second
+shell talks to the system the first one started. This file is the documentation of the variables: keep it in order.
+"""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AliasChoices, Field, SecretStr
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+Seconds = Annotated[float, Field(gt=0)]
+
+
+def _named(name: str) -> AliasChoices:
+    """Read a variable by a name the whole field knows, without our prefix."""
+    return AliasChoices(name, name.lower())
+
+
+class Settings(BaseSettings):
+    """One process's configuration. Times are seconds, sizes are bytes unless the name says otherwise."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="PALOMAR_", env_file=(".palomar/env",), extra="ignore", frozen=True, populate_by_name=True
+    )
+
+    # -- where the broker and the database are ---------------------------------------------------------------------
+    amqp_url: SecretStr = Field(
+        default=SecretStr("amqp://guest:guest@127.0.0.1:5672/"), validation_alias=_named("AMQP_URL")
+    )
+    database_url: SecretStr = Field(
+        default=SecretStr("postgresql://palomar@127.0.0.1:5432/palomar"), validation_alias=_named("DATABASE_URL")
+    )
+    database_pool: int = Field(default=4, ge=2, le=64, description="connections per process")
+    state_dir: Path = Field(default=Path(".palomar"), description="spool, sealed directory, what `up` writes down")
+
+    # -- secrets ---------------------------------------------------------------------------------------------------
+    secret_keys: Annotated[SecretStr, NoDecode] = Field(
+        default=SecretStr(""),
+        description="`id:base64 of 32 bytes`, comma separated; the first seals, all of them open. `up` makes one.",
+    )
+
+    # -- ingress ---------------------------------------------------------------------------------------------------
+    host: str = "127.0.0.1"
+    port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        validation_alias=_named("PORT"),
+        description="of this process: webhooks (8080 where unset), or a worker's health and metrics (any free one)",
+    )
+    public_url: str = Field(
+        default="http://127.0.0.1:8080", description="what the providers call and sign; never taken from a request"
+    )
+    ingress_publish_budget: Seconds = Field(default=1.0, description="then the webhook goes to the spool")
+    ingress_body_limit: int = 1024 * 1024
+    ingress_body_timeout: Seconds = Field(default=10.0, description="a body that stalls this long is answered 408")
+    directory_poll: Seconds = Field(default=30.0, description="LISTEN/NOTIFY is the fast way, this poll the sure one")
+    spool_limit: int = Field(default=2 * 1024**3, description="bytes on disk; beyond it ingress answers 503")
+
+    # -- broker and runner -----------------------------------------------------------------------------------------
+    publish_timeout: Seconds = Field(default=5.0, description="then the outcome of a publish is unknown")
+    stop_grace: Seconds = Field(default=20.0, description="what is in hand may finish for this long after SIGTERM")
+    brake_share: float = Field(
+        default=0.5, gt=0, le=1, description="share of finished items that may die before the brake"
+    )
+    brake_window: int = Field(default=50, ge=5, description="finished items the share is taken over")
+    brake_trial: Seconds = Field(default=60.0, description="with the brake on, one item is tried this often")
+    retry_delays: tuple[float, ...] = Field(default=(1, 5, 30, 120, 600), description="the ladder; one queue per step")
+
+    # -- due times and leases --------------------------------------------------------------------------------------
+    handoff_lease: Seconds = Field(default=20.0, description="a row handed to the next worker is due again after this")
+    reply_lease: Seconds = Field(
+        default=15.0, description="a conversation is being answered; renewed while the model thinks"
+    )
+    send_timeout: Seconds = Field(default=15.0, description="hard total of one provider call")
+    send_lease_margin: Seconds = Field(
+        default=15.0, description="added to send_timeout: the lease of a message in `sending`"
+    )
+    unknown_check_after: Seconds = Field(default=30.0, description="a send of unknown outcome is looked up after this")
+    unknown_give_up_after: Seconds = Field(default=600.0, description="then the channel's policy decides")
+    clock_tick: Seconds = 1.0
+    clock_batch: int = Field(default=500, ge=1)
+    relay_poll: Seconds = 1.0
+    relay_batch: int = Field(default=500, ge=1)
+    inbound_log_days: int = Field(default=30, ge=1, description="raw webhooks are kept this long")
+    events_days: int = Field(default=14, ge=1)
+
+    # -- providers -------------------------------------------------------------------------------------------------
+    twilio_api_url: str = Field(default="https://api.twilio.com", description="the sandbox's address in a local stack")
+    llm_base_url: str = Field(
+        default="", description="any OpenAI-compatible endpoint; empty: the llm engine says its fallback"
+    )
+    llm_api_key: SecretStr = SecretStr("")
+
+    # -- logs and metrics ------------------------------------------------------------------------------------------
+    log_level: str = "info"
+    sandbox_url: str = Field(default="", description="where `palomar say` finds the sandbox; `up` sets it")
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """The process's settings, read once."""
+    return Settings()

@@ -1,0 +1,71 @@
+"""The states of a message, the edges between them, and how receipts rank. Pure.
+
+queued ──▶ ready ──▶ sending ──▶ sent ──▶ delivered ──▶ read
+  ▲ │        ▲           │  ├──▶ failed
+  │ ├▶ held  └─throttled─┤  └──▶ unknown ──▶ sent | failed
+  │ │    │               │
+  │ └────┴─▶ failed, expired, canceled
+  └──────────────────────┘ refused: window closed
+"""
+
+from typing import Final, Literal
+
+Status = Literal[
+    "received", "queued", "held", "ready", "sending", "unknown",
+    "sent", "delivered", "read", "failed", "expired", "canceled",
+]  # fmt: skip
+
+EDGES: Final[dict[Status, frozenset[Status]]] = {
+    "received": frozenset(),
+    "queued": frozenset({"ready", "held", "failed", "canceled"}),
+    "held": frozenset({"queued", "expired", "canceled"}),
+    "ready": frozenset({"sending", "queued", "canceled", "failed"}),
+    "sending": frozenset({"sent", "ready", "queued", "failed", "unknown"}),
+    "unknown": frozenset({"sent", "failed"}),
+    "sent": frozenset(),  # from here on receipts only, by rank
+    "delivered": frozenset(),
+    "read": frozenset(),
+    "failed": frozenset(),
+    "expired": frozenset(),
+    "canceled": frozenset(),
+}
+
+TERMINAL: Final = frozenset({"received", "sent", "delivered", "read", "failed", "expired", "canceled"})
+"""Nothing is owed any more; receipts may still move those that were sent."""
+
+# A failure never follows delivery. A delivery may follow a failure: one we had given up as unknown, for instance.
+RANK: Final[dict[str, int]] = {"sent": 1, "failed": 2, "delivered": 3, "read": 4}
+
+_MEANS: Final[dict[str, Status]] = {
+    # Twilio. Its `queued` and the like say that it has the message, which is our `sent`.
+    "accepted": "sent", "scheduled": "sent", "queued": "sent", "sending": "sent", "sent": "sent",
+    "partially_delivered": "sent", "delivered": "delivered", "read": "read",
+    "undelivered": "failed", "failed": "failed", "canceled": "failed",
+    # Meta
+    "played": "read",
+}  # fmt: skip
+
+# Where a receipt may still move a message: everything that may have reached the provider. `ready` too: a send we took
+# for not accepted may have been, and the receipt then keeps us from sending it again.
+_MOVABLE: Final = frozenset({"ready", "sending", "unknown", "sent", "delivered", "read", "failed"})
+
+
+def meaning(word: str) -> Status | None:
+    """Our status for a provider's word in a receipt; None for one that changes nothing (`received`, `deleted`)."""
+    return _MEANS.get(word.lower())
+
+
+def after_receipt(current: str, word: str) -> Status | None:
+    """The state a receipt leads to, or None where it is only kept in the history.
+
+    Providers deliver receipts late, twice and out of order, so only a higher rank moves a message.
+    """
+    told = meaning(word)
+    if told is None or current not in _MOVABLE:
+        return None
+    return told if RANK[told] > RANK.get(current, 0) else None
+
+
+def may(current: Status, target: Status) -> bool:
+    """Whether this edge exists."""
+    return target in EDGES[current]

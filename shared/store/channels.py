@@ -1,0 +1,176 @@
+"""channels and tenants: who sends, and with what."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+import asyncpg
+
+from shared.channels import Channel, stored_settings
+from shared.db import Connection, Pool
+from shared.log import get_logger
+
+log = get_logger(__name__)
+
+_COLUMNS = "id, tenant_id, endpoint_id, provider, kind, address, status, settings, updated_at"
+
+_BY_ENDPOINTS = (
+    f"SELECT {_COLUMNS} FROM channels WHERE endpoint_id = ANY($1::uuid[]) AND deleted_at IS NULL ORDER BY id"
+)
+_ONE = f"SELECT {_COLUMNS} FROM channels WHERE tenant_id = $1 AND id = $2 AND deleted_at IS NULL"
+_ALL = f"SELECT {_COLUMNS} FROM channels WHERE deleted_at IS NULL ORDER BY tenant_id, id"
+_CREDENTIALS = "SELECT credentials FROM channels WHERE tenant_id = $1 AND id = $2 AND deleted_at IS NULL"
+_STOP = """
+UPDATE channels SET status = 'stopped', status_reason = $3
+WHERE tenant_id = $1 AND id = $2 AND status = 'active' RETURNING id
+"""
+# Its messages were put off while it was stopped: they are due now.
+_RESUME = """
+WITH resumed AS (
+    UPDATE channels SET status = 'active', status_reason = NULL WHERE tenant_id = $1 AND id = $2 AND status = 'stopped'
+    RETURNING tenant_id, id
+), due AS (
+    UPDATE messages m SET due_at = now(), not_before = NULL FROM resumed
+    WHERE m.tenant_id = resumed.tenant_id AND m.channel_id = resumed.id AND m.status = 'ready'
+)
+SELECT id FROM resumed
+"""
+_ADD_TENANT = "INSERT INTO tenants (id, name) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING"
+_ADD = """
+INSERT INTO channels (id, tenant_id, endpoint_id, provider, kind, name, address, credentials, settings)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+"""
+_SET_SETTINGS = "UPDATE channels SET settings = $3 WHERE tenant_id = $1 AND id = $2 RETURNING id"
+
+
+def channel_of(row: asyncpg.Record) -> Channel:
+    """A row of `channels` as the workers need it."""
+    settings, wrong = stored_settings(row["settings"])
+    if wrong is not None:
+        log.error(
+            "channel settings can't be read: it keeps quiet, and holds outside the window",
+            channel=str(row["id"]),
+            fields=wrong,
+        )
+    return Channel(
+        id=row["id"],
+        tenant_id=row["tenant_id"],
+        endpoint_id=row["endpoint_id"],
+        provider=row["provider"],
+        kind=row["kind"],
+        address=row["address"],
+        status=row["status"],
+        settings=settings,
+        updated_at=row["updated_at"],
+    )
+
+
+async def of_endpoints(connection: Connection, endpoint_ids: Sequence[UUID]) -> list[Channel]:
+    """The channels that these endpoints serve."""
+    return [channel_of(row) for row in await connection.fetch(_BY_ENDPOINTS, list(endpoint_ids))]
+
+
+async def get(connection: Connection | Pool, tenant_id: UUID, channel_id: UUID) -> Channel | None:
+    """One channel, None where there is none (or it was deleted)."""
+    row = await connection.fetchrow(_ONE, tenant_id, channel_id)
+    return None if row is None else channel_of(row)
+
+
+async def every(connection: Connection | Pool) -> list[Channel]:
+    """All channels of all tenants, for an operator."""
+    return [channel_of(row) for row in await connection.fetch(_ALL)]
+
+
+async def credentials(connection: Connection | Pool, tenant_id: UUID, channel_id: UUID) -> str | None:
+    """The sealed credentials of a channel."""
+    sealed: str | None = await connection.fetchval(_CREDENTIALS, tenant_id, channel_id)
+    return sealed
+
+
+async def stop(connection: Connection, tenant_id: UUID, channel_id: UUID, reason: str) -> bool:
+    """Nothing leaves through this channel until it is resumed. False where it was stopped already."""
+    return await connection.fetchval(_STOP, tenant_id, channel_id, reason) is not None
+
+
+async def resume(connection: Connection | Pool, tenant_id: UUID, channel_id: UUID) -> bool:
+    """Let a stopped channel send again. False where it was not stopped."""
+    return await connection.fetchval(_RESUME, tenant_id, channel_id) is not None
+
+
+async def add_tenant(connection: Connection, tenant_id: UUID, name: str) -> None:
+    """A tenant; does nothing where it exists."""
+    await connection.execute(_ADD_TENANT, tenant_id, name)
+
+
+async def add(
+    connection: Connection,
+    *,
+    channel_id: UUID,
+    tenant_id: UUID,
+    endpoint_id: UUID,
+    provider: str,
+    kind: str,
+    name: str,
+    address: str,
+    credentials: str,
+    settings: dict[str, object],
+) -> None:
+    """A channel. Raises asyncpg.UniqueViolationError where the tenant has this address already."""
+    await connection.execute(
+        _ADD, channel_id, tenant_id, endpoint_id, provider, kind, name, address, credentials, settings
+    )
+
+
+_SET_CREDENTIALS = "UPDATE channels SET credentials = $3 WHERE tenant_id = $1 AND id = $2 RETURNING id"
+
+
+async def set_credentials(connection: Connection | Pool, tenant_id: UUID, channel_id: UUID, credentials: str) -> bool:
+    """Replace a channel's sealed credentials. False: no such channel."""
+    return await connection.fetchval(_SET_CREDENTIALS, tenant_id, channel_id, credentials) is not None
+
+
+async def set_settings(
+    connection: Connection | Pool, tenant_id: UUID, channel_id: UUID, settings: dict[str, object]
+) -> bool:
+    """Replace a channel's settings; check them with `shared.channels.read_settings` before. False: no such channel."""
+    return await connection.fetchval(_SET_SETTINGS, tenant_id, channel_id, settings) is not None
+
+
+# -- for an operator, who also sees what the workers could not use -----------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A channel as its row has it, settings unread and credentials sealed."""
+
+    tenant_id: UUID
+    tenant: str
+    id: UUID
+    endpoint_id: UUID | None
+    provider: str
+    kind: str
+    name: str
+    address: str
+    status: str
+    status_reason: str | None
+    settings: Mapping[str, object]
+    credentials: str
+
+
+_LIST = """
+SELECT c.tenant_id, t.name AS tenant, c.id, c.endpoint_id, c.provider, c.kind, c.name, c.address, c.status,
+    c.status_reason, c.settings, c.credentials
+FROM channels c JOIN tenants t ON t.id = c.tenant_id
+WHERE c.deleted_at IS NULL AND t.deleted_at IS NULL ORDER BY t.name, c.tenant_id, c.id
+"""
+_TENANTS = "SELECT id, name FROM tenants WHERE deleted_at IS NULL ORDER BY name, id"
+
+
+async def listed(connection: Connection | Pool) -> list[Listed]:
+    """All channels of all tenants, by tenant's name."""
+    return [Listed(**row) for row in await connection.fetch(_LIST)]
+
+
+async def tenants(connection: Connection | Pool) -> list[tuple[UUID, str]]:
+    """(id, name) of every tenant. Names may repeat."""
+    return [(row["id"], row["name"]) for row in await connection.fetch(_TENANTS)]

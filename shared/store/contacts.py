@@ -1,0 +1,111 @@
+"""contacts and contact_addresses: one person is one contact, however the networks write the number."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from shared.db import Connection, new_id
+from shared.providers.base import Address
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Somebody who wrote: every address of theirs that the message carried."""
+
+    tenant_id: UUID
+    addresses: tuple[Address, ...]
+    name: str | None
+
+
+_KNOWN = """
+SELECT a.tenant_id, a.kind, a.canonical, a.contact_id
+FROM unnest($1::uuid[], $2::text[], $3::text[]) AS asked (tenant_id, kind, canonical)
+JOIN contact_addresses a USING (tenant_id, kind, canonical)
+"""
+
+_ADD_ADDRESSES = """
+INSERT INTO contact_addresses (tenant_id, kind, canonical, given, contact_id)
+SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::uuid[])
+ON CONFLICT DO NOTHING RETURNING tenant_id, kind, canonical, contact_id
+"""
+
+_JOIN = """
+UPDATE contact_addresses a SET contact_id = ours.contact_id
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[]) AS ours (tenant_id, kind, canonical, contact_id)
+WHERE (a.tenant_id, a.kind, a.canonical) = (ours.tenant_id, ours.kind, ours.canonical)
+"""
+
+_ADD_CONTACTS = """
+INSERT INTO contacts (id, tenant_id, name) SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[])
+"""
+
+Key = tuple[UUID, str, str]
+
+
+def _keys(person: Person) -> list[Key]:
+    return [(person.tenant_id, address.kind, address.canonical) for address in person.addresses]
+
+
+async def _known(connection: Connection, keys: Sequence[Key]) -> dict[Key, UUID]:
+    rows = await connection.fetch(_KNOWN, [key[0] for key in keys], [key[1] for key in keys], [key[2] for key in keys])
+    return {(row["tenant_id"], row["kind"], row["canonical"]): row["contact_id"] for row in rows}
+
+
+async def _join(connection: Connection, contacts: Mapping[Key, UUID]) -> None:
+    """Give addresses inserted in this transaction to another contact."""
+    if contacts:
+        keys = list(contacts)
+        columns = [[key[place] for key in keys] for place in range(3)]
+        await connection.execute(_JOIN, *columns, [contacts[key] for key in keys])
+
+
+async def find_or_make(connection: Connection, people: Sequence[Person]) -> tuple[list[UUID], set[UUID]]:
+    """The contact of each person, in their order, and which of them are new.
+
+    Two workers that meet the same stranger at once agree: the address is inserted first, and who loses it takes the
+    winner's contact. Rows are written in sorted order, or two workers with overlapping batches would deadlock.
+    """
+    every = sorted({key for person in people for key in _keys(person)}, key=str)
+    known = await _known(connection, every)
+    given: dict[Key, tuple[str, Person]] = {
+        (person.tenant_id, a.kind, a.canonical): (a.given, person) for person in people for a in person.addresses
+    }
+
+    wanted: dict[Key, UUID] = {}
+    for person in people:
+        keys = _keys(person)
+        contact_id = next((found for key in keys if (found := known.get(key) or wanted.get(key))), None) or new_id()
+        for key in keys:
+            if key not in known:
+                wanted.setdefault(key, contact_id)
+
+    made: set[UUID] = set()
+    if wanted:
+        keys = sorted(wanted, key=str)
+        rows = await connection.fetch(
+            _ADD_ADDRESSES,
+            [key[0] for key in keys],
+            [key[1] for key in keys],
+            [key[2] for key in keys],
+            [given[key][0] for key in keys],
+            [wanted[key] for key in keys],
+        )
+        won = {(row["tenant_id"], row["kind"], row["canonical"]): row["contact_id"] for row in rows}
+        existing = set(known.values())
+        lost = [key for key in keys if key not in won]
+        if lost:
+            # Somebody else met this person at the same moment, by some of these addresses: the others follow.
+            theirs = await _known(connection, lost)
+            known.update(theirs)
+            instead = {wanted[key]: contact_id for key, contact_id in theirs.items() if wanted[key] not in existing}
+            followers = {key: instead[contact_id] for key, contact_id in won.items() if contact_id in instead}
+            await _join(connection, followers)
+            won.update(followers)
+            existing.update(theirs.values())
+        new = {contact_id: key for key, contact_id in won.items() if contact_id not in existing}
+        if new:
+            ids = sorted(new)
+            await connection.execute(_ADD_CONTACTS, ids, [new[i][0] for i in ids], [given[new[i]][1].name for i in ids])
+            made = set(ids)
+        known.update(won)
+    return [known[_keys(person)[0]] for person in people], made

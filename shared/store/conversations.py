@@ -1,0 +1,302 @@
+"""conversations: found or made by (channel, canonical address), locked, and who is answering them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from shared.db import Connection, Pool, new_id
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A conversation that a message belongs to."""
+
+    tenant_id: UUID
+    channel_id: UUID
+    provider: str
+    addresses: tuple[str, ...]  # canonical; an existing conversation by any of them is the one, else the first names it
+    recipient: str
+    phone: str | None
+    contact_id: UUID
+    contact_name: str | None
+
+    @property
+    def key(self) -> tuple[UUID, UUID, str]:
+        return self.tenant_id, self.channel_id, self.addresses[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    id: UUID
+    tenant_id: UUID
+    status: str
+    made: bool
+
+
+_KNOWN = """
+SELECT c.id, c.tenant_id, c.channel_id, c.address
+FROM unnest($1::uuid[], $2::uuid[], $3::text[]) AS asked (tenant_id, channel_id, address)
+JOIN conversations c USING (tenant_id, channel_id, address)
+"""
+
+# Where none has any of the message's addresses: the contact's own in this channel. Two phone numbers are two
+# conversations even of one contact; a user id joins its number's, and the other way round.
+_OF_CONTACTS = """
+SELECT DISTINCT ON (asked.place) asked.place, c.id
+FROM unnest($1::int[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[])
+    AS asked (place, tenant_id, channel_id, contact_id, phone)
+JOIN conversations c USING (tenant_id, channel_id, contact_id)
+WHERE asked.phone IS NULL OR c.phone IS NULL
+ORDER BY asked.place, c.id
+"""
+
+_ADD = """
+INSERT INTO conversations (id, tenant_id, channel_id, provider, address, recipient, phone, contact_id, contact_name)
+SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::uuid[],
+    $9::text[])
+ON CONFLICT (tenant_id, channel_id, address) DO NOTHING RETURNING id
+"""
+
+_LOCK = """
+SELECT id, tenant_id, status FROM conversations
+WHERE (tenant_id, id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[]))
+ORDER BY tenant_id, id FOR NO KEY UPDATE
+"""
+
+# What an inbound message changes beside the trigger's columns. A closed or deleted conversation opens again.
+_HEARD = """
+UPDATE conversations c SET
+    recipient = heard.recipient,
+    contact_name = coalesce(heard.contact_name, c.contact_name),
+    last_message_at = greatest(c.last_message_at, heard.at),
+    status = CASE WHEN c.status = 'closed' THEN 'active' ELSE c.status END,
+    deleted_at = NULL,
+    reply_due_at = CASE WHEN heard.debounce IS NULL OR c.status = 'escalated' THEN c.reply_due_at
+        ELSE now() + least(heard.debounce,
+            greatest(coalesce(c.reply_wanted_since, now()) + heard.longest_wait - now(), interval '0'))
+            + CASE WHEN heard.debounce = interval '0' THEN $7::interval ELSE interval '0' END END,
+    reply_wanted_since = CASE WHEN heard.debounce IS NULL OR c.status = 'escalated' THEN c.reply_wanted_since
+        ELSE coalesce(c.reply_wanted_since, now()) END
+FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::interval[], $6::interval[],
+    $8::timestamptz[]) AS heard (tenant_id, id, recipient, contact_name, debounce, longest_wait, at)
+WHERE c.tenant_id = heard.tenant_id AND c.id = heard.id
+RETURNING c.id, c.reply_due_at IS NOT NULL AS owed
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A customer wrote in this conversation. `debounce` None: this channel does not answer by itself."""
+
+    tenant_id: UUID
+    id: UUID
+    recipient: str
+    contact_name: str | None
+    debounce: timedelta | None
+    longest_wait: timedelta
+    at: datetime
+
+
+async def find_or_make(connection: Connection, wanted: Sequence[Wanted]) -> list[Found]:
+    """The conversation of each, in their order, all of them locked until the transaction ends."""
+    asked = sorted({(w.tenant_id, w.channel_id, a) for w in wanted for a in w.addresses}, key=str)
+    known = await _known(connection, asked)
+    unknown = [w for w in wanted if not any((w.tenant_id, w.channel_id, a) in known for a in w.addresses)]
+    known.update(await _of_contacts(connection, unknown))
+    unknown = [w for w in unknown if w.key not in known]
+    leaders = _leaders(unknown)
+    new = {leader.key: (new_id(), leader) for leader in leaders}
+    made: set[UUID] = set()
+    if new:
+        rows = [new[key] for key in sorted(new, key=str)]
+        added = await connection.fetch(
+            _ADD,
+            [i for i, _ in rows],
+            [w.tenant_id for _, w in rows],
+            [w.channel_id for _, w in rows],
+            [w.provider for _, w in rows],
+            [w.addresses[0] for _, w in rows],
+            [w.recipient for _, w in rows],
+            [w.phone for _, w in rows],
+            [w.contact_id for _, w in rows],
+            [w.contact_name for _, w in rows],
+        )
+        made = {row["id"] for row in added}
+        known.update(await _known(connection, sorted(new, key=str)))
+        for want, leader in zip(unknown, leaders, strict=True):
+            known.setdefault(want.key, known[leader.key])
+    ids = [next(known[k] for a in w.addresses if (k := (w.tenant_id, w.channel_id, a)) in known) for w in wanted]
+    statuses = await lock(connection, {(w.tenant_id, i) for w, i in zip(wanted, ids, strict=True)})
+    return [Found(i, w.tenant_id, statuses[i], i in made) for w, i in zip(wanted, ids, strict=True)]
+
+
+async def _known(connection: Connection, keys: Sequence[tuple[UUID, UUID, str]]) -> dict[tuple[UUID, UUID, str], UUID]:
+    rows = await connection.fetch(_KNOWN, [k[0] for k in keys], [k[1] for k in keys], [k[2] for k in keys])
+    return {(row["tenant_id"], row["channel_id"], row["address"]): row["id"] for row in rows}
+
+
+async def _of_contacts(connection: Connection, unknown: Sequence[Wanted]) -> dict[tuple[UUID, UUID, str], UUID]:
+    """By the first address of each of these: the conversation that their contact has already under another one."""
+    if not unknown:
+        return {}
+    rows = await connection.fetch(
+        _OF_CONTACTS,
+        list(range(len(unknown))),
+        [w.tenant_id for w in unknown],
+        [w.channel_id for w in unknown],
+        [w.contact_id for w in unknown],
+        [w.phone for w in unknown],
+    )
+    return {unknown[row["place"]].key: row["id"] for row in rows}
+
+
+def _leaders(unknown: Sequence[Wanted]) -> list[Wanted]:
+    """For each, the one that names the conversation it is to be in: the first of its contact, as in _OF_CONTACTS."""
+    first: dict[tuple[UUID, UUID], list[Wanted]] = {}
+    leaders = []
+    for want in unknown:
+        peers = first.setdefault((want.channel_id, want.contact_id), [])
+        leader = next((p for p in peers if p.phone is None or want.phone is None or p.phone == want.phone), None)
+        if leader is None:
+            peers.append(leader := want)
+        leaders.append(leader)
+    return leaders
+
+
+async def lock(connection: Connection, keys: set[tuple[UUID, UUID]]) -> dict[UUID, str]:
+    """Lock conversations (tenant, id) in one order for all; returns id → status."""
+    ordered = sorted(keys)
+    rows = await connection.fetch(_LOCK, [k[0] for k in ordered], [k[1] for k in ordered])
+    return {row["id"]: row["status"] for row in rows}
+
+
+async def heard(connection: Connection, conversations: Sequence[Heard], handoff: timedelta) -> set[UUID]:
+    """Note that customers wrote; returns the conversations in which a reply is owed.
+
+    With a debounce of 0 the caller publishes at once, and the reply is due again a handoff lease later.
+    """
+    ordered = sorted(conversations, key=lambda c: (c.tenant_id, c.id))
+    rows = await connection.fetch(
+        _HEARD,
+        [c.tenant_id for c in ordered],
+        [c.id for c in ordered],
+        [c.recipient for c in ordered],
+        [c.contact_name for c in ordered],
+        [c.debounce for c in ordered],
+        [c.longest_wait for c in ordered],
+        handoff,
+        [c.at for c in ordered],
+    )
+    return {row["id"] for row in rows if row["owed"]}
+
+
+# -- the lease of who is answering -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyClaim:
+    """A conversation that is ours to answer until the lease ends."""
+
+    lease_id: UUID
+    channel_id: UUID
+    user_message_count: int
+    unanswered: int  # of them
+
+
+_CLAIM = """
+UPDATE conversations SET reply_lease_id = $3, reply_lease_until = now() + $4::interval,
+    reply_due_at = now() + $4::interval
+WHERE tenant_id = $1 AND id = $2 AND reply_due_at IS NOT NULL AND status = 'active' AND deleted_at IS NULL
+    AND (reply_lease_until IS NULL OR reply_lease_until < now())
+RETURNING channel_id, user_message_count, user_message_count - answered_count AS unanswered
+"""
+
+_RENEW = """
+UPDATE conversations SET reply_lease_until = now() + $4::interval, reply_due_at = now() + $4::interval
+WHERE tenant_id = $1 AND id = $2 AND reply_lease_id = $3 RETURNING id
+"""
+
+# An escalated or closed conversation owes nobody an answer.
+_DROP_DUE = """
+UPDATE conversations SET reply_due_at = NULL, reply_wanted_since = NULL
+WHERE tenant_id = $1 AND id = $2 AND reply_due_at IS NOT NULL AND (status <> 'active' OR deleted_at IS NOT NULL)
+"""
+
+_LOCK_ANSWER = """
+SELECT status, user_message_count, reply_lease_id, provider, last_user_message_at, contact_name FROM conversations
+WHERE tenant_id = $1 AND id = $2 FOR NO KEY UPDATE
+"""
+
+_ANSWERED = """
+UPDATE conversations SET reply_due_at = NULL, reply_wanted_since = NULL, reply_lease_id = NULL,
+    reply_lease_until = NULL, answered_count = greatest(answered_count, $4)
+WHERE tenant_id = $1 AND id = $2 AND reply_lease_id = $3
+"""
+
+_LET_GO = """
+UPDATE conversations SET reply_lease_id = NULL, reply_lease_until = NULL, reply_due_at = now() + $4::interval
+WHERE tenant_id = $1 AND id = $2 AND reply_lease_id = $3
+"""
+
+
+async def claim_reply(
+    connection: Connection, tenant_id: UUID, conversation_id: UUID, lease: timedelta
+) -> ReplyClaim | None:
+    """Take the conversation's reply lease. None: nothing is owed, or somebody else is at it.
+
+    That nobody forgets the contender's message is the row's: reply_due_at stays set until an answer to the newest
+    message is recorded.
+    """
+    lease_id = new_id()
+    row = await connection.fetchrow(_CLAIM, tenant_id, conversation_id, lease_id, lease)
+    if row is None:
+        await connection.execute(_DROP_DUE, tenant_id, conversation_id)
+        return None
+    return ReplyClaim(lease_id, row["channel_id"], row["user_message_count"], row["unanswered"])
+
+
+async def renew_reply(pool: Pool, tenant_id: UUID, conversation_id: UUID, lease_id: UUID, lease: timedelta) -> bool:
+    """Keep the lease while the model thinks. False: it is somebody else's by now."""
+    return await pool.fetchval(_RENEW, tenant_id, conversation_id, lease_id, lease) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerState:
+    """A locked conversation whose answer is ready to be recorded."""
+
+    active: bool
+    ours: bool
+    user_message_count: int
+    provider: str
+    last_user_message_at: datetime | None
+    contact_name: str | None
+
+
+async def lock_for_answer(
+    connection: Connection, tenant_id: UUID, conversation_id: UUID, lease_id: UUID
+) -> AnswerState | None:
+    """Lock the conversation; None where it is gone."""
+    row = await connection.fetchrow(_LOCK_ANSWER, tenant_id, conversation_id)
+    if row is None:
+        return None
+    return AnswerState(
+        active=row["status"] == "active",
+        ours=row["reply_lease_id"] == lease_id,
+        user_message_count=row["user_message_count"],
+        provider=row["provider"],
+        last_user_message_at=row["last_user_message_at"],
+        contact_name=row["contact_name"],
+    )
+
+
+async def answered(connection: Connection | Pool, tenant_id: UUID, conversation_id: UUID, claim: ReplyClaim) -> None:
+    """Nothing is owed any more for the messages that the claim saw."""
+    await connection.execute(_ANSWERED, tenant_id, conversation_id, claim.lease_id, claim.user_message_count)
+
+
+async def let_go(
+    connection: Connection | Pool, tenant_id: UUID, conversation_id: UUID, lease_id: UUID, due_in: timedelta
+) -> None:
+    """Give the lease back; the reply is still owed and due in so long."""
+    await connection.execute(_LET_GO, tenant_id, conversation_id, lease_id, due_in)

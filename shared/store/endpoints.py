@@ -1,0 +1,46 @@
+"""Webhook endpoints: one URL each, with the secrets that verify what arrives there (sealed, see shared.crypto)."""
+
+from typing import NamedTuple
+from uuid import UUID
+
+from shared.db import Connection
+
+CHANGED = "palomar_endpoints"  # NOTIFY channel; the payload is the endpoint's id
+
+
+class EndpointRow(NamedTuple):
+    id: UUID
+    tenant_id: UUID | None  # None: it serves several tenants
+    provider: str
+    secrets: str  # sealed JSON, bound to tenant and endpoint id; Twilio: {"auth_tokens": […]}
+
+
+_LIVE = """
+SELECT id, tenant_id, provider, secrets
+FROM endpoints
+WHERE deleted_at IS NULL
+"""
+
+
+async def live(connection: Connection) -> list[EndpointRow]:
+    """Every endpoint that takes webhooks."""
+    return [EndpointRow(*row) for row in await connection.fetch(_LIVE)]
+
+
+_ADD = """
+INSERT INTO endpoints (id, tenant_id, provider, secrets)
+VALUES ($1, $2, $3, $4)
+"""
+
+
+async def add(connection: Connection, endpoint: EndpointRow) -> None:
+    """Make an endpoint; every ingress hears of it. Raises asyncpg.ForeignKeyViolationError for an unknown tenant."""
+    await connection.execute(_ADD, *endpoint)
+
+
+_SET_SECRETS = "UPDATE endpoints SET secrets = $2 WHERE id = $1"
+
+
+async def set_secrets(connection: Connection, endpoint_id: UUID, secrets: str) -> None:
+    """Replace an endpoint's sealed secrets; every ingress hears of it."""
+    await connection.execute(_SET_SECRETS, endpoint_id, secrets)

@@ -1,0 +1,374 @@
+"""messages: what customers wrote, and what we owe them until a provider took it. Every step is a compare-and-set.
+
+Locks are taken in one order everywhere: the conversation first, then its messages.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import orjson
+
+from shared import window
+from shared.db import Connection, Pool, new_id
+from shared.messages import Lane, SendRequested
+from shared.providers.base import Media, Template
+from shared.window import Policy
+
+# -- what customers wrote ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Inbound:
+    """A customer's message on its way into its conversation, which the caller has locked."""
+
+    tenant_id: UUID
+    conversation_id: UUID
+    channel_id: UUID
+    provider: str
+    external_id: str
+    message_type: str
+    content: str
+    received_at: datetime
+    provider_timestamp: datetime | None = None
+    media: tuple[Media, ...] = ()
+    metadata: Mapping[str, object] = field(default_factory=dict)
+    reply_to: str | None = None
+    contact_name: str | None = None
+
+
+# clock_timestamp(), not now(): rows of one conversation are inserted under its lock, so the times follow the order in
+# which its transactions ended. `newest message` means that.
+_INSERT_INBOUND = """
+INSERT INTO messages (id, tenant_id, conversation_id, channel_id, provider, direction, role, status, message_type,
+    content, received_at, provider_timestamp, media, metadata, external_id, reply_to, contact_name, created_at)
+SELECT id, tenant_id, conversation_id, channel_id, provider, 'inbound', 'user', 'received', message_type, content,
+    received_at, least(provider_timestamp, received_at), media::jsonb, metadata, external_id, reply_to, contact_name,
+    clock_timestamp()
+FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::timestamptz[],
+    $9::timestamptz[], $10::text[], $11::jsonb[], $12::text[], $13::text[], $14::text[])
+    AS new (id, tenant_id, conversation_id, channel_id, provider, message_type, content, received_at,
+        provider_timestamp, media, metadata, external_id, reply_to, contact_name)
+ON CONFLICT (tenant_id, channel_id, external_id) WHERE external_id IS NOT NULL DO NOTHING
+RETURNING id
+"""
+
+
+async def insert_inbound(connection: Connection, messages: Sequence[Inbound]) -> dict[int, UUID]:
+    """Insert each message once, however often it comes; returns index → id of those that are new."""
+    seen: dict[tuple[UUID, UUID, str], int] = {}
+    for index, message in enumerate(messages):
+        seen.setdefault((message.tenant_id, message.channel_id, message.external_id), index)
+    order = sorted(seen.values(), key=lambda i: (messages[i].received_at, messages[i].external_id))
+    ids = {i: new_id() for i in order}
+    chosen = [messages[i] for i in order]
+    rows = await connection.fetch(
+        _INSERT_INBOUND,
+        [ids[i] for i in order],
+        [m.tenant_id for m in chosen],
+        [m.conversation_id for m in chosen],
+        [m.channel_id for m in chosen],
+        [m.provider for m in chosen],
+        [m.message_type for m in chosen],
+        [m.content for m in chosen],
+        [m.received_at for m in chosen],
+        [m.provider_timestamp or m.received_at for m in chosen],
+        # As text: a list of lists would be taken for an array of two dimensions.
+        [orjson.dumps([_media(part) for part in m.media]).decode() for m in chosen],
+        [m.metadata for m in chosen],
+        [m.external_id for m in chosen],
+        [m.reply_to for m in chosen],
+        [m.contact_name for m in chosen],
+    )
+    inserted = {row["id"] for row in rows}
+    return {index: message_id for index, message_id in ids.items() if message_id in inserted}
+
+
+def _media(part: Media) -> dict[str, str]:
+    facts = {"url": part.url, "id": part.id, "mime_type": part.mime_type, "filename": part.filename}
+    return {name: value for name, value in facts.items() if value is not None}
+
+
+_HISTORY = """
+SELECT id, role, left(content, 4096) AS content, message_type FROM messages
+WHERE tenant_id = $1 AND conversation_id = $2 AND status NOT IN ('failed', 'canceled', 'expired')
+ORDER BY created_at DESC LIMIT $3
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    id: UUID
+    role: str
+    content: str
+    message_type: str
+
+
+async def history(connection: Connection | Pool, tenant_id: UUID, conversation_id: UUID, limit: int) -> list[Said]:
+    """The last messages of a conversation, oldest first."""
+    rows = await connection.fetch(_HISTORY, tenant_id, conversation_id, limit)
+    return [Said(row["id"], row["role"], row["content"], row["message_type"]) for row in reversed(rows)]
+
+
+_HOPS = """
+SELECT i.received_at, i.created_at AS kept, o.created_at AS answered, o.admitted_at, o.claimed_at, o.sent_at,
+    o.delivered_at
+FROM messages i LEFT JOIN messages o ON o.tenant_id = i.tenant_id AND o.dedupe_key = 'reply:' || i.id
+WHERE i.tenant_id = $1 AND i.channel_id = $2 AND i.external_id = $3
+"""
+
+_HOP_NAMES = {
+    "received_at": "ingress had it",
+    "kept": "persist kept it",
+    "answered": "reply answered",
+    "admitted_at": "window admitted",
+    "claimed_at": "send claimed",
+    "sent_at": "provider took it",
+    "delivered_at": "delivered",
+}
+
+
+async def hops(pool: Pool, tenant_id: UUID, channel_id: UUID, external_id: str) -> list[tuple[str, datetime]]:
+    """When each hop had a customer's message and its answer, in order; without those that have not happened."""
+    row = await pool.fetchrow(_HOPS, tenant_id, channel_id, external_id)
+    if row is None:
+        return []
+    return [(name, row[column]) for column, name in _HOP_NAMES.items() if row[column] is not None]
+
+
+# -- what we owe -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class NewMessage:
+    """A message to send. `dedupe_key` says once per tenant why there is one: `reply:<inbound id>` and the like."""
+
+    tenant_id: UUID
+    conversation_id: UUID
+    channel_id: UUID
+    provider: str
+    dedupe_key: str
+    content: str = ""
+    role: str = "assistant"
+    message_type: str = "text"
+    media: tuple[Media, ...] = ()
+    template: Template | None = None
+    lane: Lane = "normal"
+    window_policy: Policy | None = None
+    window_refused_at: datetime | None = None
+    expires_at: datetime | None = None
+    metadata: Mapping[str, object] = field(default_factory=dict)
+
+
+_ADD_OUTBOUND = """
+WITH place AS (
+    UPDATE conversations SET next_out_seq = next_out_seq + 1, last_message_at = greatest(last_message_at, now())
+    WHERE tenant_id = $2 AND id = $3
+        AND NOT EXISTS (SELECT FROM messages WHERE tenant_id = $2 AND dedupe_key = $6)
+    RETURNING next_out_seq - 1 AS out_seq
+)
+INSERT INTO messages (id, tenant_id, conversation_id, channel_id, provider, direction, status, dedupe_key, content,
+    role, message_type, media, template, lane, window_policy, window_refused_at, expires_at, metadata, due_at, out_seq,
+    created_at)
+SELECT $1, $2, $3, $4, $5, 'outbound', 'queued', $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16,
+    now() + $17::interval, out_seq, clock_timestamp()
+FROM place
+ON CONFLICT (tenant_id, dedupe_key) WHERE dedupe_key IS NOT NULL DO NOTHING
+RETURNING id
+"""
+
+
+async def add_outbound(connection: Connection, message: NewMessage, handoff: timedelta) -> SendRequested | None:
+    """Queue a message at the end of its lane; None where its dedupe_key has one already.
+
+    The caller holds the conversation's lock, and publishes what is returned after the commit; the row is due again a
+    handoff lease later.
+    """
+    message_id = new_id()
+    row = await connection.fetchrow(
+        _ADD_OUTBOUND,
+        message_id,
+        message.tenant_id,
+        message.conversation_id,
+        message.channel_id,
+        message.provider,
+        message.dedupe_key,
+        message.content.replace("\0", "\ufffd"),
+        message.role,
+        message.message_type,
+        [_media(part) for part in message.media],
+        template_json(message.template),
+        message.lane,
+        message.window_policy,
+        message.window_refused_at,
+        message.expires_at,
+        message.metadata,
+        handoff,
+    )
+    if row is None:
+        return None
+    return SendRequested(tenant_id=message.tenant_id, conversation_id=message.conversation_id, message_id=message_id)
+
+
+def template_json(template: Template | None) -> dict[str, Any] | None:
+    """A template as it is stored in `template` and `sent_as`."""
+    if template is None:
+        return None
+    return {"name": template.name, "variables": dict(template.variables), "language": template.language}
+
+
+def template_of(raw: Mapping[str, Any] | None) -> Template | None:
+    """The inverse of `template_json`."""
+    return None if raw is None else Template(raw["name"], raw["variables"], raw.get("language"))
+
+
+_RELEASE = """
+UPDATE messages m SET status = 'queued', due_at = now() + $3::interval
+FROM conversations c
+WHERE (m.tenant_id, m.conversation_id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[])) AND m.status = 'held'
+    AND c.tenant_id = m.tenant_id AND c.id = m.conversation_id AND c.last_user_message_at > now() - $4::interval
+    AND (m.window_refused_at IS NULL OR c.last_user_message_at > m.window_refused_at)
+RETURNING m.id, m.tenant_id, m.conversation_id, m.out_seq
+"""
+
+
+async def release_held(
+    connection: Connection, conversations: Sequence[tuple[UUID, UUID]], handoff: timedelta
+) -> list[SendRequested]:
+    """Held messages of these (tenant, conversation), locked by the caller, go on where the window is open; in order."""
+    ordered = sorted(set(conversations))
+    rows = await connection.fetch(
+        _RELEASE, [k[0] for k in ordered], [k[1] for k in ordered], handoff, window.LENGTH - window.MARGIN
+    )
+    return [
+        SendRequested(tenant_id=row["tenant_id"], conversation_id=row["conversation_id"], message_id=row["id"])
+        for row in sorted(rows, key=lambda row: (row["conversation_id"], row["out_seq"]))
+    ]
+
+
+# -- the window's decision ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Outbound:
+    """A message to send with what deciding and sending it takes."""
+
+    id: UUID
+    tenant_id: UUID
+    conversation_id: UUID
+    channel_id: UUID
+    status: str
+    lane: Lane
+    content: str
+    media_urls: tuple[str, ...]
+    template: Template | None
+    sent_as: Template | None
+    window_policy: Policy | None
+    window_refused_at: datetime | None
+    attempts: int
+    created_at: datetime
+    admitted_at: datetime | None
+    claimed_at: datetime | None
+    unknown_at: datetime | None
+    expires_at: datetime | None
+    not_before: datetime | None
+    recipient: str
+    contact_name: str | None
+    last_user_message_at: datetime | None
+    now: datetime  # PostgreSQL's clock
+
+
+_OUTBOUND = """
+m.id, m.tenant_id, m.conversation_id, m.channel_id, m.status, m.lane, m.content, m.media, m.template, m.sent_as,
+m.window_policy, m.window_refused_at, m.attempts, m.created_at, m.admitted_at, m.claimed_at, m.unknown_at,
+m.expires_at, m.not_before,
+c.recipient, c.contact_name, c.last_user_message_at, clock_timestamp() AS now
+"""
+
+
+def _outbound(row: asyncpg.Record) -> Outbound:
+    return Outbound(
+        id=row["id"],
+        tenant_id=row["tenant_id"],
+        conversation_id=row["conversation_id"],
+        channel_id=row["channel_id"],
+        status=row["status"],
+        lane=row["lane"],
+        content=row["content"],
+        media_urls=tuple(part["url"] for part in row["media"] if part.get("url")),
+        template=template_of(row["template"]),
+        sent_as=template_of(row["sent_as"]),
+        window_policy=row["window_policy"],
+        window_refused_at=row["window_refused_at"],
+        attempts=row["attempts"],
+        created_at=row["created_at"],
+        admitted_at=row["admitted_at"],
+        claimed_at=row["claimed_at"],
+        unknown_at=row["unknown_at"],
+        expires_at=row["expires_at"],
+        not_before=row["not_before"],
+        recipient=row["recipient"],
+        contact_name=row["contact_name"],
+        last_user_message_at=row["last_user_message_at"],
+        now=row["now"],
+    )
+
+
+_QUEUED = f"""
+SELECT {_OUTBOUND} FROM messages m JOIN conversations c ON c.tenant_id = m.tenant_id AND c.id = m.conversation_id
+WHERE m.tenant_id = $1 AND m.id = $2 AND m.status = 'queued' FOR NO KEY UPDATE OF m
+"""
+
+_ADMIT = """
+UPDATE messages SET status = 'ready', sent_as = $3, due_at = now() + $4::interval, admitted_at = now()
+WHERE tenant_id = $1 AND id = $2 AND status = 'queued' RETURNING id
+"""
+
+_HOLD = """
+UPDATE messages SET status = 'held', due_at = least(expires_at, now() + $3::interval)
+WHERE tenant_id = $1 AND id = $2 AND status = 'queued' RETURNING id
+"""
+
+_FAIL = """
+UPDATE messages SET status = 'failed', due_at = NULL, claim_id = NULL, failed_at = now(), error_code = $4,
+    error_message = $5
+WHERE tenant_id = $1 AND id = $2 AND status = ANY($3::text[]) RETURNING id
+"""
+
+_CANCEL = """
+UPDATE messages SET status = 'canceled', due_at = NULL, error_code = $3
+WHERE tenant_id = $1 AND id = $2 AND status IN ('queued', 'held', 'ready') RETURNING id
+"""
+
+
+async def lock_queued(connection: Connection, tenant_id: UUID, message_id: UUID) -> Outbound | None:
+    """The message if it is still `queued`, locked. The caller holds its conversation's lock."""
+    row = await connection.fetchrow(_QUEUED, tenant_id, message_id)
+    return None if row is None else _outbound(row)
+
+
+async def admit(
+    connection: Connection, tenant_id: UUID, message_id: UUID, sent_as: Template | None, handoff: timedelta
+) -> bool:
+    """queued → ready, with the template that will really go out where it is not the text."""
+    return (await connection.fetchval(_ADMIT, tenant_id, message_id, template_json(sent_as), handoff)) is not None
+
+
+async def hold(connection: Connection, tenant_id: UUID, message_id: UUID, hold_for: timedelta) -> bool:
+    """queued → held, to expire after so long, or when its own time has come."""
+    return await connection.fetchval(_HOLD, tenant_id, message_id, hold_for) is not None
+
+
+async def fail(
+    connection: Connection, tenant_id: UUID, message_id: UUID, code: str, reason: str, *, of: Sequence[str]
+) -> bool:
+    """To failed, from one of the states `of`."""
+    return (await connection.fetchval(_FAIL, tenant_id, message_id, list(of), code, reason[:500])) is not None
+
+
+async def cancel(connection: Connection, tenant_id: UUID, message_id: UUID, code: str) -> bool:
+    """To canceled, from any state before the send."""
+    return await connection.fetchval(_CANCEL, tenant_id, message_id, code) is not None

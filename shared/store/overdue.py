@@ -1,0 +1,192 @@
+"""Whatever is due: the clock's queries. Each takes rows nobody else holds and pushes their due time a lease ahead."""
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from shared import topology, window
+from shared.db import Connection, Pool
+from shared.messages import ReplyWanted, SendAdmitted, SendRequested
+
+_QUEUED = """
+UPDATE messages SET due_at = now() + $1::interval WHERE (tenant_id, id) IN (
+    SELECT tenant_id, id FROM messages WHERE due_at <= now() AND status = 'queued'
+    ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED)
+RETURNING tenant_id, conversation_id, id, out_seq
+"""
+
+_READY = """
+UPDATE messages SET due_at = now() + $1::interval WHERE (tenant_id, id) IN (
+    SELECT tenant_id, id FROM messages WHERE due_at <= now() AND status IN ('ready', 'unknown')
+    ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED)
+RETURNING tenant_id, conversation_id, id, out_seq, provider, lane, status
+"""
+
+# The lease is hard timeout plus margin by this clock: whoever claimed it is gone, and nobody knows what it did.
+_LEASE_RAN_OUT = """
+UPDATE messages SET status = 'unknown', claim_id = NULL, unknown_at = now(), due_at = now() + $1::interval,
+    error_code = 'lease_ran_out', error_message = 'the process that was sending it did not come back'
+WHERE (tenant_id, id) IN (
+    SELECT tenant_id, id FROM messages WHERE due_at <= now() AND status = 'sending'
+    ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED)
+RETURNING tenant_id, conversation_id, channel_id, id, provider, lane
+"""
+
+_NEXT_IN_LANES = """
+SELECT DISTINCT ON (m.tenant_id, m.conversation_id, m.lane) m.tenant_id, m.conversation_id, m.id, m.provider, m.lane
+FROM messages m
+WHERE (m.tenant_id, m.conversation_id, m.lane) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[]))
+    AND m.status = 'ready'
+ORDER BY m.tenant_id, m.conversation_id, m.lane, m.out_seq
+"""
+
+_EXPIRED = """
+UPDATE messages SET status = 'expired', due_at = NULL, error_code = 'held_too_long'
+WHERE (tenant_id, id) IN (
+    SELECT tenant_id, id FROM messages WHERE due_at <= now() AND status = 'held'
+    ORDER BY due_at LIMIT $1 FOR UPDATE SKIP LOCKED)
+RETURNING tenant_id, conversation_id, channel_id, id
+"""
+
+# Conversations with a held message though the window is open: persist releases them, this is the net below it.
+_HELD_AND_OPEN = """
+SELECT DISTINCT m.tenant_id, m.conversation_id
+FROM messages m JOIN conversations c ON c.tenant_id = m.tenant_id AND c.id = m.conversation_id
+WHERE m.status = 'held' AND c.last_user_message_at > now() - $1::interval
+    AND (m.window_refused_at IS NULL OR c.last_user_message_at > m.window_refused_at)
+LIMIT $2
+"""
+
+_REPLIES = """
+UPDATE conversations SET reply_due_at = now() + $1::interval WHERE (tenant_id, id) IN (
+    SELECT tenant_id, id FROM conversations WHERE reply_due_at <= now()
+    ORDER BY reply_due_at LIMIT $2 FOR UPDATE SKIP LOCKED)
+RETURNING tenant_id, id
+"""
+
+_COUNTS = """
+SELECT
+    (SELECT count(*) FROM messages WHERE due_at < now() - interval '5 seconds')
+        + (SELECT count(*) FROM conversations WHERE reply_due_at < now() - interval '5 seconds') AS overdue,
+    (SELECT count(*) FROM messages WHERE status = 'held') AS held,
+    (SELECT count(*) FROM messages WHERE status = 'unknown') AS unknown,
+    (SELECT count(*) FROM messages WHERE status = 'queued') AS queued,
+    (SELECT count(*) FROM messages WHERE status IN ('ready', 'sending')) AS ready,
+    (SELECT count(*) FROM conversations WHERE reply_due_at IS NOT NULL) AS replies_owed
+"""
+
+
+def _in_order(rows: Sequence[asyncpg.Record]) -> list[asyncpg.Record]:
+    return sorted(rows, key=lambda row: (row["conversation_id"], row["out_seq"]))
+
+
+async def queued(connection: Connection, lease: timedelta, limit: int) -> list[SendRequested]:
+    """Messages the window has yet to decide on."""
+    rows = await connection.fetch(_QUEUED, lease, limit)
+    return [
+        SendRequested(tenant_id=r["tenant_id"], conversation_id=r["conversation_id"], message_id=r["id"])
+        for r in _in_order(rows)
+    ]
+
+
+async def ready(connection: Connection, lease: timedelta, limit: int) -> list[SendAdmitted]:
+    """Messages to send and unknown ones to look up: one nudge per lane, and one per unknown message."""
+    rows = await connection.fetch(_READY, lease, limit)
+    nudges: dict[tuple[Any, ...], SendAdmitted] = {}
+    for r in _in_order(rows):
+        key = (r["conversation_id"], r["lane"]) if r["status"] == "ready" else (r["id"],)
+        nudges.setdefault(key, _admitted(r))
+    return list(nudges.values())
+
+
+def _admitted(row: asyncpg.Record) -> SendAdmitted:
+    return SendAdmitted(
+        tenant_id=row["tenant_id"],
+        conversation_id=row["conversation_id"],
+        message_id=row["id"],
+        provider=row["provider"],
+        lane=row["lane"],
+    )
+
+
+async def lost_leases(connection: Connection, check: timedelta, limit: int) -> list[asyncpg.Record]:
+    """sending → unknown where the lease ran out; looked up after `check`. Rows: tenant_id, conversation_id,
+    channel_id, id, provider, lane."""
+    return list(await connection.fetch(_LEASE_RAN_OUT, check, limit))
+
+
+async def next_in_lanes(connection: Connection, lanes: Sequence[tuple[UUID, UUID, str]]) -> list[SendAdmitted]:
+    """The next ready message of each (tenant, conversation, lane) that has become free."""
+    rows = await connection.fetch(
+        _NEXT_IN_LANES, [lane[0] for lane in lanes], [lane[1] for lane in lanes], [lane[2] for lane in lanes]
+    )
+    return [_admitted(row) for row in rows]
+
+
+async def expired(connection: Connection, limit: int) -> list[asyncpg.Record]:
+    """held → expired. Rows: tenant_id, conversation_id, channel_id, id."""
+    return list(await connection.fetch(_EXPIRED, limit))
+
+
+async def held_and_open(connection: Connection, limit: int) -> list[tuple[UUID, UUID]]:
+    """(tenant, conversation) whose held messages may go on."""
+    rows = await connection.fetch(_HELD_AND_OPEN, window.LENGTH - window.MARGIN, limit)
+    return [(row["tenant_id"], row["conversation_id"]) for row in rows]
+
+
+async def replies(connection: Connection, lease: timedelta, limit: int) -> list[ReplyWanted]:
+    """Conversations that owe a reply."""
+    rows = await connection.fetch(_REPLIES, lease, limit)
+    return [ReplyWanted(tenant_id=row["tenant_id"], conversation_id=row["id"]) for row in rows]
+
+
+async def counts(pool: Pool) -> dict[str, int]:
+    """What `palomar status` shows of the rows: overdue, held, unknown, queued, ready, replies_owed."""
+    row = await pool.fetchrow(_COUNTS)
+    assert row is not None
+    return dict(row)
+
+
+_UNFINISHED = """
+SELECT status, provider, lane, count(*) AS messages FROM messages WHERE status IN ('queued', 'ready', 'sending')
+GROUP BY status, provider, lane
+"""
+
+
+async def unfinished(pool: Pool) -> dict[str, int]:
+    """Queue → messages whose rows wait for the step that this queue leads to, handed on or not, in hand or not."""
+    waiting: Counter[str] = Counter()
+    for row in await pool.fetch(_UNFINISHED):
+        queue = topology.WINDOW if row["status"] == "queued" else topology.send_queue(row["provider"], row["lane"])
+        waiting[queue.name] += row["messages"]
+    return dict(waiting)
+
+
+_PARTITIONS = "SELECT make_partitions($1)"
+_DROP_EVENTS = "SELECT drop_partitions('events', $1)"
+_DROP_STRAY_EVENTS = "DELETE FROM events WHERE created_at < now() - make_interval(days => $1 + 1)"
+
+
+async def lock_briefly(connection: Connection) -> None:
+    """Wait at most 250 ms for a lock in this transaction: writers queue behind whoever waits for a stronger one.
+
+    What can't get it raises db.LockTimeout.
+    """
+    await connection.execute("SET LOCAL lock_timeout = '250ms'")
+
+
+async def make_partitions(connection: Connection, days_ahead: int) -> int:
+    """Partitions of the coming days; returns how many were made."""
+    made: int = await connection.fetchval(_PARTITIONS, days_ahead)
+    return made
+
+
+async def forget_events(connection: Connection, days: int) -> int:
+    """Drop the events of days older than so many; returns how many partitions went."""
+    dropped: int = await connection.fetchval(_DROP_EVENTS, days)
+    await connection.execute(_DROP_STRAY_EVENTS, days)
+    return dropped

@@ -1,0 +1,258 @@
+"""message_statuses: every receipt once, and what it moved. Receipts that come before their message are parked."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from shared.db import Connection, Pool, new_id
+from shared.messages import Lane
+from shared.providers.base import Receipt, Template
+from shared.store.messages import template_of
+from shared.window import Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A receipt with where it came from."""
+
+    tenant_id: UUID
+    channel_id: UUID
+    provider: str
+    receipt: Receipt
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Concerned:
+    """The message a receipt is about, locked."""
+
+    id: UUID
+    tenant_id: UUID
+    conversation_id: UUID
+    channel_id: UUID
+    provider: str
+    status: str
+    content: str
+    media: list[dict[str, str]]
+    lane: Lane
+    template: Template | None
+    sent_as: Template | None
+    window_policy: Policy | None
+    claimed_at: datetime | None
+    given_up: bool  # failed only because nobody knew
+
+
+_LOCATE = """
+SELECT asked.place, m.id, m.conversation_id
+FROM unnest($1::int[], $2::uuid[], $3::uuid[], $4::text[], $5::uuid[])
+    AS asked (place, tenant_id, channel_id, external_id, message_id)
+JOIN LATERAL (
+    SELECT id, conversation_id FROM messages
+    WHERE tenant_id = asked.tenant_id AND id = asked.message_id AND direction = 'outbound'
+    UNION ALL
+    SELECT id, conversation_id FROM messages
+    WHERE tenant_id = asked.tenant_id AND channel_id = asked.channel_id AND external_id = asked.external_id
+        AND direction = 'outbound'
+    LIMIT 1
+) m ON true
+"""
+
+_KEEP = """
+INSERT INTO message_statuses (id, tenant_id, channel_id, message_id, external_id, status, error_code, error_message,
+    occurred_at, received_at)
+SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::text[],
+    $9::timestamptz[], $10::timestamptz[])
+ON CONFLICT (tenant_id, channel_id, external_id, status) DO NOTHING
+RETURNING id
+"""
+
+_LOCK = """
+SELECT id, tenant_id, conversation_id, channel_id, provider, status, content, media, lane, template, sent_as,
+    window_policy, claimed_at,
+    error_code IS NOT DISTINCT FROM 'unknown' AND status = 'failed' AS given_up
+FROM messages WHERE (tenant_id, id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[]))
+ORDER BY tenant_id, id FOR NO KEY UPDATE
+"""
+
+_MOVE = """
+UPDATE messages m SET status = told.status, due_at = NULL, claim_id = NULL, not_before = NULL,
+    external_id = coalesce(m.external_id, told.external_id),
+    sent_at = coalesce(m.sent_at, told.at),
+    delivered_at = CASE WHEN told.status IN ('delivered', 'read') THEN coalesce(m.delivered_at, told.at)
+        ELSE m.delivered_at END,
+    read_at = CASE WHEN told.status = 'read' THEN told.at ELSE m.read_at END,
+    failed_at = CASE WHEN told.status = 'failed' THEN told.at ELSE m.failed_at END,
+    error_code = told.error_code, error_message = told.error_message
+FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::timestamptz[], $6::text[], $7::text[])
+    AS told (tenant_id, id, status, external_id, at, error_code, error_message)
+WHERE m.tenant_id = told.tenant_id AND m.id = told.id
+"""
+
+_APPLIED = """
+UPDATE message_statuses s SET applied = true
+FROM unnest($1::uuid[], $2::uuid[]) AS done (tenant_id, id)
+WHERE s.tenant_id = done.tenant_id AND s.id = done.id
+"""
+
+_PARKED = """
+SELECT s.id AS status_id, s.tenant_id, s.channel_id, s.external_id, s.status, s.error_code, s.error_message,
+    s.occurred_at, s.received_at, m.id AS message_id, m.provider
+FROM message_statuses s
+JOIN messages m ON m.tenant_id = s.tenant_id AND m.channel_id = s.channel_id AND m.external_id = s.external_id
+    AND m.direction = 'outbound'
+WHERE s.message_id IS NULL AND s.received_at > now() - interval '7 days'
+ORDER BY s.received_at LIMIT $1
+"""
+
+_ADOPT = """
+UPDATE message_statuses SET message_id = $3 WHERE tenant_id = $1 AND id = $2 AND message_id IS NULL
+"""
+
+_COUNT_PARKED = "SELECT count(*) FROM message_statuses WHERE message_id IS NULL"
+
+
+async def locate(connection: Connection, arrived: Sequence[Arrived]) -> dict[int, tuple[UUID, UUID]]:
+    """Index → (message, conversation) of those receipts whose message is here, by our id or the provider's."""
+    rows = await connection.fetch(
+        _LOCATE,
+        list(range(len(arrived))),
+        [a.tenant_id for a in arrived],
+        [a.channel_id for a in arrived],
+        [a.receipt.external_id for a in arrived],
+        [a.receipt.message_id for a in arrived],
+    )
+    return {row["place"]: (row["id"], row["conversation_id"]) for row in rows}
+
+
+async def keep(
+    connection: Connection, arrived: Sequence[Arrived], found: dict[int, tuple[UUID, UUID]]
+) -> dict[int, UUID]:
+    """Keep each receipt once; returns index → row id of those that are new. Without a message it is parked."""
+    first: dict[tuple[UUID, UUID, str, str], int] = {}
+    for index, a in enumerate(arrived):
+        first.setdefault((a.tenant_id, a.channel_id, a.receipt.external_id, a.receipt.status), index)
+    order = [first[key] for key in sorted(first, key=str)]
+    ids = {index: new_id() for index in order}
+    rows = await connection.fetch(
+        _KEEP,
+        [ids[i] for i in order],
+        [arrived[i].tenant_id for i in order],
+        [arrived[i].channel_id for i in order],
+        [found[i][0] if i in found else None for i in order],
+        [arrived[i].receipt.external_id for i in order],
+        [arrived[i].receipt.status for i in order],
+        [arrived[i].receipt.error_code for i in order],
+        [(arrived[i].receipt.error_message or "")[:500] or None for i in order],
+        [arrived[i].receipt.timestamp for i in order],
+        [arrived[i].received_at for i in order],
+    )
+    kept = {row["id"] for row in rows}
+    return {index: row_id for index, row_id in ids.items() if row_id in kept}
+
+
+async def lock_messages(connection: Connection, keys: set[tuple[UUID, UUID]]) -> dict[UUID, Concerned]:
+    """Lock the messages (tenant, id) in one order for all."""
+    ordered = sorted(keys)
+    rows = await connection.fetch(_LOCK, [k[0] for k in ordered], [k[1] for k in ordered])
+    return {
+        row["id"]: Concerned(
+            id=row["id"],
+            tenant_id=row["tenant_id"],
+            conversation_id=row["conversation_id"],
+            channel_id=row["channel_id"],
+            provider=row["provider"],
+            status=row["status"],
+            content=row["content"],
+            media=row["media"],
+            lane=row["lane"],
+            template=template_of(row["template"]),
+            sent_as=template_of(row["sent_as"]),
+            window_policy=row["window_policy"],
+            claimed_at=row["claimed_at"],
+            given_up=row["given_up"],
+        )
+        for row in rows
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A message goes forward."""
+
+    tenant_id: UUID
+    message_id: UUID
+    status: str
+    external_id: str
+    at: datetime
+    error_code: str | None
+    error_message: str | None
+
+
+async def move(connection: Connection, moves: Sequence[Move]) -> None:
+    """Apply what the receipts say to messages that the caller has locked."""
+    if not moves:
+        return
+    ordered = sorted(moves, key=lambda m: (m.tenant_id, m.message_id))
+    await connection.execute(
+        _MOVE,
+        [m.tenant_id for m in ordered],
+        [m.message_id for m in ordered],
+        [m.status for m in ordered],
+        [m.external_id for m in ordered],
+        [m.at for m in ordered],
+        [m.error_code for m in ordered],
+        [m.error_message for m in ordered],
+    )
+
+
+async def applied(connection: Connection, rows: Sequence[tuple[UUID, UUID]]) -> None:
+    """Mark the receipts (tenant, row id) that moved their message."""
+    ordered = sorted(rows)
+    await connection.execute(_APPLIED, [r[0] for r in ordered], [r[1] for r in ordered])
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """A receipt that was parked and whose message has come."""
+
+    status_id: UUID
+    message_id: UUID
+    arrived: Arrived
+
+
+async def parked_with_message(connection: Connection, limit: int) -> list[Parked]:
+    """Parked receipts whose message is known by now, oldest first."""
+    rows = await connection.fetch(_PARKED, limit)
+    return [
+        Parked(
+            row["status_id"],
+            row["message_id"],
+            Arrived(
+                row["tenant_id"],
+                row["channel_id"],
+                row["provider"],
+                Receipt(
+                    external_id=row["external_id"],
+                    status=row["status"],
+                    message_id=row["message_id"],
+                    error_code=row["error_code"],
+                    error_message=row["error_message"],
+                    timestamp=row["occurred_at"],
+                ),
+                row["received_at"],
+            ),
+        )
+        for row in rows
+    ]
+
+
+async def adopt(connection: Connection, parked: Parked) -> None:
+    """Tie a parked receipt to its message."""
+    await connection.execute(_ADOPT, parked.arrived.tenant_id, parked.status_id, parked.message_id)
+
+
+async def count_parked(pool: Pool) -> int:
+    """Receipts that wait for their message."""
+    count: int = await pool.fetchval(_COUNT_PARKED)
+    return count

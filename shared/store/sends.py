@@ -1,0 +1,221 @@
+"""A conversation's lane and its one send: who claims it, and what came of it. The rows are `messages`."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from uuid import UUID
+
+import asyncpg
+
+from shared.db import Connection, Pool, new_id
+from shared.messages import Lane
+from shared.store.messages import _OUTBOUND, Outbound, _outbound
+
+# The head of a lane: nothing later leaves before it is out of the way. A message still `queued` blocks too, or the
+# next one would overtake it; held, failed and unknown ones don't.
+_HEAD = f"""
+SELECT {_OUTBOUND} FROM messages m JOIN conversations c ON c.tenant_id = m.tenant_id AND c.id = m.conversation_id
+WHERE m.tenant_id = $1 AND m.conversation_id = $2 AND m.lane = $3 AND m.status IN ('queued', 'ready', 'sending')
+ORDER BY m.out_seq LIMIT 1
+"""
+
+# Only as it was read: meanwhile somebody else may have tried it, been told to wait, or changed its form.
+_CLAIM = """
+UPDATE messages SET status = 'sending', claim_id = $3, claimed_at = clock_timestamp(), attempts = attempts + 1,
+    due_at = clock_timestamp() + $4::interval, not_before = NULL
+WHERE tenant_id = $1 AND id = $2 AND status = 'ready' AND attempts = $5
+    AND admitted_at IS NOT DISTINCT FROM $6
+    AND (not_before IS NULL OR not_before <= clock_timestamp())
+RETURNING id
+"""
+
+
+async def head(connection: Connection | Pool, tenant_id: UUID, conversation_id: UUID, lane: Lane) -> Outbound | None:
+    """The first unfinished message of a lane; None where the lane is empty."""
+    row = await connection.fetchrow(_HEAD, tenant_id, conversation_id, lane)
+    return None if row is None else _outbound(row)
+
+
+async def claim(pool: Pool, message: Outbound, lease: timedelta) -> UUID | None:
+    """ready → sending, committed before the call; returns the claim. None: somebody else has the lane."""
+    claim_id = new_id()
+    try:
+        claimed = await pool.fetchval(
+            _CLAIM, message.tenant_id, message.id, claim_id, lease, message.attempts, message.admitted_at
+        )
+    except asyncpg.UniqueViolationError:  # messages_one_sending: another message of the lane is at it
+        return None
+    return claim_id if claimed is not None else None
+
+
+_SENT = """
+UPDATE messages SET
+    status = CASE WHEN status IN ('sending', 'unknown') THEN 'sent' ELSE status END,
+    due_at = CASE WHEN status IN ('sending', 'unknown') THEN NULL ELSE due_at END,
+    external_id = coalesce(external_id, $4), sent_at = coalesce(sent_at, clock_timestamp()), claim_id = NULL,
+    error_code = CASE WHEN status IN ('sending', 'unknown') THEN NULL ELSE error_code END,
+    error_message = CASE WHEN status IN ('sending', 'unknown') THEN NULL ELSE error_message END
+WHERE tenant_id = $1 AND id = $2 AND ($3::uuid IS NULL OR claim_id = $3 OR status <> 'sending')
+RETURNING status
+"""
+
+_BACK = """
+UPDATE messages SET status = 'ready', claim_id = NULL, not_before = clock_timestamp() + $4::interval,
+    due_at = clock_timestamp() + $4::interval, error_code = $5, error_message = $6
+WHERE tenant_id = $1 AND id = $2 AND status = 'sending' AND claim_id = $3 RETURNING id
+"""
+
+# Refused at the moment of the claim: what the customer wrote since opens the window again.
+# Due at once: send publishes to nobody upstream, so the clock hands it back to the window.
+_REFUSED_WINDOW = """
+UPDATE messages SET status = 'queued', claim_id = NULL, sent_as = NULL, due_at = clock_timestamp(),
+    window_refused_at = CASE WHEN $4 THEN claimed_at ELSE window_refused_at END, error_code = $5
+WHERE tenant_id = $1 AND id = $2 AND ((status = 'sending' AND claim_id = $3) OR (status = 'ready' AND $3 IS NULL))
+RETURNING id
+"""
+
+_FAILED = """
+UPDATE messages SET status = 'failed', claim_id = NULL, due_at = NULL, failed_at = clock_timestamp(),
+    error_code = $4, error_message = $5
+WHERE tenant_id = $1 AND id = $2 AND status = 'sending' AND claim_id = $3 RETURNING id
+"""
+
+_UNKNOWN = """
+UPDATE messages SET status = 'unknown', claim_id = NULL, unknown_at = clock_timestamp(),
+    due_at = clock_timestamp() + $4::interval, error_code = $5, error_message = $6
+WHERE tenant_id = $1 AND id = $2 AND status = 'sending' AND claim_id = $3 RETURNING id
+"""
+
+_POSTPONE = """
+UPDATE messages SET due_at = clock_timestamp() + $3::interval,
+    not_before = CASE WHEN $4 THEN clock_timestamp() + $3::interval ELSE not_before END
+WHERE tenant_id = $1 AND id = $2 AND status = 'ready' RETURNING id
+"""
+
+
+async def sent(
+    connection: Connection, tenant_id: UUID, message_id: UUID, claim_id: UUID | None, external_id: str
+) -> str | None:
+    """The provider took it; returns the status it has now (a receipt may have moved it on already).
+
+    `claim_id` None: a late answer that resolves an `unknown`.
+    """
+    status: str | None = await connection.fetchval(_SENT, tenant_id, message_id, claim_id, external_id)
+    return status
+
+
+async def back(
+    connection: Connection, tenant_id: UUID, message_id: UUID, claim_id: UUID, wait: timedelta, code: str, detail: str
+) -> bool:
+    """sending → ready: provably not accepted, to be tried again after `wait`."""
+    return (await connection.fetchval(_BACK, tenant_id, message_id, claim_id, wait, code, detail[:500])) is not None
+
+
+async def window_closed(
+    connection: Connection, tenant_id: UUID, message_id: UUID, claim_id: UUID | None, *, by_provider: bool, code: str
+) -> bool:
+    """sending (or, with no claim, ready) → queued: the window's policy decides anew."""
+    return (await connection.fetchval(_REFUSED_WINDOW, tenant_id, message_id, claim_id, by_provider, code)) is not None
+
+
+async def failed(
+    connection: Connection, tenant_id: UUID, message_id: UUID, claim_id: UUID, code: str, detail: str
+) -> bool:
+    """sending → failed."""
+    return await connection.fetchval(_FAILED, tenant_id, message_id, claim_id, code, detail[:500]) is not None
+
+
+async def unknown(
+    connection: Connection, tenant_id: UUID, message_id: UUID, claim_id: UUID, check: timedelta, code: str, detail: str
+) -> bool:
+    """sending → unknown, to be looked up after `check`."""
+    return (await connection.fetchval(_UNKNOWN, tenant_id, message_id, claim_id, check, code, detail[:500])) is not None
+
+
+async def postpone(
+    connection: Connection | Pool, tenant_id: UUID, message_id: UUID, wait: timedelta, *, throttled: bool
+) -> bool:
+    """A ready message is due again after `wait`; with `throttled` it does not leave before."""
+    return await connection.fetchval(_POSTPONE, tenant_id, message_id, wait, throttled) is not None
+
+
+# -- unknown outcomes --------------------------------------------------------------------------------------------------
+
+_OF_UNKNOWN = f"""
+SELECT {_OUTBOUND} FROM messages m JOIN conversations c ON c.tenant_id = m.tenant_id AND c.id = m.conversation_id
+WHERE m.tenant_id = $1 AND m.id = $2 AND m.status = 'unknown'
+"""
+
+_TAKEN = """
+SELECT external_id FROM messages WHERE tenant_id = $1 AND channel_id = $2 AND external_id = ANY($3::text[])
+"""
+
+_CHECK_AGAIN = """
+UPDATE messages SET due_at = clock_timestamp() + $3::interval WHERE tenant_id = $1 AND id = $2 AND status = 'unknown'
+"""
+
+_LEAVE = "UPDATE messages SET due_at = NULL WHERE tenant_id = $1 AND id = $2 AND status = 'unknown'"
+
+
+async def of_unknown(pool: Pool, tenant_id: UUID, message_id: UUID) -> Outbound | None:
+    """The message if its outcome is still unknown."""
+    row = await pool.fetchrow(_OF_UNKNOWN, tenant_id, message_id)
+    return None if row is None else _outbound(row)
+
+
+async def taken(pool: Pool, tenant_id: UUID, channel_id: UUID, external_ids: Sequence[str]) -> set[str]:
+    """Which of the provider's ids are messages of ours already."""
+    rows = await pool.fetch(_TAKEN, tenant_id, channel_id, list(external_ids))
+    return {row["external_id"] for row in rows}
+
+
+async def check_again(connection: Connection | Pool, tenant_id: UUID, message_id: UUID, wait: timedelta) -> None:
+    """Look an unknown one up again after `wait`."""
+    await connection.execute(_CHECK_AGAIN, tenant_id, message_id, wait)
+
+
+async def leave_unknown(connection: Connection | Pool, tenant_id: UUID, message_id: UUID) -> None:
+    """It stays unknown until a person or a receipt says otherwise."""
+    await connection.execute(_LEAVE, tenant_id, message_id)
+
+
+# -- rates -------------------------------------------------------------------------------------------------------------
+
+# The bucket is one moment: when the next message may leave. Whoever takes a slice moves it on; an idle bucket starts
+# from now, so nothing is saved up.
+_TAKE_SLICE = """
+INSERT INTO rate_limits AS r (tenant_id, channel_id, free_at)
+VALUES ($1, $2, clock_timestamp() + $3::interval)
+ON CONFLICT (tenant_id, channel_id) DO UPDATE
+    SET free_at = greatest(r.free_at, clock_timestamp()) + $3::interval
+    WHERE r.free_at <= clock_timestamp() + $4::interval
+RETURNING extract(epoch FROM r.free_at - $3::interval - clock_timestamp())::float8
+"""
+
+_FREE_IN = """
+SELECT extract(epoch FROM free_at - clock_timestamp())::float8 FROM rate_limits WHERE tenant_id = $1 AND channel_id = $2
+"""
+
+
+async def take_slice(
+    pool: Pool, tenant_id: UUID, channel_id: UUID, length: timedelta, longest: timedelta
+) -> tuple[float, bool]:
+    """Reserve a slice of a channel's rate if it begins within `longest`: a slice that nobody waits for is lost.
+
+    Returns the seconds until it begins (≤ 0: now), and whether it was reserved.
+    """
+    starts_in: float | None = await pool.fetchval(_TAKE_SLICE, tenant_id, channel_id, length, longest)
+    if starts_in is not None:
+        return starts_in, True
+    free_in: float = await pool.fetchval(_FREE_IN, tenant_id, channel_id)
+    return free_in, False
+
+
+_PAUSE = """
+INSERT INTO rate_limits AS r (tenant_id, channel_id, free_at) VALUES ($1, $2, clock_timestamp() + $3::interval)
+ON CONFLICT (tenant_id, channel_id) DO UPDATE SET free_at = greatest(r.free_at, clock_timestamp() + $3::interval)
+"""
+
+
+async def pause(connection: Connection, tenant_id: UUID, channel_id: UUID, wait: timedelta) -> None:
+    """The provider throttles the channel: nobody takes a slice of it for so long."""
+    await connection.execute(_PAUSE, tenant_id, channel_id, wait)

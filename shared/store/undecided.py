@@ -1,0 +1,159 @@
+"""Sends nobody knows about, put to a person: which there are, and what was decided. The rows are `messages`."""
+
+import re
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from shared.db import Connection, Pool
+from shared.messages import Lane, SendRequested
+from shared.providers.base import Media
+from shared.store import conversations, messages
+from shared.store.events import Event, record
+
+_RESEND = re.compile(r"resend:([0-9a-f-]{36}):([0-9]{1,9})")
+
+
+class Refused(Exception):
+    """Nothing was changed; says why in a clause that follows the message's id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Undecided:
+    """A send of unknown outcome. `looked_up_at` None: nobody asks the provider any more, a person decides."""
+
+    id: UUID
+    tenant_id: UUID
+    tenant: str
+    channel_id: UUID
+    channel: str
+    lane: Lane
+    claimed_at: datetime | None
+    unknown_at: datetime | None
+    looked_up_at: datetime | None
+    content: str
+
+
+_LISTED = """
+SELECT m.id, m.tenant_id, t.name AS tenant, m.channel_id, c.address AS channel, m.lane, m.claimed_at, m.unknown_at,
+    m.due_at AS looked_up_at, m.content
+FROM messages m JOIN tenants t ON t.id = m.tenant_id
+JOIN channels c ON c.tenant_id = m.tenant_id AND c.id = m.channel_id
+WHERE m.status = 'unknown' ORDER BY m.unknown_at, m.id LIMIT $1
+"""
+
+
+async def listed(pool: Pool, limit: int) -> list[Undecided]:
+    """Messages in `unknown` of all tenants, those longest so first."""
+    return [Undecided(**row) for row in await pool.fetch(_LISTED, limit)]
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """An outbound message that an id or the beginning of one means."""
+
+    tenant_id: UUID
+    conversation_id: UUID
+    id: UUID
+
+
+# By tenant, so that each is a range of the primary key instead of a walk through the table.
+_BEGINNING = """
+SELECT m.tenant_id, m.conversation_id, m.id FROM tenants t CROSS JOIN LATERAL (
+    SELECT tenant_id, conversation_id, id FROM messages
+    WHERE tenant_id = t.id AND id BETWEEN $1 AND $2 AND direction = 'outbound' ORDER BY id LIMIT 2
+) m LIMIT 2
+"""
+
+
+async def beginning(pool: Pool, digits: str) -> list[Named]:
+    """Up to two outbound messages whose id begins so; `digits` are 1 to 32 hexadecimal ones, without hyphens."""
+    first, last = UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f"))
+    return [Named(**row) for row in await pool.fetch(_BEGINNING, first, last)]
+
+
+_LOCK = """
+SELECT channel_id, provider, status, error_code, dedupe_key, content, role, message_type, media, template, lane,
+    window_policy, window_refused_at, expires_at, expires_at <= clock_timestamp() AS expired, metadata, sent_at
+FROM messages WHERE tenant_id = $1 AND id = $2 FOR NO KEY UPDATE
+"""
+
+# From what was read under the lock, and again here: two operators may have decided at once.
+_REPLACED = """
+UPDATE messages SET status = 'failed', due_at = NULL, claim_id = NULL, failed_at = now(), error_code = 'resent',
+    error_message = 'a person had it sent again'
+WHERE tenant_id = $1 AND id = $2 AND (status = 'unknown' OR (status = 'failed' AND error_code = 'unknown'))
+RETURNING id
+"""
+
+
+async def resend(connection: Connection, message: Named, handoff: timedelta) -> SendRequested:
+    """A person has it sent again, in the caller's transaction: a new row `resend:<id>:<n>`, and this one is failed.
+
+    <id> is the message that was first of unknown outcome, however often it was sent again since. The caller publishes
+    what is returned after the commit. Raises Refused where its outcome is known by now.
+    """
+    await conversations.lock(connection, {(message.tenant_id, message.conversation_id)})
+    row = await connection.fetchrow(_LOCK, message.tenant_id, message.id)
+    if row is None:
+        raise Refused("is gone")
+    given_up = row["status"] == "failed" and row["error_code"] == "unknown"
+    if row["status"] != "unknown" and not given_up:
+        raise Refused(_known(row["status"], row["error_code"]))
+    if row["sent_at"] is not None:  # a late answer, which leaves what was given up as it is
+        raise Refused("was taken by the provider after all, as its late answer says")
+    if row["expired"]:
+        raise Refused(f"was to be sent before {row['expires_at']:%Y-%m-%d %H:%M} UTC")
+    if await connection.fetchval(_REPLACED, message.tenant_id, message.id) is None:
+        raise Refused("was decided meanwhile")
+    again = _RESEND.fullmatch(row["dedupe_key"] or "")
+    origin, tries = (again[1], int(again[2])) if again else (str(message.id), 0)
+    new = messages.NewMessage(
+        tenant_id=message.tenant_id,
+        conversation_id=message.conversation_id,
+        channel_id=row["channel_id"],
+        provider=row["provider"],
+        dedupe_key=f"resend:{origin}:{tries + 1}",
+        content=row["content"],
+        role=row["role"],
+        message_type=row["message_type"],
+        media=tuple(Media(**part) for part in row["media"]),
+        template=messages.template_of(row["template"]),
+        lane=row["lane"],
+        window_policy=row["window_policy"],
+        window_refused_at=row["window_refused_at"],
+        expires_at=row["expires_at"],
+        metadata=row["metadata"],
+    )
+    while (request := await messages.add_outbound(connection, new, handoff)) is None:
+        tries += 1  # the number is taken; an API client may have chosen such a key for a message of its own
+        new = replace(new, dedupe_key=f"resend:{origin}:{tries + 1}")
+    about = (message.tenant_id, row["channel_id"], message.conversation_id)
+    await record(
+        connection,
+        Event("message.failed", *about, message.id, detail={"error_code": "resent"}),
+        Event("message.queued", *about, request.message_id, detail={"resend_of": str(message.id)}),
+    )
+    return request
+
+
+async def fail(connection: Connection, message: Named) -> None:
+    """unknown → failed: a person gives it up, in the caller's transaction. Raises Refused where it isn't unknown."""
+    await conversations.lock(connection, {(message.tenant_id, message.conversation_id)})
+    row = await connection.fetchrow(_LOCK, message.tenant_id, message.id)
+    if row is None:
+        raise Refused("is gone")
+    if not await messages.fail(
+        connection, message.tenant_id, message.id, "unknown", "given up by a person", of=("unknown",)
+    ):
+        raise Refused(_known(row["status"], row["error_code"]))
+    about = (message.tenant_id, row["channel_id"], message.conversation_id, message.id)
+    await record(connection, Event("message.failed", *about, detail={"error_code": "unknown"}))
+
+
+def _known(status: str, error_code: str | None) -> str:
+    if (status, error_code) == ("failed", "resent"):
+        return "was sent again already; if nobody knows about that one either, it has an id of its own"
+    if (status, error_code) == ("failed", "unknown"):
+        return "was given up already"
+    return f"is not unknown any more: it is {status}" + (f" ({error_code})" if error_code else "")
