@@ -1,0 +1,179 @@
+"""Which endpoint is whose, with what secret: in memory, fresh by NOTIFY and a slow poll, with a sealed copy on disk.
+
+When PostgreSQL goes away the directory stays as it is. A process that starts meanwhile reads the sealed copy.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Literal
+from uuid import UUID
+
+import asyncpg
+from prometheus_client import Gauge
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+
+from ingress.receive import Endpoint
+from ingress.spoolfile import write_durably
+from shared import db
+from shared.crypto import CryptoError, KeyRing
+from shared.log import get_logger
+from shared.settings import Settings
+from shared.store import endpoints
+from shared.store.endpoints import EndpointRow
+
+log = get_logger(__name__)
+
+KNOWN = Gauge("palomar_directory_endpoints", "Endpoints in memory, by whether their secrets open", ["state"])
+AGE = Gauge("palomar_directory_age_seconds", "Time since the database last confirmed what is in memory")
+
+COPY = "directory.sealed"
+FIRST_LOAD = 5.0  # seconds a start waits for the database before it makes do with the copy
+RECONNECT_DELAYS = (0.2, 0.5, 1.0, 2.0, 5.0)  # seconds; the last one goes on
+_ROWS = TypeAdapter(list[EndpointRow])
+
+Source = Literal["database", "copy"]
+
+
+class Secrets(BaseModel):
+    """What an endpoint's sealed JSON holds."""
+
+    auth_tokens: tuple[str, ...] = Field(min_length=1)  # several while one is being rotated at the provider
+
+
+class Directory:
+    """All endpoints there are. `start` it inside the loop."""
+
+    def __init__(self, settings: Settings, keys: KeyRing) -> None:
+        self._settings = settings
+        self._keys = keys
+        self._copy = settings.state_dir / COPY
+        self._rows: Sequence[EndpointRow] | None = None
+        self._opened: Mapping[EndpointRow, Endpoint] = {}
+        self._endpoints: Mapping[str, Endpoint] = {}
+        self._as_of = 0.0  # Unix time
+        self._tried = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._failures = 0
+        self._task: asyncio.Task[None] | None = None
+        self.source: Source | None = None
+        AGE.set_function(lambda: self.age)
+
+    @property
+    def age(self) -> float:
+        """Seconds since the database last confirmed what is in memory; infinite while nothing is."""
+        return time.time() - self._as_of if self.source else float("inf")
+
+    @property
+    def trouble(self) -> str | None:
+        """Why no endpoint is known at all; None when they are."""
+        return None if self.source else "the database does not answer, and there is no copy of the directory on disk"
+
+    def find(self, name: str) -> Endpoint | None:
+        """The endpoint of this id, in any of the ways a UUID may be written."""
+        endpoint = self._endpoints.get(name)
+        if endpoint is None and len(name) <= 64:
+            with suppress(ValueError):
+                endpoint = self._endpoints.get(str(UUID(name)))
+        return endpoint
+
+    async def start(self) -> None:
+        """Load from the database, or from the copy where it does not answer; then keep up with changes."""
+        self._task = asyncio.create_task(self._follow(), name="directory")
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._tried.wait(), FIRST_LOAD)
+        if self.source is None:
+            await self._load_copy()
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _follow(self) -> None:
+        while True:
+            try:
+                await self._session()
+            except Exception as error:
+                if not db.is_outage(error) and not isinstance(error, asyncpg.PostgresError):
+                    log.exception("directory failed")
+                elif not self._failures:
+                    log.warning("directory can't ask the database", error=type(error).__name__, source=self.source)
+            self._tried.set()
+            await asyncio.sleep(RECONNECT_DELAYS[min(self._failures, len(RECONNECT_DELAYS) - 1)])
+            self._failures += 1
+
+    async def _session(self) -> None:
+        """Load, and load again on every change and at the poll, until the connection is lost. Raises what ended it."""
+        connection = await db.connect(self._settings, process="receive")
+        try:
+            # Listening comes before the first load: a change in between would be missed.
+            await connection.add_listener(endpoints.CHANGED, lambda *_: self._changed.set())
+            connection.add_termination_listener(lambda *_: self._changed.set())
+            while True:
+                self._changed.clear()
+                await self._adopt(await endpoints.live(connection), "database", time.time())
+                self._failures = 0
+                self._tried.set()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._changed.wait(), self._settings.directory_poll)
+        finally:
+            with suppress(Exception):
+                await connection.close(timeout=2)
+
+    async def _adopt(self, rows: Sequence[EndpointRow], source: Source, as_of: float) -> None:
+        """Take these endpoints for all there are."""
+        self._opened = {row: self._opened.get(row) or self._open(row) for row in rows}
+        self._endpoints = {str(endpoint.id): endpoint for endpoint in self._opened.values()}
+        if source != self.source:
+            log.info("directory loaded", source=source, endpoints=len(rows), age=round(time.time() - as_of))
+        self.source, self._as_of = source, as_of
+        sealed = sum(not endpoint.tokens for endpoint in self._endpoints.values())
+        KNOWN.labels("open").set(len(rows) - sealed)
+        KNOWN.labels("sealed").set(sealed)
+        changed = sorted(rows) != self._rows
+        self._rows = sorted(rows)
+        if source == "database":
+            await asyncio.to_thread(self._save, self._rows if changed else None, as_of)
+
+    def _open(self, row: EndpointRow) -> Endpoint:
+        """One whose secrets don't open stands there without tokens: its webhooks are refused, its neighbours' not."""
+        tokens: tuple[str, ...] = ()
+        try:
+            secrets = self._keys.open(row.secrets, tenant_id=row.tenant_id, owner=row.id)
+            tokens = Secrets.model_validate_json(secrets).auth_tokens
+        except CryptoError as error:
+            log.error("secrets of an endpoint can't be opened", endpoint=str(row.id), why=str(error))
+        except ValidationError:  # whose text would quote the secret
+            log.error('secrets of an endpoint are not {"auth_tokens": ["…"]}', endpoint=str(row.id))
+        return Endpoint(row.id, row.tenant_id, row.provider, tokens)
+
+    # -- the copy ------------------------------------------------------------------------------------------------------
+
+    def _save(self, rows: Sequence[EndpointRow] | None, as_of: float) -> None:
+        """Write the copy; None: nothing changed, and only its time is brought up to date."""
+        try:
+            if rows is not None or not self._copy.exists():
+                plain = _ROWS.dump_json(list(rows if rows is not None else self._rows or ())).decode()
+                self._copy.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                write_durably(self._copy, self._keys.seal(plain, tenant_id=None, owner=COPY).encode())
+            os.utime(self._copy, (as_of, as_of))
+        except OSError as error:
+            log.error("can't write the copy of the directory: a start without PostgreSQL would fail", error=str(error))
+
+    async def _load_copy(self) -> None:
+        try:
+            sealed, as_of = await asyncio.to_thread(lambda: (self._copy.read_text(), self._copy.stat().st_mtime))
+            rows = _ROWS.validate_json(self._keys.open(sealed, tenant_id=None, owner=COPY))
+        except FileNotFoundError:
+            log.error(
+                "no webhook can be verified: neither PostgreSQL nor a copy of the directory", copy=str(self._copy)
+            )
+        except (OSError, ValueError, CryptoError) as error:
+            why = str(error) if isinstance(error, (OSError, CryptoError)) else type(error).__name__
+            log.error("the copy of the directory can't be read", copy=str(self._copy), why=why)
+        else:
+            if self.source is None:  # the database may have answered meanwhile
+                await self._adopt(rows, "copy", as_of)

@@ -1,0 +1,294 @@
+"""Provider webhooks: known endpoint → plausible body → signature → durable → 2xx.
+
+Checks come cheapest first. Every refusal is counted by its reason, logged without content, and answered with a
+sentence that says what to change. Nothing here reaches the database: who owns an endpoint is looked up in memory.
+"""
+
+import asyncio
+import logging
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import NamedTuple, Protocol
+from urllib.parse import urlsplit
+from uuid import UUID
+
+from aiohttp import ClientPayloadError, StreamReader, web
+from aiohttp.http_exceptions import HttpProcessingError
+from prometheus_client import Counter
+
+from ingress.keep import NotKept
+from shared.log import get_logger
+from shared.messages import WebhookReceived
+from shared.providers import twilio
+from shared.providers.base import RawWebhook
+
+log = get_logger(__name__)
+
+REFUSED = Counter("palomar_webhooks_refused", "Requests that were not answered 2xx", ["reason"])
+
+RETRY_AFTER = "5"  # seconds; what a 503 says
+# Webhooks are small; what is not, or does not say, takes turns, so that no crowd of megabytes fills the memory.
+LARGE_BODY = 64 * 1024  # bytes
+LARGE_AT_ONCE = 8
+# What of a request's headers goes on: enough to read a body and to recognise a redelivery, never a credential.
+KEPT_HEADERS = ("content-type", "user-agent", "i-twilio-idempotency-token")
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One webhook URL, as verifying needs it."""
+
+    id: UUID
+    tenant_id: UUID | None  # None: it serves several tenants
+    provider: str
+    tokens: tuple[str, ...]  # what may have signed; none where its secrets can't be opened
+
+
+class Endpoints(Protocol):
+    """The directory of endpoints, in memory."""
+
+    @property
+    def trouble(self) -> str | None:
+        """Why no endpoint is known at all; None when they are."""
+        ...
+
+    def find(self, name: str) -> Endpoint | None:
+        """The endpoint of this id as it stands in the URL, if there is one."""
+        ...
+
+
+class Keeps(Protocol):
+    async def keep(self, webhook: WebhookReceived) -> None:
+        """Return once it is durable. Raises NotKept."""
+        ...
+
+
+class Intake(NamedTuple):
+    """What differs from provider to provider. A new one is one line in INTAKES."""
+
+    verify: Callable[[RawWebhook, Sequence[str]], bool]
+    takes: Callable[[str, str], bool]  # (media type, query) → may this be its webhook?
+    taken: str  # said to whoever sends something else
+    answer: bytes
+    answer_type: str
+
+
+def _twilio_takes(media_type: str, query: str) -> bool:
+    # A JSON body is signed by its hash in the query; without it nothing ties the body to the signature.
+    return media_type == "application/x-www-form-urlencoded" or (
+        (media_type == "application/json" or media_type.endswith("+json")) and "bodySHA256=" in query
+    )
+
+
+INTAKES: Mapping[str, Intake] = {
+    "twilio": Intake(
+        verify=twilio.verify,
+        takes=_twilio_takes,
+        taken="application/x-www-form-urlencoded, or JSON with bodySHA256 in the query",
+        answer=b'<?xml version="1.0" encoding="UTF-8"?><Response/>',
+        answer_type="text/xml",
+    ),
+}
+
+
+class Refusal(NamedTuple):
+    status: int
+    text: str
+
+
+REFUSALS: Mapping[str, Refusal] = {
+    "unknown_path": Refusal(404, "Nothing is here. Webhook URLs are printed by `palomar channels list`."),
+    "unknown_endpoint": Refusal(
+        404, "No endpoint of this provider has this id. Compare the URL with `palomar channels list`."
+    ),
+    "method": Refusal(405, "Webhooks come by POST. Choose HTTP POST where this URL is entered at the provider."),
+    "content_type": Refusal(415, "This provider's webhooks are {taken}."),
+    "compressed": Refusal(415, "Webhooks come uncompressed. Send the body without Content-Encoding."),
+    "too_large": Refusal(413, "The body is larger than {limit} bytes."),
+    "stalled": Refusal(408, "The body did not arrive within {seconds:g} seconds."),
+    "broken_body": Refusal(400, "The body does not arrive as its headers announce it."),
+    "signature": Refusal(
+        403,
+        "The signature is not right. It must be made with the endpoint's auth token over the public URL {public_url} "
+        "(PALOMAR_PUBLIC_URL) with this path and query.",
+    ),
+    "secrets": Refusal(
+        503, "The secrets of this endpoint can't be opened. Check PALOMAR_SECRET_KEYS, or enter them again."
+    ),
+    "no_directory": Refusal(503, "No endpoint can be looked up yet: the database does not answer."),
+    "not_kept": Refusal(503, "Neither the broker nor the disk takes webhooks at the moment."),
+    "error": Refusal(500, "Something went wrong here. The log says what."),
+}
+
+
+class _Refused(Exception):
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Receiver:
+    """Takes the webhooks of all providers."""
+
+    def __init__(
+        self, endpoints: Endpoints, keeper: Keeps, *, public_url: str, body_limit: int, body_timeout: float
+    ) -> None:
+        """`public_url` is what providers call and sign; `body_limit` is bytes, `body_timeout` seconds."""
+        self._endpoints = endpoints
+        self._keeper = keeper
+        self._public_url = public_url.rstrip("/")
+        self._body_limit = body_limit
+        self._body_timeout = body_timeout
+        self._large = asyncio.Semaphore(LARGE_AT_ONCE)
+
+    def app(self) -> web.Application:
+        """The application with its routes; more may be added to it, but for paths below /webhooks."""
+        logging.getLogger("aiohttp.server").addFilter(_without_content)
+        app = web.Application()
+        for provider, intake in INTAKES.items():
+            for path, receipts in (("", False), ("/status", True)):
+                resource = app.router.add_resource(f"/webhooks/{provider}/{{endpoint}}{path}")
+                resource.add_route("POST", partial(self._post, provider, intake, receipts))
+                resource.add_route("*", partial(self._refuse, "method"))
+        app.router.add_route("*", "/webhooks{rest:.*}", partial(self._refuse, "unknown_path"))
+        return app
+
+    async def _post(self, provider: str, intake: Intake, receipts: bool, request: web.Request) -> web.StreamResponse:
+        try:
+            async with self._large if _may_be_large(request) else nullcontext():
+                await self._take(provider, intake, receipts, request)
+        except _Refused as refused:
+            return await self._refuse(refused.reason, request)
+        except NotKept as error:
+            log.error("webhook not kept", why=str(error))
+            return await self._refuse("not_kept", request)
+        except Exception as error:
+            # Only where and what kind: the text of an error may quote the body.
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            log.error("receiving failed", error=type(error).__name__, at=f"{place.filename}:{place.lineno}")
+            return await self._refuse("error", request)
+        return web.Response(body=intake.answer, content_type=intake.answer_type)
+
+    async def _take(self, provider: str, intake: Intake, receipts: bool, request: web.Request) -> None:
+        """Check a request and make it durable. Raises _Refused or NotKept."""
+        endpoint = self._endpoint(provider, request.match_info["endpoint"])
+        target = origin_form(request.raw_path)
+        content_type = request.headers.get("Content-Type", "")
+        if not intake.takes(content_type.partition(";")[0].strip().lower(), target.partition("?")[2]):
+            raise _Refused("content_type")
+        if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+            raise _Refused("compressed")
+        body = await self._body(request)
+        url = self._public_url + target
+        raw = RawWebhook(request.method, url, content_type, request.headers, body)
+        if not intake.verify(raw, endpoint.tokens):
+            raise _Refused("signature")
+        await self._keeper.keep(
+            WebhookReceived.of(
+                endpoint.id,
+                body,
+                tenant_id=endpoint.tenant_id,
+                provider=provider,
+                receipts=receipts,
+                received_at=datetime.now(UTC),
+                method=request.method,
+                url=printable(url),
+                content_type=printable(content_type),
+                headers={name: printable(request.headers[name]) for name in KEPT_HEADERS if name in request.headers},
+            )
+        )
+
+    def _endpoint(self, provider: str, name: str) -> Endpoint:
+        if self._endpoints.trouble is not None:
+            raise _Refused("no_directory")
+        endpoint = self._endpoints.find(name)
+        if endpoint is None or endpoint.provider != provider:
+            raise _Refused("unknown_endpoint")
+        if not endpoint.tokens:
+            raise _Refused("secrets")
+        return endpoint
+
+    async def _body(self, request: web.Request) -> bytes:
+        if (request.content_length or 0) > self._body_limit:
+            raise _Refused("too_large")
+        try:
+            # Not request.read(): that keeps the body for as long as the request lives, cycles and all.
+            if request.content.is_eof():  # all of it came with its headers, as nearly always: nothing to wait for
+                body = request.content.read_nowait()
+            else:
+                body = await self._slow_body(request.content)
+        except TimeoutError:
+            raise _Refused("stalled") from None
+        except (ClientPayloadError, HttpProcessingError, web.RequestPayloadError, OSError):
+            raise _Refused("broken_body") from None
+        if len(body) > self._body_limit:  # grew over it without having said so
+            raise _Refused("too_large")
+        return body
+
+    async def _slow_body(self, content: StreamReader) -> bytes:
+        """A body as it arrives, until it is whole or over the limit. Raises TimeoutError."""
+        async with asyncio.timeout(self._body_timeout):
+            body = bytearray(await content.readany())
+            while not content.at_eof() and len(body) <= self._body_limit:
+                body += await content.readany()
+        return bytes(body)
+
+    async def _refuse(self, reason: str, request: web.Request) -> web.StreamResponse:
+        REFUSED.labels(reason).inc()
+        refusal = REFUSALS[reason]
+        name = request.match_info.get("endpoint", "")
+        log.warning(
+            "webhook refused",
+            reason=reason,
+            status=refusal.status,
+            endpoint=str(endpoint.id) if (endpoint := self._endpoints.find(name)) else None,
+            size=request.content_length,
+        )
+        provider = request.path.split("/")[2:3]
+        intake = INTAKES.get(provider[0]) if provider else None
+        text = refusal.text.format(
+            taken=intake.taken if intake else "",
+            limit=self._body_limit,
+            seconds=self._body_timeout,
+            public_url=self._public_url,
+        )
+        response = web.Response(status=refusal.status, text=text + "\n")
+        if refusal.status == 503:
+            response.headers["Retry-After"] = RETRY_AFTER
+        if reason == "method":
+            response.headers["Allow"] = "POST"
+        if reason in ("stalled", "broken_body"):  # the rest of the body would be read as the next request
+            response.force_close()
+        return response
+
+
+def _without_content(record: logging.LogRecord) -> bool:
+    """Tell a request that is no HTTP as a refusal: aiohttp's own line would quote it, credentials and all."""
+    error = record.exc_info[1] if record.exc_info else None
+    if not isinstance(error, HttpProcessingError):
+        return True
+    REFUSED.labels("malformed").inc()
+    log.warning("webhook refused", reason="malformed", status=error.code, error=type(error).__name__)
+    return False
+
+
+def _may_be_large(request: web.Request) -> bool:
+    length = request.content_length
+    return length is None or length > LARGE_BODY
+
+
+def origin_form(target: str) -> str:
+    """Path and query as they were sent; a request line may also hold a whole URL, whose host says nothing to us."""
+    if target.startswith("/"):
+        return target
+    parts = urlsplit(target)
+    return f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
+
+
+def printable(text: str) -> str:
+    """Header values and paths may hold bytes that are no UTF-8 and came to us as surrogates: these become `?`."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()

@@ -1,0 +1,224 @@
+"""One file of the spool: an SQLite database, and beside it a lock file that its process holds for as long as it lives.
+
+The lock is a file of its own because closing any handle of an SQLite database drops SQLite's own locks on it. A lock
+that is free belongs to a dead process: the kernel releases flock with the last handle, kill -9 or not.
+"""
+
+import fcntl
+import os
+import sqlite3
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple, Self
+from uuid import uuid4
+
+SUFFIX = ".db"
+_WAL_BYTES = 1024 * 1024  # the write-ahead log is cut back to this when it starts again
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS webhooks (
+    id integer PRIMARY KEY AUTOINCREMENT,
+    received_at real NOT NULL,  -- Unix time
+    message blob NOT NULL
+)
+"""
+_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+
+
+class Row(NamedTuple):
+    """One webhook on its way to the disk."""
+
+    received_at: float  # Unix time
+    message: bytes  # JSON of the queue message
+
+
+class Kept(NamedTuple):
+    """One webhook on the disk."""
+
+    id: int
+    message: bytes
+
+
+class SpoolFile:
+    """An open file whose lock is held. Belongs to the one thread that opened it."""
+
+    def __init__(self, path: Path, lock: int) -> None:
+        """Open or make the file. Raises sqlite3.Error or OSError, and leaves the lock to its caller."""
+        self.path = path
+        self._lock = lock
+        self._inode = _touch(path)
+        self._db = sqlite3.connect(path, isolation_level=None)
+        try:
+            for pragma in ("journal_mode=WAL", "synchronous=FULL", "fullfsync=ON", "checkpoint_fullfsync=ON"):
+                self._db.execute(f"PRAGMA {pragma}")
+            self._db.execute(f"PRAGMA journal_size_limit={_WAL_BYTES}")
+            self._db.execute(_SCHEMA)
+            (self.count,) = self._db.execute("SELECT count(*) FROM webhooks").fetchone()
+        except BaseException:
+            self._db.close()
+            raise
+
+    @classmethod
+    def create(cls, folder: Path) -> Self:
+        """Make a new file, owned by this process. Raises sqlite3.Error or OSError."""
+        while True:
+            path = folder / f"{time.time_ns()}-{os.getpid()}-{uuid4().hex[:8]}{SUFFIX}"
+            lock = try_lock(path)
+            if lock is None:  # a neighbour took the fresh lock for a dead process's
+                continue
+            try:
+                return cls(path, lock)
+            except BaseException:
+                unlock(path, lock, delete=True)
+                raise
+
+    def add(self, rows: Sequence[Row]) -> None:
+        """Write and fsync. Raises sqlite3.Error, or FileNotFoundError if somebody deleted the file meanwhile."""
+        if os.stat(self.path).st_ino != self._inode:
+            raise FileNotFoundError(f"{self.path} was replaced")
+        with self._transaction() as db:
+            db.executemany("INSERT INTO webhooks (received_at, message) VALUES (?, ?)", rows)
+        self.count += len(rows)
+
+    def oldest(self, count: int, size: int) -> tuple[Kept, ...]:
+        """Up to `count` webhooks of up to `size` bytes together, but at least one if there is any."""
+        taken: list[Kept] = []
+        cursor = self._db.execute("SELECT id, message FROM webhooks ORDER BY id LIMIT ?", (count,))
+        for kept in map(Kept._make, cursor):
+            size -= len(kept.message)
+            if taken and size < 0:
+                break
+            taken.append(kept)
+        cursor.close()  # an open one would hold a read transaction, and the write-ahead log could not be cut back
+        return tuple(taken)
+
+    def oldest_at(self) -> float | None:
+        """Unix time of the oldest webhook."""
+        row = self._db.execute("SELECT received_at FROM webhooks ORDER BY id LIMIT 1").fetchone()
+        return row[0] if row else None
+
+    def remove(self, ids: Sequence[int]) -> None:
+        with self._transaction() as db:
+            self.count -= db.executemany("DELETE FROM webhooks WHERE id = ?", [(row_id,) for row_id in ids]).rowcount
+
+    def probe(self) -> None:
+        """Write and fsync something that means nothing. Raises sqlite3.Error where a webhook could not be written."""
+        with self._transaction() as db:
+            db.execute(f"PRAGMA user_version = {int(time.time())}")
+
+    def checkpoint(self) -> None:
+        """Move the write-ahead log into the file and cut it to nothing."""
+        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def size(self) -> int:
+        return self.path.stat().st_size
+
+    def free_bytes(self) -> int:
+        """Bytes inside the file that new rows will use first."""
+        (pages,) = self._db.execute("PRAGMA freelist_count").fetchone()
+        (page_size,) = self._db.execute("PRAGMA page_size").fetchone()
+        return int(pages * page_size)
+
+    def close(self) -> None:
+        """Give the file up. An empty one is deleted."""
+        with suppress(sqlite3.Error):
+            self._db.close()
+        if self.count == 0:
+            for path in _parts(self.path):
+                path.unlink(missing_ok=True)
+        unlock(self.path, self._lock, delete=self.count == 0)
+
+    def set_aside(self) -> Path:
+        """Give a damaged file up, renamed so that nobody opens it again; returns its new name."""
+        with suppress(sqlite3.Error):
+            self._db.close()
+        return set_aside(self.path, self._lock)
+
+    def _transaction(self) -> sqlite3.Connection:
+        """As a context manager it commits at the end, and rolls back on an exception or a failed commit."""
+        self._db.execute("BEGIN IMMEDIATE")
+        return self._db
+
+
+def is_damage(error: BaseException) -> bool:
+    """Whether the file itself is broken, rather than the disk full or out of reach."""
+    return isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED
+
+
+def try_lock(path: Path) -> int | None:
+    """Take the lock of the file at `path`: a descriptor to keep open, or None if another process lives by it.
+
+    Raises OSError where locks can't be had at all.
+    """
+    lock_path = _lock_path(path)
+    lock = os.open(lock_path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Its last owner may have deleted it between our open and our flock; that lock would exclude nobody.
+        if os.stat(lock_path).st_ino == os.fstat(lock).st_ino:
+            return lock
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    except BaseException:
+        os.close(lock)
+        raise
+    os.close(lock)
+    return None
+
+
+def unlock(path: Path, lock: int, *, delete: bool) -> None:
+    """Release a lock; `delete` with it the lock file, while it is still held."""
+    if delete:
+        _lock_path(path).unlink(missing_ok=True)
+    os.close(lock)
+
+
+def set_aside(path: Path, lock: int) -> Path:
+    """Rename a damaged file with its log, so that `sqlite3 FILE .recover` still finds both, and release its lock."""
+    aside = path.with_suffix(".damaged")
+    for part, new in zip(_parts(path), _parts(aside), strict=True):
+        with suppress(FileNotFoundError):
+            part.rename(new)
+    unlock(path, lock, delete=True)
+    return aside
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Put a small file in place so that a crash leaves the old one or the new one whole. Mode 0600. Raises OSError."""
+    fresh = path.with_name(f"{path.name}.{os.getpid()}.{uuid4().hex[:8]}.new")
+    try:
+        handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(handle)
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+def _touch(path: Path) -> int:
+    """Make the file where it is missing, 0600 (SQLite gives its log the same mode); return its inode."""
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        _sync_folder(path.parent)
+    return os.stat(path).st_ino
+
+
+def _sync_folder(folder: Path) -> None:
+    """A new name is durable only once its folder is."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _parts(path: Path) -> tuple[Path, Path, Path]:
+    return path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")
+
+
+def _lock_path(path: Path) -> Path:
+    return path.with_name(f"{path.name}.lock")
