@@ -1,0 +1,194 @@
+"""Whatever is due → the queue where it goes on. Several may run: each takes rows that nobody else holds.
+
+The row is the promise, the queue is the hint: a lost publish, a killed worker, a restarted broker all end here, as a
+row whose due time has passed.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
+from typing import Final
+
+from shared import db, metrics, receiving, topology
+from shared.broker import BrokerAway
+from shared.messages import QueueMessage, ReplyWanted, SendAdmitted, SendRequested
+from shared.store import conversations, inbound, messages, overdue
+from shared.store.events import Event, record
+from shared.worker import Context, Loop
+
+worker: Loop[None] = Loop(name="clock", publishes=(ReplyWanted, SendRequested, SendAdmitted))
+
+Ctx = Context[None]
+Task = Callable[[db.Connection, Ctx], Awaitable[Sequence[QueueMessage]]]
+
+RETENTION_EVERY: Final = 3600.0  # seconds
+PARTITIONS_AHEAD: Final = 7  # days
+CROWDED: Final = 50  # envelopes that wait in a queue; beyond it the clock adds none
+FORGOTTEN_AT_ONCE: Final = 10_000  # keys a transaction
+
+
+@worker.run
+async def tick_forever(ctx: Ctx) -> None:
+    retention_at = 0.0
+    while True:
+        started = time.monotonic()
+        for name, task in TASKS.items():
+            await apart(name, run_task(name, task, ctx), ctx)
+        if started >= retention_at:
+            retention_at = started + RETENTION_EVERY
+            await apart("retention", retain(ctx), ctx)
+        metrics.CLOCK_TICK.set_to_current_time()
+        await asyncio.sleep(max(0.0, ctx.settings.clock_tick - (time.monotonic() - started)))
+
+
+async def apart(name: str, work: Awaitable[None], ctx: Ctx) -> None:
+    """One kind of work that fails must not keep the others from their turn. Raises only for an outage."""
+    try:
+        await work
+    except Exception as error:
+        if db.is_outage(error):
+            raise
+        ctx.log.exception("clock: one kind of work failed", what=name)
+
+
+async def run_task(name: str, task: Task, ctx: Ctx) -> None:
+    """Hand on all that is due of one kind, a batch a transaction.
+
+    Nothing goes where much waits already: the hints of these rows stand in that queue, and a worker that was away for
+    an hour would find each of them there many times over.
+    """
+    while not await _crowded(name, ctx):
+
+        async def once() -> Sequence[QueueMessage]:
+            async with ctx.transaction() as tx:
+                return await task(tx, ctx)
+
+        handed_on = await db.repeat(once)
+        if handed_on:
+            metrics.NUDGES.labels(name).inc(len(handed_on))
+            ctx.log.info("overdue handed on", what=name, count=len(handed_on))
+            await ctx.hand_on(*handed_on)
+        if len(handed_on) < ctx.settings.clock_batch:
+            return
+
+
+async def _crowded(name: str, ctx: Ctx) -> bool:
+    for queue in TARGETS.get(name, ()):
+        try:
+            if await ctx.publisher.depth(queue.name) > CROWDED:
+                return True
+        except BrokerAway:
+            return True  # a hint could not be published either; the rows stay due
+    return False
+
+
+def _handoff(ctx: Ctx) -> timedelta:
+    return timedelta(seconds=ctx.settings.handoff_lease)
+
+
+async def _queued(tx: db.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
+    return await overdue.queued(tx, _handoff(ctx), ctx.settings.clock_batch)
+
+
+async def _ready(tx: db.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
+    return await overdue.ready(tx, _handoff(ctx), ctx.settings.clock_batch)
+
+
+async def _lost_leases(tx: db.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
+    check = timedelta(seconds=ctx.settings.unknown_check_after)
+    rows = await overdue.lost_leases(tx, check, ctx.settings.clock_batch)
+    if not rows:
+        return []
+    await record(
+        tx,
+        *(
+            Event(
+                "message.unknown",
+                row["tenant_id"],
+                row["channel_id"],
+                row["conversation_id"],
+                row["id"],
+                detail={"error_code": "lease_ran_out"},
+            )
+            for row in rows
+        ),
+    )
+    return await overdue.next_in_lanes(tx, [(row["tenant_id"], row["conversation_id"], row["lane"]) for row in rows])
+
+
+async def _expired(tx: db.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
+    rows = await overdue.expired(tx, ctx.settings.clock_batch)
+    await record(
+        tx,
+        *(
+            Event("message.expired", row["tenant_id"], row["channel_id"], row["conversation_id"], row["id"])
+            for row in rows
+        ),
+    )
+    return []
+
+
+async def _held_and_open(tx: db.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
+    found = await overdue.held_and_open(tx, ctx.settings.clock_batch)
+    if not found:
+        return []
+    await conversations.lock(tx, set(found))
+    return await messages.release_held(tx, found, _handoff(ctx))
+
+
+async def _replies(tx: db.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
+    return await overdue.replies(tx, _handoff(ctx), ctx.settings.clock_batch)
+
+
+async def _parked_receipts(tx: db.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
+    _, fallbacks = await receiving.apply_parked(tx, ctx.settings.clock_batch, _handoff(ctx))
+    return fallbacks
+
+
+TASKS: Final[dict[str, Task]] = {
+    "queued": _queued,
+    "lost_leases": _lost_leases,
+    "ready": _ready,
+    "expired": _expired,
+    "held": _held_and_open,
+    "replies": _replies,
+    "parked_receipts": _parked_receipts,
+}
+
+
+TARGETS: Final[dict[str, tuple[topology.WorkQueue, ...]]] = {
+    "queued": (topology.WINDOW,),
+    "ready": topology.SEND,
+    "replies": (topology.REPLY,),
+}
+
+
+async def _make_partitions(tx: db.Connection, ctx: Ctx) -> int:
+    return await overdue.make_partitions(tx, PARTITIONS_AHEAD)
+
+
+async def _forget_events(tx: db.Connection, ctx: Ctx) -> int:
+    return await overdue.forget_events(tx, ctx.settings.events_days)
+
+
+async def _forget_webhooks(tx: db.Connection, ctx: Ctx) -> int:
+    return await inbound.forget(tx, ctx.settings.inbound_log_days)
+
+
+async def retain(ctx: Ctx) -> None:
+    """Make the coming days' partitions and drop the old ones. Waits for no lock for long: it comes again."""
+    for work in (_make_partitions, _forget_events, _forget_webhooks):
+        try:
+            async with ctx.transaction() as tx:
+                await overdue.lock_briefly(tx)
+                done = await work(tx, ctx)
+            if done:
+                ctx.log.info("retention", what=work.__name__.strip("_"), partitions=done)
+        except db.LockTimeout:
+            ctx.log.warning("could not get a lock; next hour again", what=work.__name__.strip("_"))
+    # Apart from the partitions, whose locks last as long as their transaction; and no long transaction for itself.
+    forgotten = FORGOTTEN_AT_ONCE
+    while forgotten == FORGOTTEN_AT_ONCE:
+        async with ctx.transaction() as tx:
+            forgotten = await inbound.forget_keys(tx, ctx.settings.inbound_log_days, FORGOTTEN_AT_ONCE)

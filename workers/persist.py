@@ -1,0 +1,319 @@
+"""WebhookReceived → PostgreSQL: contact, conversation, message, receipts → ReplyWanted, SendRequested.
+
+Many webhooks a transaction. Order-free: whatever comes twice, late or shuffled leads to the same rows.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from shared import addresses, db, metrics, receiving, topology
+from shared.channels import Channel
+from shared.messages import QueueMessage, ReplyWanted, SendRequested, WebhookReceived
+from shared.providers import provider
+from shared.providers.base import InboundMessage, Parsed, RawWebhook, Receipt
+from shared.store import channels, contacts, conversations, inbound, messages
+from shared.store.events import Event, record
+from shared.store.inbound import Logged
+from shared.worker import Context, Worker
+
+worker: Worker[WebhookReceived, None] = Worker(
+    name="persist",
+    queues=(topology.PERSIST, topology.PERSIST_RECEIPTS),
+    consumes=WebhookReceived,
+    publishes=(ReplyWanted, SendRequested),
+    concurrency=2,  # one waits for PostgreSQL while the other parses
+    batch=200,
+)
+
+_NULS = ((b"%00", b"%EF%BF%BD"), (b"\\u0000", b"\\ufffd"), (b"\0", "\ufffd".encode()))
+
+
+@dataclass(slots=True)
+class Reading:
+    """A webhook as parsed, with what of it has a channel of ours."""
+
+    webhook: WebhookReceived
+    parsed: Parsed
+    messages: list[tuple[Channel, InboundMessage]] = field(default_factory=list)
+    receipts: list[tuple[Channel, Receipt]] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+    @property
+    def logged(self) -> Logged:
+        errors = [*self.parsed.errors, *self.errors]
+        held = bool(self.messages or self.receipts or self.parsed.notices)
+        outcome: inbound.Outcome = "parsed" if not errors else "partly" if held else "unparsed"
+        return Logged(self.webhook, outcome, "; ".join(errors)[:2000] or None)
+
+
+@worker.handle_batch
+async def persist(webhooks: Sequence[WebhookReceived], ctx: Context[None]) -> None:
+    try:
+        await keep(webhooks, ctx)
+    except Exception as error:
+        if len(webhooks) > 1 or not db.is_unstorable(error):
+            raise
+        await keep_raw(webhooks[0], error, ctx)
+
+
+async def keep(webhooks: Sequence[WebhookReceived], ctx: Context[None]) -> None:
+    """Keep all of a batch, in one transaction, and hand on what follows from it."""
+    readings = {webhook.inbound_id: Reading(webhook, parse(webhook)) for webhook in once(webhooks)}
+    hand_on: list[QueueMessage] = []
+    async with ctx.transaction() as tx:
+        fresh = await inbound.remember(tx, webhooks)
+        wanted = [r for r in readings.values() if r.webhook.inbound_id in fresh or r.webhook.replayed]
+        if not wanted:
+            return
+        await assign_channels(tx, wanted)
+        await inbound.log(tx, [r.logged for r in wanted if r.webhook.inbound_id in fresh])
+        for reading in wanted:
+            if reading.webhook.inbound_id not in fresh:
+                logged = reading.logged
+                await inbound.set_outcome(tx, logged.webhook.inbound_id, logged.outcome, logged.error)
+        handoff = timedelta(seconds=ctx.settings.handoff_lease)
+        hand_on += await keep_messages(tx, wanted, handoff)
+        hand_on += await receiving.apply(
+            tx,
+            [
+                receiving.Arrived(channel.tenant_id, channel.id, channel.provider, receipt, reading.webhook.received_at)
+                for reading in wanted
+                for channel, receipt in reading.receipts
+            ],
+            handoff,
+        )
+        await record(tx, *notices(wanted))
+    for reading in wanted:
+        _count(reading)
+        if reading.logged.error:
+            ctx.log.warning(
+                "webhook not fully read", inbound_id=reading.webhook.inbound_id, problems=len(reading.errors)
+            )
+    await ctx.hand_on(*hand_on)
+
+
+async def keep_raw(webhook: WebhookReceived, error: Exception, ctx: Context[None]) -> None:
+    """Keep a webhook of which PostgreSQL takes nothing but the bytes: what is wrong can be mended, and it replayed."""
+    reason = f"{type(error).__name__}: PostgreSQL does not take it" if db.is_postgres(error) else str(error)[:2000]
+    logged = Logged(webhook, "unparsed", reason)
+    async with ctx.transaction() as tx:
+        if await inbound.remember(tx, [webhook]):
+            await inbound.log(tx, [logged])
+        else:
+            await inbound.set_outcome(tx, webhook.inbound_id, logged.outcome, logged.error)
+    metrics.WEBHOOKS_PARSED.labels(webhook.provider, "error").inc()
+    ctx.log.error("webhook kept raw only", inbound_id=webhook.inbound_id, error=type(error).__name__)
+
+
+def once(webhooks: Sequence[WebhookReceived]) -> list[WebhookReceived]:
+    """Each webhook of a batch once, in their order: of the same one twice the replay, else the earlier, for the window
+    opens by its time."""
+    chosen: dict[str, WebhookReceived] = {}
+    for webhook in webhooks:
+        known = chosen.get(webhook.inbound_id, webhook)
+        better = (webhook.replayed, -webhook.received_at.timestamp()) > (known.replayed, -known.received_at.timestamp())
+        chosen[webhook.inbound_id] = webhook if better else known
+    return list(chosen.values())
+
+
+def parse(webhook: WebhookReceived) -> Parsed:
+    """Read a webhook by its provider's module. Never raises for what it holds."""
+    return provider(webhook.provider).parse(
+        RawWebhook(
+            webhook.method,
+            without_nul(webhook.url.encode()).decode(),
+            webhook.content_type,
+            webhook.headers,
+            without_nul(webhook.raw_body),
+        )
+    )
+
+
+def without_nul(raw: bytes) -> bytes:
+    """U+FFFD in place of U+0000, as it stands in a form, in JSON, or plainly: PostgreSQL takes none in text or jsonb,
+    and one of them would fail the whole batch. The raw webhook keeps it."""
+    for written, instead in _NULS:
+        if written in raw:
+            raw = raw.replace(written, instead)
+    return raw
+
+
+async def assign_channels(tx: db.Connection, readings: Sequence[Reading]) -> None:
+    """Find the channel of each message and receipt among those its endpoint serves."""
+    by_endpoint: defaultdict[UUID, list[Channel]] = defaultdict(list)
+    for channel in await channels.of_endpoints(tx, sorted({r.webhook.endpoint_id for r in readings})):
+        if channel.endpoint_id is not None:
+            by_endpoint[channel.endpoint_id].append(channel)
+    for reading in readings:
+        served = by_endpoint[reading.webhook.endpoint_id]
+        for message in reading.parsed.messages:
+            to = channel_of_message(served, message)
+            if to is not None:
+                reading.messages.append((to, message))
+            else:
+                reading.errors.append(
+                    f"no {message.channel_kind} channel of this endpoint has the address the message came to; "
+                    "add it with `palomar channels add`, then `palomar replay`"
+                )
+        for receipt in reading.parsed.receipts:
+            sender = channel_of_receipt(served, receipt)
+            if sender is not None:
+                reading.receipts.append((sender, receipt))
+            else:
+                reading.errors.append("this endpoint has no channel for the receipt")
+
+
+def channel_of_message(served: Sequence[Channel], message: InboundMessage) -> Channel | None:
+    """The channel a message came to: by its address, else by the messaging service it names."""
+    service = message.extra.get("MessagingServiceSid")
+    for channel in served:
+        own = addresses.phone(channel.address)
+        canonical = own.canonical if own is not None else channel.address
+        if channel.kind == message.channel_kind and (message.channel_address in (canonical, channel.address)):
+            return channel
+    return next((c for c in served if c.kind == message.channel_kind and c.address == service), None)
+
+
+def channel_of_receipt(served: Sequence[Channel], receipt: Receipt) -> Channel | None:
+    """The channel a receipt belongs to. Which of several of a kind only matters to one that is parked."""
+    sender = str(receipt.extra.get("From", "")).removeprefix("whatsapp:")
+    of_kind = [c for c in served if receipt.channel_kind in (None, c.kind)] or list(served)
+    return next((c for c in of_kind if c.address == sender), of_kind[0] if of_kind else None)
+
+
+async def keep_messages(tx: db.Connection, readings: Sequence[Reading], handoff: timedelta) -> list[QueueMessage]:
+    """Contacts, conversations and messages of a batch; returns what may go on now."""
+    arrived = [(r.webhook, channel, message) for r in readings for channel, message in r.messages]
+    if not arrived:
+        return []
+    contact_ids, new_contacts = await contacts.find_or_make(
+        tx, [contacts.Person(channel.tenant_id, m.sender, m.contact_name) for _, channel, m in arrived]
+    )
+    found = await conversations.find_or_make(
+        tx,
+        [
+            conversations.Wanted(
+                tenant_id=channel.tenant_id,
+                channel_id=channel.id,
+                provider=channel.provider,
+                addresses=tuple(address.canonical for address in m.sender),
+                recipient=m.sender[0].given,
+                phone=next((address.canonical for address in m.sender if address.kind == "phone"), None),
+                contact_id=contact_id,
+                contact_name=m.contact_name,
+            )
+            for (_, channel, m), contact_id in zip(arrived, contact_ids, strict=True)
+        ],
+    )
+    inserted = await messages.insert_inbound(
+        tx,
+        [
+            messages.Inbound(
+                tenant_id=channel.tenant_id,
+                conversation_id=conversation.id,
+                channel_id=channel.id,
+                provider=channel.provider,
+                external_id=m.external_id,
+                message_type=m.message_type,
+                content=m.text,
+                received_at=webhook.received_at,
+                provider_timestamp=_not_later(m.timestamp, webhook.received_at),
+                media=m.media,
+                metadata=m.extra,
+                reply_to=m.reply_to,
+                contact_name=m.contact_name,
+            )
+            for (webhook, channel, m), conversation in zip(arrived, found, strict=True)
+        ],
+    )
+    heard: dict[UUID, conversations.Heard] = {}
+    events: list[Event] = [
+        Event("contact.created", channel.tenant_id, channel.id, contact_id=contact_id)
+        for contact_id, (_, channel, _) in dict(zip(contact_ids, arrived, strict=True)).items()
+        if contact_id in new_contacts
+    ]
+    traces: dict[UUID, str] = {}
+    at_once: set[UUID] = set()
+    opened: set[UUID] = set()
+    for index, message_id in sorted(inserted.items()):
+        webhook, channel, m = arrived[index]
+        conversation = found[index]
+        reply = channel.settings.reply
+        heard[conversation.id] = conversations.Heard(
+            conversation.tenant_id,
+            conversation.id,
+            recipient=m.sender[0].given,
+            contact_name=m.contact_name,
+            debounce=None if reply.engine == "none" else timedelta(seconds=reply.debounce),
+            longest_wait=timedelta(seconds=reply.longest_wait),
+            at=webhook.received_at,
+        )
+        if reply.engine != "none" and reply.debounce == 0:
+            at_once.add(conversation.id)
+        traces[conversation.id] = webhook.trace
+        if conversation.made and conversation.id not in opened:
+            opened.add(conversation.id)
+            events.append(
+                Event("conversation.opened", channel.tenant_id, channel.id, conversation.id, None, contact_ids[index])
+            )
+        events.append(
+            Event(
+                "message.received",
+                channel.tenant_id,
+                channel.id,
+                conversation.id,
+                message_id,
+                contact_ids[index],
+                {"type": m.message_type},
+            )
+        )
+    if not heard:
+        return []
+    owed = await conversations.heard(tx, list(heard.values()), handoff)
+    released = await messages.release_held(tx, [(c.tenant_id, c.id) for c in heard.values()], handoff)
+    await record(tx, *events)
+    replies = [
+        ReplyWanted(tenant_id=heard[i].tenant_id, conversation_id=i, trace=traces[i])
+        for i in heard
+        if i in owed & at_once
+    ]
+    return [*replies, *released]
+
+
+NOTICE_FACTS = ("change", "EventType", "CallStatus")  # of a notice; the rest is somebody's text or address
+
+
+def notices(readings: Sequence[Reading]) -> list[Event]:
+    """What else the webhooks told us, announced to whoever listens; the webhook itself is in `inbound_log`."""
+    return [
+        Event(
+            f"provider.{notice.name}",
+            reading.webhook.tenant_id,
+            detail={"inbound_id": reading.webhook.inbound_id, **_facts(notice.data)},
+        )
+        for reading in readings
+        if reading.webhook.tenant_id is not None
+        for notice in reading.parsed.notices
+    ]
+
+
+def _count(reading: Reading) -> None:
+    for held, count in (
+        ("message", len(reading.messages)),
+        ("receipt", len(reading.receipts)),
+        ("notice", len(reading.parsed.notices)),
+        ("error", len(reading.parsed.errors) + len(reading.errors)),
+    ):
+        if count:
+            metrics.WEBHOOKS_PARSED.labels(reading.webhook.provider, held).inc(count)
+
+
+def _facts(data: Mapping[str, object]) -> dict[str, str]:
+    return {name: str(data[name])[:100] for name in NOTICE_FACTS if data.get(name)}
+
+
+def _not_later(timestamp: datetime | None, received_at: datetime) -> datetime | None:
+    return None if timestamp is None else min(timestamp, received_at)

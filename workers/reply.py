@@ -1,0 +1,184 @@
+"""ReplyWanted → engine of the channel → a message in the conversation → SendRequested.
+
+One process answers a conversation at a time, by a lease. Several messages in a row get one answer: an answer is only
+recorded if nothing newer came while it was being made.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
+
+from shared import metrics, topology
+from shared.channels import Channel
+from shared.engines import open_engines
+from shared.engines.base import Answer, Engine, Turn
+from shared.messages import ReplyWanted, SendRequested
+from shared.settings import Settings
+from shared.store import channels, conversations, messages
+from shared.store.conversations import ReplyClaim
+from shared.store.events import Event, record
+from shared.store.messages import NewMessage, Said
+from shared.worker import Context, Worker
+
+DEEPEST_HISTORY = 200  # messages read for one answer, however many are unanswered
+VOID_ANSWERS = 5  # in a row, because the customer goes on writing; then the clock asks again a little later
+
+
+@dataclass(frozen=True, slots=True)
+class Engines:
+    """The engines of this process, by the name a channel's settings use."""
+
+    by_name: dict[str, Engine]
+
+
+@asynccontextmanager
+async def _open(settings: Settings) -> AsyncIterator[Engines]:
+    async with open_engines(settings) as by_name:
+        yield Engines(dict(by_name))
+
+
+worker: Worker[ReplyWanted, Engines] = Worker(
+    name="reply",
+    queues=(topology.REPLY,),
+    consumes=ReplyWanted,
+    publishes=(SendRequested,),
+    concurrency=32,  # most of them wait for a model
+    open=_open,
+)
+
+
+@worker.handle
+async def reply(wanted: ReplyWanted, ctx: Context[Engines]) -> None:
+    for _ in range(VOID_ANSWERS):
+        request = await _answer_once(wanted, ctx)
+        if not isinstance(request, _Void):
+            break
+    if isinstance(request, SendRequested):
+        await ctx.hand_on(request.model_copy(update={"trace": wanted.trace}))
+
+
+class _Void:
+    """Something newer came while the answer was being made: it is dropped and a new one is due."""
+
+
+async def _answer_once(wanted: ReplyWanted, ctx: Context[Engines]) -> SendRequested | _Void | None:
+    lease = timedelta(seconds=ctx.settings.reply_lease)
+    async with ctx.transaction() as tx:
+        claim = await conversations.claim_reply(tx, wanted.tenant_id, wanted.conversation_id, lease)
+        if claim is None:
+            return None  # nothing is owed, or somebody is at it: the row remembers that a reply is wanted
+        channel = await channels.get(tx, wanted.tenant_id, claim.channel_id)
+        if channel is None or channel.settings.reply.engine == "none":
+            await conversations.answered(tx, wanted.tenant_id, wanted.conversation_id, claim)
+            return None
+        depth = channel.settings.reply.llm.history + claim.unanswered
+        said = await messages.history(tx, wanted.tenant_id, wanted.conversation_id, min(depth, DEEPEST_HISTORY))
+        newest = newest_of_customer(said)
+        if newest is None or claim.unanswered < 1:
+            await conversations.answered(tx, wanted.tenant_id, wanted.conversation_id, claim)
+            return None
+    new = trailing(said, claim.unanswered)
+    try:
+        async with _kept(ctx, wanted, claim, lease):
+            answer = await _make(ctx.resource.by_name, channel, said, new)
+    except BaseException:
+        # Cancelled or failed: somebody else may try at once, rather than after the lease.
+        with contextlib.suppress(Exception):
+            await conversations.let_go(
+                ctx.pool, wanted.tenant_id, wanted.conversation_id, claim.lease_id, timedelta(seconds=1)
+            )
+        raise
+    metrics.REPLIES.labels(channel.settings.reply.engine, answer.outcome).inc()
+    return await _record(wanted, ctx, claim, channel, newest, answer)
+
+
+def newest_of_customer(said: Sequence[Said]) -> UUID | None:
+    """The id of the customer's last message; the answer to it is made once."""
+    return next((message.id for message in reversed(said) if message.role == "user"), None)
+
+
+def trailing(said: Sequence[Said], unanswered: int) -> int:
+    """How many of the last messages reach back to the first unanswered one of the customer.
+
+    Something of ours may stand among them (a campaign's message): that is not an answer.
+    """
+    heard = 0
+    for count, message in enumerate(reversed(said), start=1):
+        heard += message.role == "user"
+        if heard == unanswered:
+            return count
+    return len(said)
+
+
+async def _make(engines: dict[str, Engine], channel: Channel, said: Sequence[Said], new: int) -> Answer:
+    turns = [
+        Turn("user" if message.role == "user" else "assistant", message.content or f"[{message.message_type}]")
+        for message in said
+    ]
+    return await engines[channel.settings.reply.engine].answer(channel.settings.reply, turns, new)
+
+
+@asynccontextmanager
+async def _kept(ctx: Context[Engines], wanted: ReplyWanted, claim: ReplyClaim, lease: timedelta) -> AsyncIterator[None]:
+    """Renew the lease while the engine thinks."""
+
+    async def renew() -> None:
+        while True:
+            await asyncio.sleep(lease.total_seconds() / 3)
+            with contextlib.suppress(Exception):  # if it can't be renewed, recording finds out
+                await conversations.renew_reply(
+                    ctx.pool, wanted.tenant_id, wanted.conversation_id, claim.lease_id, lease
+                )
+
+    renewing = asyncio.create_task(renew())
+    try:
+        yield
+    finally:
+        renewing.cancel()
+        await asyncio.gather(renewing, return_exceptions=True)
+
+
+async def _record(
+    wanted: ReplyWanted,
+    ctx: Context[Engines],
+    claim: ReplyClaim,
+    channel: Channel,
+    newest: UUID,
+    answer: Answer,
+) -> SendRequested | _Void | None:
+    """Record the answer if the conversation is as it was when it was made."""
+    async with ctx.transaction() as tx:
+        state = await conversations.lock_for_answer(tx, wanted.tenant_id, wanted.conversation_id, claim.lease_id)
+        if state is None or not state.ours:
+            return None  # the lease ran out, and whoever has it now answers
+        if state.user_message_count != claim.user_message_count and state.active:
+            await conversations.let_go(
+                tx, wanted.tenant_id, wanted.conversation_id, claim.lease_id, timedelta(seconds=1)
+            )
+            return _Void()
+        await conversations.answered(tx, wanted.tenant_id, wanted.conversation_id, claim)
+        if not state.active:
+            return None  # escalated meanwhile: a person answers
+        request = await messages.add_outbound(
+            tx,
+            NewMessage(
+                tenant_id=wanted.tenant_id,
+                conversation_id=wanted.conversation_id,
+                channel_id=channel.id,
+                provider=channel.provider,
+                dedupe_key=f"reply:{newest}",
+                content=answer.text,
+                metadata={"engine": channel.settings.reply.engine, "outcome": answer.outcome},
+            ),
+            timedelta(seconds=ctx.settings.handoff_lease),
+        )
+        if request is not None:
+            await record(
+                tx,
+                Event("message.queued", wanted.tenant_id, channel.id, wanted.conversation_id, request.message_id),
+            )
+        return request

@@ -1,0 +1,286 @@
+"""SendAdmitted → claim → provider call → what came of it. At most once by itself.
+
+Neither Twilio nor Meta documents an idempotency key. So a message is claimed, committed, called, recorded; and what
+happened between the claim and a record that never came is `unknown`, looked up, and never sent again by itself.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from uuid import UUID
+
+from shared import db, metrics, topology
+from shared.backoff import Backoff
+from shared.channels import Channel
+from shared.crypto import CryptoError
+from shared.messages import SendAdmitted
+from shared.providers.base import (
+    Accepted,
+    Ambiguous,
+    ChannelBroken,
+    Outgoing,
+    Sender,
+    SendResult,
+    SentRecord,
+    Throttled,
+    Unreachable,
+    WindowClosed,
+)
+from shared.senders import Senders, open_senders
+from shared.store import channels, messages, sends
+from shared.store.events import Event, record
+from shared.store.messages import Outbound
+from shared.window import Admit, decide
+from shared.worker import Context, Worker
+
+worker: Worker[SendAdmitted, Senders] = Worker(
+    name="send",
+    queues=topology.SEND,
+    consumes=SendAdmitted,
+    concurrency=32,
+    open=open_senders,
+)
+
+Ctx = Context[Senders]
+
+BACKOFF = Backoff(first=2.0, longest=300.0)  # seconds between tries of a message that is provably not accepted
+GIVE_UP_AFTER = timedelta(hours=24)  # of tries; a day-old message helps nobody
+STOPPED_WAIT = timedelta(minutes=5)  # a stopped channel's messages are looked at this often
+SHORTEST_THROTTLE = 1.0  # seconds; "try again in 0 s" would be a loop
+LONGEST_THROTTLE = 3600.0  # seconds a message may be asked to wait; Meta's marketing limit asks for a day
+LONGEST_TURN = 2.0  # seconds waited in place for the channel's rate; a longer wait is a due time
+LONGEST_SPREAD = 30.0  # seconds over which those that wait for the channel's rate ask for it again
+
+
+@worker.handle
+async def send(admitted: SendAdmitted, ctx: Ctx) -> None:
+    """Whoever holds the lane drains it; who finds it held, or its head not ready, has nothing to do.
+
+    At a stop the rest of the lane is left to whoever is nudged next: a call cut off later would be `unknown`.
+    """
+    drained = 0
+    while not ctx.stopping.is_set() and await _send_head(admitted, ctx):
+        drained += 1
+    if drained == 0:
+        await _look_up(admitted, ctx)
+
+
+async def _send_head(admitted: SendAdmitted, ctx: Ctx) -> bool:
+    """Send the first message of the lane. False where the lane is empty, blocked, or somebody else's."""
+    message = await sends.head(ctx.pool, admitted.tenant_id, admitted.conversation_id, admitted.lane)
+    if message is None or message.status != "ready":
+        return False
+    if message.not_before is not None and message.not_before > message.now:
+        return False
+    channel = await channels.get(ctx.pool, message.tenant_id, message.channel_id)
+    if channel is None or (message.expires_at is not None and message.expires_at <= message.now):
+        async with ctx.transaction() as tx:
+            return await messages.cancel(
+                tx, message.tenant_id, message.id, "channel_deleted" if channel is None else "expired"
+            )
+    if channel.status == "stopped":
+        await sends.postpone(ctx.pool, message.tenant_id, message.id, STOPPED_WAIT, throttled=False)
+        return False
+    if not still_open(message, channel):
+        async with ctx.transaction() as tx:
+            return await sends.window_closed(
+                tx, message.tenant_id, message.id, None, by_provider=False, code="window_closed"
+            )
+    try:
+        sender = await ctx.resource.of(ctx.pool, channel)
+    except (CryptoError, ValueError, LookupError) as error:
+        await _stop(ctx, channel, f"credentials: {error}")
+        return False
+    wait, taken = await ctx.resource.turn(ctx.pool, channel, LONGEST_TURN)
+    if not taken:
+        # Many may be waiting: the longer each has waited, the less often it asks.
+        waited = (message.now - (message.admitted_at or message.created_at)).total_seconds()
+        wait += random.uniform(0, min(max(waited, 0.0), LONGEST_SPREAD)) - LONGEST_TURN
+        await sends.postpone(ctx.pool, message.tenant_id, message.id, timedelta(seconds=wait), throttled=True)
+        return False
+    if wait > 0:
+        await asyncio.sleep(wait)
+    return await _claim_and_send(message, channel, sender, ctx)
+
+
+def still_open(message: Outbound, channel: Channel) -> bool:
+    """Whether the message may still leave in the form in which it was admitted."""
+    decision = decide(
+        kind=channel.kind,
+        last_user_message_at=message.last_user_message_at,
+        now=message.now,
+        policy="fail",
+        template=message.template or message.sent_as,
+        refused_at=message.window_refused_at,
+    )
+    return isinstance(decision, Admit)
+
+
+async def _claim_and_send(message: Outbound, channel: Channel, sender: Sender, ctx: Ctx) -> bool:
+    lease = timedelta(seconds=ctx.settings.send_timeout + ctx.settings.send_lease_margin)
+    claim_id = await sends.claim(ctx.pool, message, lease)
+    if claim_id is None:
+        return False
+    started = time.monotonic()
+    result = await sender.send(outgoing(message, channel, ctx.settings.public_url))
+    metrics.SEND_SECONDS.labels(channel.provider).observe(time.monotonic() - started)
+    metrics.SENDS.labels(channel.provider, type(result).__name__.lower()).inc()
+
+    async def write() -> None:
+        async with ctx.transaction() as tx:
+            await _record(tx, message, channel, claim_id, result, ctx)
+
+    await _insist(write, ctx, message.id, lease.total_seconds())
+    return True  # what has to wait stands at the head of its lane with its time, and ends the turn there
+
+
+def outgoing(message: Outbound, channel: Channel, public_url: str) -> Outgoing:
+    """The message as it leaves: the template it was admitted with, else its text and media."""
+    # The fragment asks Twilio to repeat a receipt that we did not take, up to five times and on any failure.
+    callback = f"{public_url.rstrip('/')}/webhooks/{channel.provider}/{channel.endpoint_id}/status#rc=5&rp=all"
+    return Outgoing(
+        message_id=message.id,
+        channel_kind=channel.kind,
+        sender=channel.address,
+        recipient=message.recipient,
+        text=message.content,
+        media_urls=message.media_urls,
+        template=message.sent_as or message.template,
+        status_callback=callback if channel.endpoint_id is not None else None,
+    )
+
+
+async def _record(
+    tx: db.Connection, message: Outbound, channel: Channel, claim_id: UUID, result: SendResult, ctx: Ctx
+) -> None:
+    """What came of the call. Each write is void where a receipt or a lost lease has moved the message already."""
+    key = (tx, message.tenant_id, message.id, claim_id)
+    about = (message.tenant_id, message.channel_id, message.conversation_id, message.id)
+    match result:
+        case Accepted(external_id):
+            status = await sends.sent(*key, external_id)
+            if status == "sent":
+                await record(tx, Event("message.sent", *about))
+        case Throttled(code, retry_after, detail, scope) if (retry_after or 0.0) <= LONGEST_THROTTLE:
+            told = BACKOFF.delay(message.attempts + 1) if retry_after is None else max(retry_after, SHORTEST_THROTTLE)
+            wait = timedelta(seconds=told)
+            await _back(key, about, message, wait, code, detail)
+            if scope == "channel":
+                await sends.pause(tx, message.tenant_id, message.channel_id, wait)
+        case Unreachable(code, detail):
+            await _back(key, about, message, timedelta(seconds=BACKOFF.delay(message.attempts + 1)), code, detail)
+        case ChannelBroken(code, detail, "channel"):
+            await _back(key, about, message, STOPPED_WAIT, code, detail)
+            if await channels.stop(tx, channel.tenant_id, channel.id, f"{code}: {detail}"[:500]):
+                ctx.log.error("channel stopped", channel=str(channel.id), code=code)
+                await record(tx, Event("channel.stopped", channel.tenant_id, channel.id, detail={"error_code": code}))
+        case WindowClosed(code, _) if channel.kind == "whatsapp" and not (message.sent_as or message.template):
+            await sends.window_closed(*key, by_provider=True, code=code)
+        case Ambiguous(code, detail):
+            check = timedelta(seconds=ctx.settings.unknown_check_after)
+            if await sends.unknown(*key, check, code, detail):
+                await record(tx, Event("message.unknown", *about, detail={"error_code": code}))
+        case _:
+            # OptedOut, RecipientInvalid, ContentRejected; a template that the window should not bind; configuration
+            # that only concerns messages like this one; a throttle so long that it would block the lane for hours.
+            if await sends.failed(*key, result.code, result.detail):
+                await record(tx, Event("message.failed", *about, detail={"error_code": result.code}))
+
+
+async def _back(
+    key: tuple[db.Connection, UUID, UUID, UUID],
+    about: tuple[UUID, UUID, UUID, UUID],
+    message: Outbound,
+    wait: timedelta,
+    code: str,
+    detail: str,
+) -> None:
+    if message.now - (message.admitted_at or message.created_at) < GIVE_UP_AFTER:
+        await sends.back(*key, wait, code, detail)
+    elif await sends.failed(*key, code, f"given up after {GIVE_UP_AFTER}: {detail}"):
+        await record(key[0], Event("message.failed", *about, detail={"error_code": code}))
+
+
+async def _insist(write: Callable[[], Awaitable[None]], ctx: Ctx, message_id: UUID, lease: float) -> None:
+    """Record what came of a call through a database that comes and goes; the call can't be made again.
+
+    Goes on beyond the lease: a late answer still resolves the `unknown` that the clock has made of it.
+    """
+    deadline = time.monotonic() + 2 * lease
+    while True:
+        try:
+            await db.repeat(write)
+            return
+        except Exception as error:
+            if not db.is_outage(error) or time.monotonic() > deadline:
+                ctx.log.error("send not recorded: it becomes unknown", message=str(message_id), error=str(error)[:200])
+                raise
+            await asyncio.sleep(0.5)
+
+
+async def _stop(ctx: Ctx, channel: Channel, reason: str) -> None:
+    async with ctx.transaction() as tx:
+        if await channels.stop(tx, channel.tenant_id, channel.id, reason[:500]):
+            ctx.log.error("channel stopped", channel=str(channel.id), reason=reason)
+            await record(
+                tx, Event("channel.stopped", channel.tenant_id, channel.id, detail={"error_code": "credentials"})
+            )
+
+
+# -- what became of those nobody knows about ---------------------------------------------------------------------------
+
+
+async def _look_up(admitted: SendAdmitted, ctx: Ctx) -> None:
+    """Ask the provider's own list about a message of unknown outcome; after a while the channel's policy decides."""
+    message = await sends.of_unknown(ctx.pool, admitted.tenant_id, admitted.message_id)
+    if message is None or message.unknown_at is None:
+        return
+    channel = await channels.get(ctx.pool, message.tenant_id, message.channel_id)
+    found = await _found(message, channel, ctx) if channel is not None else None
+    about = (message.tenant_id, message.channel_id, message.conversation_id, message.id)
+    given_up = message.now - message.unknown_at >= timedelta(seconds=ctx.settings.unknown_give_up_after)
+    async with ctx.transaction() as tx:
+        if found is not None:
+            if await sends.sent(tx, message.tenant_id, message.id, None, found.external_id) == "sent":
+                await record(tx, Event("message.sent", *about, detail={"looked_up": True}))
+        elif not given_up:
+            check = timedelta(seconds=ctx.settings.unknown_check_after)
+            await sends.check_again(tx, message.tenant_id, message.id, check)
+        elif channel is not None and channel.settings.unknown == "ask":
+            await sends.leave_unknown(tx, message.tenant_id, message.id)
+            await record(tx, Event("message.decision_wanted", *about))
+        elif await messages.fail(
+            tx, message.tenant_id, message.id, "unknown", "nobody knows whether it was sent", of=("unknown",)
+        ):
+            await record(tx, Event("message.failed", *about, detail={"error_code": "unknown"}))
+
+
+async def _found(message: Outbound, channel: Channel, ctx: Ctx) -> SentRecord | None:
+    """The one entry in the provider's list that can only be this message."""
+    claimed_at = message.claimed_at or message.created_at
+    try:
+        sender = await ctx.resource.of(ctx.pool, channel)
+    except (CryptoError, ValueError):
+        return None  # the next message of the channel stops it and says why
+    listed = await sender.find(outgoing(message, channel, ctx.settings.public_url), claimed_at - timedelta(seconds=5))
+    if not listed:
+        return None
+    taken = await sends.taken(ctx.pool, message.tenant_id, message.channel_id, [entry.external_id for entry in listed])
+    return the_one(message, [entry for entry in listed if entry.external_id not in taken])
+
+
+def the_one(message: Outbound, entries: list[SentRecord]) -> SentRecord | None:
+    """The entry that is this message: the only one of its text (of any text, for a template) from about its time."""
+    claimed_at = message.claimed_at or message.created_at
+    slack = timedelta(seconds=5)  # the provider's clock and ours; its list tells whole seconds
+    plain = message.sent_as is None and message.template is None
+    near = [
+        entry
+        for entry in entries
+        if entry.created_at >= claimed_at - slack
+        and entry.created_at <= (message.unknown_at or message.now) + slack
+        and (not plain or entry.text.strip() == message.content.strip())
+    ]
+    return near[0] if len(near) == 1 else None

@@ -1,0 +1,86 @@
+"""SendRequested → 24-hour window → SendAdmitted."""
+
+from datetime import timedelta
+
+from shared import topology
+from shared.channels import Channel
+from shared.messages import SendAdmitted, SendRequested
+from shared.store import channels, conversations, messages, overdue
+from shared.store.events import Event, record
+from shared.store.messages import Outbound
+from shared.window import Admit, Decision, Fail, Hold, decide
+from shared.worker import Context, Worker
+
+worker: Worker[SendRequested, None] = Worker(
+    name="window",
+    queues=(topology.WINDOW,),
+    consumes=SendRequested,
+    publishes=(SendAdmitted,),
+    concurrency=8,  # each takes a connection of the pool for three short statements
+)
+
+
+@worker.handle
+async def admit(request: SendRequested, ctx: Context[None]) -> None:
+    handoff = timedelta(seconds=ctx.settings.handoff_lease)
+    async with ctx.transaction() as tx:
+        # persist takes this lock too: a message can't be held just as the customer's own opens the window.
+        await conversations.lock(tx, {(request.tenant_id, request.conversation_id)})
+        message = await messages.lock_queued(tx, request.tenant_id, request.message_id)
+        if message is None:
+            return  # it was moved on before: this request came twice
+        channel = await channels.get(tx, message.tenant_id, message.channel_id)
+        if channel is None:
+            await messages.cancel(tx, message.tenant_id, message.id, "channel_deleted")
+            return
+        decision = decision_on(message, channel)
+        match decision:
+            case Admit(template):
+                sent_as = template if template != message.template else None
+                await messages.admit(tx, message.tenant_id, message.id, sent_as, handoff)
+            case Hold():
+                hold_for = timedelta(seconds=channel.settings.window.hold_for)
+                await messages.hold(tx, message.tenant_id, message.id, hold_for)
+            case Fail(code, reason):
+                await messages.fail(tx, message.tenant_id, message.id, code, reason, of=("queued",))
+        await record(tx, *_events(message, decision))
+        # Held or failed, it no longer stands before the next one, which may have been admitted earlier.
+        lane = (message.tenant_id, message.conversation_id, message.lane)
+        freed = [] if isinstance(decision, Admit) else await overdue.next_in_lanes(tx, [lane])
+    if isinstance(decision, Admit):
+        freed = [
+            SendAdmitted(
+                tenant_id=message.tenant_id,
+                conversation_id=message.conversation_id,
+                message_id=message.id,
+                provider=channel.provider,
+                lane=message.lane,
+            )
+        ]
+    await ctx.hand_on(*(admitted.model_copy(update={"trace": request.trace}) for admitted in freed))
+
+
+def decision_on(message: Outbound, channel: Channel) -> Decision:
+    """The window's decision on a message of this channel, by PostgreSQL's clock."""
+    settings = channel.settings.window
+    fallback = settings.template
+    return decide(
+        kind=channel.kind,
+        last_user_message_at=message.last_user_message_at,
+        now=message.now,
+        policy=message.window_policy or settings.policy,
+        template=message.template,
+        fallback=None if fallback is None else fallback.filled(contact_name=message.contact_name, text=message.content),
+        refused_at=message.window_refused_at,
+    )
+
+
+def _events(message: Outbound, decision: Decision) -> list[Event]:
+    about = (message.tenant_id, message.channel_id, message.conversation_id, message.id)
+    match decision:
+        case Hold():
+            return [Event("message.held", *about)]
+        case Fail(code, _):
+            return [Event("message.failed", *about, detail={"error_code": code})]
+        case Admit():
+            return []
