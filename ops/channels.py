@@ -1,0 +1,325 @@
+"""An operator's view of channels: made, listed, their settings changed, their credentials sealed and tried."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, cast
+from uuid import UUID
+
+import asyncpg
+import orjson
+from pydantic import SecretStr, ValidationError
+
+from ops.errors import Problem
+from shared import addresses, providers
+from shared.channels import read_settings
+from shared.crypto import CryptoError, KeyRing
+from shared.db import Connection, Pool, new_id
+from shared.providers.twilio_send import TwilioCredentials
+from shared.settings import Settings
+from shared.store import channels, endpoints
+from shared.store.channels import Listed
+from shared.store.endpoints import EndpointRow
+
+KINDS: Final = ("whatsapp", "sms")
+SHORT_ID = 8  # characters of a channel's id that name it, if only one begins so
+RETRIES: Final = "#rc=5&rp=all"  # asks Twilio to try five times, on any failure; by default once, if it can't connect
+Kind = Literal["whatsapp", "sms"]
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A Twilio account: what a channel calls with, and what signs its webhooks."""
+
+    sid: str
+    token: SecretStr
+
+    @classmethod
+    def checked(cls, sid: str, token: str) -> "Account":
+        """Raises Problem that names the field and where Twilio shows it."""
+        try:
+            TwilioCredentials(account_sid=sid, auth_token=SecretStr(token))
+        except ValidationError as error:
+            fields = " and ".join(str(part["loc"][0]) for part in error.errors())
+            raise Problem(
+                f"Wrong: {fields}.", "Both stand on the first page of Twilio's console; an account SID begins with AC."
+            ) from None
+        return cls(sid, SecretStr(token))
+
+    def sealed_for_calls(self, keys: KeyRing, tenant_id: UUID, channel_id: UUID) -> str:
+        opened = {"account_sid": self.sid, "auth_token": self.token.get_secret_value()}
+        return keys.seal(json.dumps(opened), tenant_id=tenant_id, owner=channel_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Urls:
+    """What is to be entered at the provider."""
+
+    messages: str
+    receipts: str
+
+
+def urls(settings: Settings, provider: str, endpoint_id: UUID) -> Urls:
+    """The webhook URLs of an endpoint."""
+    base = f"{settings.public_url.rstrip('/')}/webhooks/{provider}/{endpoint_id}"
+    return Urls(f"{base}{RETRIES}", f"{base}/status{RETRIES}")
+
+
+def keyring(settings: Settings) -> KeyRing:
+    """Raises Problem where no key is configured."""
+    try:
+        return KeyRing.parse(settings.secret_keys.get_secret_value())
+    except CryptoError as error:
+        raise Problem("Secrets can't be sealed or opened.", str(error)) from error
+
+
+def sender_address(kind: Kind, given: str) -> str:
+    """A channel's own address: as it was given, without punctuation, so that the provider knows it as its sender.
+
+    A phone number in international form, for SMS also a short code. Raises Problem.
+    """
+    found = addresses.phone(given)
+    if found is None or (kind == "whatsapp" and not found.canonical.startswith("+")):
+        short = " or a short code" if kind == "sms" else ""
+        raise Problem(
+            f"--address: {given!r} is no phone number{short}.", "Write it in international form, such as +14155238886."
+        )
+    digits = "".join(filter(str.isdigit, found.given))
+    return f"+{digits}" if found.canonical.startswith("+") else digits
+
+
+def messaging_service(given: str) -> str:
+    """The id of a Twilio messaging service, which then is the channel's address. Raises Problem."""
+    if not (given.startswith("MG") and given.isascii() and given.isalnum() and len(given) == 34):
+        raise Problem(
+            f"--messaging-service: {given!r} is none.",
+            "It is MG and 32 letters and digits, shown at Twilio under Messaging → Services.",
+        )
+    return given
+
+
+# -- settings ----------------------------------------------------------------------------------------------------------
+
+
+def settings_of(text: str, source: str) -> dict[str, object]:
+    """A settings file as JSON. Raises Problem that names the file."""
+    try:
+        told = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise Problem(f"{source} is no JSON: {error}.", 'It should hold an object, such as {"reply": {…}}.') from None
+    if not isinstance(told, dict):
+        raise Problem(f"{source} holds no JSON object.", 'It should hold one, such as {"reply": {"engine": "rules"}}.')
+    return told
+
+
+def checked(settings: Mapping[str, object], source: str) -> dict[str, object]:
+    """Settings that a channel can have. Raises Problem that names each wrong field."""
+    try:
+        read_settings(settings)
+    except ValueError as error:
+        raise Problem(f"{error}.", f"Mend {source}; nothing was changed.") from None
+    return dict(settings)
+
+
+def merged(old: Mapping[str, object], changes: Mapping[str, object]) -> dict[str, object]:
+    """`changes` laid over `old`: objects merge, lists and values replace, null takes back to the default."""
+    result = dict(old)
+    for name, change in changes.items():
+        before = result.get(name)
+        if change is None:
+            result.pop(name, None)
+        elif isinstance(change, dict):
+            result[name] = merged(cast("Mapping[str, object]", before) if isinstance(before, dict) else {}, change)
+        else:
+            result[name] = change
+    return result
+
+
+# -- making one --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class NewChannel:
+    provider: str
+    kind: Kind
+    tenant: str  # name or id
+    new_tenant: bool
+    address: str
+    name: str
+    account: Account
+    settings: Mapping[str, object]
+
+
+async def add(connection: Connection, keys: KeyRing, new: NewChannel) -> Listed:
+    """Make a channel, in the caller's transaction; its endpoint is the account's where the tenant has one.
+
+    Raises Problem for an unknown or ambiguous tenant, or an address that is a channel already.
+    """
+    tenant_id = await _tenant(connection, new.tenant, make=new.new_tenant)
+    every = await channels.listed(connection)
+    own = [channel for channel in every if channel.tenant_id == tenant_id]
+    if twin := next((channel for channel in own if _is_same(channel, new)), None):
+        raise Problem(
+            f"The {new.kind} number {twin.address} is channel {twin.id} already.",
+            f"Change it with ./palomar channels set {twin.id}.",
+        )
+    channel_id = new_id()
+    endpoint_id = await _endpoint(connection, keys, own, tenant_id, new)
+    try:
+        await channels.add(
+            connection,
+            channel_id=channel_id,
+            tenant_id=tenant_id,
+            endpoint_id=endpoint_id,
+            provider=new.provider,
+            kind=new.kind,
+            name=new.name,
+            address=new.address,
+            credentials=new.account.sealed_for_calls(keys, tenant_id, channel_id),
+            settings=dict(new.settings),
+        )
+    except asyncpg.UniqueViolationError as error:  # somebody else was faster
+        raise Problem(
+            f"The {new.kind} number {new.address} is a channel already.", "See ./palomar channels list."
+        ) from error
+    return next(channel for channel in await channels.listed(connection) if channel.id == channel_id)
+
+
+async def _tenant(connection: Connection, told: str, *, make: bool) -> UUID:
+    every = await channels.tenants(connection)
+    found = [tenant_id for tenant_id, name in every if told in (name, str(tenant_id))]
+    if make and found:
+        raise Problem(f"There is a tenant {told!r} already.", "Leave --new-tenant out to add the channel to it.")
+    if make:
+        tenant_id = new_id()
+        await channels.add_tenant(connection, tenant_id, told)
+        return tenant_id
+    if len(found) > 1:
+        raise Problem(f"{len(found)} tenants are called {told!r}.", f"Give one's id: {', '.join(map(str, found))}.")
+    if not found:
+        names = ", ".join(name for _, name in every[:20]) or "none yet"
+        raise Problem(f"There is no tenant {told!r}.", f"Add --new-tenant to make it. There are: {names}.")
+    return found[0]
+
+
+def _is_same(channel: Listed, new: NewChannel) -> bool:
+    return (channel.provider, channel.kind, _canonical(channel.address)) == (
+        new.provider,
+        new.kind,
+        _canonical(new.address),
+    )
+
+
+def _canonical(address: str) -> str:
+    found = addresses.phone(address)
+    return found.canonical if found else address
+
+
+async def _endpoint(
+    connection: Connection, keys: KeyRing, own: Sequence[Listed], tenant_id: UUID, new: NewChannel
+) -> UUID:
+    """The endpoint that the tenant's other channels of this account have, else a new one."""
+    for channel in own:
+        if channel.endpoint_id is not None and account_sid(keys, channel) == new.account.sid:
+            await accept_token(connection, keys, tenant_id, channel.endpoint_id, new.account.token)
+            return channel.endpoint_id
+    endpoint_id = new_id()
+    secrets = _sealed_tokens(keys, tenant_id, endpoint_id, [new.account.token.get_secret_value()])
+    await endpoints.add(connection, EndpointRow(endpoint_id, tenant_id, new.provider, secrets))
+    return endpoint_id
+
+
+def account_sid(keys: KeyRing, channel: Listed) -> str | None:
+    """The account of a channel; None where its credentials don't open."""
+    try:
+        opened = keys.open(channel.credentials, tenant_id=channel.tenant_id, owner=channel.id)
+        return TwilioCredentials.model_validate_json(opened).account_sid
+    except (CryptoError, ValidationError):
+        return None
+
+
+async def accept_token(
+    connection: Connection, keys: KeyRing, tenant_id: UUID, endpoint_id: UUID, token: SecretStr
+) -> None:
+    """Let webhooks signed with this token in too; the one before stays good while it is being rotated."""
+    row = {row.id: row for row in await endpoints.live(connection)}.get(endpoint_id)
+    if row is None:
+        return
+    try:
+        known = orjson.loads(keys.open(row.secrets, tenant_id=row.tenant_id, owner=row.id))["auth_tokens"]
+    except CryptoError:
+        known = []
+    if known[:1] != [token.get_secret_value()]:
+        tokens = list(dict.fromkeys([token.get_secret_value(), *known]))[:2]
+        await endpoints.set_secrets(connection, endpoint_id, _sealed_tokens(keys, row.tenant_id, row.id, tokens))
+
+
+def _sealed_tokens(keys: KeyRing, tenant_id: UUID | None, endpoint_id: UUID, tokens: Sequence[str]) -> str:
+    return keys.seal(json.dumps({"auth_tokens": tokens}), tenant_id=tenant_id, owner=endpoint_id)
+
+
+# -- one that is there -------------------------------------------------------------------------------------------------
+
+
+async def find(pool: Pool, told: str) -> Listed:
+    """The channel of this id, or of an id that begins so. Raises Problem."""
+    beginning = told.strip().lower()
+    every = await channels.listed(pool)
+    found = [
+        c for c in every if str(c.id) == beginning or (len(beginning) >= SHORT_ID and str(c.id).startswith(beginning))
+    ]
+    if len(found) != 1:
+        what = f"{len(found)} channels' ids begin with" if found else "There is no channel"
+        raise Problem(f"{what} {told!r}.", "./palomar channels list shows their ids.")
+    return found[0]
+
+
+async def enter_account(connection: Connection, keys: KeyRing, channel: Listed, account: Account) -> None:
+    """Exchange a channel's credentials, and let webhooks signed with the new token in."""
+    sealed = account.sealed_for_calls(keys, channel.tenant_id, channel.id)
+    await channels.set_credentials(connection, channel.tenant_id, channel.id, sealed)
+    if channel.endpoint_id is not None:
+        await accept_token(connection, keys, channel.tenant_id, channel.endpoint_id, account.token)
+
+
+async def trouble(settings: Settings, keys: KeyRing, channel: Listed) -> str | None:
+    """Ask the provider about a channel's account with the real credentials; None where they work."""
+    try:
+        opened = keys.open(channel.credentials, tenant_id=channel.tenant_id, owner=channel.id)
+        sender = providers.provider(channel.provider).make_sender(
+            opened, api_url=settings.twilio_api_url, timeout=settings.send_timeout
+        )
+    except (CryptoError, ValueError) as error:
+        return f"its credentials can't be used: {error}"
+    try:
+        return await sender.check()
+    finally:
+        await sender.close()
+
+
+async def reseal(connection: Connection, keys: KeyRing) -> tuple[int, int]:
+    """Seal every secret under the first key; (how many were, how many had it already).
+
+    Afterwards the older keys may leave PALOMAR_SECRET_KEYS. Raises Problem naming a secret that opens with no key.
+    """
+    changed = same = 0
+    for channel in await channels.every(connection):
+        token = await channels.credentials(connection, channel.tenant_id, channel.id)
+        assert token is not None, "credentials are NOT NULL"
+        new = _resealed(keys, token, channel.tenant_id, channel.id)
+        if new != token:
+            await channels.set_credentials(connection, channel.tenant_id, channel.id, new)
+        changed, same = changed + (new != token), same + (new == token)
+    for endpoint in await endpoints.live(connection):
+        new = _resealed(keys, endpoint.secrets, endpoint.tenant_id, endpoint.id)
+        if new != endpoint.secrets:
+            await endpoints.set_secrets(connection, endpoint.id, new)
+        changed, same = changed + (new != endpoint.secrets), same + (new == endpoint.secrets)
+    return changed, same
+
+
+def _resealed(keys: KeyRing, token: str, tenant_id: UUID | None, owner: UUID) -> str:
+    try:
+        return keys.reseal(token, tenant_id=tenant_id, owner=owner)
+    except CryptoError as error:
+        raise Problem(f"The secrets of {owner} don't open.", str(error)) from error

@@ -1,0 +1,63 @@
+"""The palomar command. Each subcommand is a module of ops/commands, found by its name: there is no list to edit.
+
+A module `ops/commands/NAME.py` begins with the docstring that `palomar --help` shows, and holds either a function
+called NAME, which is the command, or a `typer.Typer` called `app`, whose commands are its subcommands. Only the
+module of the command that was asked for is imported, so that `palomar parse` does not wait for a database driver.
+"""
+
+import ast
+import importlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import typer
+
+from ops.errors import Problem
+
+COMMANDS = Path(__file__).parent / "commands"
+
+
+def main() -> None:
+    """Run the command line; a Problem becomes two short lines and exit code 1."""
+    asked = next((word for word in sys.argv[1:] if not word.startswith("-")), None)
+    try:
+        _root(asked)(prog_name="palomar")
+    except Problem as problem:
+        typer.secho(problem.message, fg="red", err=True)
+        typer.echo(problem.remedy, err=True)
+        raise SystemExit(1) from None
+
+
+def _root(asked: str | None) -> typer.Typer:
+    root = typer.Typer(
+        help="Palomar: a messaging backend that never loses a webhook and never sends twice by itself.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    for source in sorted(COMMANDS.glob("[!_]*.py")):
+        name = source.stem
+        if name != asked:
+            root.command(name, help=_summary(source))(_not_asked)
+            continue
+        module = importlib.import_module(f"ops.commands.{name}")
+        subcommands: typer.Typer | None = getattr(module, "app", None)
+        if subcommands is not None:
+            root.add_typer(subcommands, name=name, help=_summary(source))
+        else:
+            command: Callable[..., object] = getattr(module, name)
+            settings: dict[str, bool] = getattr(module, "CONTEXT_SETTINGS", {})
+            root.command(name, context_settings=settings)(command)
+    return root
+
+
+def _summary(source: Path) -> str:
+    """The first line of a module's docstring, without importing it and without the command's own name."""
+    text = ast.get_docstring(ast.parse(source.read_bytes())) or ""
+    return text.split("\n", 1)[0].removeprefix(f"palomar {source.stem}: ")
+
+
+def _not_asked() -> None:
+    """Stands for a command in the list of commands; whatever is invoked was imported."""

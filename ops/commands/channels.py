@@ -1,0 +1,326 @@
+"""palomar channels: the numbers you write from: add them, list them, change them, try their credentials."""
+
+import os
+import sys
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, cast
+from urllib.parse import urlsplit
+
+import orjson
+import typer
+from rich.table import Table
+
+from ops import channels as numbers
+from ops import errands, terminal
+from ops.errors import Problem
+from shared import providers
+from shared.channels import ChannelSettings, read_settings
+from shared.settings import settings
+from shared.store import channels as store
+from shared.store.channels import Listed
+
+app = typer.Typer(no_args_is_help=True)
+
+TOKEN_VARIABLE = "TWILIO_AUTH_TOKEN"
+
+# Where in Twilio's console the two URLs are entered: (place, name of the first field, name of the second).
+_PLACES = {
+    "whatsapp": (
+        "Messaging → Senders → WhatsApp senders → this number",
+        "Webhook URL for incoming messages",
+        "Status callback URL",
+    ),
+    "sms": (
+        "Phone Numbers → Manage → Active numbers → this number → Messaging",
+        "A message comes in, Webhook, HTTP POST",
+        "(no field for it here: every message we send carries it)",
+    ),
+    "service": (
+        "Messaging → Services → this service → Integration",
+        "Send a webhook, Request URL, HTTP Post",
+        "Delivery Status Callback",
+    ),
+}
+
+Id = Annotated[
+    str, typer.Argument(help=f"the channel's id, or its first {numbers.SHORT_ID} characters or more", metavar="ID")
+]
+
+
+@app.command()
+def add(
+    provider: Annotated[str, typer.Option(help=f"one of: {', '.join(providers.names())}")] = "twilio",
+    kind: Annotated[str | None, typer.Option(help=f"one of: {', '.join(numbers.KINDS)}")] = None,
+    tenant: Annotated[str | None, typer.Option(help="whose it is: a tenant's name or id")] = None,
+    new_tenant: Annotated[bool, typer.Option("--new-tenant", help="make a tenant of that name")] = False,
+    address: Annotated[str | None, typer.Option(help="the number, in international form")] = None,
+    messaging_service: Annotated[
+        str | None, typer.Option(help="MG…, where a messaging service of Twilio's sends instead of one number")
+    ] = None,
+    account_sid: Annotated[str | None, typer.Option(help="AC…, on the first page of Twilio's console")] = None,
+    settings_file: Annotated[
+        Path | None, typer.Option("--settings", help="JSON; what it leaves out has a default", dir_okay=False)
+    ] = None,
+    name: Annotated[str, typer.Option(help="for people")] = "",
+) -> None:
+    """Add a channel, and print what is to be entered at the provider.
+
+    What is missing is asked for. The auth token is never an argument, which others could read in the list of
+    processes: it is asked for, or comes from the variable TWILIO_AUTH_TOKEN. It is stored sealed.
+    """
+    if provider not in providers.names():
+        raise Problem(f"There is no provider {provider!r}.", f"Name one of: {', '.join(providers.names())}.")
+    kind = _asked("--kind", kind, f"Kind ({' or '.join(numbers.KINDS)})")
+    if kind not in numbers.KINDS:
+        raise Problem(f"--kind: {kind!r} is none.", f"Name one of: {', '.join(numbers.KINDS)}.")
+    if address and messaging_service:
+        raise Problem("A channel has one sender.", "Give --address or --messaging-service, not both.")
+    given = messaging_service or _asked("--address", address, "The number, such as +14155238886")
+    checked_kind = cast(numbers.Kind, kind)
+    sender = numbers.messaging_service(given) if messaging_service else numbers.sender_address(checked_kind, given)
+    chosen = {} if settings_file is None else numbers.checked(_read(settings_file), str(settings_file))
+    new = numbers.NewChannel(
+        provider=provider,
+        kind=checked_kind,
+        tenant=_asked("--tenant", tenant, "Tenant").strip(),
+        new_tenant=new_tenant,
+        address=sender,
+        name=name,
+        account=_account(account_sid),
+        settings=chosen,
+    )
+    keys = numbers.keyring(settings())
+
+    async def errand() -> Listed:
+        async with (
+            errands.database(settings(), "channels") as pool,
+            pool.acquire() as connection,
+            connection.transaction(),
+        ):
+            return await numbers.add(connection, keys, new)
+
+    _explain(errands.run(errand()))
+
+
+def _asked(option: str, given: str | None, question: str) -> str:
+    """An option's value, asked for where it is missing and somebody is there to answer."""
+    if given is not None and given.strip():
+        return given
+    if not sys.stdin.isatty():
+        raise Problem(f"{option} is missing.", f"Add {option}, or run this in a terminal, where it is asked for.")
+    return str(typer.prompt(question))
+
+
+def _account(account_sid: str | None) -> numbers.Account:
+    sid = _asked("--account-sid", account_sid, "Account SID").strip()
+    token = os.environ.get(TOKEN_VARIABLE, "")
+    if not token:
+        if not sys.stdin.isatty():
+            raise Problem("The auth token is missing.", f"Set {TOKEN_VARIABLE}, or run this in a terminal.")
+        token = typer.prompt("Auth token", hide_input=True)
+    return numbers.Account.checked(sid, token.strip())
+
+
+def _read(file: Path) -> dict[str, object]:
+    try:
+        return numbers.settings_of(file.read_text(), str(file))
+    except (OSError, UnicodeDecodeError) as error:
+        raise Problem(f"{file} can't be read: {error}.", "Name a JSON file with settings.") from error
+
+
+def _explain(channel: Listed) -> None:
+    """What a person does next."""
+    assert channel.endpoint_id is not None, "add gives every channel an endpoint"
+    urls = numbers.urls(settings(), channel.provider, channel.endpoint_id)
+    place, first, second = _PLACES["service" if channel.address.startswith("MG") else channel.kind]
+    lines = [
+        f"Channel {channel.id} of {channel.tenant}: {channel.kind} {channel.address}.",
+        "",
+        f"Enter at Twilio, {place}:",
+        f"  {first}:",
+        f"    {urls.messages}",
+        f"  {second}:",
+        f"    {urls.receipts}",
+        "",
+        f"{numbers.RETRIES} belongs to them: it makes Twilio try five times, on any failure.",
+    ]
+    if reachable := _unreachable(settings().public_url):
+        lines.append(reachable)
+    lines.append(f"Then try the credentials: ./palomar channels test {channel.id}")
+    for line in lines:
+        typer.echo(terminal.printable(line))
+
+
+def _unreachable(public_url: str) -> str:
+    """A warning where a provider could not call this address; empty where it could."""
+    host = urlsplit(public_url).hostname or ""
+    try:
+        private = ip_address(host).is_private
+    except ValueError:
+        private = host == "localhost"
+    if not private:
+        return ""
+    return f"Only this machine reaches {public_url}: set PALOMAR_PUBLIC_URL to where Twilio finds it, then list again."
+
+
+@app.command("list")
+def list_(as_json: Annotated[bool, typer.Option("--json", help="for a program")] = False) -> None:
+    """Every channel, how it answers, whether it sends, and its webhook URLs."""
+
+    async def errand() -> list[Listed]:
+        async with errands.database(settings(), "channels") as pool:
+            return await store.listed(pool)
+
+    every = errands.run(errand())
+    if as_json:
+        typer.echo(orjson.dumps([_as_json(channel) for channel in every], option=orjson.OPT_INDENT_2))
+        return
+    console = terminal.console()
+    if not every:
+        console.print("There is no channel yet. Add one: ./palomar channels add")
+        return
+    console.print(_table(every))
+    for endpoint_id in dict.fromkeys(channel.endpoint_id for channel in every):
+        of_endpoint = [channel for channel in every if channel.endpoint_id == endpoint_id]
+        addresses = ", ".join(channel.address for channel in of_endpoint)
+        if endpoint_id is None:
+            console.print(f"\n{addresses}: no endpoint, so nothing comes in.")
+            continue
+        urls = numbers.urls(settings(), of_endpoint[0].provider, endpoint_id)
+        console.print(f"\nWebhooks of {addresses}, to be entered at {of_endpoint[0].provider}:")
+        console.print(f"  messages  {urls.messages}\n  receipts  {urls.receipts}", soft_wrap=True)
+
+
+def _table(every: list[Listed]) -> Table:
+    table = Table()
+    for heading in ("tenant", "channel", "kind", "address", "answers", "outside the window", "status"):
+        table.add_column(heading, overflow="fold")
+    for channel in every:
+        read = _settings_of(channel)
+        answers, policy = (read.reply.engine, read.window.policy) if isinstance(read, ChannelSettings) else (read, "")
+        stopped = channel.status != "active"
+        status = f"{channel.status}: {channel.status_reason}" if channel.status_reason else channel.status
+        table.add_row(
+            terminal.plain(channel.tenant),
+            terminal.plain(f"{channel.id}\n{channel.name}".strip()),
+            channel.kind,
+            terminal.plain(channel.address),
+            terminal.plain(answers),
+            policy if channel.kind == "whatsapp" else "–",
+            terminal.plain(status, "bold red" if stopped else "green"),
+        )
+    return table
+
+
+def _settings_of(channel: Listed) -> ChannelSettings | str:
+    """A channel's settings, or what is wrong with them."""
+    try:
+        return read_settings(channel.settings)
+    except ValueError as error:
+        return str(error)
+
+
+def _as_json(channel: Listed) -> dict[str, object]:
+    read = _settings_of(channel)
+    valid = read if isinstance(read, ChannelSettings) else None
+    urls = numbers.urls(settings(), channel.provider, channel.endpoint_id) if channel.endpoint_id else None
+    return {
+        "tenant_id": str(channel.tenant_id),
+        "tenant": channel.tenant,
+        "id": str(channel.id),
+        "name": channel.name,
+        "provider": channel.provider,
+        "kind": channel.kind,
+        "address": channel.address,
+        "status": channel.status,
+        "status_reason": channel.status_reason,
+        "engine": valid.reply.engine if valid else None,
+        "window_policy": valid.window.policy if valid else None,
+        "settings": channel.settings,
+        "settings_error": None if valid else read,
+        "endpoint_id": str(channel.endpoint_id) if channel.endpoint_id else None,
+        "webhook_url": urls.messages if urls else None,
+        "status_url": urls.receipts if urls else None,
+    }
+
+
+@app.command("set")
+def set_(
+    channel_id: Id,
+    settings_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--settings",
+            help="JSON laid over the channel's settings: objects are merged, lists and values replaced, "
+            "null takes a setting back to its default",
+            dir_okay=False,
+        ),
+    ] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="the file is all of the settings")] = False,
+    credentials: Annotated[
+        bool, typer.Option("--credentials", help="enter account SID and auth token again, after a rotation")
+    ] = False,
+    account_sid: Annotated[str | None, typer.Option(help="with --credentials")] = None,
+) -> None:
+    """Change a channel's settings or credentials. It takes effect with the next message."""
+    if settings_file is None and not credentials:
+        raise Problem("Say what to change.", "Give --settings FILE.json, or --credentials.")
+    changes = None if settings_file is None else _read(settings_file)
+    account = _account(account_sid) if credentials else None
+    keys = numbers.keyring(settings())
+
+    async def errand() -> Listed:
+        async with errands.database(settings(), "channels") as pool:
+            channel = await numbers.find(pool, channel_id)
+            async with pool.acquire() as connection, connection.transaction():
+                if changes is not None:
+                    whole = changes if replace else numbers.merged(channel.settings, changes)
+                    valid = numbers.checked(whole, str(settings_file))
+                    await store.set_settings(connection, channel.tenant_id, channel.id, valid)
+                if account is not None:
+                    await numbers.enter_account(connection, keys, channel, account)
+            return await numbers.find(pool, str(channel.id))
+
+    terminal.console().print(_table([errands.run(errand())]))
+
+
+@app.command()
+def test(channel_id: Id) -> None:
+    """Try a channel's credentials at its provider; one that was stopped and works again is resumed."""
+    keys = numbers.keyring(settings())
+
+    async def errand() -> tuple[Listed, str | None, bool]:
+        async with errands.database(settings(), "channels") as pool:
+            channel = await numbers.find(pool, channel_id)
+            trouble = await numbers.trouble(settings(), keys, channel)
+            resumed = trouble is None and await store.resume(pool, channel.tenant_id, channel.id)
+            return channel, trouble, resumed
+
+    channel, trouble, resumed = errands.run(errand())
+    who = terminal.printable(f"{channel.kind} {channel.address} of {channel.tenant}")
+    if trouble is not None:
+        raise Problem(
+            f"{who}: {terminal.printable(trouble)}.",
+            f"If they changed, enter them: ./palomar channels set {channel.id} --credentials",
+        )
+    typer.echo(f"{who}: {channel.provider} takes the credentials.")
+    if resumed:
+        typer.echo(terminal.printable(f"It was stopped ({channel.status_reason}) and sends again from now on."))
+
+
+@app.command()
+def reseal() -> None:
+    """Seal all secrets anew with the first of PALOMAR_SECRET_KEYS; then the older keys may go."""
+    keys = numbers.keyring(settings())
+
+    async def errand() -> tuple[int, int]:
+        async with (
+            errands.database(settings(), "channels") as pool,
+            pool.acquire() as connection,
+            connection.transaction(),
+        ):
+            return await numbers.reseal(connection, keys)
+
+    changed, same = errands.run(errand())
+    typer.echo(f"{changed} sealed anew with key {keys.sealing_id!r}, {same} had it already.")

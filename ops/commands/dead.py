@@ -1,0 +1,153 @@
+"""palomar dead: what was given up: list it, look at it, put it back to work or throw it away."""
+
+from collections.abc import Callable
+from typing import Annotated
+
+import orjson
+import typer
+from rich.table import Table
+
+from ops import dead as shelves
+from ops import errands, terminal
+from ops.errors import Problem
+from shared import topology
+from shared.settings import settings
+
+app = typer.Typer(no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(help="the work queue (persist) or its dead queue (persist.dead)", metavar="NAME")]
+Ids = Annotated[
+    list[str] | None, typer.Option("--id", help=f"an item's id, or its first {shelves.SHORT_ID} characters or more")
+]
+Every = Annotated[bool, typer.Option("--all", help="everything that lies there now")]
+
+
+@app.command("list")
+def list_() -> None:
+    """Every dead queue: how much lies there, since when, and mostly why."""
+
+    async def errand() -> list[shelves.Summary]:
+        return [await shelves.summary(settings(), queue) for queue in topology.QUEUES]
+
+    table = Table()
+    for heading, justify in (
+        ("dead queue", "left"),
+        ("count", "right"),
+        ("oldest", "left"),
+        ("mostly because", "left"),
+    ):
+        table.add_column(heading, justify="right" if justify == "right" else "left")
+    summaries = errands.run(errand())
+    for one in summaries:
+        share = f" ({one.alike} of the first {min(one.count, shelves.LOOKED_AT)})" if one.count > 1 else ""
+        reason = terminal.plain(one.reason + share) if one.count else terminal.plain("–", "dim")
+        count = terminal.plain(str(one.count), "bold red" if one.count else "dim")
+        table.add_row(one.queue.dead, count, terminal.when(one.oldest), reason)
+    console = terminal.console()
+    console.print(table)
+    if any(one.count for one in summaries):
+        console.print(
+            "Look closer: palomar dead show NAME. Try again once the cause is mended: palomar dead replay NAME"
+        )
+
+
+@app.command()
+def show(
+    name: Name,
+    limit: Annotated[int, typer.Option(min=1, help="items, oldest first")] = 20,
+    body: Annotated[bool, typer.Option("--body", help="show the bodies too; they may hold customers' texts")] = False,
+    traceback: Annotated[bool, typer.Option("--traceback", help="show where in the code it failed")] = False,
+) -> None:
+    """The items of a dead queue: why, since when, after how many attempts. Bodies only when asked for."""
+    queue = shelves.work_queue(name)
+    count, items = errands.run(shelves.look(settings(), queue, limit))
+    console = terminal.console()
+    for item in items:
+        console.print(_facts(item, body=body, traceback=traceback))
+    if not count:
+        console.print(f"{queue.dead} is empty.")
+        return
+    shown = f"{len(items)} of {count}" if len(items) < count else str(count)
+    hint = "" if body else " Bodies may hold customers' texts; --body shows them."
+    console.print(f"{shown} in {queue.dead}.{hint}")
+
+
+def _facts(item: shelves.DeadItem, *, body: bool, traceback: bool) -> Table:
+    table = Table(show_header=False)
+    attempts = "not counted" if item.attempts is None else str(item.attempts)
+    facts = {
+        "id": item.id,
+        "reason": item.reason,
+        "since": terminal.when(item.died_at),
+        "attempts": attempts,
+        "type": f"{item.type} × {item.items}" if item.items != 1 else item.type,
+        "trace": ", ".join(item.traces) or "–",
+        "traceback": item.traceback.rstrip() if traceback else "",
+        "body": _readable(item.body) if body else "",
+    }
+    for name, fact in facts.items():
+        if fact:
+            table.add_row(name, terminal.plain(fact))
+    return table
+
+
+def _readable(body: bytes) -> str:
+    try:
+        return orjson.dumps(orjson.loads(body), option=orjson.OPT_INDENT_2).decode()
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
+        return body.decode(errors="backslashreplace")
+
+
+@app.command()
+def replay(name: Name, ids: Ids = None, every: Every = False) -> None:
+    """Put items back into their work queue as if they were new.
+
+    Each is removed from the dead queue only once the broker has confirmed it in the work queue: killed in between, an
+    item is in both, and what it asks for is still done once.
+    """
+    queue = shelves.work_queue(name)
+    wanted = _wanted(ids, every=every)
+
+    async def errand(tell: shelves.Tell) -> int:
+        async with errands.publisher(settings(), "palomar dead replay") as publisher:
+            return await shelves.settle(settings(), queue, wanted, shelves.put_back(publisher, queue), tell)
+
+    done = _with_progress(f"{queue.dead} → {queue.name}", lambda tell: errands.run(errand(tell)))
+    terminal.console().print(
+        f"{done} put back into {queue.name}." if done else f"{queue.dead} is empty; nothing to replay."
+    )
+
+
+@app.command()
+def discard(
+    name: Name,
+    ids: Ids = None,
+    every: Every = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="don't ask")] = False,
+) -> None:
+    """Throw items away for good. Raw webhooks stay in the log: see `palomar replay`."""
+    queue = shelves.work_queue(name)
+    wanted = _wanted(ids, every=every)
+    if not yes:
+        what = f"all of {queue.dead}" if wanted is None else f"{len(wanted)} of {queue.dead}"
+        if not typer.confirm(f"Throw away {what} for good?"):
+            raise Problem("Nothing was thrown away.", "Answer y, or add --yes, to do it.")
+
+    async def errand(tell: shelves.Tell) -> int:
+        return await shelves.settle(settings(), queue, wanted, shelves.throw_away, tell)
+
+    done = _with_progress(f"discarding {queue.dead}", lambda tell: errands.run(errand(tell)))
+    terminal.console().print(f"{done} discarded." if done else f"{queue.dead} is empty; nothing to discard.")
+
+
+def _wanted(ids: list[str] | None, *, every: bool) -> list[str] | None:
+    """The ids asked for, None for all."""
+    if every == bool(ids):
+        raise Problem("Say which items.", "Give --id ID (once for each), or --all; palomar dead show NAME lists them.")
+    return ids or None
+
+
+def _with_progress(title: str, work: Callable[[shelves.Tell], int]) -> int:
+    with terminal.progress() as bar:
+        task = bar.add_task(title, total=None)
+        return work(lambda done, total: bar.update(task, completed=done, total=total))

@@ -1,0 +1,22 @@
+"""palomar say: play a customer who writes this text, wait for the answer, show every hop."""
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from ops import demo
+from ops.errors import Problem
+from ops.say import converse
+from shared import addresses
+from shared.settings import settings
+
+
+def say(
+    text: Annotated[str, typer.Argument(help="what the customer writes")],
+    customer: Annotated[str, typer.Option("--from", help="the customer's number")] = demo.CUSTOMER,
+) -> None:
+    """Send a signed webhook as the sandbox's customer, and print the answer and the time of each hop."""
+    if addresses.phone(customer) is None:
+        raise Problem(f"--from: {customer!r} is no phone number.", "Write it as +34600000001.")
+    asyncio.run(converse(settings(), text, customer=customer))

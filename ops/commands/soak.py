@@ -1,0 +1,41 @@
+"""palomar soak: faults by chance for as long as you like, and a long outage of the database; nothing may be lost."""
+
+import os
+import secrets
+import subprocess
+import sys
+import time
+from typing import Annotated
+
+import typer
+
+from ops import soak as variables
+from ops.errors import Problem
+
+
+def soak(
+    minutes: Annotated[float, typer.Option(min=0.1, help="of faults by chance; the last round is finished")] = 30.0,
+    outage: Annotated[float, typer.Option(min=0, help="minutes without a database; 0: no such test")] = 20.0,
+    seed: Annotated[str, typer.Option(help="of an earlier run, to repeat its faults")] = "",
+) -> None:
+    """Run the slow tests of tests/faults on a broker and a database of their own; print every fault and every verdict.
+
+    Chance decides what fails and when; the machine's own timing is not repeated by a seed.
+    """
+    seed = seed or secrets.token_hex(4)
+    typer.echo(f"seed {seed}: {minutes:g} minutes of faults, then {outage:g} minutes without a database")
+    started = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-m", "soak", "-s", "-q", "tests/faults"],
+        env={
+            **os.environ,
+            variables.MINUTES: str(minutes),
+            variables.OUTAGE: str(outage),
+            variables.SEED: seed,
+        },
+        check=False,
+    )
+    took = (time.monotonic() - started) / 60
+    if done.returncode:
+        raise Problem(f"Failed after {took:.0f} minutes.", f"Repeat it with: ./palomar soak --seed {seed}")
+    typer.echo(f"Passed: {took:.0f} minutes, seed {seed}.")

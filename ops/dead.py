@@ -1,0 +1,242 @@
+"""The dead queues: what lies there, put back to work or thrown away.
+
+Whatever is taken from a queue stays unacked until it is dealt with; what nobody dealt with goes back to its place when
+the channel closes. So everything here may be killed at any moment.
+"""
+
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Self
+
+import aiormq
+import orjson
+from aio_pika.abc import AbstractIncomingMessage, AbstractQueue
+
+from ops.errors import Problem
+from shared import broker, topology
+from shared.broker import Publisher
+from shared.delivery import ATTEMPT, DIED_AT, REASON, TRACEBACK
+from shared.settings import Settings
+from shared.topology import WorkQueue
+
+SHORT_ID = 8  # characters of an id that name an item, if only one begins so
+LOOKED_AT = 500  # items that a summary reads
+
+# What the broker gives as the reason of a dead letter, in words.
+_BY_BROKER = {
+    "delivery_limit": f"taken and not finished more than {topology.DELIVERY_LIMIT} times: its consumer dies on it",
+    "rejected": "rejected by a consumer",
+    "expired": "its time to live ran out",
+    "maxlen": "its queue was full",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class DeadItem:
+    """One message of a dead queue. `items` is how many the envelope holds, `attempts` how often they had failed."""
+
+    id: str
+    type: str
+    reason: str
+    traceback: str
+    attempts: int | None  # None: the broker buried it, which counts no attempts
+    died_at: datetime | None
+    traces: tuple[str, ...]
+    items: int
+    body: bytes
+
+    @classmethod
+    def read(cls, message: AbstractIncomingMessage) -> Self:
+        """What a message's headers and envelope tell; nothing of it needs to be there."""
+        headers = message.headers
+        letter = _dead_letter(headers)
+        reason = headers.get(REASON)
+        if letter is not None:
+            told = str(letter.get("reason"))
+            reason = f"buried by the broker: {_BY_BROKER.get(told, told)}"
+        attempts = headers.get(ATTEMPT)
+        traces, items = _envelope(message.body)
+        return cls(
+            id=item_id(message),
+            type=message.type or "",
+            reason=str(reason or "no reason given"),
+            traceback=str(headers.get(TRACEBACK) or ""),
+            attempts=attempts if isinstance(attempts, int) and letter is None else None,
+            died_at=_moment(letter.get("time") if letter is not None else headers.get(DIED_AT)),
+            traces=traces,
+            items=items,
+            body=message.body,
+        )
+
+
+def item_id(message: AbstractIncomingMessage) -> str:
+    """The message id; for one that has none, one made of its body."""
+    return message.message_id or f"body-{sha256(message.body).hexdigest()[:32]}"
+
+
+def _dead_letter(headers: Mapping[str, object]) -> Mapping[str, object] | None:
+    """The newest entry of the broker's `x-death`, where it was the broker that buried the message."""
+    entries = headers.get("x-death")
+    if isinstance(entries, list) and entries and isinstance(entries[0], dict):
+        return entries[0]
+    return None
+
+
+def _moment(told: object) -> datetime | None:
+    if isinstance(told, datetime):
+        return told if told.tzinfo else told.replace(tzinfo=UTC)
+    return datetime.fromtimestamp(told, UTC) if isinstance(told, int) else None
+
+
+def _envelope(body: bytes) -> tuple[tuple[str, ...], int]:
+    """Traces and number of the items inside; of what is no envelope none, and one."""
+    try:
+        outer = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return (), 1
+    items = outer.get("items") if isinstance(outer, dict) else None
+    if not isinstance(items, list):
+        return (), 1
+    traces = (str(item["trace"]) for item in items if isinstance(item, dict) and item.get("trace"))
+    return tuple(dict.fromkeys(traces)), len(items)
+
+
+def work_queue(name: str) -> WorkQueue:
+    """`persist` or `persist.dead` → the work queue. Raises Problem naming those that exist."""
+    for queue in topology.QUEUES:
+        if name in (queue.name, queue.dead):
+            return queue
+    raise Problem(f"There is no queue {name!r}.", f"Name one of: {', '.join(queue.name for queue in topology.QUEUES)}.")
+
+
+class Shelf:
+    """A dead queue whose items are being held; `waiting` is how many lay there when it was opened."""
+
+    def __init__(self, queue: AbstractQueue, waiting: int) -> None:
+        self._queue = queue
+        self.waiting = waiting
+
+    async def take(self, limit: int | None = None) -> AsyncIterator[AbstractIncomingMessage]:
+        """Take items one by one, oldest first: those that lay there at the start, up to `limit`."""
+        for _ in range(min(self.waiting, limit) if limit is not None else self.waiting):
+            message = await self._queue.get(no_ack=False, fail=False)
+            if message is None:
+                return
+            yield message
+
+
+@asynccontextmanager
+async def opened(settings: Settings, queue: WorkQueue) -> AsyncIterator[Shelf]:
+    """Hold the dead queue of a work queue. Raises Problem where it is missing, BrokerAway without a broker."""
+    async with broker.connected(settings.amqp_url.get_secret_value(), "palomar dead") as connection:
+        # One of its own: a connection that is blocked from publishing does not get acks through either.
+        channel = await connection.channel()
+        try:
+            dead = await channel.declare_queue(queue.dead, passive=True)
+        except aiormq.ChannelNotFoundEntity:
+            raise Problem(
+                f"RabbitMQ has no queue {queue.dead}.", "Start Palomar once with ./palomar up: it makes them."
+            ) from None
+        try:
+            yield Shelf(dead, dead.declaration_result.message_count or 0)
+        finally:
+            await channel.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """One dead queue. Oldest and reason are of the first LOOKED_AT items."""
+
+    queue: WorkQueue
+    count: int
+    oldest: datetime | None
+    reason: str
+    alike: int  # items with that reason
+
+
+async def summary(settings: Settings, queue: WorkQueue) -> Summary:
+    """Look into one dead queue. Raises as `opened`."""
+    reasons: Counter[str] = Counter()
+    oldest: datetime | None = None
+    async with opened(settings, queue) as shelf:
+        async for message in shelf.take(LOOKED_AT):
+            item = DeadItem.read(message)
+            reasons[item.reason] += 1
+            oldest = min((at for at in (oldest, item.died_at) if at), default=None)
+    reason, alike = reasons.most_common(1)[0] if reasons else ("", 0)
+    return Summary(queue, shelf.waiting, oldest, reason, alike)
+
+
+async def look(settings: Settings, queue: WorkQueue, limit: int) -> tuple[int, list[DeadItem]]:
+    """How many items lie in a dead queue, and the first of them. Raises as `opened`."""
+    async with opened(settings, queue) as shelf:
+        return shelf.waiting, [DeadItem.read(message) async for message in shelf.take(limit)]
+
+
+Deal = Callable[[AbstractIncomingMessage], Awaitable[None]]
+Tell = Callable[[int, int], None]  # (done, of all)
+
+
+def put_back(publisher: Publisher, queue: WorkQueue) -> Deal:
+    """Publish an item to its work queue, confirmed, as if it were new: without attempts and the broker's headers."""
+
+    async def deal(message: AbstractIncomingMessage) -> None:
+        await publisher.publish_body(
+            topology.WORK, queue.name, message.body, message_id=message.message_id or "", type_=message.type or ""
+        )
+
+    return deal
+
+
+async def throw_away(message: AbstractIncomingMessage) -> None:
+    """Nothing precedes the ack."""
+
+
+async def settle(settings: Settings, queue: WorkQueue, ids: Sequence[str] | None, deal: Deal, tell: Tell) -> int:
+    """Deal with the items of these ids (None: all that lie there now), and remove each when that is done.
+
+    Returns how many. Raises Problem for an id that none or several begin with, before anything is touched.
+    """
+    done = 0
+    async with opened(settings, queue) as shelf:
+        if ids is None:
+            async for message in shelf.take():
+                await _remove(message, deal)
+                done += 1
+                tell(done, shelf.waiting)
+        else:
+            chosen = await _chosen(shelf, queue, ids)
+            for message in chosen:
+                await _remove(message, deal)
+                done += 1
+                tell(done, len(chosen))
+    return done
+
+
+async def _remove(message: AbstractIncomingMessage, deal: Deal) -> None:
+    await deal(message)
+    await message.ack()
+
+
+async def _chosen(shelf: Shelf, queue: WorkQueue, ids: Sequence[str]) -> list[AbstractIncomingMessage]:
+    """The items that these ids, or beginnings of ids, mean."""
+    found: dict[str, list[AbstractIncomingMessage]] = {}
+    matches: dict[str, set[str]] = {wanted: set() for wanted in ids}
+    async for message in shelf.take():
+        name = item_id(message)
+        for wanted in ids:
+            if name == wanted or (len(wanted) >= SHORT_ID and name.startswith(wanted)):
+                matches[wanted].add(name)
+        if any(name in names for names in matches.values()):
+            found.setdefault(name, []).append(message)
+    for wanted, names in matches.items():
+        if not names:
+            raise Problem(f"{queue.dead} holds no item {wanted!r}.", f"See ./palomar dead show {queue.name}.")
+        if len(names) > 1 and wanted not in names:
+            raise Problem(f"{len(names)} items of {queue.dead} begin with {wanted!r}.", "Give more of the id.")
+    wanted_ids = {wanted if wanted in names else next(iter(names)) for wanted, names in matches.items()}
+    return [message for name, messages in found.items() if name in wanted_ids for message in messages]

@@ -1,0 +1,70 @@
+"""What a command of one errand needs of the running system, and an outage told as a Problem instead of a traceback."""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import asyncpg
+
+from ops.errors import Problem
+from shared import db, log
+from shared.broker import BrokerAway, Publisher, PublishFailed
+from shared.settings import Settings
+
+T = TypeVar("T")
+PATIENCE = 5.0  # seconds an errand waits for the broker
+NO_BROKER = ("RabbitMQ does not answer.", "Start it with ./palomar up, or set AMQP_URL.")
+NO_DATABASE = ("PostgreSQL does not answer.", "Start it with ./palomar up, or set DATABASE_URL.")
+
+
+def run(errand: Coroutine[Any, Any, T]) -> T:
+    """Run it to its end. Raises Problem where the broker is away or doesn't confirm."""
+    log.configure("palomar", "error")
+    try:
+        return asyncio.run(errand)
+    except BrokerAway as error:
+        raise Problem(*NO_BROKER) from error
+    except PublishFailed as error:
+        raise Problem(f"RabbitMQ did not take it: {error}.", "See ./palomar status, then run this again.") from error
+
+
+@asynccontextmanager
+async def database(settings: Settings, name: str) -> AsyncIterator[db.Pool]:
+    """A pool that has reached the database. Raises Problem for what PostgreSQL refuses, also inside the block."""
+    async with db.make_pool(settings, process=name, size=2) as pool:
+        try:
+            await _reach(pool)
+            yield pool
+        except asyncpg.UndefinedTableError as error:
+            raise Problem("The database has no tables of Palomar's.", "Make them with ./palomar migrate.") from error
+        except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError) as error:
+            raise Problem(*NO_DATABASE) from error
+
+
+async def _reach(pool: db.Pool) -> None:
+    try:
+        await pool.fetchval("SELECT 1")
+    except asyncpg.InvalidParameterValueError as error:  # the role to take at connect
+        raise Problem(f"PostgreSQL refuses: {error}.", "Bring it up to date with ./palomar migrate.") from error
+    except asyncpg.PostgresError as error:
+        raise Problem(f"PostgreSQL refuses: {error}.", "Check DATABASE_URL.") from error
+    except (OSError, TimeoutError) as error:
+        raise Problem(*NO_DATABASE) from error
+
+
+@asynccontextmanager
+async def publisher(settings: Settings, name: str) -> AsyncIterator[Publisher]:
+    """A publisher that is connected. Raises Problem where the broker does not answer."""
+    made = Publisher(
+        settings.amqp_url.get_secret_value(), name, timeout=settings.publish_timeout, delays=settings.retry_delays
+    )
+    await made.start()
+    try:
+        try:
+            await asyncio.wait_for(made.wait_ready(), PATIENCE)
+        except TimeoutError:
+            raise Problem(*NO_BROKER) from None
+        yield made
+    finally:
+        await made.close()

@@ -1,0 +1,241 @@
+"""A typed client of the sandbox's control API, for `palomar say`, the tests and the benches."""
+
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Self, TypeVar
+
+import orjson
+from aiohttp import ClientSession, ClientTimeout
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from ops.sandbox.record import Outcome
+
+T = TypeVar("T")
+
+
+class SandboxError(Exception):
+    """The sandbox refused a control call; the text names the field and the remedy."""
+
+
+class _Shape(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Instant(_Shape):
+    wall: float
+    monotonic: float
+
+
+class SeenReceipt(_Shape):
+    status: str
+    error_code: str | None
+    posted_at: float
+    http_status: int | None
+    attempts: int
+
+
+class SeenCall(_Shape):
+    """One request the sandbox got. `code` is the provider's code of a refusal."""
+
+    seq: int
+    received_at: Instant
+    finished_at: Instant | None
+    outcome: Outcome
+    code: str | None
+    answered: bool
+
+
+class SeenMessage(SeenCall):
+    """A message the sandbox was asked to send, with the receipts it POSTed."""
+
+    provider: str
+    sid: str
+    account: str
+    to: str
+    sender: str = Field(alias="from")
+    body: str
+    media_urls: tuple[str, ...]
+    content_sid: str | None
+    content_variables: str | None
+    status_callback: str | None
+    status: str
+    statuses: tuple[SeenReceipt, ...]
+
+
+class SeenTurn(_Shape):
+    role: str
+    content: str
+
+
+class SeenCompletion(SeenCall):
+    model: str
+    messages: tuple[SeenTurn, ...]
+    max_tokens: int | None
+    text: str
+
+
+class WebhookAnswer(_Shape):
+    """How our side answered one inbound webhook. `status` is None where nobody answered; `error` says why."""
+
+    status: int | None
+    elapsed_ms: float
+    twiml: str
+    attempts: int
+    error: str | None
+
+
+class CustomerAnswer(WebhookAnswer):
+    """The first of `deliveries`, and all of them where the webhook was repeated."""
+
+    message_sid: str | None
+    deliveries: tuple[WebhookAnswer, ...]
+
+
+class StandingFault(_Shape):
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    id: str
+    provider: str
+    action: str
+    applied: int
+
+
+class _Waited(_Shape):
+    reached: bool
+    messages: tuple[SeenMessage, ...]
+
+
+class _Ids(_Shape):
+    ids: tuple[str, ...]
+
+
+_MESSAGES = TypeAdapter(tuple[SeenMessage, ...])
+_COMPLETIONS = TypeAdapter(tuple[SeenCompletion, ...])
+_FAULTS = TypeAdapter(tuple[StandingFault, ...])
+_WAITED = TypeAdapter(_Waited)
+_CUSTOMER = TypeAdapter(CustomerAnswer)
+_IDS = TypeAdapter(_Ids)
+
+
+class SandboxClient:
+    """`async with SandboxClient("http://127.0.0.1:4010") as sandbox: …`. Every method may raise SandboxError."""
+
+    def __init__(self, base_url: str) -> None:
+        self._base = base_url.rstrip("/")
+        self._session: ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        self._session = ClientSession(timeout=ClientTimeout(total=None, sock_connect=5))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def _call(
+        self, method: str, path: str, *, query: Mapping[str, object] | None = None, body: object = None
+    ) -> bytes:
+        if self._session is None:
+            raise RuntimeError("use the client as `async with SandboxClient(url) as sandbox`")
+        params = {name: str(value) for name, value in (query or {}).items() if value is not None}
+        data = None if body is None else orjson.dumps(body)
+        async with self._session.request(method, f"{self._base}/sandbox/{path}", params=params, data=data) as response:
+            answer = await response.read()
+        if response.status >= 400:
+            raise SandboxError(f"{method} /sandbox/{path}: {response.status} {answer.decode('utf-8', 'replace')}")
+        return answer
+
+    async def customer(
+        self,
+        *,
+        sender: str,
+        to: str,
+        webhook_url: str,
+        text: str = "",
+        account: str | None = None,
+        profile_name: str | None = None,
+        media: Sequence[tuple[str, str]] = (),
+        message_sid: str | None = None,
+        times: int = 1,
+        extra: Mapping[str, str | None] | None = None,
+    ) -> CustomerAnswer:
+        """Let a customer write: a signed inbound webhook to `webhook_url`, `times` times at once.
+
+        `media` are pairs of URL and content type. Returns once every webhook was answered or given up (15 s).
+        """
+        said: dict[str, object] = {
+            "from": sender,
+            "to": to,
+            "text": text,
+            "webhook_url": webhook_url,
+            "profile_name": profile_name,
+            "media": media,
+            "message_sid": message_sid,
+            "times": times,
+            "extra": extra or {},
+        }
+        if account is not None:
+            said["account"] = account
+        return _CUSTOMER.validate_json(await self._call("POST", "customer", body=said))
+
+    async def messages(
+        self, *, to: str | None = None, sender: str | None = None, account: str | None = None, since: int = 0
+    ) -> tuple[SeenMessage, ...]:
+        """Messages in order of arrival, refused and dropped ones too; `since` is the last `seq` already known."""
+        query = {"to": to, "from": sender, "account": account, "since": since}
+        return _MESSAGES.validate_json(await self._call("GET", "messages", query=query))
+
+    async def wait(
+        self, *, to: str | None = None, count: int = 1, within: float = 10.0, since: int = 0
+    ) -> tuple[SeenMessage, ...]:
+        """The accepted messages to `to` (None: to anybody), once there are `count`.
+
+        Raises TimeoutError after `within` seconds, saying how many there were.
+        """
+        query = {"to": to, "count": count, "timeout": within, "since": since}
+        waited = _WAITED.validate_json(await self._call("GET", "wait", query=query))
+        if not waited.reached:
+            raise TimeoutError(f"{len(waited.messages)} of {count} messages after {within:g} s")
+        return waited.messages
+
+    async def clear(self) -> None:
+        """Forget messages, completions and who wrote; faults and accounts stay."""
+        await self._call("DELETE", "messages")
+
+    async def completions(self) -> tuple[SeenCompletion, ...]:
+        """What the model was asked, in order of arrival."""
+        return _COMPLETIONS.validate_json(await self._call("GET", "completions"))
+
+    async def faults(self, *rules: Mapping[str, object]) -> tuple[str, ...]:
+        """Add rules of `ops.sandbox.faults`, as JSON objects; their ids."""
+        return _IDS.validate_json(await self._call("POST", "faults", body=rules)).ids
+
+    async def standing_faults(self) -> tuple[StandingFault, ...]:
+        return _FAULTS.validate_json(await self._call("GET", "faults"))
+
+    async def clear_faults(self) -> None:
+        await self._call("DELETE", "faults")
+
+    async def account(
+        self,
+        sid: str,
+        token: str,
+        *,
+        enforce_window: bool = False,
+        window_by: str = "receipt",
+        window_seconds: float = 86_400.0,
+    ) -> None:
+        """Add a Twilio account, or change it. A strict one refuses free-form WhatsApp outside the window with 63016."""
+        await self._call(
+            "POST",
+            "accounts",
+            body={
+                "sid": sid,
+                "token": token,
+                "enforce_window": enforce_window,
+                "window_by": window_by,
+                "window_seconds": window_seconds,
+            },
+        )

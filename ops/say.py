@@ -1,0 +1,104 @@
+"""Play a customer of the demo tenant at the sandbox, and follow the message through every hop."""
+
+import asyncio
+import time
+from dataclasses import dataclass
+from datetime import datetime
+
+import aiohttp
+import asyncpg
+from rich.console import Console
+from rich.table import Table
+
+from ops import demo
+from ops.errors import Problem
+from ops.sandbox.client import SandboxClient, SandboxError
+from shared import db
+from shared.settings import Settings
+from shared.store import messages
+
+_START = "Start Palomar with ./palomar up, in another shell."
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One message of a customer and what came back."""
+
+    said: str
+    answered: str
+    seconds: float  # from the webhook's leaving to the answer's arriving at the provider
+    hops: list[tuple[str, datetime]]
+
+
+async def exchange(settings: Settings, text: str, *, customer: str = demo.CUSTOMER, within: float = 20.0) -> Exchange:
+    """Say something and wait for the answer at the provider's API. Raises Problem that says where it got stuck."""
+    if not settings.sandbox_url:
+        raise Problem("There is no sandbox to play the customer in.", _START)
+    try:
+        async with SandboxClient(settings.sandbox_url) as sandbox:
+            before = max((seen.seq for seen in await sandbox.messages(to=f"whatsapp:{customer}")), default=0)
+            started = time.monotonic()
+            told = await sandbox.customer(
+                sender=f"whatsapp:{customer}",
+                to=f"whatsapp:{demo.ADDRESS}",
+                text=text,
+                profile_name="Ana",
+                webhook_url=demo.DEMO.webhook_url(settings.public_url),
+            )
+            if told.status is None or told.status >= 300:
+                raise Problem(
+                    f"Ingress did not take the webhook: {told.error or f'it answered {told.status}'}.",
+                    "Look at .palomar/logs/receive.log.",
+                )
+            try:
+                seen = await sandbox.wait(to=f"whatsapp:{customer}", since=before, within=within)
+            except TimeoutError:
+                raise Problem(
+                    f"The webhook was taken, but no answer reached the provider within {within:g} s.",
+                    "See where it is with ./palomar status, and what failed with ./palomar dead list.",
+                ) from None
+            seconds = time.monotonic() - started
+    except (aiohttp.ClientError, SandboxError) as error:
+        raise Problem(f"The sandbox at {settings.sandbox_url} does not answer: {error}", _START) from error
+    return Exchange(text, seen[0].body, seconds, await _hops(settings, told.message_sid or ""))
+
+
+async def _hops(settings: Settings, external_id: str) -> list[tuple[str, datetime]]:
+    """When each hop had it, once the last of them has written it down."""
+    try:
+        pool = db.make_pool(settings, process="say", size=1)
+        async with pool:
+            hops: list[tuple[str, datetime]] = []
+            for _ in range(50):
+                hops = await messages.hops(pool, demo.DEMO.tenant_id, demo.DEMO.channel_id, external_id)
+                if hops and hops[-1][0] == "delivered":
+                    break
+                await asyncio.sleep(0.02)
+            return hops
+    except (OSError, asyncpg.PostgresError) as error:
+        raise Problem(f"PostgreSQL does not answer: {error}", _START) from error
+
+
+def show(happened: Exchange) -> None:
+    """Print both messages and the time of each hop."""
+    console = Console(highlight=False)
+    console.print(f"\n[bold]customer[/]  {_escaped(happened.said)}")
+    first, *more = happened.answered.splitlines() or [""]
+    console.print(f"[bold]palomar[/]   {_escaped(first)}")
+    for line in more:
+        console.print(f"          {_escaped(line)}")
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    start = happened.hops[0][1] if happened.hops else None
+    for name, at in happened.hops:
+        table.add_row("", name, f"{(at - (start or at)).total_seconds() * 1000:8.1f} ms")
+    console.print(table)
+    console.print(f"answered in {happened.seconds * 1000:.0f} ms, over RabbitMQ, PostgreSQL and the provider's API\n")
+
+
+def _escaped(text: str) -> str:
+    return text.replace("[", r"\[")
+
+
+async def converse(settings: Settings, text: str, *, customer: str = demo.CUSTOMER) -> None:
+    """Say something and print what happened. Raises Problem."""
+    show(await exchange(settings, text, customer=customer))

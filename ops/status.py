@@ -1,0 +1,234 @@
+"""The state of the system at a moment: queues, rows, spool, processes; and what a person should do about it.
+
+Each part is asked by itself, so that what is away hides nothing of the rest. Queues are asked over AMQP: that is exact
+at the moment, where the management API's figures are up to five seconds old, and it works with any broker.
+"""
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import aiormq
+
+from ops import errands, processes
+from ops.errors import Problem
+from ops.processes import Process
+from shared import broker, topology
+from shared.settings import Settings
+from shared.store import channels, events, overdue, receipts
+
+STILL = 10.0  # seconds without a tick, or of relay lag, that are worth a word
+SPOOL = "spool"  # below the state folder, as ingress names it
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """A work queue. `items` is exact where every item has a row; else `at_least`, an envelope being one or more."""
+
+    name: str
+    worker: str
+    envelopes: int  # ready in the broker
+    consumers: int
+    dead: int
+    items: int | None  # None: nobody could be asked
+    at_least: bool
+    in_hand: int  # items that processes of this machine hold
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What the database says. Times are seconds."""
+
+    overdue: int
+    held: int
+    unknown: int
+    replies_owed: int
+    parked_receipts: int
+    relay_lag: float
+    stopped_channels: tuple[str, ...]  # ids
+    waiting: Mapping[str, int]  # queue → rows
+
+
+@dataclass(frozen=True, slots=True)
+class Spool:
+    """Acknowledged webhooks that wait on this machine's disk for the broker."""
+
+    webhooks: int = 0
+    bytes: int = 0
+    unreadable: int = 0  # files
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    queues: tuple[Queue, ...] | None  # None: the broker does not answer
+    retrying: int  # envelopes on the retry ladder
+    rows: Rows | None  # None: the database does not answer
+    spool: Spool
+    processes: tuple[Process, ...]
+    missing: tuple[str, ...]  # of the Procfile, not running on this machine
+    clock_tick_age: float | None  # seconds; None: no clock of this machine tells
+    away: tuple[tuple[str, str], ...]  # (what is wrong, what to do)
+
+    @property
+    def advice(self) -> list[str]:
+        """What is wrong and what to do next, most urgent first; empty where all is well."""
+        return _advice(self)
+
+    @property
+    def answers(self) -> bool:
+        """Whether broker and database do."""
+        return not self.away
+
+    def as_json(self) -> dict[str, object]:
+        return {
+            **asdict(self),
+            "processes": [{**asdict(one), "ready": one.ready} for one in self.processes],
+            "answers": self.answers,
+            "advice": self.advice,
+        }
+
+
+async def take(settings: Settings) -> Snapshot:
+    """Ask everybody. Raises nothing for what is away: `away` and `advice` say it."""
+    state = settings.state_dir
+    found = await asyncio.to_thread(processes.find, state)
+    running, counted, rows, spool = await asyncio.gather(
+        processes.ask(found), _broker(settings), _rows(settings), asyncio.to_thread(look_into_spool, state / SPOOL)
+    )
+    known = rows if isinstance(rows, Rows) else None
+    names = {one.name for one in running}
+    missing = tuple(name for name in processes.expected() if name not in names and "all" not in names)
+    ticks = [value for one in running for value in one.metrics.get("palomar_clock_last_tick_seconds", {}).values()]
+    return Snapshot(
+        queues=None if isinstance(counted, Problem) else _queues(counted, known, running),
+        retrying=0 if isinstance(counted, Problem) else sum(counted[step].envelopes for step in _ladder(settings)),
+        rows=known,
+        spool=spool,
+        processes=tuple(running),
+        missing=missing,
+        clock_tick_age=time.time() - max(ticks) if any(ticks) else None,
+        away=tuple((one.message, one.remedy) for one in (counted, rows) if isinstance(one, Problem)),
+    )
+
+
+# -- asking ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    envelopes: int
+    consumers: int
+
+
+def _ladder(settings: Settings) -> list[str]:
+    return [step.name for step in topology.ladder(settings.retry_delays)]
+
+
+async def _broker(settings: Settings) -> dict[str, _Counted] | Problem:
+    """Every queue's messages that are ready, and its consumers."""
+    names = [name for queue in topology.QUEUES for name in (queue.name, queue.dead)] + _ladder(settings)
+    try:
+        async with broker.connected(settings.amqp_url.get_secret_value(), "palomar status") as connection:
+            channel = await connection.channel()
+            counted = {}
+            for name in names:
+                told = (await channel.declare_queue(name, passive=True)).declaration_result
+                counted[name] = _Counted(told.message_count or 0, told.consumer_count or 0)
+            return counted
+    except broker.BrokerAway:
+        return Problem(*errands.NO_BROKER)
+    except aiormq.ChannelNotFoundEntity:
+        return Problem("RabbitMQ has none of our queues.", "Start Palomar once with ./palomar up: it makes them.")
+    except (aiormq.AMQPError, OSError, TimeoutError) as error:
+        return Problem(f"RabbitMQ broke off ({type(error).__name__}).", "Ask again.")
+
+
+async def _rows(settings: Settings) -> Rows | Problem:
+    try:
+        async with errands.database(settings, "status") as pool:
+            counts = await overdue.counts(pool)
+            waiting = await overdue.unfinished(pool)
+            every = await channels.listed(pool)
+            return Rows(
+                overdue=counts["overdue"],
+                held=counts["held"],
+                unknown=counts["unknown"],
+                replies_owed=counts["replies_owed"],
+                parked_receipts=await receipts.count_parked(pool),
+                relay_lag=await events.lag(pool),
+                stopped_channels=tuple(str(channel.id) for channel in every if channel.status == "stopped"),
+                waiting={**waiting, topology.REPLY.name: counts["replies_owed"]},
+            )
+    except Problem as problem:
+        return problem
+
+
+def look_into_spool(folder: Path) -> Spool:
+    """Count what waits in the spool's files, of living and dead processes alike."""
+    webhooks = size = unreadable = 0
+    for file in sorted(folder.glob("*.db")):
+        try:
+            size += sum(part.stat().st_size for part in folder.glob(f"{file.name}*"))
+            spool = sqlite3.connect(f"file:{quote(str(file.resolve()))}?mode=ro", uri=True, timeout=1)
+            try:
+                webhooks += spool.execute("SELECT count(*) FROM webhooks").fetchone()[0]
+            finally:
+                spool.close()
+        except (sqlite3.Error, OSError):
+            unreadable += file.exists()  # else its process has just emptied and removed it
+    return Spool(webhooks, size if webhooks or unreadable else 0, unreadable)
+
+
+def _queues(counted: Mapping[str, _Counted], rows: Rows | None, running: Sequence[Process]) -> tuple[Queue, ...]:
+    """The work queues. The webhooks' lanes hold what has no row yet; every other item is a row."""
+    without_rows = (topology.PERSIST, topology.PERSIST_RECEIPTS)
+    found = []
+    for queue in topology.QUEUES:
+        told = counted[queue.name]
+        plain = queue in without_rows
+        items = told.envelopes if plain else rows.waiting.get(queue.name, 0) if rows else None
+        found.append(
+            Queue(
+                name=queue.name,
+                worker=queue.name.partition(".")[0],
+                envelopes=told.envelopes,
+                consumers=told.consumers,
+                dead=counted[queue.dead].envelopes,
+                items=items,
+                at_least=plain and told.envelopes > 0,
+                in_hand=round(sum(one.metrics.get("palomar_items_in_hand", {}).get(queue.name, 0) for one in running)),
+            )
+        )
+    return tuple(found)
+
+
+# -- what to do about it -----------------------------------------------------------------------------------------------
+
+
+def _advice(taken: Snapshot) -> list[str]:
+    said = [f"{what} {remedy}" for what, remedy in taken.away]
+    for queue in taken.queues or ():
+        if not queue.consumers:
+            said.append(f"Nobody consumes {queue.name}. Start its worker: python -m workers {queue.worker}")
+        if queue.dead:
+            said.append(f"{queue.name}.dead holds {queue.dead}. See why: ./palomar dead show {queue.name}")
+    for one in taken.processes:
+        for what, why in one.missing.items():
+            said.append(f"{one.name} (process {one.pid}) is not ready: {what}: {why}")
+    rows = taken.rows
+    if rows is not None:
+        if rows.overdue:
+            said.append(f"{rows.overdue} rows are overdue. Is a clock running? python -m workers clock")
+        if rows.relay_lag > STILL:
+            said.append(f"Events wait for {rows.relay_lag:.0f} s. Is a relay running? python -m workers relay")
+        for channel in rows.stopped_channels:
+            said.append(f"Channel {channel} is stopped. Try it: ./palomar channels test {channel}")
+    if taken.clock_tick_age is not None and taken.clock_tick_age > STILL:
+        said.append(f"The clock last ticked {taken.clock_tick_age:.0f} s ago. See its log.")
+    if taken.spool.unreadable:
+        said.append(f"{taken.spool.unreadable} spool files can't be read. See ingress's log; nothing removes them.")
+    return said

@@ -1,0 +1,216 @@
+"""`palomar up`: from a bare checkout to a running system in the foreground, and all of it gone again at Ctrl-C."""
+
+import asyncio
+import contextlib
+import fcntl
+import http.client
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+
+from ops import children, demo, environment, say
+from ops.errors import Problem
+from ops.sandbox.openai import API_KEY
+from ops.stack import Stack
+from ops.supervisor import Child, Supervisor, read_procfile
+from schema import migrate
+from shared.settings import Settings
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+STATE = CHECKOUT / ".palomar"
+PORTS = {"receive": 8080, "api": 8081, "sandbox": 4010}  # preferred; a taken one is stepped around
+OTHER_PORTS = 9101  # and up: health and metrics of the workers
+READY_TIMEOUT = 60.0  # seconds
+TICK = 0.2
+
+
+def up() -> None:
+    """Run until Ctrl-C, SIGTERM or a closed terminal. Raises Problem when a step fails; stops what it started."""
+    with _only_one(STATE) as lock, _signals(STATE) as stopping:
+        system = System()
+        try:
+            system.start()
+            lock.write_text("\n".join([str(os.getpid()), *system.addresses(), ""]))
+            system.watch()
+        except KeyboardInterrupt:
+            _say("Stopping; Ctrl-C again kills.")
+        finally:
+            stopping.set()
+            system.stop()
+        _say("Stopped.")
+
+
+class System:
+    """The stack and the processes on it."""
+
+    def __init__(self) -> None:
+        self._own_broker = not os.environ.get("AMQP_URL")
+        self._own_database = not os.environ.get("DATABASE_URL")
+        self._sandbox = not os.environ.get("PALOMAR_TWILIO_API_URL")
+        self._stack = Stack(STATE, familiar_ports=True, broker=self._own_broker, database=self._own_database)
+        self._supervisor = Supervisor(STATE, CHECKOUT, _say)
+        self._ports: dict[str, int] = {}
+        self._grace = 20.0
+
+    def start(self) -> None:
+        _say("Starting RabbitMQ and PostgreSQL.")
+        self._stack.start()
+        values = self._settle()
+        applied = migrate.apply(values["DATABASE_URL"])
+        if applied:
+            _say(f"Migrated the database: {', '.join(applied)}.")
+        file = STATE / "env"
+        environment.write(file, values)
+        os.environ.update(values)
+        settings = Settings(_env_file=None)
+        self._grace = settings.stop_grace + 5
+        if self._sandbox:
+            asyncio.run(demo.ensure(settings))
+        self._start_processes()
+        unready = self._await_ready()
+        for name, why in unready.items():
+            _say(f"{name} is not ready: {why}. Its log: {STATE}/logs/{name}.log")
+        if self._sandbox and not unready:
+            self._converse(settings)
+        _say("\n".join(["", *self.addresses(), "", "Ctrl-C stops everything."]))
+
+    def _converse(self, settings: Settings) -> None:
+        """One conversation through the real path; where it gets stuck, the system stays up to be looked at."""
+        try:
+            asyncio.run(say.converse(settings, "hola"))
+        except Problem as problem:
+            _say(f"{problem.message}\n{problem.remedy}")
+
+    def addresses(self) -> list[str]:
+        """What there is to open, a line each."""
+        lines = [f"webhooks   http://127.0.0.1:{self._ports['receive']}"]
+        if self._own_broker:
+            broker = self._stack.rabbitmq
+            lines.append(f"RabbitMQ   {broker.management_url}  user {broker.user}, password {broker.password}")
+        if self._sandbox:
+            lines.append(f"sandbox    http://127.0.0.1:{self._ports['sandbox']}")
+        metrics = ", ".join(f"{name} :{port}" for name, port in self._ports.items() if name != "sandbox")
+        lines.append(f"metrics    http://127.0.0.1:PORT/metrics of {metrics}")
+        lines.append(f"logs       {STATE}/logs/NAME.log; warnings and errors appear here too")
+        return lines
+
+    def watch(self) -> None:
+        """Keep everything running until a signal raises KeyboardInterrupt."""
+        while True:
+            self._supervisor.tick()
+            for name in self._stack.revive():
+                _say(f"{name} had ended, and runs again.")
+            time.sleep(TICK)
+
+    def stop(self) -> None:
+        """The processes first, while broker and database can still take what they finish."""
+        try:
+            self._supervisor.stop(self._grace)
+        finally:
+            self._stack.stop()
+
+    def _settle(self) -> dict[str, str]:
+        """Choose the processes' ports, and every variable that a process or a second shell needs."""
+        self._commands = read_procfile(CHECKOUT / "Procfile")
+        if self._sandbox:  # beside the Procfile: it does not belong in production
+            self._commands["sandbox"] = "python -m ops.sandbox"
+        for name in self._commands:
+            self._ports[name] = children.free_port(PORTS.get(name, OTHER_PORTS), self._ports.values())
+        defaults = {
+            environment.SECRET_KEYS: environment.secret_keys(STATE / "env"),
+            "PALOMAR_STATE_DIR": str(STATE),
+            "PALOMAR_PUBLIC_URL": f"http://127.0.0.1:{self._ports['receive']}",
+        }
+        if self._own_broker:
+            defaults["AMQP_URL"] = self._stack.amqp_url
+        if self._own_database:
+            defaults["DATABASE_URL"] = self._stack.database_url
+        if self._sandbox:
+            sandbox = f"http://127.0.0.1:{self._ports['sandbox']}"
+            defaults |= {
+                "PALOMAR_SANDBOX_URL": sandbox,
+                "PALOMAR_TWILIO_API_URL": sandbox,
+                "PALOMAR_LLM_BASE_URL": f"{sandbox}/v1",
+                "PALOMAR_LLM_API_KEY": API_KEY,
+            }
+        return environment.settle(defaults)
+
+    def _start_processes(self) -> None:
+        _say(f"Starting {', '.join(self._commands)}.")
+        here = Path(sys.executable).parent
+        env = {**os.environ, "PATH": f"{here}{os.pathsep}{os.environ.get('PATH', os.defpath)}", "PYTHONUNBUFFERED": "1"}
+        for name, command in self._commands.items():
+            self._supervisor.start(name, command, self._ports[name], env)
+
+    def _await_ready(self) -> dict[str, str]:
+        """Wait until every process says it is ready; returns those that are not, with what they say."""
+        deadline = time.monotonic() + READY_TIMEOUT
+        waiting = {child.name: child for child in self._supervisor.children}
+        reasons: dict[str, str] = {}
+        while waiting and time.monotonic() < deadline:
+            self._supervisor.tick()
+            reasons = {name: why for name, child in waiting.items() if (why := _unready(child))}
+            waiting = {name: waiting[name] for name in reasons}
+            time.sleep(TICK)
+        return reasons
+
+
+def _unready(child: Child) -> str:
+    """Why a process is not ready, in its own words; empty when it is."""
+    connection = http.client.HTTPConnection("127.0.0.1", child.port, timeout=2)
+    try:
+        with contextlib.closing(connection):
+            connection.request("GET", "/readyz")
+            answer = connection.getresponse()
+            text = answer.read(500).decode(errors="replace")
+            return "" if answer.status == http.client.OK else text
+    except (OSError, http.client.HTTPException) as error:
+        return f"port {child.port}: {error}"
+
+
+@contextlib.contextmanager
+def _only_one(state: Path) -> Iterator[Path]:
+    """One `up` at a time: the kernel lets the lock go however its holder ends."""
+    state.mkdir(mode=0o711, exist_ok=True)
+    path = state / "up.lock"
+    with path.open("a") as lock:
+        path.chmod(0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pid, *addresses = path.read_text().splitlines() or ["?"]
+            raise Problem(
+                "\n".join([f"Already running, process {pid}.", *addresses]), "Stop it there with Ctrl-C."
+            ) from None
+        path.write_text(f"{os.getpid()}\n(still starting)\n")
+        yield path
+        path.write_text("")
+
+
+@contextlib.contextmanager
+def _signals(state: Path) -> Iterator[threading.Event]:
+    """The first SIGINT, SIGTERM or SIGHUP raises KeyboardInterrupt; once stopping, it kills what is left instead."""
+    stopping = threading.Event()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if not stopping.is_set():
+            stopping.set()
+            raise KeyboardInterrupt
+        for process in children.belonging_to(state):
+            process.kill()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield stopping
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
