@@ -1,0 +1,105 @@
+"""Runs the rows one after the other on a stack of their own, and says on what they were measured."""
+
+import asyncio
+import os
+import platform
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import orjson
+import psycopg
+import uvloop
+
+from ops.stack import Stack
+from shared import log
+from tests.bench import queues, row_ingress, row_path, row_persist
+from tests.bench.arena import CHECKOUT, Arena
+from tests.bench.figures import Advance, Result
+
+STATE = CHECKOUT / ".palomar" / "bench"
+ROWS: Mapping[str, Callable[[Arena, int, Advance], Awaitable[Result]]] = {
+    row_ingress.ROW: row_ingress.measure,
+    row_persist.ROW: row_persist.measure,
+    row_path.ROW: row_path.measure,
+}
+LIBRARIES = ("aio-pika", "aiormq", "aiohttp", "asyncpg", "pydantic", "uvloop", "twilio")
+Begin = Callable[[str], Advance]  # a row begins; what it returns is told after each round
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All rows of one run, and what they ran on."""
+
+    started_at: datetime
+    rounds: int
+    machine: Mapping[str, object]
+    versions: Mapping[str, str]
+    results: Sequence[Result]
+
+    @property
+    def missed(self) -> list[str]:
+        """The goals that were not reached, in words."""
+        return [missed for result in self.results for missed in result.missed()]
+
+    def write(self, file: Path) -> None:
+        """Everything, every round included, as JSON."""
+        facts = {
+            "started_at": self.started_at,
+            "rounds": self.rounds,
+            "machine": self.machine,
+            "versions": self.versions,
+            "rows": [result.view() for result in self.results],
+            "missed": self.missed,
+        }
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(orjson.dumps(facts, option=orjson.OPT_INDENT_2))
+
+
+def run(rows: Sequence[str], rounds: int, begin: Begin) -> Report:
+    """Measure these rows, from the main thread. Raises Problem where something is not as it must be."""
+    log.configure("bench", "error")
+    started_at, machine = datetime.now(UTC), _machine()
+    results = []
+    with Stack(STATE) as stack:
+        arena = Arena(stack)
+        versions = _versions(stack)
+        for row in rows:
+            results.append(_measure(arena, row, rounds, begin(row)))
+    stack.rabbitmq.forget()
+    return Report(started_at, rounds, machine, versions, results)
+
+
+def _measure(arena: Arena, row: str, rounds: int, advance: Advance) -> Result:
+    async def measure() -> Result:
+        return await ROWS[row](arena, rounds, advance)
+
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(measure())
+    finally:
+        arena.stop()
+
+
+def _machine() -> dict[str, object]:
+    return {
+        "cores": os.cpu_count(),
+        "load": " ".join(f"{load:.2f}" for load in os.getloadavg()),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+    }
+
+
+def _versions(stack: Stack) -> dict[str, str]:
+    with psycopg.connect(stack.admin_database_url) as connection:
+        (postgres,) = connection.execute("SHOW server_version").fetchone() or ("?",)
+    python = sys.version.split()[0]
+    return {
+        "Python": python,
+        "RabbitMQ": asyncio.run(queues.broker_version(stack.amqp_url)),
+        "PostgreSQL": postgres,
+        **{name: version(name) for name in LIBRARIES},
+    }

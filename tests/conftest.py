@@ -1,0 +1,104 @@
+"""What the tests stand on: a real broker and a real database of their own, an empty piece of each per test.
+
+The stack lives in `.palomar/test` and starts when the first test asks for it; a running `palomar up` is never
+touched. A test's database is a clone of one that was migrated once; its broker is a virtual host of its own.
+"""
+
+import secrets
+from base64 import b64encode
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from ops.errors import Problem
+from ops.postgres import OWNER
+from ops.stack import Stack
+from schema import migrate
+from shared.settings import Settings
+
+STATE = Path(__file__).resolve().parent.parent / ".palomar"
+RUNS_AT_ONCE = 4
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Stack]:
+    """A broker and a database, running. A test may kill and restart them, and leaves them running."""
+    started = _start_free_stack()
+    try:
+        yield started
+    finally:
+        started.stop()
+        started.rabbitmq.forget()
+
+
+def _start_free_stack() -> Stack:
+    """Each run of the suite that goes on at the same time gets a state folder of its own."""
+    for number in range(1, RUNS_AT_ONCE + 1):
+        stack = Stack(STATE / ("test" if number == 1 else f"test-{number}"))
+        if stack.claim():
+            stack.start()
+            return stack
+    raise Problem(f"{RUNS_AT_ONCE} runs of the tests are going on already.", "Wait for one of them to end.")
+
+
+@pytest.fixture(scope="session")
+def template(stack: Stack) -> str:
+    """The name of a migrated, empty database that others are cloned from; made anew by each run."""
+    name = "template_palomar"
+    with psycopg.connect(stack.admin_database_url, autocommit=True) as admin:
+        for (left,) in admin.execute("SELECT datname FROM pg_database WHERE datname LIKE 'test\\_%'").fetchall():
+            admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(left)))
+        admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+        admin.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(name), sql.Identifier(OWNER)))
+    migrate.apply(stack.postgres.url(OWNER, name))
+    return name
+
+
+@pytest.fixture
+def database_url(stack: Stack, template: str) -> Iterator[str]:
+    """A fresh, migrated database for this test alone; the URL is its owner's, who is no superuser."""
+    name = f"test_{uuid4().hex}"
+    with psycopg.connect(stack.admin_database_url, autocommit=True) as admin:
+        admin.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {}").format(
+                sql.Identifier(name), sql.Identifier(template), sql.Identifier(OWNER)
+            )
+        )
+    yield stack.postgres.url(OWNER, name)
+    with psycopg.connect(stack.admin_database_url, autocommit=True) as admin:
+        admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def amqp_url(stack: Stack) -> Iterator[str]:
+    """A fresh virtual host for this test alone, without any queue."""
+    name = f"test-{uuid4().hex}"
+    yield stack.rabbitmq.add_vhost(name)
+    stack.rabbitmq.delete_vhost(name)
+
+
+@pytest.fixture
+def environment(amqp_url: str, database_url: str, tmp_path: Path) -> dict[str, str]:
+    """The variables that configure a process for this test's broker and database; add to them at will."""
+    return {
+        "AMQP_URL": amqp_url,
+        "DATABASE_URL": database_url,
+        "PALOMAR_STATE_DIR": str(tmp_path),
+        "PALOMAR_SECRET_KEYS": f"test:{b64encode(secrets.token_bytes(32)).decode()}",
+    }
+
+
+@pytest.fixture
+def settings(environment: dict[str, str]) -> Settings:
+    """The same configuration as `environment`, for code that runs inside the test. Vary it with `model_copy`."""
+    return Settings(
+        _env_file=None,
+        amqp_url=environment["AMQP_URL"],
+        database_url=environment["DATABASE_URL"],
+        state_dir=environment["PALOMAR_STATE_DIR"],
+        secret_keys=environment["PALOMAR_SECRET_KEYS"],
+    )

@@ -1,0 +1,345 @@
+"""What the fault tests stand on: every process of Palomar as a process of its own, which can be killed and started.
+
+    async with playing(stack, settings, tmp_path) as system:
+        await system.start("receive", "persist.1", "persist.2")
+        await system.kill("persist.1")
+
+A name is a Procfile's, with a number where several run. The broker and the database are the test session's own; a
+test may take them down, and they run again when it ends. Whatever was started here ends with the test.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Final, TypeVar
+from uuid import UUID
+
+import aio_pika
+import aiohttp
+import asyncpg
+
+from ops import children
+from ops.sandbox.client import SandboxClient
+from ops.stack import Stack
+from shared import db, topology
+from shared.broker import Publisher
+from shared.settings import Settings
+from tests.workers.stage import ROOT, Stage, environ, quick
+
+T = TypeVar("T")
+
+FIRST_PORT: Final = 20000  # and up; below those that the kernel hands out
+PILE_UP: Final = 0.7  # seconds that a process is frozen for, so that a kill finds it at work
+UP_WITHIN: Final = 60.0  # seconds from a process's start to its being ready, on a machine that does much else
+
+# Leases of seconds. A send's total is long enough for a provider on a busy machine: an `unknown` shall come of a fault.
+LEASES: Final[Mapping[str, object]] = {
+    "handoff_lease": 2.0,
+    "reply_lease": 3.0,
+    "send_timeout": 4.0,
+    "send_lease_margin": 2.0,
+    "unknown_check_after": 1.0,
+    "unknown_give_up_after": 8.0,
+    "clock_tick": 0.3,
+    "relay_poll": 0.3,
+    "retry_delays": (0.5, 1.0, 2.0),
+    "log_level": "info",
+}
+
+
+class System:
+    """The processes, and what is known of them from outside."""
+
+    def __init__(self, stack: Stack, settings: Settings, folder: Path, ports: Mapping[str, int]) -> None:
+        self.stack = stack
+        self.settings = settings
+        self._folder = folder
+        self._ports = dict(ports)
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.stage: Stage  # set by `playing`, once the sandbox answers
+        # Messages in `sending` when their process was killed or the database went: their outcome may be unknown.
+        self.in_flight: set[UUID] = set()
+        self.told: dict[tuple[int, int], None] = {}  # (xid, seq) of every event that was told, in the order of arrival
+
+    # -- processes -------------------------------------------------------------------------------------------------
+
+    async def start(self, *names: str) -> None:
+        """Start these and return once they are ready."""
+        self.launch(*names)
+        await self.ready(*names)
+
+    def launch(self, *names: str) -> None:
+        """Start these without waiting."""
+        for name in names:
+            assert not self.runs(name), f"{name} runs already"
+            kind = name.partition(".")[0]
+            module = {"receive": ["ingress", "receive"], "sandbox": ["ops.sandbox"]}.get(kind, ["workers", kind])
+            port = self._ports.setdefault(name, _free_port(self._ports.values()))
+            self._processes[name] = children.spawn(
+                [sys.executable, "-m", *module],
+                root=self.stack.root,
+                env={
+                    **os.environ,
+                    **environ(self.settings),
+                    "PORT": str(port),
+                    "PYTHONPATH": str(ROOT),
+                },
+                log=self.log(name),
+                cwd=self._folder,  # not where `palomar up` keeps its env file
+                on_orphaned=signal.SIGKILL,
+            )
+
+    def runs(self, name: str) -> bool:
+        process = self._processes.get(name)
+        return process is not None and process.poll() is None
+
+    def names(self, *kinds: str) -> list[str]:
+        """All processes of these kinds that were started."""
+        return [name for name in self._processes if name.partition(".")[0] in kinds]
+
+    def pids(self) -> dict[str, int]:
+        return {name: process.pid for name, process in self._processes.items()}
+
+    def log(self, name: str) -> Path:
+        return self._folder / "logs" / f"{name}.log"
+
+    async def ready(self, *names: str) -> None:
+        """Return once these say that they are ready. Raises AssertionError where one does not, or has ended."""
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as client:
+            for name in names:
+                await self.until(partial(self._missing, client, name), equals={}, within=UP_WITHIN, what=name)
+
+    async def _missing(self, client: aiohttp.ClientSession, name: str) -> object:
+        assert self.runs(name), f"{name} ended by itself:\n{children.last_lines(self.log(name), 30)}"
+        try:
+            async with client.get(f"http://127.0.0.1:{self._ports[name]}/readyz") as answer:
+                return (await answer.json()).get("missing", {})
+        except (aiohttp.ClientError, TimeoutError) as error:
+            return repr(error)
+
+    async def metric(self, name: str, metric: str) -> float:
+        """A process's metric, with its labels as the text format writes them; 0 where it is not there yet."""
+        async with (
+            aiohttp.ClientSession() as client,
+            client.get(f"http://127.0.0.1:{self._ports[name]}/metrics") as answer,
+        ):
+            for line in (await answer.text()).splitlines():
+                if line.startswith(metric + " "):
+                    return float(line.rpartition(" ")[2])
+        return 0.0
+
+    async def receipts_pending(self) -> int:
+        """Status callbacks that the sandbox still has to deliver."""
+        async with (
+            aiohttp.ClientSession() as client,
+            client.get(f"{self.settings.sandbox_url}/healthz") as answer,
+        ):
+            return int((await answer.json())["receipts_pending"])
+
+    async def kill_at_work(self, *names: str, after: float) -> None:
+        """Let work pile up before them, then SIGKILL so many seconds after they take to it again."""
+        for name in names:
+            self._processes[name].send_signal(signal.SIGSTOP)
+        await asyncio.sleep(PILE_UP)
+        for name in names:
+            self._processes[name].send_signal(signal.SIGCONT)
+        await asyncio.sleep(after)
+        await self.kill(*names)
+
+    async def kill(self, *names: str) -> None:
+        """SIGKILL. Of senders it is known afterwards what they had in flight: they are frozen first and looked at."""
+        senders = [name for name in names if name.startswith("send")]
+        for name in senders:
+            self._processes[name].send_signal(signal.SIGSTOP)
+        if senders:
+            await self._note_in_flight()
+        for name in names:
+            self._processes[name].kill()
+        for name in names:
+            self._processes.pop(name).wait()
+
+    async def _note_in_flight(self) -> None:
+        """Keep what is in `sending`, of all senders: which of them holds a claim is not in the row, so it is a bound
+        from above. A claim that PostgreSQL is just carrying out is waited for."""
+        with contextlib.suppress(AssertionError):  # it may wait for a lock that a frozen one holds; it then fails
+            await self.until(
+                lambda: self.value(
+                    """SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'active'
+                        AND application_name LIKE 'palomar send%'"""
+                ),
+                equals=0,
+                within=1.0,
+            )
+        self.in_flight |= {row["id"] for row in await self.rows("SELECT id FROM messages WHERE status = 'sending'")}
+
+    async def terminate(self, *names: str, within: float = 30.0) -> None:
+        """SIGTERM; each must end in order."""
+        for name in names:
+            self._processes[name].terminate()
+        for name in names:
+            code = await asyncio.to_thread(self._processes.pop(name).wait, within)
+            assert code == 0, f"{name} ended with {code} on SIGTERM:\n{children.last_lines(self.log(name), 30)}"
+
+    def all_alive(self) -> None:
+        """Raises AssertionError where a process ended by itself."""
+        for name, process in self._processes.items():
+            code = process.poll()
+            assert code is None, f"{name} ended by itself with {code}:\n{children.last_lines(self.log(name), 30)}"
+
+    def end(self) -> None:
+        """Kill whatever of it runs."""
+        for process in self._processes.values():
+            process.kill()
+            process.wait()
+
+    # -- broker and database ---------------------------------------------------------------------------------------
+
+    def kill_broker(self) -> None:
+        """As a power cut would."""
+        self.stack.rabbitmq.kill()
+
+    async def start_broker(self) -> None:
+        self.stack.rabbitmq.launch()  # from this thread: see ops.children.spawn
+        await asyncio.to_thread(self.stack.rabbitmq.await_ready)
+
+    async def stop_database(self) -> None:
+        """A crash: what was not committed is gone."""
+        await asyncio.to_thread(self.stack.postgres.stop, "immediate")
+
+    async def start_database(self) -> None:
+        """Recover. What is then in `sending`, or became unknown meanwhile, was in flight when the database went."""
+        self.stack.postgres.start()
+        rows = await self.rows(
+            """SELECT id FROM messages WHERE status = 'sending'
+                OR (status = 'unknown' AND unknown_at > pg_postmaster_start_time())"""
+        )
+        self.in_flight |= {row["id"] for row in rows}
+
+    # -- asking ----------------------------------------------------------------------------------------------------
+
+    async def rows(self, query: str, *arguments: object, patience: float = 30.0) -> list[asyncpg.Record]:
+        """Ask the database; again, for so many seconds, where it is away."""
+        deadline = time.monotonic() + patience
+        while True:
+            try:
+                return list(await self.stage.pool.fetch(query, *arguments))
+            except Exception as error:
+                if not db.is_outage(error) or time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(0.1)
+
+    async def value(self, query: str, *arguments: object) -> object:
+        """The one value of a query's one row."""
+        (row,) = await self.rows(query, *arguments)
+        return row[0]
+
+    async def count(self, of: str, *arguments: object) -> int:
+        """How many rows: `count("messages WHERE role = 'user'")`."""
+        return int(str(await self.value(f"SELECT count(*) FROM {of}", *arguments)))
+
+    async def until(
+        self, ask: Callable[[], Awaitable[T]], *, equals: object, within: float, what: str = "the answer"
+    ) -> T:
+        """Ask again and again until the answer is this. Raises AssertionError with the last answer."""
+        return await self.until_holds(ask, lambda answer: answer == equals, within=within, what=f"{what} ({equals!r})")
+
+    async def until_holds(
+        self, ask: Callable[[], Awaitable[T]], holds: Callable[[T], bool], *, within: float, what: str
+    ) -> T:
+        deadline = time.monotonic() + within
+        while True:
+            answer = await ask()
+            if holds(answer):
+                return answer
+            assert time.monotonic() < deadline, f"waited {within:g} s for {what}; last it was {answer!r}"
+            await asyncio.sleep(0.1)
+
+    async def take_all(self, queue: str) -> list[bytes]:
+        """Take every message out of a queue; their bodies in order."""
+        bodies: list[bytes] = []
+        async with await aio_pika.connect(self.settings.amqp_url.get_secret_value()) as connection:
+            source = await (await connection.channel()).get_queue(queue, ensure=False)
+            while (message := await source.get(no_ack=True, fail=False)) is not None:
+                bodies.append(message.body)
+        return bodies
+
+    async def buried(self) -> dict[str, list[bytes]]:
+        """Queue name → what lies in its dead queue, which is empty afterwards; without the empty ones."""
+        bodies = {queue.name: await self.take_all(queue.dead) for queue in topology.QUEUES}
+        return {name: found for name, found in bodies.items() if found}
+
+    def troubles(self, most: int = 6) -> str:
+        """The last errors and warnings in each process's log, for whoever reads a failure."""
+        told = [f"logs: {self._folder / 'logs'}"]
+        for path in sorted((self._folder / "logs").glob("*.log")):
+            bad = [line for line in path.read_text(errors="replace").splitlines() if not _is_quiet(line)]
+            state = "runs" if self.runs(path.stem) else "does not run"
+            told.append(f"{path.stem} ({state}): {len(bad)} lines of warning or worse")
+            told += [f"    {line[:300]}" for line in bad[-most:]]
+        return "\n".join(told)
+
+
+def _is_quiet(line: str) -> bool:
+    with contextlib.suppress(ValueError):
+        return json.loads(line).get("level") in ("info", "debug")
+    return False
+
+
+def _free_port(taken: Iterable[int]) -> int:
+    return children.free_port(FIRST_PORT + os.getpid() % 8000, taken)
+
+
+@asynccontextmanager
+async def playing(
+    stack: Stack,
+    settings: Settings,
+    folder: Path,
+    *,
+    channel: Mapping[str, object] | None = None,
+    **others: object,
+) -> AsyncIterator[System]:
+    """A system with one channel, of which only the sandbox runs yet. Settings are LEASES, with `others` on top."""
+    ports: dict[str, int] = {}
+    for name in ("receive", "sandbox"):
+        ports[name] = _free_port(list(ports.values()))
+    sandbox_url = f"http://127.0.0.1:{ports['sandbox']}"
+    settings = quick(
+        settings,
+        **{
+            **LEASES,
+            "twilio_api_url": sandbox_url,
+            "sandbox_url": sandbox_url,
+            "public_url": f"http://127.0.0.1:{ports['receive']}",
+            **others,
+        },
+    )
+    system = System(stack, settings, folder, ports)
+    publisher = Publisher(settings.amqp_url.get_secret_value(), "test", timeout=5.0, delays=settings.retry_delays)
+    pool = db.make_pool(settings, process="test", size=6)
+    try:
+        await publisher.start()
+        await asyncio.wait_for(publisher.wait_ready(), 30)
+        await pool
+        await system.start("sandbox")
+        async with SandboxClient(sandbox_url) as sandbox:
+            system.stage = Stage(settings, pool, publisher, sandbox)
+            system.stage.ours = await system.stage.add_channel(channel)
+            try:
+                yield system
+            except BaseException:
+                print(system.troubles())  # pytest shows it with the failure
+                raise
+    finally:
+        system.end()
+        stack.revive()
+        pool.terminate()
+        await publisher.close()

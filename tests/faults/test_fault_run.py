@@ -1,0 +1,37 @@
+"""Whatever dies, nothing acknowledged is lost and nothing is sent twice."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from ops.stack import Stack
+from shared.settings import Settings
+from tests.faults import faults, verdicts
+from tests.faults.customers import channel_settings, writing
+from tests.faults.staging import playing
+
+POISON = b"not an envelope"
+SEED = 20260501  # of the customers' pauses, the copies' lateness and the moments of the kills
+
+
+@pytest.mark.timeout(420)
+async def test_conversations_survive_the_death_of_each_worker_of_the_broker_and_of_the_database(
+    stack: Stack, settings: Settings, tmp_path: Path
+) -> None:
+    dice = random.Random(SEED)
+    async with playing(stack, settings, tmp_path, channel=channel_settings()) as system:
+        await faults.listen(system)
+        await system.stage.sandbox.faults(*faults.PROVIDER_FAULTS)
+        await system.start(*faults.EVERYBODY)
+        async with writing(system, dice) as customers:
+            customers.begin(steady=20, chatty=8)
+            await customers.answered_more(20)
+            await faults.poison(system, POISON)
+            await faults.kill_each_kind(system, customers, dice)
+            await faults.kill_broker(system, customers)
+            await faults.crash_database(system, customers)
+            await faults.kill_each_kind(system, customers, dice)
+            await faults.kill_senders(system, customers, dice, times=4)
+            await customers.end()
+            print(await verdicts.everything(system, customers, faults.EVENTS, poison=[POISON]))

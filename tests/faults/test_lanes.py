@@ -1,0 +1,124 @@
+"""A conversation's messages leave in their order, one at a time, whoever sends them and however often it is killed."""
+
+import random
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from ops.stack import Stack
+from shared.settings import Settings
+from shared.store import conversations, messages
+from tests.faults import verdicts
+from tests.faults.customers import customer
+from tests.faults.staging import System, playing
+
+CONVERSATIONS: Final = 20
+EACH: Final = 50
+SENDERS: Final = ("send.1", "send.2", "send.3")
+FEWEST_KILLS: Final = 8
+SEED: Final = 20260502
+
+# The provider takes its time, differently each time: two calls that could overlap would.
+SLOW: Final = (
+    {"provider": "twilio", "action": "slow", "delay_ms": 120, "probability": 0.1, "seed": 1, "accepted_first": True},
+    {"provider": "twilio", "action": "slow", "delay_ms": 120, "probability": 0.2, "seed": 2},
+    {"provider": "twilio", "action": "slow", "delay_ms": 20},
+    {"provider": "twilio", "action": "no_receipts"},  # whatever is unknown must be found in the provider's list
+)
+
+
+async def owe_all(system: System, dice: random.Random, count: int) -> None:
+    """Queue messages in so many conversations, as an API would, and tell the window of them in no order."""
+    stage = system.stage
+    requests = []
+    for number in range(count):
+        conversation = await stage.converse(customer=customer(number))
+        async with stage.pool.acquire() as connection, connection.transaction():
+            await conversations.lock(connection, {(stage.ours.tenant_id, conversation)})
+            for place in range(EACH):
+                message = messages.NewMessage(
+                    tenant_id=stage.ours.tenant_id,
+                    conversation_id=conversation,
+                    channel_id=stage.ours.id,
+                    provider="twilio",
+                    dedupe_key=f"test:{number}:{place}",
+                    content=f"message {place} of conversation {number}",
+                )
+                request = await messages.add_outbound(
+                    connection, message, timedelta(seconds=system.settings.handoff_lease)
+                )
+                assert request is not None
+                requests.append(request)
+    dice.shuffle(requests)
+    await stage.deliver(*requests)
+
+
+@pytest.mark.timeout(300)
+async def test_a_thousand_messages_keep_their_order_in_twenty_conversations_while_senders_are_killed(
+    stack: Stack, settings: Settings, tmp_path: Path
+) -> None:
+    dice = random.Random(SEED)
+    channel = {"reply": {"engine": "none"}, "rate": 100}
+    async with playing(stack, settings, tmp_path, channel=channel, send_timeout=3.0, send_lease_margin=1.0) as system:
+        await system.stage.sandbox.faults(*SLOW)
+        await owe_all(system, dice, CONVERSATIONS)
+        await system.start("window.1", "clock.1", *SENDERS)
+
+        async def sent() -> int:
+            return await system.count("messages WHERE status IN ('sent', 'failed')")
+
+        kills = 0
+        while (done := await sent()) < CONVERSATIONS * EACH * 0.9:
+            wanted = done + dice.randint(1, 120)
+            await system.until_holds(sent, wanted.__le__, within=60, what=f"{wanted} messages sent")
+            name = dice.choice(SENDERS)
+            await system.kill(name)
+            await system.start(name)
+            kills += 1
+        took = await verdicts.terminal(system)
+
+        seen = await system.stage.sandbox.messages()
+        await verdicts.sent_once(system, seen)
+        await verdicts.in_order(system, seen)
+        unknown = await verdicts.ever_unknown(system, seen)
+        await verdicts.nothing_buried(system)
+        system.all_alive()
+        calls = {verdicts.our_id(message) for message in seen if message.outcome == "accepted"}
+        failed = await system.count("messages WHERE status = 'failed'")
+        print(
+            f"{len(calls)} at the provider, {failed} never sent, {len(unknown)} for a time unknown, "
+            f"{len(system.in_flight)} in flight at {kills} kills; terminal after {took:.1f} s"
+        )
+        assert len(calls) + failed == CONVERSATIONS * EACH
+        assert kills >= FEWEST_KILLS, "too few kills to mean anything: lower the channel's rate"
+
+
+@pytest.mark.timeout(120)
+async def test_a_sender_that_is_stopped_in_order_leaves_no_message_of_unknown_outcome(
+    stack: Stack, settings: Settings, tmp_path: Path
+) -> None:
+    """Even where its conversations have more to send than fits into the time a stop may take."""
+    channel = {"reply": {"engine": "none"}, "rate": 1000}
+    async with playing(stack, settings, tmp_path, channel=channel, send_timeout=3.0, stop_grace=5.0) as system:
+        await system.stage.sandbox.faults({"provider": "twilio", "action": "slow", "delay_ms": 250})
+        await owe_all(system, random.Random(SEED), 4)
+        await system.start("window.1", "send.1")
+
+        async def sent() -> int:
+            return await system.count("messages WHERE status NOT IN ('queued', 'ready', 'sending')")
+
+        await system.until_holds(sent, (10).__le__, within=60, what="10 messages sent")
+        await system.terminate("send.1")
+        assert await sent() < 4 * EACH, "all was sent before the stop: make it slower"
+        assert await system.count("messages WHERE status IN ('sending', 'unknown')") == 0
+
+        await system.stage.sandbox.clear_faults()
+        await system.start("send.1", "clock.1")
+        await verdicts.terminal(system)
+        seen = await system.stage.sandbox.messages()
+        await verdicts.sent_once(system, seen)
+        await verdicts.in_order(system, seen)
+        assert not await verdicts.ever_unknown(system, seen)
+        assert len(seen) == 4 * EACH

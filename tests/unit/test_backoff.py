@@ -1,0 +1,49 @@
+"""Retry schedules as values."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.backoff import Backoff, rung
+
+LADDER = (1, 5, 30, 120, 600)
+
+
+@pytest.mark.parametrize(
+    ("attempt", "seconds"), [(0, 2), (1, 2), (2, 4), (3, 8), (7, 128), (8, 256), (9, 300), (10, 300), (10_000, 300)]
+)
+def test_delays_double_up_to_the_longest(attempt: int, seconds: float) -> None:
+    assert Backoff(first=2.0, longest=300.0).delay(attempt, roll=0.5) == seconds
+
+
+@pytest.mark.parametrize(("roll", "seconds"), [(0.0, 8.0), (0.5, 10.0), (0.75, 11.0)])
+def test_jitter_spreads_them_by_a_fifth_each_way(roll: float, seconds: float) -> None:
+    assert Backoff(first=10.0, longest=10.0).delay(1, roll=roll) == pytest.approx(seconds)
+
+
+@given(st.integers(min_value=0, max_value=10**6))
+def test_chance_stays_within_the_jitter(attempt: int) -> None:
+    assert 0.8 * 2 <= Backoff(first=2.0, longest=300.0).delay(attempt) <= 1.2 * 300
+
+
+@pytest.mark.parametrize(
+    ("attempt", "after", "step"),
+    [
+        (1, 0, 0),
+        (2, 0, 1),
+        (5, 0, 4),
+        (6, 0, None),  # no step is left: it is dead
+        (1, 2, 1),  # asked to wait longer: the next step that is long enough
+        (1, 30, 2),
+        (2, 1, 1),
+        (1, 5000, 4),  # none is long enough: the longest
+        (5, 5000, 4),
+        (6, 5000, None),
+    ],
+)
+def test_each_failure_is_a_step_up_the_ladder(attempt: int, after: float, step: int | None) -> None:
+    assert rung(attempt, after, LADDER) == step
+
+
+def test_without_a_ladder_nothing_is_tried_again() -> None:
+    assert rung(1, 0, ()) is None

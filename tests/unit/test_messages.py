@@ -1,0 +1,106 @@
+"""Every message that stands in a queue: its identity, where it goes, and that its bytes survive the way."""
+
+from datetime import UTC, datetime
+from hashlib import sha256
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from shared import topology
+from shared.broker import dump, envelope
+from shared.delivery import decode
+from shared.messages import EventHappened, QueueMessage, ReplyWanted, SendAdmitted, SendRequested, WebhookReceived
+
+A, B, C = (UUID(int=number << 64 | 7 << 76) for number in (1, 2, 3))
+AT = datetime(2026, 5, 1, 12, 30, 15, 123456, tzinfo=UTC)
+
+WEBHOOK = WebhookReceived.of(A, b"Body=hola", provider="twilio", received_at=AT, tenant_id=B)
+EVERY: dict[str, QueueMessage] = {
+    "webhook": WEBHOOK,
+    "reply": ReplyWanted(tenant_id=A, conversation_id=B),
+    "requested": SendRequested(tenant_id=A, conversation_id=B, message_id=C),
+    "admitted": SendAdmitted(tenant_id=A, conversation_id=B, message_id=C, provider="twilio"),
+    "event": EventHappened(xid=2**63, seq=2**62, name="message.received", tenant_id=A, occurred_at=AT),
+}
+
+
+def test_every_message_is_here() -> None:
+    assert {type(message) for message in EVERY.values()} == set(QueueMessage.__subclasses__()) - _of_tests()
+
+
+def _of_tests() -> set[type[QueueMessage]]:
+    return {kind for kind in QueueMessage.__subclasses__() if kind.__module__ != QueueMessage.__module__}
+
+
+@pytest.mark.parametrize("message", EVERY.values(), ids=EVERY)
+def test_the_same_fact_has_the_same_short_key(message: QueueMessage) -> None:
+    again = type(message).model_validate_json(dump(message))
+    later = message.model_copy(update={"trace": "another"})
+    assert message.key == again.key == later.key
+    assert 0 < len(message.key.encode()) <= 128
+
+
+def test_different_facts_have_different_keys() -> None:
+    others = [
+        WebhookReceived.of(A, b"Body=adios", provider="twilio", received_at=AT),
+        WebhookReceived.of(B, b"Body=hola", provider="twilio", received_at=AT),
+        ReplyWanted(tenant_id=A, conversation_id=C),
+        SendRequested(tenant_id=A, conversation_id=B, message_id=A),
+        SendAdmitted(tenant_id=A, conversation_id=B, message_id=A, provider="twilio"),
+        EventHappened(xid=1, seq=2**62, name="message.received", tenant_id=A, occurred_at=AT),
+    ]
+    keys = [message.key for message in (*EVERY.values(), *others)]
+    assert len(set(keys)) == len(keys)
+
+
+@pytest.mark.parametrize("message", EVERY.values(), ids=EVERY)
+def test_a_message_goes_only_where_its_class_says(message: QueueMessage) -> None:
+    if message.exchange == topology.WORK:
+        assert message.queue in message.queues
+        assert set(message.queues) <= {queue.name for queue in topology.QUEUES}
+    else:
+        assert (message.exchange, message.queue) == ("events", "message.received")
+
+
+@pytest.mark.parametrize(
+    ("message", "queue"),
+    [
+        (WEBHOOK, "persist"),
+        (WEBHOOK.model_copy(update={"receipts": True}), "persist.receipts"),
+        (SendAdmitted(tenant_id=A, conversation_id=B, message_id=C, provider="twilio"), "send.twilio"),
+        (
+            SendAdmitted(tenant_id=A, conversation_id=B, message_id=C, provider="twilio", lane="bulk"),
+            "send.twilio.bulk",
+        ),
+    ],
+)
+def test_each_lane_has_its_queue(message: QueueMessage, queue: str) -> None:
+    assert message.queue == queue
+
+
+@pytest.mark.parametrize("message", EVERY.values(), ids=EVERY)
+def test_a_message_arrives_as_it_left(message: QueueMessage) -> None:
+    good, bad = decode(envelope(message.type, [dump(message)]), type(message))
+    assert (good, bad) == ([message], [])
+
+
+@given(st.binary(max_size=300))
+def test_the_bytes_that_were_signed_survive_the_way(body: bytes) -> None:
+    webhook = WebhookReceived.of(A, body, provider="twilio", received_at=AT)
+    (arrived,), _ = decode(envelope(webhook.type, [dump(webhook)]), WebhookReceived)
+    assert arrived.raw_body == body
+    assert arrived.inbound_id == sha256(A.bytes + body).hexdigest()
+    assert arrived.received_at == AT
+
+
+def test_text_stays_readable_on_the_way() -> None:
+    assert (WEBHOOK.body, WEBHOOK.body_encoding) == ("Body=hola", "utf-8")
+    assert WebhookReceived.of(A, b"\xff", provider="twilio", received_at=AT).body_encoding == "base64"
+
+
+def test_a_message_can_not_be_changed() -> None:
+    with pytest.raises(ValidationError):
+        WEBHOOK.trace = "other"  # type: ignore[misc]  # that is the point

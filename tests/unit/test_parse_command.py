@@ -1,0 +1,67 @@
+"""`palomar parse`: what it prints for a person, and the lines it prints for a program."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+MESSAGE = "MessageSid=SM1&From=whatsapp%3A%2B5215512345678&To=whatsapp%3A%2B14155238886&Body=hola&ProfileName=Ana"
+STATUS = "MessageSid=SM1&MessageStatus=failed&ErrorCode=63016&To=whatsapp%3A%2B5215512345678"
+
+
+def palomar(*arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "ops", "parse", *arguments]
+    return subprocess.run(command, input=given, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_a_line_in_gives_a_line_out() -> None:
+    form = "application/x-www-form-urlencoded"
+    cases: list[object] = [
+        {"content_type": form, "headers": {"Content-Type": form}, "body": MESSAGE, "url": None, "method": "POST"},
+        {"content_type": None, "headers": None, "body": STATUS, "url": "https://p.example/s", "method": None},
+        {"content_type": "application/json", "body": {"CallSid": "CA1"}},
+        {"content_type": form, "body": "x=1"},
+        [1],
+    ]
+    ran = palomar("twilio", "--jsonl", given="\n".join(map(json.dumps, cases)) + '\n\n{"broken\n')
+    lines = [json.loads(line) for line in ran.stdout.splitlines()]
+    assert (ran.returncode, len(lines)) == (0, 6)
+    message = lines[0]["messages"][0]
+    told = ("SM1", "whatsapp:+5215512345678", "whatsapp:+14155238886", "text", "hola", "Ana", "inbound")
+    names = ("external_id", "from", "to", "type", "text", "contact_name", "direction")
+    assert tuple(message[name] for name in names) == told
+    assert lines[1]["statuses"][0]["error_code"] == "63016"
+    assert lines[2]["other"] == [{"name": "call", "data": {"CallSid": "CA1"}}]
+    assert [bool(line["error"]) for line in lines] == [False, False, False, True, True, True]
+
+
+def test_a_body_is_shown_to_a_person(tmp_path: Path) -> None:
+    source = tmp_path / "body"
+    source.write_text(MESSAGE + "\n")
+    for ran in (palomar("twilio", given=MESSAGE), palomar("twilio", str(source))):
+        assert ran.returncode == 0
+        assert "hola" in ran.stdout
+        assert "+525512345678" in ran.stdout
+
+
+def test_a_body_that_is_nothing_says_what_is_missing() -> None:
+    ran = palomar("twilio", given="x=1")
+    assert ran.returncode == 1
+    assert "MessageSid" in ran.stdout
+
+
+@pytest.mark.parametrize("name", ["nobody", "base", "twilio_send", "../twilio", "os"])
+def test_a_provider_that_is_none_is_told_those_there_are(name: str) -> None:
+    ran = palomar(name, given=MESSAGE)
+    assert ran.returncode == 1
+    assert "twilio" in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+def test_a_file_that_is_not_there_is_told() -> None:
+    ran = palomar("twilio", "/nowhere/at/all")
+    assert ran.returncode == 1
+    assert "can't be read" in ran.stderr
+    assert "Traceback" not in ran.stderr

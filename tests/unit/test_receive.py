@@ -1,0 +1,50 @@
+"""What of a request is taken as a provider's, and how its parts are read: rules without I/O."""
+
+import pytest
+
+from ingress.receive import INTAKES, REFUSALS, origin_form, printable
+
+
+@pytest.mark.parametrize(
+    ("target", "signed"),
+    [
+        ("/webhooks/twilio/x", "/webhooks/twilio/x"),
+        ("/a%2fb?x=%2F&y=+%20", "/a%2fb?x=%2F&y=+%20"),  # as it was sent: the signature is over these very bytes
+        ("//double/slash?a", "//double/slash?a"),
+        ("http://evil.example/webhooks?x=1", "/webhooks?x=1"),
+        ("http://evil.example", "/"),
+        ("*", "*"),
+    ],
+)
+def test_only_path_and_query_of_a_request_line_count(target: str, signed: str) -> None:
+    assert origin_form(target) == signed
+
+
+@pytest.mark.parametrize(
+    ("media_type", "query", "taken"),
+    [
+        ("application/x-www-form-urlencoded", "", True),
+        ("application/x-www-form-urlencoded", "bodySHA256=00", True),
+        ("application/json", "bodySHA256=00", True),
+        ("application/cloudevents+json", "a=b&bodySHA256=00", True),
+        ("application/json", "", False),
+        ("application/json", "xbodySHA256", False),
+        ("multipart/form-data", "bodySHA256=00", False),
+        ("text/plain", "", False),
+        ("", "", False),
+    ],
+)
+def test_twilio_posts_forms_and_json_with_its_hash(media_type: str, query: str, taken: bool) -> None:
+    assert INTAKES["twilio"].takes(media_type, query) is taken
+
+
+def test_header_bytes_that_are_no_text_become_question_marks() -> None:
+    assert printable("plain") == "plain"
+    assert printable("café") == "café"
+    assert printable("caf\udce9") == "caf?"
+
+
+def test_every_refusal_is_an_error_with_a_sentence() -> None:
+    for reason, refusal in REFUSALS.items():
+        assert 400 <= refusal.status < 600, reason
+        assert refusal.text.endswith("."), reason

@@ -1,0 +1,54 @@
+"""Faults of the session's broker, each of which ends when its block does."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from ops import children
+from ops.stack import Stack
+
+RABBITMQCTL = Path("/usr/lib/rabbitmq/bin/rabbitmqctl")
+
+
+def node(stack: Stack) -> psutil.Process:
+    """The broker's process."""
+    (beam,) = (process for process in children.belonging_to(stack.root) if process.name() == "beam.smp")
+    return beam
+
+
+@contextmanager
+def paused(stack: Stack) -> Iterator[None]:
+    """The broker's process stands still: connections stay open and nothing answers."""
+    beam = node(stack)
+    beam.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        beam.send_signal(signal.SIGCONT)
+
+
+@contextmanager
+def out_of_memory(stack: Stack) -> Iterator[None]:
+    """The broker's memory alarm: it reads no connection that publishes."""
+    _control(stack, "set_vm_memory_high_watermark", "0.00001")
+    try:
+        yield
+    finally:
+        _control(stack, "set_vm_memory_high_watermark", "absolute", "1GB")
+
+
+def _control(stack: Stack, *command: str) -> None:
+    variables = node(stack).environ()
+    kept = ("HOME", "PATH", "LANG", "ERL_EPMD_ADDRESS", "ERL_EPMD_PORT", "RABBITMQ_NODENAME", "RABBITMQ_CONF_ENV_FILE")
+    subprocess.run(
+        [RABBITMQCTL, "--node", variables["RABBITMQ_NODENAME"], *command],
+        env={**{name: variables[name] for name in kept if name in variables}, "PATH": os.defpath},
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )

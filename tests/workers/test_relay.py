@@ -1,0 +1,218 @@
+"""Every event is told, in the order of commit that never skips, by one relay at a time."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import aio_pika
+import asyncpg
+import orjson
+import pytest
+from aio_pika.abc import AbstractIncomingMessage
+
+from shared import topology
+from shared.messages import EventHappened
+from shared.settings import Settings
+from shared.store import events
+from tests.workers.stage import Stage, staged
+from workers.relay import runs_of
+
+
+@dataclass
+class Listener:
+    """Somebody who listens to all events; `names` are theirs in the order of arrival."""
+
+    items: list[dict[str, object]] = field(default_factory=list)
+
+    @property
+    def names(self) -> list[object]:
+        return [item["name"] for item in self.items]
+
+    async def count(self) -> int:
+        return len(self.items)
+
+    async def take(self, incoming: AbstractIncomingMessage) -> None:
+        self.items += orjson.loads(incoming.body)["items"]
+
+
+@asynccontextmanager
+async def listening(stage: Stage, key: str = "#") -> AsyncIterator[Listener]:
+    listener = Listener()
+    connection = await aio_pika.connect(stage.settings.amqp_url.get_secret_value())
+    async with connection, connection.channel() as channel:
+        queue = await channel.declare_queue(f"listener-{uuid4().hex}", exclusive=True)
+        await queue.bind(topology.EVENTS, key)
+        await queue.consume(listener.take, no_ack=True)
+        yield listener
+
+
+async def happen(stage: Stage, *names: str) -> None:
+    """One transaction in which these happened."""
+    async with stage.pool.acquire() as connection, connection.transaction():
+        await events.record(connection, *(events.Event(name, stage.ours.tenant_id) for name in names))
+
+
+async def active(stage: Stage) -> int:
+    """How many backends hold the relay's lock."""
+    return await stage.count(
+        "pg_locks WHERE locktype = 'advisory' AND granted "
+        "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    )
+
+
+async def test_events_arrive_in_the_order_in_which_they_happened(settings: Settings) -> None:
+    async with staged(settings, relay_batch=7) as stage, listening(stage) as listener, stage.working("relay"):
+        names = [f"thing.{n}" for n in range(30)]
+        for start in range(0, 30, 3):
+            await happen(stage, *names[start : start + 3])
+        await stage.until(listener.count, equals=30)
+        assert listener.names == names
+        cursor = await stage.row("SELECT xid::text, seq FROM relay_cursor")
+        assert (int(cursor["xid"]), cursor["seq"]) == (listener.items[-1]["xid"], listener.items[-1]["seq"])
+
+
+async def test_transactions_are_ordered_by_number_and_not_by_its_letters(settings: Settings) -> None:
+    """9 is before 10: read as text it would be after, and what is between them skipped at a batch's end."""
+    async with staged(settings, relay_batch=2) as stage, listening(stage) as listener:
+        for xid in (100, 9, 11, 99, 10, 101):
+            await stage.pool.execute(
+                "INSERT INTO events (xid, name, tenant_id) VALUES ($1::text::xid8, 'x.' || $1, $2)",
+                str(xid),
+                stage.ours.tenant_id,
+            )
+        async with stage.working("relay"):
+            await stage.until(listener.count, equals=6)
+        assert listener.names == ["x.9", "x.10", "x.11", "x.99", "x.100", "x.101"]
+
+
+async def test_a_transaction_that_commits_late_is_not_skipped(settings: Settings) -> None:
+    async with staged(settings) as stage, listening(stage) as listener, stage.working("relay"):
+        late = await stage.pool.acquire()
+        transaction = late.transaction()
+        await transaction.start()
+        await events.record(late, events.Event("late", stage.ours.tenant_id))
+        await happen(stage, "early")  # begun later, committed before
+        await asyncio.sleep(0.6)
+        assert listener.names == [], "what may still be overtaken waits"
+        await transaction.commit()
+        await stage.pool.release(late)
+        await stage.until(listener.count, equals=2)
+        assert listener.names == ["late", "early"]
+
+
+async def test_one_of_two_relays_is_active_and_the_other_takes_over(settings: Settings) -> None:
+    async with staged(settings) as stage, listening(stage) as listener:
+        async with stage.working("relay"), stage.working("relay"):
+            await happen(stage, "one")
+            await stage.until(listener.count, equals=1)
+            assert await active(stage) == 1
+            holder = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND database = " \
+                     "(SELECT oid FROM pg_database WHERE datname = current_database())"  # fmt: skip
+            first = await stage.value(holder)
+            owner = await asyncpg.connect(settings.database_url.get_secret_value())
+            await owner.execute("SELECT pg_terminate_backend($1)", first)
+            await owner.close()
+            await happen(stage, "two")
+            await stage.until(listener.count, equals=2, within=5)
+            assert await stage.value(holder) != first
+            assert await active(stage) == 1
+        assert listener.names == ["one", "two"]
+
+
+async def test_a_relay_that_was_killed_goes_on_where_its_cursor_is(settings: Settings) -> None:
+    async with staged(settings) as stage, listening(stage) as listener:
+        async with stage.running("relay") as process:
+            await happen(stage, *(f"first.{n}" for n in range(50)))
+            await stage.until(listener.count, equals=50)
+            process.kill()
+            await process.wait()
+        await happen(stage, "second")
+        async with stage.working("relay"):
+            await stage.until(lambda: _has(listener, "second"), equals=True)
+        told = [name for name in listener.names if name != "second"]
+        assert sorted(set(map(str, told))) == sorted(f"first.{n}" for n in range(50))
+
+
+async def _has(listener: Listener, name: str) -> bool:
+    return name in listener.names
+
+
+async def test_nobody_listening_is_fine(settings: Settings) -> None:
+    async with staged(settings) as stage, stage.working("relay"):
+        await happen(stage, "nobody.listens")
+        at = await stage.value("SELECT max(seq) FROM events")
+        await stage.until(lambda: stage.value("SELECT seq FROM relay_cursor"), equals=at)
+
+
+async def test_the_cursor_stays_until_the_broker_has_confirmed(settings: Settings) -> None:
+    """The exchange is gone: publishing fails, and nothing counts as told until it is there again."""
+    async with staged(settings) as stage:
+        connection = await aio_pika.connect(stage.settings.amqp_url.get_secret_value())
+        async with connection:
+            async with stage.working("relay"):
+                await happen(stage, "one")
+                await stage.until(lambda: stage.value("SELECT seq FROM relay_cursor"), equals=1)
+                async with connection.channel() as channel:
+                    await channel.exchange_delete(topology.EVENTS)
+                await happen(stage, "two")
+                await asyncio.sleep(0.8)
+                assert await stage.value("SELECT seq FROM relay_cursor") == 1
+            async with connection.channel() as channel:
+                await topology.declare(channel, stage.settings.retry_delays)
+        async with listening(stage) as listener, stage.working("relay"):
+            await stage.until(listener.count, equals=1)
+            assert listener.names == ["two"]
+
+
+async def test_an_event_carries_what_it_is_about_and_no_content(settings: Settings) -> None:
+    async with staged(settings, {"reply": {"engine": "none"}}) as stage, listening(stage, "message.*") as listener:
+        async with stage.working("persist", "relay"):
+            await stage.deliver(stage.said("un secreto"))
+            await stage.until(listener.count, equals=1)
+        (event,) = listener.items
+        message = await stage.row("SELECT * FROM messages")
+        assert event["name"] == "message.received"
+        for field_ in ("tenant_id", "channel_id", "conversation_id"):
+            assert event[field_] == str(message[field_])
+        assert event["message_id"] == str(message["id"])
+        assert b"secreto" not in orjson.dumps(event)
+        assert b"34600000001" not in orjson.dumps(event)
+
+
+async def test_a_tenant_s_large_or_odd_events_stop_nobody_s(settings: Settings) -> None:
+    async with staged(settings) as stage, listening(stage) as listener:
+        noise = "SELECT string_agg(md5(random()::text), '') FROM generate_series(1, 190)"
+        insert = f"INSERT INTO events (name, tenant_id, detail) SELECT 'large', $1, jsonb_build_object('x', ({noise}))"
+        await stage.pool.execute(f"{insert} FROM generate_series(1, 300)", stage.ours.tenant_id)
+        await stage.pool.execute(
+            "INSERT INTO events (name, tenant_id, detail) VALUES ('nested', $1, $2), ('no object', $1, $3)",
+            stage.ours.tenant_id,
+            {"deep": {"er": [1]}, "code": 7},
+            ["a list"],
+        )
+        await happen(stage, "somebody.else")
+        async with stage.working("relay"):
+            await stage.until(listener.count, equals=303, within=30)
+        assert listener.names == ["large"] * 300 + ["nested", "no object", "somebody.else"]
+        assert [item["detail"] for item in listener.items[300:302]] == [{"code": 7}, {}]
+        with pytest.raises(asyncpg.CheckViolationError, match="check_detail_size"):
+            await stage.pool.execute(
+                "INSERT INTO events (name, tenant_id, detail) VALUES ('huge', $1, $2)",
+                stage.ours.tenant_id,
+                {"x": "y" * 9000},
+            )
+
+
+def test_a_run_of_events_is_cut_where_an_envelope_is_full() -> None:
+    def event(seq: int, size: int) -> EventHappened:
+        return EventHappened(
+            xid=1, seq=seq, name="n", tenant_id=uuid4(), occurred_at=datetime.now(UTC), detail={"x": "y" * size}
+        )
+
+    by_size = runs_of([event(n, 100_000) for n in range(5)])
+    assert [len(run) for run in by_size] == [2, 2, 1]
+    by_count = runs_of([event(n, 1) for n in range(250)])
+    assert [len(run) for run in by_count] == [100, 100, 50]

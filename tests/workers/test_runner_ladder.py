@@ -1,0 +1,322 @@
+"""An error of the item: it alone climbs the ladder, and after the last step it is dead, with the reason."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from itertools import pairwise
+
+import pytest
+
+from shared import delivery
+from shared.delivery import ATTEMPT, DIED_AT, REASON, TRACEBACK
+from shared.outcomes import Dead, Retry
+from shared.settings import Settings
+from tests.workers.runner_stage import QUEUE, Bench, Job, bench, header, items_of, jobs, names, until
+
+
+class Broken(Exception):
+    """An error of a handler."""
+
+
+async def test_a_failing_item_is_tried_on_each_step_and_then_buried_with_its_reason(settings: Settings) -> None:
+    async with bench(settings) as stage:
+        tried: list[float] = []
+
+        async def fail(item: Job) -> None:
+            tried.append(time.monotonic())
+            raise Broken("no such thing: \ud800")  # half a surrogate pair can't be written to a header as it is
+
+        async with stage.working(stage.worker(fail)):
+            await stage.publish(Job(name="bad", trace="t-1"))
+            await stage.until_depth(QUEUE.dead, 1)
+        (buried,) = await stage.dead()
+    assert len(tried) == 4
+    assert all(gap >= wait for gap, wait in zip(_gaps(tried), (0.1, 0.2, 0.3), strict=True))
+    assert (header(buried, ATTEMPT), header(buried, REASON)) == (4, "Broken: no such thing: ?")
+    assert "raise Broken" in header(buried, TRACEBACK)
+    assert header(buried, delivery.QUEUE) == "reply"
+    assert abs(header(buried, DIED_AT) - time.time()) < 60
+    assert (buried.message_id, buried.type) == ("job:bad", "test.job")
+    assert items_of(buried) == [{"trace": "t-1", "name": "bad", "act": "do"}]
+    assert {name for name in buried.headers if name.startswith("x-")} <= {"x-delivery-count"}  # no x-death
+
+
+def _gaps(times: Sequence[float]) -> list[float]:
+    return [later - earlier for earlier, later in pairwise(times)]
+
+
+async def test_what_succeeds_on_a_later_step_is_done(settings: Settings) -> None:
+    async with bench(settings) as stage:
+
+        async def third_time(item: Job) -> None:
+            await stage.do(item)
+            if stage.runs[item.name] < 3:
+                raise Broken
+
+        async with stage.working(stage.worker(third_time)):
+            await stage.publish(*jobs(5))
+            await _until_runs(stage.runs, 15)
+        assert set(stage.runs.values()) == {3}
+        assert await stage.depth(QUEUE.dead) == 0
+        assert await stage.depth(QUEUE.name) == 0
+
+
+async def _until_runs(runs: dict[str, int], total: int) -> None:
+    async def ran() -> bool:
+        return sum(runs.values()) >= total
+
+    await until(ran, f"{total} runs")
+    await asyncio.sleep(0.5)  # longer than any step: nothing more may come
+
+
+async def test_retry_picks_the_step_that_waits_long_enough(settings: Settings) -> None:
+    async with bench(settings) as stage:
+        tried: list[float] = []
+
+        async def later(item: Job) -> None:
+            tried.append(time.monotonic())
+            raise Retry("busy", after=0.25)
+
+        async with stage.working(stage.worker(later)):
+            await stage.publish(Job(name="bad"))
+            await stage.until_depth(QUEUE.dead, 1)
+        (buried,) = await stage.dead()
+    assert all(gap >= 0.3 for gap in _gaps(tried))
+    assert len(tried) == 4  # asking for a wait wins no attempt
+    assert header(buried, REASON) == "busy"
+
+
+async def test_dead_goes_at_once_and_its_neighbours_are_done_once(settings: Settings) -> None:
+    async with bench(settings) as stage:
+
+        async def hopeless(item: Job) -> None:
+            if item.act == "die":
+                raise Dead("no such tenant")
+            await stage.do(item)
+
+        async with stage.working(stage.worker(hopeless)):
+            await stage.put_envelope(*jobs(10), Job(name="bad", act="die"), *jobs(10, prefix="more"))
+            await stage.until_depth(QUEUE.dead, 1)
+            await stage.until_done(names(jobs(10)) | names(jobs(10, prefix="more")))
+        (buried,) = await stage.dead()
+        assert await stage.depth(QUEUE.name) == 0
+    assert set(stage.runs.values()) == {1}
+    assert (header(buried, ATTEMPT), header(buried, REASON)) == (1, "no such tenant")
+    assert [item["name"] for item in items_of(buried)] == ["bad"]
+
+
+async def test_a_failing_item_leaves_its_neighbours_alone(settings: Settings) -> None:
+    async with bench(settings) as stage:
+
+        async def one_fails(item: Job) -> None:
+            await stage.do(item)
+            if item.name == "job-3":
+                raise Broken
+
+        async with stage.working(stage.worker(one_fails)):
+            await stage.put_envelope(*jobs(10))
+            await stage.until_depth(QUEUE.dead, 1)
+        assert await stage.depth(QUEUE.name) == 0
+    assert stage.runs == {name: 4 if name == "job-3" else 1 for name in names(jobs(10))}
+
+
+async def test_a_dead_item_put_back_by_hand_runs_as_if_it_were_new(settings: Settings) -> None:
+    async with bench(settings) as stage:
+        mended = False
+
+        async def broken_for_now(item: Job) -> None:
+            await stage.do(item)
+            if not mended:
+                raise Broken
+
+        async with stage.working(stage.worker(broken_for_now)):
+            await stage.publish(Job(name="x"))
+            await stage.until_depth(QUEUE.dead, 1)
+            (buried,) = await stage.dead()
+            stage.runs.clear()
+            await stage.put(buried.body)
+            await stage.until_depth(QUEUE.dead, 1)
+            assert stage.runs["x"] == 4  # the whole ladder again
+            (buried,) = await stage.dead()
+            mended = True
+            await stage.put(buried.body)
+            await _until_runs(stage.runs, 5)
+        assert await stage.depth(QUEUE.dead) == 0
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"hola", "not JSON"),
+        (b'{"items": []}', "this queue takes 'test.job'"),
+        (b'{"type": "test.job", "items": {}}', "no envelope"),
+        (b'{"type": "test.job", "items": [' + b"[" * 500 + b"]" * 500 + b"]}", "can't be taken out"),
+    ],
+)
+async def test_an_unreadable_envelope_is_buried_as_it_came(settings: Settings, body: bytes, reason: str) -> None:
+    async with bench(settings) as stage, stage.working():
+        await stage.put(body)
+        await stage.until_depth(QUEUE.dead, 1)
+        (buried,) = await stage.dead()
+        assert (buried.body, buried.message_id) == (body, "put")
+        assert reason in header(buried, REASON)
+        await stage.publish(Job(name="after"))
+        await stage.until_done({"after"})
+
+
+async def test_an_unreadable_item_is_buried_alone(settings: Settings) -> None:
+    async with bench(settings) as stage, stage.working():
+        await stage.put(b'{"type":"test.job","items":[{"name":"a"},{"nome":"b"},7,{"name":"c","new":1}]}')
+        await stage.until_done({"a", "c"})
+        await stage.until_depth(QUEUE.dead, 2)
+        buried = await stage.dead()
+        assert {message.body for message in buried} == {
+            b'{"type":"test.job","items":[{"nome":"b"}]}',
+            b'{"type":"test.job","items":[7]}',
+        }
+        assert any("name: Field required" in header(message, REASON) for message in buried)
+        assert set(stage.runs.values()) == {1}
+        await stage.until_depth(QUEUE.name, 0)
+
+
+async def test_an_empty_envelope_is_done(settings: Settings) -> None:
+    async with bench(settings) as stage:
+        async with stage.working():
+            await stage.put(b'{"type":"test.job","items":[]}')
+            await stage.publish(Job(name="after"))
+            await stage.until_done({"after"})
+        assert (await stage.depth(QUEUE.name), await stage.depth(QUEUE.dead)) == (0, 0)
+
+
+async def test_an_error_that_looks_like_a_cancellation_is_only_the_items(settings: Settings) -> None:
+    async with bench(settings) as stage:
+
+        async def stray(item: Job) -> None:
+            if item.act == "stray":
+                raise asyncio.CancelledError
+            await stage.do(item)
+
+        async with stage.working(stage.worker(stray, concurrency=2)):
+            await stage.publish(Job(name="bad", act="stray"), *jobs(20))
+            await stage.until_done(names(jobs(20)))
+            await stage.until_depth(QUEUE.dead, 1)
+
+
+async def test_an_items_error_is_logged_by_its_kind_and_never_by_its_text(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with bench(settings) as stage:
+
+        async def fail(item: Job) -> None:
+            await stage.pool.execute("INSERT INTO effects (name, count) VALUES ('call me on +34600111222', $1)", "x")
+
+        async def twice(item: Job) -> None:
+            for _ in range(2):
+                await stage.pool.execute("INSERT INTO effects (name) VALUES ('call me on +34600111222')")
+
+        for act in (fail, twice):
+            async with stage.working(stage.worker(act)):
+                await stage.publish(Job(name="x"))
+                await stage.until_depth(QUEUE.dead, 1)
+                (buried,) = await stage.dead()
+    logged = "".join(capsys.readouterr())
+    assert "UniqueViolationError 23505 effects_pkey" in logged
+    assert "item buried" in logged
+    assert "600111222" not in logged
+    assert "600111222" in header(buried, REASON)  # whoever may read the queue may read why
+
+
+async def test_a_poison_item_of_a_batch_is_found_and_the_others_are_committed_once(settings: Settings) -> None:
+    async with bench(settings) as stage:
+        sizes: list[int] = []
+
+        async def together(items: Sequence[Job]) -> None:
+            sizes.append(len(items))
+            async with stage.context.transaction() as tx:
+                for item in items:
+                    await tx.execute(
+                        "INSERT INTO effects AS e (name) VALUES ($1) "
+                        "ON CONFLICT (name) DO UPDATE SET count = e.count + 1",
+                        item.name,
+                    )
+                    if item.act == "poison":
+                        raise Broken(item.name)
+
+        poison = [Job(name="bad-0", act="poison"), Job(name="bad-1", act="poison")]
+        items = [*jobs(33), poison[0], *jobs(33, prefix="more"), poison[1], *jobs(33, prefix="last")]
+        async with stage.working(stage.batch_worker(together, batch=50)):
+            await stage.publish(*items)
+            await stage.until_depth(QUEUE.dead, 2)
+            await stage.until_done(names(items) - names(poison))
+        rows = await stage.pool.fetch("SELECT name, count FROM effects")
+        buried = await stage.dead()
+    assert {row["name"]: row["count"] for row in rows} == dict.fromkeys(names(items) - names(poison), 1)
+    assert {item["name"] for message in buried for item in items_of(message)} == names(poison)
+    assert max(sizes) > 10
+
+
+async def test_a_batch_holds_the_items_of_several_deliveries(settings: Settings) -> None:
+    async with bench(settings) as stage:
+        sizes: list[int] = []
+
+        async def together(items: Sequence[Job]) -> None:
+            sizes.append(len(items))
+            await asyncio.sleep(0.05)
+            for item in items:
+                await stage.do(item)
+
+        for item in jobs(100):
+            await stage.publish(item)
+        async with stage.working(stage.batch_worker(together, batch=20)):
+            await stage.until_done(names(jobs(100)))
+        assert await stage.depth(QUEUE.name) == 0
+    assert max(sizes) == 20
+    assert set(stage.runs.values()) == {1}
+
+
+async def test_a_deadlock_is_repeated_and_no_failure(settings: Settings) -> None:
+    async with bench(settings, retry_delays=(600.0,)) as stage:
+        await stage.pool.execute("INSERT INTO effects (name, count) VALUES ('left', 0), ('right', 0)")
+        both_hold_one = asyncio.Barrier(2)
+
+        async def crossed(item: Job) -> None:
+            stage.runs[item.name] += 1
+            order = ("left", "right") if item.name == "job-0" else ("right", "left")
+            async with stage.context.transaction() as tx:
+                await tx.execute("UPDATE effects SET count = count + 1 WHERE name = $1", order[0])
+                if stage.runs[item.name] == 1:
+                    await both_hold_one.wait()
+                await tx.execute("UPDATE effects SET count = count + 1 WHERE name = $1", order[1])
+
+        async with stage.working(stage.worker(crossed)):
+            await stage.publish(*jobs(2))
+            await _until_counts(stage, 4)
+        assert sum(stage.runs.values()) == 3  # one was the deadlock's victim
+        assert (await stage.depth(QUEUE.dead), await stage.depth(QUEUE.name)) == (0, 0)
+
+
+async def test_a_serialisation_conflict_is_repeated_and_no_failure(settings: Settings) -> None:
+    async with bench(settings, retry_delays=(600.0,)) as stage:
+        await stage.pool.execute("INSERT INTO effects (name, count) VALUES ('left', 0)")
+        both_have_read = asyncio.Barrier(2)
+
+        async def count_on(item: Job) -> None:
+            stage.runs[item.name] += 1
+            async with stage.pool.acquire() as tx, tx.transaction(isolation="serializable"):
+                count = await tx.fetchval("SELECT count FROM effects WHERE name = 'left'")
+                if stage.runs[item.name] == 1:
+                    await both_have_read.wait()
+                await tx.execute("UPDATE effects SET count = $1 WHERE name = 'left'", count + 1)
+
+        async with stage.working(stage.worker(count_on)):
+            await stage.publish(*jobs(2))
+            await _until_counts(stage, 2)
+        assert sum(stage.runs.values()) == 3
+        assert (await stage.depth(QUEUE.dead), await stage.depth(QUEUE.name)) == (0, 0)
+
+
+async def _until_counts(stage: Bench, total: int) -> None:
+    async def counted() -> bool:
+        return bool(await stage.pool.fetchval("SELECT sum(count) = $1 FROM effects", total))
+
+    await until(counted, f"the counts come to {total}")

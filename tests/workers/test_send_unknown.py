@@ -1,0 +1,129 @@
+"""When nobody knows whether a message was sent: it is looked up, decided on, and never sent again by itself."""
+
+import asyncio
+
+import pytest
+
+from ops.sandbox.receipts import Delays
+from shared.settings import Settings
+from shared.store import channels
+from tests.workers.stage import Stage, staged
+
+NEVER = Delays(sent=0.01, delivered=600, read=600)  # Twilio lists a message by when it was sent
+
+
+async def calls(stage: Stage) -> int:
+    return len(await stage.sandbox.messages())
+
+
+async def test_an_answer_that_was_lost_is_found_in_the_providers_list(settings: Settings) -> None:
+    async with staged(settings, delays=NEVER) as stage, stage.working("window", "send", "clock"):
+        await stage.sandbox.faults({"provider": "twilio", "action": "accept_then_drop"})
+        message = await stage.owe(await stage.converse(), "hola")
+        await stage.until(stage.status, message, equals="unknown")
+        assert await stage.count("events WHERE name = 'message.unknown'") == 1
+        await stage.until(stage.status, message, equals="sent")
+        (seen,) = await stage.sandbox.messages()
+        row = await stage.message(message)
+        assert (row["external_id"], row["error_code"], row["due_at"]) == (seen.sid, None, None)
+
+
+async def test_two_messages_of_the_same_text_are_not_taken_for_each_other(settings: Settings) -> None:
+    async with staged(settings, delays=NEVER) as stage, stage.working("window", "send", "clock"):
+        conversation = await stage.converse()
+        first = await stage.owe(conversation, "hola")
+        await stage.until(stage.status, first, equals="sent")
+        await stage.sandbox.faults({"provider": "twilio", "action": "drop_before"})
+        second = await stage.owe(conversation, "hola")
+        await stage.until(stage.status, second, equals="unknown")
+        await stage.until(stage.status, second, equals="failed")
+        assert len(await stage.accepted()) == 1
+        assert await calls(stage) == 2
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [{"action": "hang", "seconds": 1.0}, {"action": "5xx", "status": 503}, {"action": "drop_before"}],
+    ids=["no answer in time", "server error", "connection lost"],
+)
+async def test_what_cannot_be_found_is_given_up_and_never_sent_again(
+    settings: Settings, fault: dict[str, object]
+) -> None:
+    async with (
+        staged(settings, delays=NEVER, send_timeout=0.4, unknown_give_up_after=1.0) as stage,
+        stage.working("window", "send", "clock"),
+    ):
+        await stage.sandbox.faults({"provider": "twilio", "times": 1, **fault})
+        conversation = await stage.converse()
+        message = await stage.owe(conversation, "hola")
+        await stage.until(stage.status, message, equals="unknown")
+        following = await stage.owe(conversation, "¿sigues ahí?")
+        await stage.until(stage.status, following, equals="sent")  # an unknown one does not block its lane
+        await stage.until(stage.status, message, equals="failed")
+        row = await stage.message(message)
+        assert (row["error_code"], row["due_at"]) == ("unknown", None)
+        assert await stage.count("events WHERE name = 'message.failed'") == 1
+        assert await calls(stage) == 2
+        assert await stage.bodies() == ["¿sigues ahí?"]
+        # And if it had been accepted after all, its receipt still tells.
+        async with stage.working("persist"):
+            await stage.deliver(stage.receipt("SM" + "7" * 32, "sent", message_id=message))
+            await stage.until(stage.status, message, equals="sent")
+
+
+async def test_a_channel_that_asks_leaves_it_unknown_and_says_so_once(settings: Settings) -> None:
+    async with (
+        staged(settings, {"unknown": "ask"}, unknown_give_up_after=0.5) as stage,
+        stage.working("window", "send", "clock"),
+    ):
+        await stage.sandbox.faults({"provider": "twilio", "action": "5xx"})
+        message = await stage.owe(await stage.converse(), "hola")
+        await stage.until(stage.count, "events WHERE name = 'message.decision_wanted'", equals=1)
+        await asyncio.sleep(1)
+        row = await stage.message(message)
+        assert (row["status"], row["due_at"]) == ("unknown", None)
+        assert await stage.count("events WHERE name = 'message.decision_wanted'") == 1
+        assert await calls(stage) == 1
+
+
+async def test_an_unknown_one_of_a_channel_whose_credentials_went_is_given_up_too(settings: Settings) -> None:
+    async with (
+        staged(settings, delays=NEVER, unknown_give_up_after=0.8) as stage,
+        stage.working("window", "send", "clock"),
+    ):
+        await stage.sandbox.faults({"provider": "twilio", "action": "5xx"})
+        message = await stage.owe(await stage.converse(), "hola")
+        await stage.until(stage.status, message, equals="unknown")
+        ours = stage.ours
+        await channels.set_credentials(stage.pool, ours.tenant_id, ours.id, stage.sealed({}, ours.tenant_id, ours.id))
+        await stage.until(stage.status, message, equals="failed")
+        await stage.until(stage.waiting, equals=0)
+        assert await stage.dead() == {}
+
+
+async def test_an_answer_that_comes_after_the_lease_still_counts(settings: Settings) -> None:
+    """The clock made it unknown while the call went on; the call's own record resolves it."""
+    async with (
+        staged(settings, delays=NEVER, send_timeout=5.0, unknown_check_after=60.0) as stage,
+        stage.working("window", "send", "clock"),
+    ):
+        await stage.sandbox.faults({"provider": "twilio", "action": "slow", "delay_ms": 1000, "accepted_first": True})
+        message = await stage.owe(await stage.converse(), "hola")
+        await stage.until(stage.status, message, equals="sending")
+        await stage.pool.execute("UPDATE messages SET due_at = now() WHERE id = $1", message)
+        await stage.until(stage.status, message, equals="unknown")
+        await stage.until(stage.status, message, equals="sent")
+        assert await calls(stage) == 1
+
+
+async def test_a_redelivered_nudge_that_finds_a_live_claim_does_nothing(settings: Settings) -> None:
+    async with staged(settings) as stage, stage.working("window", "send"), stage.working("send"):
+        await stage.sandbox.faults({"provider": "twilio", "action": "slow", "delay_ms": 700})
+        conversation = await stage.converse()
+        message = await stage.owe(conversation, "hola")
+        await stage.until(stage.status, message, equals="sending")
+        for _ in range(10):
+            await stage.deliver(stage.admitted(conversation, message))
+        await stage.until(stage.status, message, equals="sent")
+        await stage.until(stage.waiting, equals=0)
+        assert await calls(stage) == 1
