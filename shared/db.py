@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, Literal, TypeVar
@@ -83,8 +84,11 @@ def _encode_json(value: object) -> str:
 
 
 def server_settings(role: Role, process: str) -> dict[str, str]:
-    """What a connection tells PostgreSQL at start. The role set here survives RESET ALL at release."""
-    return {"role": role, "application_name": f"palomar {process}", "timezone": "UTC"}
+    """What a connection tells PostgreSQL at start. The role set here survives RESET ALL at release.
+
+    The process id in the name tells an operator, who looks at pg_stat_activity, whose connection that is.
+    """
+    return {"role": role, "application_name": f"palomar {process} {os.getpid()}", "timezone": "UTC"}
 
 
 def make_pool(settings: Settings, *, process: str, role: Role = "palomar_worker", size: int | None = None) -> Pool:

@@ -26,7 +26,10 @@ def soak(
     typer.echo(f"seed {seed}: {minutes:g} minutes of faults, then {outage:g} minutes without a database")
     started = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-m", "soak", "-s", "-q", "tests/faults"],
+        [
+            *(sys.executable, "-m", "pytest", "-m", "soak", "-s", "-q", "tests/faults"),
+            *("--session-timeout=0", "-o", "faulthandler_timeout=0"),  # it lasts as long as it was told to
+        ],
         env={
             **os.environ,
             variables.MINUTES: str(minutes),

@@ -164,21 +164,27 @@ class System:
             await self._note_in_flight()
         for name in names:
             self._processes[name].kill()
-        for name in names:
-            self._processes.pop(name).wait()
+        killed = {name: self._processes.pop(name) for name in names}
+        for process in killed.values():
+            process.wait()
+        if senders:
+            # A claim that was on its way to PostgreSQL is still carried out, some time after the kill.
+            await self._hung_up([killed[name].pid for name in senders])
+            await self._note_in_flight()
+
+    async def _hung_up(self, pids: Iterable[int]) -> None:
+        """Return once PostgreSQL has carried out the last that these processes asked of it."""
+        names = [f"palomar send {pid}" for pid in pids]
+        await self.until(
+            lambda: self.count("pg_stat_activity WHERE application_name = ANY($1::text[])", names),
+            equals=0,
+            within=10.0,
+            what="connections of killed senders",
+        )
 
     async def _note_in_flight(self) -> None:
         """Keep what is in `sending`, of all senders: which of them holds a claim is not in the row, so it is a bound
-        from above. A claim that PostgreSQL is just carrying out is waited for."""
-        with contextlib.suppress(AssertionError):  # it may wait for a lock that a frozen one holds; it then fails
-            await self.until(
-                lambda: self.value(
-                    """SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'active'
-                        AND application_name LIKE 'palomar send%'"""
-                ),
-                equals=0,
-                within=1.0,
-            )
+        from above."""
         self.in_flight |= {row["id"] for row in await self.rows("SELECT id FROM messages WHERE status = 'sending'")}
 
     async def terminate(self, *names: str, within: float = 30.0) -> None:
