@@ -38,7 +38,7 @@ CREATE TABLE conversations (
         CHECK (provider IN ('kommo', 'twilio', 'meta')),
     address text NOT NULL CHECK (address <> ''),  -- canonical
     recipient text NOT NULL,                      -- as the customer's newest message gave it: what we send to
-    phone text,
+    phone text,                                   -- as it was given; null where a person is known by something else
     kommo_chat_id text,
     contact_name text,
     status text NOT NULL DEFAULT 'active' CONSTRAINT check_conversation_status
@@ -64,6 +64,10 @@ CREATE TABLE conversations (
     FOREIGN KEY (tenant_id, channel_id) REFERENCES channels ON DELETE CASCADE,
     FOREIGN KEY (tenant_id, contact_id) REFERENCES contacts ON DELETE CASCADE
 ) WITH (fillfactor = 80);  -- room for the trigger's update, which touches no index, to stay on its page
+-- The first of the unique indexes, so that a conversation made twice is told by the name its users know. Partial, so it
+-- is no choice for looking up a row by its tenant and id.
+CREATE UNIQUE INDEX idx_twilio_conversation_phone ON conversations (tenant_id, provider, channel_id, phone)
+    WHERE phone IS NOT NULL;
 CREATE UNIQUE INDEX conversations_address ON conversations (channel_id, address, tenant_id);
 CREATE INDEX conversations_contact ON conversations (contact_id, tenant_id);
 CREATE INDEX conversations_latest ON conversations (tenant_id, last_message_at DESC) WHERE deleted_at IS NULL;

@@ -36,7 +36,8 @@ WHERE (a.tenant_id, a.kind, a.canonical) = (ours.tenant_id, ours.kind, ours.cano
 """
 
 _ADD_CONTACTS = """
-INSERT INTO contacts (id, tenant_id, name) SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[])
+INSERT INTO contacts (id, tenant_id, name, phone_number)
+SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[])
 """
 
 Key = tuple[UUID, str, str]
@@ -105,7 +106,14 @@ async def find_or_make(connection: Connection, people: Sequence[Person]) -> tupl
         new = {contact_id: key for key, contact_id in won.items() if contact_id not in existing}
         if new:
             ids = sorted(new)
-            await connection.execute(_ADD_CONTACTS, ids, [new[i][0] for i in ids], [given[new[i]][1].name for i in ids])
+            strangers = [given[new[i]][1] for i in ids]
+            await connection.execute(
+                _ADD_CONTACTS,
+                ids,
+                [person.tenant_id for person in strangers],
+                [person.name for person in strangers],
+                [next((a.given for a in person.addresses if a.kind == "phone"), None) for person in strangers],
+            )
             made = set(ids)
         known.update(won)
     return [known[_keys(person)[0]] for person in people], made

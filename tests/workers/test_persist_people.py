@@ -105,3 +105,19 @@ async def test_the_newest_name_a_customer_gave_is_kept(settings: Settings) -> No
         await persist.persist([stage.said("2", sender=CUSTOMER, extra={"ProfileName": "Ana María"})], stage.context)
         await persist.persist([stage.said("3", sender=CUSTOMER, extra={"ProfileName": None})], stage.context)
         assert await stage.value("SELECT contact_name FROM conversations") == "Ana María"
+
+
+async def test_a_new_person_is_kept_with_the_number_as_it_was_given(settings: Settings) -> None:
+    async with staged(settings) as stage:
+        await persist.persist([stage.said("1", sender="+5215512345678")], stage.context)
+        assert await stage.value("SELECT phone_number FROM contacts") == "+5215512345678"
+        assert await stage.value("SELECT phone FROM conversations") == "+5215512345678"
+
+
+async def test_a_conversation_made_by_hand_under_an_odd_address_is_the_one_of_its_number(settings: Settings) -> None:
+    async with staged(settings) as stage:
+        conversation_id = await stage.converse()
+        await stage.pool.execute("UPDATE conversations SET address = 'odd', phone = $1, contact_id = NULL", CUSTOMER)
+        await persist.persist([stage.said("1"), stage.said("2")], stage.context)
+        assert await stage.value("SELECT id FROM conversations") == conversation_id
+        assert await stage.count("messages WHERE direction = 'inbound'") == 2

@@ -1,0 +1,11 @@
+DROP TABLE idempotency_keys;
+DROP TABLE webhook_logs;
+DROP TABLE webhooks;
+DROP TABLE campaign_recipients;
+DROP TABLE campaigns;
+DROP TABLE message_templates;
+DROP TABLE sessions;
+DROP TABLE consents;
+DROP TABLE group_contacts;
+DROP TABLE groups;
+DROP TABLE api_keys;
