@@ -44,6 +44,7 @@ class Rows:
     """What the database says. Times are seconds."""
 
     overdue: int
+    set_aside: int  # unfinished, and nothing hands them on: their items are dead letters
     held: int
     unknown: int
     replies_owed: int
@@ -155,13 +156,14 @@ async def _rows(settings: Settings) -> Rows | Problem:
             every = await channels.listed(pool)
             return Rows(
                 overdue=counts["overdue"],
+                set_aside=counts["set_aside"],
                 held=counts["held"],
                 unknown=counts["unknown"],
                 replies_owed=counts["replies_owed"],
                 parked_receipts=await receipts.count_parked(pool),
                 relay_lag=await events.lag(pool),
                 stopped_channels=tuple(str(channel.id) for channel in every if channel.status == "stopped"),
-                waiting={**waiting, topology.REPLY.name: counts["replies_owed"]},
+                waiting=waiting,
             )
     except Problem as problem:
         return problem
@@ -223,6 +225,11 @@ def _advice(taken: Snapshot) -> list[str]:
     if rows is not None:
         if rows.overdue:
             said.append(f"{rows.overdue} rows are overdue. Is a clock running? python -m workers clock")
+        if rows.set_aside:
+            said.append(
+                f"{rows.set_aside} rows are set aside: their items were buried. See why: ./palomar dead list. "
+                "Mend it, then: ./palomar dead replay NAME --all"
+            )
         if rows.relay_lag > STILL:
             said.append(f"Events wait for {rows.relay_lag:.0f} s. Is a relay running? python -m workers relay")
         for channel in rows.stopped_channels:

@@ -10,6 +10,7 @@ import contextlib
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import timedelta
 from typing import Final, Generic, TypeVar
 
 from aio_pika.abc import AbstractConnection
@@ -289,6 +290,8 @@ class Runner(Generic[M, R]):
         body = envelope(message.type, [dump(message)])
         after = error.after if isinstance(error, Retry) else 0.0
         step = None if isinstance(error, Dead) else rung(attempt, after, self._delays)
+        if not await self._put_off(item, None if step is None else self._delays[step]):
+            return
         if step is None:
             await self._bury(item.delivery, body, error, attempt=attempt, message_id=message.key)
         else:
@@ -298,6 +301,32 @@ class Runner(Generic[M, R]):
             await self._insist(item.delivery, exchange, body, message.key, headers)
             metrics.ITEMS.labels(self._queue.name, "retried").inc()
         await item.delivery.settled()
+
+    async def _put_off(self, item: Item[M], delay: float | None) -> bool:
+        """Tell the item's row, before the item goes where it waits: killed in between, we get the item again.
+
+        An error of this is logged, and the item goes its way all the same. False where the item is not ours any more,
+        or we are stopping during an outage and give it back.
+        """
+        put_off = self._worker.putting_off
+        if put_off is None:
+            return True
+        handoff = self._context.settings.handoff_lease
+        wait = None if delay is None else timedelta(seconds=delay + handoff)
+        while item.delivery.alive:
+            try:
+                await db.repeat(lambda: put_off(item.message, self._context, wait))
+                return True
+            except (Exception, asyncio.CancelledError) as error:
+                if is_cancellation(error):
+                    raise
+                if not await self._passes(item, error):
+                    log.error("row not put off", queue=self._queue.name, error=summary(error))
+                    return True
+            if self._stopping.is_set():
+                return False
+            await self._unless_stopping(self._watch.wait())
+        return False
 
     async def _bury(
         self,

@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Generic, TypeVar
 
 from structlog.typing import FilteringBoundLogger
@@ -63,6 +64,7 @@ class Context(Generic[R]):
 
 Handler = Callable[[M, Context[R]], Awaitable[None]]
 BatchHandler = Callable[[Sequence[M], Context[R]], Awaitable[None]]
+PutOff = Callable[[M, Context[R], timedelta | None], Awaitable[None]]
 
 
 @dataclass(slots=True)
@@ -78,6 +80,7 @@ class Worker(Generic[M, R]):
     open: Opener[R] = field(default=nothing)  # type: ignore[assignment]  # R is None then
     handler: Handler[M, R] | None = None
     batch_handler: BatchHandler[M, R] | None = None
+    putting_off: PutOff[M, R] | None = None
 
     def handle(self, handler: Handler[M, R]) -> Handler[M, R]:
         """Decorate the function that takes one item. It returns, or raises Retry, Dead or an error."""
@@ -91,6 +94,16 @@ class Worker(Generic[M, R]):
         """
         self.batch_handler = handler
         return handler
+
+    def put_off(self, function: PutOff[M, R]) -> PutOff[M, R]:
+        """Decorate the function that tells an item's row when the item failed.
+
+        The row is not due before `wait` is over: until then its item stands on the retry ladder, and the clock would
+        hand on a copy of it every lease. With None the item is buried: the row is set aside (no due time, its state as
+        it was) until an operator replays the dead letter. The handler then gives the row its due times again.
+        """
+        self.putting_off = function
+        return function
 
 
 @dataclass(slots=True)

@@ -60,17 +60,29 @@ async def send(admitted: SendAdmitted, ctx: Ctx) -> None:
 
     At a stop the rest of the lane is left to whoever is nudged next: a call cut off later would be `unknown`.
     """
-    drained = 0
-    while not ctx.stopping.is_set() and await _send_head(admitted, ctx):
-        drained += 1
-    if drained == 0:
+    drained: set[UUID] = set()
+    while not ctx.stopping.is_set():
+        head = await sends.head(ctx.pool, admitted.tenant_id, admitted.conversation_id, admitted.lane)
+        if head is None or not await _send_head(head, ctx):
+            break
+        drained.add(head.id)
+    if not drained:
         await _look_up(admitted, ctx)
+    if admitted.message_id not in drained:
+        # An operator may have replayed it, with no due time: whatever its lane waits for, it is owed again.
+        handoff = timedelta(seconds=ctx.settings.handoff_lease)
+        await sends.owe_again(ctx.pool, admitted.tenant_id, admitted.message_id, handoff)
 
 
-async def _send_head(admitted: SendAdmitted, ctx: Ctx) -> bool:
-    """Send the first message of the lane. False where the lane is empty, blocked, or somebody else's."""
-    message = await sends.head(ctx.pool, admitted.tenant_id, admitted.conversation_id, admitted.lane)
-    if message is None or message.status != "ready":
+@worker.put_off
+async def put_off(admitted: SendAdmitted, ctx: Ctx, wait: timedelta | None) -> None:
+    """Never one in `sending`, whose due time is the lease of its claim."""
+    await messages.put_off(ctx.pool, admitted.tenant_id, admitted.message_id, wait, of=("ready", "unknown"))
+
+
+async def _send_head(message: Outbound, ctx: Ctx) -> bool:
+    """Send the first message of a lane. False where the lane is blocked, or somebody else's."""
+    if message.status != "ready":
         return False
     if message.not_before is not None and message.not_before > message.now:
         return False
@@ -245,7 +257,7 @@ async def _look_up(admitted: SendAdmitted, ctx: Ctx) -> None:
         if found is not None:
             if await sends.sent(tx, message.tenant_id, message.id, None, found.external_id) == "sent":
                 await record(tx, Event("message.sent", *about, detail={"looked_up": True}))
-        elif not given_up:
+        elif not given_up or (channel is not None and "unknown" in channel.unread):
             check = timedelta(seconds=ctx.settings.unknown_check_after)
             await sends.check_again(tx, message.tenant_id, message.id, check)
         elif channel is not None and channel.settings.unknown == "ask":

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from shared import topology
-from shared.channels import Channel
+from shared.channels import UNREAD_WAIT, Channel
 from shared.messages import SendAdmitted, SendRequested
 from shared.store import channels, conversations, messages, overdue
 from shared.store.events import Event, record
@@ -34,6 +34,9 @@ async def admit(request: SendRequested, ctx: Context[None]) -> None:
             await messages.cancel(tx, message.tenant_id, message.id, "channel_deleted")
             return
         decision = decision_on(message, channel)
+        if "window" in channel.unread and not isinstance(decision, Admit):
+            await messages.put_off(tx, message.tenant_id, message.id, UNREAD_WAIT, of=("queued",))
+            return  # the channel's policy is for a process to apply that can read it
         match decision:
             case Admit(template):
                 sent_as = template if template != message.template else None
@@ -58,6 +61,11 @@ async def admit(request: SendRequested, ctx: Context[None]) -> None:
             )
         ]
     await ctx.hand_on(*(admitted.model_copy(update={"trace": request.trace}) for admitted in freed))
+
+
+@worker.put_off
+async def put_off(request: SendRequested, ctx: Context[None], wait: timedelta | None) -> None:
+    await messages.put_off(ctx.pool, request.tenant_id, request.message_id, wait, of=("queued",))
 
 
 def decision_on(message: Outbound, channel: Channel) -> Decision:

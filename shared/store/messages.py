@@ -338,6 +338,11 @@ UPDATE messages SET status = 'failed', due_at = NULL, claim_id = NULL, failed_at
 WHERE tenant_id = $1 AND id = $2 AND status = ANY($3::text[]) RETURNING id
 """
 
+_PUT_OFF = """
+UPDATE messages SET due_at = now() + $4::interval
+WHERE tenant_id = $1 AND id = $2 AND status = ANY($3::text[])
+"""
+
 _CANCEL = """
 UPDATE messages SET status = 'canceled', due_at = NULL, error_code = $3
 WHERE tenant_id = $1 AND id = $2 AND status IN ('queued', 'held', 'ready') RETURNING id
@@ -372,3 +377,10 @@ async def fail(
 async def cancel(connection: Connection, tenant_id: UUID, message_id: UUID, code: str) -> bool:
     """To canceled, from any state before the send."""
     return await connection.fetchval(_CANCEL, tenant_id, message_id, code) is not None
+
+
+async def put_off(
+    connection: Connection | Pool, tenant_id: UUID, message_id: UUID, wait: timedelta | None, *, of: Sequence[str]
+) -> None:
+    """In one of the states `of` it is due after `wait`; with None it is set aside: in its state, and never due."""
+    await connection.execute(_PUT_OFF, tenant_id, message_id, list(of), wait)

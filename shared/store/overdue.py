@@ -76,7 +76,13 @@ SELECT
     (SELECT count(*) FROM messages WHERE status = 'unknown') AS unknown,
     (SELECT count(*) FROM messages WHERE status = 'queued') AS queued,
     (SELECT count(*) FROM messages WHERE status IN ('ready', 'sending')) AS ready,
-    (SELECT count(*) FROM conversations WHERE reply_due_at IS NOT NULL) AS replies_owed
+    (SELECT count(*) FROM conversations WHERE reply_due_at IS NOT NULL) AS replies_owed,
+    (SELECT count(*) FROM messages WHERE status IN ('queued', 'ready', 'sending') AND due_at IS NULL)
+        + (SELECT count(*) FROM messages m WHERE status = 'unknown' AND due_at IS NULL AND NOT EXISTS (
+            SELECT FROM channels c
+            WHERE c.tenant_id = m.tenant_id AND c.id = m.channel_id AND c.settings ->> 'unknown' = 'ask'))
+        + (SELECT count(*) FROM conversations WHERE reply_due_at IS NULL AND reply_wanted_since IS NOT NULL)
+        AS set_aside
 """
 
 
@@ -145,7 +151,10 @@ async def replies(connection: Connection, lease: timedelta, limit: int) -> list[
 
 
 async def counts(pool: Pool) -> dict[str, int]:
-    """What `palomar status` shows of the rows: overdue, held, unknown, queued, ready, replies_owed."""
+    """What `palomar status` shows of the rows: overdue, held, unknown, queued, ready, replies_owed, set_aside.
+
+    Set aside are unfinished rows without a due time, whose item was buried: nothing hands them on by itself.
+    """
     row = await pool.fetchrow(_COUNTS)
     assert row is not None
     return dict(row)

@@ -91,6 +91,13 @@ UPDATE messages SET due_at = clock_timestamp() + $3::interval,
 WHERE tenant_id = $1 AND id = $2 AND status = 'ready' RETURNING id
 """
 
+_OWE_AGAIN = """
+UPDATE messages m SET due_at = clock_timestamp() + $3::interval
+WHERE tenant_id = $1 AND id = $2 AND due_at IS NULL AND (status = 'ready' OR status = 'unknown' AND NOT EXISTS (
+    SELECT FROM channels c
+    WHERE c.tenant_id = m.tenant_id AND c.id = m.channel_id AND c.settings ->> 'unknown' = 'ask'))
+"""
+
 
 async def sent(
     connection: Connection, tenant_id: UUID, message_id: UUID, claim_id: UUID | None, external_id: str
@@ -136,6 +143,11 @@ async def postpone(
 ) -> bool:
     """A ready message is due again after `wait`; with `throttled` it does not leave before."""
     return await connection.fetchval(_POSTPONE, tenant_id, message_id, wait, throttled) is not None
+
+
+async def owe_again(connection: Connection | Pool, tenant_id: UUID, message_id: UUID, lease: timedelta) -> None:
+    """A message that was set aside, and is not finished, is due again after `lease`; not one that a person decides."""
+    await connection.execute(_OWE_AGAIN, tenant_id, message_id, lease)
 
 
 # -- unknown outcomes --------------------------------------------------------------------------------------------------

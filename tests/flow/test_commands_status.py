@@ -123,8 +123,8 @@ async def test_it_tells_what_waits_and_what_to_do(environment: dict[str, str], s
     ]
     assert (queue(taken, "reply")["dead"], taken["retrying"]) == (1, 1)
     rows = taken["rows"]
-    told = ("overdue", "held", "unknown", "replies_owed", "parked_receipts")
-    assert [rows[name] for name in told] == [1, 3, 1, 1, 1]
+    told = ("overdue", "held", "unknown", "replies_owed", "parked_receipts", "set_aside")
+    assert [rows[name] for name in told] == [1, 3, 1, 1, 1, 4]
     assert 0 < rows["relay_lag"] < 60
     assert {"receive", "persist", "clock"} <= set(taken["missing"])
     assert taken["clock_tick_age"] is None
@@ -134,6 +134,7 @@ async def test_it_tells_what_waits_and_what_to_do(environment: dict[str, str], s
         "Nobody consumes persist. Start its worker: python -m workers persist",
         "reply.dead holds 1. See why: ./palomar dead show reply",
         "1 rows are overdue. Is a clock running?",
+        "4 rows are set aside: their items were buried.",
         f"Channel {stopped} is stopped. Try it: ./palomar channels test {stopped}",
     ):
         assert any(line.startswith(advice) for line in taken["advice"])

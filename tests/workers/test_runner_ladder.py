@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from datetime import timedelta
 from itertools import pairwise
 
 import pytest
@@ -11,6 +12,7 @@ from shared import delivery
 from shared.delivery import ATTEMPT, DIED_AT, REASON, TRACEBACK
 from shared.outcomes import Dead, Retry
 from shared.settings import Settings
+from shared.worker import Context
 from tests.workers.runner_stage import QUEUE, Bench, Job, bench, header, items_of, jobs, names, until
 
 
@@ -43,6 +45,71 @@ async def test_a_failing_item_is_tried_on_each_step_and_then_buried_with_its_rea
 
 def _gaps(times: Sequence[float]) -> list[float]:
     return [later - earlier for earlier, later in pairwise(times)]
+
+
+async def test_the_items_row_is_told_how_long_it_waits_and_at_last_that_it_is_buried(settings: Settings) -> None:
+    async with bench(settings, handoff_lease=20.0) as stage:
+        told: list[tuple[str, timedelta | None]] = []
+
+        async def fail(item: Job) -> None:
+            if item.act == "fail":
+                raise Broken
+
+        worker = stage.worker(fail)
+
+        @worker.put_off
+        async def put_off(item: Job, ctx: Context[None], wait: timedelta | None) -> None:
+            told.append((item.name, wait))
+
+        async with stage.working(worker):
+            await stage.publish(Job(name="bad", act="fail"), Job(name="good"))
+            await stage.until_depth(QUEUE.dead, 1)
+        # Each step's delay and a lease for the way back.
+        waits = [timedelta(seconds=20.1), timedelta(seconds=20.2), timedelta(seconds=20.3), None]
+        assert told == [("bad", wait) for wait in waits]
+
+
+async def test_an_item_whose_row_can_not_be_told_climbs_the_ladder_all_the_same(settings: Settings) -> None:
+    async with bench(settings) as stage:
+
+        async def fail(item: Job) -> None:
+            await stage.do(item)
+            raise Broken
+
+        worker = stage.worker(fail)
+
+        @worker.put_off
+        async def put_off(item: Job, ctx: Context[None], wait: timedelta | None) -> None:
+            raise Broken
+
+        async with stage.working(worker):
+            await stage.publish(Job(name="bad"))
+            await stage.until_depth(QUEUE.dead, 1)
+        (buried,) = await stage.dead()
+        assert (stage.runs["bad"], header(buried, ATTEMPT), header(buried, REASON)) == (4, 4, "Broken: ")
+
+
+async def test_while_the_database_is_away_a_failed_item_waits_until_its_row_can_be_told(settings: Settings) -> None:
+    async with bench(settings) as stage:
+        asked = 0
+
+        async def hopeless(item: Job) -> None:
+            raise Dead("no such tenant")
+
+        worker = stage.worker(hopeless)
+
+        @worker.put_off
+        async def put_off(item: Job, ctx: Context[None], wait: timedelta | None) -> None:
+            nonlocal asked
+            asked += 1
+            if asked < 3:
+                raise ConnectionRefusedError
+            assert await stage.depth(QUEUE.dead) == 0  # killed now, we would get it again
+
+        async with stage.working(worker):
+            await stage.publish(Job(name="bad"))
+            await stage.until_depth(QUEUE.dead, 1)
+        assert asked == 3
 
 
 async def test_what_succeeds_on_a_later_step_is_done(settings: Settings) -> None:

@@ -1,0 +1,111 @@
+"""An item that fails has no copies: its row waits with it, and once it is buried the row waits for somebody to act."""
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from ops import dead
+from shared import topology
+from shared.settings import Settings
+from shared.store import overdue
+from shared.topology import WorkQueue
+from shared.worker import Context, Worker
+from tests.workers.stage import Stage, staged
+from workers import send, window
+
+LEASE = 2.0  # seconds; much longer than an item takes to come back on a busy machine
+
+
+class Broken:
+    """A handler with a bug, in place of a worker's own until it is mended."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, worker: Worker[Any, Any]) -> None:
+        self.failures = 0
+        self.mended = False
+        sound = worker.handler
+        assert sound is not None
+
+        async def handle(message: Any, ctx: Context[Any]) -> None:
+            if not self.mended:
+                self.failures += 1
+                raise RuntimeError
+            await sound(message, ctx)
+
+        patch.setattr(worker, "handler", handle)
+
+
+async def buried_once(stage: Stage, queue: WorkQueue, broken: Broken) -> None:
+    """The item is buried after its last step, and stays the only one for longer than any lease."""
+    await stage.until(stage.dead, equals={queue.name: 1})
+    await asyncio.sleep(LEASE + 1.5)
+    assert await stage.dead() == {queue.name: 1}
+    assert broken.failures == 1 + len(stage.settings.retry_delays)
+
+
+async def replay(stage: Stage, queue: WorkQueue) -> None:
+    await dead.settle(stage.settings, queue, None, dead.put_back(stage.publisher, queue), lambda *_: None)
+
+
+async def set_aside(stage: Stage) -> int:
+    return (await overdue.counts(stage.pool))["set_aside"]
+
+
+async def test_a_message_the_window_fails_on_is_buried_once_and_goes_on_when_replayed(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = Broken(monkeypatch, window.worker)
+    async with staged(settings, handoff_lease=LEASE) as stage, stage.working("window", "send", "clock"):
+        message = await stage.owe(await stage.converse(), "hola")
+        await buried_once(stage, topology.WINDOW, broken)
+        row = await stage.message(message)
+        assert (row["status"], row["due_at"]) == ("queued", None)
+        assert await set_aside(stage) == 1
+        broken.mended = True
+        await replay(stage, topology.WINDOW)
+        await stage.until(stage.status, message, equals="sent")
+        assert await set_aside(stage) == 0
+
+
+async def test_a_message_the_sender_fails_on_is_buried_once_and_goes_on_when_replayed(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = Broken(monkeypatch, send.worker)
+    async with staged(settings, handoff_lease=LEASE) as stage, stage.working("window", "send", "clock"):
+        message = await stage.owe(await stage.converse(), "hola")
+        await buried_once(stage, topology.send_queue("twilio", "normal"), broken)
+        row = await stage.message(message)
+        assert (row["status"], row["due_at"]) == ("ready", None)
+        assert await set_aside(stage) == 1
+        broken.mended = True
+        await replay(stage, topology.send_queue("twilio", "normal"))
+        await stage.until(stage.status, message, equals="sent")
+        assert await set_aside(stage) == 0
+
+
+async def test_a_message_that_is_replayed_behind_another_is_owed_again(settings: Settings) -> None:
+    async with staged(settings, handoff_lease=60.0) as stage, stage.working("send"):
+        conversation = await stage.converse()
+        await stage.requested(conversation, "1")
+        second = await stage.requested(conversation, "2")
+        await stage.pool.execute(
+            "UPDATE messages SET due_at = NULL, status = CASE WHEN id = $1 THEN 'ready' ELSE status END",
+            second.message_id,
+        )
+        await stage.deliver(stage.admitted(conversation, second.message_id))
+        await stage.until(stage.count, "messages WHERE status = 'ready' AND due_at > now()", equals=1)
+        assert await stage.count("messages WHERE status = 'queued' AND due_at IS NULL") == 1
+
+
+@pytest.mark.parametrize(("status", "touched"), [("ready", True), ("unknown", True), ("sending", False)])
+async def test_the_lease_of_a_send_under_way_is_left_alone(settings: Settings, status: str, touched: bool) -> None:
+    async with staged(settings) as stage:
+        conversation = await stage.converse()
+        message = (await stage.requested(conversation, "hola")).message_id
+        await stage.pool.execute("UPDATE messages SET status = $1", status)
+        admitted = stage.admitted(conversation, message)
+        for wait, due in ((timedelta(hours=1), "now() + interval '50 minutes' < due_at"), (None, "due_at IS NULL")):
+            assert send.worker.putting_off is not None
+            await send.worker.putting_off(admitted, stage.context, wait)  # type: ignore[arg-type]
+            assert await stage.count(f"messages WHERE {due}") == int(touched)
