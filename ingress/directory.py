@@ -12,7 +12,7 @@ from typing import Literal
 from uuid import UUID
 
 import asyncpg
-from prometheus_client import Gauge
+from prometheus_client import Counter, Gauge
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from ingress.receive import Endpoint
@@ -27,10 +27,12 @@ from shared.store.endpoints import EndpointRow
 log = get_logger(__name__)
 
 KNOWN = Gauge("palomar_directory_endpoints", "Endpoints in memory, by whether their secrets open", ["state"])
+LOADS = Counter("palomar_directory_loads", "Times the directory was read from the database, whole")
 AGE = Gauge("palomar_directory_age_seconds", "Time since the database last confirmed what is in memory")
 
 COPY = "directory.sealed"
 FIRST_LOAD = 5.0  # seconds a start waits for the database before it makes do with the copy
+RELOAD_PAUSE = 1.0  # seconds between two loads: a thousand changes are told a thousand times
 RECONNECT_DELAYS = (0.2, 0.5, 1.0, 2.0, 5.0)  # seconds; the last one goes on
 _ROWS = TypeAdapter(list[EndpointRow])
 
@@ -114,11 +116,15 @@ class Directory:
             connection.add_termination_listener(lambda *_: self._changed.set())
             while True:
                 self._changed.clear()
+                LOADS.inc()
+                loaded_at = time.monotonic()
                 await self._adopt(await endpoints.live(connection), "database", time.time())
                 self._failures = 0
                 self._tried.set()
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._changed.wait(), self._settings.directory_poll)
+                # The first change is read at once, those that follow within the second together.
+                await asyncio.sleep(loaded_at + RELOAD_PAUSE - time.monotonic())
         finally:
             with suppress(Exception):
                 await connection.close(timeout=2)

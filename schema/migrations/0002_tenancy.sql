@@ -81,7 +81,7 @@ CREATE TRIGGER channels_touch BEFORE UPDATE ON channels FOR EACH ROW EXECUTE FUN
 -- Ingress and the senders hold endpoints and channels in memory and listen for changes.
 CREATE FUNCTION announce_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM pg_notify('palomar_' || TG_TABLE_NAME, coalesce(NEW.id, OLD.id)::text);
+    PERFORM pg_notify('palomar_' || coalesce(TG_ARGV[0], TG_TABLE_NAME), coalesce(NEW.id, OLD.id)::text);
     RETURN NULL;
 END
 $$;
@@ -90,6 +90,9 @@ CREATE TRIGGER endpoints_changed AFTER INSERT OR UPDATE OR DELETE ON endpoints
     FOR EACH ROW EXECUTE FUNCTION announce_change();
 CREATE TRIGGER channels_changed AFTER INSERT OR UPDATE OR DELETE ON channels
     FOR EACH ROW EXECUTE FUNCTION announce_change();
+-- A deleted tenant's endpoints take nothing more; deleting the row itself deletes them, which is told above.
+CREATE TRIGGER tenants_changed AFTER UPDATE OF deleted_at ON tenants
+    FOR EACH ROW EXECUTE FUNCTION announce_change('endpoints');
 
 -- The tenant of this transaction; null where none is set. After a transaction the setting is '' rather than null.
 CREATE FUNCTION current_tenant() RETURNS uuid LANGUAGE sql STABLE AS $$

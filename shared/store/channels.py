@@ -14,10 +14,15 @@ log = get_logger(__name__)
 
 _COLUMNS = "id, tenant_id, endpoint_id, provider, kind, address, status, settings, updated_at"
 
-_BY_ENDPOINTS = (
-    f"SELECT {_COLUMNS} FROM channels WHERE endpoint_id = ANY($1::uuid[]) AND deleted_at IS NULL ORDER BY id"
-)
-_ONE = f"SELECT {_COLUMNS} FROM channels WHERE tenant_id = $1 AND id = $2 AND deleted_at IS NULL"
+_TENANT_LIVES = "EXISTS (SELECT FROM tenants t WHERE t.id = channels.tenant_id AND t.deleted_at IS NULL)"
+
+_BY_ENDPOINTS = f"""
+SELECT {_COLUMNS} FROM channels WHERE endpoint_id = ANY($1::uuid[]) AND deleted_at IS NULL AND {_TENANT_LIVES}
+ORDER BY id
+"""
+_ONE = f"""
+SELECT {_COLUMNS} FROM channels WHERE tenant_id = $1 AND id = $2 AND deleted_at IS NULL AND {_TENANT_LIVES}
+"""
 _ALL = f"SELECT {_COLUMNS} FROM channels WHERE deleted_at IS NULL ORDER BY tenant_id, id"
 _CREDENTIALS = "SELECT credentials FROM channels WHERE tenant_id = $1 AND id = $2 AND deleted_at IS NULL"
 _STOP = """
@@ -71,7 +76,7 @@ async def of_endpoints(connection: Connection, endpoint_ids: Sequence[UUID]) -> 
 
 
 async def get(connection: Connection | Pool, tenant_id: UUID, channel_id: UUID) -> Channel | None:
-    """One channel, None where there is none (or it was deleted)."""
+    """One channel, None where there is none (or it was deleted, or its tenant was)."""
     row = await connection.fetchrow(_ONE, tenant_id, channel_id)
     return None if row is None else channel_of(row)
 

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from shared.db import Connection
 
-CHANGED = "palomar_endpoints"  # NOTIFY channel; the payload is the endpoint's id
+CHANGED = "palomar_endpoints"  # NOTIFY channel; the payload is the id of the endpoint, or of a tenant that changed
 
 
 class EndpointRow(NamedTuple):
@@ -16,14 +16,14 @@ class EndpointRow(NamedTuple):
 
 
 _LIVE = """
-SELECT id, tenant_id, provider, secrets
-FROM endpoints
-WHERE deleted_at IS NULL
+SELECT e.id, e.tenant_id, e.provider, e.secrets
+FROM endpoints e LEFT JOIN tenants t ON t.id = e.tenant_id
+WHERE e.deleted_at IS NULL AND t.deleted_at IS NULL
 """
 
 
 async def live(connection: Connection) -> list[EndpointRow]:
-    """Every endpoint that takes webhooks."""
+    """Every endpoint that takes webhooks: neither it nor its tenant was deleted."""
     return [EndpointRow(*row) for row in await connection.fetch(_LIVE)]
 
 

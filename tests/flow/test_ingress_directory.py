@@ -72,6 +72,35 @@ async def test_an_endpoint_is_taken_up_changed_and_dropped_within_moments(settin
         await turns(client, hook, 404)
 
 
+async def test_a_deleted_tenants_endpoints_are_unknown_until_it_is_there_again(settings: Settings) -> None:
+    async with ingress(settings.model_copy(update={"directory_poll": 600.0})) as client:
+        hook, other = await add_endpoint(settings), await add_endpoint(settings, spanning=True)
+        await turns(client, hook, 200)
+        await change(settings, "UPDATE tenants SET deleted_at = now() WHERE id = $1", hook.tenant_id)
+        await turns(client, hook, 404)
+        assert await post(client, other, FIELDS) == 200
+        await change(settings, "UPDATE tenants SET deleted_at = NULL WHERE id = $1", hook.tenant_id)
+        await turns(client, hook, 200)
+
+
+async def test_many_changes_are_read_together(settings: Settings) -> None:
+    async with ingress(settings.model_copy(update={"directory_poll": 600.0})) as client:
+        hook = await add_endpoint(settings)
+        await turns(client, hook, 200)
+        before, started = await loads(client), time.monotonic()
+        connection = await db.connect(settings, process="test")
+        while time.monotonic() - started < 2.5:
+            await connection.execute("UPDATE endpoints SET name = name WHERE id = $1", hook.id)
+        await connection.execute("UPDATE endpoints SET deleted_at = now() WHERE id = $1", hook.id)
+        await connection.close()
+        await turns(client, hook, 404)  # the last change is not lost among them
+        assert 1 <= await loads(client) - before <= time.monotonic() - started + 1
+
+
+async def loads(client: aiohttp.ClientSession) -> float:
+    return await metric(client, "palomar_directory_loads_total")
+
+
 async def test_the_poll_finds_what_no_notification_told(settings: Settings, database_url: str) -> None:
     async with ingress(settings.model_copy(update={"directory_poll": 0.1})) as client:
         await change(settings, "SELECT 1")

@@ -242,16 +242,19 @@ async def test_a_message_whose_time_has_passed_is_canceled(settings: Settings) -
         assert await stage.bodies() == ["a tiempo"]
 
 
-async def test_a_deleted_channel_cancels_what_it_owes(settings: Settings) -> None:
+@pytest.mark.parametrize("deleted", ["channels", "tenants"])
+async def test_a_deleted_channel_or_tenant_sends_and_answers_nothing_more(settings: Settings, deleted: str) -> None:
     async with staged(settings) as stage:
         conversation = await stage.converse()
         before = await stage.owe(conversation, "1")
         async with stage.working("window"):
             await stage.until(stage.status, before, equals="ready")
-        await stage.pool.execute("UPDATE channels SET deleted_at = now()")
+        await stage.pool.execute(f"UPDATE {deleted} SET deleted_at = now()")
+        await stage.pool.execute("UPDATE conversations SET reply_due_at = now(), user_message_count = 1")
         after = await stage.owe(conversation, "2")
-        async with stage.working("window", "send", "clock"):
-            await stage.until(stage.statuses, equals=["canceled", "canceled"])
+        async with stage.working("reply", "window", "send", "clock"):
+            await stage.until(stage.owed, equals=0)
+        assert await stage.statuses() == ["canceled", "canceled"]
         assert (await stage.message(after))["error_code"] == "channel_deleted"
         assert await stage.sandbox.messages() == ()
 
