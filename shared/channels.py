@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Final, Literal, Self
 from uuid import UUID
 
@@ -153,6 +153,7 @@ class Channel:
     status: Literal["active", "stopped"]
     settings: ChannelSettings
     updated_at: datetime
+    unread: frozenset[str] = frozenset()  # parts of the settings that could not be read; see stored_settings
 
 
 def read_settings(raw: Mapping[str, Any]) -> ChannelSettings:
@@ -167,13 +168,24 @@ def read_settings(raw: Mapping[str, Any]) -> ChannelSettings:
 QUIET: Final = ChannelSettings(reply=ReplySettings(engine="none"), window=WindowSettings(policy="hold"))
 
 
-def stored_settings(raw: Mapping[str, Any]) -> tuple[ChannelSettings, str | None]:
-    """Settings as they were stored, and what is wrong with them.
+def stored_settings(raw: Mapping[str, Any]) -> tuple[ChannelSettings, Mapping[str, str]]:
+    """Settings as they were stored, and by the name of each part that can't be read (`reply`, `window`) what is wrong.
 
-    Fields of a newer version are ignored, for old and new processes run side by side during a deploy. Where they can't
-    be read at all the channel keeps quiet and holds: it must not cost the neighbours in its batch anything.
+    Fields of a newer version are ignored, for old and new processes run side by side during a deploy. In place of a
+    part that can't be read stands QUIET's, so that it costs the neighbours in a batch nothing; what it would decide
+    waits for a process that can read it.
     """
     try:
-        return ChannelSettings.model_validate(raw, extra="ignore"), None
+        return ChannelSettings.model_validate(raw, extra="ignore"), {}
     except ValidationError as error:
-        return QUIET, ", ".join(".".join(map(str, part["loc"])) for part in error.errors()[:5])
+        wrong = {str(part["loc"][0]): ".".join(map(str, part["loc"])) for part in error.errors() if part["loc"]}
+    if not wrong:  # it is no object
+        return QUIET, dict.fromkeys(ChannelSettings.model_fields, "settings")
+    readable = ChannelSettings.model_validate(
+        {name: value for name, value in raw.items() if name not in wrong}, extra="ignore"
+    )
+    return readable.model_copy(update={name: getattr(QUIET, name) for name in wrong}), wrong
+
+
+# A row whose handling needs a part of the settings that this process can't read is looked at again after this.
+UNREAD_WAIT: Final = timedelta(minutes=1)

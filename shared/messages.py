@@ -117,14 +117,19 @@ class ReplyWanted(QueueMessage):
     """A customer wrote; the conversation's row says that a reply is owed."""
 
     type: ClassVar[str] = "reply.wanted"
-    queues: ClassVar[tuple[str, ...]] = (topology.REPLY.name,)
+    queues: ClassVar[tuple[str, ...]] = (topology.REPLY.name, topology.REPLY_LLM.name)
 
     tenant_id: UUID
     conversation_id: UUID
+    waits: bool = Field(default=False, description="the channel's engine waits for somebody else: it has its own lane")
 
     @property
     def key(self) -> str:
         return f"reply:{self.conversation_id}"
+
+    @property
+    def queue(self) -> str:
+        return topology.REPLY_LLM.name if self.waits else topology.REPLY.name
 
 
 class SendRequested(QueueMessage):

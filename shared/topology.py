@@ -58,6 +58,7 @@ PROVIDERS: Final = ("twilio",)
 PERSIST: Final = WorkQueue("persist")
 PERSIST_RECEIPTS: Final = WorkQueue("persist.receipts")
 REPLY: Final = WorkQueue("reply")
+REPLY_LLM: Final = WorkQueue("reply.llm")  # of engines that wait for somebody else
 WINDOW: Final = WorkQueue("window")
 
 
@@ -67,7 +68,7 @@ def send_queue(provider: str, lane: str = "normal") -> WorkQueue:
 
 
 SEND: Final = tuple(send_queue(provider, lane) for provider in PROVIDERS for lane in ("normal", "bulk"))
-QUEUES: Final[tuple[WorkQueue, ...]] = (PERSIST, PERSIST_RECEIPTS, REPLY, WINDOW, *SEND)
+QUEUES: Final[tuple[WorkQueue, ...]] = (PERSIST, PERSIST_RECEIPTS, REPLY, REPLY_LLM, WINDOW, *SEND)
 
 
 def ladder(delays: Sequence[float]) -> tuple[RetryStep, ...]:

@@ -13,7 +13,7 @@ from typing import Final
 from shared import db, metrics, receiving, topology
 from shared.broker import BrokerAway
 from shared.messages import QueueMessage, ReplyWanted, SendAdmitted, SendRequested
-from shared.store import conversations, inbound, messages, overdue
+from shared.store import conversations, inbound, messages, overdue, receipts
 from shared.store.events import Event, record
 from shared.worker import Context, Loop
 
@@ -25,7 +25,7 @@ Task = Callable[[db.Connection, Ctx], Awaitable[Sequence[QueueMessage]]]
 RETENTION_EVERY: Final = 3600.0  # seconds
 PARTITIONS_AHEAD: Final = 7  # days
 CROWDED: Final = 50  # envelopes that wait in a queue; beyond it the clock adds none
-FORGOTTEN_AT_ONCE: Final = 10_000  # keys a transaction
+FORGOTTEN_AT_ONCE: Final = 10_000  # rows a transaction
 
 
 @worker.run
@@ -138,7 +138,11 @@ async def _held_and_open(tx: db.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
 
 
 async def _replies(tx: db.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
-    return await overdue.replies(tx, _handoff(ctx), ctx.settings.clock_batch)
+    return await overdue.replies(tx, _handoff(ctx), ctx.settings.clock_batch, waits=False)
+
+
+async def _replies_llm(tx: db.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
+    return await overdue.replies(tx, _handoff(ctx), ctx.settings.clock_batch, waits=True)
 
 
 async def _parked_receipts(tx: db.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
@@ -153,6 +157,7 @@ TASKS: Final[dict[str, Task]] = {
     "expired": _expired,
     "held": _held_and_open,
     "replies": _replies,
+    "replies_llm": _replies_llm,
     "parked_receipts": _parked_receipts,
 }
 
@@ -161,6 +166,7 @@ TARGETS: Final[dict[str, tuple[topology.WorkQueue, ...]]] = {
     "queued": (topology.WINDOW,),
     "ready": topology.SEND,
     "replies": (topology.REPLY,),
+    "replies_llm": (topology.REPLY_LLM,),
 }
 
 
@@ -188,7 +194,8 @@ async def retain(ctx: Ctx) -> None:
         except db.LockTimeout:
             ctx.log.warning("could not get a lock; next hour again", what=work.__name__.strip("_"))
     # Apart from the partitions, whose locks last as long as their transaction; and no long transaction for itself.
-    forgotten = FORGOTTEN_AT_ONCE
-    while forgotten == FORGOTTEN_AT_ONCE:
-        async with ctx.transaction() as tx:
-            forgotten = await inbound.forget_keys(tx, ctx.settings.inbound_log_days, FORGOTTEN_AT_ONCE)
+    for forget in (inbound.forget_keys, receipts.forget_parked):
+        forgotten = FORGOTTEN_AT_ONCE
+        while forgotten == FORGOTTEN_AT_ONCE:
+            async with ctx.transaction() as tx:
+                forgotten = await forget(tx, ctx.settings.inbound_log_days, FORGOTTEN_AT_ONCE)

@@ -10,7 +10,8 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from shared import addresses, db, metrics, receiving, topology
-from shared.channels import Channel
+from shared.channels import UNREAD_WAIT, Channel
+from shared.engines import WAITING
 from shared.messages import QueueMessage, ReplyWanted, SendRequested, WebhookReceived
 from shared.providers import provider
 from shared.providers.base import InboundMessage, Parsed, RawWebhook, Receipt
@@ -236,7 +237,7 @@ async def keep_messages(tx: db.Connection, readings: Sequence[Reading], handoff:
         if contact_id in new_contacts
     ]
     traces: dict[UUID, str] = {}
-    at_once: set[UUID] = set()
+    at_once: dict[UUID, bool] = {}  # conversation → whether its engine waits for somebody else
     opened: set[UUID] = set()
     for index, message_id in sorted(inserted.items()):
         webhook, channel, m = arrived[index]
@@ -247,12 +248,12 @@ async def keep_messages(tx: db.Connection, readings: Sequence[Reading], handoff:
             conversation.id,
             recipient=m.sender[0].given,
             contact_name=m.contact_name,
-            debounce=None if reply.engine == "none" else timedelta(seconds=reply.debounce),
+            debounce=_debounce(channel),
             longest_wait=timedelta(seconds=reply.longest_wait),
             at=webhook.received_at,
         )
         if reply.engine != "none" and reply.debounce == 0:
-            at_once.add(conversation.id)
+            at_once[conversation.id] = reply.engine in WAITING
         traces[conversation.id] = webhook.trace
         if conversation.made and conversation.id not in opened:
             opened.add(conversation.id)
@@ -276,11 +277,19 @@ async def keep_messages(tx: db.Connection, readings: Sequence[Reading], handoff:
     released = await messages.release_held(tx, [(c.tenant_id, c.id) for c in heard.values()], handoff)
     await record(tx, *events)
     replies = [
-        ReplyWanted(tenant_id=heard[i].tenant_id, conversation_id=i, trace=traces[i])
+        ReplyWanted(tenant_id=heard[i].tenant_id, conversation_id=i, waits=at_once[i], trace=traces[i])
         for i in heard
-        if i in owed & at_once
+        if i in owed and i in at_once
     ]
     return [*replies, *released]
+
+
+def _debounce(channel: Channel) -> timedelta | None:
+    """How long a reply waits for quiet; None where the channel owes none."""
+    if "reply" in channel.unread:
+        return UNREAD_WAIT  # whether one is owed says a process that can read it
+    reply = channel.settings.reply
+    return None if reply.engine == "none" else timedelta(seconds=reply.debounce)
 
 
 NOTICE_FACTS = ("change", "EventType", "CallStatus")  # of a notice; the rest is somebody's text or address

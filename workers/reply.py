@@ -1,21 +1,23 @@
 """ReplyWanted → engine of the channel → a message in the conversation → SendRequested.
 
 One process answers a conversation at a time, by a lease. Several messages in a row get one answer: an answer is only
-recorded if nothing newer came while it was being made.
+recorded if nothing newer came while it was being made. Engines that wait for somebody else have a lane of their own,
+and a channel holds no more than a share of a process's places while one of them makes its answers.
 """
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
-from shared import metrics, topology
-from shared.channels import Channel
+from shared import db, metrics, topology
+from shared.channels import UNREAD_WAIT, Channel
 from shared.engines import open_engines
 from shared.engines.base import Answer, Engine, Turn
+from shared.engines.places import NoPlaceError, Places, wait_for_place
 from shared.messages import ReplyWanted, SendRequested
 from shared.settings import Settings
 from shared.store import channels, conversations, messages
@@ -26,27 +28,30 @@ from shared.worker import Context, Worker
 
 DEEPEST_HISTORY = 200  # messages read for one answer, however many are unanswered
 VOID_ANSWERS = 5  # in a row, because the customer goes on writing; then the clock asks again a little later
+CONCURRENCY = 32  # most of them wait for a model
+SHARE = CONCURRENCY // 4  # of these, for one channel whose engine waits for somebody else
 
 
 @dataclass(frozen=True, slots=True)
 class Engines:
-    """The engines of this process, by the name a channel's settings use."""
+    """The engines of this process, by the name a channel's settings use, and who may wait for them."""
 
-    by_name: dict[str, Engine]
+    by_name: Mapping[str, Engine]
+    places: Places
 
 
 @asynccontextmanager
 async def _open(settings: Settings) -> AsyncIterator[Engines]:
     async with open_engines(settings) as by_name:
-        yield Engines(dict(by_name))
+        yield Engines(by_name, Places(SHARE))
 
 
 worker: Worker[ReplyWanted, Engines] = Worker(
     name="reply",
-    queues=(topology.REPLY,),
+    queues=(topology.REPLY, topology.REPLY_LLM),
     consumes=ReplyWanted,
     publishes=(SendRequested,),
-    concurrency=32,  # most of them wait for a model
+    concurrency=CONCURRENCY,
     open=_open,
 )
 
@@ -62,38 +67,75 @@ async def reply(wanted: ReplyWanted, ctx: Context[Engines]) -> None:
 
 
 class _Void:
-    """Something newer came while the answer was being made: it is dropped and a new one is due."""
+    """Something newer came while the answer was being made: it is dropped and a new one is due at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """A conversation that is ours to answer, and what was said in it."""
+
+    claim: ReplyClaim
+    channel: Channel
+    said: Sequence[Said]
+    newest: UUID  # the customer's last message
 
 
 async def _answer_once(wanted: ReplyWanted, ctx: Context[Engines]) -> SendRequested | _Void | None:
     lease = timedelta(seconds=ctx.settings.reply_lease)
-    async with ctx.transaction() as tx:
-        claim = await conversations.claim_reply(tx, wanted.tenant_id, wanted.conversation_id, lease)
-        if claim is None:
-            return None  # nothing is owed, or somebody is at it: the row remembers that a reply is wanted
-        channel = await channels.get(tx, wanted.tenant_id, claim.channel_id)
-        if channel is None or channel.settings.reply.engine == "none":
-            await conversations.answered(tx, wanted.tenant_id, wanted.conversation_id, claim)
+    with ExitStack() as place:
+        async with ctx.transaction() as tx:
+            question = await _claim(tx, wanted, ctx, lease, place)
+        if question is None:
             return None
-        depth = channel.settings.reply.llm.history + claim.unanswered
-        said = await messages.history(tx, wanted.tenant_id, wanted.conversation_id, min(depth, DEEPEST_HISTORY))
-        newest = newest_of_customer(said)
-        if newest is None or claim.unanswered < 1:
-            await conversations.answered(tx, wanted.tenant_id, wanted.conversation_id, claim)
-            return None
-    new = trailing(said, claim.unanswered)
-    try:
-        async with _kept(ctx, wanted, claim, lease):
-            answer = await _make(ctx.resource.by_name, channel, said, new)
-    except BaseException:
-        # Cancelled or failed: somebody else may try at once, rather than after the lease.
-        with contextlib.suppress(Exception):
-            await conversations.let_go(
-                ctx.pool, wanted.tenant_id, wanted.conversation_id, claim.lease_id, timedelta(seconds=1)
-            )
-        raise
+        claim, channel = question.claim, question.channel
+        try:
+            async with _kept(ctx, wanted, claim, lease):
+                answer = await _make(ctx.resource.by_name, question)
+        except BaseException:
+            # Cancelled or failed: somebody else may try at once, rather than after the lease.
+            with contextlib.suppress(Exception):
+                await conversations.let_go(
+                    ctx.pool, wanted.tenant_id, wanted.conversation_id, claim.lease_id, timedelta(seconds=1)
+                )
+            raise
     metrics.REPLIES.labels(channel.settings.reply.engine, answer.outcome).inc()
-    return await _record(wanted, ctx, claim, channel, newest, answer)
+    return await _record(wanted, ctx, claim, channel, question.newest, answer)
+
+
+async def _claim(
+    tx: db.Connection, wanted: ReplyWanted, ctx: Context[Engines], lease: timedelta, place: ExitStack
+) -> _Question | None:
+    """Take the conversation's lease and, until `place` is closed, one of its channel's places where it needs one.
+
+    None where there is nothing to answer, or not now: the row says when.
+    """
+    key = (wanted.tenant_id, wanted.conversation_id)
+    claim = await conversations.claim_reply(tx, *key, lease)
+    if claim is None:
+        return None  # nothing is owed, or somebody is at it: the row remembers that a reply is wanted
+    channel = await channels.get(tx, wanted.tenant_id, claim.channel_id)
+    if channel is not None and "reply" in channel.unread:
+        await conversations.let_go(tx, *key, claim.lease_id, UNREAD_WAIT)
+        return None
+    if channel is None or channel.settings.reply.engine == "none":
+        await conversations.answered(tx, *key, claim)
+        return None
+    # By the engine and not by the lane: it may have been another one when the reply was asked for.
+    engine = channel.settings.reply.engine
+    if ctx.resource.by_name[engine].waits:
+        try:
+            place.enter_context(ctx.resource.places.held(channel.id))
+        except NoPlaceError:
+            await conversations.let_go(tx, *key, claim.lease_id, wait_for_place(claim.waited))
+            metrics.REPLIES_PUT_OFF.labels(engine).inc()
+            return None
+    depth = channel.settings.reply.llm.history + claim.unanswered
+    said = await messages.history(tx, *key, min(depth, DEEPEST_HISTORY))
+    newest = newest_of_customer(said)
+    if newest is None or claim.unanswered < 1:
+        await conversations.answered(tx, *key, claim)
+        return None
+    return _Question(claim, channel, said, newest)
 
 
 def newest_of_customer(said: Sequence[Said]) -> UUID | None:
@@ -114,12 +156,13 @@ def trailing(said: Sequence[Said], unanswered: int) -> int:
     return len(said)
 
 
-async def _make(engines: dict[str, Engine], channel: Channel, said: Sequence[Said], new: int) -> Answer:
+async def _make(engines: Mapping[str, Engine], question: _Question) -> Answer:
     turns = [
         Turn("user" if message.role == "user" else "assistant", message.content or f"[{message.message_type}]")
-        for message in said
+        for message in question.said
     ]
-    return await engines[channel.settings.reply.engine].answer(channel.settings.reply, turns, new)
+    settings = question.channel.settings.reply
+    return await engines[settings.engine].answer(settings, turns, trailing(question.said, question.claim.unanswered))
 
 
 @asynccontextmanager
@@ -156,10 +199,7 @@ async def _record(
         if state is None or not state.ours:
             return None  # the lease ran out, and whoever has it now answers
         if state.user_message_count != claim.user_message_count and state.active:
-            await conversations.let_go(
-                tx, wanted.tenant_id, wanted.conversation_id, claim.lease_id, timedelta(seconds=1)
-            )
-            return _Void()
+            return await _void(tx, wanted, claim, channel)
         await conversations.answered(tx, wanted.tenant_id, wanted.conversation_id, claim)
         if not state.active:
             return None  # escalated meanwhile: a person answers
@@ -182,3 +222,16 @@ async def _record(
                 Event("message.queued", wanted.tenant_id, channel.id, wanted.conversation_id, request.message_id),
             )
         return request
+
+
+async def _void(tx: db.Connection, wanted: ReplyWanted, claim: ReplyClaim, channel: Channel) -> _Void | None:
+    """Give the lease back: a new answer is made at once, or when the channel's debounce has gone by in quiet."""
+    key = (wanted.tenant_id, wanted.conversation_id, claim.lease_id)
+    reply = channel.settings.reply
+    if reply.debounce == 0:
+        await conversations.let_go(tx, *key, timedelta(seconds=1))
+        return _Void()
+    await conversations.let_go_until_quiet(
+        tx, *key, timedelta(seconds=reply.debounce), timedelta(seconds=reply.longest_wait)
+    )
+    return None

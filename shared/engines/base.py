@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol, Self
 from unicodedata import category
 
 from shared.channels import LIMIT, ReplySettings
+from shared.settings import Settings
 
 # How an answer came about; a metric's label. `unknown`: no rule matched, the menu is offered again.
 Outcome = Literal["rule", "greeting", "menu", "unknown", "model", "fallback"]
@@ -31,6 +32,13 @@ class Answer:
 
 class Engine(Protocol):
     """Answers conversations of any channel. Made once per process inside a running loop, closed by its owner."""
+
+    waits: ClassVar[bool]  # for somebody else, who may hang: its replies have a lane, and a channel a share of it
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """The engine of a process with these settings."""
+        ...
 
     async def answer(self, settings: ReplySettings, history: Sequence[Turn], new: int) -> Answer:
         """One answer to the last `new` turns (at least 1) of `history`, which is oldest first. Never raises."""

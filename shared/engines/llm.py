@@ -7,7 +7,7 @@ comes back is text to send to this conversation and nothing else.
 import asyncio
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import SecretStr
 
@@ -15,6 +15,7 @@ from shared.backoff import Backoff
 from shared.channels import LlmSettings, ReplySettings, readable
 from shared.engines.base import Answer, Turn, plain, shortened, unanswered
 from shared.log import get_logger
+from shared.settings import Settings
 
 if TYPE_CHECKING:
     from openai import APIError, AsyncOpenAI
@@ -34,6 +35,12 @@ class NoAnswerError(Exception):
 
 class LlmEngine:
     """Asks the operator's model. Its client is loaded and connected with the first question."""
+
+    waits: ClassVar[bool] = True
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        return cls(settings.llm_base_url, settings.llm_api_key)
 
     def __init__(self, base_url: str, api_key: SecretStr) -> None:
         self._base_url = base_url

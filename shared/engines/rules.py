@@ -6,10 +6,12 @@ and punctuation around them.
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from typing import ClassVar, Self
 from unicodedata import category, combining, normalize
 
 from shared.channels import ReplySettings, Rule
 from shared.engines.base import Answer, Turn, plain, unanswered
+from shared.settings import Settings
 
 _READ = 1600  # characters of a message that are matched, before and after folding, which may lengthen a text
 _NEWEST = 10  # unanswered messages that are looked at; with _READ and MOST_PATTERNS this bounds the work of one answer
@@ -19,6 +21,12 @@ _STAR = "*"
 
 class RulesEngine:
     """`decide` as an engine."""
+
+    waits: ClassVar[bool] = False
+
+    @classmethod
+    def of(cls, _: Settings) -> Self:
+        return cls()
 
     async def answer(self, settings: ReplySettings, history: Sequence[Turn], new: int) -> Answer:
         return decide(settings, history, new)

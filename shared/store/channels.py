@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
 from uuid import UUID
 
 import asyncpg
@@ -51,12 +53,8 @@ _SET_SETTINGS = "UPDATE channels SET settings = $3 WHERE tenant_id = $1 AND id =
 def channel_of(row: asyncpg.Record) -> Channel:
     """A row of `channels` as the workers need it."""
     settings, wrong = stored_settings(row["settings"])
-    if wrong is not None:
-        log.error(
-            "channel settings can't be read: it keeps quiet, and holds outside the window",
-            channel=str(row["id"]),
-            fields=wrong,
-        )
+    if wrong:
+        _tell_unread(row["id"], row["updated_at"], ", ".join(wrong.values()))
     return Channel(
         id=row["id"],
         tenant_id=row["tenant_id"],
@@ -67,6 +65,17 @@ def channel_of(row: asyncpg.Record) -> Channel:
         status=row["status"],
         settings=settings,
         updated_at=row["updated_at"],
+        unread=frozenset(wrong),
+    )
+
+
+@lru_cache(maxsize=1000)
+def _tell_unread(channel_id: UUID, _: datetime, fields: str) -> None:
+    """Log it once for each version of a channel's row: the row is read for every message."""
+    log.error(
+        "channel settings can't be read: what they decide waits for a process that can",
+        channel=str(channel_id),
+        fields=fields,
     )
 
 

@@ -202,6 +202,7 @@ class ReplyClaim:
     channel_id: UUID
     user_message_count: int
     unanswered: int  # of them
+    waited: timedelta  # since the first of these
 
 
 _CLAIM = """
@@ -209,7 +210,8 @@ UPDATE conversations SET reply_lease_id = $3, reply_lease_until = now() + $4::in
     reply_due_at = now() + $4::interval
 WHERE tenant_id = $1 AND id = $2 AND reply_due_at IS NOT NULL AND status = 'active' AND deleted_at IS NULL
     AND (reply_lease_until IS NULL OR reply_lease_until < now())
-RETURNING channel_id, user_message_count, user_message_count - answered_count AS unanswered
+RETURNING channel_id, user_message_count, user_message_count - answered_count AS unanswered,
+    now() - coalesce(reply_wanted_since, now()) AS waited
 """
 
 _RENEW = """
@@ -253,12 +255,19 @@ async def claim_reply(
     if row is None:
         await connection.execute(_DROP_DUE, tenant_id, conversation_id)
         return None
-    return ReplyClaim(lease_id, row["channel_id"], row["user_message_count"], row["unanswered"])
+    return ReplyClaim(lease_id, row["channel_id"], row["user_message_count"], row["unanswered"], row["waited"])
 
 
 async def renew_reply(pool: Pool, tenant_id: UUID, conversation_id: UUID, lease_id: UUID, lease: timedelta) -> bool:
     """Keep the lease while the model thinks. False: it is somebody else's by now."""
     return await pool.fetchval(_RENEW, tenant_id, conversation_id, lease_id, lease) is not None
+
+# As in _HEARD: a moment of quiet, but no longer than the longest wait in all.
+_LET_GO_UNTIL_QUIET = """
+UPDATE conversations SET reply_lease_id = NULL, reply_lease_until = NULL,
+    reply_due_at = least(now() + $4::interval, greatest(now(), coalesce(reply_wanted_since, now()) + $5::interval))
+WHERE tenant_id = $1 AND id = $2 AND reply_lease_id = $3
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,3 +309,15 @@ async def let_go(
 ) -> None:
     """Give the lease back; the reply is still owed and due in so long."""
     await connection.execute(_LET_GO, tenant_id, conversation_id, lease_id, due_in)
+
+
+async def let_go_until_quiet(
+    connection: Connection | Pool,
+    tenant_id: UUID,
+    conversation_id: UUID,
+    lease_id: UUID,
+    debounce: timedelta,
+    longest_wait: timedelta,
+) -> None:
+    """Give the lease back, as the customer goes on writing; the reply is due after the channel's debounce."""
+    await connection.execute(_LET_GO_UNTIL_QUIET, tenant_id, conversation_id, lease_id, debounce, longest_wait)

@@ -9,7 +9,9 @@ from uuid import UUID
 import asyncpg
 
 from shared import topology, window
+from shared.channels import ReplySettings
 from shared.db import Connection, Pool
+from shared.engines import WAITING
 from shared.messages import ReplyWanted, SendAdmitted, SendRequested
 
 _QUEUED = """
@@ -61,10 +63,13 @@ WHERE m.status = 'held' AND c.last_user_message_at > now() - $1::interval
 LIMIT $2
 """
 
+# Of one lane: those whose channel has one of the engines $3, or all others. $4: of a channel that names none.
 _REPLIES = """
 UPDATE conversations SET reply_due_at = now() + $1::interval WHERE (tenant_id, id) IN (
-    SELECT tenant_id, id FROM conversations WHERE reply_due_at <= now()
-    ORDER BY reply_due_at LIMIT $2 FOR UPDATE SKIP LOCKED)
+    SELECT c.tenant_id, c.id
+    FROM conversations c JOIN channels ch ON ch.tenant_id = c.tenant_id AND ch.id = c.channel_id
+    WHERE c.reply_due_at <= now() AND (coalesce(ch.settings #>> '{reply,engine}', $4) = ANY($3::text[])) = $5
+    ORDER BY c.reply_due_at LIMIT $2 FOR UPDATE OF c SKIP LOCKED)
 RETURNING tenant_id, id
 """
 
@@ -144,10 +149,10 @@ async def held_and_open(connection: Connection, limit: int) -> list[tuple[UUID, 
     return [(row["tenant_id"], row["conversation_id"]) for row in rows]
 
 
-async def replies(connection: Connection, lease: timedelta, limit: int) -> list[ReplyWanted]:
-    """Conversations that owe a reply."""
-    rows = await connection.fetch(_REPLIES, lease, limit)
-    return [ReplyWanted(tenant_id=row["tenant_id"], conversation_id=row["id"]) for row in rows]
+async def replies(connection: Connection, lease: timedelta, limit: int, *, waits: bool) -> list[ReplyWanted]:
+    """Conversations that owe a reply: those whose channel's engine waits for somebody else, or the others."""
+    rows = await connection.fetch(_REPLIES, lease, limit, list(WAITING), ReplySettings().engine, waits)
+    return [ReplyWanted(tenant_id=row["tenant_id"], conversation_id=row["id"], waits=waits) for row in rows]
 
 
 async def counts(pool: Pool) -> dict[str, int]:
@@ -166,12 +171,21 @@ GROUP BY status, provider, lane
 """
 
 
+_REPLIES_OWED = """
+SELECT coalesce(ch.settings #>> '{reply,engine}', $2) = ANY($1::text[]) AS waits, count(*) AS replies
+FROM conversations c JOIN channels ch ON ch.tenant_id = c.tenant_id AND ch.id = c.channel_id
+WHERE c.reply_due_at IS NOT NULL GROUP BY 1
+"""
+
+
 async def unfinished(pool: Pool) -> dict[str, int]:
-    """Queue → messages whose rows wait for the step that this queue leads to, handed on or not, in hand or not."""
+    """Queue → rows that wait for the step that this queue leads to, handed on or not, in hand or not."""
     waiting: Counter[str] = Counter()
     for row in await pool.fetch(_UNFINISHED):
         queue = topology.WINDOW if row["status"] == "queued" else topology.send_queue(row["provider"], row["lane"])
         waiting[queue.name] += row["messages"]
+    for row in await pool.fetch(_REPLIES_OWED, list(WAITING), ReplySettings().engine):
+        waiting[(topology.REPLY_LLM if row["waits"] else topology.REPLY).name] += row["replies"]
     return dict(waiting)
 
 

@@ -161,6 +161,7 @@ async def test_it_finds_the_processes_and_asks_them(environment: dict[str, str],
             **{one.name: 0 for one in topology.QUEUES},
             "window": 1,
             "reply": 1,
+            "reply.llm": 1,
         }
         shown = await asyncio.to_thread(palomar, environment, "status")
         assert "window reply" in shown.stdout

@@ -76,8 +76,8 @@ def test_a_worker_that_publishes_upstream_is_refused(publishes: tuple[type[Queue
 def test_a_message_that_nobody_takes_is_refused() -> None:
     with pytest.raises(ValueError, match=r"receive publishes WebhookReceived to persist, persist\.receipts, where"):
         graph_of([Stage(INGRESS, publishes=(WebhookReceived,))])
-    with pytest.raises(ValueError, match="publishes ReplyWanted to reply, where nobody takes it"):
-        graph_of([Stage("persist", publishes=(ReplyWanted,)), Stage("reply", ("reply",), SendRequested)])
+    with pytest.raises(ValueError, match=r"publishes ReplyWanted to reply, reply\.llm, where nobody takes it"):
+        graph_of([Stage("persist", publishes=(ReplyWanted,)), Stage("reply", ("reply", "reply.llm"), SendRequested)])
 
 
 def test_the_drawing_shows_every_process_queue_and_message_and_is_always_the_same() -> None:
@@ -92,20 +92,20 @@ def test_the_drawing_shows_every_process_queue_and_message_and_is_always_the_sam
 
 def test_a_line_past_a_box_runs_beside_it() -> None:
     a = Stage("a", publishes=(ReplyWanted, SendRequested))
-    b = Stage("b", ("reply",), ReplyWanted)
+    b = Stage("b", ("reply", "reply.llm"), ReplyWanted)
     c = Stage("c", ("window",), SendRequested)
     assert draw(graph_of([a, b, c])).splitlines()[:11] == [
-        "┌───────────────────┐",
-        "│ a  HTTP           ├──┐",
-        "└───┬───────────────┘  │ SendRequested",
-        "    │ ReplyWanted      │",
-        "┌───▼───────────────┐  │",
-        "│ b  [reply]        │  │",
-        "└───────────────────┘  │",
-        "                       │",
-        "┌───────────────────┐  │",
-        "│ c  [window]       │◀─┘",
-        "└───────────────────┘",
+        "┌────────────────────────┐",
+        "│ a  HTTP                ├──┐",
+        "└───┬────────────────────┘  │ SendRequested",
+        "    │ ReplyWanted           │",
+        "┌───▼────────────────────┐  │",
+        "│ b  [reply] [reply.llm] │  │",
+        "└────────────────────────┘  │",
+        "                            │",
+        "┌────────────────────────┐  │",
+        "│ c  [window]            │◀─┘",
+        "└────────────────────────┘",
     ]
 
 

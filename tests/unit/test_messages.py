@@ -70,6 +70,8 @@ def test_a_message_goes_only_where_its_class_says(message: QueueMessage) -> None
     [
         (WEBHOOK, "persist"),
         (WEBHOOK.model_copy(update={"receipts": True}), "persist.receipts"),
+        (ReplyWanted(tenant_id=A, conversation_id=B), "reply"),
+        (ReplyWanted(tenant_id=A, conversation_id=B, waits=True), "reply.llm"),
         (SendAdmitted(tenant_id=A, conversation_id=B, message_id=C, provider="twilio"), "send.twilio"),
         (
             SendAdmitted(tenant_id=A, conversation_id=B, message_id=C, provider="twilio", lane="bulk"),

@@ -19,6 +19,7 @@ def test_each_queue_is_named_for_its_worker_and_lane() -> None:
         "persist",
         "persist.receipts",
         "reply",
+        "reply.llm",
         "window",
         "send.twilio",
         "send.twilio.bulk",

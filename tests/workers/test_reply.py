@@ -69,6 +69,33 @@ async def test_what_arrives_while_the_model_thinks_voids_its_answer(settings: Se
         assert len(await stage.bodies()) == 1
 
 
+async def being_answered(stage: Stage) -> int:
+    return await stage.count("conversations WHERE reply_lease_id IS NOT NULL")
+
+
+async def test_what_arrives_while_the_model_thinks_waits_for_quiet_like_the_first(settings: Settings) -> None:
+    async with staged(settings, model(debounce=3, longest_wait=60)) as stage, stage.working(*EVERY):
+        await thinking(stage, 1000, times=1)
+        await stage.deliver(stage.said("hola"))
+        await stage.until(count_asked, stage, equals=1)
+        await stage.deliver(stage.said("una pregunta"))
+        await stage.until(being_answered, stage, equals=0)  # the answer was void
+        assert await stage.owed() == 1
+        await stage.deliver(stage.said("¿abrís hoy?"))
+        await stage.until(stage.statuses, equals=["sent"])
+        assert await asked(stage) == [["hola"], ["hola\nuna pregunta\n¿abrís hoy?"]]
+
+
+async def test_a_void_answer_waits_for_quiet_no_longer_than_the_longest_wait(settings: Settings) -> None:
+    async with staged(settings, model(debounce=60, longest_wait=2)) as stage, stage.working(*EVERY):
+        await thinking(stage, 1000, times=1)
+        await stage.deliver(stage.said("hola"))
+        await stage.until(count_asked, stage, equals=1)
+        await stage.deliver(stage.said("¿abrís hoy?"))
+        await stage.until(stage.statuses, equals=["sent"], within=30)
+        assert await asked(stage) == [["hola"], ["hola\n¿abrís hoy?"]]
+
+
 async def test_two_workers_answer_one_conversation_once(settings: Settings) -> None:
     async with staged(settings, model()) as stage, stage.working(*EVERY), stage.working("reply"):
         await thinking(stage, 500)

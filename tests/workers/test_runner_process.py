@@ -26,7 +26,7 @@ def _chosen(*names: str) -> dict[str, list[str]]:
         (["persist"], {"persist": ["persist", "persist.receipts"]}),
         (["persist.receipts"], {"persist": ["persist.receipts"]}),
         (["persist.receipts", "persist"], {"persist": ["persist", "persist.receipts"]}),
-        (["reply", "window"], {"reply": ["reply"], "window": ["window"]}),
+        (["reply", "window"], {"reply": ["reply", "reply.llm"], "window": ["window"]}),
         (["window", "window"], {"window": ["window"]}),
         (["clock", "relay"], {"clock": [], "relay": []}),
         (["send.twilio.bulk"], {"send": ["send.twilio.bulk"]}),
