@@ -7,7 +7,7 @@ happened between the claim and a record that never came is `unknown`, looked up,
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from uuid import UUID
 
@@ -279,20 +279,29 @@ async def _found(message: Outbound, channel: Channel, ctx: Ctx) -> SentRecord | 
     listed = await sender.find(outgoing(message, channel, ctx.settings.public_url), claimed_at - timedelta(seconds=5))
     if not listed:
         return None
+    # The rivals first: one whose id is recorded in between is then among the taken.
+    rivals = await sends.rivals(ctx.pool, message)
     taken = await sends.taken(ctx.pool, message.tenant_id, message.channel_id, [entry.external_id for entry in listed])
-    return the_one(message, [entry for entry in listed if entry.external_id not in taken])
+    return the_one(message, [entry for entry in listed if entry.external_id not in taken], rivals)
 
 
-def the_one(message: Outbound, entries: list[SentRecord]) -> SentRecord | None:
-    """The entry that is this message: the only one of its text (of any text, for a template) from about its time."""
-    claimed_at = message.claimed_at or message.created_at
+def the_one(message: Outbound, entries: Sequence[SentRecord], rivals: Sequence[Outbound]) -> SentRecord | None:
+    """The entry that is this message: the only one that may be it, and that may be no rival's.
+
+    `rivals` are the other messages to this recipient that the provider may have taken without our knowing its id.
+    """
+    near = [entry for entry in entries if _may_be(message, entry)]
+    if len(near) != 1 or any(_may_be(rival, near[0]) for rival in rivals):
+        return None
+    return near[0]
+
+
+def _may_be(message: Outbound, entry: SentRecord) -> bool:
+    """Whether the entry is of the message's text (of any text, for a template) and from about its time."""
     slack = timedelta(seconds=5)  # the provider's clock and ours; its list tells whole seconds
     plain = message.sent_as is None and message.template is None
-    near = [
-        entry
-        for entry in entries
-        if entry.created_at >= claimed_at - slack
+    return (
+        entry.created_at >= (message.claimed_at or message.created_at) - slack
         and entry.created_at <= (message.unknown_at or message.now) + slack
         and (not plain or entry.text.strip() == message.content.strip())
-    ]
-    return near[0] if len(near) == 1 else None
+    )

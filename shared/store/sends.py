@@ -157,6 +157,14 @@ SELECT {_OUTBOUND} FROM messages m JOIN conversations c ON c.tenant_id = m.tenan
 WHERE m.tenant_id = $1 AND m.id = $2 AND m.status = 'unknown'
 """
 
+# Of the same conversation, which is one recipient's. Given up as unknown, it may have been accepted all the same.
+_RIVALS = f"""
+SELECT {_OUTBOUND} FROM messages m JOIN conversations c ON c.tenant_id = m.tenant_id AND c.id = m.conversation_id
+WHERE m.tenant_id = $1 AND m.conversation_id = $2 AND m.id <> $3 AND m.external_id IS NULL
+    AND (m.status IN ('sending', 'unknown') OR m.status = 'failed' AND m.error_code = 'unknown')
+ORDER BY m.created_at DESC LIMIT 100
+"""
+
 _TAKEN = """
 SELECT external_id FROM messages WHERE tenant_id = $1 AND channel_id = $2 AND external_id = ANY($3::text[])
 """
@@ -172,6 +180,12 @@ async def of_unknown(pool: Pool, tenant_id: UUID, message_id: UUID) -> Outbound 
     """The message if its outcome is still unknown."""
     row = await pool.fetchrow(_OF_UNKNOWN, tenant_id, message_id)
     return None if row is None else _outbound(row)
+
+
+async def rivals(pool: Pool, message: Outbound) -> list[Outbound]:
+    """Other messages of its conversation that the provider may have taken without our knowing its id, newest first."""
+    rows = await pool.fetch(_RIVALS, message.tenant_id, message.conversation_id, message.id)
+    return [_outbound(row) for row in rows]
 
 
 async def taken(pool: Pool, tenant_id: UUID, channel_id: UUID, external_ids: Sequence[str]) -> set[str]:

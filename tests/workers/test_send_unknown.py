@@ -41,6 +41,23 @@ async def test_two_messages_of_the_same_text_are_not_taken_for_each_other(settin
         assert await calls(stage) == 2
 
 
+async def test_one_entry_for_two_unknown_messages_of_the_same_text_is_given_to_neither(settings: Settings) -> None:
+    async with (
+        staged(settings, delays=NEVER, unknown_give_up_after=2.0) as stage,
+        stage.working("window", "send", "clock"),
+    ):
+        await stage.sandbox.faults(
+            {"provider": "twilio", "action": "drop_before", "times": 1},
+            {"provider": "twilio", "action": "accept_then_drop", "times": 1},
+        )
+        conversation = await stage.converse()
+        for _ in range(2):
+            await stage.owe(conversation, "hola")
+        await stage.until(stage.count, "messages WHERE error_code = 'unknown'", equals=2)
+        assert await stage.statuses() == ["failed", "failed"]
+        assert len(await stage.accepted()) == 1
+
+
 @pytest.mark.parametrize(
     "fault",
     [{"action": "hang", "seconds": 1.0}, {"action": "5xx", "status": 503}, {"action": "drop_before"}],
