@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from shared.db import Connection, Pool, new_id
@@ -95,13 +95,19 @@ FROM unnest($1::uuid[], $2::uuid[]) AS done (tenant_id, id)
 WHERE s.tenant_id = done.tenant_id AND s.id = done.id
 """
 
+# The clock asks at every tick, and another system's receipts on the same number would stay for ever: a message that is
+# to come comes soon, so the newest of a day are looked for, by the index of parked receipts.
 _PARKED = """
+WITH parked AS MATERIALIZED (
+    SELECT id, tenant_id, channel_id, external_id, status, error_code, error_message, occurred_at, received_at
+    FROM message_statuses WHERE message_id IS NULL AND received_at > now() - $2::interval
+    ORDER BY received_at DESC LIMIT $3
+)
 SELECT s.id AS status_id, s.tenant_id, s.channel_id, s.external_id, s.status, s.error_code, s.error_message,
     s.occurred_at, s.received_at, m.id AS message_id, m.provider
-FROM message_statuses s
+FROM parked s
 JOIN messages m ON m.tenant_id = s.tenant_id AND m.channel_id = s.channel_id AND m.external_id = s.external_id
     AND m.direction = 'outbound'
-WHERE s.message_id IS NULL AND s.received_at > now() - interval '7 days'
 ORDER BY s.received_at LIMIT $1
 """
 
@@ -109,7 +115,18 @@ _ADOPT = """
 UPDATE message_statuses SET message_id = $3 WHERE tenant_id = $1 AND id = $2 AND message_id IS NULL
 """
 
-_COUNT_PARKED = "SELECT count(*) FROM message_statuses WHERE message_id IS NULL"
+_COUNT_PARKED = """
+SELECT count(*) FROM message_statuses WHERE message_id IS NULL AND received_at > now() - $1::interval
+"""
+
+_FORGET_PARKED = """
+DELETE FROM message_statuses WHERE (tenant_id, id) IN (
+    SELECT tenant_id, id FROM message_statuses
+    WHERE message_id IS NULL AND received_at < now() - make_interval(days => $1) ORDER BY received_at LIMIT $2)
+"""
+
+PARKED_FOR = timedelta(hours=24)  # a receipt waits so long for its message
+PARKED_AT_ONCE = 5000  # the newest of them, looked for at once
 
 
 async def locate(connection: Connection, arrived: Sequence[Arrived]) -> dict[int, tuple[UUID, UUID]]:
@@ -223,7 +240,7 @@ class Parked:
 
 async def parked_with_message(connection: Connection, limit: int) -> list[Parked]:
     """Parked receipts whose message is known by now, oldest first."""
-    rows = await connection.fetch(_PARKED, limit)
+    rows = await connection.fetch(_PARKED, limit, PARKED_FOR, PARKED_AT_ONCE)
     return [
         Parked(
             row["status_id"],
@@ -254,5 +271,10 @@ async def adopt(connection: Connection, parked: Parked) -> None:
 
 async def count_parked(pool: Pool) -> int:
     """Receipts that wait for their message."""
-    count: int = await pool.fetchval(_COUNT_PARKED)
+    count: int = await pool.fetchval(_COUNT_PARKED, PARKED_FOR)
     return count
+
+
+async def forget_parked(connection: Connection, days: int, limit: int) -> int:
+    """Forget receipts parked for more than so many days, at most `limit` of them; returns how many went."""
+    return int((await connection.execute(_FORGET_PARKED, days, limit)).split()[-1])

@@ -12,7 +12,7 @@ import pytest
 from ops.sandbox.twilio import ACCOUNT_SID, AUTH_TOKEN
 from shared.messages import WebhookReceived
 from shared.settings import Settings
-from shared.store import sends
+from shared.store import receipts, sends
 from tests.workers.stage import Stage, staged
 from workers import persist, window
 
@@ -119,6 +119,35 @@ async def test_one_without_our_id_waits_until_its_message_is_known(settings: Set
             await stage.until(stage.status, message, equals="delivered")
             await stage.until(stage.count, "message_statuses WHERE message_id IS NULL", equals=0)
         assert await stage.count("events WHERE name = 'message.delivered'") == 1
+
+
+async def test_one_is_looked_for_during_a_day_and_forgotten_with_the_webhooks(settings: Settings) -> None:
+    async with staged(settings, inbound_log_days=10) as stage:
+        for age, external_id in ((23, "SM1"), (25, "SM2"), (9 * 24, "SM3"), (11 * 24, "SM4")):
+            await told(stage, stage.receipt(external_id, "delivered"))
+            await stage.pool.execute(
+                "UPDATE message_statuses SET received_at = now() - make_interval(hours => $2) WHERE external_id = $1",
+                *(external_id, age),
+            )
+        assert await receipts.count_parked(stage.pool) == 1
+        in_time, late = [await in_status(stage, "sent", external_id=name) for name in ("SM1", "SM2")]
+        async with stage.working("clock"):
+            await stage.until(stage.status, in_time, equals="delivered")
+            await stage.until(stage.count, "message_statuses WHERE message_id IS NULL", equals=2)
+        assert await stage.status(late) == "sent"
+        parked = await stage.rows("SELECT external_id FROM message_statuses WHERE message_id IS NULL ORDER BY 1")
+        assert [row["external_id"] for row in parked] == ["SM2", "SM3"]
+
+
+async def test_one_that_never_finds_its_message_keeps_no_newer_one_from_it(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receipts, "PARKED_AT_ONCE", 3)
+    async with staged(settings) as stage:
+        await told(stage, *(stage.receipt(f"SM{n}", "delivered") for n in range(5)), stage.receipt(SID, "delivered"))
+        message = await in_status(stage, "sent")
+        async with stage.working("clock"):
+            await stage.until(stage.status, message, equals="delivered")
 
 
 async def test_one_resolves_an_unknown_send_by_our_id_alone(settings: Settings) -> None:
