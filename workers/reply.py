@@ -66,6 +66,11 @@ async def reply(wanted: ReplyWanted, ctx: Context[Engines]) -> None:
         await ctx.hand_on(request.model_copy(update={"trace": wanted.trace}))
 
 
+@worker.put_off
+async def put_off(wanted: ReplyWanted, ctx: Context[Engines], wait: timedelta | None) -> None:
+    await conversations.put_off(ctx.pool, wanted.tenant_id, wanted.conversation_id, wait)
+
+
 class _Void:
     """Something newer came while the answer was being made: it is dropped and a new one is due at once."""
 

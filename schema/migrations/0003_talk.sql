@@ -50,7 +50,7 @@ CREATE TABLE conversations (
     answered_count bigint NOT NULL DEFAULT 0,      -- of user_message_count, as the newest answer saw it
     ai_context_summary text,
     metadata jsonb NOT NULL DEFAULT '{}',
-    -- A reply is owed while reply_due_at is set; whoever holds the lease is making it.
+    -- A reply is owed while reply_due_at is set; whoever holds the lease is making it. Wanted and not due: set aside.
     reply_due_at timestamptz,
     reply_wanted_since timestamptz,
     reply_lease_id uuid,
@@ -72,6 +72,9 @@ CREATE UNIQUE INDEX conversations_address ON conversations (channel_id, address,
 CREATE INDEX conversations_contact ON conversations (contact_id, tenant_id);
 CREATE INDEX conversations_latest ON conversations (tenant_id, last_message_at DESC) WHERE deleted_at IS NULL;
 CREATE INDEX conversations_reply_due ON conversations (reply_due_at) WHERE reply_due_at IS NOT NULL;
+-- Replies that were set aside: wanted, and not due by themselves.
+CREATE INDEX conversations_set_aside ON conversations (reply_wanted_since)
+    WHERE reply_due_at IS NULL AND reply_wanted_since IS NOT NULL;
 
 CREATE TABLE messages (
     id uuid NOT NULL,

@@ -205,10 +205,12 @@ class ReplyClaim:
     waited: timedelta  # since the first of these
 
 
+# Wanted and not due: it was set aside, and somebody has replayed its item.
 _CLAIM = """
 UPDATE conversations SET reply_lease_id = $3, reply_lease_until = now() + $4::interval,
     reply_due_at = now() + $4::interval
-WHERE tenant_id = $1 AND id = $2 AND reply_due_at IS NOT NULL AND status = 'active' AND deleted_at IS NULL
+WHERE tenant_id = $1 AND id = $2 AND (reply_due_at IS NOT NULL OR reply_wanted_since IS NOT NULL)
+    AND status = 'active' AND deleted_at IS NULL
     AND (reply_lease_until IS NULL OR reply_lease_until < now())
 RETURNING channel_id, user_message_count, user_message_count - answered_count AS unanswered,
     now() - coalesce(reply_wanted_since, now()) AS waited
@@ -222,7 +224,8 @@ WHERE tenant_id = $1 AND id = $2 AND reply_lease_id = $3 RETURNING id
 # An escalated or closed conversation owes nobody an answer.
 _DROP_DUE = """
 UPDATE conversations SET reply_due_at = NULL, reply_wanted_since = NULL
-WHERE tenant_id = $1 AND id = $2 AND reply_due_at IS NOT NULL AND (status <> 'active' OR deleted_at IS NOT NULL)
+WHERE tenant_id = $1 AND id = $2 AND (reply_due_at IS NOT NULL OR reply_wanted_since IS NOT NULL)
+    AND (status <> 'active' OR deleted_at IS NOT NULL)
 """
 
 _LOCK_ANSWER = """
@@ -261,6 +264,20 @@ async def claim_reply(
 async def renew_reply(pool: Pool, tenant_id: UUID, conversation_id: UUID, lease_id: UUID, lease: timedelta) -> bool:
     """Keep the lease while the model thinks. False: it is somebody else's by now."""
     return await pool.fetchval(_RENEW, tenant_id, conversation_id, lease_id, lease) is not None
+
+# As in _HEARD: a moment of quiet, but no longer than the longest wait in all.
+_LET_GO_UNTIL_QUIET = """
+UPDATE conversations SET reply_lease_id = NULL, reply_lease_until = NULL,
+    reply_due_at = least(now() + $4::interval, greatest(now(), coalesce(reply_wanted_since, now()) + $5::interval))
+WHERE tenant_id = $1 AND id = $2 AND reply_lease_id = $3
+"""
+
+_PUT_OFF = """
+UPDATE conversations SET reply_due_at = now() + $3::interval,
+    reply_wanted_since = coalesce(reply_wanted_since, now())
+WHERE tenant_id = $1 AND id = $2 AND reply_due_at IS NOT NULL
+    AND (reply_lease_until IS NULL OR reply_lease_until < now())
+"""
 
 # As in _HEARD: a moment of quiet, but no longer than the longest wait in all.
 _LET_GO_UNTIL_QUIET = """
@@ -309,6 +326,16 @@ async def let_go(
 ) -> None:
     """Give the lease back; the reply is still owed and due in so long."""
     await connection.execute(_LET_GO, tenant_id, conversation_id, lease_id, due_in)
+
+
+async def put_off(
+    connection: Connection | Pool, tenant_id: UUID, conversation_id: UUID, wait: timedelta | None
+) -> None:
+    """A reply that is owed, and that nobody is making, is due after `wait`; with None it is set aside.
+
+    Set aside, it is wanted and never due: until its item is replayed, or the customer writes again.
+    """
+    await connection.execute(_PUT_OFF, tenant_id, conversation_id, wait)
 
 
 async def let_go_until_quiet(

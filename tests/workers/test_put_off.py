@@ -1,6 +1,8 @@
 """An item that fails has no copies: its row waits with it, and once it is buried the row waits for somebody to act."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -9,11 +11,11 @@ import pytest
 from ops import dead
 from shared import topology
 from shared.settings import Settings
-from shared.store import overdue
+from shared.store import conversations, overdue
 from shared.topology import WorkQueue
 from shared.worker import Context, Worker
 from tests.workers.stage import Stage, staged
-from workers import send, window
+from workers import reply, send, window
 
 LEASE = 2.0  # seconds; much longer than an item takes to come back on a busy machine
 
@@ -109,3 +111,56 @@ async def test_the_lease_of_a_send_under_way_is_left_alone(settings: Settings, s
             assert send.worker.putting_off is not None
             await send.worker.putting_off(admitted, stage.context, wait)  # type: ignore[arg-type]
             assert await stage.count(f"messages WHERE {due}") == int(touched)
+
+
+async def test_a_reply_the_worker_fails_on_is_buried_once_and_given_when_replayed(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = Broken(monkeypatch, reply.worker)
+    async with owing(settings) as stage:
+        await stage.deliver(stage.said("hola"))
+        await buried_once(stage, topology.REPLY, broken)
+        assert await set_aside(stage) == 1
+        broken.mended = True
+        await replay(stage, topology.REPLY)
+        await stage.until(stage.count, "messages WHERE direction = 'outbound'", equals=1)
+        assert await set_aside(stage) == 0
+
+
+async def test_what_the_customer_writes_next_makes_a_reply_owed_that_was_set_aside(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = Broken(monkeypatch, reply.worker)
+    async with owing(settings) as stage:
+        await stage.deliver(stage.said("hola"))
+        await buried_once(stage, topology.REPLY, broken)
+        broken.mended = True
+        await stage.deliver(stage.said("¿hay alguien?"))
+        await stage.until(stage.count, "messages WHERE direction = 'outbound'", equals=1)
+        assert await set_aside(stage) == 0
+
+
+async def test_a_reply_that_somebody_is_making_is_left_alone(settings: Settings) -> None:
+    async with staged(settings) as stage:
+        conversation = await stage.converse()
+        await stage.pool.execute("UPDATE conversations SET reply_due_at = now()")
+        hour, key = timedelta(hours=1), (stage.ours.tenant_id, conversation)
+        async with stage.context.transaction() as tx:
+            claim = await conversations.claim_reply(tx, *key, hour)
+        assert claim is not None
+        await conversations.put_off(stage.pool, *key, None)
+        assert await stage.count("conversations WHERE reply_due_at IS NOT NULL") == 1
+        await conversations.let_go(stage.pool, *key, claim.lease_id, timedelta(0))
+        await conversations.put_off(stage.pool, *key, hour)
+        assert await stage.count("conversations WHERE reply_due_at > now() + interval '50 minutes'") == 1
+
+
+@asynccontextmanager
+async def owing(settings: Settings) -> AsyncIterator[Stage]:
+    """A channel whose replies come from the rules, with all that a reply takes at work."""
+    channel = {"reply": {"engine": "rules", "greeting": "Hola", "menu": []}}
+    async with (
+        staged(settings, channel, handoff_lease=LEASE) as stage,
+        stage.working("persist", "reply", "window", "send", "clock"),
+    ):
+        yield stage
