@@ -91,8 +91,21 @@ def server_settings(role: Role, process: str) -> dict[str, str]:
     return {"role": role, "application_name": f"palomar {process} {os.getpid()}", "timezone": "UTC"}
 
 
-def make_pool(settings: Settings, *, process: str, role: Role = "palomar_worker", size: int | None = None) -> Pool:
-    """A pool that has not connected yet: `await pool` (or `async with`) does, and raises where it can't."""
+def make_pool(settings: Settings, *, process: str, size: int | None = None) -> Pool:
+    """A worker's pool that has not connected yet: `await pool` (or `async with`) does, and raises where it can't."""
+    # A worker leaves nothing on a session (it listens and locks on connections of its own, by `connect`), and asyncpg
+    # rolls back what is open in any case. Asking the server for more costs a round trip after each commit, before what
+    # it hands on is published.
+    return _make_pool(settings, process, "palomar_worker", size, reset=_rolled_back)
+
+
+def _make_pool(
+    settings: Settings,
+    process: str,
+    role: Role,
+    size: int | None,
+    reset: "Callable[[asyncpg.Connection[asyncpg.Record]], Awaitable[None]] | None",
+) -> Pool:
     return asyncpg.create_pool(
         settings.database_url.get_secret_value(),
         min_size=0,
@@ -101,10 +114,7 @@ def make_pool(settings: Settings, *, process: str, role: Role = "palomar_worker"
         timeout=5,
         max_inactive_connection_lifetime=300,
         init=_prepare,
-        # A worker leaves nothing on a session (it listens and locks on connections of its own, by `connect`), and
-        # asyncpg rolls back what is open in any case. Asking the server for more costs a round trip after each commit,
-        # before what it hands on is published. Where a session can stand for a tenant, it is asked all the same.
-        reset=_rolled_back if role == "palomar_worker" else None,
+        reset=reset,
         server_settings=server_settings(role, process),
     )
 
@@ -127,12 +137,32 @@ async def connect(
     return connection
 
 
-@asynccontextmanager
-async def tenant_transaction(pool: Pool, tenant_id: UUID) -> AsyncIterator[Connection]:
-    """A transaction that sees one tenant's rows and no others (for a pool of role palomar_api)."""
-    async with pool.acquire() as connection, connection.transaction():
-        await connection.execute("SELECT set_config('app.tenant_id', $1, true)", str(tenant_id))
-        yield connection
+class ApiPool:
+    """Connections that see one tenant's rows and no others. There is no other way to use them than for a tenant.
+
+        async with ApiPool(settings, process="api") as pool, pool.tenant_transaction(tenant_id) as connection: ...
+
+    The database would show nothing to a statement without a tenant; here nobody can even ask.
+    """
+
+    def __init__(self, settings: Settings, *, process: str, size: int | None = None) -> None:
+        # Here a session stands for a tenant, so the server is asked to reset it, each time it is given back.
+        self._pool = _make_pool(settings, process, "palomar_api", size, reset=None)
+
+    async def __aenter__(self) -> "ApiPool":
+        """Raises where the database does not answer in time or refuses."""
+        await self._pool
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._pool.close()
+
+    @asynccontextmanager
+    async def tenant_transaction(self, tenant_id: UUID) -> AsyncIterator[Connection]:
+        """A transaction of this tenant. Its end, committed or not, takes the tenant off the connection."""
+        async with self._pool.acquire() as connection, connection.transaction():
+            await connection.execute("SELECT set_config('app.tenant_id', $1, true)", str(tenant_id))
+            yield connection
 
 
 async def repeat(work: Callable[[], Awaitable[_T]]) -> _T:

@@ -2,10 +2,13 @@
 
 WhatsApp lets a business write freely only within 24 hours of the customer's last message; after that only an approved
 template. Two minutes before the end count as closed, because a message leaves some time after it is admitted.
+
+The same rule in SQL is schema/migrations/0009_windows.sql: `is_open` is `window_is_open`, and by the statement's clock
+`is_within_24_hour_window`; `check` is `check_whatsapp_24_hour_window`.
 """
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
 
 from shared.providers.base import ChannelKind, Template
@@ -17,14 +20,45 @@ Policy = Literal["template", "hold", "fail"]
 
 
 def closes_at(last_user_message_at: datetime | None) -> datetime | None:
-    """When free-form messages stop being admitted (margin included); None where there never was a window."""
-    return None if last_user_message_at is None else last_user_message_at + LENGTH - MARGIN
+    """When free-form messages stop being admitted (margin included), in UTC; None where there never was a window.
+
+    Raises ValueError for a datetime without a time zone.
+    """
+    if last_user_message_at is None:
+        return None
+    if last_user_message_at.utcoffset() is None:
+        raise ValueError("the window is counted from a moment, which a datetime without a time zone is not")
+    # In UTC: with any other tzinfo `+` moves the clock on the wall, which is an hour off on two days of the year.
+    return last_user_message_at.astimezone(UTC) + LENGTH - MARGIN
 
 
 def is_open(last_user_message_at: datetime | None, now: datetime) -> bool:
-    """Whether a free-form message may leave now. Both are aware datetimes."""
+    """Whether a free-form message may leave now. Both are aware datetimes.
+
+    A message is never later than its arrival, so a time in the future is a clock that runs ahead by a little: open.
+    """
     end = closes_at(last_user_message_at)
     return end is not None and now < end
+
+
+@dataclass(frozen=True, slots=True)
+class WindowStatus:
+    """Whether anything may be sent without a template, and until when.
+
+    `open_until` has passed where the window has closed; it is None where the customer never wrote, and on channels
+    without a window (SMS, e-mail), where sending is always allowed.
+    """
+
+    can_send_proactive: bool
+    open_until: datetime | None
+    last_user_message_at: datetime | None
+
+
+def check(kind: ChannelKind, last_user_message_at: datetime | None, now: datetime) -> WindowStatus:
+    """How a conversation stands on a channel of this kind."""
+    if kind != "whatsapp":
+        return WindowStatus(True, None, last_user_message_at)
+    return WindowStatus(is_open(last_user_message_at, now), closes_at(last_user_message_at), last_user_message_at)
 
 
 @dataclass(frozen=True, slots=True)

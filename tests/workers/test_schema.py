@@ -62,36 +62,40 @@ async def test_the_api_sees_its_tenants_rows_and_no_others_in_every_table(settin
         mine, theirs = stage.ours, await stage.add_channel()
         await furnished(stage, mine, "SM1")
         await furnished(stage, theirs, "SM2")
-        async with db.make_pool(settings, process="test api", role="palomar_api", size=1) as api:
+        bare = await db.connect(settings, process="test api", role="palomar_api")
+        async with db.ApiPool(settings, process="test api", size=1) as api:
             for table in sorted(FAMILIES - {"rate_limits"}):
                 assert await stage.count(f"(SELECT DISTINCT {column(table)} FROM {table}) t") == 2, table
-                assert await api.fetchval(f"SELECT count(*) FROM {table}") == 0, f"{table} without a tenant"
-                async with db.tenant_transaction(api, mine.tenant_id) as connection:
+                assert await bare.fetchval(f"SELECT count(*) FROM {table}") == 0, f"{table} without a tenant"
+                async with api.tenant_transaction(mine.tenant_id) as connection:
                     seen = await connection.fetch(f"SELECT DISTINCT {column(table)} AS tenant FROM {table}")
                     assert [row["tenant"] for row in seen] == [mine.tenant_id], table
-                # The connection is another's now; the setting is '' by then, and still no tenant.
-                assert await api.fetchval(f"SELECT count(*) FROM {table}") == 0, f"{table} after a transaction"
+                # After a transaction with a tenant the setting is '' on that connection, and still no tenant.
+                async with bare.transaction():
+                    await bare.execute("SELECT set_config('app.tenant_id', $1, true)", str(mine.tenant_id))
+                assert await bare.fetchval(f"SELECT count(*) FROM {table}") == 0, f"{table} after a transaction"
+        await bare.close()
 
 
 async def test_the_api_changes_nothing_of_another_tenant(settings: Settings) -> None:
     async with staged(settings) as stage:
         mine, theirs = stage.ours, await stage.add_channel()
         await furnished(stage, theirs, "SM2")
-        async with db.make_pool(settings, process="test api", role="palomar_api", size=1) as api:
+        async with db.ApiPool(settings, process="test api", size=1) as api:
             for table in ("conversations", "messages", "contacts", "channels"):
-                async with db.tenant_transaction(api, mine.tenant_id) as connection:
+                async with api.tenant_transaction(mine.tenant_id) as connection:
                     changed = await connection.execute(
                         f"UPDATE {table} SET updated_at = now() WHERE tenant_id = $1", theirs.tenant_id
                     )
                     deleted = await connection.execute(f"DELETE FROM {table} WHERE tenant_id = $1", theirs.tenant_id)
                     assert (changed, deleted) == ("UPDATE 0", "DELETE 0")
             with pytest.raises(Exception, match="row-level security"):
-                async with db.tenant_transaction(api, mine.tenant_id) as connection:
+                async with api.tenant_transaction(mine.tenant_id) as connection:
                     await connection.execute(
                         "INSERT INTO contacts (id, tenant_id) VALUES ($1, $2)", db.new_id(), theirs.tenant_id
                     )
             with pytest.raises(Exception, match="row-level security"):
-                async with db.tenant_transaction(api, mine.tenant_id) as connection:
+                async with api.tenant_transaction(mine.tenant_id) as connection:
                     await connection.execute("UPDATE channels SET tenant_id = $1", theirs.tenant_id)
 
 
