@@ -85,6 +85,20 @@ def region(canonical: str) -> str | None:
         return None
 
 
+def written_ways(canonical: str) -> set[str]:
+    """The digits under which one person's canonical number may have been written: `+525512345678` → `525512345678`,
+    `5215512345678`. The inverse of what the canonical form folds."""
+    digits = canonical.removeprefix("+")
+    ways = {digits}
+    if re.fullmatch(r"52\d{10}", digits):
+        ways.add("521" + digits[2:])
+    elif re.fullmatch(r"54\d{10}", digits):
+        ways.add("549" + digits[2:])
+    elif re.fullmatch(r"55\d{2}9\d{8}", digits):
+        ways.add(digits[:4] + digits[5:])
+    return ways
+
+
 def mask(given: str) -> str:
     """For logs: `+5215512345678` → `+52***78`, `whatsapp:US.13491208655302741918` → `whatsapp:US.***18`.
 

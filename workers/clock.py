@@ -13,6 +13,7 @@ from typing import Final
 from shared import db, metrics, receiving, topology
 from shared.broker import BrokerAway
 from shared.messages import QueueMessage, ReplyWanted, SendAdmitted, SendRequested
+from shared.retention import prune_forever
 from shared.store import conversations, inbound, messages, overdue, receipts
 from shared.store.events import Event, record
 from shared.worker import Context, Loop
@@ -30,6 +31,14 @@ FORGOTTEN_AT_ONCE: Final = 10_000  # rows a transaction
 
 @worker.run
 async def tick_forever(ctx: Ctx) -> None:
+    pruning = asyncio.create_task(prune_forever(ctx))
+    try:
+        await _tick_forever(ctx)
+    finally:
+        pruning.cancel()
+
+
+async def _tick_forever(ctx: Ctx) -> None:
     retention_at = 0.0
     while True:
         started = time.monotonic()

@@ -202,7 +202,7 @@ async def keep_messages(tx: db.Connection, readings: Sequence[Reading], handoff:
                 provider=channel.provider,
                 addresses=tuple(address.canonical for address in m.sender),
                 recipient=m.sender[0].given,
-                phone=next((address.canonical for address in m.sender if address.kind == "phone"), None),
+                phone=next((address.given for address in m.sender if address.kind == "phone"), None),
                 contact_id=contact_id,
                 contact_name=m.contact_name,
             )

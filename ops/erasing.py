@@ -1,0 +1,97 @@
+"""Erasing a person: who is meant, what to look for, what went, and what a search still finds."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from urllib.parse import quote
+from uuid import UUID
+
+from ops.errors import Problem
+from shared import addresses, db
+from shared.store import channels, erasing
+from shared.store.erasing import Person
+from shared.store.events import Event, record
+
+SHORTEST_SEARCHED = 5  # characters; what is shorter would be found in everybody's rows
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    removed: Mapping[str, int]  # table → rows removed or blanked
+    left: Mapping[str, int]  # table → rows in which a trace is found afterwards
+    searched: tuple[str, ...]
+
+    @property
+    def gone(self) -> bool:
+        return not any(self.left.values())
+
+
+def pattern(known: Iterable[tuple[str, str]]) -> str:
+    """A regular expression for every way these (kind, address) are written in forms, JSON and URLs.
+
+    A phone number's digits count only where no other digit stands beside them, but for a percent-escape before them.
+    Raises Problem where nothing is left to look for.
+    """
+    digits: set[str] = set()
+    words: set[str] = set()
+    for kind, address in known:
+        found = addresses.phone(address) if kind == "phone" else None
+        if found is not None:
+            own = "".join(filter(str.isdigit, address))
+            digits |= {way for way in (*addresses.written_ways(found.canonical), own) if len(way) >= SHORTEST_SEARCHED}
+        elif len(address) >= SHORTEST_SEARCHED:
+            words |= {address, quote(address, safe="")}
+    parts = [re.escape(word) for word in sorted(words)]
+    if digits:
+        parts.append(f"(^|[^0-9]|%[0-9a-f]{{2}})({'|'.join(sorted(digits))})([^0-9]|$)")
+    if not parts:
+        raise Problem(
+            "This contact has no address that can be searched for.",
+            "Remove it by hand: its traces can't be proven gone.",
+        )
+    return "|".join(parts)
+
+
+async def tenant(pool: db.Pool, told: str | None) -> UUID:
+    """The tenant meant, by name or id; the only one where none is told. Raises Problem."""
+    async with pool.acquire() as connection:
+        every = await channels.tenants(connection)
+    found = [tenant_id for tenant_id, name in every if told in (None, name, str(tenant_id))]
+    if len(found) == 1:
+        return found[0]
+    names = ", ".join(f"{name} ({tenant_id})" for tenant_id, name in every) or "none"
+    if told is None:
+        raise Problem("Whose contact is it?", f"Add --tenant with a name or id. There are: {names}.")
+    raise Problem(f"{len(found) or 'No'} tenants are called {told!r}.", f"Give an id. There are: {names}.")
+
+
+async def who(pool: db.Pool, tenant_id: UUID, told: str) -> Person:
+    """The one contact that an id or an address names. Raises Problem."""
+    try:
+        contact_id = UUID(told)
+    except ValueError:
+        contact_id = None
+    address = addresses.person(told)
+    canonical = {told, told.strip().lower()} | ({address.canonical} if address is not None else set())
+    found = await erasing.find(pool, tenant_id, contact_id, sorted(canonical), told)
+    if len(found) != 1:
+        raise Problem(
+            f"{len(found) or 'No'} contacts of this tenant have the id or address {addresses.mask(told)}.",
+            "Give the contact's id, or a phone number in international form, such as +14155238886.",
+        )
+    return await erasing.person(pool, tenant_id, found[0])
+
+
+async def erase(pool: db.Pool, person: Person) -> Erased:
+    """Erase in one transaction, announce it by the contact's id, and search what is left."""
+    searched = pattern(person.addresses)
+
+    async def once() -> dict[str, int]:
+        async with pool.acquire() as connection, connection.transaction():
+            done = await erasing.erase(connection, person, searched)
+            await record(connection, Event("contact.erased", person.tenant_id, contact_id=person.contact_id))
+            return done
+
+    removed = await db.repeat(once)
+    left = await erasing.traces(pool, person.tenant_id, searched)
+    return Erased(removed, left, tuple(sorted({address for _, address in person.addresses})))

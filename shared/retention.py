@@ -1,0 +1,56 @@
+"""Deletes tenants' old messages, beside whatever else the process does and a little at a time."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from shared import db
+from shared.store import pruning
+from shared.worker import Context
+
+EVERY: Final = 3600.0  # seconds
+AFTER_A_FAILURE: Final = 60.0
+CONVERSATIONS_AT_ONCE: Final = 200
+MESSAGES_AT_ONCE: Final = 1000  # a transaction
+BREATH: Final = 0.05  # seconds between two transactions: others use the same disk
+
+
+async def prune_forever(ctx: Context[Any]) -> None:
+    """Prune each hour, until cancelled. An outage or an error is for the next round."""
+    while True:
+        pause = EVERY
+        try:
+            await prune(ctx)
+        except Exception as error:
+            pause = AFTER_A_FAILURE
+            if not db.is_outage(error):
+                ctx.log.exception("pruning failed; it goes on in a minute")
+        await asyncio.sleep(pause)
+
+
+async def prune(ctx: Context[Any]) -> int:
+    """Delete what the tenants' policies no longer keep; returns how many messages went.
+
+    Never younger than the raw webhooks: a replay of one would make its message anew, and answer it.
+    """
+    total = 0
+    for tenant_id, days in await pruning.policies(ctx.pool):
+        before = datetime.now(UTC) - timedelta(days=max(days, ctx.settings.inbound_log_days + 1))
+        pruned = await _prune_tenant(ctx, tenant_id, before)
+        if pruned:
+            ctx.log.info("messages pruned", tenant=str(tenant_id), count=pruned)
+        total += pruned
+    return total
+
+
+async def _prune_tenant(ctx: Context[Any], tenant_id: UUID, before: datetime) -> int:
+    total, after = 0, pruning.FIRST
+    while some := await pruning.conversations(ctx.pool, tenant_id, after, before, CONVERSATIONS_AT_ONCE):
+        pruned = MESSAGES_AT_ONCE
+        while pruned == MESSAGES_AT_ONCE:
+            pruned = await pruning.prune(ctx.pool, tenant_id, some, before, MESSAGES_AT_ONCE)
+            total += pruned
+            await asyncio.sleep(BREATH)
+        after = some[-1]
+    return total
