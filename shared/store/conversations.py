@@ -17,7 +17,7 @@ class Wanted:
     provider: str
     addresses: tuple[str, ...]  # canonical; an existing conversation by any of them is the one, else the first names it
     recipient: str
-    phone: str | None
+    phone: str | None  # as given
     contact_id: UUID
     contact_name: str | None
 
@@ -51,11 +51,19 @@ WHERE asked.phone IS NULL OR c.phone IS NULL
 ORDER BY asked.place, c.id
 """
 
+# One that came by SQL may have the number under an address that we would write in another way.
+_OF_PHONES = """
+SELECT asked.place, c.id
+FROM unnest($1::int[], $2::uuid[], $3::text[], $4::uuid[], $5::text[])
+    AS asked (place, tenant_id, provider, channel_id, phone)
+JOIN conversations c USING (tenant_id, provider, channel_id, phone)
+"""
+
 _ADD = """
 INSERT INTO conversations (id, tenant_id, channel_id, provider, address, recipient, phone, contact_id, contact_name)
 SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::uuid[],
     $9::text[])
-ON CONFLICT (tenant_id, channel_id, address) DO NOTHING RETURNING id
+ON CONFLICT DO NOTHING RETURNING id
 """
 
 _LOCK = """
@@ -124,6 +132,7 @@ async def find_or_make(connection: Connection, wanted: Sequence[Wanted]) -> list
         )
         made = {row["id"] for row in added}
         known.update(await _known(connection, sorted(new, key=str)))
+        known.update(await _of_phones(connection, [leader for leader in leaders if leader.key not in known]))
         for want, leader in zip(unknown, leaders, strict=True):
             known.setdefault(want.key, known[leader.key])
     ids = [next(known[k] for a in w.addresses if (k := (w.tenant_id, w.channel_id, a)) in known) for w in wanted]
@@ -149,6 +158,21 @@ async def _of_contacts(connection: Connection, unknown: Sequence[Wanted]) -> dic
         [w.phone for w in unknown],
     )
     return {unknown[row["place"]].key: row["id"] for row in rows}
+
+
+async def _of_phones(connection: Connection, refused: Sequence[Wanted]) -> dict[tuple[UUID, UUID, str], UUID]:
+    """By the first address of each of these: the conversation that has their phone under another address."""
+    if not refused:
+        return {}
+    rows = await connection.fetch(
+        _OF_PHONES,
+        list(range(len(refused))),
+        [w.tenant_id for w in refused],
+        [w.provider for w in refused],
+        [w.channel_id for w in refused],
+        [w.phone for w in refused],
+    )
+    return {refused[row["place"]].key: row["id"] for row in rows}
 
 
 def _leaders(unknown: Sequence[Wanted]) -> list[Wanted]:
@@ -244,6 +268,20 @@ UPDATE conversations SET reply_lease_id = NULL, reply_lease_until = NULL, reply_
 WHERE tenant_id = $1 AND id = $2 AND reply_lease_id = $3
 """
 
+_PUT_OFF = """
+UPDATE conversations SET reply_due_at = now() + $3::interval,
+    reply_wanted_since = coalesce(reply_wanted_since, now())
+WHERE tenant_id = $1 AND id = $2 AND reply_due_at IS NOT NULL
+    AND (reply_lease_until IS NULL OR reply_lease_until < now())
+"""
+
+# As in _HEARD: a moment of quiet, but no longer than the longest wait in all.
+_LET_GO_UNTIL_QUIET = """
+UPDATE conversations SET reply_lease_id = NULL, reply_lease_until = NULL,
+    reply_due_at = least(now() + $4::interval, greatest(now(), coalesce(reply_wanted_since, now()) + $5::interval))
+WHERE tenant_id = $1 AND id = $2 AND reply_lease_id = $3
+"""
+
 
 async def claim_reply(
     connection: Connection, tenant_id: UUID, conversation_id: UUID, lease: timedelta
@@ -264,27 +302,6 @@ async def claim_reply(
 async def renew_reply(pool: Pool, tenant_id: UUID, conversation_id: UUID, lease_id: UUID, lease: timedelta) -> bool:
     """Keep the lease while the model thinks. False: it is somebody else's by now."""
     return await pool.fetchval(_RENEW, tenant_id, conversation_id, lease_id, lease) is not None
-
-# As in _HEARD: a moment of quiet, but no longer than the longest wait in all.
-_LET_GO_UNTIL_QUIET = """
-UPDATE conversations SET reply_lease_id = NULL, reply_lease_until = NULL,
-    reply_due_at = least(now() + $4::interval, greatest(now(), coalesce(reply_wanted_since, now()) + $5::interval))
-WHERE tenant_id = $1 AND id = $2 AND reply_lease_id = $3
-"""
-
-_PUT_OFF = """
-UPDATE conversations SET reply_due_at = now() + $3::interval,
-    reply_wanted_since = coalesce(reply_wanted_since, now())
-WHERE tenant_id = $1 AND id = $2 AND reply_due_at IS NOT NULL
-    AND (reply_lease_until IS NULL OR reply_lease_until < now())
-"""
-
-# As in _HEARD: a moment of quiet, but no longer than the longest wait in all.
-_LET_GO_UNTIL_QUIET = """
-UPDATE conversations SET reply_lease_id = NULL, reply_lease_until = NULL,
-    reply_due_at = least(now() + $4::interval, greatest(now(), coalesce(reply_wanted_since, now()) + $5::interval))
-WHERE tenant_id = $1 AND id = $2 AND reply_lease_id = $3
-"""
 
 
 @dataclass(frozen=True, slots=True)
