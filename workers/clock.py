@@ -8,16 +8,23 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
+from functools import lru_cache
 from typing import Final
+from uuid import UUID
+
+import orjson
 
 from shared import db, metrics, receiving, topology
 from shared.broker import BrokerAway
+from shared.crypto import CryptoError, KeyRing
+from shared.log import get_logger
 from shared.messages import QueueMessage, ReplyWanted, SendAdmitted, SendRequested
 from shared.retention import prune_forever
-from shared.store import conversations, inbound, messages, overdue, receipts
+from shared.store import channels, conversations, inbound, messages, overdue, receipts
 from shared.store.events import Event, record
 from shared.worker import Context, Loop
 
+log = get_logger(__name__)
 worker: Loop[None] = Loop(name="clock", publishes=(ReplyWanted, SendRequested, SendAdmitted))
 
 Ctx = Context[None]
@@ -159,6 +166,28 @@ async def _parked_receipts(tx: db.Connection, ctx: Ctx) -> Sequence[QueueMessage
     return fallbacks
 
 
+async def _credentials(tx: db.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
+    """Seal what came by SQL. A channel whose secrets can't be sealed here stays stopped, and its secrets wait."""
+    for channel in await channels.unsealed(tx, ctx.settings.clock_batch):
+        owner = {"tenant_id": channel.tenant_id, "owner": channel.id}
+        try:
+            keys = KeyRing.parse(ctx.settings.secret_keys.get_secret_value())
+            known = orjson.loads(keys.open(channel.sealed, **owner)) if channel.sealed else {}
+            sealed = keys.seal(orjson.dumps(known | channel.secrets).decode(), **owner)
+        except CryptoError as error:
+            _tell_unsealed(channel.id, channel.newest, str(error))
+        else:
+            await channels.seal(tx, channel, sealed)
+            ctx.log.info("credentials sealed", channel=str(channel.id))
+    return []
+
+
+@lru_cache(maxsize=1000)
+def _tell_unsealed(channel_id: UUID, _: int, why: str) -> None:
+    """Log it once for what was entered, not every second."""
+    log.error("credentials wait: they can't be sealed", channel=str(channel_id), error=why)
+
+
 TASKS: Final[dict[str, Task]] = {
     "queued": _queued,
     "lost_leases": _lost_leases,
@@ -168,6 +197,7 @@ TASKS: Final[dict[str, Task]] = {
     "replies": _replies,
     "replies_llm": _replies_llm,
     "parked_receipts": _parked_receipts,
+    "credentials": _credentials,
 }
 
 

@@ -75,7 +75,7 @@ CREATE TABLE sessions (
     PRIMARY KEY (tenant_id, id)
 );
 CREATE UNIQUE INDEX sessions_phone ON sessions (channel_id, phone_number, tenant_id);
-CREATE INDEX sessions_conversation ON sessions (conversation_id, tenant_id);
+CREATE UNIQUE INDEX sessions_conversation ON sessions (conversation_id, tenant_id);
 CREATE INDEX sessions_contact ON sessions (contact_id, tenant_id);
 
 CREATE TABLE message_templates (

@@ -42,17 +42,21 @@ BEGIN
 END
 $$;
 
--- The one channel of a tenant at a provider. Raises where there is none, or where there are several to choose from.
-CREATE FUNCTION only_channel(tenant uuid, of_provider text) RETURNS uuid LANGUAGE plpgsql STABLE AS $$
+-- The one channel of a tenant at a provider, or of a kind at any. Raises where there is none, or where there are
+-- several to choose from.
+CREATE FUNCTION only_channel(tenant uuid, of_provider text, of_kind text DEFAULT NULL) RETURNS uuid
+LANGUAGE plpgsql STABLE AS $$
 DECLARE
     found uuid[];
 BEGIN
     SELECT array_agg(id ORDER BY id) INTO found FROM channels
-    WHERE tenant_id = tenant AND provider = of_provider AND deleted_at IS NULL;
+    WHERE tenant_id = tenant AND deleted_at IS NULL
+        AND (of_provider IS NULL OR provider = of_provider) AND (of_kind IS NULL OR kind = of_kind);
     IF coalesce(cardinality(found), 0) <> 1 THEN
         RAISE not_null_violation USING
-            MESSAGE = format('channel_id is missing, and this tenant has %s channels of provider %L',
-                coalesce(cardinality(found), 0), of_provider),
+            MESSAGE = format('channel_id is missing, and this tenant has %s channels of %s',
+                coalesce(cardinality(found), 0),
+                concat_ws(' and ', 'provider ' || quote_literal(of_provider), 'kind ' || quote_literal(of_kind))),
             HINT = CASE WHEN found IS NULL THEN 'Add one with: palomar channels add.'
                 ELSE 'Name one of them in channel_id.' END;
     END IF;
@@ -60,7 +64,7 @@ BEGIN
 END
 $$;
 
--- -- contacts -----------------------------------------------------------------------------------------------------------
+-- -- contacts ---------------------------------------------------------------------------------------------------------
 
 ALTER TABLE contacts
     ADD COLUMN phone_number text,
@@ -72,6 +76,7 @@ ALTER TABLE contact_addresses ALTER COLUMN tenant_id SET DEFAULT current_tenant(
 CREATE FUNCTION keep_phone_as_address() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     number text := canonical_phone(NEW.phone_number);
+    holder uuid;
 BEGIN
     IF number IS NULL THEN
         RAISE check_violation USING
@@ -84,14 +89,21 @@ BEGIN
     END IF;
     INSERT INTO contact_addresses (tenant_id, kind, canonical, given, contact_id)
     VALUES (NEW.tenant_id, 'phone', number, NEW.phone_number, NEW.id) ON CONFLICT DO NOTHING;
-    IF NOT EXISTS (
-        SELECT FROM contact_addresses
-        WHERE tenant_id = NEW.tenant_id AND kind = 'phone' AND canonical = number AND contact_id = NEW.id
-    ) THEN
+    SELECT a.contact_id INTO holder FROM contact_addresses a
+    WHERE a.tenant_id = NEW.tenant_id AND a.kind = 'phone' AND a.canonical = number;
+    IF holder = NEW.id THEN
+        RETURN NULL;
+    ELSIF EXISTS (SELECT FROM contacts WHERE tenant_id = NEW.tenant_id AND id = holder AND deleted_at IS NULL) THEN
         RAISE unique_violation USING
             MESSAGE = 'another contact has this phone number', CONSTRAINT = 'contact_addresses_pkey',
             COLUMN = 'phone_number', HINT = 'UPDATE that contact instead.';
     END IF;
+    -- Somebody who was deleted comes back: what was said goes on, and an opt-out holds.
+    UPDATE contact_addresses SET contact_id = NEW.id WHERE tenant_id = NEW.tenant_id AND contact_id = holder;
+    UPDATE conversations SET contact_id = NEW.id WHERE tenant_id = NEW.tenant_id AND contact_id = holder;
+    INSERT INTO consents (tenant_id, contact_id, channel_kind, state, source, message_id, evidence, created_at)
+    SELECT tenant_id, NEW.id, channel_kind, state, source, message_id, evidence, created_at FROM consents
+    WHERE tenant_id = NEW.tenant_id AND contact_id = holder;
     RETURN NULL;
 END
 $$;
@@ -103,19 +115,20 @@ CREATE TRIGGER contacts_phone_changed AFTER UPDATE OF phone_number ON contacts F
         AND current_user <> 'palomar_worker')
     EXECUTE FUNCTION keep_phone_as_address();
 
--- -- conversations ------------------------------------------------------------------------------------------------------
+-- -- conversations ----------------------------------------------------------------------------------------------------
 
 ALTER TABLE conversations
     ALTER COLUMN id SET DEFAULT gen_random_uuid(),
     ALTER COLUMN tenant_id SET DEFAULT current_tenant();
 
--- The contact with this phone number, made where there is none.
+-- The contact with this phone number, made where there is none or only a deleted one.
 CREATE FUNCTION contact_of_phone(tenant uuid, phone text, name text) RETURNS uuid LANGUAGE plpgsql AS $$
 DECLARE
     found uuid;
 BEGIN
-    SELECT contact_id INTO found FROM contact_addresses
-    WHERE tenant_id = tenant AND kind = 'phone' AND canonical = canonical_phone(phone);
+    SELECT a.contact_id INTO found FROM contact_addresses a
+    JOIN contacts c ON c.tenant_id = a.tenant_id AND c.id = a.contact_id AND c.deleted_at IS NULL
+    WHERE a.tenant_id = tenant AND a.kind = 'phone' AND a.canonical = canonical_phone(phone);
     IF found IS NULL AND canonical_phone(phone) IS NOT NULL THEN
         INSERT INTO contacts (tenant_id, name, phone_number) VALUES (tenant, name, phone) RETURNING id INTO found;
     END IF;
@@ -127,11 +140,13 @@ $$;
 CREATE FUNCTION complete_conversation() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     NEW.tenant_id := coalesce(NEW.tenant_id, session_tenant());
+    NEW.metadata := coalesce(NEW.metadata, '{}');
     NEW.recipient := coalesce(NEW.recipient, NEW.phone, NEW.kommo_chat_id, NEW.id::text);
     NEW.address := coalesce(NEW.address, canonical_phone(NEW.phone), NEW.kommo_chat_id, NEW.recipient);
     IF NEW.channel_id IS NULL THEN
-        IF NEW.provider <> ALL (providers()) OR (NEW.provider = 'kommo' AND NEW.kommo_chat_id IS NULL) THEN
-            NEW.channel_id := NEW.id;  -- of no channel: a CHECK refuses this row, by its own name
+        IF (NEW.provider = ANY (providers()) AND (NEW.provider <> 'kommo' OR NEW.kommo_chat_id IS NOT NULL)) IS NOT TRUE
+        THEN
+            NEW.channel_id := NEW.id;  -- of no channel: a CHECK or NOT NULL refuses this row, by its own name
             RETURN NEW;
         END IF;
         NEW.channel_id := only_channel(NEW.tenant_id, NEW.provider);
@@ -146,7 +161,22 @@ CREATE TRIGGER conversations_complete BEFORE INSERT ON conversations FOR EACH RO
     WHEN (NEW.tenant_id IS NULL OR NEW.channel_id IS NULL OR NEW.address IS NULL OR NEW.recipient IS NULL)
     EXECUTE FUNCTION complete_conversation();
 
--- -- messages -----------------------------------------------------------------------------------------------------------
+-- Another number by SQL: the conversation is with that person now, and what we send goes there.
+CREATE FUNCTION readdress_conversation() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.recipient := NEW.phone;
+    NEW.address := coalesce(canonical_phone(NEW.phone), NEW.phone);
+    IF canonical_phone(NEW.phone) IS DISTINCT FROM canonical_phone(OLD.phone) THEN
+        NEW.contact_id := coalesce(contact_of_phone(NEW.tenant_id, NEW.phone, NEW.contact_name), NEW.contact_id);
+    END IF;
+    RETURN NEW;
+END
+$$;
+CREATE TRIGGER conversations_phone_changed BEFORE UPDATE OF phone ON conversations FOR EACH ROW
+    WHEN (NEW.phone IS NOT NULL AND NEW.phone IS DISTINCT FROM OLD.phone AND current_user <> 'palomar_worker')
+    EXECUTE FUNCTION readdress_conversation();
+
+-- -- messages ---------------------------------------------------------------------------------------------------------
 
 ALTER TABLE messages
     ADD COLUMN ai_processing_status text,
@@ -169,12 +199,17 @@ BEGIN
                 MESSAGE = 'conversation_id names no conversation of this tenant', COLUMN = 'conversation_id';
         END IF;
     END IF;
+    NEW.metadata := coalesce(NEW.metadata, '{}');
+    IF NEW.direction IS NULL AND NEW.role IS NULL THEN
+        RAISE not_null_violation USING MESSAGE = 'role is missing: user, assistant or system', COLUMN = 'role';
+    END IF;
     NEW.direction := coalesce(NEW.direction, CASE WHEN NEW.role = 'user' THEN 'inbound' ELSE 'outbound' END);
     NEW.role := coalesce(NEW.role, CASE WHEN NEW.direction = 'inbound' THEN 'user' ELSE 'assistant' END);
     NEW.status := coalesce(NEW.status, CASE WHEN NEW.direction = 'inbound' THEN 'received' ELSE 'sent' END);
     IF NEW.status NOT IN ('received', 'sent', 'delivered', 'read', 'failed') THEN
         RAISE check_violation USING
-            MESSAGE = format('status %L: a message recorded by SQL is received, sent, delivered, read or failed', NEW.status),
+            MESSAGE = format(
+                'status %L: a message recorded by SQL is received, sent, delivered, read or failed', NEW.status),
             HINT = 'What Palomar is to send goes through its API.', COLUMN = 'status';
     END IF;
     IF NEW.direction = 'outbound' AND NEW.out_seq IS NULL THEN
@@ -189,9 +224,55 @@ CREATE TRIGGER messages_complete BEFORE INSERT ON messages FOR EACH ROW
         OR NEW.status IS NULL)
     EXECUTE FUNCTION complete_message();
 
--- -- defaults of the rest -----------------------------------------------------------------------------------------------
+-- shared/statuses.py in SQL, for receipts that come by SQL: they move a message forward or not at all, and none makes
+-- it one that Palomar would send. To cancel what has not left yet is anybody's right.
+CREATE FUNCTION message_rank(status text) RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT coalesce(array_position(ARRAY['sent', 'failed', 'delivered', 'read'], status), 0)
+$$;
+CREATE FUNCTION move_message_forward() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NEW.status = 'canceled' AND OLD.status IN ('queued', 'held', 'ready') THEN
+        NULL;
+    ELSIF NEW.status NOT IN ('received', 'sent', 'delivered', 'read', 'failed') THEN
+        RAISE check_violation USING
+            MESSAGE = format('a message can''t be made %L by SQL', NEW.status),
+            HINT = 'What Palomar is to send goes through its API.', COLUMN = 'status';
+    ELSIF message_rank(NEW.status) < message_rank(OLD.status) THEN
+        RAISE check_violation USING
+            MESSAGE = format('a message that is %L does not become %L', OLD.status, NEW.status),
+            HINT = 'The order is sent, failed, delivered, read.', COLUMN = 'status';
+    END IF;
+    NEW.due_at := NULL;  -- nothing is owed any more
+    RETURN NEW;
+END
+$$;
+CREATE TRIGGER messages_move_forward BEFORE UPDATE OF status ON messages FOR EACH ROW
+    WHEN (NEW.status IS DISTINCT FROM OLD.status AND current_user <> 'palomar_worker')
+    EXECUTE FUNCTION move_message_forward();
+
+-- -- sessions ---------------------------------------------------------------------------------------------------------
+
+-- A session that comes by SQL: on the tenant's one WhatsApp channel, in the conversation that its number has there.
+CREATE FUNCTION complete_session() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.tenant_id := coalesce(NEW.tenant_id, session_tenant());
+    NEW.channel_id := coalesce(NEW.channel_id, only_channel(NEW.tenant_id, NULL, 'whatsapp'));
+    NEW.conversation_id := coalesce(NEW.conversation_id, (
+        SELECT id FROM conversations
+        WHERE tenant_id = NEW.tenant_id AND channel_id = NEW.channel_id
+            AND address = coalesce(canonical_phone(NEW.phone_number), NEW.phone_number)));
+    RETURN NEW;
+END
+$$;
+CREATE TRIGGER sessions_complete BEFORE INSERT ON sessions FOR EACH ROW
+    WHEN (NEW.tenant_id IS NULL OR NEW.channel_id IS NULL OR NEW.conversation_id IS NULL)
+    EXECUTE FUNCTION complete_session();
+
+-- -- defaults of the rest ---------------------------------------------------------------------------------------------
 
 ALTER TABLE channels
+    ADD COLUMN business_id text,            -- Meta's, of the account that the number belongs to
+    ADD COLUMN webhook_url text,
     ALTER COLUMN id SET DEFAULT gen_random_uuid(),
     ALTER COLUMN tenant_id SET DEFAULT current_tenant();
 ALTER TABLE endpoints

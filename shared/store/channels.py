@@ -143,6 +143,53 @@ async def set_credentials(connection: Connection | Pool, tenant_id: UUID, channe
     return await connection.fetchval(_SET_CREDENTIALS, tenant_id, channel_id, credentials) is not None
 
 
+# -- credentials that came by SQL, which the database can't seal -------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Unsealed:
+    """A channel, locked, with secrets that wait to be sealed."""
+
+    tenant_id: UUID
+    id: UUID
+    sealed: str  # what it has; empty for one that is new
+    resumes: bool  # it is stopped for their sake alone
+    secrets: Mapping[str, str]
+    newest: int  # of the rows that the secrets came in
+
+
+# The channel is what is locked: two clocks with a row each of one channel would lay the older over the newer.
+_UNSEALED = """
+SELECT c.tenant_id, c.id, c.credentials AS sealed,
+    c.status = 'stopped' AND c.status_reason IS NOT DISTINCT FROM sealing_reason() AS resumes
+FROM channels c
+WHERE EXISTS (SELECT FROM unsealed_credentials u WHERE u.tenant_id = c.tenant_id AND u.channel_id = c.id)
+ORDER BY c.tenant_id, c.id LIMIT $1 FOR NO KEY UPDATE OF c SKIP LOCKED
+"""
+_SECRETS = """
+SELECT seq, secrets FROM unsealed_credentials WHERE tenant_id = $1 AND channel_id = $2 ORDER BY seq
+"""
+_DONE = "DELETE FROM unsealed_credentials WHERE tenant_id = $1 AND channel_id = $2 AND seq <= $3"
+
+
+async def unsealed(connection: Connection, limit: int) -> list[Unsealed]:
+    """Channels whose secrets wait, at most `limit`; none that somebody else holds."""
+    found = []
+    for channel in await connection.fetch(_UNSEALED, limit):
+        if rows := await connection.fetch(_SECRETS, channel["tenant_id"], channel["id"]):
+            secrets = {name: value for row in rows for name, value in row["secrets"].items()}
+            found.append(Unsealed(**channel, secrets=secrets, newest=rows[-1]["seq"]))
+    return found
+
+
+async def seal(connection: Connection, channel: Unsealed, credentials: str) -> None:
+    """Exchange the waiting secrets of a channel for sealed credentials, and let it send where it stopped for them."""
+    await set_credentials(connection, channel.tenant_id, channel.id, credentials)
+    await connection.execute(_DONE, channel.tenant_id, channel.id, channel.newest)
+    if channel.resumes:
+        await resume(connection, channel.tenant_id, channel.id)
+
+
 async def set_settings(
     connection: Connection | Pool, tenant_id: UUID, channel_id: UUID, settings: dict[str, object]
 ) -> bool:
