@@ -1,24 +1,42 @@
 """Apply and take back the migrations beside this file: NNNN_name.sql with NNNN_name.rollback.sql.
 
-yoyo-migrations does the work, each file in one transaction. It guards against two runs at once with a row that a
-killed run leaves behind for ever; we hold an advisory lock instead, which ends with its connection, and under that
-lock any such row is a dead one.
+yoyo-migrations reads the files, orders them and keeps the list of those applied; we run them. A file is one transaction
+together with its entry in that list. One that begins with `-- transactional: false` is a statement at a time instead
+(CREATE INDEX CONCURRENTLY takes no other), and must bear being run again from its start.
+
+Both pass beside live writers: see schema/locks.py. yoyo guards against two runs at once with a row that a killed run
+leaves behind for ever; we hold an advisory lock, which ends with its connection, and under that lock any such row is a
+dead one.
 """
 
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
+from typing import Final, Literal
 from urllib.parse import urlsplit
 
 import psycopg
+from psycopg import sql
 from yoyo import get_backend, read_migrations
 from yoyo.backends.base import DatabaseBackend
-from yoyo.migrations import MigrationList
+from yoyo.migrations import Migration, MigrationList, read_sql_migration
+
+from schema import locks
+from schema.locks import Connection
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 LOCK = 0x70616C6F  # "palo"; any number nobody else locks
+
+Direction = Literal["apply", "rollback"]
+
+_CONCURRENTLY: Final = re.compile(
+    r"\b(CREATE\s+(UNIQUE\s+)?INDEX|DROP\s+INDEX|REINDEX)\b.*?\bCONCURRENTLY\b", re.I | re.S
+)
+_INDEX_MADE: Final = re.compile(
+    r"\bCREATE\s+(?:UNIQUE\s+)?INDEX\s+CONCURRENTLY\s+(?:IF\s+NOT\s+EXISTS\s+)?(\w+)\s+ON\b", re.I
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,42 +47,123 @@ class Step:
     applied: bool
 
 
-def apply(database_url: str, folder: Path = MIGRATIONS) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One run over one database: under the lock, with the list of what there is and what was applied."""
+
+    url: str
+    patience: float
+    lock: Connection
+    backend: DatabaseBackend
+    migrations: MigrationList
+
+
+def apply(database_url: str, folder: Path = MIGRATIONS, *, patience: float = locks.PATIENCE) -> list[str]:
     """Bring the database up to date, as the role that is to own the tables; returns what was applied, in order.
 
-    Safe to call from several processes at once: one works, the others wait and then find nothing left.
+    Safe to call from several processes at once: one works, the others wait and then find nothing left. Safe beside
+    live writers: none waits for longer than a quarter of a second. Raises locks.Blocked where a migration can't get its
+    locks for `patience` seconds; those before it stay applied.
     """
-    with _locked(database_url, folder) as (backend, migrations):
-        waiting = backend.to_apply(migrations)
-        backend.apply_migrations(waiting)
-        return [migration.id for migration in waiting]
+    with _locked(database_url, folder, patience) as run:
+        return [_carry_out(run, migration, "apply") for migration in run.backend.to_apply(run.migrations)]
 
 
-def rollback(database_url: str, count: int, folder: Path = MIGRATIONS) -> list[str]:
-    """Take the last `count` applied migrations back, newest first; returns their names."""
-    with _locked(database_url, folder) as (backend, migrations):
-        chosen = backend.to_rollback(migrations)[:count]
-        backend.rollback_migrations(chosen)
-        return [migration.id for migration in chosen]
+def rollback(
+    database_url: str, count: int, folder: Path = MIGRATIONS, *, patience: float = locks.PATIENCE
+) -> list[str]:
+    """Take the last `count` applied migrations back, newest first; returns their names. Raises locks.Blocked."""
+    with _locked(database_url, folder, patience) as run:
+        chosen = run.backend.to_rollback(run.migrations)[:count]
+        return [_carry_out(run, migration, "rollback") for migration in chosen]
 
 
 def status(database_url: str, folder: Path = MIGRATIONS) -> list[Step]:
     """Every migration in order, applied or not."""
-    with _locked(database_url, folder) as (backend, migrations):
-        applied = set(backend.get_applied_migration_hashes())
-        return [Step(migration.id, migration.hash in applied) for migration in migrations]
+    with _locked(database_url, folder, locks.PATIENCE) as run:
+        applied = set(run.backend.get_applied_migration_hashes())
+        return [Step(migration.id, migration.hash in applied) for migration in run.migrations]
 
 
 @contextmanager
-def _locked(database_url: str, folder: Path) -> Iterator[tuple[DatabaseBackend, MigrationList]]:
+def _locked(database_url: str, folder: Path, patience: float) -> Iterator[_Run]:
     with psycopg.connect(database_url, autocommit=True) as lock:
         lock.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
-        # yoyo prints what a SELECT in a migration returns; nobody reads that.
-        with redirect_stdout(StringIO()), get_backend(_yoyo_url(database_url)) as backend:
+        with get_backend(_yoyo_url(database_url)) as backend:
             backend.break_lock()
-            yield backend, read_migrations(str(folder))
+            backend.ensure_internal_schema_updated()
+            yield _Run(database_url, patience, lock, backend, read_migrations(str(folder)))
 
 
 def _yoyo_url(database_url: str) -> str:
     """The same database in yoyo's words: the scheme names the driver."""
     return urlsplit(database_url)._replace(scheme="postgresql+psycopg").geturl()
+
+
+def _carry_out(run: _Run, migration: Migration, direction: Direction) -> str:
+    migration.load()
+    path = Path(migration.path)
+    _, _, statements = read_sql_migration(str(path if direction == "apply" else path.with_suffix(".rollback.sql")))
+    if migration.use_transactions:
+
+        def whole(session: Connection) -> None:
+            _wait_briefly(session)
+            with session.transaction():
+                for statement in statements:
+                    session.execute(statement.encode())
+                _note(session, run.backend, migration, direction)
+
+        _insist(run, migration, whole)
+    else:
+        for statement in statements:
+            _insist(run, migration, _alone(statement, run.patience))
+        with run.lock.transaction():
+            _note(run.lock, run.backend, migration, direction)
+    run.backend.log_migration(migration, direction)
+    return str(migration.id)
+
+
+def _insist(run: _Run, migration: Migration, attempt: locks.Attempt) -> None:
+    locks.insist(migration.id, attempt, run.url, run.lock, patience=run.patience)
+
+
+def _alone(statement: str, patience: float) -> locks.Attempt:
+    """A try of a statement outside a transaction."""
+
+    def attempt(session: Connection) -> None:
+        if _CONCURRENTLY.search(statement):
+            # It lets everybody pass, and waits only until those who came before it are done.
+            _wait_briefly(session, patience)
+            if made := _INDEX_MADE.search(statement):
+                _drop_if_invalid(session, made[1].lower())
+        else:
+            _wait_briefly(session)
+        session.execute(statement.encode())
+
+    return attempt
+
+
+def _wait_briefly(session: Connection, seconds: float = locks.LOCK_TIMEOUT) -> None:
+    session.execute(sql.SQL("SET lock_timeout = {}").format(sql.Literal(f"{seconds * 1000:.0f}ms")))
+
+
+def _drop_if_invalid(session: Connection, name: str) -> None:
+    """What a CREATE INDEX CONCURRENTLY that broke off leaves behind: it costs every write, and nothing uses it."""
+    found = session.execute(
+        "SELECT FROM pg_index WHERE indexrelid = to_regclass(quote_ident(%s)) AND NOT indisvalid", (name,)
+    )
+    if found.fetchone() is not None:
+        session.execute(sql.SQL("DROP INDEX CONCURRENTLY {}").format(sql.Identifier(name)))
+
+
+def _note(session: Connection, backend: DatabaseBackend, migration: Migration, direction: Direction) -> None:
+    """Put it on yoyo's list or take it off."""
+    table = sql.Identifier(backend.migration_table)
+    if direction == "apply":
+        entry = sql.SQL(
+            "INSERT INTO {} (migration_hash, migration_id, applied_at_utc) "
+            "VALUES (%s, %s, clock_timestamp() AT TIME ZONE 'UTC')"
+        )
+        session.execute(entry.format(table), (migration.hash, migration.id))
+    else:
+        session.execute(sql.SQL("DELETE FROM {} WHERE migration_hash = %s").format(table), (migration.hash,))

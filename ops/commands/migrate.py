@@ -6,6 +6,7 @@ import psycopg
 import typer
 
 from ops.errors import Problem
+from schema import locks
 from schema import migrate as migrations
 from shared.settings import settings
 
@@ -26,6 +27,8 @@ def migrate(
         else:
             done = migrations.apply(url)
             typer.echo("\n".join(f"applied {name}" for name in done) or "nothing to do: the schema is up to date")
+    except locks.Blocked as error:
+        raise Problem(str(error), "Wait for those sessions or end them (pg_terminate_backend); run again.") from error
     except psycopg.OperationalError as error:
         raise Problem(
             f"PostgreSQL does not answer: {str(error).strip()}", "Run ./palomar up, or set DATABASE_URL."

@@ -1,6 +1,7 @@
 """The 24-hour window is one rule, whether SQL is asked or Python."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import uuid4
 from zoneinfo import ZoneInfo
 
@@ -120,16 +121,15 @@ def test_a_conversations_window_is_told_in_one_row(database_url: str) -> None:
         add_channel(worker, ours.id, mail, ours.endpoint_id, provider="twilio", kind="email")
         now = datetime.now(UTC)
         fresh, stale, ahead = now - H, now - 25 * H, now + H
-        at = "last_user_message_at"
         cases = {
-            add_conversation(worker, ours, **{at: fresh}): (True, fresh + OPEN_FOR, fresh),
-            add_conversation(worker, ours, **{at: stale}): (False, stale + OPEN_FOR, stale),
-            add_conversation(worker, ours, **{at: ahead}): (True, ahead + OPEN_FOR, ahead),
+            add_conversation(worker, ours, last_user_message_at=fresh): (True, fresh + OPEN_FOR, fresh),
+            add_conversation(worker, ours, last_user_message_at=stale): (False, stale + OPEN_FOR, stale),
+            add_conversation(worker, ours, last_user_message_at=ahead): (True, ahead + OPEN_FOR, ahead),
             add_conversation(worker, ours): (False, None, None),
-            add_conversation(worker, ours, sms, **{at: stale}): (True, None, stale),
+            add_conversation(worker, ours, sms, last_user_message_at=stale): (True, None, stale),
             add_conversation(worker, ours, mail): (True, None, None),
-            add_conversation(worker, ours, **{at: fresh, "deleted_at": now}): (False, None, None),
-            add_conversation(worker, theirs, **{at: fresh}): (False, None, None),
+            add_conversation(worker, ours, last_user_message_at=fresh, deleted_at=now): (False, None, None),
+            add_conversation(worker, theirs, last_user_message_at=fresh): (False, None, None),
             uuid4(): (False, None, None),
         }
     with as_api(database_url, ours.id) as api:
@@ -149,7 +149,7 @@ def test_what_needs_a_template_is_active_on_whatsapp_of_that_provider_and_closed
         add_channel(worker, ours.id, sms, ours.endpoint_id, provider="twilio", kind="sms")
         add_channel(worker, ours.id, meta, ours.endpoint_id, provider="meta", kind="whatsapp")
         now = datetime.now(UTC)
-        closed = {"last_user_message_at": now - 25 * H}
+        closed: dict[str, Any] = {"last_user_message_at": now - 25 * H}
         older = add_conversation(worker, ours, **closed, last_message_at=now - 2 * H)
         silent = add_conversation(worker, ours, last_message_at=now - H)
         add_conversation(worker, ours, last_user_message_at=now - H)

@@ -1,0 +1,156 @@
+"""Migrations beside live writers: how long one may wait for locks, how long others for it, and who is in its way.
+
+A statement that waits for a lock on a table makes everybody wait who comes to the table after it, so it waits briefly
+and is tried again. What it holds it holds briefly too: where a writer has waited too long for it, it is canceled, which
+lets the writer go on, and is tried again as well.
+"""
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import psycopg
+from psycopg import sql
+
+LOCK_TIMEOUT: Final = 0.1  # seconds a statement waits for a lock
+BLOCKING: Final = 0.15  # seconds after which a writer that waits for us is let go on; with LOOK it stays below 0.25
+LOOK: Final = 0.025  # seconds between two looks at who waits
+PATIENCE: Final = 60.0  # seconds in all, for one migration
+PAUSES: Final = (0.1, 2.0)  # seconds between two tries: the first, the longest
+AUTOVACUUM: Final = 5.0  # seconds; PostgreSQL itself cancels autovacuum for whoever has waited a deadlock_timeout (1 s)
+
+_PASSING: Final = (
+    psycopg.errors.LockNotAvailable,
+    psycopg.errors.DeadlockDetected,
+    psycopg.errors.QueryCanceled,
+)
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+_IN_OUR_WAY = """
+SELECT b.pid, a.application_name, a.usename, a.backend_type, a.state,
+    extract(epoch FROM clock_timestamp() - a.xact_start)::float8
+FROM unnest(pg_blocking_pids(%s)) AS b (pid) LEFT JOIN pg_stat_activity a ON a.pid = b.pid
+ORDER BY a.xact_start
+"""
+_WAITING_FOR = "SELECT relation::regclass::text FROM pg_locks WHERE pid = %s AND NOT granted AND locktype = 'relation'"
+# Readers and writers of a table, and who waits for a row. Another DDL or VACUUM may wait.
+_LET_GO_ON = """
+SELECT pg_cancel_backend(%(pid)s) WHERE EXISTS (
+    SELECT FROM pg_locks
+    WHERE NOT granted AND waitstart < clock_timestamp() - make_interval(secs => %(blocking)s)
+        AND (locktype IN ('tuple', 'transactionid')
+            OR mode IN ('AccessShareLock', 'RowShareLock', 'RowExclusiveLock'))
+        AND %(pid)s = ANY (pg_blocking_pids(pid)))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Who holds a lock that a migration needs. What is None PostgreSQL shows only to the session's own role."""
+
+    pid: int  # 0: a prepared transaction
+    application: str | None
+    user: str | None
+    kind: str | None
+    state: str | None
+    seconds: float | None  # since its transaction began
+
+    def __str__(self) -> str:
+        who = self.application or self.kind or self.user or "unknown"
+        state = "" if self.state is None else f", {self.state}"
+        age = "" if self.seconds is None else f", transaction open for {self.seconds:.0f} s"
+        return f"pid {self.pid} ({who}{state}{age})" if self.pid else "a prepared transaction (see pg_prepared_xacts)"
+
+
+class Blocked(Exception):
+    """A migration did not get its locks, or held up writers each time it had them; nothing of it was applied."""
+
+    def __init__(self, name: str, seconds: float, sessions: list[Session], *, held_up_writers: bool) -> None:
+        self.name = name
+        self.sessions = sessions
+        why = "it held up writers each time it had its locks" if held_up_writers else "it did not get its locks"
+        in_the_way = "; ".join(map(str, sessions)) or "nobody that could be seen"
+        super().__init__(f"{name} was given up after {seconds:.0f} s: {why}. In its way: {in_the_way}.")
+
+
+@dataclass
+class Seen:
+    """What was seen during one try."""
+
+    sessions: list[Session] = field(default_factory=list)
+    tables: set[str] = field(default_factory=set)  # whose locks it waited for
+    let_go_on: bool = False
+
+
+Attempt = Callable[[Connection], None]
+
+
+def insist(name: str, attempt: Attempt, database_url: str, observer: Connection, *, patience: float) -> None:
+    """Call `attempt` with a session in autocommit, each time a new one, until it gets its locks.
+
+    `attempt` must bear being called again after it raised. `observer` is another connection in autocommit, idle
+    meanwhile. Raises Blocked once `patience` seconds are over, and what `attempt` raises for other reasons at once.
+    """
+    started, pause = time.monotonic(), PAUSES[0]
+    tables: set[str] = set()
+    in_the_way: list[Session] = []
+    while True:
+        cause: psycopg.Error | None = None
+        with psycopg.connect(database_url, autocommit=True) as session, _watched(observer, session) as seen:
+            try:
+                _keep_autovacuum_away(session, tables)
+                attempt(session)
+            except _PASSING as error:
+                cause = error
+        if cause is None:
+            return
+        if isinstance(cause, psycopg.errors.QueryCanceled) and not seen.let_go_on:
+            raise cause  # somebody else's wish
+        tables |= seen.tables
+        in_the_way = seen.sessions or in_the_way
+        spent = time.monotonic() - started
+        if spent + pause > patience:
+            raise Blocked(name, spent, in_the_way, held_up_writers=seen.let_go_on) from cause
+        time.sleep(pause * random.uniform(0.5, 1.0))
+        pause = min(pause * 1.5, PAUSES[1])
+
+
+def _keep_autovacuum_away(session: Connection, tables: set[str]) -> None:
+    """Wait for tables that were not to be had, in a mode in which no writer has to wait for us meanwhile.
+
+    An autovacuum gives way to who has waited for a second, which is longer than we ever wait in any other mode.
+    """
+    for table in sorted(tables):
+        with session.transaction():
+            session.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(f"{AUTOVACUUM:g}s")))
+            session.execute(sql.SQL("LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE").format(sql.SQL(table)))
+
+
+@contextmanager
+def _watched(observer: Connection, session: Connection) -> Iterator[Seen]:
+    seen, over = Seen(), threading.Event()
+    arguments = (observer, session.info.backend_pid, seen, over)
+    watch = threading.Thread(target=_watch, args=arguments, name="migration watch", daemon=True)
+    watch.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        watch.join()
+
+
+def _watch(observer: Connection, pid: int, seen: Seen, over: threading.Event) -> None:
+    while not over.wait(LOOK):
+        try:
+            if rows := observer.execute(_IN_OUR_WAY, (pid,)).fetchall():
+                seen.sessions = [Session(*row) for row in rows]
+                seen.tables |= {name for (name,) in observer.execute(_WAITING_FOR, (pid,)).fetchall()}
+            if observer.execute(_LET_GO_ON, {"pid": pid, "blocking": BLOCKING}).fetchone():
+                seen.let_go_on = True
+        except psycopg.Error:  # the connection is gone; the session's own will say so
+            return
