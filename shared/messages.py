@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from shared import topology
 
-Lane = Literal["normal", "bulk"]
+Lane = topology.Lane
 
 
 class QueueMessage(BaseModel):

@@ -7,11 +7,13 @@ and on 4.x.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 import aiormq
 from aio_pika import ExchangeType
 from aio_pika.abc import AbstractChannel, AbstractConnection
+
+Lane = Literal["normal", "bulk"]
 
 WORK: Final = "work"  # direct: the routing key is the queue's name
 DEAD: Final = "dead"  # direct: the routing key is the work queue's name
@@ -67,7 +69,8 @@ def send_queue(provider: str, lane: str = "normal") -> WorkQueue:
     return WorkQueue(f"send.{provider}" if lane == "normal" else f"send.{provider}.{lane}")
 
 
-SEND: Final = tuple(send_queue(provider, lane) for provider in PROVIDERS for lane in ("normal", "bulk"))
+LANES: Final[tuple[Lane, ...]] = ("normal", "bulk")
+SEND: Final = tuple(send_queue(provider, lane) for provider in PROVIDERS for lane in LANES)
 QUEUES: Final[tuple[WorkQueue, ...]] = (PERSIST, PERSIST_RECEIPTS, REPLY, REPLY_LLM, WINDOW, *SEND)
 
 

@@ -8,6 +8,8 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
+from functools import partial
+from itertools import product
 from functools import lru_cache
 from typing import Final
 from uuid import UUID
@@ -18,7 +20,7 @@ from shared import db, metrics, receiving, topology
 from shared.broker import BrokerAway
 from shared.crypto import CryptoError, KeyRing
 from shared.log import get_logger
-from shared.messages import QueueMessage, ReplyWanted, SendAdmitted, SendRequested
+from shared.messages import Lane, QueueMessage, ReplyWanted, SendAdmitted, SendRequested
 from shared.retention import prune_forever
 from shared.store import channels, conversations, inbound, messages, overdue, receipts
 from shared.store.events import Event, record
@@ -74,7 +76,8 @@ async def run_task(name: str, task: Task, ctx: Ctx) -> None:
     Nothing goes where much waits already: the hints of these rows stand in that queue, and a worker that was away for
     an hour would find each of them there many times over.
     """
-    while not await _crowded(name, ctx):
+    target = TARGETS.get(name)
+    while target is None or not await _crowded(target, ctx):
 
         async def once() -> Sequence[QueueMessage]:
             async with ctx.transaction() as tx:
@@ -89,14 +92,11 @@ async def run_task(name: str, task: Task, ctx: Ctx) -> None:
             return
 
 
-async def _crowded(name: str, ctx: Ctx) -> bool:
-    for queue in TARGETS.get(name, ()):
-        try:
-            if await ctx.publisher.depth(queue.name) > CROWDED:
-                return True
-        except BrokerAway:
-            return True  # a hint could not be published either; the rows stay due
-    return False
+async def _crowded(queue: topology.WorkQueue, ctx: Ctx) -> bool:
+    try:
+        return await ctx.publisher.depth(queue.name) > CROWDED
+    except BrokerAway:
+        return True  # a hint could not be published either; the rows stay due
 
 
 def _handoff(ctx: Ctx) -> timedelta:
@@ -107,8 +107,8 @@ async def _queued(tx: db.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
     return await overdue.queued(tx, _handoff(ctx), ctx.settings.clock_batch)
 
 
-async def _ready(tx: db.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
-    return await overdue.ready(tx, _handoff(ctx), ctx.settings.clock_batch)
+async def _ready(provider: str, lane: Lane, tx: db.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
+    return await overdue.ready(tx, _handoff(ctx), ctx.settings.clock_batch, provider=provider, lane=lane)
 
 
 async def _lost_leases(tx: db.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
@@ -188,24 +188,28 @@ def _tell_unsealed(channel_id: UUID, _: int, why: str) -> None:
     log.error("credentials wait: they can't be sealed", channel=str(channel_id), error=why)
 
 
+# A queue that is crowded keeps only its own rows waiting: each has a task, by its name.
+_READY: Final[dict[topology.WorkQueue, Task]] = {
+    topology.send_queue(provider, lane): partial(_ready, provider, lane)
+    for provider, lane in product(topology.PROVIDERS, topology.LANES)
+}
+
 TASKS: Final[dict[str, Task]] = {
     "queued": _queued,
     "lost_leases": _lost_leases,
-    "ready": _ready,
+    **{queue.name: task for queue, task in _READY.items()},
     "expired": _expired,
     "held": _held_and_open,
     "replies": _replies,
     "replies_llm": _replies_llm,
     "parked_receipts": _parked_receipts,
-    "credentials": _credentials,
 }
 
-
-TARGETS: Final[dict[str, tuple[topology.WorkQueue, ...]]] = {
-    "queued": (topology.WINDOW,),
-    "ready": topology.SEND,
-    "replies": (topology.REPLY,),
-    "replies_llm": (topology.REPLY_LLM,),
+TARGETS: Final[dict[str, topology.WorkQueue]] = {
+    "queued": topology.WINDOW,
+    **{queue.name: queue for queue in _READY},
+    "replies": topology.REPLY,
+    "replies_llm": topology.REPLY_LLM,
 }
 
 

@@ -12,7 +12,7 @@ from shared import topology, window
 from shared.channels import ReplySettings
 from shared.db import Connection, Pool
 from shared.engines import WAITING
-from shared.messages import ReplyWanted, SendAdmitted, SendRequested
+from shared.messages import Lane, ReplyWanted, SendAdmitted, SendRequested
 
 _QUEUED = """
 UPDATE messages SET due_at = now() + $1::interval WHERE (tenant_id, id) IN (
@@ -23,7 +23,8 @@ RETURNING tenant_id, conversation_id, id, out_seq
 
 _READY = """
 UPDATE messages SET due_at = now() + $1::interval WHERE (tenant_id, id) IN (
-    SELECT tenant_id, id FROM messages WHERE due_at <= now() AND status IN ('ready', 'unknown')
+    SELECT tenant_id, id FROM messages
+    WHERE due_at <= now() AND status IN ('ready', 'unknown') AND provider = $3 AND lane = $4
     ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED)
 RETURNING tenant_id, conversation_id, id, out_seq, provider, lane, status
 """
@@ -104,9 +105,12 @@ async def queued(connection: Connection, lease: timedelta, limit: int) -> list[S
     ]
 
 
-async def ready(connection: Connection, lease: timedelta, limit: int) -> list[SendAdmitted]:
-    """Messages to send and unknown ones to look up: one nudge per lane, and one per unknown message."""
-    rows = await connection.fetch(_READY, lease, limit)
+async def ready(
+    connection: Connection, lease: timedelta, limit: int, *, provider: str, lane: Lane
+) -> list[SendAdmitted]:
+    """A provider's and lane's messages to send and unknown ones to look up: one nudge per conversation, and one per
+    unknown message."""
+    rows = await connection.fetch(_READY, lease, limit, provider, lane)
     nudges: dict[tuple[Any, ...], SendAdmitted] = {}
     for r in _in_order(rows):
         key = (r["conversation_id"], r["lane"]) if r["status"] == "ready" else (r["id"],)

@@ -199,6 +199,21 @@ async def test_where_much_waits_already_the_clock_adds_nothing(settings: Setting
             await stage.until(stage.count, "messages WHERE due_at > now()", equals=3)
 
 
+async def test_a_crowded_bulk_queue_keeps_no_customer_waiting_for_an_answer(settings: Settings) -> None:
+    async with staged(settings, handoff_lease=30.0) as stage:
+        conversation = await stage.converse()
+        for lane in topology.LANES:
+            await stage.requested(conversation, "hola", lane=lane)
+        await stage.pool.execute("UPDATE messages SET status = 'ready', due_at = now()")
+        bulk, normal = topology.send_queue("twilio", "bulk"), topology.send_queue("twilio")
+        for _ in range(clock.CROWDED + 10):
+            await stage.publisher.publish_body(topology.WORK, bulk.name, b"{}", message_id="", type_="")
+        await stage.until(stage.depth, bulk.name, equals=clock.CROWDED + 10)
+        async with stage.working("clock"):
+            await stage.until(stage.depth, normal.name, equals=1)
+            assert await stage.count("messages WHERE due_at > now() AND lane = 'bulk'") == 0
+
+
 async def drained(stage: Stage, queue: str) -> int:
     connection = await aio_pika.connect(stage.settings.amqp_url.get_secret_value())
     async with connection, connection.channel() as channel:
