@@ -8,9 +8,8 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
-from functools import partial
+from functools import lru_cache, partial
 from itertools import product
-from functools import lru_cache
 from typing import Final
 from uuid import UUID
 
@@ -173,7 +172,7 @@ async def _credentials(tx: db.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
         try:
             keys = KeyRing.parse(ctx.settings.secret_keys.get_secret_value())
             known = orjson.loads(keys.open(channel.sealed, **owner)) if channel.sealed else {}
-            sealed = keys.seal(orjson.dumps(known | channel.secrets).decode(), **owner)
+            sealed = keys.seal(orjson.dumps({**known, **channel.secrets}).decode(), **owner)
         except CryptoError as error:
             _tell_unsealed(channel.id, channel.newest, str(error))
         else:
@@ -203,6 +202,7 @@ TASKS: Final[dict[str, Task]] = {
     "replies": _replies,
     "replies_llm": _replies_llm,
     "parked_receipts": _parked_receipts,
+    "credentials": _credentials,
 }
 
 TARGETS: Final[dict[str, topology.WorkQueue]] = {
