@@ -184,7 +184,7 @@ DECLARE
     given text := regexp_replace(chat, '@(c\.us|s\.whatsapp\.net)$', '');
     number text := canonical_phone(given);
     chat_provider text;
-    found uuid;
+    talk_id uuid;
 BEGIN
     SELECT provider INTO chat_provider FROM channels
     WHERE tenant_id = tenant AND id = channel AND deleted_at IS NULL;
@@ -204,9 +204,9 @@ BEGIN
         SELECT FROM conversations
         WHERE tenant_id = tenant AND channel_id = channel AND address = coalesce(number, given))
     ON CONFLICT DO NOTHING;
-    SELECT id INTO found FROM conversations
+    SELECT id INTO talk_id FROM conversations
     WHERE tenant_id = tenant AND channel_id = channel AND address = coalesce(number, given);
-    RETURN found;
+    RETURN talk_id;
 END
 $$;
 
