@@ -1,8 +1,9 @@
 """The palomar command. Each subcommand is a module of ops/commands, found by its name: there is no list to edit.
 
 A module `ops/commands/NAME.py` begins with the docstring that `palomar --help` shows, and holds either a function
-called NAME, which is the command, or a `typer.Typer` called `app`, whose commands are its subcommands. Only the
-module of the command that was asked for is imported, so that `palomar parse` does not wait for a database driver.
+called NAME, which is the command, or a `typer.Typer` called `app`, whose commands are its subcommands. Where NAME is
+a word of Python's, module and function end in an underscore (`import_`). Only the module of the command that was asked
+for is imported, so that `palomar parse` does not wait for a database driver.
 """
 
 import ast
@@ -38,16 +39,16 @@ def _root(asked: str | None) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     for source in sorted(COMMANDS.glob("[!_]*.py")):
-        name = source.stem
+        name = source.stem.rstrip("_")
         if name != asked:
             root.command(name, help=_summary(source))(_not_asked)
             continue
-        module = importlib.import_module(f"ops.commands.{name}")
+        module = importlib.import_module(f"ops.commands.{source.stem}")
         subcommands: typer.Typer | None = getattr(module, "app", None)
         if subcommands is not None:
             root.add_typer(subcommands, name=name, help=_summary(source))
         else:
-            command: Callable[..., object] = getattr(module, name)
+            command: Callable[..., object] = getattr(module, source.stem)
             settings: dict[str, bool] = getattr(module, "CONTEXT_SETTINGS", {})
             root.command(name, context_settings=settings)(command)
     return root
@@ -56,7 +57,7 @@ def _root(asked: str | None) -> typer.Typer:
 def _summary(source: Path) -> str:
     """The first line of a module's docstring, without importing it and without the command's own name."""
     text = ast.get_docstring(ast.parse(source.read_bytes())) or ""
-    return text.split("\n", 1)[0].removeprefix(f"palomar {source.stem}: ")
+    return text.split("\n", 1)[0].removeprefix(f"palomar {source.stem.rstrip('_')}: ")
 
 
 def _not_asked() -> None:

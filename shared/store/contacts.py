@@ -15,6 +15,7 @@ class Person:
     tenant_id: UUID
     addresses: tuple[Address, ...]
     name: str | None
+    contact_id: UUID | None = None  # what a new contact is to be called; None: it gets an id of its own
 
 
 _KNOWN = """
@@ -75,7 +76,8 @@ async def find_or_make(connection: Connection, people: Sequence[Person]) -> tupl
     wanted: dict[Key, UUID] = {}
     for person in people:
         keys = _keys(person)
-        contact_id = next((found for key in keys if (found := known.get(key) or wanted.get(key))), None) or new_id()
+        contact_id = next((found for key in keys if (found := known.get(key) or wanted.get(key))), None)
+        contact_id = contact_id or person.contact_id or new_id()
         for key in keys:
             if key not in known:
                 wanted.setdefault(key, contact_id)

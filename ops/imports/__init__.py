@@ -1,0 +1,1 @@
+"""Moving in: what `palomar import` copies out of the systems that Palomar replaces. One module a system."""

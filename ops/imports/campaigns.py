@@ -1,0 +1,646 @@
+"""contacts, groups, templates, campaigns, messages_history, webhooks: many tenants, whose campaigns go out in bulk.
+
+The document names fields (`tenantId`); a source may have them as columns of either spelling. Tenants and WhatsApp
+instances are told only by their ids, unless the source has tables `tenants` and `whatsapp_instances` to name them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+from uuid import UUID
+
+from ops.imports import talk
+from ops.imports.steps import Step, System, attempt, counted, identified, in_order, store
+from ops.imports.tally import NEW, THERE, Fate
+from ops.imports.target import Target
+from ops.imports.values import Reader, Skip, first_time, our_id, same
+from shared.db import Connection
+from shared.providers.base import Address
+from shared.store import imported_rows
+from shared.store.imported_rows import (
+    CampaignRow,
+    ContactRow,
+    GroupContactRow,
+    GroupRow,
+    Json,
+    RecipientRow,
+    TemplateRow,
+    WebhookLogRow,
+    WebhookRow,
+)
+from shared.store.imports import Key
+from shared.store.sources import Column, Found, Join, Source, Table
+
+PROVIDER: Final = "meta"  # of an instance that is no channel here yet
+TALKS: Final = "conversations of messages_history"
+
+_TIMES = (Column("created_at", "time"), Column("updated_at", "time"))
+_DELETED = Column("deleted_at", "time", needed=False)  # "soft deletes are implemented"; not in every table's fields
+
+_TENANTS = Table("tenants", (Column("id"), Column("name"), Column("created_at", "time", needed=False)))
+_CONTACTS = Table(
+    "contacts",
+    (Column("id"), Column("tenant_id"), Column("phone_number"), Column("name"), Column("is_active"), *_TIMES, _DELETED),
+)
+_GROUPS = Table(
+    "groups",
+    (Column("id"), Column("tenant_id"), Column("name"), Column("description"), Column("is_active"), *_TIMES, _DELETED),
+)
+_GROUP = Join("groups", on="group_id")
+_GROUP_CONTACTS = Table(
+    "group_contacts",
+    (
+        Column("group_id"),
+        Column("contact_id"),
+        Column("created_at", "time"),
+        Column("tenant_id", join=_GROUP),
+    ),
+    key=("group_id", "contact_id"),
+)
+_TEMPLATES = Table(
+    "message_templates",
+    (
+        Column("id"),
+        Column("tenant_id"),
+        Column("name"),
+        Column("content"),
+        Column("variables", "json"),
+        Column("is_active"),
+        *_TIMES,
+        _DELETED,
+    ),
+)
+_CAMPAIGNS = Table(
+    "campaigns",
+    (
+        Column("id"),
+        Column("tenant_id"),
+        Column("whatsapp_instance_id"),
+        Column("message_template_id"),
+        Column("name"),
+        Column("message"),
+        Column("status"),
+        Column("scheduled_at", "time"),
+        Column("started_at", "time"),
+        Column("completed_at", "time"),
+        Column("total_recipients"),
+        Column("sent_count"),
+        Column("failed_count"),
+        *_TIMES,
+        _DELETED,
+    ),
+)
+_CAMPAIGN = Join("campaigns", on="campaign_id")
+_RECIPIENTS = Table(
+    "campaign_recipients",
+    (
+        Column("id"),
+        Column("campaign_id"),
+        Column("contact_id"),
+        Column("status"),
+        Column("sent_at", "time"),
+        Column("delivered_at", "time"),
+        Column("read_at", "time"),
+        Column("failed_at", "time"),
+        Column("error_message"),
+        Column("message_data", "json"),
+        *_TIMES,
+        Column("tenant_id", join=_CAMPAIGN),
+    ),
+)
+_CONTACT = Join("contacts", on="contact_id")
+_HISTORY = Table(
+    "messages_history",
+    (
+        Column("id"),
+        Column("tenant_id"),
+        Column("whatsapp_instance_id"),
+        Column("contact_id"),
+        Column("message_id"),
+        Column("chat_id"),
+        Column("direction"),
+        Column("type"),
+        Column("content"),
+        Column("metadata", "json"),
+        Column("status"),
+        Column("sent_at", "time"),
+        Column("delivered_at", "time"),
+        Column("read_at", "time"),
+        Column("created_at", "time"),
+        Column("contact_phone", also=("phone_number",), join=_CONTACT),
+        Column("contact_name", also=("name",), join=_CONTACT),
+    ),
+)
+_WEBHOOKS = Table(
+    "webhooks",
+    (
+        Column("id"),
+        Column("tenant_id"),
+        Column("name"),
+        Column("url"),
+        Column("events", "json"),
+        Column("secret"),
+        Column("is_active"),
+        *_TIMES,
+        _DELETED,
+    ),
+)
+_WEBHOOK = Join("webhooks", on="webhook_id")
+_WEBHOOK_LOGS = Table(
+    "webhook_logs",
+    (
+        Column("id"),
+        Column("webhook_id"),
+        Column("event"),
+        Column("payload", "json"),
+        Column("response"),
+        Column("status_code"),
+        Column("success"),
+        Column("error_message"),
+        Column("attempt_count"),
+        Column("created_at", "time"),
+        Column("completed_at", "time"),
+        Column("tenant_id", join=_WEBHOOK),
+    ),
+)
+
+CAMPAIGN_STATUSES: Final = {
+    **same(("draft", "scheduled", "running", "paused", "completed", "canceled", "failed")),
+    "cancelled": "canceled", "active": "running", "sending": "running", "in_progress": "running",
+    "processing": "running", "done": "completed", "finished": "completed", "sent": "completed", "stopped": "canceled",
+}  # fmt: skip
+RECIPIENT_STATUSES: Final = {
+    **same(("pending", "queued", "sent", "delivered", "read", "failed", "skipped", "canceled")),
+    "cancelled": "canceled", "sending": "pending", "processing": "pending", "error": "failed",
+}  # fmt: skip
+WAS_SENT: Final = {
+    **same(("sent", "delivered", "read", "failed", "pending")),
+    "queued": "pending", "sending": "pending", "server_ack": "sent", "delivery_ack": "delivered", "seen": "read",
+    "played": "read", "error": "failed", "undelivered": "failed", "received": "sent",
+}  # fmt: skip
+
+
+# -- tenants and instances ---------------------------------------------------------------------------------------------
+
+
+async def know_tenants(source: Source, found: Found, into: Target) -> None:
+    """Tenants, by all that names one; a table of theirs gives them names."""
+    ids: set[str] = set()
+    for table in (_CONTACTS, _GROUPS, _TEMPLATES, _CAMPAIGNS, _HISTORY, _WEBHOOKS):
+        ids |= {one for (one,) in await source.distinct(await source.find(table), "tenant_id") if one}
+    names = await _names(source) if await source.has("tenants") else {}
+    async with into.pool.acquire() as connection, connection.transaction():
+        new = await into.add_tenants(connection, {one: (names.get(one), None) for one in ids})
+    into.notes.append(f"Tenants: {len(ids)} in the source, {new} of them new here.")
+
+
+async def _names(source: Source) -> dict[str, str]:
+    told = await source.distinct(await source.find(_TENANTS), "id", "name")
+    return {one: name for one, name in told if one and name}
+
+
+async def open_instances(source: Source, found: Found, into: Target) -> None:
+    """A channel for each WhatsApp instance that a campaign, or a message, went through."""
+    for told, instance in sorted(await source.distinct(found, "tenant_id", "whatsapp_instance_id"), key=str):
+        tenant_id = into.tenants.get(told or "")
+        if tenant_id is not None and instance:
+            own_id = our_id(into.system, "whatsapp_instances", tenant_id, instance)
+            await into.open_channel(
+                tenant_id, "whatsapp", provider=PROVIDER, only_that=False, call=instance, own_id=own_id
+            )
+
+
+# -- people and groups -------------------------------------------------------------------------------------------------
+
+
+async def write_contacts(connection: Connection, readers: Sequence[Reader], into: Target) -> list[Fate]:
+    return await talk.write_people(
+        connection,
+        readers,
+        into,
+        table="contacts",
+        whose="tenant_id",
+        convert=lambda reader, key: _contact(reader, key, into),
+    )
+
+
+def _contact(reader: Reader, key: Key, into: Target) -> talk.Somebody:
+    number = talk.phone(reader.name("phone_number"))
+    if number is None:
+        reader.mended.add("number that is no phone number: left out")
+    row = ContactRow(
+        id=our_id(into.system, "contacts", *key),
+        tenant_id=key[0],
+        name=reader.name("name"),
+        is_active=reader.flag("is_active", default=True),
+        created_at=reader.time("created_at") or reader.now,
+        deleted_at=reader.time("deleted_at"),
+    )
+    return talk.Somebody(row, () if number is None else (number,))
+
+
+async def write_groups(connection: Connection, readers: Sequence[Reader], into: Target) -> list[Fate]:
+    fates: dict[int, Fate] = {}
+    keys = await identified(connection, readers, into, table="groups", our_table="groups", fates=fates)
+
+    def convert(reader: Reader) -> GroupRow:
+        key = into.key(reader, into.tenant_of(reader))
+        created_at = reader.time("created_at") or reader.now
+        return GroupRow(
+            id=our_id(into.system, "groups", *key),
+            tenant_id=key[0],
+            name=_named(reader),
+            description=reader.text("description"),
+            is_active=reader.flag("is_active", default=True),
+            created_at=created_at,
+            updated_at=reader.time("updated_at") or created_at,
+            deleted_at=reader.time("deleted_at"),
+        )
+
+    rows = attempt(convert, readers, fates)
+    await store(connection, {i: (keys[i], row) for i, row in rows.items()}, into, fates, table="groups")
+    return in_order(fates, readers)
+
+
+def _named(reader: Reader) -> str:
+    name = reader.name("name")
+    if name is None:
+        reader.mended.add("no name: called after its id")
+    return name or f"imported {reader.id('id')}"
+
+
+async def write_members(connection: Connection, readers: Sequence[Reader], into: Target) -> list[Fate]:
+    fates: dict[int, Fate] = {}
+    trios = await _members(connection, readers, into, fates)
+    known = await imported_rows.members(connection, set(trios.values()))
+    rows = {
+        trio[1:]: GroupContactRow(*trio, readers[index].time("created_at") or readers[index].now)
+        for index, trio in trios.items()
+        if trio[1:] not in known
+    }
+    new = await imported_rows.insert_members(connection, [rows[pair] for pair in sorted(rows)])
+    for index, trio in trios.items():
+        # Two contacts that are one person are in a group once.
+        fates[index] = NEW if trio[1:] in new else THERE
+        new.discard(trio[1:])
+    return in_order(fates, readers)
+
+
+async def count_members(connection: Connection, readers: Sequence[Reader], into: Target) -> int:
+    trios = await _members(connection, readers, into, {})
+    known = await imported_rows.members(connection, set(trios.values()))
+    return sum(trio[1:] in known for trio in trios.values())
+
+
+async def _members(
+    connection: Connection, readers: Sequence[Reader], into: Target, fates: dict[int, Fate]
+) -> dict[int, imported_rows.Trio]:
+    """Index → tenant, group and contact of ours."""
+
+    def keys_of(reader: Reader) -> tuple[Key, Key]:
+        tenant_id = into.tenant_of(reader)
+        return into.key(reader, tenant_id, "group_id"), into.key(reader, tenant_id, "contact_id")
+
+    pairs = attempt(keys_of, readers, fates)
+    groups = await into.ours(connection, "groups", "groups", [pair[0] for pair in pairs.values()])
+    contacts = await into.ours(connection, "contacts", "contacts", [pair[1] for pair in pairs.values()])
+    trios = {}
+    for index, (group, contact) in pairs.items():
+        if group in groups and contact in contacts:
+            trios[index] = (group[0], groups[group], contacts[contact])
+        else:
+            what = "group" if group not in groups else "contact"
+            fates[index] = Fate(is_new=False, skipped=f"its {what} is missing, or was skipped")
+    return trios
+
+
+# -- campaigns ---------------------------------------------------------------------------------------------------------
+
+
+async def write_templates(connection: Connection, readers: Sequence[Reader], into: Target) -> list[Fate]:
+    fates: dict[int, Fate] = {}
+    keys = await identified(
+        connection, readers, into, table="message_templates", our_table="message_templates", fates=fates
+    )
+
+    def convert(reader: Reader) -> TemplateRow:
+        key = into.key(reader, into.tenant_of(reader))
+        created_at = reader.time("created_at") or reader.now
+        return TemplateRow(
+            id=our_id(into.system, "message_templates", *key),
+            tenant_id=key[0],
+            name=_named(reader),
+            content=reader.text("content") or "",
+            variables=reader.json("variables") or Json("[]"),
+            is_active=reader.flag("is_active", default=True),
+            created_at=created_at,
+            updated_at=reader.time("updated_at") or created_at,
+            deleted_at=reader.time("deleted_at"),
+        )
+
+    rows = attempt(convert, readers, fates)
+    await store(connection, {i: (keys[i], row) for i, row in rows.items()}, into, fates, table="message_templates")
+    return in_order(fates, readers)
+
+
+async def write_campaigns(connection: Connection, readers: Sequence[Reader], into: Target) -> list[Fate]:
+    fates: dict[int, Fate] = {}
+    keys = await identified(connection, readers, into, table="campaigns", our_table="campaigns", fates=fates)
+    asked = [(key[0], told) for i, key in keys.items() if (told := readers[i].id("message_template_id"))]
+    templates = await into.ours(connection, "message_templates", "message_templates", asked)
+
+    def convert(reader: Reader) -> CampaignRow:
+        return _campaign(reader, into, templates)
+
+    rows = attempt(convert, readers, fates)
+    await store(connection, {i: (keys[i], row) for i, row in rows.items()}, into, fates, table="campaigns")
+    return in_order(fates, readers)
+
+
+def _campaign(reader: Reader, into: Target, templates: dict[Key, UUID]) -> CampaignRow:
+    key = into.key(reader, into.tenant_of(reader))
+    through = into.channel(key[0], reader.id("whatsapp_instance_id") or "")
+    told = reader.id("message_template_id")
+    template = templates.get((key[0], told)) if told else None
+    if told and template is None:
+        reader.mended.add("its template is missing: left out")
+    message = reader.text("message")
+    if message is None and template is None:
+        reader.mended.add("neither text nor template: without text")
+        message = ""
+    created_at = reader.time("created_at") or reader.now
+    return CampaignRow(
+        id=our_id(into.system, "campaigns", *key),
+        tenant_id=key[0],
+        whatsapp_instance_id=through.id,
+        message_template_id=template,
+        name=_named(reader),
+        message=message,
+        status=_campaign_status(reader),
+        scheduled_at=reader.planned("scheduled_at"),
+        started_at=reader.time("started_at"),
+        completed_at=reader.time("completed_at"),
+        total_recipients=reader.number("total_recipients"),
+        sent_count=reader.number("sent_count"),
+        failed_count=reader.number("failed_count"),
+        created_at=created_at,
+        updated_at=reader.time("updated_at") or created_at,
+        deleted_at=reader.time("deleted_at"),
+    )
+
+
+def _campaign_status(reader: Reader) -> str:
+    """What was to start by itself is a draft here, what was under way is paused: nothing imported is ever due."""
+    status = reader.choice("status", CAMPAIGN_STATUSES, "canceled")
+    if status == "scheduled":
+        reader.mended.add("was scheduled: a draft")
+        return "draft"
+    if status == "running":
+        reader.mended.add("was under way: paused")
+        return "paused"
+    return status
+
+
+async def write_recipients(connection: Connection, readers: Sequence[Reader], into: Target) -> list[Fate]:
+    fates: dict[int, Fate] = {}
+    keys = await identified(
+        connection, readers, into, table="campaign_recipients", our_table="campaign_recipients", fates=fates
+    )
+    named = attempt(
+        lambda reader: (
+            into.key(reader, into.tenant_of(reader), "campaign_id"),
+            into.key(reader, into.tenant_of(reader), "contact_id"),
+        ),
+        readers,
+        fates,
+    )
+    campaigns = await into.ours(connection, "campaigns", "campaigns", [pair[0] for pair in named.values()])
+    contacts = await into.ours(connection, "contacts", "contacts", [pair[1] for pair in named.values()])
+    started = await imported_rows.started(connection, {(key[0], ours) for key, ours in campaigns.items()})
+    rows: dict[int, tuple[Key, RecipientRow]] = {}
+    for index, (campaign, contact) in named.items():
+        if campaign not in campaigns or contact not in contacts:
+            what = "campaign" if campaign not in campaigns else "contact"
+            fates[index] = Fate(is_new=False, skipped=f"its {what} is missing, or was skipped")
+            continue
+        own_id = our_id(into.system, "campaign_recipients", *keys[index])
+        row = _recipient(readers[index], own_id, keys[index][0], campaigns[campaign], contacts[contact])
+        if row.status in ("pending", "queued"):
+            row = _unsent(readers[index], row, was_started=row.campaign_id in started)
+        rows[index] = (keys[index], row)
+    await store(connection, rows, into, fates, table="campaign_recipients", join=_same_recipients)
+    return in_order(fates, readers)
+
+
+def _recipient(reader: Reader, own_id: UUID, tenant_id: UUID, campaign_id: UUID, contact_id: UUID) -> RecipientRow:
+    created_at = reader.time("created_at") or reader.now
+    return RecipientRow(
+        id=own_id,
+        tenant_id=tenant_id,
+        campaign_id=campaign_id,
+        contact_id=contact_id,
+        status=reader.choice("status", RECIPIENT_STATUSES, "canceled"),
+        sent_at=reader.time("sent_at"),
+        delivered_at=reader.time("delivered_at"),
+        read_at=reader.time("read_at"),
+        failed_at=reader.time("failed_at"),
+        error_message=reader.text("error_message"),
+        message_data=reader.object("message_data"),
+        created_at=created_at,
+        updated_at=reader.time("updated_at") or created_at,
+    )
+
+
+def _unsent(reader: Reader, row: RecipientRow, *, was_started: bool) -> RecipientRow:
+    """A draft's recipients wait for whoever starts it; of one that had begun, the old system may yet send them."""
+    if not was_started:
+        return replace(row, status="pending")
+    reader.mended.add("was still to be sent: canceled")
+    return replace(row, status="canceled", error_message=row.error_message or "not sent when it was imported")
+
+
+async def _same_recipients(connection: Connection, rows: Sequence[RecipientRow]) -> dict[UUID, UUID]:
+    asked = {(row.tenant_id, row.campaign_id, row.contact_id) for row in rows}
+    found = await imported_rows.recipients(connection, asked)
+    pairs = {row.id: (row.campaign_id, row.contact_id) for row in rows}
+    return {own_id: found[pair] for own_id, pair in pairs.items() if pair in found}
+
+
+# -- messages ----------------------------------------------------------------------------------------------------------
+
+
+async def write_history(connection: Connection, readers: Sequence[Reader], into: Target) -> list[Fate]:
+    """The history has no conversations: one is made for each instance and number."""
+    fates: dict[int, Fate] = {}
+    read = attempt(lambda reader: _conversation(reader, into), readers, fates)
+    chats: dict[Key, talk.Started] = {}
+    names: dict[int, str] = {}
+    for index, (key, one) in read.items():
+        before = chats.setdefault(key, one)
+        if one.created_at < before.created_at:
+            chats[key] = replace(before, created_at=one.created_at)
+        names[index] = key[1]
+    known = await into.ours(connection, TALKS, "conversations", chats)
+    fresh = {index: (key, chats[key]) for index, key in enumerate(sorted(set(chats) - set(known)))}
+    await talk.add_conversations(connection, fresh, into, {}, table=TALKS)
+    chosen = [index for index in range(len(readers)) if index not in fates]
+    of = {id(readers[index]): names[index] for index in chosen}
+    written = await talk.write_messages(
+        connection,
+        [readers[index] for index in chosen],
+        into,
+        table="messages_history",
+        whose="tenant_id",
+        conversations=TALKS,
+        conversation_of=lambda reader: of[id(reader)],
+        convert=_message,
+    )
+    fates |= dict(zip(chosen, written, strict=True))
+    return in_order(fates, readers)
+
+
+def _conversation(reader: Reader, into: Target) -> tuple[Key, talk.Started]:
+    tenant_id = into.tenant_of(reader)
+    instance = reader.id("whatsapp_instance_id") or ""
+    through = into.channel(tenant_id, instance)
+    number = _number(reader)
+    at = first_time(reader.time("created_at"), reader.time("sent_at")) or reader.now
+    started = talk.Started(
+        through=through,
+        addresses=(number,),
+        name=reader.name("contact_name"),
+        metadata=Json("{}"),
+        created_at=at,
+        last_message_at=at,
+        updated_at=at,
+    )
+    return (tenant_id, f"{through.id} {number.canonical}"), started
+
+
+def _number(reader: Reader) -> Address:
+    """Of the chat (`5215512345678@c.us`), else of the contact."""
+    chat, _, place = (reader.name("chat_id") or "").partition("@")
+    if place == "g.us" or place == "broadcast" or place == "newsletter":
+        raise Skip("a group's chat or a broadcast")
+    dialled = chat.partition(":")[0] if place in ("", "c.us", "s.whatsapp.net") else None  # a device stands behind `:`
+    number = talk.phone(dialled) or talk.phone(reader.name("contact_phone"))
+    if number is None:
+        raise Skip("no phone number")
+    return number
+
+
+def _message(reader: Reader) -> talk.Said:
+    return talk.Said(
+        inbound=talk.direction(reader, "direction"),
+        message_type=reader.message_type("type"),
+        content=reader.text("content") or "",
+        metadata=reader.object("metadata"),
+        created_at=reader.time("created_at"),
+        external_id=reader.external_id("message_id"),
+        status=reader.choice("status", WAS_SENT, _by_times(reader)),
+        sent_at=reader.time("sent_at"),
+        delivered_at=reader.time("delivered_at"),
+        read_at=reader.time("read_at"),
+    )
+
+
+def _by_times(reader: Reader) -> str:
+    """What became of a message whose status says nothing."""
+    for name in ("read", "delivered", "sent"):
+        if reader.time(f"{name}_at") is not None:
+            return name
+    return "pending"
+
+
+# -- webhooks ----------------------------------------------------------------------------------------------------------
+
+
+async def write_webhooks(connection: Connection, readers: Sequence[Reader], into: Target) -> list[Fate]:
+    fates: dict[int, Fate] = {}
+    keys = await identified(connection, readers, into, table="webhooks", our_table="webhooks", fates=fates)
+
+    def convert(reader: Reader) -> WebhookRow:
+        key = into.key(reader, into.tenant_of(reader))
+        webhook_id = our_id(into.system, "webhooks", *key)
+        url = (reader.text("url") or "").strip()
+        if not url.startswith(("http://", "https://")):
+            raise Skip("a URL that is none")
+        secret = reader.text("secret")
+        created_at = reader.time("created_at") or reader.now
+        return WebhookRow(
+            id=webhook_id,
+            tenant_id=key[0],
+            name=reader.name("name") or "",
+            url=url,
+            events=reader.words("events"),
+            secret=into.keys.seal(secret, tenant_id=key[0], owner=webhook_id) if secret else "",
+            is_active=reader.flag("is_active", default=True),
+            created_at=created_at,
+            updated_at=reader.time("updated_at") or created_at,
+            deleted_at=reader.time("deleted_at"),
+        )
+
+    rows = attempt(convert, readers, fates)
+    await store(connection, {i: (keys[i], row) for i, row in rows.items()}, into, fates, table="webhooks")
+    return in_order(fates, readers)
+
+
+async def write_webhook_logs(connection: Connection, readers: Sequence[Reader], into: Target) -> list[Fate]:
+    fates: dict[int, Fate] = {}
+    keys = await identified(connection, readers, into, table="webhook_logs", our_table="webhook_logs", fates=fates)
+    asked = [(key[0], told) for index, key in keys.items() if (told := readers[index].id("webhook_id"))]
+    webhooks = await into.ours(connection, "webhooks", "webhooks", asked)
+
+    def convert(reader: Reader) -> WebhookLogRow:
+        key = into.key(reader, into.tenant_of(reader))
+        webhook_id = webhooks.get((key[0], reader.id("webhook_id") or ""))
+        if webhook_id is None:
+            raise Skip("its webhook is missing, or was skipped")
+        success = reader.flag("success", default=False)
+        unfinished = reader.row.get("success") is None or reader.row.get("completed_at") is None
+        if unfinished and not success:
+            reader.mended.add("was still to be delivered: failed")
+        error = reader.text("error_message")
+        return WebhookLogRow(
+            id=our_id(into.system, "webhook_logs", *key),
+            tenant_id=key[0],
+            webhook_id=webhook_id,
+            event=reader.name("event") or "unknown",
+            payload=reader.object("payload"),
+            response=reader.text("response"),
+            status_code=reader.number("status_code") or None,
+            success=success,
+            error_message=error or ("not delivered when it was imported" if unfinished and not success else None),
+            attempt_count=reader.number("attempt_count"),
+            created_at=reader.time("created_at") or reader.now,
+            completed_at=reader.time("completed_at"),
+        )
+
+    rows = attempt(convert, readers, fates)
+    await store(connection, {i: (keys[i], row) for i, row in rows.items()}, into, fates, table="webhook_logs")
+    return in_order(fates, readers)
+
+
+_WHOSE: Final = ("tenant_id",)
+
+CAMPAIGNS = System(
+    identity="campaigns",
+    summary="tenants with contacts, groups, campaigns, messages_history and webhooks",
+    brings_tenants=True,
+    steps=(
+        Step(_CONTACTS, write_contacts, counted("contacts", "contacts"), _WHOSE, prepare=know_tenants),
+        Step(_GROUPS, write_groups, counted("groups", "groups"), _WHOSE),
+        Step(_GROUP_CONTACTS, write_members, count_members, _WHOSE),
+        Step(_TEMPLATES, write_templates, counted("message_templates", "message_templates"), _WHOSE),
+        Step(_CAMPAIGNS, write_campaigns, counted("campaigns", "campaigns"), _WHOSE, prepare=open_instances),
+        Step(
+            _RECIPIENTS,
+            write_recipients,
+            counted("campaign_recipients", "campaign_recipients"),
+            ("tenant_id", "campaign_id"),
+        ),
+        Step(_HISTORY, write_history, counted("messages_history", "messages"), _WHOSE, prepare=open_instances),
+        Step(_WEBHOOKS, write_webhooks, counted("webhooks", "webhooks"), _WHOSE),
+        Step(_WEBHOOK_LOGS, write_webhook_logs, counted("webhook_logs", "webhook_logs"), ("tenant_id", "webhook_id")),
+    ),
+)

@@ -1,0 +1,295 @@
+"""distributors, customers, conversations, messages: distributors who talk to customers by WhatsApp, SMS and e-mail.
+
+The document names the tables and what they store, not each column; so a column may have any of the usual names.
+A distributor is a tenant.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+from uuid import UUID
+
+from ops.imports import talk
+from ops.imports.steps import Step, System, attempt, counted, identified, in_order
+from ops.imports.tally import NEW, THERE, Fate
+from ops.imports.target import Target
+from ops.imports.values import Reader, Skip, first_time, our_id, same
+from shared.db import Connection
+from shared.providers.base import Address
+from shared.store import imports
+from shared.store.imported_rows import ContactRow, Json
+from shared.store.imports import Key
+from shared.store.sources import Column, Found, Join, Source, Table
+
+PROVIDER: Final = "twilio"
+KINDS: Final = ("whatsapp", "sms", "email")
+STATUSES: Final = {**same(("active", "escalated", "closed")), "open": "active", "archived": "closed"}
+AI_STATUSES: Final = {
+    **same(("pending", "processing", "completed", "failed", "skipped")),
+    "processed": "completed", "done": "completed", "error": "failed", "true": "completed", "false": "pending",
+}  # fmt: skip
+WAS_SENT: Final = {
+    **same(("sent", "delivered", "read", "failed", "pending")),
+    "undelivered": "failed", "error": "failed", "queued": "pending", "sending": "pending", "accepted": "pending",
+    "received": "sent",
+}  # fmt: skip
+
+_CUSTOMER = Join("customers", on="customer_id")
+_CONVERSATION = Join("conversations", on="conversation_id")
+
+_DISTRIBUTORS = Table(
+    "distributors",
+    (
+        Column("id"),
+        Column("name", also=("business_name", "company_name", "company")),
+        Column("created_at", "time", needed=False),
+    ),
+)
+_CUSTOMERS = Table(
+    "customers",
+    (
+        Column("id"),
+        Column("distributor_id"),
+        Column("name", also=("full_name", "business_name", "contact_name", "contact_person_name")),
+        Column("phone", also=("phone_number", "whatsapp", "mobile")),
+        Column("email", needed=False, also=("email_address",)),
+        Column("is_active", needed=False, also=("active",)),
+        Column("created_at", "time", needed=False),
+        Column("deleted_at", "time", needed=False),
+    ),
+)
+_CONVERSATIONS = Table(
+    "conversations",
+    (
+        Column("id"),
+        Column("customer_id"),
+        Column("distributor_id"),
+        Column("channel"),
+        Column("status", needed=False),
+        Column("ai_context_summary"),
+        Column("unread_count"),
+        Column("last_message_at", "time", needed=False),
+        Column("created_at", "time"),
+        Column("updated_at", "time", needed=False),
+        Column("deleted_at", "time", needed=False),
+        Column("metadata", "json", needed=False),
+        Column("customer_phone", also=("phone", "phone_number", "whatsapp", "mobile"), join=_CUSTOMER),
+        Column("customer_email", needed=False, also=("email", "email_address"), join=_CUSTOMER),
+        Column(
+            "customer_name",
+            needed=False,
+            also=("name", "full_name", "business_name", "contact_name", "contact_person_name"),
+            join=_CUSTOMER,
+        ),
+    ),
+)
+_MESSAGES = Table(
+    "messages",
+    (
+        Column("id"),
+        Column("conversation_id"),
+        Column("content", also=("body", "text")),
+        Column("message_type", also=("type",)),
+        Column("direction", also=("sender_type", "sender", "role", "is_from_customer")),
+        Column("external_message_id", also=("external_id", "message_sid", "twilio_message_sid")),
+        Column("status", needed=False),
+        Column("error_message", needed=False),
+        Column("ai_processing_status", needed=False, also=("ai_status", "ai_processed")),
+        Column("ai_processed_at", "time", needed=False),
+        Column("ai_metadata", "json", needed=False, also=("ai_extracted_data", "ai_response")),
+        Column("metadata", "json", needed=False),
+        Column("created_at", "time", also=("timestamp", "sent_at")),
+        Column("distributor_id", join=_CONVERSATION),
+    ),
+)
+
+
+# -- distributors ------------------------------------------------------------------------------------------------------
+
+
+async def write_distributors(connection: Connection, readers: Sequence[Reader], into: Target) -> list[Fate]:
+    fates: dict[int, Fate] = {}
+    ids = attempt(_distributor_id, readers, fates)
+    known = await imports.existing_tenants(connection, [_tenant(into, told) for told in ids.values()])
+    told = {ids[index]: (readers[index].name("name"), readers[index].time("created_at")) for index in ids}
+    await into.add_tenants(connection, told)
+    for index, source_id in ids.items():
+        fates[index] = THERE if _tenant(into, source_id) in known else NEW
+    return in_order(fates, readers)
+
+
+async def count_distributors(connection: Connection, readers: Sequence[Reader], into: Target) -> int:
+    ids = [_tenant(into, told) for told in attempt(_distributor_id, readers, {}).values()]
+    known = await imports.existing_tenants(connection, ids)
+    return sum(one in known for one in ids)
+
+
+def _distributor_id(reader: Reader) -> str:
+    told = reader.id("id")
+    if told is None:
+        raise Skip("no id")
+    return told
+
+
+def _tenant(into: Target, source_id: str) -> UUID:
+    return our_id(into.system, "tenants", None, source_id)
+
+
+async def know_distributors(source: Source, found: Found, into: Target) -> None:
+    """Which distributors there are: an import that goes on has made their tenants in an earlier run."""
+    told = [one for (one,) in await source.distinct(found, "id") if one is not None]
+    into.tenants |= {one: _tenant(into, one) for one in told}
+
+
+# -- customers ---------------------------------------------------------------------------------------------------------
+
+
+async def write_customers(connection: Connection, readers: Sequence[Reader], into: Target) -> list[Fate]:
+    return await talk.write_people(
+        connection,
+        readers,
+        into,
+        table="customers",
+        whose="distributor_id",
+        convert=lambda reader, key: _customer(reader, key, into),
+    )
+
+
+def _customer(reader: Reader, key: Key, into: Target) -> talk.Somebody:
+    row = ContactRow(
+        id=our_id(into.system, "customers", *key),
+        tenant_id=key[0],
+        name=reader.name("name"),
+        is_active=reader.flag("is_active", default=True),
+        created_at=reader.time("created_at") or reader.now,
+        deleted_at=reader.time("deleted_at"),
+    )
+    return talk.Somebody(row, _addresses(reader, "phone", "email"))
+
+
+def _addresses(reader: Reader, phone: str, email: str) -> tuple[Address, ...]:
+    number, mail = talk.phone(reader.name(phone)), talk.email(reader.name(email))
+    if number is None and reader.name(phone) is not None:
+        reader.mended.add("number that is no phone number: left out")
+    if mail is None and reader.name(email) is not None:
+        reader.mended.add("e-mail address that is none: left out")
+    return tuple(address for address in (number, mail) if address is not None)
+
+
+# -- conversations -----------------------------------------------------------------------------------------------------
+
+
+async def open_channels(source: Source, found: Found, into: Target) -> None:
+    """A channel for each way in which a distributor talks."""
+    for told, channel in sorted(await source.distinct(found, "distributor_id", "channel"), key=str):
+        tenant_id = into.tenants.get(told or "")
+        kind = (channel or "whatsapp").strip().lower()
+        if tenant_id is not None and kind in KINDS:
+            await into.open_channel(tenant_id, kind, provider=PROVIDER, only_that=False, call=kind)
+
+
+async def write_conversations(connection: Connection, readers: Sequence[Reader], into: Target) -> list[Fate]:
+    fates: dict[int, Fate] = {}
+    keys = await identified(
+        connection,
+        readers,
+        into,
+        table="conversations",
+        our_table="conversations",
+        whose="distributor_id",
+        fates=fates,
+    )
+    read = attempt(lambda reader: _conversation(reader, into), readers, fates)
+    started = {index: (keys[index], one) for index, one in read.items()}
+    await talk.add_conversations(connection, started, into, fates, table="conversations")
+    return in_order(fates, readers)
+
+
+def _conversation(reader: Reader, into: Target) -> talk.Started:
+    kind = reader.word("channel") or "whatsapp"
+    if kind not in KINDS:
+        raise Skip("unknown channel")
+    if reader.id("customer_id") is None:
+        raise Skip("no customer")
+    address = _address(reader, kind)
+    created_at = first_time(reader.time("created_at"), reader.time("last_message_at")) or reader.now
+    last = reader.time("last_message_at") or created_at
+    return talk.Started(
+        through=into.channel(into.tenant_of(reader, "distributor_id"), kind),
+        addresses=(address,),
+        name=reader.name("customer_name"),
+        metadata=reader.object("metadata"),
+        created_at=created_at,
+        last_message_at=last,
+        updated_at=reader.time("updated_at") or last,
+        status=reader.choice("status", STATUSES, "active"),
+        unread_count=reader.number("unread_count"),
+        ai_context_summary=reader.text("ai_context_summary"),
+        deleted_at=reader.time("deleted_at"),
+    )
+
+
+def _address(reader: Reader, kind: str) -> Address:
+    found = talk.email(reader.name("customer_email")) if kind == "email" else talk.phone(reader.name("customer_phone"))
+    if found is None:
+        raise Skip("its customer has no e-mail address" if kind == "email" else "its customer has no phone number")
+    return found
+
+
+# -- messages ----------------------------------------------------------------------------------------------------------
+
+
+async def write_messages(connection: Connection, readers: Sequence[Reader], into: Target) -> list[Fate]:
+    return await talk.write_messages(
+        connection,
+        readers,
+        into,
+        table="messages",
+        whose="distributor_id",
+        conversations="conversations",
+        conversation_of=lambda reader: reader.id("conversation_id"),
+        convert=_message,
+    )
+
+
+def _message(reader: Reader) -> talk.Said:
+    inbound = talk.direction(reader, "direction")
+    ai_status = reader.choice("ai_processing_status", AI_STATUSES, "") or None
+    ai_metadata: Json | None = reader.json("ai_metadata")
+    return talk.Said(
+        inbound=inbound,
+        role="system" if reader.word("direction") == "system" else None,
+        message_type=reader.message_type("message_type"),
+        content=reader.text("content") or "",
+        metadata=reader.object("metadata"),
+        created_at=reader.time("created_at"),
+        external_id=reader.external_id("external_message_id"),
+        status=reader.choice("status", WAS_SENT, "sent"),
+        error_message=reader.text("error_message"),
+        ai_processing_status=ai_status,
+        ai_processed_at=reader.time("ai_processed_at"),
+        ai_metadata=ai_metadata,
+    )
+
+
+DISTRIBUTORS = System(
+    identity="distributors",
+    summary="distributors and their customers (conversations, messages, customers, distributors)",
+    brings_tenants=True,
+    steps=(
+        Step(_DISTRIBUTORS, write_distributors, count_distributors, prepare=know_distributors),
+        Step(_CUSTOMERS, write_customers, counted("customers", "contacts", "distributor_id"), ("distributor_id",)),
+        Step(
+            _CONVERSATIONS,
+            write_conversations,
+            counted("conversations", "conversations", "distributor_id"),
+            ("distributor_id",),
+            prepare=open_channels,
+        ),
+        Step(
+            _MESSAGES,
+            write_messages,
+            counted("messages", "messages", "distributor_id"),
+            ("distributor_id", "conversation_id"),
+        ),
+    ),
+)

@@ -1,0 +1,323 @@
+"""People, conversations and messages as every system brings them: found or made, joined where they are one already.
+
+What was sent elsewhere is a record: nothing imported here is ever due.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from ops.imports.steps import attempt, identified, in_order, store
+from ops.imports.tally import NEW, THERE, Fate
+from ops.imports.target import Target, Through
+from ops.imports.values import NO_TIME, Reader, Skip, first_time, our_id
+from shared import addresses
+from shared.db import Connection
+from shared.providers.base import Address
+from shared.store import contacts, imported_rows, imports
+from shared.store.contacts import Person
+from shared.store.imported_rows import ContactRow, ConversationRow, Json, MessageRow, Talk
+from shared.store.imports import Key
+
+NEVER_SENT: Final = "imported"  # error code of what was still to be sent when it was imported
+_EMAIL_PARTS: Final = 2
+
+INBOUND: Final = frozenset(
+    ("inbound", "incoming", "in", "received", "customer", "client", "user", "contact", "true", "t", "1", "yes")
+)
+OUTBOUND: Final = frozenset(
+    (
+        "outbound", "outgoing", "out", "sent", "distributor", "business", "staff", "agent", "operator", "assistant",
+        "ai", "bot", "system", "false", "f", "0", "no",
+    )
+)  # fmt: skip
+
+
+def phone(given: str | None) -> Address | None:
+    """A number, None for what is none."""
+    return None if given is None else addresses.phone(given)
+
+
+def email(given: str | None) -> Address | None:
+    """An e-mail address, None for what is none. Its canonical form is in lower case."""
+    text = (given or "").strip()
+    parts = text.split("@")
+    if len(parts) != _EMAIL_PARTS or not all(parts) or len(text) > 254 or any(map(str.isspace, text)):
+        return None
+    return Address("email", text, text.lower())
+
+
+# -- people ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Somebody:
+    """A row of a source's table of people."""
+
+    row: ContactRow
+    addresses: tuple[Address, ...]
+
+
+async def write_people(
+    connection: Connection,
+    readers: Sequence[Reader],
+    into: Target,
+    *,
+    table: str,
+    whose: str,
+    convert: Callable[[Reader, Key], Somebody],
+) -> list[Fate]:
+    """Contacts by the source's ids; whoever is one of ours by an address joins that one."""
+    fates: dict[int, Fate] = {}
+    keys = await identified(connection, readers, into, table=table, our_table="contacts", whose=whose, fates=fates)
+    people = attempt(lambda reader: convert(reader, into.key(reader, into.tenant_of(reader, whose))), readers, fates)
+    reachable = {index: somebody for index, somebody in people.items() if somebody.addresses}
+    found, made = await contacts.find_or_make(
+        connection,
+        [Person(one.row.tenant_id, one.addresses, one.row.name, one.row.id) for one in reachable.values()],
+    )
+    theirs = dict(zip(reachable, found, strict=True))
+    told = {index: one.row for index, one in reachable.items() if theirs[index] == one.row.id and one.row.id in made}
+    await imported_rows.tell_contacts(connection, list(told.values()))
+    fates |= dict.fromkeys(told, NEW)
+    joined = {index: one for index, one in reachable.items() if index not in told}
+    await imports.add_aliases(connection, into.system, table, {keys[index]: theirs[index] for index in joined})
+    in_use = {(one.row.tenant_id, theirs[i]) for i, one in joined.items() if one.row.deleted_at is None}
+    await imported_rows.revive_contacts(connection, in_use)
+    fates |= dict.fromkeys(joined, THERE)
+    others = {index: (keys[index], one.row) for index, one in people.items() if index not in reachable}
+    await store(connection, others, into, fates, table=table)
+    return in_order(fates, readers)
+
+
+# -- conversations -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A conversation that a source knows. The first of `addresses` names it."""
+
+    through: Through
+    addresses: tuple[Address, ...]
+    name: str | None
+    metadata: Json
+    created_at: datetime
+    last_message_at: datetime
+    updated_at: datetime
+    status: str = "active"
+    kommo_chat_id: str | None = None
+    unread_count: int = 0
+    ai_context_summary: str | None = None
+    deleted_at: datetime | None = None
+
+
+async def add_conversations(
+    connection: Connection, started: dict[int, tuple[Key, Started]], into: Target, fates: dict[int, Fate], *, table: str
+) -> dict[int, UUID]:
+    """Conversations by the source's ids; one with a channel and address of ours joins ours. Returns index → contact."""
+    if not started:
+        return {}
+    found, _ = await contacts.find_or_make(
+        connection, [Person(key[0], one.addresses, one.name) for key, one in started.values()]
+    )
+    theirs = dict(zip(started, found, strict=True))
+    rows = {
+        index: (key, _conversation(our_id(into.system, table, *key), key[0], theirs[index], one))
+        for index, (key, one) in started.items()
+    }
+    await store(connection, rows, into, fates, table=table, join=imported_rows.same_conversations)
+    return theirs
+
+
+def _conversation(own_id: UUID, tenant_id: UUID, contact_id: UUID, one: Started) -> ConversationRow:
+    return ConversationRow(
+        id=own_id,
+        tenant_id=tenant_id,
+        channel_id=one.through.id,
+        contact_id=contact_id,
+        provider=one.through.provider,
+        address=one.addresses[0].canonical,
+        recipient=one.addresses[0].given,
+        phone=next((address.given for address in one.addresses if address.kind == "phone"), None),
+        kommo_chat_id=one.kommo_chat_id,
+        contact_name=one.name,
+        status=one.status,
+        last_message_at=one.last_message_at,
+        unread_count=one.unread_count,
+        ai_context_summary=one.ai_context_summary,
+        metadata=one.metadata,
+        created_at=one.created_at,
+        updated_at=one.updated_at,
+        deleted_at=one.deleted_at,
+    )
+
+
+# -- messages ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A message that a source knows. `status` is the source's word for what became of one that was sent."""
+
+    inbound: bool
+    message_type: str
+    content: str
+    metadata: Json
+    created_at: datetime | None  # None: nobody knows
+    external_id: str | None = None
+    role: str | None = None
+    status: str = "sent"
+    error_message: str | None = None
+    sent_at: datetime | None = None
+    delivered_at: datetime | None = None
+    read_at: datetime | None = None
+    ai_processing_status: str | None = None
+    ai_processed_at: datetime | None = None
+    ai_metadata: Json | None = None
+
+
+def direction(reader: Reader, column: str) -> bool:
+    """Whether a customer wrote it. Raises Skip for a word that says neither."""
+    word = reader.word(column)
+    if word not in INBOUND and word not in OUTBOUND:
+        raise Skip("neither from nor to a customer")
+    return word in INBOUND
+
+
+async def write_messages(
+    connection: Connection,
+    readers: Sequence[Reader],
+    into: Target,
+    *,
+    table: str,
+    whose: str,
+    conversations: str,
+    conversation_of: Callable[[Reader], str | None],
+    convert: Callable[[Reader], Said],
+) -> list[Fate]:
+    """Messages by the source's ids, in the conversations that the source's table `conversations` became."""
+    fates: dict[int, Fate] = {}
+    keys = await identified(connection, readers, into, table=table, our_table="messages", whose=whose, fates=fates)
+    talks = await _talks(connection, readers, keys, into, fates, conversations, conversation_of)
+    said = attempt(convert, readers, fates)
+    rows = {
+        index: _message(our_id(into.system, table, *keys[index]), talks[index], one, readers[index])
+        for index, one in said.items()
+    }
+    known = await _known(connection, list(rows.values()))
+    fresh = {index: row for index, row in rows.items() if row.id not in known}
+    numbered = await _numbered(connection, fresh)
+    joined = {keys[index]: known[row.id] for index, row in rows.items() if row.id in known}
+    await imports.add_aliases(connection, into.system, table, joined)
+    fates |= {index: THERE for index, row in rows.items() if row.id in known}
+    new = await store(
+        connection,
+        {index: (keys[index], row) for index, row in numbered.items()},
+        into,
+        fates,
+        table=table,
+        join=_known,
+    )
+    await _settle(connection, [row for row in numbered.values() if row.id in new])
+    return in_order(fates, readers)
+
+
+async def _talks(
+    connection: Connection,
+    readers: Sequence[Reader],
+    keys: dict[int, Key],
+    into: Target,
+    fates: dict[int, Fate],
+    conversations: str,
+    conversation_of: Callable[[Reader], str | None],
+) -> dict[int, Talk]:
+    """Index → the conversation of ours that a message is in, locked."""
+    asked = {index: (keys[index][0], told) for index in keys if (told := conversation_of(readers[index])) is not None}
+    ours = await into.ours(connection, conversations, "conversations", asked.values())
+    locked = await imported_rows.lock_talks(connection, {(key[0], ours[key]) for key in asked.values() if key in ours})
+    talks = {
+        index: locked[key[0], ours[key]]
+        for index, key in asked.items()
+        if key in ours and (key[0], ours[key]) in locked
+    }
+    missing = Fate(is_new=False, skipped="its conversation is missing, or was skipped")
+    fates |= {index: missing for index in keys if index not in talks}
+    return talks
+
+
+def _message(own_id: UUID, talk: Talk, said: Said, reader: Reader) -> MessageRow:
+    if said.created_at is None:
+        reader.mended.add("no time that can be: at its conversation's beginning")
+    created_at = said.created_at or talk.created_at
+    # The customer's window opens by when they wrote; not knowing it opens none.
+    heard_at = (said.created_at or NO_TIME) if said.inbound else None
+    status, error_code = ("received", None) if said.inbound else _outcome(said.status)
+    reached = status in ("sent", "delivered", "read") and not said.inbound
+    return MessageRow(
+        id=own_id,
+        tenant_id=talk.tenant_id,
+        conversation_id=talk.id,
+        channel_id=talk.channel_id,
+        provider=talk.provider,
+        direction="inbound" if said.inbound else "outbound",
+        role="user" if said.inbound else said.role or "assistant",
+        message_type=said.message_type,
+        content=said.content,
+        metadata=said.metadata,
+        external_id=said.external_id,
+        provider_timestamp=heard_at,
+        received_at=heard_at,
+        status=status,
+        out_seq=None,
+        error_code=error_code,
+        error_message=None if said.inbound else said.error_message,
+        sent_at=first_time(said.sent_at, created_at) if reached else None,
+        delivered_at=said.delivered_at if reached else None,
+        read_at=said.read_at if reached else None,
+        failed_at=created_at if status == "failed" else None,
+        ai_processing_status=said.ai_processing_status,
+        ai_processed_at=said.ai_processed_at,
+        ai_metadata=said.ai_metadata,
+        created_at=created_at,
+    )
+
+
+def _outcome(status: str) -> tuple[str, str | None]:
+    """Our status and error code of one that was sent, or was to be."""
+    if status in ("sent", "delivered", "read"):
+        return status, None
+    return ("failed", "failed_before_import") if status == "failed" else ("failed", NEVER_SENT)
+
+
+async def _known(connection: Connection, rows: Sequence[MessageRow]) -> dict[UUID, UUID]:
+    """Of rows whose provider's id is a message of ours already: their id → ours."""
+    asked = {row.id: (row.tenant_id, row.channel_id, row.external_id) for row in rows if row.external_id is not None}
+    found = await imported_rows.by_external_id(connection, set(asked.values()))
+    return {own_id: found[key] for own_id, key in asked.items() if key in found}
+
+
+async def _numbered(connection: Connection, rows: dict[int, MessageRow]) -> dict[int, MessageRow]:
+    """With a place in its conversation for each that was sent, in the order of their times."""
+    sent = sorted((i for i, row in rows.items() if row.direction == "outbound"), key=lambda i: rows[i].created_at)
+    wanted = Counter((rows[index].tenant_id, rows[index].conversation_id) for index in sent)
+    places = await imported_rows.take_places(connection, dict(wanted))
+    numbered = dict(rows)
+    for index in sent:
+        conversation_id = rows[index].conversation_id
+        numbered[index] = replace(rows[index], out_seq=places[conversation_id])
+        places[conversation_id] += 1
+    return numbered
+
+
+async def _settle(connection: Connection, new: Sequence[MessageRow]) -> None:
+    told: dict[tuple[UUID, UUID], tuple[int, datetime]] = {}
+    for row in new:
+        heard, newest = told.get((row.tenant_id, row.conversation_id), (0, NO_TIME))
+        told[row.tenant_id, row.conversation_id] = (
+            heard + (row.direction == "inbound"),
+            max(newest, row.created_at),
+        )
+    await imported_rows.settle(connection, told)

@@ -1,0 +1,2 @@
+DROP TABLE import_aliases;
+DROP TABLE import_progress;

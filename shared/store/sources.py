@@ -1,0 +1,239 @@
+"""The database of another system, as `palomar import` reads it: in one read-only snapshot, by keyset pages.
+
+Nothing of its types is relied on: a value comes as text (cut a little beyond what we keep), or as a time. What a
+system calls its columns may be written `phone_number`, `phoneNumber` or `phonenumber`; the source's own catalog says.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, Literal
+
+import asyncpg
+
+LONGEST: Final = 100_000  # characters of a text that we keep
+LONGEST_JSON: Final = 1_000_000  # and of a JSON value
+CONNECT_TIMEOUT: Final = 10.0  # seconds
+
+Kind = Literal["text", "time", "json"]
+Value = str | datetime | None
+Row = Mapping[str, Value]
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """Another table's row whose `key` is this table's column `on`."""
+
+    table: str
+    on: str
+    key: str = "id"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column by our name for it, with the other names that systems of this kind give it."""
+
+    name: str
+    kind: Kind = "text"
+    also: tuple[str, ...] = ()
+    needed: bool = True
+    join: Join | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table of a source. `key` are the columns that tell its rows apart, in the order of its pages."""
+
+    name: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...] = ("id",)
+
+
+class Missing(Exception):
+    """The source has no such table or column; the text names it."""
+
+
+class Unreadable(Exception):
+    """The source went away, or refuses; the text says which."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a column of ours stands in the source."""
+
+    sql: str  # qualified and quoted
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A table that is there, with what reads it."""
+
+    table: Table
+    count: str
+    keyless: str
+    page: str
+    first_page: str
+    places: Mapping[str, _Place]
+
+
+class Source:
+    """A connection inside its snapshot. Make it with `opened`."""
+
+    def __init__(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+        self._connection = connection
+
+    async def holds_lock(self, number: int) -> bool:
+        """Whether somebody holds this advisory lock (a 64-bit number) in this very database."""
+        held: bool = await self._value(_HOLDS_LOCK, number >> 32, number & 0xFFFFFFFF)
+        return held
+
+    async def now(self) -> datetime:
+        """The moment of the snapshot, by the source's clock."""
+        at: datetime = await self._value("SELECT now()")
+        return at
+
+    async def find(self, table: Table) -> Found:
+        """Raises Missing for a table, or a needed column, that is not there."""
+        return _found(table, await self._places(table))
+
+    async def has(self, name: str) -> bool:
+        """Whether there is such a table (or view) that this connection finds."""
+        return bool(await self._fetch(_COLUMNS, _quoted(name)))
+
+    async def count(self, found: Found) -> tuple[int, int]:
+        """(rows, rows among them whose key is null, which no page holds)."""
+        rows: int = await self._value(found.count)
+        keyless: int = await self._value(found.keyless)
+        return rows, keyless
+
+    async def page(self, found: Found, after: Sequence[str] | None, limit: int) -> list[Row]:
+        """The next rows behind this key, in its order."""
+        if after is None:
+            return [dict(row) for row in await self._fetch(found.first_page, limit)]
+        return [dict(row) for row in await self._fetch(found.page, limit, *after)]
+
+    async def distinct(self, found: Found, *names: str) -> list[tuple[str | None, ...]]:
+        """Every combination of these columns' values."""
+        columns = ", ".join(f"left({found.places[name].sql}::text, 255)" for name in names)
+        rows = await self._fetch(f"SELECT DISTINCT {columns} FROM {_from(found.table, found.places)}")
+        return [tuple(row) for row in rows]
+
+    async def _places(self, table: Table) -> dict[str, _Place]:
+        catalogs: dict[str, dict[str, str]] = {}
+        for name in [table.name, *(column.join.table for column in table.columns if column.join)]:
+            if name not in catalogs:
+                rows = await self._fetch(_COLUMNS, _quoted(name))
+                catalogs[name] = {row["name"]: row["type"] for row in rows}
+                if not rows:
+                    raise Missing(f"there is no table {name}")
+        places: dict[str, _Place] = {}
+        for column in table.columns:
+            of = column.join.table if column.join else table.name
+            actual = next((n for n in _spellings(column) if n in catalogs[of]), None)
+            if actual is not None:
+                alias = "t" if column.join is None else _alias(column.join)
+                places[column.name] = _Place(f"{alias}.{_quoted(actual)}", catalogs[of][actual])
+            elif column.needed:
+                others = f" (nor {', '.join(column.also)})" if column.also else ""
+                raise Missing(f"table {of} has no column {column.name}{others}")
+        return places
+
+    async def _fetch(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
+        try:
+            return await self._connection.fetch(statement, *arguments)
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            raise Unreadable(str(error) or type(error).__name__) from error
+
+    async def _value(self, statement: str, *arguments: object) -> Any:
+        return (await self._fetch(statement, *arguments))[0][0]
+
+
+_COLUMNS = """
+SELECT a.attname AS name, format_type(a.atttypid, NULL) AS type
+FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+WHERE c.oid = to_regclass($1) AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND a.attnum > 0 AND NOT a.attisdropped
+"""
+# An advisory lock of 64 bits stands in two halves; a lock belongs to one database of a server.
+_HOLDS_LOCK = """
+SELECT EXISTS (
+    SELECT FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1 AND classid = $1::bigint::oid
+        AND objid = $2::bigint::oid AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))
+"""
+
+
+@asynccontextmanager
+async def opened(url: str) -> AsyncIterator[Source]:
+    """A source in one snapshot, which nothing can be written through. Raises what asyncpg raises."""
+    # Without prepared statements, so that a pooler in between may serve; the transaction keeps to one of its servers.
+    connection = await asyncpg.connect(url, timeout=CONNECT_TIMEOUT, statement_cache_size=0)
+    try:
+        await connection.execute("SET default_transaction_read_only = on")
+        async with connection.transaction(isolation="repeatable_read", readonly=True):
+            for name in ("statement_timeout", "idle_in_transaction_session_timeout"):
+                await connection.execute(f"SET LOCAL {name} = 0")
+            await connection.execute("SET LOCAL timezone = 'UTC'")
+            await connection.execute("SET LOCAL datestyle = 'ISO'")
+            yield Source(connection)
+    finally:
+        connection.terminate()  # a polite close would wait for a server that is away
+
+
+# -- the statements ----------------------------------------------------------------------------------------------------
+
+
+def _found(table: Table, places: Mapping[str, _Place]) -> Found:
+    keys = [places[name] for name in table.key]
+    there = [column for column in table.columns if column.name in places]
+    columns = [f"{_read(column, places[column.name])} AS {_quoted(column.name)}" for column in there]
+    key_row = f"({', '.join(key.sql for key in keys)})"
+    # Typed as the column is, so that the source's index serves.
+    after = f"({', '.join(f'${place}::text::{key.type}' for place, key in enumerate(keys, start=2))})"
+    keyed = " AND ".join(f"{key.sql} IS NOT NULL" for key in keys)
+    order = ", ".join(key.sql for key in keys)
+    select = f"SELECT {', '.join(columns)} FROM {_from(table, places)} WHERE {keyed}"
+    return Found(
+        table=table,
+        count=f"SELECT count(*) FROM {_quoted(table.name)}",
+        keyless=f"SELECT count(*) FROM {_quoted(table.name)} t WHERE NOT ({keyed})",
+        first_page=f"{select} ORDER BY {order} LIMIT $1",
+        page=f"{select} AND {key_row} > {after} ORDER BY {order} LIMIT $1",
+        places=places,
+    )
+
+
+def _from(table: Table, places: Mapping[str, _Place]) -> str:
+    text = f"{_quoted(table.name)} t"
+    for join in dict.fromkeys(column.join for column in table.columns if column.join):
+        alias = _alias(join)
+        text += f" LEFT JOIN {_quoted(join.table)} {alias} ON {alias}.{_quoted(join.key)} = {places[join.on].sql}"
+    return text
+
+
+def _read(column: Column, place: _Place) -> str:
+    if column.kind == "time" and place.type.startswith(("timestamp", "date")):
+        # A time without a zone is UTC: the systems' libraries write it so. One beyond any calendar is none.
+        zoned = place.sql if place.type == "timestamp with time zone" else f"({place.sql} AT TIME ZONE 'UTC')"
+        return f"CASE WHEN {place.sql} BETWEEN '1900-01-01' AND '9000-01-01' THEN {zoned} END"
+    if column.kind == "json":
+        whole = f"to_jsonb({place.sql})::text" if place.type.endswith("[]") else f"{place.sql}::text"
+        return f"left({whole}, {LONGEST_JSON + 1})"
+    return f"left({place.sql}::text, {LONGEST + 1})"
+
+
+def _spellings(column: Column) -> list[str]:
+    spellings = []
+    for name in (column.name, *column.also):
+        first, *rest = name.split("_")
+        camel = first + "".join(word.capitalize() for word in rest)
+        spellings += [name, camel, camel.lower()]
+    return spellings
+
+
+def _alias(join: Join) -> str:
+    return f"j_{join.table}"
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
