@@ -85,8 +85,8 @@ def test_7_messages_history_takes_inbound_and_outbound_messages(office: Office, 
         john = contact(sql, office.tenant)
         heard = sql.one(
             "INSERT INTO messages_history (tenant_id, whatsapp_instance_id, contact_id, message_id, chat_id, "
-            "direction, type, content, metadata) VALUES (%(tenant)s, %(channel)s, %(contact)s, 'wamid.1', '1234567890@c.us', "
-            "'inbound', 'text', 'Hi', '{\"a\": 1}') RETURNING *",
+            "direction, type, content, metadata) VALUES (%(tenant)s, %(channel)s, %(contact)s, 'wamid.1', "
+            "'1234567890@c.us', 'inbound', 'text', 'Hi', '{\"a\": 1}') RETURNING *",
             tenant=office.tenant, channel=channel, contact=john,
         )  # fmt: skip
         told = sql.one(

@@ -45,6 +45,16 @@ def test_every_table_of_tenants_is_protected_and_so_is_each_partition(database_u
         assert api is (not partition and name != "rate_limits"), name
 
 
+def test_every_view_shows_what_the_one_who_asks_may_see(database_url: str) -> None:
+    views = query(
+        database_url,
+        "SELECT relname::text, coalesce('security_invoker=true' = ANY (reloptions), false) FROM pg_class "
+        "WHERE relnamespace = 'public'::regnamespace AND relkind = 'v'",
+    )
+    assert len(views) >= 9
+    assert [name for name, asks in views if not asks] == []
+
+
 async def furnished(stage: Stage, ours: Ours, sid: str) -> None:
     """A row of this tenant in every table."""
     await persist.persist([stage.said("hola", to=ours, sid=sid)], stage.context)
@@ -175,6 +185,10 @@ UNION ALL SELECT 'policy', tablename || '.' || policyname, roles::text || coales
     FROM pg_policies WHERE schemaname = 'public'
 UNION ALL SELECT 'trigger', tgrelid::regclass || '.' || tgname, pg_get_triggerdef(oid) FROM pg_trigger
     WHERE NOT tgisinternal
+UNION ALL SELECT 'view', relname, coalesce(reloptions::text, '') || pg_get_viewdef(oid) FROM pg_class
+    WHERE relnamespace = 'public'::regnamespace AND relkind = 'v'
+UNION ALL SELECT 'column grants', attrelid::regclass || '.' || attname, attacl::text FROM pg_attribute
+    WHERE attacl IS NOT NULL AND attrelid IN (SELECT oid FROM pg_class WHERE relnamespace = 'public'::regnamespace)
 UNION ALL SELECT 'grants', relname, relacl::text || relrowsecurity || relforcerowsecurity FROM pg_class
     WHERE relnamespace = 'public'::regnamespace AND relacl IS NOT NULL
 ORDER BY 1, 2, 3
