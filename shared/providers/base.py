@@ -53,8 +53,8 @@ class InboundMessage:
     external_id: str
     channel_kind: ChannelKind
     sender: tuple[Address, ...]  # the first one names the conversation: a phone number where there is one
-    channel_address: str  # ours, canonical: E.164, or the messaging service's id
-    message_type: MessageType
+    channel_address: str  # ours, canonical: E.164, or the provider's id of it (messaging service, phone number id)
+    message_type: str  # a MessageType, or the provider's own word for a type we have no name for (`order`, `poll`)
     text: str = ""
     media: tuple[Media, ...] = ()
     timestamp: datetime | None = None
@@ -77,6 +77,7 @@ class Receipt:
     error_message: str | None = None
     timestamp: datetime | None = None
     recipient: str | None = None
+    channel_address: str = ""  # ours, where the receipt names it as a message does: then it is that channel or none
     extra: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -86,6 +87,7 @@ class Notice:
 
     name: str
     data: Mapping[str, object] = field(default_factory=dict)
+    channel_address: str = ""  # ours, where it is about one channel
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,197 @@
+"""Meta's WhatsApp Cloud API: webhooks in (`verify`, `challenge`, `parse`), messages out (`make_sender`).
+
+Sources: https://developers.facebook.com/docs/graph-api/webhooks/getting-started (verification, signature),
+https://developers.facebook.com/documentation/business-messaging/whatsapp/webhooks/reference (fields), and
+…/whatsapp/business-scoped-user-ids (customers without a phone number).
+"""
+
+import hmac
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from urllib.parse import parse_qsl
+
+from shared import addresses
+from shared.providers.base import InboundMessage, Notice, Parsed, RawWebhook, Receipt
+from shared.providers.meta_errors import error_class
+from shared.providers.meta_fields import (
+    Fields,
+    fields_of,
+    instant,
+    items_of,
+    loaded,
+    own_id,
+    plain,
+    printable_word,
+    text_of,
+)
+from shared.providers.meta_messages import read_message
+
+__all__ = ["challenge", "error_class", "parse", "verify"]
+
+ACCOUNTS = "whatsapp_business_account"  # what `object` says of all WhatsApp webhooks
+_CONSENT = {"stop": "opt_out", "resume": "opt_in"}
+_READ_OF_STATUS = frozenset(("id", "status", "timestamp", "recipient_id", "biz_opaque_callback_data"))
+
+
+# -- signature and verification ----------------------------------------------------------------------------------------
+
+
+def verify(raw: RawWebhook, tokens: Sequence[str]) -> bool:
+    """Whether one of `tokens` (app secrets; blank ones count for nothing) signed the raw body.
+
+    X-Hub-Signature-256 is `sha256=` and the hex HMAC-SHA256. False, and never an exception, for anything else.
+    """
+    scheme, _, claimed = raw.headers.get("x-hub-signature-256", "").partition("=")
+    if scheme != "sha256" or not claimed or not claimed.isascii():
+        return False
+    wanted = claimed.encode("ascii")
+    keys = [token.encode("utf-8", "replace") for token in tokens if token]
+    return any(hmac.compare_digest(hmac.digest(key, raw.body, "sha256").hex().encode(), wanted) for key in keys)
+
+
+def challenge(query: str, verify_token: str) -> str | None:
+    """What to answer where Meta verifies a webhook URL by GET: its challenge; None where it does not know the token."""
+    asked = dict(parse_qsl(query, keep_blank_values=True, errors="replace"))
+    known = hmac.compare_digest(asked.get("hub.verify_token", "").encode(), verify_token.encode("utf-8", "replace"))
+    if asked.get("hub.mode") != "subscribe" or not verify_token or not known:
+        return None
+    return asked.get("hub.challenge", "")
+
+
+# -- what came in ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Found:
+    """What a webhook holds, as far as it has been read."""
+
+    messages: list[InboundMessage] = field(default_factory=list)
+    receipts: list[Receipt] = field(default_factory=list)
+    notices: list[Notice] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """One change of one entry: `place` says where it stands, for sentences."""
+
+    place: str
+    account: str  # WhatsApp business account id
+    field: str
+    value: Fields
+
+    @property
+    def phone_number_id(self) -> str:
+        return text_of(fields_of(self.value, "metadata"), "phone_number_id")
+
+
+def parse(raw: RawWebhook) -> Parsed:
+    """All a webhook says: every message, status and event of every change of every entry. Never raises.
+
+    What cannot be read is a sentence in `errors` that names its place; everything beside it is read all the same.
+    """
+    found = _Found()
+    root, problem = loaded(raw.body)
+    if problem:
+        found.errors.append(f"body: {problem}")
+    if not isinstance(root, dict):
+        found.errors.append('body: an object such as {"object": "whatsapp_business_account", "entry": […]} is needed')
+    elif text_of(root, "object") not in ("", ACCOUNTS):
+        found.notices.append(Notice(printable_word(text_of(root, "object")) or "other", plain(root)))
+    else:
+        for change in _changes(root, found.errors):
+            _read_change(change, found)
+        if found == _Found():
+            found.errors.append("entry: empty; nothing happened")
+    return Parsed(tuple(found.messages), tuple(found.receipts), tuple(found.notices), tuple(found.errors))
+
+
+def _changes(root: Fields, errors: list[str]) -> Iterator[_Change]:
+    if "entry" not in root and isinstance(root.get("value"), dict):  # one change by itself, as Meta's samples show it
+        yield _Change("value", "", text_of(root, "field"), fields_of(root, "value"))
+        return
+    for place, entry in items_of(root, "entry", "", errors, needed=True):
+        for inner, change in items_of(entry, "changes", f"{place}.", errors, needed=True):
+            value = change.get("value")
+            if isinstance(value, dict):
+                yield _Change(f"{inner}.value", text_of(entry, "id"), text_of(change, "field"), value)
+            else:
+                errors.append(f"{inner}.value: an object is needed")
+
+
+def _read_change(change: _Change, found: _Found) -> None:
+    """Messages, statuses, errors and preferences of a change; a change with none of them is an event of its own."""
+    before = (len(found.messages), len(found.receipts), len(found.notices), len(found.errors))
+    value, prefix = change.value, f"{change.place}."
+    # Under `standby` and the like stand messages that are another system's to answer.
+    if change.field in ("messages", ""):
+        for place, item in items_of(value, "messages", prefix, found.errors):
+            read = read_message(item, value, change.account)
+            if isinstance(read, str):
+                found.errors.append(f"{place}.{read}")
+            else:
+                found.messages.append(read)
+                if notice := _marketing(read.extra, read.sender[0].canonical, change.phone_number_id):
+                    found.notices.append(notice)
+        for place, item in items_of(value, "statuses", prefix, found.errors):
+            status = _receipt(item, change)
+            if isinstance(status, str):
+                found.errors.append(f"{place}.{status}")
+            else:
+                found.receipts.append(status)
+        for _, item in items_of(value, "errors", prefix, found.errors):
+            found.notices.append(_notice("error", item, change))
+    for _, item in items_of(value, "user_preferences", prefix, found.errors):
+        found.notices.append(_preference(item, change))
+    if (len(found.messages), len(found.receipts), len(found.notices), len(found.errors)) == before:
+        found.notices.append(_notice(printable_word(change.field) or "other", value, change))
+
+
+def _receipt(item: Fields, change: _Change) -> Receipt | str:
+    """One of `statuses`, or a sentence that begins with the field that is wrong."""
+    external_id, status = text_of(item, "id"), text_of(item, "status").strip().lower()
+    if not external_id:
+        return "id: missing; nothing says which message it is about"
+    if not status:
+        return "status: missing; nothing says what happened to the message"
+    _, error = next(items_of(item, "errors", "", []), ("", {}))
+    given = text_of(item, "recipient_id") or text_of(item, "recipient_user_id")
+    person = addresses.person(given)
+    details = text_of(fields_of(error, "error_data"), "details")
+    extra = {name: value for name, value in item.items() if name not in _READ_OF_STATUS}
+    if (opaque := item.get("biz_opaque_callback_data")) and own_id(opaque) is None:
+        extra["biz_opaque_callback_data"] = opaque  # of another system on the same number
+    return Receipt(
+        external_id=external_id,
+        status=status,
+        message_id=own_id(item.get("biz_opaque_callback_data")),
+        channel_kind="whatsapp",
+        error_code=text_of(error, "code") or None,
+        error_message=details or text_of(error, "message") or text_of(error, "title") or None,
+        timestamp=instant(item.get("timestamp")),
+        recipient=(person.canonical if person else given) or None,
+        channel_address=change.phone_number_id,
+        extra=plain({**extra, "waba_id": change.account}),
+    )
+
+
+def _preference(item: Fields, change: _Change) -> Notice:
+    """`user_preferences`: whether a customer takes marketing messages."""
+    consent = _CONSENT.get(text_of(item, "value").lower())
+    given = text_of(item, "wa_id") or text_of(item, "user_id") or text_of(item, "parent_user_id")
+    person = addresses.person(given)
+    if consent is None or person is None:
+        return _notice("user_preferences", item, change)
+    told = {**item, "change": consent, "address": person.canonical}
+    return _notice("consent", told, change)
+
+
+def _marketing(extra: Mapping[str, object], address: str, phone_number_id: str) -> Notice | None:
+    """The older form of the same: a system message `user_preference_changed` with `marketing`."""
+    system = extra.get("system")
+    consent = _CONSENT.get(text_of(system, "marketing").lower()) if isinstance(system, dict) else None
+    return Notice("consent", {"change": consent, "address": address}, phone_number_id) if consent else None
+
+
+def _notice(name: str, data: Fields, change: _Change) -> Notice:
+    return Notice(name, plain({**data, "waba_id": change.account}), change.phone_number_id)

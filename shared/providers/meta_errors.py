@@ -1,0 +1,110 @@
+"""What Meta's refusals mean: error code and HTTP status → one class of the closed set. Pure.
+
+Codes: https://developers.facebook.com/documentation/business-messaging/whatsapp/support/error-codes. The same codes
+come in the answer to a send and in status webhooks. The code decides: titles and sentences change.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from shared import addresses
+from shared.providers.base import (
+    Ambiguous,
+    ChannelBroken,
+    ContentRejected,
+    OptedOut,
+    RecipientInvalid,
+    Refusal,
+    Throttled,
+    Unreachable,
+    WindowClosed,
+)
+
+PAIR_RATE = "131056"
+PAIR_WAIT = 6.0  # seconds: one message per 6 s to one recipient
+# Too many messages of the account were blocked or marked as spam: asking again soon makes it worse.
+_SPAM = "131048 131064"
+_SPAM_WAIT = 3600.0
+# Meta holds marketing messages back from this person, or has put them into an experiment: at least a day.
+_MARKETING = "131049 130472"
+_MARKETING_WAIT = 25 * 3600.0
+# "Object with ID … does not exist": the phone number id is wrong, or the token may not see it.
+_NO_SUCH_OBJECT = ("100", "33")
+_LONGEST_DETAIL = 500
+
+
+def _codes(first: int, last: int) -> str:
+    return " ".join(map(str, range(first, last + 1)))
+
+
+def _table(classes: Iterable[tuple[type[Refusal], str]]) -> dict[str, type[Refusal]]:
+    return {code: refusal for refusal, codes in classes for code in codes.split()}
+
+
+_CLASS_OF: dict[str, type[Refusal]] = _table(
+    (
+        (Throttled, "4 80007 130429 133016"),
+        (Throttled, PAIR_RATE),
+        (Throttled, _SPAM),
+        (Throttled, _MARKETING),
+        (Unreachable, "131000 131016 131057 131053"),  # "try again": Meta says so, and has accepted nothing
+        (WindowClosed, "131047"),
+        (OptedOut, "131050"),
+        (RecipientInvalid, "131026 131021 131030"),
+        (ChannelBroken, f"0 3 10 190 {_codes(200, 299)} 368 131031 131042 131045 130497"),
+        (ContentRejected, f"131008 131009 131051 {_codes(132000, 132016)} 131063"),
+    )
+)
+# Of these the recipient or the content is the reason, and the channel's other messages go on.
+_OF_MESSAGE = frozenset((PAIR_RATE, *_MARKETING.split(), "130497"))
+_WAIT = {
+    PAIR_RATE: PAIR_WAIT,
+    **dict.fromkeys(_SPAM.split(), _SPAM_WAIT),
+    **dict.fromkeys(_MARKETING.split(), _MARKETING_WAIT),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer of the Graph API that is no success. `code` is empty where its body named none."""
+
+    status: int
+    code: str = ""
+    subcode: str = ""
+    message: str = ""
+    retry_after: float | None = None
+
+
+def error_class(code: str) -> type[Refusal] | None:
+    """The class of an error code, as a receipt brings it too; None for a code we have no class for."""
+    return _CLASS_OF.get(code)
+
+
+def refusal(answer: Answer) -> Refusal:
+    """What an unsuccessful answer to a send means.
+
+    The code decides, at any status: an error with a code is Meta's own word that it did not accept the message. A 5xx
+    without one may come from anything on the way, behind which the message was accepted. 404 is the phone number's
+    address, not the message; a redirect comes from something that is not Meta.
+    """
+    code, detail = answer.code or str(answer.status), scrub(answer.message)
+    kind = error_class(answer.code)
+    if kind is Throttled or (kind is None and answer.status == 429):
+        waits = [wait for wait in (answer.retry_after, _WAIT.get(code)) if wait is not None]
+        return Throttled(code, max(waits, default=None), detail, "message" if code in _OF_MESSAGE else "channel")
+    if kind is ChannelBroken:
+        return ChannelBroken(code, detail, "message" if code in _OF_MESSAGE else "channel")
+    if kind is not None:
+        return kind(code, detail=detail)
+    if answer.status >= 500 or answer.status < 300:
+        return Ambiguous(code, detail)
+    if answer.status in (401, 403, 404) or answer.status < 400 or (answer.code, answer.subcode) == _NO_SUCH_OBJECT:
+        return ChannelBroken(code, detail)
+    return ContentRejected(code, detail)
+
+
+def scrub(text: str) -> str:
+    """What we keep and log of a sentence: no number in clear, and no access token."""
+    hidden = re.sub(r"\bEA[A-Za-z0-9]{20,}", "EA***", text)
+    return re.sub(r"\+?\b[0-9]{9,15}\b", lambda number: addresses.mask(number[0]), hidden)[:_LONGEST_DETAIL]
