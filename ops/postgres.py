@@ -71,6 +71,11 @@ class Postgres:
         return self._process is not None and self._process.poll() is None
 
     @property
+    def binaries(self) -> Path:
+        """The folder of pg_dump and its like, of this server's version."""
+        return self._binaries
+
+    @property
     def database_url(self) -> str:
         """For Palomar's processes: the role that owns the database and is no superuser."""
         return self.url(OWNER, DATABASE)
