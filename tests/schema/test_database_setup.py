@@ -122,6 +122,16 @@ def test_tables_created_distributors_are_made_by_a_session_of_their_own(office: 
         }  # fmt: skip
 
 
+def test_tables_created_customers_and_distributors_are_made_or_updated(office: Office) -> None:
+    with office.session() as sql:
+        insert = "INSERT INTO customers (id, name) VALUES (%(id)s, %(name)s) ON CONFLICT (distributor_id, id) "
+        for name in ("Ana", "Ana M."):
+            sql.all(insert + "DO UPDATE SET name = excluded.name", id=office.tenant, name=name)
+        assert sql.all("SELECT name FROM customers") == [{"name": "Ana M."}]
+        sql.all("INSERT INTO distributors (name) VALUES ('Sur') ON CONFLICT (id) DO UPDATE SET name = excluded.name")
+        assert sql.all("SELECT name FROM distributors") == [{"name": "Sur"}]
+
+
 # -- Indexes Created ---------------------------------------------------------------------------------------------------
 
 

@@ -247,6 +247,25 @@ def test_complete_twilio_message_flow_receipts_move_a_message_forward_only(offic
             sql.all("UPDATE kommo_messages SET status = 'read' WHERE role = 'user'")
 
 
+QUEUED = """
+INSERT INTO messages (tenant_id, conversation_id, channel_id, provider, direction, role, status, out_seq, due_at)
+SELECT tenant_id, id, channel_id, provider, 'outbound', 'assistant', 'queued', 100, now() FROM conversations
+"""
+
+
+def test_complete_twilio_message_flow_what_palomar_is_about_to_send_can_be_taken_back_by_sql(office: Office) -> None:
+    for status in ("canceled", "failed", "sent"):
+        with office.session() as sql:
+            conversation(sql)
+        office.worker(QUEUED)
+        with office.session() as sql:
+            with sql.refused(psycopg.errors.CheckViolation, "'ready'"):
+                sql.all("UPDATE kommo_messages SET status = 'ready'")
+            sql.all("UPDATE kommo_messages SET status = %(status)s", status=status)
+            assert sql.one("SELECT status, due_at FROM messages") == {"status": status, "due_at": None}
+            sql.all("DELETE FROM kommo_conversations")
+
+
 # -- Troubleshooting ---------------------------------------------------------------------------------------------------
 
 

@@ -239,6 +239,15 @@ def test_whatsapp_session_phone_number_is_unique(office: Office, sql: Session) -
         theirs.one(SESSION, phone=PHONE)
 
 
+def test_whatsapp_session_is_made_or_updated(channel: UUID, sql: Session) -> None:
+    upsert = (
+        "INSERT INTO whatsapp_sessions (channel_id, phone_number, state) VALUES (%(channel)s, %(phone)s, %(state)s) "
+        "ON CONFLICT (tenant_id, channel_id, phone_number) DO UPDATE SET state = excluded.state RETURNING id, state"
+    )
+    made = sql.one(upsert, channel=channel, phone=PHONE, state="IDLE")
+    assert sql.one(upsert, channel=channel, phone=PHONE, state="CHECKOUT") == {"id": made["id"], "state": "CHECKOUT"}
+
+
 def test_relations_added_a_customer_profile_has_sessions(sql: Session) -> None:
     profile = sql.one("INSERT INTO customers (name, phone_number) VALUES ('Ana', '+5491123456789') RETURNING id")["id"]
     row = sql.one(
