@@ -1,8 +1,13 @@
-"""python -m schema migrate | rollback [N] | status: the schema of the database that DATABASE_URL names."""
+"""python -m schema migrate | rollback [N] | status | verify: the schema of the database that DATABASE_URL names."""
 
 import argparse
+import sys
 
-from schema import migrate
+import psycopg
+from rich.console import Console
+
+from schema import findings, locks, migrate
+from schema.verify import verify
 from shared.settings import settings
 
 
@@ -14,17 +19,33 @@ def main() -> None:
         "count", type=int, nargs="?", default=1, help="how many; 1 where left out"
     )
     commands.add_parser("status", help="list the migrations")
+    commands.add_parser("verify", help="check that all is as it should be; exit code 1 where it is not")
     arguments = parser.parse_args()
     url = settings().database_url.get_secret_value()
-    if arguments.command == "migrate":
-        for name in migrate.apply(url):
-            print(f"applied {name}")
-    elif arguments.command == "rollback":
-        for name in migrate.rollback(url, arguments.count):
-            print(f"rolled back {name}")
-    else:
-        for step in migrate.status(url):
-            print(f"{'applied' if step.applied else 'missing'}  {step.name}")
+    try:
+        if arguments.command == "migrate":
+            for name in migrate.apply(url):
+                print(f"applied {name}")
+        elif arguments.command == "rollback":
+            for name in migrate.rollback(url, arguments.count):
+                print(f"rolled back {name}")
+        elif arguments.command == "status":
+            for step in migrate.status(url):
+                print(f"{'applied' if step.applied else 'missing'}  {step.name}")
+        else:
+            _verify(url)
+    except locks.Blocked as error:
+        sys.exit(str(error))
+    except psycopg.OperationalError as error:
+        sys.exit(f"PostgreSQL does not answer: {str(error).strip()}")
+
+
+def _verify(url: str) -> None:
+    found = verify(url)
+    Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else 160).print(findings.as_table(found))
+    print(findings.verdict(found))
+    if not all(finding.ok for finding in found):
+        sys.exit(1)
 
 
 if __name__ == "__main__":
