@@ -121,6 +121,8 @@ class Target:
             status="stopped",
             status_reason="imported without credentials",
             created_at=self.now,
+            business_id=None,
+            webhook_url=None,
         )
         async with self.pool.acquire() as connection, connection.transaction():
             await imported_rows.insert(connection, [row])

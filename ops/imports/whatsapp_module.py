@@ -14,11 +14,11 @@ import orjson
 from ops.errors import Problem
 from ops.imports import talk
 from ops.imports.steps import Step, System, attempt, counted, identified, in_order, store
-from ops.imports.tally import Fate
+from ops.imports.tally import THERE, Fate
 from ops.imports.target import SILENT, STAND_IN, Target, Through
 from ops.imports.values import Reader, Skip, first_time, our_id
 from shared.db import Connection
-from shared.store import channels, imported_rows
+from shared.store import channels, imported_rows, imports
 from shared.store.imported_rows import ChannelRow, Json, SessionRow
 from shared.store.imports import Key
 from shared.store.sources import Column, Found, Source, Table
@@ -27,13 +27,13 @@ PROVIDER: Final = "meta"
 CALL: Final = "sessions"
 TALKS: Final = "conversations of whatsapp_sessions"
 _STATE: Final = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
-_SECRETS: Final = ("api_key", "phone_number_id", "business_id", "access_token", "webhook_token", "webhook_url")
+_SECRETS: Final = ("api_key", "access_token", "webhook_token")
 
 _SETTINGS = Table(
     "whatsapp_settings",
     (
         Column("id"),
-        *(Column(name) for name in _SECRETS),
+        *(Column(name) for name in (*_SECRETS, "phone_number_id", "business_id", "webhook_url")),
         Column("is_active"),
         Column("last_updated_at", "time"),
         Column("created_at", "time"),
@@ -104,6 +104,8 @@ def _channel(reader: Reader, into: Target) -> ChannelRow:
         status="active" if active else "stopped",
         status_reason=None if active else "not active in the system it was imported from",
         created_at=reader.time("created_at") or reader.now,
+        business_id=reader.name("business_id"),
+        webhook_url=reader.text("webhook_url"),
     )
 
 
@@ -155,7 +157,17 @@ async def write_sessions(connection: Connection, readers: Sequence[Reader], into
         if key in ids
     }
     fates |= {index: of_talk[index] for index in started if index not in rows}
+    # A person whose number was written in two ways had two sessions: here they have one, as they have one conversation.
+    first = await imported_rows.sessions_of(connection, {(row.tenant_id, row.conversation_id) for _, row in rows.values()})
+    joined: dict[Key, UUID] = {}
+    for index, (key, row) in list(rows.items()):
+        session_id = first.setdefault(row.conversation_id, row.id)
+        if session_id != row.id:
+            joined[key] = session_id
+            fates[index] = THERE
+            del rows[index]
     await store(connection, rows, into, fates, table="whatsapp_sessions", join=imported_rows.same_sessions)
+    await imports.add_aliases(connection, into.system, "whatsapp_sessions", joined)
     return in_order(fates, readers)
 
 

@@ -236,6 +236,8 @@ class ChannelRow(ImportedRow):
     status: str
     status_reason: str | None
     created_at: datetime
+    business_id: str | None  # Meta's
+    webhook_url: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,6 +388,20 @@ async def same_sessions(connection: Connection, rows: Sequence[SessionRow]) -> d
         [row.phone_number for row in rows],
     )
     return {rows[row["place"]].id: row["id"] for row in found}
+
+
+_SESSIONS_OF = """
+SELECT DISTINCT ON (s.conversation_id) s.conversation_id, s.id
+FROM unnest($1::uuid[], $2::uuid[]) AS asked (tenant_id, conversation_id)
+JOIN sessions s USING (tenant_id, conversation_id) ORDER BY s.conversation_id, s.created_at, s.id
+"""
+
+
+async def sessions_of(connection: Connection, keys: set[tuple[UUID, UUID]]) -> dict[UUID, UUID]:
+    """Of conversations (tenant, id): conversation → its first session."""
+    ordered = sorted(keys)
+    rows = await connection.fetch(_SESSIONS_OF, [k[0] for k in ordered], [k[1] for k in ordered])
+    return {row["conversation_id"]: row["id"] for row in rows}
 
 
 @dataclass(frozen=True, slots=True)
