@@ -6,6 +6,7 @@ instances are told only by their ids, unless the source has tables `tenants` and
 
 from collections.abc import Sequence
 from dataclasses import replace
+from hashlib import sha256
 from typing import Final
 from uuid import UUID
 
@@ -514,7 +515,9 @@ def _conversation(reader: Reader, into: Target) -> tuple[Key, talk.Started]:
         last_message_at=at,
         updated_at=at,
     )
-    return (tenant_id, f"{through.id} {number.canonical}"), started
+    # A digest, so that no number stands where nobody would look for it when its person is to be forgotten.
+    name = sha256(f"{through.id} {number.canonical}".encode()).hexdigest()
+    return (tenant_id, name), started
 
 
 def _number(reader: Reader) -> Address:

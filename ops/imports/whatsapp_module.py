@@ -158,7 +158,8 @@ async def write_sessions(connection: Connection, readers: Sequence[Reader], into
     }
     fates |= {index: of_talk[index] for index in started if index not in rows}
     # A person whose number was written in two ways had two sessions: here they have one, as they have one conversation.
-    first = await imported_rows.sessions_of(connection, {(row.tenant_id, row.conversation_id) for _, row in rows.values()})
+    talks = {(row.tenant_id, row.conversation_id) for _, row in rows.values()}
+    first = await imported_rows.sessions_of(connection, talks)
     joined: dict[Key, UUID] = {}
     for index, (key, row) in list(rows.items()):
         session_id = first.setdefault(row.conversation_id, row.id)
