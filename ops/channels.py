@@ -292,7 +292,7 @@ async def trouble(settings: Settings, keys: KeyRing, channel: Listed) -> str | N
     except (CryptoError, ValueError) as error:
         return f"its credentials can't be used: {error}"
     try:
-        return await sender.check()
+        return await sender.check(channel.address)
     finally:
         await sender.close()
 

@@ -158,7 +158,7 @@ def outgoing(message: Outbound, channel: Channel, public_url: str) -> Outgoing:
         sender=channel.address,
         recipient=message.recipient,
         text=message.content,
-        media_urls=message.media_urls,
+        media=message.media,
         template=message.sent_as or message.template,
         status_callback=callback if channel.endpoint_id is not None else None,
     )

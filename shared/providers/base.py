@@ -113,6 +113,44 @@ class Template:
 
 
 @dataclass(frozen=True, slots=True)
+class Button:
+    id: str
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    id: str
+    title: str
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    rows: tuple[Row, ...]
+    title: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Interactive:
+    """What a customer may tap below the message's text: reply buttons, or a list that `opener` opens."""
+
+    buttons: tuple[Button, ...] = ()
+    sections: tuple[Section, ...] = ()
+    opener: str = ""
+    header: str = ""
+    footer: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reaction:
+    """An emoji on a message of the customer's; an empty one takes it back."""
+
+    external_id: str
+    emoji: str
+
+
+@dataclass(frozen=True, slots=True)
 class Outgoing:
     """One message as it leaves. Where `template` is set, text and media are not sent."""
 
@@ -121,8 +159,11 @@ class Outgoing:
     sender: str  # the channel's address: E.164, or a Twilio messaging service's id (MG…)
     recipient: str  # as this customer's messages gave it, without a scheme such as `whatsapp:`
     text: str = ""
-    media_urls: tuple[str, ...] = ()
+    media: tuple[Media, ...] = ()
     template: Template | None = None
+    interactive: Interactive | None = None
+    reaction: Reaction | None = None
+    reply_to: str | None = None  # external id of the message it is shown to answer
     status_callback: str | None = None
 
 
@@ -223,8 +264,8 @@ class Sender(Protocol):
         """What the provider lists for this recipient since then; None where it can't be asked or does not answer."""
         ...
 
-    async def check(self) -> str | None:
-        """None where the credentials work, else a sentence with the remedy."""
+    async def check(self, address: str) -> str | None:
+        """None where the credentials work for the channel of this address, else a sentence with the remedy."""
         ...
 
     async def close(self) -> None: ...

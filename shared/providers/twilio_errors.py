@@ -3,12 +3,9 @@
 Codes: https://www.twilio.com/docs/api/errors. The same codes come in the answer to a send and in status callbacks.
 """
 
-import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 
 from shared import addresses
 from shared.providers.base import (
@@ -27,8 +24,6 @@ LONGER_WAIT = 60.0
 # Meta's limit on marketing messages per person: "wait at least 24 hours". Meta sends none at all to US numbers.
 MARKETING_WAIT = 25 * 3600.0
 MARKETING_LIMIT = "63049"
-# No wait a provider names is believed beyond this.
-LONGEST_WAIT = 24 * 3600.0
 _LONGEST_DETAIL = 500
 
 
@@ -95,21 +90,6 @@ def refusal(answer: Answer, recipient: str) -> Refusal:
     if 400 <= answer.status < 500:
         return ContentRejected(code, detail)
     return Ambiguous(code, detail)
-
-
-def retry_after(value: str | None, now: datetime) -> float | None:
-    """Seconds of a Retry-After header, a number or an HTTP date (RFC 9110 §10.2.3); None where it says nothing."""
-    if not value:
-        return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            at = parsedate_to_datetime(value)
-        except (ValueError, OverflowError):
-            return None
-        seconds = ((at if at.tzinfo else at.replace(tzinfo=UTC)) - now).total_seconds()
-    return min(max(seconds, 0.0), LONGEST_WAIT) if math.isfinite(seconds) else None
 
 
 def scrub(text: str) -> str:

@@ -4,7 +4,6 @@
 """
 
 import asyncio
-import contextlib
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -13,7 +12,6 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 from uuid import UUID
 
 import aiohttp
-import orjson
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from twilio.http import AsyncHttpClient
 from twilio.http.response import Response
@@ -33,17 +31,14 @@ from shared.providers.base import (
     SentRecord,
     Unreachable,
 )
-from shared.providers.twilio_errors import Answer, refusal, retry_after, scrub
+from shared.providers.http_client import base_of, make_session, read, retry_after, told
+from shared.providers.twilio_errors import Answer, refusal, scrub
 
 API_URL = "https://api.twilio.com"
 LONGEST_BODY = 1600  # characters; Twilio answers 21617 beyond
 _BODY_TOO_LONG = "21617"
 _CONNECT_TIMEOUT = 5.0
-# A connection the other side has closed while it lay idle costs a send whose outcome nobody knows: keep few, briefly.
-_KEEPALIVE = 10.0
-_CONNECTIONS = 32
-_LONGEST_ANSWER = 2 * 1024 * 1024  # bytes; 50 listed messages are some 100 kB
-_LISTED = 50
+_LISTED = 50  # some 100 kB
 log = get_logger(__name__)
 
 
@@ -128,7 +123,7 @@ class TwilioSender:
             log.warning("twilio list failed", error=type(error).__name__)
             return None
 
-    async def check(self) -> str | None:
+    async def check(self, address: str = "") -> str | None:
         """None where these credentials open an active account, else a sentence with the remedy."""
         try:
             async with asyncio.timeout(self._timeout):
@@ -176,8 +171,8 @@ def _parameters(message: Outgoing) -> dict[str, object]:
     else:
         if message.text:
             parameters["body"] = message.text
-        if message.media_urls:
-            parameters["media_url"] = list(message.media_urls)
+        if urls := [media.url for media in message.media if media.url]:
+            parameters["media_url"] = urls
     if message.status_callback:
         parameters["status_callback"] = _with_message_id(message.status_callback, message.message_id)
     return parameters
@@ -216,22 +211,13 @@ class _Http(AsyncHttpClient):  # type: ignore[misc]  # the SDK is typed but says
     """The SDK's transport, with our base URL, limits and timeouts.
 
     Its own AsyncTwilioHttpClient takes no connector, drops the constructor's timeout, keeps the last request and
-    answer on the instance, and logs query parameters: the recipient's number. aiohttp repeats a request by itself on
-    a connection that turns out to be closed, but only idempotent methods: never this POST.
+    answer on the instance, and logs query parameters: the recipient's number.
     """
 
     def __init__(self, base_url: str, *, connect_timeout: float) -> None:
         super().__init__(None, True)  # no logger: nothing of the parent's that logs is called
-        base = urlsplit(base_url)
-        if base.scheme not in ("http", "https") or not base.netloc:
-            raise ValueError("twilio_api_url: an address such as https://api.twilio.com is needed")
-        self._base = f"{base.scheme}://{base.netloc}{base.path.rstrip('/')}"
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=_CONNECTIONS, keepalive_timeout=_KEEPALIVE),
-            # The caller's asyncio.timeout is the total; a slow connect must end before it, as it is provably harmless.
-            timeout=aiohttp.ClientTimeout(total=None, connect=connect_timeout, sock_connect=connect_timeout),
-            cookie_jar=aiohttp.DummyCookieJar(),
-        )
+        self._base = base_of(base_url, "twilio_api_url")
+        self._session = make_session(connect_timeout)
 
     async def request(
         self,
@@ -256,29 +242,16 @@ class _Http(AsyncHttpClient):  # type: ignore[misc]  # the SDK is typed but says
         ) as answer:
             if not 200 <= answer.status < 300:
                 raise _UnsuccessfulError(await _unsuccessful(answer))
-            body = await _read(answer)
+            body = await read(answer)
             return Response(answer.status, body.decode("utf-8", "replace"), answer.headers)
 
     async def close(self) -> None:
         await self._session.close()
 
 
-async def _read(answer: aiohttp.ClientResponse) -> bytes:
-    """The body; of an endless one only its beginning, which then is no JSON."""
-    body = bytearray()
-    async for chunk in answer.content.iter_chunked(65536):
-        body += chunk
-        if len(body) > _LONGEST_ANSWER:
-            break
-    return bytes(body)
-
-
 async def _unsuccessful(answer: aiohttp.ClientResponse) -> Answer:
     """Status, code and sentence. The status alone tells enough where the body does not arrive or is no JSON."""
-    told: object = None
-    with contextlib.suppress(aiohttp.ClientError, orjson.JSONDecodeError):
-        told = orjson.loads(await _read(answer))
-    fields = told if isinstance(told, dict) else {}
+    fields = await told(answer)
     code, sentence = fields.get("code"), fields.get("message") or fields.get("detail") or fields.get("title")
     return Answer(
         status=answer.status,

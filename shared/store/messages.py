@@ -42,10 +42,12 @@ class Inbound:
 
 # clock_timestamp(), not now(): rows of one conversation are inserted under its lock, so the times follow the order in
 # which its transactions ended. `newest message` means that.
+# What the network says of a customer (a changed number) is no message of theirs: it opens no window and owes no answer.
 _INSERT_INBOUND = """
 INSERT INTO messages (id, tenant_id, conversation_id, channel_id, provider, direction, role, status, message_type,
     content, received_at, provider_timestamp, media, metadata, external_id, reply_to, contact_name, created_at)
-SELECT id, tenant_id, conversation_id, channel_id, provider, 'inbound', 'user', 'received', message_type, content,
+SELECT id, tenant_id, conversation_id, channel_id, provider, 'inbound',
+    CASE WHEN message_type = 'system' THEN 'system' ELSE 'user' END, 'received', message_type, content,
     received_at, least(provider_timestamp, received_at), media::jsonb, metadata, external_id, reply_to, contact_name,
     clock_timestamp()
 FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::timestamptz[],
@@ -95,6 +97,7 @@ def _media(part: Media) -> dict[str, str]:
 _HISTORY = """
 SELECT id, role, left(content, 4096) AS content, message_type FROM messages
 WHERE tenant_id = $1 AND conversation_id = $2 AND status NOT IN ('failed', 'canceled', 'expired')
+    AND role <> 'system'
 ORDER BY created_at DESC LIMIT $3
 """
 
@@ -263,7 +266,7 @@ class Outbound:
     status: str
     lane: Lane
     content: str
-    media_urls: tuple[str, ...]
+    media: tuple[Media, ...]
     template: Template | None
     sent_as: Template | None
     window_policy: Policy | None
@@ -298,7 +301,7 @@ def _outbound(row: asyncpg.Record) -> Outbound:
         status=row["status"],
         lane=row["lane"],
         content=row["content"],
-        media_urls=tuple(part["url"] for part in row["media"] if part.get("url")),
+        media=tuple(Media(**part) for part in row["media"]),
         template=template_of(row["template"]),
         sent_as=template_of(row["sent_as"]),
         window_policy=row["window_policy"],

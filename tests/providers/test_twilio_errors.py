@@ -15,7 +15,8 @@ from shared.providers.base import (
     Throttled,
     WindowClosed,
 )
-from shared.providers.twilio_errors import Answer, refusal, retry_after
+from shared.providers.http_client import retry_after
+from shared.providers.twilio_errors import Answer, refusal
 
 MEXICAN = "+5215512345678"
 CODES: dict[type[Refusal], str] = {

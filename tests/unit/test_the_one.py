@@ -29,7 +29,7 @@ def claimed(seconds: float, text: str = "hola", *, sent_as: Template | None = No
         status="unknown",
         lane="normal",
         content=text,
-        media_urls=(),
+        media=(),
         template=None,
         sent_as=sent_as,
         window_policy=None,
