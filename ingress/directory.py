@@ -40,9 +40,32 @@ Source = Literal["database", "copy"]
 
 
 class Secrets(BaseModel):
-    """What an endpoint's sealed JSON holds."""
+    """What an endpoint's sealed JSON holds: here Twilio's."""
 
     auth_tokens: tuple[str, ...] = Field(min_length=1)  # several while one is being rotated at the provider
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        return self.auth_tokens
+
+    @property
+    def verify_token(self) -> str:
+        return ""
+
+
+class MetaSecrets(BaseModel):
+    """What the sealed JSON of an endpoint of Meta's holds: the app's secrets, and what Meta names to verify the URL."""
+
+    app_secrets: tuple[str, ...] = Field(min_length=1)  # several while one is being rotated
+    verify_token: str = Field(min_length=1)
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        return self.app_secrets
+
+
+_SECRETS: Mapping[str, type[Secrets] | type[MetaSecrets]] = {"twilio": Secrets, "meta": MetaSecrets}
+_SHAPES = {"twilio": '{"auth_tokens": ["…"]}', "meta": '{"app_secrets": ["…"], "verify_token": "…"}'}
 
 
 class Directory:
@@ -146,15 +169,17 @@ class Directory:
 
     def _open(self, row: EndpointRow) -> Endpoint:
         """One whose secrets don't open stands there without tokens: its webhooks are refused, its neighbours' not."""
-        tokens: tuple[str, ...] = ()
         try:
-            secrets = self._keys.open(row.secrets, tenant_id=row.tenant_id, owner=row.id)
-            tokens = Secrets.model_validate_json(secrets).auth_tokens
+            opened = self._keys.open(row.secrets, tenant_id=row.tenant_id, owner=row.id)
+            secrets = _SECRETS[row.provider].model_validate_json(opened)
+            return Endpoint(row.id, row.tenant_id, row.provider, secrets.tokens, secrets.verify_token)
         except CryptoError as error:
             log.error("secrets of an endpoint can't be opened", endpoint=str(row.id), why=str(error))
+        except KeyError:
+            log.error("an endpoint is of a provider that this version does not know", endpoint=str(row.id))
         except ValidationError:  # whose text would quote the secret
-            log.error('secrets of an endpoint are not {"auth_tokens": ["…"]}', endpoint=str(row.id))
-        return Endpoint(row.id, row.tenant_id, row.provider, tokens)
+            log.error(f"secrets of an endpoint are not {_SHAPES[row.provider]}", endpoint=str(row.id))
+        return Endpoint(row.id, row.tenant_id, row.provider, ())
 
     # -- the copy ------------------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ sentence that says what to change. Nothing here reaches the database: who owns a
 
 import asyncio
 import logging
+import re
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -23,7 +24,7 @@ from prometheus_client import Counter
 from ingress.keep import NotKept
 from shared.log import get_logger
 from shared.messages import WebhookReceived
-from shared.providers import twilio
+from shared.providers import meta, twilio
 from shared.providers.base import RawWebhook
 
 log = get_logger(__name__)
@@ -46,6 +47,7 @@ class Endpoint:
     tenant_id: UUID | None  # None: it serves several tenants
     provider: str
     tokens: tuple[str, ...]  # what may have signed; none where its secrets can't be opened
+    verify_token: str = ""  # what Meta names when it verifies the URL
 
 
 class Endpoints(Protocol):
@@ -71,10 +73,15 @@ class Intake(NamedTuple):
     """What differs from provider to provider. A new one is one line in INTAKES."""
 
     verify: Callable[[RawWebhook, Sequence[str]], bool]
+    signed: str  # said to whoever signs otherwise
     takes: Callable[[str, str], bool]  # (media type, query) → may this be its webhook?
     taken: str  # said to whoever sends something else
     answer: bytes
     answer_type: str
+    status_path: bool = False  # whether receipts come to a path of their own
+    only_receipts: Callable[[bytes], bool] = lambda _: False  # where they do not: does this body hold nothing else?
+    challenge: Callable[[str, str], str | None] | None = None  # (query, verify token) → the answer to a verifying GET
+    largest: int = 0  # bytes that it may send, as documented: taken whatever our own limit is
 
 
 def _twilio_takes(media_type: str, query: str) -> bool:
@@ -84,13 +91,39 @@ def _twilio_takes(media_type: str, query: str) -> bool:
     )
 
 
+def _meta_takes(media_type: str, _: str) -> bool:
+    return media_type == "application/json"
+
+
+# A quote within a text is escaped, so a customer can't write either of them.
+_MESSAGES_KEY = re.compile(rb'"messages"\s*:')
+
+
+def _only_statuses(body: bytes) -> bool:
+    return b'"statuses"' in body and _MESSAGES_KEY.search(body) is None
+
+
 INTAKES: Mapping[str, Intake] = {
     "twilio": Intake(
         verify=twilio.verify,
+        signed="it must be made with the endpoint's auth token over the public URL {public_url} (PALOMAR_PUBLIC_URL) "
+        "with this path and query",
         takes=_twilio_takes,
         taken="application/x-www-form-urlencoded, or JSON with bodySHA256 in the query",
         answer=b'<?xml version="1.0" encoding="UTF-8"?><Response/>',
         answer_type="text/xml",
+        status_path=True,
+    ),
+    "meta": Intake(
+        verify=meta.verify,
+        signed="X-Hub-Signature-256 must be made with the app secret of the endpoint's app, over the body as it is",
+        takes=_meta_takes,
+        taken="application/json",
+        answer=b"",
+        answer_type="text/plain",
+        only_receipts=_only_statuses,
+        challenge=meta.challenge,
+        largest=3 * 1024 * 1024,
     ),
 }
 
@@ -106,16 +139,15 @@ REFUSALS: Mapping[str, Refusal] = {
         404, "No endpoint of this provider has this id. Compare the URL with `palomar channels list`."
     ),
     "method": Refusal(405, "Webhooks come by POST. Choose HTTP POST where this URL is entered at the provider."),
+    "verify_token": Refusal(
+        403, "This verifies no webhook URL. Enter the verify token that `palomar channels add` printed for this URL."
+    ),
     "content_type": Refusal(415, "This provider's webhooks are {taken}."),
     "compressed": Refusal(415, "Webhooks come uncompressed. Send the body without Content-Encoding."),
     "too_large": Refusal(413, "The body is larger than {limit} bytes."),
     "stalled": Refusal(408, "The body did not arrive within {seconds:g} seconds."),
     "broken_body": Refusal(400, "The body does not arrive as its headers announce it."),
-    "signature": Refusal(
-        403,
-        "The signature is not right. It must be made with the endpoint's auth token over the public URL {public_url} "
-        "(PALOMAR_PUBLIC_URL) with this path and query.",
-    ),
+    "signature": Refusal(403, "The signature is not right: {signed}."),
     "secrets": Refusal(
         503, "The secrets of this endpoint can't be opened. Check PALOMAR_SECRET_KEYS, or enter them again."
     ),
@@ -137,7 +169,10 @@ class Receiver:
     def __init__(
         self, endpoints: Endpoints, keeper: Keeps, *, public_url: str, body_limit: int, body_timeout: float
     ) -> None:
-        """`public_url` is what providers call and sign; `body_limit` is bytes, `body_timeout` seconds."""
+        """`public_url` is what providers call and sign; `body_limit` is bytes, `body_timeout` seconds.
+
+        The limit gives way where a provider documents larger bodies.
+        """
         self._endpoints = endpoints
         self._keeper = keeper
         self._public_url = public_url.rstrip("/")
@@ -150,12 +185,27 @@ class Receiver:
         logging.getLogger("aiohttp.server").addFilter(_without_content)
         app = web.Application()
         for provider, intake in INTAKES.items():
-            for path, receipts in (("", False), ("/status", True)):
+            for path, receipts in (("", False), ("/status", True))[: 1 + intake.status_path]:
                 resource = app.router.add_resource(f"/webhooks/{provider}/{{endpoint}}{path}")
                 resource.add_route("POST", partial(self._post, provider, intake, receipts))
+                if intake.challenge is not None:
+                    resource.add_route("GET", partial(self._verify, provider, intake.challenge))
                 resource.add_route("*", partial(self._refuse, "method"))
         app.router.add_route("*", "/webhooks{rest:.*}", partial(self._refuse, "unknown_path"))
         return app
+
+    async def _verify(
+        self, provider: str, challenge: Callable[[str, str], str | None], request: web.Request
+    ) -> web.StreamResponse:
+        """Answer a provider that asks, when a webhook URL is entered there, whether the URL is meant."""
+        try:
+            endpoint = self._endpoint(provider, request.match_info["endpoint"])
+        except _Refused as refused:
+            return await self._refuse(refused.reason, request)
+        told = challenge(origin_form(request.raw_path).partition("?")[2], endpoint.verify_token)
+        if told is None:
+            return await self._refuse("verify_token", request)
+        return web.Response(text=told)
 
     async def _post(self, provider: str, intake: Intake, receipts: bool, request: web.Request) -> web.StreamResponse:
         try:
@@ -182,7 +232,7 @@ class Receiver:
             raise _Refused("content_type")
         if request.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise _Refused("compressed")
-        body = await self._body(request)
+        body = await self._body(request, max(self._body_limit, intake.largest))
         url = self._public_url + target
         raw = RawWebhook(request.method, url, content_type, request.headers, body)
         if not intake.verify(raw, endpoint.tokens):
@@ -193,7 +243,7 @@ class Receiver:
                 body,
                 tenant_id=endpoint.tenant_id,
                 provider=provider,
-                receipts=receipts,
+                receipts=receipts or intake.only_receipts(body),
                 received_at=datetime.now(UTC),
                 method=request.method,
                 url=printable(url),
@@ -212,28 +262,28 @@ class Receiver:
             raise _Refused("secrets")
         return endpoint
 
-    async def _body(self, request: web.Request) -> bytes:
-        if (request.content_length or 0) > self._body_limit:
+    async def _body(self, request: web.Request, limit: int) -> bytes:
+        if (request.content_length or 0) > limit:
             raise _Refused("too_large")
         try:
             # Not request.read(): that keeps the body for as long as the request lives, cycles and all.
             if request.content.is_eof():  # all of it came with its headers, as nearly always: nothing to wait for
                 body = request.content.read_nowait()
             else:
-                body = await self._slow_body(request.content)
+                body = await self._slow_body(request.content, limit)
         except TimeoutError:
             raise _Refused("stalled") from None
         except (ClientPayloadError, HttpProcessingError, web.RequestPayloadError, OSError):
             raise _Refused("broken_body") from None
-        if len(body) > self._body_limit:  # grew over it without having said so
+        if len(body) > limit:  # grew over it without having said so
             raise _Refused("too_large")
         return body
 
-    async def _slow_body(self, content: StreamReader) -> bytes:
+    async def _slow_body(self, content: StreamReader, limit: int) -> bytes:
         """A body as it arrives, until it is whole or over the limit. Raises TimeoutError."""
         async with asyncio.timeout(self._body_timeout):
             body = bytearray(await content.readany())
-            while not content.at_eof() and len(body) <= self._body_limit:
+            while not content.at_eof() and len(body) <= limit:
                 body += await content.readany()
         return bytes(body)
 
@@ -252,15 +302,15 @@ class Receiver:
         intake = INTAKES.get(provider[0]) if provider else None
         text = refusal.text.format(
             taken=intake.taken if intake else "",
-            limit=self._body_limit,
+            signed=intake.signed.format(public_url=self._public_url) if intake else "",
+            limit=max(self._body_limit, intake.largest) if intake else self._body_limit,
             seconds=self._body_timeout,
-            public_url=self._public_url,
         )
         response = web.Response(status=refusal.status, text=text + "\n")
         if refusal.status == 503:
             response.headers["Retry-After"] = RETRY_AFTER
         if reason == "method":
-            response.headers["Allow"] = "POST"
+            response.headers["Allow"] = "GET, POST" if intake and intake.challenge else "POST"
         if reason in ("stalled", "broken_body"):  # the rest of the body would be read as the next request
             response.force_close()
         return response

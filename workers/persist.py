@@ -14,7 +14,7 @@ from shared.channels import UNREAD_WAIT, Channel
 from shared.engines import WAITING
 from shared.messages import QueueMessage, ReplyWanted, SendRequested, WebhookReceived
 from shared.providers import provider
-from shared.providers.base import InboundMessage, Parsed, RawWebhook, Receipt
+from shared.providers.base import InboundMessage, Notice, Parsed, RawWebhook, Receipt
 from shared.store import channels, contacts, conversations, inbound, messages
 from shared.store.events import Event, record
 from shared.store.inbound import Logged
@@ -38,6 +38,7 @@ class Reading:
 
     webhook: WebhookReceived
     parsed: Parsed
+    served: Sequence[Channel] = ()  # the channels that may be meant
     messages: list[tuple[Channel, InboundMessage]] = field(default_factory=list)
     receipts: list[tuple[Channel, Receipt]] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
@@ -149,15 +150,18 @@ async def assign_channels(tx: db.Connection, readings: Sequence[Reading]) -> Non
         if channel.endpoint_id is not None:
             by_endpoint[channel.endpoint_id].append(channel)
     for reading in readings:
-        served = by_endpoint[reading.webhook.endpoint_id]
+        webhook = reading.webhook
+        # An endpoint of no tenant serves several; any other one serves its own tenant's channels and no others.
+        served = [c for c in by_endpoint[webhook.endpoint_id] if webhook.tenant_id in (None, c.tenant_id)]
+        reading.served = served
         for message in reading.parsed.messages:
             to = channel_of_message(served, message)
             if to is not None:
                 reading.messages.append((to, message))
             else:
                 reading.errors.append(
-                    f"no {message.channel_kind} channel of this endpoint has the address the message came to; "
-                    "add it with `palomar channels add`, then `palomar replay`"
+                    f"no {message.channel_kind} channel of this endpoint, or one of several tenants, has the address "
+                    "the message came to; add it with `palomar channels add`, then `palomar replay`"
                 )
         for receipt in reading.parsed.receipts:
             sender = channel_of_receipt(served, receipt)
@@ -170,19 +174,28 @@ async def assign_channels(tx: db.Connection, readings: Sequence[Reading]) -> Non
 def channel_of_message(served: Sequence[Channel], message: InboundMessage) -> Channel | None:
     """The channel a message came to: by its address, else by the messaging service it names."""
     service = message.extra.get("MessagingServiceSid")
-    for channel in served:
-        own = addresses.phone(channel.address)
-        canonical = own.canonical if own is not None else channel.address
-        if channel.kind == message.channel_kind and (message.channel_address in (canonical, channel.address)):
-            return channel
-    return next((c for c in served if c.kind == message.channel_kind and c.address == service), None)
+    of_kind = [channel for channel in served if channel.kind == message.channel_kind]
+    return _addressed(of_kind, message.channel_address) or next((c for c in of_kind if c.address == service), None)
 
 
 def channel_of_receipt(served: Sequence[Channel], receipt: Receipt) -> Channel | None:
-    """The channel a receipt belongs to. Which of several of a kind only matters to one that is parked."""
+    """The channel a receipt belongs to: the one it names. Where it names none, which of several of a kind only matters
+    to a receipt that is parked."""
+    if receipt.channel_address:
+        return _addressed(served, receipt.channel_address)
     sender = str(receipt.extra.get("From", "")).removeprefix("whatsapp:")
     of_kind = [c for c in served if receipt.channel_kind in (None, c.kind)] or list(served)
     return next((c for c in of_kind if c.address == sender), of_kind[0] if of_kind else None)
+
+
+def _addressed(served: Sequence[Channel], address: str) -> Channel | None:
+    """The channel of this address; None where several tenants claim it, for one of them would read the other's."""
+    found = []
+    for channel in served:
+        own = addresses.phone(channel.address)
+        if address in (channel.address, own.canonical if own is not None else channel.address):
+            found.append(channel)
+    return found[0] if len({channel.tenant_id for channel in found}) == 1 else None
 
 
 async def keep_messages(tx: db.Connection, readings: Sequence[Reading], handoff: timedelta) -> list[QueueMessage]:
@@ -243,18 +256,21 @@ async def keep_messages(tx: db.Connection, readings: Sequence[Reading], handoff:
         webhook, channel, m = arrived[index]
         conversation = found[index]
         reply = channel.settings.reply
-        heard[conversation.id] = conversations.Heard(
-            conversation.tenant_id,
-            conversation.id,
-            recipient=m.sender[0].given,
-            contact_name=m.contact_name,
-            debounce=_debounce(channel),
-            longest_wait=timedelta(seconds=reply.longest_wait),
-            at=webhook.received_at,
-        )
-        if reply.engine != "none" and reply.debounce == 0:
-            at_once[conversation.id] = reply.engine in WAITING
-        traces[conversation.id] = webhook.trace
+        if m.message_type != "system":
+            answered = m.message_type not in UNANSWERED
+            before = heard.get(conversation.id)
+            heard[conversation.id] = conversations.Heard(
+                conversation.tenant_id,
+                conversation.id,
+                recipient=m.sender[0].given,
+                contact_name=m.contact_name,
+                debounce=_debounce(channel) if answered else before.debounce if before is not None else None,
+                longest_wait=timedelta(seconds=reply.longest_wait),
+                at=webhook.received_at,
+            )
+            traces[conversation.id] = webhook.trace
+            if reply.engine != "none" and reply.debounce == 0 and answered:
+                at_once[conversation.id] = reply.engine in WAITING
         if conversation.made and conversation.id not in opened:
             opened.add(conversation.id)
             events.append(
@@ -271,17 +287,20 @@ async def keep_messages(tx: db.Connection, readings: Sequence[Reading], handoff:
                 {"type": m.message_type},
             )
         )
+    await record(tx, *events)
     if not heard:
         return []
     owed = await conversations.heard(tx, list(heard.values()), handoff)
     released = await messages.release_held(tx, [(c.tenant_id, c.id) for c in heard.values()], handoff)
-    await record(tx, *events)
     replies = [
         ReplyWanted(tenant_id=heard[i].tenant_id, conversation_id=i, waits=at_once[i], trace=traces[i])
         for i in heard
         if i in owed and i in at_once
     ]
     return [*replies, *released]
+
+
+UNANSWERED = ("reaction", "edit", "revoke")  # a customer's, but nobody expects an answer to them
 
 
 def _debounce(channel: Channel) -> timedelta | None:
@@ -292,21 +311,38 @@ def _debounce(channel: Channel) -> timedelta | None:
     return None if reply.engine == "none" else timedelta(seconds=reply.debounce)
 
 
-NOTICE_FACTS = ("change", "EventType", "CallStatus")  # of a notice; the rest is somebody's text or address
+# Of a notice; the rest is somebody's text or address.
+NOTICE_FACTS = (
+    "change", "EventType", "CallStatus", "event", "decision", "code", "current_limit", "message_template_name",
+    "message_template_language",
+)  # fmt: skip
 
 
 def notices(readings: Sequence[Reading]) -> list[Event]:
-    """What else the webhooks told us, announced to whoever listens; the webhook itself is in `inbound_log`."""
+    """What else the webhooks told us, announced to whom it concerns; the webhook itself is in `inbound_log`."""
     return [
         Event(
             f"provider.{notice.name}",
-            reading.webhook.tenant_id,
+            tenant_id,
+            channel_id,
             detail={"inbound_id": reading.webhook.inbound_id, **_facts(notice.data)},
         )
         for reading in readings
-        if reading.webhook.tenant_id is not None
         for notice in reading.parsed.notices
+        for tenant_id, channel_id in _concerned(reading, notice)
     ]
+
+
+def _concerned(reading: Reading, notice: Notice) -> list[tuple[UUID, UUID | None]]:
+    """Tenant and channel that a notice is about. Nobody where it names no channel and may be any of several tenants':
+    none of them may learn of another's account."""
+    if notice.channel_address:
+        channel = _addressed(reading.served, notice.channel_address)
+        return [(channel.tenant_id, channel.id)] if channel is not None else []
+    tenants = {channel.tenant_id for channel in reading.served}
+    if reading.webhook.tenant_id is not None:
+        return [(reading.webhook.tenant_id, None)]
+    return [(tenants.pop(), None)] if len(tenants) == 1 else []
 
 
 def _count(reading: Reading) -> None:

@@ -1,0 +1,138 @@
+"""One webhook URL of a Meta app serves numbers of several tenants: each gets its own, and nobody another's."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from shared.settings import Settings
+from tests.providers.meta_payloads import CUSTOMER, entry, of_type, said, told, value
+from tests.workers.meta_stage import add_app, add_number, posted
+from tests.workers.stage import staged
+from workers import persist
+
+HERS, HIS = "106540352242922", "106540352242999"
+
+
+def now(minutes_ago: float = 0) -> str:
+    return str(int((datetime.now(UTC) - timedelta(minutes=minutes_ago)).timestamp()))
+
+
+async def test_a_batch_for_two_tenants_numbers_comes_to_each(settings: Settings) -> None:
+    async with staged(settings) as stage:
+        app = await add_app(stage)
+        hers, his = await add_number(stage, app, HERS), await add_number(stage, app, HIS)
+        webhook = posted(
+            stage,
+            app,
+            entry(value(said(id="to her"), phone_number_id=HERS), value(said(id="to him"), phone_number_id=HIS)),
+            entry(value(statuses=(told(id="his receipt"),), phone_number_id=HIS)),
+        )
+        await persist.persist([webhook], stage.context)
+        rows = await stage.rows("SELECT tenant_id, channel_id, external_id FROM messages ORDER BY external_id")
+        assert [tuple(row) for row in rows] == [
+            (hers.tenant_id, hers.id, "to her"), (his.tenant_id, his.id, "to him")
+        ]  # fmt: skip
+        receipt = await stage.row("SELECT tenant_id, channel_id FROM message_statuses")
+        assert tuple(receipt) == (his.tenant_id, his.id)
+        assert await stage.value("SELECT outcome FROM inbound_log") == "parsed"
+
+
+async def test_a_number_that_is_nobodys_is_given_to_nobody(settings: Settings) -> None:
+    async with staged(settings) as stage:
+        app = await add_app(stage)
+        await add_number(stage, app, HERS)
+        strange = value(said(), statuses=(told(),), phone_number_id=HIS)
+        await persist.persist([posted(stage, app, entry(strange))], stage.context)
+        assert await stage.count("messages") == 0
+        assert await stage.count("message_statuses") == 0
+        logged = await stage.row("SELECT outcome, error FROM inbound_log")
+        assert logged["outcome"] == "unparsed"
+        assert "palomar channels add" in logged["error"]
+
+
+async def test_a_number_that_two_tenants_claim_is_given_to_neither(settings: Settings) -> None:
+    async with staged(settings) as stage:
+        app = await add_app(stage)
+        await add_number(stage, app, HERS)
+        await add_number(stage, app, HERS)
+        await persist.persist([posted(stage, app, entry(value(said(), statuses=(told(),))))], stage.context)
+        assert await stage.count("messages") == 0
+        assert await stage.count("message_statuses") == 0
+
+
+async def test_a_tenants_own_endpoint_serves_no_other_tenants_channel(settings: Settings) -> None:
+    async with staged(settings) as stage:
+        app = await add_app(stage)
+        hers = await add_number(stage, app, HERS)
+        theirs = posted(stage, app, entry(value(said(), statuses=(told(),))), tenant_id=stage.ours.tenant_id)
+        await persist.persist([theirs], stage.context)
+        assert await stage.count("messages") == 0
+        assert await stage.count("message_statuses") == 0
+        again = posted(stage, app, entry(value(said(id="hers"))), tenant_id=hers.tenant_id)
+        await persist.persist([again], stage.context)
+        assert await stage.value("SELECT channel_id FROM messages") == hers.id
+
+
+async def test_what_meta_announces_is_told_to_the_tenant_it_concerns_and_to_no_other(settings: Settings) -> None:
+    async with staged(settings) as stage:
+        app = await add_app(stage)
+        hers = await add_number(stage, app, HERS)
+        template = {"event": "REJECTED", "message_template_name": "hello", "reason": "words nobody else should see"}
+        events = "SELECT tenant_id, channel_id, name, detail FROM events WHERE name LIKE 'provider.%' ORDER BY seq"
+        account_event = entry(template, field="message_template_status_update")
+        await persist.persist([posted(stage, app, account_event)], stage.context)
+        only = await stage.row(events)
+        assert (only["tenant_id"], only["channel_id"]) == (hers.tenant_id, None)
+        assert (only["name"], only["detail"]["event"]) == ("provider.message_template_status_update", "REJECTED")
+        assert "words" not in str(only["detail"])
+
+        await add_number(stage, app, HIS)
+        stop = {"wa_id": CUSTOMER, "category": "marketing_messages", "value": "stop"}
+        preference = entry(value(user_preferences=[stop], phone_number_id=HERS), field="user_preferences")
+        await persist.persist([posted(stage, app, account_event, preference)], stage.context)
+        _, second = await stage.rows(events)  # whose template that was, nobody can tell any more
+        assert (second["tenant_id"], second["channel_id"]) == (hers.tenant_id, hers.id)
+        assert (second["name"], second["detail"]["change"]) == ("provider.consent", "opt_out")
+
+
+@pytest.mark.parametrize(
+    ("kind", "part"),
+    [
+        ("reaction", {"message_id": "wamid.1", "emoji": "🕊"}),
+        ("edit", {"original_message_id": "wamid.1", "message": {"type": "text", "text": {"body": "otra"}}}),
+        ("revoke", {"original_message_id": "wamid.1"}),
+    ],
+)
+async def test_what_asks_for_no_answer_gets_none(settings: Settings, kind: str, part: dict[str, object]) -> None:
+    async with staged(settings) as stage:
+        app = await add_app(stage)
+        await add_number(stage, app, HERS)
+        await persist.persist([posted(stage, app, entry(value(of_type(kind, part))))], stage.context)
+        row = await stage.row("SELECT role, message_type, reply_to FROM messages")
+        assert tuple(row) == ("user", kind, "wamid.1")
+        assert await stage.value("SELECT reply_due_at FROM conversations") is None
+        assert await stage.value("SELECT last_user_message_at FROM conversations") is not None
+        # Behind a question in the same webhook the question is still answered.
+        both = value(said(id="question"), of_type(kind, part, id="after it"))
+        await persist.persist([posted(stage, app, entry(both))], stage.context)
+        assert await stage.value("SELECT reply_due_at FROM conversations") is not None
+
+
+async def test_what_the_network_says_of_a_customer_opens_no_window(settings: Settings) -> None:
+    async with staged(settings) as stage:
+        app = await add_app(stage)
+        await add_number(stage, app, HERS)
+        changed = of_type("system", {"body": "Ana changed", "type": "user_changed_number"}, timestamp=now())
+        await persist.persist([posted(stage, app, entry(value(changed)))], stage.context)
+        assert await stage.value("SELECT role FROM messages") == "system"
+        row = await stage.row("SELECT last_user_message_at, reply_due_at, unread_count FROM conversations")
+        assert tuple(row) == (None, None, 0)
+
+
+async def test_the_window_opens_by_metas_time_and_not_by_ours(settings: Settings) -> None:
+    async with staged(settings) as stage:
+        app = await add_app(stage)
+        await add_number(stage, app, HERS)
+        await persist.persist([posted(stage, app, entry(value(said(timestamp=now(90)))))], stage.context)
+        opened = await stage.value("SELECT last_user_message_at FROM conversations")
+        assert timedelta(minutes=89) < datetime.now(UTC) - opened < timedelta(minutes=95)
