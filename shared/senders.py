@@ -53,7 +53,7 @@ class Senders:
                 raise ValueError("the channel was deleted")
             opened = self._keys.open(sealed, tenant_id=channel.tenant_id, owner=channel.id)
             sender = provider(channel.provider).make_sender(
-                opened, api_url=self._settings.twilio_api_url, timeout=self._settings.send_timeout
+                opened, api_url=self._settings.api_url(channel.provider), timeout=self._settings.send_timeout
             )
             if held is not None:
                 self._retired.append(held[1])

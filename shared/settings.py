@@ -90,6 +90,10 @@ class Settings(BaseSettings):
 
     # -- providers -------------------------------------------------------------------------------------------------
     twilio_api_url: str = Field(default="https://api.twilio.com", description="the sandbox's address in a local stack")
+    meta_api_url: str = Field(
+        default="https://graph.facebook.com", description="without the version; the sandbox's address in a local stack"
+    )
+    meta_api_version: str = Field(default="v24.0", pattern=r"^v\d+\.\d+$", description="of the Graph API")
     llm_base_url: str = Field(
         default="", description="any OpenAI-compatible endpoint; empty: the llm engine says its fallback"
     )
@@ -98,6 +102,12 @@ class Settings(BaseSettings):
     # -- logs and metrics ------------------------------------------------------------------------------------------
     log_level: str = "info"
     sandbox_url: str = Field(default="", description="where `palomar say` finds the sandbox; `up` sets it")
+
+    def api_url(self, provider: str) -> str:
+        """Where a provider's API is called. Raises LookupError for a provider that sends nothing."""
+        return {"twilio": self.twilio_api_url, "meta": f"{self.meta_api_url.rstrip('/')}/{self.meta_api_version}"}[
+            provider
+        ]
 
 
 @lru_cache(maxsize=1)

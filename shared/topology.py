@@ -55,7 +55,7 @@ class RetryStep:
         return f"retry.{seconds:g}s"
 
 
-PROVIDERS: Final = ("twilio",)
+PROVIDERS: Final = ("meta", "twilio")
 
 PERSIST: Final = WorkQueue("persist")
 PERSIST_RECEIPTS: Final = WorkQueue("persist.receipts")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qsl
 
 from shared import addresses
-from shared.providers.base import InboundMessage, Notice, Parsed, RawWebhook, Receipt
+from shared.providers.base import InboundMessage, Notice, Parsed, RawWebhook, Receipt, Sender
 from shared.providers.meta_errors import error_class
 from shared.providers.meta_fields import (
     Fields,
@@ -26,7 +26,7 @@ from shared.providers.meta_fields import (
 )
 from shared.providers.meta_messages import read_message
 
-__all__ = ["challenge", "error_class", "parse", "verify"]
+__all__ = ["challenge", "error_class", "make_sender", "parse", "verify"]
 
 ACCOUNTS = "whatsapp_business_account"  # what `object` says of all WhatsApp webhooks
 _CONSENT = {"stop": "opt_out", "resume": "opt_in"}
@@ -195,3 +195,16 @@ def _marketing(extra: Mapping[str, object], address: str, phone_number_id: str) 
 
 def _notice(name: str, data: Fields, change: _Change) -> Notice:
     return Notice(name, plain({**data, "waba_id": change.account}), change.phone_number_id)
+
+
+# -- sending -----------------------------------------------------------------------------------------------------------
+
+
+def make_sender(credentials: str, *, api_url: str, timeout: float) -> Sender:
+    """A sender for one channel's credentials (JSON, opened). Make it inside a running loop.
+
+    Raises ValueError naming each wrong field, never its value.
+    """
+    from shared.providers import meta_send  # what calls over HTTP is of no use to who only reads webhooks
+
+    return meta_send.make_sender(credentials, api_url=api_url, timeout=timeout)

@@ -21,6 +21,8 @@ def test_each_queue_is_named_for_its_worker_and_lane() -> None:
         "reply",
         "reply.llm",
         "window",
+        "send.meta",
+        "send.meta.bulk",
         "send.twilio",
         "send.twilio.bulk",
     ]

@@ -1,0 +1,138 @@
+"""Messages out through Meta's Graph API: one POST, and one class of the closed set for whatever comes of it.
+
+`POST /{version}/{phone number id}/messages`; Meta has no official SDK for Python.
+https://developers.facebook.com/documentation/business-messaging/whatsapp/reference/whatsapp-business-phone-number/message-api
+"""
+
+import asyncio
+from datetime import UTC, datetime
+from urllib.parse import quote
+
+import aiohttp
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from shared.providers.base import Accepted, Ambiguous, ContentRejected, Outgoing, SendResult, SentRecord, Unreachable
+from shared.providers.http_client import base_of, make_session, read, retry_after, told
+from shared.providers.meta_errors import Answer, error_class, refusal, scrub
+from shared.providers.meta_fields import fields_of, items_of, text_of
+from shared.providers.meta_forms import Body, body_of
+
+_CONNECT_TIMEOUT = 5.0
+
+
+class MetaCredentials(BaseModel):
+    """What a channel calls with. An app secret or verify token that stands beside it is for webhooks."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    access_token: SecretStr = Field(min_length=1)
+
+
+class MetaSender:
+    """`base.Sender` with one access token. Made inside a running loop, closed by its owner.
+
+    `base_url` is the Graph API's address with its version; `timeout` the hard total of one call in seconds, connecting
+    included. The channel's address is the phone number id, which is part of each call's path.
+    """
+
+    def __init__(self, credentials: MetaCredentials, *, timeout: float, base_url: str) -> None:
+        self._timeout = timeout
+        self._base = base_of(base_url, "meta_api_url")
+        self._session = make_session(min(_CONNECT_TIMEOUT, timeout / 2))
+        self._headers = {
+            "Authorization": f"Bearer {credentials.access_token.get_secret_value()}",
+            "Content-Type": "application/json",
+        }
+
+    async def send(self, message: Outgoing) -> SendResult:
+        """One POST, never repeated here. Raises nothing but CancelledError, after which the outcome is unknown."""
+        body = body_of(message)
+        if not isinstance(body, dict):
+            return body
+        try:
+            data = orjson.dumps(body)
+        except orjson.JSONEncodeError:
+            return ContentRejected("content", "the text holds half a character, which is no UTF-8")
+        try:
+            async with asyncio.timeout(self._timeout):
+                answered = await self._call("POST", f"{quote(message.sender, safe='')}/messages", data)
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            return Unreachable("connect", _named(error))  # resolving, connecting or TLS failed: nothing had left
+        except TimeoutError:
+            return Ambiguous("timeout", f"no answer within {self._timeout:g} s")
+        except Exception as error:  # cut off, answered with no JSON, …: the request may have been served all the same
+            return Ambiguous("unreadable", _named(error))
+        if isinstance(answered, Answer):
+            return refusal(answered)
+        _, first = next(items_of(answered, "messages", "", []), ("", {}))
+        external_id = text_of(first, "id")
+        return Accepted(external_id) if external_id else Ambiguous("unreadable", "accepted, but the answer names no id")
+
+    async def find(self, message: Outgoing, since: datetime) -> list[SentRecord] | None:
+        """None: Meta lists no messages. A send of unknown outcome is resolved by its receipt, which brings our id."""
+        return None
+
+    async def check(self, address: str) -> str | None:
+        """None where the access token sees the phone number of this id, else a sentence with the remedy."""
+        try:
+            async with asyncio.timeout(self._timeout):
+                answered = await self._call(
+                    "GET", f"{quote(address, safe='')}?fields=display_phone_number,verified_name"
+                )
+        except (aiohttp.ClientError, TimeoutError) as error:
+            return f"Meta can't be reached ({_named(error)}): check the network and PALOMAR_META_API_URL"
+        except Exception as error:  # an answer that is none of the Graph API's
+            return f"what answers is not Meta ({type(error).__name__}): check PALOMAR_META_API_URL"
+        if not isinstance(answered, Answer):
+            return None
+        if (answered.code, answered.subcode) == ("100", "33") or answered.status == 404:
+            return "Meta knows no such phone number id, or the access token may not see it: check both"
+        if answered.status in (400, 401, 403) or error_class(answered.code) is not None:
+            return f"Meta refuses the access token ({answered.code or answered.status}): enter a new one"
+        return f"Meta answered {answered.status}: try again later"
+
+    async def close(self) -> None:
+        await self._session.close()
+
+    async def _call(self, method: str, path: str, data: bytes | None = None) -> Body | Answer:
+        """The object that a successful answer holds, or what an unsuccessful one says. Raises what went wrong."""
+        async with self._session.request(
+            method, f"{self._base}/{path}", data=data, headers=self._headers, allow_redirects=False
+        ) as answer:
+            if not 200 <= answer.status < 300:
+                return await _unsuccessful(answer)
+            loaded = orjson.loads(await read(answer))
+            if not isinstance(loaded, dict):
+                raise ValueError("no JSON object")
+            return loaded
+
+
+def make_sender(credentials: str, *, api_url: str, timeout: float) -> MetaSender:
+    """A sender for a channel's opened credentials, the JSON of MetaCredentials. Made inside a running loop.
+
+    Raises ValueError that names each wrong field, and none of their values.
+    """
+    try:
+        opened = MetaCredentials.model_validate_json(credentials)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, part['loc'])) or 'JSON'}: {part['msg']}" for part in error.errors())
+        raise ValueError(f"Meta credentials: {problems}") from None
+    return MetaSender(opened, timeout=timeout, base_url=api_url)
+
+
+async def _unsuccessful(answer: aiohttp.ClientResponse) -> Answer:
+    """Status, code and sentence. The status alone tells enough where the body does not arrive or is no JSON."""
+    error = fields_of(await told(answer), "error")
+    details = text_of(fields_of(error, "error_data"), "details")
+    return Answer(
+        status=answer.status,
+        code=text_of(error, "code"),
+        subcode=text_of(error, "error_subcode"),
+        message=details or text_of(error, "message"),
+        retry_after=retry_after(answer.headers.get("Retry-After"), datetime.now(UTC)),
+    )
+
+
+def _named(error: BaseException) -> str:
+    return scrub(f"{type(error).__name__}: {error}")
