@@ -139,11 +139,11 @@ async def test_a_message_to_an_unknown_number_is_answered_by_replay_once_the_cha
 
 
 async def test_a_channel_whose_settings_are_not_valid_keeps_what_comes_and_harms_no_other(settings: Settings) -> None:
-    """Settings are checked when they are set; a newer version of ours may still think otherwise. What they decide waits:
+    """Settings are checked when they are set; a newer version of ours may think otherwise. What they decide waits:
     the reply stays owed."""
     async with staged(settings) as stage, stage.working("all"):
         other = await stage.add_channel()
-        await stage.pool.execute("UPDATE channels SET settings = '{\"reply\": {\"engine\": 1}}' WHERE id = $1", other.id)
+        await stage.pool.execute('UPDATE channels SET settings = \'{"reply": {"engine": 1}}\' WHERE id = $1', other.id)
         await stage.deliver(stage.said("1"), stage.said("2", to=other), stage.said("3", sender="+34600000003"))
         await stage.until(stage.statuses, equals=["sent", "sent"])
         await stage.until(stage.count, "messages WHERE direction = 'inbound'", equals=3)
