@@ -135,6 +135,7 @@ class System:
             defaults |= {
                 "PALOMAR_SANDBOX_URL": sandbox,
                 "PALOMAR_TWILIO_API_URL": sandbox,
+                "PALOMAR_META_API_URL": sandbox,
                 "PALOMAR_LLM_BASE_URL": f"{sandbox}/v1",
                 "PALOMAR_LLM_API_KEY": API_KEY,
             }

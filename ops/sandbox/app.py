@@ -10,6 +10,7 @@ from ops.sandbox.answer import STOPPING
 from ops.sandbox.control import Control
 from ops.sandbox.courier import Courier
 from ops.sandbox.faults import FaultBook
+from ops.sandbox.meta import MetaSandbox
 from ops.sandbox.openai import OpenAISandbox
 from ops.sandbox.receipts import Delays
 from ops.sandbox.record import MessageLog
@@ -32,9 +33,10 @@ def make_app(
     app[STOPPING] = asyncio.Event()
     messages, faults, courier = MessageLog(keep_messages), FaultBook(), Courier(courier_workers)
     twilio = TwilioSandbox(messages, faults, courier, delays or Delays())
+    meta = MetaSandbox(messages, faults, courier, delays or Delays())
     model = OpenAISandbox(faults)
-    control = Control(messages, faults, courier, (twilio.clear, model.clear))
-    for part in (control, twilio, model):
+    control = Control(messages, faults, courier, (twilio.clear, meta.clear, model.clear))
+    for part in (control, twilio, meta, model):
         app.add_routes(part.routes())
 
     async def let_go(app: web.Application) -> None:

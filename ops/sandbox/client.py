@@ -79,7 +79,7 @@ class WebhookAnswer(_Shape):
 
     status: int | None
     elapsed_ms: float
-    twiml: str
+    answer: str  # the body
     attempts: int
     error: str | None
 
@@ -179,6 +179,39 @@ class SandboxClient:
         if account is not None:
             said["account"] = account
         return _CUSTOMER.validate_json(await self._call("POST", "customer", body=said))
+
+    async def meta_customer(
+        self,
+        *,
+        sender: str,
+        webhook_url: str,
+        phone_number_id: str | None = None,
+        text: str = "",
+        profile_name: str | None = None,
+        message_id: str | None = None,
+        times: int = 1,
+        message: Mapping[str, object] | None = None,
+    ) -> CustomerAnswer:
+        """Let a customer write to a number of Meta's: a signed webhook to `webhook_url`, where statuses then go too.
+
+        `message` changes fields of the message. Returns once every webhook was answered or given up (15 s).
+        """
+        said: dict[str, object] = {
+            "from": sender,
+            "text": text,
+            "webhook_url": webhook_url,
+            "profile_name": profile_name,
+            "message_id": message_id,
+            "times": times,
+            "message": message or {},
+        }
+        if phone_number_id is not None:
+            said["phone_number_id"] = phone_number_id
+        return _CUSTOMER.validate_json(await self._call("POST", "meta/customer", body=said))
+
+    async def meta_number(self, phone_number_id: str, **fields: object) -> None:
+        """Add a phone number of Meta's, or change it; fields of `ops.sandbox.meta.Number`."""
+        await self._call("POST", "meta/numbers", body={"phone_number_id": phone_number_id, **fields})
 
     async def messages(
         self, *, to: str | None = None, sender: str | None = None, account: str | None = None, since: int = 0

@@ -1,7 +1,8 @@
-"""Carries the sandbox's webhooks: signed forms POSTed to loopback, soon or later, by a bounded number of workers.
+"""Carries the sandbox's webhooks: signed bodies POSTed to loopback, soon or later, by a bounded number of workers.
 
-Timeouts and retries are Twilio's (docs/usage/webhooks/webhooks-connection-overrides): 15 s in all, one retry on connect
-failure only; a fragment such as `#rc=5&rp=all` in the URL asks for up to five on other failures too.
+Timeouts and, where nothing else is said, retries are Twilio's (docs/usage/webhooks/webhooks-connection-overrides):
+15 s in all, one retry on connect failure only; a fragment such as `#rc=5&rp=all` in the URL asks for up to five on
+other failures too.
 """
 
 import asyncio
@@ -9,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
-from urllib.parse import parse_qs, urlencode
+from urllib.parse import parse_qs
 
 import structlog
 from aiohttp import ClientConnectorError, ClientError, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
@@ -32,6 +33,15 @@ class Delivery:
     attempts: int
     elapsed: float
     error: str | None = None
+
+    def view(self) -> dict[str, object]:
+        return {
+            "status": self.status,
+            "elapsed_ms": round(self.elapsed * 1000, 3),
+            "answer": self.body,
+            "attempts": self.attempts,
+            "error": self.error,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +114,15 @@ class Courier:
             finally:
                 self._pending -= 1
 
-    async def deliver(self, url: str, form: Mapping[str, str], headers: Mapping[str, str]) -> Delivery:
-        """POST `form` as Twilio would; a retry is the same request again. Never raises for what the network does."""
-        policy = RetryPolicy.of(url)
+    async def deliver(
+        self, url: str, body: bytes, headers: Mapping[str, str], policy: RetryPolicy | None = None
+    ) -> Delivery:
+        """POST a body; a retry, as the policy (or else the URL) asks for it, is the same request again.
+
+        Never raises for what the network does.
+        """
+        policy = policy or RetryPolicy.of(url)
         target = URL(url.partition("#")[0], encoded=True)
-        body = urlencode(form).encode()
-        headers = {**headers, "Content-Type": "application/x-www-form-urlencoded; charset=UTF-8"}
         started = time.monotonic()
         attempts = 0
         while True:

@@ -21,9 +21,11 @@ class Match(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    to: str | None = Field(default=None, description="recipient, exactly as sent; Twilio only")
+    to: str | None = Field(default=None, description="recipient, exactly as sent; not of a model")
     body_contains: str | None = Field(default=None, description="in the message, or in the prompt's last user message")
-    account: str | None = Field(default=None, description="Twilio's account sid, or the model's API key")
+    account: str | None = Field(
+        default=None, description="Twilio's account sid, Meta's WhatsApp business account, the model's API key"
+    )
 
     def fits(self, *, to: str | None, body: str, account: str) -> bool:
         return (
@@ -39,7 +41,7 @@ class Rule(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     id: str = Field(default_factory=lambda: uuid.uuid4().hex, min_length=1, description="the same id again replaces")
-    provider: Literal["twilio", "openai"]
+    provider: Literal["twilio", "meta", "openai"]
     match: Match = Match()
     probability: Probability = 1.0
     seed: int = Field(default=0, description="of this rule's own dice: the same calls meet the same fate again")
@@ -91,7 +93,7 @@ class Slow(Rule):
 
 
 class ReceiptRule(Rule):
-    provider: Literal["twilio"]
+    provider: Literal["twilio", "meta"]
 
 
 class ReceiptError(ReceiptRule):

@@ -10,13 +10,14 @@ import random
 import time
 from functools import partial
 from typing import Annotated, Literal
+from urllib.parse import urlencode
 
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from ops.sandbox.answer import answer, refused
 from ops.sandbox.bodies import bad_request, json_answer, read_json
-from ops.sandbox.courier import Courier, Delivery, address_problem
+from ops.sandbox.courier import Courier, address_problem
 from ops.sandbox.faults import FaultBook, ReceiptError, ReceiptFault
 from ops.sandbox.receipts import Delays, Planned, plan
 from ops.sandbox.record import MessageLog, Moment, PostedReceipt, SentMessage
@@ -206,10 +207,10 @@ class TwilioSandbox:
         if url is None:
             return
         form = receipt_form(message, step)
-        headers = webhook_headers(url, form, account.token)
+        body, headers = urlencode(form).encode(), webhook_headers(url, form, account.token)
         for _ in range(step.copies):
             posted_at = time.time()
-            told = await self._courier.deliver(url, form, headers)
+            told = await self._courier.deliver(url, body, headers)
             message.statuses.append(PostedReceipt(step.status, step.error_code, posted_at, told.status, told.attempts))
 
     async def _list(self, request: web.Request) -> web.Response:
@@ -291,11 +292,11 @@ class TwilioSandbox:
             media=said.media,
             extra=said.extra,
         )
-        headers = webhook_headers(said.webhook_url, form, account.token)
+        body, headers = urlencode(form).encode(), webhook_headers(said.webhook_url, form, account.token)
         deliveries = await asyncio.gather(
-            *(self._courier.deliver(said.webhook_url, form, headers) for _ in range(said.times))
+            *(self._courier.deliver(said.webhook_url, body, headers) for _ in range(said.times))
         )
-        told = [_told(delivery) for delivery in deliveries]
+        told = [delivery.view() for delivery in deliveries]
         return json_answer({"message_sid": form.get("MessageSid"), **told[0], "deliveries": told})
 
     def _written(self, account: Account, customer: str) -> None:
@@ -316,16 +317,6 @@ class TwilioSandbox:
             self._by_authorization.pop(known.authorization, None)
         self._accounts[account.sid] = account
         self._by_authorization[account.authorization] = account
-
-
-def _told(delivery: Delivery) -> dict[str, object]:
-    return {
-        "status": delivery.status,
-        "elapsed_ms": round(delivery.elapsed * 1000, 3),
-        "twiml": delivery.body,
-        "attempts": delivery.attempts,
-        "error": delivery.error,
-    }
 
 
 def _refuse(

@@ -78,6 +78,7 @@ def webhook_headers(url: str, form: Mapping[str, str], token: str) -> dict[str, 
     return {
         "X-Twilio-Signature": sign(url, form, token),
         "I-Twilio-Idempotency-Token": str(uuid.uuid4()),
+        "Content-Type": "application/x-www-form-urlencoded; charset=UTF-8",
         "User-Agent": "TwilioProxy/1.1",
         "Accept": "*/*",
     }

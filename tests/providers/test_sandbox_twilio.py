@@ -223,7 +223,7 @@ async def test_a_customer_writes_and_our_twiml_comes_back(stage: Stage) -> None:
             extra={"ButtonPayload": "yes", "NumSegments": None},
         )
         (webhook,) = await ours.got(1)
-    assert (told.status, told.twiml, told.error) == (200, "<Response></Response>", None)
+    assert (told.status, told.answer, told.error) == (200, "<Response></Response>", None)
     assert told.elapsed_ms > 0
     assert webhook.signed_by(AUTH_TOKEN)
     assert webhook.form["MessageSid"] == told.message_sid

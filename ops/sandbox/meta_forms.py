@@ -1,0 +1,183 @@
+"""What Meta writes and refuses: webhooks, signatures, answers, errors. Pure.
+
+Facts from Meta's documentation: whatsapp/webhooks/reference/messages, whatsapp/support/error-codes, graph-api/webhooks.
+"""
+
+import hmac
+import re
+import time
+import uuid
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import orjson
+
+from ops.sandbox.receipts import Planned
+from ops.sandbox.record import SentMessage
+
+ACCOUNT = "100000000000001"  # a WhatsApp business account
+PHONE_NUMBER_ID = "100000000000002"
+DISPLAY_NUMBER = "15550783881"
+ACCESS_TOKEN = "EAA" + "5a" * 16  # of an app that exists on this machine only
+APP_SECRET = "7e" * 16
+VERIFY_TOKEN = "3c" * 16
+LONGEST_TEXT = 4096  # characters
+
+_PHONE = re.compile(r"\+?[1-9]\d{6,14}", re.ASCII)
+_USER_ID = re.compile(r"[A-Z]{2}\.[A-Za-z0-9.]{1,128}", re.ASCII)
+_KNOWN_ERRORS = {
+    2: "Service temporarily unavailable",
+    100: "Invalid parameter",
+    190: "Invalid OAuth access token",
+    130429: "Rate limit hit",
+    131026: "Message undeliverable",
+    131047: "Re-engagement message",
+    131049: "This message was not delivered to maintain healthy ecosystem engagement.",
+    131050: "Unable to deliver the message: the recipient stopped marketing messages",
+    131056: "Pair rate limit hit",
+}
+
+Json = dict[str, Any]
+
+
+class Problem(NamedTuple):
+    status: int
+    code: int
+    message: str
+    subcode: int | None = None
+
+
+class Request(NamedTuple):
+    """The parts of a send that matter here."""
+
+    to: str
+    kind: str
+    body: str
+    media: tuple[str, ...]
+    template: str | None
+    details: str | None  # JSON of a template's components, or of what may be tapped
+    opaque: str | None
+
+
+def new_id() -> str:
+    return f"wamid.{uuid.uuid4().hex}"
+
+
+def sign(body: bytes, app_secret: str) -> str:
+    """X-Hub-Signature-256 of a webhook."""
+    return "sha256=" + hmac.new(app_secret.encode(), body, "sha256").hexdigest()
+
+
+def webhook_headers(body: bytes, app_secret: str) -> dict[str, str]:
+    return {
+        "X-Hub-Signature-256": sign(body, app_secret),
+        "Content-Type": "application/json",
+        "User-Agent": "facebookexternalua",
+        "Accept": "*/*",
+    }
+
+
+def inbound_body(
+    *, sender: str, phone_number_id: str = PHONE_NUMBER_ID, account: str = ACCOUNT, text: str = "",
+    message_id: str | None = None, profile_name: str | None = None, message: Mapping[str, object] | None = None,
+) -> Json:  # fmt: skip
+    """The webhook of a customer's message. `sender` is a number, or a business-scoped id that comes without one.
+
+    `message` goes on top of everything in the message; a None in it takes the field away.
+    """
+    by_number = _PHONE.fullmatch(sender) is not None
+    who = sender.removeprefix("+")
+    item: Json = {
+        ("from" if by_number else "from_user_id"): who,
+        "id": message_id or new_id(),
+        "timestamp": str(int(time.time())),
+        "type": "text",
+        "text": {"body": text},
+        **(message or {}),
+    }
+    contact = {"profile": {"name": profile_name or "Customer"}, ("wa_id" if by_number else "user_id"): who}
+    said = {name: part for name, part in item.items() if part is not None}
+    return _webhook(account, phone_number_id, {"contacts": [contact], "messages": [said]})
+
+
+def status_body(message: SentMessage, step: Planned, opaque: str | None) -> bytes:
+    """The webhook of one step of a message."""
+    told: Json = {
+        "id": message.sid,
+        "status": "failed" if step.status == "undelivered" else step.status,
+        "timestamp": str(int(time.time())),
+        ("recipient_id" if _PHONE.fullmatch(message.to) else "recipient_user_id"): message.to.removeprefix("+"),
+    }
+    if step.error_code:
+        known = error_message(int(step.error_code))
+        details = {"details": step.error_message or known}
+        told["errors"] = [{"code": int(step.error_code), "title": known, "message": known, "error_data": details}]
+    else:
+        told["pricing"] = {"billable": False, "pricing_model": "PMP", "category": "service", "type": "free"}
+    if opaque is not None:
+        told["biz_opaque_callback_data"] = opaque
+    return orjson.dumps(_webhook(message.account, message.sender, {"statuses": [told]}))
+
+
+def _webhook(account: str, phone_number_id: str, value: Json) -> Json:
+    metadata = {"display_phone_number": DISPLAY_NUMBER, "phone_number_id": phone_number_id}
+    change = {"value": {"messaging_product": "whatsapp", "metadata": metadata, **value}, "field": "messages"}
+    return {"object": "whatsapp_business_account", "entry": [{"id": account, "changes": [change]}]}
+
+
+def request_of(asked: object) -> Request | Problem:
+    """What a send asks for, or why Meta refuses it."""
+    if not isinstance(asked, dict) or asked.get("messaging_product") != "whatsapp":
+        return Problem(400, 100, "(#100) The parameter messaging_product is required.")
+    kind = str(asked.get("type") or "text")
+    part = asked.get(kind)
+    to = str(asked.get("to") or asked.get("recipient") or "")
+    if not isinstance(part, dict):
+        return Problem(400, 100, f"(#100) The parameter {kind} is required.")
+    if not (_PHONE.fullmatch(to) if asked.get("to") else _USER_ID.fullmatch(to)):
+        return Problem(400, 100, "(#100) Invalid parameter: to, or recipient")
+    body = str(part.get("body", "")) if kind == "text" else str(part.get("caption", ""))
+    details: object = None
+    if kind == "interactive":
+        body, details = str(part.get("body", {}).get("text", "")), part.get("action")
+    if kind == "template":
+        if not part.get("name") or not (part.get("language") or {}).get("code"):
+            return Problem(400, 131008, "(#131008) Required parameter is missing: template name and language")
+        details = part.get("components")
+    if kind == "reaction":
+        body = str(part.get("emoji", ""))
+    if kind == "text" and not 0 < len(body) <= LONGEST_TEXT:
+        return Problem(400, 100, f"(#100) Param text['body'] must be 1 to {LONGEST_TEXT} characters long.")
+    return Request(
+        to=to,
+        kind=kind,
+        body=body,
+        media=tuple(str(part[name]) for name in ("link", "id") if part.get(name)),
+        template=str(part["name"]) if kind == "template" else None,
+        details=orjson.dumps(details).decode() if details is not None else None,
+        opaque=str(asked["biz_opaque_callback_data"]) if asked.get("biz_opaque_callback_data") else None,
+    )
+
+
+def accepted(message: SentMessage) -> Json:
+    """Meta's answer to a message it took."""
+    who = message.to.removeprefix("+")
+    contact = {"input": message.to, ("wa_id" if _PHONE.fullmatch(message.to) else "user_id"): who}
+    return {"messaging_product": "whatsapp", "contacts": [contact], "messages": [{"id": message.sid}]}
+
+
+def error_message(code: int) -> str:
+    return _KNOWN_ERRORS.get(code, f"Error {code}")
+
+
+def error_body(code: int | str, message: str, subcode: int | None = None) -> Json:
+    """The Graph API's JSON of a refusal."""
+    error: Json = {
+        "message": message,
+        "type": "OAuthException",
+        "code": int(code) if str(code).isdigit() else code,
+        "fbtrace_id": uuid.uuid4().hex[:16],
+    }
+    if subcode is not None:
+        error["error_subcode"] = subcode
+    return {"error": error}

@@ -1,0 +1,216 @@
+"""The sandbox as Meta: what our sender and our parser meet there, and faults on demand."""
+
+import asyncio
+import hmac
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from ops.sandbox.client import SandboxError
+from ops.sandbox.meta_forms import ACCESS_TOKEN, APP_SECRET, PHONE_NUMBER_ID
+from shared.providers.base import (
+    Accepted,
+    Ambiguous,
+    Button,
+    ChannelBroken,
+    Interactive,
+    Parsed,
+    RawWebhook,
+    Reaction,
+    Refusal,
+    SendResult,
+    Template,
+    Throttled,
+    WindowClosed,
+)
+from shared.providers.meta import parse, verify
+from shared.providers.meta_send import make_sender
+from tests.providers.sandbox_stage import Stage, playing
+from tests.providers.test_meta_forms import OURS, outgoing
+
+CUSTOMER = "5215512345678"
+USER_ID = "MX.4566546130240823"
+
+
+@pytest.fixture
+async def stage() -> AsyncIterator[Stage]:
+    async with playing() as stage:
+        yield stage
+
+
+class App:
+    """An app's webhook URL: checks each signature, parses each body."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.read: list[Parsed] = []
+        self.status = 200
+        self._arrived = asyncio.Event()
+
+    async def take(self, request: web.Request) -> web.Response:
+        body = await request.read()
+        raw = RawWebhook("POST", str(request.url), request.content_type, request.headers, body)
+        assert verify(raw, (APP_SECRET,))
+        signed = "sha256=" + hmac.new(APP_SECRET.encode(), body, "sha256").hexdigest()
+        assert request.headers["X-Hub-Signature-256"] == signed
+        status = self.status
+        if status == 200:
+            self.read.append(parse(raw))
+            self._arrived.set()
+        self.status = 200
+        return web.Response(status=status)
+
+    async def statuses(self, count: int) -> list[str]:
+        """What the receipts said, in order, once there are so many."""
+        async with asyncio.timeout(10):
+            while len(told := [receipt.status for parsed in self.read for receipt in parsed.receipts]) < count:
+                self._arrived.clear()
+                await self._arrived.wait()
+        return told
+
+
+@asynccontextmanager
+async def listening() -> AsyncIterator[App]:
+    app, server = App(), web.Application()
+    server.router.add_post("/hook", app.take)
+    async with TestServer(server) as running:
+        app.url = str(running.make_url("/hook"))
+        yield app
+
+
+async def send(stage: Stage, token: str = ACCESS_TOKEN, sender: str = PHONE_NUMBER_ID, **fields: object) -> SendResult:
+    through = make_sender(json.dumps({"access_token": token}), api_url=f"{stage.base_url}/v24.0", timeout=1)
+    try:
+        return await through.send(outgoing(sender=sender, **fields))
+    finally:
+        await through.close()
+
+
+async def test_a_message_is_taken_and_its_receipts_bring_our_id_back(stage: Stage) -> None:
+    async with listening() as app:
+        await stage.sandbox.meta_number(PHONE_NUMBER_ID, webhook_url=app.url)
+        taken = await send(stage)
+        assert isinstance(taken, Accepted)
+        assert await app.statuses(3) == ["sent", "delivered", "read"]
+        receipts = [receipt for parsed in app.read for receipt in parsed.receipts]
+    assert {(one.external_id, one.message_id) for one in receipts} == {(taken.external_id, OURS)}
+    assert {(one.channel_address, one.recipient) for one in receipts} == {(PHONE_NUMBER_ID, "+525512345678")}
+    (seen,) = await stage.sandbox.messages(to=CUSTOMER)
+    assert (seen.provider, seen.sender, seen.body, seen.status) == ("meta", PHONE_NUMBER_ID, "¡hola!", "read")
+
+
+@pytest.mark.parametrize("sender", [CUSTOMER, f"+{CUSTOMER}", USER_ID])
+async def test_a_customer_writes(stage: Stage, sender: str) -> None:
+    async with listening() as app:
+        told = await stage.sandbox.meta_customer(sender=sender, webhook_url=app.url, text="hola", profile_name="Ana")
+        (message,) = app.read[0].messages
+    assert (told.status, told.message_sid) == (200, message.external_id)
+    assert (message.text, message.contact_name, message.channel_address) == ("hola", "Ana", PHONE_NUMBER_ID)
+    assert message.sender[0].given == sender.removeprefix("+")
+
+
+async def test_a_customers_message_may_be_of_any_type_and_come_often(stage: Stage) -> None:
+    picture = {"type": "image", "text": None, "image": {"id": "1", "mime_type": "image/jpeg"}}
+    async with listening() as app:
+        await stage.sandbox.meta_customer(sender=CUSTOMER, webhook_url=app.url, message=picture, times=3)
+        assert [parsed.messages[0].message_type for parsed in app.read] == ["image"] * 3
+    assert len({parsed.messages[0].external_id for parsed in app.read}) == 1
+
+
+async def test_a_webhook_that_is_not_taken_comes_again(stage: Stage) -> None:
+    async with listening() as app:
+        await stage.sandbox.meta_number(PHONE_NUMBER_ID, webhook_url=app.url)
+        app.status = 503
+        await send(stage)
+        assert sorted(await app.statuses(3)) == ["delivered", "read", "sent"]
+
+
+async def test_what_else_may_be_sent_is_taken(stage: Stage) -> None:
+    buttons = Interactive(buttons=(Button("y", "Sí"),))
+    assert isinstance(await send(stage, interactive=buttons), Accepted)
+    assert isinstance(await send(stage, template=Template("hello", {"1": "Ana"}, "es_MX")), Accepted)
+    assert isinstance(await send(stage, reaction=Reaction("wamid.1", "🕊")), Accepted)
+    assert isinstance(await send(stage, recipient=USER_ID), Accepted)
+    tapped, template, reaction, to_user_id = await stage.sandbox.messages()
+    assert (tapped.body, "Sí" in str(tapped.content_variables)) == ("¡hola!", True)
+    assert (template.content_sid, "Ana" in str(template.content_variables)) == ("hello", True)
+    assert (reaction.body, to_user_id.to) == ("🕊", USER_ID)
+
+
+@pytest.mark.parametrize("window_by", ["answer", "receipt"])
+async def test_a_strict_number_knows_the_window(stage: Stage, window_by: str) -> None:
+    async with listening() as app:
+        await stage.sandbox.meta_number(PHONE_NUMBER_ID, webhook_url=app.url, enforce_window=True, window_by=window_by)
+        refused = await send(stage)
+        if window_by == "answer":
+            assert isinstance(refused, WindowClosed)
+        else:
+            assert await app.statuses(1) == ["failed"]
+            assert app.read[0].receipts[0].error_code == "131047"
+        assert isinstance(await send(stage, template=Template("hello", {}, "es_MX")), Accepted)
+        await stage.sandbox.meta_customer(sender=CUSTOMER, webhook_url=app.url, text="hola")
+        await send(stage)
+        (*_, last) = await stage.sandbox.messages(to=CUSTOMER)
+        assert last.outcome == "accepted"
+
+
+@pytest.mark.parametrize(
+    ("rule", "kind", "code"),
+    [
+        ({"action": "429", "retry_after": 2}, Throttled, "130429"),
+        ({"action": "5xx"}, Ambiguous, "2"),
+        ({"action": "error", "code": 131056}, Throttled, "131056"),
+        ({"action": "error", "code": 190, "status": 401}, ChannelBroken, "190"),
+        ({"action": "drop_before"}, Ambiguous, "unreadable"),
+        ({"action": "accept_then_drop"}, Ambiguous, "unreadable"),
+        ({"action": "hang"}, Ambiguous, "timeout"),
+    ],
+)
+async def test_faults_on_demand(stage: Stage, rule: dict[str, object], kind: type[Refusal], code: str) -> None:
+    await stage.sandbox.faults({"provider": "meta", "times": 1, **rule})
+    refused = await send(stage)
+    assert isinstance(refused, kind)
+    assert refused.code == code
+    assert isinstance(await send(stage), Accepted)
+
+
+async def test_a_receipt_may_say_that_it_failed(stage: Stage) -> None:
+    fault = {"provider": "meta", "action": "receipt_error", "code": 131026, "after_sent": False}
+    await stage.sandbox.faults(fault)
+    async with listening() as app:
+        await stage.sandbox.meta_number(PHONE_NUMBER_ID, webhook_url=app.url)
+        await send(stage)
+        assert await app.statuses(1) == ["failed"]
+    receipt = app.read[0].receipts[0]
+    assert (receipt.error_code, receipt.error_message) == ("131026", "Message undeliverable")
+
+
+@pytest.mark.parametrize(
+    ("token", "number", "code"), [("another", PHONE_NUMBER_ID, "190"), (ACCESS_TOKEN, "999999", "100")]
+)
+async def test_strangers_are_refused(stage: Stage, token: str, number: str, code: str) -> None:
+    refused = await send(stage, token, number)
+    assert isinstance(refused, ChannelBroken)
+    assert refused.code == code
+
+
+async def test_credentials_are_tried(stage: Stage) -> None:
+    for token, number, fine in (
+        (ACCESS_TOKEN, PHONE_NUMBER_ID, True),
+        ("x", PHONE_NUMBER_ID, False),
+        (ACCESS_TOKEN, "9", False),
+    ):
+        sender = make_sender(json.dumps({"access_token": token}), api_url=f"{stage.base_url}/v24.0", timeout=2)
+        assert (await sender.check(number) is None) is fine
+        await sender.close()
+
+
+async def test_what_the_sandbox_does_not_know_is_named(stage: Stage) -> None:
+    with pytest.raises(SandboxError, match="phone_number_id"):
+        await stage.sandbox.meta_customer(sender=CUSTOMER, webhook_url="http://127.0.0.1:1/", phone_number_id="999999")
+    with pytest.raises(SandboxError, match="loopback"):
+        await stage.sandbox.meta_number("999999", webhook_url="https://example.com/hook")
