@@ -6,16 +6,13 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+from ops.sandbox.meta_forms import ACCESS_TOKEN, ACCOUNT, APP_SECRET, VERIFY_TOKEN
 from shared import db
 from shared.crypto import KeyRing
 from shared.messages import WebhookReceived
 from shared.store import channels, endpoints
 from tests.providers.meta_payloads import Json, body
 from tests.workers.stage import Ours, Stage
-
-APP_SECRET = "app secret of a test"
-VERIFY_TOKEN = "verify token of a test"
-ACCESS_TOKEN = "access token of a test"
 
 
 async def add_app(stage: Stage, tenant_id: UUID | None = None) -> UUID:
@@ -31,7 +28,7 @@ async def add_app(stage: Stage, tenant_id: UUID | None = None) -> UUID:
 
 async def add_number(
     stage: Stage, endpoint_id: UUID, phone_number_id: str, *, tenant_id: UUID | None = None,
-    channel: Mapping[str, object] | None = None, account: str = "102290129340398", access_token: str = ACCESS_TOKEN,
+    channel: Mapping[str, object] | None = None, account: str = ACCOUNT, access_token: str = ACCESS_TOKEN,
 ) -> Ours:  # fmt: skip
     """A channel of this phone number id, of a tenant of its own where none is given."""
     channel_id, owner = db.new_id(), tenant_id or db.new_id()

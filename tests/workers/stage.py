@@ -293,6 +293,7 @@ async def staged(
             settings = quick(
                 settings,
                 twilio_api_url=sandbox_url,
+                meta_api_url=sandbox_url,
                 sandbox_url=sandbox_url,
                 llm_base_url=f"{sandbox_url}/v1",
                 llm_api_key=SecretStr("sk-sandbox"),

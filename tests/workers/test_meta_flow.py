@@ -1,0 +1,110 @@
+"""The whole way at Meta's: a signed webhook in by HTTP, the answer out through the Graph API, its receipts back in."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from uuid import UUID
+
+from ops.sandbox.meta_forms import PHONE_NUMBER_ID
+from shared.settings import Settings
+from tests.flow.ingress_support import ingress
+from tests.workers.meta_stage import add_app, add_number
+from tests.workers.stage import Stage, staged
+
+ANA, LUIS = "5215512345678", "MX.4566546130240823"  # who has no number
+OTHER = "100000000000009"
+
+
+@dataclass
+class Open:
+    """A stage whose ingress is open to the sandbox."""
+
+    stage: Stage
+    app: UUID
+    url: str
+
+    async def writes(self, text: str, *, sender: str = ANA, phone_number_id: str = PHONE_NUMBER_ID) -> None:
+        """Let a customer write, once ingress knows the endpoint."""
+
+        async def taken() -> bool:
+            told = await self.stage.sandbox.meta_customer(
+                sender=sender, webhook_url=self.url, phone_number_id=phone_number_id, text=text
+            )
+            return told.status == 200
+
+        await self.stage.until(taken, equals=True)
+
+    async def answers(self, to: str) -> list[tuple[str, str]]:
+        """(from which number, what) of all that was taken for this customer."""
+        seen = await self.stage.sandbox.messages(to=to)
+        return [(message.sender, message.body) for message in seen if message.outcome == "accepted"]
+
+
+@asynccontextmanager
+async def opened(settings: Settings, channel: dict[str, object] | None = None) -> AsyncIterator[Open]:
+    async with staged(settings) as stage, ingress(stage.settings) as client, stage.working("all"):
+        app = await add_app(stage)
+        await add_number(stage, app, PHONE_NUMBER_ID, channel=channel or {"reply": {"greeting": "Hi Ana", "menu": []}})
+        async with client.get("/healthz") as answer:
+            url = answer.url.with_path(f"/webhooks/meta/{app}")
+        yield Open(stage, app, str(url))
+
+
+async def test_a_customer_is_answered_and_the_answer_is_read(settings: Settings) -> None:
+    async with opened(settings) as door:
+        await door.writes("hola")
+        await door.stage.until(door.stage.statuses, equals=["read"])
+        assert await door.answers(ANA) == [(PHONE_NUMBER_ID, "Hi Ana")]
+        row = await door.stage.row("SELECT * FROM messages WHERE direction = 'outbound'")
+        assert row["external_id"].startswith("wamid.")
+        assert None not in (row["sent_at"], row["delivered_at"], row["read_at"])
+        assert await door.stage.dead() == {}
+
+
+async def test_two_tenants_behind_one_url_each_answer_from_their_own_number(settings: Settings) -> None:
+    async with opened(settings) as door:
+        await door.stage.sandbox.meta_number(OTHER, access_token="his own")
+        await add_number(
+            door.stage, door.app, OTHER, access_token="his own", channel={"reply": {"greeting": "Hi Luis", "menu": []}}
+        )
+        await door.writes("hola")
+        await door.writes("buenas", sender=LUIS, phone_number_id=OTHER)
+        await door.stage.until(door.stage.statuses, equals=["read", "read"])
+        assert await door.answers(ANA) == [(PHONE_NUMBER_ID, "Hi Ana")]
+        assert await door.answers(LUIS) == [(OTHER, "Hi Luis")]
+
+
+async def test_a_send_nobody_knows_of_is_resolved_by_its_receipt_and_not_repeated(settings: Settings) -> None:
+    async with opened(settings) as door:
+        await door.stage.sandbox.faults({"provider": "meta", "action": "accept_then_drop", "times": 1})
+        await door.writes("hola")
+        await door.stage.until(door.stage.statuses, equals=["read"])
+        assert len(await door.answers(ANA)) == 1
+        (seen,) = await door.stage.sandbox.messages(to=ANA)
+        assert not seen.answered
+        assert await door.stage.value("SELECT external_id FROM messages WHERE direction = 'outbound'") == seen.sid
+
+
+async def test_a_window_that_meta_closes_leads_to_the_template(settings: Settings) -> None:
+    template = {"name": "hello", "language": "es_MX", "variables": {"1": "{contact_name}"}}
+    channel: dict[str, object] = {
+        "reply": {"greeting": "Hi Ana", "menu": []}, "window": {"policy": "template", "template": template}
+    }  # fmt: skip
+    async with opened(settings, channel) as door:
+        await door.stage.sandbox.meta_number(PHONE_NUMBER_ID, enforce_window=True, window_seconds=0.000001)
+        await door.writes("hola")
+        await door.stage.until(door.stage.statuses, equals=["failed", "read"])
+        plain, fallback = await door.stage.sandbox.messages(to=ANA)
+        assert (plain.body, plain.content_sid) == ("Hi Ana", None)
+        assert (fallback.content_sid, "Customer" in str(fallback.content_variables)) == ("hello", True)
+
+
+async def test_a_token_that_meta_refuses_stops_the_channel_and_no_other(settings: Settings) -> None:
+    async with opened(settings) as door:
+        await door.stage.sandbox.faults({"provider": "meta", "action": "error", "status": 401, "code": 190, "times": 1})
+        await door.writes("hola")
+        stopped = "channels WHERE status = 'stopped' AND provider = 'meta'"
+        await door.stage.until(door.stage.count, stopped, equals=1)
+        assert await door.stage.statuses() == ["ready"]
+        assert await door.stage.count("channels WHERE status = 'active'") == 1
+        assert await door.stage.count("events WHERE name = 'channel.stopped'") == 1
