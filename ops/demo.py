@@ -1,11 +1,13 @@
-"""The tenant of a local stack: one WhatsApp channel at the sandbox, so that there is somebody to talk to."""
+"""The tenants of a local stack: a WhatsApp channel at each provider the sandbox plays, to have somebody to talk to."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID, uuid5
 
 import orjson
 
+from ops.sandbox.meta_forms import ACCESS_TOKEN, APP_SECRET, PHONE_NUMBER_ID, VERIFY_TOKEN
 from ops.sandbox.openai import MODEL
 from ops.sandbox.twilio import ACCOUNT_SID, AUTH_TOKEN
 from shared import db
@@ -42,16 +44,20 @@ SETTINGS: Final[dict[str, object]] = {
 
 @dataclass(frozen=True, slots=True)
 class DemoChannel:
-    """What a command needs to play a customer of the demo tenant."""
+    """What a command needs to play a customer of a demo tenant, and what its rows hold."""
 
     tenant_id: UUID
     channel_id: UUID
     endpoint_id: UUID
     address: str
+    provider: str
+    tenant: str  # its name
+    secrets: Mapping[str, object] = field(repr=False)
+    credentials: Mapping[str, object] = field(repr=False)
 
     def webhook_url(self, public_url: str) -> str:
         """Where the sandbox sends this customer's messages."""
-        return f"{public_url.rstrip('/')}/webhooks/twilio/{self.endpoint_id}"
+        return f"{public_url.rstrip('/')}/webhooks/{self.provider}/{self.endpoint_id}"
 
 
 DEMO: Final = DemoChannel(
@@ -59,65 +65,76 @@ DEMO: Final = DemoChannel(
     channel_id=uuid5(_NAMESPACE, "channel"),
     endpoint_id=uuid5(_NAMESPACE, "endpoint"),
     address=ADDRESS,
+    provider="twilio",
+    tenant="Palomar demo",
+    secrets={"auth_tokens": [AUTH_TOKEN]},
+    credentials={"account_sid": ACCOUNT_SID, "auth_token": AUTH_TOKEN},
 )
+# A tenant of its own: who writes by SQL names no channel where the tenant has only one.
+DEMO_META: Final = DemoChannel(
+    tenant_id=uuid5(_NAMESPACE, "tenant at Meta"),
+    channel_id=uuid5(_NAMESPACE, "channel at Meta"),
+    endpoint_id=uuid5(_NAMESPACE, "endpoint at Meta"),
+    address=PHONE_NUMBER_ID,
+    provider="meta",
+    tenant="Palomar demo at Meta",
+    secrets={"app_secrets": [APP_SECRET], "verify_token": VERIFY_TOKEN},
+    credentials={"access_token": ACCESS_TOKEN},
+)
+DEMOS: Final = {demo.provider: demo for demo in (DEMO, DEMO_META)}
 
 
-async def ensure(settings: Settings) -> DemoChannel:
-    """Make the demo tenant where it is missing, and seal its credentials anew where the keys have changed."""
+async def ensure(settings: Settings) -> None:
+    """Make the demo tenants where they are missing, and seal their credentials anew where the keys have changed."""
     keys = KeyRing.parse(settings.secret_keys.get_secret_value())
     connection = await db.connect(settings, process="demo")
     try:
-        async with connection.transaction():
-            await channels.add_tenant(connection, DEMO.tenant_id, "Palomar demo")
-            await _ensure_endpoint(connection, keys)
-            await _ensure_channel(connection, keys)
+        for demo in DEMOS.values():
+            async with connection.transaction():
+                await channels.add_tenant(connection, demo.tenant_id, demo.tenant)
+                await _ensure_endpoint(connection, keys, demo)
+                await _ensure_channel(connection, keys, demo)
     finally:
         await connection.close()
-    return DEMO
 
 
-async def _ensure_endpoint(connection: db.Connection, keys: KeyRing) -> None:
-    known = {row.id: row for row in await endpoints.live(connection)}.get(DEMO.endpoint_id)
-    if known is not None and _opens(keys, known.secrets, DEMO.endpoint_id):
+async def _ensure_endpoint(connection: db.Connection, keys: KeyRing, demo: DemoChannel) -> None:
+    known = {row.id: row for row in await endpoints.live(connection)}.get(demo.endpoint_id)
+    if known is not None and _opens(keys, known.secrets, demo, demo.endpoint_id):
         return
-    secrets = keys.seal(
-        orjson.dumps({"auth_tokens": [AUTH_TOKEN]}).decode(), tenant_id=DEMO.tenant_id, owner=DEMO.endpoint_id
-    )
+    secrets = keys.seal(orjson.dumps(demo.secrets).decode(), tenant_id=demo.tenant_id, owner=demo.endpoint_id)
     if known is None:
-        await endpoints.add(connection, endpoints.EndpointRow(DEMO.endpoint_id, DEMO.tenant_id, "twilio", secrets))
+        row = endpoints.EndpointRow(demo.endpoint_id, demo.tenant_id, demo.provider, secrets)
+        await endpoints.add(connection, row)
     else:
-        await endpoints.set_secrets(connection, DEMO.endpoint_id, secrets)
+        await endpoints.set_secrets(connection, demo.endpoint_id, secrets)
 
 
-async def _ensure_channel(connection: db.Connection, keys: KeyRing) -> None:
-    sealed = await channels.credentials(connection, DEMO.tenant_id, DEMO.channel_id)
-    if sealed is not None and _opens(keys, sealed, DEMO.channel_id):
+async def _ensure_channel(connection: db.Connection, keys: KeyRing, demo: DemoChannel) -> None:
+    sealed = await channels.credentials(connection, demo.tenant_id, demo.channel_id)
+    if sealed is not None and _opens(keys, sealed, demo, demo.channel_id):
         return
-    credentials = keys.seal(
-        orjson.dumps({"account_sid": ACCOUNT_SID, "auth_token": AUTH_TOKEN}).decode(),
-        tenant_id=DEMO.tenant_id,
-        owner=DEMO.channel_id,
-    )
+    credentials = keys.seal(orjson.dumps(demo.credentials).decode(), tenant_id=demo.tenant_id, owner=demo.channel_id)
     if sealed is not None:
-        await channels.set_credentials(connection, DEMO.tenant_id, DEMO.channel_id, credentials)
+        await channels.set_credentials(connection, demo.tenant_id, demo.channel_id, credentials)
         return
     await channels.add(
         connection,
-        channel_id=DEMO.channel_id,
-        tenant_id=DEMO.tenant_id,
-        endpoint_id=DEMO.endpoint_id,
-        provider="twilio",
+        channel_id=demo.channel_id,
+        tenant_id=demo.tenant_id,
+        endpoint_id=demo.endpoint_id,
+        provider=demo.provider,
         kind="whatsapp",
         name="WhatsApp at the sandbox",
-        address=ADDRESS,
+        address=demo.address,
         credentials=credentials,
         settings=SETTINGS,
     )
 
 
-def _opens(keys: KeyRing, token: str, owner: UUID) -> bool:
+def _opens(keys: KeyRing, token: str, demo: DemoChannel, owner: UUID) -> bool:
     try:
-        keys.open(token, tenant_id=DEMO.tenant_id, owner=owner)
+        keys.open(token, tenant_id=demo.tenant_id, owner=owner)
     except CryptoError:
         return False
     return True

@@ -1,4 +1,4 @@
-"""Play a customer of the demo tenant at the sandbox, and follow the message through every hop."""
+"""Play a customer of a demo tenant at the sandbox, and follow the message through every hop."""
 
 import asyncio
 import time
@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.table import Table
 
 from ops import demo
+from ops.demo import DEMO, DemoChannel
 from ops.errors import Problem
-from ops.sandbox.client import SandboxClient, SandboxError
+from ops.sandbox.client import CustomerAnswer, SandboxClient, SandboxError
 from shared import db
 from shared.settings import Settings
 from shared.store import messages
@@ -30,28 +31,26 @@ class Exchange:
     hops: list[tuple[str, datetime]]
 
 
-async def exchange(settings: Settings, text: str, *, customer: str = demo.CUSTOMER, within: float = 20.0) -> Exchange:
+async def exchange(
+    settings: Settings, text: str, *, channel: DemoChannel = DEMO, customer: str = demo.CUSTOMER, within: float = 20.0
+) -> Exchange:
     """Say something and wait for the answer at the provider's API. Raises Problem that says where it got stuck."""
     if not settings.sandbox_url:
         raise Problem("There is no sandbox to play the customer in.", _START)
     try:
         async with SandboxClient(settings.sandbox_url) as sandbox:
-            before = max((seen.seq for seen in await sandbox.messages(to=f"whatsapp:{customer}")), default=0)
+            # How the provider writes the customer's number, and so how we answer it.
+            written = customer.removeprefix("+") if channel.provider == "meta" else f"whatsapp:{customer}"
+            before = max((seen.seq for seen in await sandbox.messages(to=written)), default=0)
             started = time.monotonic()
-            told = await sandbox.customer(
-                sender=f"whatsapp:{customer}",
-                to=f"whatsapp:{demo.ADDRESS}",
-                text=text,
-                profile_name="Ana",
-                webhook_url=demo.DEMO.webhook_url(settings.public_url),
-            )
+            told = await _write(sandbox, channel, written, text, channel.webhook_url(settings.public_url))
             if told.status is None or told.status >= 300:
                 raise Problem(
                     f"Ingress did not take the webhook: {told.error or f'it answered {told.status}'}.",
                     "Look at .palomar/logs/receive.log.",
                 )
             try:
-                seen = await sandbox.wait(to=f"whatsapp:{customer}", since=before, within=within)
+                seen = await sandbox.wait(to=written, since=before, within=within)
             except TimeoutError:
                 raise Problem(
                     f"The webhook was taken, but no answer reached the provider within {within:g} s.",
@@ -60,17 +59,27 @@ async def exchange(settings: Settings, text: str, *, customer: str = demo.CUSTOM
             seconds = time.monotonic() - started
     except (aiohttp.ClientError, SandboxError) as error:
         raise Problem(f"The sandbox at {settings.sandbox_url} does not answer: {error}", _START) from error
-    return Exchange(text, seen[0].body, seconds, await _hops(settings, told.message_sid or ""))
+    return Exchange(text, seen[0].body, seconds, await _hops(settings, channel, told.message_sid or ""))
 
 
-async def _hops(settings: Settings, external_id: str) -> list[tuple[str, datetime]]:
+async def _write(sandbox: SandboxClient, channel: DemoChannel, sender: str, text: str, url: str) -> CustomerAnswer:
+    """Let the sandbox's customer write to a demo channel."""
+    if channel.provider == "meta":
+        return await sandbox.meta_customer(
+            sender=sender, phone_number_id=channel.address, text=text, profile_name="Ana", webhook_url=url
+        )
+    to = f"whatsapp:{channel.address}"
+    return await sandbox.customer(sender=sender, to=to, text=text, profile_name="Ana", webhook_url=url)
+
+
+async def _hops(settings: Settings, channel: DemoChannel, external_id: str) -> list[tuple[str, datetime]]:
     """When each hop had it, once the last of them has written it down."""
     try:
         pool = db.make_pool(settings, process="say", size=1)
         async with pool:
             hops: list[tuple[str, datetime]] = []
             for _ in range(50):
-                hops = await messages.hops(pool, demo.DEMO.tenant_id, demo.DEMO.channel_id, external_id)
+                hops = await messages.hops(pool, channel.tenant_id, channel.channel_id, external_id)
                 if hops and hops[-1][0] == "delivered":
                     break
                 await asyncio.sleep(0.02)
@@ -99,6 +108,8 @@ def _escaped(text: str) -> str:
     return text.replace("[", r"\[")
 
 
-async def converse(settings: Settings, text: str, *, customer: str = demo.CUSTOMER) -> None:
+async def converse(
+    settings: Settings, text: str, *, channel: DemoChannel = DEMO, customer: str = demo.CUSTOMER
+) -> None:
     """Say something and print what happened. Raises Problem."""
-    show(await exchange(settings, text, customer=customer))
+    show(await exchange(settings, text, channel=channel, customer=customer))
