@@ -1,25 +1,22 @@
 """An operator's view of channels: made, listed, their settings changed, their credentials sealed and tried."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, cast
 from uuid import UUID
 
 import asyncpg
 import orjson
-from pydantic import SecretStr, ValidationError
 
+from ops.accounts import Account
 from ops.errors import Problem
 from shared import addresses, providers
 from shared.channels import read_settings
 from shared.crypto import CryptoError, KeyRing
 from shared.db import Connection, Pool, new_id
-from shared.providers.twilio_send import TwilioCredentials
 from shared.settings import Settings
 from shared.store import channels, endpoints
 from shared.store.channels import Listed
-from shared.store.endpoints import EndpointRow
 
 KINDS: Final = ("whatsapp", "sms")
 SHORT_ID = 8  # characters of a channel's id that name it, if only one begins so
@@ -28,40 +25,18 @@ Kind = Literal["whatsapp", "sms"]
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
-    """A Twilio account: what a channel calls with, and what signs its webhooks."""
-
-    sid: str
-    token: SecretStr
-
-    @classmethod
-    def checked(cls, sid: str, token: str) -> "Account":
-        """Raises Problem that names the field and where Twilio shows it."""
-        try:
-            TwilioCredentials(account_sid=sid, auth_token=SecretStr(token))
-        except ValidationError as error:
-            fields = " and ".join(str(part["loc"][0]) for part in error.errors())
-            raise Problem(
-                f"Wrong: {fields}.", "Both stand on the first page of Twilio's console; an account SID begins with AC."
-            ) from None
-        return cls(sid, SecretStr(token))
-
-    def sealed_for_calls(self, keys: KeyRing, tenant_id: UUID, channel_id: UUID) -> str:
-        opened = {"account_sid": self.sid, "auth_token": self.token.get_secret_value()}
-        return keys.seal(json.dumps(opened), tenant_id=tenant_id, owner=channel_id)
-
-
-@dataclass(frozen=True, slots=True)
 class Urls:
     """What is to be entered at the provider."""
 
     messages: str
-    receipts: str
+    receipts: str | None  # None: they come to the same
 
 
 def urls(settings: Settings, provider: str, endpoint_id: UUID) -> Urls:
     """The webhook URLs of an endpoint."""
     base = f"{settings.public_url.rstrip('/')}/webhooks/{provider}/{endpoint_id}"
+    if provider == "meta":
+        return Urls(base, None)
     return Urls(f"{base}{RETRIES}", f"{base}/status{RETRIES}")
 
 
@@ -86,6 +61,16 @@ def sender_address(kind: Kind, given: str) -> str:
         )
     digits = "".join(filter(str.isdigit, found.given))
     return f"+{digits}" if found.canonical.startswith("+") else digits
+
+
+def phone_number_id(given: str) -> str:
+    """The id of a phone number at Meta, which then is the channel's address. Raises Problem."""
+    if not (given.isascii() and given.isdigit() and 5 <= len(given) <= 20):
+        raise Problem(
+            f"--phone-number-id: {given!r} is none.",
+            "It is digits, and not the number itself: WhatsApp → API Setup shows both.",
+        )
+    return given
 
 
 def messaging_service(given: str) -> str:
@@ -164,7 +149,12 @@ async def add(connection: Connection, keys: KeyRing, new: NewChannel) -> Listed:
             f"Change it with ./palomar channels set {twin.id}.",
         )
     channel_id = new_id()
-    endpoint_id = await _endpoint(connection, keys, own, tenant_id, new)
+    endpoint_id = await new.account.endpoint(connection, keys, own, tenant_id)
+    if rival := next((c for c in every if c.endpoint_id == endpoint_id and _is_same(c, new)), None):
+        raise Problem(
+            f"The {new.kind} number {rival.address} is a channel of {rival.tenant} already.",
+            "Its messages could be given to neither of two tenants. Remove it there first.",
+        )
     try:
         await channels.add(
             connection,
@@ -177,6 +167,7 @@ async def add(connection: Connection, keys: KeyRing, new: NewChannel) -> Listed:
             address=new.address,
             credentials=new.account.sealed_for_calls(keys, tenant_id, channel_id),
             settings=dict(new.settings),
+            business_id=new.account.business_id,
         )
     except asyncpg.UniqueViolationError as error:  # somebody else was faster
         raise Problem(
@@ -215,49 +206,6 @@ def _canonical(address: str) -> str:
     return found.canonical if found else address
 
 
-async def _endpoint(
-    connection: Connection, keys: KeyRing, own: Sequence[Listed], tenant_id: UUID, new: NewChannel
-) -> UUID:
-    """The endpoint that the tenant's other channels of this account have, else a new one."""
-    for channel in own:
-        if channel.endpoint_id is not None and account_sid(keys, channel) == new.account.sid:
-            await accept_token(connection, keys, tenant_id, channel.endpoint_id, new.account.token)
-            return channel.endpoint_id
-    endpoint_id = new_id()
-    secrets = _sealed_tokens(keys, tenant_id, endpoint_id, [new.account.token.get_secret_value()])
-    await endpoints.add(connection, EndpointRow(endpoint_id, tenant_id, new.provider, secrets))
-    return endpoint_id
-
-
-def account_sid(keys: KeyRing, channel: Listed) -> str | None:
-    """The account of a channel; None where its credentials don't open."""
-    try:
-        opened = keys.open(channel.credentials, tenant_id=channel.tenant_id, owner=channel.id)
-        return TwilioCredentials.model_validate_json(opened).account_sid
-    except (CryptoError, ValidationError):
-        return None
-
-
-async def accept_token(
-    connection: Connection, keys: KeyRing, tenant_id: UUID, endpoint_id: UUID, token: SecretStr
-) -> None:
-    """Let webhooks signed with this token in too; the one before stays good while it is being rotated."""
-    row = {row.id: row for row in await endpoints.live(connection)}.get(endpoint_id)
-    if row is None:
-        return
-    try:
-        known = orjson.loads(keys.open(row.secrets, tenant_id=row.tenant_id, owner=row.id))["auth_tokens"]
-    except CryptoError:
-        known = []
-    if known[:1] != [token.get_secret_value()]:
-        tokens = list(dict.fromkeys([token.get_secret_value(), *known]))[:2]
-        await endpoints.set_secrets(connection, endpoint_id, _sealed_tokens(keys, row.tenant_id, row.id, tokens))
-
-
-def _sealed_tokens(keys: KeyRing, tenant_id: UUID | None, endpoint_id: UUID, tokens: Sequence[str]) -> str:
-    return keys.seal(json.dumps({"auth_tokens": tokens}), tenant_id=tenant_id, owner=endpoint_id)
-
-
 # -- one that is there -------------------------------------------------------------------------------------------------
 
 
@@ -279,7 +227,11 @@ async def enter_account(connection: Connection, keys: KeyRing, channel: Listed, 
     sealed = account.sealed_for_calls(keys, channel.tenant_id, channel.id)
     await channels.set_credentials(connection, channel.tenant_id, channel.id, sealed)
     if channel.endpoint_id is not None:
-        await accept_token(connection, keys, channel.tenant_id, channel.endpoint_id, account.token)
+        await account.accept(connection, keys, channel.endpoint_id)
+    else:  # it was imported, or came by SQL: nothing comes in until it has one
+        own = [other for other in await channels.listed(connection) if other.tenant_id == channel.tenant_id]
+        endpoint_id = await account.endpoint(connection, keys, own, channel.tenant_id)
+        await channels.set_endpoint(connection, channel.tenant_id, channel.id, endpoint_id)
 
 
 async def trouble(settings: Settings, keys: KeyRing, channel: Listed) -> str | None:

@@ -11,18 +11,17 @@ import orjson
 import typer
 from rich.table import Table
 
+from ops import accounts, errands, terminal
 from ops import channels as numbers
-from ops import errands, terminal
 from ops.errors import Problem
 from shared import providers
 from shared.channels import ChannelSettings, read_settings
 from shared.settings import settings
 from shared.store import channels as store
+from shared.store import endpoints
 from shared.store.channels import Listed
 
 app = typer.Typer(no_args_is_help=True)
-
-TOKEN_VARIABLE = "TWILIO_AUTH_TOKEN"
 
 # Where in Twilio's console the two URLs are entered: (place, name of the first field, name of the second).
 _PLACES = {
@@ -48,6 +47,13 @@ Id = Annotated[
 ]
 
 
+# Secrets are asked for, or come from these variables: as arguments others could read them in the list of processes.
+_TOKEN = ("TWILIO_AUTH_TOKEN", "Auth token")
+_ACCESS_TOKEN = ("META_ACCESS_TOKEN", "Access token")
+_APP_SECRET = ("META_APP_SECRET", "App secret")
+_VERIFY_TOKEN = "META_VERIFY_TOKEN"
+
+
 @app.command()
 def add(
     provider: Annotated[str, typer.Option(help=f"one of: {', '.join(providers.names())}")] = "twilio",
@@ -59,6 +65,10 @@ def add(
         str | None, typer.Option(help="MG…, where a messaging service of Twilio's sends instead of one number")
     ] = None,
     account_sid: Annotated[str | None, typer.Option(help="AC…, on the first page of Twilio's console")] = None,
+    phone_number_id: Annotated[str | None, typer.Option(help="Meta's id of the number: WhatsApp → API Setup")] = None,
+    account_id: Annotated[
+        str | None, typer.Option(help="Meta's id of the WhatsApp Business Account: WhatsApp → API Setup")
+    ] = None,
     settings_file: Annotated[
         Path | None, typer.Option("--settings", help="JSON; what it leaves out has a default", dir_okay=False)
     ] = None,
@@ -66,19 +76,27 @@ def add(
 ) -> None:
     """Add a channel, and print what is to be entered at the provider.
 
-    What is missing is asked for. The auth token is never an argument, which others could read in the list of
-    processes: it is asked for, or comes from the variable TWILIO_AUTH_TOKEN. It is stored sealed.
+    What is missing is asked for. Secrets are never arguments, which others could read in the list of processes: they
+    are asked for, or come from the variables TWILIO_AUTH_TOKEN, or META_ACCESS_TOKEN, META_APP_SECRET and
+    META_VERIFY_TOKEN (we make one where it is left out). They are stored sealed.
     """
     if provider not in providers.names():
         raise Problem(f"There is no provider {provider!r}.", f"Name one of: {', '.join(providers.names())}.")
+    if provider == "meta" and kind is None:
+        kind = "whatsapp"
     kind = _asked("--kind", kind, f"Kind ({' or '.join(numbers.KINDS)})")
     if kind not in numbers.KINDS:
         raise Problem(f"--kind: {kind!r} is none.", f"Name one of: {', '.join(numbers.KINDS)}.")
-    if address and messaging_service:
-        raise Problem("A channel has one sender.", "Give --address or --messaging-service, not both.")
-    given = messaging_service or _asked("--address", address, "The number, such as +14155238886")
     checked_kind = cast(numbers.Kind, kind)
-    sender = numbers.messaging_service(given) if messaging_service else numbers.sender_address(checked_kind, given)
+    if provider == "meta":
+        if kind != "whatsapp":
+            raise Problem(f"--kind: Meta's channels are whatsapp, not {kind}.", "Leave --kind out.")
+        sender = numbers.phone_number_id(_asked("--phone-number-id", phone_number_id, "Phone number id").strip())
+    else:
+        if address and messaging_service:
+            raise Problem("A channel has one sender.", "Give --address or --messaging-service, not both.")
+        given = messaging_service or _asked("--address", address, "The number, such as +14155238886")
+        sender = numbers.messaging_service(given) if messaging_service else numbers.sender_address(checked_kind, given)
     chosen = {} if settings_file is None else numbers.checked(_read(settings_file), str(settings_file))
     new = numbers.NewChannel(
         provider=provider,
@@ -87,20 +105,24 @@ def add(
         new_tenant=new_tenant,
         address=sender,
         name=name,
-        account=_account(account_sid),
+        account=_account(provider, account_sid, account_id),
         settings=chosen,
     )
     keys = numbers.keyring(settings())
 
-    async def errand() -> Listed:
+    async def errand() -> tuple[Listed, str]:
         async with (
             errands.database(settings(), "channels") as pool,
             pool.acquire() as connection,
             connection.transaction(),
         ):
-            return await numbers.add(connection, keys, new)
+            channel = await numbers.add(connection, keys, new)
+            rows = {row.id: row for row in await endpoints.live(connection)}
+            row = rows.get(channel.endpoint_id) if channel.endpoint_id else None
+            return channel, accounts.verify_token(keys, row) if row is not None else ""
 
-    _explain(errands.run(errand()))
+    channel, verify_token = errands.run(errand())
+    _explain(channel, _entered_at_meta(channel, verify_token) if provider == "meta" else _entered_at_twilio(channel))
 
 
 def _asked(option: str, given: str | None, question: str) -> str:
@@ -112,14 +134,32 @@ def _asked(option: str, given: str | None, question: str) -> str:
     return str(typer.prompt(question))
 
 
-def _account(account_sid: str | None) -> numbers.Account:
+def _account(provider: str, account_sid: str | None, account_id: str | None) -> accounts.Account:
+    """The account that is told, with its secrets."""
+    if provider == "meta":
+        business_id = _asked("--account-id", account_id, "WhatsApp Business Account id").strip()
+        access_token, app_secret = _secret(*_ACCESS_TOKEN), _secret(*_APP_SECRET)
+        return accounts.MetaAccount.checked(business_id, access_token, app_secret, _verify_token())
     sid = _asked("--account-sid", account_sid, "Account SID").strip()
-    token = os.environ.get(TOKEN_VARIABLE, "")
-    if not token:
+    return accounts.TwilioAccount.checked(sid, _secret(*_TOKEN))
+
+
+def _secret(variable: str, name: str) -> str:
+    """A secret from its variable, or asked for without showing it."""
+    given = os.environ.get(variable, "")
+    if not given:
         if not sys.stdin.isatty():
-            raise Problem("The auth token is missing.", f"Set {TOKEN_VARIABLE}, or run this in a terminal.")
-        token = typer.prompt("Auth token", hide_input=True)
-    return numbers.Account.checked(sid, token.strip())
+            raise Problem(f"The {name.lower()} is missing.", f"Set {variable}, or run this in a terminal.")
+        given = typer.prompt(name, hide_input=True)
+    return given.strip()
+
+
+def _verify_token() -> str:
+    """The verify token somebody chose; empty where we are to make one."""
+    given = os.environ.get(_VERIFY_TOKEN, "")
+    if not given and sys.stdin.isatty():
+        given = typer.prompt("Verify token (empty: the one there is, or a new one)", default="", show_default=False)
+    return given.strip()
 
 
 def _read(file: Path) -> dict[str, object]:
@@ -129,14 +169,20 @@ def _read(file: Path) -> dict[str, object]:
         raise Problem(f"{file} can't be read: {error}.", "Name a JSON file with settings.") from error
 
 
-def _explain(channel: Listed) -> None:
+def _explain(channel: Listed, entered: list[str]) -> None:
     """What a person does next."""
-    assert channel.endpoint_id is not None, "add gives every channel an endpoint"
-    urls = numbers.urls(settings(), channel.provider, channel.endpoint_id)
+    lines = [f"Channel {channel.id} of {channel.tenant}: {channel.kind} {channel.address}.", "", *entered]
+    if reachable := _unreachable(settings().public_url, channel.provider.capitalize()):
+        lines.append(reachable)
+    lines.append(f"Then try the credentials: ./palomar channels test {channel.id}")
+    for line in lines:
+        typer.echo(terminal.printable(line))
+
+
+def _entered_at_twilio(channel: Listed) -> list[str]:
+    urls = _urls(channel)
     place, first, second = _PLACES["service" if channel.address.startswith("MG") else channel.kind]
-    lines = [
-        f"Channel {channel.id} of {channel.tenant}: {channel.kind} {channel.address}.",
-        "",
+    return [
         f"Enter at Twilio, {place}:",
         f"  {first}:",
         f"    {urls.messages}",
@@ -145,14 +191,27 @@ def _explain(channel: Listed) -> None:
         "",
         f"{numbers.RETRIES} belongs to them: it makes Twilio try five times, on any failure.",
     ]
-    if reachable := _unreachable(settings().public_url):
-        lines.append(reachable)
-    lines.append(f"Then try the credentials: ./palomar channels test {channel.id}")
-    for line in lines:
-        typer.echo(terminal.printable(line))
 
 
-def _unreachable(public_url: str) -> str:
+def _entered_at_meta(channel: Listed, verify_token: str) -> list[str]:
+    return [
+        "Enter at Meta, in the app: WhatsApp → Configuration → Webhook → Edit:",
+        "  Callback URL:",
+        f"    {_urls(channel).messages}",
+        "  Verify token:",
+        f"    {verify_token}",
+        "",
+        "Subscribe there to: messages, user_preferences, account_update, message_template_status_update.",
+        "All numbers of the app, of whatever tenant, share this URL.",
+    ]
+
+
+def _urls(channel: Listed) -> numbers.Urls:
+    assert channel.endpoint_id is not None, "add gives every channel an endpoint"
+    return numbers.urls(settings(), channel.provider, channel.endpoint_id)
+
+
+def _unreachable(public_url: str, provider: str) -> str:
     """A warning where a provider could not call this address; empty where it could."""
     host = urlsplit(public_url).hostname or ""
     try:
@@ -161,7 +220,9 @@ def _unreachable(public_url: str) -> str:
         private = host == "localhost"
     if not private:
         return ""
-    return f"Only this machine reaches {public_url}: set PALOMAR_PUBLIC_URL to where Twilio finds it, then list again."
+    return (
+        f"Only this machine reaches {public_url}: set PALOMAR_PUBLIC_URL to where {provider} finds it, then list again."
+    )
 
 
 @app.command("list")
@@ -189,7 +250,9 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="for a program")]
             continue
         urls = numbers.urls(settings(), of_endpoint[0].provider, endpoint_id)
         console.print(f"\nWebhooks of {addresses}, to be entered at {of_endpoint[0].provider}:")
-        console.print(f"  messages  {urls.messages}\n  receipts  {urls.receipts}", soft_wrap=True)
+        console.print(f"  messages  {urls.messages}", soft_wrap=True)
+        if urls.receipts:
+            console.print(f"  receipts  {urls.receipts}", soft_wrap=True)
 
 
 def _table(every: list[Listed]) -> Table:
@@ -259,16 +322,23 @@ def set_(
     ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="the file is all of the settings")] = False,
     credentials: Annotated[
-        bool, typer.Option("--credentials", help="enter account SID and auth token again, after a rotation")
+        bool, typer.Option("--credentials", help="enter the account and its secrets again, after a rotation")
     ] = False,
-    account_sid: Annotated[str | None, typer.Option(help="with --credentials")] = None,
+    account_sid: Annotated[str | None, typer.Option(help="of Twilio; with --credentials")] = None,
+    account_id: Annotated[str | None, typer.Option(help="of Meta; with --credentials")] = None,
 ) -> None:
     """Change a channel's settings or credentials. It takes effect with the next message."""
     if settings_file is None and not credentials:
         raise Problem("Say what to change.", "Give --settings FILE.json, or --credentials.")
     changes = None if settings_file is None else _read(settings_file)
-    account = _account(account_sid) if credentials else None
     keys = numbers.keyring(settings())
+
+    async def there() -> Listed:
+        async with errands.database(settings(), "channels") as pool:
+            return await numbers.find(pool, channel_id)
+
+    channel = errands.run(there())
+    account = _account(channel.provider, account_sid, account_id) if credentials else None
 
     async def errand() -> Listed:
         async with errands.database(settings(), "channels") as pool:

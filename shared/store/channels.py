@@ -44,8 +44,8 @@ SELECT id FROM resumed
 """
 _ADD_TENANT = "INSERT INTO tenants (id, name) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING"
 _ADD = """
-INSERT INTO channels (id, tenant_id, endpoint_id, provider, kind, name, address, credentials, settings)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+INSERT INTO channels (id, tenant_id, endpoint_id, provider, kind, name, address, credentials, settings, business_id)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 """
 _SET_SETTINGS = "UPDATE channels SET settings = $3 WHERE tenant_id = $1 AND id = $2 RETURNING id"
 
@@ -128,11 +128,20 @@ async def add(
     address: str,
     credentials: str,
     settings: dict[str, object],
+    business_id: str | None = None,
 ) -> None:
     """A channel. Raises asyncpg.UniqueViolationError where the tenant has this address already."""
     await connection.execute(
-        _ADD, channel_id, tenant_id, endpoint_id, provider, kind, name, address, credentials, settings
+        _ADD, channel_id, tenant_id, endpoint_id, provider, kind, name, address, credentials, settings, business_id
     )
+
+
+_SET_ENDPOINT = "UPDATE channels SET endpoint_id = $3 WHERE tenant_id = $1 AND id = $2"
+
+
+async def set_endpoint(connection: Connection | Pool, tenant_id: UUID, channel_id: UUID, endpoint_id: UUID) -> None:
+    """Where a channel's webhooks come in. Raises asyncpg.ForeignKeyViolationError for another tenant's endpoint."""
+    await connection.execute(_SET_ENDPOINT, tenant_id, channel_id, endpoint_id)
 
 
 _SET_CREDENTIALS = "UPDATE channels SET credentials = $3 WHERE tenant_id = $1 AND id = $2 RETURNING id"
