@@ -13,6 +13,12 @@ from shared.store.erasing import Person
 from shared.store.events import Event, record
 
 SHORTEST_SEARCHED = 5  # characters; what is shorter would be found in everybody's rows
+SHORTEST_SPACED = 8  # digits; so many are a number however people space them, fewer may be a price or a date
+
+# Nothing before or after that would make it another number or word; the digits of a percent-escape are none of it.
+_BEGINS = r"(?:(?<![{inside}])|(?<=%[0-9a-f]{{2}}))"
+_ENDS = r"(?![{inside}])"
+_SPACES = "(?:[ +()./-]|%2[089f]){0,3}"  # `+54 9 (342) 512-3456`, and in a form
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +33,10 @@ class Erased:
 
 
 def pattern(known: Iterable[tuple[str, str]]) -> str:
-    """A regular expression for every way these (kind, address) are written in forms, JSON and URLs.
+    """A regular expression for every way these (kind, address) are written in texts, forms, JSON and URLs.
 
-    A phone number's digits count only where no other digit stands beside them, but for a percent-escape before them.
-    Raises Problem where nothing is left to look for.
+    A number counts only where no other digit stands beside it, a word where no letter or digit does. What matches is
+    the address and nothing around it. Raises Problem where nothing is left to look for.
     """
     digits: set[str] = set()
     words: set[str] = set()
@@ -41,15 +47,25 @@ def pattern(known: Iterable[tuple[str, str]]) -> str:
             digits |= {way for way in (*addresses.written_ways(found.canonical), own) if len(way) >= SHORTEST_SEARCHED}
         elif len(address) >= SHORTEST_SEARCHED:
             words |= {address, quote(address, safe="")}
-    parts = [re.escape(word) for word in sorted(words)]
+    parts = []
+    if words:
+        parts.append(_standing_alone("0-9a-z", map(re.escape, sorted(words))))
     if digits:
-        parts.append(f"(^|[^0-9]|%[0-9a-f]{{2}})({'|'.join(sorted(digits))})([^0-9]|$)")
+        parts.append(_standing_alone("0-9", map(_spaced, sorted(digits))))
     if not parts:
         raise Problem(
             "This contact has no address that can be searched for.",
             "Remove it by hand: its traces can't be proven gone.",
         )
     return "|".join(parts)
+
+
+def _standing_alone(inside: str, ways: Iterable[str]) -> str:
+    return f"{_BEGINS.format(inside=inside)}(?:{'|'.join(ways)}){_ENDS.format(inside=inside)}"
+
+
+def _spaced(digits: str) -> str:
+    return (_SPACES if len(digits) >= SHORTEST_SPACED else "").join(digits)
 
 
 async def tenant(pool: db.Pool, told: str | None) -> UUID:
@@ -85,10 +101,11 @@ async def who(pool: db.Pool, tenant_id: UUID, told: str) -> Person:
 async def erase(pool: db.Pool, person: Person) -> Erased:
     """Erase in one transaction, announce it by the contact's id, and search what is left."""
     searched = pattern(person.addresses)
+    found = await erasing.mentions(pool, person, searched)
 
     async def once() -> dict[str, int]:
         async with pool.acquire() as connection, connection.transaction():
-            done = await erasing.erase(connection, person, searched)
+            done = await erasing.erase(connection, person, searched, found)
             await record(connection, Event("contact.erased", person.tenant_id, contact_id=person.contact_id))
             return done
 

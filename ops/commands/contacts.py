@@ -52,7 +52,7 @@ def erase(
     if not erased.gone:
         raise Problem(
             "The search still finds them.",
-            "Somebody else's message may quote their number; look at the tables above. Erasing again does no harm.",
+            "It came while they were being erased, or it names somebody else's row; look at the tables above.",
         )
     console.print(
         f"Searched for {ways} ways to write their addresses in every column of every table: nothing is left.\n"

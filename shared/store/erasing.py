@@ -1,15 +1,19 @@
-"""Erasing a person: every row about them goes, raw webhooks included; and the search that proves it.
+"""Erasing a person: every row about them goes, raw webhooks included; what others wrote of them is
+blanked; and the search that proves it.
 
 Traces in free text are found by a pattern over the person's addresses (a POSIX regular expression, matched without
 regard to case). What came in is bytes, read as the text PostgreSQL's `escape` encoding makes of them: ASCII stays.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
 from shared.db import Connection, Pool
+
+LONGEST_SEARCH: Final = 3600  # seconds, of one table
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,81 @@ async def person(connection: Connection | Pool, tenant_id: UUID, contact_id: UUI
     return Person(tenant_id, contact_id, name, tuple(sorted((row["kind"], row[1]) for row in rows)))
 
 
+# -- finding what mentions them ----------------------------------------------------------------------------------------
+
+# Where words are kept that somebody else may have written about them, and how a stretch of those is blanked. JSON takes
+# a digit anywhere, within a string or as a number.
+_WORDS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {  # table → columns of text, columns of JSON
+    "campaign_recipients": (("error_message",), ("message_data",)),
+    "campaigns": (("name", "message"), ()),
+    "consents": ((), ("evidence",)),
+    "contacts": (("name",), ()),
+    "conversations": (("contact_name", "ai_context_summary"), ("metadata",)),
+    "groups": (("name", "description"), ()),
+    "message_statuses": (("error_message",), ()),
+    "message_templates": (("name", "content"), ("variables",)),
+    "messages": (
+        ("content", "contact_name", "error_message"),
+        ("media", "metadata", "template", "sent_as", "ai_metadata"),
+    ),
+    "sessions": ((), ("context_data",)),
+}
+_MENTIONS: Final = {
+    table: f"SELECT id FROM {table} WHERE tenant_id = $1 AND ("
+    + " OR ".join(f"{column}::text ~* $2" for column in (*texts, *documents))
+    + ") ORDER BY id"
+    for table, (texts, documents) in _WORDS.items()
+}
+_BLANK: Final = {
+    table: f"UPDATE {table} SET "
+    + ", ".join(
+        [f"{column} = regexp_replace({column}, $3, '***', 'gi')" for column in texts]
+        + [f"{column} = regexp_replace({column}::text, $3, '0', 'gi')::jsonb" for column in documents]
+    )
+    + " WHERE tenant_id = $1 AND id = ANY($2::uuid[])"
+    for table, (texts, documents) in _WORDS.items()
+}
+_WEBHOOKS = """
+SELECT id, created_at FROM inbound_log
+WHERE (tenant_id = $1 OR (tenant_id IS NULL AND endpoint_id IN (SELECT endpoint_id FROM channels WHERE tenant_id = $1)))
+    AND (encode(body, 'escape') ~* $2 OR url ~* $2 OR headers::text ~* $2)
+"""
+# A delivery may hold what they said and name them by nothing but the ids of the contact and the conversation.
+_DELIVERIES = """
+SELECT id FROM webhook_logs
+WHERE tenant_id = $1 AND (payload::text ~* $2 OR response ~* $2 OR error_message ~* $2) ORDER BY id
+"""
+_TALK_IDS = "SELECT id FROM conversations WHERE tenant_id = $1 AND contact_id = $2"
+
+
+@dataclass(frozen=True, slots=True)
+class Mentions:
+    """What a search found of a person before anything was changed."""
+
+    words: Mapping[str, list[UUID]]  # table → rows whose words mention them
+    webhooks: list[tuple[bytes, datetime]]  # inbound_log's keys
+    deliveries: list[UUID]  # of webhook_logs
+    known_by: str  # the pattern, and the ids of the contact and of the conversations
+
+
+async def mentions(pool: Pool, person: Person, pattern: str) -> Mentions:
+    """Reads every row of the tenant's. Outside the transaction that erases: behind a long one no event is published."""
+    talk = [row["id"] for row in await pool.fetch(_TALK_IDS, person.tenant_id, person.contact_id)]
+    known_by = "|".join([pattern, *(str(each) for each in (person.contact_id, *talk))])
+    words = {
+        table: [row["id"] for row in await pool.fetch(query, person.tenant_id, pattern, timeout=LONGEST_SEARCH)]
+        for table, query in _MENTIONS.items()
+    }
+    webhooks = await pool.fetch(_WEBHOOKS, person.tenant_id, pattern, timeout=LONGEST_SEARCH)
+    deliveries = await pool.fetch(_DELIVERIES, person.tenant_id, known_by, timeout=LONGEST_SEARCH)
+    return Mentions(
+        words,
+        sorted((row["id"], row["created_at"]) for row in webhooks),
+        [row["id"] for row in deliveries],
+        known_by,
+    )
+
+
 # -- removing ----------------------------------------------------------------------------------------------------------
 
 _TALK = "SELECT id FROM conversations WHERE tenant_id = $1 AND contact_id = $2 ORDER BY id FOR UPDATE"
@@ -73,6 +152,11 @@ _REMOVALS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     ("contact_addresses", "DELETE FROM contact_addresses WHERE tenant_id = $1 AND contact_id = $2", ("contact",)),
     ("contacts", "DELETE FROM contacts WHERE tenant_id = $1 AND id = $2", ("contact",)),
     (
+        "import_aliases",
+        "DELETE FROM import_aliases WHERE tenant_id = $1 AND (our_id = $2 OR our_id = ANY($3::uuid[]))",
+        ("contact", "talk"),
+    ),
+    (
         "events",
         "DELETE FROM events WHERE tenant_id = $1 AND (contact_id = $2 OR conversation_id = ANY($3::uuid[]))",
         ("contact", "talk"),
@@ -80,33 +164,46 @@ _REMOVALS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     # A webhook's id stays in inbound_keys: one that is delivered again is still known, and not kept anew.
     (
         "inbound_log",
-        """DELETE FROM inbound_log WHERE (tenant_id = $1 OR (tenant_id IS NULL AND endpoint_id IN (
-                SELECT endpoint_id FROM channels WHERE tenant_id = $1)))
-            AND (encode(body, 'escape') ~* $2 OR url ~* $2 OR headers::text ~* $2)""",
-        ("pattern",),
+        """DELETE FROM inbound_log AS l USING unnest($2::bytea[], $3::timestamptz[]) AS found (id, created_at)
+            WHERE (l.tenant_id = $1 OR l.tenant_id IS NULL) AND l.id = found.id AND l.created_at = found.created_at""",
+        ("webhooks", "webhook_times"),
     ),
     (
         "webhook_logs",
         """UPDATE webhook_logs SET payload = '{}', response = NULL, error_message = NULL
-            WHERE tenant_id = $1 AND (payload::text ~* $2 OR response ~* $2 OR error_message ~* $2)""",
-        ("pattern",),
+            WHERE tenant_id = $1 AND id = ANY($2::uuid[])""",
+        ("deliveries",),
     ),
+    # A client's own key may be made of the number; the row stays, so that its request is not carried out again.
     (
         "idempotency_keys",
-        "UPDATE idempotency_keys SET response = '{}' WHERE tenant_id = $1 AND response::text ~* $2",
-        ("pattern",),
+        """UPDATE idempotency_keys SET response = CASE WHEN response IS NOT NULL THEN '{}'::jsonb END,
+                key = CASE WHEN key ~* $2 THEN 'erased ' || gen_random_uuid() ELSE key END
+            WHERE tenant_id = $1 AND (response::text ~* $2 OR key ~* $2)""",
+        ("known_by",),
     ),
 )
 
 
-async def erase(connection: Connection, person: Person, pattern: str) -> dict[str, int]:
-    """Remove or blank every trace, in the caller's transaction; returns rows by table."""
+async def erase(connection: Connection, person: Person, pattern: str, found: Mentions) -> dict[str, int]:
+    """Remove their rows and blank what others' rows say of them, in the caller's transaction; returns rows by table."""
     talk = [row["id"] for row in await connection.fetch(_TALK, person.tenant_id, person.contact_id)]
-    values = {"contact": person.contact_id, "talk": talk, "pattern": pattern}
+    values = {
+        "contact": person.contact_id,
+        "talk": talk,
+        "pattern": pattern,
+        "known_by": found.known_by,
+        "webhooks": [key for key, _ in found.webhooks],
+        "webhook_times": [created_at for _, created_at in found.webhooks],
+        "deliveries": found.deliveries,
+    }
     done: dict[str, int] = {}
     for table, statement, names in _REMOVALS:
         told = await connection.execute(statement, person.tenant_id, *(values[name] for name in names))
         done[table] = int(told.split()[-1])
+    for table, ids in found.words.items():
+        told = await connection.execute(_BLANK[table], person.tenant_id, ids, pattern)
+        done[table] = done.get(table, 0) + int(told.split()[-1])
     return done
 
 
@@ -137,5 +234,5 @@ async def traces(pool: Pool, tenant_id: UUID, pattern: str) -> dict[str, int]:
         anywhere = " OR ".join(f"{text} ~* $1" for text in texts)
         whose = " AND (tenant_id = $2 OR tenant_id IS NULL)" if table["of_tenant"] else " AND $2::uuid IS NOT NULL"
         query = f'SELECT count(*) FROM "{table["table_name"]}" WHERE ({anywhere}){whose}'
-        found[table["table_name"]] = await pool.fetchval(query, pattern, tenant_id, timeout=3600)
+        found[table["table_name"]] = await pool.fetchval(query, pattern, tenant_id, timeout=LONGEST_SEARCH)
     return found

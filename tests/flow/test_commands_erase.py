@@ -119,15 +119,40 @@ async def test_who_is_not_there_or_not_confirmed_is_told_and_nothing_is_touched(
         assert "--tenant" in unsaid.stderr
 
 
-async def test_a_number_quoted_in_somebody_elses_message_is_found_by_the_search(
+async def test_what_others_say_of_an_erased_person_is_blanked_and_the_rest_of_it_stays(
     environment: dict[str, str], settings: Settings
 ) -> None:
     async with staged(settings) as stage:
         await persist.persist([stage.said("hola", sender=ANA)], stage.context)
-        await persist.persist([stage.said("llama a 5215512345678!", sender=LUIS)], stage.context)
+        await persist.persist([stage.said("llama a 5215512345678, o +52 1 55 1234-5678!", sender=LUIS)], stage.context)
+        contact, talk = (await stage.rows("SELECT contact_id, id FROM conversations WHERE recipient = $1", ANA))[0]
+        tenant = stage.ours.tenant_id
+        await stage.pool.execute("UPDATE messages SET ai_metadata = '{\"friend\": 5215512345678}'")
+        await stage.pool.execute("UPDATE conversations SET ai_context_summary = 'amigo de +525512345678, fiel'")
+        await stage.pool.execute("INSERT INTO groups (tenant_id, name) VALUES ($1, 'los de 525512345678')", tenant)
+        await stage.pool.execute("INSERT INTO webhooks (tenant_id, url) VALUES ($1, 'https://tienda.example')", tenant)
+        await stage.pool.execute(
+            "INSERT INTO webhook_logs (tenant_id, webhook_id, event, payload) SELECT $1, id, 'message.received', "
+            "jsonb_build_object('conversation_id', $2::uuid, 'content', 'un secreto') FROM webhooks",
+            *(tenant, talk),
+        )
+        await stage.pool.execute(
+            "INSERT INTO idempotency_keys (tenant_id, key, request_hash, response) VALUES "
+            "($1, 'to-5215512345678', 'x', NULL), "
+            "($1, 'other', 'x', jsonb_build_object('contact_id', $2::uuid, 'content', 'un secreto'))",
+            *(tenant, contact),
+        )
         erased = await erase(environment, ANA, "--yes")
-        assert erased.returncode == 1
-        assert "still finds" in erased.stderr
+        assert erased.returncode == 0, erased.stdout + erased.stderr
+        assert await stage.value("SELECT content FROM messages") == "llama a ***, o +***!"
+        assert await stage.value("SELECT ai_metadata FROM messages") == {"friend": 0}
+        assert await stage.value("SELECT ai_context_summary FROM conversations") == "amigo de +***, fiel"
+        assert await stage.value("SELECT name FROM groups") == "los de ***"
+        assert await stage.value("SELECT payload FROM webhook_logs") == {}
+        assert [row["response"] for row in await stage.rows("SELECT response FROM idempotency_keys ORDER BY key")] == [
+            None,
+            {},
+        ]
         assert await stage.count("contacts") == 1
 
 
@@ -140,6 +165,8 @@ async def test_a_number_quoted_in_somebody_elses_message_is_found_by_the_search(
         ("To=%205215512345678", True),
         ('"+5215512345678"', True),
         ("5215512345678", True),
+        ("+52 1 (55) 1234-5678", True),
+        ("Body=%2B52+55+1234+5678&x", True),
         ("From=%2B52155123456789", False),
         ("id=15215512345678", False),
     ],
