@@ -5,6 +5,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from shared.db import Connection
+from shared.forms import form_of, stored
 from shared.messages import SendRequested
 from shared.providers import provider
 from shared.providers.base import Media, WindowClosed
@@ -128,6 +129,7 @@ async def _fallback(
             lane=row.lane,
             window_policy=row.window_policy,
             window_refused_at=row.claimed_at or arrived.received_at,
+            metadata=stored(form_of(row.metadata)),
         ),
         handoff,
     )

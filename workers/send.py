@@ -159,6 +159,9 @@ def outgoing(message: Outbound, channel: Channel, public_url: str) -> Outgoing:
         recipient=message.recipient,
         text=message.content,
         media=message.media,
+        interactive=message.form.interactive,
+        reaction=message.form.reaction,
+        reply_to=message.form.reply_to,
         template=message.sent_as or message.template,
         status_callback=callback if channel.endpoint_id is not None else None,
     )

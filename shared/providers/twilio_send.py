@@ -82,6 +82,8 @@ class TwilioSender:
         """One POST, never repeated here. Raises nothing but CancelledError, after which the outcome is unknown."""
         if message.channel_kind == "email":
             return ChannelBroken("channel_kind", "Twilio sends WhatsApp and SMS; this channel's kind is email")
+        if message.template is None and (message.interactive is not None or message.reaction is not None):
+            return ContentRejected("content", "Twilio sends buttons and lists as content templates, and no reactions")
         if message.template is None and len(message.text) > LONGEST_BODY:
             count = len(message.text)
             return ContentRejected(_BODY_TOO_LONG, f"text: {count} characters; Twilio takes at most {LONGEST_BODY}")

@@ -14,6 +14,7 @@ import orjson
 
 from shared import window
 from shared.db import Connection, Pool, new_id
+from shared.forms import Form, form_of
 from shared.messages import Lane, SendRequested
 from shared.providers.base import Media, Template
 from shared.window import Policy
@@ -92,6 +93,11 @@ async def insert_inbound(connection: Connection, messages: Sequence[Inbound]) ->
 def _media(part: Media) -> dict[str, str]:
     facts = {"url": part.url, "id": part.id, "mime_type": part.mime_type, "filename": part.filename}
     return {name: value for name, value in facts.items() if value is not None}
+
+
+def _media_of(part: Mapping[str, str]) -> Media:
+    """What we can send of a file; a row that came by SQL may say more of it."""
+    return Media(part.get("url"), part.get("id"), part.get("mime_type"), part.get("filename"))
 
 
 _HISTORY = """
@@ -267,6 +273,7 @@ class Outbound:
     lane: Lane
     content: str
     media: tuple[Media, ...]
+    form: Form
     template: Template | None
     sent_as: Template | None
     window_policy: Policy | None
@@ -285,8 +292,8 @@ class Outbound:
 
 
 _OUTBOUND = """
-m.id, m.tenant_id, m.conversation_id, m.channel_id, m.status, m.lane, m.content, m.media, m.template, m.sent_as,
-m.window_policy, m.window_refused_at, m.attempts, m.created_at, m.admitted_at, m.claimed_at, m.unknown_at,
+m.id, m.tenant_id, m.conversation_id, m.channel_id, m.status, m.lane, m.content, m.media, m.metadata, m.template,
+m.sent_as, m.window_policy, m.window_refused_at, m.attempts, m.created_at, m.admitted_at, m.claimed_at, m.unknown_at,
 m.expires_at, m.not_before,
 c.recipient, c.contact_name, c.last_user_message_at, clock_timestamp() AS now
 """
@@ -301,7 +308,8 @@ def _outbound(row: asyncpg.Record) -> Outbound:
         status=row["status"],
         lane=row["lane"],
         content=row["content"],
-        media=tuple(Media(**part) for part in row["media"]),
+        media=tuple(_media_of(part) for part in row["media"]),
+        form=form_of(row["metadata"]),
         template=template_of(row["template"]),
         sent_as=template_of(row["sent_as"]),
         window_policy=row["window_policy"],

@@ -35,6 +35,7 @@ class Concerned:
     status: str
     content: str
     media: list[dict[str, str]]
+    metadata: dict[str, object]
     lane: Lane
     template: Template | None
     sent_as: Template | None
@@ -68,8 +69,8 @@ RETURNING id
 """
 
 _LOCK = """
-SELECT id, tenant_id, conversation_id, channel_id, provider, status, content, media, lane, template, sent_as,
-    window_policy, claimed_at,
+SELECT id, tenant_id, conversation_id, channel_id, provider, status, content, media, metadata, lane, template,
+    sent_as, window_policy, claimed_at,
     error_code IS NOT DISTINCT FROM 'unknown' AND status = 'failed' AS given_up
 FROM messages WHERE (tenant_id, id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[]))
 ORDER BY tenant_id, id FOR NO KEY UPDATE
@@ -182,6 +183,7 @@ async def lock_messages(connection: Connection, keys: set[tuple[UUID, UUID]]) ->
             status=row["status"],
             content=row["content"],
             media=row["media"],
+            metadata=row["metadata"],
             lane=row["lane"],
             template=template_of(row["template"]),
             sent_as=template_of(row["sent_as"]),

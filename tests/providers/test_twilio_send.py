@@ -15,10 +15,13 @@ from pydantic import SecretStr
 from shared.providers.base import (
     Accepted,
     Ambiguous,
+    Button,
     ChannelBroken,
     ContentRejected,
+    Interactive,
     Media,
     RawWebhook,
+    Reaction,
     Refusal,
     Template,
     Throttled,
@@ -116,7 +119,15 @@ async def test_an_api_key_makes_the_calls_where_there_is_one(provider: Provider)
     assert provider.asked[0][1] == f"/2010-04-01/Accounts/{ACCOUNT}/Messages.json"
 
 
-@pytest.mark.parametrize("changed", [{"text": "x" * 1601}, {"channel_kind": "email"}])
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"text": "x" * 1601},
+        {"channel_kind": "email"},
+        {"interactive": Interactive(buttons=(Button("y", "Sí"),))},
+        {"reaction": Reaction("SM0", "🕊")},
+    ],
+)
 async def test_what_cannot_be_sent_is_refused_before_the_call(
     provider: Provider, sender: TwilioSender, changed: dict[str, Any]
 ) -> None:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from shared.db import new_id
+from shared.forms import PLAIN
 from shared.providers.base import SentRecord, Template
 from shared.store.messages import Outbound
 from workers.send import the_one
@@ -30,6 +31,7 @@ def claimed(seconds: float, text: str = "hola", *, sent_as: Template | None = No
         lane="normal",
         content=text,
         media=(),
+        form=PLAIN,
         template=None,
         sent_as=sent_as,
         window_policy=None,

@@ -1,15 +1,22 @@
 """The whole way at Meta's: a signed webhook in by HTTP, the answer out through the Graph API, its receipts back in."""
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from uuid import UUID
 
 from ops.sandbox.meta_forms import PHONE_NUMBER_ID
+from shared import db
+from shared.forms import Form, stored
+from shared.providers.base import Button, Interactive
 from shared.settings import Settings
+from shared.store import conversations
+from shared.store.messages import NewMessage, add_outbound
 from tests.flow.ingress_support import ingress
 from tests.workers.meta_stage import add_app, add_number
-from tests.workers.stage import Stage, staged
+from tests.workers.stage import Ours, Stage, staged
 
 ANA, LUIS = "5215512345678", "MX.4566546130240823"  # who has no number
 OTHER = "100000000000009"
@@ -21,6 +28,7 @@ class Open:
 
     stage: Stage
     app: UUID
+    ours: Ours
     url: str
 
     async def writes(self, text: str, *, sender: str = ANA, phone_number_id: str = PHONE_NUMBER_ID) -> None:
@@ -39,15 +47,34 @@ class Open:
         seen = await self.stage.sandbox.messages(to=to)
         return [(message.sender, message.body) for message in seen if message.outcome == "accepted"]
 
+    async def owes(self, conversation_id: UUID, text: str, form: Form) -> None:
+        """Queue a message of this form to a customer, and tell the window."""
+        message = NewMessage(
+            tenant_id=self.ours.tenant_id,
+            conversation_id=conversation_id,
+            channel_id=self.ours.id,
+            provider="meta",
+            dedupe_key=f"test:{db.new_id()}",
+            content=text,
+            metadata=stored(form),
+        )
+        async with self.stage.pool.acquire() as connection, connection.transaction():
+            await conversations.lock(connection, {(message.tenant_id, conversation_id)})
+            request = await add_outbound(connection, message, timedelta(seconds=self.stage.settings.handoff_lease))
+        assert request is not None
+        await self.stage.deliver(request)
+
 
 @asynccontextmanager
 async def opened(settings: Settings, channel: dict[str, object] | None = None) -> AsyncIterator[Open]:
     async with staged(settings) as stage, ingress(stage.settings) as client, stage.working("all"):
         app = await add_app(stage)
-        await add_number(stage, app, PHONE_NUMBER_ID, channel=channel or {"reply": {"greeting": "Hi Ana", "menu": []}})
+        ours = await add_number(
+            stage, app, PHONE_NUMBER_ID, channel=channel or {"reply": {"greeting": "Hi Ana", "menu": []}}
+        )
         async with client.get("/healthz") as answer:
             url = answer.url.with_path(f"/webhooks/meta/{app}")
-        yield Open(stage, app, str(url))
+        yield Open(stage, app, ours, str(url))
 
 
 async def test_a_customer_is_answered_and_the_answer_is_read(settings: Settings) -> None:
@@ -108,3 +135,27 @@ async def test_a_token_that_meta_refuses_stops_the_channel_and_no_other(settings
         assert await door.stage.statuses() == ["ready"]
         assert await door.stage.count("channels WHERE status = 'active'") == 1
         assert await door.stage.count("events WHERE name = 'channel.stopped'") == 1
+
+
+async def test_buttons_leave_as_buttons_and_a_refused_title_leaves_nothing(settings: Settings) -> None:
+    quiet: dict[str, object] = {"reply": {"engine": "none"}}
+    async with opened(settings, quiet) as door:
+        await door.writes("hola")
+        stage = door.stage
+        await stage.until(stage.count, "conversations", equals=1)
+        conversation_id = await stage.value("SELECT id FROM conversations")
+        asked = Form(Interactive(buttons=(Button("y", "Sí"), Button("n", "No"))), reply_to="wamid.question")
+        await door.owes(conversation_id, "¿Vienes?", asked)
+        await stage.until(stage.statuses, equals=["read"])
+        (seen,) = await stage.sandbox.messages(to=ANA)
+        assert seen.body == "¿Vienes?"
+        assert [button["reply"]["title"] for button in json.loads(seen.content_variables or "")["buttons"]] == [
+            "Sí",
+            "No",
+        ]
+
+        await door.owes(conversation_id, "¿Y?", Form(Interactive(buttons=(Button("y", "x" * 21),))))
+        await stage.until(stage.statuses, equals=["read", "failed"])
+        reason = await stage.value("SELECT error_message FROM messages WHERE status = 'failed'")
+        assert "buttons.0.title: 21 characters" in reason
+        assert len(await stage.sandbox.messages(to=ANA)) == 1

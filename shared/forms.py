@@ -1,0 +1,43 @@
+"""What a message asks of its form beside text, media and template: something to tap, a reaction, what it answers.
+
+It stands in the message's `metadata` under `form`, so that it lasts through a wait for the window and a resend. Pure.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Final
+
+from pydantic import TypeAdapter, ValidationError
+
+from shared.providers.base import Interactive, Reaction
+
+FORM: Final = "form"
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """All that a provider may be asked for; a provider that can't do it refuses the message."""
+
+    interactive: Interactive | None = None
+    reaction: Reaction | None = None
+    reply_to: str | None = None  # external id of the message it is shown to answer
+
+
+PLAIN: Final = Form()
+_FORM: Final = TypeAdapter(Form)
+
+
+def stored(form: Form) -> dict[str, object]:
+    """The part of `metadata` that says so; empty for a plain message."""
+    return {} if form == PLAIN else {FORM: {name: part for name, part in asdict(form).items() if part is not None}}
+
+
+def form_of(metadata: object) -> Form:
+    """The form of a message. What was written by somebody else under this name, and can't be read, asks for none."""
+    told = metadata.get(FORM) if isinstance(metadata, Mapping) else None
+    if told is None:
+        return PLAIN
+    try:
+        return _FORM.validate_python(told)
+    except ValidationError:
+        return PLAIN

@@ -1,0 +1,31 @@
+"""What a message asks of its form lasts in its row, and what somebody else wrote there asks for nothing."""
+
+import orjson
+import pytest
+
+from shared.forms import PLAIN, Form, form_of, stored
+from shared.providers.base import Button, Interactive, Reaction, Row, Section
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        PLAIN,
+        Form(Interactive(buttons=(Button("y", "Sí"),), header="h", footer="f")),
+        Form(Interactive(sections=(Section((Row("1", "a", "b"), Row("2", "c")), "s"),), opener="Ver"), reply_to="w"),
+        Form(reaction=Reaction("wamid.1", "")),
+    ],
+)
+def test_a_form_lasts(form: Form) -> None:
+    assert form_of(orjson.loads(orjson.dumps({"other": 1, **stored(form)}))) == form
+
+
+def test_a_plain_message_stores_nothing() -> None:
+    assert stored(PLAIN) == {}
+
+
+@pytest.mark.parametrize(
+    "metadata", [None, [], "form", {"form": "contact"}, {"form": {"interactive": 5}}, {"form": None}]
+)
+def test_what_cannot_be_read_asks_for_nothing(metadata: object) -> None:
+    assert form_of(metadata) == PLAIN
