@@ -34,6 +34,7 @@ DROP FUNCTION message_rank(text);
 DROP FUNCTION complete_message();
 DROP FUNCTION readdress_conversation();
 DROP FUNCTION complete_conversation();
+DROP FUNCTION contact_of_chat(uuid, text, text, text);
 DROP FUNCTION contact_of_phone(uuid, text, text);
 DROP FUNCTION keep_phone_as_address();
 DROP FUNCTION only_channel(uuid, text, text);

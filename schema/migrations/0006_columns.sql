@@ -136,6 +136,28 @@ BEGIN
 END
 $$;
 
+-- The contact with this chat of Kommo's, else with this phone number, made where there is none; the chat is an address of
+-- theirs, so that a webhook finds them by it.
+CREATE FUNCTION contact_of_chat(tenant uuid, chat text, phone text, name text) RETURNS uuid LANGUAGE plpgsql AS $$
+DECLARE
+    found uuid;
+BEGIN
+    SELECT a.contact_id INTO found FROM contact_addresses a
+    JOIN contacts c ON c.tenant_id = a.tenant_id AND c.id = a.contact_id AND c.deleted_at IS NULL
+    WHERE a.tenant_id = tenant AND a.kind = 'kommo_chat' AND a.canonical = chat;
+    IF found IS NULL THEN
+        found := contact_of_phone(tenant, phone, name);
+        IF found IS NULL THEN
+            INSERT INTO contacts (tenant_id, name) VALUES (tenant, name) RETURNING id INTO found;
+        END IF;
+        INSERT INTO contact_addresses AS a (tenant_id, kind, canonical, given, contact_id)
+        VALUES (tenant, 'kommo_chat', chat, chat, found)
+        ON CONFLICT (tenant_id, kind, canonical) DO UPDATE SET contact_id = excluded.contact_id;
+    END IF;
+    RETURN found;
+END
+$$;
+
 -- A conversation that comes by SQL: its channel is the tenant's one of the provider, its address the number or chat.
 CREATE FUNCTION complete_conversation() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -151,7 +173,9 @@ BEGIN
         END IF;
         NEW.channel_id := only_channel(NEW.tenant_id, NEW.provider);
     END IF;
-    IF NEW.contact_id IS NULL AND NEW.phone IS NOT NULL THEN
+    IF NEW.contact_id IS NULL AND NEW.provider = 'kommo' AND NEW.kommo_chat_id <> '' THEN
+        NEW.contact_id := contact_of_chat(NEW.tenant_id, NEW.kommo_chat_id, NEW.phone, NEW.contact_name);
+    ELSIF NEW.contact_id IS NULL AND NEW.phone IS NOT NULL THEN
         NEW.contact_id := contact_of_phone(NEW.tenant_id, NEW.phone, NEW.contact_name);
     END IF;
     RETURN NEW;

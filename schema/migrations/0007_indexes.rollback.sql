@@ -3,6 +3,7 @@ DROP INDEX IF EXISTS contacts_phone_number;
 DROP INDEX IF EXISTS messages_created;
 DROP INDEX IF EXISTS messages_ai_processing;
 DROP INDEX IF EXISTS idx_messages_provider;
+DROP INDEX IF EXISTS conversations_kommo_chat;
 DROP INDEX IF EXISTS idx_conversations_provider_phone;
 DROP INDEX IF EXISTS idx_conversations_provider_status;
 

@@ -11,6 +11,10 @@ DROP INDEX CONCURRENTLY IF EXISTS idx_conversations_provider_phone;
 CREATE INDEX CONCURRENTLY idx_conversations_provider_phone ON conversations (provider, phone, tenant_id)
     WHERE phone IS NOT NULL;
 
+DROP INDEX CONCURRENTLY IF EXISTS conversations_kommo_chat;
+CREATE INDEX CONCURRENTLY conversations_kommo_chat ON conversations (kommo_chat_id, tenant_id)
+    WHERE kommo_chat_id IS NOT NULL;
+
 DROP INDEX CONCURRENTLY IF EXISTS idx_messages_provider;
 CREATE INDEX CONCURRENTLY idx_messages_provider ON messages (provider, tenant_id);
 

@@ -191,6 +191,13 @@ BEGIN
     IF NOT FOUND THEN
         RAISE foreign_key_violation USING MESSAGE = 'there is no such channel of this tenant', COLUMN = 'channel_id';
     END IF;
+    IF chat_provider = 'kommo' THEN  -- one that has a number too is known by its chat all the same
+        SELECT id INTO talk_id FROM conversations
+        WHERE kommo_chat_id = chat AND tenant_id = tenant AND channel_id = channel ORDER BY created_at, id LIMIT 1;
+        IF FOUND THEN
+            RETURN talk_id;
+        END IF;
+    END IF;
     -- As it is dialled: the canonical form, which folds what the networks write in two ways, is for finding.
     IF number LIKE '+%' THEN
         given := '+' || regexp_replace(given, '[^0-9]', '', 'g');
@@ -199,7 +206,8 @@ BEGIN
     INSERT INTO conversations (tenant_id, channel_id, provider, address, recipient, phone, kommo_chat_id, contact_id)
     SELECT tenant, channel, chat_provider, coalesce(number, given), given, CASE WHEN number IS NOT NULL THEN given END,
         CASE WHEN chat_provider = 'kommo' THEN chat END,
-        coalesce(contact, contact_of_phone(tenant, CASE WHEN number IS NOT NULL THEN given END, NULL))
+        coalesce(contact, CASE WHEN chat_provider = 'kommo' THEN contact_of_chat(tenant, chat, number, NULL)
+            ELSE contact_of_phone(tenant, CASE WHEN number IS NOT NULL THEN given END, NULL) END)
     WHERE NOT EXISTS (
         SELECT FROM conversations
         WHERE tenant_id = tenant AND channel_id = channel AND address = coalesce(number, given))

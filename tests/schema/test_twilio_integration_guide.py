@@ -63,6 +63,32 @@ def test_3_provider_specific_identifiers(office: Office) -> None:
     assert twilio["contact_id"] == meta["contact_id"]
 
 
+def test_3_a_kommo_chat_is_one_person_and_one_conversation_with_or_without_a_number(office: Office) -> None:
+    with office.session() as sql:
+        numbered = sql.one(
+            "INSERT INTO kommo_conversations (kommo_chat_id, phone) VALUES ('chat-1', %(phone)s) RETURNING *",
+            phone=PHONE,
+        )
+        bare = sql.one("INSERT INTO kommo_conversations (kommo_chat_id) VALUES ('chat-2') RETURNING *")
+        for talk, chat in ((numbered, "chat-1"), (bare, "chat-2")):
+            told = sql.one(
+                "INSERT INTO messages_history (whatsapp_instance_id, chat_id, direction, content) "
+                "VALUES (%(channel)s, %(chat)s, 'inbound', 'hola') RETURNING *",
+                channel=talk["channel_id"], chat=chat,
+            )  # fmt: skip
+            assert (told["chat_id"], told["contact_id"]) == (chat, talk["contact_id"])
+            assert sql.one("SELECT conversation_id FROM kommo_messages WHERE id = %(id)s", id=told["id"]) == {
+                "conversation_id": talk["id"]
+            }
+        people = sql.all(
+            "SELECT contact_id, canonical FROM contact_addresses WHERE kind = 'kommo_chat' ORDER BY canonical"
+        )
+        assert people == [
+            {"contact_id": numbered["contact_id"], "canonical": "chat-1"},
+            {"contact_id": bare["contact_id"], "canonical": "chat-2"},
+        ]
+
+
 # -- Common Database Queries -------------------------------------------------------------------------------------------
 
 
