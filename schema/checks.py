@@ -21,6 +21,9 @@ _NAMED = re.compile(
 )
 
 
+_CONSTRAINT = re.compile(r"^[^-\n]*?\b(DROP\s+)?CONSTRAINT\s+(?:IF\s+EXISTS\s+)?(\w+)", re.M)
+
+
 @dataclass(frozen=True, slots=True)
 class Check:
     """`query` gives a row with one text for each thing that is wrong."""
@@ -94,6 +97,12 @@ WHERE EXISTS (SELECT FROM public._yoyo_migration WHERE migration_id = migration)
         SELECT FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
         WHERE c.relnamespace = 'public'::regnamespace AND t.tgname = n)
     ELSE to_regclass('public.' || n) IS NOT NULL END
+"""
+_NAMED_CONSTRAINTS = """
+SELECT n || ' is missing' FROM unnest(%s::text[], %s::text[]) AS m (migration, n)
+WHERE EXISTS (SELECT FROM public._yoyo_migration WHERE migration_id = migration) AND NOT EXISTS (
+    SELECT FROM pg_constraint WHERE connamespace = 'public'::regnamespace AND conname = n)
+ORDER BY 1
 """
 _ROLES = """
 SELECT n || CASE WHEN r.rolname IS NULL THEN ' does not exist' WHEN r.rolsuper THEN ' is a superuser'
@@ -285,6 +294,7 @@ def checks(folder: Path = MIGRATIONS) -> list[Check]:
         Check(ours, "migrations applied", _PENDING, (names,), MIGRATE),
         Check(ours, "migrations known", _NEWER, (names,), "Run the version of Palomar that applied them."),
         Check(ours, "everything that they make is there", _MADE, made, again),
+        Check(ours, "constraints by name", _NAMED_CONSTRAINTS, _constraints(folder, names), again),
         Check(
             ours,
             "roles",
@@ -340,3 +350,15 @@ def _made(folder: Path, names: list[str]) -> tuple[list[str], list[str], list[st
             else:
                 found.pop((kind, made), None)
     return list(found.values()), [kind for kind, _ in found], [made for _, made in found]
+
+
+def _constraints(folder: Path, names: list[str]) -> tuple[list[str], list[str]]:
+    """The constraints that the migrations name and don't drop again: the migration, the name."""
+    found: dict[str, str] = {}
+    for name in names:
+        for dropped, made in _CONSTRAINT.findall((folder / f"{name}.sql").read_text()):
+            if dropped:
+                found.pop(made, None)
+            else:
+                found.setdefault(made, name)
+    return list(found.values()), list(found)

@@ -115,6 +115,11 @@ def test_a_database_that_does_not_answer_is_told_so(tmp_path: Path, command: str
             "conversations.check_valid_provider is missing",
         ),
         (
+            "ALTER TABLE messages DROP CONSTRAINT check_direction",
+            "Palomar: constraints by name",
+            "check_direction is missing",
+        ),
+        (
             "ALTER TABLE contacts ADD CONSTRAINT late CHECK (name <> 'x') NOT VALID",
             "Palomar: constraints validated",
             "late on contacts",
