@@ -24,7 +24,7 @@ from shared.providers.meta_fields import (
     printable_word,
     text_of,
 )
-from shared.providers.meta_messages import read_message
+from shared.providers.meta_messages import Around, read_message
 
 __all__ = ["challenge", "error_class", "make_sender", "parse", "verify"]
 
@@ -125,8 +125,9 @@ def _read_change(change: _Change, found: _Found) -> None:
     value, prefix = change.value, f"{change.place}."
     # Under `standby` and the like stand messages that are another system's to answer.
     if change.field in ("messages", ""):
+        around = Around.of(value, change.account)
         for place, item in items_of(value, "messages", prefix, found.errors):
-            read = read_message(item, value, change.account)
+            read = read_message(item, around)
             if isinstance(read, str):
                 found.errors.append(f"{place}.{read}")
             else:

@@ -1,7 +1,10 @@
 """One message of a customer's in Meta's webhooks: who wrote, what kind it is, what it says. Pure; never raises."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import orjson
 
 from shared import addresses
 from shared.providers.base import Address, InboundMessage, Media, MessageType
@@ -32,35 +35,74 @@ _READ = frozenset(("id", "from", "timestamp"))
 _READ_OF_VALUE = frozenset(
     ("messaging_product", "metadata", "contacts", "messages", "statuses", "errors", "user_preferences")
 )
+_MOST_BESIDE = 8192  # bytes
 # A business-scoped user id is `US.1234…`; what else stands in its place is taken as it is.
 _ODD_USER_ID = re.compile(r"[A-Za-z0-9._\-]{1,128}", re.ASCII)
 
 
-def read_message(item: Fields, value: Fields, account: str) -> InboundMessage | str:
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What stands around the messages of one `value`, read once for all of them."""
+
+    phone_number_id: str
+    display_number: str
+    contacts: Mapping[str, Fields]  # by each of their canonical addresses
+    alone: Fields  # the one contact beside the messages of one writer
+    beside: Fields  # what we have no name for
+    account: str  # the WhatsApp business account's id
+
+    @classmethod
+    def of(cls, value: Fields, account: str) -> "Around":
+        contacts = [contact for _, contact in items_of(value, "contacts", "", [])]
+        # "A user's ID and phone number may not always match": a lone contact beside one writer's messages is theirs.
+        writers = {
+            (text_of(message, "from"), text_of(message, "from_user_id"))
+            for _, message in items_of(value, "messages", "", [])
+        }
+        metadata = fields_of(value, "metadata")
+        by_address: dict[str, Fields] = {}
+        for contact in contacts:
+            for canonical in _canonical(contact, ("wa_id", "user_id", "parent_user_id")):
+                by_address.setdefault(canonical, contact)
+        return cls(
+            text_of(metadata, "phone_number_id"),
+            text_of(metadata, "display_phone_number"),
+            by_address,
+            contacts[0] if len(contacts) == 1 and len(writers) == 1 else {},
+            _little({name: part for name, part in value.items() if name not in _READ_OF_VALUE}),
+            account,
+        )
+
+
+def _little(fields: Fields) -> Fields:
+    """The fields, unless they are so many that a copy with each message would be too much; the raw webhook has them."""
+    held = plain(fields)
+    return held if len(orjson.dumps(held)) <= _MOST_BESIDE else {}
+
+
+def read_message(item: Fields, around: Around) -> InboundMessage | str:
     """One of `value.messages`, or a sentence that begins with the field that is wrong.
 
-    `account` is the WhatsApp business account's id. Fields we have no name for stay in `extra`, which also holds the
-    customer's entry of `contacts` and what else stands in `value`.
+    Fields we have no name for stay in `extra`, which also holds the customer's entry of `contacts` and what else stands
+    in `value`.
     """
     external_id = text_of(item, "id")
     if not external_id:
         return "id: missing; the message could not be told from another"
-    contact = _contact(item, value)
+    contact = _contact(item, around)
     sender = _sender(item, contact)
     if not sender:
         return "from: missing or unreadable, and so is from_user_id; whoever wrote cannot be answered"
-    metadata = fields_of(value, "metadata")
     kind = _kind(item)
     profile = fields_of(contact, "profile")
     extra = {name: part for name, part in item.items() if name not in _READ}
     if set(fields_of(item, "text")) == {"body"}:
         del extra["text"]
-    beside = {name: part for name, part in value.items() if name not in _READ_OF_VALUE}
     return InboundMessage(
         external_id=external_id,
         channel_kind="whatsapp",
         sender=sender,
-        channel_address=text_of(metadata, "phone_number_id"),
+        channel_address=around.phone_number_id,
         message_type=_TYPES.get(kind, kind),
         text=_text(item, kind),
         media=_media(item, kind),
@@ -68,32 +110,23 @@ def read_message(item: Fields, value: Fields, account: str) -> InboundMessage | 
         contact_name=text_of(profile, "name") or text_of(profile, "username") or None,
         reply_to=_reply_to(item),
         given_from=next(filter(None, _given(item, contact)), sender[0].given),
-        given_to=text_of(metadata, "display_phone_number"),
-        extra=plain({**extra, "contact": contact, "value": beside, "waba_id": account}),
+        given_to=around.display_number,
+        extra=plain({**extra, "contact": contact, "value": around.beside, "waba_id": around.account}),
     )
 
 
 # -- who wrote ---------------------------------------------------------------------------------------------------------
 
 
-def _contact(item: Fields, value: Fields) -> Fields:
+def _contact(item: Fields, around: Around) -> Fields:
     """The entry of `contacts` that is this message's sender; an empty one where none is, or nobody can tell."""
-    contacts = [contact for _, contact in items_of(value, "contacts", "", [])]
     known = _canonical(item, ("from", "from_user_id", "from_parent_user_id"))
-    for contact in contacts:
-        if known & _canonical(contact, ("wa_id", "user_id", "parent_user_id")):
-            return contact
-    # "A user's ID and phone number may not always match": a lone contact beside one writer's messages is the writer.
-    writers = {
-        tuple(text_of(message, name) for name in ("from", "from_user_id"))
-        for _, message in items_of(value, "messages", "", [])
-    }
-    return contacts[0] if len(contacts) == 1 and len(writers) == 1 else {}
+    return next((around.contacts[one] for one in known if one in around.contacts), around.alone)
 
 
-def _canonical(holder: Fields, names: Sequence[str]) -> set[str]:
+def _canonical(holder: Fields, names: Sequence[str]) -> list[str]:
     found = (addresses.person(text_of(holder, name)) for name in names)
-    return {address.canonical for address in found if address is not None}
+    return [address.canonical for address in found if address is not None]
 
 
 def _sender(item: Fields, contact: Fields) -> tuple[Address, ...]:
