@@ -153,6 +153,7 @@ class Channel:
     status: Literal["active", "stopped"]
     settings: ChannelSettings
     updated_at: datetime
+    business_id: str | None = None  # Meta's, of the account that the number belongs to
     unread: frozenset[str] = frozenset()  # parts of the settings that could not be read; see stored_settings
 
 

@@ -334,15 +334,17 @@ def notices(readings: Sequence[Reading]) -> list[Event]:
 
 
 def _concerned(reading: Reading, notice: Notice) -> list[tuple[UUID, UUID | None]]:
-    """Tenant and channel that a notice is about. Nobody where it names no channel and may be any of several tenants':
-    none of them may learn of another's account."""
+    """Tenants and channel that a notice is about: the channel's it names, else of the account it names, else of the
+    endpoint. Nobody where it may be any of several tenants': none of them may learn of another's account."""
     if notice.channel_address:
         channel = _addressed(reading.served, notice.channel_address)
         return [(channel.tenant_id, channel.id)] if channel is not None else []
-    tenants = {channel.tenant_id for channel in reading.served}
     if reading.webhook.tenant_id is not None:
         return [(reading.webhook.tenant_id, None)]
-    return [(tenants.pop(), None)] if len(tenants) == 1 else []
+    account = notice.data.get("waba_id")
+    owners = {c.tenant_id for c in reading.served if account is not None and c.business_id == account}
+    every = {c.tenant_id for c in reading.served}
+    return [(tenant_id, None) for tenant_id in sorted(owners or (every if len(every) == 1 else ()))]
 
 
 def _count(reading: Reading) -> None:

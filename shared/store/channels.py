@@ -14,7 +14,7 @@ from shared.log import get_logger
 
 log = get_logger(__name__)
 
-_COLUMNS = "id, tenant_id, endpoint_id, provider, kind, address, status, settings, updated_at"
+_COLUMNS = "id, tenant_id, endpoint_id, provider, kind, address, status, settings, updated_at, business_id"
 
 _TENANT_LIVES = "EXISTS (SELECT FROM tenants t WHERE t.id = channels.tenant_id AND t.deleted_at IS NULL)"
 
@@ -65,6 +65,7 @@ def channel_of(row: asyncpg.Record) -> Channel:
         status=row["status"],
         settings=settings,
         updated_at=row["updated_at"],
+        business_id=row["business_id"],
         unread=frozenset(wrong),
     )
 

@@ -37,6 +37,19 @@ def test_a_line_in_gives_a_line_out() -> None:
     assert [bool(line["error"]) for line in lines] == [False, False, False, True, True, True]
 
 
+def test_metas_webhooks_are_read_by_line_too() -> None:
+    ours = {
+        "metadata": {"phone_number_id": "1"},
+        "messages": [{"from": "34600000001", "id": "wamid.1", "type": "text"}],
+    }
+    body = {"object": "whatsapp_business_account", "entry": [{"changes": [{"field": "messages", "value": ours}]}]}
+    ran = palomar("meta", "--jsonl", given=json.dumps({"content_type": "application/json", "body": json.dumps(body)}))
+    (line,) = [json.loads(line) for line in ran.stdout.splitlines()]
+    (message,) = line["messages"]
+    assert (message["external_id"], message["from"], message["to"]) == ("wamid.1", "34600000001", "1")
+    assert line["error"] is None
+
+
 def test_a_body_is_shown_to_a_person(tmp_path: Path) -> None:
     source = tmp_path / "body"
     source.write_text(MESSAGE + "\n")

@@ -32,7 +32,7 @@ async def add_number(
 ) -> Ours:  # fmt: skip
     """A channel of this phone number id, of a tenant of its own where none is given."""
     channel_id, owner = db.new_id(), tenant_id or db.new_id()
-    credentials = {"access_token": access_token, "phone_number_id": phone_number_id, "account_id": account}
+    credentials = {"access_token": access_token, "phone_number_id": phone_number_id, "webhook_token": VERIFY_TOKEN}
     async with stage.pool.acquire() as connection, connection.transaction():
         await channels.add_tenant(connection, owner, "Panadería")
         await channels.add(
@@ -46,6 +46,7 @@ async def add_number(
             address=phone_number_id,
             credentials=stage.sealed(credentials, owner, channel_id),
             settings=dict(channel or {}),
+            business_id=account,
         )
     return Ours(owner, channel_id, endpoint_id, "whatsapp", phone_number_id)
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from shared.settings import Settings
-from tests.providers.meta_payloads import CUSTOMER, entry, of_type, said, told, value
+from tests.providers.meta_payloads import ACCOUNT, CUSTOMER, entry, of_type, said, told, value
 from tests.workers.meta_stage import add_app, add_number, posted
 from tests.workers.stage import staged
 from workers import persist
@@ -71,6 +71,17 @@ async def test_a_tenants_own_endpoint_serves_no_other_tenants_channel(settings: 
         again = posted(stage, app, entry(value(said(id="hers"))), tenant_id=hers.tenant_id)
         await persist.persist([again], stage.context)
         assert await stage.value("SELECT channel_id FROM messages") == hers.id
+
+
+async def test_what_concerns_an_account_is_told_to_its_tenants(settings: Settings) -> None:
+    async with staged(settings) as stage:
+        app = await add_app(stage)
+        await add_number(stage, app, HERS, account="1")
+        his = await add_number(stage, app, HIS, account=ACCOUNT)
+        event = entry({"event": "REJECTED", "message_template_name": "hello"}, field="message_template_status_update")
+        await persist.persist([posted(stage, app, event)], stage.context)
+        told_to = await stage.row("SELECT tenant_id, channel_id FROM events WHERE name LIKE 'provider.%'")
+        assert tuple(told_to) == (his.tenant_id, None)
 
 
 async def test_what_meta_announces_is_told_to_the_tenant_it_concerns_and_to_no_other(settings: Settings) -> None:
