@@ -464,18 +464,20 @@ def damaged(data: st.DataObject, node: Any) -> Any:
     return copy
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_any_bytes_give_an_answer(given_body: bytes) -> None:
     assert is_whole(parse(raw(given_body)))
 
 
+@settings(deadline=None)
 @given(JSON)
 def test_any_json_gives_an_answer(given_json: Any) -> None:
     assert is_whole(parse(raw(orjson.dumps(given_json))))
     assert is_whole(parse(raw(orjson.dumps({"entry": [{"changes": [{"field": "messages", "value": given_json}]}]}))))
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.data(), st.sampled_from(MESSAGES))
 def test_a_damaged_message_costs_no_neighbour(data: st.DataObject, item: Json) -> None:
     held = value(said(id="before"), damaged(data, item), said(id="after"), statuses=(told(id="receipt"),))
@@ -486,7 +488,7 @@ def test_a_damaged_message_costs_no_neighbour(data: st.DataObject, item: Json) -
     assert all(one.text == "hola" for one in parsed.messages if one.external_id in ("before", "after", "next entry"))
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_a_damaged_status_costs_no_neighbour(data: st.DataObject) -> None:
     odd = damaged(data, told(errors=[{"code": 1, "error_data": {"details": "d"}}], biz_opaque_callback_data=str(OURS)))
@@ -496,7 +498,7 @@ def test_a_damaged_status_costs_no_neighbour(data: st.DataObject) -> None:
     assert [one.external_id for one in parsed.messages] == ["beside"]
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_a_damaged_change_costs_no_other_entry(data: st.DataObject) -> None:
     odd = damaged(data, entry(value(said(id="odd"), statuses=(told(id="odd"),), errors=[{"code": 1}])))
