@@ -76,14 +76,16 @@ FROM messages WHERE (tenant_id, id) IN (SELECT * FROM unnest($1::uuid[], $2::uui
 ORDER BY tenant_id, id FOR NO KEY UPDATE
 """
 
+# Meta tells whole seconds, and its clock is not ours: nothing is delivered before it was sent.
 _MOVE = """
 UPDATE messages m SET status = told.status, due_at = NULL, claim_id = NULL, not_before = NULL,
     external_id = coalesce(m.external_id, told.external_id),
-    sent_at = coalesce(m.sent_at, told.at),
-    delivered_at = CASE WHEN told.status IN ('delivered', 'read') THEN coalesce(m.delivered_at, told.at)
-        ELSE m.delivered_at END,
-    read_at = CASE WHEN told.status = 'read' THEN told.at ELSE m.read_at END,
-    failed_at = CASE WHEN told.status = 'failed' THEN told.at ELSE m.failed_at END,
+    sent_at = coalesce(m.sent_at, greatest(told.at, m.claimed_at)),
+    delivered_at = CASE WHEN told.status IN ('delivered', 'read')
+        THEN coalesce(m.delivered_at, greatest(told.at, m.claimed_at, m.sent_at)) ELSE m.delivered_at END,
+    read_at = CASE WHEN told.status = 'read' THEN greatest(told.at, m.claimed_at, m.sent_at, m.delivered_at)
+        ELSE m.read_at END,
+    failed_at = CASE WHEN told.status = 'failed' THEN greatest(told.at, m.claimed_at, m.sent_at) ELSE m.failed_at END,
     error_code = told.error_code, error_message = told.error_message
 FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::timestamptz[], $6::text[], $7::text[])
     AS told (tenant_id, id, status, external_id, at, error_code, error_message)
