@@ -102,13 +102,16 @@ def parse(raw: RawWebhook) -> Parsed:
         for change in _changes(root, found.errors):
             _read_change(change, found)
         if found == _Found():
-            found.errors.append("entry: empty; nothing happened")
+            found.notices.append(Notice("empty", plain(root)))
     return Parsed(tuple(found.messages), tuple(found.receipts), tuple(found.notices), tuple(found.errors))
 
 
 def _changes(root: Fields, errors: list[str]) -> Iterator[_Change]:
     if "entry" not in root and isinstance(root.get("value"), dict):  # one change by itself, as Meta's samples show it
         yield _Change("value", "", text_of(root, "field"), fields_of(root, "value"))
+        return
+    if "entry" not in root and ("messages" in root or "statuses" in root):  # a value by itself: the On-Premises API's
+        yield _Change("body", "", "", root)
         return
     for place, entry in items_of(root, "entry", "", errors, needed=True):
         for inner, change in items_of(entry, "changes", f"{place}.", errors, needed=True):

@@ -389,6 +389,19 @@ def test_a_change_by_itself_is_read() -> None:
     assert [one.text for one in parsed.messages] == ["hola"]
 
 
+def test_a_value_by_itself_is_read() -> None:
+    parsed = parse(raw(orjson.dumps({"contacts": [{"wa_id": CUSTOMER}], "messages": [said()], "statuses": [told()]})))
+    assert [one.text for one in parsed.messages] == ["hola"]
+    assert [one.status for one in parsed.receipts] == ["delivered"]
+    assert (parsed.messages[0].channel_address, parsed.errors) == ("", ())
+
+
+@pytest.mark.parametrize("entries", [(), (entry(),), ({"id": ACCOUNT, "changes": []},)])
+def test_a_webhook_in_which_nothing_happened_is_no_error(entries: tuple[Json, ...]) -> None:
+    parsed = read(*entries)
+    assert ([notice.name for notice in parsed.notices], parsed.errors) == (["empty"], ())
+
+
 def test_what_is_nested_too_deep_costs_nothing_else() -> None:
     deep = orjson.dumps(said(novel=0)).replace(b'"novel":0', b'"novel":' + b"[" * 300 + b"]" * 300)
     whole = body(entry(value(said(id="X"), said(id="good")))).replace(orjson.dumps(said(id="X")), deep)
