@@ -78,10 +78,11 @@ CREATE TRIGGER tenants_touch BEFORE UPDATE ON tenants FOR EACH ROW EXECUTE FUNCT
 CREATE TRIGGER endpoints_touch BEFORE UPDATE ON endpoints FOR EACH ROW EXECUTE FUNCTION touch_updated_at();
 CREATE TRIGGER channels_touch BEFORE UPDATE ON channels FOR EACH ROW EXECUTE FUNCTION touch_updated_at();
 
--- Ingress and the senders hold endpoints and channels in memory and listen for changes.
+-- Ingress and the senders hold endpoints and channels in memory and listen for changes. Without an id: anybody who can
+-- connect may listen.
 CREATE FUNCTION announce_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM pg_notify('palomar_' || coalesce(TG_ARGV[0], TG_TABLE_NAME), coalesce(NEW.id, OLD.id)::text);
+    PERFORM pg_notify('palomar_' || coalesce(TG_ARGV[0], TG_TABLE_NAME), '');
     RETURN NULL;
 END
 $$;

@@ -124,6 +124,8 @@ CREATE TABLE messages (
     updated_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (tenant_id, id),
     FOREIGN KEY (tenant_id, conversation_id) REFERENCES conversations ON DELETE CASCADE,
+    -- Or one of ours opens a window. What the network says of a customer (a changed number) comes in as `system`.
+    CONSTRAINT check_customers_write_in CHECK (CASE direction WHEN 'inbound' THEN role <> 'assistant' ELSE role <> 'user' END),
     CONSTRAINT check_inbound_is_received CHECK ((direction = 'inbound') = (status = 'received')),
     CONSTRAINT check_outbound_has_place CHECK (direction = 'inbound' OR out_seq IS NOT NULL)
 );

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from shared.db import Connection
 
-CHANGED = "palomar_endpoints"  # NOTIFY channel; the payload is the id of the endpoint, or of a tenant that changed
+CHANGED = "palomar_endpoints"  # NOTIFY channel: an endpoint changed, or a tenant; it does not say which
 
 
 class EndpointRow(NamedTuple):

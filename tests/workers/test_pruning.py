@@ -17,7 +17,8 @@ async def aged(stage: Stage, days: int, conversation: UUID, count: int, status: 
         """INSERT INTO messages (id, tenant_id, conversation_id, channel_id, direction, role, status, created_at,
             due_at, out_seq)
         SELECT gen_random_uuid(), c.tenant_id, c.id, c.channel_id,
-            CASE $3 WHEN 'received' THEN 'inbound' ELSE 'outbound' END, 'user', $3, now() - $2::interval,
+            CASE $3 WHEN 'received' THEN 'inbound' ELSE 'outbound' END,
+            CASE $3 WHEN 'received' THEN 'user' ELSE 'assistant' END, $3, now() - $2::interval,
             CASE $3 WHEN 'held' THEN now() END, CASE $3 WHEN 'received' THEN NULL ELSE 1000 * $5::int + n END
         FROM conversations c, generate_series(1, $4) AS n WHERE c.id = $1""",
         *(conversation, timedelta(days=days), status, count, days),
