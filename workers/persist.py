@@ -26,7 +26,7 @@ worker: Worker[WebhookReceived, None] = Worker(
     consumes=WebhookReceived,
     publishes=(ReplyWanted, SendRequested),
     concurrency=2,  # one waits for PostgreSQL while the other parses
-    batch=200,
+    batch=400,  # what a transaction costs by itself is shared by more; it still ends within some 50 ms
 )
 
 _NULS = ((b"%00", b"%EF%BF%BD"), (b"\\u0000", b"\\ufffd"), (b"\0", "\ufffd".encode()))
