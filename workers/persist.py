@@ -3,16 +3,19 @@
 Many webhooks a transaction. Order-free: whatever comes twice, late or shuffled leads to the same rows.
 """
 
+import asyncio
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Self
 from uuid import UUID
 
 from shared import addresses, db, metrics, receiving, topology
 from shared.channels import UNREAD_WAIT, Channel
 from shared.engines import WAITING
 from shared.messages import QueueMessage, ReplyWanted, SendRequested, WebhookReceived
+from shared.outcomes import Retry
 from shared.providers import provider
 from shared.providers.base import InboundMessage, Notice, Parsed, RawWebhook, Receipt
 from shared.store import channels, contacts, conversations, inbound, messages
@@ -29,6 +32,7 @@ worker: Worker[WebhookReceived, None] = Worker(
     batch=400,  # what a transaction costs by itself is shared by more; it still ends within some 50 ms
 )
 
+TURN = 20  # webhooks parsed at a stretch, about half a millisecond
 _NULS = ((b"%00", b"%EF%BF%BD"), (b"\\u0000", b"\\ufffd"), (b"\0", "\ufffd".encode()))
 
 
@@ -63,7 +67,7 @@ async def persist(webhooks: Sequence[WebhookReceived], ctx: Context[None]) -> No
 
 async def keep(webhooks: Sequence[WebhookReceived], ctx: Context[None]) -> None:
     """Keep all of a batch, in one transaction, and hand on what follows from it."""
-    readings = {webhook.inbound_id: Reading(webhook, parse(webhook)) for webhook in once(webhooks)}
+    readings = await read(once(webhooks))
     hand_on: list[QueueMessage] = []
     async with ctx.transaction() as tx:
         fresh = await inbound.remember(tx, webhooks)
@@ -119,6 +123,16 @@ def once(webhooks: Sequence[WebhookReceived]) -> list[WebhookReceived]:
         better = (webhook.replayed, -webhook.received_at.timestamp()) > (known.replayed, -known.received_at.timestamp())
         chosen[webhook.inbound_id] = webhook if better else known
     return list(chosen.values())
+
+
+async def read(webhooks: Sequence[WebhookReceived]) -> dict[str, Reading]:
+    """Each webhook parsed, by its id. In between, the batch that holds locks gets its turn."""
+    readings: dict[str, Reading] = {}
+    for number, webhook in enumerate(webhooks):
+        if number % TURN == 0:
+            await asyncio.sleep(0)
+        readings[webhook.inbound_id] = Reading(webhook, parse(webhook))
+    return readings
 
 
 def parse(webhook: WebhookReceived) -> Parsed:
@@ -199,7 +213,10 @@ def _addressed(served: Sequence[Channel], address: str) -> Channel | None:
 
 
 async def keep_messages(tx: db.Connection, readings: Sequence[Reading], handoff: timedelta) -> list[QueueMessage]:
-    """Contacts, conversations and messages of a batch; returns what may go on now."""
+    """Contacts, conversations and messages of a batch; returns what may go on now.
+
+    Whoever shares a conversation with this batch waits from its lock to our commit: what can be done before, is.
+    """
     arrived = [(r.webhook, channel, message) for r in readings for channel, message in r.messages]
     if not arrived:
         return []
@@ -222,8 +239,8 @@ async def keep_messages(tx: db.Connection, readings: Sequence[Reading], handoff:
             for (_, channel, m), contact_id in zip(arrived, contact_ids, strict=True)
         ],
     )
-    inserted = await messages.insert_inbound(
-        tx,
+    await record(tx, *_first_contacts(arrived, contact_ids, new_contacts, found))
+    rows = messages.inbound_rows(
         [
             messages.Inbound(
                 tenant_id=channel.tenant_id,
@@ -239,24 +256,66 @@ async def keep_messages(tx: db.Connection, readings: Sequence[Reading], handoff:
                 metadata=m.extra,
                 reply_to=m.reply_to,
                 contact_name=m.contact_name,
+                contact_id=contact_id,
             )
-            for (webhook, channel, m), conversation in zip(arrived, found, strict=True)
-        ],
+            for (webhook, channel, m), conversation, contact_id in zip(arrived, found, contact_ids, strict=True)
+        ]
     )
-    heard: dict[UUID, conversations.Heard] = {}
-    events: list[Event] = [
-        Event("contact.created", channel.tenant_id, channel.id, contact_id=contact_id)
-        for contact_id, (_, channel, _) in dict(zip(contact_ids, arrived, strict=True)).items()
-        if contact_id in new_contacts
-    ]
-    traces: dict[UUID, str] = {}
-    at_once: dict[UUID, bool] = {}  # conversation → whether its engine waits for somebody else
-    opened: set[UUID] = set()
-    for index, message_id in sorted(inserted.items()):
-        webhook, channel, m = arrived[index]
-        conversation = found[index]
-        reply = channel.settings.reply
-        if m.message_type != "system":
+    hearing = Hearing.of(arrived, found, rows.ids)
+    if not await conversations.lock(tx, {(conversation.tenant_id, conversation.id) for conversation in found}):
+        raise Retry("a conversation was deleted while a message came for it")
+    inserted = await messages.insert_inbound(tx, rows)
+    if len(inserted) < len(rows.ids):  # some were here before: they say nothing new
+        hearing = Hearing.of(arrived, found, inserted)
+    if not hearing.heard:
+        return []
+    owed = await conversations.heard(tx, list(hearing.heard.values()), handoff)
+    released = await messages.release_held(tx, [(c.tenant_id, c.id) for c in hearing.heard.values()], handoff)
+    return [*hearing.replies(owed), *released]
+
+
+Arrived = tuple[WebhookReceived, Channel, InboundMessage]
+
+
+def _first_contacts(
+    arrived: Sequence[Arrived], contact_ids: Sequence[UUID], new: set[UUID], found: Sequence[conversations.Found]
+) -> list[Event]:
+    """What is told of people and conversations that were not known before."""
+    events = {
+        contact_id: Event("contact.created", channel.tenant_id, channel.id, contact_id=contact_id)
+        for contact_id, (_, channel, _) in zip(contact_ids, arrived, strict=True)
+        if contact_id in new
+    }
+    opened = {
+        conversation.id: Event(
+            "conversation.opened", channel.tenant_id, channel.id, conversation.id, contact_id=contact_id
+        )
+        for conversation, contact_id, (_, channel, _) in zip(found, contact_ids, arrived, strict=True)
+        if conversation.made
+    }
+    return [*events.values(), *opened.values()]
+
+
+@dataclass(frozen=True, slots=True)
+class Hearing:
+    """What the customers' messages of a batch mean for their conversations, by its id."""
+
+    heard: Mapping[UUID, conversations.Heard]
+    at_once: Mapping[UUID, bool]  # to be answered now → whether its engine waits for somebody else
+    traces: Mapping[UUID, str]
+
+    @classmethod
+    def of(cls, arrived: Sequence[Arrived], found: Sequence[conversations.Found], places: Iterable[int]) -> Self:
+        """Of the messages at these places, the later ones of a conversation over the earlier."""
+        heard: dict[UUID, conversations.Heard] = {}
+        traces: dict[UUID, str] = {}
+        at_once: dict[UUID, bool] = {}
+        for place in sorted(places):
+            webhook, channel, m = arrived[place]
+            if m.message_type == "system":
+                continue
+            conversation = found[place]
+            reply = channel.settings.reply
             answered = m.message_type not in UNANSWERED
             before = heard.get(conversation.id)
             heard[conversation.id] = conversations.Heard(
@@ -271,33 +330,17 @@ async def keep_messages(tx: db.Connection, readings: Sequence[Reading], handoff:
             traces[conversation.id] = webhook.trace
             if reply.engine != "none" and reply.debounce == 0 and answered:
                 at_once[conversation.id] = reply.engine in WAITING
-        if conversation.made and conversation.id not in opened:
-            opened.add(conversation.id)
-            events.append(
-                Event("conversation.opened", channel.tenant_id, channel.id, conversation.id, None, contact_ids[index])
+        return cls(heard, at_once, traces)
+
+    def replies(self, owed: set[UUID]) -> list[ReplyWanted]:
+        """For those of the conversations `owed` an answer that wait for no quiet."""
+        return [
+            ReplyWanted(
+                tenant_id=self.heard[i].tenant_id, conversation_id=i, waits=self.at_once[i], trace=self.traces[i]
             )
-        events.append(
-            Event(
-                "message.received",
-                channel.tenant_id,
-                channel.id,
-                conversation.id,
-                message_id,
-                contact_ids[index],
-                {"type": m.message_type},
-            )
-        )
-    await record(tx, *events)
-    if not heard:
-        return []
-    owed = await conversations.heard(tx, list(heard.values()), handoff)
-    released = await messages.release_held(tx, [(c.tenant_id, c.id) for c in heard.values()], handoff)
-    replies = [
-        ReplyWanted(tenant_id=heard[i].tenant_id, conversation_id=i, waits=at_once[i], trace=traces[i])
-        for i in heard
-        if i in owed and i in at_once
-    ]
-    return [*replies, *released]
+            for i in self.heard
+            if i in owed and i in self.at_once
+        ]
 
 
 UNANSWERED = ("reaction", "edit", "revoke")  # a customer's, but nobody expects an answer to them

@@ -30,7 +30,6 @@ class Wanted:
 class Found:
     id: UUID
     tenant_id: UUID
-    status: str
     made: bool
 
 
@@ -67,7 +66,7 @@ ON CONFLICT DO NOTHING RETURNING id
 """
 
 _LOCK = """
-SELECT id, tenant_id, status FROM conversations
+SELECT id, tenant_id FROM conversations
 WHERE (tenant_id, id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[]))
 ORDER BY tenant_id, id FOR NO KEY UPDATE
 """
@@ -107,7 +106,7 @@ class Heard:
 
 
 async def find_or_make(connection: Connection, wanted: Sequence[Wanted]) -> list[Found]:
-    """The conversation of each, in their order, all of them locked until the transaction ends."""
+    """The conversation of each, in their order. `lock` them before writing into them."""
     asked = sorted({(w.tenant_id, w.channel_id, a) for w in wanted for a in w.addresses}, key=str)
     known = await _known(connection, asked)
     unknown = [w for w in wanted if not any((w.tenant_id, w.channel_id, a) in known for a in w.addresses)]
@@ -136,8 +135,7 @@ async def find_or_make(connection: Connection, wanted: Sequence[Wanted]) -> list
         for want, leader in zip(unknown, leaders, strict=True):
             known.setdefault(want.key, known[leader.key])
     ids = [next(known[k] for a in w.addresses if (k := (w.tenant_id, w.channel_id, a)) in known) for w in wanted]
-    statuses = await lock(connection, {(w.tenant_id, i) for w, i in zip(wanted, ids, strict=True)})
-    return [Found(i, w.tenant_id, statuses[i], i in made) for w, i in zip(wanted, ids, strict=True)]
+    return [Found(i, w.tenant_id, i in made) for w, i in zip(wanted, ids, strict=True)]
 
 
 async def _known(connection: Connection, keys: Sequence[tuple[UUID, UUID, str]]) -> dict[tuple[UUID, UUID, str], UUID]:
@@ -188,11 +186,11 @@ def _leaders(unknown: Sequence[Wanted]) -> list[Wanted]:
     return leaders
 
 
-async def lock(connection: Connection, keys: set[tuple[UUID, UUID]]) -> dict[UUID, str]:
-    """Lock conversations (tenant, id) in one order for all; returns id → status."""
+async def lock(connection: Connection, keys: set[tuple[UUID, UUID]]) -> bool:
+    """Lock conversations (tenant, id) until the transaction ends, in one order for all. False: some are gone."""
     ordered = sorted(keys)
     rows = await connection.fetch(_LOCK, [k[0] for k in ordered], [k[1] for k in ordered])
-    return {row["id"]: row["status"] for row in rows}
+    return len(rows) == len(ordered)
 
 
 async def heard(connection: Connection, conversations: Sequence[Heard], handoff: timedelta) -> set[UUID]:

@@ -39,55 +39,83 @@ class Inbound:
     metadata: Mapping[str, object] = field(default_factory=dict)
     reply_to: str | None = None
     contact_name: str | None = None
+    contact_id: UUID | None = None
 
 
 # clock_timestamp(), not now(): rows of one conversation are inserted under its lock, so the times follow the order in
 # which its transactions ended. `newest message` means that.
 # What the network says of a customer (a changed number) is no message of theirs: it opens no window and owes no answer.
+# The event in the same statement: the conversations are locked meanwhile, and each round trip makes others wait.
 _INSERT_INBOUND = """
-INSERT INTO messages (id, tenant_id, conversation_id, channel_id, provider, direction, role, status, message_type,
-    content, received_at, provider_timestamp, media, metadata, external_id, reply_to, contact_name, created_at)
-SELECT id, tenant_id, conversation_id, channel_id, provider, 'inbound',
-    CASE WHEN message_type = 'system' THEN 'system' ELSE 'user' END, 'received', message_type, content,
-    received_at, least(provider_timestamp, received_at), media::jsonb, metadata, external_id, reply_to, contact_name,
-    clock_timestamp()
-FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::timestamptz[],
-    $9::timestamptz[], $10::text[], $11::jsonb[], $12::text[], $13::text[], $14::text[])
-    AS new (id, tenant_id, conversation_id, channel_id, provider, message_type, content, received_at,
-        provider_timestamp, media, metadata, external_id, reply_to, contact_name)
-ON CONFLICT (tenant_id, channel_id, external_id) WHERE external_id IS NOT NULL DO NOTHING
-RETURNING id
+WITH new AS MATERIALIZED (
+    SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::text[],
+        $8::timestamptz[], $9::timestamptz[], $10::text[], $11::jsonb[], $12::text[], $13::text[], $14::text[],
+        $15::uuid[])
+    WITH ORDINALITY AS new (id, tenant_id, conversation_id, channel_id, provider, message_type, content, received_at,
+        provider_timestamp, media, metadata, external_id, reply_to, contact_name, contact_id, place)
+), added AS (
+    INSERT INTO messages (id, tenant_id, conversation_id, channel_id, provider, direction, role, status, message_type,
+        content, received_at, provider_timestamp, media, metadata, external_id, reply_to, contact_name, created_at)
+    SELECT id, tenant_id, conversation_id, channel_id, provider, 'inbound',
+        CASE WHEN message_type = 'system' THEN 'system' ELSE 'user' END, 'received', message_type, content,
+        received_at, least(provider_timestamp, received_at), media::jsonb, metadata, external_id, reply_to,
+        contact_name, clock_timestamp()
+    FROM new ORDER BY place
+    ON CONFLICT (tenant_id, channel_id, external_id) WHERE external_id IS NOT NULL DO NOTHING
+    RETURNING id
+), told AS (
+    INSERT INTO events (name, tenant_id, channel_id, conversation_id, message_id, contact_id, detail)
+    SELECT 'message.received', tenant_id, channel_id, conversation_id, id, contact_id,
+        jsonb_build_object('type', message_type)
+    FROM new JOIN added USING (id) ORDER BY place
+)
+SELECT id FROM added
 """
 
 
-async def insert_inbound(connection: Connection, messages: Sequence[Inbound]) -> dict[int, UUID]:
-    """Insert each message once, however often it comes; returns index → id of those that are new."""
+@dataclass(frozen=True, slots=True)
+class InboundRows:
+    """Messages made ready to be inserted: what takes time is done before anything is locked."""
+
+    ids: Mapping[int, UUID]  # by the message's place in what was given; of those that came twice, the first
+    columns: tuple[Sequence[object], ...]
+
+
+def inbound_rows(messages: Sequence[Inbound]) -> InboundRows:
+    """The rows of these messages, one for each external id of a channel, in the order in which they came."""
     seen: dict[tuple[UUID, UUID, str], int] = {}
     for index, message in enumerate(messages):
         seen.setdefault((message.tenant_id, message.channel_id, message.external_id), index)
     order = sorted(seen.values(), key=lambda i: (messages[i].received_at, messages[i].external_id))
     ids = {i: new_id() for i in order}
     chosen = [messages[i] for i in order]
-    rows = await connection.fetch(
-        _INSERT_INBOUND,
-        [ids[i] for i in order],
-        [m.tenant_id for m in chosen],
-        [m.conversation_id for m in chosen],
-        [m.channel_id for m in chosen],
-        [m.provider for m in chosen],
-        [m.message_type for m in chosen],
-        [m.content for m in chosen],
-        [m.received_at for m in chosen],
-        [m.provider_timestamp or m.received_at for m in chosen],
-        # As text: a list of lists would be taken for an array of two dimensions.
-        [orjson.dumps([_media(part) for part in m.media]).decode() for m in chosen],
-        [m.metadata for m in chosen],
-        [m.external_id for m in chosen],
-        [m.reply_to for m in chosen],
-        [m.contact_name for m in chosen],
+    return InboundRows(
+        ids,
+        (
+            list(ids.values()),
+            [m.tenant_id for m in chosen],
+            [m.conversation_id for m in chosen],
+            [m.channel_id for m in chosen],
+            [m.provider for m in chosen],
+            [m.message_type for m in chosen],
+            [m.content for m in chosen],
+            [m.received_at for m in chosen],
+            [m.provider_timestamp or m.received_at for m in chosen],
+            # As text: a list of lists would be taken for an array of two dimensions.
+            [orjson.dumps([_media(part) for part in m.media]).decode() for m in chosen],
+            [m.metadata for m in chosen],
+            [m.external_id for m in chosen],
+            [m.reply_to for m in chosen],
+            [m.contact_name for m in chosen],
+            [m.contact_id for m in chosen],
+        ),
     )
-    inserted = {row["id"] for row in rows}
-    return {index: message_id for index, message_id in ids.items() if message_id in inserted}
+
+
+async def insert_inbound(connection: Connection, rows: InboundRows) -> dict[int, UUID]:
+    """Insert each message once, however often it comes, with its event; returns place → id of those that are new."""
+    inserted = {row["id"] for row in await connection.fetch(_INSERT_INBOUND, *rows.columns)}
+    return {index: message_id for index, message_id in rows.ids.items() if message_id in inserted}
 
 
 def _media(part: Media) -> dict[str, str]:

@@ -138,7 +138,7 @@ async def _insert(pool: db.Pool, active: list[tuple[UUID, UUID, UUID]], dice: ra
     async def work() -> None:
         while batches:
             batch = batches.pop()
-            rows = [_inbound(*where) for where in sorted(batch)]
+            rows = messages.inbound_rows([_inbound(*where) for where in sorted(batch)])
             async with pool.acquire() as connection, connection.transaction():
                 done = await messages.insert_inbound(connection, rows)
                 if len(done) != BATCH:

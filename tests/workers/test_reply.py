@@ -181,7 +181,7 @@ async def test_a_channel_without_an_engine_answers_nothing(settings: Settings) -
 
 
 async def test_an_engine_taken_away_meanwhile_leaves_nothing_owed(settings: Settings) -> None:
-    async with staged(settings, rules(debounce=0.5)) as stage, stage.working(*EVERY):
+    async with staged(settings, rules(debounce=2)) as stage, stage.working(*EVERY):
         await stage.deliver(stage.said("hola"))
         await stage.until(stage.owed, equals=1)
         await stage.configure({"reply": {"engine": "none"}})
