@@ -1,4 +1,4 @@
-"""The tenants of a local stack: a WhatsApp channel at each provider the sandbox plays, to have somebody to talk to."""
+"""The tenants of a local stack: a channel at each provider the sandbox plays, to have somebody to talk to."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +12,7 @@ from ops.sandbox.openai import MODEL
 from ops.sandbox.twilio import ACCOUNT_SID, AUTH_TOKEN
 from shared import db
 from shared.crypto import CryptoError, KeyRing
+from shared.providers.base import ChannelKind
 from shared.settings import Settings
 from shared.store import channels, endpoints
 
@@ -54,6 +55,8 @@ class DemoChannel:
     tenant: str  # its name
     secrets: Mapping[str, object] = field(repr=False)
     credentials: Mapping[str, object] = field(repr=False)
+    kind: ChannelKind = "whatsapp"
+    name: str = "WhatsApp at the sandbox"
 
     def webhook_url(self, public_url: str) -> str:
         """Where the sandbox sends this customer's messages."""
@@ -81,7 +84,19 @@ DEMO_META: Final = DemoChannel(
     secrets={"app_secrets": [APP_SECRET], "verify_token": VERIFY_TOKEN},
     credentials={"access_token": ACCESS_TOKEN},
 )
-DEMOS: Final = {demo.provider: demo for demo in (DEMO, DEMO_META)}
+DEMO_SMS: Final = DemoChannel(
+    tenant_id=uuid5(_NAMESPACE, "tenant by SMS"),
+    channel_id=uuid5(_NAMESPACE, "channel by SMS"),
+    endpoint_id=uuid5(_NAMESPACE, "endpoint by SMS"),
+    address=ADDRESS,
+    provider="twilio",
+    tenant="Palomar demo by SMS",
+    secrets={"auth_tokens": [AUTH_TOKEN]},
+    credentials={"account_sid": ACCOUNT_SID, "auth_token": AUTH_TOKEN},
+    kind="sms",
+    name="SMS at the sandbox",
+)
+DEMOS: Final = {"twilio": DEMO, "meta": DEMO_META, "sms": DEMO_SMS}  # by what `palomar say --provider` calls them
 
 
 async def ensure(settings: Settings) -> None:
@@ -124,8 +139,8 @@ async def _ensure_channel(connection: db.Connection, keys: KeyRing, demo: DemoCh
         tenant_id=demo.tenant_id,
         endpoint_id=demo.endpoint_id,
         provider=demo.provider,
-        kind="whatsapp",
-        name="WhatsApp at the sandbox",
+        kind=demo.kind,
+        name=demo.name,
         address=demo.address,
         credentials=credentials,
         settings=SETTINGS,

@@ -15,9 +15,11 @@ from ops.demo import DEMO, DemoChannel
 from ops.errors import Problem
 from ops.sandbox.client import CustomerAnswer, SandboxClient, SandboxError
 from shared import db
+from shared.consents import DEFAULT_WORDS
 from shared.settings import Settings
 from shared.store import messages
 
+_NO_ANSWER = "(nothing: they have opted out, until they write START)"
 _START = "Start Palomar with ./palomar up, in another shell."
 
 
@@ -39,8 +41,7 @@ async def exchange(
         raise Problem("There is no sandbox to play the customer in.", _START)
     try:
         async with SandboxClient(settings.sandbox_url) as sandbox:
-            # How the provider writes the customer's number, and so how we answer it.
-            written = customer.removeprefix("+") if channel.provider == "meta" else f"whatsapp:{customer}"
+            written = _written(channel, customer)
             before = max((seen.seq for seen in await sandbox.messages(to=written)), default=0)
             started = time.monotonic()
             told = await _write(sandbox, channel, written, text, channel.webhook_url(settings.public_url))
@@ -49,6 +50,9 @@ async def exchange(
                     f"Ingress did not take the webhook: {told.error or f'it answered {told.status}'}.",
                     "Look at .palomar/logs/receive.log.",
                 )
+            if DEFAULT_WORDS.said(text, channel.kind) == "opted_out":
+                hops = await _hops(settings, channel, told.message_sid or "")
+                return Exchange(text, _NO_ANSWER, time.monotonic() - started, hops)
             try:
                 seen = await sandbox.wait(to=written, since=before, within=within)
             except TimeoutError:
@@ -62,13 +66,20 @@ async def exchange(
     return Exchange(text, seen[0].body, seconds, await _hops(settings, channel, told.message_sid or ""))
 
 
+def _written(channel: DemoChannel, number: str) -> str:
+    """How the provider writes a number, and so how we answer it."""
+    if channel.provider == "meta":
+        return number.removeprefix("+")
+    return f"whatsapp:{number}" if channel.kind == "whatsapp" else number
+
+
 async def _write(sandbox: SandboxClient, channel: DemoChannel, sender: str, text: str, url: str) -> CustomerAnswer:
     """Let the sandbox's customer write to a demo channel."""
     if channel.provider == "meta":
         return await sandbox.meta_customer(
             sender=sender, phone_number_id=channel.address, text=text, profile_name="Ana", webhook_url=url
         )
-    to = f"whatsapp:{channel.address}"
+    to = _written(channel, channel.address)
     return await sandbox.customer(sender=sender, to=to, text=text, profile_name="Ana", webhook_url=url)
 
 

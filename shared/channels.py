@@ -17,7 +17,9 @@ from pydantic import (
     model_validator,
 )
 
+from shared.consents import DEFAULT_WORDS, Words
 from shared.providers.base import ChannelKind, Template
+from shared.segments import MOST
 from shared.window import Policy
 
 LIMIT = 1600  # characters; Twilio's limit of one body
@@ -82,6 +84,7 @@ class ReplySettings(_Part):
     )
     menu_unknown: ShortText = "Sorry, we did not understand that."
     llm: LlmSettings = LlmSettings()
+    sms_segments: int = Field(default=MOST, ge=1, le=MOST, description="an answer by SMS is cut to so many")
     fallback: ShortText = "Thank you for your message. We will answer you shortly."
 
     @model_validator(mode="after")
@@ -154,6 +157,7 @@ class Channel:
     settings: ChannelSettings
     updated_at: datetime
     business_id: str | None = None  # Meta's, of the account that the number belongs to
+    words: Words = DEFAULT_WORDS  # the tenant's, as of_endpoints reads them
     unread: frozenset[str] = frozenset()  # parts of the settings that could not be read; see stored_settings
 
 

@@ -1,14 +1,16 @@
-"""Receipts and the messages they are about: forward only, and a closed window leads to the fallback row."""
+"""Receipts and the messages they are about: forward only; a closed window leads to the fallback row, an opt-out to the
+ledger."""
 
 from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
+from shared import consenting
 from shared.db import Connection
 from shared.forms import form_of, stored
 from shared.messages import SendRequested
 from shared.providers import provider
-from shared.providers.base import Media, WindowClosed
+from shared.providers.base import Media, OptedOut, WindowClosed
 from shared.statuses import after_receipt
 from shared.store import channels, conversations, messages, receipts
 from shared.store.events import Event, record
@@ -76,6 +78,8 @@ async def _move(connection: Connection, located: Sequence[_Located], handoff: ti
             for i, a in told.items()
         ),
     )
+    refusals = [_refused(a, rows[i]) for a, i, _, _ in located if i in rows and _opted_out(a)]
+    await consenting.refused(connection, refusals)
     fallbacks = [
         await _fallback(connection, rows[i], a, handoff)
         for i, a in told.items()
@@ -88,6 +92,23 @@ def _window_closed(arrived: Arrived) -> bool:
     """Whether the provider says here, after it had accepted the message, that the 24-hour window was closed."""
     code = arrived.receipt.error_code
     return code is not None and provider(arrived.provider).error_class(code) is WindowClosed
+
+
+def _opted_out(arrived: Arrived) -> bool:
+    """Whether the provider says here that the customer does not want to be written to."""
+    code = arrived.receipt.error_code
+    return code is not None and provider(arrived.provider).error_class(code) is OptedOut
+
+
+def _refused(arrived: Arrived, row: Concerned) -> consenting.Refused:
+    return consenting.Refused(
+        tenant_id=arrived.tenant_id,
+        conversation_id=row.conversation_id,
+        message_id=row.id,
+        provider=arrived.provider,
+        code=arrived.receipt.error_code or "",
+        at=min(arrived.receipt.timestamp or row.claimed_at or arrived.received_at, arrived.received_at),
+    )
 
 
 def _step(row: Concerned, arrived: Arrived, status: str) -> Move:

@@ -11,14 +11,15 @@ from datetime import datetime, timedelta
 from typing import Self
 from uuid import UUID
 
-from shared import addresses, db, metrics, receiving, topology
+from shared import addresses, consenting, consents, db, metrics, receiving, topology
 from shared.channels import UNREAD_WAIT, Channel
 from shared.engines import WAITING
 from shared.messages import QueueMessage, ReplyWanted, SendRequested, WebhookReceived
 from shared.outcomes import Retry
 from shared.providers import provider
-from shared.providers.base import InboundMessage, Notice, Parsed, RawWebhook, Receipt
+from shared.providers.base import ConsentState, InboundMessage, Notice, Parsed, RawWebhook, Receipt
 from shared.store import channels, contacts, conversations, inbound, messages
+from shared.store.consents import Entry
 from shared.store.events import Event, record
 from shared.store.inbound import Logged
 from shared.worker import Context, Worker
@@ -81,6 +82,7 @@ async def keep(webhooks: Sequence[WebhookReceived], ctx: Context[None]) -> None:
                 logged = reading.logged
                 await inbound.set_outcome(tx, logged.webhook.inbound_id, logged.outcome, logged.error)
         handoff = timedelta(seconds=ctx.settings.handoff_lease)
+        await consenting.told(tx, told(wanted))
         hand_on += await keep_messages(tx, wanted, handoff)
         hand_on += await receiving.apply(
             tx,
@@ -261,12 +263,14 @@ async def keep_messages(tx: db.Connection, readings: Sequence[Reading], handoff:
             for (webhook, channel, m), conversation, contact_id in zip(arrived, found, contact_ids, strict=True)
         ]
     )
-    hearing = Hearing.of(arrived, found, rows.ids)
+    wishes = consenting.wishes([(channel, m) for _, channel, m in arrived])
+    hearing = Hearing.of(arrived, found, rows.ids, wishes)
     if not await conversations.lock(tx, {(conversation.tenant_id, conversation.id) for conversation in found}):
         raise Retry("a conversation was deleted while a message came for it")
     inserted = await messages.insert_inbound(tx, rows)
     if len(inserted) < len(rows.ids):  # some were here before: they say nothing new
-        hearing = Hearing.of(arrived, found, inserted)
+        hearing = Hearing.of(arrived, found, inserted, wishes)
+    await consenting.write(tx, _said(arrived, contact_ids, wishes, inserted))
     if not hearing.heard:
         return []
     owed = await conversations.heard(tx, list(hearing.heard.values()), handoff)
@@ -305,7 +309,13 @@ class Hearing:
     traces: Mapping[UUID, str]
 
     @classmethod
-    def of(cls, arrived: Sequence[Arrived], found: Sequence[conversations.Found], places: Iterable[int]) -> Self:
+    def of(
+        cls,
+        arrived: Sequence[Arrived],
+        found: Sequence[conversations.Found],
+        places: Iterable[int],
+        wishes: Mapping[int, ConsentState],
+    ) -> Self:
         """Of the messages at these places, the later ones of a conversation over the earlier."""
         heard: dict[UUID, conversations.Heard] = {}
         traces: dict[UUID, str] = {}
@@ -316,7 +326,7 @@ class Hearing:
                 continue
             conversation = found[place]
             reply = channel.settings.reply
-            answered = m.message_type not in UNANSWERED
+            answered = m.message_type not in UNANSWERED and consents.is_answered(m, wishes.get(place))
             before = heard.get(conversation.id)
             heard[conversation.id] = conversations.Heard(
                 conversation.tenant_id,
@@ -346,6 +356,27 @@ class Hearing:
 UNANSWERED = ("reaction", "edit", "revoke")  # a customer's, but nobody expects an answer to them
 
 
+def _said(
+    arrived: Sequence[Arrived],
+    contact_ids: Sequence[UUID],
+    wishes: Mapping[int, ConsentState],
+    inserted: Mapping[int, UUID],
+) -> list[Entry]:
+    """Opt-outs and opt-ins by what customers wrote, of the messages that are new."""
+    return [
+        consenting.said(
+            channel,
+            m,
+            wishes[place],
+            contact_ids[place],
+            inserted[place],
+            _not_later(m.timestamp, webhook.received_at) or webhook.received_at,
+        )
+        for place, (webhook, channel, m) in ((place, arrived[place]) for place in wishes)
+        if place in inserted
+    ]
+
+
 def _debounce(channel: Channel) -> timedelta | None:
     """How long a reply waits for quiet; None where the channel owes none."""
     if "reply" in channel.unread:
@@ -373,6 +404,17 @@ def notices(readings: Sequence[Reading]) -> list[Event]:
         for reading in readings
         for notice in reading.parsed.notices
         for tenant_id, channel_id in _concerned(reading, notice)
+    ]
+
+
+def told(readings: Sequence[Reading]) -> list[consenting.Told]:
+    """What of the notices is a consent."""
+    return [
+        consenting.Told(tenant_id, r.webhook.provider, notice.consent, r.webhook.inbound_id, r.webhook.received_at)
+        for r in readings
+        for notice in r.parsed.notices
+        if notice.consent is not None
+        for tenant_id, _ in _concerned(r, notice)
     ]
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
-from shared import db, metrics, topology
+from shared import db, metrics, segments, topology
 from shared.channels import UNREAD_WAIT, Channel
 from shared.engines import open_engines
 from shared.engines.base import Answer, Engine, Turn
@@ -208,6 +208,9 @@ async def _record(
         await conversations.answered(tx, wanted.tenant_id, wanted.conversation_id, claim)
         if not state.active:
             return None  # escalated meanwhile: a person answers
+        text = answer.text
+        if channel.kind == "sms":
+            text = segments.fitted(text, channel.settings.reply.sms_segments)
         request = await messages.add_outbound(
             tx,
             NewMessage(
@@ -216,7 +219,7 @@ async def _record(
                 channel_id=channel.id,
                 provider=channel.provider,
                 dedupe_key=f"reply:{newest}",
-                content=answer.text,
+                content=text,
                 metadata={"engine": channel.settings.reply.engine, "outcome": answer.outcome},
             ),
             timedelta(seconds=ctx.settings.handoff_lease),

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from uuid import UUID
 
-from shared import db, metrics, topology
+from shared import consenting, consents, db, metrics, topology
 from shared.backoff import Backoff
 from shared.channels import Channel
 from shared.crypto import CryptoError
@@ -20,6 +20,8 @@ from shared.providers.base import (
     Accepted,
     Ambiguous,
     ChannelBroken,
+    ConsentScope,
+    OptedOut,
     Outgoing,
     Sender,
     SendResult,
@@ -92,6 +94,9 @@ async def _send_head(message: Outbound, ctx: Ctx) -> bool:
             return await messages.cancel(
                 tx, message.tenant_id, message.id, "channel_deleted" if channel is None else "expired"
             )
+    if message.stopped_by is not None:
+        async with ctx.transaction() as tx:
+            return await _opted_out(tx, message, message.stopped_by)
     if channel.status == "stopped":
         await sends.postpone(ctx.pool, message.tenant_id, message.id, STOPPED_WAIT, throttled=False)
         return False
@@ -115,6 +120,17 @@ async def _send_head(message: Outbound, ctx: Ctx) -> bool:
     if wait > 0:
         await asyncio.sleep(wait)
     return await _claim_and_send(message, channel, sender, ctx)
+
+
+async def _opted_out(tx: db.Connection, message: Outbound, scope: ConsentScope) -> bool:
+    """ready → failed: the customer has opted out since it was admitted."""
+    reason = consents.REASONS[scope]
+    key = (message.tenant_id, message.id)
+    if not await messages.fail(tx, *key, consents.OPTED_OUT, reason, of=("ready",)):
+        return False
+    about = (message.tenant_id, message.channel_id, message.conversation_id, message.id)
+    await record(tx, Event("message.failed", *about, detail={"error_code": consents.OPTED_OUT}))
+    return True
 
 
 def still_open(message: Outbound, channel: Channel) -> bool:
@@ -198,10 +214,24 @@ async def _record(
             if await sends.unknown(*key, check, code, detail):
                 await record(tx, Event("message.unknown", *about, detail={"error_code": code}))
         case _:
+            if isinstance(result, OptedOut):
+                await consenting.refused(tx, [_refused(message, channel, result.code)])
             # OptedOut, RecipientInvalid, ContentRejected; a template that the window should not bind; configuration
             # that only concerns messages like this one; a throttle so long that it would block the lane for hours.
             if await sends.failed(*key, result.code, result.detail):
                 await record(tx, Event("message.failed", *about, detail={"error_code": result.code}))
+
+
+def _refused(message: Outbound, channel: Channel, code: str) -> consenting.Refused:
+    """`message` is as it was read before its claim, so its time is from before the call."""
+    return consenting.Refused(
+        tenant_id=message.tenant_id,
+        conversation_id=message.conversation_id,
+        message_id=message.id,
+        provider=channel.provider,
+        code=code,
+        at=message.now,
+    )
 
 
 async def _back(

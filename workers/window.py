@@ -1,8 +1,8 @@
-"""SendRequested → 24-hour window → SendAdmitted."""
+"""SendRequested → consents, 24-hour window → SendAdmitted."""
 
 from datetime import timedelta
 
-from shared import topology
+from shared import consents, segments, topology
 from shared.channels import UNREAD_WAIT, Channel
 from shared.messages import SendAdmitted, SendRequested
 from shared.store import channels, conversations, messages, overdue
@@ -33,14 +33,16 @@ async def admit(request: SendRequested, ctx: Context[None]) -> None:
         if channel is None:
             await messages.cancel(tx, message.tenant_id, message.id, "channel_deleted")
             return
-        decision = decision_on(message, channel)
-        if "window" in channel.unread and not isinstance(decision, Admit):
+        refusal = refusal_of(message, channel)
+        decision = refusal or decision_on(message, channel)
+        if "window" in channel.unread and refusal is None and not isinstance(decision, Admit):
             await messages.put_off(tx, message.tenant_id, message.id, UNREAD_WAIT, of=("queued",))
             return  # the channel's policy is for a process to apply that can read it
         match decision:
             case Admit(template):
                 sent_as = template if template != message.template else None
-                await messages.admit(tx, message.tenant_id, message.id, sent_as, handoff)
+                facts = segments.facts(message.content) if is_text_message(message, channel) else None
+                await messages.admit(tx, message.tenant_id, message.id, sent_as, handoff, facts)
             case Hold():
                 hold_for = timedelta(seconds=channel.settings.window.hold_for)
                 await messages.hold(tx, message.tenant_id, message.id, hold_for)
@@ -66,6 +68,20 @@ async def admit(request: SendRequested, ctx: Context[None]) -> None:
 @worker.put_off
 async def put_off(request: SendRequested, ctx: Context[None], wait: timedelta | None) -> None:
     await messages.put_off(ctx.pool, request.tenant_id, request.message_id, wait, of=("queued",))
+
+
+def refusal_of(message: Outbound, channel: Channel) -> Fail | None:
+    """Why the message may not leave, whatever the window says."""
+    if message.stopped_by is not None:
+        return Fail(consents.OPTED_OUT, consents.REASONS[message.stopped_by])
+    if is_text_message(message, channel) and (reason := segments.too_long(message.content)):
+        return Fail(segments.TOO_LONG, reason)
+    return None
+
+
+def is_text_message(message: Outbound, channel: Channel) -> bool:
+    """Whether it leaves as an SMS whose text we know: no template, and no MMS, which has no segments."""
+    return channel.kind == "sms" and message.template is None and not message.media
 
 
 def decision_on(message: Outbound, channel: Channel) -> Decision:

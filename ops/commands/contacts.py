@@ -1,14 +1,20 @@
-"""palomar contacts: erase a person from every table, and prove it by a search."""
+"""palomar contacts: who may be written to, and a person erased from every table, proven by a search."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from ops import erasing, errands, terminal
+from ops import channels, consents, erasing, errands, terminal
 from ops.errors import Problem
 from shared import addresses
 from shared.settings import settings
+from shared.store import consents as ledger
+from shared.store.consents import Kept
+
+Who = Annotated[str, typer.Argument(help="the contact's id or an address: +14155238886, ES.1349…", metavar="WHO")]
+Whose = Annotated[str | None, typer.Option(help="whose contact: a name or id; needed where there are several")]
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -20,10 +26,8 @@ def contacts() -> None:
 
 @app.command()
 def erase(
-    who: Annotated[str, typer.Argument(help="the contact's id or an address: +14155238886, ES.1349…", metavar="WHO")],
-    tenant: Annotated[
-        str | None, typer.Option(help="whose contact: a name or id; needed where there are several")
-    ] = None,
+    who: Who,
+    tenant: Whose = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="don't ask")] = False,
 ) -> None:
     """Remove or blank every trace of a person: messages, receipts, raw webhooks, campaigns, consents, deliveries.
@@ -58,3 +62,83 @@ def erase(
         f"Searched for {ways} ways to write their addresses in every column of every table: nothing is left.\n"
         "Not searched: dead queues (palomar dead list), the spool, backups, and what the provider keeps."
     )
+
+
+@app.command()
+def consent(
+    who: Who,
+    tenant: Whose = None,
+    opted_in: Annotated[
+        bool | None, typer.Option("--in/--out", help="what they told you; left out, the ledger is only shown")
+    ] = None,
+    kind: Annotated[str | None, typer.Option(help=f"of channel, one of: {', '.join(consents.KINDS)}")] = None,
+    marketing: Annotated[bool, typer.Option("--marketing", help="of marketing only, not of everything")] = False,
+    reason: Annotated[str, typer.Option(help="how you know; no address and no name")] = "",
+) -> None:
+    """Show what a contact wants to be sent, or enter what they have told you.
+
+    The newest entry of each kind of channel and scope holds. An entry takes effect at once, also for what is queued.
+    """
+    checked = None if opted_in is None else consents.kind_of(kind)
+
+    async def errand() -> list[Kept]:
+        async with errands.database(settings(), "consent") as pool:
+            person = await erasing.who(pool, await erasing.tenant(pool, tenant), who)
+            if checked is not None:
+                state = consents.state(opted_in is True)
+                await consents.enter(pool, person, checked, state, marketing=marketing, reason=reason[:200])
+            return await consents.entries(pool, person)
+
+    every = errands.run(errand())
+    if not every:
+        typer.echo("Nothing is known of what they want: they are written to, as the channel's window allows.")
+        return
+    table = Table()
+    for heading in ("channel", "of", "state", "since", "by", "evidence", "holds"):
+        table.add_column(heading, overflow="fold")
+    for entry in every:
+        evidence = ", ".join(f"{name} {told}" for name, told in entry.evidence.items())
+        table.add_row(
+            entry.channel_kind,
+            entry.scope,
+            entry.state,
+            f"{entry.effective_at:%Y-%m-%d %H:%M:%S}",
+            entry.source,
+            terminal.plain(evidence),
+            "✓" if entry.holds else "",
+        )
+    terminal.console().print(table)
+
+
+@app.command()
+def words(
+    tenant: Whose = None,
+    file: Annotated[
+        Path | None,
+        typer.Option("--set", help='JSON: {"words": {"es": {"stop": ["baja"], "start": ["alta"]}}}', dir_okay=False),
+    ] = None,
+    default: Annotated[bool, typer.Option("--default", help="take the tenant back to the default words")] = False,
+) -> None:
+    """Show or set the single words by which a tenant's customers opt out and in.
+
+    A language's list takes the place of ours; a language that is left out keeps it. Twilio acts on its own words by
+    itself, whatever stands here.
+    """
+    given = None
+    if file is not None:
+        try:
+            given = channels.settings_of(file.read_text(), str(file))
+        except (OSError, UnicodeDecodeError) as error:
+            raise Problem(f"{file} can't be read: {error}.", "Name a JSON file with words.") from error
+        consents.words_of(given, str(file))
+
+    async def errand() -> dict[str, object] | None:
+        async with errands.database(settings(), "words") as pool:
+            tenant_id = await erasing.tenant(pool, tenant)
+            if given is not None or default:
+                await consents.set_words(pool, tenant_id, given)
+            return await ledger.settings(pool, tenant_id)
+
+    stored = errands.run(errand())
+    for state, every in consents.words_of(stored, "it with --set FILE.json").items():
+        typer.echo(terminal.printable(f"{state}: {', '.join(every) or 'no word'}"))

@@ -40,6 +40,7 @@ from ops.sandbox.twilio_forms import (
     sign,
     webhook_headers,
 )
+from ops.sandbox.twilio_optouts import UNSUBSCRIBED, OptOuts
 
 __all__ = ["ACCOUNT_SID", "AUTH_TOKEN", "Account", "CustomerSays", "MediaItem", "TwilioSandbox", "inbound_form", "sign"]
 
@@ -100,6 +101,7 @@ class TwilioSandbox:
         self._accounts: dict[str, Account] = {}
         self._by_authorization: dict[str, Account] = {}
         self._last_written: dict[tuple[str, str], float] = {}  # (account, customer) → Unix seconds
+        self._opt_outs = OptOuts()
         self._keep_account(Account(sid=ACCOUNT_SID, token=AUTH_TOKEN))
 
     def routes(self) -> list[web.RouteDef]:
@@ -115,8 +117,9 @@ class TwilioSandbox:
         ]
 
     def clear(self) -> None:
-        """Forget which customers wrote, so every window is closed again. Accounts stay."""
+        """Forget which customers wrote, so every window is closed again, and who opted out. Accounts stay."""
         self._last_written.clear()
+        self._opt_outs.clear()
 
     # -- the REST API --------------------------------------------------------------------------------------------------
 
@@ -171,6 +174,8 @@ class TwilioSandbox:
             host_problem = address_problem(message.status_callback)
             if host_problem is not None:
                 return Problem(400, 21609, f"The 'StatusCallback' URL is not valid: {host_problem}")
+        if self._opt_outs.refuses(account.sid, message.sender, message.to):
+            return Problem(400, UNSUBSCRIBED, error_message(UNSUBSCRIBED))
         if account.window_by == "answer" and self._window_closed(account, message):
             return Problem(400, WINDOW_CLOSED, error_message(WINDOW_CLOSED))
         return None
@@ -282,6 +287,7 @@ class TwilioSandbox:
         if problem is not None:
             raise bad_request(("webhook_url", problem))
         self._written(account, said.sender)
+        opt_out_type = self._opt_outs.heard(account.sid, said.to, said.sender, said.text)
         form = inbound_form(
             sender=said.sender,
             to=said.to,
@@ -290,7 +296,7 @@ class TwilioSandbox:
             message_sid=said.message_sid,
             profile_name=said.profile_name,
             media=said.media,
-            extra=said.extra,
+            extra=({"OptOutType": opt_out_type} if opt_out_type else {}) | said.extra,
         )
         body, headers = urlencode(form).encode(), webhook_headers(said.webhook_url, form, account.token)
         deliveries = await asyncio.gather(

@@ -7,15 +7,15 @@ and punctuation around them.
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import ClassVar, Self
-from unicodedata import category, combining, normalize
 
+from shared import folding
 from shared.channels import ReplySettings, Rule
 from shared.engines.base import Answer, Turn, plain, unanswered
+from shared.folding import bare
 from shared.settings import Settings
 
 _READ = 1600  # characters of a message that are matched, before and after folding, which may lengthen a text
 _NEWEST = 10  # unanswered messages that are looked at; with _READ and MOST_PATTERNS this bounds the work of one answer
-_ENCLOSING = "\u20e3"  # draws the key around the digit of a keycap emoji
 _STAR = "*"
 
 
@@ -79,10 +79,10 @@ def _rule_for(text: str, rules: Iterable[Rule]) -> Rule | None:
 
 def _chosen(text: str, menu: Sequence[str], *, numbered: bool) -> str | None:
     """The menu's line that this message names, by its own text or, if the customer has seen numbers, by its number."""
-    said = _bare(fold(text))
+    said = bare(fold(text))
     if numbered and said.isdecimal() and len(said) <= 2 and 1 <= int(said) <= len(menu):
         return menu[int(said) - 1]
-    return next((line for line in menu if said and _bare(fold(line)) == said), None)
+    return next((line for line in menu if said and bare(fold(line)) == said), None)
 
 
 def _menu_answer(line: str, settings: ReplySettings) -> Answer:
@@ -92,40 +92,21 @@ def _menu_answer(line: str, settings: ReplySettings) -> Answer:
 
 
 def fold(text: str) -> str:
-    """`text` for comparison: without case, accents, width and invisible characters, blanks single."""
-    decomposed = normalize("NFKD", normalize("NFKD", text[:_READ]).casefold())
-    kept = "".join(char for char in decomposed if char.isspace() or not _ignored(char))
-    return " ".join(kept.split())[:_READ]
-
-
-def _ignored(char: str) -> bool:
-    """Accents, variation selectors, zero-width characters, what marks the direction of writing, control characters."""
-    if "\ufe00" <= char <= "\ufe0f" or char == _ENCLOSING:
-        return True
-    return bool(combining(char)) or category(char) in ("Cc", "Cf", "Cs")
-
-
-def _bare(folded: str, keep: str = "") -> str:
-    """Without punctuation, symbols and blanks around it, up to a character to `keep`; of these alone, unchanged."""
-    start, end = 0, len(folded)
-    while start < end and folded[start] not in keep and category(folded[start])[0] in "PSZ":
-        start += 1
-    while end > start and folded[end - 1] not in keep and category(folded[end - 1])[0] in "PSZ":
-        end -= 1
-    return folded[start:end] or folded
+    """`text` for comparison, no more than _READ characters of it."""
+    return folding.fold(text, _READ)
 
 
 def _forms(text: str) -> tuple[str, ...]:
     """A message as it is matched: bare, and with what stood around it where that differs."""
     folded = fold(text)
-    bare = _bare(folded)
-    return (bare,) if bare == folded else (bare, folded)
+    inner = bare(folded)
+    return (inner,) if inner == folded else (inner, folded)
 
 
 @lru_cache(maxsize=4 * 1024)
 def _pieces(pattern: str) -> tuple[str, ...]:
     """A folded pattern cut at its stars: one piece without any; the first and the last are at the text's ends."""
-    return tuple(_bare(fold(pattern), keep=_STAR).split(_STAR))
+    return tuple(bare(fold(pattern), keep=_STAR).split(_STAR))
 
 
 def _answers_all(pattern: str) -> bool:

@@ -12,6 +12,9 @@ from uuid import UUID
 
 ChannelKind = Literal["whatsapp", "sms", "email"]
 AddressKind = Literal["phone", "user_id", "email", "kommo_chat"]
+ConsentState = Literal["opted_in", "opted_out"]
+ConsentScope = Literal["all", "blocked", "marketing"]
+"""What an entry of the ledger is about; shared/consents.py says what each one stops."""
 MessageType = Literal[
     "text", "image", "audio", "video", "file", "sticker", "location", "contacts", "button", "reaction", "template",
     "system", "unsupported",
@@ -62,6 +65,8 @@ class InboundMessage:
     reply_to: str | None = None  # external id of the message it answers
     given_from: str = ""  # as the provider wrote them
     given_to: str = ""
+    consent: ConsentState | None = None  # what the provider took it for, by words it knows
+    answered: bool = False  # by the provider itself, as Twilio answers STOP, START and HELP
     extra: Mapping[str, object] = field(default_factory=dict)  # every field we have no name for
 
 
@@ -82,12 +87,24 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True)
+class Consent:
+    """What a customer told the provider, and not us, about being written to."""
+
+    state: ConsentState
+    scope: ConsentScope
+    channel_kind: ChannelKind
+    address: Address
+    timestamp: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Notice:
-    """Anything else a webhook told us; kept, announced, otherwise left alone."""
+    """Anything else a webhook told us; kept, announced, otherwise left alone but for a consent."""
 
     name: str
     data: Mapping[str, object] = field(default_factory=dict)
     channel_address: str = ""  # ours, where it is about one channel
+    consent: Consent | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,21 @@ https://developers.facebook.com/documentation/business-messaging/whatsapp/webhoo
 """
 
 import hmac
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from urllib.parse import parse_qsl
 
 from shared import addresses
-from shared.providers.base import InboundMessage, Notice, Parsed, RawWebhook, Receipt, Sender
+from shared.providers.base import (
+    Consent,
+    ConsentState,
+    InboundMessage,
+    Notice,
+    Parsed,
+    RawWebhook,
+    Receipt,
+    Sender,
+)
 from shared.providers.meta_errors import error_class
 from shared.providers.meta_fields import (
     Fields,
@@ -29,7 +38,10 @@ from shared.providers.meta_messages import Around, read_message
 __all__ = ["challenge", "error_class", "make_sender", "parse", "verify"]
 
 ACCOUNTS = "whatsapp_business_account"  # what `object` says of all WhatsApp webhooks
-_CONSENT = {"stop": "opt_out", "resume": "opt_in"}
+_CONSENT: dict[str, tuple[str, ConsentState]] = {
+    "stop": ("opt_out", "opted_out"),
+    "resume": ("opt_in", "opted_in"),
+}
 _READ_OF_STATUS = frozenset(("id", "status", "timestamp", "recipient_id", "biz_opaque_callback_data"))
 
 
@@ -135,7 +147,7 @@ def _read_change(change: _Change, found: _Found) -> None:
                 found.errors.append(f"{place}.{read}")
             else:
                 found.messages.append(read)
-                if notice := _marketing(read.extra, read.sender[0].canonical, change.phone_number_id):
+                if notice := _marketing(read, change.phone_number_id):
                     found.notices.append(notice)
         for place, item in items_of(value, "statuses", prefix, found.errors):
             status = _receipt(item, change)
@@ -180,21 +192,27 @@ def _receipt(item: Fields, change: _Change) -> Receipt | str:
 
 
 def _preference(item: Fields, change: _Change) -> Notice:
-    """`user_preferences`: whether a customer takes marketing messages."""
-    consent = _CONSENT.get(text_of(item, "value").lower())
+    """`user_preferences`: whether a customer takes marketing messages, from any number of the business."""
+    told, state = _CONSENT.get(text_of(item, "value").lower(), ("", None))
     given = text_of(item, "wa_id") or text_of(item, "user_id") or text_of(item, "parent_user_id")
     person = addresses.person(given)
-    if consent is None or person is None:
+    if state is None or person is None:
         return _notice("user_preferences", item, change)
-    told = {**item, "change": consent, "address": person.canonical}
-    return _notice("consent", told, change)
+    consent = Consent(state, "marketing", "whatsapp", person, instant(item.get("timestamp")))
+    notice = _notice("consent", {**item, "change": told, "address": person.canonical}, change)
+    return replace(notice, consent=consent)
 
 
-def _marketing(extra: Mapping[str, object], address: str, phone_number_id: str) -> Notice | None:
+def _marketing(message: InboundMessage, phone_number_id: str) -> Notice | None:
     """The older form of the same: a system message `user_preference_changed` with `marketing`."""
-    system = extra.get("system")
-    consent = _CONSENT.get(text_of(system, "marketing").lower()) if isinstance(system, dict) else None
-    return Notice("consent", {"change": consent, "address": address}, phone_number_id) if consent else None
+    system, person = message.extra.get("system"), message.sender[0]
+    if not isinstance(system, dict):
+        return None
+    told, state = _CONSENT.get(text_of(system, "marketing").lower(), ("", None))
+    if state is None:
+        return None
+    consent = Consent(state, "marketing", "whatsapp", person, message.timestamp)
+    return Notice("consent", {"change": told, "address": person.canonical}, phone_number_id, consent)
 
 
 def _notice(name: str, data: Fields, change: _Change) -> Notice:

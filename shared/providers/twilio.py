@@ -21,6 +21,7 @@ from shared import addresses
 from shared.providers.base import (
     Address,
     ChannelKind,
+    ConsentState,
     InboundMessage,
     Media,
     MessageType,
@@ -191,7 +192,10 @@ _NAMED = frozenset((*_SIDS, "From", "To", "Body", "NumMedia", "ProfileName", "Or
 _NAMED_IN_RECEIPTS = frozenset((*_SIDS, "MessageStatus", "SmsStatus", "ErrorCode", "ErrorMessage", "To"))
 _MEDIA_FIELD = re.compile(r"Media(Url|ContentType)([0-9]{1,2})", re.ASCII)
 _CHANNELS: dict[str, ChannelKind] = {"whatsapp": "whatsapp", "": "sms"}
-_CONSENT = {"STOP": "opt_out", "START": "opt_in"}
+_CONSENT: dict[str, tuple[str, ConsentState]] = {
+    "STOP": ("opt_out", "opted_out"),
+    "START": ("opt_in", "opted_in"),
+}
 _OTHER_PRODUCTS = {"ConversationSid": "conversation", "CallSid": "call"}
 _MESSAGE_TYPES: dict[str, MessageType] = {
     "text": "text",
@@ -253,6 +257,8 @@ def _message(external_id: str, read: _Fields) -> Parsed:
     if scheme not in _CHANNELS:
         return Parsed(errors=(f"From: the channel `{scheme}` is not supported; use a WhatsApp or SMS sender",))
     media = _media(fields)
+    opt_out_type = fields.get("OptOutType", "").strip().upper()
+    change, consent = _CONSENT.get(opt_out_type, ("", None))
     message = InboundMessage(
         external_id=external_id,
         channel_kind=_CHANNELS[scheme],
@@ -265,12 +271,13 @@ def _message(external_id: str, read: _Fields) -> Parsed:
         reply_to=fields.get("OriginalRepliedMessageSid") or None,
         given_from=given_from,
         given_to=given_to,
+        consent=consent,
+        answered=opt_out_type in ("STOP", "START", "HELP"),
         extra={
             name: value for name, value in read.whole.items() if name not in _NAMED and not _MEDIA_FIELD.fullmatch(name)
         },
     )
-    consent = _CONSENT.get(fields.get("OptOutType", "").strip().upper())
-    notices = (Notice("consent", {"change": consent, "address": sender[0].canonical}),) if consent else ()
+    notices = (Notice("consent", {"change": change, "address": sender[0].canonical}),) if change else ()
     return Parsed(messages=(message,), notices=notices)
 
 

@@ -9,6 +9,7 @@ from uuid import UUID
 import asyncpg
 
 from shared.channels import Channel, stored_settings
+from shared.consents import DEFAULT_WORDS, Words, words_of
 from shared.db import Connection, Pool
 from shared.log import get_logger
 
@@ -19,7 +20,8 @@ _COLUMNS = "id, tenant_id, endpoint_id, provider, kind, address, status, setting
 _TENANT_LIVES = "EXISTS (SELECT FROM tenants t WHERE t.id = channels.tenant_id AND t.deleted_at IS NULL)"
 
 _BY_ENDPOINTS = f"""
-SELECT {_COLUMNS} FROM channels WHERE endpoint_id = ANY($1::uuid[]) AND deleted_at IS NULL AND {_TENANT_LIVES}
+SELECT {_COLUMNS}, (SELECT t.settings -> 'consents' FROM tenants t WHERE t.id = channels.tenant_id) AS consents
+FROM channels WHERE endpoint_id = ANY($1::uuid[]) AND deleted_at IS NULL AND {_TENANT_LIVES}
 ORDER BY id
 """
 _ONE = f"""
@@ -50,7 +52,7 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 _SET_SETTINGS = "UPDATE channels SET settings = $3 WHERE tenant_id = $1 AND id = $2 RETURNING id"
 
 
-def channel_of(row: asyncpg.Record) -> Channel:
+def channel_of(row: asyncpg.Record, words: Words = DEFAULT_WORDS) -> Channel:
     """A row of `channels` as the workers need it."""
     settings, wrong = stored_settings(row["settings"])
     if wrong:
@@ -66,6 +68,7 @@ def channel_of(row: asyncpg.Record) -> Channel:
         settings=settings,
         updated_at=row["updated_at"],
         business_id=row["business_id"],
+        words=words,
         unread=frozenset(wrong),
     )
 
@@ -81,8 +84,25 @@ def _tell_unread(channel_id: UUID, _: datetime, fields: str) -> None:
 
 
 async def of_endpoints(connection: Connection, endpoint_ids: Sequence[UUID]) -> list[Channel]:
-    """The channels that these endpoints serve."""
-    return [channel_of(row) for row in await connection.fetch(_BY_ENDPOINTS, list(endpoint_ids))]
+    """The channels that these endpoints serve, with their tenants' words."""
+    rows = await connection.fetch(_BY_ENDPOINTS, list(endpoint_ids))
+    return [channel_of(row, _words(row["tenant_id"], row["consents"])) for row in rows]
+
+
+def _words(tenant_id: UUID, consents: object) -> Words:
+    """A tenant's words; where they can't be read our own, for a STOP that nobody hears is the worse mistake."""
+    if consents is None:
+        return DEFAULT_WORDS
+    try:
+        return words_of(consents if isinstance(consents, Mapping) else {"words": consents})
+    except ValueError as error:
+        _tell_unread_words(tenant_id, str(error))
+        return DEFAULT_WORDS
+
+
+@lru_cache(maxsize=1000)
+def _tell_unread_words(tenant_id: UUID, fields: str) -> None:
+    log.error("tenant's words can't be read: the default ones hold", tenant=str(tenant_id), fields=fields)
 
 
 async def get(connection: Connection | Pool, tenant_id: UUID, channel_id: UUID) -> Channel | None:

@@ -16,7 +16,8 @@ from shared import window
 from shared.db import Connection, Pool, new_id
 from shared.forms import Form, form_of
 from shared.messages import Lane, SendRequested
-from shared.providers.base import Media, Template
+from shared.providers.base import ConsentScope, Media, Template
+from shared.store.consents import STOPPED_BY
 from shared.window import Policy
 
 # -- what customers wrote ----------------------------------------------------------------------------------------------
@@ -317,13 +318,14 @@ class Outbound:
     contact_name: str | None
     last_user_message_at: datetime | None
     now: datetime  # PostgreSQL's clock
+    stopped_by: ConsentScope | None = None  # the opt-out that keeps it from leaving
 
 
-_OUTBOUND = """
+_OUTBOUND = f"""
 m.id, m.tenant_id, m.conversation_id, m.channel_id, m.status, m.lane, m.content, m.media, m.metadata, m.template,
 m.sent_as, m.window_policy, m.window_refused_at, m.attempts, m.created_at, m.admitted_at, m.claimed_at, m.unknown_at,
 m.expires_at, m.not_before,
-c.recipient, c.contact_name, c.last_user_message_at, clock_timestamp() AS now
+c.recipient, c.contact_name, c.last_user_message_at, {STOPPED_BY} AS stopped_by, clock_timestamp() AS now
 """
 
 
@@ -352,6 +354,7 @@ def _outbound(row: asyncpg.Record) -> Outbound:
         recipient=row["recipient"],
         contact_name=row["contact_name"],
         last_user_message_at=row["last_user_message_at"],
+        stopped_by=row["stopped_by"],
         now=row["now"],
     )
 
@@ -362,7 +365,8 @@ WHERE m.tenant_id = $1 AND m.id = $2 AND m.status = 'queued' FOR NO KEY UPDATE O
 """
 
 _ADMIT = """
-UPDATE messages SET status = 'ready', sent_as = $3, due_at = now() + $4::interval, admitted_at = now()
+UPDATE messages SET status = 'ready', sent_as = $3, due_at = now() + $4::interval, admitted_at = now(),
+    metadata = CASE WHEN $5::jsonb IS NULL THEN metadata ELSE metadata || $5 END
 WHERE tenant_id = $1 AND id = $2 AND status = 'queued' RETURNING id
 """
 
@@ -395,10 +399,16 @@ async def lock_queued(connection: Connection, tenant_id: UUID, message_id: UUID)
 
 
 async def admit(
-    connection: Connection, tenant_id: UUID, message_id: UUID, sent_as: Template | None, handoff: timedelta
+    connection: Connection,
+    tenant_id: UUID,
+    message_id: UUID,
+    sent_as: Template | None,
+    handoff: timedelta,
+    facts: Mapping[str, object] | None = None,
 ) -> bool:
-    """queued → ready, with the template that will really go out where it is not the text."""
-    return (await connection.fetchval(_ADMIT, tenant_id, message_id, template_json(sent_as), handoff)) is not None
+    """queued → ready, with the template that will really go out where it is not the text, and `facts` for metadata."""
+    told = (template_json(sent_as), handoff, facts)
+    return await connection.fetchval(_ADMIT, tenant_id, message_id, *told) is not None
 
 
 async def hold(connection: Connection, tenant_id: UUID, message_id: UUID, hold_for: timedelta) -> bool:

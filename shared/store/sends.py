@@ -8,6 +8,7 @@ import asyncpg
 
 from shared.db import Connection, Pool, new_id
 from shared.messages import Lane
+from shared.store.consents import STOPPED_BY
 from shared.store.messages import _OUTBOUND, Outbound, _outbound
 
 # The head of a lane: nothing later leaves before it is out of the way. A message still `queued` blocks too, or the
@@ -18,13 +19,15 @@ WHERE m.tenant_id = $1 AND m.conversation_id = $2 AND m.lane = $3 AND m.status I
 ORDER BY m.out_seq LIMIT 1
 """
 
-# Only as it was read: meanwhile somebody else may have tried it, been told to wait, or changed its form.
-_CLAIM = """
-UPDATE messages SET status = 'sending', claim_id = $3, claimed_at = clock_timestamp(), attempts = attempts + 1,
+# Only as it was read: meanwhile somebody else may have tried it, been told to wait, or changed its form, and the
+# customer may have opted out.
+_CLAIM = f"""
+UPDATE messages m SET status = 'sending', claim_id = $3, claimed_at = clock_timestamp(), attempts = attempts + 1,
     due_at = clock_timestamp() + $4::interval, not_before = NULL
 WHERE tenant_id = $1 AND id = $2 AND status = 'ready' AND attempts = $5
     AND admitted_at IS NOT DISTINCT FROM $6
     AND (not_before IS NULL OR not_before <= clock_timestamp())
+    AND {STOPPED_BY} IS NULL
 RETURNING id
 """
 

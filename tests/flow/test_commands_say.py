@@ -55,6 +55,9 @@ async def test_a_customer_of_each_provider_is_answered(settings: Settings) -> No
         await demo.ensure(settings)  # again, and nothing is made twice
         again = await exchange(settings, "precios", channel=demo.DEMO_META, within=30)
         assert "12" in again.answered
+        # Who stops SMS is not answered there, and by WhatsApp they are.
+        assert "opted out" in (await exchange(settings, "STOP", channel=demo.DEMO_SMS)).answered
+        assert "12" in (await exchange(settings, "precios", channel=demo.DEMO, within=30)).answered
 
 
 @pytest.mark.parametrize(

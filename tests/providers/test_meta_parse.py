@@ -264,6 +264,10 @@ def test_a_marketing_preference_is_told(word: str, change: str) -> None:
     (notice,) = parsed.notices
     assert (notice.name, notice.channel_address) == ("consent", PHONE_NUMBER_ID)
     assert (notice.data["change"], notice.data["address"]) == (change, "+525512345678")
+    consent = notice.consent
+    assert consent is not None
+    assert (consent.state, consent.scope) == ("opted_out" if word == "stop" else "opted_in", "marketing")
+    assert (consent.address.canonical, consent.timestamp) == ("+525512345678", datetime(2026, 1, 1, tzinfo=UTC))
     assert parsed.errors == ()
 
 

@@ -178,6 +178,29 @@ async def test_an_sms_is_not_read_and_its_account_signs(stage: Stage) -> None:
     assert "ChannelPrefix" not in receipts[0].form
 
 
+async def test_who_stops_sms_is_refused_until_they_start_and_we_are_told_both(stage: Stage) -> None:
+    customer, ours, other = "+5215512345678", "+14155238886", "+14155230000"
+
+    async def sent(sender: str) -> int | None:
+        async with stage.twilio() as twilio:
+            try:
+                await twilio.messages.create_async(to=customer, from_=sender, body="hola")
+            except TwilioRestException as refusal:
+                return int(refusal.code)
+        return None
+
+    async with receiving() as hook:
+        for text, sender in (("please stop", customer), ("Stop", customer), ("STOP", CUSTOMER), ("help", customer)):
+            to = CHANNEL if sender == CUSTOMER else ours
+            await stage.sandbox.customer(sender=sender, to=to, text=text, webhook_url=hook.url)
+        assert (await sent(ours), await sent(other)) == (21610, None)
+        await stage.sandbox.customer(sender=customer, to=ours, text="unstop", webhook_url=hook.url)
+        told = await hook.got(5)
+    assert [webhook.form.get("OptOutType") for webhook in told] == [None, "STOP", None, "HELP", "START"]
+    assert all(webhook.signed_by(AUTH_TOKEN) for webhook in told)
+    assert await sent(ours) is None
+
+
 async def test_a_receipt_is_retried_when_nobody_listens_and_not_when_refused(stage: Stage) -> None:
     async with receiving() as gone:
         nobody = gone.url

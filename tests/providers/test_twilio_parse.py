@@ -169,9 +169,12 @@ def test_a_repeated_field_is_kept_whole() -> None:
     assert read.messages[0].extra["Novel"] == ["1", "2"]
 
 
-@pytest.mark.parametrize(("word", "change"), [("STOP", "opt_out"), ("START", "opt_in")])
-def test_an_opt_out_is_told_beside_its_message(word: str, change: str) -> None:
+@pytest.mark.parametrize(
+    ("word", "change", "consent"), [("STOP", "opt_out", "opted_out"), ("START", "opt_in", "opted_in")]
+)
+def test_an_opt_out_is_told_beside_its_message(word: str, change: str, consent: str) -> None:
     parsed = parse(form({**WHATSAPP, "Body": word, "OptOutType": word}))
+    assert (parsed.messages[0].consent, parsed.messages[0].answered) == (consent, True)
     assert parsed.messages[0].extra["OptOutType"] == word
     assert [(notice.name, notice.data) for notice in parsed.notices] == [
         ("consent", {"change": change, "address": "+525512345678"})
@@ -179,7 +182,10 @@ def test_an_opt_out_is_told_beside_its_message(word: str, change: str) -> None:
 
 
 def test_asking_for_help_changes_no_consent() -> None:
-    assert parse(form({**WHATSAPP, "OptOutType": "HELP"})).notices == ()
+    parsed = parse(form({**WHATSAPP, "OptOutType": "HELP"}))
+    assert parsed.notices == ()
+    assert (parsed.messages[0].consent, parsed.messages[0].answered) == (None, True)
+    assert parse(form(WHATSAPP)).messages[0].answered is False
 
 
 @pytest.mark.parametrize("name", ["MessageSid", "SmsSid", "SmsMessageSid"])

@@ -1,0 +1,139 @@
+"""What customers and providers say of being written to, into the ledger and announced, once each."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from shared import consents
+from shared.channels import Channel
+from shared.db import Connection
+from shared.providers.base import Consent, ConsentState, InboundMessage
+from shared.store import consents as ledger
+from shared.store import contacts
+from shared.store.consents import Entry
+from shared.store.events import Event, record
+
+
+async def write(connection: Connection, entries: Sequence[Entry]) -> None:
+    """Add entries and announce those that are new. Costs nothing where there are none.
+
+    An event's `at` says which of two is the later one; they may be announced in the other order.
+    """
+    if not entries:
+        return
+    await record(connection, *(_event(entry) for entry in await ledger.add(connection, entries)))
+
+
+def _event(entry: Entry) -> Event:
+    return Event(
+        f"consent.{entry.state}",
+        entry.tenant_id,
+        message_id=entry.message_id,
+        contact_id=entry.contact_id,
+        detail={
+            "channel_kind": entry.channel_kind,
+            "scope": entry.scope,
+            "source": entry.source,
+            "at": entry.at.isoformat(),
+        },
+    )
+
+
+def wishes(arrived: Sequence[tuple[Channel, InboundMessage]]) -> dict[int, ConsentState]:
+    """Place → what the message there changes. Nearly always empty."""
+    found = ((place, consents.told_by(m, channel.words)) for place, (channel, m) in enumerate(arrived))
+    return {place: state for place, state in found if state is not None}
+
+
+def said(
+    channel: Channel, message: InboundMessage, state: ConsentState, contact_id: UUID, message_id: UUID, at: datetime
+) -> Entry:
+    """What a customer's own word changes, which our message `message_id` holds."""
+    return Entry(
+        tenant_id=channel.tenant_id,
+        contact_id=contact_id,
+        channel_kind=channel.kind,
+        state=state,
+        source="message",
+        at=at,
+        dedupe_key=f"said:{message_id}",
+        message_id=message_id,
+        evidence={"provider": channel.provider} if message.consent is not None else {},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A consent that a provider's webhook tells of, for a tenant that it concerns."""
+
+    tenant_id: UUID
+    provider: str
+    consent: Consent
+    inbound_id: str
+    received_at: datetime
+
+
+async def told(connection: Connection, heard: Sequence[Told]) -> None:
+    """Keep what providers' webhooks tell. Who is not known yet becomes a contact: the opt-out holds when they are."""
+    if not heard:
+        return
+    people = [contacts.Person(one.tenant_id, (one.consent.address,), None) for one in heard]
+    contact_ids, made = await contacts.find_or_make(connection, people)
+    new = {contact_id: one.tenant_id for contact_id, one in zip(contact_ids, heard, strict=True) if contact_id in made}
+    await record(connection, *(Event("contact.created", tenant, contact_id=who) for who, tenant in new.items()))
+    await write(connection, [_of_event(one, who) for one, who in zip(heard, contact_ids, strict=True)])
+
+
+def _of_event(told: Told, contact_id: UUID) -> Entry:
+    consent = told.consent
+    moment = consent.timestamp.isoformat() if consent.timestamp is not None else told.inbound_id
+    return Entry(
+        tenant_id=told.tenant_id,
+        contact_id=contact_id,
+        channel_kind=consent.channel_kind,
+        state=consent.state,
+        source="provider",
+        at=min(consent.timestamp or told.received_at, told.received_at),
+        scope=consent.scope,
+        # By what it says and not by the webhook, which may come again with other things in it.
+        dedupe_key=f"told:{contact_id}:{consent.channel_kind}:{consent.scope}:{consent.state}:{moment}",
+        evidence={"provider": told.provider, "inbound_id": told.inbound_id},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A message of ours that the provider did not send because the customer has opted out."""
+
+    tenant_id: UUID
+    conversation_id: UUID
+    message_id: UUID
+    provider: str
+    code: str
+    at: datetime  # of the call: what the customer has said since is newer than the refusal
+
+
+async def refused(connection: Connection, refusals: Sequence[Refused]) -> None:
+    """Keep what refusals tell, in the answer to the call or by receipt, whichever comes first."""
+    if not refusals:
+        return
+    parties = await ledger.parties(connection, [(one.tenant_id, one.conversation_id) for one in refusals])
+    await write(
+        connection,
+        [
+            Entry(
+                tenant_id=one.tenant_id,
+                contact_id=parties[one.conversation_id][0],
+                channel_kind=parties[one.conversation_id][1],
+                state="opted_out",
+                source="provider",
+                at=one.at,
+                scope=consents.scope_of_refusal(one.code),
+                dedupe_key=f"refused:{one.message_id}",
+                evidence={"provider": one.provider, "error_code": one.code, "refused_message": str(one.message_id)},
+            )
+            for one in refusals
+            if one.conversation_id in parties
+        ],
+    )

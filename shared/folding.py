@@ -1,0 +1,33 @@
+"""Texts as people compare them: without case, accents, width, invisible characters and what surrounds them. Pure."""
+
+from typing import Final
+from unicodedata import category, combining, normalize
+
+_ENCLOSING: Final = "\u20e3"  # draws the key around the digit of a keycap emoji
+
+
+def fold(text: str, longest: int) -> str:
+    """`text` for comparison: without case, accents, width and invisible characters, blanks single.
+
+    Of it no more than `longest` characters are read and given back, for folding may lengthen a text.
+    """
+    decomposed = normalize("NFKD", normalize("NFKD", text[:longest]).casefold())
+    kept = "".join(char for char in decomposed if char.isspace() or not _ignored(char))
+    return " ".join(kept.split())[:longest]
+
+
+def _ignored(char: str) -> bool:
+    """Accents, variation selectors, zero-width characters, what marks the direction of writing, control characters."""
+    if "\ufe00" <= char <= "\ufe0f" or char == _ENCLOSING:
+        return True
+    return bool(combining(char)) or category(char) in ("Cc", "Cf", "Cs")
+
+
+def bare(folded: str, keep: str = "") -> str:
+    """Without punctuation, symbols and blanks around it, up to a character to `keep`; of these alone, unchanged."""
+    start, end = 0, len(folded)
+    while start < end and folded[start] not in keep and category(folded[start])[0] in "PSZ":
+        start += 1
+    while end > start and folded[end - 1] not in keep and category(folded[end - 1])[0] in "PSZ":
+        end -= 1
+    return folded[start:end] or folded

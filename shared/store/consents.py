@@ -1,0 +1,148 @@
+"""consents: the ledger of who may be written to. Entries are added and never changed; shared/consents.py says what they
+mean."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final, Literal
+from uuid import UUID
+
+from shared.db import Connection, Pool, new_id
+from shared.providers.base import ChannelKind, ConsentScope, ConsentState
+
+Source = Literal["message", "provider", "api"]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a contact wants of a kind of channel, from when on, and how we know.
+
+    `dedupe_key` names what it was written for, once per tenant; None: it is written however often it comes.
+    """
+
+    tenant_id: UUID
+    contact_id: UUID
+    channel_kind: ChannelKind
+    state: ConsentState
+    source: Source
+    at: datetime  # when it took effect: the provider's time, or that of the call it refused; not when we heard of it
+    scope: ConsentScope = "all"
+    dedupe_key: str | None = None
+    message_id: UUID | None = None  # the customer's own words, where they are the evidence
+    evidence: Mapping[str, object] = field(default_factory=dict)  # codes and ids, no text and no address
+
+
+_ADD = """
+INSERT INTO consents (id, tenant_id, contact_id, channel_kind, state, source, effective_at, scope, dedupe_key,
+    message_id, evidence)
+SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::timestamptz[],
+    $8::text[], $9::text[], $10::uuid[], $11::jsonb[])
+ON CONFLICT (tenant_id, dedupe_key) WHERE dedupe_key IS NOT NULL DO NOTHING
+RETURNING id
+"""
+
+
+async def add(connection: Connection, entries: Sequence[Entry]) -> list[Entry]:
+    """Write entries in one statement; returns those that were not there, in their order."""
+    ordered = sorted(entries, key=lambda entry: (entry.tenant_id, entry.dedupe_key or ""))
+    ids = [new_id() for _ in ordered]
+    rows = await connection.fetch(
+        _ADD,
+        ids,
+        [entry.tenant_id for entry in ordered],
+        [entry.contact_id for entry in ordered],
+        [entry.channel_kind for entry in ordered],
+        [entry.state for entry in ordered],
+        [entry.source for entry in ordered],
+        [entry.at for entry in ordered],
+        [entry.scope for entry in ordered],
+        [entry.dedupe_key for entry in ordered],
+        [entry.message_id for entry in ordered],
+        [entry.evidence for entry in ordered],
+    )
+    written = {row["id"] for row in rows}
+    return [entry for entry_id, entry in zip(ids, ordered, strict=True) if entry_id in written]
+
+
+_PARTIES = """
+SELECT c.id, c.contact_id, ch.kind
+FROM unnest($1::uuid[], $2::uuid[]) AS asked (tenant_id, id)
+JOIN conversations c USING (tenant_id, id)
+JOIN channels ch ON ch.tenant_id = c.tenant_id AND ch.id = c.channel_id
+WHERE c.contact_id IS NOT NULL
+"""
+
+
+async def parties(
+    connection: Connection, conversations: Sequence[tuple[UUID, UUID]]
+) -> dict[UUID, tuple[UUID, ChannelKind]]:
+    """Of each (tenant, conversation) with a contact: conversation → contact and channel kind."""
+    keys = sorted(set(conversations))
+    rows = await connection.fetch(_PARTIES, [key[0] for key in keys], [key[1] for key in keys])
+    return {row["id"]: (row["contact_id"], row["kind"]) for row in rows}
+
+
+# What keeps the message `m` of the statement around it from leaving: the scope of an opt-out, NULL where it may leave.
+# The same at every step that lets it go on, so that none of them forgets half of it.
+STOPPED_BY: Final = """(
+    SELECT min(holds.scope) FROM (
+        SELECT DISTINCT ON (k.scope) k.scope, k.state, k.effective_at, talk.last_user_message_at
+        FROM conversations AS talk
+        JOIN channels AS via ON via.tenant_id = talk.tenant_id AND via.id = talk.channel_id
+        JOIN consents AS k
+            ON k.contact_id = talk.contact_id AND k.channel_kind = via.kind AND k.tenant_id = talk.tenant_id
+        WHERE talk.tenant_id = m.tenant_id AND talk.id = m.conversation_id
+        ORDER BY k.scope, k.effective_at DESC, k.state DESC
+    ) AS holds
+    WHERE holds.state = 'opted_out' AND CASE holds.scope
+        WHEN 'blocked' THEN coalesce(holds.last_user_message_at <= holds.effective_at, true)
+        WHEN 'marketing' THEN m.lane = 'bulk' OR EXISTS (
+            SELECT FROM message_templates AS form
+            WHERE form.tenant_id = m.tenant_id AND lower(form.category) = 'marketing' AND form.deleted_at IS NULL
+                AND coalesce(m.sent_as, m.template) ->> 'name' IN (form.name, form.external_id))
+        ELSE true END
+)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """An entry as an operator reads it, and whether it is the one that holds of its channel kind and scope."""
+
+    channel_kind: str
+    scope: str
+    state: str
+    source: str
+    effective_at: datetime
+    evidence: Mapping[str, object]
+    holds: bool
+
+
+_LEDGER = """
+SELECT channel_kind, scope, state, source, effective_at, evidence,
+    row_number() OVER (PARTITION BY channel_kind, scope ORDER BY effective_at DESC, state DESC) = 1 AS holds
+FROM consents WHERE tenant_id = $1 AND contact_id = $2 ORDER BY effective_at DESC, state DESC LIMIT $3
+"""
+
+
+async def ledger(connection: Connection | Pool, tenant_id: UUID, contact_id: UUID, limit: int) -> list[Kept]:
+    """A contact's entries, newest first."""
+    return [Kept(**row) for row in await connection.fetch(_LEDGER, tenant_id, contact_id, limit)]
+
+
+_WORDS = "SELECT settings -> 'consents' FROM tenants WHERE id = $1"
+_SET_WORDS = """
+UPDATE tenants SET settings = CASE WHEN $2::jsonb IS NULL THEN settings - 'consents'
+    ELSE jsonb_set(settings, '{consents}', $2) END
+WHERE id = $1 RETURNING id
+"""
+
+
+async def settings(connection: Connection | Pool, tenant_id: UUID) -> dict[str, object] | None:
+    """A tenant's own words as they are stored; None where it has the defaults."""
+    found: dict[str, object] | None = await connection.fetchval(_WORDS, tenant_id)
+    return found
+
+
+async def set_settings(connection: Connection | Pool, tenant_id: UUID, consents: Mapping[str, object] | None) -> bool:
+    """Replace a tenant's words (None: the defaults); check them with `shared.consents.words_of` before."""
+    return await connection.fetchval(_SET_WORDS, tenant_id, consents) is not None

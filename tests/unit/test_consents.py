@@ -1,0 +1,120 @@
+"""The single words by which customers opt out and in, in three languages and in a tenant's own."""
+
+from typing import Final
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.consents import DEFAULT_WORDS, is_answered, scope_of_refusal, told_by, word_of, words_of
+from shared.providers.base import ChannelKind, InboundMessage
+
+OUT: Final = "opted_out"
+IN: Final = "opted_in"
+
+
+@pytest.mark.parametrize(
+    ("text", "change"),
+    [
+        ("STOP", OUT),
+        ("stop", OUT),
+        ("  Stop!\n", OUT),
+        ("“stop”…", OUT),
+        ("\uff33\uff34\uff2f\uff30", OUT),
+        ("st\u200bop", OUT),
+        ("¡BAJA!", OUT),
+        ("bájà", OUT),
+        ("Sair.", OUT),
+        ("opt-out", OUT),
+        ("Unsubscribe", OUT),
+        ("START", IN),
+        ("Alta", IN),
+        ("assinar 🙂", IN),
+        ("please stop", None),
+        ("stop stop", None),
+        ("stop\nplease", None),
+        ("don't stop", None),
+        ("stopp", None),
+        ("s.t.o.p", None),
+        ("yes", None),
+        ("hola", None),
+        ("", None),
+        ("🙂", None),
+        ("!!!", None),
+        ("stop" + " " * 100, None),
+    ],
+)
+def test_one_word_alone_changes_a_consent_however_it_is_written(text: str, change: str | None) -> None:
+    assert DEFAULT_WORDS.said(text, "whatsapp") == change
+
+
+@pytest.mark.parametrize(("kind", "change"), [("sms", IN), ("whatsapp", None), ("email", None)])
+def test_yes_is_start_where_twilio_takes_it_for_that(kind: ChannelKind, change: str | None) -> None:
+    assert DEFAULT_WORDS.said("Yes", kind) == change
+
+
+def test_a_tenants_words_stand_in_place_of_a_languages_own() -> None:
+    words = words_of({"words": {"es": {"stop": ["¡Basta!"]}, "fr": {"stop": ["Arrêt"], "start": ["reprendre"]}}})
+    assert words.said("basta", "sms") == OUT
+    assert words.said("ARRET", "sms") == OUT
+    assert words.said("Reprendre", "sms") == IN
+    assert words.said("baja", "sms") is None, "the tenant's list is the language's whole"
+    assert words.said("alta", "sms") == IN, "what it leaves out stays as it was"
+    assert words.said("stop", "sms") == OUT, "and so do the other languages"
+    assert words_of({"words": {"en": {"stop": []}}}).said("stop", "whatsapp") is None
+    assert words_of(None) == words_of({}) == DEFAULT_WORDS
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"words": {"es": {"stop": ["dar de baja"]}}}, "words.es.stop.0: Value error, is no single word"),
+        ({"words": {"es": {"stop": ["..."]}}}, "is no single word"),
+        ({"words": {"es": {"stop": ["x" * 50]}}}, "is no single word"),
+        ({"words": {"es": {"stop": "baja"}}}, "words.es.stop"),
+        ({"words": {"español": {"stop": ["baja"]}}}, "words.español"),
+        ({"words": {"es": {"halt": ["baja"]}}}, "words.es.halt"),
+        ({"words": {"es": {"start": ["baja"]}, "pt": {"stop": ["baja"]}}}, "baja would both stop and start"),
+        ({"words": ["stop"]}, "words"),
+        ({"word": {}}, "word"),
+    ],
+)
+def test_words_that_can_not_be_meant_are_refused_by_their_field(settings: dict[str, object], complaint: str) -> None:
+    with pytest.raises(ValueError, match="consents: ") as refused:
+        words_of(settings)
+    assert complaint in str(refused.value)
+
+
+def said(text: str, **more: object) -> InboundMessage:
+    fields: dict[str, object] = {"message_type": "text", "text": text, **more}
+    return InboundMessage("1", "sms", (), "+1", **fields)  # type: ignore[arg-type]
+
+
+def test_what_the_provider_took_it_for_goes_before_the_word() -> None:
+    assert told_by(said("adiós", consent=OUT), DEFAULT_WORDS) == OUT
+    assert told_by(said("stop", message_type="button"), DEFAULT_WORDS) == OUT
+    for kind in ("system", "reaction", "edit", "revoke"):
+        assert told_by(said("stop", message_type=kind), DEFAULT_WORDS) is None
+
+
+def test_an_opt_out_is_not_answered_and_an_opt_in_is_unless_the_provider_has() -> None:
+    assert not is_answered(said("stop"), OUT)
+    assert is_answered(said("start"), IN)
+    assert is_answered(said("hola"), None)
+    assert not is_answered(said("start", answered=True), IN)
+    assert not is_answered(said("help", answered=True), None)
+
+
+@pytest.mark.parametrize(
+    ("code", "scope"),
+    [("21610", "all"), ("63014", "blocked"), ("63033", "marketing"), ("131050", "marketing"), ("?", "all")],
+)
+def test_a_refusal_says_what_the_contact_has_opted_out_of(code: str, scope: str) -> None:
+    assert scope_of_refusal(code) == scope
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_one_word_or_none(text: str) -> None:
+    word = word_of(text)
+    assert len(word) <= 40
+    assert not any(char.isspace() for char in word)
