@@ -247,12 +247,24 @@ class RabbitMQ:
         if self._ports is None:
             offset = int(self._digest, 16) % 9000
             first = FAMILIAR if self._familiar else 16000 + offset
-            amqp = children.free_port(first)
-            management = children.free_port(10000 + FAMILIAR if self._familiar else first + 1, {amqp})
-            distribution = children.free_port(20000 + FAMILIAR if self._familiar else first + 2, {amqp, management})
-            names = children.free_port(16000 + offset + 3, {amqp, management, distribution})
+            taken = self._kept_beside()
+            amqp = children.free_port(first, taken)
+            taken.add(amqp)
+            management = children.free_port(10000 + FAMILIAR if self._familiar else first + 1, taken)
+            taken.add(management)
+            distribution = children.free_port(20000 + FAMILIAR if self._familiar else first + 2, taken)
+            taken.add(distribution)
+            names = children.free_port(16000 + offset + 3, taken)
             self._ports = Ports(amqp, management, distribution, names)
         _write_private(kept, json.dumps(asdict(self._ports)))
+
+    def _kept_beside(self) -> set[int]:
+        """Ports of the stacks in the folders beside ours: they may start at this moment, and then look free."""
+        ports: set[int] = set()
+        for kept in self._root.parent.glob("*/rabbitmq/ports.json"):
+            with contextlib.suppress(OSError, ValueError, TypeError):
+                ports.update(asdict(Ports(**json.loads(kept.read_text()))).values())
+        return ports
 
     def _environment(self) -> dict[str, str]:
         """What the node reads: only ours, nothing from /etc/rabbitmq nor from the caller's environment."""

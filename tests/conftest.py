@@ -1,7 +1,8 @@
 """What the tests stand on: a real broker and a real database of their own, an empty piece of each per test.
 
 The stack lives in `.palomar/test` and starts when the first test asks for it; a running `palomar up` is never
-touched. A test's database is a clone of one that was migrated once; its broker is a virtual host of its own.
+touched. Of the processes that run tests beside each other each has a stack of its own, so that a test may take it down.
+A test's database is a clone of one that was migrated once; its broker is a virtual host of its own.
 """
 
 import contextlib
@@ -22,9 +23,12 @@ from ops.postgres import OWNER
 from ops.stack import Stack
 from schema import migrate
 from shared.settings import Settings
+from tests.databases import cloned
+
+pytest_plugins = ["tests.stacks", "tests.turns"]
 
 STATE = Path(__file__).resolve().parent.parent / ".palomar"
-RUNS_AT_ONCE = 4
+STACKS_AT_ONCE = 16
 
 
 @pytest.fixture(scope="session")
@@ -34,18 +38,19 @@ def stack() -> Iterator[Stack]:
     try:
         yield started
     finally:
+        started.rabbitmq.kill()  # takes no time, and nothing of it is kept
         started.stop()
         started.rabbitmq.forget()
 
 
 def _start_free_stack() -> Stack:
-    """Each run of the suite that goes on at the same time gets a state folder of its own."""
-    for number in range(1, RUNS_AT_ONCE + 1):
+    """Each process that runs tests at the same time gets a state folder of its own."""
+    for number in range(1, STACKS_AT_ONCE + 1):
         stack = Stack(STATE / ("test" if number == 1 else f"test-{number}"))
         if stack.claim():
             stack.start()
             return stack
-    raise Problem(f"{RUNS_AT_ONCE} runs of the tests are going on already.", "Wait for one of them to end.")
+    raise Problem(f"{STACKS_AT_ONCE} processes run tests here already.", "Wait for one of them to end.")
 
 
 @pytest.fixture(scope="session")
@@ -64,16 +69,8 @@ def template(stack: Stack) -> str:
 @pytest.fixture
 def database_url(stack: Stack, template: str) -> Iterator[str]:
     """A fresh, migrated database for this test alone; the URL is its owner's, who is no superuser."""
-    name = f"test_{uuid4().hex}"
-    with psycopg.connect(stack.admin_database_url, autocommit=True) as admin:
-        admin.execute(
-            sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {}").format(
-                sql.Identifier(name), sql.Identifier(template), sql.Identifier(OWNER)
-            )
-        )
-    yield stack.postgres.url(OWNER, name)
-    with psycopg.connect(stack.admin_database_url, autocommit=True) as admin:
-        admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    with cloned(stack, template) as url:
+        yield url
 
 
 class Vhosts:

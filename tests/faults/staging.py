@@ -33,11 +33,11 @@ from ops.stack import Stack
 from shared import db, topology
 from shared.broker import Publisher
 from shared.settings import Settings
+from tests.ports import free_port
 from tests.workers.stage import ROOT, Stage, environ, quick
 
 T = TypeVar("T")
 
-FIRST_PORT: Final = 20000  # and up; below those that the kernel hands out
 PILE_UP: Final = 0.7  # seconds that a process is frozen for, so that a kill finds it at work
 UP_WITHIN: Final = 60.0  # seconds from a process's start to its being ready, on a machine that does much else
 
@@ -83,7 +83,7 @@ class System:
             assert not self.runs(name), f"{name} runs already"
             kind = name.partition(".")[0]
             module = {"receive": ["ingress", "receive"], "sandbox": ["ops.sandbox"]}.get(kind, ["workers", kind])
-            port = self._ports.setdefault(name, _free_port(self._ports.values()))
+            port = self._ports.setdefault(name, free_port())
             self._processes[name] = children.spawn(
                 [sys.executable, "-m", *module],
                 root=self.stack.root,
@@ -300,10 +300,6 @@ def _is_quiet(line: str) -> bool:
     return False
 
 
-def _free_port(taken: Iterable[int]) -> int:
-    return children.free_port(FIRST_PORT + os.getpid() % 8000, taken)
-
-
 @asynccontextmanager
 async def playing(
     stack: Stack,
@@ -314,9 +310,7 @@ async def playing(
     **others: object,
 ) -> AsyncIterator[System]:
     """A system with one channel, of which only the sandbox runs yet. Settings are LEASES, with `others` on top."""
-    ports: dict[str, int] = {}
-    for name in ("receive", "sandbox"):
-        ports[name] = _free_port(list(ports.values()))
+    ports = {"receive": free_port(), "sandbox": free_port()}
     sandbox_url = f"http://127.0.0.1:{ports['sandbox']}"
     settings = quick(
         settings,

@@ -11,6 +11,8 @@ from tests.faults import faults, verdicts
 from tests.faults.customers import channel_settings, writing
 from tests.faults.staging import playing
 
+pytestmark = pytest.mark.alone
+
 POISON = b"not an envelope"
 SEED = 20260501  # of the customers' pauses, the copies' lateness and the moments of the kills
 

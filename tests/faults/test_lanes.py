@@ -14,6 +14,8 @@ from tests.faults import verdicts
 from tests.faults.customers import customer
 from tests.faults.staging import System, playing
 
+pytestmark = pytest.mark.alone
+
 CONVERSATIONS: Final = 20
 EACH: Final = 50
 SENDERS: Final = ("send.1", "send.2", "send.3")

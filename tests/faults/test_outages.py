@@ -19,6 +19,8 @@ from tests.faults import faults, verdicts
 from tests.faults.customers import PATIENCE, Customers, channel_settings, customer, writing
 from tests.faults.staging import System, playing
 
+pytestmark = pytest.mark.alone
+
 OUTAGE: Final = 20.0  # seconds
 RATE: Final = 40.0  # webhooks per second
 PROMPT: Final = 5.0  # seconds that a webhook's answer may take at most, on a machine that does much else

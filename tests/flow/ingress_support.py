@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -23,6 +22,7 @@ from shared.crypto import KeyRing
 from shared.db import new_id
 from shared.settings import Settings
 from shared.store import endpoints
+from tests.ports import free_port
 
 PUBLIC_URL = "https://hooks.example.com/palomar"
 TOKEN = "0123456789abcdef0123456789abcdef"
@@ -68,12 +68,6 @@ async def add_endpoint(settings: Settings, *, secrets: str | None = None, spanni
         return hook
     finally:
         await connection.close()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @asynccontextmanager

@@ -13,7 +13,8 @@ from ops.sandbox.app import make_app, serving
 from ops.say import exchange
 from shared.settings import Settings
 from tests.flow.commands_support import palomar
-from tests.flow.ingress_support import answering, free_port, keys_of
+from tests.flow.ingress_support import answering, keys_of
+from tests.ports import free_port
 from workers.__main__ import Process
 
 

@@ -20,6 +20,7 @@ from psycopg.rows import dict_row
 
 from ops.postgres import OWNER
 from ops.stack import Stack
+from tests.databases import cloned
 from tests.flow.commands_support import ROOT, palomar
 
 TABLES = (
@@ -77,16 +78,8 @@ def source_database(stack: Stack, statements: str) -> Iterator[SourceDatabase]:
 @contextmanager
 def another_database(stack: Stack, template: str, environment: Mapping[str, str]) -> Iterator[dict[str, str]]:
     """The environment of a second Palomar beside the test's own."""
-    name = f"test_{uuid4().hex}"
-    with psycopg.connect(stack.admin_database_url, autocommit=True) as admin:
-        admin.execute(
-            sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {}").format(
-                sql.Identifier(name), sql.Identifier(template), sql.Identifier(OWNER)
-            )
-        )
-    yield {**environment, "DATABASE_URL": stack.postgres.url(OWNER, name)}
-    with psycopg.connect(stack.admin_database_url, autocommit=True) as admin:
-        admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    with cloned(stack, template) as url:
+        yield {**environment, "DATABASE_URL": url}
 
 
 class Ours:

@@ -7,11 +7,12 @@ import time
 
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestServer, unused_port
+from aiohttp.test_utils import TestServer
 
 from ops.sandbox.openai import MODEL
 from shared.channels import LIMIT
 from shared.engines.base import Answer, Turn
+from tests.ports import free_port
 from tests.providers.llm_stage import HELLO, SAYS_FALLBACK, Body, Reply, answering, ask, llm_engine, reply_settings
 
 
@@ -104,7 +105,7 @@ async def test_a_message_of_any_length_is_put_to_the_model_in_part_only() -> Non
 
 
 async def test_the_environment_neither_diverts_questions_nor_lends_its_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    nobody = f"http://127.0.0.1:{unused_port()}"
+    nobody = f"http://127.0.0.1:{free_port()}"
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "OPENAI_BASE_URL"):
         monkeypatch.setenv(name, nobody)
     for name in ("OPENAI_API_KEY", "OPENAI_ADMIN_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID"):

@@ -52,6 +52,7 @@ def invalid_indexes(database_url: str) -> list[str]:
         return [name for (name,) in rows]
 
 
+@pytest.mark.alone
 def test_no_writer_of_100000_live_conversations_is_blocked_for_long(database_url: str, stack: Stack) -> None:
     names = [step.name for step in migrate.status(database_url)]
     fresh = dump(stack.postgres, database_url)

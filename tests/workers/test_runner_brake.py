@@ -5,16 +5,16 @@ from collections.abc import Sequence
 
 import aiohttp
 
-from ops import children
 from shared.outcomes import Dead
 from shared.settings import Settings
+from tests.ports import free_port
 from tests.workers.runner_stage import QUEUE, Job, bench, jobs, names, until
 
 QUICK = {"brake_window": 5, "brake_trial": 1.0}
 
 
 async def test_a_worker_whose_items_die_stops_and_says_so_until_one_succeeds(settings: Settings) -> None:
-    port = children.free_port(24000)
+    port = free_port()
     async with bench(settings, **QUICK) as stage, aiohttp.ClientSession(f"http://127.0.0.1:{port}") as http:
         items = jobs(40, act="die mended")
         for item in items:

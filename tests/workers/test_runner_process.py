@@ -9,9 +9,9 @@ import sys
 import aiohttp
 import pytest
 
-from ops import children
 from shared import topology
 from shared.settings import Settings
+from tests.ports import free_port
 from tests.workers.runner_stage import ROOT, Bench, bench, environ, until
 from workers.__main__ import chosen, declared
 
@@ -63,7 +63,7 @@ async def _until_consumed(stage: Bench, queues: set[str]) -> None:
 
 
 async def test_a_lane_alone_consumes_its_queue_alone_and_tells_that_it_is_ready(settings: Settings) -> None:
-    port = children.free_port(24000)
+    port = free_port()
     async with (
         bench(settings) as stage,
         aiohttp.ClientSession(f"http://127.0.0.1:{port}") as http,
@@ -97,7 +97,7 @@ async def test_all_workers_run_in_one_process(settings: Settings) -> None:
 async def test_a_process_without_broker_and_database_is_alive_says_what_is_missing_and_stops(
     settings: Settings,
 ) -> None:
-    port = children.free_port(24000)
+    port = free_port()
     async with bench(settings) as stage, aiohttp.ClientSession(f"http://127.0.0.1:{port}") as http:
         nowhere = stage.settings.model_copy(
             update={

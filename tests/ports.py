@@ -1,0 +1,25 @@
+"""TCP ports for what a test starts, or for where nobody shall listen."""
+
+from itertools import count
+from secrets import randbelow
+from typing import Final
+
+from ops import children
+from ops.errors import Problem
+
+# Below those that the kernel gives to outgoing connections (32768 and up), above those of a stack (16000 to 25003).
+FIRST: Final = 25100
+PORTS: Final = 7600
+
+# Several processes run tests at once. Each walks through the ports from a place of its own, so that a port that a test
+# was given, and has not bound yet or lets go for a while, is given to nobody else for a long time.
+_walk = count(randbelow(PORTS))
+
+
+def free_port() -> int:
+    """A loopback port that is free now, and that no other call gives out soon."""
+    for _ in range(PORTS):
+        port = FIRST + next(_walk) % PORTS
+        if children.is_free(port):
+            return port
+    raise Problem(f"No free TCP port from {FIRST} to {FIRST + PORTS}.", "Close something that listens there.")
