@@ -64,8 +64,30 @@ class MetaSecrets(BaseModel):
         return self.app_secrets
 
 
-_SECRETS: Mapping[str, type[Secrets] | type[MetaSecrets]] = {"twilio": Secrets, "meta": MetaSecrets}
-_SHAPES = {"twilio": '{"auth_tokens": ["…"]}', "meta": '{"app_secrets": ["…"], "verify_token": "…"}'}
+class UrlSecrets(BaseModel):
+    """What the sealed JSON of an endpoint holds whose webhooks are not signed: what its URL ends with."""
+
+    url_secrets: tuple[str, ...] = Field(min_length=1)  # several while one is being changed at the service
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        return self.url_secrets
+
+    @property
+    def verify_token(self) -> str:
+        return ""
+
+
+_SECRETS: Mapping[str, type[Secrets] | type[MetaSecrets] | type[UrlSecrets]] = {
+    "twilio": Secrets,
+    "meta": MetaSecrets,
+    "email": UrlSecrets,
+}
+_SHAPES = {
+    "twilio": '{"auth_tokens": ["…"]}',
+    "meta": '{"app_secrets": ["…"], "verify_token": "…"}',
+    "email": '{"url_secrets": ["…"]}',
+}
 
 
 class Directory:

@@ -24,7 +24,7 @@ from prometheus_client import Counter
 from ingress.keep import NotKept
 from shared.log import get_logger
 from shared.messages import WebhookReceived
-from shared.providers import meta, twilio
+from shared.providers import email, meta, twilio
 from shared.providers.base import RawWebhook
 
 log = get_logger(__name__)
@@ -35,6 +35,7 @@ RETRY_AFTER = "5"  # seconds; what a 503 says
 # Webhooks are small; what is not, or does not say, takes turns, so that no crowd of megabytes fills the memory.
 LARGE_BODY = 64 * 1024  # bytes
 LARGE_AT_ONCE = 8
+HUGE_BODY = 3 * 1024 * 1024  # bytes; of such there is one at a time
 # What of a request's headers goes on: enough to read a body and to recognise a redelivery, never a credential.
 KEPT_HEADERS = ("content-type", "user-agent", "i-twilio-idempotency-token")
 
@@ -82,6 +83,8 @@ class Intake(NamedTuple):
     only_receipts: Callable[[bytes], bool] = lambda _: False  # where they do not: does this body hold nothing else?
     challenge: Callable[[str, str], str | None] | None = None  # (query, verify token) → the answer to a verifying GET
     largest: int = 0  # bytes that it may send, as documented: taken whatever our own limit is
+    secret_path: bool = False  # whether the URL ends with a secret instead of a signature's being there
+    patience: float = 1.0  # how many times the usual wait its bodies may take
 
 
 def _twilio_takes(media_type: str, query: str) -> bool:
@@ -89,6 +92,10 @@ def _twilio_takes(media_type: str, query: str) -> bool:
     return media_type == "application/x-www-form-urlencoded" or (
         (media_type == "application/json" or media_type.endswith("+json")) and "bodySHA256=" in query
     )
+
+
+def _email_takes(media_type: str, _: str) -> bool:
+    return media_type == email.FORM
 
 
 def _meta_takes(media_type: str, _: str) -> bool:
@@ -124,6 +131,17 @@ INTAKES: Mapping[str, Intake] = {
         only_receipts=_only_statuses,
         challenge=meta.challenge,
         largest=3 * 1024 * 1024,
+    ),
+    "email": Intake(
+        verify=email.verify,
+        signed="the URL must end with the secret that `palomar channels add` printed for this endpoint",
+        takes=_email_takes,
+        taken="multipart/form-data, as an inbound-parse webhook posts a mail",
+        answer=b"",
+        answer_type="text/plain",
+        largest=10 * 1024 * 1024,
+        secret_path=True,
+        patience=3.0,
     ),
 }
 
@@ -179,6 +197,7 @@ class Receiver:
         self._body_limit = body_limit
         self._body_timeout = body_timeout
         self._large = asyncio.Semaphore(LARGE_AT_ONCE)
+        self._huge = asyncio.Semaphore(1)
 
     def app(self) -> web.Application:
         """The application with its routes; more may be added to it, but for paths below /webhooks."""
@@ -186,7 +205,8 @@ class Receiver:
         app = web.Application()
         for provider, intake in INTAKES.items():
             for path, receipts in (("", False), ("/status", True))[: 1 + intake.status_path]:
-                resource = app.router.add_resource(f"/webhooks/{provider}/{{endpoint}}{path}")
+                secret = "/{secret}" if intake.secret_path else ""
+                resource = app.router.add_resource(f"/webhooks/{provider}/{{endpoint}}{path}{secret}")
                 resource.add_route("POST", partial(self._post, provider, intake, receipts))
                 if intake.challenge is not None:
                     resource.add_route("GET", partial(self._verify, provider, intake.challenge))
@@ -209,8 +229,14 @@ class Receiver:
 
     async def _post(self, provider: str, intake: Intake, receipts: bool, request: web.Request) -> web.StreamResponse:
         try:
-            async with self._large if _may_be_large(request) else nullcontext():
-                await self._take(provider, intake, receipts, request)
+            endpoint = self._endpoint(provider, request.match_info["endpoint"])
+            if intake.secret_path:  # before a place or a body is taken by somebody who does not know it
+                self._check(intake, endpoint, request, b"")
+            async with (
+                self._large if _is_over(request, LARGE_BODY) else nullcontext(),
+                self._huge if intake.largest > HUGE_BODY and _is_over(request, HUGE_BODY) else nullcontext(),
+            ):
+                await self._take(endpoint, intake, receipts, request)
         except _Refused as refused:
             return await self._refuse(refused.reason, request)
         except NotKept as error:
@@ -223,26 +249,26 @@ class Receiver:
             return await self._refuse("error", request)
         return web.Response(body=intake.answer, content_type=intake.answer_type)
 
-    async def _take(self, provider: str, intake: Intake, receipts: bool, request: web.Request) -> None:
+    async def _take(self, endpoint: Endpoint, intake: Intake, receipts: bool, request: web.Request) -> None:
         """Check a request and make it durable. Raises _Refused or NotKept."""
-        endpoint = self._endpoint(provider, request.match_info["endpoint"])
         target = origin_form(request.raw_path)
         content_type = request.headers.get("Content-Type", "")
         if not intake.takes(content_type.partition(";")[0].strip().lower(), target.partition("?")[2]):
             raise _Refused("content_type")
         if request.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise _Refused("compressed")
-        body = await self._body(request, max(self._body_limit, intake.largest))
+        body = await self._body(request, max(self._body_limit, intake.largest), self._body_timeout * intake.patience)
+        if not intake.secret_path:
+            self._check(intake, endpoint, request, body)
+        else:  # what is kept holds no secret
+            target = target.partition("?")[0].rpartition("/")[0]
         url = self._public_url + target
-        raw = RawWebhook(request.method, url, content_type, request.headers, body)
-        if not intake.verify(raw, endpoint.tokens):
-            raise _Refused("signature")
         await self._keeper.keep(
             WebhookReceived.of(
                 endpoint.id,
                 body,
                 tenant_id=endpoint.tenant_id,
-                provider=provider,
+                provider=endpoint.provider,
                 receipts=receipts or intake.only_receipts(body),
                 received_at=datetime.now(UTC),
                 method=request.method,
@@ -262,7 +288,14 @@ class Receiver:
             raise _Refused("secrets")
         return endpoint
 
-    async def _body(self, request: web.Request, limit: int) -> bytes:
+    def _check(self, intake: Intake, endpoint: Endpoint, request: web.Request, body: bytes) -> None:
+        """Raises _Refused where it is not the provider who calls."""
+        url = self._public_url + origin_form(request.raw_path)
+        raw = RawWebhook(request.method, url, request.headers.get("Content-Type", ""), request.headers, body)
+        if not intake.verify(raw, endpoint.tokens):
+            raise _Refused("signature")
+
+    async def _body(self, request: web.Request, limit: int, within: float) -> bytes:
         if (request.content_length or 0) > limit:
             raise _Refused("too_large")
         try:
@@ -270,7 +303,7 @@ class Receiver:
             if request.content.is_eof():  # all of it came with its headers, as nearly always: nothing to wait for
                 body = request.content.read_nowait()
             else:
-                body = await self._slow_body(request.content, limit)
+                body = await self._slow_body(request.content, limit, within)
         except TimeoutError:
             raise _Refused("stalled") from None
         except (ClientPayloadError, HttpProcessingError, web.RequestPayloadError, OSError):
@@ -279,9 +312,9 @@ class Receiver:
             raise _Refused("too_large")
         return body
 
-    async def _slow_body(self, content: StreamReader, limit: int) -> bytes:
+    async def _slow_body(self, content: StreamReader, limit: int, within: float) -> bytes:
         """A body as it arrives, until it is whole or over the limit. Raises TimeoutError."""
-        async with asyncio.timeout(self._body_timeout):
+        async with asyncio.timeout(within):
             body = bytearray(await content.readany())
             while not content.at_eof() and len(body) <= limit:
                 body += await content.readany()
@@ -304,7 +337,7 @@ class Receiver:
             taken=intake.taken if intake else "",
             signed=intake.signed.format(public_url=self._public_url) if intake else "",
             limit=max(self._body_limit, intake.largest) if intake else self._body_limit,
-            seconds=self._body_timeout,
+            seconds=self._body_timeout * (intake.patience if intake else 1),
         )
         response = web.Response(status=refusal.status, text=text + "\n")
         if refusal.status == 503:
@@ -326,9 +359,10 @@ def _without_content(record: logging.LogRecord) -> bool:
     return False
 
 
-def _may_be_large(request: web.Request) -> bool:
+def _is_over(request: web.Request, size: int) -> bool:
+    """Whether its body may be larger."""
     length = request.content_length
-    return length is None or length > LARGE_BODY
+    return length is None or length > size
 
 
 def origin_form(target: str) -> str:

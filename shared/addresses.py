@@ -25,6 +25,8 @@ _DIALLED = re.compile(r"\+?[0-9 ().\-]+", re.ASCII)
 _USER_ID = re.compile(r"[A-Z]{2}\.[A-Za-z0-9._\-]{1,128}", re.ASCII)
 # What a carrier lets stand as an alphanumeric sender: letters, digits, spaces, a little punctuation.
 _SENDER_ID = re.compile(r"[A-Za-z0-9 +\-_&.]{1,64}", re.ASCII)
+# An address of a mailbox as anybody uses it: no quoted local part, no comment, no address literal.
+_MAILBOX = re.compile(r"[^\s\x00-\x1f\x7f\"(),:;<>@\[\\\]]{1,64}@[^\s\x00-\x1f\x7f\"(),:;<>@\[\\\]]{1,253}")
 _LONGEST_GIVEN = 64
 _LONGEST_SHORT_CODE = 6
 _LONGEST_E164 = 15
@@ -64,6 +66,14 @@ def user_id(given: str) -> Address | None:
     """A WhatsApp business-scoped user id (`US.1234…`), with or without its scheme; None where it is none."""
     _, text = split_scheme(given[:256])
     return Address("user_id", text, text) if _USER_ID.fullmatch(text) else None
+
+
+def email(given: str) -> Address | None:
+    """An e-mail address, with or without `mailto:`; None where it is none. Canonical in lower case, both halves: no
+    mailbox that anybody uses tells `Ana@` from `ana@`."""
+    text = given[:400].strip()
+    text = text[len("mailto:") :] if text[:7].lower() == "mailto:" else text
+    return Address("email", text, text.lower()) if _MAILBOX.fullmatch(text) else None
 
 
 def person(given: str) -> Address | None:

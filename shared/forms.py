@@ -21,6 +21,7 @@ class Form:
     interactive: Interactive | None = None
     reaction: Reaction | None = None
     reply_to: str | None = None  # external id of the message it is shown to answer
+    subject: str | None = None  # of a mail; None: its thread's
 
 
 PLAIN: Final = Form()

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from shared import topology
 
 Lane = topology.Lane
+LARGE = 256 * 1024  # bytes of a webhook's body; a larger one stands alone in its envelope, and has a lane of its own
 
 
 class QueueMessage(BaseModel):
@@ -56,7 +57,11 @@ class WebhookReceived(QueueMessage):
     """A provider's request whose signature held, exactly as it arrived."""
 
     type: ClassVar[str] = "webhook.received"
-    queues: ClassVar[tuple[str, ...]] = (topology.PERSIST.name, topology.PERSIST_RECEIPTS.name)
+    queues: ClassVar[tuple[str, ...]] = (
+        topology.PERSIST.name,
+        topology.PERSIST_RECEIPTS.name,
+        topology.PERSIST_LARGE.name,
+    )
 
     inbound_id: str  # hex of SHA-256(endpoint id, body): an identical redelivery has the same one
     endpoint_id: UUID
@@ -78,7 +83,9 @@ class WebhookReceived(QueueMessage):
 
     @property
     def queue(self) -> str:
-        return topology.PERSIST_RECEIPTS.name if self.receipts else topology.PERSIST.name
+        if self.receipts:
+            return topology.PERSIST_RECEIPTS.name
+        return topology.PERSIST_LARGE.name if len(self.body) > LARGE else topology.PERSIST.name
 
     @property
     def raw_body(self) -> bytes:
@@ -87,13 +94,14 @@ class WebhookReceived(QueueMessage):
 
     @classmethod
     def of(cls, endpoint_id: UUID, body: bytes, **fields: Any) -> Self:
-        """Build one from raw bytes: text stays readable in RabbitMQ's UI, anything else travels as base64.
+        """Build one from raw bytes: text stays readable in RabbitMQ's UI, anything else travels as base64; large text
+        too, which JSON may make six times as long.
 
         `fields` are this model's other fields, validated as usual.
         """
-        try:
-            text, encoding = body.decode(), "utf-8"
-        except UnicodeDecodeError:
+        text = _text_of(body)
+        encoding = "utf-8"
+        if text is None:
             text, encoding = base64.b64encode(body).decode(), "base64"
         inbound_id = inbound_id_of(endpoint_id, body)
         return cls.model_validate(
@@ -106,6 +114,14 @@ class WebhookReceived(QueueMessage):
                 "body_encoding": encoding,
             }
         )
+
+
+def _text_of(body: bytes) -> str | None:
+    """A body as readable text; None for what is none, or too large to be read."""
+    try:
+        return body.decode() if len(body) <= LARGE else None
+    except UnicodeDecodeError:
+        return None
 
 
 def inbound_id_of(endpoint_id: UUID, body: bytes) -> str:

@@ -69,7 +69,7 @@ class Runner(Generic[M, R]):
         self._tasks: list[asyncio.Task[None]] = []
         self._consumer = Consumer(
             queue,
-            BATCH_PREFETCH if worker.batch_handler else worker.concurrency,
+            queue.prefetch or (BATCH_PREFETCH if worker.batch_handler else worker.concurrency),
             self._deliveries.put_nowait,
             before=watch.wait,  # a worker starts to consume only once the database answers
             redeclare=self._declare,

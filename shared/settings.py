@@ -93,6 +93,9 @@ class Settings(BaseSettings):
     meta_api_url: str = Field(
         default="https://graph.facebook.com", description="without the version; the sandbox's address in a local stack"
     )
+    smtp_private_hosts: str = Field(
+        default="", description="SMTP servers in private networks that channels may name, comma separated; * is any"
+    )
     meta_api_version: str = Field(default="v24.0", pattern=r"^v\d+\.\d+$", description="of the Graph API")
     llm_base_url: str = Field(
         default="", description="any OpenAI-compatible endpoint; empty: the llm engine says its fallback"
@@ -105,9 +108,11 @@ class Settings(BaseSettings):
 
     def api_url(self, provider: str) -> str:
         """Where a provider's API is called. Raises LookupError for a provider that sends nothing."""
-        return {"twilio": self.twilio_api_url, "meta": f"{self.meta_api_url.rstrip('/')}/{self.meta_api_version}"}[
-            provider
-        ]
+        return {
+            "twilio": self.twilio_api_url,
+            "meta": f"{self.meta_api_url.rstrip('/')}/{self.meta_api_version}",
+            "email": self.smtp_private_hosts,  # each channel names its server: what is ours to say is which may be near
+        }[provider]
 
 
 @lru_cache(maxsize=1)

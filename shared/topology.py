@@ -35,6 +35,7 @@ class WorkQueue:
     """A queue that one worker consumes, or one lane of it."""
 
     name: str
+    prefetch: int | None = None  # envelopes that one process holds; None: as many as its worker likes
 
     @property
     def dead(self) -> str:
@@ -55,10 +56,11 @@ class RetryStep:
         return f"retry.{seconds:g}s"
 
 
-PROVIDERS: Final = ("meta", "twilio")
+PROVIDERS: Final = ("email", "meta", "twilio")
 
 PERSIST: Final = WorkQueue("persist")
 PERSIST_RECEIPTS: Final = WorkQueue("persist.receipts")
+PERSIST_LARGE: Final = WorkQueue("persist.large", prefetch=1)  # mails with files: one at a time bounds the memory
 REPLY: Final = WorkQueue("reply")
 REPLY_LLM: Final = WorkQueue("reply.llm")  # of engines that wait for somebody else
 WINDOW: Final = WorkQueue("window")
@@ -71,7 +73,7 @@ def send_queue(provider: str, lane: str = "normal") -> WorkQueue:
 
 LANES: Final[tuple[Lane, ...]] = ("normal", "bulk")
 SEND: Final = tuple(send_queue(provider, lane) for provider in PROVIDERS for lane in LANES)
-QUEUES: Final[tuple[WorkQueue, ...]] = (PERSIST, PERSIST_RECEIPTS, REPLY, REPLY_LLM, WINDOW, *SEND)
+QUEUES: Final[tuple[WorkQueue, ...]] = (PERSIST, PERSIST_RECEIPTS, PERSIST_LARGE, REPLY, REPLY_LLM, WINDOW, *SEND)
 
 
 def ladder(delays: Sequence[float]) -> tuple[RetryStep, ...]:

@@ -26,7 +26,7 @@ from shared.worker import Context, Worker
 
 worker: Worker[WebhookReceived, None] = Worker(
     name="persist",
-    queues=(topology.PERSIST, topology.PERSIST_RECEIPTS),
+    queues=(topology.PERSIST, topology.PERSIST_RECEIPTS, topology.PERSIST_LARGE),
     consumes=WebhookReceived,
     publishes=(ReplyWanted, SendRequested),
     concurrency=2,  # one waits for PostgreSQL while the other parses
@@ -191,7 +191,15 @@ def channel_of_message(served: Sequence[Channel], message: InboundMessage) -> Ch
     """The channel a message came to: by its address, else by the messaging service it names."""
     service = message.extra.get("MessagingServiceSid")
     of_kind = [channel for channel in served if channel.kind == message.channel_kind]
-    return _addressed(of_kind, message.channel_address) or next((c for c in of_kind if c.address == service), None)
+    found = _addressed(of_kind, message.channel_address) or next((c for c in of_kind if c.address == service), None)
+    return found or (_mailbox(of_kind, message) if message.channel_kind == "email" else None)
+
+
+def _mailbox(of_kind: Sequence[Channel], message: InboundMessage) -> Channel | None:
+    """The channel of a mail by any of those it went to; of one that was forwarded to us, the endpoint's only one."""
+    named = message.extra.get("recipients")
+    found = [c for c in of_kind if isinstance(named, list) and c.address.lower() in named]
+    return found[0] if found else of_kind[0] if len(of_kind) == 1 else None
 
 
 def channel_of_receipt(served: Sequence[Channel], receipt: Receipt) -> Channel | None:

@@ -180,6 +180,9 @@ def outgoing(message: Outbound, channel: Channel, public_url: str) -> Outgoing:
         reply_to=message.form.reply_to,
         template=message.sent_as or message.template,
         status_callback=callback if channel.endpoint_id is not None else None,
+        subject=message.form.subject,
+        thread=message.thread,
+        automatic="auto-replied" if message.by_engine else "auto-generated" if message.lane == "bulk" else "",
     )
 
 

@@ -168,6 +168,15 @@ class Reaction:
 
 
 @dataclass(frozen=True, slots=True)
+class Thread:
+    """What a mail answers: the customer's newest one, the ids of those before it (oldest first), and its subject."""
+
+    message_id: str = ""
+    references: tuple[str, ...] = ()
+    subject: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Outgoing:
     """One message as it leaves. Where `template` is set, text and media are not sent."""
 
@@ -182,6 +191,9 @@ class Outgoing:
     reaction: Reaction | None = None
     reply_to: str | None = None  # external id of the message it is shown to answer
     status_callback: str | None = None
+    subject: str | None = None  # of a mail; None: its thread's
+    thread: Thread | None = None
+    automatic: str = ""  # what a mail says of nobody having written it: `auto-replied`, `auto-generated`
 
 
 @dataclass(frozen=True, slots=True)

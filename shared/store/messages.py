@@ -16,7 +16,7 @@ from shared import window
 from shared.db import Connection, Pool, new_id
 from shared.forms import Form, form_of
 from shared.messages import Lane, SendRequested
-from shared.providers.base import ConsentScope, Media, Template
+from shared.providers.base import ConsentScope, Media, Template, Thread
 from shared.store.consents import STOPPED_BY
 from shared.window import Policy
 
@@ -319,13 +319,20 @@ class Outbound:
     last_user_message_at: datetime | None
     now: datetime  # PostgreSQL's clock
     stopped_by: ConsentScope | None = None  # the opt-out that keeps it from leaving
+    by_engine: bool = False  # made by an engine, and by no person
+    thread: Thread | None = None  # of a mail: what it answers
 
 
 _OUTBOUND = f"""
 m.id, m.tenant_id, m.conversation_id, m.channel_id, m.status, m.lane, m.content, m.media, m.metadata, m.template,
 m.sent_as, m.window_policy, m.window_refused_at, m.attempts, m.created_at, m.admitted_at, m.claimed_at, m.unknown_at,
 m.expires_at, m.not_before,
-c.recipient, c.contact_name, c.last_user_message_at, {STOPPED_BY} AS stopped_by, clock_timestamp() AS now
+c.recipient, c.contact_name, c.last_user_message_at, {STOPPED_BY} AS stopped_by, clock_timestamp() AS now,
+CASE WHEN m.provider = 'email' THEN (
+    SELECT jsonb_build_object('thread', i.metadata -> 'thread', 'subject', i.metadata -> 'subject') FROM messages i
+    WHERE i.tenant_id = m.tenant_id AND i.conversation_id = m.conversation_id AND i.role = 'user'
+    ORDER BY i.created_at DESC LIMIT 1
+) END AS answered
 """
 
 
@@ -356,6 +363,21 @@ def _outbound(row: asyncpg.Record) -> Outbound:
         last_user_message_at=row["last_user_message_at"],
         stopped_by=row["stopped_by"],
         now=row["now"],
+        by_engine=isinstance(row["metadata"], Mapping) and "engine" in row["metadata"],
+        thread=thread_of(row["answered"]),
+    )
+
+
+def thread_of(answered: object) -> Thread | None:
+    """What a mail answers, as the customer's newest message says it; None where they never wrote one."""
+    told = answered.get("thread") if isinstance(answered, Mapping) else None
+    if not isinstance(answered, Mapping) or not isinstance(told, Mapping):
+        return None
+    message_id, references, subject = told.get("message_id"), told.get("references"), answered.get("subject")
+    return Thread(
+        message_id if isinstance(message_id, str) else "",
+        tuple(one for one in references if isinstance(one, str)) if isinstance(references, list) else (),
+        subject if isinstance(subject, str) else "",
     )
 
 

@@ -1,0 +1,61 @@
+"""What an SMTP server's answer means: RFC 5321 §4.2 (replies), RFC 3463 (enhanced codes), at which step it was said.
+
+A 4xx is a promise that the mail was not taken, whenever it comes; so is a 5xx. Only silence after the mail's last line
+leaves it open.
+"""
+
+import re
+from typing import Final, Literal
+
+from shared import addresses
+from shared.providers.base import (
+    Ambiguous,
+    ChannelBroken,
+    ContentRejected,
+    RecipientInvalid,
+    Refusal,
+    Throttled,
+    Unreachable,
+)
+
+Step = Literal["connect", "tls", "login", "sender", "recipient", "content"]
+
+_LONGEST_DETAIL = 300  # characters
+_ENHANCED: Final = re.compile(r"\b[245]\.(\d{1,3})\.\d{1,3}\b")
+# Replies that are about the account, at whatever step they come: no login, a login that is not enough, no encryption.
+_OF_ACCOUNT: Final = frozenset((523, 530, 534, 535, 538))
+_ENHANCED_CLASSES: Final[dict[str, type[Refusal]]] = {"1": RecipientInvalid, "6": ContentRejected, "3": ContentRejected}
+
+
+def refusal(step: Step, code: int, text: str) -> Refusal:
+    """What a reply that is not the one hoped for means. Replies that are neither 4xx nor 5xx are no SMTP."""
+    name, detail = str(code), scrub(text)
+    if 400 <= code < 500:
+        return Throttled(name, None, detail, "message" if step == "recipient" else "channel")
+    if not 500 <= code < 600:
+        return Ambiguous(name, detail) if step == "content" else Unreachable(name, detail)
+    if code in _OF_ACCOUNT or step in ("connect", "tls", "login"):
+        return ChannelBroken(name, detail)
+    if step == "recipient":
+        return RecipientInvalid(name, detail)
+    if step == "sender":
+        return ContentRejected(name, detail) if code == 552 else ChannelBroken(name, detail)
+    enhanced = _ENHANCED.search(text)
+    return RecipientInvalid(name, detail) if enhanced and enhanced[1] == "1" else ContentRejected(name, detail)
+
+
+def error_class(code: str) -> type[Refusal] | None:
+    """The class of a status code as a bounce brings it (RFC 3463: `5.1.1`); None for one that we have none for."""
+    kind, _, rest = code.partition(".")
+    if kind != "5":
+        return None
+    return _ENHANCED_CLASSES.get(rest.partition(".")[0]) or (RecipientInvalid if rest in _OF_MAILBOX else None)
+
+
+_OF_MAILBOX: Final = frozenset(("2.0", "2.1", "4.1", "4.4"))  # disabled, or no server takes mail for it
+
+
+def scrub(text: str) -> str:
+    """What we keep of a server's sentence: no address in clear, one line."""
+    hidden = re.sub(r"([^\s<>@]{1,64})@", lambda found: f"{addresses.mask(found[1])}@", text[: 4 * _LONGEST_DETAIL])
+    return " ".join(hidden.encode("utf-8", "replace").decode().replace("\0", "").split())[:_LONGEST_DETAIL]

@@ -1,0 +1,111 @@
+"""A message of ours as a mail: its headers, its text, and the thread it belongs to. Pure."""
+
+import re
+from datetime import datetime
+from email.headerregistry import Address as Mailbox
+from email.message import EmailMessage
+from email.policy import SMTP
+from email.utils import format_datetime
+from typing import Final
+
+from shared import addresses
+from shared.providers.base import ContentRejected, Outgoing, RecipientInvalid, Refusal
+from shared.providers.email_people import LONGEST_ID, message_ids, own_message_id, thread_of
+
+# Python folds a long word of a header into encoded words, which would make another message id of it: no line of ours
+# is folded, and none is longer than SMTP takes.
+_POLICY: Final = SMTP.clone(max_line_length=998)
+_LONGEST_SUBJECT = 150  # characters
+_LONGEST_REFERENCES = 900
+_FIRST_WORDS = 70  # of a text, which are the subject where there is no other
+_ANSWERED: Final = re.compile(r"\s*(re|aw|sv|rv)\s?:", re.I)
+
+
+def mail_of(message: Outgoing, sender: str, sender_name: str, now: datetime) -> EmailMessage | Refusal:
+    """The mail, or why it can't be one. `sender` is the From; answers go to the channel's address where it differs."""
+    problem = _problem(message)
+    if problem:
+        return ContentRejected("content", problem)
+    recipient = mailbox(message.recipient)
+    if recipient is None:
+        return RecipientInvalid("address", "the recipient is no e-mail address")
+    own = mailbox(sender)
+    if own is None:
+        return ContentRejected("content", "from_address: no e-mail address")
+    mail = EmailMessage(_POLICY)
+    mail["From"] = Mailbox(one_line(sender_name)[:100], own.username, own.domain)
+    mail["To"] = recipient
+    if (answers := mailbox(message.sender)) is not None and answers.addr_spec.lower() != own.addr_spec.lower():
+        mail["Reply-To"] = answers
+    mail["Subject"] = _subject(message)
+    mail["Date"] = format_datetime(now)
+    mail["Message-ID"] = own_message_id(message.message_id, own.domain)
+    answered = _answered(message)
+    if answered:
+        mail["In-Reply-To"] = answered
+        mail["References"] = _references(message, answered)
+    if message.automatic:
+        mail["Auto-Submitted"] = message.automatic
+    mail.set_content(_text(message), charset="utf-8", cte="quoted-printable")
+    return mail
+
+
+def mailbox(given: str) -> Mailbox | None:
+    """An address that may stand in a header and in the SMTP dialogue, its domain in ASCII; None for what may not."""
+    found = addresses.email(given)
+    if found is None:
+        return None
+    user, _, domain = found.given.rpartition("@")
+    try:
+        return Mailbox(username=user, domain=domain.encode("idna").decode("ascii"))
+    except (UnicodeError, ValueError, IndexError):  # dots in a row, a label that is too long
+        return None
+
+
+def one_line(text: str) -> str:
+    """No line break and nothing unprintable: what follows one would be a header of somebody else's making."""
+    printable = "".join(char if char.isprintable() else " " for char in text)
+    return " ".join(printable.split())
+
+
+def _problem(message: Outgoing) -> str:
+    if message.template is not None:
+        return "e-mail knows no templates; send text"
+    if message.interactive is not None or message.reaction is not None:
+        return "e-mail knows no buttons, lists or reactions; send text"
+    if any(not (part.url or "").startswith(("http://", "https://")) for part in message.media):
+        return "media: a file leaves by e-mail as a link, so it needs a url"
+    return "" if message.text.strip() or message.media else "there is no text"
+
+
+def _text(message: Outgoing) -> str:
+    links = [f"{one_line(part.filename)}: {part.url}" if part.filename else str(part.url) for part in message.media]
+    text = "\n\n".join(part for part in (message.text, "\n".join(links)) if part)
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+
+
+def _subject(message: Outgoing) -> str:
+    known = one_line(message.subject or "")[:_LONGEST_SUBJECT]
+    if known:
+        return known
+    thread = one_line(message.thread.subject)[:_LONGEST_SUBJECT] if message.thread else ""
+    if thread:
+        return thread if _ANSWERED.match(thread) else f"Re: {thread}"
+    first = one_line(message.text)
+    return first if len(first) <= _FIRST_WORDS else f"{first[:_FIRST_WORDS].rsplit(' ', 1)[0]} …"
+
+
+def _answered(message: Outgoing) -> str:
+    """The Message-ID of what this answers: the message that it names, else the newest one of the customer."""
+    newest = message.thread.message_id if message.thread else ""
+    named = [one for one in (message.reply_to or "", newest) if one and message_ids(one) == [one]]
+    return next((one for one in named if len(one) <= LONGEST_ID), "")
+
+
+def _references(message: Outgoing, answered: str) -> str:
+    """The thread's ids in one line that needs no folding: its first one, and as many of the newest as there is room."""
+    known = [one for one in (message.thread.references if message.thread else ()) if message_ids(one) == [one]]
+    every = thread_of([one for one in known if one != answered], [answered])
+    while len(every) > 2 and len(" ".join(every)) > _LONGEST_REFERENCES:
+        del every[1]
+    return " ".join(every)

@@ -1,0 +1,146 @@
+"""Text of mails: charsets that may lie, encoded words, safe HTML, and what of a mail is new. Pure; never raises."""
+
+import codecs
+import re
+from collections import Counter
+from email.header import decode_header
+from html import unescape
+from typing import Final
+
+import html2text
+import nh3
+
+# Codecs that are no charset of a text, or take time that grows faster than the text.
+_NO_CHARSETS: Final = frozenset(("idna", "punycode", "undefined", "unicode_escape", "raw_unicode_escape"))
+_LONGEST_CHARSET = 40  # characters of its name
+_LONGEST_HEADER = 2000  # characters that are looked at for encoded words
+_CONVERTED = 64 * 1024  # characters of safe HTML that become text: about half a second at worst
+_DEEPEST = 300  # elements left open in one another
+_ELEMENT: Final = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]{0,15})")
+_TAG: Final = re.compile(r"<[^<>]*>")
+# Elements that have no end, or may leave it out.
+_UNCLOSED: Final = frozenset(
+    ("area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr", "p", "li",
+     "dt", "dd", "td", "th", "tr", "tbody", "thead", "tfoot", "option")
+)  # fmt: skip
+_TAGS: Final = nh3.ALLOWED_TAGS - {"img"}  # an image from elsewhere tells its sender who opened the mail
+
+
+def decoded(raw: bytes, charset: str = "") -> str:
+    """Text of bytes whose charset is told: by that one where it fits, else as UTF-8, else as well as it goes."""
+    told = _codec(charset)
+    for name in dict.fromkeys((told, "utf-8")):
+        if name:
+            try:
+                return clean(raw.decode(name))
+            except ValueError:
+                continue
+    return clean(raw.decode(told if told not in ("", "ascii", "utf-8") else "windows-1252", "replace"))
+
+
+def _codec(charset: str) -> str:
+    """Python's name of a charset; empty for what is none."""
+    try:
+        name = codecs.lookup(charset.strip()[:_LONGEST_CHARSET] or "?").name
+        "0".encode(name)
+    except (LookupError, ValueError):  # not known, or no charset of a text (`hex`)
+        return ""
+    return "" if name in _NO_CHARSETS else name
+
+
+def clean(text: str) -> str:
+    """Without what PostgreSQL or UTF-8 takes in no text: U+0000, and half of a surrogate pair."""
+    if not text.isascii():
+        text = text.encode("utf-8", "replace").decode()
+    return text.replace("\0", "\ufffd")
+
+
+def words(header: str) -> str:
+    """A header's text with its encoded words (RFC 2047) read, on one line."""
+    text = " ".join(header[:_LONGEST_HEADER].split())
+    if "=?" not in text:
+        return clean(text)
+    try:
+        parts = decode_header(text)
+    except ValueError:  # base64 that is none
+        return clean(text)
+    read = [part if isinstance(part, str) else decoded(part, charset or "") for part, charset in parts]
+    return " ".join("".join(read).split())
+
+
+# -- HTML --------------------------------------------------------------------------------------------------------------
+
+
+def safe_html(html: str) -> str:
+    """What of HTML may be shown to a person: no scripts, styles, forms or images from elsewhere. Empty where elements
+    stand in elements deeper than anybody writes them: the time to read such grows with the square of its depth."""
+    return "" if _too_deep(html) else nh3.clean(html, tags=_TAGS)
+
+
+def text_of_html(html: str, safe: str) -> str:
+    """HTML as plain text, links with their addresses. `safe` is what `safe_html` made of it: a parser written in Python
+    takes too long over HTML that is broken on purpose."""
+    if not safe:
+        return " ".join(unescape(_TAG.sub(" ", html)).split())
+    reader = html2text.HTML2Text(bodywidth=0)
+    reader.ignore_images = True
+    reader.ignore_emphasis = True
+    try:
+        return clean(reader.handle(safe[:_CONVERTED])).strip()
+    except Exception:  # it is made for documents, not against those who write them
+        return clean(unescape(nh3.clean(safe, tags=set()))).strip()
+
+
+def _too_deep(html: str) -> bool:
+    depth: Counter[str] = Counter()
+    for closing, name in _ELEMENT.findall(html):
+        if name.lower() not in _UNCLOSED:
+            depth[name.lower()] = max(depth[name.lower()] + (-1 if closing else 1), 0)
+    return depth.total() > _DEEPEST
+
+
+# -- what is new -------------------------------------------------------------------------------------------------------
+
+_SIGNATURE = "-- "  # RFC 3676 §4.3
+_ORIGINAL: Final = re.compile(
+    r"-{2,}\s{0,3}(original message|mensaje original|mensagem original|forwarded message)\s{0,3}-{2,}", re.I
+)
+_WROTE: Final = re.compile(r"(wrote|writes|escribió|escribio|escreveu|schrieb|a écrit)\s?:$", re.I)
+_FROM: Final = re.compile(r"\*?(from|de)\s?:", re.I)
+_SUBJECT: Final = re.compile(r"\*?(subject|asunto|assunto)\s?:", re.I)
+_ATTRIBUTION_LINES = 3  # that one attribution is wrapped over
+_BLOCK_LINES = 6  # of the headers that Outlook puts over what it quotes
+
+
+def new_part(text: str) -> str:
+    """What somebody wrote, without the mail they answer and without their signature; all of it where that isn't sure.
+
+    An answer written between quoted lines stays whole.
+    """
+    lines = text.splitlines()
+    end = next((at for at, line in enumerate(lines) if line == _SIGNATURE or _begins_original(lines, at)), len(lines))
+    end = _before_quote(lines, end)
+    new = "\n".join(lines[:end]).strip()
+    return new or text.strip()
+
+
+def _begins_original(lines: list[str], at: int) -> bool:
+    line = lines[at].strip()[:120]
+    if _ORIGINAL.fullmatch(line):
+        return True
+    return bool(_FROM.match(line)) and any(
+        _SUBJECT.match(one.strip()[:40]) for one in lines[at + 1 : at + _BLOCK_LINES]
+    )
+
+
+def _before_quote(lines: list[str], end: int) -> int:
+    """Where the quoted lines begin that a text ends with, with the line that says whose they are."""
+    at = end
+    while at > 0 and (lines[at - 1].startswith(">") or not lines[at - 1].strip()):
+        at -= 1
+    if not any(line.startswith(">") for line in lines[at:end]):
+        return end
+    for back in range(1, min(_ATTRIBUTION_LINES, at) + 1):
+        if _WROTE.search(lines[at - 1].strip()[-40:]) and re.match(r"(on|el|em|am|le)\b", lines[at - back], re.I):
+            return at - back
+    return at

@@ -1,0 +1,381 @@
+"""What is read in a mail that a service posts to us: who, what, which thread and files, and whether a person wrote."""
+
+import json
+import time
+from datetime import UTC, datetime
+from uuid import UUID
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from shared.providers import email
+from shared.providers.base import InboundMessage, Parsed, RawWebhook
+from tests.providers.email_payloads import (
+    BOUNDARY,
+    CONTENT_TYPE,
+    ENVELOPE,
+    HEADERS,
+    OURS,
+    fields,
+    form,
+    raw,
+    said,
+    whole,
+)
+
+OWN = UUID("01890a5d-ac96-774b-bcce-b302099a8057")
+OWN_ID = f"<palomar.{OWN}@shop.example>"
+MIB = 1024 * 1024
+
+
+def message(webhook: RawWebhook) -> InboundMessage:
+    parsed = email.parse(webhook)
+    assert parsed.errors == ()
+    (found,) = parsed.messages
+    return found
+
+
+# -- who and what ------------------------------------------------------------------------------------------------------
+
+
+def test_a_mail_is_a_message_of_its_sender() -> None:
+    found = message(said())
+    assert found.external_id == "<m1@example.com>"
+    assert (found.sender[0].kind, found.sender[0].given, found.sender[0].canonical) == (
+        "email", "Ana@Example.com", "ana@example.com",
+    )  # fmt: skip
+    assert (found.contact_name, found.channel_kind, found.channel_address) == ("Ana Pérez", "email", OURS)
+    assert (found.message_type, found.text, found.extra["subject"]) == ("text", "¿Cuánto cuesta?", "Precio")
+    assert found.timestamp == datetime(2026, 1, 1, 9, tzinfo=UTC)
+    assert (found.extra["SPF"], found.extra["spam_score"]) == ("pass", "0.1")
+
+
+def test_the_whole_mail_is_read_like_the_parsed_one() -> None:
+    mail = (
+        "From: =?utf-8?q?Ana_P=C3=A9rez?= <Ana@Example.com>\r\nTo: hola@shop.example\r\n"
+        "Subject: =?iso-8859-1?q?=BFCu=E1nto?=\r\n =?iso-8859-1?q?_cuesta=3F?=\r\n"
+        "Message-ID: <m1@example.com>\r\nIn-Reply-To: <r2@shop.example>\r\n"
+        "References: <r1@shop.example>\r\n <r2@shop.example>\r\n"
+        'Content-Type: multipart/mixed; boundary="out"\r\n\r\nfor old readers\r\n'
+        '--out\r\nContent-Type: multipart/alternative; boundary="in"\r\n\r\n'
+        "--in\r\nContent-Type: text/plain; charset=iso-8859-1\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n"
+        "=BFCu=E1nto?\r\n"
+        "--in\r\nContent-Type: text/html; charset=utf-8\r\n\r\n<b>¿Cuánto?</b><script>x()</script>\r\n--in--\r\n"
+        '--out\r\nContent-Type: image/png; name="f.png"\r\nContent-Transfer-Encoding: base64\r\n\r\n'
+        "aGVsbG8=\r\n--out--\r\n"
+    )
+    found = message(whole(mail))
+    assert (found.contact_name, found.sender[0].canonical) == ("Ana Pérez", "ana@example.com")
+    assert (found.text, found.extra["subject"], found.extra["html"]) == (
+        "¿Cuánto?",
+        "¿Cuánto cuesta?",
+        "<b>¿Cuánto?</b>",
+    )
+    assert found.reply_to == "<r2@shop.example>"
+    assert found.extra["thread"] == {
+        "message_id": "<m1@example.com>",
+        "references": ["<r1@shop.example>", "<r2@shop.example>", "<m1@example.com>"],
+    }
+    (file,) = found.media
+    assert (file.mime_type, file.filename) == ("image/png", "f.png")
+    part = email.attached(whole(mail), str(file.id))
+    assert part is not None
+    assert part.content() == b"hello"
+
+
+@pytest.mark.parametrize(
+    ("charset", "body", "text"),
+    [
+        ("UTF-8", "café".encode(), "café"),
+        ("iso-8859-1", "café".encode("latin-1"), "café"),
+        ("windows-1252", "20 €".encode("cp1252"), "20 €"),
+        ("shift_jis", "鳩".encode("shift_jis"), "鳩"),
+        ("us-ascii", "café".encode(), "café"),
+        ("UTF-8", "café".encode("latin-1"), "café"),
+        ("no-such-charset", "café".encode(), "café"),
+        ("hex", b"6869", "6869"),
+        ("idna", "café".encode(), "café"),
+        ("utf-16", b"odd", "odd"),
+        ("UTF-8", b"a\0b", "a\ufffdb"),
+    ],
+)
+def test_a_charset_is_believed_as_far_as_it_fits(charset: str, body: bytes, text: str) -> None:
+    assert message(said(text=body, charsets=json.dumps({"text": charset}))).text == text
+
+
+def test_text_comes_from_html_only_where_there_is_no_other() -> None:
+    html = '<p>Hola <a href="https://x.example/a">aquí</a></p><style>p{}</style><img src="https://t.example/p.gif">'
+    both = message(said(html=html))
+    assert both.text == "¿Cuánto cuesta?"
+    alone = message(said(text=None, html=html + '<a href="javascript:x()" onclick="x()">no</a>'))
+    assert alone.text.splitlines()[0] == "Hola [aquí](https://x.example/a)"
+    for kept in (both, alone):
+        html = str(kept.extra["html"])
+        assert "<p>Hola" in html
+        assert not any(bad in html for bad in ("style", "img", "javascript", "onclick", "script"))
+
+
+def test_a_mail_with_nothing_but_a_subject_says_the_subject() -> None:
+    assert message(said(text="", subject="Llámame")).text == "Llámame"
+
+
+def test_files_are_named_so_that_they_can_be_fetched() -> None:
+    webhook = said(
+        text="",
+        attachments="2",
+        attachment1=("factura.pdf", "application/pdf", b"\r\n--not the end\r\n\0\xff"),
+        attachment2=("", "image/png", b"png"),
+        attachment_info=json.dumps({"attachment2": {"filename": "foto.png", "type": "image/png"}}),
+    )
+    found = message(webhook)
+    assert [(m.id, m.filename, m.mime_type) for m in found.media] == [
+        ("attachment1", "factura.pdf", "application/pdf"), ("attachment2", "foto.png", "image/png"),
+    ]  # fmt: skip
+    assert (found.message_type, found.text) == ("file", "")
+    part = email.attached(webhook, "attachment1")
+    assert part is not None
+    assert part.content() == b"\r\n--not the end\r\n\0\xff"
+    assert email.attached(webhook, "attachment3") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "new"),
+    [
+        ("Sí.\n\nOn Mon, 5 Jan 2026 at 10:00, Shop <hola@shop.example> wrote:\n\n> Hi\n> there\n", "Sí."),
+        ("Sí.\r\n\r\nEl lun, 5 ene 2026 a las 10:00, Tienda\r\n<hola@shop.example> escribió:\r\n> Hola\r\n", "Sí."),
+        ("Sim\n\nEm seg., 5 de jan. de 2026, Loja <a@b.example> escreveu:\n> Olá\n", "Sim"),
+        ("Sí.\n-- \nAna\n+34 600", "Sí."),
+        ("Sí.\n\n-----Mensaje original-----\nDe: x", "Sí."),
+        ("Yes\n\nFrom: Shop <a@b.example>\nSent: Monday\nTo: Ana\nSubject: Prices\n\nHi", "Yes"),
+        ("> Do you want it?\nYes\n> When?\nToday", "> Do you want it?\nYes\n> When?\nToday"),
+        ("> only a quote", "> only a quote"),
+        ("From: the heart\nthank you", "From: the heart\nthank you"),
+    ],
+)
+def test_what_is_new_stands_in_the_text_and_all_of_it_beside(text: str, new: str) -> None:
+    found = message(said(text=text))
+    assert found.text == new
+    if new != text.strip():
+        assert str(found.extra["full_text"]).split() == text.split()
+
+
+@pytest.mark.parametrize(
+    ("changed", "address"),
+    [
+        ({"envelope": '{"to":["inbox@parse.example"],"from":"a@b.c"}'}, "inbox@parse.example"),
+        ({"envelope": None}, OURS),
+        ({"envelope": "no json", "to": None, "headers": f"Message-ID: <a@b>\nDelivered-To: {OURS}\n"}, OURS),
+    ],
+)
+def test_the_channel_is_told_by_the_envelope_else_by_the_headers(changed: dict[str, str | None], address: str) -> None:
+    assert message(said(**changed)).channel_address == address
+
+
+def test_the_same_mail_without_an_id_is_the_same_message_however_it_is_wrapped() -> None:
+    one, again = message(said(headers="")), message(said(headers="", spam_score="9"))
+    assert one.external_id == again.external_id
+    assert message(said(headers="", text="other")).external_id != one.external_id
+
+
+# -- what nobody answers -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"headers": HEADERS + "Auto-Submitted: auto-replied\n"},
+        {"headers": HEADERS + "Auto-Submitted: auto-generated (vacation)\n"},
+        {"headers": HEADERS + "Precedence: bulk\n"},
+        {"headers": HEADERS + "X-Auto-Response-Suppress: DR, OOF, AutoReply\n"},
+        {"headers": HEADERS + "X-Autoreply: yes\n"},
+        {"headers": HEADERS + "List-Id: <pigeons.example>\n"},
+        {"headers": HEADERS + 'Content-Type: multipart/report; report-type=delivery-status; boundary="b"\n'},
+        {"envelope": json.dumps({"to": [OURS], "from": ""})},
+        {"sender": "MAILER-DAEMON@mx.example"},
+        {"sender": "No Reply <no-reply@x.example>"},
+        {"sender": f"Tienda <{OURS}>"},
+    ],
+)
+def test_what_a_machine_wrote_is_kept_and_owed_no_answer(changed: dict[str, str]) -> None:
+    found = message(said(**changed))
+    assert found.message_type == "system"
+    assert found.extra["automatic"]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"headers": HEADERS + "Auto-Submitted: no\n"},
+        {"headers": HEADERS + "Precedence: first-class\n"},
+        {"sender": "noreen@x.example"},
+        {"envelope": None},
+    ],
+)
+def test_what_a_person_wrote_is_answered(changed: dict[str, str | None]) -> None:
+    assert message(said(**changed)).message_type == "text"
+
+
+# -- bounces -----------------------------------------------------------------------------------------------------------
+
+REPORT = (
+    "Reporting-MTA: dns; mx.example\r\n\r\nFinal-Recipient: rfc822; ana@example.com\r\nAction: failed\r\n"
+    "Status: 5.1.1\r\nDiagnostic-Code: smtp; 550 5.1.1 no such\r\n user here\r\n"
+)
+REPORTED = HEADERS + 'Content-Type: multipart/report; report-type=delivery-status; boundary="b"\n'
+BOUNCED = {
+    "parsed": said(
+        headers=REPORTED, sender="Mail Delivery System <mailer-daemon@mx.example>", text="It was not delivered.",
+        attachment1=("", "message/delivery-status", REPORT.encode()),
+        attachment2=("", "text/rfc822-headers", f"Message-ID: {OWN_ID}\r\nSubject: x\r\n".encode()),
+    ),
+    "flattened": said(headers=REPORTED, text=f"{REPORT}\r\nMessage-ID: {OWN_ID}\r\n"),
+    "whole": whole(
+        f'From: mailer-daemon@mx.example\r\n{REPORTED.replace(chr(10), chr(13) + chr(10))}\r\n'
+        "--b\r\nContent-Type: text/plain\r\n\r\nSorry.\r\n"
+        f"--b\r\nContent-Type: message/delivery-status\r\n\r\n{REPORT}\r\n"
+        f"--b\r\nContent-Type: message/rfc822\r\n\r\nMessage-ID: {OWN_ID}\r\nSubject: x\r\n\r\nhola\r\n--b--\r\n"
+    ),
+    "by its thread": said(headers=REPORTED + f"In-Reply-To: {OWN_ID}\n", text=REPORT),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("webhook", BOUNCED.values(), ids=BOUNCED)
+def test_a_bounce_is_the_receipt_of_the_message_that_came_back(webhook: RawWebhook) -> None:
+    parsed = email.parse(webhook)
+    (receipt,) = parsed.receipts
+    assert parsed.messages == ()
+    assert (receipt.message_id, receipt.external_id, receipt.status) == (OWN, OWN_ID, "failed")
+    assert receipt.error_code == "5.1.1"
+    assert "550 5.1.1 no such user here" in str(receipt.error_message)
+
+
+@pytest.mark.parametrize(
+    ("action", "status"),
+    [("delivered", "delivered"), ("delayed", "delayed"), ("relayed", "sent"), ("failed", "failed")],
+)
+def test_a_report_says_what_happened(action: str, status: str) -> None:
+    text = REPORT.replace("Action: failed", f"Action: {action}") + f"\r\nMessage-ID: {OWN_ID}\r\n"
+    (receipt,) = email.parse(said(headers=REPORTED, text=text)).receipts
+    assert (receipt.status, receipt.error_code is None) == (status, action != "failed")
+
+
+def test_a_bounce_of_somebody_elses_mail_is_kept_and_not_answered() -> None:
+    assert message(said(headers=REPORTED, text=REPORT + "Message-ID: <x@y.example>")).message_type == "system"
+
+
+def test_who_quotes_a_message_id_of_ours_does_not_bounce_it() -> None:
+    assert message(said(text=f"Message-ID: {OWN_ID}\nAction: failed")).message_type == "text"
+
+
+# -- hostile bodies ----------------------------------------------------------------------------------------------------
+
+
+def test_what_is_no_form_is_told() -> None:
+    for webhook in (raw(b"", "text/plain"), raw(b"x"), raw(form(fields()), "multipart/form-data")):
+        parsed = email.parse(webhook)
+        assert parsed.errors
+        assert parsed.messages == ()
+
+
+def test_a_form_that_is_no_mail_is_a_notice() -> None:
+    assert email.parse(raw(form({"hello": "world"}))).notices[0].data == {"fields": ["hello"]}
+
+
+HOSTILE = {
+    "delimiters": f"--{BOUNDARY}\r\n".encode() * (MIB // 9),
+    "nearly delimiters": f"\n--{BOUNDARY}q".encode() * (MIB // 9),
+    "headers": f"--{BOUNDARY}\r\n".encode() + b"A: b\r\n" * (MIB // 6),
+    "brackets": form(fields(sender="(" * MIB)),
+    "quotes": b'--' + BOUNDARY.encode() + b"\r\nContent-Disposition: form-data; " + b'";' * MIB + b"\r\n\r\nx",
+    "elements in elements": form(fields(text=None, html="<div>" * MIB)),
+    "lists in lists": form(fields(text=None, html="<ul><li>x" * (MIB // 9))),
+    "less than": form(fields(text=None, html="<" * MIB)),
+    "parts in parts": form(
+        {"email": "From: a@b.example\r\nContent-Type: multipart/mixed; boundary=q\r\n\r\n"
+         + "--q\r\nContent-Type: multipart/mixed; boundary=q\r\n\r\n" * (MIB // 52)}
+    ),
+    "quoted lines": form(fields(text=">\n" * (MIB // 2))),
+    "encoded words": form(fields(subject="=?utf-8?q?a" * (MIB // 10))),
+    "nested JSON": form(fields(envelope="[" * MIB)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("body", HOSTILE.values(), ids=HOSTILE)
+def test_no_body_takes_long(body: bytes) -> None:
+    """Read as a whole these take minutes, or hours."""
+    started = time.process_time()
+    email.parse(raw(body))
+    assert time.process_time() - started < 20
+
+
+def test_parts_without_end_are_not_all_read() -> None:
+    many = form({f"field{n}": "x" for n in range(1000)})
+    assert "more than 200 parts" in email.parse(raw(many)).errors[0]
+
+
+def test_a_mail_that_was_cut_off_is_read_as_far_as_it_came() -> None:
+    body = form(fields(attachment1=("f.pdf", "application/pdf", b"x" * 1000)))
+    parsed = email.parse(raw(body[:-500]))
+    assert parsed.messages[0].text == "¿Cuánto cuesta?"
+
+
+def readable(parsed: Parsed) -> None:
+    """All of it is what the queue and PostgreSQL take."""
+    for found in parsed.messages:
+        assert found.external_id
+        assert found.sender
+        told = json.dumps([found.text, dict(found.extra), found.contact_name, found.given_from], ensure_ascii=False)
+        assert "\0" not in found.text
+        told.encode()
+
+
+@settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_no_mutated_webhook_raises(data: st.DataObject) -> None:
+    body = bytearray(data.draw(st.sampled_from([form(fields()), *(webhook.body for webhook in BOUNCED.values())])))
+    for _ in range(data.draw(st.integers(0, 6))):
+        at = data.draw(st.integers(0, len(body)))
+        cut = data.draw(st.integers(0, 40))
+        body[at : at + cut] = data.draw(st.binary(max_size=30))
+    readable(email.parse(raw(bytes(body))))
+
+
+@settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
+@given(
+    st.dictionaries(
+        st.sampled_from(
+            ["headers", "from", "to", "cc", "subject", "text", "html", "charsets", "attachment-info", "email"]
+        ),
+        st.one_of(
+            st.text(max_size=200), st.binary(max_size=200), st.just(HEADERS), st.just("Content-Type: multipart/report")
+        ),
+    ),
+    st.one_of(
+        st.just(ENVELOPE), st.text(max_size=60), st.sampled_from(["[]", "null", '{"to":1,"from":[]}', '{"to":[1]}'])
+    ),
+)
+def test_no_odd_field_costs_its_neighbours(odd: dict[str, str | bytes], envelope: str) -> None:
+    readable(email.parse(raw(form({**odd, "envelope": envelope}))))
+    kept = {name: value for name, value in odd.items() if name not in ("from", "text", "email", "charsets", "headers")}
+    found = email.parse(raw(form({**fields(), **kept})))
+    assert found.messages[0].text == "¿Cuánto cuesta?"
+
+
+@settings(deadline=None, max_examples=100, suppress_health_check=list(HealthCheck))
+@given(st.text(max_size=200), st.text(max_size=60))
+def test_no_content_type_raises(content_type: str, boundary: str) -> None:
+    email.parse(raw(form(fields()), content_type))
+    email.parse(raw(form(fields()), f"multipart/form-data; boundary={boundary}"))
+    assert CONTENT_TYPE
+
+
+def test_the_secret_is_the_end_of_the_url() -> None:
+    def called(url: str) -> RawWebhook:
+        return RawWebhook("POST", url, CONTENT_TYPE, {}, b"")
+
+    assert email.verify(called("https://x.example/webhooks/email/1/s3cret"), ("other", "s3cret"))
+    assert email.verify(called("https://x.example/webhooks/email/1/s3cret?a=/b"), ("s3cret",))
+    assert not email.verify(called("https://x.example/webhooks/email/1/s3cre"), ("s3cret",))
+    assert not email.verify(called("https://x.example/webhooks/email/1/"), ("",))
+    assert not email.verify(called("https://x.example/webhooks/email/1/ñ"), ("s3cret",))
