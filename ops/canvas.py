@@ -1,5 +1,7 @@
 """Boxes and lines in a grid of characters. Lines that meet or cross join."""
 
+from collections.abc import Sequence
+
 # Which of the four sides of a cell a line character reaches: left, right, up, down.
 _SIDES = {
     "─": "lr",
@@ -23,13 +25,13 @@ class Canvas:
     def __init__(self) -> None:
         self._cells: dict[tuple[int, int], str] = {}
 
-    def box(self, left: int, top: int, inner: int, text: str) -> None:
-        """A box of three lines; `inner` is the width between its sides."""
-        right, bottom = left + inner + 1, top + 2
+    def box(self, left: int, top: int, inner: int, texts: Sequence[str]) -> None:
+        """A box around lines of text; `inner` is the width between its sides."""
+        bottom = top + len(texts) + 1
         for row, corners in ((top, "┌┐"), (bottom, "└┘")):
             self.text(left, row, corners[0] + "─" * inner + corners[1])
-        self.text(left, top + 1, "│ " + text.ljust(inner - 1) + "│")
-        self._cells[right, top + 1] = "│"
+        for row, text in enumerate(texts, start=top + 1):
+            self.text(left, row, "│ " + text.ljust(inner - 1) + "│")
 
     def text(self, column: int, row: int, text: str) -> None:
         for offset, character in enumerate(text):

@@ -7,6 +7,7 @@ from uuid import UUID, uuid5
 
 import orjson
 
+from ops.sandbox import email_forms
 from ops.sandbox.meta_forms import ACCESS_TOKEN, APP_SECRET, PHONE_NUMBER_ID, VERIFY_TOKEN
 from ops.sandbox.openai import MODEL
 from ops.sandbox.twilio import ACCOUNT_SID, AUTH_TOKEN
@@ -19,6 +20,7 @@ from shared.store import channels, endpoints
 _NAMESPACE: Final = UUID("6f1d6c52-6a6f-4d0c-9d53-50616c6f6d61")
 ADDRESS: Final = "+14155238886"  # the number of Twilio's own WhatsApp sandbox
 CUSTOMER: Final = "+34600000001"
+MAIL_CUSTOMER: Final = "ana@customer.example"
 
 SETTINGS: Final[dict[str, object]] = {
     "reply": {
@@ -57,10 +59,17 @@ class DemoChannel:
     credentials: Mapping[str, object] = field(repr=False)
     kind: ChannelKind = "whatsapp"
     name: str = "WhatsApp at the sandbox"
+    customer: str = CUSTOMER  # who writes where nobody is named
+    url_secret: str = field(default="", repr=False)  # what the webhook URL ends with, where nothing is signed
 
     def webhook_url(self, public_url: str) -> str:
         """Where the sandbox sends this customer's messages."""
-        return f"{public_url.rstrip('/')}/webhooks/{self.provider}/{self.endpoint_id}"
+        url = f"{public_url.rstrip('/')}/webhooks/{self.provider}/{self.endpoint_id}"
+        return f"{url}/{self.url_secret}" if self.url_secret else url
+
+    def opened(self, settings: Settings) -> Mapping[str, object]:
+        """The credentials; those of a mailbox name the port that the sandbox has this time."""
+        return {**self.credentials, "port": settings.sandbox_smtp_port} if self.kind == "email" else self.credentials
 
 
 DEMO: Final = DemoChannel(
@@ -96,7 +105,25 @@ DEMO_SMS: Final = DemoChannel(
     kind="sms",
     name="SMS at the sandbox",
 )
-DEMOS: Final = {"twilio": DEMO, "meta": DEMO_META, "sms": DEMO_SMS}  # by what `palomar say --provider` calls them
+DEMO_EMAIL: Final = DemoChannel(
+    tenant_id=uuid5(_NAMESPACE, "tenant by e-mail"),
+    channel_id=uuid5(_NAMESPACE, "channel by e-mail"),
+    endpoint_id=uuid5(_NAMESPACE, "endpoint by e-mail"),
+    address=email_forms.ADDRESS,
+    provider="email",
+    tenant="Palomar demo by e-mail",
+    secrets={"url_secrets": [email_forms.URL_SECRET]},
+    credentials={
+        "host": "127.0.0.1", "tls": "none", "user": email_forms.USER, "password": email_forms.PASSWORD,
+        "from_name": "Palomar",
+    },
+    kind="email",
+    name="E-mail at the sandbox",
+    customer=MAIL_CUSTOMER,
+    url_secret=email_forms.URL_SECRET,
+)  # fmt: skip
+# By what `palomar say --provider` calls them.
+DEMOS: Final = {"twilio": DEMO, "meta": DEMO_META, "sms": DEMO_SMS, "email": DEMO_EMAIL}
 
 
 async def ensure(settings: Settings) -> None:
@@ -108,7 +135,7 @@ async def ensure(settings: Settings) -> None:
             async with connection.transaction():
                 await channels.add_tenant(connection, demo.tenant_id, demo.tenant)
                 await _ensure_endpoint(connection, keys, demo)
-                await _ensure_channel(connection, keys, demo)
+                await _ensure_channel(connection, keys, demo, demo.opened(settings))
     finally:
         await connection.close()
 
@@ -125,11 +152,13 @@ async def _ensure_endpoint(connection: db.Connection, keys: KeyRing, demo: DemoC
         await endpoints.set_secrets(connection, demo.endpoint_id, secrets)
 
 
-async def _ensure_channel(connection: db.Connection, keys: KeyRing, demo: DemoChannel) -> None:
+async def _ensure_channel(
+    connection: db.Connection, keys: KeyRing, demo: DemoChannel, opened: Mapping[str, object]
+) -> None:
     sealed = await channels.credentials(connection, demo.tenant_id, demo.channel_id)
-    if sealed is not None and _opens(keys, sealed, demo, demo.channel_id):
+    if sealed is not None and _opens(keys, sealed, demo, demo.channel_id, port=opened.get("port")):
         return
-    credentials = keys.seal(orjson.dumps(demo.credentials).decode(), tenant_id=demo.tenant_id, owner=demo.channel_id)
+    credentials = keys.seal(orjson.dumps(opened).decode(), tenant_id=demo.tenant_id, owner=demo.channel_id)
     if sealed is not None:
         await channels.set_credentials(connection, demo.tenant_id, demo.channel_id, credentials)
         return
@@ -147,9 +176,10 @@ async def _ensure_channel(connection: db.Connection, keys: KeyRing, demo: DemoCh
     )
 
 
-def _opens(keys: KeyRing, token: str, demo: DemoChannel, owner: UUID) -> bool:
+def _opens(keys: KeyRing, token: str, demo: DemoChannel, owner: UUID, *, port: object = None) -> bool:
+    """Whether a secret opens, and says this port where one is named."""
     try:
-        keys.open(token, tenant_id=demo.tenant_id, owner=owner)
+        opened = keys.open(token, tenant_id=demo.tenant_id, owner=owner)
     except CryptoError:
         return False
-    return True
+    return port is None or orjson.loads(opened).get("port") == port

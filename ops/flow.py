@@ -19,6 +19,7 @@ from workers.__main__ import declared
 
 INGRESS = "receive"
 WIDTH = 100  # columns of the drawing, at most
+_QUEUES_WIDTH = 62  # of the queues in a box; beside it run the lines that pass it by
 _Message = type[QueueMessage]
 
 
@@ -166,23 +167,35 @@ def _note(who: str, what: str) -> list[str]:
 def _draw_flow(shown: Graph) -> list[str]:
     """Boxes below each other. A line to the next box runs between them, one that passes boxes by runs beside them."""
     label = max(len(stage.name) for stage in shown.stages) + 2
-    texts = [f"{stage.name:{label}}{_named(stage.queues) or 'HTTP'}" for stage in shown.stages]
-    inner = max(*(len(text) + 2 for text in texts), *(len(edge.message) + 6 for edge in shown.edges))
-    row = {stage.name: 4 * number + 1 for number, stage in enumerate(shown.stages)}
+    texts = {stage.name: _in_box(stage, label) for stage in shown.stages}
+    widest = max(len(text) for lines in texts.values() for text in lines)
+    inner = max(widest + 2, *(len(edge.message) + 6 for edge in shown.edges))
     canvas = Canvas()
-    for text, top in zip(texts, (row[stage.name] - 1 for stage in shown.stages), strict=True):
-        canvas.box(0, top, inner, text)
+    row: dict[str, int] = {}  # of each box's first line of text
+    below: dict[str, int] = {}  # each box's lower edge
+    top = 0
+    for name, lines in texts.items():
+        canvas.box(0, top, inner, lines)
+        row[name], below[name] = top + 1, top + len(lines) + 1
+        top = below[name] + 2
     column = inner + 4
     for edge in shown.edges:
         start, end = row[edge.source], row[edge.target]
-        if end - start == 4:
-            canvas.down(4, start + 1, end - 1)
-            canvas.text(6, start + 2, edge.message)
+        if end - 1 == below[edge.source] + 2:
+            canvas.down(4, below[edge.source], end - 1)
+            canvas.text(6, below[edge.source] + 1, edge.message)
         else:
             canvas.around(inner + 1, column, start, end)
             canvas.text(column + 2, start + 1, edge.message)
             column += len(edge.message) + 4
     return canvas.lines()
+
+
+def _in_box(stage: Stage, label: int) -> list[str]:
+    """A process with its queues, as many lines as they take."""
+    queues = [f"[{queue}]" for queue in stage.queues] or ["HTTP"]
+    lines = textwrap.wrap(" ".join(queues), _QUEUES_WIDTH, break_long_words=False, break_on_hyphens=False)
+    return [f"{stage.name if number == 0 else '':{label}}{line}" for number, line in enumerate(lines)]
 
 
 def dot(shown: Graph) -> str:

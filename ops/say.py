@@ -10,7 +10,6 @@ import asyncpg
 from rich.console import Console
 from rich.table import Table
 
-from ops import demo
 from ops.demo import DEMO, DemoChannel
 from ops.errors import Problem
 from ops.sandbox.client import CustomerAnswer, SandboxClient, SandboxError
@@ -34,14 +33,14 @@ class Exchange:
 
 
 async def exchange(
-    settings: Settings, text: str, *, channel: DemoChannel = DEMO, customer: str = demo.CUSTOMER, within: float = 20.0
+    settings: Settings, text: str, *, channel: DemoChannel = DEMO, customer: str | None = None, within: float = 20.0
 ) -> Exchange:
     """Say something and wait for the answer at the provider's API. Raises Problem that says where it got stuck."""
     if not settings.sandbox_url:
         raise Problem("There is no sandbox to play the customer in.", _START)
     try:
         async with SandboxClient(settings.sandbox_url) as sandbox:
-            written = _written(channel, customer)
+            written = _written(channel, customer or channel.customer)
             before = max((seen.seq for seen in await sandbox.messages(to=written)), default=0)
             started = time.monotonic()
             told = await _write(sandbox, channel, written, text, channel.webhook_url(settings.public_url))
@@ -67,7 +66,7 @@ async def exchange(
 
 
 def _written(channel: DemoChannel, number: str) -> str:
-    """How the provider writes a number, and so how we answer it."""
+    """How the provider writes a number or address, and so how we answer it."""
     if channel.provider == "meta":
         return number.removeprefix("+")
     return f"whatsapp:{number}" if channel.kind == "whatsapp" else number
@@ -78,6 +77,10 @@ async def _write(sandbox: SandboxClient, channel: DemoChannel, sender: str, text
     if channel.provider == "meta":
         return await sandbox.meta_customer(
             sender=sender, phone_number_id=channel.address, text=text, profile_name="Ana", webhook_url=url
+        )
+    if channel.provider == "email":
+        return await sandbox.email_customer(
+            sender=f"Ana <{sender}>", to=channel.address, subject="Consulta", text=text, webhook_url=url
         )
     to = _written(channel, channel.address)
     return await sandbox.customer(sender=sender, to=to, text=text, profile_name="Ana", webhook_url=url)
@@ -91,7 +94,7 @@ async def _hops(settings: Settings, channel: DemoChannel, external_id: str) -> l
             hops: list[tuple[str, datetime]] = []
             for _ in range(50):
                 hops = await messages.hops(pool, channel.tenant_id, channel.channel_id, external_id)
-                if hops and hops[-1][0] == "delivered":
+                if hops and hops[-1][0] == ("provider took it" if channel.kind == "email" else "delivered"):
                     break
                 await asyncio.sleep(0.02)
             return hops
@@ -119,8 +122,6 @@ def _escaped(text: str) -> str:
     return text.replace("[", r"\[")
 
 
-async def converse(
-    settings: Settings, text: str, *, channel: DemoChannel = DEMO, customer: str = demo.CUSTOMER
-) -> None:
+async def converse(settings: Settings, text: str, *, channel: DemoChannel = DEMO, customer: str | None = None) -> None:
     """Say something and print what happened. Raises Problem."""
     show(await exchange(settings, text, channel=channel, customer=customer))

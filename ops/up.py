@@ -24,6 +24,7 @@ from shared.settings import Settings
 CHECKOUT = Path(__file__).resolve().parent.parent
 STATE = CHECKOUT / ".palomar"
 PORTS = {"receive": 8080, "api": 8081, "sandbox": 4010}  # preferred; a taken one is stepped around
+SMTP_PORT = 4025  # the sandbox's second one, where it takes mails
 OTHER_PORTS = 9101  # and up: health and metrics of the workers
 READY_TIMEOUT = 60.0  # seconds
 TICK = 0.2
@@ -121,6 +122,7 @@ class System:
             self._commands["sandbox"] = "python -m ops.sandbox"
         for name in self._commands:
             self._ports[name] = children.free_port(PORTS.get(name, OTHER_PORTS), self._ports.values())
+        smtp_port = children.free_port(SMTP_PORT, self._ports.values())
         defaults = {
             environment.SECRET_KEYS: environment.secret_keys(STATE / "env"),
             "PALOMAR_STATE_DIR": str(STATE),
@@ -136,6 +138,8 @@ class System:
                 "PALOMAR_SANDBOX_URL": sandbox,
                 "PALOMAR_TWILIO_API_URL": sandbox,
                 "PALOMAR_META_API_URL": sandbox,
+                "PALOMAR_SANDBOX_SMTP_PORT": str(smtp_port),
+                "PALOMAR_SMTP_PRIVATE_HOSTS": "127.0.0.1",
                 "PALOMAR_LLM_BASE_URL": f"{sandbox}/v1",
                 "PALOMAR_LLM_API_KEY": API_KEY,
             }

@@ -104,6 +104,9 @@ class Settings(BaseSettings):
 
     # -- logs and metrics ------------------------------------------------------------------------------------------
     log_level: str = "info"
+    sandbox_smtp_port: int = Field(
+        default=4025, ge=0, le=65535, description="where the sandbox takes mails; `up` chooses a free one"
+    )
     sandbox_url: str = Field(default="", description="where `palomar say` finds the sandbox; `up` sets it")
 
     def api_url(self, provider: str) -> str:

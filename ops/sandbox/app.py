@@ -9,6 +9,7 @@ from aiohttp import web
 from ops.sandbox.answer import STOPPING
 from ops.sandbox.control import Control
 from ops.sandbox.courier import Courier
+from ops.sandbox.email import EmailSandbox
 from ops.sandbox.faults import FaultBook
 from ops.sandbox.meta import MetaSandbox
 from ops.sandbox.openai import OpenAISandbox
@@ -18,25 +19,26 @@ from ops.sandbox.twilio import TwilioSandbox
 
 HOST = "127.0.0.1"  # never more: it holds no secret and trusts every caller
 STOP_WITHIN = 2.0  # seconds an answer under way has left
-BODY_LIMIT = 8 * 1024**2  # bytes; more than our own ingress takes, so that its limit can be tested
+BODY_LIMIT = 12 * 1024**2  # bytes; more than our own ingress takes, so that its limit can be tested
 
 
 def make_app(
-    *, delays: Delays | None = None, keep_messages: int = 200_000, courier_workers: int = 32
+    *, delays: Delays | None = None, keep_messages: int = 200_000, courier_workers: int = 32, smtp_port: int = 0
 ) -> web.Application:
     """The sandbox as an application, to be made inside a running loop and run with `serving`.
 
     `delays` are the seconds from acceptance to each receipt; beyond `keep_messages` the oldest are forgotten;
-    at most `courier_workers` receipts are on their way at once.
+    at most `courier_workers` receipts are on their way at once. `smtp_port` 0 takes a free one.
     """
     app = web.Application(client_max_size=BODY_LIMIT)
     app[STOPPING] = asyncio.Event()
     messages, faults, courier = MessageLog(keep_messages), FaultBook(), Courier(courier_workers)
     twilio = TwilioSandbox(messages, faults, courier, delays or Delays())
     meta = MetaSandbox(messages, faults, courier, delays or Delays())
+    email = EmailSandbox(messages, faults, courier, smtp_port)
     model = OpenAISandbox(faults)
-    control = Control(messages, faults, courier, (twilio.clear, meta.clear, model.clear))
-    for part in (control, twilio, meta, model):
+    control = Control(messages, faults, courier, (twilio.clear, meta.clear, email.clear, model.clear))
+    for part in (control, twilio, meta, email, model):
         app.add_routes(part.routes())
 
     async def let_go(app: web.Application) -> None:
@@ -50,6 +52,7 @@ def make_app(
 
     app.on_shutdown.append(let_go)
     app.cleanup_ctx.append(carried)
+    app.cleanup_ctx.append(email.serving)
     return app
 
 

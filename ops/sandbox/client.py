@@ -109,12 +109,17 @@ class _Ids(_Shape):
     ids: tuple[str, ...]
 
 
+class _Smtp(_Shape):
+    smtp_port: int
+
+
 _MESSAGES = TypeAdapter(tuple[SeenMessage, ...])
 _COMPLETIONS = TypeAdapter(tuple[SeenCompletion, ...])
 _FAULTS = TypeAdapter(tuple[StandingFault, ...])
 _WAITED = TypeAdapter(_Waited)
 _CUSTOMER = TypeAdapter(CustomerAnswer)
 _IDS = TypeAdapter(_Ids)
+_SMTP = TypeAdapter(_Smtp)
 
 
 class SandboxClient:
@@ -212,6 +217,46 @@ class SandboxClient:
     async def meta_number(self, phone_number_id: str, **fields: object) -> None:
         """Add a phone number of Meta's, or change it; fields of `ops.sandbox.meta.Number`."""
         await self._call("POST", "meta/numbers", body={"phone_number_id": phone_number_id, **fields})
+
+    async def email_customer(
+        self,
+        *,
+        sender: str,
+        webhook_url: str,
+        to: str | None = None,
+        subject: str = "Consulta",
+        text: str = "",
+        html: str = "",
+        message_id: str | None = None,
+        times: int = 1,
+        headers: Mapping[str, str | None] | None = None,
+    ) -> CustomerAnswer:
+        """Let a customer write a mail, which a service posts to `webhook_url`. `headers` changes the mail's.
+
+        Returns once every webhook was answered or given up (15 s).
+        """
+        said: dict[str, object] = {
+            "from": sender,
+            "subject": subject,
+            "text": text,
+            "html": html,
+            "webhook_url": webhook_url,
+            "message_id": message_id,
+            "times": times,
+            "headers": headers or {},
+        }
+        if to is not None:
+            said["to"] = to
+        return _CUSTOMER.validate_json(await self._call("POST", "email/customer", body=said))
+
+    async def email_bounce(self, message_id: str, *, webhook_url: str, **report: str) -> CustomerAnswer:
+        """Let a mail of ours come back; `report` may change `code` and `diagnostic`."""
+        said = {"message_id": message_id, "webhook_url": webhook_url, **report}
+        return _CUSTOMER.validate_json(await self._call("POST", "email/bounce", body=said))
+
+    async def smtp_port(self) -> int:
+        """Where the sandbox takes mails."""
+        return _SMTP.validate_json(await self._call("GET", "email")).smtp_port
 
     async def messages(
         self, *, to: str | None = None, sender: str | None = None, account: str | None = None, since: int = 0

@@ -41,7 +41,7 @@ class Rule(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     id: str = Field(default_factory=lambda: uuid.uuid4().hex, min_length=1, description="the same id again replaces")
-    provider: Literal["twilio", "meta", "openai"]
+    provider: Literal["twilio", "meta", "email", "openai"]
     match: Match = Match()
     probability: Probability = 1.0
     seed: int = Field(default=0, description="of this rule's own dice: the same calls meet the same fate again")

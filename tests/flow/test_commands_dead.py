@@ -142,7 +142,7 @@ async def test_a_replay_that_is_killed_loses_nothing(environment: dict[str, str]
 @pytest.mark.parametrize(
     ("arguments", "complaint", "remedy"),
     [
-        (("show", "persits"), "There is no queue 'persits'.", "persist, persist.receipts, reply"),
+        (("show", "persits"), "There is no queue 'persits'.", "persist, persist.receipts, persist.large, reply"),
         (("replay", "persist"), "Say which items.", "--all"),
         (("replay", "persist", "--all", "--id", "x"), "Say which items.", "--all"),
         (("replay", "persist", "--id", "0123456789"), "persist.dead holds no item '0123456789'.", "dead show persist"),

@@ -10,6 +10,7 @@ import pytest
 from ingress.__main__ import receive
 from ops import demo
 from ops.sandbox.app import make_app, serving
+from ops.sandbox.client import SandboxClient
 from ops.say import exchange
 from shared.settings import Settings
 from tests.flow.commands_support import palomar
@@ -21,7 +22,7 @@ from workers.__main__ import Process
 @asynccontextmanager
 async def running(settings: Settings) -> AsyncIterator[Settings]:
     """What `palomar up` starts, inside the test."""
-    async with serving(make_app()) as sandbox:
+    async with serving(make_app()) as sandbox, SandboxClient(sandbox) as client_of_sandbox:
         port = free_port()
         settings = settings.model_copy(
             update={
@@ -30,6 +31,8 @@ async def running(settings: Settings) -> AsyncIterator[Settings]:
                 "sandbox_url": sandbox,
                 "twilio_api_url": sandbox,
                 "meta_api_url": sandbox,
+                "sandbox_smtp_port": await client_of_sandbox.smtp_port(),
+                "smtp_private_hosts": "127.0.0.1",
             }
         )
         await demo.ensure(settings)

@@ -36,7 +36,7 @@ class Server:
         if self.hang == step:
             await asyncio.sleep(60)
         if self.drop == step and server.transport is not None:
-            server.transport.abort()
+            cast(asyncio.WriteTransport, server.transport).abort()
         return self.answers.get(step)
 
     async def handle_MAIL(
@@ -55,7 +55,7 @@ class Server:
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
         self.envelopes.append(envelope)
-        self.taken.append(cast(EmailMessage, message_from_bytes(envelope.content or b"", policy=policy.default)))
+        self.taken.append(message_from_bytes(envelope.original_content or b"", policy=policy.default))
         return await self._at(server, "content") or "250 OK"
 
     def authenticate(self, server: SMTP, session: Session, envelope: Envelope, mechanism: str, data: Any) -> AuthResult:

@@ -74,7 +74,9 @@ def test_a_worker_that_publishes_upstream_is_refused(publishes: tuple[type[Queue
 
 
 def test_a_message_that_nobody_takes_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"receive publishes WebhookReceived to persist, persist\.receipts, where"):
+    with pytest.raises(
+        ValueError, match=r"receive publishes WebhookReceived to persist, persist\.receipts, persist\.large, where"
+    ):
         graph_of([Stage(INGRESS, publishes=(WebhookReceived,))])
     with pytest.raises(ValueError, match=r"publishes ReplyWanted to reply, reply\.llm, where nobody takes it"):
         graph_of([Stage("persist", publishes=(ReplyWanted,)), Stage("reply", ("reply", "reply.llm"), SendRequested)])

@@ -18,9 +18,12 @@ def test_each_queue_is_named_for_its_worker_and_lane() -> None:
     assert [queue.name for queue in topology.QUEUES] == [
         "persist",
         "persist.receipts",
+        "persist.large",
         "reply",
         "reply.llm",
         "window",
+        "send.email",
+        "send.email.bulk",
         "send.meta",
         "send.meta.bulk",
         "send.twilio",

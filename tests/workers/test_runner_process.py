@@ -23,9 +23,9 @@ def _chosen(*names: str) -> dict[str, list[str]]:
 @pytest.mark.parametrize(
     ("names", "meant"),
     [
-        (["persist"], {"persist": ["persist", "persist.receipts"]}),
+        (["persist"], {"persist": ["persist", "persist.receipts", "persist.large"]}),
         (["persist.receipts"], {"persist": ["persist.receipts"]}),
-        (["persist.receipts", "persist"], {"persist": ["persist", "persist.receipts"]}),
+        (["persist.receipts", "persist"], {"persist": ["persist", "persist.receipts", "persist.large"]}),
         (["reply", "window"], {"reply": ["reply", "reply.llm"], "window": ["window"]}),
         (["window", "window"], {"window": ["window"]}),
         (["clock", "relay"], {"clock": [], "relay": []}),
