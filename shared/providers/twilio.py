@@ -70,7 +70,7 @@ def verify(raw: RawWebhook, tokens: Sequence[str]) -> bool:
 
 def _algorithm(settings: str) -> str | None:
     """hashlib's name for what `key=…,algorithm=HMAC_SHA256` asks for; SHA-1 where nothing is asked, None if unknown."""
-    for part in settings.split(","):
+    for part in settings.split(",") if settings else ():
         name, _, value = part.partition("=")
         if name.strip() == "algorithm" and value.strip():
             return _ALGORITHMS.get(value.strip().upper())
