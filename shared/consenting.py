@@ -112,6 +112,7 @@ class Refused:
     provider: str
     code: str
     at: datetime  # of the call: what the customer has said since is newer than the refusal
+    inbound_id: str | None = None  # of the receipt's webhook; None where the call itself was refused
 
 
 async def refused(connection: Connection, refusals: Sequence[Refused]) -> None:
@@ -131,9 +132,19 @@ async def refused(connection: Connection, refusals: Sequence[Refused]) -> None:
                 at=one.at,
                 scope=consents.scope_of_refusal(one.code),
                 dedupe_key=f"refused:{one.message_id}",
-                evidence={"provider": one.provider, "error_code": one.code, "refused_message": str(one.message_id)},
+                evidence=_evidence(one),
             )
             for one in refusals
             if one.conversation_id in parties
         ],
     )
+
+
+def _evidence(one: Refused) -> dict[str, object]:
+    facts = {
+        "provider": one.provider,
+        "error_code": one.code,
+        "refused_message": str(one.message_id),
+        "inbound_id": one.inbound_id,
+    }
+    return {name: fact for name, fact in facts.items() if fact is not None}

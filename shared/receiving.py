@@ -108,6 +108,7 @@ def _refused(arrived: Arrived, row: Concerned) -> consenting.Refused:
         provider=arrived.provider,
         code=arrived.receipt.error_code or "",
         at=min(arrived.receipt.timestamp or row.claimed_at or arrived.received_at, arrived.received_at),
+        inbound_id=arrived.inbound_id,
     )
 
 

@@ -87,7 +87,14 @@ async def keep(webhooks: Sequence[WebhookReceived], ctx: Context[None]) -> None:
         hand_on += await receiving.apply(
             tx,
             [
-                receiving.Arrived(channel.tenant_id, channel.id, channel.provider, receipt, reading.webhook.received_at)
+                receiving.Arrived(
+                    channel.tenant_id,
+                    channel.id,
+                    channel.provider,
+                    receipt,
+                    reading.webhook.received_at,
+                    reading.webhook.inbound_id,
+                )
                 for reading in wanted
                 for channel, receipt in reading.receipts
             ],

@@ -21,6 +21,7 @@ class Arrived:
     provider: str
     receipt: Receipt
     received_at: datetime
+    inbound_id: str | None = None  # of its webhook; a parked one has forgotten it
 
 
 @dataclass(frozen=True, slots=True)

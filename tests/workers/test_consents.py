@@ -105,6 +105,7 @@ async def test_the_answer_21610_is_kept_once_though_a_receipt_repeats_it(setting
         conversation = await talk(stage)
         await stage.sandbox.faults({"provider": "twilio", "action": "error", "code": 21610, "times": 1})
         assert await ends(stage, conversation) == ("failed", "21610")
+        assert await ledger(stage) == [("sms", "all", "opted_out", "provider")]
         refused = await stage.value("SELECT id FROM messages WHERE direction = 'outbound'")
         receipt = stage.receipt("SM1", "failed", message_id=refused, error_code="21610")
         await persist.persist([receipt], stage.context)
@@ -132,6 +133,7 @@ async def test_who_blocks_the_sender_by_receipt_is_written_to_again_once_they_wr
         )
         await persist.persist([receipt, receipt], stage.context)
         assert await ledger(stage) == [("whatsapp", "blocked", "opted_out", "provider")]
+        assert await stage.value("SELECT evidence ->> 'inbound_id' FROM consents") == receipt.inbound_id
         assert await ends(stage, conversation) == ("failed", "opted_out")
         await heard(stage, "ya está")
         assert await ends(stage, conversation) == ("sent", None)
