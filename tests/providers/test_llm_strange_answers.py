@@ -163,7 +163,7 @@ async def test_an_answer_that_trickles_is_given_up_in_time() -> None:
     async with TestServer(app) as server:
         began = time.monotonic()
         assert await ask(str(server.make_url("/v1")), timeout=0.5) == SAYS_FALLBACK
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - began < 15
 
 
 async def test_an_answer_that_unpacks_to_more_than_it_weighs_is_not_unpacked() -> None:

@@ -37,6 +37,7 @@ async def test_large_items_share_no_envelope_beyond_its_bound(settings: Settings
     assert all(len(message.body) < broker.ENVELOPE_BYTES for message in envelopes if len(items_of(message)) > 1)
 
 
+@pytest.mark.alone
 async def test_an_item_alone_leaves_at_once_under_its_own_key(settings: Settings) -> None:
     async with bench(settings) as stage:
         started = time.monotonic()
@@ -126,7 +127,7 @@ async def test_a_broker_that_stands_still_leaves_a_publish_unknown_in_time(stack
             started = time.monotonic()
             with pytest.raises(PublishUnknown):
                 await stage.publish(Job(name="x"))
-            assert time.monotonic() - started < 2
+            assert time.monotonic() - started < 5
         await stage.until_depth(QUEUE.name, 1)  # unknown is not "not sent"
         await stage.publish(Job(name="after"))
 

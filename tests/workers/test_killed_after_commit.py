@@ -38,9 +38,9 @@ async def dying(stage: Stage, moment: str, victim: str) -> AsyncIterator[None]:
 
 async def settled(stage: Stage, statuses: list[str]) -> None:
     """All is done as it should be, within leases of a second each, and nothing more comes."""
-    await stage.until(stage.statuses, equals=statuses, within=10)
-    await stage.until(stage.owed, equals=0, within=5)
-    await stage.until(stage.waiting, equals=0, within=5)
+    await stage.until(stage.statuses, equals=statuses)
+    await stage.until(stage.owed, equals=0)
+    await stage.until(stage.waiting, equals=0)
     await asyncio.sleep(1.2)  # a lease later nobody hands it on again
     assert await stage.statuses() == statuses
     assert await stage.dead() == {}

@@ -50,7 +50,7 @@ async def test_the_quiet_is_waited_for_no_longer_than_the_longest_wait(settings:
     async with staged(settings, rules(debounce=1.0, longest_wait=1.5)) as stage, stage.working(*EVERY):
         started = time.monotonic()
         while not await stage.bodies():
-            assert time.monotonic() - started < 6, "it waits for a quiet that does not come"
+            assert time.monotonic() - started < 30, "it waits for a quiet that does not come"
             await stage.deliver(stage.said("y otra cosa"))
             await asyncio.sleep(0.3)
         assert time.monotonic() - started > 1.2
