@@ -1,7 +1,5 @@
 """Mails as they leave, and what each answer of an SMTP server means; over SMTP, to a real server."""
 
-import socket
-
 import pytest
 
 from shared.providers import email
@@ -20,6 +18,7 @@ from shared.providers.base import (
     Throttled,
     Unreachable,
 )
+from tests.ports import free_port
 from tests.providers.smtp_stage import MESSAGE_ID, Server, outgoing, sender_to, serving
 
 OWN_ID = f"<palomar.{MESSAGE_ID}@shop.example>"
@@ -190,9 +189,7 @@ async def test_a_wrong_password_breaks_the_channel() -> None:
 
 
 async def test_nobody_there_is_provably_not_accepted() -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     assert isinstance(await sender_to(port).send(outgoing()), Unreachable)
     assert "can't be reached" in str(await sender_to(port).check("hola@shop.example"))
 
