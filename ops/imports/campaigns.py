@@ -10,19 +10,18 @@ from hashlib import sha256
 from typing import Final
 from uuid import UUID
 
+from ops.imports import campaign_people as people
+from ops.imports import campaign_tables as tables
 from ops.imports import talk
 from ops.imports.steps import Step, System, attempt, counted, identified, in_order, store
-from ops.imports.tally import NEW, THERE, Fate
+from ops.imports.tally import Fate
 from ops.imports.target import Target
-from ops.imports.values import Reader, Skip, first_time, our_id, same
+from ops.imports.values import Reader, Skip, first_time, our_id
 from shared.db import Connection
 from shared.providers.base import Address
-from shared.store import imported_rows
+from shared.store import imported_joins
 from shared.store.imported_rows import (
     CampaignRow,
-    ContactRow,
-    GroupContactRow,
-    GroupRow,
     Json,
     RecipientRow,
     TemplateRow,
@@ -30,156 +29,10 @@ from shared.store.imported_rows import (
     WebhookRow,
 )
 from shared.store.imports import Key
-from shared.store.sources import Column, Found, Join, Source, Table
+from shared.store.sources import Found, Source
 
 PROVIDER: Final = "meta"  # of an instance that is no channel here yet
 TALKS: Final = "conversations of messages_history"
-
-_TIMES = (Column("created_at", "time"), Column("updated_at", "time"))
-_DELETED = Column("deleted_at", "time", needed=False)  # "soft deletes are implemented"; not in every table's fields
-
-_TENANTS = Table("tenants", (Column("id"), Column("name"), Column("created_at", "time", needed=False)))
-_CONTACTS = Table(
-    "contacts",
-    (Column("id"), Column("tenant_id"), Column("phone_number"), Column("name"), Column("is_active"), *_TIMES, _DELETED),
-)
-_GROUPS = Table(
-    "groups",
-    (Column("id"), Column("tenant_id"), Column("name"), Column("description"), Column("is_active"), *_TIMES, _DELETED),
-)
-_GROUP = Join("groups", on="group_id")
-_GROUP_CONTACTS = Table(
-    "group_contacts",
-    (
-        Column("group_id"),
-        Column("contact_id"),
-        Column("created_at", "time"),
-        Column("tenant_id", join=_GROUP),
-    ),
-    key=("group_id", "contact_id"),
-)
-_TEMPLATES = Table(
-    "message_templates",
-    (
-        Column("id"),
-        Column("tenant_id"),
-        Column("name"),
-        Column("content"),
-        Column("variables", "json"),
-        Column("is_active"),
-        *_TIMES,
-        _DELETED,
-    ),
-)
-_CAMPAIGNS = Table(
-    "campaigns",
-    (
-        Column("id"),
-        Column("tenant_id"),
-        Column("whatsapp_instance_id"),
-        Column("message_template_id"),
-        Column("name"),
-        Column("message"),
-        Column("status"),
-        Column("scheduled_at", "time"),
-        Column("started_at", "time"),
-        Column("completed_at", "time"),
-        Column("total_recipients"),
-        Column("sent_count"),
-        Column("failed_count"),
-        *_TIMES,
-        _DELETED,
-    ),
-)
-_CAMPAIGN = Join("campaigns", on="campaign_id")
-_RECIPIENTS = Table(
-    "campaign_recipients",
-    (
-        Column("id"),
-        Column("campaign_id"),
-        Column("contact_id"),
-        Column("status"),
-        Column("sent_at", "time"),
-        Column("delivered_at", "time"),
-        Column("read_at", "time"),
-        Column("failed_at", "time"),
-        Column("error_message"),
-        Column("message_data", "json"),
-        *_TIMES,
-        Column("tenant_id", join=_CAMPAIGN),
-    ),
-)
-_CONTACT = Join("contacts", on="contact_id")
-_HISTORY = Table(
-    "messages_history",
-    (
-        Column("id"),
-        Column("tenant_id"),
-        Column("whatsapp_instance_id"),
-        Column("contact_id"),
-        Column("message_id"),
-        Column("chat_id"),
-        Column("direction"),
-        Column("type"),
-        Column("content"),
-        Column("metadata", "json"),
-        Column("status"),
-        Column("sent_at", "time"),
-        Column("delivered_at", "time"),
-        Column("read_at", "time"),
-        Column("created_at", "time"),
-        Column("contact_phone", also=("phone_number",), join=_CONTACT),
-        Column("contact_name", also=("name",), join=_CONTACT),
-    ),
-)
-_WEBHOOKS = Table(
-    "webhooks",
-    (
-        Column("id"),
-        Column("tenant_id"),
-        Column("name"),
-        Column("url"),
-        Column("events", "json"),
-        Column("secret"),
-        Column("is_active"),
-        *_TIMES,
-        _DELETED,
-    ),
-)
-_WEBHOOK = Join("webhooks", on="webhook_id")
-_WEBHOOK_LOGS = Table(
-    "webhook_logs",
-    (
-        Column("id"),
-        Column("webhook_id"),
-        Column("event"),
-        Column("payload", "json"),
-        Column("response"),
-        Column("status_code"),
-        Column("success"),
-        Column("error_message"),
-        Column("attempt_count"),
-        Column("created_at", "time"),
-        Column("completed_at", "time"),
-        Column("tenant_id", join=_WEBHOOK),
-    ),
-)
-
-CAMPAIGN_STATUSES: Final = {
-    **same(("draft", "scheduled", "running", "paused", "completed", "canceled", "failed")),
-    "cancelled": "canceled", "active": "running", "sending": "running", "in_progress": "running",
-    "processing": "running", "done": "completed", "finished": "completed", "sent": "completed", "stopped": "canceled",
-}  # fmt: skip
-RECIPIENT_STATUSES: Final = {
-    **same(("pending", "queued", "sent", "delivered", "read", "failed", "skipped", "canceled")),
-    "cancelled": "canceled", "sending": "pending", "processing": "pending", "error": "failed",
-}  # fmt: skip
-WAS_SENT: Final = {
-    **same(("sent", "delivered", "read", "failed", "pending")),
-    "queued": "pending", "sending": "pending", "server_ack": "sent", "delivery_ack": "delivered", "seen": "read",
-    "played": "read", "error": "failed", "undelivered": "failed", "received": "sent",
-}  # fmt: skip
-
 
 # -- tenants and instances ---------------------------------------------------------------------------------------------
 
@@ -187,7 +40,7 @@ WAS_SENT: Final = {
 async def know_tenants(source: Source, found: Found, into: Target) -> None:
     """Tenants, by all that names one; a table of theirs gives them names."""
     ids: set[str] = set()
-    for table in (_CONTACTS, _GROUPS, _TEMPLATES, _CAMPAIGNS, _HISTORY, _WEBHOOKS):
+    for table in (tables.CONTACTS, tables.GROUPS, tables.TEMPLATES, tables.CAMPAIGNS, tables.HISTORY, tables.WEBHOOKS):
         ids |= {one for (one,) in await source.distinct(await source.find(table), "tenant_id") if one}
     names = await _names(source) if await source.has("tenants") else {}
     async with into.pool.acquire() as connection, connection.transaction():
@@ -196,7 +49,7 @@ async def know_tenants(source: Source, found: Found, into: Target) -> None:
 
 
 async def _names(source: Source) -> dict[str, str]:
-    told = await source.distinct(await source.find(_TENANTS), "id", "name")
+    told = await source.distinct(await source.find(tables.TENANTS), "id", "name")
     return {one: name for one, name in told if one and name}
 
 
@@ -209,110 +62,6 @@ async def open_instances(source: Source, found: Found, into: Target) -> None:
             await into.open_channel(
                 tenant_id, "whatsapp", provider=PROVIDER, only_that=False, call=instance, own_id=own_id
             )
-
-
-# -- people and groups -------------------------------------------------------------------------------------------------
-
-
-async def write_contacts(connection: Connection, readers: Sequence[Reader], into: Target) -> list[Fate]:
-    return await talk.write_people(
-        connection,
-        readers,
-        into,
-        table="contacts",
-        whose="tenant_id",
-        convert=lambda reader, key: _contact(reader, key, into),
-    )
-
-
-def _contact(reader: Reader, key: Key, into: Target) -> talk.Somebody:
-    number = talk.phone(reader.name("phone_number"))
-    if number is None:
-        reader.mended.add("number that is no phone number: left out")
-    row = ContactRow(
-        id=our_id(into.system, "contacts", *key),
-        tenant_id=key[0],
-        name=reader.name("name"),
-        is_active=reader.flag("is_active", default=True),
-        created_at=reader.time("created_at") or reader.now,
-        deleted_at=reader.time("deleted_at"),
-    )
-    return talk.Somebody(row, () if number is None else (number,))
-
-
-async def write_groups(connection: Connection, readers: Sequence[Reader], into: Target) -> list[Fate]:
-    fates: dict[int, Fate] = {}
-    keys = await identified(connection, readers, into, table="groups", our_table="groups", fates=fates)
-
-    def convert(reader: Reader) -> GroupRow:
-        key = into.key(reader, into.tenant_of(reader))
-        created_at = reader.time("created_at") or reader.now
-        return GroupRow(
-            id=our_id(into.system, "groups", *key),
-            tenant_id=key[0],
-            name=_named(reader),
-            description=reader.text("description"),
-            is_active=reader.flag("is_active", default=True),
-            created_at=created_at,
-            updated_at=reader.time("updated_at") or created_at,
-            deleted_at=reader.time("deleted_at"),
-        )
-
-    rows = attempt(convert, readers, fates)
-    await store(connection, {i: (keys[i], row) for i, row in rows.items()}, into, fates, table="groups")
-    return in_order(fates, readers)
-
-
-def _named(reader: Reader) -> str:
-    name = reader.name("name")
-    if name is None:
-        reader.mended.add("no name: called after its id")
-    return name or f"imported {reader.id('id')}"
-
-
-async def write_members(connection: Connection, readers: Sequence[Reader], into: Target) -> list[Fate]:
-    fates: dict[int, Fate] = {}
-    trios = await _members(connection, readers, into, fates)
-    known = await imported_rows.members(connection, set(trios.values()))
-    rows = {
-        trio[1:]: GroupContactRow(*trio, readers[index].time("created_at") or readers[index].now)
-        for index, trio in trios.items()
-        if trio[1:] not in known
-    }
-    new = await imported_rows.insert_members(connection, [rows[pair] for pair in sorted(rows)])
-    for index, trio in trios.items():
-        # Two contacts that are one person are in a group once.
-        fates[index] = NEW if trio[1:] in new else THERE
-        new.discard(trio[1:])
-    return in_order(fates, readers)
-
-
-async def count_members(connection: Connection, readers: Sequence[Reader], into: Target) -> int:
-    trios = await _members(connection, readers, into, {})
-    known = await imported_rows.members(connection, set(trios.values()))
-    return sum(trio[1:] in known for trio in trios.values())
-
-
-async def _members(
-    connection: Connection, readers: Sequence[Reader], into: Target, fates: dict[int, Fate]
-) -> dict[int, imported_rows.Trio]:
-    """Index → tenant, group and contact of ours."""
-
-    def keys_of(reader: Reader) -> tuple[Key, Key]:
-        tenant_id = into.tenant_of(reader)
-        return into.key(reader, tenant_id, "group_id"), into.key(reader, tenant_id, "contact_id")
-
-    pairs = attempt(keys_of, readers, fates)
-    groups = await into.ours(connection, "groups", "groups", [pair[0] for pair in pairs.values()])
-    contacts = await into.ours(connection, "contacts", "contacts", [pair[1] for pair in pairs.values()])
-    trios = {}
-    for index, (group, contact) in pairs.items():
-        if group in groups and contact in contacts:
-            trios[index] = (group[0], groups[group], contacts[contact])
-        else:
-            what = "group" if group not in groups else "contact"
-            fates[index] = Fate(is_new=False, skipped=f"its {what} is missing, or was skipped")
-    return trios
 
 
 # -- campaigns ---------------------------------------------------------------------------------------------------------
@@ -330,7 +79,7 @@ async def write_templates(connection: Connection, readers: Sequence[Reader], int
         return TemplateRow(
             id=our_id(into.system, "message_templates", *key),
             tenant_id=key[0],
-            name=_named(reader),
+            name=people.named(reader),
             content=reader.text("content") or "",
             variables=reader.json("variables") or Json("[]"),
             is_active=reader.flag("is_active", default=True),
@@ -375,7 +124,7 @@ def _campaign(reader: Reader, into: Target, templates: dict[Key, UUID]) -> Campa
         tenant_id=key[0],
         whatsapp_instance_id=through.id,
         message_template_id=template,
-        name=_named(reader),
+        name=people.named(reader),
         message=message,
         status=_campaign_status(reader),
         scheduled_at=reader.planned("scheduled_at"),
@@ -392,7 +141,7 @@ def _campaign(reader: Reader, into: Target, templates: dict[Key, UUID]) -> Campa
 
 def _campaign_status(reader: Reader) -> str:
     """What was to start by itself is a draft here, what was under way is paused: nothing imported is ever due."""
-    status = reader.choice("status", CAMPAIGN_STATUSES, "canceled")
+    status = reader.choice("status", tables.CAMPAIGN_STATUSES, "canceled")
     if status == "scheduled":
         reader.mended.add("was scheduled: a draft")
         return "draft"
@@ -417,7 +166,7 @@ async def write_recipients(connection: Connection, readers: Sequence[Reader], in
     )
     campaigns = await into.ours(connection, "campaigns", "campaigns", [pair[0] for pair in named.values()])
     contacts = await into.ours(connection, "contacts", "contacts", [pair[1] for pair in named.values()])
-    started = await imported_rows.started(connection, {(key[0], ours) for key, ours in campaigns.items()})
+    started = await imported_joins.started(connection, {(key[0], ours) for key, ours in campaigns.items()})
     rows: dict[int, tuple[Key, RecipientRow]] = {}
     for index, (campaign, contact) in named.items():
         if campaign not in campaigns or contact not in contacts:
@@ -440,7 +189,7 @@ def _recipient(reader: Reader, own_id: UUID, tenant_id: UUID, campaign_id: UUID,
         tenant_id=tenant_id,
         campaign_id=campaign_id,
         contact_id=contact_id,
-        status=reader.choice("status", RECIPIENT_STATUSES, "canceled"),
+        status=reader.choice("status", tables.RECIPIENT_STATUSES, "canceled"),
         sent_at=reader.time("sent_at"),
         delivered_at=reader.time("delivered_at"),
         read_at=reader.time("read_at"),
@@ -462,7 +211,7 @@ def _unsent(reader: Reader, row: RecipientRow, *, was_started: bool) -> Recipien
 
 async def _same_recipients(connection: Connection, rows: Sequence[RecipientRow]) -> dict[UUID, UUID]:
     asked = {(row.tenant_id, row.campaign_id, row.contact_id) for row in rows}
-    found = await imported_rows.recipients(connection, asked)
+    found = await imported_joins.recipients(connection, asked)
     pairs = {row.id: (row.campaign_id, row.contact_id) for row in rows}
     return {own_id: found[pair] for own_id, pair in pairs.items() if pair in found}
 
@@ -540,7 +289,7 @@ def _message(reader: Reader) -> talk.Said:
         metadata=reader.object("metadata"),
         created_at=reader.time("created_at"),
         external_id=reader.external_id("message_id"),
-        status=reader.choice("status", WAS_SENT, _by_times(reader)),
+        status=reader.choice("status", tables.WAS_SENT, _by_times(reader)),
         sent_at=reader.time("sent_at"),
         delivered_at=reader.time("delivered_at"),
         read_at=reader.time("read_at"),
@@ -631,19 +380,24 @@ CAMPAIGNS = System(
     summary="tenants with contacts, groups, campaigns, messages_history and webhooks",
     brings_tenants=True,
     steps=(
-        Step(_CONTACTS, write_contacts, counted("contacts", "contacts"), _WHOSE, prepare=know_tenants),
-        Step(_GROUPS, write_groups, counted("groups", "groups"), _WHOSE),
-        Step(_GROUP_CONTACTS, write_members, count_members, _WHOSE),
-        Step(_TEMPLATES, write_templates, counted("message_templates", "message_templates"), _WHOSE),
-        Step(_CAMPAIGNS, write_campaigns, counted("campaigns", "campaigns"), _WHOSE, prepare=open_instances),
+        Step(tables.CONTACTS, people.write_contacts, counted("contacts", "contacts"), _WHOSE, prepare=know_tenants),
+        Step(tables.GROUPS, people.write_groups, counted("groups", "groups"), _WHOSE),
+        Step(tables.GROUP_CONTACTS, people.write_members, people.count_members, _WHOSE),
+        Step(tables.TEMPLATES, write_templates, counted("message_templates", "message_templates"), _WHOSE),
+        Step(tables.CAMPAIGNS, write_campaigns, counted("campaigns", "campaigns"), _WHOSE, prepare=open_instances),
         Step(
-            _RECIPIENTS,
+            tables.RECIPIENTS,
             write_recipients,
             counted("campaign_recipients", "campaign_recipients"),
             ("tenant_id", "campaign_id"),
         ),
-        Step(_HISTORY, write_history, counted("messages_history", "messages"), _WHOSE, prepare=open_instances),
-        Step(_WEBHOOKS, write_webhooks, counted("webhooks", "webhooks"), _WHOSE),
-        Step(_WEBHOOK_LOGS, write_webhook_logs, counted("webhook_logs", "webhook_logs"), ("tenant_id", "webhook_id")),
+        Step(tables.HISTORY, write_history, counted("messages_history", "messages"), _WHOSE, prepare=open_instances),
+        Step(tables.WEBHOOKS, write_webhooks, counted("webhooks", "webhooks"), _WHOSE),
+        Step(
+            tables.WEBHOOK_LOGS,
+            write_webhook_logs,
+            counted("webhook_logs", "webhook_logs"),
+            ("tenant_id", "webhook_id"),
+        ),
     ),
 )

@@ -17,9 +17,10 @@ from ops.imports.values import NO_TIME, Reader, Skip, first_time, our_id
 from shared import addresses
 from shared.db import Connection
 from shared.providers.base import Address
-from shared.store import contacts, imported_rows, imports
+from shared.store import contacts, imported_joins, imports
 from shared.store.contacts import Person
-from shared.store.imported_rows import ContactRow, ConversationRow, Json, MessageRow, Talk
+from shared.store.imported_joins import Talk
+from shared.store.imported_rows import ContactRow, ConversationRow, Json, MessageRow
 from shared.store.imports import Key
 
 NEVER_SENT: Final = "imported"  # error code of what was still to be sent when it was imported
@@ -81,12 +82,12 @@ async def write_people(
     )
     theirs = dict(zip(reachable, found, strict=True))
     told = {index: one.row for index, one in reachable.items() if theirs[index] == one.row.id and one.row.id in made}
-    await imported_rows.tell_contacts(connection, list(told.values()))
+    await imported_joins.tell_contacts(connection, list(told.values()))
     fates |= dict.fromkeys(told, NEW)
     joined = {index: one for index, one in reachable.items() if index not in told}
     await imports.add_aliases(connection, into.system, table, {keys[index]: theirs[index] for index in joined})
     in_use = {(one.row.tenant_id, theirs[i]) for i, one in joined.items() if one.row.deleted_at is None}
-    await imported_rows.revive_contacts(connection, in_use)
+    await imported_joins.revive_contacts(connection, in_use)
     fates |= dict.fromkeys(joined, THERE)
     others = {index: (keys[index], one.row) for index, one in people.items() if index not in reachable}
     await store(connection, others, into, fates, table=table)
@@ -128,7 +129,7 @@ async def add_conversations(
         index: (key, _conversation(our_id(into.system, table, *key), key[0], theirs[index], one))
         for index, (key, one) in started.items()
     }
-    await store(connection, rows, into, fates, table=table, join=imported_rows.same_conversations)
+    await store(connection, rows, into, fates, table=table, join=imported_joins.same_conversations)
     return theirs
 
 
@@ -237,7 +238,7 @@ async def _talks(
     """Index → the conversation of ours that a message is in, locked."""
     asked = {index: (keys[index][0], told) for index in keys if (told := conversation_of(readers[index])) is not None}
     ours = await into.ours(connection, conversations, "conversations", asked.values())
-    locked = await imported_rows.lock_talks(connection, {(key[0], ours[key]) for key in asked.values() if key in ours})
+    locked = await imported_joins.lock_talks(connection, {(key[0], ours[key]) for key in asked.values() if key in ours})
     talks = {
         index: locked[key[0], ours[key]]
         for index, key in asked.items()
@@ -295,7 +296,7 @@ def _outcome(status: str) -> tuple[str, str | None]:
 async def _known(connection: Connection, rows: Sequence[MessageRow]) -> dict[UUID, UUID]:
     """Of rows whose provider's id is a message of ours already: their id → ours."""
     asked = {row.id: (row.tenant_id, row.channel_id, row.external_id) for row in rows if row.external_id is not None}
-    found = await imported_rows.by_external_id(connection, set(asked.values()))
+    found = await imported_joins.by_external_id(connection, set(asked.values()))
     return {own_id: found[key] for own_id, key in asked.items() if key in found}
 
 
@@ -303,7 +304,7 @@ async def _numbered(connection: Connection, rows: dict[int, MessageRow]) -> dict
     """With a place in its conversation for each that was sent, in the order of their times."""
     sent = sorted((i for i, row in rows.items() if row.direction == "outbound"), key=lambda i: rows[i].created_at)
     wanted = Counter((rows[index].tenant_id, rows[index].conversation_id) for index in sent)
-    places = await imported_rows.take_places(connection, dict(wanted))
+    places = await imported_joins.take_places(connection, dict(wanted))
     numbered = dict(rows)
     for index in sent:
         conversation_id = rows[index].conversation_id
@@ -320,4 +321,4 @@ async def _settle(connection: Connection, new: Sequence[MessageRow]) -> None:
             heard + (row.direction == "inbound"),
             max(newest, row.created_at),
         )
-    await imported_rows.settle(connection, told)
+    await imported_joins.settle(connection, told)

@@ -1,0 +1,236 @@
+"""What of an imported row is here already under another id, and what else an import tells of rows that are."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from shared.db import Connection
+from shared.store.imported_rows import ChannelRow, ContactRow, ConversationRow, SessionRow
+
+# -- people ------------------------------------------------------------------------------------------------------------
+
+_DETAILS = """
+UPDATE contacts c SET is_active = told.is_active, created_at = told.created_at, deleted_at = told.deleted_at
+FROM unnest($1::uuid[], $2::uuid[], $3::boolean[], $4::timestamptz[], $5::timestamptz[])
+    AS told (tenant_id, id, is_active, created_at, deleted_at)
+WHERE c.tenant_id = told.tenant_id AND c.id = told.id
+"""
+_REVIVE = """
+UPDATE contacts c SET deleted_at = NULL FROM unnest($1::uuid[], $2::uuid[]) AS told (tenant_id, id)
+WHERE c.tenant_id = told.tenant_id AND c.id = told.id AND c.deleted_at IS NOT NULL
+"""
+_PHONES = """
+SELECT DISTINCT ON (a.contact_id) a.tenant_id, a.contact_id, a.given, a.canonical
+FROM unnest($1::uuid[], $2::uuid[]) AS asked (tenant_id, contact_id)
+JOIN contact_addresses a USING (tenant_id, contact_id)
+WHERE a.kind = 'phone' ORDER BY a.contact_id, a.created_at, a.canonical
+"""
+
+
+async def tell_contacts(connection: Connection, rows: Sequence[ContactRow]) -> None:
+    """What else the source knows of contacts that were just made."""
+    ordered = sorted(rows, key=lambda row: (row.tenant_id, row.id))
+    await connection.execute(
+        _DETAILS,
+        [row.tenant_id for row in ordered],
+        [row.id for row in ordered],
+        [row.is_active for row in ordered],
+        [row.created_at for row in ordered],
+        [row.deleted_at for row in ordered],
+    )
+
+
+async def revive_contacts(connection: Connection, keys: set[tuple[UUID, UUID]]) -> None:
+    """Contacts (tenant, id) that are in use after all."""
+    ordered = sorted(keys)
+    await connection.execute(_REVIVE, [k[0] for k in ordered], [k[1] for k in ordered])
+
+
+async def phones(connection: Connection, keys: set[tuple[UUID, UUID]]) -> dict[tuple[UUID, UUID], tuple[str, str]]:
+    """(tenant, contact) → their first phone number, as given and canonical."""
+    ordered = sorted(keys)
+    rows = await connection.fetch(_PHONES, [k[0] for k in ordered], [k[1] for k in ordered])
+    return {(row["tenant_id"], row["contact_id"]): (row["given"], row["canonical"]) for row in rows}
+
+
+# -- talk --------------------------------------------------------------------------------------------------------------
+
+_BY_PLACE = """
+SELECT asked.place, c.id FROM unnest($1::int[], $2::uuid[], $3::uuid[], $4::text[])
+    AS asked (place, tenant_id, channel_id, address)
+JOIN conversations c USING (tenant_id, channel_id, address)
+UNION ALL
+SELECT asked.place, c.id FROM unnest($1::int[], $2::uuid[], $3::uuid[], $5::text[], $6::text[])
+    AS asked (place, tenant_id, channel_id, phone, provider)
+JOIN conversations c USING (tenant_id, channel_id, phone, provider)
+"""
+
+
+async def same_conversations(connection: Connection, rows: Sequence[ConversationRow]) -> dict[UUID, UUID]:
+    """Conversations of ours with the same channel and address, or number, by the id of the row that asks."""
+    found = await connection.fetch(
+        _BY_PLACE,
+        list(range(len(rows))),
+        [row.tenant_id for row in rows],
+        [row.channel_id for row in rows],
+        [row.address for row in rows],
+        [row.phone for row in rows],
+        [row.provider for row in rows],
+    )
+    return {rows[row["place"]].id: row["id"] for row in reversed(found)}
+
+
+_SAME_SESSIONS = """
+SELECT asked.place, s.id FROM unnest($1::int[], $2::uuid[], $3::uuid[], $4::text[])
+    AS asked (place, tenant_id, channel_id, phone_number)
+JOIN sessions s USING (tenant_id, channel_id, phone_number)
+"""
+
+
+async def same_sessions(connection: Connection, rows: Sequence[SessionRow]) -> dict[UUID, UUID]:
+    """Sessions of ours with the same channel and number, by the id of the row that asks."""
+    found = await connection.fetch(
+        _SAME_SESSIONS,
+        list(range(len(rows))),
+        [row.tenant_id for row in rows],
+        [row.channel_id for row in rows],
+        [row.phone_number for row in rows],
+    )
+    return {rows[row["place"]].id: row["id"] for row in found}
+
+
+_SESSIONS_OF = """
+SELECT DISTINCT ON (s.conversation_id) s.conversation_id, s.id
+FROM unnest($1::uuid[], $2::uuid[]) AS asked (tenant_id, conversation_id)
+JOIN sessions s USING (tenant_id, conversation_id) ORDER BY s.conversation_id, s.created_at, s.id
+"""
+
+
+async def sessions_of(connection: Connection, keys: set[tuple[UUID, UUID]]) -> dict[UUID, UUID]:
+    """Of conversations (tenant, id): conversation → its first session."""
+    ordered = sorted(keys)
+    rows = await connection.fetch(_SESSIONS_OF, [k[0] for k in ordered], [k[1] for k in ordered])
+    return {row["conversation_id"]: row["id"] for row in rows}
+
+
+@dataclass(frozen=True, slots=True)
+class Talk:
+    """A conversation of ours that a source's messages belong to."""
+
+    id: UUID
+    tenant_id: UUID
+    channel_id: UUID
+    provider: str
+    created_at: datetime
+
+
+_TALKS = """
+SELECT c.id, c.tenant_id, c.channel_id, c.provider, c.created_at
+FROM unnest($1::uuid[], $2::uuid[]) AS asked (tenant_id, id) JOIN conversations c USING (tenant_id, id)
+ORDER BY c.tenant_id, c.id FOR NO KEY UPDATE OF c
+"""
+_PLACES = """
+UPDATE conversations c SET next_out_seq = c.next_out_seq + told.messages
+FROM unnest($1::uuid[], $2::uuid[], $3::int[]) AS told (tenant_id, id, messages)
+WHERE c.tenant_id = told.tenant_id AND c.id = told.id
+RETURNING c.id, c.next_out_seq - told.messages AS first
+"""
+# The trigger counted what customers wrote as unread and unanswered. It was read, and answered or not, elsewhere.
+_SETTLE = """
+UPDATE conversations c SET
+    unread_count = c.unread_count - told.heard,
+    answered_count = c.answered_count + told.heard,
+    last_message_at = greatest(c.last_message_at, told.newest)
+FROM unnest($1::uuid[], $2::uuid[], $3::int[], $4::timestamptz[]) AS told (tenant_id, id, heard, newest)
+WHERE c.tenant_id = told.tenant_id AND c.id = told.id
+"""
+_BY_EXTERNAL = """
+SELECT m.tenant_id, m.channel_id, m.external_id, m.id
+FROM unnest($1::uuid[], $2::uuid[], $3::text[]) AS asked (tenant_id, channel_id, external_id)
+JOIN messages m USING (tenant_id, channel_id, external_id)
+"""
+
+
+async def lock_talks(connection: Connection, keys: set[tuple[UUID, UUID]]) -> dict[tuple[UUID, UUID], Talk]:
+    """Conversations by (tenant, id), locked in the order that all lock them in."""
+    ordered = sorted(keys)
+    rows = await connection.fetch(_TALKS, [k[0] for k in ordered], [k[1] for k in ordered])
+    return {(row["tenant_id"], row["id"]): Talk(**row) for row in rows}
+
+
+async def take_places(connection: Connection, wanted: dict[tuple[UUID, UUID], int]) -> dict[UUID, int]:
+    """Reserve so many places in each conversation; returns conversation → the first of them."""
+    ordered = sorted(wanted)
+    rows = await connection.fetch(
+        _PLACES, [k[0] for k in ordered], [k[1] for k in ordered], [wanted[key] for key in ordered]
+    )
+    return {row["id"]: row["first"] for row in rows}
+
+
+async def settle(connection: Connection, told: dict[tuple[UUID, UUID], tuple[int, datetime]]) -> None:
+    """After messages went in: (tenant, conversation) → how many were the customer's, and when the newest was."""
+    ordered = sorted(told)
+    await connection.execute(
+        _SETTLE,
+        [k[0] for k in ordered],
+        [k[1] for k in ordered],
+        [told[key][0] for key in ordered],
+        [told[key][1] for key in ordered],
+    )
+
+
+External = tuple[UUID, UUID, str]  # tenant, channel, the provider's id
+
+
+async def by_external_id(connection: Connection, keys: set[External]) -> dict[External, UUID]:
+    """Messages of ours by the provider's id."""
+    ordered = sorted(keys)
+    rows = await connection.fetch(_BY_EXTERNAL, *([key[place] for key in ordered] for place in range(3)))
+    return {(row["tenant_id"], row["channel_id"], row["external_id"]): row["id"] for row in rows}
+
+
+_MEMBERS = """
+SELECT g.group_id, g.contact_id
+FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS asked (tenant_id, group_id, contact_id)
+JOIN group_contacts g USING (tenant_id, group_id, contact_id)
+"""
+_RECIPIENTS = """
+SELECT r.campaign_id, r.contact_id, r.id
+FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS asked (tenant_id, campaign_id, contact_id)
+JOIN campaign_recipients r USING (tenant_id, campaign_id, contact_id)
+"""
+_CHANNEL = """
+SELECT id FROM channels
+WHERE (tenant_id, provider, kind, address) = ($1, $2, $3, $4) AND deleted_at IS NULL
+"""
+_STARTED = """
+SELECT c.id FROM unnest($1::uuid[], $2::uuid[]) AS asked (tenant_id, id) JOIN campaigns c USING (tenant_id, id)
+WHERE c.status <> 'draft'
+"""
+
+Trio = tuple[UUID, UUID, UUID]
+
+
+async def members(connection: Connection, keys: set[Trio]) -> set[tuple[UUID, UUID]]:
+    """Which of these (tenant, group, contact) are in: (group, contact)."""
+    rows = await connection.fetch(_MEMBERS, *([key[place] for key in sorted(keys)] for place in range(3)))
+    return {(row["group_id"], row["contact_id"]) for row in rows}
+
+
+async def recipients(connection: Connection, keys: set[Trio]) -> dict[tuple[UUID, UUID], UUID]:
+    """Of these (tenant, campaign, contact): (campaign, contact) → the recipient that is there."""
+    rows = await connection.fetch(_RECIPIENTS, *([key[place] for key in sorted(keys)] for place in range(3)))
+    return {(row["campaign_id"], row["contact_id"]): row["id"] for row in rows}
+
+
+async def channel_at(connection: Connection, row: ChannelRow) -> UUID | None:
+    """The channel in use that has this one's address."""
+    found: UUID | None = await connection.fetchval(_CHANNEL, row.tenant_id, row.provider, row.kind, row.address)
+    return found
+
+
+async def started(connection: Connection, keys: set[tuple[UUID, UUID]]) -> set[UUID]:
+    """Which of these campaigns (tenant, id) are more than drafts."""
+    ordered = sorted(keys)
+    return {row["id"] for row in await connection.fetch(_STARTED, [k[0] for k in ordered], [k[1] for k in ordered])}
