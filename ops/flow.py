@@ -19,7 +19,7 @@ from workers.__main__ import declared
 
 INGRESS = "receive"
 WIDTH = 100  # columns of the drawing, at most
-_QUEUES_WIDTH = 62  # of the queues in a box; beside it run the lines that pass it by
+_QUEUES_WIDTH = 56  # of the queues in a box; beside it run the lines that pass it by
 _Message = type[QueueMessage]
 
 
@@ -114,17 +114,23 @@ def _edges(source: Stage, declarations: Sequence[Stage]) -> list[Edge]:
 
 
 def _in_order(flow: Sequence[Stage], edges: Iterable[Edge]) -> list[Stage]:
-    """Whoever publishes before whoever consumes; otherwise as declared. Raises graphlib.CycleError."""
+    """Whoever publishes before whoever consumes, so that most lines are short: behind each the one it feeds, first of
+    these one that feeds another. Raises graphlib.CycleError."""
     sorter: TopologicalSorter[str] = TopologicalSorter({stage.name: () for stage in flow})
     for edge in edges:
         sorter.add(edge.target, edge.source)
     sorter.prepare()
     place = {stage.name: number for number, stage in enumerate(flow)}
+    leads_on = {edge.source for edge in edges}
+    fed_at = dict.fromkeys(place, 0)  # where in the order the last that feeds it stands
     ordered: list[Stage] = []
-    while sorter.is_active():
-        ready = sorted(sorter.get_ready(), key=place.__getitem__)
-        ordered += [flow[place[name]] for name in ready]
-        sorter.done(*ready)
+    ready: set[str] = set(sorter.get_ready())
+    while ready:
+        name = min(ready, key=lambda name: (-fed_at[name], name not in leads_on, place[name]))
+        ordered.append(flow[place[name]])
+        fed_at |= {edge.target: len(ordered) for edge in edges if edge.source == name}
+        sorter.done(name)
+        ready = (ready - {name}) | set(sorter.get_ready())
     return ordered
 
 

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
+import orjson
+
 from ops import children, demo, environment, say
 from ops.errors import Problem
 from ops.sandbox.openai import API_KEY
@@ -136,6 +138,7 @@ class System:
             sandbox = f"http://127.0.0.1:{self._ports['sandbox']}"
             defaults |= {
                 "PALOMAR_SANDBOX_URL": sandbox,
+                "PALOMAR_TRUSTED_ORIGINS": orjson.dumps([sandbox, sandbox.replace("127.0.0.1", "localhost")]).decode(),
                 "PALOMAR_TWILIO_API_URL": sandbox,
                 "PALOMAR_META_API_URL": sandbox,
                 "PALOMAR_SANDBOX_SMTP_PORT": str(smtp_port),

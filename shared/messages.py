@@ -184,6 +184,22 @@ class SendAdmitted(QueueMessage):
         return topology.send_queue(self.provider, self.lane).name
 
 
+class MediaWanted(QueueMessage):
+    """A customer's message holds a file that we have no copy of yet."""
+
+    type: ClassVar[str] = "media.wanted"
+    queues: ClassVar[tuple[str, ...]] = (topology.MEDIA.name,)
+    batch: ClassVar[int] = 10  # so that several processes share what came at once
+
+    tenant_id: UUID
+    message_id: UUID
+    media_id: UUID
+
+    @property
+    def key(self) -> str:
+        return f"media:{self.media_id}"
+
+
 class EventHappened(QueueMessage):
     """What happened, as `relay` tells everybody. (xid, seq) is its place in the order of all events."""
 

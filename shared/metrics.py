@@ -23,6 +23,7 @@ REPLIES_PUT_OFF = Counter("palomar_replies_put_off", "Replies whose channel had 
 WEBHOOKS_PARSED = Counter("palomar_webhooks_parsed", "Webhooks persisted, by what they held", ["provider", "held"])
 NUDGES = Counter("palomar_clock_nudges", "Overdue rows the clock handed on", ["what"])
 CLOCK_TICK = Gauge("palomar_clock_last_tick_seconds", "Unix time of this process's last tick")
+MEDIA = Counter("palomar_media", "Tries to fetch a file: stored, or why not", ["provider", "outcome"])
 RELAY_LAG = Gauge("palomar_relay_lag_seconds", "Age of the oldest event not yet published")
 RELAY_ACTIVE = Gauge("palomar_relay_active", "1 in the one relay that publishes")
 RELAYED = Counter("palomar_relayed_events", "Events published")

@@ -97,10 +97,31 @@ class Settings(BaseSettings):
         default="", description="SMTP servers in private networks that channels may name, comma separated; * is any"
     )
     meta_api_version: str = Field(default="v24.0", pattern=r"^v\d+\.\d+$", description="of the Graph API")
+    trusted_origins: tuple[str, ...] = Field(
+        default=(),
+        description="what others may name to be called though it is not https or not public: `up` names the sandbox",
+    )
     llm_base_url: str = Field(
         default="", description="any OpenAI-compatible endpoint; empty: the llm engine says its fallback"
     )
     llm_api_key: SecretStr = SecretStr("")
+
+    # -- files that customers send -------------------------------------------------------------------------------------
+    media_store: str = Field(
+        default="",
+        description="where our copies are kept: a folder (empty: `media` in state_dir), or s3://bucket/prefix",
+    )
+    media_s3_endpoint: str = Field(default="", description="of an S3-compatible store that is not Amazon's")
+    media_s3_region: str = "us-east-1"
+    media_s3_key_id: str = Field(default="", description="empty: the machine's own, as Amazon's tools find them")
+    media_s3_secret: SecretStr = SecretStr("")
+    media_timeout: Seconds = Field(default=120.0, description="hard total of fetching one file")
+    media_attempts: int = Field(default=10, ge=1, description="then the file is given up; some four hours")
+    media_retry_first: Seconds = Field(default=10.0, description="until the second try; three times as long each time")
+    media_limit: int = Field(default=100 * 1024**2, ge=1, description="largest document or video")
+    media_image_limit: int = Field(default=16 * 1024**2, ge=1, description="largest picture")
+    media_audio_limit: int = Field(default=16 * 1024**2, ge=1, description="largest voice message")
+    media_types: tuple[str, ...] = Field(default=("*/*",), description="what is kept, as patterns such as image/*")
 
     # -- logs and metrics ------------------------------------------------------------------------------------------
     log_level: str = "info"

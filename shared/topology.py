@@ -64,6 +64,7 @@ PERSIST_LARGE: Final = WorkQueue("persist.large", prefetch=1)  # mails with file
 REPLY: Final = WorkQueue("reply")
 REPLY_LLM: Final = WorkQueue("reply.llm")  # of engines that wait for somebody else
 WINDOW: Final = WorkQueue("window")
+MEDIA: Final = WorkQueue("media")
 
 
 def send_queue(provider: str, lane: str = "normal") -> WorkQueue:
@@ -73,7 +74,9 @@ def send_queue(provider: str, lane: str = "normal") -> WorkQueue:
 
 LANES: Final[tuple[Lane, ...]] = ("normal", "bulk")
 SEND: Final = tuple(send_queue(provider, lane) for provider in PROVIDERS for lane in LANES)
-QUEUES: Final[tuple[WorkQueue, ...]] = (PERSIST, PERSIST_RECEIPTS, PERSIST_LARGE, REPLY, REPLY_LLM, WINDOW, *SEND)
+QUEUES: Final[tuple[WorkQueue, ...]] = (
+    PERSIST, PERSIST_RECEIPTS, PERSIST_LARGE, REPLY, REPLY_LLM, WINDOW, *SEND, MEDIA,
+)  # fmt: skip
 
 
 def ladder(delays: Sequence[float]) -> tuple[RetryStep, ...]:

@@ -16,17 +16,18 @@ from uuid import UUID
 import orjson
 
 from shared import db, metrics, receiving, topology
+from shared.blob_sweeping import sweep_forever
 from shared.broker import BrokerAway
 from shared.crypto import CryptoError, KeyRing
 from shared.log import get_logger
-from shared.messages import Lane, QueueMessage, ReplyWanted, SendAdmitted, SendRequested
+from shared.messages import Lane, MediaWanted, QueueMessage, ReplyWanted, SendAdmitted, SendRequested
 from shared.retention import prune_forever
-from shared.store import channels, conversations, inbound, messages, overdue, receipts
+from shared.store import channels, conversations, inbound, media, messages, overdue, receipts
 from shared.store.events import Event, record
 from shared.worker import Context, Loop
 
 log = get_logger(__name__)
-worker: Loop[None] = Loop(name="clock", publishes=(ReplyWanted, SendRequested, SendAdmitted))
+worker: Loop[None] = Loop(name="clock", publishes=(ReplyWanted, SendRequested, SendAdmitted, MediaWanted))
 
 Ctx = Context[None]
 Task = Callable[[db.Connection, Ctx], Awaitable[Sequence[QueueMessage]]]
@@ -39,11 +40,12 @@ FORGOTTEN_AT_ONCE: Final = 10_000  # rows a transaction
 
 @worker.run
 async def tick_forever(ctx: Ctx) -> None:
-    pruning = asyncio.create_task(prune_forever(ctx))
+    beside = [asyncio.create_task(prune_forever(ctx)), asyncio.create_task(sweep_forever(ctx))]
     try:
         await _tick_forever(ctx)
     finally:
-        pruning.cancel()
+        for task in beside:
+            task.cancel()
 
 
 async def _tick_forever(ctx: Ctx) -> None:
@@ -160,6 +162,10 @@ async def _replies_llm(tx: db.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
     return await overdue.replies(tx, _handoff(ctx), ctx.settings.clock_batch, waits=True)
 
 
+async def _media(tx: db.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
+    return await media.due(tx, _handoff(ctx), ctx.settings.clock_batch)
+
+
 async def _parked_receipts(tx: db.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
     _, fallbacks = await receiving.apply_parked(tx, ctx.settings.clock_batch, _handoff(ctx))
     return fallbacks
@@ -201,6 +207,7 @@ TASKS: Final[dict[str, Task]] = {
     "held": _held_and_open,
     "replies": _replies,
     "replies_llm": _replies_llm,
+    "media": _media,
     "parked_receipts": _parked_receipts,
     "credentials": _credentials,
 }
@@ -210,6 +217,7 @@ TARGETS: Final[dict[str, topology.WorkQueue]] = {
     **{queue.name: queue for queue in _READY},
     "replies": topology.REPLY,
     "replies_llm": topology.REPLY_LLM,
+    "media": topology.MEDIA,
 }
 
 

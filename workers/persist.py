@@ -14,11 +14,11 @@ from uuid import UUID
 from shared import addresses, consenting, consents, db, metrics, receiving, topology
 from shared.channels import UNREAD_WAIT, Channel
 from shared.engines import WAITING
-from shared.messages import QueueMessage, ReplyWanted, SendRequested, WebhookReceived
+from shared.messages import MediaWanted, QueueMessage, ReplyWanted, SendRequested, WebhookReceived
 from shared.outcomes import Retry
 from shared.providers import provider
 from shared.providers.base import ConsentState, InboundMessage, Notice, Parsed, RawWebhook, Receipt
-from shared.store import channels, contacts, conversations, inbound, messages
+from shared.store import channels, contacts, conversations, inbound, media, messages
 from shared.store.consents import Entry
 from shared.store.events import Event, record
 from shared.store.inbound import Logged
@@ -28,7 +28,7 @@ worker: Worker[WebhookReceived, None] = Worker(
     name="persist",
     queues=(topology.PERSIST, topology.PERSIST_RECEIPTS, topology.PERSIST_LARGE),
     consumes=WebhookReceived,
-    publishes=(ReplyWanted, SendRequested),
+    publishes=(ReplyWanted, SendRequested, MediaWanted),
     concurrency=2,  # one waits for PostgreSQL while the other parses
     batch=400,  # what a transaction costs by itself is shared by more; it still ends within some 50 ms
 )
@@ -286,11 +286,12 @@ async def keep_messages(tx: db.Connection, readings: Sequence[Reading], handoff:
     if len(inserted) < len(rows.ids):  # some were here before: they say nothing new
         hearing = Hearing.of(arrived, found, inserted, wishes)
     await consenting.write(tx, _said(arrived, contact_ids, wishes, inserted))
+    files = await media.want(tx, _files(arrived, inserted), handoff)
     if not hearing.heard:
-        return []
+        return list(files)
     owed = await conversations.heard(tx, list(hearing.heard.values()), handoff)
     released = await messages.release_held(tx, [(c.tenant_id, c.id) for c in hearing.heard.values()], handoff)
-    return [*hearing.replies(owed), *released]
+    return [*hearing.replies(owed), *released, *files]
 
 
 Arrived = tuple[WebhookReceived, Channel, InboundMessage]
@@ -313,6 +314,16 @@ def _first_contacts(
         if conversation.made
     }
     return [*events.values(), *opened.values()]
+
+
+def _files(arrived: Sequence[Arrived], inserted: Mapping[int, UUID]) -> list[media.Sent]:
+    """The files of the messages that are new."""
+    return [
+        media.Sent(channel.tenant_id, inserted[place], position, part, webhook.inbound_id, webhook.trace)
+        for place, (webhook, channel, m) in enumerate(arrived)
+        if m.media and place in inserted
+        for position, part in enumerate(m.media)
+    ]
 
 
 @dataclass(frozen=True, slots=True)

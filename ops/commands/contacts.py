@@ -30,7 +30,7 @@ def erase(
     tenant: Whose = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="don't ask")] = False,
 ) -> None:
-    """Remove or blank every trace of a person: messages, receipts, raw webhooks, campaigns, consents, deliveries.
+    """Remove or blank every trace of a person: messages, files, raw webhooks, campaigns, consents, deliveries.
 
     Their opt-outs go too, and who writes again is a new contact. Exit code 1 where the search still finds a trace.
     """
@@ -60,6 +60,7 @@ def erase(
         )
     console.print(
         f"Searched for {ways} ways to write their addresses in every column of every table: nothing is left.\n"
+        "The bytes of their files are deleted by the clock within seconds, unless somebody else sent the same.\n"
         "Not searched: dead queues (palomar dead list), the spool, backups, and what the provider keeps."
     )
 

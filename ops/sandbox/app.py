@@ -11,6 +11,7 @@ from ops.sandbox.control import Control
 from ops.sandbox.courier import Courier
 from ops.sandbox.email import EmailSandbox
 from ops.sandbox.faults import FaultBook
+from ops.sandbox.media import MediaSandbox
 from ops.sandbox.meta import MetaSandbox
 from ops.sandbox.openai import OpenAISandbox
 from ops.sandbox.receipts import Delays
@@ -37,8 +38,9 @@ def make_app(
     meta = MetaSandbox(messages, faults, courier, delays or Delays())
     email = EmailSandbox(messages, faults, courier, smtp_port)
     model = OpenAISandbox(faults)
-    control = Control(messages, faults, courier, (twilio.clear, meta.clear, email.clear, model.clear))
-    for part in (control, twilio, meta, email, model):
+    media = MediaSandbox(twilio.knows, meta.knows)
+    control = Control(messages, faults, courier, (twilio.clear, meta.clear, email.clear, model.clear, media.clear))
+    for part in (control, media, twilio, meta, email, model):  # the providers end with "nothing here"
         app.add_routes(part.routes())
 
     async def let_go(app: web.Application) -> None:

@@ -91,6 +91,25 @@ class CustomerAnswer(WebhookAnswer):
     deliveries: tuple[WebhookAnswer, ...]
 
 
+class SeenFile(_Shape):
+    """A file of the sandbox as a message names it; `sha256` as Meta's webhooks write it."""
+
+    id: str
+    url: str
+    mime_type: str
+    sha256: str
+    hex: str
+
+
+class SeenFetch(_Shape):
+    """One call for a file: for Twilio's resource or Meta's address of it (`api`, `located`), or for its `bytes`."""
+
+    step: str
+    host: str
+    authorization: bool
+    status: int
+
+
 class StandingFault(_Shape):
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -115,6 +134,8 @@ class _Smtp(_Shape):
 
 _MESSAGES = TypeAdapter(tuple[SeenMessage, ...])
 _COMPLETIONS = TypeAdapter(tuple[SeenCompletion, ...])
+_FILE = TypeAdapter(SeenFile)
+_FETCHES = TypeAdapter(tuple[SeenFetch, ...])
 _FAULTS = TypeAdapter(tuple[StandingFault, ...])
 _WAITED = TypeAdapter(_Waited)
 _CUSTOMER = TypeAdapter(CustomerAnswer)
@@ -257,6 +278,15 @@ class SandboxClient:
     async def smtp_port(self) -> int:
         """Where the sandbox takes mails."""
         return _SMTP.validate_json(await self._call("GET", "email")).smtp_port
+
+    async def media(self, provider: str, **fields: object) -> SeenFile:
+        """A file that a customer may send: `customer(media=[(file.url, file.mime_type)])`, or for Meta in the message's
+        `image`; fields of `ops.sandbox.media.NewFile`."""
+        return _FILE.validate_json(await self._call("POST", "media", body={"provider": provider, **fields}))
+
+    async def fetches(self, file: SeenFile) -> tuple[SeenFetch, ...]:
+        """Who asked for the file, in order."""
+        return _FETCHES.validate_json(await self._call("GET", f"media/{file.id}/calls"))
 
     async def messages(
         self, *, to: str | None = None, sender: str | None = None, account: str | None = None, since: int = 0

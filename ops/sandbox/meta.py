@@ -106,6 +106,10 @@ class MetaSandbox:
         """Forget which customers wrote, so every window is closed again. Numbers stay."""
         self._last_written.clear()
 
+    def knows(self, access_token: str) -> bool:
+        """Whether this is the token of one of the numbers."""
+        return any(number.access_token == access_token for number in self._numbers.values())
+
     # -- the Graph API -------------------------------------------------------------------------------------------------
 
     def _number_of(self, request: web.Request) -> Number | web.Response:

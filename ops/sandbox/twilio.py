@@ -121,6 +121,11 @@ class TwilioSandbox:
         self._last_written.clear()
         self._opt_outs.clear()
 
+    def knows(self, account: str, authorization: str) -> bool:
+        """Whether this header is that account's."""
+        caller = self._by_authorization.get(authorization)
+        return caller is not None and caller.sid == account
+
     # -- the REST API --------------------------------------------------------------------------------------------------
 
     def _account_of(self, request: web.Request) -> Account | web.Response:

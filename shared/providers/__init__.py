@@ -1,12 +1,13 @@
 """Providers by name. A new provider is one new module here; nothing else needs to know it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import Protocol, cast
 
-from shared.providers.base import Parsed, RawWebhook, Refusal, Sender
+from shared.providers.base import Media, Parsed, RawWebhook, Refusal, Sender
+from shared.providers.media_source import Source, plain_link
 
 
 class Provider(Protocol):
@@ -42,3 +43,12 @@ def provider(name: str) -> Provider:
     if name not in names():
         raise LookupError(f"no provider {name!r}; there are: {', '.join(names())}")
     return cast(Provider, import_module(f"shared.providers.{name}"))
+
+
+def media_source(name: str, media: Media, credentials: str, *, api_url: str) -> Source:
+    """Where a customer's file lies, as its provider knows; a provider that says nothing gives plain links.
+
+    `credentials` are the channel's (JSON, opened). Raises ValueError where they are needed and can't be read.
+    """
+    own: Callable[..., Source] = getattr(provider(name), "media_source", plain_link)
+    return own(media, credentials, api_url=api_url)

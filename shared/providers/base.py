@@ -47,6 +47,7 @@ class Media:
     id: str | None = None
     mime_type: str | None = None
     filename: str | None = None
+    sha256: str | None = None  # as the provider writes it
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,18 +11,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import partial
 
 import orjson
 
 from shared import addresses
+from shared.media import Failure
 from shared.providers.base import Address, InboundMessage, Media, Notice, Parsed, RawWebhook, Sender
 from shared.providers.email_bounces import automatic, bounce_of
 from shared.providers.email_errors import error_class
 from shared.providers.email_parts import Part, form_parts, headers_of, mail_parts
 from shared.providers.email_people import message_ids, people, thread_of
 from shared.providers.email_text import decoded, new_part, safe_html, text_of_html, words
+from shared.providers.media_source import InWebhook, Source
 
-__all__ = ["attached", "error_class", "make_sender", "parse", "verify"]
+__all__ = ["attached", "error_class", "make_sender", "media_source", "parse", "verify"]
 
 FORM = "multipart/form-data"
 MOST_FILES = 100
@@ -93,6 +96,16 @@ def attached(raw: RawWebhook, media_id: str) -> Part | None:
     fields, _ = _form(raw)
     found = _files_of_mail(_mail_in(fields)) if "email" in fields else _files_of_form(fields)
     return next((part for part in found if part.name == media_id), None)
+
+
+def media_source(media: Media, credentials: str, *, api_url: str) -> Source:
+    """A file came with its mail: nothing is called, and no credentials are needed."""
+    return InWebhook(partial(_content, media.id)) if media.id else Failure("no_source")
+
+
+def _content(media_id: str, content_type: str, body: bytes) -> bytes | None:
+    part = attached(RawWebhook("POST", "", content_type, {}, body), media_id)
+    return None if part is None else part.content()
 
 
 def _form(raw: RawWebhook) -> tuple[dict[str, Part], str]:

@@ -15,12 +15,14 @@ from shared.providers.base import (
     Consent,
     ConsentState,
     InboundMessage,
+    Media,
     Notice,
     Parsed,
     RawWebhook,
     Receipt,
     Sender,
 )
+from shared.providers.media_source import Source
 from shared.providers.meta_errors import error_class
 from shared.providers.meta_fields import (
     Fields,
@@ -35,7 +37,7 @@ from shared.providers.meta_fields import (
 )
 from shared.providers.meta_messages import Around, read_message
 
-__all__ = ["challenge", "error_class", "make_sender", "parse", "verify"]
+__all__ = ["challenge", "error_class", "make_sender", "media_source", "parse", "verify"]
 
 ACCOUNTS = "whatsapp_business_account"  # what `object` says of all WhatsApp webhooks
 _CONSENT: dict[str, tuple[str, ConsentState]] = {
@@ -230,3 +232,10 @@ def make_sender(credentials: str, *, api_url: str, timeout: float) -> Sender:
     from shared.providers import meta_send  # what calls over HTTP is of no use to who only reads webhooks
 
     return meta_send.make_sender(credentials, api_url=api_url, timeout=timeout)
+
+
+def media_source(media: Media, credentials: str, *, api_url: str) -> Source:
+    """Where a customer's file lies. Raises ValueError where the credentials can't be read."""
+    from shared.providers import meta_media  # needed by who fetches files alone
+
+    return meta_media.media_source(media, credentials, api_url=api_url)

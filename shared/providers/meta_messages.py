@@ -190,9 +190,8 @@ def _media(item: Fields, kind: str) -> tuple[Media, ...]:
     part = fields_of(item, kind)
     if kind not in _MEDIA or not (text_of(part, "id") or text_of(part, "url")):
         return ()
-    names = ("url", "id", "mime_type", "filename")
-    url, media_id, mime_type, filename = (text_of(part, name) or None for name in names)
-    return (Media(url=url, id=media_id, mime_type=mime_type, filename=filename),)
+    names = ("url", "id", "mime_type", "filename", "sha256")
+    return (Media(*(text_of(part, name) or None for name in names)),)
 
 
 def _reply_to(item: Fields) -> str | None:

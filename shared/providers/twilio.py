@@ -31,9 +31,10 @@ from shared.providers.base import (
     Receipt,
     Sender,
 )
+from shared.providers.media_source import Source
 from shared.providers.twilio_errors import error_class
 
-__all__ = ["error_class", "make_sender", "parse", "verify"]
+__all__ = ["error_class", "make_sender", "media_source", "parse", "verify"]
 
 # Twilio sends some 40 fields; ten media items make 60. Beyond this it is not Twilio, and not worth sorting.
 _MOST_FIELDS = 500
@@ -381,3 +382,10 @@ def make_sender(credentials: str, *, api_url: str, timeout: float) -> Sender:
     from shared.providers import twilio_send  # the vendor's SDK costs 11 MB: only who sends pays for it
 
     return twilio_send.make_sender(credentials, api_url=api_url, timeout=timeout)
+
+
+def media_source(media: Media, credentials: str, *, api_url: str) -> Source:
+    """Where a customer's file lies. Raises ValueError where the credentials can't be read."""
+    from shared.providers import twilio_media  # needed by who fetches files alone
+
+    return twilio_media.media_source(media, credentials, api_url=api_url)

@@ -68,6 +68,7 @@ _WORDS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {  # table â
     "contacts": (("name",), ()),
     "conversations": (("contact_name", "ai_context_summary"), ("metadata",)),
     "groups": (("name", "description"), ()),
+    "media": (("url", "filename"), ()),
     "message_statuses": (("error_message",), ()),
     "message_templates": (("name", "content"), ("variables",)),
     "messages": (
@@ -138,6 +139,14 @@ _TALK = "SELECT id FROM conversations WHERE tenant_id = $1 AND contact_id = $2 O
 
 # In this order. $1 is the tenant; what follows it stands beside the statement.
 _REMOVALS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
+    # Their copies in the blob store are due to be deleted by the same commit; see the trigger of 0015_media.
+    (
+        "media",
+        """DELETE FROM media f USING messages m
+            WHERE m.tenant_id = $1 AND m.conversation_id = ANY($2::uuid[])
+                AND f.tenant_id = $1 AND f.message_id = m.id""",
+        ("talk",),
+    ),
     ("messages", "DELETE FROM messages WHERE tenant_id = $1 AND conversation_id = ANY($2::uuid[])", ("talk",)),
     (
         "sessions",

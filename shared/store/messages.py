@@ -120,7 +120,13 @@ async def insert_inbound(connection: Connection, rows: InboundRows) -> dict[int,
 
 
 def _media(part: Media) -> dict[str, str]:
-    facts = {"url": part.url, "id": part.id, "mime_type": part.mime_type, "filename": part.filename}
+    facts = {
+        "url": part.url,
+        "id": part.id,
+        "mime_type": part.mime_type,
+        "filename": part.filename,
+        "sha256": part.sha256,
+    }
     return {name: value for name, value in facts.items() if value is not None}
 
 

@@ -77,7 +77,8 @@ RETURNING tenant_id, id
 _COUNTS = """
 SELECT
     (SELECT count(*) FROM messages WHERE due_at < now() - interval '5 seconds')
-        + (SELECT count(*) FROM conversations WHERE reply_due_at < now() - interval '5 seconds') AS overdue,
+        + (SELECT count(*) FROM conversations WHERE reply_due_at < now() - interval '5 seconds')
+        + (SELECT count(*) FROM media WHERE due_at < now() - interval '5 seconds') AS overdue,
     (SELECT count(*) FROM messages WHERE status = 'held') AS held,
     (SELECT count(*) FROM messages WHERE status = 'unknown') AS unknown,
     (SELECT count(*) FROM messages WHERE status = 'queued') AS queued,
@@ -88,7 +89,7 @@ SELECT
             SELECT FROM channels c
             WHERE c.tenant_id = m.tenant_id AND c.id = m.channel_id AND c.settings ->> 'unknown' = 'ask'))
         + (SELECT count(*) FROM conversations WHERE reply_due_at IS NULL AND reply_wanted_since IS NOT NULL)
-        AS set_aside
+        + (SELECT count(*) FROM media WHERE status = 'wanted' AND due_at IS NULL) AS set_aside
 """
 
 
@@ -182,6 +183,9 @@ WHERE c.reply_due_at IS NOT NULL GROUP BY 1
 """
 
 
+_FILES_WANTED = "SELECT count(*) FROM media WHERE status = 'wanted'"
+
+
 async def unfinished(pool: Pool) -> dict[str, int]:
     """Queue → rows that wait for the step that this queue leads to, handed on or not, in hand or not."""
     waiting: Counter[str] = Counter()
@@ -190,6 +194,8 @@ async def unfinished(pool: Pool) -> dict[str, int]:
         waiting[queue.name] += row["messages"]
     for row in await pool.fetch(_REPLIES_OWED, list(WAITING), ReplySettings().engine):
         waiting[(topology.REPLY_LLM if row["waits"] else topology.REPLY).name] += row["replies"]
+    if wanted := await pool.fetchval(_FILES_WANTED):
+        waiting[topology.MEDIA.name] = wanted
     return dict(waiting)
 
 

@@ -63,7 +63,7 @@ def test_a_text_message() -> None:
     ("kind", "part", "message_type", "text", "media"),
     [
         ("image", {"id": "1", "mime_type": "image/jpeg", "sha256": "x", "caption": "mira"}, "image", "mira",
-         Media(id="1", mime_type="image/jpeg")),
+         Media(id="1", mime_type="image/jpeg", sha256="x")),
         ("audio", {"id": "2", "mime_type": "audio/ogg; codecs=opus", "voice": True}, "audio", "",
          Media(id="2", mime_type="audio/ogg; codecs=opus")),
         ("video", {"id": "3", "mime_type": "video/mp4", "url": "https://m/3"}, "video", "",

@@ -19,6 +19,10 @@ _ROWS = (
     "'assistant', %(text)s, 'sent', 1, %(text)s)",
     "INSERT INTO message_statuses (tenant_id, channel_id, message_id, external_id, status) "
     "VALUES (%(tenant)s, %(channel)s, %(answer)s, %(text)s, 'sent')",
+    "INSERT INTO media_blobs (tenant_id, sha256, key, size) "
+    "VALUES (%(tenant)s, sha256(%(text)s::text::bytea), %(text)s, 1)",
+    "INSERT INTO media (id, tenant_id, message_id, position, filename, status, key, sha256, size) "
+    "VALUES (%(message)s, %(tenant)s, %(message)s, 0, %(text)s, 'stored', %(text)s, sha256(%(text)s::text::bytea), 1)",
     "INSERT INTO sessions (tenant_id, channel_id, conversation_id, contact_id, phone_number) "
     "VALUES (%(tenant)s, %(channel)s, %(conversation)s, %(contact)s, %(phone)s)",
     "INSERT INTO channels (tenant_id, provider, kind, address, credentials) "

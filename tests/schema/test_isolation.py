@@ -190,11 +190,11 @@ class World:
     def forget_them(self) -> None:
         """As the workers' role: the second tenant was never there."""
         self.as_role("palomar_worker")
-        for table in ("events", "inbound_log"):
+        self.connection.execute("DELETE FROM tenants WHERE id = %s", (self.theirs.id,))
+        for table in ("events", "inbound_log", "media_blobs"):  # whose rows outlive their tenant
             self.connection.execute(
                 sql.SQL("DELETE FROM {} WHERE tenant_id = %s").format(sql.Identifier(table)), (self.theirs.id,)
             )
-        self.connection.execute("DELETE FROM tenants WHERE id = %s", (self.theirs.id,))
 
     def check(self, statement: Statement) -> Outcome:
         """Assert the property for one statement."""

@@ -12,7 +12,15 @@ from pydantic import ValidationError
 from shared import topology
 from shared.broker import dump, envelope
 from shared.delivery import decode
-from shared.messages import EventHappened, QueueMessage, ReplyWanted, SendAdmitted, SendRequested, WebhookReceived
+from shared.messages import (
+    EventHappened,
+    MediaWanted,
+    QueueMessage,
+    ReplyWanted,
+    SendAdmitted,
+    SendRequested,
+    WebhookReceived,
+)
 
 A, B, C = (UUID(int=number << 64 | 7 << 76) for number in (1, 2, 3))
 AT = datetime(2026, 5, 1, 12, 30, 15, 123456, tzinfo=UTC)
@@ -23,6 +31,7 @@ EVERY: dict[str, QueueMessage] = {
     "reply": ReplyWanted(tenant_id=A, conversation_id=B),
     "requested": SendRequested(tenant_id=A, conversation_id=B, message_id=C),
     "admitted": SendAdmitted(tenant_id=A, conversation_id=B, message_id=C, provider="twilio"),
+    "media": MediaWanted(tenant_id=A, message_id=B, media_id=C),
     "event": EventHappened(xid=2**63, seq=2**62, name="message.received", tenant_id=A, occurred_at=AT),
 }
 

@@ -24,6 +24,7 @@ def quick(settings: Settings, **others: object) -> Settings:
             "unknown_check_after": 0.3,
             "unknown_give_up_after": 2.0,
             "clock_tick": 0.1,
+            "media_retry_first": 0.2,
             "relay_poll": 0.1,
             **others,
         }

@@ -1,0 +1,162 @@
+"""Where we call out to for somebody else: the public network over https, and nothing of our own.
+
+A link in a message, a tenant's webhook or a mail host may lead into the network that Palomar runs in, by its own words
+or by what its name resolves to at the moment of the call. So what is checked is the address that is connected to, each
+time; no name is looked up twice. `problem` and `is_public` are pure, `connector` is the rule as aiohttp applies it.
+"""
+
+import ipaddress
+import re
+import socket
+from collections.abc import Iterable
+from typing import Final
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
+
+# Not of the public network, though Python 3.11 takes some of them for global; or leading to an IPv4 address that is not
+# looked at: translated, tunnelled, compatible.
+_CLOSED: Final = tuple(
+    map(
+        ipaddress.ip_network,
+        (
+            "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12",
+            "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24",
+            "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4",
+            "::/96", "64:ff9b::/96", "64:ff9b:1::/48", "100::/64", "2001::/23", "2001:db8::/32", "2002::/16",
+            "3fff::/20", "5f00::/16", "fc00::/7", "fe80::/10", "fec0::/10", "ff00::/8",
+        ),
+    )
+)  # fmt: skip
+_NUMERIC: Final = re.compile(r"(?:0x[0-9a-f]*|[0-9]+)\.?", re.I | re.A)
+_PLAIN: Final = re.compile(r"[!-~]+", re.A)
+
+
+class ForbiddenAddressError(OSError):
+    """The address is not of the public network."""
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address, as the resolver writes it, is one of the public network. False for what is none."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    if isinstance(found, ipaddress.IPv6Address):
+        if found.scope_id is not None:
+            return False
+        if found.ipv4_mapped is not None:
+            return is_public(str(found.ipv4_mapped))
+    return found.is_global and not any(found in network for network in _CLOSED if network.version == found.version)
+
+
+def public_of(addresses: Iterable[str]) -> list[str]:
+    """Of a name's addresses those that may be called. Raises ForbiddenAddressError where none is."""
+    public = [address for address in addresses if is_public(address)]
+    if not public:
+        raise ForbiddenAddressError("the name leads to no address of the public network")
+    return public
+
+
+def parsed(url: str) -> URL:
+    """The URL as it will be called, its bytes as they are where they can be. Raises ValueError where it is none."""
+    found = URL(url, encoded=True) if _PLAIN.fullmatch(url) else URL(url)
+    _ = found.port, found.explicit_port
+    return found
+
+
+def problem(url: URL, trusted: Iterable[str] = ()) -> str | None:
+    """Why this URL is not called; None where it may be, as far as its words tell.
+
+    `trusted` are the origins (`http://127.0.0.1:4010`) that the operator lets be called all the same.
+    """
+    if url.scheme not in ("http", "https") or not url.host:
+        return "an https URL is needed"
+    if url.raw_user is not None or url.raw_password is not None:
+        return "a URL with a user in it is not called"
+    if str(url.origin()) in trusted:
+        return None
+    if url.scheme != "https":
+        return "https is needed"
+    return _host_problem(url.host)
+
+
+def _host_problem(host: str) -> str | None:
+    """An address is checked here; a name is when it is resolved. What C libraries read as an address (`127.1`,
+    `0x7f000001`, `2130706433`) is none."""
+    bare = host.rstrip(".")
+    try:
+        ipaddress.ip_address(bare.partition("%")[0])
+    except ValueError:
+        if _NUMERIC.fullmatch(bare.rpartition(".")[2]):
+            return "a host that ends in a number must be an IP address in its usual form"
+        return None
+    return None if is_public(host) else "the address is not of the public network"
+
+
+# -- aiohttp -----------------------------------------------------------------------------------------------------------
+
+SocketAddress = tuple[str, int] | tuple[str, int, int, int]
+AddrInfo = tuple[int | socket.AddressFamily, int | socket.SocketKind, int, str, SocketAddress]  # as getaddrinfo tells
+
+
+class _Gate:
+    """What one connector may connect to: public addresses, and the trusted origins' own."""
+
+    def __init__(self, trusted: Iterable[str]) -> None:
+        urls = [URL(origin) for origin in trusted]
+        self.names = {(url.host, url.port) for url in urls}
+        # A literal is never resolved; a trusted name's addresses come beside them when it is.
+        self.addresses: set[tuple[str, int]] = {(str(url.host), url.port or 0) for url in urls}
+
+    def socket(self, info: AddrInfo) -> socket.socket:
+        """The socket for an address, at the moment of connecting to it. Raises ForbiddenAddressError."""
+        family, kind, protocol, _, address = info
+        if (address[0], address[1]) not in self.addresses and not is_public(address[0]):
+            raise ForbiddenAddressError("the address is not of the public network")
+        return socket.socket(family, kind, protocol)
+
+
+class GuardedResolver(AbstractResolver):
+    """Resolves names to those of their addresses that may be called; raises ForbiddenAddressError where none may."""
+
+    def __init__(self, gate: _Gate, inner: AbstractResolver | None = None) -> None:
+        self._gate = gate
+        self._inner = inner or aiohttp.ThreadedResolver()
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        found = await self._inner.resolve(host, port, family)
+        if (host, port) in self._gate.names:
+            self._gate.addresses.update((result["host"], port) for result in found)
+            return found
+        public = set(public_of(result["host"] for result in found))
+        return [result for result in found if result["host"] in public]
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+
+def connector(
+    trusted: Iterable[str], *, resolver: AbstractResolver | None = None, limit: int = 100
+) -> aiohttp.TCPConnector:
+    """A connector that reaches nothing but the public network and the trusted origins. Made inside a running loop.
+
+    No connection is kept and no lookup remembered: each call is checked by what holds then. What it refuses arrives as
+    aiohttp.ClientConnectorError whose `os_error` is a ForbiddenAddressError (see `is_forbidden`).
+    """
+    gate = _Gate(trusted)
+    return aiohttp.TCPConnector(
+        resolver=GuardedResolver(gate, resolver),
+        socket_factory=gate.socket,
+        use_dns_cache=False,
+        force_close=True,
+        limit=limit,
+    )
+
+
+def is_forbidden(error: BaseException) -> bool:
+    """Whether a call failed because this module refused the address."""
+    return isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, ForbiddenAddressError)

@@ -1,0 +1,151 @@
+"""One file over HTTP into a sink: redirects checked one by one, credentials for whom they are meant, bytes counted and
+hashed as they come. No database and no broker; nothing is kept in memory but a chunk."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import IO, Final
+
+import aiohttp
+from yarl import URL
+
+from shared import egress
+from shared.media import Failure, Limits, digest_of, of_status, plain_type
+from shared.providers.http_client import retry_after
+from shared.providers.media_source import Direct, Get, Located
+
+MOST_REDIRECTS: Final = 5
+LONGEST_TOLD: Final = 256 * 1024  # bytes of an answer that tells where a file lies
+CHUNK: Final = 256 * 1024
+CONNECT_TIMEOUT: Final = 10.0  # seconds
+_REDIRECTS: Final = (301, 302, 303, 307, 308)
+_UNNAMED: Final = ("", "application/octet-stream", "binary/octet-stream")  # what servers say that don't know
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    sha256: bytes
+    size: int
+    mime_type: str | None  # as the server names it, where it does
+
+
+class Fetcher:
+    """Fetches over one session; `async with` opens and closes it. `trusted` as in shared.egress."""
+
+    def __init__(self, trusted: Iterable[str], limits: Limits) -> None:
+        self._trusted = tuple(trusted)
+        self._limits = limits
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> "Fetcher":
+        self._session = aiohttp.ClientSession(
+            connector=egress.connector(self._trusted),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,  # a megabyte may inflate to a gigabyte
+            trust_env=False,
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def fetch(self, source: Direct | Located, sink: IO[bytes], within: float) -> Fetched | Failure:
+        """Bring the file into `sink`, within so many seconds in all. Raises nothing for what the network or the other
+        side does."""
+        try:
+            async with asyncio.timeout(within):
+                found = await self._locate(source) if isinstance(source, Located) else source
+                return found if isinstance(found, Failure) else await self._download(found, sink)
+        except TimeoutError:
+            return Failure("timeout")
+        except aiohttp.ClientPayloadError:
+            return Failure("cut_off")
+        except (aiohttp.InvalidURL, ValueError):
+            return Failure("not_allowed")
+        except aiohttp.ClientError as error:
+            return Failure("not_allowed" if egress.is_forbidden(error) else "unreachable")
+
+    async def take(self, part: bytes, mime_type: str | None, sink: IO[bytes]) -> Fetched | Failure:
+        """The same of a file that is here already, as bytes."""
+        if not self._limits.allow(mime_type):
+            return Failure("wrong_type")
+        if len(part) > self._limits.size(mime_type):
+            return Failure("too_large")
+        await asyncio.to_thread(sink.write, part)
+        return Fetched(hashlib.sha256(part).digest(), len(part), None)
+
+    async def _locate(self, source: Located) -> Direct | Failure:
+        async with self._answer(source.get) as answer:
+            if isinstance(answer, Failure):
+                return answer
+            if (failure := _failure_of(answer)) is not None and failure.reason == "throttled":
+                return failure
+            body = bytearray()
+            async for chunk in answer.content.iter_chunked(CHUNK):
+                body += chunk
+                if len(body) > LONGEST_TOLD:
+                    return Failure("unreadable")
+            return source.read(answer.status, bytes(body))
+
+    async def _download(self, source: Direct, sink: IO[bytes]) -> Fetched | Failure:
+        if not self._limits.allow(source.mime_type):
+            return Failure("wrong_type")
+        async with self._answer(source.get) as answer:
+            if isinstance(answer, Failure):
+                return answer
+            if (failure := _failure_of(answer)) is not None:
+                return failure
+            named = plain_type(answer.headers.get("Content-Type"))
+            mime_type = None if named in _UNNAMED else named
+            if not self._limits.allow(mime_type):
+                return Failure("wrong_type")
+            if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
+                return Failure("rejected")  # though we asked for none
+            most = self._limits.size(source.mime_type or mime_type)
+            if (answer.content_length or 0) > most:
+                return Failure("too_large")
+            digest, size = hashlib.sha256(), 0
+            async for chunk in answer.content.iter_chunked(CHUNK):
+                size += len(chunk)
+                if size > most:
+                    return Failure("too_large")
+                digest.update(chunk)
+                await asyncio.to_thread(sink.write, chunk)
+        announced = digest_of(source.sha256)
+        if announced not in (None, digest.digest()):
+            return Failure("wrong_hash")
+        return Fetched(digest.digest(), size, mime_type)
+
+    @asynccontextmanager
+    async def _answer(self, get: Get) -> AsyncIterator[aiohttp.ClientResponse | Failure]:
+        """The answer at the end of the redirects. Each of them is checked as the first address is, and sees the
+        headers only if it may."""
+        assert self._session is not None, "use the fetcher as `async with Fetcher(…)`"
+        url = egress.parsed(get.url)
+        for _ in range(MOST_REDIRECTS + 1):
+            if egress.problem(url, self._trusted) is not None:
+                yield Failure("not_allowed")
+                return
+            headers = {"Accept-Encoding": "identity", **get.headers_for(url)}
+            async with self._session.get(url, headers=headers, allow_redirects=False) as answer:
+                if answer.status not in _REDIRECTS:
+                    yield answer
+                    return
+                url = _next(url, answer.headers.get("Location", ""))
+        yield Failure("rejected")
+
+
+def _next(url: URL, location: str) -> URL:
+    """Where a redirect leads. Raises ValueError where it leads nowhere."""
+    if not location:
+        raise ValueError("a redirect without Location")
+    return url.join(egress.parsed(location))
+
+
+def _failure_of(answer: aiohttp.ClientResponse) -> Failure | None:
+    return of_status(answer.status, retry_after(answer.headers.get("Retry-After"), datetime.now(UTC)))

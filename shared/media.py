@@ -1,0 +1,134 @@
+"""What becomes of a file that a customer sent: its states, why one is not here, what is tried again, how large it may
+be. Pure."""
+
+from base64 import b64decode
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Final, Literal
+from uuid import UUID
+
+from shared.backoff import Backoff
+from shared.settings import Settings
+
+Status = Literal["wanted", "stored", "refused", "expired", "failed"]
+
+Reason = Literal[
+    "gone",  # 404, 410: the provider keeps it no longer
+    "forbidden",  # 401, 403
+    "rejected",  # any other answer that no repetition mends
+    "not_allowed",  # an address we don't call: not https, or not of the public network
+    "too_large",
+    "wrong_type",
+    "wrong_hash",  # not the bytes that the provider announced
+    "no_source",  # the message names neither a link nor an id
+    # tried again, a bounded number of times
+    "throttled",
+    "server_error",
+    "timeout",
+    "unreachable",
+    "cut_off",
+    "unreadable",  # the provider's answer is none of its API's
+    "credentials",  # the channel's can't be read
+    "store",  # our own blob store did not take it
+]
+
+REFUSED: Final[frozenset[Reason]] = frozenset(
+    ("forbidden", "rejected", "not_allowed", "too_large", "wrong_type", "wrong_hash", "no_source")
+)
+
+LONGEST_WAIT: Final = 3600.0  # seconds between two tries
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a try brought no file; `retry_after` are the seconds that the other side asked for."""
+
+    reason: Reason
+    retry_after: float | None = None
+
+    @property
+    def ends_as(self) -> Status | None:
+        """The state it leads to at once; None where another try may help."""
+        if self.reason == "gone":
+            return "expired"
+        return "refused" if self.reason in REFUSED else None
+
+
+def of_status(status: int, retry_after: float | None = None) -> Failure | None:
+    """What an HTTP status means for the file; None for a success."""
+    if 200 <= status < 300 and status != 206:
+        return None
+    match status:
+        case 404 | 410:
+            return Failure("gone")
+        case 401 | 403:
+            return Failure("forbidden")
+        case 408 | 425:
+            return Failure("timeout")
+        case 429:
+            return Failure("throttled", retry_after)
+    return Failure("server_error", retry_after) if status >= 500 else Failure("rejected")
+
+
+def wait_after(failure: Failure, attempts: int, first: float, roll: float | None = None) -> float:
+    """Seconds until the next try, after so many: longer each time, and never shorter than was asked for.
+
+    `roll` in [0, 1) replaces chance in tests.
+    """
+    plain = Backoff(first=first, longest=LONGEST_WAIT, factor=3.0).delay(attempts, roll)
+    return max(plain, min(failure.retry_after or 0.0, LONGEST_WAIT))
+
+
+def digest_of(written: str | None) -> bytes | None:
+    """A SHA-256 as a provider writes it, in hex or base64; None where it is none."""
+    if written is None:
+        return None
+    text = written.strip()
+    try:
+        digest = bytes.fromhex(text) if len(text) == 64 else b64decode(text.translate(_URL_SAFE), validate=True)
+    except ValueError:
+        return None
+    return digest if len(digest) == 32 else None
+
+
+_URL_SAFE: Final = str.maketrans("-_", "+/")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What is taken: bytes at most by kind, and types as patterns (`image/*`)."""
+
+    image: int
+    audio: int
+    other: int
+    types: tuple[str, ...]
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Limits":
+        types = tuple(pattern.lower() for pattern in settings.media_types)
+        return cls(settings.media_image_limit, settings.media_audio_limit, settings.media_limit, types)
+
+    def size(self, mime_type: str | None) -> int:
+        """Bytes at most of a file that is said to be of this type."""
+        match plain_type(mime_type).partition("/")[0]:
+            case "image":
+                return self.image
+            case "audio":
+                return self.audio
+        return self.other
+
+    def allow(self, mime_type: str | None) -> bool:
+        """Whether a file of this type is taken. One that nobody names is."""
+        named = plain_type(mime_type)
+        return not named or any(fnmatchcase(named, pattern) for pattern in self.types)
+
+
+def plain_type(mime_type: str | None) -> str:
+    """`audio/ogg; codecs=opus` → `audio/ogg`; empty where there is none."""
+    return (mime_type or "").partition(";")[0].strip().lower()
+
+
+def key_of(tenant_id: UUID, sha256: bytes) -> str:
+    """Where a tenant's file of this hash lies in the blob store."""
+    name = sha256.hex()
+    return f"{tenant_id}/{name[:2]}/{name}"

@@ -1,0 +1,67 @@
+"""Where a file lies that a customer sent, as its provider's module knows: which address, and who may see which header.
+
+Direct     one GET brings it
+Located    one GET tells where it lies now
+InWebhook  it came with the webhook itself
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from yarl import URL
+
+from shared.media import Failure
+from shared.providers.base import Media
+
+
+@dataclass(frozen=True, slots=True)
+class Get:
+    """A GET. Its headers hold a channel's credentials: only hosts in `trusted` see them, wherever a redirect leads.
+
+    A trusted origin is `https://api.example.com`, or `https://*.example.com` for every name below it.
+    """
+
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    trusted: tuple[str, ...] = ()
+
+    def headers_for(self, url: URL) -> Mapping[str, str]:
+        """What a call of this URL carries."""
+        return self.headers if any(_is_of(url, origin) for origin in self.trusted) else {}
+
+
+def _is_of(url: URL, origin: str) -> bool:
+    scheme, wildcard, domain = origin.partition("://*.")
+    if wildcard:
+        return url.scheme == scheme and url.explicit_port is None and (url.host or "").endswith(f".{domain}")
+    return str(url.origin()) == str(URL(origin).origin())
+
+
+@dataclass(frozen=True, slots=True)
+class Direct:
+    get: Get
+    sha256: str | None = None  # as the provider wrote it
+    mime_type: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """`read` takes status and body (its beginning, if it is a long one) of the answer, and never raises."""
+
+    get: Get
+    read: Callable[[int, bytes], Direct | Failure]
+
+
+@dataclass(frozen=True, slots=True)
+class InWebhook:
+    """`read` finds the file in the webhook's body by its content type; None where it is not there. Never raises."""
+
+    read: Callable[[str, bytes], bytes | None]
+
+
+Source = Direct | Located | InWebhook | Failure
+
+
+def plain_link(media: Media, credentials: str, *, api_url: str) -> Source:
+    """Of a provider whose links open by themselves."""
+    return Direct(Get(media.url), media.sha256, media.mime_type) if media.url else Failure("no_source")

@@ -1,0 +1,67 @@
+"""Files that customers sent through Meta: a GET of the media id tells an address that is valid for five minutes, and a
+GET of that, again with the access token, brings the file.
+
+https://developers.facebook.com/docs/whatsapp/cloud-api/reference/media
+"""
+
+from functools import partial
+from typing import Final
+from urllib.parse import quote
+
+import orjson
+from pydantic import ValidationError
+
+from shared.media import Failure, of_status
+from shared.providers.base import Media, Throttled
+from shared.providers.media_source import Direct, Get, Located, Source
+from shared.providers.meta_errors import error_class
+from shared.providers.meta_fields import Fields, fields_of, text_of
+from shared.providers.meta_send import MetaCredentials
+
+FILES: Final = "https://*.fbsbx.com"  # lookaside.fbsbx.com, where the addresses lead
+NO_SUCH_OBJECT: Final = "33"  # subcode of 100: it is not there (any more), or not for this token
+
+
+def media_source(media: Media, credentials: str, *, api_url: str) -> Source:
+    """Raises ValueError where the credentials are not those of a channel of Meta's."""
+    try:
+        token = MetaCredentials.model_validate_json(credentials).access_token.get_secret_value()
+    except ValidationError as error:
+        raise ValueError("Meta credentials can't be read") from error
+    headers, trusted = {"Authorization": f"Bearer {token}"}, (api_url, FILES)
+    if media.id:
+        url = f"{api_url.rstrip('/')}/{quote(media.id, safe='')}"
+        return Located(Get(url, headers, trusted), partial(_located, media, headers, trusted))
+    if media.url:
+        return Direct(Get(media.url, headers, trusted), media.sha256, media.mime_type)
+    return Failure("no_source")
+
+
+def _located(
+    media: Media, headers: dict[str, str], trusted: tuple[str, ...], status: int, body: bytes
+) -> Direct | Failure:
+    """Where the answer says that the file lies. The webhook's hash is the one that was signed; the answer's stands in
+    where it gives none."""
+    try:
+        told = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        told = None
+    fields: Fields = told if isinstance(told, dict) else {}
+    if failure := _refusal(status, fields):
+        return failure
+    url = text_of(fields, "url")
+    if not url:
+        return Failure("unreadable")
+    sha256, mime_type = text_of(fields, "sha256") or None, text_of(fields, "mime_type") or None
+    return Direct(Get(url, headers, trusted), media.sha256 or sha256, media.mime_type or mime_type)
+
+
+def _refusal(status: int, fields: Fields) -> Failure | None:
+    """The Graph API tells by its own codes: one that is not there is a 400, and so may be a limit."""
+    error = fields_of(fields, "error")
+    code, subcode = text_of(error, "code"), text_of(error, "error_subcode")
+    if (code, subcode) == ("100", NO_SUCH_OBJECT):
+        return Failure("gone")
+    if code and error_class(code) is Throttled and status != 429:
+        return Failure("throttled")
+    return of_status(status)

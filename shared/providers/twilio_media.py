@@ -1,0 +1,25 @@
+"""Files that customers sent through Twilio: a GET with the account's credentials, which redirects to a CDN.
+
+https://www.twilio.com/docs/messaging/api/media-resource: `MediaUrlN` is the resource's own address at api.twilio.com,
+which answers with a redirect to one that is valid for some hours and wants no credentials.
+"""
+
+import aiohttp
+from pydantic import ValidationError
+
+from shared.media import Failure
+from shared.providers.base import Media
+from shared.providers.media_source import Direct, Get, Source
+from shared.providers.twilio_send import TwilioCredentials
+
+
+def media_source(media: Media, credentials: str, *, api_url: str) -> Source:
+    """Raises ValueError where the credentials are not those of a Twilio channel."""
+    if not media.url:
+        return Failure("no_source")
+    try:
+        login = TwilioCredentials.model_validate_json(credentials).login()
+    except ValidationError as error:
+        raise ValueError("Twilio credentials can't be read") from error
+    headers = {"Authorization": aiohttp.encode_basic_auth(*login)}
+    return Direct(Get(media.url, headers, (api_url,)), media.sha256, media.mime_type)

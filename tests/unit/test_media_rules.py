@@ -1,0 +1,173 @@
+"""What becomes of a file: reasons and states, waits, limits, hashes; whom a provider's credentials are for. Tables."""
+
+import base64
+import hashlib
+import json
+from typing import get_args
+from uuid import UUID
+
+import pytest
+from yarl import URL
+
+from shared.media import REFUSED, Failure, Limits, Reason, digest_of, key_of, of_status, wait_after
+from shared.providers import media_source
+from shared.providers.base import Media
+from shared.providers.media_source import Direct, Get, Located
+from tests.workers.processes import ROOT
+
+TWILIO = json.dumps({"account_sid": "AC" + "5a" * 16, "auth_token": "secret"})
+META = json.dumps({"access_token": "EAAsecret"})
+GRAPH = "https://graph.facebook.com/v24.0"
+DIGEST = hashlib.sha256(b"a picture").digest()
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "ends_as"),
+    [
+        (200, None, None),
+        (206, "rejected", "refused"),
+        (304, "rejected", "refused"),
+        (400, "rejected", "refused"),
+        (401, "forbidden", "refused"),
+        (403, "forbidden", "refused"),
+        (404, "gone", "expired"),
+        (408, "timeout", None),
+        (410, "gone", "expired"),
+        (429, "throttled", None),
+        (500, "server_error", None),
+        (503, "server_error", None),
+    ],
+)
+def test_what_an_http_status_means_for_the_file(status: int, reason: Reason | None, ends_as: str | None) -> None:
+    failure = of_status(status)
+    assert (failure and failure.reason, failure and failure.ends_as) == (reason, ends_as)
+
+
+def test_every_reason_is_one_that_the_table_takes() -> None:
+    migration = (ROOT / "schema" / "migrations" / "0015_media.sql").read_text()
+    check = migration.split("check_media_reason")[1].split("))")[0]
+    assert {word.strip(" '\n") for word in check.split("(")[2].split(",")} == set(get_args(Reason))
+    assert set(get_args(Reason)) > REFUSED
+
+
+def test_each_try_waits_longer_and_as_long_as_was_asked() -> None:
+    waits = [wait_after(Failure("timeout"), attempts, first=10.0, roll=0.5) for attempts in range(1, 9)]
+    assert waits == [10, 30, 90, 270, 810, 2430, 3600, 3600]
+    assert wait_after(Failure("throttled", retry_after=120.0), 1, first=10.0, roll=0.5) == 120
+    assert wait_after(Failure("throttled", retry_after=1e9), 1, first=10.0, roll=0.5) == 3600
+
+
+@pytest.mark.parametrize(
+    ("mime_type", "taken", "most"),
+    [
+        ("image/jpeg", True, 1),
+        ("IMAGE/PNG; q=1", True, 1),
+        ("audio/ogg; codecs=opus", True, 2),
+        ("application/pdf", True, 3),
+        ("application/x-msdownload", False, 3),
+        ("video/mp4", False, 3),
+        (None, True, 3),
+        ("", True, 3),
+    ],
+)
+def test_what_is_taken_and_how_much_of_it(mime_type: str | None, taken: bool, most: int) -> None:
+    limits = Limits(image=1, audio=2, other=3, types=("image/*", "audio/*", "application/pdf"))
+    assert (limits.allow(mime_type), limits.size(mime_type)) == (taken, most)
+
+
+@pytest.mark.parametrize(
+    ("written", "digest"),
+    [
+        (DIGEST.hex(), DIGEST),
+        (DIGEST.hex().upper(), DIGEST),
+        (base64.b64encode(DIGEST).decode(), DIGEST),
+        (base64.urlsafe_b64encode(DIGEST).decode(), DIGEST),
+        (None, None),
+        ("", None),
+        ("<MEDIA_SHA256>", None),
+        ("é" * 44, None),
+        ("ab" * 31, None),
+    ],
+)
+def test_a_hash_is_read_as_hex_and_as_base64(written: str | None, digest: bytes | None) -> None:
+    assert digest_of(written) == digest
+
+
+def test_a_file_lies_by_its_hash_below_its_tenant() -> None:
+    tenant = UUID(int=1)
+    assert key_of(tenant, DIGEST) == f"{tenant}/{DIGEST.hex()[:2]}/{DIGEST.hex()}"
+
+
+# -- whom the credentials are for --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("provider", "credentials", "api_url", "url", "sees"),
+    [
+        ("twilio", TWILIO, "https://api.twilio.com", "https://api.twilio.com/2010-04-01/Accounts/AC1/x", True),
+        ("twilio", TWILIO, "https://api.twilio.com", "https://api.twilio.com:443/x", True),
+        ("twilio", TWILIO, "https://api.twilio.com", "http://api.twilio.com/x", False),
+        ("twilio", TWILIO, "https://api.twilio.com", "https://api.twilio.com:8443/x", False),
+        ("twilio", TWILIO, "https://api.twilio.com", "https://mms.twiliocdn.com/x", False),
+        ("twilio", TWILIO, "https://api.twilio.com", "https://api.twilio.com.evil.example/x", False),
+        ("meta", META, GRAPH, "https://graph.facebook.com/v24.0/1", True),
+        ("meta", META, GRAPH, "https://lookaside.fbsbx.com/whatsapp_business/attachments/?mid=1", True),
+        ("meta", META, GRAPH, "http://lookaside.fbsbx.com/x", False),
+        ("meta", META, GRAPH, "https://lookaside.fbsbx.com:8443/x", False),
+        ("meta", META, GRAPH, "https://evilfbsbx.com/x", False),
+        ("meta", META, GRAPH, "https://fbsbx.com.evil.example/x", False),
+    ],
+)
+def test_credentials_are_for_their_provider_alone(
+    provider: str, credentials: str, api_url: str, url: str, sees: bool
+) -> None:
+    source = media_source(provider, Media(url=url), credentials, api_url=api_url)
+    assert isinstance(source, Direct)
+    assert ("Authorization" in source.get.headers_for(URL(url))) is sees
+    assert "secret" not in repr(source)
+
+
+@pytest.mark.parametrize("provider", ["twilio", "meta"])
+@pytest.mark.parametrize("credentials", ["", "{}", "nonsense"])
+def test_credentials_that_cant_be_read_are_told(provider: str, credentials: str) -> None:
+    with pytest.raises(ValueError, match="credentials"):
+        media_source(provider, Media(url="https://a.example/x"), credentials, api_url="https://a.example")
+
+
+@pytest.mark.parametrize(
+    ("status", "answer", "found"),
+    [
+        (200, {"url": "https://lookaside.fbsbx.com/1", "sha256": "of the answer"}, "https://lookaside.fbsbx.com/1"),
+        (200, {"url": []}, "unreadable"),
+        (200, "nothing", "unreadable"),
+        (400, {"error": {"code": 100, "error_subcode": 33}}, "gone"),
+        (400, {"error": {"code": 100}}, "rejected"),
+        (400, {"error": {"code": 4}}, "throttled"),
+        (400, {"error": {"code": 80007}}, "throttled"),
+        (401, {"error": {"code": 190}}, "forbidden"),
+        (404, {}, "gone"),
+        (500, {}, "server_error"),
+    ],
+)
+def test_what_meta_tells_of_a_file(status: int, answer: object, found: str) -> None:
+    source = media_source("meta", Media(id="12/3", sha256="of the webhook"), META, api_url=GRAPH)
+    assert isinstance(source, Located)
+    assert source.get.url == f"{GRAPH}/12%2F3"
+    told = source.read(status, json.dumps(answer).encode())
+    if isinstance(told, Failure):
+        assert told.reason == found
+    else:
+        assert (told.get.url, told.sha256) == (found, "of the webhook")
+
+
+def test_what_meta_tells_is_read_whatever_it_is() -> None:
+    source = media_source("meta", Media(id="1"), META, api_url=GRAPH)
+    assert isinstance(source, Located)
+    for body in (b"", b"{", b"[" * 100_000, b"\xff\xfe", b"[]", b'{"error": 3}', b'{"error": {"code": {}}}'):
+        assert source.read(200, body) == Failure("unreadable")
+
+
+def test_a_file_that_nothing_leads_to_is_refused() -> None:
+    assert media_source("twilio", Media(), TWILIO, api_url="https://api.twilio.com") == Failure("no_source")
+    assert media_source("meta", Media(), META, api_url=GRAPH) == Failure("no_source")
+    assert Get("https://a.example").headers_for(URL("https://a.example")) == {}

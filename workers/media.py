@@ -1,0 +1,207 @@
+"""MediaWanted → the provider → our own copy of a customer's file in the blob store.
+
+The message is there already, and stays whatever becomes of its file. One process fetches a file at a time, by a lease;
+a channel holds no more than a share of a process's places, so that a host that hangs leaves the others theirs.
+"""
+
+import asyncio
+import contextlib
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import IO
+
+from shared import db, metrics, topology
+from shared.blobs import Blobs, StoreError
+from shared.crypto import CryptoError, KeyRing
+from shared.engines.places import NoPlaceError, Places, wait_for_place
+from shared.fetching import Fetched, Fetcher
+from shared.media import Failure, Limits, key_of, wait_after
+from shared.messages import MediaWanted
+from shared.providers import media_source
+from shared.providers.media_source import Direct, InWebhook, Located, Source
+from shared.settings import Settings
+from shared.store import channels, media
+from shared.store.events import Event, record
+from shared.store.media import Claim
+from shared.worker import Context, Worker
+
+CONCURRENCY = 16  # most of them wait for somebody else's server
+SHARE = CONCURRENCY // 4  # of these, for one channel
+STORE_TIMEOUT = 120.0  # seconds to store one file
+MARGIN = 15.0  # seconds of the lease beyond both timeouts
+WEBHOOKS_AT_ONCE = 2  # read for a file that came with one: a mail of 30 MB is in memory as a whole
+COPIES_GONE = 3  # times that a copy goes while it is being stored; then the clock asks again
+A_MOMENT = timedelta(seconds=2)
+
+
+@dataclass(frozen=True, slots=True)
+class Kit:
+    """What this process fetches and stores with."""
+
+    fetcher: Fetcher
+    blobs: Blobs
+    keys: KeyRing
+    places: Places
+    webhooks: asyncio.Semaphore
+
+
+@asynccontextmanager
+async def _open(settings: Settings) -> AsyncIterator[Kit]:
+    keys = KeyRing.parse(settings.secret_keys.get_secret_value())
+    settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    async with Fetcher(settings.trusted_origins, Limits.of(settings)) as fetcher:
+        yield Kit(fetcher, Blobs.of(settings), keys, Places(SHARE), asyncio.Semaphore(WEBHOOKS_AT_ONCE))
+
+
+worker: Worker[MediaWanted, Kit] = Worker(
+    name="media", queues=(topology.MEDIA,), consumes=MediaWanted, concurrency=CONCURRENCY, open=_open
+)
+
+
+@worker.handle
+async def fetch(wanted: MediaWanted, ctx: Context[Kit]) -> None:
+    lease = timedelta(seconds=ctx.settings.media_timeout + STORE_TIMEOUT + MARGIN)
+    with ExitStack() as place:
+        async with ctx.transaction() as tx:
+            claim = await media.claim(tx, wanted.tenant_id, wanted.media_id, lease)
+            if claim is None:
+                return
+            try:
+                place.enter_context(ctx.resource.places.held(claim.channel_id))
+            except NoPlaceError:
+                await media.let_go(tx, claim, wait_for_place(claim.waited))
+                return
+        try:
+            await _bring(claim, ctx, lease)
+        except BaseException:
+            # Cancelled or failed: somebody else may try at once, rather than after the lease.
+            with contextlib.suppress(Exception):
+                await media.let_go(ctx.pool, claim, timedelta(seconds=1))
+            raise
+
+
+@worker.put_off
+async def put_off(wanted: MediaWanted, ctx: Context[Kit], wait: timedelta | None) -> None:
+    await media.put_off(ctx.pool, wanted.tenant_id, wanted.media_id, wait)
+
+
+async def _bring(claim: Claim, ctx: Context[Kit], lease: timedelta) -> None:
+    """Fetch the file, store it, and say so; or say why not."""
+    if claim.attempts > ctx.settings.media_attempts:  # and nobody came back to say how the last one ended
+        await _say_failed(claim, ctx, Failure("cut_off"))
+        return
+    source = await _source(claim, ctx)
+    with _scratch(ctx.settings) as file:
+        if isinstance(source, Failure):
+            await _say_failed(claim, ctx, source)
+            return
+        found = await _fetched(claim, ctx, source, file)
+        if isinstance(found, Failure):
+            await _say_failed(claim, ctx, found)
+            return
+        for _ in range(COPIES_GONE):
+            there = await media.reserve(ctx.pool, claim.tenant_id, found.sha256, found.size, lease)
+            if there is None:
+                await media.let_go(ctx.pool, claim, A_MOMENT)
+                return
+            if not there and not await _put(claim, ctx, found, file):
+                await _say_failed(claim, ctx, Failure("store"))
+                return
+            if await db.repeat(lambda: _say_stored(claim, ctx, found)):
+                return
+        await media.let_go(ctx.pool, claim, A_MOMENT)
+
+
+def _scratch(settings: Settings) -> IO[bytes]:
+    """A file without a name: whoever is killed leaves nothing of it."""
+    return tempfile.TemporaryFile(dir=settings.state_dir)
+
+
+async def _source(claim: Claim, ctx: Context[Kit]) -> Source:
+    """Where the channel's provider says that the file lies."""
+    try:
+        sealed = await channels.credentials(ctx.pool, claim.tenant_id, claim.channel_id)
+        opened = ctx.resource.keys.open(sealed, tenant_id=claim.tenant_id, owner=claim.channel_id) if sealed else ""
+    except CryptoError:
+        opened = ""
+    try:
+        return media_source(claim.provider, claim.media, opened, api_url=_api_url(ctx.settings, claim.provider))
+    except ValueError:
+        return Failure("credentials")
+
+
+def _api_url(settings: Settings, provider: str) -> str:
+    try:
+        return settings.api_url(provider)
+    except LookupError:
+        return ""  # it has none that files could be fetched from
+
+
+async def _fetched(
+    claim: Claim, ctx: Context[Kit], source: Direct | Located | InWebhook, file: IO[bytes]
+) -> Fetched | Failure:
+    if isinstance(source, InWebhook):
+        return await _from_webhook(claim, ctx, source, file)
+    try:
+        return await ctx.resource.fetcher.fetch(source, file, ctx.settings.media_timeout)
+    except OSError:  # our own disk: nothing else gets this far
+        return Failure("store")
+
+
+async def _from_webhook(claim: Claim, ctx: Context[Kit], source: InWebhook, file: IO[bytes]) -> Fetched | Failure:
+    async with ctx.resource.webhooks:
+        kept = await media.webhook(ctx.pool, claim.inbound_id) if claim.inbound_id is not None else None
+        part = await asyncio.to_thread(source.read, *kept) if kept is not None else None
+        if part is None:
+            return Failure("gone")
+        try:
+            return await ctx.resource.fetcher.take(part, claim.media.mime_type, file)
+        except OSError:
+            return Failure("store")
+
+
+async def _put(claim: Claim, ctx: Context[Kit], found: Fetched, file: IO[bytes]) -> bool:
+    """Whether the store took it."""
+    try:
+        async with asyncio.timeout(STORE_TIMEOUT):
+            await ctx.resource.blobs.put(key_of(claim.tenant_id, found.sha256), file)
+    except (*StoreError, TimeoutError) as error:
+        ctx.log.warning("the blob store did not take a file", error=type(error).__name__)
+        return False
+    return True
+
+
+async def _say_stored(claim: Claim, ctx: Context[Kit], found: Fetched) -> bool:
+    """Record the copy; False where it went meanwhile and is to be stored again."""
+    async with ctx.transaction() as tx:
+        done = await media.stored(tx, claim, found.sha256, found.size, found.mime_type)
+        if done:
+            await record(tx, _event("media.stored", claim, size=found.size))
+    if done:
+        metrics.MEDIA.labels(claim.provider, "stored").inc()
+    return done is not None
+
+
+async def _say_failed(claim: Claim, ctx: Context[Kit], failure: Failure) -> None:
+    """Record why there is no copy, or when it is tried again."""
+    status = failure.ends_as or ("failed" if claim.attempts >= ctx.settings.media_attempts else None)
+    metrics.MEDIA.labels(claim.provider, failure.reason).inc()
+    if status is None:
+        wait = wait_after(failure, claim.attempts, ctx.settings.media_retry_first)
+        await media.try_again(ctx.pool, claim, failure.reason, timedelta(seconds=wait))
+        return
+
+    async def once() -> None:
+        async with ctx.transaction() as tx:
+            if await media.end(tx, claim, status, failure.reason):
+                await record(tx, _event(f"media.{status}", claim, reason=failure.reason))
+
+    await db.repeat(once)
+
+
+def _event(name: str, claim: Claim, **detail: str | int) -> Event:
+    facts = {"media_id": str(claim.id), **detail}
+    return Event(name, claim.tenant_id, claim.channel_id, claim.conversation_id, claim.message_id, detail=facts)
