@@ -47,16 +47,23 @@ def wishes(arrived: Sequence[tuple[Channel, InboundMessage]]) -> dict[int, Conse
 
 
 def said(
-    channel: Channel, message: InboundMessage, state: ConsentState, contact_id: UUID, message_id: UUID, at: datetime
+    channel: Channel,
+    message: InboundMessage,
+    state: ConsentState,
+    contact_id: UUID,
+    message_id: UUID,
+    received_at: datetime,
 ) -> Entry:
     """What a customer's own word changes, which our message `message_id` holds."""
+    # A mail's date is by its sender's clock, which may be wrong by years; a network's time is the network's.
+    told_at = None if message.channel_kind == "email" else message.timestamp
     return Entry(
         tenant_id=channel.tenant_id,
         contact_id=contact_id,
         channel_kind=channel.kind,
         state=state,
         source="message",
-        at=at,
+        at=min(told_at or received_at, received_at),
         dedupe_key=f"said:{message_id}",
         message_id=message_id,
         evidence={"provider": channel.provider} if message.consent is not None else {},

@@ -390,14 +390,7 @@ def _said(
 ) -> list[Entry]:
     """Opt-outs and opt-ins by what customers wrote, of the messages that are new."""
     return [
-        consenting.said(
-            channel,
-            m,
-            wishes[place],
-            contact_ids[place],
-            inserted[place],
-            _not_later(m.timestamp, webhook.received_at) or webhook.received_at,
-        )
+        consenting.said(channel, m, wishes[place], contact_ids[place], inserted[place], webhook.received_at)
         for place, (webhook, channel, m) in ((place, arrived[place]) for place in wishes)
         if place in inserted
     ]

@@ -1,11 +1,15 @@
 """The single words by which customers opt out and in, in three languages and in a tenant's own."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Final
+from uuid import UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared import consenting
+from shared.channels import Channel, ChannelSettings
 from shared.consents import DEFAULT_WORDS, is_answered, scope_of_refusal, told_by, word_of, words_of
 from shared.providers.base import ChannelKind, InboundMessage
 
@@ -103,6 +107,26 @@ def test_an_opt_out_is_not_answered_and_an_opt_in_is_unless_the_provider_has() -
     assert is_answered(said("hola"), None)
     assert not is_answered(said("start", answered=True), IN)
     assert not is_answered(said("help", answered=True), None)
+
+
+@pytest.mark.parametrize(
+    ("kind", "told", "took_effect"),
+    [
+        ("whatsapp", None, 0),
+        ("whatsapp", -60, -60),
+        ("whatsapp", 60, 0),  # never later than it came
+        ("email", -60, 0),  # a mail's date is by its sender's clock
+    ],
+)
+def test_a_word_takes_effect_when_the_network_had_it(kind: ChannelKind, told: int | None, took_effect: int) -> None:
+    came = datetime(2026, 1, 1, tzinfo=UTC)
+    at = None if told is None else came + timedelta(seconds=told)
+    message = InboundMessage("1", kind, (), "+1", "text", text="stop", timestamp=at)
+    ids = [UUID(int=number) for number in range(4)]
+    channel = Channel(ids[0], ids[1], None, "meta", kind, "+1", "active", ChannelSettings(), came)
+    entry = consenting.said(channel, message, OUT, ids[2], ids[3], came)
+    assert entry.at == came + timedelta(seconds=took_effect)
+    assert (entry.message_id, entry.channel_kind, entry.tenant_id) == (ids[3], kind, ids[1])
 
 
 @pytest.mark.parametrize(
