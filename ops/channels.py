@@ -18,10 +18,10 @@ from shared.settings import Settings
 from shared.store import channels, endpoints
 from shared.store.channels import Listed
 
-KINDS: Final = ("whatsapp", "sms")
+KINDS: Final = ("whatsapp", "sms", "email")
 SHORT_ID = 8  # characters of a channel's id that name it, if only one begins so
 RETRIES: Final = "#rc=5&rp=all"  # asks Twilio to try five times, on any failure; by default once, if it can't connect
-Kind = Literal["whatsapp", "sms"]
+Kind = Literal["whatsapp", "sms", "email"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +32,13 @@ class Urls:
     receipts: str | None  # None: they come to the same
 
 
-def urls(settings: Settings, provider: str, endpoint_id: UUID) -> Urls:
-    """The webhook URLs of an endpoint."""
+def urls(settings: Settings, provider: str, endpoint_id: UUID, secret: str = "") -> Urls:
+    """The webhook URLs of an endpoint; `secret` is what they end with where nothing is signed."""
     base = f"{settings.public_url.rstrip('/')}/webhooks/{provider}/{endpoint_id}"
     if provider == "meta":
         return Urls(base, None)
+    if provider == "email":
+        return Urls(f"{base}/{secret or '(its secret does not open)'}", None)
     return Urls(f"{base}{RETRIES}", f"{base}/status{RETRIES}")
 
 
@@ -145,14 +147,14 @@ async def add(connection: Connection, keys: KeyRing, new: NewChannel) -> Listed:
     own = [channel for channel in every if channel.tenant_id == tenant_id]
     if twin := next((channel for channel in own if _is_same(channel, new)), None):
         raise Problem(
-            f"The {new.kind} number {twin.address} is channel {twin.id} already.",
+            f"The {new.kind} {_what(new.kind)} {twin.address} is channel {twin.id} already.",
             f"Change it with ./palomar channels set {twin.id}.",
         )
     channel_id = new_id()
     endpoint_id = await new.account.endpoint(connection, keys, own, tenant_id)
     if rival := next((c for c in every if c.endpoint_id == endpoint_id and _is_same(c, new)), None):
         raise Problem(
-            f"The {new.kind} number {rival.address} is a channel of {rival.tenant} already.",
+            f"The {new.kind} {_what(new.kind)} {rival.address} is a channel of {rival.tenant} already.",
             "Its messages could be given to neither of two tenants. Remove it there first.",
         )
     try:
@@ -171,7 +173,7 @@ async def add(connection: Connection, keys: KeyRing, new: NewChannel) -> Listed:
         )
     except asyncpg.UniqueViolationError as error:  # somebody else was faster
         raise Problem(
-            f"The {new.kind} number {new.address} is a channel already.", "See ./palomar channels list."
+            f"The {new.kind} {_what(new.kind)} {new.address} is a channel already.", "See ./palomar channels list."
         ) from error
     return next(channel for channel in await channels.listed(connection) if channel.id == channel_id)
 
@@ -193,6 +195,10 @@ async def _tenant(connection: Connection, told: str, *, make: bool) -> UUID:
     return found[0]
 
 
+def _what(kind: Kind) -> str:
+    return "address" if kind == "email" else "number"
+
+
 def _is_same(channel: Listed, new: NewChannel) -> bool:
     return (channel.provider, channel.kind, _canonical(channel.address)) == (
         new.provider,
@@ -202,7 +208,7 @@ def _is_same(channel: Listed, new: NewChannel) -> bool:
 
 
 def _canonical(address: str) -> str:
-    found = addresses.phone(address)
+    found = addresses.phone(address) or addresses.email(address)
     return found.canonical if found else address
 
 

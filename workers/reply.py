@@ -28,6 +28,9 @@ from shared.worker import Context, Worker
 
 DEEPEST_HISTORY = 200  # messages read for one answer, however many are unanswered
 VOID_ANSWERS = 5  # in a row, because the customer goes on writing; then the clock asks again a little later
+# Mails an engine answers in one conversation. Who answers more may be a machine that does not say so, and two of those
+# would never end.
+LOOP_ANSWERS, LOOP_WITHIN = 10, timedelta(hours=1)
 CONCURRENCY = 32  # most of them wait for a model
 SHARE = CONCURRENCY // 4  # of these, for one channel whose engine waits for somebody else
 
@@ -123,6 +126,10 @@ async def _claim(
         await conversations.let_go(tx, *key, claim.lease_id, UNREAD_WAIT)
         return None
     if channel is None or channel.settings.reply.engine == "none":
+        await conversations.answered(tx, *key, claim)
+        return None
+    if channel.kind == "email" and await messages.answers(tx, *key, LOOP_WITHIN) >= LOOP_ANSWERS:
+        ctx.log.warning("not answered: two machines may be answering each other", conversation=str(key[1]))
         await conversations.answered(tx, *key, claim)
         return None
     # By the engine and not by the lane: it may have been another one when the reply was asked for.

@@ -2,24 +2,29 @@
 
 import os
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, cast
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import orjson
 import typer
 from rich.table import Table
 
-from ops import accounts, errands, terminal
+from ops import accounts, errands, mailboxes, terminal
 from ops import channels as numbers
 from ops.errors import Problem
 from shared import providers
 from shared.channels import ChannelSettings, read_settings
+from shared.crypto import KeyRing
 from shared.settings import settings
 from shared.store import channels as store
 from shared.store import endpoints
 from shared.store.channels import Listed
+from shared.store.endpoints import EndpointRow
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -52,6 +57,14 @@ _TOKEN = ("TWILIO_AUTH_TOKEN", "Auth token")
 _ACCESS_TOKEN = ("META_ACCESS_TOKEN", "Access token")
 _APP_SECRET = ("META_APP_SECRET", "App secret")
 _VERIFY_TOKEN = "META_VERIFY_TOKEN"
+_SMTP_PASSWORD = ("SMTP_PASSWORD", "SMTP password")
+
+SmtpHost = Annotated[str | None, typer.Option(help="e-mail: the server that sends, such as smtp.sendgrid.net")]
+SmtpPort = Annotated[int | None, typer.Option(help="e-mail: 587 with starttls, 465 with tls, unless said")]
+SmtpTls = Annotated[str, typer.Option(help="e-mail: starttls, tls (from the first byte), or none")]
+SmtpUser = Annotated[str | None, typer.Option(help="e-mail: who logs in there")]
+FromAddress = Annotated[str, typer.Option(help="e-mail: the From, where it is not the channel's address")]
+FromName = Annotated[str, typer.Option(help="e-mail: the name beside it")]
 
 
 @app.command()
@@ -60,7 +73,9 @@ def add(
     kind: Annotated[str | None, typer.Option(help=f"one of: {', '.join(numbers.KINDS)}")] = None,
     tenant: Annotated[str | None, typer.Option(help="whose it is: a tenant's name or id")] = None,
     new_tenant: Annotated[bool, typer.Option("--new-tenant", help="make a tenant of that name")] = False,
-    address: Annotated[str | None, typer.Option(help="the number, in international form")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="the number, in international form; or the e-mail address")
+    ] = None,
     messaging_service: Annotated[
         str | None, typer.Option(help="MG…, where a messaging service of Twilio's sends instead of one number")
     ] = None,
@@ -73,24 +88,34 @@ def add(
         Path | None, typer.Option("--settings", help="JSON; what it leaves out has a default", dir_okay=False)
     ] = None,
     name: Annotated[str, typer.Option(help="for people")] = "",
+    smtp_host: SmtpHost = None,
+    smtp_port: SmtpPort = None,
+    smtp_tls: SmtpTls = "starttls",
+    smtp_user: SmtpUser = None,
+    from_address: FromAddress = "",
+    from_name: FromName = "",
 ) -> None:
     """Add a channel, and print what is to be entered at the provider.
 
     What is missing is asked for. Secrets are never arguments, which others could read in the list of processes: they
     are asked for, or come from the variables TWILIO_AUTH_TOKEN, or META_ACCESS_TOKEN, META_APP_SECRET and
-    META_VERIFY_TOKEN (we make one where it is left out). They are stored sealed.
+    META_VERIFY_TOKEN (we make one where it is left out), or SMTP_PASSWORD. They are stored sealed.
     """
     if provider not in providers.names():
         raise Problem(f"There is no provider {provider!r}.", f"Name one of: {', '.join(providers.names())}.")
-    if provider == "meta" and kind is None:
-        kind = "whatsapp"
+    if provider in _ONLY_KIND and kind is None:
+        kind = _ONLY_KIND[provider]
     kind = _asked("--kind", kind, f"Kind ({' or '.join(numbers.KINDS)})")
     if kind not in numbers.KINDS:
         raise Problem(f"--kind: {kind!r} is none.", f"Name one of: {', '.join(numbers.KINDS)}.")
     checked_kind = cast(numbers.Kind, kind)
-    if provider == "meta":
-        if kind != "whatsapp":
-            raise Problem(f"--kind: Meta's channels are whatsapp, not {kind}.", "Leave --kind out.")
+    if (only := _ONLY_KIND.get(provider)) is not None and kind != only:
+        raise Problem(f"--kind: {provider.capitalize()}'s channels are {only}, not {kind}.", "Leave --kind out.")
+    if kind == "email" and provider != "email":
+        raise Problem(f"--kind: {provider.capitalize()} has no channels of e-mail.", "Use --provider email.")
+    if provider == "email":
+        sender = mailboxes.mail_address(_asked("--address", address, "E-mail address, such as hello@example.com"))
+    elif provider == "meta":
         sender = numbers.phone_number_id(_asked("--phone-number-id", phone_number_id, "Phone number id").strip())
     else:
         if address and messaging_service:
@@ -98,6 +123,7 @@ def add(
         given = messaging_service or _asked("--address", address, "The number, such as +14155238886")
         sender = numbers.messaging_service(given) if messaging_service else numbers.sender_address(checked_kind, given)
     chosen = {} if settings_file is None else numbers.checked(_read(settings_file), str(settings_file))
+    mailbox = _Mailbox(smtp_host, smtp_port, smtp_tls, smtp_user, from_address, from_name)
     new = numbers.NewChannel(
         provider=provider,
         kind=checked_kind,
@@ -105,7 +131,7 @@ def add(
         new_tenant=new_tenant,
         address=sender,
         name=name,
-        account=_account(provider, account_sid, account_id),
+        account=mailbox.account() if provider == "email" else _account(provider, account_sid, account_id),
         settings=chosen,
     )
     keys = numbers.keyring(settings())
@@ -119,10 +145,45 @@ def add(
             channel = await numbers.add(connection, keys, new)
             rows = {row.id: row for row in await endpoints.live(connection)}
             row = rows.get(channel.endpoint_id) if channel.endpoint_id else None
-            return channel, accounts.verify_token(keys, row) if row is not None else ""
+            return channel, _told_once(keys, row) if row is not None else ""
 
-    channel, verify_token = errands.run(errand())
-    _explain(channel, _entered_at_meta(channel, verify_token) if provider == "meta" else _entered_at_twilio(channel))
+    channel, told = errands.run(errand())
+    match provider:
+        case "meta":
+            _explain(channel, _entered_at_meta(channel, told))
+        case "email":
+            _explain(channel, mailboxes.entered(_urls(channel, told).messages, channel.address))
+        case _:
+            _explain(channel, _entered_at_twilio(channel))
+
+
+_ONLY_KIND: Mapping[str, numbers.Kind] = {"meta": "whatsapp", "email": "email"}
+
+
+def _told_once(keys: KeyRing, row: EndpointRow) -> str:
+    """What is entered at the provider beside what the URL says of itself: Meta's verify token, a mail URL's secret."""
+    return mailboxes.url_secret(keys, row) if row.provider == "email" else accounts.verify_token(keys, row)
+
+
+@dataclass(frozen=True, slots=True)
+class _Mailbox:
+    """The options that say what a mailbox sends through."""
+
+    host: str | None
+    port: int | None
+    tls: str
+    user: str | None
+    from_address: str
+    from_name: str
+
+    def account(self) -> mailboxes.EmailAccount:
+        """What is missing is asked for."""
+        host = _asked("--smtp-host", self.host, "SMTP server, such as smtp.sendgrid.net")
+        user = _asked("--smtp-user", self.user, "SMTP user").strip()
+        password = _secret(*_SMTP_PASSWORD)
+        return mailboxes.EmailAccount.checked(
+            host, self.port, self.tls, user, password, self.from_address, self.from_name
+        )
 
 
 def _asked(option: str, given: str | None, question: str) -> str:
@@ -172,7 +233,8 @@ def _read(file: Path) -> dict[str, object]:
 def _explain(channel: Listed, entered: list[str]) -> None:
     """What a person does next."""
     lines = [f"Channel {channel.id} of {channel.tenant}: {channel.kind} {channel.address}.", "", *entered]
-    if reachable := _unreachable(settings().public_url, channel.provider.capitalize()):
+    caller = "the mail service" if channel.provider == "email" else channel.provider.capitalize()
+    if reachable := _unreachable(settings().public_url, caller):
         lines.append(reachable)
     lines.append(f"Then try the credentials: ./palomar channels test {channel.id}")
     for line in lines:
@@ -206,9 +268,9 @@ def _entered_at_meta(channel: Listed, verify_token: str) -> list[str]:
     ]
 
 
-def _urls(channel: Listed) -> numbers.Urls:
+def _urls(channel: Listed, secret: str = "") -> numbers.Urls:
     assert channel.endpoint_id is not None, "add gives every channel an endpoint"
-    return numbers.urls(settings(), channel.provider, channel.endpoint_id)
+    return numbers.urls(settings(), channel.provider, channel.endpoint_id, secret)
 
 
 def _unreachable(public_url: str, provider: str) -> str:
@@ -229,13 +291,18 @@ def _unreachable(public_url: str, provider: str) -> str:
 def list_(as_json: Annotated[bool, typer.Option("--json", help="for a program")] = False) -> None:
     """Every channel, how it answers, whether it sends, and its webhook URLs."""
 
-    async def errand() -> list[Listed]:
-        async with errands.database(settings(), "channels") as pool:
-            return await store.listed(pool)
+    async def errand() -> tuple[list[Listed], dict[UUID, str]]:
+        async with errands.database(settings(), "channels") as pool, pool.acquire() as connection:
+            every = await store.listed(connection)
+            if not any(channel.provider == "email" for channel in every):
+                return every, {}
+            keys = numbers.keyring(settings())
+            rows = await endpoints.live(connection)
+            return every, {row.id: mailboxes.url_secret(keys, row) for row in rows if row.provider == "email"}
 
-    every = errands.run(errand())
+    every, secrets = errands.run(errand())
     if as_json:
-        typer.echo(orjson.dumps([_as_json(channel) for channel in every], option=orjson.OPT_INDENT_2))
+        typer.echo(orjson.dumps([_as_json(channel, secrets) for channel in every], option=orjson.OPT_INDENT_2))
         return
     console = terminal.console()
     if not every:
@@ -248,7 +315,7 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="for a program")]
         if endpoint_id is None:
             console.print(f"\n{addresses}: no endpoint, so nothing comes in.")
             continue
-        urls = numbers.urls(settings(), of_endpoint[0].provider, endpoint_id)
+        urls = numbers.urls(settings(), of_endpoint[0].provider, endpoint_id, secrets.get(endpoint_id, ""))
         console.print(f"\nWebhooks of {addresses}, to be entered at {of_endpoint[0].provider}:")
         console.print(f"  messages  {urls.messages}", soft_wrap=True)
         if urls.receipts:
@@ -284,10 +351,13 @@ def _settings_of(channel: Listed) -> ChannelSettings | str:
         return str(error)
 
 
-def _as_json(channel: Listed) -> dict[str, object]:
+def _as_json(channel: Listed, secrets: Mapping[UUID, str]) -> dict[str, object]:
     read = _settings_of(channel)
     valid = read if isinstance(read, ChannelSettings) else None
-    urls = numbers.urls(settings(), channel.provider, channel.endpoint_id) if channel.endpoint_id else None
+    endpoint_id = channel.endpoint_id
+    urls = (
+        numbers.urls(settings(), channel.provider, endpoint_id, secrets.get(endpoint_id, "")) if endpoint_id else None
+    )
     return {
         "tenant_id": str(channel.tenant_id),
         "tenant": channel.tenant,
@@ -326,10 +396,19 @@ def set_(
     ] = False,
     account_sid: Annotated[str | None, typer.Option(help="of Twilio; with --credentials")] = None,
     account_id: Annotated[str | None, typer.Option(help="of Meta; with --credentials")] = None,
+    new_url: Annotated[
+        bool, typer.Option("--new-url", help="e-mail: another secret in the webhook URL; the one before stays good")
+    ] = False,
+    smtp_host: SmtpHost = None,
+    smtp_port: SmtpPort = None,
+    smtp_tls: SmtpTls = "starttls",
+    smtp_user: SmtpUser = None,
+    from_address: FromAddress = "",
+    from_name: FromName = "",
 ) -> None:
     """Change a channel's settings or credentials. It takes effect with the next message."""
-    if settings_file is None and not credentials:
-        raise Problem("Say what to change.", "Give --settings FILE.json, or --credentials.")
+    if settings_file is None and not credentials and not new_url:
+        raise Problem("Say what to change.", "Give --settings FILE.json, --credentials, or --new-url.")
     changes = None if settings_file is None else _read(settings_file)
     keys = numbers.keyring(settings())
 
@@ -338,7 +417,11 @@ def set_(
             return await numbers.find(pool, channel_id)
 
     channel = errands.run(there())
-    account = _account(channel.provider, account_sid, account_id) if credentials else None
+    account: accounts.Account | None = None
+    if credentials and channel.provider == "email":
+        account = _Mailbox(smtp_host, smtp_port, smtp_tls, smtp_user, from_address, from_name).account()
+    elif credentials:
+        account = _account(channel.provider, account_sid, account_id)
 
     async def errand() -> Listed:
         async with errands.database(settings(), "channels") as pool:
@@ -350,9 +433,13 @@ def set_(
                     await store.set_settings(connection, channel.tenant_id, channel.id, valid)
                 if account is not None:
                     await numbers.enter_account(connection, keys, channel, account)
+                if new_url and channel.endpoint_id is not None:
+                    await mailboxes.change_url(connection, keys, channel.endpoint_id)
             return await numbers.find(pool, str(channel.id))
 
     terminal.console().print(_table([errands.run(errand())]))
+    if new_url:
+        typer.echo("Its new URL: ./palomar channels list. The one before stays good until the next --new-url.")
 
 
 @app.command()

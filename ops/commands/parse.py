@@ -41,8 +41,18 @@ def parse(
                 sys.stdout.buffer.write(_as_line(_result_of_line(line, read)))
         sys.stdout.flush()
         return
-    content_type = "application/json" if given.lstrip()[:1] in (b"{", b"[") else _FORM
-    _show(read(RawWebhook("POST", "", content_type, {}, given.strip())))
+    body = given.strip()
+    _show(read(RawWebhook("POST", "", _content_type(body), {}, body)))
+
+
+def _content_type(body: bytes) -> str:
+    """What a raw body most likely came as; a multipart one begins with its own boundary."""
+    if body[:1] in (b"{", b"["):
+        return "application/json"
+    first = body[:200].splitlines()[:1]
+    if first and first[0].startswith(b"--"):
+        return f'multipart/form-data; boundary="{first[0][2:].decode("ascii", "replace")}"'
+    return _FORM
 
 
 def _parser_of(provider: str) -> Parse:

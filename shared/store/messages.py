@@ -157,6 +157,18 @@ async def history(connection: Connection | Pool, tenant_id: UUID, conversation_i
     return [Said(row["id"], row["role"], row["content"], row["message_type"]) for row in reversed(rows)]
 
 
+_ANSWERS = """
+SELECT count(*) FROM messages WHERE tenant_id = $1 AND conversation_id = $2 AND created_at > now() - $3::interval
+    AND direction = 'outbound' AND metadata ? 'engine'
+"""
+
+
+async def answers(connection: Connection, tenant_id: UUID, conversation_id: UUID, within: timedelta) -> int:
+    """How often an engine has answered in a conversation of late."""
+    count: int = await connection.fetchval(_ANSWERS, tenant_id, conversation_id, within)
+    return count
+
+
 _HOPS = """
 SELECT i.received_at, i.created_at AS kept, o.created_at AS answered, o.admitted_at, o.claimed_at, o.sent_at,
     o.delivered_at

@@ -50,6 +50,17 @@ def test_metas_webhooks_are_read_by_line_too() -> None:
     assert line["error"] is None
 
 
+def test_a_mail_is_shown_to_a_person() -> None:
+    parts = {"from": "Ana <ana@example.com>", "subject": "Hi", "text": "hola"}
+    fields = (
+        f'--xYz\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{text}\r\n' for name, text in parts.items()
+    )
+    ran = palomar("email", given="".join(fields) + "--xYz--\r\n")
+    assert ran.returncode == 0
+    assert "hola" in ran.stdout
+    assert "ana@example.com" in ran.stdout
+
+
 def test_a_body_is_shown_to_a_person(tmp_path: Path) -> None:
     source = tmp_path / "body"
     source.write_text(MESSAGE + "\n")

@@ -1,0 +1,98 @@
+"""The whole way of a mail: posted in by HTTP, answered by SMTP in its thread; what comes back, what isn't answered."""
+
+from shared.settings import Settings
+from tests.workers.email_stage import ANA, mailbox
+
+RULES: dict[str, object] = {
+    "reply": {"greeting": "Hi Ana", "menu": [], "rules": [{"patterns": ["*price*"], "answer": "12 €"}]}
+}
+QUOTED = "What is the price?\n\nOn Mon, 5 Jan 2026, Tienda <hola@palomar.example> wrote:\n> Hi Ana\n"
+
+
+async def test_a_conversation_is_one_thread(settings: Settings) -> None:
+    async with mailbox(settings, RULES) as box:
+        first = await box.writes("hola", subject="Pigeons")
+        await box.stage.until(box.stage.statuses, equals=["sent"])
+        ((text, headers),) = await box.mails()
+        assert (text, headers["subject"]) == ("Hi Ana", "Re: Pigeons")
+        assert headers["in-reply-to"] == headers["references"] == first.message_sid
+        assert headers["auto-submitted"] == "auto-replied"
+        own = await box.stage.row("SELECT * FROM messages WHERE direction = 'outbound'")
+        assert own["external_id"] == headers["message-id"] == f"<palomar.{own['id']}@palomar.example>"
+
+        threaded = {"In-Reply-To": headers["message-id"], "References": f"{first.message_sid} {headers['message-id']}"}
+        # Another spelling of her address is the same person, and what she quotes is not what she asks.
+        second = await box.writes(QUOTED, sender=ANA.upper(), subject="Re: Pigeons", headers=threaded)
+        await box.stage.until(box.stage.statuses, equals=["sent", "sent"])
+        text, headers = (await box.mails(ANA.upper()))[-1]
+        assert (text, headers["subject"]) == ("12 €", "Re: Pigeons")
+        assert headers["in-reply-to"] == second.message_sid
+        assert headers["references"].split() == [first.message_sid, threaded["In-Reply-To"], second.message_sid]
+        assert await box.stage.count("conversations WHERE provider = 'email'") == 1
+        asked = await box.stage.row("SELECT * FROM messages WHERE external_id = $1", second.message_sid)
+        assert (asked["content"], asked["reply_to"]) == ("What is the price?", own["external_id"])
+        assert asked["metadata"]["full_text"] == QUOTED.strip()
+        assert await box.stage.dead() == {}
+
+
+async def test_a_mail_that_comes_back_has_failed(settings: Settings) -> None:
+    async with mailbox(settings, RULES) as box:
+        await box.writes("hola")
+        await box.stage.until(box.stage.statuses, equals=["sent"])
+        ((_, headers),) = await box.mails()
+        await box.stage.sandbox.email_bounce(headers["message-id"], webhook_url=box.url)
+        await box.stage.until(box.stage.statuses, equals=["failed"])
+        row = await box.stage.row("SELECT * FROM messages WHERE direction = 'outbound'")
+        assert row["error_code"] == "5.1.1"
+        assert "no such user" in row["error_message"]
+        # The report itself is nobody's message.
+        assert await box.stage.count("messages WHERE direction = 'inbound'") == 1
+        assert await box.stage.count("contacts") == 1
+
+
+async def test_what_a_machine_wrote_is_kept_and_not_answered(settings: Settings) -> None:
+    async with mailbox(settings, RULES) as box:
+        await box.writes("I am away", headers={"Auto-Submitted": "auto-replied"}, sender="luis@customer.example")
+        await box.stage.until(box.stage.count, "messages WHERE role = 'system'", equals=1)
+        await box.writes("hola")  # and the next one in line is
+        await box.stage.until(box.stage.statuses, equals=["sent"])
+        assert await box.mails("luis@customer.example") == []
+        assert await box.stage.count("conversations WHERE reply_due_at IS NOT NULL") == 0
+
+
+async def test_two_machines_that_do_not_say_so_end(settings: Settings) -> None:
+    async with mailbox(settings, RULES) as box:
+        await box.writes("hola")
+        await box.stage.until(box.stage.statuses, equals=["sent"])
+        for _ in range(9):
+            await box.stage.pool.execute(
+                "INSERT INTO messages (id, tenant_id, conversation_id, channel_id, provider, direction, role, status, "
+                "metadata) SELECT gen_random_uuid(), tenant_id, conversation_id, channel_id, provider, direction, "
+                "role, status, metadata FROM messages WHERE direction = 'outbound' LIMIT 1"
+            )
+        await box.writes("hola again")
+        await box.stage.until(box.stage.count, "messages WHERE direction = 'inbound'", equals=2)
+        await box.stage.until(box.stage.count, "conversations WHERE reply_due_at IS NULL", equals=1)
+        assert len(await box.mails()) == 1
+
+
+async def test_a_mail_lost_after_its_last_line_is_unknown_and_not_sent_again(settings: Settings) -> None:
+    async with mailbox(settings, RULES) as box:
+        await box.stage.sandbox.faults({"provider": "email", "action": "accept_then_drop", "times": 1})
+        await box.writes("hola")
+        # No server can be asked what became of it: after a while it is given up, as the channel says.
+        await box.stage.until(box.stage.count, "messages WHERE error_code = 'unknown'", equals=1)
+        await box.stage.sandbox.faults({"provider": "email", "action": "429", "times": 1})
+        await box.writes("price?", sender="Luis <luis@customer.example>")
+        await box.stage.until(box.stage.statuses, equals=["failed", "sent"])  # 421, and then it was taken
+        assert len(await box.mails()) == 1
+        assert len(await box.mails("luis@customer.example")) == 1
+
+
+async def test_a_login_that_is_refused_stops_the_channel(settings: Settings) -> None:
+    async with mailbox(settings, RULES) as box:
+        await box.stage.sandbox.faults({"provider": "email", "action": "error", "code": 530, "times": 1})
+        await box.writes("hola")
+        stopped = "channels WHERE status = 'stopped' AND provider = 'email'"
+        await box.stage.until(box.stage.count, stopped, equals=1)
+        assert await box.stage.statuses() == ["ready"]
