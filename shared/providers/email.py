@@ -252,7 +252,7 @@ def _message(mail: _Mail, name: str, sender: Address, recipients: Sequence[str])
     ids = message_ids(mail.headers.get("message-id", ""))
     answered = message_ids(mail.headers.get("in-reply-to", ""))[:1]
     references = message_ids(mail.headers.get("references", "")) or answered
-    robot = automatic(mail.headers, sender.canonical, mail.envelope_from, recipients)
+    robot = automatic(mail.headers, sender.canonical, mail.envelope_from, recipients[0] if recipients else "")
     extra: dict[str, object] = {
         **mail.extra,
         "subject": subject,

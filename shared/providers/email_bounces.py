@@ -4,7 +4,7 @@ RFC 3464 (delivery status notifications), RFC 3834 (automatic responses), and wh
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from shared.providers.base import Receipt
@@ -22,10 +22,10 @@ _ROBOTS: Final = re.compile(
 _SUPPRESSED: Final = re.compile(r"\b(all|oof|autoreply)\b", re.I)
 
 
-def automatic(headers: Mapping[str, str], sender: str, envelope_from: str | None, recipients: Iterable[str]) -> str:
+def automatic(headers: Mapping[str, str], sender: str, envelope_from: str | None, ours: str) -> str:
     """Why nobody answers this mail, as a header's name or a few words; empty where a person may have written it.
 
-    `sender` and `recipients` are canonical; `envelope_from` is None where it is not known.
+    `sender` and `ours`, the address it came to, are canonical; `envelope_from` is None where it is not known.
     """
     submitted = headers.get("auto-submitted", "").partition(";")[0].strip().lower()
     if submitted and submitted != "no":
@@ -43,7 +43,7 @@ def automatic(headers: Mapping[str, str], sender: str, envelope_from: str | None
         return "no envelope sender"
     if _ROBOTS.match(sender):
         return "sender"
-    return "our own" if sender in recipients else ""
+    return "our own" if sender == ours else ""
 
 
 def bounce_of(headers: Mapping[str, str], parts: Sequence[Part], text: str, domain: str) -> Receipt | None:

@@ -131,17 +131,17 @@ class EmailSender:
         credentials = self._credentials
         connecting = min(_CONNECT_TIMEOUT, self._timeout / 2)
         sock = await connected_socket(credentials.host, credentials.port, self._private, connecting)
+        client.sock, client.port = sock, None
         try:
-            client.sock, client.port = sock, None
             await _step("connect", client.connect)
-            if credentials.tls == "starttls":
-                await _step("tls", lambda: client.starttls(tls_context=self._context))
-            if credentials.user:
-                user, password = credentials.user, credentials.password.get_secret_value()
-                await _step("login", lambda: client.login(user, password))
         except BaseException:
             sock.close()
             raise
+        if credentials.tls == "starttls":
+            await _step("tls", lambda: client.starttls(tls_context=self._context))
+        if credentials.user:
+            user, password = credentials.user, credentials.password.get_secret_value()
+            await _step("login", lambda: client.login(user, password))
 
     async def _address(self, client: SMTP, mail: EmailMessage, message: Outgoing) -> None:
         sender, recipient = mailbox(self._credentials.from_address or message.sender), mailbox(message.recipient)
@@ -167,7 +167,8 @@ async def _step(step: Step, call: Callable[[], Awaitable[object]]) -> None:
     try:
         await call()
     except SMTPResponseException as error:
-        if step == "content" and 200 <= error.code < 300:
+        # 250 itself would have been no error: here it was said of DATA, before there was a mail to take.
+        if step == "content" and 250 < error.code < 300:
             return
         raise _Refused(refusal(step, error.code, error.message)) from error
     except aiosmtplib.SMTPRecipientsRefused as error:

@@ -209,6 +209,7 @@ def test_what_a_machine_wrote_is_kept_and_owed_no_answer(changed: dict[str, str]
         {"headers": HEADERS + "Auto-Submitted: no\n"},
         {"headers": HEADERS + "Precedence: first-class\n"},
         {"sender": "noreen@x.example"},
+        {"cc": "Ana@example.com"},
         {"envelope": None},
     ],
 )

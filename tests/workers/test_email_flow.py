@@ -64,11 +64,12 @@ async def test_two_machines_that_do_not_say_so_end(settings: Settings) -> None:
     async with mailbox(settings, RULES) as box:
         await box.writes("hola")
         await box.stage.until(box.stage.statuses, equals=["sent"])
-        for _ in range(9):
+        for place in range(100, 109):
             await box.stage.pool.execute(
                 "INSERT INTO messages (id, tenant_id, conversation_id, channel_id, provider, direction, role, status, "
-                "metadata) SELECT gen_random_uuid(), tenant_id, conversation_id, channel_id, provider, direction, "
-                "role, status, metadata FROM messages WHERE direction = 'outbound' LIMIT 1"
+                "metadata, out_seq) SELECT gen_random_uuid(), tenant_id, conversation_id, channel_id, provider, "
+                "direction, role, status, metadata, $1 FROM messages WHERE direction = 'outbound' LIMIT 1",
+                place,
             )
         await box.writes("hola again")
         await box.stage.until(box.stage.count, "messages WHERE direction = 'inbound'", equals=2)
