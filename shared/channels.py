@@ -84,6 +84,9 @@ class ReplySettings(_Part):
     )
     menu_unknown: ShortText = "Sorry, we did not understand that."
     llm: LlmSettings = LlmSettings()
+    read_receipts: bool = Field(
+        default=False, description="the customer sees that they were read, and that a model's answer is being typed"
+    )
     sms_segments: int = Field(default=MOST, ge=1, le=MOST, description="an answer by SMS is cut to so many")
     fallback: ShortText = "Thank you for your message. We will answer you shortly."
 

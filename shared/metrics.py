@@ -19,6 +19,7 @@ DATABASE_UP = Gauge("palomar_database_up", "1 while PostgreSQL answers this proc
 SENDS = Counter("palomar_sends", "Provider calls by how they ended", ["provider", "outcome"])
 SEND_SECONDS = Histogram("palomar_send_seconds", "Time of a provider call", ["provider"], buckets=_FAST)
 REPLIES = Counter("palomar_replies", "Replies by engine and how they ended", ["engine", "outcome"])
+READ_RECEIPTS = Counter("palomar_read_receipts", "Read receipts by how they ended", ["provider", "outcome"])
 REPLIES_PUT_OFF = Counter("palomar_replies_put_off", "Replies whose channel had its share of the places", ["engine"])
 WEBHOOKS_PARSED = Counter("palomar_webhooks_parsed", "Webhooks persisted, by what they held", ["provider", "held"])
 NUDGES = Counter("palomar_clock_nudges", "Overdue rows the clock handed on", ["what"])

@@ -2,7 +2,8 @@
 
 One process answers a conversation at a time, by a lease. Several messages in a row get one answer: an answer is only
 recorded if nothing newer came while it was being made. Engines that wait for somebody else have a lane of their own,
-and a channel holds no more than a share of a process's places while one of them makes its answers.
+and a channel holds no more than a share of a process's places while one of them makes its answers. Beside it, where the
+channel says so, the customer sees that they were read.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ from shared.engines import open_engines
 from shared.engines.base import Answer, Engine, Turn
 from shared.engines.places import NoPlaceError, Places, wait_for_place
 from shared.messages import ReplyWanted, SendRequested
+from shared.reading import Reading, open_reading, to_show
 from shared.settings import Settings
 from shared.store import channels, conversations, messages
 from shared.store.conversations import ReplyClaim
@@ -37,16 +39,18 @@ SHARE = CONCURRENCY // 4  # of these, for one channel whose engine waits for som
 
 @dataclass(frozen=True, slots=True)
 class Engines:
-    """The engines of this process, by the name a channel's settings use, and who may wait for them."""
+    """The engines of this process, by the name a channel's settings use, who may wait for them, and what customers see
+    while an answer is being made."""
 
     by_name: Mapping[str, Engine]
     places: Places
+    reading: Reading
 
 
 @asynccontextmanager
 async def _open(settings: Settings) -> AsyncIterator[Engines]:
-    async with open_engines(settings) as by_name:
-        yield Engines(by_name, Places(SHARE))
+    async with open_engines(settings) as by_name, open_reading(settings) as reading:
+        yield Engines(by_name, Places(SHARE), reading)
 
 
 worker: Worker[ReplyWanted, Engines] = Worker(
@@ -86,16 +90,20 @@ class _Question:
     channel: Channel
     said: Sequence[Said]
     newest: UUID  # the customer's last message
+    unread: str | None  # the provider's id of what is shown as read
 
 
 async def _answer_once(wanted: ReplyWanted, ctx: Context[Engines]) -> SendRequested | _Void | None:
     lease = timedelta(seconds=ctx.settings.reply_lease)
-    with ExitStack() as place:
+    with ExitStack() as meanwhile:
         async with ctx.transaction() as tx:
-            question = await _claim(tx, wanted, ctx, lease, place)
+            question = await _claim(tx, wanted, ctx, lease, meanwhile)
         if question is None:
             return None
         claim, channel = question.claim, question.channel
+        # Who answers at once is not seen typing.
+        typing = ctx.resource.by_name[channel.settings.reply.engine].waits
+        meanwhile.enter_context(ctx.resource.reading.shown(ctx.pool, channel, question.unread, typing=typing))
         try:
             async with _kept(ctx, wanted, claim, lease):
                 answer = await _make(ctx.resource.by_name, question)
@@ -147,7 +155,7 @@ async def _claim(
     if newest is None or claim.unanswered < 1:
         await conversations.answered(tx, *key, claim)
         return None
-    return _Question(claim, channel, said, newest)
+    return _Question(claim, channel, said, newest, await to_show(tx, channel, wanted.conversation_id))
 
 
 def newest_of_customer(said: Sequence[Said]) -> UUID | None:

@@ -16,6 +16,7 @@ from shared.backoff import Backoff
 from shared.channels import Channel
 from shared.crypto import CryptoError
 from shared.messages import SendAdmitted
+from shared.providers import traits
 from shared.providers.base import (
     Accepted,
     Ambiguous,
@@ -110,6 +111,9 @@ async def _send_head(message: Outbound, ctx: Ctx) -> bool:
     except (CryptoError, ValueError, LookupError) as error:
         await _stop(ctx, channel, f"credentials: {error}")
         return False
+    if (apart := await _apart(message, channel, ctx)) > 0:
+        await sends.postpone(ctx.pool, message.tenant_id, message.id, timedelta(seconds=apart), throttled=True)
+        return False
     wait, taken = await ctx.resource.turn(ctx.pool, channel, LONGEST_TURN)
     if not taken:
         # Many may be waiting: the longer each has waited, the less often it asks.
@@ -120,6 +124,18 @@ async def _send_head(message: Outbound, ctx: Ctx) -> bool:
     if wait > 0:
         await asyncio.sleep(wait)
     return await _claim_and_send(message, channel, sender, ctx)
+
+
+async def _apart(message: Outbound, channel: Channel, ctx: Ctx) -> float:
+    """Seconds for which a bulk message has to wait, as its recipient was sent something just now.
+
+    Not an answer: providers let a burst pass, which is what answers are, and say where it was too much.
+    """
+    pair = traits(channel.provider).pair_seconds
+    if message.lane != "bulk" or not pair:
+        return 0.0
+    quiet = await sends.quiet_for(ctx.pool, message)
+    return 0.0 if quiet is None else pair - quiet
 
 
 async def _opted_out(tx: db.Connection, message: Outbound, scope: ConsentScope) -> bool:

@@ -62,6 +62,14 @@ class SeenMessage(SeenCall):
     statuses: tuple[SeenReceipt, ...]
 
 
+class SeenRead(SeenCall):
+    """A read receipt that Meta's sandbox was given, and whether it shows that we type."""
+
+    phone_number_id: str
+    message_id: str
+    typing: bool
+
+
 class SeenTurn(_Shape):
     role: str
     content: str
@@ -133,6 +141,7 @@ class _Smtp(_Shape):
 
 
 _MESSAGES = TypeAdapter(tuple[SeenMessage, ...])
+_READS = TypeAdapter(tuple[SeenRead, ...])
 _COMPLETIONS = TypeAdapter(tuple[SeenCompletion, ...])
 _FILE = TypeAdapter(SeenFile)
 _FETCHES = TypeAdapter(tuple[SeenFetch, ...])
@@ -238,6 +247,10 @@ class SandboxClient:
     async def meta_number(self, phone_number_id: str, **fields: object) -> None:
         """Add a phone number of Meta's, or change it; fields of `ops.sandbox.meta.Number`."""
         await self._call("POST", "meta/numbers", body={"phone_number_id": phone_number_id, **fields})
+
+    async def meta_reads(self) -> tuple[SeenRead, ...]:
+        """Read receipts of all of Meta's numbers in order of arrival, refused ones too."""
+        return _READS.validate_json(await self._call("GET", "meta/reads"))
 
     async def email_customer(
         self,

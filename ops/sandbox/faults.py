@@ -22,7 +22,10 @@ class Match(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     to: str | None = Field(default=None, description="recipient, exactly as sent; not of a model")
-    body_contains: str | None = Field(default=None, description="in the message, or in the prompt's last user message")
+    body_contains: str | None = Field(
+        default=None,
+        description="in the message, or in the prompt's last user message; a read receipt's is `read receipt`",
+    )
     account: str | None = Field(
         default=None, description="Twilio's account sid, Meta's WhatsApp business account, the model's API key"
     )

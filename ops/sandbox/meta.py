@@ -34,6 +34,7 @@ from ops.sandbox.meta_forms import (
     status_body,
     webhook_headers,
 )
+from ops.sandbox.meta_reads import Reads
 from ops.sandbox.receipts import Delays, Planned, plan
 from ops.sandbox.record import MessageLog, Moment, PostedReceipt, SentMessage
 
@@ -90,6 +91,7 @@ class MetaSandbox:
         self._delays = delays
         self._dice = random.Random(0)
         self._numbers = {PHONE_NUMBER_ID: Number(phone_number_id=PHONE_NUMBER_ID)}
+        self._reads = Reads(faults, _refuse)
         self._last_written: dict[tuple[str, str], float] = {}  # (phone number id, customer) → Unix seconds
 
     def routes(self) -> list[web.RouteDef]:
@@ -100,11 +102,13 @@ class MetaSandbox:
             web.route("*", f"{version}/{{rest:.*}}", self._nothing_here),
             web.post("/sandbox/meta/customer", self._customer),
             web.post("/sandbox/meta/numbers", self._add_number),
+            web.get("/sandbox/meta/reads", self._reads.show),
         ]
 
     def clear(self) -> None:
-        """Forget which customers wrote, so every window is closed again. Numbers stay."""
+        """Forget which customers wrote and what was read, so every window is closed again. Numbers stay."""
         self._last_written.clear()
+        self._reads.clear()
 
     def knows(self, access_token: str) -> bool:
         """Whether this is the token of one of the numbers."""
@@ -131,8 +135,8 @@ class MetaSandbox:
             asked = orjson.loads(await request.read())
         except orjson.JSONDecodeError:
             return _refuse(400, 100, "(#100) The body is no JSON")
-        if isinstance(asked, dict) and asked.get("status") == "read":  # a read receipt, which may show that we type
-            return json_answer({"success": True})
+        if isinstance(asked, dict) and asked.get("status") == "read":
+            return await self._reads.take(request, received_at, number.phone_number_id, number.account, asked)
         read = request_of(asked)
         if isinstance(read, Problem):
             return _refuse(*read[:3], subcode=read.subcode)
@@ -231,13 +235,14 @@ class MetaSandbox:
             profile_name=said.profile_name,
             message=said.message,
         )
+        message_id = webhook["entry"][0]["changes"][0]["value"]["messages"][0].get("id")
+        self._reads.heard(number.phone_number_id, str(message_id), said.sender.removeprefix("+"))
         body = orjson.dumps(webhook)
         headers = webhook_headers(body, number.app_secret)
         deliveries = await asyncio.gather(
             *(self._courier.deliver(said.webhook_url, body, headers, RetryPolicy()) for _ in range(said.times))
         )
         told = [delivery.view() for delivery in deliveries]
-        message_id = webhook["entry"][0]["changes"][0]["value"]["messages"][0].get("id")
         return json_answer({"message_sid": message_id, **told[0], "deliveries": told})
 
     def _written(self, number: Number, customer: str) -> None:

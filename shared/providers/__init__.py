@@ -6,7 +6,7 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import Protocol, cast
 
-from shared.providers.base import Media, Parsed, RawWebhook, Refusal, Sender
+from shared.providers.base import Media, Parsed, RawWebhook, Refusal, Sender, Traits
 from shared.providers.media_source import Source, plain_link
 
 
@@ -52,3 +52,9 @@ def media_source(name: str, media: Media, credentials: str, *, api_url: str) -> 
     """
     own: Callable[..., Source] = getattr(provider(name), "media_source", plain_link)
     return own(media, credentials, api_url=api_url)
+
+
+def traits(name: str) -> Traits:
+    """What is particular to a provider; nothing is to one that has no module here."""
+    found: Traits = getattr(provider(name), "TRAITS", Traits()) if name in names() else Traits()
+    return found

@@ -7,7 +7,7 @@ None of them touches the database or the broker.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 from uuid import UUID
 
 ChannelKind = Literal["whatsapp", "sms", "email"]
@@ -299,3 +299,23 @@ class Sender(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+@runtime_checkable
+class Reader(Protocol):
+    """What a Sender also is whose provider shows a customer that their message was read."""
+
+    async def show_read(self, address: str, external_id: str, *, typing: bool) -> Refusal | None:
+        """Tell the provider that this message to the channel of this address was read, and perhaps that we type.
+
+        None where it took it. Never raises for what a provider or the network can do.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What is particular to a provider beyond what every one of them does; its module says so as `TRAITS`."""
+
+    read_receipts: bool = False  # its Sender is a Reader
+    pair_seconds: float = 0.0  # it takes one message to one recipient per so long; we keep bulk messages apart by it

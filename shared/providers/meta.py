@@ -21,9 +21,10 @@ from shared.providers.base import (
     RawWebhook,
     Receipt,
     Sender,
+    Traits,
 )
 from shared.providers.media_source import Source
-from shared.providers.meta_errors import error_class
+from shared.providers.meta_errors import PAIR_WAIT, error_class
 from shared.providers.meta_fields import (
     Fields,
     fields_of,
@@ -37,7 +38,9 @@ from shared.providers.meta_fields import (
 )
 from shared.providers.meta_messages import Around, read_message
 
-__all__ = ["challenge", "error_class", "make_sender", "media_source", "parse", "verify"]
+__all__ = ["TRAITS", "challenge", "error_class", "make_sender", "media_source", "parse", "verify"]
+
+TRAITS = Traits(read_receipts=True, pair_seconds=PAIR_WAIT)
 
 ACCOUNTS = "whatsapp_business_account"  # what `object` says of all WhatsApp webhooks
 _CONSENT: dict[str, tuple[str, ConsentState]] = {

@@ -12,13 +12,23 @@ import aiohttp
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
-from shared.providers.base import Accepted, Ambiguous, ContentRejected, Outgoing, SendResult, SentRecord, Unreachable
+from shared.providers.base import (
+    Accepted,
+    Ambiguous,
+    ContentRejected,
+    Outgoing,
+    Refusal,
+    SendResult,
+    SentRecord,
+    Unreachable,
+)
 from shared.providers.http_client import base_of, make_session, read, retry_after, told
 from shared.providers.meta_errors import Answer, error_class, refusal, scrub
 from shared.providers.meta_fields import fields_of, items_of, text_of
 from shared.providers.meta_forms import Body, body_of
 
 _CONNECT_TIMEOUT = 5.0
+_LONGEST_READ = 4.0  # seconds of a read receipt; later it is of no use
 
 
 class MetaCredentials(BaseModel):
@@ -54,20 +64,27 @@ class MetaSender:
             data = orjson.dumps(body)
         except orjson.JSONEncodeError:
             return ContentRejected("content", "the text holds half a character, which is no UTF-8")
-        try:
-            async with asyncio.timeout(self._timeout):
-                answered = await self._call("POST", f"{quote(message.sender, safe='')}/messages", data)
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            return Unreachable("connect", _named(error))  # resolving, connecting or TLS failed: nothing had left
-        except TimeoutError:
-            return Ambiguous("timeout", f"no answer within {self._timeout:g} s")
-        except Exception as error:  # cut off, answered with no JSON, …: the request may have been served all the same
-            return Ambiguous("unreadable", _named(error))
-        if isinstance(answered, Answer):
-            return refusal(answered)
+        answered = await self._post(message.sender, data, self._timeout)
+        if not isinstance(answered, dict):
+            return answered
         _, first = next(items_of(answered, "messages", "", []), ("", {}))
         external_id = text_of(first, "id")
         return Accepted(external_id) if external_id else Ambiguous("unreadable", "accepted, but the answer names no id")
+
+    async def show_read(self, address: str, external_id: str, *, typing: bool) -> Refusal | None:
+        """Mark a customer's message as read and, with `typing`, show for 25 s at most that we type.
+
+        …/whatsapp/typing-indicators: only where an answer follows, which ends it.
+        """
+        body: Body = {"messaging_product": "whatsapp", "status": "read", "message_id": external_id}
+        if typing:
+            body["typing_indicator"] = {"type": "text"}
+        try:
+            data = orjson.dumps(body)
+        except orjson.JSONEncodeError:
+            return ContentRejected("content", "the message's id holds half a character, which is no UTF-8")
+        answered = await self._post(address, data, min(self._timeout, _LONGEST_READ))
+        return None if isinstance(answered, dict) else answered
 
     async def find(self, message: Outgoing, since: datetime) -> list[SentRecord] | None:
         """None: Meta lists no messages. A send of unknown outcome is resolved by its receipt, which brings our id."""
@@ -94,6 +111,19 @@ class MetaSender:
 
     async def close(self) -> None:
         await self._session.close()
+
+    async def _post(self, address: str, data: bytes, within: float) -> Body | Refusal:
+        """What Meta answered to a POST to the messages of a phone number. Raises nothing but CancelledError."""
+        try:
+            async with asyncio.timeout(within):
+                answered = await self._call("POST", f"{quote(address, safe='')}/messages", data)
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            return Unreachable("connect", _named(error))  # resolving, connecting or TLS failed: nothing had left
+        except TimeoutError:
+            return Ambiguous("timeout", f"no answer within {within:g} s")
+        except Exception as error:  # cut off, answered with no JSON, …: the request may have been served all the same
+            return Ambiguous("unreadable", _named(error))
+        return refusal(answered) if isinstance(answered, Answer) else answered
 
     async def _call(self, method: str, path: str, data: bytes | None = None) -> Body | Answer:
         """The object that a successful answer holds, or what an unsuccessful one says. Raises what went wrong."""

@@ -239,6 +239,27 @@ async def take_slice(
     return free_in, False
 
 
+# The last that was claimed in either lane: of its own the one before it, for a lane leaves in its order.
+_QUIET_FOR = """
+SELECT extract(epoch FROM clock_timestamp() - max(claimed_at))::float8 FROM (
+    (SELECT claimed_at FROM messages
+    WHERE tenant_id = $1 AND conversation_id = $2 AND lane = 'normal' AND claimed_at IS NOT NULL
+    ORDER BY out_seq DESC LIMIT 1)
+    UNION ALL
+    (SELECT claimed_at FROM messages
+    WHERE tenant_id = $1 AND conversation_id = $2 AND lane = 'bulk' AND claimed_at IS NOT NULL
+        AND out_seq < (SELECT out_seq FROM messages WHERE tenant_id = $1 AND id = $3)
+    ORDER BY out_seq DESC LIMIT 1)
+) AS last
+"""
+
+
+async def quiet_for(pool: Pool, message: Outbound) -> float | None:
+    """Seconds since something else left for the recipient of this bulk message; None where nothing ever did."""
+    seconds: float | None = await pool.fetchval(_QUIET_FOR, message.tenant_id, message.conversation_id, message.id)
+    return seconds
+
+
 _PAUSE = """
 INSERT INTO rate_limits AS r (tenant_id, channel_id, free_at) VALUES ($1, $2, clock_timestamp() + $3::interval)
 ON CONFLICT (tenant_id, channel_id) DO UPDATE SET free_at = greatest(r.free_at, clock_timestamp() + $3::interval)

@@ -17,6 +17,7 @@ from shared.providers.base import (
     Ambiguous,
     Button,
     ChannelBroken,
+    ContentRejected,
     Interactive,
     Parsed,
     RawWebhook,
@@ -139,6 +140,22 @@ async def test_what_else_may_be_sent_is_taken(stage: Stage) -> None:
     assert (tapped.body, "Sí" in str(tapped.content_variables)) == ("¡hola!", True)
     assert (template.content_sid, "Ana" in str(template.content_variables)) == ("hello", True)
     assert (reaction.body, to_user_id.to) == ("🕊", USER_ID)
+
+
+async def test_a_customers_message_is_marked_as_read_and_nothing_else_can_be(stage: Stage) -> None:
+    async with listening() as app:
+        told = await stage.sandbox.meta_customer(sender=CUSTOMER, webhook_url=app.url, text="hola")
+    sender = make_sender(json.dumps({"access_token": ACCESS_TOKEN}), api_url=f"{stage.base_url}/v24.0", timeout=2)
+    assert await sender.show_read(PHONE_NUMBER_ID, str(told.message_sid), typing=True) is None
+    refused = await sender.show_read(PHONE_NUMBER_ID, "wamid.of-nobody", typing=False)
+    await sender.close()
+    assert isinstance(refused, ContentRejected)
+    reads = await stage.sandbox.meta_reads()
+    assert [(read.message_id, read.typing, read.outcome) for read in reads] == [
+        (told.message_sid, True, "accepted"),
+        ("wamid.of-nobody", False, "refused"),
+    ]
+    assert await stage.sandbox.messages() == ()
 
 
 @pytest.mark.parametrize("window_by", ["answer", "receipt"])

@@ -9,7 +9,8 @@ from uuid import UUID
 
 from ops.sandbox.meta_forms import PHONE_NUMBER_ID
 from shared import db
-from shared.forms import Form, stored
+from shared.forms import PLAIN, Form, stored
+from shared.messages import Lane
 from shared.providers.base import Button, Interactive
 from shared.settings import Settings
 from shared.store import conversations
@@ -47,7 +48,7 @@ class Open:
         seen = await self.stage.sandbox.messages(to=to)
         return [(message.sender, message.body) for message in seen if message.outcome == "accepted"]
 
-    async def owes(self, conversation_id: UUID, text: str, form: Form) -> None:
+    async def owes(self, conversation_id: UUID, text: str, form: Form = PLAIN, lane: Lane = "normal") -> None:
         """Queue a message of this form to a customer, and tell the window."""
         message = NewMessage(
             tenant_id=self.ours.tenant_id,
@@ -57,6 +58,7 @@ class Open:
             dedupe_key=f"test:{db.new_id()}",
             content=text,
             metadata=stored(form),
+            lane=lane,
         )
         async with self.stage.pool.acquire() as connection, connection.transaction():
             await conversations.lock(connection, {(message.tenant_id, conversation_id)})
@@ -160,3 +162,47 @@ async def test_buttons_leave_as_buttons_and_a_refused_title_leaves_nothing(setti
         reason = await stage.value("SELECT error_message FROM messages WHERE status = 'failed'")
         assert "buttons.0.title: 21 characters" in reason
         assert len(await stage.sandbox.messages(to=ANA)) == 1
+
+
+async def test_bulk_messages_to_one_person_keep_metas_distance_and_answers_need_not(settings: Settings) -> None:
+    quiet: dict[str, object] = {"reply": {"engine": "none"}}
+    async with opened(settings, quiet) as door:
+        stage = door.stage
+        await door.writes("hola")
+        await door.writes("buenas", sender=LUIS)
+        await stage.until(stage.count, "conversations", equals=2)
+        ana, luis = [row["id"] for row in await stage.rows("SELECT id FROM conversations ORDER BY phone NULLS LAST")]
+        await door.owes(ana, "offer", lane="bulk")
+        await stage.until(stage.count, "messages WHERE sent_at IS NOT NULL", equals=1)
+        await door.owes(ana, "another offer", lane="bulk")
+        await door.owes(luis, "offer", lane="bulk")
+        await door.owes(ana, "an answer")
+        await stage.until(stage.count, "messages WHERE sent_at IS NOT NULL", equals=3)
+        assert await door.answers(LUIS) == [(PHONE_NUMBER_ID, "offer")]
+        assert [text for _, text in await door.answers(ANA)] == ["offer", "an answer"]
+        await stage.until(stage.count, "messages WHERE sent_at IS NOT NULL", equals=4, within=60)
+        rows = await stage.rows("SELECT content, claimed_at FROM messages WHERE conversation_id = $1", ana)
+        claimed = {row["content"]: row["claimed_at"] for row in rows}
+        assert claimed["another offer"] - claimed["an answer"] >= timedelta(seconds=6)
+        assert {seen.outcome for seen in await stage.sandbox.messages()} == {"accepted"}
+
+
+async def test_a_pair_rate_of_metas_blocks_that_person_and_nobody_else(settings: Settings) -> None:
+    quiet: dict[str, object] = {"reply": {"engine": "none"}}
+    async with opened(settings, quiet) as door:
+        stage = door.stage
+        await door.writes("hola")
+        await door.writes("buenas", sender=LUIS)
+        await stage.until(stage.count, "conversations", equals=2)
+        ana, luis = [row["id"] for row in await stage.rows("SELECT id FROM conversations ORDER BY phone NULLS LAST")]
+        fault = {"provider": "meta", "action": "error", "code": 131056, "times": 1, "match": {"to": ANA}}
+        await stage.sandbox.faults(fault)
+        await door.owes(ana, "1")
+        await stage.until(stage.count, "messages WHERE error_code = '131056'", equals=1)
+        await door.owes(ana, "2")
+        await door.owes(luis, "3")
+        await stage.until(door.answers, LUIS, equals=[(PHONE_NUMBER_ID, "3")])
+        waits = await stage.row("SELECT status, not_before - claimed_at AS wait FROM messages WHERE content = '1'")
+        assert (waits["status"], waits["wait"] >= timedelta(seconds=6)) == ("ready", True)
+        assert await door.answers(ANA) == []
+        await stage.until(door.answers, ANA, equals=[(PHONE_NUMBER_ID, "1"), (PHONE_NUMBER_ID, "2")], within=60)

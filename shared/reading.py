@@ -1,0 +1,120 @@
+"""Read receipts: a customer sees that their message was read and, while a model thinks, that an answer is being typed.
+
+A courtesy beside the reply. Nobody waits for it, nothing is recorded of it, it takes no slot of the channel's rate, and
+what goes wrong with it is a metric and no more.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Final, Literal
+from uuid import UUID
+
+from shared import metrics
+from shared.channels import Channel
+from shared.db import Connection, Pool
+from shared.providers import traits
+from shared.providers.base import Ambiguous, ChannelBroken, Reader, Throttled, Unreachable
+from shared.senders import Senders
+from shared.settings import Settings
+from shared.store import reading
+from shared.window import is_open
+
+LONGEST: Final = 5.0  # seconds from its beginning to its end; a later one would be of no use
+MOST_AT_ONCE: Final = 64  # of one process; what is more is dropped
+HUSH: Final = 60.0  # seconds without any for a channel whose provider throttles, refuses the channel or does not answer
+
+Outcome = Literal["shown", "refused", "failed", "dropped"]
+
+
+async def to_show(connection: Connection, channel: Channel, conversation_id: UUID) -> str | None:
+    """The provider's id of the customer's newest message, where the channel shows that it is read; else None.
+
+    None too where no answer would reach them: after an opt-out, outside the window, from a stopped channel.
+    """
+    if not channel.settings.reply.read_receipts or channel.status != "active":
+        return None
+    if not traits(channel.provider).read_receipts:
+        return None
+    newest = await reading.newest(connection, channel.tenant_id, conversation_id)
+    if newest is None or (channel.kind == "whatsapp" and not is_open(newest.last_user_message_at, newest.now)):
+        return None
+    return newest.external_id
+
+
+class Reading:
+    """The read receipts of one process. Costs nothing until a channel shows one."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._senders: Senders | None = None
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._hushed: dict[UUID, float] = {}  # channel → when it may try again, monotonic seconds
+
+    @contextmanager
+    def shown(self, pool: Pool, channel: Channel, external_id: str | None, *, typing: bool) -> Iterator[None]:
+        """Tell the provider beside what is done inside that this message was read, and with `typing` that we type.
+
+        `external_id` None: tell nothing. One that shows typing ends with the block, for after the answer it would show
+        that another one is being typed.
+        """
+        showing = self._begin(pool, channel, external_id, typing) if external_id is not None else None
+        try:
+            yield
+        finally:
+            if showing is not None and typing:
+                showing.cancel()
+
+    def _begin(self, pool: Pool, channel: Channel, external_id: str, typing: bool) -> asyncio.Task[None] | None:
+        if self._hushed.get(channel.id, 0.0) > time.monotonic() or len(self._under_way) >= MOST_AT_ONCE:
+            _count(channel, "dropped")
+            return None
+        self._hushed.pop(channel.id, None)
+        showing = asyncio.create_task(self._show(pool, channel, external_id, typing))
+        self._under_way.add(showing)
+        showing.add_done_callback(self._under_way.discard)
+        return showing
+
+    async def _show(self, pool: Pool, channel: Channel, external_id: str, typing: bool) -> None:
+        try:
+            async with asyncio.timeout(LONGEST):
+                if self._senders is None:
+                    self._senders = Senders(self._settings)
+                sender = await self._senders.of(pool, channel)
+                if not isinstance(sender, Reader):
+                    return
+                refused = await sender.show_read(channel.address, external_id, typing=typing)
+        except Exception:  # no key, no database, no answer: `send` meets the same and says what is to be done
+            self._hush(channel)
+            _count(channel, "failed")
+            return
+        if isinstance(refused, Throttled | ChannelBroken | Unreachable | Ambiguous):
+            self._hush(channel)
+        _count(channel, "shown" if refused is None else "refused")
+
+    def _hush(self, channel: Channel) -> None:
+        self._hushed[channel.id] = time.monotonic() + HUSH
+
+    async def close(self) -> None:
+        """Drop what is under way."""
+        under_way = list(self._under_way)
+        for showing in under_way:
+            showing.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
+        if self._senders is not None:
+            await self._senders.close()
+
+
+def _count(channel: Channel, outcome: Outcome) -> None:
+    metrics.READ_RECEIPTS.labels(channel.provider, outcome).inc()
+
+
+@asynccontextmanager
+async def open_reading(settings: Settings) -> AsyncIterator[Reading]:
+    """This process's read receipts; what is under way is dropped at the end."""
+    opened = Reading(settings)
+    try:
+        yield opened
+    finally:
+        await opened.close()
