@@ -24,7 +24,6 @@ from ops.sandbox.meta_forms import (
     APP_SECRET,
     DISPLAY_NUMBER,
     PHONE_NUMBER_ID,
-    Problem,
     accepted,
     error_body,
     error_message,
@@ -34,6 +33,7 @@ from ops.sandbox.meta_forms import (
     status_body,
     webhook_headers,
 )
+from ops.sandbox.meta_parts import Problem
 from ops.sandbox.meta_reads import Reads
 from ops.sandbox.receipts import Delays, Planned, plan
 from ops.sandbox.record import MessageLog, Moment, PostedReceipt, SentMessage

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from ops.sandbox.meta_parts import KINDS, Problem, said_in, wrong_in
 from ops.sandbox.receipts import Planned
 from ops.sandbox.record import SentMessage
 
@@ -21,7 +22,6 @@ DISPLAY_NUMBER = "15550783881"
 ACCESS_TOKEN = "EAA" + "5a" * 16  # of an app that exists on this machine only
 APP_SECRET = "7e" * 16
 VERIFY_TOKEN = "3c" * 16
-LONGEST_TEXT = 4096  # characters
 
 _PHONE = re.compile(r"\+?[1-9]\d{6,14}", re.ASCII)
 _USER_ID = re.compile(r"[A-Z]{2}\.[A-Za-z0-9.]{1,128}", re.ASCII)
@@ -38,13 +38,6 @@ _KNOWN_ERRORS = {
 }
 
 Json = dict[str, Any]
-
-
-class Problem(NamedTuple):
-    status: int
-    code: int
-    message: str
-    subcode: int | None = None
 
 
 class Request(NamedTuple):
@@ -130,28 +123,21 @@ def request_of(asked: object) -> Request | Problem:
     if not isinstance(asked, dict) or asked.get("messaging_product") != "whatsapp":
         return Problem(400, 100, "(#100) The parameter messaging_product is required.")
     kind = str(asked.get("type") or "text")
+    if kind not in KINDS:
+        return Problem(400, 100, f"(#100) Param type must be one of {', '.join(KINDS)}")
     part = asked.get(kind)
     to = str(asked.get("to") or asked.get("recipient") or "")
     if not isinstance(part, dict):
         return Problem(400, 100, f"(#100) The parameter {kind} is required.")
     if not (_PHONE.fullmatch(to) if asked.get("to") else _USER_ID.fullmatch(to)):
         return Problem(400, 100, "(#100) Invalid parameter: to, or recipient")
-    body = str(part.get("body", "")) if kind == "text" else str(part.get("caption", ""))
-    details: object = None
-    if kind == "interactive":
-        body, details = str(part.get("body", {}).get("text", "")), part.get("action")
-    if kind == "template":
-        if not part.get("name") or not (part.get("language") or {}).get("code"):
-            return Problem(400, 131008, "(#131008) Required parameter is missing: template name and language")
-        details = part.get("components")
-    if kind == "reaction":
-        body = str(part.get("emoji", ""))
-    if kind == "text" and not 0 < len(body) <= LONGEST_TEXT:
-        return Problem(400, 100, f"(#100) Param text['body'] must be 1 to {LONGEST_TEXT} characters long.")
+    if wrong := wrong_in(kind, part):
+        return wrong
+    details = part.get({"interactive": "action", "template": "components"}.get(kind, ""))
     return Request(
         to=to,
         kind=kind,
-        body=body,
+        body=said_in(kind, part),
         media=tuple(str(part[name]) for name in ("link", "id") if part.get(name)),
         template=str(part["name"]) if kind == "template" else None,
         details=orjson.dumps(details).decode() if details is not None else None,

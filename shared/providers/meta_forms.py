@@ -72,6 +72,8 @@ def _content(message: Outgoing) -> tuple[str, object]:
     if message.template is not None:
         return "template", _template(message.template)
     if message.reaction is not None:
+        if not message.reaction.external_id:
+            raise _Wrong("reaction: it needs the id of the message that it is on")
         return "reaction", {"message_id": message.reaction.external_id, "emoji": message.reaction.emoji}
     if message.interactive is not None:
         if message.media:
@@ -103,7 +105,7 @@ def _media(media: tuple[Media, ...], caption: str) -> tuple[str, object]:
         raise _Wrong("media: neither an id nor a link")
     kind = media_kind(file)
     part: Body = {"id": file.id} if file.id else {"link": file.url}
-    if caption:
+    if caption.strip():
         if kind not in _CAPTIONED:
             raise _Wrong(f"media: {kind} goes without text; send the text by itself")
         part["caption"] = _within("caption", caption, LONGEST_BODY)
@@ -170,6 +172,8 @@ def _sections(asked: Interactive) -> Body:
     sections: list[Body] = []
     for number, section in enumerate(asked.sections):
         place = f"sections.{number}"
+        if not section.rows:
+            raise _Wrong(f"{place}: no rows; leave the section out")
         part: Body = {"rows": [_row(f"{place}.rows.{index}", row.id, row.title, row.description)
                                for index, row in enumerate(section.rows)]}  # fmt: skip
         if section.title or len(asked.sections) > 1:

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import aiohttp
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from shared.providers.base import (
     Accepted,
@@ -37,6 +37,15 @@ class MetaCredentials(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
     access_token: SecretStr = Field(min_length=1)
+
+    @field_validator("access_token")
+    @classmethod
+    def _fits_a_header(cls, token: SecretStr) -> SecretStr:
+        # With a line break in it no call would ever leave, and each of them would look as if it might have.
+        text = token.get_secret_value()
+        if not (text.isascii() and text.isprintable()) or " " in text:
+            raise ValueError("a token has neither blanks nor line breaks; enter it anew")
+        return token
 
 
 class MetaSender:

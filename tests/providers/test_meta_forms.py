@@ -218,6 +218,11 @@ def rows(count: int, **changed: str) -> Interactive:
         ({"interactive": Interactive(buttons=(Button("a", "a"),), header="x" * 61)}, "header: 61"),
         ({"interactive": rows(11)}, "11 rows"),
         ({"interactive": Interactive(sections=(Section(()),), opener="Ver")}, "0 rows"),
+        (
+            {"interactive": Interactive(sections=(Section((Row("a", "b"),), "A"), Section((), "B")), opener="Ver")},
+            "1: no",
+        ),
+        ({"reaction": Reaction("", "🕊")}, "reaction"),
         ({"interactive": rows(1, title="x" * 25)}, "sections.0.rows.0.title: 25"),
         ({"interactive": rows(1, description="x" * 73)}, "sections.0.rows.0.description: 73"),
         ({"interactive": rows(2, id="same")}, "two are the same"),

@@ -262,6 +262,13 @@ async def test_an_api_that_is_not_there_is_told() -> None:
         assert "PALOMAR_META_API_URL" in str(await sender.check(NUMBER))
 
 
+@pytest.mark.parametrize("token", ["EAAtoken\n", "EAA token", "EAAtokeñ"])
+async def test_a_token_that_was_copied_badly_is_told_rather_than_tried(token: str) -> None:
+    with pytest.raises(ValueError, match=r"access_token: .*line breaks") as told:
+        make_sender(json.dumps({"access_token": token}), api_url="http://127.0.0.1:1", timeout=1)
+    assert token not in str(told.value)
+
+
 @pytest.mark.parametrize("credentials", ["{}", '{"access_token": ""}', "[]", "no JSON", '{"access_token": 5}'])
 async def test_credentials_of_another_shape_are_refused_without_their_values(credentials: str) -> None:
     with pytest.raises(ValueError, match="Meta credentials") as refused:

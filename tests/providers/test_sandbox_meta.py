@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from aiohttp import web
+from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer
 
 from ops.sandbox.client import SandboxError
@@ -213,6 +213,40 @@ async def test_strangers_are_refused(stage: Stage, token: str, number: str, code
     refused = await send(stage, token, number)
     assert isinstance(refused, ChannelBroken)
     assert refused.code == code
+
+
+@pytest.mark.parametrize(
+    ("kind", "part", "code"),
+    [
+        ("text", {"body": ""}, 131009),
+        ("text", "hola", 100),
+        ("dance", {"body": "x"}, 100),
+        ("image", {}, 131008),
+        ("image", {"link": "https://a.example/1.jpg", "caption": "x" * 1025}, 131009),
+        ("template", {"name": "hello", "language": "es"}, 131008),
+        ("reaction", {"emoji": "🕊"}, 131008),
+        ("interactive", {"type": "button", "body": "x", "action": []}, 131009),
+        ("interactive", {"type": "button", "body": {"text": "x"}, "action": {"buttons": [1]}}, 131009),
+        (
+            "interactive",
+            {
+                "type": "button",
+                "body": {"text": "x"},
+                "action": {"buttons": [{"reply": {"id": "1", "title": "x" * 21}}]},
+            },
+            131009,
+        ),
+    ],
+)
+async def test_what_meta_would_not_take_the_sandbox_does_not_either(
+    stage: Stage, kind: str, part: object, code: int
+) -> None:
+    asked = {"messaging_product": "whatsapp", "to": CUSTOMER, "type": kind, kind: part}
+    login = {"Authorization": f"Bearer {ACCESS_TOKEN}"}
+    url = f"{stage.base_url}/v24.0/{PHONE_NUMBER_ID}/messages"
+    async with ClientSession(headers=login) as session, session.post(url, json=asked) as answer:
+        assert (answer.status, (await answer.json())["error"]["code"]) == (400, code)
+    assert await stage.sandbox.messages() == ()
 
 
 async def test_credentials_are_tried(stage: Stage) -> None:
