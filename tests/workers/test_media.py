@@ -36,8 +36,8 @@ async def sends(stage: Stage, file: SeenFile, *, sender: str = CUSTOMER, to: Our
 
 
 async def ended(stage: Stage) -> list[tuple[str, str | None]]:
-    """(status, reason) of every file, in the order in which they came."""
-    rows = await stage.rows("SELECT status, reason FROM media ORDER BY id")
+    """(status, reason) of every file, by the provider's id where it has one."""
+    rows = await stage.rows("SELECT status, reason FROM media ORDER BY provider_id, id")
     return [(row["status"], row["reason"]) for row in rows]
 
 
