@@ -88,14 +88,16 @@ class ConsentSettings(BaseModel):
     words: Annotated[dict[Language, WordsOfLanguage], Field(max_length=50)] = {}
 
 
-# The English ones are those that Twilio acts on by itself, in SMS; carriers ask for most of the others.
+# Words that mean nothing else: in a bot's talk, `cancelar` is an appointment and `salir` is the way out of its menu.
 DEFAULTS: Final[Mapping[str, tuple[str, str]]] = {  # language → stop, start
-    "en": ("stop stopall unsubscribe cancel end quit revoke optout opt-out", "start unstop"),
-    "es": ("baja parar cancelar salir desuscribir desuscribirme", "alta suscribir suscribirme"),
-    "pt": ("parar pare cancelar sair descadastrar", "cadastrar assinar"),
+    "en": ("stop stopall unsubscribe revoke optout opt-out", "start unstop"),
+    "es": ("baja parar desuscribir desuscribirme", "alta suscribir suscribirme"),
+    "pt": ("parar pare descadastrar", "cadastrar assinar"),
 }
-# Twilio takes it for START. Elsewhere it answers a question.
-_ONLY_SMS: Final[Mapping[str, ConsentState]] = {"yes": "opted_in"}
+# Twilio acts on these too, in SMS, whatever we make of them. Elsewhere they answer a question.
+_ONLY_SMS: Final[Mapping[str, ConsentState]] = {
+    "yes": "opted_in", "cancel": "opted_out", "end": "opted_out", "quit": "opted_out"
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,9 @@ IN: Final = "opted_in"
         ("st\u200bop", OUT),
         ("¡BAJA!", OUT),
         ("bájà", OUT),
-        ("Sair.", OUT),
+        ("Parar.", OUT),
+        ("Cancelar", None),
+        ("salir", None),
         ("opt-out", OUT),
         ("Unsubscribe", OUT),
         ("START", IN),
@@ -55,6 +57,12 @@ def test_one_word_alone_changes_a_consent_however_it_is_written(text: str, chang
 @pytest.mark.parametrize(("kind", "change"), [("sms", IN), ("whatsapp", None), ("email", None)])
 def test_yes_is_start_where_twilio_takes_it_for_that(kind: ChannelKind, change: str | None) -> None:
     assert DEFAULT_WORDS.said("Yes", kind) == change
+
+
+@pytest.mark.parametrize("word", ["CANCEL", "End", "quit"])
+def test_what_twilio_stops_at_in_sms_answers_a_question_elsewhere(word: str) -> None:
+    assert DEFAULT_WORDS.said(word, "sms") == OUT
+    assert DEFAULT_WORDS.said(word, "whatsapp") is None
 
 
 def test_a_tenants_words_stand_in_place_of_a_languages_own() -> None:
