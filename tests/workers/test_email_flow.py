@@ -1,6 +1,13 @@
 """The whole way of a mail: posted in by HTTP, answered by SMTP in its thread; what comes back, what isn't answered."""
 
+import json
+from io import BytesIO
+
+import aiohttp
+
+from ops.sandbox.email_forms import ADDRESS
 from shared.settings import Settings
+from tests.providers.email_payloads import CONTENT_TYPE, fields, form
 from tests.workers.email_stage import ANA, mailbox
 
 RULES: dict[str, object] = {
@@ -88,6 +95,24 @@ async def test_a_mail_lost_after_its_last_line_is_unknown_and_not_sent_again(set
         await box.stage.until(box.stage.statuses, equals=["failed", "sent"])  # 421, and then it was taken
         assert len(await box.mails()) == 1
         assert len(await box.mails("luis@customer.example")) == 1
+
+
+async def test_a_mail_with_a_large_file_is_kept_whole(settings: Settings) -> None:
+    envelope = json.dumps({"to": [ADDRESS], "from": ANA})
+    file = ("f.bin", "application/octet-stream", b"\0" * (9 * 1024 * 1024))
+    body = form(fields(sender=ANA, envelope=envelope, attachment1=file))
+    async with mailbox(settings, {"reply": {"engine": "none"}}, "persist") as box:
+        await box.writes("hola")
+        async with (
+            aiohttp.ClientSession() as client,
+            client.post(box.url, data=BytesIO(body), headers={"Content-Type": CONTENT_TYPE}) as answer,
+        ):
+            assert answer.status == 200
+        await box.stage.until(box.stage.count, "messages WHERE external_id = '<m1@example.com>'", equals=1)
+        media = await box.stage.value("SELECT media FROM messages WHERE external_id = '<m1@example.com>'")
+        assert [(part["id"], part["filename"]) for part in media] == [("attachment1", "f.bin")]
+        assert await box.stage.value("SELECT body FROM inbound_log ORDER BY length(body) DESC LIMIT 1") == body
+        assert await box.stage.count("conversations") == 1
 
 
 async def test_a_login_that_is_refused_stops_the_channel(settings: Settings) -> None:
