@@ -12,7 +12,7 @@ import pytest
 from twilio.request_validator import RequestValidator
 from yarl import URL
 
-from shared.messages import WebhookReceived, inbound_id_of
+from shared.messages import LARGE, WebhookReceived, inbound_id_of
 from shared.settings import Settings
 from tests.flow.ingress_support import (
     PUBLIC_URL,
@@ -87,7 +87,7 @@ async def test_whatever_was_signed_is_taken_as_it_is(
     hook = await add_endpoint(settings)
     async with ingress(settings) as client:
         assert await post(client, hook, fields) == 200
-        (item,) = await webhooks(amqp_url, 1)
+        (item,) = await webhooks(amqp_url, 1, "persist.large" if len(form(fields)) > LARGE else "persist")
     assert WebhookReceived.model_validate(item).raw_body == form(fields)
 
 
