@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
 import asyncpg
@@ -78,15 +78,33 @@ class UrlSecrets(BaseModel):
         return ""
 
 
-_SECRETS: Mapping[str, type[Secrets] | type[MetaSecrets] | type[UrlSecrets]] = {
+class KommoSecrets(BaseModel):
+    """What the sealed JSON of an endpoint of Kommo's holds: what signs the Chats API's webhooks, and what stands at the
+    end of the URL of CRM webhooks, which nothing signs."""
+
+    channel_secrets: tuple[str, ...] = Field(min_length=1)
+    url_secrets: tuple[Annotated[str, Field(min_length=16)], ...] = Field(min_length=1)
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        return self.channel_secrets
+
+    @property
+    def verify_token(self) -> str:
+        return ""
+
+
+_SECRETS: Mapping[str, type[Secrets] | type[MetaSecrets] | type[UrlSecrets] | type[KommoSecrets]] = {
     "twilio": Secrets,
     "meta": MetaSecrets,
     "email": UrlSecrets,
+    "kommo": KommoSecrets,
 }
 _SHAPES = {
     "twilio": '{"auth_tokens": ["…"]}',
     "meta": '{"app_secrets": ["…"], "verify_token": "…"}',
     "email": '{"url_secrets": ["…"]}',
+    "kommo": '{"channel_secrets": ["…"], "url_secrets": ["…"]}',
 }
 
 
@@ -194,7 +212,8 @@ class Directory:
         try:
             opened = self._keys.open(row.secrets, tenant_id=row.tenant_id, owner=row.id)
             secrets = _SECRETS[row.provider].model_validate_json(opened)
-            return Endpoint(row.id, row.tenant_id, row.provider, secrets.tokens, secrets.verify_token)
+            in_url = secrets.url_secrets if isinstance(secrets, KommoSecrets) else ()
+            return Endpoint(row.id, row.tenant_id, row.provider, secrets.tokens, secrets.verify_token, in_url)
         except CryptoError as error:
             log.error("secrets of an endpoint can't be opened", endpoint=str(row.id), why=str(error))
         except KeyError:

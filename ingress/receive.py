@@ -24,7 +24,7 @@ from prometheus_client import Counter
 from ingress.keep import NotKept
 from shared.log import get_logger
 from shared.messages import WebhookReceived
-from shared.providers import email, meta, twilio
+from shared.providers import email, kommo, meta, twilio
 from shared.providers.base import RawWebhook
 
 log = get_logger(__name__)
@@ -49,6 +49,7 @@ class Endpoint:
     provider: str
     tokens: tuple[str, ...]  # what may have signed; none where its secrets can't be opened
     verify_token: str = ""  # what Meta names when it verifies the URL
+    url_secrets: tuple[str, ...] = ()  # what a URL may end with, where `tokens` are for signatures (Kommo has both)
 
 
 class Endpoints(Protocol):
@@ -83,6 +84,7 @@ class Intake(NamedTuple):
     only_receipts: Callable[[bytes], bool] = lambda _: False  # where they do not: does this body hold nothing else?
     challenge: Callable[[str, str], str | None] | None = None  # (query, verify token) → the answer to a verifying GET
     largest: int = 0  # bytes that it may send, as documented: taken whatever our own limit is
+    beside: Mapping[str, "Intake"] = {}  # other webhooks of the same endpoint, by the path that follows it
     secret_path: bool = False  # whether the URL ends with a secret instead of a signature's being there
     patience: float = 1.0  # how many times the usual wait its bodies may take
 
@@ -110,6 +112,25 @@ def _only_statuses(body: bytes) -> bool:
     return b'"statuses"' in body and _MESSAGES_KEY.search(body) is None
 
 
+def _kommo_takes(media_type: str, _: str) -> bool:
+    return media_type in ("application/x-www-form-urlencoded", "application/json")
+
+
+def _says_no_message(body: bytes) -> bool:
+    return b"message" not in body
+
+
+_KOMMO_CHATS = Intake(
+    verify=kommo.verify,
+    signed="X-Signature must be made with the channel secret of the endpoint's channel, over the body as it is",
+    takes=_meta_takes,
+    taken="application/json",
+    answer=b"",
+    answer_type="text/plain",
+    only_receipts=_says_no_message,
+)
+
+
 INTAKES: Mapping[str, Intake] = {
     "twilio": Intake(
         verify=twilio.verify,
@@ -131,6 +152,17 @@ INTAKES: Mapping[str, Intake] = {
         only_receipts=_only_statuses,
         challenge=meta.challenge,
         largest=3 * 1024 * 1024,
+    ),
+    "kommo": Intake(
+        verify=kommo.holds_secret,
+        signed="the URL must end with the secret that `palomar channels list` shows",
+        takes=_kommo_takes,
+        taken="application/x-www-form-urlencoded",
+        answer=b"",
+        answer_type="text/plain",
+        only_receipts=_says_no_message,
+        beside={f"/{kommo.CHATS}": _KOMMO_CHATS, f"/{kommo.CHATS}/{{scope}}": _KOMMO_CHATS},
+        secret_path=True,
     ),
     "email": Intake(
         verify=email.verify,
@@ -204,6 +236,10 @@ class Receiver:
         logging.getLogger("aiohttp.server").addFilter(_without_content)
         app = web.Application()
         for provider, intake in INTAKES.items():
+            for path, other in intake.beside.items():
+                resource = app.router.add_resource(f"/webhooks/{provider}/{{endpoint}}{path}")
+                resource.add_route("POST", partial(self._post, provider, other, False))
+                resource.add_route("*", partial(self._refuse, "method"))
             for path, receipts in (("", False), ("/status", True))[: 1 + intake.status_path]:
                 secret = "/{secret}" if intake.secret_path else ""
                 resource = app.router.add_resource(f"/webhooks/{provider}/{{endpoint}}{path}{secret}")
@@ -238,7 +274,7 @@ class Receiver:
             ):
                 await self._take(endpoint, intake, receipts, request)
         except _Refused as refused:
-            return await self._refuse(refused.reason, request)
+            return await self._refuse(refused.reason, request, intake)
         except NotKept as error:
             log.error("webhook not kept", why=str(error))
             return await self._refuse("not_kept", request)
@@ -292,7 +328,8 @@ class Receiver:
         """Raises _Refused where it is not the provider who calls."""
         url = self._public_url + origin_form(request.raw_path)
         raw = RawWebhook(request.method, url, request.headers.get("Content-Type", ""), request.headers, body)
-        if not intake.verify(raw, endpoint.tokens):
+        secrets = endpoint.url_secrets or endpoint.tokens if intake.secret_path else endpoint.tokens
+        if not intake.verify(raw, secrets):
             raise _Refused("signature")
 
     async def _body(self, request: web.Request, limit: int, within: float) -> bytes:
@@ -320,7 +357,7 @@ class Receiver:
                 body += await content.readany()
         return bytes(body)
 
-    async def _refuse(self, reason: str, request: web.Request) -> web.StreamResponse:
+    async def _refuse(self, reason: str, request: web.Request, intake: Intake | None = None) -> web.StreamResponse:
         REFUSED.labels(reason).inc()
         refusal = REFUSALS[reason]
         name = request.match_info.get("endpoint", "")
@@ -332,7 +369,7 @@ class Receiver:
             size=request.content_length,
         )
         provider = request.path.split("/")[2:3]
-        intake = INTAKES.get(provider[0]) if provider else None
+        intake = intake or (INTAKES.get(provider[0]) if provider else None)
         text = refusal.text.format(
             taken=intake.taken if intake else "",
             signed=intake.signed.format(public_url=self._public_url) if intake else "",

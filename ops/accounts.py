@@ -17,6 +17,7 @@ from pydantic import SecretStr, ValidationError
 from ops.errors import Problem
 from shared.crypto import CryptoError, KeyRing
 from shared.db import Connection, new_id
+from shared.providers.kommo_send import KommoCredentials
 from shared.providers.meta_send import MetaCredentials
 from shared.providers.twilio_send import TwilioCredentials
 from shared.store import endpoints
@@ -157,6 +158,47 @@ class MetaAccount:
         if self.verify_token is not None:
             return self.verify_token.get_secret_value()
         return known if isinstance(known, str) and known else secrets.token_urlsafe(24)
+
+
+@dataclass(frozen=True, slots=True)
+class KommoAccount:
+    """The channel's secret makes the calls and signs the Chats API's webhooks; that of the URL lets CRM webhooks in."""
+
+    secret: SecretStr
+    bot_id: str
+    business_id: str | None = None
+
+    @classmethod
+    def checked(cls, secret: str, bot_id: str) -> "KommoAccount":
+        """Raises Problem that names the field and where Kommo shows it."""
+        try:
+            KommoCredentials(secret=SecretStr(secret), bot_id=bot_id)
+        except ValidationError as error:
+            fields = " and ".join(str(part["loc"][0]) for part in error.errors())
+            raise Problem(f"Wrong: {fields}.", "Kommo's support sends both when it registers your channel.") from None
+        return cls(SecretStr(secret), bot_id)
+
+    def sealed_for_calls(self, keys: KeyRing, tenant_id: UUID, channel_id: UUID) -> str:
+        opened = {"secret": self.secret.get_secret_value(), "bot_id": self.bot_id}
+        return keys.seal(json.dumps(opened), tenant_id=tenant_id, owner=channel_id)
+
+    async def endpoint(self, connection: Connection, keys: KeyRing, own: Sequence[Listed], tenant_id: UUID) -> UUID:
+        """Always a new one: CRM webhooks don't say which channel they are about, so each channel has its own URL."""
+        row = EndpointRow(new_id(), tenant_id, "kommo", "")
+        opened = {"channel_secrets": [self.secret.get_secret_value()], "url_secrets": [secrets.token_urlsafe(24)]}
+        await endpoints.add(connection, row._replace(secrets=_sealed(keys, row, opened)))
+        return row.id
+
+    async def accept(self, connection: Connection, keys: KeyRing, endpoint_id: UUID) -> None:
+        row = {row.id: row for row in await endpoints.live(connection)}.get(endpoint_id)
+        if row is not None:
+            known = _opened(keys, row)
+            changed = {
+                "channel_secrets": _first(self.secret, _texts(known.get("channel_secrets"))),
+                "url_secrets": _texts(known.get("url_secrets")) or [secrets.token_urlsafe(24)],
+            }
+            if changed != known:
+                await endpoints.set_secrets(connection, row.id, _sealed(keys, row, changed))
 
 
 def verify_token(keys: KeyRing, row: EndpointRow) -> str:

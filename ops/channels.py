@@ -1,5 +1,6 @@
 """An operator's view of channels: made, listed, their settings changed, their credentials sealed and tried."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, cast
@@ -21,6 +22,7 @@ from shared.store.channels import Listed
 KINDS: Final = ("whatsapp", "sms", "email")
 SHORT_ID = 8  # characters of a channel's id that name it, if only one begins so
 RETRIES: Final = "#rc=5&rp=all"  # asks Twilio to try five times, on any failure; by default once, if it can't connect
+_KOMMO_ID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
 Kind = Literal["whatsapp", "sms", "email"]
 
 
@@ -30,6 +32,7 @@ class Urls:
 
     messages: str
     receipts: str | None  # None: they come to the same
+    chats: str | None = None  # of Kommo's Chats API, which has a URL of its own
 
 
 def urls(settings: Settings, provider: str, endpoint_id: UUID, secret: str = "") -> Urls:
@@ -39,6 +42,8 @@ def urls(settings: Settings, provider: str, endpoint_id: UUID, secret: str = "")
         return Urls(base, None)
     if provider == "email":
         return Urls(f"{base}/{secret or '(its secret does not open)'}", None)
+    if provider == "kommo":
+        return Urls(f"{base}/{secret or '(its secret does not open)'}", None, f"{base}/chats/:scope_id")
     return Urls(f"{base}{RETRIES}", f"{base}/status{RETRIES}")
 
 
@@ -73,6 +78,14 @@ def phone_number_id(given: str) -> str:
             "It is digits, and not the number itself: WhatsApp → API Setup shows both.",
         )
     return given
+
+
+def scope_id(channel_id: str, account_id: str) -> str:
+    """What Kommo calls a channel in one account, which then is our channel's address. Raises Problem."""
+    for option, given in (("--channel-id", channel_id), ("--account-id", account_id)):
+        if not _KOMMO_ID.fullmatch(given):
+            raise Problem(f"{option}: {given!r} is none of Kommo's.", "It is a UUID; see docs/providers.md, Kommo.")
+    return f"{channel_id}_{account_id}".lower()
 
 
 def messaging_service(given: str) -> str:
@@ -120,6 +133,13 @@ def merged(old: Mapping[str, object], changes: Mapping[str, object]) -> dict[str
         else:
             result[name] = change
     return result
+
+
+def with_bot(settings: Mapping[str, object], bot_id: str) -> dict[str, object]:
+    """The settings with the id of our own bot, in whose name we write."""
+    manager = settings.get("manager")
+    known = dict(cast("Mapping[str, object]", manager)) if isinstance(manager, dict) else {}
+    return {**settings, "manager": {**known, "own_bot": bot_id}}
 
 
 # -- making one --------------------------------------------------------------------------------------------------------
@@ -215,7 +235,7 @@ def _canonical(address: str) -> str:
 # -- one that is there -------------------------------------------------------------------------------------------------
 
 
-async def find(pool: Pool, told: str) -> Listed:
+async def find(pool: Connection | Pool, told: str) -> Listed:
     """The channel of this id, or of an id that begins so. Raises Problem."""
     beginning = told.strip().lower()
     every = await channels.listed(pool)

@@ -8,6 +8,7 @@ from uuid import UUID, uuid5
 import orjson
 
 from ops.sandbox import email_forms
+from ops.sandbox.kommo_forms import BOT_ID, CHANNEL_SECRET, SCOPE_ID, URL_SECRET
 from ops.sandbox.meta_forms import ACCESS_TOKEN, APP_SECRET, PHONE_NUMBER_ID, VERIFY_TOKEN
 from ops.sandbox.openai import MODEL
 from ops.sandbox.twilio import ACCOUNT_SID, AUTH_TOKEN
@@ -61,6 +62,7 @@ class DemoChannel:
     name: str = "WhatsApp at the sandbox"
     customer: str = CUSTOMER  # who writes where nobody is named
     url_secret: str = field(default="", repr=False)  # what the webhook URL ends with, where nothing is signed
+    settings: Mapping[str, object] = field(default_factory=lambda: SETTINGS)
 
     def webhook_url(self, public_url: str) -> str:
         """Where the sandbox sends this customer's messages."""
@@ -122,8 +124,20 @@ DEMO_EMAIL: Final = DemoChannel(
     customer=MAIL_CUSTOMER,
     url_secret=email_forms.URL_SECRET,
 )  # fmt: skip
+DEMO_KOMMO: Final = DemoChannel(
+    tenant_id=uuid5(_NAMESPACE, "tenant at Kommo"),
+    channel_id=uuid5(_NAMESPACE, "channel at Kommo"),
+    endpoint_id=uuid5(_NAMESPACE, "endpoint at Kommo"),
+    address=SCOPE_ID,
+    provider="kommo",
+    tenant="Palomar demo at Kommo",
+    secrets={"channel_secrets": [CHANNEL_SECRET], "url_secrets": [URL_SECRET]},
+    credentials={"secret": CHANNEL_SECRET, "bot_id": BOT_ID},
+    settings={**SETTINGS, "manager": {"bots": [BOT_ID]}},
+    url_secret=URL_SECRET,
+)
 # By what `palomar say --provider` calls them.
-DEMOS: Final = {"twilio": DEMO, "meta": DEMO_META, "sms": DEMO_SMS, "email": DEMO_EMAIL}
+DEMOS: Final = {"twilio": DEMO, "meta": DEMO_META, "sms": DEMO_SMS, "kommo": DEMO_KOMMO, "email": DEMO_EMAIL}
 
 
 async def ensure(settings: Settings) -> None:
@@ -172,7 +186,7 @@ async def _ensure_channel(
         name=demo.name,
         address=demo.address,
         credentials=credentials,
-        settings=SETTINGS,
+        settings=dict(demo.settings),
     )
 
 

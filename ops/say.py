@@ -13,6 +13,7 @@ from rich.table import Table
 from ops.demo import DEMO, DemoChannel
 from ops.errors import Problem
 from ops.sandbox.client import CustomerAnswer, SandboxClient, SandboxError
+from ops.sandbox.kommo_forms import chat_of
 from shared import db
 from shared.consents import DEFAULT_WORDS
 from shared.settings import Settings
@@ -66,7 +67,9 @@ async def exchange(
 
 
 def _written(channel: DemoChannel, number: str) -> str:
-    """How the provider writes a number or address, and so how we answer it."""
+    """How the provider writes a number or address, and so how we answer it; at Kommo the chat of whoever has it."""
+    if channel.provider == "kommo":
+        return chat_of(number)
     if channel.provider == "meta":
         return number.removeprefix("+")
     return f"whatsapp:{number}" if channel.kind == "whatsapp" else number
@@ -78,6 +81,8 @@ async def _write(sandbox: SandboxClient, channel: DemoChannel, sender: str, text
         return await sandbox.meta_customer(
             sender=sender, phone_number_id=channel.address, text=text, profile_name="Ana", webhook_url=url
         )
+    if channel.provider == "kommo":
+        return await sandbox.kommo_says("customer", chat_id=sender, text=text, name="Ana", webhook_url=url)
     if channel.provider == "email":
         return await sandbox.email_customer(
             sender=f"Ana <{sender}>", to=channel.address, subject="Consulta", text=text, webhook_url=url
@@ -92,9 +97,11 @@ async def _hops(settings: Settings, channel: DemoChannel, external_id: str) -> l
         pool = db.make_pool(settings, process="say", size=1)
         async with pool:
             hops: list[tuple[str, datetime]] = []
+            # Neither Kommo nor a mail server tells of a delivery.
+            last = "provider took it" if channel.provider in ("kommo", "email") else "delivered"
             for _ in range(50):
                 hops = await messages.hops(pool, channel.tenant_id, channel.channel_id, external_id)
-                if hops and hops[-1][0] == ("provider took it" if channel.kind == "email" else "delivered"):
+                if hops and hops[-1][0] == last:
                     break
                 await asyncio.sleep(0.02)
             return hops

@@ -141,6 +141,7 @@ class System:
                 "PALOMAR_TRUSTED_ORIGINS": orjson.dumps([sandbox, sandbox.replace("127.0.0.1", "localhost")]).decode(),
                 "PALOMAR_TWILIO_API_URL": sandbox,
                 "PALOMAR_META_API_URL": sandbox,
+                "PALOMAR_KOMMO_API_URL": sandbox,
                 "PALOMAR_SANDBOX_SMTP_PORT": str(smtp_port),
                 "PALOMAR_SMTP_PRIVATE_HOSTS": "127.0.0.1",
                 "PALOMAR_LLM_BASE_URL": f"{sandbox}/v1",

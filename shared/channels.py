@@ -137,13 +137,31 @@ class WindowSettings(_Part):
     hold_for: float = Field(default=72 * 3600, gt=0, le=90 * 86400, description="seconds until a held message expires")
 
 
+class ManagerSettings(_Part):
+    """What follows where a person of the tenant's writes to a customer in the provider's own interface (Kommo)."""
+
+    escalate: bool = Field(default=True, description="the conversation is theirs then: nothing answers it by itself")
+    bots: Annotated[
+        tuple[Annotated[str, StringConstraints(min_length=1, max_length=200)], ...],
+        Field(max_length=50, description="ids of authors who are no persons: our own bot, other integrations' bots"),
+    ] = ()
+
+
 class ChannelSettings(_Part):
     """All of a channel's settings; everything has a default."""
 
     reply: ReplySettings = ReplySettings()
     window: WindowSettings = WindowSettings()
+    manager: ManagerSettings = ManagerSettings()
     unknown: Literal["give_up", "ask"] = "give_up"
-    rate: float = Field(default=80.0, gt=0, le=1000, description="messages per second, shared by all senders")
+    rate: float | None = Field(
+        default=None, gt=0, le=1000, description="messages per second, shared by all senders; null: the provider's own"
+    )
+
+
+# Messages per second where the settings say nothing: of a WhatsApp sender, and of a Kommo account.
+_RATE: Final = 80.0
+_RATES: Final[Mapping[str, float]] = {"kommo": 7.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +180,11 @@ class Channel:
     business_id: str | None = None  # Meta's, of the account that the number belongs to
     words: Words = DEFAULT_WORDS  # the tenant's, as of_endpoints reads them
     unread: frozenset[str] = frozenset()  # parts of the settings that could not be read; see stored_settings
+
+    @property
+    def rate(self) -> float:
+        """Messages per second."""
+        return self.settings.rate or _RATES.get(self.provider, _RATE)
 
 
 def read_settings(raw: Mapping[str, Any]) -> ChannelSettings:

@@ -65,7 +65,7 @@ class Senders:
 
         It is not where it begins later than `longest` seconds from now: ask again then.
         """
-        rate = channel.settings.rate
+        rate = channel.rate
         held = self._slices.setdefault(channel.id, _Slice())
         async with held.lock:
             now = time.monotonic()

@@ -101,6 +101,9 @@ class Settings(BaseSettings):
         default=(),
         description="what others may name to be called though it is not https or not public: `up` names the sandbox",
     )
+    kommo_api_url: str = Field(
+        default="https://amojo.kommo.com", description="of the Chats API; the sandbox's address in a local stack"
+    )
     llm_base_url: str = Field(
         default="", description="any OpenAI-compatible endpoint; empty: the llm engine says its fallback"
     )
@@ -136,6 +139,7 @@ class Settings(BaseSettings):
             "twilio": self.twilio_api_url,
             "meta": f"{self.meta_api_url.rstrip('/')}/{self.meta_api_version}",
             "email": self.smtp_private_hosts,  # each channel names its server: what is ours to say is which may be near
+            "kommo": self.kommo_api_url,
         }[provider]
 
 

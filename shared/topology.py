@@ -56,7 +56,7 @@ class RetryStep:
         return f"retry.{seconds:g}s"
 
 
-PROVIDERS: Final = ("email", "meta", "twilio")
+PROVIDERS: Final = ("email", "kommo", "meta", "twilio")
 
 PERSIST: Final = WorkQueue("persist")
 PERSIST_RECEIPTS: Final = WorkQueue("persist.receipts")

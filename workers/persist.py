@@ -11,13 +11,22 @@ from datetime import datetime, timedelta
 from typing import Self
 from uuid import UUID
 
-from shared import addresses, consenting, consents, db, metrics, receiving, topology
+from shared import addresses, consenting, consents, db, managing, metrics, receiving, topology
 from shared.channels import UNREAD_WAIT, Channel
 from shared.engines import WAITING
 from shared.messages import MediaWanted, QueueMessage, ReplyWanted, SendRequested, WebhookReceived
 from shared.outcomes import Retry
 from shared.providers import provider
-from shared.providers.base import ConsentState, InboundMessage, Notice, Parsed, RawWebhook, Receipt
+from shared.providers.base import (
+    SOLE_CHANNEL,
+    ConsentState,
+    InboundMessage,
+    ManagerMessage,
+    Notice,
+    Parsed,
+    RawWebhook,
+    Receipt,
+)
 from shared.store import channels, contacts, conversations, inbound, media, messages
 from shared.store.consents import Entry
 from shared.store.events import Event, record
@@ -46,12 +55,13 @@ class Reading:
     served: Sequence[Channel] = ()  # the channels that may be meant
     messages: list[tuple[Channel, InboundMessage]] = field(default_factory=list)
     receipts: list[tuple[Channel, Receipt]] = field(default_factory=list)
+    managers: list[tuple[Channel, ManagerMessage]] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
 
     @property
     def logged(self) -> Logged:
         errors = [*self.parsed.errors, *self.errors]
-        held = bool(self.messages or self.receipts or self.parsed.notices)
+        held = bool(self.messages or self.receipts or self.managers or self.parsed.notices)
         outcome: inbound.Outcome = "parsed" if not errors else "partly" if held else "unparsed"
         return Logged(self.webhook, outcome, "; ".join(errors)[:2000] or None)
 
@@ -84,6 +94,15 @@ async def keep(webhooks: Sequence[WebhookReceived], ctx: Context[None]) -> None:
         handoff = timedelta(seconds=ctx.settings.handoff_lease)
         await consenting.told(tx, told(wanted))
         hand_on += await keep_messages(tx, wanted, handoff)
+        hand_on += await managing.apply(
+            tx,
+            [
+                managing.Arrived(channel, message, reading.webhook.received_at)
+                for reading in wanted
+                for channel, message in reading.managers
+            ],
+            handoff,
+        )
         hand_on += await receiving.apply(
             tx,
             [
@@ -182,16 +201,27 @@ async def assign_channels(tx: db.Connection, readings: Sequence[Reading]) -> Non
             if to is not None:
                 reading.messages.append((to, message))
             else:
-                reading.errors.append(
-                    f"no {message.channel_kind} channel of this endpoint, or one of several tenants, has the address "
-                    "the message came to; add it with `palomar channels add`, then `palomar replay`"
-                )
+                reading.errors.append(_nobodys(message.channel_kind))
+        for written in reading.parsed.managers:
+            of_kind = [channel for channel in served if channel.kind == written.channel_kind]
+            through = _addressed(of_kind, written.channel_address)
+            if through is not None:
+                reading.managers.append((through, written))
+            else:
+                reading.errors.append(_nobodys(written.channel_kind))
         for receipt in reading.parsed.receipts:
             sender = channel_of_receipt(served, receipt)
             if sender is not None:
                 reading.receipts.append((sender, receipt))
             else:
                 reading.errors.append("this endpoint has no channel for the receipt")
+
+
+def _nobodys(kind: str) -> str:
+    return (
+        f"no {kind} channel of this endpoint, or one of several tenants, has the address "
+        "the message came to; add it with `palomar channels add`, then `palomar replay`"
+    )
 
 
 def channel_of_message(served: Sequence[Channel], message: InboundMessage) -> Channel | None:
@@ -221,6 +251,8 @@ def channel_of_receipt(served: Sequence[Channel], receipt: Receipt) -> Channel |
 
 def _addressed(served: Sequence[Channel], address: str) -> Channel | None:
     """The channel of this address; None where several tenants claim it, for one of them would read the other's."""
+    if address == SOLE_CHANNEL:
+        return served[0] if len(served) == 1 else None
     found = []
     for channel in served:
         own = addresses.phone(channel.address)
@@ -252,6 +284,7 @@ async def keep_messages(tx: db.Connection, readings: Sequence[Reading], handoff:
                 phone=next((address.given for address in m.sender if address.kind == "phone"), None),
                 contact_id=contact_id,
                 contact_name=m.contact_name,
+                kommo_chat_id=next((a.canonical for a in m.sender if a.kind == "kommo_chat"), None),
             )
             for (_, channel, m), contact_id in zip(arrived, contact_ids, strict=True)
         ],
@@ -455,6 +488,7 @@ def _count(reading: Reading) -> None:
     for held, count in (
         ("message", len(reading.messages)),
         ("receipt", len(reading.receipts)),
+        ("manager", len(reading.managers)),
         ("notice", len(reading.parsed.notices)),
         ("error", len(reading.parsed.errors) + len(reading.errors)),
     ):

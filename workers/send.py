@@ -189,6 +189,7 @@ def outgoing(message: Outbound, channel: Channel, public_url: str) -> Outgoing:
         channel_kind=channel.kind,
         sender=channel.address,
         recipient=message.recipient,
+        recipient_name=message.contact_name,
         text=message.content,
         media=message.media,
         interactive=message.form.interactive,
@@ -342,7 +343,9 @@ def the_one(message: Outbound, entries: Sequence[SentRecord], rivals: Sequence[O
 
     `rivals` are the other messages to this recipient that the provider may have taken without our knowing its id.
     """
-    near = [entry for entry in entries if _may_be(message, entry)]
+    if named := [entry for entry in entries if entry.message_id == message.id]:
+        return named[0]
+    near = [entry for entry in entries if entry.message_id is None and _may_be(message, entry)]
     if len(near) != 1 or any(_may_be(rival, near[0]) for rival in rivals):
         return None
     return near[0]

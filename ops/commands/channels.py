@@ -57,6 +57,7 @@ _TOKEN = ("TWILIO_AUTH_TOKEN", "Auth token")
 _ACCESS_TOKEN = ("META_ACCESS_TOKEN", "Access token")
 _APP_SECRET = ("META_APP_SECRET", "App secret")
 _VERIFY_TOKEN = "META_VERIFY_TOKEN"
+_CHANNEL_SECRET = ("KOMMO_CHANNEL_SECRET", "Channel secret")
 _SMTP_PASSWORD = ("SMTP_PASSWORD", "SMTP password")
 
 SmtpHost = Annotated[str | None, typer.Option(help="e-mail: the server that sends, such as smtp.sendgrid.net")]
@@ -82,8 +83,14 @@ def add(
     account_sid: Annotated[str | None, typer.Option(help="AC…, on the first page of Twilio's console")] = None,
     phone_number_id: Annotated[str | None, typer.Option(help="Meta's id of the number: WhatsApp → API Setup")] = None,
     account_id: Annotated[
-        str | None, typer.Option(help="Meta's id of the WhatsApp Business Account: WhatsApp → API Setup")
+        str | None,
+        typer.Option(
+            help="Meta's id of the WhatsApp Business Account (WhatsApp → API Setup), or Kommo's of the account in the "
+            "Chats API (amojo_id)"
+        ),
     ] = None,
+    kommo_channel_id: Annotated[str | None, typer.Option("--channel-id", help="Kommo's id of the chat channel")] = None,
+    bot_id: Annotated[str | None, typer.Option(help="Kommo's id of the channel's bot, in whose name we write")] = None,
     settings_file: Annotated[
         Path | None, typer.Option("--settings", help="JSON; what it leaves out has a default", dir_okay=False)
     ] = None,
@@ -99,7 +106,7 @@ def add(
 
     What is missing is asked for. Secrets are never arguments, which others could read in the list of processes: they
     are asked for, or come from the variables TWILIO_AUTH_TOKEN, or META_ACCESS_TOKEN, META_APP_SECRET and
-    META_VERIFY_TOKEN (we make one where it is left out), or SMTP_PASSWORD. They are stored sealed.
+    META_VERIFY_TOKEN (we make one where it is left out), or KOMMO_CHANNEL_SECRET, or SMTP_PASSWORD. They are stored sealed.
     """
     if provider not in providers.names():
         raise Problem(f"There is no provider {provider!r}.", f"Name one of: {', '.join(providers.names())}.")
@@ -115,6 +122,11 @@ def add(
         raise Problem(f"--kind: {provider.capitalize()} has no channels of e-mail.", "Use --provider email.")
     if provider == "email":
         sender = mailboxes.mail_address(_asked("--address", address, "E-mail address, such as hello@example.com"))
+    elif provider == "kommo":
+        sender = numbers.scope_id(
+            _asked("--channel-id", kommo_channel_id, "Channel id").strip(),
+            _asked("--account-id", account_id, "Chats API account id (amojo_id)").strip(),
+        )
     elif provider == "meta":
         sender = numbers.phone_number_id(_asked("--phone-number-id", phone_number_id, "Phone number id").strip())
     else:
@@ -124,14 +136,18 @@ def add(
         sender = numbers.messaging_service(given) if messaging_service else numbers.sender_address(checked_kind, given)
     chosen = {} if settings_file is None else numbers.checked(_read(settings_file), str(settings_file))
     mailbox = _Mailbox(smtp_host, smtp_port, smtp_tls, smtp_user, from_address, from_name)
+    whose = _asked("--tenant", tenant, "Tenant").strip()
+    account = mailbox.account() if provider == "email" else _account(provider, account_sid, account_id, bot_id)
+    if isinstance(account, accounts.KommoAccount):
+        chosen = numbers.with_bot(chosen, account.bot_id)
     new = numbers.NewChannel(
         provider=provider,
         kind=checked_kind,
-        tenant=_asked("--tenant", tenant, "Tenant").strip(),
+        tenant=whose,
         new_tenant=new_tenant,
         address=sender,
         name=name,
-        account=mailbox.account() if provider == "email" else _account(provider, account_sid, account_id),
+        account=account,
         settings=chosen,
     )
     keys = numbers.keyring(settings())
@@ -151,18 +167,21 @@ def add(
     match provider:
         case "meta":
             _explain(channel, _entered_at_meta(channel, told))
+        case "kommo":
+            _explain(channel, _entered_at_kommo(channel, told))
         case "email":
             _explain(channel, mailboxes.entered(_urls(channel, told).messages, channel.address))
         case _:
             _explain(channel, _entered_at_twilio(channel))
 
 
-_ONLY_KIND: Mapping[str, numbers.Kind] = {"meta": "whatsapp", "email": "email"}
+_SECRET_URLS = ("email", "kommo")  # whose webhooks are let in by what the URL ends with
+_ONLY_KIND: Mapping[str, numbers.Kind] = {"meta": "whatsapp", "kommo": "whatsapp", "email": "email"}
 
 
 def _told_once(keys: KeyRing, row: EndpointRow) -> str:
-    """What is entered at the provider beside what the URL says of itself: Meta's verify token, a mail URL's secret."""
-    return mailboxes.url_secret(keys, row) if row.provider == "email" else accounts.verify_token(keys, row)
+    """What is entered at the provider beside what the URL says of itself: Meta's verify token, or a URL's secret."""
+    return mailboxes.url_secret(keys, row) if row.provider in _SECRET_URLS else accounts.verify_token(keys, row)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,8 +214,11 @@ def _asked(option: str, given: str | None, question: str) -> str:
     return str(typer.prompt(question))
 
 
-def _account(provider: str, account_sid: str | None, account_id: str | None) -> accounts.Account:
+def _account(provider: str, account_sid: str | None, account_id: str | None, bot_id: str | None) -> accounts.Account:
     """The account that is told, with its secrets."""
+    if provider == "kommo":
+        bot = _asked("--bot-id", bot_id, "Bot id").strip()
+        return accounts.KommoAccount.checked(_secret(*_CHANNEL_SECRET), bot)
     if provider == "meta":
         business_id = _asked("--account-id", account_id, "WhatsApp Business Account id").strip()
         access_token, app_secret = _secret(*_ACCESS_TOKEN), _secret(*_APP_SECRET)
@@ -268,6 +290,20 @@ def _entered_at_meta(channel: Listed, verify_token: str) -> list[str]:
     ]
 
 
+def _entered_at_kommo(channel: Listed, secret: str) -> list[str]:
+    urls = _urls(channel, secret)
+    return [
+        "Enter at Kommo, Settings → Integrations → Web hooks (upper right) → Add webhook:",
+        "  URL:",
+        f"    {urls.messages}",
+        "  with the events about incoming and outgoing messages. Who knows this URL can write as your customers.",
+        "",
+        "Have Kommo's support set the webhook URL of your chat channel (its webhook_url):",
+        f"    {urls.chats}",
+        "  :scope_id stands there as it is: Kommo puts the account's in its place.",
+    ]
+
+
 def _urls(channel: Listed, secret: str = "") -> numbers.Urls:
     assert channel.endpoint_id is not None, "add gives every channel an endpoint"
     return numbers.urls(settings(), channel.provider, channel.endpoint_id, secret)
@@ -294,11 +330,11 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="for a program")]
     async def errand() -> tuple[list[Listed], dict[UUID, str]]:
         async with errands.database(settings(), "channels") as pool, pool.acquire() as connection:
             every = await store.listed(connection)
-            if not any(channel.provider == "email" for channel in every):
+            if not any(channel.provider in _SECRET_URLS for channel in every):
                 return every, {}
             keys = numbers.keyring(settings())
             rows = await endpoints.live(connection)
-            return every, {row.id: mailboxes.url_secret(keys, row) for row in rows if row.provider == "email"}
+            return every, {row.id: mailboxes.url_secret(keys, row) for row in rows if row.provider in _SECRET_URLS}
 
     every, secrets = errands.run(errand())
     if as_json:
@@ -320,6 +356,8 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="for a program")]
         console.print(f"  messages  {urls.messages}", soft_wrap=True)
         if urls.receipts:
             console.print(f"  receipts  {urls.receipts}", soft_wrap=True)
+        if urls.chats:
+            console.print(f"  Chats API {urls.chats}", soft_wrap=True)
 
 
 def _table(every: list[Listed]) -> Table:
@@ -375,6 +413,7 @@ def _as_json(channel: Listed, secrets: Mapping[UUID, str]) -> dict[str, object]:
         "endpoint_id": str(channel.endpoint_id) if channel.endpoint_id else None,
         "webhook_url": urls.messages if urls else None,
         "status_url": urls.receipts if urls else None,
+        "chats_url": urls.chats if urls else None,
     }
 
 
@@ -396,6 +435,7 @@ def set_(
     ] = False,
     account_sid: Annotated[str | None, typer.Option(help="of Twilio; with --credentials")] = None,
     account_id: Annotated[str | None, typer.Option(help="of Meta; with --credentials")] = None,
+    bot_id: Annotated[str | None, typer.Option(help="of Kommo; with --credentials")] = None,
     new_url: Annotated[
         bool, typer.Option("--new-url", help="e-mail: another secret in the webhook URL; the one before stays good")
     ] = False,
@@ -421,7 +461,7 @@ def set_(
     if credentials and channel.provider == "email":
         account = _Mailbox(smtp_host, smtp_port, smtp_tls, smtp_user, from_address, from_name).account()
     elif credentials:
-        account = _account(channel.provider, account_sid, account_id)
+        account = _account(channel.provider, account_sid, account_id, bot_id)
 
     async def errand() -> Listed:
         async with errands.database(settings(), "channels") as pool:
@@ -433,6 +473,10 @@ def set_(
                     await store.set_settings(connection, channel.tenant_id, channel.id, valid)
                 if account is not None:
                     await numbers.enter_account(connection, keys, channel, account)
+                if isinstance(account, accounts.KommoAccount):
+                    now = (await numbers.find(connection, str(channel.id))).settings
+                    known = numbers.with_bot(now, account.bot_id)
+                    await store.set_settings(connection, channel.tenant_id, channel.id, known)
                 if new_url and channel.endpoint_id is not None:
                     await mailboxes.change_url(connection, keys, channel.endpoint_id)
             return await numbers.find(pool, str(channel.id))

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from ops.errors import Problem
 from shared import providers
-from shared.providers.base import InboundMessage, Parsed, RawWebhook, Receipt
+from shared.providers.base import InboundMessage, ManagerMessage, Parsed, RawWebhook, Receipt
 
 Parse = Callable[[RawWebhook], Parsed]
 _FORM = "application/x-www-form-urlencoded"
@@ -98,7 +98,10 @@ def _as_line(facts: dict[str, object]) -> bytes:
 def result(parsed: Parsed) -> dict[str, object]:
     """The line `--jsonl` prints for one webhook."""
     return {
-        "messages": [_message(message) for message in parsed.messages],
+        "messages": [
+            *(_message(message) for message in parsed.messages),
+            *(_of_manager(message) for message in parsed.managers),
+        ],
         "statuses": [_status(receipt) for receipt in parsed.receipts],
         "other": [{"name": notice.name, "data": notice.data} for notice in parsed.notices],
         "error": "; ".join(parsed.errors) or None,
@@ -117,6 +120,21 @@ def _message(message: InboundMessage) -> dict[str, object]:
         "contact_name": message.contact_name,
         "reply_to": message.reply_to,
         "direction": "inbound",
+    }
+
+
+def _of_manager(message: ManagerMessage) -> dict[str, object]:
+    return {
+        "external_id": message.external_id,
+        "from": message.author_name or message.author_id or None,
+        "to": next((address.given for address in message.customer), None),
+        "type": message.message_type,
+        "text": message.text,
+        "media": [{"url": media.url, "id": media.id, "mime_type": media.mime_type} for media in message.media],
+        "timestamp": message.timestamp,
+        "contact_name": message.contact_name,
+        "reply_to": message.reply_to,
+        "direction": "outbound",
     }
 
 

@@ -11,6 +11,7 @@ from ops.sandbox.control import Control
 from ops.sandbox.courier import Courier
 from ops.sandbox.email import EmailSandbox
 from ops.sandbox.faults import FaultBook
+from ops.sandbox.kommo import KommoSandbox
 from ops.sandbox.media import MediaSandbox
 from ops.sandbox.meta import MetaSandbox
 from ops.sandbox.openai import OpenAISandbox
@@ -36,11 +37,13 @@ def make_app(
     messages, faults, courier = MessageLog(keep_messages), FaultBook(), Courier(courier_workers)
     twilio = TwilioSandbox(messages, faults, courier, delays or Delays())
     meta = MetaSandbox(messages, faults, courier, delays or Delays())
+    kommo = KommoSandbox(messages, faults, courier, delays or Delays())
     email = EmailSandbox(messages, faults, courier, smtp_port)
     model = OpenAISandbox(faults)
     media = MediaSandbox(twilio.knows, meta.knows)
-    control = Control(messages, faults, courier, (twilio.clear, meta.clear, email.clear, model.clear, media.clear))
-    for part in (control, media, twilio, meta, email, model):  # the providers end with "nothing here"
+    clears = (twilio.clear, meta.clear, kommo.clear, email.clear, model.clear, media.clear)
+    control = Control(messages, faults, courier, clears)
+    for part in (control, media, twilio, meta, kommo, email, model):  # the providers end with "nothing here"
         app.add_routes(part.routes())
 
     async def let_go(app: web.Application) -> None:

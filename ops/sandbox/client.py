@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Literal, Self, TypeVar
 
 import orjson
 from aiohttp import ClientSession, ClientTimeout
@@ -300,6 +300,20 @@ class SandboxClient:
     async def fetches(self, file: SeenFile) -> tuple[SeenFetch, ...]:
         """Who asked for the file, in order."""
         return _FETCHES.validate_json(await self._call("GET", f"media/{file.id}/calls"))
+
+    async def kommo_says(
+        self, who: Literal["customer", "manager"], *, chat_id: str, webhook_url: str, text: str = "", **more: object
+    ) -> CustomerAnswer:
+        """Let a customer or a manager write in a chat of Kommo's; fields of `ops.sandbox.kommo.Says`.
+
+        Returns once every webhook was answered or given up (15 s).
+        """
+        said = {"chat_id": chat_id, "webhook_url": webhook_url, "text": text, **more}
+        return _CUSTOMER.validate_json(await self._call("POST", f"kommo/{who}", body=said))
+
+    async def kommo_channel(self, scope_id: str, **fields: object) -> None:
+        """Add a channel of Kommo's, or change it; fields of `ops.sandbox.kommo.KommoChannel`."""
+        await self._call("POST", "kommo/channels", body={"scope_id": scope_id, **fields})
 
     async def messages(
         self, *, to: str | None = None, sender: str | None = None, account: str | None = None, since: int = 0

@@ -27,7 +27,8 @@ class Match(BaseModel):
         description="in the message, or in the prompt's last user message; a read receipt's is `read receipt`",
     )
     account: str | None = Field(
-        default=None, description="Twilio's account sid, Meta's WhatsApp business account, the model's API key"
+        default=None,
+        description="Twilio's account sid, Meta's WhatsApp business account, Kommo's scope id, the model's API key",
     )
 
     def fits(self, *, to: str | None, body: str, account: str) -> bool:
@@ -44,7 +45,7 @@ class Rule(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     id: str = Field(default_factory=lambda: uuid.uuid4().hex, min_length=1, description="the same id again replaces")
-    provider: Literal["twilio", "meta", "email", "openai"]
+    provider: Literal["twilio", "meta", "kommo", "email", "openai"]
     match: Match = Match()
     probability: Probability = 1.0
     seed: int = Field(default=0, description="of this rule's own dice: the same calls meet the same fate again")

@@ -7,7 +7,7 @@ None of them touches the database or the broker.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal, Protocol, runtime_checkable
+from typing import Final, Literal, Protocol, runtime_checkable
 from uuid import UUID
 
 ChannelKind = Literal["whatsapp", "sms", "email"]
@@ -19,6 +19,9 @@ MessageType = Literal[
     "text", "image", "audio", "video", "file", "sticker", "location", "contacts", "button", "reaction", "template",
     "system", "unsupported",
 ]  # fmt: skip
+
+SOLE_CHANNEL: Final = "*"
+"""In place of our address, where a provider does not name it: the one channel that the endpoint serves, or none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,27 @@ class InboundMessage:
 
 
 @dataclass(frozen=True, slots=True)
+class ManagerMessage:
+    """What the tenant's side wrote to a customer, but not through us: a person in the provider's own interface, or
+    another bot of theirs. An echo of what we sent ourselves looks the same, but for its id and its author."""
+
+    external_id: str
+    channel_kind: ChannelKind
+    customer: tuple[Address, ...]  # the first one names the conversation
+    channel_address: str  # ours
+    message_type: str
+    text: str = ""
+    media: tuple[Media, ...] = ()
+    timestamp: datetime | None = None
+    author_id: str = ""
+    author_name: str | None = None
+    automatic: bool = False  # the provider says that its author is no person
+    contact_name: str | None = None  # the customer's
+    reply_to: str | None = None
+    extra: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Receipt:
     """What became of a message of ours. `status` is the provider's word; `shared.statuses` ranks it."""
 
@@ -116,6 +140,7 @@ class Parsed:
     receipts: tuple[Receipt, ...] = ()
     notices: tuple[Notice, ...] = ()
     errors: tuple[str, ...] = ()
+    managers: tuple[ManagerMessage, ...] = ()
 
 
 # -- what leaves -------------------------------------------------------------------------------------------------------
@@ -185,6 +210,7 @@ class Outgoing:
     channel_kind: ChannelKind
     sender: str  # the channel's address: E.164, or a Twilio messaging service's id (MG…)
     recipient: str  # as this customer's messages gave it, without a scheme such as `whatsapp:`
+    recipient_name: str | None = None
     text: str = ""
     media: tuple[Media, ...] = ()
     template: Template | None = None
@@ -281,6 +307,7 @@ class SentRecord:
     text: str
     status: str
     created_at: datetime
+    message_id: UUID | None = None  # ours, where the list names it
 
 
 class Sender(Protocol):

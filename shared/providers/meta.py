@@ -23,9 +23,7 @@ from shared.providers.base import (
     Sender,
     Traits,
 )
-from shared.providers.media_source import Source
-from shared.providers.meta_errors import PAIR_WAIT, error_class
-from shared.providers.meta_fields import (
+from shared.providers.json_fields import (
     Fields,
     fields_of,
     instant,
@@ -36,6 +34,8 @@ from shared.providers.meta_fields import (
     printable_word,
     text_of,
 )
+from shared.providers.media_source import Source
+from shared.providers.meta_errors import PAIR_WAIT, error_class
 from shared.providers.meta_messages import Around, read_message
 
 __all__ = ["TRAITS", "challenge", "error_class", "make_sender", "media_source", "parse", "verify"]

@@ -13,9 +13,9 @@ from pydantic import ValidationError
 
 from shared.media import Failure, of_status
 from shared.providers.base import Media, Throttled
+from shared.providers.json_fields import Fields, fields_of, text_of
 from shared.providers.media_source import Direct, Get, Located, Source
 from shared.providers.meta_errors import error_class
-from shared.providers.meta_fields import Fields, fields_of, text_of
 from shared.providers.meta_send import MetaCredentials
 
 FILES: Final = "https://*.fbsbx.com"  # lookaside.fbsbx.com, where the addresses lead

@@ -8,7 +8,7 @@ import orjson
 
 from shared import addresses
 from shared.providers.base import Address, InboundMessage, Media, MessageType
-from shared.providers.meta_fields import Fields, fields_of, instant, items_of, plain, printable_word, text_of
+from shared.providers.json_fields import Fields, fields_of, instant, items_of, plain, printable_word, text_of
 
 _TYPES: dict[str, MessageType] = {
     "text": "text",

@@ -23,8 +23,8 @@ from shared.providers.base import (
     Unreachable,
 )
 from shared.providers.http_client import base_of, make_session, read, retry_after, told
+from shared.providers.json_fields import fields_of, items_of, text_of
 from shared.providers.meta_errors import Answer, error_class, refusal, scrub
-from shared.providers.meta_fields import fields_of, items_of, text_of
 from shared.providers.meta_forms import Body, body_of
 
 _CONNECT_TIMEOUT = 5.0

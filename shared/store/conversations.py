@@ -20,6 +20,7 @@ class Wanted:
     phone: str | None  # as given
     contact_id: UUID
     contact_name: str | None
+    kommo_chat_id: str | None = None  # at Kommo a chat is one conversation, whoever else of the contact's there is
 
     @property
     def key(self) -> tuple[UUID, UUID, str]:
@@ -50,6 +51,14 @@ WHERE asked.phone IS NULL OR c.phone IS NULL
 ORDER BY asked.place, c.id
 """
 
+# One that came by SQL may have a number for its address, beside its chat.
+_OF_CHATS = """
+SELECT DISTINCT ON (asked.place) asked.place, c.id
+FROM unnest($1::int[], $2::uuid[], $3::uuid[], $4::text[]) AS asked (place, tenant_id, channel_id, kommo_chat_id)
+JOIN conversations c USING (tenant_id, channel_id, kommo_chat_id)
+ORDER BY asked.place, c.created_at, c.id
+"""
+
 # One that came by SQL may have the number under an address that we would write in another way.
 _OF_PHONES = """
 SELECT asked.place, c.id
@@ -59,9 +68,10 @@ JOIN conversations c USING (tenant_id, provider, channel_id, phone)
 """
 
 _ADD = """
-INSERT INTO conversations (id, tenant_id, channel_id, provider, address, recipient, phone, contact_id, contact_name)
+INSERT INTO conversations (id, tenant_id, channel_id, provider, address, recipient, phone, contact_id, contact_name,
+    kommo_chat_id)
 SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::uuid[],
-    $9::text[])
+    $9::text[], $10::text[])
 ON CONFLICT DO NOTHING RETURNING id
 """
 
@@ -110,7 +120,8 @@ async def find_or_make(connection: Connection, wanted: Sequence[Wanted]) -> list
     asked = sorted({(w.tenant_id, w.channel_id, a) for w in wanted for a in w.addresses}, key=str)
     known = await _known(connection, asked)
     unknown = [w for w in wanted if not any((w.tenant_id, w.channel_id, a) in known for a in w.addresses)]
-    known.update(await _of_contacts(connection, unknown))
+    known.update(await _of_chats(connection, [w for w in unknown if w.kommo_chat_id is not None]))
+    known.update(await _of_contacts(connection, [w for w in unknown if w.kommo_chat_id is None]))
     unknown = [w for w in unknown if w.key not in known]
     leaders = _leaders(unknown)
     new = {leader.key: (new_id(), leader) for leader in leaders}
@@ -128,6 +139,7 @@ async def find_or_make(connection: Connection, wanted: Sequence[Wanted]) -> list
             [w.phone for _, w in rows],
             [w.contact_id for _, w in rows],
             [w.contact_name for _, w in rows],
+            [w.kommo_chat_id for _, w in rows],
         )
         made = {row["id"] for row in added}
         known.update(await _known(connection, sorted(new, key=str)))
@@ -141,6 +153,20 @@ async def find_or_make(connection: Connection, wanted: Sequence[Wanted]) -> list
 async def _known(connection: Connection, keys: Sequence[tuple[UUID, UUID, str]]) -> dict[tuple[UUID, UUID, str], UUID]:
     rows = await connection.fetch(_KNOWN, [k[0] for k in keys], [k[1] for k in keys], [k[2] for k in keys])
     return {(row["tenant_id"], row["channel_id"], row["address"]): row["id"] for row in rows}
+
+
+async def _of_chats(connection: Connection, unknown: Sequence[Wanted]) -> dict[tuple[UUID, UUID, str], UUID]:
+    """By the first address of each of these: the conversation that has their chat of Kommo's under another address."""
+    if not unknown:
+        return {}
+    rows = await connection.fetch(
+        _OF_CHATS,
+        list(range(len(unknown))),
+        [w.tenant_id for w in unknown],
+        [w.channel_id for w in unknown],
+        [w.kommo_chat_id for w in unknown],
+    )
+    return {unknown[row["place"]].key: row["id"] for row in rows}
 
 
 async def _of_contacts(connection: Connection, unknown: Sequence[Wanted]) -> dict[tuple[UUID, UUID, str], UUID]:
@@ -179,11 +205,18 @@ def _leaders(unknown: Sequence[Wanted]) -> list[Wanted]:
     leaders = []
     for want in unknown:
         peers = first.setdefault((want.channel_id, want.contact_id), [])
-        leader = next((p for p in peers if p.phone is None or want.phone is None or p.phone == want.phone), None)
+        leader = next((p for p in peers if _is_one(p, want)), None)
         if leader is None:
             peers.append(leader := want)
         leaders.append(leader)
     return leaders
+
+
+def _is_one(one: Wanted, other: Wanted) -> bool:
+    """Whether two messages of one contact in one channel are of one conversation."""
+    if one.kommo_chat_id != other.kommo_chat_id:
+        return False
+    return one.phone is None or other.phone is None or one.phone == other.phone
 
 
 async def lock(connection: Connection, keys: set[tuple[UUID, UUID]]) -> bool:

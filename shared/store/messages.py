@@ -103,7 +103,7 @@ def inbound_rows(messages: Sequence[Inbound]) -> InboundRows:
             [m.received_at for m in chosen],
             [m.provider_timestamp or m.received_at for m in chosen],
             # As text: a list of lists would be taken for an array of two dimensions.
-            [orjson.dumps([_media(part) for part in m.media]).decode() for m in chosen],
+            [orjson.dumps([media_json(part) for part in m.media]).decode() for m in chosen],
             [m.metadata for m in chosen],
             [m.external_id for m in chosen],
             [m.reply_to for m in chosen],
@@ -119,7 +119,7 @@ async def insert_inbound(connection: Connection, rows: InboundRows) -> dict[int,
     return {index: message_id for index, message_id in rows.ids.items() if message_id in inserted}
 
 
-def _media(part: Media) -> dict[str, str]:
+def media_json(part: Media) -> dict[str, str]:
     facts = {
         "url": part.url,
         "id": part.id,
@@ -255,7 +255,7 @@ async def add_outbound(connection: Connection, message: NewMessage, handoff: tim
         message.content.replace("\0", "\ufffd"),
         message.role,
         message.message_type,
-        [_media(part) for part in message.media],
+        [media_json(part) for part in message.media],
         template_json(message.template),
         message.lane,
         message.window_policy,

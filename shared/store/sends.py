@@ -54,7 +54,12 @@ _SENT = """
 UPDATE messages SET
     status = CASE WHEN status IN ('sending', 'unknown') THEN 'sent' ELSE status END,
     due_at = CASE WHEN status IN ('sending', 'unknown') THEN NULL ELSE due_at END,
-    external_id = coalesce(external_id, $4), sent_at = coalesce(sent_at, clock_timestamp()), claim_id = NULL,
+    external_id = coalesce(external_id, CASE WHEN NOT EXISTS (  -- an echo that was taken for a manager's may have it
+        SELECT FROM messages other
+        WHERE other.tenant_id = $1 AND other.channel_id = messages.channel_id AND other.external_id = $4
+            AND other.id <> $2
+    ) THEN $4 END),
+    sent_at = coalesce(sent_at, clock_timestamp()), claim_id = NULL,
     error_code = CASE WHEN status IN ('sending', 'unknown') THEN NULL ELSE error_code END,
     error_message = CASE WHEN status IN ('sending', 'unknown') THEN NULL ELSE error_message END
 WHERE tenant_id = $1 AND id = $2 AND ($3::uuid IS NULL OR claim_id = $3 OR status <> 'sending')

@@ -31,6 +31,7 @@ async def running(settings: Settings) -> AsyncIterator[Settings]:
                 "sandbox_url": sandbox,
                 "twilio_api_url": sandbox,
                 "meta_api_url": sandbox,
+                "kommo_api_url": sandbox,
                 "sandbox_smtp_port": await client_of_sandbox.smtp_port(),
                 "smtp_private_hosts": "127.0.0.1",
             }

@@ -24,6 +24,8 @@ def test_each_queue_is_named_for_its_worker_and_lane() -> None:
         "window",
         "send.email",
         "send.email.bulk",
+        "send.kommo",
+        "send.kommo.bulk",
         "send.meta",
         "send.meta.bulk",
         "send.twilio",

@@ -294,6 +294,7 @@ async def staged(
                 settings,
                 twilio_api_url=sandbox_url,
                 meta_api_url=sandbox_url,
+                kommo_api_url=sandbox_url,
                 sandbox_url=sandbox_url,
                 trusted_origins=(sandbox_url, sandbox_url.replace("127.0.0.1", "localhost")),
                 llm_base_url=f"{sandbox_url}/v1",

@@ -1,4 +1,4 @@
-"""Reading Meta's JSON when any part of it may be missing, or something else than documented. Pure; never raises."""
+"""Reading JSON of which any part may be missing, or something else than documented. Pure; never raises."""
 
 import json
 import math
@@ -33,7 +33,7 @@ def loaded(body: bytes) -> tuple[object, str]:
         # Half a surrogate pair can't be stored; it becomes `?`.
         value = orjson.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
     except (ValueError, RecursionError):
-        return None, f"not the JSON that Meta posts ({strict})"
+        return None, f"no JSON ({strict})"
     return value, f"goes on behind its JSON, at character {end}" if text[end:].strip() else ""
 
 
@@ -95,7 +95,7 @@ def instant(value: object) -> datetime | None:
 
 
 def own_id(value: object) -> UUID | None:
-    """Our message id, as it travelled in `biz_opaque_callback_data`."""
+    """Our message id, as it travelled with what we sent."""
     try:
         return UUID(value) if isinstance(value, str) else None
     except ValueError:

@@ -1,0 +1,117 @@
+"""Kommo's CRM webhooks: one POST about any number of messages, leads, tasks and the like of an account. Pure.
+
+`message[add]` holds what customers wrote, and in some accounts (type `outgoing`) what was written to them, which newer
+webhooks tell as `outgoing_message[add]`. https://developers.kommo.com/docs/webhooks-general
+"""
+
+from collections.abc import Iterator
+
+from shared.providers.base import SOLE_CHANNEL, InboundMessage, ManagerMessage, Media, Notice
+from shared.providers.json_fields import Fields, fields_of, instant, plain, printable_word, text_of
+from shared.providers.kommo_fields import Found, chat_address, is_automatic, message_type
+
+_MESSAGES = ("message", "outgoing_message")
+_READ = frozenset(("id", "text", "created_at", "message_type"))
+
+
+def read_crm(root: Fields, found: Found) -> None:
+    """Read all of a webhook into `found`."""
+    account = fields_of(root, "account")
+    read_any = False
+    for entity, actions in root.items():
+        if entity == "account":
+            continue
+        if not isinstance(actions, dict):
+            found.notices.append(_notice("other", {entity: actions}, account))
+            continue
+        for action, items in actions.items():
+            read_any = True
+            if entity in _MESSAGES and action == "add":
+                for place, item in _items(items, f"{entity}.{action}", found.errors):
+                    problem = _read_message(item, account, entity == "outgoing_message", found)
+                    if problem:
+                        found.errors.append(f"{place}.{problem}")
+            else:
+                name = printable_word(f"{entity}_{action}") or "other"
+                found.notices.append(_notice(name, {entity: {action: items}}, account))
+    if not read_any and not found.notices:
+        found.notices.append(_notice("empty", {}, account))
+
+
+def _items(items: object, place: str, errors: list[str]) -> Iterator[tuple[str, Fields]]:
+    """(place, object) of each entry; by number in a form, a list in JSON."""
+    every = items.items() if isinstance(items, dict) else enumerate(items) if isinstance(items, list) else None
+    if every is None:
+        errors.append(f"{place}: numbered entries are needed")
+        return
+    for number, item in every:
+        here = f"{place}.{printable_word(str(number)) or '?'}"
+        if isinstance(item, dict):
+            yield here, item
+        else:
+            errors.append(f"{here}: a group of fields is needed")
+
+
+def _read_message(item: Fields, account: Fields, outgoing: bool, found: Found) -> str | None:
+    """One message into `found`; else a sentence that begins with the field that is wrong."""
+    external_id = text_of(item, "id")
+    if not external_id:
+        return "id: missing; the message could not be told from another"
+    author, recipient = fields_of(item, "author"), fields_of(item, "recipient")
+    outgoing = outgoing or text_of(item, "type").strip().lower() == "outgoing"
+    customer = recipient if outgoing else author
+    address = chat_address(text_of(item, "chat_id"), text_of(customer, "id"))
+    if address is None:
+        return "chat_id: missing or unreadable; whoever wrote cannot be answered"
+    attachment = fields_of(item, "attachment")
+    media = _media(attachment, text_of(item, "media"))
+    kind = message_type(text_of(item, "message_type") or text_of(attachment, "type"), "file" if media else "text")
+    timestamp = instant(item.get("created_at"))
+    extra = plain(
+        {name: part for name, part in item.items() if name not in _READ}
+        | {"account": {name: account[name] for name in ("id", "subdomain") if name in account}}
+    )
+    if outgoing:
+        found.managers.append(
+            ManagerMessage(
+                external_id=external_id,
+                channel_kind="whatsapp",
+                customer=(address,),
+                channel_address=SOLE_CHANNEL,
+                message_type=kind,
+                text=text_of(item, "text"),
+                media=media,
+                timestamp=timestamp,
+                author_id=text_of(author, "id"),
+                author_name=text_of(author, "name") or None,
+                automatic=is_automatic(author),
+                contact_name=text_of(recipient, "name") or None,
+                extra=extra,
+            )
+        )
+    else:
+        found.messages.append(
+            InboundMessage(
+                external_id=external_id,
+                channel_kind="whatsapp",
+                sender=(address,),
+                channel_address=SOLE_CHANNEL,
+                message_type=kind,
+                text=text_of(item, "text"),
+                media=media,
+                timestamp=timestamp,
+                contact_name=text_of(author, "name") or None,
+                given_from=address.canonical,
+                extra=extra,
+            )
+        )
+    return None
+
+
+def _media(attachment: Fields, link: str) -> tuple[Media, ...]:
+    url = text_of(attachment, "link") or link
+    return (Media(url=url, filename=text_of(attachment, "file_name") or None),) if url else ()
+
+
+def _notice(name: str, data: Fields, account: Fields) -> Notice:
+    return Notice(name, plain({**data, "account": account}))

@@ -1,0 +1,70 @@
+"""What Kommo's refusals mean: HTTP status and code → one class of the closed set. Pure.
+
+The Chats API documents 200, 400 and 403 for a send; 901 to 905 are the reasons why a message was not delivered.
+https://developers.kommo.com/reference/send-import-messages, …/update-delivery-status
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from shared import addresses
+from shared.providers.base import (
+    Ambiguous,
+    ChannelBroken,
+    ContentRejected,
+    RecipientInvalid,
+    Refusal,
+    Throttled,
+)
+
+_CLASS_OF: Final[Mapping[str, type[Refusal]]] = {
+    "901": RecipientInvalid,  # the user has deleted the conversation
+    "902": ChannelBroken,  # the integration is disabled on the channel's side
+    "903": Ambiguous,  # internal server error
+    "904": RecipientInvalid,  # no conversation can be made: not registered in WhatsApp, for instance
+    "905": ContentRejected,  # any other, told in a sentence
+}
+# Signature, payment, permission, and a scope that is not there: nothing of this channel will be taken.
+_OF_CHANNEL: Final = frozenset((401, 402, 403, 404, 405, 410))
+_LONGEST_DETAIL = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer of the Chats API that is no success. `code` is empty where its body named none."""
+
+    status: int
+    code: str = ""
+    message: str = ""
+    retry_after: float | None = None
+
+
+def error_class(code: str) -> type[Refusal] | None:
+    """The class of a code; None for one that we have no class for."""
+    return _CLASS_OF.get(code)
+
+
+def refusal(answer: Answer) -> Refusal:
+    """What an unsuccessful answer to a send means.
+
+    A known code decides. A 5xx may come from anything on the way, behind which the message was taken; so may a 2xx that
+    can't be read. A redirect comes from something that is not Kommo.
+    """
+    kind = error_class(answer.code)
+    code, detail = answer.code or str(answer.status), scrub(answer.message)
+    if kind is not None:
+        return kind(code, detail=detail)
+    if answer.status == 429:
+        return Throttled(code, answer.retry_after, detail)
+    if answer.status >= 500 or answer.status < 300 or answer.status == 408:
+        return Ambiguous(code, detail)
+    if answer.status < 400 or answer.status in _OF_CHANNEL:
+        return ChannelBroken(code, detail)
+    return ContentRejected(code, detail)
+
+
+def scrub(text: str) -> str:
+    """What we keep and log of a sentence: no phone number in clear."""
+    return re.sub(r"\+?\b[0-9]{9,15}\b", lambda number: addresses.mask(number[0]), text)[:_LONGEST_DETAIL]

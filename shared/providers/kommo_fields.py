@@ -1,0 +1,105 @@
+"""What both of Kommo's interfaces share: what was found, bracketed form keys, chats, kinds of messages. Pure."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import parse_qsl
+
+from shared.providers.base import Address, InboundMessage, ManagerMessage, MessageType, Notice, Parsed
+from shared.providers.json_fields import Fields, text_of
+
+TYPES: Final[Mapping[str, MessageType]] = {
+    "text": "text",
+    "picture": "image",
+    "image": "image",
+    "audio": "audio",
+    "voice": "audio",
+    "video": "video",
+    "file": "file",
+    "sticker": "sticker",
+    "location": "location",
+    "contact": "contacts",
+}
+# What may stand where the author's type is told, of an author that is no person.
+AUTOMATIC: Final = ("bot", "salesbot", "robot", "system")
+
+_ID = re.compile(r"[!-~]{1,200}")  # no blanks: one stands between the two ids of an address
+_DEEPEST = 10  # levels of brackets
+
+
+@dataclass(slots=True)
+class Found:
+    """What a webhook holds, as far as it has been read."""
+
+    messages: list[InboundMessage] = field(default_factory=list)
+    managers: list[ManagerMessage] = field(default_factory=list)
+    notices: list[Notice] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+    def parsed(self) -> Parsed:
+        return Parsed(
+            messages=tuple(self.messages),
+            notices=tuple(self.notices),
+            errors=tuple(self.errors),
+            managers=tuple(self.managers),
+        )
+
+
+def nested(body: bytes, errors: list[str]) -> dict[str, object]:
+    """A form whose keys are paths, as PHP writes them: `message[add][0][id]` → {"message": {"add": {"0": {"id": …}}}}.
+
+    Of a key that comes twice, or stands for a value here and for a group there, the first counts; the other is told.
+    """
+    root: dict[str, object] = {}
+    for key, value in parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, errors="replace"):
+        head, bracket, rest = key.partition("[")
+        steps = [head, *rest.removesuffix("]").split("][")] if bracket else [head]
+        if bracket and (not key.endswith("]") or len(steps) > _DEEPEST):
+            steps = [key]
+        holder = _group(root, steps[:-1])
+        if holder is None:
+            errors.append(f"{_shown(key)}: is a value and a group at once")
+            continue
+        last = steps[-1] or str(len(holder))  # `tags[]`: the next one
+        if last in holder:
+            errors.append(f"{_shown(key)}: came twice; the first one counts")
+        else:
+            holder[last] = value
+    return root
+
+
+def _group(root: dict[str, object], steps: list[str]) -> dict[str, object] | None:
+    """The group at the end of these steps, made where it is missing; None where a value stands in the way."""
+    holder = root
+    for step in steps:
+        below = holder.setdefault(step, {})
+        if not isinstance(below, dict):
+            return None
+        holder = below
+    return holder
+
+
+def _shown(key: str) -> str:
+    return key if len(key) <= 60 and key.isascii() and key.isprintable() else "a key"
+
+
+def chat_address(chat_id: str, participant_id: str) -> Address | None:
+    """A customer's chat. `given`, which is what we send to, holds the customer's own id too where it is told.
+
+    None where the chat's id is none: empty, with blanks, or longer than 200 characters.
+    """
+    if not _ID.fullmatch(chat_id):
+        return None
+    given = f"{chat_id} {participant_id}" if _ID.fullmatch(participant_id) else chat_id
+    return Address("kommo_chat", given, chat_id)
+
+
+def message_type(told: str, fallback: str = "text") -> str:
+    """Our word for Kommo's type of a message; Kommo's own where we have none."""
+    word = told.strip().lower()[:40] or fallback
+    return TYPES.get(word, word)
+
+
+def is_automatic(author: Fields) -> bool:
+    return text_of(author, "type").strip().lower() in AUTOMATIC

@@ -1,0 +1,161 @@
+"""Messages out through Kommo's Chats API: one signed POST, and one class of the closed set for whatever comes of it.
+
+A chat's history names our own message ids, so a send of unknown outcome is looked up exactly.
+https://developers.kommo.com/reference/send-import-messages, …/get-chat-history, …/connect-channel
+"""
+
+import asyncio
+from datetime import UTC, datetime
+from urllib.parse import quote, urlsplit
+
+import aiohttp
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from shared.providers.base import Accepted, Ambiguous, ContentRejected, Outgoing, SendResult, SentRecord, Unreachable
+from shared.providers.http_client import base_of, make_session, read, retry_after, told
+from shared.providers.json_fields import Fields, fields_of, instant, items_of, text_of
+from shared.providers.kommo_errors import Answer, refusal, scrub
+from shared.providers.kommo_forms import call_of, scope_path, signed
+
+_CONNECT_TIMEOUT = 5.0
+_HISTORY = 50  # messages, the most of one call
+
+
+class KommoCredentials(BaseModel):
+    """What a channel calls with: the channel's secret, and the id of its bot, in whose name we write."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    secret: SecretStr = Field(min_length=1)
+    bot_id: str = Field(pattern=r"^[!-~]{1,200}$")
+
+
+class KommoSender:
+    """`base.Sender` with one channel secret. Made inside a running loop, closed by its owner.
+
+    `base_url` is the Chats API's address; `timeout` the hard total of one call in seconds, connecting included. The
+    channel's address is the scope id, `{channel id}_{account id}`, which is part of each call's path.
+    """
+
+    def __init__(self, credentials: KommoCredentials, *, timeout: float, base_url: str) -> None:
+        self._timeout = timeout
+        self._base = base_of(base_url, "kommo_api_url")
+        self._secret = credentials.secret.get_secret_value()
+        self._bot_id = credentials.bot_id
+        self._session = make_session(min(_CONNECT_TIMEOUT, timeout / 2))
+
+    async def send(self, message: Outgoing) -> SendResult:
+        """One POST, never repeated here. Raises nothing but CancelledError, after which the outcome is unknown."""
+        call = call_of(message, self._bot_id, datetime.now(UTC))
+        if isinstance(call, ContentRejected):
+            return call
+        try:
+            data = orjson.dumps(call.body)
+        except orjson.JSONEncodeError:
+            return ContentRejected("content", "the text holds half a character, which is no UTF-8")
+        try:
+            async with asyncio.timeout(self._timeout):
+                answered = await self._call("POST", f"{scope_path(message.sender)}{call.path}", data)
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            return Unreachable("connect", _named(error))  # resolving, connecting or TLS failed: nothing had left
+        except TimeoutError:
+            return Ambiguous("timeout", f"no answer within {self._timeout:g} s")
+        except Exception as error:  # cut off, answered with no JSON, …: the request may have been served all the same
+            return Ambiguous("unreadable", _named(error))
+        if isinstance(answered, Answer):
+            return refusal(answered)
+        if message.reaction is not None:  # which is no message, and is answered with nothing
+            return Accepted(f"reaction:{message.message_id}")
+        external_id = text_of(fields_of(answered, "new_message"), "msgid")
+        return Accepted(external_id) if external_id else Ambiguous("unreadable", "accepted, but the answer names no id")
+
+    async def find(self, message: Outgoing, since: datetime) -> list[SentRecord] | None:
+        """This message among the newest 50 of its chat's history, found by our id of it; empty where it is not there.
+        None where Kommo can't be asked."""
+        chat_id = message.recipient.partition(" ")[0]
+        path = f"{scope_path(message.sender)}/chats/{quote(chat_id, safe='')}/history"
+        try:
+            async with asyncio.timeout(self._timeout):
+                answered = await self._call("GET", path, b"", f"?limit={_HISTORY}&offset=0")
+        except Exception:  # whatever it is, nothing is known
+            return None
+        if isinstance(answered, Answer):
+            return None
+        entries = [entry for _, entry in items_of(answered, "messages", "", [])]
+        for entry in entries:
+            said = fields_of(entry, "message")
+            if text_of(said, "client_id") == str(message.message_id) and text_of(said, "id"):
+                at = instant(entry.get("timestamp")) or since
+                return [SentRecord(text_of(said, "id"), text_of(said, "text"), "sent", at, message.message_id)]
+        return []
+
+    async def check(self, address: str) -> str | None:
+        """None where the channel is connected to the account, which this does; else a sentence with the remedy."""
+        channel_id, _, account_id = address.partition("_")
+        data = orjson.dumps({"account_id": account_id, "hook_api_version": "v2"})
+        try:
+            async with asyncio.timeout(self._timeout):
+                answered = await self._call("POST", f"{scope_path(channel_id)}/connect", data)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            return f"Kommo can't be reached ({_named(error)}): check the network and PALOMAR_KOMMO_API_URL"
+        except Exception as error:  # an answer that is none of the Chats API's
+            return f"what answers is not Kommo ({type(error).__name__}): check PALOMAR_KOMMO_API_URL"
+        if isinstance(answered, Answer):
+            if answered.status in (401, 403):
+                return f"Kommo refuses the channel secret ({answered.status}): enter the right one"
+            if answered.status in (400, 404):
+                return "Kommo knows no such channel or account: check the channel id and the Chats API account id"
+            return f"Kommo answered {answered.status}: try again later"
+        scope_id = text_of(answered, "scope_id")
+        if scope_id and scope_id != address:
+            return f"Kommo calls this channel in this account {scope_id}: add it again with those two ids"
+        return None
+
+    async def close(self) -> None:
+        await self._session.close()
+
+    async def _call(self, method: str, path: str, data: bytes, query: str = "") -> Fields | Answer:
+        """The object that a successful answer holds, or what an unsuccessful one says. Raises what went wrong."""
+        url = f"{self._base}{path}"
+        headers = signed(method, urlsplit(url).path, data, self._secret, datetime.now(UTC))
+        async with self._session.request(
+            method, f"{url}{query}", data=data or None, headers=headers, allow_redirects=False
+        ) as answer:
+            if not 200 <= answer.status < 300:
+                return await _unsuccessful(answer)
+            body = await read(answer)
+            loaded = orjson.loads(body) if body.strip() else {}  # nothing was found, or there is nothing to say
+            if not isinstance(loaded, dict):
+                raise ValueError("no JSON object")
+            return loaded
+
+
+def make_sender(credentials: str, *, api_url: str, timeout: float) -> KommoSender:
+    """A sender for a channel's opened credentials, the JSON of KommoCredentials. Made inside a running loop.
+
+    Raises ValueError that names each wrong field, and none of their values.
+    """
+    try:
+        opened = KommoCredentials.model_validate_json(credentials)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, part['loc'])) or 'JSON'}: {part['msg']}" for part in error.errors())
+        raise ValueError(f"Kommo credentials: {problems}") from None
+    return KommoSender(opened, timeout=timeout, base_url=api_url)
+
+
+async def _unsuccessful(answer: aiohttp.ClientResponse) -> Answer:
+    """Status, code and sentence. The status alone tells enough where the body does not arrive or is no JSON."""
+    error = await told(answer)
+    code = text_of(error, "error_code")
+    sentences = (text_of(error, name) for name in ("error_description", "error", "detail", "title", "message"))
+    return Answer(
+        status=answer.status,
+        code=code,
+        message=next(filter(None, sentences), ""),
+        retry_after=retry_after(answer.headers.get("Retry-After"), datetime.now(UTC)),
+    )
+
+
+def _named(error: BaseException) -> str:
+    return scrub(f"{type(error).__name__}: {error}")

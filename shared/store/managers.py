@@ -1,0 +1,147 @@
+"""What managers wrote elsewhere: rows of messages that we never send, and the conversations that are theirs then."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+import orjson
+
+from shared.db import Connection, new_id
+from shared.providers.base import ManagerMessage
+from shared.store.messages import media_json
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A manager's message and its conversation, which the caller has locked."""
+
+    tenant_id: UUID
+    conversation_id: UUID
+    channel_id: UUID
+    provider: str
+    message: ManagerMessage
+    received_at: datetime
+
+
+# Ours, and under way: taken by the provider, while we don't know its id yet.
+_ECHOES = """
+SELECT asked.place, under_way.id
+FROM unnest($1::int[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[])
+    AS asked (place, tenant_id, channel_id, conversation_id, external_id, content)
+JOIN LATERAL (
+    SELECT id, content FROM messages
+    WHERE tenant_id = asked.tenant_id AND conversation_id = asked.conversation_id AND status = 'sending'
+    UNION ALL
+    SELECT id, content FROM messages
+    WHERE tenant_id = asked.tenant_id AND conversation_id = asked.conversation_id AND status = 'unknown'
+) AS under_way ON under_way.content = asked.content
+WHERE NOT EXISTS (
+    SELECT FROM messages
+    WHERE tenant_id = asked.tenant_id AND channel_id = asked.channel_id AND external_id = asked.external_id)
+"""
+
+_INSERT = """
+WITH new AS (
+    SELECT *, row_number() OVER (PARTITION BY tenant_id, conversation_id ORDER BY place) AS nth
+    FROM unnest($1::int[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $6::text[], $7::text[], $8::text[],
+        $9::text[], $10::jsonb[], $11::text[], $12::text[], $13::timestamptz[], $14::timestamptz[])
+        AS asked (place, id, tenant_id, conversation_id, channel_id, provider, message_type, content, media, metadata,
+            external_id, reply_to, provider_timestamp, received_at)
+), seats AS (
+    UPDATE conversations c
+    SET next_out_seq = c.next_out_seq + taken.seats, last_message_at = greatest(c.last_message_at, taken.at)
+    FROM (
+        SELECT tenant_id, conversation_id, count(*) AS seats, max(received_at) AS at FROM new
+        GROUP BY tenant_id, conversation_id
+    ) AS taken
+    WHERE c.tenant_id = taken.tenant_id AND c.id = taken.conversation_id
+    RETURNING c.tenant_id, c.id AS conversation_id, c.next_out_seq - taken.seats AS first
+)
+INSERT INTO messages (id, tenant_id, conversation_id, channel_id, provider, direction, role, status, message_type,
+    content, media, metadata, external_id, reply_to, provider_timestamp, received_at, sent_at, out_seq, created_at)
+SELECT id, tenant_id, conversation_id, channel_id, provider, 'outbound', 'assistant', 'sent', message_type,
+    content, media::jsonb, metadata, external_id, reply_to, provider_timestamp, received_at, provider_timestamp,
+    first + nth - 1, clock_timestamp()
+FROM new JOIN seats USING (tenant_id, conversation_id) ORDER BY place
+ON CONFLICT (tenant_id, channel_id, external_id) WHERE external_id IS NOT NULL DO NOTHING
+RETURNING id
+"""
+
+_ESCALATE = """
+UPDATE conversations SET status = 'escalated', reply_due_at = NULL, reply_wanted_since = NULL
+WHERE (tenant_id, id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[])) AND status <> 'escalated'
+RETURNING tenant_id, id
+"""
+
+# Answers of ours that have not left, held ones too: they would speak into the manager's conversation.
+_SILENCE = """
+UPDATE messages SET status = 'canceled', due_at = NULL, error_code = 'escalated'
+WHERE (tenant_id, conversation_id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[]))
+    AND status IN ('queued', 'held', 'ready') AND dedupe_key LIKE 'reply:%'
+"""
+
+
+async def echoes(connection: Connection, written: Mapping[int, Written]) -> dict[int, list[UUID]]:
+    """Of those that may be ours: the messages under way with the same text. Empty where the id is known already."""
+    found: dict[int, list[UUID]] = {index: [] for index in written}
+    if not written:
+        return found
+    rows = await connection.fetch(
+        _ECHOES,
+        list(written),
+        [one.tenant_id for one in written.values()],
+        [one.channel_id for one in written.values()],
+        [one.conversation_id for one in written.values()],
+        [one.message.external_id for one in written.values()],
+        [one.message.text for one in written.values()],
+    )
+    for row in rows:
+        found[row["place"]].append(row["id"])
+    return found
+
+
+async def insert(connection: Connection, written: Mapping[int, Written]) -> dict[int, UUID]:
+    """Keep each message once, however often it comes, and whatever it is by its id; returns index → id of new ones."""
+    once: dict[tuple[UUID, UUID, str], int] = {}
+    for index, one in sorted(written.items(), key=lambda item: (item[1].received_at, item[0])):
+        once.setdefault((one.tenant_id, one.channel_id, one.message.external_id), index)
+    if not once:
+        return {}
+    ids = {index: new_id() for index in once.values()}
+    chosen = [written[index] for index in ids]
+    rows = await connection.fetch(
+        _INSERT,
+        list(range(len(chosen))),
+        list(ids.values()),
+        [one.tenant_id for one in chosen],
+        [one.conversation_id for one in chosen],
+        [one.channel_id for one in chosen],
+        [one.provider for one in chosen],
+        [one.message.message_type for one in chosen],
+        [one.message.text for one in chosen],
+        # As text: a list of lists would be taken for an array of two dimensions.
+        [orjson.dumps([media_json(part) for part in one.message.media]).decode() for one in chosen],
+        [_metadata(one.message) for one in chosen],
+        [one.message.external_id for one in chosen],
+        [one.message.reply_to for one in chosen],
+        [min(one.message.timestamp or one.received_at, one.received_at) for one in chosen],
+        [one.received_at for one in chosen],
+    )
+    inserted = {row["id"] for row in rows}
+    return {index: message_id for index, message_id in ids.items() if message_id in inserted}
+
+
+def _metadata(message: ManagerMessage) -> dict[str, object]:
+    author = {"id": message.author_id, "name": message.author_name, "automatic": message.automatic}
+    return {**message.extra, "manager": author}
+
+
+async def escalate(connection: Connection, conversations: Sequence[tuple[UUID, UUID]]) -> list[tuple[UUID, UUID]]:
+    """Nothing answers by itself in these (tenant, conversation), locked by the caller; returns those that are new."""
+    if not conversations:
+        return []
+    tenants, ids = [tenant for tenant, _ in conversations], [one for _, one in conversations]
+    rows = await connection.fetch(_ESCALATE, tenants, ids)
+    await connection.execute(_SILENCE, tenants, ids)
+    return [(row["tenant_id"], row["id"]) for row in rows]
