@@ -133,7 +133,7 @@ DEMO_KOMMO: Final = DemoChannel(
     tenant="Palomar demo at Kommo",
     secrets={"channel_secrets": [CHANNEL_SECRET], "url_secrets": [URL_SECRET]},
     credentials={"secret": CHANNEL_SECRET, "bot_id": BOT_ID},
-    settings={**SETTINGS, "manager": {"bots": [BOT_ID]}},
+    settings={**SETTINGS, "manager": {"own_bot": BOT_ID}},
     url_secret=URL_SECRET,
 )
 # By what `palomar say --provider` calls them.

@@ -141,9 +141,12 @@ class ManagerSettings(_Part):
     """What follows where a person of the tenant's writes to a customer in the provider's own interface (Kommo)."""
 
     escalate: bool = Field(default=True, description="the conversation is theirs then: nothing answers it by itself")
+    own_bot: Annotated[str, StringConstraints(max_length=200)] = Field(
+        default="", description="the author in whose name we write there; `palomar channels add` enters it"
+    )
     bots: Annotated[
         tuple[Annotated[str, StringConstraints(min_length=1, max_length=200)], ...],
-        Field(max_length=50, description="ids of authors who are no persons: our own bot, other integrations' bots"),
+        Field(max_length=50, description="authors who are no persons either: other integrations' bots"),
     ] = ()
 
 

@@ -25,18 +25,18 @@ class Arrived:
     received_at: datetime
 
     @property
-    def bots(self) -> tuple[str, ...]:
-        """Authors known to be no persons; empty where the channel names none."""
-        return self.channel.settings.manager.bots
+    def is_ours(self) -> bool:
+        """Whether its author is our own bot, so that it is the echo of what we sent ourselves."""
+        return self.message.author_id == self.channel.settings.manager.own_bot != ""
 
     @property
     def may_be_ours(self) -> bool:
-        """Whether this may be the echo of what we sent ourselves."""
-        return self.message.author_id in self.bots if self.bots else True
+        return self.is_ours or not self.channel.settings.manager.own_bot
 
     @property
     def by_person(self) -> bool:
-        return not self.message.automatic and self.message.author_id not in self.bots
+        bots = self.channel.settings.manager.bots
+        return not (self.is_ours or self.message.automatic or self.message.author_id in bots)
 
 
 async def apply(connection: Connection, arrived: Sequence[Arrived], handoff: timedelta) -> list[SendRequested]:
@@ -63,7 +63,7 @@ async def apply(connection: Connection, arrived: Sequence[Arrived], handoff: tim
     ]
     suspects = [index for index, one in enumerate(arrived) if one.may_be_ours]
     echoes = await managers.echoes(connection, {index: written[index] for index in suspects})
-    ours = {index for index, ids in echoes.items() if ids or _is_our_bots(arrived[index])}
+    ours = {index for index, ids in echoes.items() if ids or arrived[index].is_ours}
     kept = await managers.insert(connection, {i: one for i, one in enumerate(written) if i not in ours})
     theirs = {
         (written[i].tenant_id, written[i].conversation_id): arrived[i]
@@ -103,10 +103,6 @@ async def apply(connection: Connection, arrived: Sequence[Arrived], handoff: tim
         ],
         handoff,
     )
-
-
-def _is_our_bots(one: Arrived) -> bool:
-    return one.message.author_id in one.bots
 
 
 def _place(written: Written) -> tuple[UUID, UUID, UUID]:

@@ -68,7 +68,7 @@ async def test_a_new_channel_says_what_to_enter_where_and_lists_it_again(
     assert [channel[fact] for fact in facts] == [
         "Taller", "kommo", "whatsapp", SCOPE_ID, f"{base}/{in_url}", f"{base}/chats/:scope_id", None,
     ]  # fmt: skip
-    assert channel["settings"] == {"manager": {"bots": [BOT_ID]}}
+    assert channel["settings"] == {"manager": {"own_bot": BOT_ID}}
     assert f"{base}/{in_url}" in palomar(shop, "channels", "list").stdout
 
 
@@ -88,7 +88,7 @@ async def test_credentials_are_tried_and_exchanged_and_the_urls_stay(shop: dict[
     assert (await secrets(settings)).channel_secrets == (CHANNEL_SECRET, "before")  # while it is rotated, both
     (after,) = listed(shop)
     assert after["webhook_url"] == channel["webhook_url"]
-    assert after["settings"]["manager"]["bots"] == ["another-bot", BOT_ID]
+    assert after["settings"]["manager"]["own_bot"] == "another-bot"
 
 
 @pytest.mark.parametrize(

@@ -22,16 +22,14 @@ CHAT = "11111111-2222-4333-8444-555555555555"
 GREETING: Mapping[str, object] = {"greeting": "Hi Ana", "menu": []}
 
 
-async def add_kommo(
-    stage: Stage, channel: Mapping[str, object] | None = None, *, bots: tuple[str, ...] = (BOT_ID,)
-) -> Ours:
+async def add_kommo(stage: Stage, channel: Mapping[str, object] | None = None, *, own_bot: str = BOT_ID) -> Ours:
     """A channel of Kommo's, of a tenant of its own."""
     keys = KeyRing.parse(stage.settings.secret_keys.get_secret_value())
     tenant_id, channel_id, endpoint_id = db.new_id(), db.new_id(), db.new_id()
     secrets = json.dumps({"channel_secrets": [CHANNEL_SECRET], "url_secrets": [URL_SECRET]})
     given = dict(channel or {"reply": GREETING})
     manager = given.get("manager")
-    given["manager"] = {"bots": list(bots), **(manager if isinstance(manager, dict) else {})}
+    given["manager"] = {"own_bot": own_bot, **(manager if isinstance(manager, dict) else {})}
     async with stage.pool.acquire() as connection, connection.transaction():
         await channels.add_tenant(connection, tenant_id, "Taller")
         sealed = keys.seal(secrets, tenant_id=tenant_id, owner=endpoint_id)

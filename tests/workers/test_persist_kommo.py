@@ -1,0 +1,144 @@
+"""What Kommo tells, kept: a chat is one conversation, a manager's message takes it over, an echo of ours does not."""
+
+from datetime import timedelta
+from uuid import UUID
+
+from ops.sandbox.kommo_forms import BOT_ID, SCOPE_ID, crm_body
+from shared.db import new_id
+from shared.messages import WebhookReceived
+from shared.settings import Settings
+from shared.store import conversations, messages
+from tests.providers.kommo_payloads import added, form, said, written
+from tests.workers.kommo_stage import CHAT, add_kommo, posted
+from tests.workers.stage import Ours, Stage, staged
+from workers import persist
+
+
+def customer(stage: Stage, ours: Ours, text: str = "hola", chat_id: str = CHAT) -> WebhookReceived:
+    return posted(stage, ours, crm_body(chat_id=chat_id, text=text))
+
+
+def manager(
+    stage: Stage, ours: Ours, text: str = "I am Eva", *, author: str | None = None, author_type: str | None = None
+) -> WebhookReceived:
+    body = crm_body(chat_id=CHAT, text=text, outgoing=True, author=author, author_type=author_type)
+    return posted(stage, ours, body)
+
+
+async def talk(stage: Stage) -> tuple[str, object]:
+    row = await stage.row("SELECT status, reply_due_at FROM conversations")
+    return row["status"], row["reply_due_at"]
+
+
+async def owed(stage: Stage, ours: Ours, conversation_id: UUID, key: str, text: str = "Hi") -> UUID:
+    """A message of ours that is queued."""
+    async with stage.pool.acquire() as connection, connection.transaction():
+        await conversations.lock(connection, {(ours.tenant_id, conversation_id)})
+        request = await messages.add_outbound(
+            connection,
+            messages.NewMessage(ours.tenant_id, conversation_id, ours.id, "kommo", dedupe_key=key, content=text),
+            timedelta(seconds=20),
+        )
+    assert request is not None
+    return request.message_id
+
+
+async def test_each_chat_is_a_conversation_of_its_own_and_one_that_came_by_sql_is_found(settings: Settings) -> None:
+    async with staged(settings) as stage:
+        ours = await add_kommo(stage)
+        async with stage.pool.acquire() as connection, connection.transaction():
+            await connection.execute("SELECT set_config('app.tenant_id', $1, true)", str(ours.tenant_id))
+            await connection.execute(
+                "INSERT INTO kommo_conversations (tenant_id, kommo_chat_id, phone) VALUES ($1, $2, '+34600000001')",
+                ours.tenant_id, CHAT,
+            )  # fmt: skip
+        await persist.persist([customer(stage, ours), customer(stage, ours, chat_id="another-chat")], stage.context)
+        await persist.persist([customer(stage, ours, "again", chat_id="another-chat")], stage.context)
+        rows = await stage.rows("SELECT kommo_chat_id, phone, user_message_count FROM conversations ORDER BY 1")
+        assert [tuple(row) for row in rows] == [(CHAT, "+34600000001", 1), ("another-chat", None, 2)]
+
+
+async def test_a_manager_who_writes_first_has_the_conversation_when_the_customer_answers(settings: Settings) -> None:
+    async with staged(settings) as stage:
+        ours = await add_kommo(stage)
+        await persist.persist([manager(stage, ours)], stage.context)
+        await persist.persist([customer(stage, ours)], stage.context)
+        assert await talk(stage) == ("escalated", None)
+        assert await stage.count("contacts") == 1
+        rows = await stage.rows("SELECT direction, role, status FROM messages ORDER BY created_at")
+        assert [tuple(row) for row in rows] == [("outbound", "assistant", "sent"), ("inbound", "user", "received")]
+
+
+async def test_in_one_post_or_batch_the_manager_has_the_conversation_too(settings: Settings) -> None:
+    async with staged(settings) as stage:
+        ours = await add_kommo(stage)
+        both = form(added("message", said(chat_id=CHAT)), added("outgoing_message", written(id="m2", chat_id=CHAT)))
+        await persist.persist([posted(stage, ours, both), customer(stage, ours)], stage.context)
+        assert await talk(stage) == ("escalated", None)
+        assert await stage.count("messages") == 3
+
+
+async def test_answers_that_have_not_left_stay_and_what_a_person_asked_for_leaves(settings: Settings) -> None:
+    async with staged(settings) as stage:
+        ours = await add_kommo(stage)
+        await persist.persist([customer(stage, ours)], stage.context)
+        conversation_id = await stage.value("SELECT id FROM conversations")
+        answer = await owed(stage, ours, conversation_id, f"reply:{new_id()}")
+        asked_for = await owed(stage, ours, conversation_id, f"api:{new_id()}")
+        await persist.persist([manager(stage, ours)], stage.context)
+        assert (await stage.status(answer), await stage.status(asked_for)) == ("canceled", "queued")
+
+
+async def test_a_tenant_may_let_the_bot_answer_beside_its_managers(settings: Settings) -> None:
+    async with staged(settings) as stage:
+        ours = await add_kommo(stage, {"manager": {"escalate": False}})
+        await persist.persist([customer(stage, ours), manager(stage, ours)], stage.context)
+        status, due = await talk(stage)
+        assert status == "active"
+        assert due is not None
+        assert await stage.count("messages WHERE direction = 'outbound'") == 1
+
+
+async def test_what_other_bots_write_is_kept_and_takes_nothing_over(settings: Settings) -> None:
+    async with staged(settings) as stage:
+        ours = await add_kommo(stage, {"manager": {"bots": ["their bot"]}})
+        await persist.persist([customer(stage, ours)], stage.context)
+        await persist.persist(
+            [
+                manager(stage, ours, "ours", author=BOT_ID),
+                manager(stage, ours, "theirs", author="their bot"),
+                manager(stage, ours, "Salesbot's", author="x", author_type="bot"),
+            ],
+            stage.context,
+        )
+        assert (await talk(stage))[0] == "active"
+        rows = await stage.rows("SELECT content FROM messages WHERE direction = 'outbound' ORDER BY out_seq")
+        assert [row["content"] for row in rows] == ["theirs", "Salesbot's"]
+
+
+async def test_without_a_bots_id_an_echo_is_known_by_what_is_under_way(settings: Settings) -> None:
+    async with staged(settings) as stage:
+        ours = await add_kommo(stage, own_bot="")
+        await persist.persist([customer(stage, ours)], stage.context)
+        conversation_id = await stage.value("SELECT id FROM conversations")
+        mine = await owed(stage, ours, conversation_id, "reply:1", "Hi Ana")
+        await stage.pool.execute("UPDATE messages SET status = 'unknown', unknown_at = now() WHERE id = $1", mine)
+        await persist.persist([manager(stage, ours, "Hi Ana")], stage.context)
+        assert (await stage.status(mine), (await talk(stage))[0]) == ("sent", "active")
+        await persist.persist([manager(stage, ours, "Hi Ana")], stage.context)  # nothing is under way any more
+        assert (await talk(stage))[0] == "escalated"
+
+
+async def test_two_channels_behind_one_endpoint_are_not_confused(settings: Settings) -> None:
+    async with staged(settings) as stage:
+        ours = await add_kommo(stage)
+        await stage.pool.execute(
+            "INSERT INTO channels (tenant_id, endpoint_id, provider, kind, address, credentials) "
+            "SELECT tenant_id, endpoint_id, provider, kind, 'another', credentials FROM channels WHERE id = $1", ours.id
+        )  # fmt: skip
+        await persist.persist([customer(stage, ours), manager(stage, ours)], stage.context)
+        assert await stage.count("messages") == 0
+        errors = await stage.rows("SELECT outcome, error FROM inbound_log")
+        assert [row["outcome"] for row in errors] == ["unparsed", "unparsed"]
+        assert all("palomar channels add" in row["error"] for row in errors)
+        assert ours.address == SCOPE_ID
