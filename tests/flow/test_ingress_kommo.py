@@ -13,7 +13,7 @@ from shared import db
 from shared.db import new_id
 from shared.settings import Settings
 from shared.store import endpoints
-from tests.flow.ingress_support import FlakyBroker, add_endpoint, ingress, keys_of, webhooks
+from tests.flow.ingress_support import FlakyBroker, add_endpoint, ingress, keys_of, metric, until, webhooks
 from tests.providers.kommo_payloads import FORM, OLD_SECRET, SECRET, action, added, chats, form, said
 
 URL_SECRET, OLD_URL_SECRET = "0123456789abcdef-new", "0123456789abcdef-old"
@@ -121,4 +121,9 @@ async def test_a_broker_that_hangs_keeps_kommo_waiting_no_longer_than_it_waits(
             # With the budget that is set there is as much more time as the budget is longer.
             assert took - QUICK_BUDGET + settings.ingress_publish_budget < IN_TIME
             broker.flow()
+
+            async def drained() -> bool:
+                return await metric(client, "palomar_spool_webhooks") == 0
+
+            await until(drained)
     assert {str(item["body"]).encode() for item in await webhooks(amqp_url, 31)} == {event(n) for n in range(31)}

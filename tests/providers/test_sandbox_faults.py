@@ -240,7 +240,7 @@ async def test_chance_falls_the_same_way_again(stage: Stage) -> None:
     [
         ({"provider": "twilio", "action": "explode"}, "0.action", "'429', '5xx', 'error', 'hang', 'accept_then_drop'"),
         ({"provider": "twilio"}, "0.action", "Unable to extract tag"),
-        ({"provider": "nobody", "action": "429"}, "0.429.provider", "'twilio', 'meta', 'email' or 'openai'"),
+        ({"provider": "nobody", "action": "429"}, "0.429.provider", "'twilio', 'meta', 'kommo', 'email' or 'openai'"),
         ({"provider": "openai", "action": "no_receipts"}, "0.no_receipts.provider", "'twilio'"),
         ({"provider": "twilio", "action": "5xx", "status": 404}, "0.5xx.status", "greater than or equal to 500"),
         ({"provider": "twilio", "action": "error"}, "0.error.code", "required"),
