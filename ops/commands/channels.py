@@ -106,7 +106,8 @@ def add(
 
     What is missing is asked for. Secrets are never arguments, which others could read in the list of processes: they
     are asked for, or come from the variables TWILIO_AUTH_TOKEN, or META_ACCESS_TOKEN, META_APP_SECRET and
-    META_VERIFY_TOKEN (we make one where it is left out), or KOMMO_CHANNEL_SECRET, or SMTP_PASSWORD. They are stored sealed.
+    META_VERIFY_TOKEN (we make one where it is left out), or KOMMO_CHANNEL_SECRET, or SMTP_PASSWORD. They are stored
+    sealed.
     """
     if provider not in providers.names():
         raise Problem(f"There is no provider {provider!r}.", f"Name one of: {', '.join(providers.names())}.")
