@@ -262,7 +262,7 @@ async def test_an_api_that_is_not_there_is_told() -> None:
         assert "PALOMAR_META_API_URL" in str(await sender.check(NUMBER))
 
 
-@pytest.mark.parametrize("token", ["EAAtoken\n", "EAA token", "EAAtokeñ"])
+@pytest.mark.parametrize("token", ["EAAtoken\n", "EAA\u200btoken"])
 async def test_a_token_that_was_copied_badly_is_told_rather_than_tried(token: str) -> None:
     with pytest.raises(ValueError, match=r"access_token: .*line breaks") as told:
         make_sender(json.dumps({"access_token": token}), api_url="http://127.0.0.1:1", timeout=1)
