@@ -21,6 +21,7 @@ SEND_SECONDS = Histogram("palomar_send_seconds", "Time of a provider call", ["pr
 REPLIES = Counter("palomar_replies", "Replies by engine and how they ended", ["engine", "outcome"])
 READ_RECEIPTS = Counter("palomar_read_receipts", "Read receipts by how they ended", ["provider", "outcome"])
 REPLIES_PUT_OFF = Counter("palomar_replies_put_off", "Replies whose channel had its share of the places", ["engine"])
+SENDS_PUT_OFF = Counter("palomar_sends_put_off", "Sends whose channel held as many places as were free", ["queue"])
 WEBHOOKS_PARSED = Counter("palomar_webhooks_parsed", "Webhooks persisted, by what they held", ["provider", "held"])
 NUDGES = Counter("palomar_clock_nudges", "Overdue rows the clock handed on", ["what"])
 CLOCK_TICK = Gauge("palomar_clock_last_tick_seconds", "Unix time of this process's last tick")

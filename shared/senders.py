@@ -1,5 +1,5 @@
-"""The senders of one process: one per channel, made from its sealed credentials, made anew when they change; and the
-channel's rate, shared with every other process through a bucket in PostgreSQL."""
+"""The senders of one process: one per channel, made from its sealed credentials, made anew when they change; the
+channel's rate, shared with every other process through a bucket in PostgreSQL; and the places of each lane."""
 
 import asyncio
 import time
@@ -12,11 +12,14 @@ from uuid import UUID
 from shared.channels import Channel
 from shared.crypto import KeyRing
 from shared.db import Pool
+from shared.messages import SendAdmitted
+from shared.places import Lane
 from shared.providers import provider
 from shared.providers.base import Sender
 from shared.settings import Settings
 from shared.store import channels, sends
 
+CONCURRENCY = 64  # calls at once, per lane and process; one channel gets half of them where no other is at it
 SLICES_PER_SECOND = 10  # a process reserves a tenth of a second of a channel's rate at a time
 
 
@@ -40,6 +43,7 @@ class Senders:
         self._senders: dict[UUID, tuple[datetime, Sender]] = {}
         self._retired: list[Sender] = []
         self._slices: dict[UUID, _Slice] = {}
+        self._lanes: dict[str, Lane[SendAdmitted]] = {}
         self._lock = asyncio.Lock()
 
     async def of(self, pool: Pool, channel: Channel) -> Sender:
@@ -59,6 +63,10 @@ class Senders:
                 self._retired.append(held[1])
             self._senders[channel.id] = (channel.updated_at, sender)
             return sender
+
+    def lane(self, queue: str) -> Lane[SendAdmitted]:
+        """The places of a queue's lane, and what waits for one."""
+        return self._lanes.setdefault(queue, Lane(CONCURRENCY))
 
     async def turn(self, pool: Pool, channel: Channel, longest: float) -> tuple[float, bool]:
         """Take the next slot of the channel's rate; returns the seconds until it comes, and whether it was taken.

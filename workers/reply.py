@@ -18,8 +18,8 @@ from shared import db, metrics, segments, topology
 from shared.channels import UNREAD_WAIT, Channel
 from shared.engines import open_engines
 from shared.engines.base import Answer, Engine, Turn
-from shared.engines.places import NoPlaceError, Places, wait_for_place
 from shared.messages import ReplyWanted, SendRequested
+from shared.places import NoPlaceError, Places, wait_for_place
 from shared.reading import Reading, open_reading, to_show
 from shared.settings import Settings
 from shared.store import channels, conversations, messages

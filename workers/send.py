@@ -16,6 +16,7 @@ from shared.backoff import Backoff
 from shared.channels import Channel
 from shared.crypto import CryptoError
 from shared.messages import SendAdmitted
+from shared.places import NoPlaceError, wait_for_place
 from shared.providers import traits
 from shared.providers.base import (
     Accepted,
@@ -31,7 +32,7 @@ from shared.providers.base import (
     Unreachable,
     WindowClosed,
 )
-from shared.senders import Senders, open_senders
+from shared.senders import CONCURRENCY, Senders, open_senders
 from shared.store import channels, messages, sends
 from shared.store.events import Event, record
 from shared.store.messages import Outbound
@@ -42,7 +43,7 @@ worker: Worker[SendAdmitted, Senders] = Worker(
     name="send",
     queues=topology.SEND,
     consumes=SendAdmitted,
-    concurrency=32,
+    concurrency=CONCURRENCY,
     open=open_senders,
 )
 
@@ -55,26 +56,49 @@ SHORTEST_THROTTLE = 1.0  # seconds; "try again in 0 s" would be a loop
 LONGEST_THROTTLE = 3600.0  # seconds a message may be asked to wait; Meta's marketing limit asks for a day
 LONGEST_TURN = 2.0  # seconds waited in place for the channel's rate; a longer wait is a due time
 LONGEST_SPREAD = 30.0  # seconds over which those that wait for the channel's rate ask for it again
+LONGEST_HELP = 60.0  # seconds one delivery stays in hand for others of its channel; the broker waits half an hour
 
 
 @worker.handle
 async def send(admitted: SendAdmitted, ctx: Ctx) -> None:
     """Whoever holds the lane drains it; who finds it held, or its head not ready, has nothing to do.
 
+    Then the channel's place is free, and what waits for one is next.
+    """
+    channel_id = await _drain(admitted, ctx)
+    until = time.monotonic() + LONGEST_HELP
+    lane = ctx.resource.lane(admitted.queue)
+    while channel_id is not None and not ctx.stopping.is_set() and time.monotonic() < until:
+        waiting = lane.next(channel_id)
+        if waiting is None:
+            return
+        try:
+            await _drain(waiting, ctx)
+        except Exception as error:  # not this delivery's: the row of what failed has its due time
+            ctx.log.warning("send of another failed", message=str(waiting.message_id), error=type(error).__name__)
+            return
+
+
+async def _drain(admitted: SendAdmitted, ctx: Ctx) -> UUID | None:
+    """Send what the lane of a conversation holds; returns its channel where something was sent.
+
     At a stop the rest of the lane is left to whoever is nudged next: a call cut off later would be `unknown`.
     """
+    channel_id: UUID | None = None
     drained: set[UUID] = set()
     while not ctx.stopping.is_set():
         head = await sends.head(ctx.pool, admitted.tenant_id, admitted.conversation_id, admitted.lane)
         if head is None or not await _send_head(head, ctx):
             break
         drained.add(head.id)
+        channel_id = head.channel_id
     if not drained:
         await _look_up(admitted, ctx)
     if admitted.message_id not in drained:
         # An operator may have replayed it, with no due time: whatever its lane waits for, it is owed again.
         handoff = timedelta(seconds=ctx.settings.handoff_lease)
         await sends.owe_again(ctx.pool, admitted.tenant_id, admitted.message_id, handoff)
+    return channel_id
 
 
 @worker.put_off
@@ -106,6 +130,36 @@ async def _send_head(message: Outbound, ctx: Ctx) -> bool:
             return await sends.window_closed(
                 tx, message.tenant_id, message.id, None, by_provider=False, code="window_closed"
             )
+    try:
+        with ctx.resource.lane(_queue(message, channel)).held(channel.id):
+            return await _in_turn(message, channel, ctx)
+    except NoPlaceError:
+        await _wait_for_place(message, channel, ctx)
+        return False
+
+
+def _queue(message: Outbound, channel: Channel) -> str:
+    return topology.send_queue(channel.provider, message.lane).name
+
+
+async def _wait_for_place(message: Outbound, channel: Channel, ctx: Ctx) -> None:
+    """It is the channel's next, or due again after a while."""
+    queue = _queue(message, channel)
+    admitted = SendAdmitted(
+        tenant_id=message.tenant_id,
+        conversation_id=message.conversation_id,
+        message_id=message.id,
+        provider=channel.provider,
+        lane=message.lane,
+    )
+    ctx.resource.lane(queue).remember(channel.id, admitted)  # before anything is waited for: a place may come free
+    metrics.SENDS_PUT_OFF.labels(queue).inc()
+    wait = wait_for_place(message.now - (message.admitted_at or message.created_at))
+    await sends.postpone(ctx.pool, message.tenant_id, message.id, wait, throttled=False)
+
+
+async def _in_turn(message: Outbound, channel: Channel, ctx: Ctx) -> bool:
+    """Send a message once it is the turn of its channel's rate. False where that takes too long."""
     try:
         sender = await ctx.resource.of(ctx.pool, channel)
     except (CryptoError, ValueError, LookupError) as error:
@@ -303,7 +357,12 @@ async def _look_up(admitted: SendAdmitted, ctx: Ctx) -> None:
     if message is None or message.unknown_at is None:
         return
     channel = await channels.get(ctx.pool, message.tenant_id, message.channel_id)
-    found = await _found(message, channel, ctx) if channel is not None else None
+    try:
+        found = await _found(message, channel, ctx) if channel is not None else None
+    except NoPlaceError:  # nobody was asked, so nothing is decided
+        waited = message.now - message.unknown_at
+        await sends.check_again(ctx.pool, message.tenant_id, message.id, wait_for_place(waited))
+        return
     about = (message.tenant_id, message.channel_id, message.conversation_id, message.id)
     given_up = message.now - message.unknown_at >= timedelta(seconds=ctx.settings.unknown_give_up_after)
     async with ctx.transaction() as tx:
@@ -323,13 +382,15 @@ async def _look_up(admitted: SendAdmitted, ctx: Ctx) -> None:
 
 
 async def _found(message: Outbound, channel: Channel, ctx: Ctx) -> SentRecord | None:
-    """The one entry in the provider's list that can only be this message."""
+    """The one entry in the provider's list that can only be this message. Raises NoPlaceError."""
     claimed_at = message.claimed_at or message.created_at
     try:
         sender = await ctx.resource.of(ctx.pool, channel)
     except (CryptoError, ValueError):
         return None  # the next message of the channel stops it and says why
-    listed = await sender.find(outgoing(message, channel, ctx.settings.public_url), claimed_at - timedelta(seconds=5))
+    since = claimed_at - timedelta(seconds=5)
+    with ctx.resource.lane(_queue(message, channel)).held(channel.id):
+        listed = await sender.find(outgoing(message, channel, ctx.settings.public_url), since)
     if not listed:
         return None
     # The rivals first: one whose id is recorded in between is then among the taken.

@@ -11,7 +11,7 @@ import orjson
 
 # A connection the other side has closed while it lay idle costs a send whose outcome nobody knows: keep few, briefly.
 _KEEPALIVE = 10.0
-_CONNECTIONS = 32
+_CONNECTIONS = 64  # as many calls as a channel's two lanes make at once: a campaign that hangs leaves replies theirs
 _LONGEST_ANSWER = 2 * 1024 * 1024  # bytes
 # No wait a provider names is believed beyond this.
 LONGEST_WAIT = 24 * 3600.0

@@ -99,8 +99,8 @@ async def database_outage(system: System, seconds: float) -> str:
 
 RESTARTS: Final = 10
 # How many messages stand in each queue: more than its worker takes at once.
-WEBHOOKS, REPLIES, REQUESTS, SENDS = 150, 40, 20, 40
-PREFETCH: Final = {"persist": 100, "reply": 32, "window": 8, "send.twilio": 32}
+WEBHOOKS, REPLIES, REQUESTS, SENDS = 150, 40, 20, 72
+PREFETCH: Final = {"persist": 100, "reply": 32, "window": 8, "send.twilio": 64}
 
 
 def at_least(wanted: Mapping[str, int], counted: Mapping[str, int]) -> bool:

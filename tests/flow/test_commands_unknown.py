@@ -4,6 +4,7 @@ import asyncio
 import json
 import subprocess
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 from shared.providers.base import Media, Template
@@ -100,7 +101,7 @@ async def test_a_person_has_it_sent_again_and_the_customer_gets_that_once(
 async def test_it_is_the_same_message_again_and_each_resend_is_a_decision_of_its_own(
     environment: dict[str, str], settings: Settings
 ) -> None:
-    same = {
+    same: dict[str, Any] = {
         "media": (Media(url="https://tienda.example/a.png", mime_type="image/png"),),
         "template": Template("HX0123456789abcdef0123456789abcdef", {"1": "Ana"}, "es"),
         "lane": "bulk",

@@ -48,7 +48,7 @@ async def add_number(
             settings=dict(channel or {}),
             business_id=account,
         )
-    return Ours(owner, channel_id, endpoint_id, "whatsapp", phone_number_id)
+    return Ours(owner, channel_id, endpoint_id, "whatsapp", phone_number_id, "meta")
 
 
 def posted(

@@ -55,6 +55,7 @@ class Ours:
     endpoint_id: UUID
     kind: str
     address: str
+    provider: str = "twilio"
 
     def party(self, address: str) -> str:
         """An address as Twilio writes it on this kind of channel."""
@@ -191,7 +192,7 @@ class Stage(Asking):
                 "INSERT INTO contacts (id, tenant_id, name) VALUES ($1, $2, 'Ana')", contact_id, ours.tenant_id
             )
             wanted = conversations.Wanted(
-                tenant_id=ours.tenant_id, channel_id=ours.id, provider="twilio", addresses=(customer,),
+                tenant_id=ours.tenant_id, channel_id=ours.id, provider=ours.provider, addresses=(customer,),
                 recipient=customer, phone=customer, contact_id=contact_id, contact_name="Ana",
             )  # fmt: skip
             (found,) = await conversations.find_or_make(connection, [wanted])
@@ -202,11 +203,14 @@ class Stage(Asking):
                 )  # fmt: skip
         return found.id
 
-    async def requested(self, conversation_id: UUID, text: str = "", **more: Any) -> SendRequested:
+    async def requested(
+        self, conversation_id: UUID, text: str = "", *, ours: Ours | None = None, **more: Any
+    ) -> SendRequested:
         """Queue a message of ours, with any field of `NewMessage`, and tell nobody."""
-        fields: dict[str, Any] = {"channel_id": self.ours.id, "dedupe_key": f"test:{db.new_id()}"} | more
+        ours = ours or self.ours
+        fields: dict[str, Any] = {"channel_id": ours.id, "dedupe_key": f"test:{db.new_id()}"} | more
         message = messages.NewMessage(
-            tenant_id=self.ours.tenant_id, conversation_id=conversation_id, provider="twilio", content=text, **fields
+            tenant_id=ours.tenant_id, conversation_id=conversation_id, provider=ours.provider, content=text, **fields
         )
         handoff = timedelta(seconds=self.settings.handoff_lease)
         async with self.pool.acquire() as connection, connection.transaction():
