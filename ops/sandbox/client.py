@@ -58,6 +58,7 @@ class SeenMessage(SeenCall):
     content_sid: str | None
     content_variables: str | None
     status_callback: str | None
+    opaque: str | None
     status: str
     statuses: tuple[SeenReceipt, ...]
 

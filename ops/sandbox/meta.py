@@ -41,8 +41,8 @@ from ops.sandbox.record import MessageLog, Moment, PostedReceipt, SentMessage
 PROVIDER = "meta"
 WINDOW_CLOSED = 131047
 MOST_CUSTOMERS = 200_000  # whose window is remembered
-# Meta tries for days; on this machine a few seconds must do.
-RETRIES = RetryPolicy(5, frozenset({"all"}))
+# Meta tries for days; on this machine what the courier has for a webhook must do.
+RETRIES = RetryPolicy(7, frozenset({"all"}))
 _RANK = {"accepted": 0, "sent": 1, "undelivered": 2, "failed": 2, "delivered": 3, "read": 4}
 Digits = Annotated[str, Field(pattern=r"^\d{5,20}$")]
 
@@ -153,6 +153,7 @@ class MetaSandbox:
             content_sid=read.template,
             content_variables=read.details,
             status_callback=number.webhook_url,
+            opaque=read.opaque,
         )
         self._messages.add(message)
         try:

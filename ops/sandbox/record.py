@@ -82,6 +82,7 @@ class SentMessage(Call):
     content_sid: str | None = None
     content_variables: str | None = None
     status_callback: str | None = None
+    opaque: str | None = None  # what the sender wants back with each receipt
     status: str = ""  # the provider's word for where the message is now
     error_code: str | None = None
     error_message: str | None = None
@@ -102,6 +103,7 @@ class SentMessage(Call):
             "content_sid": self.content_sid,
             "content_variables": self.content_variables,
             "status_callback": self.status_callback,
+            "opaque": self.opaque,
             "status": self.status,
             "statuses": [receipt.view() for receipt in self.statuses],
         }

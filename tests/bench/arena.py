@@ -123,6 +123,7 @@ class Arena:
             "PALOMAR_SECRET_KEYS": self._keys,
             "PALOMAR_STATE_DIR": str(self.folder),
             "PALOMAR_LOG_LEVEL": "warning",
+            "PALOMAR_SANDBOX_SMTP_PORT": "0",  # any free one: mails are none of the benchmark's
             **({} if port is None else {"PORT": str(port), "PALOMAR_PUBLIC_URL": f"http://127.0.0.1:{port}"}),
         }
         child = children.spawn(

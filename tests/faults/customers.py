@@ -1,5 +1,7 @@
 """Customers who write, and a provider that tells us of it three times, shuffled, and again where we don't answer 2xx.
 
+A provider that gathers tells of several messages, and of receipts, in one webhook.
+
 Everything that was answered 2xx is written down: afterwards it has to be there.
 """
 
@@ -8,24 +10,23 @@ import contextlib
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
-from urllib.parse import urlencode
 
 import aiohttp
 
-from ops.sandbox.twilio_forms import AUTH_TOKEN, inbound_form, new_sid, webhook_headers
 from shared.messages import inbound_id_of
+from tests.faults.providers import Said, Told
 from tests.faults.staging import System
-from tests.workers.stage import FORM
 
 TEXTS: Final = 400  # different messages, each with its answer; then they begin anew
 SPREAD: Final = (0.05, 1.0, 4.0)  # seconds by which the three copies of a webhook are late, at most
 ONLY_ONCE: Final = 0.25  # share of webhooks that come once: what is lost of these no copy makes good
 PATIENCE: Final = 90.0  # seconds
 TOTAL: Final = aiohttp.ClientTimeout(total=15)  # Twilio's
+TOLD_AGAIN: Final = 5  # receipts that a gathering provider repeats in a webhook, at most
 
 
 def channel_settings(**more: object) -> dict[str, object]:
@@ -48,21 +49,38 @@ def customer(number: int) -> str:
 
 
 @dataclass
-class Written:
-    """One message of a customer, and how its webhooks were answered."""
+class Webhook:
+    """One webhook, as often as it is POSTed, and how it was answered."""
 
-    sid: str
-    customer: str
-    number: int  # the customer's how-manieth message
     inbound_id: str
-    alone: bool  # written when nothing of this customer was unanswered
     body: bytes
-    headers: dict[str, str]
+    headers: Mapping[str, str]
     answers: Counter[str] = field(default_factory=Counter)  # HTTP status, or the error's name
+    copies: list[asyncio.Task[None]] = field(default_factory=list)
 
     @property
     def taken(self) -> bool:
         return self.answers["200"] + self.answers["204"] > 0
+
+
+@dataclass
+class Written:
+    """One message of a customer, and the webhook that tells of it, once it set out."""
+
+    sid: str
+    customer: str
+    number: int  # the customer's how-manieth message
+    alone: bool  # written when nothing of this customer was unanswered
+    webhook: Webhook | None = None
+
+    @property
+    def taken(self) -> bool:
+        return self.webhook is not None and self.webhook.taken
+
+    @property
+    def answers(self) -> Counter[str]:
+        """To its webhook."""
+        return Counter() if self.webhook is None else self.webhook.answers
 
 
 class Customers:
@@ -73,6 +91,9 @@ class Customers:
         self.written: list[Written] = []
         self.slowest = 0.0  # seconds until the slowest 2xx
         self.answered: set[str] = set()  # sids of messages whose answer is recorded
+        self.webhooks: list[Webhook] = []
+        self._gathering: list[Written] = []
+        self._told: list[Told] = []  # of whose receipts the provider may tell again
         self._system = system
         self._session = session
         self._dice = dice
@@ -104,48 +125,65 @@ class Customers:
                 return
 
     def write(self, address: str, number: int, *, alone: bool) -> Written:
-        """A message on its way: its webhook, signed, and written down."""
-        ours = self._system.stage.ours
-        sid = new_sid("SM")
-        form = inbound_form(sender=ours.party(address), to=ours.party(ours.address), text=text(number), message_sid=sid)
-        body = urlencode(form).encode()
-        written = Written(
-            sid, address, number, inbound_id_of(ours.endpoint_id, body), alone, body,
-            {**webhook_headers(self._url, form, AUTH_TOKEN), "Content-Type": FORM},
-        )  # fmt: skip
+        """A message, written down; no webhook tells of it yet."""
+        written = Written(self._system.provider.new_id(), address, number, alone)
         self.written.append(written)
         return written
 
+    def seal(self, *written: Written) -> Webhook:
+        """The webhook that tells of these, signed."""
+        ours = self._system.stage.ours
+        said = [Said(one.sid, one.customer, text(one.number)) for one in written]
+        told = self._dice.sample(self._told, min(TOLD_AGAIN, len(self._told)))
+        body, headers = self._system.provider.webhook(ours, self._url, said, told)
+        webhook = Webhook(inbound_id_of(ours.endpoint_id, body), body, headers)
+        self.webhooks.append(webhook)
+        for one in written:
+            one.webhook = webhook
+        return webhook
+
     @property
     def _url(self) -> str:
-        return f"{self._system.settings.public_url}/webhooks/twilio/{self._system.stage.ours.endpoint_id}"
+        provider, ours = self._system.provider.name, self._system.stage.ours
+        return f"{self._system.settings.public_url}/webhooks/{provider}/{ours.endpoint_id}"
 
     async def _deliver(self, written: Written) -> None:
-        """All copies of a webhook set out; returns when the first was taken. Copies come in no order among messages."""
-        spread = SPREAD[:1] if self._dice.random() < ONLY_ONCE else SPREAD
-        copies = [self._go(self._insist(written, self._dice.uniform(0, late))) for late in spread]
-        await asyncio.wait(copies, return_when=asyncio.FIRST_COMPLETED)
+        """All copies of a webhook set out; returns when the first was taken. Copies come in no order among messages.
 
-    async def _insist(self, written: Written, late: float) -> None:
+        Whoever has waited long enough for others takes along all that gathered.
+        """
+        self._gathering.append(written)
+        if gathers := self._system.provider.gathers:
+            await asyncio.sleep(gathers)
+        if written.webhook is None:
+            gathered, self._gathering = self._gathering, []
+            self._dice.shuffle(gathered)
+            webhook = self.seal(*gathered)
+            spread = SPREAD[:1] if self._dice.random() < ONLY_ONCE else SPREAD
+            webhook.copies += [self._go(self._insist(webhook, self._dice.uniform(0, late))) for late in spread]
+        assert written.webhook is not None
+        await asyncio.wait(written.webhook.copies, return_when=asyncio.FIRST_COMPLETED)
+
+    async def _insist(self, webhook: Webhook, late: float) -> None:
         """POST until it is answered 2xx. Twilio gives up after 15 s; ours shall not be forgiven for that."""
         await asyncio.sleep(late)
         deadline = time.monotonic() + self._patience
-        while not await self.post(written):
-            assert time.monotonic() < deadline, f"nobody took a webhook for {self._patience:g} s: {written.answers}"
+        while not await self.post(webhook):
+            assert time.monotonic() < deadline, f"nobody took a webhook for {self._patience:g} s: {webhook.answers}"
             await asyncio.sleep(0.3)
 
-    async def post(self, written: Written) -> bool:
+    async def post(self, webhook: Webhook) -> bool:
         """One POST; whether it was answered 2xx."""
         started = time.monotonic()
         try:
             async with self._session.post(
-                self._url, data=written.body, headers=written.headers, timeout=TOTAL
+                self._url, data=webhook.body, headers=webhook.headers, timeout=TOTAL
             ) as answer:
                 await answer.read()
         except (aiohttp.ClientError, TimeoutError) as error:
-            written.answers[type(error).__name__] += 1
+            webhook.answers[type(error).__name__] += 1
             return False
-        written.answers[str(answer.status)] += 1
+        webhook.answers[str(answer.status)] += 1
         if 200 <= answer.status < 300:
             self.slowest = max(self.slowest, time.monotonic() - started)
             return True
@@ -196,6 +234,15 @@ class Customers:
                 patience=self._patience,
             )
             self.answered |= {row["external_id"] for row in rows}
+            if self._system.provider.gathers:
+                told = await self._system.rows(
+                    """SELECT m.external_id, m.id, c.recipient FROM messages m JOIN conversations c
+                    ON c.tenant_id = m.tenant_id AND c.id = m.conversation_id
+                    WHERE m.direction = 'outbound' AND m.status IN ('delivered', 'read')
+                    ORDER BY m.created_at DESC LIMIT 50""",
+                    patience=self._patience,
+                )
+                self._told = [Told(row["external_id"], row["recipient"], row["id"]) for row in told]
             await asyncio.sleep(0.2)
 
     def _check(self) -> None:

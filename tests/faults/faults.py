@@ -19,20 +19,6 @@ EVENTS: Final = "test.events"
 FLOW: Final = 8  # messages answered between two faults, at least
 AT_WORK: Final = (0.0, 0.08)  # seconds into the work that piled up, when a process is killed
 
-# What the provider does wrong all the time: of a share of the sends the connection is dropped, mostly after the message
-# was taken; a share is told to wait; many answers are slow, so that a kill finds them under way; receipts come thrice
-# and out of order, or not at all, and then only the provider's list tells what became of a message.
-PROVIDER_FAULTS: Final = (
-    {"provider": "twilio", "action": "accept_then_drop", "probability": 0.04, "seed": 1},
-    {"provider": "twilio", "action": "drop_before", "probability": 0.01, "seed": 5},
-    {"provider": "twilio", "action": "429", "probability": 0.04, "seed": 2, "retry_after": 1},
-    {"provider": "twilio", "action": "slow", "probability": 0.3, "seed": 6, "delay_ms": 300},
-    {"provider": "twilio", "action": "slow", "probability": 0.4, "seed": 7, "delay_ms": 300, "accepted_first": True},
-    {"provider": "twilio", "action": "no_receipts", "probability": 0.4, "seed": 8},
-    {"provider": "twilio", "action": "receipts_repeated", "copies": 3, "probability": 0.5, "seed": 3},
-    {"provider": "twilio", "action": "receipts_shuffled", "probability": 0.5, "seed": 4},
-)
-
 
 async def listen(system: System) -> None:
     """Keep every event that is told from now on in the queue EVENTS."""

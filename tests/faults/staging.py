@@ -33,6 +33,7 @@ from ops.stack import Stack
 from shared import db, topology
 from shared.broker import Publisher
 from shared.settings import Settings
+from tests.faults.providers import TWILIO, Provider
 from tests.ports import free_port
 from tests.workers.stage import ROOT, Stage, environ, quick
 
@@ -59,8 +60,11 @@ LEASES: Final[Mapping[str, object]] = {
 class System:
     """The processes, and what is known of them from outside."""
 
-    def __init__(self, stack: Stack, settings: Settings, folder: Path, ports: Mapping[str, int]) -> None:
+    def __init__(
+        self, stack: Stack, settings: Settings, folder: Path, ports: Mapping[str, int], provider: Provider
+    ) -> None:
         self.stack = stack
+        self.provider = provider
         self.settings = settings
         self._folder = folder
         self._ports = dict(ports)
@@ -306,23 +310,26 @@ async def playing(
     settings: Settings,
     folder: Path,
     *,
+    provider: Provider = TWILIO,
     channel: Mapping[str, object] | None = None,
     **others: object,
 ) -> AsyncIterator[System]:
-    """A system with one channel, of which only the sandbox runs yet. Settings are LEASES, with `others` on top."""
+    """A system with one channel, of which only the sandbox runs yet. Settings are LEASES, `others` on top."""
     ports = {"receive": free_port(), "sandbox": free_port()}
     sandbox_url = f"http://127.0.0.1:{ports['sandbox']}"
     settings = quick(
         settings,
         **{
             **LEASES,
+            **provider.leases,
             "twilio_api_url": sandbox_url,
+            "meta_api_url": sandbox_url,
             "sandbox_url": sandbox_url,
             "public_url": f"http://127.0.0.1:{ports['receive']}",
             **others,
         },
     )
-    system = System(stack, settings, folder, ports)
+    system = System(stack, settings, folder, ports, provider)
     publisher = Publisher(settings.amqp_url.get_secret_value(), "test", timeout=5.0, delays=settings.retry_delays)
     pool = db.make_pool(settings, process="test", size=6)
     try:
@@ -332,7 +339,7 @@ async def playing(
         await system.start("sandbox")
         async with SandboxClient(sandbox_url) as sandbox:
             system.stage = Stage(settings, pool, publisher, sandbox)
-            system.stage.ours = await system.stage.add_channel(channel)
+            system.stage.ours = await provider.add_channel(system.stage, channel)
             try:
                 yield system
             except BaseException:

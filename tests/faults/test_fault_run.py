@@ -7,7 +7,7 @@ import pytest
 
 from ops.stack import Stack
 from shared.settings import Settings
-from tests.faults import faults, verdicts
+from tests.faults import faults, providers, verdicts
 from tests.faults.customers import channel_settings, writing
 from tests.faults.staging import playing
 
@@ -17,14 +17,15 @@ POISON = b"not an envelope"
 SEED = 20260501  # of the customers' pauses, the copies' lateness and the moments of the kills
 
 
+@pytest.mark.parametrize("provider", providers.ALL, ids=lambda provider: provider.name)
 @pytest.mark.timeout(420)
 async def test_conversations_survive_the_death_of_each_worker_of_the_broker_and_of_the_database(
-    stack: Stack, settings: Settings, tmp_path: Path
+    stack: Stack, settings: Settings, tmp_path: Path, provider: providers.Provider
 ) -> None:
     dice = random.Random(SEED)
-    async with playing(stack, settings, tmp_path, channel=channel_settings()) as system:
+    async with playing(stack, settings, tmp_path, provider=provider, channel=channel_settings()) as system:
         await faults.listen(system)
-        await system.stage.sandbox.faults(*faults.PROVIDER_FAULTS)
+        await system.stage.sandbox.faults(*provider.faults)
         await system.start(*faults.EVERYBODY)
         async with writing(system, dice) as customers:
             customers.begin(steady=20, chatty=8)

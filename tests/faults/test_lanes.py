@@ -87,7 +87,7 @@ async def test_a_thousand_messages_keep_their_order_in_twenty_conversations_whil
         unknown = await verdicts.ever_unknown(system, seen)
         await verdicts.nothing_buried(system)
         system.all_alive()
-        calls = {verdicts.our_id(message) for message in seen if message.outcome == "accepted"}
+        calls = {system.provider.our_id(message) for message in seen if message.outcome == "accepted"}
         failed = await system.count("messages WHERE status = 'failed'")
         print(
             f"{len(calls)} at the provider, {failed} never sent, {len(unknown)} for a time unknown, "

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -33,7 +33,8 @@ async def load(customers: Customers, seconds: float) -> None:
     ends = time.monotonic() + seconds
     while time.monotonic() < ends:
         number = len(customers.written)
-        posts.append(asyncio.create_task(customers.post(customers.write(customer(number), 0, alone=False))))
+        webhook = customers.seal(customers.write(customer(number), 0, alone=False))
+        posts.append(asyncio.create_task(customers.post(webhook)))
         await asyncio.sleep(1 / RATE)
     await asyncio.gather(*posts)
     refused = [dict(written.answers) for written in customers.written if not written.taken]
@@ -153,7 +154,7 @@ async def test_ten_orderly_restarts_with_full_hands_bury_nothing_and_lose_nothin
     stack: Stack, settings: Settings, tmp_path: Path
 ) -> None:
     # The hints that the test publishes shall be what leads on: the rows are due much later.
-    late = {"handoff_lease": 300.0, "reply_lease": 5.0, "stop_grace": 0.3, "unknown_check_after": 300.0}
+    late: dict[str, Any] = {"handoff_lease": 300.0, "reply_lease": 5.0, "stop_grace": 0.3, "unknown_check_after": 300.0}
     async with playing(stack, settings, tmp_path, channel=channel_settings(), **late) as system:
         waiting = await prepare(system)
         for messages in waiting.values():

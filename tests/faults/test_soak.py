@@ -38,7 +38,7 @@ async def test_faults_by_chance_lose_nothing_and_send_nothing_twice(
     ends = time.monotonic() + 60 * float(os.environ[MINUTES])
     async with playing(stack, settings, tmp_path, channel=channel_settings()) as system:
         await faults.listen(system)
-        await system.stage.sandbox.faults(*faults.PROVIDER_FAULTS)
+        await system.stage.sandbox.faults(*system.provider.faults)
         await system.start(*faults.EVERYBODY)
         async with writing(system, dice) as customers:
             while time.monotonic() < ends:

@@ -1,7 +1,7 @@
 """What must hold after the faults, asked from the database, the provider and the broker. Each says what is wrong.
 
-`everything` is all of it. A message's identity at the provider is our id in its StatusCallback (`m=`), so the chain
-webhook → customer's message → answer (`reply:<id>`) → what the provider took is followed by ids, never by guessing.
+`everything` is all of it. Our message id travels with every send (providers.py), so the chain webhook → customer's
+message → answer (`reply:<id>`) → what the provider took is followed by ids, never by guessing.
 """
 
 import time
@@ -9,7 +9,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Final
-from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
 
 import orjson
@@ -51,7 +50,7 @@ async def all_kept(system: System, written: Sequence[Written]) -> None:
 
     async def missing() -> list[str]:
         kept = {row["id"] for row in await system.rows("SELECT DISTINCT encode(id, 'hex') AS id FROM inbound_log")}
-        return [w.sid for w in written if w.taken and w.inbound_id not in kept]
+        return [w.sid for w in written if w.webhook and w.taken and w.webhook.inbound_id not in kept]
 
     await system.until(missing, equals=[], within=TERMINAL_WITHIN, what="no webhook missing in inbound_log")
     twice = await system.rows("SELECT encode(id, 'hex') AS id FROM inbound_log GROUP BY id HAVING count(*) > 1")
@@ -77,8 +76,7 @@ async def receipts_kept(system: System, seen: Sequence[SeenMessage]) -> None:
     async def wrong() -> list[tuple[str, str, int]]:
         kept: Counter[tuple[str, str]] = Counter()
         for row in await system.rows("SELECT body FROM inbound_log WHERE receipts"):
-            form = parse_qs(row["body"].decode())
-            kept[form["MessageSid"][0], form["MessageStatus"][0]] += 1
+            kept.update(system.provider.receipts(row["body"]))
         return [(sid, word, kept[sid, word]) for sid in told for word in told[sid] if kept[sid, word] != 1]
 
     await system.until(wrong, equals=[], within=TERMINAL_WITHIN, what="receipts not exactly once in inbound_log")
@@ -92,15 +90,10 @@ async def receipts_kept(system: System, seen: Sequence[SeenMessage]) -> None:
     assert not behind, f"messages that are not where their receipts say: {_show(behind)}"
 
 
-def our_id(message: SeenMessage) -> UUID:
-    """Our message id, as it travels with every send."""
-    assert message.status_callback is not None, f"{message.sid} went out without a StatusCallback"
-    return UUID(parse_qs(urlsplit(message.status_callback).query)["m"][0])
-
-
 async def sent_once(system: System, seen: Sequence[SeenMessage]) -> None:
     """Nothing was taken twice by the provider; what it took is told as sent, and only what was in flight at a kill is
     of unknown outcome: such a message was not taken, and failed as `unknown` when nobody could tell."""
+    our_id = system.provider.our_id
     taken = Counter(our_id(message) for message in seen if message.outcome == "accepted")
     twice = {str(message_id): count for message_id, count in taken.items() if count > 1}
     assert not twice, f"sent twice: {_show(twice.items())}"
@@ -115,7 +108,7 @@ async def sent_once(system: System, seen: Sequence[SeenMessage]) -> None:
     untaken = {message_id: row for message_id, row in rows.items() if message_id not in taken}
     wrong = [dict(row) for row in untaken.values() if (row["status"], row["error_code"]) != ("failed", "unknown")]
     assert not wrong, f"never at the provider, and not told as unknown: {_show(wrong)}"
-    explained = system.in_flight | _left_in_doubt(seen)
+    explained = system.in_flight | _left_in_doubt(system, seen)
     unexplained = [dict(row) for message_id, row in untaken.items() if message_id not in explained]
     assert not unexplained, f"of unknown outcome, though not in flight at any kill: {_show(unexplained)}"
 
@@ -124,13 +117,14 @@ async def ever_unknown(system: System, seen: Sequence[SeenMessage]) -> set[UUID]
     """Messages that were `unknown` for a time: each in flight at a kill, or dropped by the provider unanswered."""
     events = await system.rows("SELECT DISTINCT message_id FROM events WHERE name = 'message.unknown'")
     unknown = {row["message_id"] for row in events}
-    unexplained = unknown - _left_in_doubt(seen) - system.in_flight
+    unexplained = unknown - _left_in_doubt(system, seen) - system.in_flight
     assert not unexplained, f"unknown without a reason: {_show(unexplained)}"
     return unknown
 
 
-def _left_in_doubt(seen: Sequence[SeenMessage]) -> set[UUID]:
+def _left_in_doubt(system: System, seen: Sequence[SeenMessage]) -> set[UUID]:
     """Those whose call the provider never answered, taken or not."""
+    our_id = system.provider.our_id
     return {our_id(message) for message in seen if message.outcome in ("accepted", "dropped") and not message.answered}
 
 
@@ -143,6 +137,7 @@ async def in_order(system: System, seen: Sequence[SeenMessage]) -> None:
         row["id"]: (row["conversation_id"], row["out_seq"])
         for row in await system.rows("SELECT id, conversation_id, out_seq FROM messages WHERE direction = 'outbound'")
     }
+    our_id = system.provider.our_id
     calls: defaultdict[UUID, list[SeenMessage]] = defaultdict(list)
     for message in seen:
         calls[place[our_id(message)][0]].append(message)
@@ -233,7 +228,7 @@ async def everything(system: System, customers: Customers, events_queue: str, po
     taken = sum(message.outcome == "accepted" for message in seen)
     failed = await system.count("messages WHERE status = 'failed'")
     return (
-        f"{len(customers.written)} messages written, {sum(w.answers.total() for w in customers.written)} webhooks, "
+        f"{len(customers.written)} messages written, {sum(w.answers.total() for w in customers.webhooks)} webhooks, "
         f"{taken} answers at the provider, {len(unknown)} for a time unknown, {failed} of them never sent, "
         f"{len(system.in_flight)} in flight at a kill; terminal after {took:.1f} s; "
         f"slowest 2xx {customers.slowest:.2f} s"
