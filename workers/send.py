@@ -56,6 +56,7 @@ SHORTEST_THROTTLE = 1.0  # seconds; "try again in 0 s" would be a loop
 LONGEST_THROTTLE = 3600.0  # seconds a message may be asked to wait; Meta's marketing limit asks for a day
 LONGEST_TURN = 2.0  # seconds waited in place for the channel's rate; a longer wait is a due time
 LONGEST_SPREAD = 30.0  # seconds over which those that wait for the channel's rate ask for it again
+SELDOM = timedelta(minutes=1)  # as if it had waited so long, what waits for a place asks again
 LONGEST_HELP = 60.0  # seconds one delivery stays in hand for others of its channel; the broker waits half an hour
 
 
@@ -143,7 +144,7 @@ def _queue(message: Outbound, channel: Channel) -> str:
 
 
 async def _wait_for_place(message: Outbound, channel: Channel, ctx: Ctx) -> None:
-    """It is the channel's next, or due again after a while."""
+    """It is the channel's next. Its due time is for when nobody here comes to it, and seldom: many may be waiting."""
     queue = _queue(message, channel)
     admitted = SendAdmitted(
         tenant_id=message.tenant_id,
@@ -154,7 +155,7 @@ async def _wait_for_place(message: Outbound, channel: Channel, ctx: Ctx) -> None
     )
     ctx.resource.lane(queue).remember(channel.id, admitted)  # before anything is waited for: a place may come free
     metrics.SENDS_PUT_OFF.labels(queue).inc()
-    wait = wait_for_place(message.now - (message.admitted_at or message.created_at))
+    wait = wait_for_place(SELDOM)
     await sends.postpone(ctx.pool, message.tenant_id, message.id, wait, throttled=False)
 
 
