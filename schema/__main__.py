@@ -1,4 +1,4 @@
-"""python -m schema migrate | rollback [N] | status | verify: the schema of the database that DATABASE_URL names."""
+"""python -m schema migrate | rollback [N] | status | verify | shape: the schema of DATABASE_URL's database."""
 
 import argparse
 import sys
@@ -6,7 +6,7 @@ import sys
 import psycopg
 from rich.console import Console
 
-from schema import findings, locks, migrate
+from schema import findings, locks, migrate, shape
 from schema.verify import verify
 from shared.settings import settings
 
@@ -20,6 +20,7 @@ def main() -> None:
     )
     commands.add_parser("status", help="list the migrations")
     commands.add_parser("verify", help="check that all is as it should be; exit code 1 where it is not")
+    commands.add_parser("shape", help="print what verify compares with, from a database that was only ever migrated")
     arguments = parser.parse_args()
     url = settings().database_url.get_secret_value()
     try:
@@ -32,6 +33,8 @@ def main() -> None:
         elif arguments.command == "status":
             for step in migrate.status(url):
                 print(f"{'applied' if step.applied else 'missing'}  {step.name}")
+        elif arguments.command == "shape":
+            print(shape.found(url).written(), end="")
         else:
             _verify(url)
     except locks.Blocked as error:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from schema import shape
 from schema.migrate import MIGRATIONS
 
 MIGRATE: Final = "Run ./palomar migrate."
@@ -295,6 +296,13 @@ def checks(folder: Path = MIGRATIONS) -> list[Check]:
         Check(ours, "migrations known", _NEWER, (names,), "Run the version of Palomar that applied them."),
         Check(ours, "everything that they make is there", _MADE, made, again),
         Check(ours, "constraints by name", _NAMED_CONSTRAINTS, _constraints(folder, names), again),
+        Check(
+            ours,
+            "nothing is changed",
+            shape.DIFFERS,
+            shape.recorded().values,
+            "Make it again as it was: \\d in a new database, after ./palomar migrate, shows how.",
+        ),
         Check(
             ours,
             "roles",

@@ -29,6 +29,7 @@ def verify(database_url: str, folder: Path = MIGRATIONS) -> list[Finding]:
     with psycopg.connect(database_url, autocommit=True, connect_timeout=TIMEOUT) as connection:
         connection.execute(f"SET statement_timeout = '{TIMEOUT}s'".encode())
         connection.execute("SET default_transaction_read_only = on")
+        connection.execute("SET search_path = public")  # which decides how PostgreSQL prints a name
         return [_find(connection, check) for check in checks(folder)]
 
 

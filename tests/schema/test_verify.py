@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from ops.stack import Stack
-from schema import migrate, verify
+from schema import migrate, shape, verify
 from tests.workers.processes import ROOT
 
 RUN_VERIFY = {"palomar": ["-m", "ops", "verify"], "schema": ["-m", "schema", "verify"]}
@@ -174,6 +174,49 @@ def test_each_thing_that_goes_wrong_has_its_line(database_url: str, break_it: st
     told = wrong(database_url)
     assert check in told
     assert any(text.startswith(reason) for text in told[check]), told
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (
+            "ALTER TABLE messages DROP CONSTRAINT messages_tenant_id_conversation_id_fkey",
+            "constraint messages_tenant_id_conversation_id_fkey on messages is missing",
+        ),
+        ("ALTER TABLE messages ALTER status DROP NOT NULL", "column messages.status is not as migrated"),
+        ("ALTER TABLE messages ALTER attempts SET DEFAULT 1", "default messages.attempts is not as migrated"),
+        ("ALTER TABLE messages ALTER attempts DROP DEFAULT", "default messages.attempts is missing"),
+        ("GRANT TRUNCATE ON messages TO palomar_api", "rights on messages is not as migrated"),
+        ("GRANT SELECT (xid) ON relay_cursor TO palomar_api", "rights on relay_cursor.xid is new"),
+        ("REVOKE INSERT ON contacts FROM palomar_api", "rights on contacts is not as migrated"),
+        (
+            "CREATE OR REPLACE FUNCTION touch_updated_at() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
+            "function touch_updated_at() is not as migrated",
+        ),
+        ("DROP INDEX conversations_latest", "index conversations_latest on conversations is missing"),
+    ],
+)
+def test_what_was_changed_since_it_was_migrated_is_named(database_url: str, change: str, told: str) -> None:
+    with psycopg.connect(database_url, autocommit=True) as owner:
+        owner.execute(change.encode())
+    assert told in wrong(database_url)["Palomar: nothing is changed"]
+
+
+def test_what_somebody_added_is_no_fault(database_url: str) -> None:
+    with psycopg.connect(database_url, autocommit=True) as owner:
+        owner.execute("CREATE INDEX own_idea ON contacts (name)")
+        owner.execute("CREATE TABLE own_notes (note text)")
+    assert wrong(database_url) == {}
+
+
+def test_the_recorded_shape_is_that_of_a_migrated_database(database_url: str) -> None:
+    found = shape.found(database_url)
+    how = "write it anew: see schema/shape.py"
+    assert found.last == shape.recorded().last, how
+    assert {
+        thing: digest for thing, digest in found.things.items() if shape.recorded().things.get(thing) != digest
+    } == {}, how
+    assert set(shape.recorded().things) == set(found.things), how
 
 
 def test_an_invalid_index_is_named(database_url: str) -> None:
