@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import pytest
 
+from shared import arrivals
 from shared.messages import WebhookReceived
 from shared.providers.base import Address
 from shared.settings import Settings
@@ -175,5 +176,5 @@ def test_of_the_same_webhook_twice_in_a_batch_the_replay_counts_else_the_earlier
         return WebhookReceived.of(endpoint, body.encode(), provider="twilio", received_at=at, replayed=replayed)
 
     first, again, other = came("a=1"), came("a=1", 9), came("b=2")
-    assert persist.once([again, other, first]) == [first, other]
-    assert persist.once([came("a=1", 20, replayed=True), other, first])[0].replayed
+    assert arrivals.once([again, other, first]) == [first, other]
+    assert arrivals.once([came("a=1", 20, replayed=True), other, first])[0].replayed

@@ -1,0 +1,78 @@
+"""What customers' messages mean for their conversations: who was heard, and who is answered at once. Pure."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Self
+from uuid import UUID
+
+from shared import consents
+from shared.channels import UNREAD_WAIT, Channel
+from shared.engines import WAITING
+from shared.messages import ReplyWanted, WebhookReceived
+from shared.providers.base import ConsentState, InboundMessage
+from shared.store import conversations
+
+UNANSWERED = ("reaction", "edit", "revoke")  # a customer's, but nobody expects an answer to them
+Arrived = tuple[WebhookReceived, Channel, InboundMessage]
+
+
+@dataclass(frozen=True, slots=True)
+class Hearing:
+    """What the customers' messages of a batch mean for their conversations, by its id."""
+
+    heard: Mapping[UUID, conversations.Heard]
+    at_once: Mapping[UUID, bool]  # to be answered now → whether its engine waits for somebody else
+    traces: Mapping[UUID, str]
+
+    @classmethod
+    def of(
+        cls,
+        arrived: Sequence[Arrived],
+        found: Sequence[conversations.Found],
+        places: Iterable[int],
+        wishes: Mapping[int, ConsentState],
+    ) -> Self:
+        """Of the messages at these places, the later ones of a conversation over the earlier."""
+        heard: dict[UUID, conversations.Heard] = {}
+        traces: dict[UUID, str] = {}
+        at_once: dict[UUID, bool] = {}
+        for place in sorted(places):
+            webhook, channel, m = arrived[place]
+            if m.message_type == "system":
+                continue
+            conversation = found[place]
+            reply = channel.settings.reply
+            answered = m.message_type not in UNANSWERED and consents.is_answered(m, wishes.get(place))
+            before = heard.get(conversation.id)
+            heard[conversation.id] = conversations.Heard(
+                conversation.tenant_id,
+                conversation.id,
+                recipient=m.sender[0].given,
+                contact_name=m.contact_name,
+                debounce=_debounce(channel) if answered else before.debounce if before is not None else None,
+                longest_wait=timedelta(seconds=reply.longest_wait),
+                at=webhook.received_at,
+            )
+            traces[conversation.id] = webhook.trace
+            if reply.engine != "none" and reply.debounce == 0 and answered:
+                at_once[conversation.id] = reply.engine in WAITING
+        return cls(heard, at_once, traces)
+
+    def replies(self, owed: set[UUID]) -> list[ReplyWanted]:
+        """For those of the conversations `owed` an answer that wait for no quiet."""
+        return [
+            ReplyWanted(
+                tenant_id=self.heard[i].tenant_id, conversation_id=i, waits=self.at_once[i], trace=self.traces[i]
+            )
+            for i in self.heard
+            if i in owed and i in self.at_once
+        ]
+
+
+def _debounce(channel: Channel) -> timedelta | None:
+    """How long a reply waits for quiet; None where the channel owes none."""
+    if "reply" in channel.unread:
+        return UNREAD_WAIT  # whether one is owed says a process that can read it
+    reply = channel.settings.reply
+    return None if reply.engine == "none" else timedelta(seconds=reply.debounce)
