@@ -13,7 +13,7 @@ from shared.hearing import Arrived, Hearing
 from shared.messages import MediaWanted, QueueMessage, ReplyWanted, SendRequested, WebhookReceived
 from shared.outcomes import Retry
 from shared.providers.base import ConsentState
-from shared.store import channels, contacts, conversations, inbound, media, messages
+from shared.store import channels, contacts, conversations, inbound, media, messages, talk
 from shared.store.consents import Entry
 from shared.store.events import Event, record
 from shared.store.inbound import Logged
@@ -135,9 +135,9 @@ async def keep_messages(tx: db.Connection, readings: Sequence[Reading], handoff:
         ],
     )
     await record(tx, *_first_contacts(arrived, contact_ids, new_contacts, found))
-    rows = messages.inbound_rows(
+    rows = talk.inbound_rows(
         [
-            messages.Inbound(
+            talk.Inbound(
                 tenant_id=channel.tenant_id,
                 conversation_id=conversation.id,
                 channel_id=channel.id,
@@ -160,7 +160,7 @@ async def keep_messages(tx: db.Connection, readings: Sequence[Reading], handoff:
     hearing = Hearing.of(arrived, found, rows.ids, wishes)
     if not await conversations.lock(tx, {(conversation.tenant_id, conversation.id) for conversation in found}):
         raise Retry("a conversation was deleted while a message came for it")
-    inserted = await messages.insert_inbound(tx, rows)
+    inserted = await talk.insert_inbound(tx, rows)
     if len(inserted) < len(rows.ids):  # some were here before: they say nothing new
         hearing = Hearing.of(arrived, found, inserted, wishes)
     await consenting.write(tx, _said(arrived, contact_ids, wishes, inserted))

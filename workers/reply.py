@@ -22,10 +22,11 @@ from shared.messages import ReplyWanted, SendRequested
 from shared.places import NoPlaceError, Places, wait_for_place
 from shared.reading import Reading, open_reading, to_show
 from shared.settings import Settings
-from shared.store import channels, conversations, messages
+from shared.store import channels, conversations, messages, talk
 from shared.store.conversations import ReplyClaim
 from shared.store.events import Event, record
-from shared.store.messages import NewMessage, Said
+from shared.store.messages import NewMessage
+from shared.store.talk import Said
 from shared.worker import Context, Worker
 
 DEEPEST_HISTORY = 200  # messages read for one answer, however many are unanswered
@@ -136,7 +137,7 @@ async def _claim(
     if channel is None or channel.settings.reply.engine == "none":
         await conversations.answered(tx, *key, claim)
         return None
-    if channel.kind == "email" and await messages.answers(tx, *key, LOOP_WITHIN) >= LOOP_ANSWERS:
+    if channel.kind == "email" and await talk.answers(tx, *key, LOOP_WITHIN) >= LOOP_ANSWERS:
         ctx.log.warning("not answered: two machines may be answering each other", conversation=str(key[1]))
         await conversations.answered(tx, *key, claim)
         return None
@@ -150,7 +151,7 @@ async def _claim(
             metrics.REPLIES_PUT_OFF.labels(engine).inc()
             return None
     depth = channel.settings.reply.llm.history + claim.unanswered
-    said = await messages.history(tx, *key, min(depth, DEEPEST_HISTORY))
+    said = await talk.history(tx, *key, min(depth, DEEPEST_HISTORY))
     newest = newest_of_customer(said)
     if newest is None or claim.unanswered < 1:
         await conversations.answered(tx, *key, claim)

@@ -22,7 +22,7 @@ from uuid_utils.compat import uuid7
 
 from ops.errors import Problem
 from shared import db
-from shared.store import messages
+from shared.store import talk
 from tests.bench.arena import Arena
 from tests.bench.figures import Advance, Goal, Measure, Result
 
@@ -138,9 +138,9 @@ async def _insert(pool: db.Pool, active: list[tuple[UUID, UUID, UUID]], dice: ra
     async def work() -> None:
         while batches:
             batch = batches.pop()
-            rows = messages.inbound_rows([_inbound(*where) for where in sorted(batch)])
+            rows = talk.inbound_rows([_inbound(*where) for where in sorted(batch)])
             async with pool.acquire() as connection, connection.transaction():
-                done = await messages.insert_inbound(connection, rows)
+                done = await talk.insert_inbound(connection, rows)
                 if len(done) != BATCH:
                     raise Problem(f"{len(done)} of {BATCH} were inserted.", "This must never happen; report it.")
 
@@ -149,8 +149,8 @@ async def _insert(pool: db.Pool, active: list[tuple[UUID, UUID, UUID]], dice: ra
     return INSERTS * BATCH / (time.monotonic() - started)
 
 
-def _inbound(tenant: UUID, channel: UUID, conversation: UUID) -> messages.Inbound:
-    return messages.Inbound(
+def _inbound(tenant: UUID, channel: UUID, conversation: UUID) -> talk.Inbound:
+    return talk.Inbound(
         tenant_id=tenant,
         conversation_id=conversation,
         channel_id=channel,
@@ -170,7 +170,7 @@ async def _read(pool: db.Pool, active: list[tuple[UUID, UUID, UUID]], dice: rand
         for _ in range(READS):
             tenant, _, conversation = dice.choice(active)
             started = time.perf_counter()
-            said = await messages.history(connection, tenant, conversation, LATEST)
+            said = await talk.history(connection, tenant, conversation, LATEST)
             taken.append((time.perf_counter() - started) * 1000)
             if len(said) < min(LATEST, STORED // CONVERSATIONS // 2):
                 raise Problem(f"A conversation has {len(said)} messages.", "This must never happen; report it.")

@@ -1,0 +1,168 @@
+"""messages, as talk: what customers wrote on its way in, and what was said so far."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import orjson
+
+from shared.db import Connection, Pool, new_id
+from shared.providers.base import Media
+from shared.store.messages import media_json
+
+
+@dataclass(frozen=True, slots=True)
+class Inbound:
+    """A customer's message on its way into its conversation, which the caller has locked."""
+
+    tenant_id: UUID
+    conversation_id: UUID
+    channel_id: UUID
+    provider: str
+    external_id: str
+    message_type: str
+    content: str
+    received_at: datetime
+    provider_timestamp: datetime | None = None
+    media: tuple[Media, ...] = ()
+    metadata: Mapping[str, object] = field(default_factory=dict)
+    reply_to: str | None = None
+    contact_name: str | None = None
+    contact_id: UUID | None = None
+
+
+# clock_timestamp(), not now(): rows of one conversation are inserted under its lock, so the times follow the order in
+# which its transactions ended. `newest message` means that.
+# What the network says of a customer (a changed number) is no message of theirs: it opens no window and owes no answer.
+# The event in the same statement: the conversations are locked meanwhile, and each round trip makes others wait.
+_INSERT_INBOUND = """
+WITH new AS MATERIALIZED (
+    SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::text[],
+        $8::timestamptz[], $9::timestamptz[], $10::text[], $11::jsonb[], $12::text[], $13::text[], $14::text[],
+        $15::uuid[])
+    WITH ORDINALITY AS new (id, tenant_id, conversation_id, channel_id, provider, message_type, content, received_at,
+        provider_timestamp, media, metadata, external_id, reply_to, contact_name, contact_id, place)
+), added AS (
+    INSERT INTO messages (id, tenant_id, conversation_id, channel_id, provider, direction, role, status, message_type,
+        content, received_at, provider_timestamp, media, metadata, external_id, reply_to, contact_name, created_at)
+    SELECT id, tenant_id, conversation_id, channel_id, provider, 'inbound',
+        CASE WHEN message_type = 'system' THEN 'system' ELSE 'user' END, 'received', message_type, content,
+        received_at, least(provider_timestamp, received_at), media::jsonb, metadata, external_id, reply_to,
+        contact_name, clock_timestamp()
+    FROM new ORDER BY place
+    ON CONFLICT (tenant_id, channel_id, external_id) WHERE external_id IS NOT NULL DO NOTHING
+    RETURNING id
+), told AS (
+    INSERT INTO events (name, tenant_id, channel_id, conversation_id, message_id, contact_id, detail)
+    SELECT 'message.received', tenant_id, channel_id, conversation_id, id, contact_id,
+        jsonb_build_object('type', message_type)
+    FROM new JOIN added USING (id) ORDER BY place
+)
+SELECT id FROM added
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class InboundRows:
+    """Messages made ready to be inserted: what takes time is done before anything is locked."""
+
+    ids: Mapping[int, UUID]  # by the message's place in what was given; of those that came twice, the first
+    columns: tuple[Sequence[object], ...]
+
+
+def inbound_rows(messages: Sequence[Inbound]) -> InboundRows:
+    """The rows of these messages, one for each external id of a channel, in the order in which they came."""
+    seen: dict[tuple[UUID, UUID, str], int] = {}
+    for index, message in enumerate(messages):
+        seen.setdefault((message.tenant_id, message.channel_id, message.external_id), index)
+    order = sorted(seen.values(), key=lambda i: (messages[i].received_at, messages[i].external_id))
+    ids = {i: new_id() for i in order}
+    chosen = [messages[i] for i in order]
+    return InboundRows(
+        ids,
+        (
+            list(ids.values()),
+            [m.tenant_id for m in chosen],
+            [m.conversation_id for m in chosen],
+            [m.channel_id for m in chosen],
+            [m.provider for m in chosen],
+            [m.message_type for m in chosen],
+            [m.content for m in chosen],
+            [m.received_at for m in chosen],
+            [m.provider_timestamp or m.received_at for m in chosen],
+            # As text: a list of lists would be taken for an array of two dimensions.
+            [orjson.dumps([media_json(part) for part in m.media]).decode() for m in chosen],
+            [m.metadata for m in chosen],
+            [m.external_id for m in chosen],
+            [m.reply_to for m in chosen],
+            [m.contact_name for m in chosen],
+            [m.contact_id for m in chosen],
+        ),
+    )
+
+
+async def insert_inbound(connection: Connection, rows: InboundRows) -> dict[int, UUID]:
+    """Insert each message once, however often it comes, with its event; returns place → id of those that are new."""
+    inserted = {row["id"] for row in await connection.fetch(_INSERT_INBOUND, *rows.columns)}
+    return {index: message_id for index, message_id in rows.ids.items() if message_id in inserted}
+
+
+_HISTORY = """
+SELECT id, role, left(content, 4096) AS content, message_type FROM messages
+WHERE tenant_id = $1 AND conversation_id = $2 AND status NOT IN ('failed', 'canceled', 'expired')
+    AND role <> 'system'
+ORDER BY created_at DESC LIMIT $3
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    id: UUID
+    role: str
+    content: str
+    message_type: str
+
+
+async def history(connection: Connection | Pool, tenant_id: UUID, conversation_id: UUID, limit: int) -> list[Said]:
+    """The last messages of a conversation, oldest first."""
+    rows = await connection.fetch(_HISTORY, tenant_id, conversation_id, limit)
+    return [Said(row["id"], row["role"], row["content"], row["message_type"]) for row in reversed(rows)]
+
+
+_ANSWERS = """
+SELECT count(*) FROM messages WHERE tenant_id = $1 AND conversation_id = $2 AND created_at > now() - $3::interval
+    AND direction = 'outbound' AND metadata ? 'engine'
+"""
+
+
+async def answers(connection: Connection, tenant_id: UUID, conversation_id: UUID, within: timedelta) -> int:
+    """How often an engine has answered in a conversation of late."""
+    count: int = await connection.fetchval(_ANSWERS, tenant_id, conversation_id, within)
+    return count
+
+
+_HOPS = """
+SELECT i.received_at, i.created_at AS kept, o.created_at AS answered, o.admitted_at, o.claimed_at, o.sent_at,
+    o.delivered_at
+FROM messages i LEFT JOIN messages o ON o.tenant_id = i.tenant_id AND o.dedupe_key = 'reply:' || i.id
+WHERE i.tenant_id = $1 AND i.channel_id = $2 AND i.external_id = $3
+"""
+
+_HOP_NAMES = {
+    "received_at": "ingress had it",
+    "kept": "persist kept it",
+    "answered": "reply answered",
+    "admitted_at": "window admitted",
+    "claimed_at": "send claimed",
+    "sent_at": "provider took it",
+    "delivered_at": "delivered",
+}
+
+
+async def hops(pool: Pool, tenant_id: UUID, channel_id: UUID, external_id: str) -> list[tuple[str, datetime]]:
+    """When each hop had a customer's message and its answer, in order; without those that have not happened."""
+    row = await pool.fetchrow(_HOPS, tenant_id, channel_id, external_id)
+    if row is None:
+        return []
+    return [(name, row[column]) for column, name in _HOP_NAMES.items() if row[column] is not None]
