@@ -134,7 +134,9 @@ def _canonical(digits: str) -> str:
             return "+54" + national[1:]
         case 55, 10 if national[2] in "6789":
             return _brazilian(national)
-    return f"+{number.country_code}{national}"
+    plain = f"{number.country_code}{national}"
+    # One trunk zero goes. Each parse would take another one, and make all numbers of nothing but zeros the same.
+    return f"+{plain}" if plain == digits or _canonical(plain) == f"+{plain}" else f"+{digits}"
 
 
 def _brazilian(national: str) -> str:

@@ -135,7 +135,7 @@ class KommoSandbox:
         if isinstance(read, Problem):
             return _refuse(*read)
         message = self._message(channel, received_at, read.chat_id, read.body, read.media)
-        self._ours[message.sid] = read.msgid
+        self._ours[message.sid] = message.opaque = read.msgid
         try:
             fault = self._faults.answer_fault(PROVIDER, to=message.to, body=message.body, account=channel.scope_id)
             accept = partial(self._accept, channel, message, read.msgid)

@@ -144,8 +144,8 @@ class Customers:
 
     @property
     def _url(self) -> str:
-        provider, ours = self._system.provider.name, self._system.stage.ours
-        return f"{self._system.settings.public_url}/webhooks/{provider}/{ours.endpoint_id}"
+        path = self._system.provider.path(self._system.stage.ours)
+        return f"{self._system.settings.public_url}{path}"
 
     async def _deliver(self, written: Written) -> None:
         """All copies of a webhook set out; returns when the first was taken. Copies come in no order among messages.

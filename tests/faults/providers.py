@@ -8,13 +8,14 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
-from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 from uuid import UUID
 
-from ops.sandbox import meta_forms
+from ops.sandbox import kommo_forms, meta_forms
 from ops.sandbox.client import SeenMessage
 from ops.sandbox.meta_forms import APP_SECRET, PHONE_NUMBER_ID
 from ops.sandbox.twilio_forms import AUTH_TOKEN, inbound_form, new_sid, webhook_headers
+from tests.workers.kommo_stage import add_kommo
 from tests.workers.meta_stage import add_app, add_number
 from tests.workers.stage import FORM, Ours, Stage
 
@@ -60,6 +61,10 @@ class Provider(Protocol):
 
     async def add_channel(self, stage: Stage, channel: Mapping[str, object] | None) -> Ours: ...
 
+    def path(self, ours: Ours) -> str:
+        """Of the URL where webhooks come in."""
+        ...
+
     def new_id(self) -> str:
         """Of a customer's message."""
         ...
@@ -91,6 +96,9 @@ class AtTwilio:
 
     async def add_channel(self, stage: Stage, channel: Mapping[str, object] | None) -> Ours:
         return await stage.add_channel(channel)
+
+    def path(self, ours: Ours) -> str:
+        return f"/webhooks/twilio/{ours.endpoint_id}"
 
     def new_id(self) -> str:
         return new_sid("SM")
@@ -130,6 +138,9 @@ class AtMeta:
         url = f"{stage.settings.public_url}/webhooks/meta/{app}"
         await stage.sandbox.meta_number(PHONE_NUMBER_ID, webhook_url=url)
         return await add_number(stage, app, PHONE_NUMBER_ID, channel=channel)
+
+    def path(self, ours: Ours) -> str:
+        return f"/webhooks/meta/{ours.endpoint_id}"
 
     def new_id(self) -> str:
         return meta_forms.new_id()
@@ -176,6 +187,46 @@ class AtMeta:
                     yield status["id"], status["status"]
 
 
+class AtKommo:
+    """One form for whatever gathered, its fields numbered. No receipts: a chat's history tells of each message."""
+
+    name: str = "kommo"
+    gathers: float = 0.2
+    faults: Sequence[Mapping[str, object]] = tuple(
+        {"provider": "kommo", **rule} for rule in _FAULTS if not str(rule["action"]).startswith("receipts")
+    )
+    leases: Mapping[str, object] = {}
+
+    async def add_channel(self, stage: Stage, channel: Mapping[str, object] | None) -> Ours:
+        # Not at the 7 a second that Kommo allows: the customers of a fault run write more than that.
+        return await add_kommo(stage, {**(channel or {}), "rate": 80})
+
+    def path(self, ours: Ours) -> str:
+        return f"/webhooks/kommo/{ours.endpoint_id}/{kommo_forms.URL_SECRET}"
+
+    def new_id(self) -> str:
+        return kommo_forms.new_id()
+
+    def webhook(
+        self, ours: Ours, url: str, said: Sequence[Said], told: Sequence[Told]
+    ) -> tuple[bytes, Mapping[str, str]]:
+        parts = []
+        for number, one in enumerate(said):
+            alone = kommo_forms.crm_body(
+                chat_id=kommo_forms.chat_of(one.customer), text=one.text, message_id=one.sid
+            ).decode()
+            parts += [(name.replace("[0]", f"[{number}]"), value) for name, value in parse_qsl(alone)]
+        return urlencode(dict(parts)).encode(), kommo_forms.CRM_HEADERS
+
+    def our_id(self, seen: SeenMessage) -> UUID:
+        assert seen.opaque is not None, f"{seen.sid} went out without a msgid"
+        return UUID(seen.opaque)
+
+    def receipts(self, body: bytes) -> Iterator[tuple[str, str]]:
+        return iter(())
+
+
 TWILIO: Final[Provider] = AtTwilio()
 META: Final[Provider] = AtMeta()
-ALL: Final[tuple[Provider, ...]] = (TWILIO, META)
+KOMMO: Final[Provider] = AtKommo()
+ALL: Final[tuple[Provider, ...]] = (TWILIO, META, KOMMO)

@@ -324,6 +324,7 @@ async def playing(
             **provider.leases,
             "twilio_api_url": sandbox_url,
             "meta_api_url": sandbox_url,
+            "kommo_api_url": sandbox_url,
             "sandbox_url": sandbox_url,
             "sandbox_smtp_port": 0,  # any free one: a system that runs here has the usual one
             "public_url": f"http://127.0.0.1:{ports['receive']}",
