@@ -84,10 +84,13 @@ def _state(process: psutil.Process) -> Path:
 
 
 def _listens(process: psutil.Process) -> tuple[str, int | None]:
-    for connection in process.net_connections(kind="tcp"):
-        if connection.status == psutil.CONN_LISTEN:
-            host = connection.laddr.ip
-            return ("127.0.0.1" if host in ("0.0.0.0", "::") else host), connection.laddr.port
+    """Where it answers over HTTP: at its PORT; the sandbox takes mails at another one."""
+    listening = [one.laddr for one in process.net_connections(kind="tcp") if one.status == psutil.CONN_LISTEN]
+    environment = process.environ()
+    mails = environment.get("PALOMAR_SANDBOX_SMTP_PORT")
+    listening.sort(key=lambda one: (str(one.port) != environment.get("PORT"), str(one.port) == mails))
+    for host, port, *_ in listening:
+        return ("127.0.0.1" if host in ("0.0.0.0", "::") else host), port
     return "", None
 
 

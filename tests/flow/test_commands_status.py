@@ -17,6 +17,7 @@ import pytest
 from ingress.spool import Spool
 from ingress.spoolfile import Row
 from ops import errands
+from ops.processes import ask, find
 from ops.status import Spool as Spooled
 from ops.status import look_into_spool, take
 from shared import db, topology
@@ -25,6 +26,7 @@ from shared.settings import Settings
 from shared.store import channels
 from shared.store.events import Event, record
 from tests.flow.commands_support import ROOT, broker_channel, palomar, webhook
+from tests.ports import free_port
 
 
 def as_json(environment: Mapping[str, str], code: int = 0) -> dict[str, Any]:
@@ -54,6 +56,25 @@ async def worker(environment: Mapping[str, str], *names: str) -> AsyncIterator[a
     finally:
         process.kill()
         await process.wait()
+
+
+async def test_the_sandbox_is_asked_where_it_speaks_http(tmp_path: Path) -> None:
+    smtp, http = sorted(free_port() for _ in range(2))  # the lower one would be found first
+    environment = {"PORT": str(http), "PALOMAR_SANDBOX_SMTP_PORT": str(smtp), "PALOMAR_STATE_DIR": str(tmp_path)}
+    sandbox = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "ops.sandbox", cwd=ROOT, env={**os.environ, **environment},
+        stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        for _ in range(300):
+            asked = await ask(find(tmp_path))
+            if asked and asked[0].ready:
+                break
+            await asyncio.sleep(0.2)
+        assert [(one.name, one.port) for one in asked] == [("ops.sandbox", http)]
+    finally:
+        sandbox.kill()
+        await sandbox.wait()
 
 
 async def add_conversation(connection: db.Connection) -> tuple[UUID, UUID, UUID]:
