@@ -42,7 +42,8 @@ _CONVERSATIONS = """
 INSERT INTO conversations (id, tenant_id, channel_id, provider, address, recipient, phone, created_at)
 SELECT gen_random_uuid(), c.tenant_id, c.id, 'twilio', '+346' || lpad(n::text, 8, '0'), '+346' || lpad(n::text, 8, '0'),
     '+346' || lpad(n::text, 8, '0'), now() - interval '400 days'
-FROM channels c, generate_series(1, $1::int) AS n WHERE c.provider = 'twilio' RETURNING id
+FROM channels c, generate_series(1, $1::int) AS n WHERE c.provider = 'twilio' AND c.kind = 'whatsapp'
+RETURNING id
 """
 _COPY = """
 COPY messages (id, tenant_id, conversation_id, channel_id, provider, direction, role, status, content, external_id,
@@ -88,10 +89,12 @@ async def _load(arena: Arena, url: str, count: int) -> list[tuple[UUID, UUID, UU
     connection = await asyncpg.connect(url, server_settings={"role": "palomar_worker"})
     try:
         ids = [row["id"] for row in await connection.fetch(_CONVERSATIONS, conversations, timeout=600)]
-        only = await connection.fetchrow("SELECT tenant_id, id FROM channels WHERE provider = 'twilio'")
+        only = await connection.fetchrow(
+            "SELECT tenant_id, id FROM channels WHERE provider = 'twilio' AND kind = 'whatsapp'"
+        )
     finally:
         await connection.close()
-    assert only is not None, "the template has the demo's channel at Twilio"
+    assert only is not None, "the template has the demo's WhatsApp channel at Twilio"
     tenant, channel = only
     name = url.rpartition("/")[2].partition("?")[0]
     await asyncio.to_thread(_copy, arena.stack.postgres.url("postgres", name), tenant, channel, ids, count)
