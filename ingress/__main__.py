@@ -47,17 +47,17 @@ async def receive(settings: Settings, keys: KeyRing, stop: asyncio.Event, *, sha
         with suppress(TimeoutError):
             await asyncio.wait_for(publisher.wait_ready(), BROKER_WAIT)
 
-        app = Receiver(
+        receiver = Receiver(
             directory,
             keeper,
             public_url=settings.public_url,
             body_limit=settings.ingress_body_limit,
             body_timeout=settings.ingress_body_timeout,
-        ).app()
-        http.add_health(app, lambda: _missing(directory, keeper))
+            elsewhere=http.health(lambda: _missing(directory, keeper)),
+        )
         port = await stack.enter_async_context(
             http.serving(
-                app,
+                receiver.answer,
                 settings.host,
                 DEFAULT_PORT if settings.port is None else settings.port,
                 reuse_port=share_port,

@@ -6,25 +6,24 @@ sentence that says what to change. Nothing here reaches the database: who owns a
 
 import asyncio
 import logging
-import re
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from aiohttp import ClientPayloadError, StreamReader, web
+from aiohttp import ClientPayloadError, web
 from aiohttp.http_exceptions import HttpProcessingError
 from prometheus_client import Counter
 
+from ingress.intakes import Intake, intake_at
 from ingress.keep import NotKept
+from shared.http import Handler
 from shared.log import get_logger
 from shared.messages import WebhookReceived
-from shared.providers import email, kommo, meta, twilio
 from shared.providers.base import RawWebhook
 
 log = get_logger(__name__)
@@ -71,113 +70,6 @@ class Keeps(Protocol):
         ...
 
 
-class Intake(NamedTuple):
-    """What differs from provider to provider. A new one is one line in INTAKES."""
-
-    verify: Callable[[RawWebhook, Sequence[str]], bool]
-    signed: str  # said to whoever signs otherwise
-    takes: Callable[[str, str], bool]  # (media type, query) → may this be its webhook?
-    taken: str  # said to whoever sends something else
-    answer: bytes
-    answer_type: str
-    status_path: bool = False  # whether receipts come to a path of their own
-    only_receipts: Callable[[bytes], bool] = lambda _: False  # where they do not: does this body hold nothing else?
-    challenge: Callable[[str, str], str | None] | None = None  # (query, verify token) → the answer to a verifying GET
-    largest: int = 0  # bytes that it may send, as documented: taken whatever our own limit is
-    beside: Mapping[str, "Intake"] = {}  # other webhooks of the same endpoint, by the path that follows it
-    secret_path: bool = False  # whether the URL ends with a secret instead of a signature's being there
-    patience: float = 1.0  # how many times the usual wait its bodies may take
-
-
-def _twilio_takes(media_type: str, query: str) -> bool:
-    # A JSON body is signed by its hash in the query; without it nothing ties the body to the signature.
-    return media_type == "application/x-www-form-urlencoded" or (
-        (media_type == "application/json" or media_type.endswith("+json")) and "bodySHA256=" in query
-    )
-
-
-def _email_takes(media_type: str, _: str) -> bool:
-    return media_type == email.FORM
-
-
-def _meta_takes(media_type: str, _: str) -> bool:
-    return media_type == "application/json"
-
-
-# A quote within a text is escaped, so a customer can't write either of them.
-_MESSAGES_KEY = re.compile(rb'"messages"\s*:')
-
-
-def _only_statuses(body: bytes) -> bool:
-    return b'"statuses"' in body and _MESSAGES_KEY.search(body) is None
-
-
-def _kommo_takes(media_type: str, _: str) -> bool:
-    return media_type in ("application/x-www-form-urlencoded", "application/json")
-
-
-def _says_no_message(body: bytes) -> bool:
-    return b"message" not in body
-
-
-_KOMMO_CHATS = Intake(
-    verify=kommo.verify,
-    signed="X-Signature must be made with the channel secret of the endpoint's channel, over the body as it is",
-    takes=_meta_takes,
-    taken="application/json",
-    answer=b"",
-    answer_type="text/plain",
-    only_receipts=_says_no_message,
-)
-
-
-INTAKES: Mapping[str, Intake] = {
-    "twilio": Intake(
-        verify=twilio.verify,
-        signed="it must be made with the endpoint's auth token over the public URL {public_url} (PALOMAR_PUBLIC_URL) "
-        "with this path and query",
-        takes=_twilio_takes,
-        taken="application/x-www-form-urlencoded, or JSON with bodySHA256 in the query",
-        answer=b'<?xml version="1.0" encoding="UTF-8"?><Response/>',
-        answer_type="text/xml",
-        status_path=True,
-    ),
-    "meta": Intake(
-        verify=meta.verify,
-        signed="X-Hub-Signature-256 must be made with the app secret of the endpoint's app, over the body as it is",
-        takes=_meta_takes,
-        taken="application/json",
-        answer=b"",
-        answer_type="text/plain",
-        only_receipts=_only_statuses,
-        challenge=meta.challenge,
-        largest=3 * 1024 * 1024,
-    ),
-    "kommo": Intake(
-        verify=kommo.holds_secret,
-        signed="the URL must end with the secret that `palomar channels list` shows",
-        takes=_kommo_takes,
-        taken="application/x-www-form-urlencoded, or JSON",
-        answer=b"",
-        answer_type="text/plain",
-        only_receipts=_says_no_message,
-        beside={f"/{kommo.CHATS}": _KOMMO_CHATS, f"/{kommo.CHATS}/{{scope}}": _KOMMO_CHATS},
-        secret_path=True,
-    ),
-    "email": Intake(
-        verify=email.verify,
-        signed="the URL must end with the secret that `palomar channels add` printed for this endpoint",
-        takes=_email_takes,
-        taken="multipart/form-data, as an inbound-parse webhook posts a mail",
-        answer=b"",
-        answer_type="text/plain",
-        largest=10 * 1024 * 1024,
-        secret_path=True,
-        patience=3.0,
-    ),
-}
-
-
 class Refusal(NamedTuple):
     status: int
     text: str
@@ -217,100 +109,111 @@ class Receiver:
     """Takes the webhooks of all providers."""
 
     def __init__(
-        self, endpoints: Endpoints, keeper: Keeps, *, public_url: str, body_limit: int, body_timeout: float
+        self,
+        endpoints: Endpoints,
+        keeper: Keeps,
+        *,
+        public_url: str,
+        body_limit: int,
+        body_timeout: float,
+        elsewhere: Handler,
     ) -> None:
         """`public_url` is what providers call and sign; `body_limit` is bytes, `body_timeout` seconds.
 
-        The limit gives way where a provider documents larger bodies.
+        The limit gives way where a provider documents larger bodies. `elsewhere` answers what is not below /webhooks.
         """
         self._endpoints = endpoints
         self._keeper = keeper
         self._public_url = public_url.rstrip("/")
         self._body_limit = body_limit
         self._body_timeout = body_timeout
+        self._elsewhere = elsewhere
         self._large = asyncio.Semaphore(LARGE_AT_ONCE)
         self._huge = asyncio.Semaphore(1)
-
-    def app(self) -> web.Application:
-        """The application with its routes; more may be added to it, but for paths below /webhooks."""
         logging.getLogger("aiohttp.server").addFilter(_without_content)
-        app = web.Application()
-        for provider, intake in INTAKES.items():
-            for path, other in intake.beside.items():
-                resource = app.router.add_resource(f"/webhooks/{provider}/{{endpoint}}{path}")
-                resource.add_route("POST", partial(self._post, provider, other, False))
-                resource.add_route("*", partial(self._refuse, "method"))
-            for path, receipts in (("", False), ("/status", True))[: 1 + intake.status_path]:
-                secret = "/{secret}" if intake.secret_path else ""
-                resource = app.router.add_resource(f"/webhooks/{provider}/{{endpoint}}{path}{secret}")
-                resource.add_route("POST", partial(self._post, provider, intake, receipts))
-                if intake.challenge is not None:
-                    resource.add_route("GET", partial(self._verify, provider, intake.challenge))
-                resource.add_route("*", partial(self._refuse, "method"))
-        app.router.add_route("*", "/webhooks{rest:.*}", partial(self._refuse, "unknown_path"))
-        return app
 
-    async def _verify(
-        self, provider: str, challenge: Callable[[str, str], str | None], request: web.Request
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        """What any request to this process gets."""
+        target = origin_form(request.raw_path)
+        path, _, query = target.partition("?")
+        _, root, provider, name, *rest = path.split("/", 6) + [""] * (3 - path.count("/"))
+        if root != "webhooks":
+            return await self._elsewhere(request)
+        intake = intake_at(provider, rest)
+        if intake is None:
+            return self._refusal("unknown_path", request, name)
+        if request.method == "POST":
+            return await self._post(provider, name, intake, target, request)
+        if request.method == "GET" and intake.challenge is not None:
+            return self._verified(provider, name, intake, query, request)
+        return self._refusal("method", request, name, intake)
+
+    def _verified(
+        self, provider: str, name: str, intake: Intake, query: str, request: web.BaseRequest
     ) -> web.StreamResponse:
         """Answer a provider that asks, when a webhook URL is entered there, whether the URL is meant."""
         try:
-            endpoint = self._endpoint(provider, request.match_info["endpoint"])
+            endpoint = self._endpoint(provider, name)
         except _Refused as refused:
-            return await self._refuse(refused.reason, request)
-        told = challenge(origin_form(request.raw_path).partition("?")[2], endpoint.verify_token)
+            return self._refusal(refused.reason, request, name, intake)
+        told = intake.challenge(query, endpoint.verify_token) if intake.challenge is not None else None
         if told is None:
-            return await self._refuse("verify_token", request)
+            return self._refusal("verify_token", request, name, intake)
         return web.Response(text=told)
 
-    async def _post(self, provider: str, intake: Intake, receipts: bool, request: web.Request) -> web.StreamResponse:
+    async def _post(
+        self, provider: str, name: str, intake: Intake, target: str, request: web.BaseRequest
+    ) -> web.StreamResponse:
         try:
-            endpoint = self._endpoint(provider, request.match_info["endpoint"])
+            endpoint = self._endpoint(provider, name)
             if intake.secret_path:  # before a place or a body is taken by somebody who does not know it
-                self._check(intake, endpoint, request, b"")
-            async with (
-                self._large if _is_over(request, LARGE_BODY) else nullcontext(),
-                self._huge if intake.largest > HUGE_BODY and _is_over(request, HUGE_BODY) else nullcontext(),
-            ):
-                await self._take(endpoint, intake, receipts, request)
+                self._check(intake, endpoint, target, request, b"")
+            size = request.content_length
+            if size is None or size > LARGE_BODY:
+                huge = intake.largest > HUGE_BODY and (size is None or size > HUGE_BODY)
+                async with self._large, self._huge if huge else nullcontext():
+                    await self._take(endpoint, intake, target, size, request)
+            else:
+                await self._take(endpoint, intake, target, size, request)
         except _Refused as refused:
-            return await self._refuse(refused.reason, request, intake)
+            return self._refusal(refused.reason, request, name, intake)
         except NotKept as error:
             log.error("webhook not kept", why=str(error))
-            return await self._refuse("not_kept", request)
+            return self._refusal("not_kept", request, name, intake)
         except Exception as error:
             # Only where and what kind: the text of an error may quote the body.
             place = traceback.extract_tb(error.__traceback__)[-1]
             log.error("receiving failed", error=type(error).__name__, at=f"{place.filename}:{place.lineno}")
-            return await self._refuse("error", request)
+            return self._refusal("error", request, name, intake)
         return web.Response(body=intake.answer, content_type=intake.answer_type)
 
-    async def _take(self, endpoint: Endpoint, intake: Intake, receipts: bool, request: web.Request) -> None:
+    async def _take(
+        self, endpoint: Endpoint, intake: Intake, target: str, size: int | None, request: web.BaseRequest
+    ) -> None:
         """Check a request and make it durable. Raises _Refused or NotKept."""
-        target = origin_form(request.raw_path)
-        content_type = request.headers.get("Content-Type", "")
+        headers = request.headers
+        content_type = headers.get("Content-Type", "")
         if not intake.takes(content_type.partition(";")[0].strip().lower(), target.partition("?")[2]):
             raise _Refused("content_type")
-        if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        if headers.get("Content-Encoding", "identity").lower() != "identity":
             raise _Refused("compressed")
-        body = await self._body(request, max(self._body_limit, intake.largest), self._body_timeout * intake.patience)
+        body = await self._body(request, size, intake)
         if not intake.secret_path:
-            self._check(intake, endpoint, request, body)
+            self._check(intake, endpoint, target, request, body)
         else:  # what is kept holds no secret
             target = target.partition("?")[0].rpartition("/")[0]
-        url = self._public_url + target
         await self._keeper.keep(
             WebhookReceived.of(
                 endpoint.id,
                 body,
                 tenant_id=endpoint.tenant_id,
                 provider=endpoint.provider,
-                receipts=receipts or intake.only_receipts(body),
+                receipts=intake.only_receipts(body),
                 received_at=datetime.now(UTC),
                 method=request.method,
-                url=printable(url),
+                url=printable(self._public_url + target),
                 content_type=printable(content_type),
-                headers={name: printable(request.headers[name]) for name in KEPT_HEADERS if name in request.headers},
+                headers={name: printable(headers[name]) for name in KEPT_HEADERS if name in headers},
             )
         )
 
@@ -324,23 +227,24 @@ class Receiver:
             raise _Refused("secrets")
         return endpoint
 
-    def _check(self, intake: Intake, endpoint: Endpoint, request: web.Request, body: bytes) -> None:
+    def _check(self, intake: Intake, endpoint: Endpoint, target: str, request: web.BaseRequest, body: bytes) -> None:
         """Raises _Refused where it is not the provider who calls."""
-        url = self._public_url + origin_form(request.raw_path)
-        raw = RawWebhook(request.method, url, request.headers.get("Content-Type", ""), request.headers, body)
+        headers = request.headers
+        raw = RawWebhook(request.method, self._public_url + target, headers.get("Content-Type", ""), headers, body)
         secrets = endpoint.url_secrets or endpoint.tokens if intake.secret_path else endpoint.tokens
         if not intake.verify(raw, secrets):
             raise _Refused("signature")
 
-    async def _body(self, request: web.Request, limit: int, within: float) -> bytes:
-        if (request.content_length or 0) > limit:
+    async def _body(self, request: web.BaseRequest, size: int | None, intake: Intake) -> bytes:
+        limit = max(self._body_limit, intake.largest)
+        if size is not None and size > limit:
             raise _Refused("too_large")
         try:
             # Not request.read(): that keeps the body for as long as the request lives, cycles and all.
             if request.content.is_eof():  # all of it came with its headers, as nearly always: nothing to wait for
                 body = request.content.read_nowait()
             else:
-                body = await self._slow_body(request.content, limit, within)
+                body = await self._slow_body(request, limit, self._body_timeout * intake.patience)
         except TimeoutError:
             raise _Refused("stalled") from None
         except (ClientPayloadError, HttpProcessingError, web.RequestPayloadError, OSError):
@@ -349,18 +253,24 @@ class Receiver:
             raise _Refused("too_large")
         return body
 
-    async def _slow_body(self, content: StreamReader, limit: int, within: float) -> bytes:
+    async def _slow_body(self, request: web.BaseRequest, limit: int, within: float) -> bytes:
         """A body as it arrives, until it is whole or over the limit. Raises TimeoutError."""
+        content = request.content
         async with asyncio.timeout(within):
+            if request.headers.get("Expect", "").lower() == "100-continue":  # it comes once it is asked for
+                await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                request.writer.output_size = 0  # that was no part of the answer
             body = bytearray(await content.readany())
             while not content.at_eof() and len(body) <= limit:
                 body += await content.readany()
         return bytes(body)
 
-    async def _refuse(self, reason: str, request: web.Request, intake: Intake | None = None) -> web.StreamResponse:
+    def _refusal(
+        self, reason: str, request: web.BaseRequest, name: str, intake: Intake | None = None
+    ) -> web.StreamResponse:
+        """The answer to whoever is refused; `name` is the endpoint's as it stands in the URL."""
         REFUSED.labels(reason).inc()
         refusal = REFUSALS[reason]
-        name = request.match_info.get("endpoint", "")
         log.warning(
             "webhook refused",
             reason=reason,
@@ -368,8 +278,6 @@ class Receiver:
             endpoint=str(endpoint.id) if (endpoint := self._endpoints.find(name)) else None,
             size=request.content_length,
         )
-        provider = request.path.split("/")[2:3]
-        intake = intake or (INTAKES.get(provider[0]) if provider else None)
         text = refusal.text.format(
             taken=intake.taken if intake else "",
             signed=intake.signed.format(public_url=self._public_url) if intake else "",
@@ -394,12 +302,6 @@ def _without_content(record: logging.LogRecord) -> bool:
     REFUSED.labels("malformed").inc()
     log.warning("webhook refused", reason="malformed", status=error.code, error=type(error).__name__)
     return False
-
-
-def _is_over(request: web.Request, size: int) -> bool:
-    """Whether its body may be larger."""
-    length = request.content_length
-    return length is None or length > size
 
 
 def origin_form(target: str) -> str:

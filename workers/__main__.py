@@ -16,7 +16,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import uvloop
-from aiohttp import web
 
 import workers
 from shared import db, http, log
@@ -89,9 +88,9 @@ class Process:
         """Work until `stop` is set. Raises what a worker's machinery raised, so that a supervisor starts it anew."""
         logger = log.get_logger("workers")
         async with AsyncExitStack() as stack:
-            app = web.Application()
-            http.add_health(app, self._missing)
-            port = await stack.enter_async_context(http.serving(app, self._settings.host, self._settings.port or 0))
+            port = await stack.enter_async_context(
+                http.serving(http.health(self._missing), self._settings.host, self._settings.port or 0)
+            )
             logger.info("starting", workers=self.name, port=port)
 
             pool = db.make_pool(self._settings, process=self.name)

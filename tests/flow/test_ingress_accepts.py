@@ -146,6 +146,33 @@ async def test_headers_that_are_no_text_harm_nothing(settings: Settings, amqp_ur
     assert item["headers"]["user-agent"] == "?? café"  # type: ignore[index]
 
 
+async def test_a_body_that_waits_to_be_asked_for_is_asked_for(settings: Settings, amqp_url: str) -> None:
+    """`Expect: 100-continue`, as many clients send with anything but a small body."""
+    hook = await add_endpoint(settings)
+    head, _, body = _request(hook, FIELDS).partition(b"\r\n\r\n")
+    async with ingress(settings) as client:
+        reader, writer = await _raw(client)
+        writer.write(head + b"\r\nExpect: 100-continue\r\n\r\n")
+        assert await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(body)
+        assert (await asyncio.wait_for(reader.readline(), 5)).startswith(b"HTTP/1.1 200")
+        writer.close()
+        (item,) = await webhooks(amqp_url, 1)
+    assert WebhookReceived.model_validate(item).raw_body == body
+
+
+async def test_a_body_that_nobody_wants_is_not_asked_for(settings: Settings) -> None:
+    hook = await add_endpoint(settings)
+    async with ingress(settings) as client:
+        reader, writer = await _raw(client)
+        writer.write(
+            f"POST {hook.path()} HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+            "Content-Length: 2000000\r\nExpect: 100-continue\r\n\r\n".encode()
+        )
+        assert (await asyncio.wait_for(reader.readline(), 5)).startswith(b"HTTP/1.1 413")
+        writer.close()
+
+
 async def test_many_at_once_all_arrive_and_share_publishes(settings: Settings, amqp_url: str) -> None:
     hook = await add_endpoint(settings)
     async with ingress(settings) as client:

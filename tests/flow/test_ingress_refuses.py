@@ -109,6 +109,31 @@ async def test_another_method_says_which_one_to_choose(settings: Settings, metho
         assert "HTTP POST" in await answer.text()
 
 
+@pytest.mark.parametrize(
+    ("request_line", "status"),
+    [
+        ("GET /webhooks HTTP/1.1", 404),
+        ("POST /webhooks/ HTTP/1.1", 404),
+        ("POST /webhooks/twilio HTTP/1.1", 404),
+        ("POST /webhooks/twilio/ HTTP/1.1", 404),
+        ("POST //webhooks/twilio/x HTTP/1.1", 404),
+        ("POST /webhooks" + "/twilio" * 400 + " HTTP/1.1", 404),
+        ("GET / HTTP/1.1", 404),
+        ("GET /healthz/more HTTP/1.1", 404),
+        ("HEAD /healthz HTTP/1.1", 200),
+        ("POST /healthz HTTP/1.1", 405),
+        ("OPTIONS * HTTP/1.1", 404),
+        ("GET http://evil.example/healthz HTTP/1.1", 200),
+    ],
+)
+async def test_a_path_of_nobodys_is_told_so(settings: Settings, request_line: str, status: int) -> None:
+    async with ingress(settings) as client:
+        reader, writer = await _connect(client)
+        writer.write(f"{request_line}\r\nHost: x\r\nContent-Length: 0\r\n\r\n".encode())
+        assert (await asyncio.wait_for(reader.readline(), 5)).startswith(f"HTTP/1.1 {status} ".encode())
+        writer.close()
+
+
 async def test_a_body_that_grows_past_the_limit_without_saying_so(settings: Settings) -> None:
     hook = await add_endpoint(settings)
 

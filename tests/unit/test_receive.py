@@ -2,7 +2,8 @@
 
 import pytest
 
-from ingress.receive import INTAKES, REFUSALS, origin_form, printable
+from ingress.intakes import INTAKES, intake_at
+from ingress.receive import REFUSALS, origin_form, printable
 
 
 @pytest.mark.parametrize(
@@ -18,6 +19,42 @@ from ingress.receive import INTAKES, REFUSALS, origin_form, printable
 )
 def test_only_path_and_query_of_a_request_line_count(target: str, signed: str) -> None:
     assert origin_form(target) == signed
+
+
+@pytest.mark.parametrize(
+    ("provider", "rest", "taken"),
+    [
+        ("twilio", "", True),
+        ("twilio", "status", True),
+        ("twilio", "status/more", False),
+        ("twilio", "other", False),
+        ("meta", "", True),
+        ("meta", "status", False),
+        ("kommo", "", False),  # its secret is missing
+        ("kommo", "a-secret", True),
+        ("kommo", "a-secret/more", False),
+        ("kommo", "chats", True),
+        ("kommo", "chats/scope", True),
+        ("kommo", "chats/scope/more", False),
+        ("email", "", False),
+        ("email", "a-secret", True),
+        ("nobody", "", False),
+        ("", "", False),
+    ],
+)
+def test_where_webhooks_are_taken(provider: str, rest: str, taken: bool) -> None:
+    """The parts of the path behind /webhooks/PROVIDER/ENDPOINT."""
+    assert (intake_at(provider, rest.split("/") if rest else []) is not None) is taken
+    if taken:  # an empty part is another path
+        assert intake_at(provider, [*rest.split("/"), ""]) is None
+
+
+def test_what_comes_to_twilios_status_path_is_a_receipt_whatever_it_holds() -> None:
+    status, usual = intake_at("twilio", ["status"]), intake_at("twilio", [])
+    assert status is not None
+    assert status.only_receipts(b"Body=hello")
+    assert usual is not None
+    assert not usual.only_receipts(b"MessageStatus=read")
 
 
 @pytest.mark.parametrize(
