@@ -56,6 +56,9 @@ def word_of(text: str) -> str:
     """
     if len(text) > _READ:
         return ""
+    parts = text.split()
+    if len(parts) > 1 and any(map(str.isalnum, parts[0])) and any(map(str.isalnum, parts[-1])):
+        return ""  # before anything is folded: neither end is mere punctuation
     word = text.strip(_AROUND).lower() if text.isascii() else bare(fold(text, 2 * _READ))
     return word if len(word) <= LONGEST_WORD and not any(map(str.isspace, word)) else ""
 

@@ -45,6 +45,7 @@ class Hearing:
             reply = channel.settings.reply
             answered = m.message_type not in UNANSWERED and consents.is_answered(m, wishes.get(place))
             before = heard.get(conversation.id)
+            spoke_at = min(m.timestamp or webhook.received_at, webhook.received_at)
             heard[conversation.id] = conversations.Heard(
                 conversation.tenant_id,
                 conversation.id,
@@ -53,6 +54,8 @@ class Hearing:
                 debounce=_debounce(channel) if answered else before.debounce if before is not None else None,
                 longest_wait=timedelta(seconds=reply.longest_wait),
                 at=webhook.received_at,
+                messages=1 if before is None else before.messages + 1,
+                spoke_at=spoke_at if before is None else max(before.spoke_at, spoke_at),
             )
             traces[conversation.id] = webhook.trace
             if reply.engine != "none" and reply.debounce == 0 and answered:

@@ -3,6 +3,7 @@
 Many webhooks a transaction. Order-free: whatever comes twice, late or shuffled leads to the same rows.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -84,8 +85,8 @@ async def keep(webhooks: Sequence[WebhookReceived], ctx: Context[None]) -> None:
             handoff,
         )
         await record(tx, *notices(wanted))
+    _count(wanted)
     for reading in wanted:
-        _count(reading)
         if reading.logged.error:
             ctx.log.warning(
                 "webhook not fully read", inbound_id=reading.webhook.inbound_id, problems=len(reading.errors)
@@ -215,16 +216,18 @@ def _said(
     ]
 
 
-def _count(reading: Reading) -> None:
-    for held, count in (
-        ("message", len(reading.messages)),
-        ("receipt", len(reading.receipts)),
-        ("manager", len(reading.managers)),
-        ("notice", len(reading.parsed.notices)),
-        ("error", len(reading.parsed.errors) + len(reading.errors)),
-    ):
+def _count(readings: Sequence[Reading]) -> None:
+    held: Counter[tuple[str, str]] = Counter()
+    for reading in readings:
+        provider = reading.webhook.provider
+        held[provider, "message"] += len(reading.messages)
+        held[provider, "receipt"] += len(reading.receipts)
+        held[provider, "manager"] += len(reading.managers)
+        held[provider, "notice"] += len(reading.parsed.notices)
+        held[provider, "error"] += len(reading.parsed.errors) + len(reading.errors)
+    for labels, count in held.items():
         if count:
-            metrics.WEBHOOKS_PARSED.labels(reading.webhook.provider, held).inc(count)
+            metrics.WEBHOOKS_PARSED.labels(*labels).inc(count)
 
 
 def _not_later(timestamp: datetime | None, received_at: datetime) -> datetime | None:

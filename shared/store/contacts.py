@@ -67,8 +67,7 @@ async def find_or_make(connection: Connection, people: Sequence[Person]) -> tupl
     Two workers that meet the same stranger at once agree: the address is inserted first, and who loses it takes the
     winner's contact. Rows are written in sorted order, or two workers with overlapping batches would deadlock.
     """
-    every = sorted({key for person in people for key in _keys(person)}, key=str)
-    known = await _known(connection, every)
+    known = await _known(connection, list({key for person in people for key in _keys(person)}))
     given: dict[Key, tuple[str, Person]] = {
         (person.tenant_id, a.kind, a.canonical): (a.given, person) for person in people for a in person.addresses
     }

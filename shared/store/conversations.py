@@ -81,9 +81,13 @@ WHERE (tenant_id, id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[]))
 ORDER BY tenant_id, id FOR NO KEY UPDATE
 """
 
-# What an inbound message changes beside the trigger's columns. A closed or deleted conversation opens again.
+# What customers' messages change. The window opens at the provider's time, and an old webhook never moves it back.
+# A closed or deleted conversation opens again.
 _HEARD = """
 UPDATE conversations c SET
+    last_user_message_at = greatest(c.last_user_message_at, least(heard.spoke_at, now())),
+    unread_count = c.unread_count + heard.messages,
+    user_message_count = c.user_message_count + heard.messages,
     recipient = heard.recipient,
     contact_name = coalesce(heard.contact_name, c.contact_name),
     last_message_at = greatest(c.last_message_at, heard.at),
@@ -96,7 +100,8 @@ UPDATE conversations c SET
     reply_wanted_since = CASE WHEN heard.debounce IS NULL OR c.status = 'escalated' THEN c.reply_wanted_since
         ELSE coalesce(c.reply_wanted_since, now()) END
 FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::interval[], $6::interval[],
-    $8::timestamptz[]) AS heard (tenant_id, id, recipient, contact_name, debounce, longest_wait, at)
+    $8::timestamptz[], $9::int[], $10::timestamptz[])
+    AS heard (tenant_id, id, recipient, contact_name, debounce, longest_wait, at, messages, spoke_at)
 WHERE c.tenant_id = heard.tenant_id AND c.id = heard.id
 RETURNING c.id, c.reply_due_at IS NOT NULL AS owed
 """
@@ -104,7 +109,11 @@ RETURNING c.id, c.reply_due_at IS NOT NULL AS owed
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """A customer wrote in this conversation. `debounce` None: this channel does not answer by itself."""
+    """A customer wrote in this conversation. `debounce` None: this channel does not answer by itself.
+
+    `at` is when we had the newest of the messages, `spoke_at` when the provider says that the latest was written: the
+    window opens then.
+    """
 
     tenant_id: UUID
     id: UUID
@@ -113,11 +122,13 @@ class Heard:
     debounce: timedelta | None
     longest_wait: timedelta
     at: datetime
+    messages: int
+    spoke_at: datetime
 
 
 async def find_or_make(connection: Connection, wanted: Sequence[Wanted]) -> list[Found]:
     """The conversation of each, in their order. `lock` them before writing into them."""
-    asked = sorted({(w.tenant_id, w.channel_id, a) for w in wanted for a in w.addresses}, key=str)
+    asked = list({(w.tenant_id, w.channel_id, a) for w in wanted for a in w.addresses})
     known = await _known(connection, asked)
     unknown = [w for w in wanted if not any((w.tenant_id, w.channel_id, a) in known for a in w.addresses)]
     known.update(await _of_chats(connection, [w for w in unknown if w.kommo_chat_id is not None]))
@@ -242,6 +253,8 @@ async def heard(connection: Connection, conversations: Sequence[Heard], handoff:
         [c.longest_wait for c in ordered],
         handoff,
         [c.at for c in ordered],
+        [c.messages for c in ordered],
+        [c.spoke_at for c in ordered],
     )
     return {row["id"] for row in rows if row["owed"]}
 

@@ -36,6 +36,7 @@ class Inbound:
 # which its transactions ended. `newest message` means that.
 # What the network says of a customer (a changed number) is no message of theirs: it opens no window and owes no answer.
 # The event in the same statement: the conversations are locked meanwhile, and each round trip makes others wait.
+# `palomar.heard_by`: what the trigger would change of the conversations, `conversations.heard` does (0016_heard.sql).
 _INSERT_INBOUND = """
 WITH new AS MATERIALIZED (
     SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::text[],
@@ -50,7 +51,7 @@ WITH new AS MATERIALIZED (
         CASE WHEN message_type = 'system' THEN 'system' ELSE 'user' END, 'received', message_type, content,
         received_at, least(provider_timestamp, received_at), media::jsonb, metadata, external_id, reply_to,
         contact_name, clock_timestamp()
-    FROM new ORDER BY place
+    FROM new WHERE (SELECT set_config('palomar.heard_by', 'persist', true)) = 'persist' ORDER BY place
     ON CONFLICT (tenant_id, channel_id, external_id) WHERE external_id IS NOT NULL DO NOTHING
     RETURNING id
 ), told AS (
@@ -103,7 +104,10 @@ def inbound_rows(messages: Sequence[Inbound]) -> InboundRows:
 
 
 async def insert_inbound(connection: Connection, rows: InboundRows) -> dict[int, UUID]:
-    """Insert each message once, however often it comes, with its event; returns place → id of those that are new."""
+    """Insert each message once, however often it comes, with its event; returns place → id of those that are new.
+
+    Their conversations know nothing of it yet: `conversations.heard` must follow in the same transaction.
+    """
     inserted = {row["id"] for row in await connection.fetch(_INSERT_INBOUND, *rows.columns)}
     return {index: message_id for index, message_id in rows.ids.items() if message_id in inserted}
 
