@@ -36,10 +36,10 @@ from shared.providers.json_fields import (
     text_of,
 )
 from shared.providers.media_source import Source
-from shared.providers.meta_errors import PAIR_WAIT, error_class
+from shared.providers.meta_errors import PAIR_WAIT, by_receipt, error_class
 from shared.providers.meta_messages import ECHOES, Around, read_echo, read_message
 
-__all__ = ["TRAITS", "challenge", "error_class", "make_sender", "media_source", "parse", "verify"]
+__all__ = ["TRAITS", "by_receipt", "challenge", "error_class", "make_sender", "media_source", "parse", "verify"]
 
 TRAITS = Traits(read_receipts=True, pair_seconds=PAIR_WAIT)
 

@@ -32,9 +32,9 @@ from shared.providers.base import (
     Sender,
 )
 from shared.providers.media_source import Source
-from shared.providers.twilio_errors import error_class
+from shared.providers.twilio_errors import by_receipt, error_class
 
-__all__ = ["error_class", "make_sender", "media_source", "parse", "verify"]
+__all__ = ["by_receipt", "error_class", "make_sender", "media_source", "parse", "verify"]
 
 # Twilio sends some 40 fields; ten media items make 60. Beyond this it is not Twilio, and not worth sorting.
 _MOST_FIELDS = 500
