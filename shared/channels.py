@@ -138,7 +138,8 @@ class WindowSettings(_Part):
 
 
 class ManagerSettings(_Part):
-    """What follows where a person of the tenant's writes to a customer in the provider's own interface (Kommo)."""
+    """What follows where a person of the tenant's writes to a customer in the provider's own interface: Kommo, or the
+    WhatsApp Business app beside Meta's Cloud API."""
 
     escalate: bool = Field(default=True, description="the conversation is theirs then: nothing answers it by itself")
     own_bot: Annotated[str, StringConstraints(max_length=200)] = Field(

@@ -126,7 +126,7 @@ async def _conversations(
                 provider=one.channel.provider,
                 addresses=tuple(address.canonical for address in one.message.customer),
                 recipient=one.message.customer[0].given,
-                phone=None,
+                phone=next((a.given for a in one.message.customer if a.kind == "phone"), None),
                 contact_id=contact_id,
                 contact_name=one.message.contact_name,
                 kommo_chat_id=next((a.canonical for a in one.message.customer if a.kind == "kommo_chat"), None),

@@ -1,5 +1,9 @@
 """Receipts and the messages they are about: forward only; a closed window leads to the fallback row, an opt-out to the
-ledger."""
+ledger, and what concerns a whole channel slows or stops it.
+
+No other failure is sent again by itself. The provider had accepted the message, and may deliver it after all: a
+`delivered` may follow a `failed`. Later messages may have left, so it would also come out of its order.
+"""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -9,12 +13,17 @@ from shared import consenting
 from shared.db import Connection
 from shared.forms import form_of, stored
 from shared.messages import SendRequested
-from shared.providers import provider
-from shared.providers.base import Media, OptedOut, WindowClosed
+from shared.providers import by_receipt, provider
+from shared.providers.base import ChannelBroken, Media, OptedOut, Throttled, WindowClosed
 from shared.statuses import after_receipt
-from shared.store import channels, conversations, messages, receipts
+from shared.store import channels, conversations, messages, receipts, sends
 from shared.store.events import Event, record
 from shared.store.receipts import Arrived, Concerned, Move
+
+# A receipt tells of the channel as it was when the message left: late ones may be from before somebody mended it.
+_NEWS = timedelta(minutes=10)
+_PAUSE = 5.0  # seconds, where a throttle names none
+_LONGEST_PAUSE = 3600.0
 
 _Located = tuple[Arrived, UUID, UUID, UUID]  # receipt, message, conversation, row of message_statuses
 
@@ -78,6 +87,7 @@ async def _move(connection: Connection, located: Sequence[_Located], handoff: ti
             for i, a in told.items()
         ),
     )
+    await _tell_channels(connection, [(rows[i], a) for i, a in told.items() if status[i] == "failed"])
     refusals = [_refused(a, rows[i]) for a, i, _, _ in located if i in rows and _opted_out(a)]
     await consenting.refused(connection, refusals)
     fallbacks = [
@@ -86,6 +96,28 @@ async def _move(connection: Connection, located: Sequence[_Located], handoff: ti
         if status[i] == "failed" and _window_closed(a)
     ]
     return [request for request in fallbacks if request is not None]
+
+
+async def _tell_channels(connection: Connection, failed: Sequence[tuple[Concerned, Arrived]]) -> None:
+    """Let channels wait, or stop them, of which a provider says after the send what it may also answer to one: that
+    they send too much, or that something about them is to be mended."""
+    pauses: dict[tuple[UUID, UUID], float] = {}
+    broken: dict[tuple[UUID, UUID], ChannelBroken] = {}
+    for row, arrived in failed:
+        if row.claimed_at is None or arrived.received_at - row.claimed_at > _NEWS:
+            continue
+        key = (row.tenant_id, row.channel_id)
+        match by_receipt(row.provider, arrived.receipt.error_code or ""):
+            case Throttled(scope="channel") as throttled:
+                wait = min(throttled.retry_after or _PAUSE, _LONGEST_PAUSE)
+                pauses[key] = max(wait, pauses.get(key, 0.0))
+            case ChannelBroken(scope="channel") as one:
+                broken.setdefault(key, one)
+    for (tenant_id, channel_id), wait in sorted(pauses.items()):
+        await sends.pause(connection, tenant_id, channel_id, timedelta(seconds=wait))
+    for (tenant_id, channel_id), one in sorted(broken.items(), key=lambda item: item[0]):
+        if await channels.stop(connection, tenant_id, channel_id, f"{one.code}: by receipt"):
+            await record(connection, Event("channel.stopped", tenant_id, channel_id, detail={"error_code": one.code}))
 
 
 def _window_closed(arrived: Arrived) -> bool:

@@ -153,6 +153,8 @@ def _show(parsed: Parsed) -> None:
     console = Console()
     for message in parsed.messages:
         console.print(_table("message", {**_message(message), "sender": message.sender, **message.extra}))
+    for written in parsed.managers:
+        console.print(_table("manager's message", {**_of_manager(written), **written.extra}))
     for receipt in parsed.receipts:
         ours = {"message_id": receipt.message_id} if receipt.message_id else {}
         console.print(_table("status", {**_status(receipt), **ours, **receipt.extra}))

@@ -58,3 +58,10 @@ def traits(name: str) -> Traits:
     """What is particular to a provider; nothing is to one that has no module here."""
     found: Traits = getattr(provider(name), "TRAITS", Traits()) if name in names() else Traits()
     return found
+
+
+def by_receipt(name: str, code: str) -> Refusal | None:
+    """What a failure of this code means that a provider tells of a message it had accepted; None where it tells none,
+    or we have no class for it."""
+    own: Callable[[str], Refusal | None] | None = getattr(provider(name), "by_receipt", None)
+    return own(code) if own is not None else None

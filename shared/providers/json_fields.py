@@ -13,6 +13,7 @@ Fields = Mapping[str, object]
 
 _WORD = re.compile(r"[a-z0-9_]{1,40}", re.ASCII)
 _LONGEST_NUMBER = 40  # characters of an id that came as a number
+_MOST_ERRORS = 100  # told of one webhook; a million items that are no objects would be a million sentences
 _MILLISECONDS_FROM = 10**11  # Unix seconds reach it in the year 5138
 
 
@@ -71,13 +72,15 @@ def items_of(
         if needed:
             errors.append(f"{prefix}{name}: missing; a list is needed")
         return
+    if value == {}:  # how some systems write a list that is empty
+        return
     if not isinstance(value, list):
         errors.append(f"{prefix}{name}: a list is needed")
         return
     for number, item in enumerate(value):
         if isinstance(item, dict):
             yield f"{prefix}{name}.{number}", item
-        else:
+        elif len(errors) < _MOST_ERRORS:
             errors.append(f"{prefix}{name}.{number}: an object is needed")
 
 

@@ -15,6 +15,7 @@ from shared.providers.base import (
     Consent,
     ConsentState,
     InboundMessage,
+    ManagerMessage,
     Media,
     Notice,
     Parsed,
@@ -35,14 +36,18 @@ from shared.providers.json_fields import (
     text_of,
 )
 from shared.providers.media_source import Source
-from shared.providers.meta_errors import PAIR_WAIT, error_class
-from shared.providers.meta_messages import Around, read_message
+from shared.providers.meta_errors import PAIR_WAIT, by_receipt, error_class
+from shared.providers.meta_messages import ECHOES, Around, read_echo, read_message
 
-__all__ = ["TRAITS", "challenge", "error_class", "make_sender", "media_source", "parse", "verify"]
+__all__ = ["TRAITS", "by_receipt", "challenge", "error_class", "make_sender", "media_source", "parse", "verify"]
 
 TRAITS = Traits(read_receipts=True, pair_seconds=PAIR_WAIT)
 
 ACCOUNTS = "whatsapp_business_account"  # what `object` says of all WhatsApp webhooks
+MOST_UPDATES = 4000
+"""Entries, changes and what they hold, of one webhook: Meta documents 1000 updates, each perhaps in an entry and a
+change of its own. Whoever has an app secret of their own could sign a million of them in 3 MB."""
+_LONGEST_ACCOUNT = 100  # characters of an account's id, of which each update has a copy
 _CONSENT: dict[str, tuple[str, ConsentState]] = {
     "stop": ("opt_out", "opted_out"),
     "resume": ("opt_in", "opted_in"),
@@ -85,7 +90,23 @@ class _Found:
     messages: list[InboundMessage] = field(default_factory=list)
     receipts: list[Receipt] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
+    managers: list[ManagerMessage] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
+    left: int = MOST_UPDATES
+    cut: bool = False
+
+    def items(self, holder: Fields, name: str, prefix: str, *, needed: bool = False) -> Iterator[tuple[str, Fields]]:
+        """As `items_of`, until the webhook has had all that one may hold."""
+        for place, item in items_of(holder, name, prefix, self.errors, needed=needed):
+            if not self.left:
+                self.cut = True
+                return
+            self.left -= 1
+            yield place, item
+
+    @property
+    def count(self) -> int:
+        return len(self.messages) + len(self.receipts) + len(self.notices) + len(self.managers) + len(self.errors)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,56 +137,88 @@ def parse(raw: RawWebhook) -> Parsed:
     elif text_of(root, "object") not in ("", ACCOUNTS):
         found.notices.append(Notice(printable_word(text_of(root, "object")) or "other", plain(root)))
     else:
-        for change in _changes(root, found.errors):
+        for change in _changes(root, found):
             _read_change(change, found)
-        if found == _Found():
+        if found.cut:
+            found.errors.append(
+                f"body: more than {MOST_UPDATES} updates, of which Meta sends 1000; the rest is not read"
+            )
+        if not found.count:
             found.notices.append(Notice("empty", plain(root)))
-    return Parsed(tuple(found.messages), tuple(found.receipts), tuple(found.notices), tuple(found.errors))
+    return Parsed(
+        tuple(found.messages), tuple(found.receipts), tuple(found.notices), tuple(found.errors), tuple(found.managers)
+    )
 
 
-def _changes(root: Fields, errors: list[str]) -> Iterator[_Change]:
+def _changes(root: Fields, found: _Found) -> Iterator[_Change]:
     if "entry" not in root and isinstance(root.get("value"), dict):  # one change by itself, as Meta's samples show it
         yield _Change("value", "", text_of(root, "field"), fields_of(root, "value"))
         return
     if "entry" not in root and ("messages" in root or "statuses" in root):  # a value by itself: the On-Premises API's
         yield _Change("body", "", "", root)
         return
-    for place, entry in items_of(root, "entry", "", errors, needed=True):
-        for inner, change in items_of(entry, "changes", f"{place}.", errors, needed=True):
+    for place, entry in found.items(root, "entry", "", needed=True):
+        for inner, change in found.items(entry, "changes", f"{place}.", needed=True):
             value = change.get("value")
             if isinstance(value, dict):
-                yield _Change(f"{inner}.value", text_of(entry, "id"), text_of(change, "field"), value)
+                yield _Change(
+                    f"{inner}.value", text_of(entry, "id")[:_LONGEST_ACCOUNT], text_of(change, "field"), value
+                )
             else:
-                errors.append(f"{inner}.value: an object is needed")
+                found.errors.append(f"{inner}.value: an object is needed")
 
 
 def _read_change(change: _Change, found: _Found) -> None:
     """Messages, statuses, errors and preferences of a change; a change with none of them is an event of its own."""
-    before = (len(found.messages), len(found.receipts), len(found.notices), len(found.errors))
+    before = found.count
     value, prefix = change.value, f"{change.place}."
     # Under `standby` and the like stand messages that are another system's to answer.
     if change.field in ("messages", ""):
-        around = Around.of(value, change.account)
-        for place, item in items_of(value, "messages", prefix, found.errors):
-            read = read_message(item, around)
-            if isinstance(read, str):
-                found.errors.append(f"{place}.{read}")
-            else:
-                found.messages.append(read)
-                if notice := _marketing(read, change.phone_number_id):
-                    found.notices.append(notice)
-        for place, item in items_of(value, "statuses", prefix, found.errors):
+        _read_messages(change, found)
+        for place, item in found.items(value, "statuses", prefix):
             status = _receipt(item, change)
             if isinstance(status, str):
                 found.errors.append(f"{place}.{status}")
             else:
                 found.receipts.append(status)
-        for _, item in items_of(value, "errors", prefix, found.errors):
+        for _, item in found.items(value, "errors", prefix):
             found.notices.append(_notice("error", item, change))
-    for _, item in items_of(value, "user_preferences", prefix, found.errors):
+    elif change.field == "smb_message_echoes":
+        _read_echoes(change, found)
+    for _, item in found.items(value, "user_preferences", prefix):
         found.notices.append(_preference(item, change))
-    if (len(found.messages), len(found.receipts), len(found.notices), len(found.errors)) == before:
+    if found.count == before and not found.cut:
         found.notices.append(_notice(printable_word(change.field) or "other", value, change))
+
+
+def _read_messages(change: _Change, found: _Found) -> None:
+    around = Around.of(change.value, change.account)
+    for place, item in found.items(change.value, "messages", f"{change.place}."):
+        if text_of(item, "group_id"):
+            found.notices.append(_notice("group_message", item, change))
+            continue
+        read = read_message(item, around)
+        if not isinstance(read, str):
+            found.messages.append(read)
+            if notice := _marketing(read, change.phone_number_id):
+                found.notices.append(notice)
+        elif item.get("type") == "system":  # of somebody's new user id, for instance, where no number is left
+            found.notices.append(_notice("system", item, change))
+        else:
+            found.errors.append(f"{place}.{read}")
+
+
+def _read_echoes(change: _Change, found: _Found) -> None:
+    around = Around.of(change.value, change.account)
+    for place, item in found.items(change.value, ECHOES, f"{change.place}."):
+        if text_of(item, "group_id"):
+            found.notices.append(_notice("group_message", item, change))
+            continue
+        read = read_echo(item, around)
+        if isinstance(read, str):
+            found.errors.append(f"{place}.{read}")
+        else:
+            found.managers.append(read)
 
 
 def _receipt(item: Fields, change: _Change) -> Receipt | str:

@@ -52,7 +52,7 @@ _CLASS_OF: dict[str, type[Refusal]] = _table(
         (WindowClosed, "131047"),
         (OptedOut, "131050"),
         (RecipientInvalid, "131026 131021 131030"),
-        (ChannelBroken, f"0 3 10 190 {_codes(200, 299)} 368 131031 131042 131045 130497"),
+        (ChannelBroken, f"0 3 10 190 {_codes(200, 299)} 368 131031 131042 131045 133010 130497"),
         (ContentRejected, f"131008 131009 131051 {_codes(132000, 132016)} 131063"),
     )
 )
@@ -102,6 +102,11 @@ def refusal(answer: Answer) -> Refusal:
     if answer.status in (401, 403, 404) or answer.status < 400 or (answer.code, answer.subcode) == _NO_SUCH_OBJECT:
         return ChannelBroken(code, detail)
     return ContentRejected(code, detail)
+
+
+def by_receipt(code: str) -> Refusal | None:
+    """What a failure means that comes after Meta had accepted the message; None for a code we have no class for."""
+    return refusal(Answer(400, code)) if code in _CLASS_OF else None
 
 
 def scrub(text: str) -> str:

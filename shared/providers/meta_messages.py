@@ -1,13 +1,15 @@
 """One message of a customer's in Meta's webhooks: who wrote, what kind it is, what it says. Pure; never raises."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
+from itertools import islice
 
 import orjson
 
 from shared import addresses
-from shared.providers.base import Address, InboundMessage, Media, MessageType
+from shared.providers.base import Address, InboundMessage, ManagerMessage, Media, MessageType
 from shared.providers.json_fields import Fields, fields_of, instant, items_of, plain, printable_word, text_of
 
 _TYPES: dict[str, MessageType] = {
@@ -30,14 +32,18 @@ _TYPES: dict[str, MessageType] = {
 _MEDIA = ("image", "audio", "voice", "video", "document", "sticker")
 # Where the type is not told, the one of these that stands there.
 _TELLING = (*_MEDIA, "text", "location", "contacts", "interactive", "button", "reaction", "order", "edit", "revoke")
+ECHOES = "message_echoes"
+_MOST_CARDS = 20  # that the text names
 _REPLIES = ("button_reply", "list_reply", "nfm_reply")
 _READ = frozenset(("id", "from", "timestamp"))
 _READ_OF_VALUE = frozenset(
-    ("messaging_product", "metadata", "contacts", "messages", "statuses", "errors", "user_preferences")
+    ("messaging_product", "metadata", "contacts", "messages", ECHOES, "statuses", "errors", "user_preferences")
 )
-_MOST_BESIDE = 8192  # bytes
-# A business-scoped user id is `US.1234…`; what else stands in its place is taken as it is.
-_ODD_USER_ID = re.compile(r"[A-Za-z0-9._\-]{1,128}", re.ASCII)
+_MOST_BESIDE = 4096  # bytes that each message of a batch may have a copy of
+_LONGEST_NAME = 256  # characters, and of ids that stand once for a whole batch; WhatsApp's profile names have 25
+# A business-scoped user id is `US.1234…`. What else stands in its place is taken as it is, for it may be an id of a new
+# form; but a word that begins in lower case is none, and nobody could be answered there.
+_ODD_ID = re.compile(r"[A-Z0-9][A-Za-z0-9._\-]{0,127}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +59,12 @@ class Around:
 
     @classmethod
     def of(cls, value: Fields, account: str) -> "Around":
-        contacts = [contact for _, contact in items_of(value, "contacts", "", [])]
+        contacts = [_contact_of(contact) for _, contact in items_of(value, "contacts", "", [])]
         # "A user's ID and phone number may not always match": a lone contact beside one writer's messages is theirs.
         writers = {
-            (text_of(message, "from"), text_of(message, "from_user_id"))
-            for _, message in items_of(value, "messages", "", [])
+            (text_of(message, "from"), text_of(message, "from_user_id"), text_of(message, "to"))
+            for name in ("messages", ECHOES)
+            for _, message in items_of(value, name, "", [])
         }
         metadata = fields_of(value, "metadata")
         by_address: dict[str, Fields] = {}
@@ -65,19 +72,29 @@ class Around:
             for canonical in _canonical(contact, ("wa_id", "user_id", "parent_user_id")):
                 by_address.setdefault(canonical, contact)
         return cls(
-            text_of(metadata, "phone_number_id"),
-            text_of(metadata, "display_phone_number"),
+            text_of(metadata, "phone_number_id")[:_LONGEST_NAME],
+            text_of(metadata, "display_phone_number")[:_LONGEST_NAME],
             by_address,
             contacts[0] if len(contacts) == 1 and len(writers) == 1 else {},
-            _little({name: part for name, part in value.items() if name not in _READ_OF_VALUE}),
+            _little({name: part for name, part in value.items() if name not in _READ_OF_VALUE}) or {},
             account,
         )
 
 
-def _little(fields: Fields) -> Fields:
-    """The fields, unless they are so many that a copy with each message would be too much; the raw webhook has them."""
+def _contact_of(contact: Fields) -> Fields:
+    """An entry of `contacts`, and of one that is too large for a copy with each message what we have names for."""
+    if (held := _little(contact)) is not None:
+        return held
+    profile = {name: text_of(fields_of(contact, "profile"), name)[:_LONGEST_NAME] for name in ("name", "username")}
+    ids = {name: text_of(contact, name)[:_LONGEST_NAME] for name in ("wa_id", "user_id", "parent_user_id")}
+    return plain({**ids, "profile": plain(profile)})
+
+
+def _little(fields: Fields) -> Fields | None:
+    """The fields; None where they are so many that a copy with each message would be too much: of a batch of three
+    megabytes it would make gigabytes. The raw webhook has them."""
     held = plain(fields)
-    return held if len(orjson.dumps(held)) <= _MOST_BESIDE else {}
+    return held if len(orjson.dumps(held)) <= _MOST_BESIDE else None
 
 
 def read_message(item: Fields, around: Around) -> InboundMessage | str:
@@ -86,20 +103,13 @@ def read_message(item: Fields, around: Around) -> InboundMessage | str:
     Fields we have no name for stay in `extra`, which also holds the customer's entry of `contacts` and what else stands
     in `value`.
     """
-    external_id = text_of(item, "id")
-    if not external_id:
-        return "id: missing; the message could not be told from another"
-    contact = _contact(item, around)
-    sender = _sender(item, contact)
+    contact = _contact(item, around, _WRITER)
+    sender = _people(item, contact, _WRITER)
     if not sender:
         return "from: missing or unreadable, and so is from_user_id; whoever wrote cannot be answered"
     kind = _kind(item)
-    profile = fields_of(contact, "profile")
-    extra = {name: part for name, part in item.items() if name not in _READ}
-    if set(fields_of(item, "text")) == {"body"}:
-        del extra["text"]
     return InboundMessage(
-        external_id=external_id,
+        external_id=_id(item),
         channel_kind="whatsapp",
         sender=sender,
         channel_address=around.phone_number_id,
@@ -107,39 +117,78 @@ def read_message(item: Fields, around: Around) -> InboundMessage | str:
         text=_text(item, kind),
         media=_media(item, kind),
         timestamp=instant(item.get("timestamp")),
-        contact_name=text_of(profile, "name") or text_of(profile, "username") or None,
+        contact_name=_name(contact),
         reply_to=_reply_to(item),
-        given_from=next(filter(None, _given(item, contact)), sender[0].given),
+        given_from=next(filter(None, (text_of(contact, "wa_id"), text_of(item, "from"))), sender[0].given),
         given_to=around.display_number,
-        extra=plain({**extra, "contact": contact, "value": around.beside, "waba_id": around.account}),
+        extra=_extra(item, contact, around),
     )
 
 
-# -- who wrote ---------------------------------------------------------------------------------------------------------
+def read_echo(item: Fields, around: Around) -> ManagerMessage | str:
+    """One of `value.message_echoes` of the field `smb_message_echoes`: what a person of the business wrote in the
+    WhatsApp Business app or a device linked to it; or a sentence that begins with the field that is wrong.
+
+    …/whatsapp/webhooks/reference/smb_message_echoes. What we send through the API ourselves is not echoed there.
+    """
+    contact = _contact(item, around, _READER)
+    customer = _people(item, contact, _READER)
+    if not customer:
+        return "to: missing or unreadable, and so is to_user_id; nothing says whose conversation it belongs to"
+    kind = _kind(item)
+    return ManagerMessage(
+        external_id=_id(item),
+        channel_kind="whatsapp",
+        customer=customer,
+        channel_address=around.phone_number_id,
+        message_type=_TYPES.get(kind, kind),
+        text=_text(item, kind),
+        media=_media(item, kind),
+        timestamp=instant(item.get("timestamp")),
+        contact_name=_name(contact),
+        reply_to=_reply_to(item),
+        extra=_extra(item, contact, around),
+    )
 
 
-def _contact(item: Fields, around: Around) -> Fields:
-    """The entry of `contacts` that is this message's sender; an empty one where none is, or nobody can tell."""
-    known = _canonical(item, ("from", "from_user_id", "from_parent_user_id"))
+def _id(item: Fields) -> str:
+    """Meta's id of the message. Should there be none, what it says tells it from others, and it comes again unlost."""
+    return text_of(item, "id") or f"sha256:{sha256(orjson.dumps(plain(item))).hexdigest()}"
+
+
+def _extra(item: Fields, contact: Fields, around: Around) -> dict[str, object]:
+    extra = {name: part for name, part in item.items() if name not in _READ}
+    if set(fields_of(item, "text")) == {"body"}:
+        del extra["text"]
+    return plain({**extra, "contact": contact, "value": around.beside, "waba_id": around.account})
+
+
+# -- who wrote, or is written to ---------------------------------------------------------------------------------------
+
+_WRITER = ("from", "from_user_id", "from_parent_user_id")
+_READER = ("to", "to_user_id", "to_parent_user_id")
+
+
+def _contact(item: Fields, around: Around, names: Sequence[str]) -> Fields:
+    """The entry of `contacts` that is this message's customer; an empty one where none is, or nobody can tell."""
+    known = _canonical(item, names)
     return next((around.contacts[one] for one in known if one in around.contacts), around.alone)
 
 
 def _canonical(holder: Fields, names: Sequence[str]) -> list[str]:
-    found = (addresses.person(text_of(holder, name)) for name in names)
+    found = (_person(text_of(holder, name)) for name in names)
     return [address.canonical for address in found if address is not None]
 
 
-def _sender(item: Fields, contact: Fields) -> tuple[Address, ...]:
+def _people(item: Fields, contact: Fields, names: Sequence[str]) -> tuple[Address, ...]:
     """Every address of the customer's, a phone number first; none where all are unreadable.
 
     `wa_id` goes before `from`: it is the one to answer to. Both may be absent, where the customer has a user name.
     """
-    found = [addresses.person(given) for given in _given(item, contact)]
-    for holder, names in (
-        (item, ("from_user_id", "from_parent_user_id")),
-        (contact, ("user_id", "parent_user_id")),
-    ):
-        found += [_user_id(text_of(holder, name)) for name in names]
+    number, *user_ids = names
+    found = [_person(text_of(contact, "wa_id")), _person(text_of(item, number))]
+    for holder, ids in ((item, user_ids), (contact, ("user_id", "parent_user_id"))):
+        found += [_user_id(text_of(holder, name)) for name in ids]
     by_canonical: dict[str, Address] = {}
     for address in found:
         if address is not None:
@@ -147,15 +196,17 @@ def _sender(item: Fields, contact: Fields) -> tuple[Address, ...]:
     return tuple(sorted(by_canonical.values(), key=lambda address: address.kind != "phone"))
 
 
-def _given(item: Fields, contact: Fields) -> tuple[str, str]:
-    return text_of(contact, "wa_id"), text_of(item, "from")
+def _person(given: str) -> Address | None:
+    return addresses.phone(given) or _user_id(given)
 
 
 def _user_id(given: str) -> Address | None:
-    known = addresses.user_id(given)
-    if known is None and _ODD_USER_ID.fullmatch(given):
-        return Address("user_id", given, given)
-    return known
+    return addresses.user_id(given) or (Address("user_id", given, given) if _ODD_ID.fullmatch(given) else None)
+
+
+def _name(contact: Fields) -> str | None:
+    profile = fields_of(contact, "profile")
+    return (text_of(profile, "name") or text_of(profile, "username"))[:_LONGEST_NAME] or None
 
 
 # -- what it says ------------------------------------------------------------------------------------------------------
@@ -173,6 +224,8 @@ def _text(item: Fields, kind: str) -> str:
         case "interactive":
             answers = (fields_of(part, name) for name in _REPLIES)
             return next(filter(None, (text_of(answer, "title") or text_of(answer, "body") for answer in answers)), "")
+        case "contacts":
+            return "\n".join(filter(None, map(_card, islice(_cards(item), _MOST_CARDS))))
         case "reaction":
             return text_of(part, "emoji")  # an empty or absent one takes the reaction back
         case "edit":
@@ -180,6 +233,18 @@ def _text(item: Fields, kind: str) -> str:
             return _text(inner, _kind(inner)) if _kind(inner) != "edit" else ""
         case _:
             return next(filter(None, (text_of(part, name) for name in ("body", "caption", "text"))), "")
+
+
+def _cards(item: Fields) -> Iterator[Fields]:
+    return (card for _, card in items_of(item, "contacts", "", []))
+
+
+def _card(card: Fields) -> str:
+    """`Luis Pérez: +52 55 1234 5678`, of a contact that a customer shares: the engines and a person read the text."""
+    name = fields_of(card, "name")
+    named = text_of(name, "formatted_name") or text_of(name, "first_name")
+    phones = (text_of(phone, "phone") or text_of(phone, "wa_id") for _, phone in items_of(card, "phones", "", []))
+    return ": ".join(filter(None, (named, ", ".join(filter(None, phones)))))
 
 
 def _media(item: Fields, kind: str) -> tuple[Media, ...]:

@@ -32,9 +32,9 @@ from shared.providers.base import (
     Sender,
 )
 from shared.providers.media_source import Source
-from shared.providers.twilio_errors import error_class
+from shared.providers.twilio_errors import by_receipt, error_class
 
-__all__ = ["error_class", "make_sender", "media_source", "parse", "verify"]
+__all__ = ["by_receipt", "error_class", "make_sender", "media_source", "parse", "verify"]
 
 # Twilio sends some 40 fields; ten media items make 60. Beyond this it is not Twilio, and not worth sorting.
 _MOST_FIELDS = 500
@@ -185,7 +185,7 @@ def _as_text(value: object) -> str:
 _CONTENT = frozenset(
     ("Body", "NumMedia", "MessageType", "ButtonText", "ButtonPayload", "ListId", "ListTitle", "Latitude")
 )
-_RECEIVED = ("", "receiving", "received")
+_RECEIVED = ("receiving", "received")
 # Status callbacks of WhatsApp say it here too; other products put their own events in this field.
 _EVENT_STATUSES = ("sent", "delivered", "read", "undelivered", "failed")
 _SIDS = ("MessageSid", "SmsMessageSid", "SmsSid")
@@ -222,23 +222,26 @@ def parse(raw: RawWebhook) -> Parsed:
     """All a webhook says. Never raises; what cannot be read is a sentence in `errors`.
 
     Its content tells a customer's message from a receipt, not the path it came to: a message has content fields and
-    no status but `received`; anything else with a status is a receipt. Fields we have no name for stay in `extra`.
+    no status but `received`, or no status at all; anything else is a receipt. Fields we have no name for stay in
+    `extra`.
     A message without `To` has an empty `channel_address`: the endpoint it came to still names the channel.
     """
     read = _fields(raw)
     if isinstance(read, str):
         return Parsed(errors=(read,))
     fields = read.first
-    if not fields.get("From") and (product := next((name for name in _OTHER_PRODUCTS if fields.get(name)), None)):
-        return Parsed(notices=(Notice(_OTHER_PRODUCTS[product], read.whole),))
+    if not any(map(str.strip, fields)):
+        return Parsed(notices=(Notice("empty", read.whole),))
     external_id = next((fields[name] for name in _SIDS if fields.get(name)), "")
+    product = next((name for name in _OTHER_PRODUCTS if fields.get(name)), None)
+    if product and not (external_id and fields.get("From")):
+        return Parsed(notices=(Notice(_OTHER_PRODUCTS[product], read.whole),))
     if not external_id:
         return Parsed(errors=("MessageSid: missing; this is neither a message nor a status callback of Twilio's",))
     status = _status(fields)
-    if status in _RECEIVED and (not _CONTENT.isdisjoint(fields) or _media(fields)):
+    # Without a status it can only be a message, though it were an empty one: a status callback names one.
+    if not status or (status in _RECEIVED and (not _CONTENT.isdisjoint(fields) or _media(fields))):
         return _message(external_id, read)
-    if not status:
-        return Parsed(errors=("MessageStatus: missing, and so is Body; nothing says what happened to the message",))
     return Parsed(receipts=(_receipt(external_id, status, read, raw.url),))
 
 
@@ -266,9 +269,9 @@ def _message(external_id: str, read: _Fields) -> Parsed:
         sender=sender,
         channel_address=_canonical(given_to) or fields.get("MessagingServiceSid", ""),
         message_type=_message_type(fields, media, _CHANNELS[scheme]),
-        text=fields.get("Body") or fields.get("ButtonText") or fields.get("ListTitle") or "",
+        text=_text(fields, _CHANNELS[scheme]),
         media=media,
-        contact_name=fields.get("ProfileName") or None,
+        contact_name=fields.get("ProfileName") or fields.get("ProfileUsername") or None,
         reply_to=fields.get("OriginalRepliedMessageSid") or None,
         given_from=given_from,
         given_to=given_to,
@@ -282,16 +285,23 @@ def _message(external_id: str, read: _Fields) -> Parsed:
     return Parsed(messages=(message,), notices=notices)
 
 
+def _text(fields: Mapping[str, str], channel: ChannelKind) -> str:
+    """What the customer says; of a button or a row that they tapped in WhatsApp, what stands on it."""
+    tapped = fields.get("ButtonText") or fields.get("ListTitle") or ""
+    return (tapped if channel == "whatsapp" else "") or fields.get("Body") or tapped
+
+
 def _sender(fields: Mapping[str, str]) -> tuple[Address, ...]:
     """Every address of the customer's, a phone number first; none where `From` is unreadable.
 
-    A user id may stand in `From` itself, without any phone number, or beside it in `ExternalUserId`.
+    A user id may stand in `From` itself, without any phone number, or beside it in `ExternalUserId`; that of the
+    customer at the whole business portfolio in `ParentExternalUserId`.
     """
     main = addresses.person(fields.get("From", ""))
     if main is None:
         return ()
     found = {main.canonical: main}
-    others = [addresses.user_id(fields.get("ExternalUserId", ""))]
+    others = [addresses.user_id(fields.get(name, "")) for name in ("ExternalUserId", "ParentExternalUserId")]
     if main.kind != "phone" and addresses.user_id(main.given):
         others.append(addresses.phone(fields.get("WaId", "")))
     for other in others:
@@ -318,7 +328,7 @@ def _message_type(fields: Mapping[str, str], media: tuple[Media, ...], channel: 
         return named
     if media:
         return _media_type(media[0].mime_type or "", channel)
-    return "text" if named or not given or fields.get("Body") else "unsupported"
+    return "text" if named or fields.get("Body") or ("Body" in fields and not given) else "unsupported"
 
 
 def _media_type(mime_type: str, channel: ChannelKind) -> MessageType:

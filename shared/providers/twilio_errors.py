@@ -92,6 +92,11 @@ def refusal(answer: Answer, recipient: str) -> Refusal:
     return Ambiguous(code, detail)
 
 
+def by_receipt(code: str) -> Refusal | None:
+    """What a failure means that comes after Twilio had accepted the message; None for a code we have no class for."""
+    return refusal(Answer(400, code), recipient="") if code in _CLASS_OF else None
+
+
 def scrub(text: str) -> str:
     """Twilio quotes the recipient in its sentences; what we keep and log names no number in clear."""
     return re.sub(r"\+[0-9]{7,15}", lambda number: addresses.mask(number[0]), text)[:_LONGEST_DETAIL]

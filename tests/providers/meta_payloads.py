@@ -5,7 +5,8 @@ from typing import Any
 
 import orjson
 
-from shared.providers.base import RawWebhook
+from shared.providers.base import Parsed, RawWebhook
+from shared.providers.meta import parse
 
 PHONE_NUMBER_ID = "106540352242922"
 OTHER_PHONE_NUMBER_ID = "106540352242999"
@@ -59,3 +60,8 @@ def body(*entries: Json) -> bytes:
 
 def raw(given: bytes, headers: Mapping[str, str] | None = None) -> RawWebhook:
     return RawWebhook("POST", "https://palomar.example.com/webhooks/meta/x", "application/json", headers or {}, given)
+
+
+def read(*entries: Json) -> Parsed:
+    """What we make of a webhook with these entries."""
+    return parse(raw(body(*entries)))

@@ -13,7 +13,7 @@ from shared.providers.base import (
     Unreachable,
     WindowClosed,
 )
-from shared.providers.meta_errors import Answer, error_class, refusal, scrub
+from shared.providers.meta_errors import Answer, by_receipt, error_class, refusal, scrub
 
 TABLE: dict[type[Refusal], list[int]] = {
     Throttled: [4, 80007, 130429, 133016, 131056, 131048, 131064, 131049, 130472],
@@ -21,7 +21,7 @@ TABLE: dict[type[Refusal], list[int]] = {
     WindowClosed: [131047],
     OptedOut: [131050],
     RecipientInvalid: [131026, 131021, 131030],
-    ChannelBroken: [0, 3, 10, 190, *range(200, 300), 368, 131031, 131042, 131045, 130497],
+    ChannelBroken: [0, 3, 10, 190, *range(200, 300), 368, 131031, 131042, 131045, 133010, 130497],
     ContentRejected: [131008, 131009, 131051, *range(132000, 132017), 131063],
 }
 CODES = [(str(code), kind) for kind, codes in TABLE.items() for code in codes]
@@ -80,6 +80,13 @@ def test_a_country_we_may_not_write_to_stops_no_channel() -> None:
 )
 def test_without_a_known_code_the_status_decides(answer: Answer, kind: type[Refusal]) -> None:
     assert type(refusal(answer)) is kind
+
+
+def test_a_receipt_says_for_whom_a_failure_holds_as_an_answer_does() -> None:
+    assert by_receipt("131048") == Throttled("131048", 3600.0, "", "channel")
+    assert by_receipt("131056") == Throttled("131056", 6.0, "", "message")
+    assert by_receipt("131042") == ChannelBroken("131042", "", "channel")
+    assert by_receipt("999999") is None
 
 
 def test_a_code_without_class_is_told_by_none() -> None:

@@ -6,22 +6,19 @@ from uuid import UUID
 
 import orjson
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from shared.providers.base import InboundMessage, Media, Notice, Parsed, Receipt
+from shared.providers.base import InboundMessage, ManagerMessage, Media, Notice, Receipt
 from shared.providers.meta import parse
 from tests.providers.meta_payloads import (
     ACCOUNT,
     CUSTOMER,
-    OTHER_PHONE_NUMBER_ID,
     PHONE_NUMBER_ID,
     WAMID,
     Json,
-    body,
     entry,
     of_type,
     raw,
+    read,
     said,
     told,
     value,
@@ -29,10 +26,6 @@ from tests.providers.meta_payloads import (
 
 USER_ID = "MX.4566546130240823"
 OURS = UUID("01890000-0000-7000-8000-000000000002")
-
-
-def read(*entries: Json) -> Parsed:
-    return parse(raw(body(*entries)))
 
 
 def message(item: Json, **more: Any) -> InboundMessage:
@@ -84,7 +77,11 @@ def test_media(kind: str, part: Json, message_type: str, text: str, media: Media
     ("kind", "part", "message_type", "text", "reply_to"),
     [
         ("location", {"latitude": 19.4, "longitude": -99.1, "name": "Casa"}, "location", "", None),
-        ("contacts", [{"name": {"formatted_name": "Luis"}}], "contacts", "", None),
+        ("contacts", [{"name": {"formatted_name": "Luis"}}], "contacts", "Luis", None),
+        ("contacts", [{"name": {"first_name": "Luis"}, "phones": [{"phone": "+52 55 1"}, {"wa_id": "2"}]},
+                      {"phones": [{"phone": "+34 6"}]}, {"name": "odd", "phones": [3]}, 4], "contacts",
+         "Luis: +52 55 1, 2\n+34 6", None),
+        ("contacts", [{"name": {}}], "contacts", "", None),
         ("interactive", {"type": "button_reply", "button_reply": {"id": "b", "title": "Sí"}}, "button", "Sí", None),
         ("interactive", {"type": "list_reply", "list_reply": {"id": "l", "title": "Norte"}}, "button", "Norte", None),
         ("interactive", {"type": "nfm_reply", "nfm_reply": {"body": "Sent", "response_json": "{}"}}, "button", "Sent",
@@ -128,7 +125,6 @@ def test_what_stands_beside_a_message_is_kept() -> None:
     beside: Json = {
         "context": {"from": "15550783881", "id": "wamid.2", "forwarded": True, "referred_product": {"catalog_id": "c"}},
         "referral": {"source_url": "https://fb.me/x", "source_id": "1", "ctwa_clid": "click"},
-        "group_id": "g",
         "errors": [{"code": 131051, "title": "Message type unknown"}],
         "novel": [1, {"a": None}],
     }
@@ -211,6 +207,54 @@ def test_who_wrote_needs_no_contacts() -> None:
     assert kinds(message(said(), contacts=None)) == [("phone", "+525512345678")]
 
 
+@pytest.mark.parametrize("given", ["LEGACY_ID-1", "12AB", "MX.lower"])
+def test_an_id_of_a_form_we_do_not_know_is_taken_as_it_is(given: str) -> None:
+    assert kinds(message(said(**{"from": given}), contacts=[])) == [("user_id", given)]
+
+
+# -- a group, and the business's own app -------------------------------------------------------------------------------
+
+
+def test_what_is_said_in_a_group_is_told_and_not_answered_in_private() -> None:
+    in_group = said(id="1", group_id="Y2FwaV9ncm91cDo=")
+    parsed = read(entry(value(in_group, said(id="2"))))
+    assert [one.external_id for one in parsed.messages] == ["2"]
+    assert parsed.notices == (Notice("group_message", {**in_group, "waba_id": ACCOUNT}, PHONE_NUMBER_ID),)
+    assert parsed.errors == ()
+
+
+def echoed(item: Json, **more: Any) -> ManagerMessage:
+    parsed = read(entry(value(message_echoes=[item], **more), field="smb_message_echoes"))
+    assert (parsed.errors, parsed.messages, parsed.notices) == ((), (), ())
+    (one,) = parsed.managers
+    return one
+
+
+def test_what_a_person_writes_in_the_business_app_is_a_managers_message() -> None:
+    one = echoed(said(**{"from": "15550783881"}, to=CUSTOMER, to_user_id=USER_ID, context={"id": "wamid.2"}))
+    assert (one.external_id, one.message_type, one.text, one.reply_to) == (WAMID, "text", "hola", "wamid.2")
+    assert (one.channel_kind, one.channel_address) == ("whatsapp", PHONE_NUMBER_ID)
+    assert [(who.kind, who.given, who.canonical) for who in one.customer] == [
+        ("phone", CUSTOMER, "+525512345678"), ("user_id", USER_ID, USER_ID)
+    ]  # fmt: skip
+    assert one.timestamp == datetime(2026, 1, 1, tzinfo=UTC)
+    assert not one.automatic
+
+
+def test_a_picture_of_the_business_app_and_its_customers_name() -> None:
+    contact = {"profile": {"name": "Ana"}, "wa_id": CUSTOMER}
+    one = echoed(of_type("image", {"id": "1", "caption": "mira"}, to=CUSTOMER), contacts=[contact])
+    assert (one.message_type, one.text, one.media, one.contact_name) == ("image", "mira", (Media(id="1"),), "Ana")
+
+
+def test_an_echo_to_nobody_is_named_and_costs_no_neighbour() -> None:
+    held = value(message_echoes=[said(), said(id="good", to=CUSTOMER), said(id="g", to=CUSTOMER, group_id="g")])
+    parsed = read(entry(held, field="smb_message_echoes"))
+    assert [one.external_id for one in parsed.managers] == ["good"]
+    assert [error.split(":")[0] for error in parsed.errors] == ["entry.0.changes.0.value.message_echoes.0.to"]
+    assert [notice.name for notice in parsed.notices] == ["group_message"]
+
+
 # -- a receipt ---------------------------------------------------------------------------------------------------------
 
 
@@ -283,6 +327,14 @@ def test_a_preference_by_system_message_is_told_beside_it() -> None:
     assert [notice.data["change"] for notice in parsed.notices] == ["opt_out"]
 
 
+def test_word_of_a_customer_who_has_no_number_any_more_is_no_message_and_no_error() -> None:
+    system = {"type": "user_changed_user_id", "previous_user_id": USER_ID, "user_id": "MX.999"}
+    item = of_type("system", system, **{"from": None})
+    parsed = read(entry(value(item, contacts=None)))
+    assert (parsed.messages, parsed.errors) == ((), ())
+    assert parsed.notices == (Notice("system", {**item, "waba_id": ACCOUNT}, PHONE_NUMBER_ID),)
+
+
 def test_a_preference_we_do_not_know_is_kept() -> None:
     preference = {"wa_id": CUSTOMER, "value": "sometimes"}
     (notice,) = read(entry(value(user_preferences=[preference]))).notices
@@ -302,7 +354,8 @@ def test_errors_stand_beside_messages() -> None:
         ("account_update", {"event": "DISABLED_UPDATE", "ban_info": {"waba_ban_state": "SCHEDULE_FOR_DISABLE"}}),
         ("message_template_status_update", {"event": "REJECTED", "message_template_name": "hello", "reason": "SCAM"}),
         ("phone_number_quality_update", {"event": "FLAGGED", "current_limit": "TIER_10K"}),
-        ("smb_message_echoes", {"message_echoes": [{"from": "1", "to": "2", "id": "wamid.3"}]}),
+        ("smb_message_echoes", {"messaging_product": "whatsapp"}),
+        ("message_echoes", {"message_echoes": [{"from": "15550783881", "to": CUSTOMER, "id": "wamid.3"}]}),
         ("user_id_update", {"user_id_update": [{"wa_id": CUSTOMER}]}),
         ("standby", {"messages": [said()]}),
         ("messages", {"messaging_product": "whatsapp", "novel": 1}),
@@ -317,208 +370,3 @@ def test_an_event_is_noted_and_left_alone(field: str, held: Json) -> None:
 def test_another_products_webhook_is_noted_and_left_alone() -> None:
     parsed = parse(raw(orjson.dumps({"object": "page", "entry": [{"messaging": []}]})))
     assert [notice.name for notice in parsed.notices] == ["page"]
-
-
-# -- a batch -----------------------------------------------------------------------------------------------------------
-
-
-def test_all_of_a_batch_is_read_for_all_its_numbers() -> None:
-    parsed = read(
-        entry(value(said(id="1"), said(id="2")), value(statuses=(told(id="a"), told(id="b", status="read")))),
-        entry(value(said(id="3"), statuses=(told(id="c"),), phone_number_id=OTHER_PHONE_NUMBER_ID)),
-        entry({"event": "VERIFIED_ACCOUNT"}, field="account_update"),
-    )
-    assert [(one.external_id, one.channel_address) for one in parsed.messages] == [
-        ("1", PHONE_NUMBER_ID), ("2", PHONE_NUMBER_ID), ("3", OTHER_PHONE_NUMBER_ID)
-    ]  # fmt: skip
-    assert [one.external_id for one in parsed.receipts] == ["a", "b", "c"]
-    assert [notice.name for notice in parsed.notices] == ["account_update"]
-    assert parsed.errors == ()
-
-
-def test_a_thousand_updates_are_read() -> None:
-    parsed = read(*(entry(value(said(id=f"m{number}"))) for number in range(1000)))
-    assert len({one.external_id for one in parsed.messages}) == 1000
-
-
-@pytest.mark.parametrize(
-    ("odd", "named"),
-    [
-        (said(id=None), "messages.0.id"),
-        (said(**{"from": None}, from_user_id="?"), "messages.0.from"),
-        ("text", "messages.0"),
-        (None, "messages.0"),
-    ],
-)
-def test_an_odd_message_is_named_and_costs_no_neighbour(odd: Any, named: str) -> None:
-    held = value(said(), contacts=[])
-    held["messages"] = [odd, said(id="good")]
-    parsed = read(entry(held))
-    assert [one.external_id for one in parsed.messages] == ["good"]
-    assert parsed.errors[0].startswith(f"entry.0.changes.0.value.{named}")
-
-
-def test_an_odd_status_is_named_and_costs_no_neighbour() -> None:
-    parsed = read(entry(value(statuses=(told(id=None), told(status=None), told(id="good")))))
-    assert [one.external_id for one in parsed.receipts] == ["good"]
-    assert [error.split(":")[0] for error in parsed.errors] == [
-        "entry.0.changes.0.value.statuses.0.id", "entry.0.changes.0.value.statuses.1.status"
-    ]  # fmt: skip
-
-
-def test_half_an_emoji_costs_a_question_mark_and_nothing_else() -> None:
-    cut = body(entry(value(said(id="1"), said(id="2")))).replace(b'"Ana"', b'"Ana \\ud83d"')
-    parsed = parse(raw(cut))
-    assert [(one.external_id, one.contact_name) for one in parsed.messages] == [("1", "Ana ?"), ("2", "Ana ?")]
-    assert parsed.errors == ()
-
-
-def test_what_follows_the_json_is_named_and_costs_nothing() -> None:
-    parsed = parse(raw(body(entry(value(said()))) + b"\n{"))
-    assert [one.text for one in parsed.messages] == ["hola"]
-    assert parsed.errors[0].startswith("body: goes on")
-
-
-@pytest.mark.parametrize(
-    "given_body", [b"", b"{", b"[1]", b"1", b"null", b"\xff", b"[" * 100_000, b'{"entry": 1}', b"{}"]
-)
-def test_a_body_that_is_nothing_is_named(given_body: bytes) -> None:
-    parsed = parse(raw(given_body))
-    assert (parsed.messages, parsed.receipts, parsed.notices) == ((), (), ())
-    assert parsed.errors
-
-
-def test_a_change_by_itself_is_read() -> None:
-    parsed = parse(raw(orjson.dumps({"field": "messages", "value": value(said())})))
-    assert [one.text for one in parsed.messages] == ["hola"]
-
-
-def test_a_value_by_itself_is_read() -> None:
-    parsed = parse(raw(orjson.dumps({"contacts": [{"wa_id": CUSTOMER}], "messages": [said()], "statuses": [told()]})))
-    assert [one.text for one in parsed.messages] == ["hola"]
-    assert [one.status for one in parsed.receipts] == ["delivered"]
-    assert (parsed.messages[0].channel_address, parsed.errors) == ("", ())
-
-
-@pytest.mark.parametrize("entries", [(), (entry(),), ({"id": ACCOUNT, "changes": []},)])
-def test_a_webhook_in_which_nothing_happened_is_no_error(entries: tuple[Json, ...]) -> None:
-    parsed = read(*entries)
-    assert ([notice.name for notice in parsed.notices], parsed.errors) == (["empty"], ())
-
-
-def test_what_is_nested_too_deep_costs_nothing_else() -> None:
-    deep = orjson.dumps(said(novel=0)).replace(b'"novel":0', b'"novel":' + b"[" * 300 + b"]" * 300)
-    whole = body(entry(value(said(id="X"), said(id="good")))).replace(orjson.dumps(said(id="X")), deep)
-    parsed = parse(raw(whole))
-    assert [one.external_id for one in parsed.messages] == [WAMID, "good"]
-    assert is_whole(parsed)
-
-
-# -- anything at all ---------------------------------------------------------------------------------------------------
-
-WORDS = [
-    "id",
-    "from",
-    "type",
-    "text",
-    "body",
-    "entry",
-    "changes",
-    "value",
-    "messages",
-    "statuses",
-    "errors",
-    "contacts",
-]
-JSON: st.SearchStrategy[Any] = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False) | st.text(max_size=10)
-    | st.sampled_from([CUSTOMER, USER_ID, WAMID, "\x00", "stop", "1e999"]),
-    lambda inner: st.lists(inner, max_size=4)
-    | st.dictionaries(st.sampled_from(WORDS) | st.text(max_size=6), inner, max_size=4),
-    max_leaves=8,
-)  # fmt: skip
-MESSAGES = [
-    said(context={"id": "wamid.1"}),
-    of_type("image", {"id": "1", "mime_type": "image/jpeg", "caption": "x"}),
-    of_type("interactive", {"type": "list_reply", "list_reply": {"id": "l", "title": "t"}}),
-    of_type("edit", {"original_message_id": "w", "message": {"type": "text", "text": {"body": "b"}}}),
-    of_type("reaction", {"message_id": "w", "emoji": "🕊"}),
-    of_type("unsupported", None, errors=[{"code": 131051}]),
-]
-
-
-def is_whole(parsed: Parsed) -> bool:
-    """Something is always said, and all of it can be stored."""
-    for one in parsed.messages:
-        assert one.external_id
-        assert one.sender
-        assert one.message_type
-        orjson.dumps(one.extra)
-    for each in parsed.receipts:
-        assert each.external_id
-        assert each.status
-        orjson.dumps(each.extra)
-    for notice in parsed.notices:
-        assert notice.name
-        orjson.dumps(notice.data)
-    return bool(parsed.messages or parsed.receipts or parsed.notices or parsed.errors)
-
-
-def places(node: Any) -> list[tuple[Any, Any]]:
-    """(holder, key) of every part below a JSON value."""
-    keys = list(node) if isinstance(node, dict) else range(len(node)) if isinstance(node, list) else ()
-    return [place for key in keys for place in [(node, key), *places(node[key])]]
-
-
-def damaged(data: st.DataObject, node: Any) -> Any:
-    """A copy in which one part, anywhere, is something else or gone."""
-    copy = orjson.loads(orjson.dumps(node))
-    holder, key = data.draw(st.sampled_from(places(copy)))
-    if data.draw(st.booleans()):
-        holder[key] = data.draw(JSON)
-    else:
-        del holder[key]
-    return copy
-
-
-@settings(deadline=None)
-@given(st.binary(max_size=300))
-def test_any_bytes_give_an_answer(given_body: bytes) -> None:
-    assert is_whole(parse(raw(given_body)))
-
-
-@settings(deadline=None)
-@given(JSON)
-def test_any_json_gives_an_answer(given_json: Any) -> None:
-    assert is_whole(parse(raw(orjson.dumps(given_json))))
-    assert is_whole(parse(raw(orjson.dumps({"entry": [{"changes": [{"field": "messages", "value": given_json}]}]}))))
-
-
-@settings(max_examples=300, deadline=None)
-@given(st.data(), st.sampled_from(MESSAGES))
-def test_a_damaged_message_costs_no_neighbour(data: st.DataObject, item: Json) -> None:
-    held = value(said(id="before"), damaged(data, item), said(id="after"), statuses=(told(id="receipt"),))
-    parsed = read(entry(held), entry(value(said(id="next entry"))))
-    assert is_whole(parsed)
-    assert {"before", "after", "next entry"} <= {one.external_id for one in parsed.messages}
-    assert "receipt" in {one.external_id for one in parsed.receipts}
-    assert all(one.text == "hola" for one in parsed.messages if one.external_id in ("before", "after", "next entry"))
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.data())
-def test_a_damaged_status_costs_no_neighbour(data: st.DataObject) -> None:
-    odd = damaged(data, told(errors=[{"code": 1, "error_data": {"details": "d"}}], biz_opaque_callback_data=str(OURS)))
-    parsed = read(entry(value(said(id="beside"), statuses=(told(id="before"), odd, told(id="after")))))
-    assert is_whole(parsed)
-    assert {"before", "after"} <= {one.external_id for one in parsed.receipts}
-    assert [one.external_id for one in parsed.messages] == ["beside"]
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.data())
-def test_a_damaged_change_costs_no_other_entry(data: st.DataObject) -> None:
-    odd = damaged(data, entry(value(said(id="odd"), statuses=(told(id="odd"),), errors=[{"code": 1}])))
-    parsed = read(entry(value(said(id="before"))), odd, entry(value(said(id="after"))))
-    assert is_whole(parsed)
-    assert {"before", "after"} <= {one.external_id for one in parsed.messages}

@@ -74,6 +74,13 @@ def test_the_marketing_limit_is_a_day_and_for_americans_for_good() -> None:
     assert isinstance(refusal(Answer(400, "63049"), "US.13491208655302741918"), Throttled)
 
 
+def test_a_receipt_says_for_whom_a_failure_holds_as_an_answer_does() -> None:
+    assert twilio.by_receipt("63018") == Throttled("63018", 60.0, "", "channel")
+    assert twilio.by_receipt("30002") == ChannelBroken("30002", "", "channel")
+    assert twilio.by_receipt("63013") == ChannelBroken("63013", "", "message")
+    assert twilio.by_receipt("30003") is None
+
+
 def test_a_detail_names_no_number_and_is_short() -> None:
     said = refusal(Answer(400, "21211", "'To' number whatsapp:+5215512345678 is not valid. " * 50), MEXICAN)
     assert "+52***78" in said.detail

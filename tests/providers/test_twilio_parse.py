@@ -90,6 +90,32 @@ def test_a_customer_without_a_number_is_known_by_the_user_id() -> None:
     assert [(who.kind, who.canonical) for who in read.sender] == [("user_id", "US.13491208655302741918")]
 
 
+def test_the_user_id_at_the_whole_portfolio_is_the_customers_too() -> None:
+    ids = {"ExternalUserId": "MX.4566546130240823", "ParentExternalUserId": "MX.ENT.1"}
+    assert [who.canonical for who in message(ids).sender] == ["+525512345678", "MX.4566546130240823", "MX.ENT.1"]
+
+
+def test_a_user_name_stands_in_for_a_missing_name() -> None:
+    assert message(ProfileName="", ProfileUsername="ana.g").contact_name == "ana.g"
+    assert message(ProfileUsername="ana.g").contact_name == "Ana"
+
+
+@pytest.mark.parametrize("field", ["ButtonText", "ListTitle"])
+def test_what_was_tapped_is_what_a_customer_says_in_whatsapp(field: str) -> None:
+    assert message({field: "Sí"}).text == "Sí"
+    assert message({field: "Sí"}, Body="").text == "Sí"
+    assert message({field: ""}).text == "hola"
+    sms = message({field: "Sí"}, From="+14155551212", To="+14155238886")
+    assert sms.text == "hola"
+
+
+def test_a_message_with_which_nothing_came_is_one_all_the_same() -> None:
+    nothing = ("Body", "NumMedia", "MessageType", "SmsStatus")
+    read = message(without=nothing)
+    assert (read.external_id, read.message_type, read.text) == (SID, "unsupported", "")
+    assert message(Body="", without=("MessageType", "SmsStatus")).message_type == "text"
+
+
 @pytest.mark.parametrize(
     "fields",
     [
@@ -275,9 +301,8 @@ def test_a_status_with_a_body_is_still_a_status() -> None:
 @pytest.mark.parametrize(
     ("fields", "named"),
     [
-        ({}, "MessageSid"),
         ({"From": "+14155551212", "Body": "hola"}, "MessageSid"),
-        ({"MessageSid": SID, "From": "+14155551212"}, "MessageStatus"),
+        ({"MessageSid": SID, "To": "+14155551212"}, "From"),
         ({**WHATSAPP, "From": ""}, "From"),
         ({**WHATSAPP, "From": "\x00"}, "From"),
         ({**WHATSAPP, "From": "messenger:123456789", "To": "messenger:987654321"}, "messenger"),
@@ -300,6 +325,9 @@ def test_json_that_is_none_is_named(body: bytes) -> None:
     [
         ({"ConversationSid": "CH1", "EventType": "onMessageAdded", "MessageSid": "IM1", "Body": "x"}, "conversation"),
         ({"CallSid": "CA1", "CallStatus": "ringing"}, "call"),
+        ({"CallSid": "CA1", "CallStatus": "ringing", "From": "+14155551212", "To": "+14155238886"}, "call"),
+        ({}, "empty"),
+        ({" ": ""}, "empty"),
     ],
 )
 def test_another_products_webhook_is_noted_and_left_alone(fields: dict[str, str], name: str) -> None:

@@ -70,6 +70,14 @@ def test_a_body_is_shown_to_a_person(tmp_path: Path) -> None:
         assert "+525512345678" in ran.stdout
 
 
+def test_what_a_manager_wrote_is_shown_to_a_person() -> None:
+    echo = {"id": "wamid.1", "to": "5215512345678", "type": "text", "text": {"body": "ya voy"}}
+    value = {"metadata": {"phone_number_id": "1"}, "message_echoes": [echo]}
+    ran = palomar("meta", given=json.dumps({"field": "smb_message_echoes", "value": value}))
+    assert "ya voy" in ran.stdout
+    assert "wamid.1" in ran.stdout
+
+
 def test_a_body_that_is_nothing_says_what_is_missing() -> None:
     ran = palomar("twilio", given="x=1")
     assert ran.returncode == 1

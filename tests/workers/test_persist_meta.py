@@ -147,3 +147,40 @@ async def test_the_window_opens_by_metas_time_and_not_by_ours(settings: Settings
         await persist.persist([posted(stage, app, entry(value(said(timestamp=now(90)))))], stage.context)
         opened = await stage.value("SELECT last_user_message_at FROM conversations")
         assert timedelta(minutes=89) < datetime.now(UTC) - opened < timedelta(minutes=95)
+
+
+async def test_a_person_who_writes_in_the_business_app_has_the_conversation(settings: Settings) -> None:
+    async with staged(settings) as stage:
+        app = await add_app(stage)
+        await add_number(stage, app, HERS, channel={"reply": {"engine": "rules", "debounce": 60}})
+        echo = said(id="from the app", **{"from": "15550783881"}, to=CUSTOMER, text={"body": "ya voy"})
+        await persist.persist([posted(stage, app, entry(value(said(id="1"))))], stage.context)
+        assert await stage.count("conversations WHERE reply_due_at IS NOT NULL") == 1
+        app_webhook = entry(value(message_echoes=[echo]), field="smb_message_echoes")
+        await persist.persist([posted(stage, app, app_webhook)], stage.context)
+        conversation = await stage.row("SELECT status, phone, reply_due_at FROM conversations")
+        assert tuple(conversation) == ("escalated", CUSTOMER, None)
+        rows = await stage.rows("SELECT direction, status, content FROM messages ORDER BY received_at")
+        assert [tuple(row) for row in rows] == [("inbound", "received", "hola"), ("outbound", "sent", "ya voy")]
+
+
+async def test_a_person_who_writes_first_in_the_business_app_makes_a_conversation_of_that_number(
+    settings: Settings,
+) -> None:
+    async with staged(settings) as stage:
+        app = await add_app(stage)
+        await add_number(stage, app, HERS)
+        held = value(message_echoes=[said(id="first", **{"from": "15550783881"}, to=CUSTOMER)])
+        await persist.persist([posted(stage, app, entry(held, field="smb_message_echoes"))], stage.context)
+        conversation = await stage.row("SELECT phone, recipient, last_user_message_at FROM conversations")
+        assert tuple(conversation) == (CUSTOMER, CUSTOMER, None)
+
+
+async def test_what_is_said_in_a_group_is_announced_and_opens_no_window(settings: Settings) -> None:
+    async with staged(settings) as stage:
+        app = await add_app(stage)
+        await add_number(stage, app, HERS)
+        await persist.persist([posted(stage, app, entry(value(said(group_id="g"))))], stage.context)
+        assert await stage.count("messages") == 0
+        assert await stage.count("conversations") == 0
+        assert await stage.count("events WHERE name = 'provider.group_message'") == 1
