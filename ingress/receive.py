@@ -116,8 +116,12 @@ def _kommo_takes(media_type: str, _: str) -> bool:
     return media_type in ("application/x-www-form-urlencoded", "application/json")
 
 
+# What customers wrote in a form that has no `message` around it.
+_ADDED_KEY = re.compile(rb"(?:^|&)add(?:\[|%5B)", re.IGNORECASE)
+
+
 def _says_no_message(body: bytes) -> bool:
-    return b"message" not in body
+    return b"message" not in body and _ADDED_KEY.search(body) is None
 
 
 _KOMMO_CHATS = Intake(
