@@ -39,7 +39,7 @@ def _read_message(item: Fields, root: Fields, scope_id: str, found: Found) -> st
     sender, receiver = fields_of(item, "sender"), fields_of(item, "receiver")
     external_id = id_of(said, "id")
     if not external_id:
-        return "message.id: missing or unreadable; the message could not be told from another"
+        return "message.id: missing or too long; the message could not be told from another"
     customer = receiver or sender
     address = chat_address(text_of(conversation, "id") or text_of(conversation, "client_id"), text_of(customer, "id"))
     if address is None:
@@ -75,6 +75,7 @@ def _read_message(item: Fields, root: Fields, scope_id: str, found: Found) -> st
                 automatic=is_automatic(sender),
                 contact_name=text_of(receiver, "name") or None,
                 reply_to=reply_to,
+                awaits_report=True,  # what is written in our channel's chats is ours to deliver
                 extra=extra,
             )
         )

@@ -65,7 +65,7 @@ def _read_message(item: Fields, account: Fields, outgoing: bool, found: Found) -
     """One message into `found`; else a sentence that begins with the field that is wrong."""
     external_id = id_of(item, "id")
     if not external_id:
-        return "id: missing or unreadable; the message could not be told from another"
+        return "id: missing or too long; the message could not be told from another"
     author, recipient = fields_of(item, "author"), fields_of(item, "recipient")
     direction = text_of(item, "type").strip().lower()
     outgoing = outgoing or direction == "outgoing" or (not direction and is_own(author))
@@ -121,4 +121,3 @@ def _read_message(item: Fields, account: Fields, outgoing: bool, found: Found) -
 def _media(attachment: Fields, link: str) -> tuple[Media, ...]:
     url = text_of(attachment, "link") or link
     return (Media(url=url, filename=text_of(attachment, "file_name") or None),) if url else ()
-

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.providers.base import SOLE_CHANNEL, Address, Media, Parsed
+from shared.providers.base import SOLE_CHANNEL, Address, InboundMessage, ManagerMessage, Media, Parsed
 from shared.providers.kommo import parse
 from shared.providers.kommo_fields import MOST_NOTICES
 from tests.providers.kommo_payloads import (
@@ -144,7 +144,7 @@ def test_types_and_files(fields: dict[str, str], kind: str, media: tuple[Media, 
     ("fields", "problem"),
     [
         ({"id": None}, "message.add.1.id: missing"),
-        ({"id": "x" * 5000}, "message.add.1.id: missing or unreadable"),
+        ({"id": "x" * 5000}, "message.add.1.id: missing or too long"),
         ({"chat_id": None}, "message.add.1.chat_id: missing"),
         ({"chat_id": "two words"}, "message.add.1.chat_id: missing or unreadable"),
         ({"chat_id": "x" * 201}, "message.add.1.chat_id: missing or unreadable"),
@@ -251,7 +251,7 @@ def test_the_channel_is_the_scope_at_the_end_of_the_url(path: str, address: str)
     ("root", "problem"),
     [
         (chats({"id": None}), "message.message.id: missing"),
-        (chats({"id": "x" * 5000}), "message.message.id: missing or unreadable"),
+        (chats({"id": "x" * 5000}), "message.message.id: missing or too long"),
         (chats(conversation={}), "message.conversation.id: missing"),
         (chats(conversation={"id": "two words"}), "message.conversation.id: missing or unreadable"),
         ({"account_id": "a", "message": {}}, "message.message.id: missing"),
@@ -345,7 +345,8 @@ def test_a_body_cut_and_mended_anywhere_is_read_or_refused(body: bytes, cuts: li
     for raw in (crm(body), chats_raw(body)):
         parsed = parse(raw)
         assert parsed.messages or parsed.managers or parsed.notices or parsed.errors
-        for message in (*parsed.messages, *parsed.managers):
+        found: list[InboundMessage | ManagerMessage] = [*parsed.messages, *parsed.managers]
+        for message in found:
             orjson.dumps([message.extra, message.text, message.reply_to])
             assert 0 < len(message.external_id) <= 200
 
