@@ -75,8 +75,12 @@ def _only_statuses(body: bytes) -> bool:
     return b'"statuses"' in body and _MESSAGES_KEY.search(body) is None
 
 
+# What customers wrote in a form that has no `message` around it (Kommo).
+_ADDED_KEY = re.compile(rb"(?:^|&)add(?:\[|%5B)", re.IGNORECASE)
+
+
 def _says_no_message(body: bytes) -> bool:
-    return b"message" not in body
+    return b"message" not in body and _ADDED_KEY.search(body) is None
 
 
 # -- the providers -----------------------------------------------------------------------------------------------------

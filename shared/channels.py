@@ -142,6 +142,9 @@ class ManagerSettings(_Part):
     WhatsApp Business app beside Meta's Cloud API."""
 
     escalate: bool = Field(default=True, description="the conversation is theirs then: nothing answers it by itself")
+    report: bool = Field(
+        default=True, description="what they wrote in our own channel is reported to them: delivered, or why not"
+    )
     own_bot: Annotated[str, StringConstraints(max_length=200)] = Field(
         default="", description="the author in whose name we write there; `palomar channels add` enters it"
     )

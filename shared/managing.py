@@ -11,7 +11,7 @@ from shared.db import Connection
 from shared.messages import SendRequested
 from shared.outcomes import Retry
 from shared.providers.base import ManagerMessage, Receipt
-from shared.store import contacts, conversations, managers
+from shared.store import contacts, conversations, managers, reports
 from shared.store.events import Event, record
 from shared.store.managers import Written
 
@@ -32,6 +32,10 @@ class Arrived:
     @property
     def may_be_ours(self) -> bool:
         return self.is_ours or not self.channel.settings.manager.own_bot
+
+    @property
+    def to_be_reported(self) -> bool:
+        return self.message.awaits_report and self.channel.settings.manager.report
 
     @property
     def by_person(self) -> bool:
@@ -65,6 +69,7 @@ async def apply(connection: Connection, arrived: Sequence[Arrived], handoff: tim
     echoes = await managers.echoes(connection, {index: written[index] for index in suspects})
     ours = {index for index, ids in echoes.items() if ids or arrived[index].is_ours}
     kept = await managers.insert(connection, {i: one for i, one in enumerate(written) if i not in ours})
+    await reports.owe(connection, [one for i, one in enumerate(written) if i not in ours and arrived[i].to_be_reported])
     theirs = {
         (written[i].tenant_id, written[i].conversation_id): arrived[i]
         for i in kept

@@ -20,6 +20,7 @@ SENDS = Counter("palomar_sends", "Provider calls by how they ended", ["provider"
 SEND_SECONDS = Histogram("palomar_send_seconds", "Time of a provider call", ["provider"], buckets=_FAST)
 REPLIES = Counter("palomar_replies", "Replies by engine and how they ended", ["engine", "outcome"])
 READ_RECEIPTS = Counter("palomar_read_receipts", "Read receipts by how they ended", ["provider", "outcome"])
+REPORTS = Counter("palomar_reports", "What became of managers' messages, told to Kommo", ["provider", "outcome"])
 REPLIES_PUT_OFF = Counter("palomar_replies_put_off", "Replies whose channel had its share of the places", ["engine"])
 SENDS_PUT_OFF = Counter("palomar_sends_put_off", "Sends whose channel held as many places as were free", ["queue"])
 WEBHOOKS_PARSED = Counter("palomar_webhooks_parsed", "Webhooks persisted, by what they held", ["provider", "held"])

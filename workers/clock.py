@@ -22,7 +22,7 @@ from shared.crypto import CryptoError, KeyRing
 from shared.log import get_logger
 from shared.messages import Lane, MediaWanted, QueueMessage, ReplyWanted, SendAdmitted, SendRequested
 from shared.retention import prune_forever
-from shared.store import channels, conversations, inbound, media, messages, overdue, receipts
+from shared.store import channels, conversations, inbound, media, messages, overdue, receipts, reports
 from shared.store.events import Event, record
 from shared.worker import Context, Loop
 
@@ -166,6 +166,10 @@ async def _media(tx: db.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
     return await media.due(tx, _handoff(ctx), ctx.settings.clock_batch)
 
 
+async def _reports(tx: db.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
+    return await reports.due(tx, _handoff(ctx), ctx.settings.clock_batch)
+
+
 async def _parked_receipts(tx: db.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
     _, fallbacks = await receiving.apply_parked(tx, ctx.settings.clock_batch, _handoff(ctx))
     return fallbacks
@@ -208,6 +212,7 @@ TASKS: Final[dict[str, Task]] = {
     "replies": _replies,
     "replies_llm": _replies_llm,
     "media": _media,
+    "reports": _reports,
     "parked_receipts": _parked_receipts,
     "credentials": _credentials,
 }
@@ -218,6 +223,7 @@ TARGETS: Final[dict[str, topology.WorkQueue]] = {
     "replies": topology.REPLY,
     "replies_llm": topology.REPLY_LLM,
     "media": topology.MEDIA,
+    "reports": topology.send_queue("kommo"),  # the one provider that waits for them
 }
 
 

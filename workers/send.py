@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from uuid import UUID
 
-from shared import consenting, consents, db, metrics, topology
+from shared import consenting, consents, db, metrics, reporting, topology
 from shared.backoff import Backoff
 from shared.channels import Channel
 from shared.crypto import CryptoError
@@ -33,7 +33,7 @@ from shared.providers.base import (
     WindowClosed,
 )
 from shared.senders import CONCURRENCY, Senders, open_senders
-from shared.store import channels, messages, sends
+from shared.store import channels, messages, reports, sends
 from shared.store.events import Event, record
 from shared.store.messages import Outbound
 from shared.window import Admit, decide
@@ -96,6 +96,7 @@ async def _drain(admitted: SendAdmitted, ctx: Ctx) -> UUID | None:
     if not drained:
         await _look_up(admitted, ctx)
     if admitted.message_id not in drained:
+        await reporting.report(admitted, ctx)
         # An operator may have replayed it, with no due time: whatever its lane waits for, it is owed again.
         handoff = timedelta(seconds=ctx.settings.handoff_lease)
         await sends.owe_again(ctx.pool, admitted.tenant_id, admitted.message_id, handoff)
@@ -106,6 +107,7 @@ async def _drain(admitted: SendAdmitted, ctx: Ctx) -> UUID | None:
 async def put_off(admitted: SendAdmitted, ctx: Ctx, wait: timedelta | None) -> None:
     """Never one in `sending`, whose due time is the lease of its claim."""
     await messages.put_off(ctx.pool, admitted.tenant_id, admitted.message_id, wait, of=("ready", "unknown"))
+    await reports.put_off(ctx.pool, admitted.tenant_id, admitted.message_id, wait)
 
 
 async def _send_head(message: Outbound, ctx: Ctx) -> bool:

@@ -71,6 +71,16 @@ class SeenRead(SeenCall):
     typing: bool
 
 
+class SeenReport(SeenCall):
+    """A delivery status that Kommo's sandbox was given of a manager's message: 1 delivered, -1 not."""
+
+    scope_id: str
+    message_id: str
+    status: int
+    error: int | None
+    problem: str
+
+
 class SeenTurn(_Shape):
     role: str
     content: str
@@ -143,6 +153,7 @@ class _Smtp(_Shape):
 
 _MESSAGES = TypeAdapter(tuple[SeenMessage, ...])
 _READS = TypeAdapter(tuple[SeenRead, ...])
+_REPORTS = TypeAdapter(tuple[SeenReport, ...])
 _COMPLETIONS = TypeAdapter(tuple[SeenCompletion, ...])
 _FILE = TypeAdapter(SeenFile)
 _FETCHES = TypeAdapter(tuple[SeenFetch, ...])
@@ -311,6 +322,10 @@ class SandboxClient:
         """
         said = {"chat_id": chat_id, "webhook_url": webhook_url, "text": text, **more}
         return _CUSTOMER.validate_json(await self._call("POST", f"kommo/{who}", body=said))
+
+    async def kommo_reports(self) -> tuple[SeenReport, ...]:
+        """Delivery statuses of all of Kommo's channels in order of arrival, refused ones too."""
+        return _REPORTS.validate_json(await self._call("GET", "kommo/reports"))
 
     async def kommo_channel(self, scope_id: str, **fields: object) -> None:
         """Add a channel of Kommo's, or change it; fields of `ops.sandbox.kommo.KommoChannel`."""

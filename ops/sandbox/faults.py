@@ -24,7 +24,8 @@ class Match(BaseModel):
     to: str | None = Field(default=None, description="recipient, exactly as sent; not of a model")
     body_contains: str | None = Field(
         default=None,
-        description="in the message, or in the prompt's last user message; a read receipt's is `read receipt`",
+        description="in the message, or in the prompt's last user message; a read receipt's is `read receipt`, "
+        "that of what we tell Kommo of a manager's `delivery status`",
     )
     account: str | None = Field(
         default=None,

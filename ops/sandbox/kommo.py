@@ -31,6 +31,7 @@ from ops.sandbox.kommo_forms import (
     request_of,
     signature_problem,
 )
+from ops.sandbox.kommo_reports import Reports
 from ops.sandbox.receipts import Delays
 from ops.sandbox.record import MessageLog, Moment, SentMessage
 
@@ -85,6 +86,7 @@ class KommoSandbox:
         self._faults = faults
         self._courier = courier
         self._delays = delays
+        self._reports = Reports(faults, _refuse)
         self._channels = {SCOPE_ID: KommoChannel(scope_id=SCOPE_ID)}
         self._hooks: dict[str, str] = {}  # chat id → where its CRM webhooks go
         self._ours: dict[str, str] = {}  # message id → the id its sender gave it
@@ -95,16 +97,19 @@ class KommoSandbox:
             web.post(base, self._send),
             web.post(f"{base}/react", self._react),
             web.post(f"{base}/connect", self._connect),
+            web.post(f"{base}/{{msgid}}/delivery_status", self._report),
             web.get(f"{base}/chats/{{chat}}/history", self._history),
             web.post("/sandbox/kommo/customer", partial(self._says, False)),
             web.post("/sandbox/kommo/manager", partial(self._says, True)),
             web.post("/sandbox/kommo/channels", self._add_channel),
+            web.get("/sandbox/kommo/reports", self._reports.show),
         ]
 
     def clear(self) -> None:
         """Forget who wrote; channels stay."""
         self._hooks.clear()
         self._ours.clear()
+        self._reports.clear()
 
     # -- the Chats API -------------------------------------------------------------------------------------------------
 
@@ -117,7 +122,8 @@ class KommoSandbox:
         if channel is None:
             return _refuse(404, 404, "no such channel")
         body = await request.read()
-        problem = signature_problem(request.method, request.path, request.headers, body, channel.secret)
+        path = request.raw_path.partition("?")[0]  # as it was sent, which is what was signed
+        problem = signature_problem(request.method, path, request.headers, body, channel.secret)
         if problem is not None:
             return _refuse(*problem)
         try:
@@ -182,6 +188,14 @@ class KommoSandbox:
         self._messages.accept(message)
         return web.Response()
 
+    async def _report(self, request: web.Request) -> web.Response:
+        received_at = Moment.now()
+        called = await self._called(request)
+        if isinstance(called, web.Response):
+            return called
+        channel, asked = called
+        return await self._reports.take(request, received_at, channel.scope_id, asked)
+
     async def _connect(self, request: web.Request) -> web.Response:
         called = await self._called(request)
         if isinstance(called, web.Response):
@@ -222,6 +236,7 @@ class KommoSandbox:
             told = chats_message(
                 chat_id=said.chat_id, text=said.text, name=said.name, message_id=message_id, message=said.message
             )
+            self._reports.wrote(said.scope_id, message_id, said.chat_id)
             body = orjson.dumps(told)
             headers = chats_headers(body, channel.secret)
         else:

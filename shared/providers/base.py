@@ -92,6 +92,7 @@ class ManagerMessage:
     automatic: bool = False  # the provider says that its author is no person
     contact_name: str | None = None  # the customer's
     reply_to: str | None = None
+    awaits_report: bool = False  # the provider waits to hear from us what became of it
     extra: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -341,8 +342,30 @@ class Reader(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Report:
+    """What became of a message that a manager wrote in the provider's own interface. `problem` is a sentence that they
+    are shown there; empty where the message was delivered."""
+
+    external_id: str
+    problem: str = ""
+
+
+@runtime_checkable
+class Reporter(Protocol):
+    """What a Sender also is whose provider waits to hear what became of managers' messages."""
+
+    async def report(self, address: str, report: Report) -> Refusal | None:
+        """Tell the provider of one message in the channel of this address. The same may be told again.
+
+        None where it took it. Never raises for what a provider or the network can do.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
 class Traits:
     """What is particular to a provider beyond what every one of them does; its module says so as `TRAITS`."""
 
     read_receipts: bool = False  # its Sender is a Reader
+    reports: bool = False  # its Sender is a Reporter
     pair_seconds: float = 0.0  # it takes one message to one recipient per so long; we keep bulk messages apart by it

@@ -5,7 +5,7 @@ are not signed, so the secret is the last part of their URL. The Chats API tells
 channel, signed, and is what we send through.
 
 Sources: https://developers.kommo.com/docs/webhooks-general, https://developers.kommo.com/reference/receiving-chat-webhooks
-and …/send-import-messages.
+…/send-import-messages and …/update-delivery-status.
 """
 
 import hmac
@@ -14,15 +14,16 @@ from collections.abc import Sequence
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
-from shared.providers.base import SOLE_CHANNEL, Parsed, RawWebhook, Sender
+from shared.providers.base import SOLE_CHANNEL, Parsed, RawWebhook, Sender, Traits
 from shared.providers.json_fields import loaded
 from shared.providers.kommo_chats import is_chats, read_chats
 from shared.providers.kommo_crm import read_crm
 from shared.providers.kommo_errors import error_class
 from shared.providers.kommo_fields import Found, nested
 
-__all__ = ["CHATS", "error_class", "holds_secret", "make_sender", "parse", "verify"]
+__all__ = ["CHATS", "TRAITS", "error_class", "holds_secret", "make_sender", "parse", "verify"]
 
+TRAITS: Final = Traits(reports=True)
 CHATS: Final = "chats"  # in a webhook's path, before the scope id that Kommo puts at its end
 _SCOPE = re.compile(r"[!-~]{1,200}")
 

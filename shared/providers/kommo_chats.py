@@ -4,45 +4,48 @@ A message has a `receiver` where it goes to a customer; one without is a custome
 https://developers.kommo.com/reference/receiving-chat-webhooks
 """
 
-from shared.providers.base import InboundMessage, ManagerMessage, Media, Notice
+from shared.providers.base import InboundMessage, ManagerMessage, Media
 from shared.providers.json_fields import Fields, fields_of, instant, plain, printable_word, text_of
-from shared.providers.kommo_fields import Found, chat_address, is_automatic, message_type
-
-_MEDIA = ("picture", "image", "audio", "voice", "video", "file", "sticker")
+from shared.providers.kommo_fields import Found, chat_address, id_of, is_automatic, message_type
 
 
 def is_chats(root: Fields) -> bool:
     """Whether a webhook's JSON is the Chats API's."""
-    return "add" not in fields_of(root, "message") and (
-        isinstance(root.get("action"), dict) or ("account_id" in root and isinstance(root.get("message"), dict))
+    message = fields_of(root, "message")
+    return "add" not in message and (
+        isinstance(root.get("action"), dict)
+        or isinstance(message.get("message"), dict)
+        or ("account_id" in root and isinstance(root.get("message"), dict))
     )
 
 
 def read_chats(root: Fields, scope_id: str, found: Found) -> None:
     """Read all of a webhook into `found`. `scope_id` is our channel's address."""
-    if isinstance(message := root.get("message"), dict):
+    message = root.get("message")
+    if isinstance(message, dict):
         problem = _read_message(message, root, scope_id, found)
         if problem:
             found.errors.append(f"message.{problem}")
     for name, told in fields_of(root, "action").items():
         data = told if isinstance(told, dict) else {"action": told}
-        found.notices.append(Notice(printable_word(name) or "other", plain(data), scope_id))
+        found.tell(printable_word(name), data, scope_id)
+    if not isinstance(message, dict) and not fields_of(root, "action"):
+        found.errors.append("body: a message or an action is needed")
 
 
 def _read_message(item: Fields, root: Fields, scope_id: str, found: Found) -> str | None:
     """One message into `found`; else a sentence that begins with the field that is wrong."""
     said, conversation = fields_of(item, "message"), fields_of(item, "conversation")
     sender, receiver = fields_of(item, "sender"), fields_of(item, "receiver")
-    external_id = text_of(said, "id")
+    external_id = id_of(said, "id")
     if not external_id:
-        return "message.id: missing; the message could not be told from another"
+        return "message.id: missing or too long; the message could not be told from another"
     customer = receiver or sender
     address = chat_address(text_of(conversation, "id") or text_of(conversation, "client_id"), text_of(customer, "id"))
     if address is None:
         return "conversation.id: missing or unreadable, and so is client_id; nobody can be answered"
-    told_type = text_of(said, "type").strip().lower()
-    media = _media(said, told_type)
-    kind = message_type(told_type, "file" if media else "text")
+    media = _media(said)
+    kind = message_type(text_of(said, "type"), "file" if media else "text")
     timestamp = instant(item.get("msec_timestamp")) or instant(item.get("timestamp")) or instant(root.get("time"))
     reply_to = text_of(fields_of(fields_of(item, "reply_to"), "message"), "id") or None
     rest = {name: part for name, part in said.items() if name not in ("id", "text", "media", "file_name")}
@@ -72,6 +75,7 @@ def _read_message(item: Fields, root: Fields, scope_id: str, found: Found) -> st
                 automatic=is_automatic(sender),
                 contact_name=text_of(receiver, "name") or None,
                 reply_to=reply_to,
+                awaits_report=True,  # what is written in our channel's chats is ours to deliver
                 extra=extra,
             )
         )
@@ -95,8 +99,6 @@ def _read_message(item: Fields, root: Fields, scope_id: str, found: Found) -> st
     return None
 
 
-def _media(said: Fields, kind: str) -> tuple[Media, ...]:
+def _media(said: Fields) -> tuple[Media, ...]:
     url = text_of(said, "media")
-    if not url or (kind and kind not in _MEDIA):
-        return ()
-    return (Media(url=url, filename=text_of(said, "file_name") or None),)
+    return (Media(url=url, filename=text_of(said, "file_name") or None),) if url else ()

@@ -1,14 +1,15 @@
 """Kommo's CRM webhooks: one POST about any number of messages, leads, tasks and the like of an account. Pure.
 
 `message[add]` holds what customers wrote, and in some accounts (type `outgoing`) what was written to them, which newer
-webhooks tell as `outgoing_message[add]`. https://developers.kommo.com/docs/webhooks-general
+webhooks tell as `outgoing_message[add]`. Some accounts' webhooks have no `message` around what customers wrote, but
+`add[0][…]` alone. https://developers.kommo.com/docs/webhooks-general
 """
 
 from collections.abc import Iterator
 
-from shared.providers.base import SOLE_CHANNEL, InboundMessage, ManagerMessage, Media, Notice
+from shared.providers.base import SOLE_CHANNEL, InboundMessage, ManagerMessage, Media
 from shared.providers.json_fields import Fields, fields_of, instant, plain, printable_word, text_of
-from shared.providers.kommo_fields import Found, chat_address, is_automatic, message_type
+from shared.providers.kommo_fields import Found, chat_address, id_of, is_automatic, is_own, message_type
 
 _MESSAGES = ("message", "outgoing_message")
 _READ = frozenset(("id", "text", "created_at", "message_type"))
@@ -17,25 +18,33 @@ _READ = frozenset(("id", "text", "created_at", "message_type"))
 def read_crm(root: Fields, found: Found) -> None:
     """Read all of a webhook into `found`."""
     account = fields_of(root, "account")
-    read_any = False
+    others: dict[str, object] = {}
     for entity, actions in root.items():
         if entity == "account":
             continue
-        if not isinstance(actions, dict):
-            found.notices.append(_notice("other", {entity: actions}, account))
-            continue
-        for action, items in actions.items():
-            read_any = True
-            if entity in _MESSAGES and action == "add":
-                for place, item in _items(items, f"{entity}.{action}", found.errors):
-                    problem = _read_message(item, account, entity == "outgoing_message", found)
-                    if problem:
-                        found.errors.append(f"{place}.{problem}")
-            else:
-                name = printable_word(f"{entity}_{action}") or "other"
-                found.notices.append(_notice(name, {entity: {action: items}}, account))
-    if not read_any and not found.notices:
-        found.notices.append(_notice("empty", {}, account))
+        if entity == "add" and isinstance(actions, dict | list):
+            _read_messages(actions, entity, account, found)
+        elif not isinstance(actions, dict):
+            others[entity] = actions
+        else:
+            for action, items in actions.items():
+                if entity in _MESSAGES and action == "add":
+                    _read_messages(items, f"{entity}.{action}", account, found)
+                else:
+                    told = {entity: {action: items}, "account": account}
+                    found.tell(printable_word(f"{entity}_{action}"), told)
+    if others:
+        found.tell("other", {**others, "account": account})
+    if not (found.messages or found.managers or found.notices or found.errors):
+        found.tell("empty", {"account": account})
+
+
+def _read_messages(items: object, group: str, account: Fields, found: Found) -> None:
+    """What one group of messages holds, into `found`."""
+    for place, item in _items(items, group, found.errors):
+        problem = _read_message(item, account, group.startswith("outgoing"), found)
+        if problem:
+            found.errors.append(f"{place}.{problem}")
 
 
 def _items(items: object, place: str, errors: list[str]) -> Iterator[tuple[str, Fields]]:
@@ -54,11 +63,12 @@ def _items(items: object, place: str, errors: list[str]) -> Iterator[tuple[str, 
 
 def _read_message(item: Fields, account: Fields, outgoing: bool, found: Found) -> str | None:
     """One message into `found`; else a sentence that begins with the field that is wrong."""
-    external_id = text_of(item, "id")
+    external_id = id_of(item, "id")
     if not external_id:
-        return "id: missing; the message could not be told from another"
+        return "id: missing or too long; the message could not be told from another"
     author, recipient = fields_of(item, "author"), fields_of(item, "recipient")
-    outgoing = outgoing or text_of(item, "type").strip().lower() == "outgoing"
+    direction = text_of(item, "type").strip().lower()
+    outgoing = outgoing or direction == "outgoing" or (not direction and is_own(author))
     customer = recipient if outgoing else author
     address = chat_address(text_of(item, "chat_id"), text_of(customer, "id"))
     if address is None:
@@ -111,7 +121,3 @@ def _read_message(item: Fields, account: Fields, outgoing: bool, found: Found) -
 def _media(attachment: Fields, link: str) -> tuple[Media, ...]:
     url = text_of(attachment, "link") or link
     return (Media(url=url, filename=text_of(attachment, "file_name") or None),) if url else ()
-
-
-def _notice(name: str, data: Fields, account: Fields) -> Notice:
-    return Notice(name, plain({**data, "account": account}))

@@ -7,7 +7,7 @@ from typing import Final
 from urllib.parse import parse_qsl
 
 from shared.providers.base import Address, InboundMessage, ManagerMessage, MessageType, Notice, Parsed
-from shared.providers.json_fields import Fields, text_of
+from shared.providers.json_fields import Fields, plain, text_of
 
 TYPES: Final[Mapping[str, MessageType]] = {
     "text": "text",
@@ -23,7 +23,12 @@ TYPES: Final[Mapping[str, MessageType]] = {
 }
 # What may stand where the author's type is told, of an author that is no person.
 AUTOMATIC: Final = ("bot", "salesbot", "robot", "system")
+# And of one of the tenant's own side, a person or not; a customer is `external`, or nothing is told.
+OWN: Final = ("internal", "user", "manager", *AUTOMATIC)
 
+MOST_NOTICES: Final = 100  # in one POST; Kommo has some forty kinds of events, and each of them becomes a row
+
+_LONGEST_ID = 200  # characters; Kommo's have 36
 _ID = re.compile(r"[!-~]{1,200}")  # no blanks: one stands between the two ids of an address
 _DEEPEST = 10  # levels of brackets
 
@@ -36,8 +41,19 @@ class Found:
     managers: list[ManagerMessage] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
+    untold: int = 0  # kinds of events beyond MOST_NOTICES
+
+    def tell(self, name: str, data: Fields, channel_address: str = "") -> None:
+        """Note one kind of event by its name, `other` where it has none."""
+        if len(self.notices) < MOST_NOTICES:
+            self.notices.append(Notice(name or "other", plain(data), channel_address))
+        else:
+            self.untold += 1
 
     def parsed(self) -> Parsed:
+        if self.untold:
+            told = f"the first {MOST_NOTICES} are announced"
+            self.errors.append(f"body: {MOST_NOTICES + self.untold} kinds of events; {told}")
         return Parsed(
             messages=tuple(self.messages),
             notices=tuple(self.notices),
@@ -84,6 +100,12 @@ def _shown(key: str) -> str:
     return key if len(key) <= 60 and key.isascii() and key.isprintable() else "a key"
 
 
+def id_of(holder: Fields, name: str) -> str:
+    """The id of this name; empty where there is none, or one so long that no index takes it."""
+    given = text_of(holder, name)
+    return given if len(given) <= _LONGEST_ID else ""
+
+
 def chat_address(chat_id: str, participant_id: str) -> Address | None:
     """A customer's chat. `given`, which is what we send to, holds the customer's own id too where it is told.
 
@@ -103,3 +125,8 @@ def message_type(told: str, fallback: str = "text") -> str:
 
 def is_automatic(author: Fields) -> bool:
     return text_of(author, "type").strip().lower() in AUTOMATIC
+
+
+def is_own(author: Fields) -> bool:
+    """Whether the author is said to be of the tenant's side."""
+    return text_of(author, "type").strip().lower() in OWN

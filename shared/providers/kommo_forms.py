@@ -1,6 +1,7 @@
 """What we ask Kommo's Chats API to do: the path and body of one call, and its signed headers. Pure.
 
-https://developers.kommo.com/reference/send-import-messages; …/connect-channel for the headers.
+https://developers.kommo.com/reference/send-import-messages, …/update-delivery-status; …/connect-channel for the
+headers.
 """
 
 import hmac
@@ -13,10 +14,13 @@ from hashlib import md5
 from pathlib import PurePosixPath
 from urllib.parse import quote, unquote, urlsplit
 
-from shared.providers.base import ContentRejected, Media, Outgoing
+from shared.providers.base import ContentRejected, Media, Outgoing, Report
 
 LONGEST_TEXT = 4096  # characters; not documented: the least of what the messengers behind Kommo take
 SENDER_NAME = "Palomar"  # the chat shows the name that the integration's bot has in Kommo
+DELIVERED, NOT_DELIVERED = 1, -1  # Kommo's delivery_status; 2 would be read, of which nobody tells us
+OTHER_ERROR = 905  # the one whose sentence is ours, and needed
+_LONGEST_PROBLEM = 200  # characters; not documented
 _KINDS = {"image": "picture", "video": "video", "audio": "audio"}
 
 Body = dict[str, object]
@@ -92,6 +96,15 @@ def _reaction(message: Outgoing, chat_id: str, bot_id: str) -> Body:
         "type": "react" if message.reaction.emoji else "unreact",
     }
     return {**told, "emoji": message.reaction.emoji} if message.reaction.emoji else told
+
+
+def report_of(report: Report) -> Call:
+    """The call that tells Kommo what became of a manager's message; its id stands in the path and in the body."""
+    body: Body = {"msgid": report.external_id, "delivery_status": DELIVERED}
+    if report.problem:  # for a delivered one these must not be sent
+        error = {"error_code": OTHER_ERROR, "error": report.problem[:_LONGEST_PROBLEM]}
+        body = {**body, "delivery_status": NOT_DELIVERED, **error}
+    return Call(f"/{quote(report.external_id, safe='')}/delivery_status", body)
 
 
 def scope_path(scope_id: str) -> str:

@@ -1,7 +1,8 @@
 """Messages out through Kommo's Chats API: one signed POST, and one class of the closed set for whatever comes of it.
 
 A chat's history names our own message ids, so a send of unknown outcome is looked up exactly.
-https://developers.kommo.com/reference/send-import-messages, …/get-chat-history, …/connect-channel
+https://developers.kommo.com/reference/send-import-messages, …/get-chat-history, …/connect-channel,
+…/update-delivery-status
 """
 
 import asyncio
@@ -11,12 +12,23 @@ from urllib.parse import quote, urlsplit
 import aiohttp
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from yarl import URL
 
-from shared.providers.base import Accepted, Ambiguous, ContentRejected, Outgoing, SendResult, SentRecord, Unreachable
+from shared.providers.base import (
+    Accepted,
+    Ambiguous,
+    ContentRejected,
+    Outgoing,
+    Refusal,
+    Report,
+    SendResult,
+    SentRecord,
+    Unreachable,
+)
 from shared.providers.http_client import base_of, make_session, read, retry_after, told
-from shared.providers.json_fields import Fields, fields_of, instant, items_of, text_of
+from shared.providers.json_fields import fields_of, instant, items_of, text_of
 from shared.providers.kommo_errors import Answer, refusal, scrub
-from shared.providers.kommo_forms import call_of, scope_path, signed
+from shared.providers.kommo_forms import Call, call_of, report_of, scope_path, signed
 
 _CONNECT_TIMEOUT = 5.0
 _HISTORY = 50  # messages, the most of one call
@@ -50,25 +62,18 @@ class KommoSender:
         call = call_of(message, self._bot_id, datetime.now(UTC))
         if isinstance(call, ContentRejected):
             return call
-        try:
-            data = orjson.dumps(call.body)
-        except orjson.JSONEncodeError:
-            return ContentRejected("content", "the text holds half a character, which is no UTF-8")
-        try:
-            async with asyncio.timeout(self._timeout):
-                answered = await self._call("POST", f"{scope_path(message.sender)}{call.path}", data)
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            return Unreachable("connect", _named(error))  # resolving, connecting or TLS failed: nothing had left
-        except TimeoutError:
-            return Ambiguous("timeout", f"no answer within {self._timeout:g} s")
-        except Exception as error:  # cut off, answered with no JSON, …: the request may have been served all the same
-            return Ambiguous("unreadable", _named(error))
-        if isinstance(answered, Answer):
-            return refusal(answered)
+        answered = await self._post(message.sender, call)
+        if not isinstance(answered, dict):
+            return answered
         if message.reaction is not None:  # which is no message, and is answered with nothing
             return Accepted(f"reaction:{message.message_id}")
         external_id = text_of(fields_of(answered, "new_message"), "msgid")
         return Accepted(external_id) if external_id else Ambiguous("unreadable", "accepted, but the answer names no id")
+
+    async def report(self, address: str, report: Report) -> Refusal | None:
+        """One POST that sets the delivery status of a manager's message; the same one again changes nothing."""
+        answered = await self._post(address, report_of(report))
+        return None if isinstance(answered, dict) else answered
 
     async def find(self, message: Outgoing, since: datetime) -> list[SentRecord] | None:
         """This message among the newest 50 of its chat's history, found by our id of it; empty where it is not there.
@@ -115,12 +120,32 @@ class KommoSender:
     async def close(self) -> None:
         await self._session.close()
 
-    async def _call(self, method: str, path: str, data: bytes, query: str = "") -> Fields | Answer:
-        """The object that a successful answer holds, or what an unsuccessful one says. Raises what went wrong."""
+    async def _post(self, scope_id: str, call: Call) -> dict[str, object] | Refusal:
+        """The object that a successful answer holds, or what the lack of one means."""
+        try:
+            data = orjson.dumps(call.body)
+        except orjson.JSONEncodeError:
+            return ContentRejected("content", "the text holds half a character, which is no UTF-8")
+        try:
+            async with asyncio.timeout(self._timeout):
+                answered = await self._call("POST", f"{scope_path(scope_id)}{call.path}", data)
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            return Unreachable("connect", _named(error))  # resolving, connecting or TLS failed: nothing had left
+        except TimeoutError:
+            return Ambiguous("timeout", f"no answer within {self._timeout:g} s")
+        except Exception as error:  # cut off, answered with no JSON, …: the request may have been served all the same
+            return Ambiguous("unreadable", _named(error))
+        return refusal(answered) if isinstance(answered, Answer) else answered
+
+    async def _call(self, method: str, path: str, data: bytes, query: str = "") -> dict[str, object] | Answer:
+        """The object that a successful answer holds, or what an unsuccessful one says. Raises what went wrong.
+
+        The path goes out as it was signed: written otherwise, it would have another signature.
+        """
         url = f"{self._base}{path}"
         headers = signed(method, urlsplit(url).path, data, self._secret, datetime.now(UTC))
         async with self._session.request(
-            method, f"{url}{query}", data=data or None, headers=headers, allow_redirects=False
+            method, URL(f"{url}{query}", encoded=True), data=data or None, headers=headers, allow_redirects=False
         ) as answer:
             if not 200 <= answer.status < 300:
                 return await _unsuccessful(answer)

@@ -8,8 +8,8 @@ from uuid import UUID
 
 import pytest
 
-from shared.providers.base import Button, ContentRejected, Interactive, Media, Outgoing, Reaction, Template
-from shared.providers.kommo_forms import LONGEST_TEXT, Call, call_of, scope_path, signed
+from shared.providers.base import Button, ContentRejected, Interactive, Media, Outgoing, Reaction, Report, Template
+from shared.providers.kommo_forms import LONGEST_TEXT, Call, call_of, report_of, scope_path, signed
 from tests.providers.kommo_payloads import CHAT, CUSTOMER, SCOPE
 
 OURS = UUID("018f0000-0000-7000-8000-000000000001")
@@ -94,6 +94,18 @@ def test_what_kommo_would_not_take_is_refused_by_its_part(changed: dict[str, Any
     assert isinstance(refused, ContentRejected)
     assert refused.code == part
     assert len(refused.detail) > 10
+
+
+@pytest.mark.parametrize(
+    ("problem", "rest"),
+    [
+        ("", {"delivery_status": 1}),
+        ("they stopped", {"delivery_status": -1, "error_code": 905, "error": "they stopped"}),
+        ("x" * 1000, {"delivery_status": -1, "error_code": 905, "error": "x" * 200}),
+    ],
+)
+def test_what_became_of_a_managers_message_is_a_call_about_its_id(problem: str, rest: dict[str, object]) -> None:
+    assert report_of(Report("a/b", problem)) == Call("/a%2Fb/delivery_status", {"msgid": "a/b", **rest})
 
 
 def test_the_headers_sign_method_digest_type_date_and_path() -> None:

@@ -1,5 +1,6 @@
 """What we read in Kommo's webhooks, of both interfaces; and that nothing a stranger sends costs its neighbours."""
 
+import time
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
@@ -9,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.providers.base import SOLE_CHANNEL, Address, Media, Parsed
+from shared.providers.base import SOLE_CHANNEL, Address, InboundMessage, ManagerMessage, Media, Parsed
 from shared.providers.kommo import parse
+from shared.providers.kommo_fields import MOST_NOTICES
 from tests.providers.kommo_payloads import (
     CHAT,
     CUSTOMER,
@@ -58,6 +60,17 @@ def test_what_was_written_to_a_customer_is_a_managers(group: str) -> None:
     assert parsed.messages == ()
 
 
+@pytest.mark.parametrize(("told", "direction"), [("internal", None), ("User", None), ("bot", None), ("internal", "")])
+def test_what_our_side_wrote_is_no_customers_though_it_has_no_type(told: str, direction: str | None) -> None:
+    parsed = read(added("message", said(type=direction, author__type=told)))
+    assert (len(parsed.managers), parsed.messages) == (1, ())
+
+
+@pytest.mark.parametrize(("told", "direction"), [("external", None), (None, None), ("internal", "incoming")])
+def test_a_customers_message_needs_no_type(told: str | None, direction: str | None) -> None:
+    assert len(read(added("message", said(type=direction, author__type=told))).messages) == 1
+
+
 @pytest.mark.parametrize(("told", "automatic"), [("bot", True), ("Bot", True), ("user", False), (None, False)])
 def test_the_author_is_a_person_unless_kommo_says_otherwise(told: str | None, automatic: bool) -> None:
     (message,) = read(added("outgoing_message", written(author__type=told))).managers
@@ -78,6 +91,23 @@ def test_all_of_a_post_is_read() -> None:
     assert [notice.name for notice in parsed.notices] == ["leads_update", "talk_add", "other"]
     assert parsed.notices[0].data["leads"] == {"update": {"0": {"id": "7", "tags": {"0": "a"}}}}
     assert parsed.errors == ()
+
+
+def test_messages_with_no_group_around_them_are_read_too() -> None:
+    bare = {name.removeprefix("message[").replace("]", "", 1): v for name, v in added("message", said()).items()}
+    assert "add[0][author][id]" in bare
+    (message,) = read(bare).messages
+    assert (message.external_id, message.sender) == ("m1", (ADDRESS,))
+    (message,) = parse(crm(orjson.dumps({"add": [{"id": "m2", "chat_id": CHAT}]}))).messages
+    assert message.external_id == "m2"
+
+
+def test_a_crowd_of_events_is_cut_and_the_messages_beside_it_are_kept() -> None:
+    crowd = {f"kind{number}[add][0][id]": "1" for number in range(500)}
+    parsed = read(crowd, added("message", said()), {f"value{number}": "1" for number in range(500)})
+    assert len(parsed.messages) == 1
+    assert len(parsed.notices) == MOST_NOTICES
+    assert parsed.errors == (f"body: 501 kinds of events; the first {MOST_NOTICES} are announced",)
 
 
 @pytest.mark.parametrize("name", ["message[update][0][id]", "message[delete][0][id]", "contacts[add][0][id]"])
@@ -114,6 +144,7 @@ def test_types_and_files(fields: dict[str, str], kind: str, media: tuple[Media, 
     ("fields", "problem"),
     [
         ({"id": None}, "message.add.1.id: missing"),
+        ({"id": "x" * 5000}, "message.add.1.id: missing or too long"),
         ({"chat_id": None}, "message.add.1.chat_id: missing"),
         ({"chat_id": "two words"}, "message.add.1.chat_id: missing or unreadable"),
         ({"chat_id": "x" * 201}, "message.add.1.chat_id: missing or unreadable"),
@@ -143,7 +174,9 @@ def test_the_same_as_json() -> None:
     assert (message.external_id, message.text) == ("m1", "hola")
 
 
-@pytest.mark.parametrize("body", [b"", b"   ", b"{", b"[]", b"[1]", b"{}"])
+@pytest.mark.parametrize(
+    "body", [b"", b"   ", b"{", b"[]", b"[1]", b"{}", b'{"action":{}}', b'{"action":{},"message":[]}', b"[" * 1_000_000]
+)
 def test_nothing_is_an_error_in_words(body: bytes) -> None:
     parsed = parse(crm(body))
     assert parsed.errors
@@ -184,6 +217,16 @@ def test_a_file_of_a_managers() -> None:
     assert (message.message_type, message.media) == ("image", (Media("https://amojo.example/p.jpg", filename="p.jpg"),))
 
 
+def test_a_file_of_a_kind_that_is_new_is_kept() -> None:
+    (message,) = parse(chats_raw(chats({"type": "round_video", "media": "https://amojo.example/r"}))).managers
+    assert (message.message_type, message.media) == ("round_video", (Media("https://amojo.example/r"),))
+
+
+def test_a_webhook_that_names_no_account_is_read_all_the_same() -> None:
+    root = {name: part for name, part in chats().items() if name != "account_id"}
+    assert len(parse(chats_raw(root)).managers) == 1
+
+
 def test_what_a_message_answers() -> None:
     (message,) = parse(chats_raw(chats(reply_to={"message": {"id": "m1"}}))).managers
     assert message.reply_to == "m1"
@@ -208,6 +251,7 @@ def test_the_channel_is_the_scope_at_the_end_of_the_url(path: str, address: str)
     ("root", "problem"),
     [
         (chats({"id": None}), "message.message.id: missing"),
+        (chats({"id": "x" * 5000}), "message.message.id: missing or too long"),
         (chats(conversation={}), "message.conversation.id: missing"),
         (chats(conversation={"id": "two words"}), "message.conversation.id: missing or unreadable"),
         ({"account_id": "a", "message": {}}, "message.message.id: missing"),
@@ -280,6 +324,57 @@ def test_keys_of_any_form_cost_no_neighbour(pairs: list[tuple[str, str]]) -> Non
 def test_any_bytes_are_read_or_refused(body: bytes) -> None:
     parsed = parse(crm(body))
     assert parsed.messages or parsed.managers or parsed.notices or parsed.errors
+
+
+CRM_POST = form(
+    {"leads[update][0][id]": "1"}, added("message", said(), said(id="m2")), added("outgoing_message", written(id="m3"))
+)
+CHATS_POST = orjson.dumps(chats({"media": "https://f.example/1"}, reply_to={"message": {"id": "m1"}}))
+CUTS = st.lists(
+    st.tuples(st.integers(0, 1000), st.integers(0, 40), st.text(alphabet='[]%&=+;"{}:,\\u0dad\x00é\n', max_size=8)),
+    min_size=1, max_size=8,
+)  # fmt: skip
+
+
+@settings(deadline=None, max_examples=500)
+@given(st.sampled_from((CRM_POST, CHATS_POST)), CUTS)
+def test_a_body_cut_and_mended_anywhere_is_read_or_refused(body: bytes, cuts: list[tuple[int, int, str]]) -> None:
+    for place, length, instead in cuts:
+        place %= len(body) + 1
+        body = body[:place] + instead.encode() + body[place + length :]
+    for raw in (crm(body), chats_raw(body)):
+        parsed = parse(raw)
+        assert parsed.messages or parsed.managers or parsed.notices or parsed.errors
+        found: list[InboundMessage | ManagerMessage] = [*parsed.messages, *parsed.managers]
+        for message in found:
+            orjson.dumps([message.extra, message.text, message.reply_to])
+            assert 0 < len(message.external_id) <= 200
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"&".join(b"a%d[b]=1" % number for number in range(90_000)),
+        b"&".join(b"a[]=1" for _ in range(200_000)),
+        b"&".join(b"a[b]=1" for _ in range(150_000)),
+        b"a" + b"[]" * 500_000 + b"=1",
+        b"a" + b"][" * 500_000 + b"=1",
+        b"%" * 1_000_000,
+        b"&" * 1_000_000,
+        b'{"message":{"add":[' + b"{}," * 300_000 + b"{}]}}",
+        b'{"account_id":1,"message":{"message":{"id":' + b"9" * 900_000 + b"}}}",
+    ],
+)
+def test_no_megabyte_keeps_the_worker_for_long(body: bytes) -> None:
+    started = time.process_time()
+    parsed = parse(crm(body))
+    assert time.process_time() - started < 3.0  # a tenth of it where this is written; a quadratic reader takes minutes
+    assert parsed.notices or parsed.errors
+
+
+def test_a_number_of_any_size_costs_nothing() -> None:
+    huge = {f"message[add][{'9' * 1000}]{key}": value for key, value in (("[id]", "m1"), ("[chat_id]", CHAT))}
+    assert len(read(huge).messages) == 1
 
 
 def test_a_form_of_a_hundred_thousand_fields_is_read_at_once() -> None:

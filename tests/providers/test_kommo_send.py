@@ -20,6 +20,7 @@ from shared.providers.base import (
     Media,
     RecipientInvalid,
     Refusal,
+    Report,
     Throttled,
     Unreachable,
 )
@@ -120,6 +121,45 @@ async def test_each_fault_of_the_sandbox_has_its_class(fault: dict[str, object],
     async with playing() as stage, sending_to(stage.base_url, total=1.0) as sender:
         await stage.sandbox.faults({"provider": "kommo", "times": 1, **fault})
         assert isinstance(await sender.send(outgoing(sender=SCOPE_ID)), kind)
+        assert isinstance(await sender.send(outgoing(sender=SCOPE_ID)), Accepted)
+
+
+async def test_the_delivery_of_a_managers_message_is_told_with_its_reason() -> None:
+    async with playing() as stage, sending_to(stage.base_url) as sender:
+        # An id is the webhook's; whatever it is, it arrives as it was signed.
+        for message_id in ("from-eva", "a/b!~%2F'(é"):
+            await stage.sandbox.kommo_says(
+                "manager", chat_id=CHAT, webhook_url=stage.base_url, through="chats", message_id=message_id
+            )
+            assert await sender.report(SCOPE_ID, Report(message_id)) is None
+            assert await sender.report(SCOPE_ID, Report(message_id)) is None  # may be told again
+            assert await sender.report(SCOPE_ID, Report(message_id, "they stopped")) is None
+        told = await stage.sandbox.kommo_reports()
+        assert [(one.status, one.error, one.problem) for one in told[:3]] == [
+            (1, None, ""), (1, None, ""), (-1, 905, "they stopped")
+        ]  # fmt: skip
+        assert {one.message_id for one in told[3:]} == {"a/b!~%2F'(é"}
+        assert {one.outcome for one in told} == {"accepted"}
+        assert isinstance(await sender.report(SCOPE_ID, Report("nobodys")), ChannelBroken)
+        async with sending_to(stage.base_url, secret="wrong") as wrong:
+            assert isinstance(await wrong.report(SCOPE_ID, Report("from-eva")), ChannelBroken)
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        ({"action": "429", "retry_after": 2}, Throttled),
+        ({"action": "5xx", "status": 503}, Ambiguous),
+        ({"action": "error", "status": 400, "code": 1}, ContentRejected),
+        ({"action": "hang", "seconds": 5}, Ambiguous),
+    ],
+)
+async def test_a_delivery_that_is_not_taken_says_why(fault: dict[str, object], kind: type[Refusal]) -> None:
+    async with playing() as stage, sending_to(stage.base_url, total=1.0) as sender:
+        about = {"chat_id": CHAT, "webhook_url": stage.base_url, "through": "chats", "message_id": "m1"}
+        await stage.sandbox.kommo_says("manager", **about)
+        await stage.sandbox.faults({"provider": "kommo", "match": {"body_contains": "delivery status"}, **fault})
+        assert isinstance(await sender.report(SCOPE_ID, Report("m1")), kind)
         assert isinstance(await sender.send(outgoing(sender=SCOPE_ID)), Accepted)
 
 

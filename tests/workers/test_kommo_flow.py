@@ -37,8 +37,9 @@ async def test_a_manager_who_writes_takes_the_conversation_over(settings: Settin
         await stage.until(stage.count, "messages WHERE direction = 'inbound'", equals=2)
         await stage.until(stage.count, "inbound_log", equals=5)  # the echo of the answer too
         assert [m.body for m in await door.answers()] == ["Hi Ana"]
+        await stage.until(stage.count, "messages WHERE status = 'delivered'", equals=1)  # as Kommo is told
         kept = await stage.row("SELECT * FROM messages WHERE external_id = 'from Eva'")
-        assert (kept["direction"], kept["role"], kept["status"]) == ("outbound", "assistant", "sent")
+        assert (kept["direction"], kept["role"], kept["status"]) == ("outbound", "assistant", "delivered")
         assert kept["content"] == "I am Eva, how can I help?"
         assert kept["metadata"]["manager"]["name"] == "Manager"
         assert kept["due_at"] is None
@@ -51,7 +52,7 @@ async def test_a_manager_who_writes_takes_the_conversation_over(settings: Settin
         await stage.pool.execute("UPDATE conversations SET status = 'active'")
         await door.says("manager", "I am Eva, how can I help?", message_id="from Eva", author_type="user")
         await door.says("customer", "hola?")
-        await stage.until(stage.statuses, equals=["sent", "sent", "sent"])
+        await stage.until(stage.statuses, equals=["sent", "delivered", "sent"])
         assert await door.conversation_status() == "active"
 
 

@@ -1,0 +1,77 @@
+"""Managers' messages whose provider waits to hear what became of them: `sent`, and due until it has heard it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+from uuid import UUID
+
+from shared.db import Connection, Pool
+from shared.messages import SendAdmitted
+from shared.providers.base import ConsentScope
+from shared.store.consents import STOPPED_BY
+from shared.store.managers import Written
+
+# What we sent ourselves has a key, and its receipts come from the provider.
+_OWED_OF: Final = "status = 'sent' AND dedupe_key IS NULL"
+
+_OWE = f"""
+UPDATE messages SET due_at = clock_timestamp(), attempts = 0
+WHERE (tenant_id, channel_id, external_id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[]))
+    AND direction = 'outbound' AND {_OWED_OF} AND due_at IS NULL
+"""
+
+_DUE = f"""
+UPDATE messages SET due_at = now() + $1::interval WHERE (tenant_id, id) IN (
+    SELECT tenant_id, id FROM messages WHERE due_at <= now() AND {_OWED_OF}
+    ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED)
+RETURNING tenant_id, conversation_id, id AS message_id, provider, lane
+"""
+
+_OWED = f"""
+SELECT m.id, m.tenant_id, m.conversation_id, m.channel_id, m.external_id, m.attempts, {STOPPED_BY} AS stopped_by
+FROM messages m WHERE m.tenant_id = $1 AND m.id = $2 AND {_OWED_OF} AND m.due_at IS NOT NULL
+"""
+
+_PUT_OFF = f"""
+UPDATE messages SET due_at = clock_timestamp() + $3::interval, attempts = attempts + $4
+WHERE tenant_id = $1 AND id = $2 AND {_OWED_OF} AND due_at IS NOT NULL
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """A message to be reported. `stopped_by`: the consent by which its customer is not written to."""
+
+    id: UUID
+    tenant_id: UUID
+    conversation_id: UUID
+    channel_id: UUID
+    external_id: str
+    attempts: int
+    stopped_by: ConsentScope | None
+
+
+async def owe(connection: Connection, written: Sequence[Written]) -> None:
+    """Their reports are due, whichever of the provider's webhooks told of the message first; not one that was made."""
+    if written:
+        keys = sorted({(one.tenant_id, one.channel_id, one.message.external_id) for one in written})
+        await connection.execute(_OWE, [key[0] for key in keys], [key[1] for key in keys], [key[2] for key in keys])
+
+
+async def due(connection: Connection, lease: timedelta, limit: int) -> list[SendAdmitted]:
+    """The clock's: those that are due, each pushed a lease ahead."""
+    return [SendAdmitted(**row) for row in await connection.fetch(_DUE, lease, limit)]
+
+
+async def owed(pool: Pool, tenant_id: UUID, message_id: UUID) -> Owed | None:
+    """The message, if its report is still to be made."""
+    row = await pool.fetchrow(_OWED, tenant_id, message_id)
+    return None if row is None else Owed(**row)
+
+
+async def put_off(
+    connection: Connection | Pool, tenant_id: UUID, message_id: UUID, wait: timedelta | None, *, tried: bool = False
+) -> None:
+    """It is due after `wait`; with None never again. `tried`: the provider was asked."""
+    await connection.execute(_PUT_OFF, tenant_id, message_id, wait, int(tried))

@@ -1,0 +1,100 @@
+"""What became of managers' messages, told to Kommo: delivered once they are kept, and why not."""
+
+from collections.abc import Awaitable, Callable
+
+from ops.sandbox.client import SeenReport
+from shared.settings import Settings
+from tests.workers.kommo_stage import Open, opened
+
+OF_REPORTS = {"provider": "kommo", "match": {"body_contains": "delivery status"}}
+
+
+async def taken(door: Open) -> list[SeenReport]:
+    return [one for one in await door.stage.sandbox.kommo_reports() if one.outcome == "accepted"]
+
+
+async def said(door: Open, message_id: str, through: str = "chats", text: str = "I am Eva") -> None:
+    await door.says("manager", text, through=through, message_id=message_id)
+
+
+def settled_of(door: Open, message_id: str) -> Callable[[], Awaitable[str]]:
+    async def status() -> str:
+        return str(await door.stage.value("SELECT status FROM messages WHERE external_id = $1", message_id))
+
+    return status
+
+
+async def settled(door: Open, message_id: str) -> tuple[str, object, int]:
+    row = await door.stage.row("SELECT status, due_at, attempts FROM messages WHERE external_id = $1", message_id)
+    return row["status"], row["due_at"], row["attempts"]
+
+
+async def test_what_a_manager_writes_in_our_channel_is_delivered_once_it_is_kept(settings: Settings) -> None:
+    async with opened(settings) as door:
+        # The CRM has told of it before; and it tells of what is written in other channels, which is not ours to report.
+        for through in ("crm", "chats"):
+            await said(door, "from-eva", through)
+        await said(door, "elsewhere", "crm")
+        await door.stage.until(settled_of(door, "from-eva"), equals="delivered")
+        (told,) = await taken(door)
+        assert (told.message_id, told.status, told.error) == ("from-eva", 1, None)
+        assert await settled(door, "elsewhere") == ("sent", None, 0)
+        assert await door.conversation_status() == "escalated"
+        history = await door.stage.rows("SELECT status, applied FROM message_statuses")
+        assert [tuple(row) for row in history] == [("delivered", True)]
+        assert await door.stage.count("events WHERE name = 'message.delivered'") == 1
+
+        # Told again, by a webhook that is not the same one, it is not reported again.
+        await said(door, "from-eva", text="I am Eva, once more")
+        await door.stage.until(door.stage.count, "inbound_log", equals=4)
+        assert await settled(door, "from-eva") == ("delivered", None, 0)
+        assert len(await taken(door)) == 1
+
+
+async def test_a_manager_is_told_that_the_customer_has_opted_out(settings: Settings) -> None:
+    async with opened(settings) as door:
+        await door.says("customer", "STOP")
+        await door.stage.until(door.stage.count, "consents", equals=1)
+        await said(door, "from-eva")
+        await door.stage.until(settled_of(door, "from-eva"), equals="failed")
+        (told,) = await taken(door)
+        assert (told.status, told.error) == (-1, 905)
+        assert "opted out" in told.problem
+        row = await door.stage.row("SELECT error_code, due_at FROM messages WHERE external_id = 'from-eva'")
+        assert tuple(row) == ("opted_out", None)
+
+
+async def test_a_report_that_is_not_taken_is_made_again_and_stops_no_channel(settings: Settings) -> None:
+    async with opened(settings) as door:
+        await door.stage.sandbox.faults(
+            OF_REPORTS | {"id": "a", "action": "5xx", "status": 503, "times": 1},
+            OF_REPORTS | {"id": "b", "action": "error", "status": 403, "code": 403, "times": 1},
+        )
+        await said(door, "from-eva")
+        await door.says("customer", "hola", chat_id="another-chat")  # whose answer waits for nothing of this
+        await door.stage.until(settled_of(door, "from-eva"), equals="delivered", within=20)
+        assert [one.outcome for one in await door.stage.sandbox.kommo_reports()] == ["refused", "refused", "accepted"]
+        assert await door.stage.value("SELECT status FROM channels WHERE provider = 'kommo'") == "active"
+        assert [m.body for m in await door.answers("another-chat")] == ["Hi Ana"]
+
+
+async def test_a_report_that_can_never_be_taken_is_given_up(settings: Settings) -> None:
+    async with opened(settings) as door:
+        await door.stage.sandbox.faults(OF_REPORTS | {"action": "error", "status": 400, "code": 400})
+        await said(door, "from-eva")
+
+        async def given_up() -> tuple[str, object, int]:
+            return await settled(door, "from-eva") if await door.stage.count("messages") else ("", None, 0)
+
+        await door.stage.until(given_up, equals=("sent", None, 1))
+        assert len(await door.stage.sandbox.kommo_reports()) == 1
+        assert await door.stage.dead() == {}
+
+
+async def test_a_tenant_may_have_nothing_reported(settings: Settings) -> None:
+    async with opened(settings, {"manager": {"report": False}}) as door:
+        await said(door, "from-eva")
+        await said(door, "second")
+        await door.stage.until(door.stage.count, "messages", equals=2)
+        assert await door.stage.count("messages WHERE due_at IS NOT NULL OR status <> 'sent'") == 0
+        assert await door.stage.sandbox.kommo_reports() == ()
