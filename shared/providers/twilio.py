@@ -157,7 +157,10 @@ def _fields(raw: RawWebhook) -> _Fields | str:
     pairs = _form(_query(raw.url) if _is_get(raw) else raw.body.decode("utf-8", "replace"))
     if pairs is None:
         return f"body: {_MOST_FIELDS} fields or more; Twilio sends fewer than a hundred"
-    first: dict[str, str] = {}
+    first = dict(pairs)
+    if len(first) == len(pairs):  # as nearly always
+        return _Fields(first, {**first})
+    first = {}
     repeated: dict[str, list[str]] = {}
     for name, value in pairs:
         if name in first:
@@ -277,9 +280,7 @@ def _message(external_id: str, read: _Fields) -> Parsed:
         given_to=given_to,
         consent=consent,
         answered=opt_out_type in ("STOP", "START", "HELP"),
-        extra={
-            name: value for name, value in read.whole.items() if name not in _NAMED and not _MEDIA_FIELD.fullmatch(name)
-        },
+        extra={name: value for name, value in read.whole.items() if name not in _NAMED and not _media_field(name)},
     )
     notices = (Notice("consent", {"change": change, "address": sender[0].canonical}),) if change else ()
     return Parsed(messages=(message,), notices=notices)
@@ -310,9 +311,15 @@ def _sender(fields: Mapping[str, str]) -> tuple[Address, ...]:
     return tuple(sorted(found.values(), key=lambda address: address.kind != "phone"))
 
 
+def _media_field(name: str) -> re.Match[str] | None:
+    """`MediaUrlN` or `MediaContentTypeN`, taken apart; None for any other, at the cost of a look at its beginning."""
+    return _MEDIA_FIELD.fullmatch(name) if name.startswith("Media") else None
+
+
 def _media(fields: Mapping[str, str]) -> tuple[Media, ...]:
     """What the MediaUrlN fields hold, in order; `NumMedia` is not asked, for it may be wrong or missing."""
-    numbers = sorted(int(found[2]) for name in fields if (found := _MEDIA_FIELD.fullmatch(name)) and found[1] == "Url")
+    urls = [found for name in fields if (found := _media_field(name)) and found[1] == "Url"]
+    numbers = sorted(int(found[2]) for found in urls)
     items = [(fields.get(f"MediaUrl{number}"), fields.get(f"MediaContentType{number}")) for number in numbers]
     return tuple(Media(url=url, mime_type=mime_type or None) for url, mime_type in items if url)
 
