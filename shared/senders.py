@@ -15,9 +15,10 @@ from shared.db import Pool
 from shared.messages import SendAdmitted
 from shared.places import Lane
 from shared.providers import provider
-from shared.providers.base import Sender
+from shared.providers.base import Outgoing, Sender
 from shared.settings import Settings
 from shared.store import channels, sends
+from shared.store.messages import Outbound
 
 CONCURRENCY = 64  # calls at once, per lane and process; one channel gets half of them where no other is at it
 SLICES_PER_SECOND = 10  # a process reserves a tenth of a second of a channel's rate at a time
@@ -103,3 +104,26 @@ async def open_senders(settings: Settings) -> AsyncIterator[Senders]:
         yield senders
     finally:
         await senders.close()
+
+
+def outgoing(message: Outbound, channel: Channel, public_url: str) -> Outgoing:
+    """The message as it leaves: the template it was admitted with, else its text and media."""
+    # The fragment asks Twilio to repeat a receipt that we did not take, up to five times and on any failure.
+    callback = f"{public_url.rstrip('/')}/webhooks/{channel.provider}/{channel.endpoint_id}/status#rc=5&rp=all"
+    return Outgoing(
+        message_id=message.id,
+        channel_kind=channel.kind,
+        sender=channel.address,
+        recipient=message.recipient,
+        recipient_name=message.contact_name,
+        text=message.content,
+        media=message.media,
+        interactive=message.form.interactive,
+        reaction=message.form.reaction,
+        reply_to=message.form.reply_to,
+        template=message.sent_as or message.template,
+        status_callback=callback if channel.endpoint_id is not None else None,
+        subject=message.form.subject,
+        thread=message.thread,
+        automatic="auto-replied" if message.by_engine else "auto-generated" if message.lane == "bulk" else "",
+    )

@@ -7,11 +7,11 @@ happened between the claim and a record that never came is `unknown`, looked up,
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from uuid import UUID
 
-from shared import consenting, consents, db, metrics, reporting, topology
+from shared import consenting, consents, db, metrics, reporting, resolving, topology
 from shared.backoff import Backoff
 from shared.channels import Channel
 from shared.crypto import CryptoError
@@ -24,15 +24,13 @@ from shared.providers.base import (
     ChannelBroken,
     ConsentScope,
     OptedOut,
-    Outgoing,
     Sender,
     SendResult,
-    SentRecord,
     Throttled,
     Unreachable,
     WindowClosed,
 )
-from shared.senders import CONCURRENCY, Senders, open_senders
+from shared.senders import CONCURRENCY, Senders, open_senders, outgoing
 from shared.store import channels, messages, reports, sends
 from shared.store.events import Event, record
 from shared.store.messages import Outbound
@@ -94,7 +92,7 @@ async def _drain(admitted: SendAdmitted, ctx: Ctx) -> UUID | None:
         drained.add(head.id)
         channel_id = head.channel_id
     if not drained:
-        await _look_up(admitted, ctx)
+        await resolving.look_up(admitted, ctx)
     if admitted.message_id not in drained:
         await reporting.report(admitted, ctx)
         # An operator may have replayed it, with no due time: whatever its lane waits for, it is owed again.
@@ -237,29 +235,6 @@ async def _claim_and_send(message: Outbound, channel: Channel, sender: Sender, c
     return True  # what has to wait stands at the head of its lane with its time, and ends the turn there
 
 
-def outgoing(message: Outbound, channel: Channel, public_url: str) -> Outgoing:
-    """The message as it leaves: the template it was admitted with, else its text and media."""
-    # The fragment asks Twilio to repeat a receipt that we did not take, up to five times and on any failure.
-    callback = f"{public_url.rstrip('/')}/webhooks/{channel.provider}/{channel.endpoint_id}/status#rc=5&rp=all"
-    return Outgoing(
-        message_id=message.id,
-        channel_kind=channel.kind,
-        sender=channel.address,
-        recipient=message.recipient,
-        recipient_name=message.contact_name,
-        text=message.content,
-        media=message.media,
-        interactive=message.form.interactive,
-        reaction=message.form.reaction,
-        reply_to=message.form.reply_to,
-        template=message.sent_as or message.template,
-        status_callback=callback if channel.endpoint_id is not None else None,
-        subject=message.form.subject,
-        thread=message.thread,
-        automatic="auto-replied" if message.by_engine else "auto-generated" if message.lane == "bulk" else "",
-    )
-
-
 async def _record(
     tx: db.Connection, message: Outbound, channel: Channel, claim_id: UUID, result: SendResult, ctx: Ctx
 ) -> None:
@@ -349,78 +324,3 @@ async def _stop(ctx: Ctx, channel: Channel, reason: str) -> None:
             await record(
                 tx, Event("channel.stopped", channel.tenant_id, channel.id, detail={"error_code": "credentials"})
             )
-
-
-# -- what became of those nobody knows about ---------------------------------------------------------------------------
-
-
-async def _look_up(admitted: SendAdmitted, ctx: Ctx) -> None:
-    """Ask the provider's own list about a message of unknown outcome; after a while the channel's policy decides."""
-    message = await sends.of_unknown(ctx.pool, admitted.tenant_id, admitted.message_id)
-    if message is None or message.unknown_at is None:
-        return
-    channel = await channels.get(ctx.pool, message.tenant_id, message.channel_id)
-    try:
-        found = await _found(message, channel, ctx) if channel is not None else None
-    except NoPlaceError:  # nobody was asked, so nothing is decided
-        waited = message.now - message.unknown_at
-        await sends.check_again(ctx.pool, message.tenant_id, message.id, wait_for_place(waited))
-        return
-    about = (message.tenant_id, message.channel_id, message.conversation_id, message.id)
-    given_up = message.now - message.unknown_at >= timedelta(seconds=ctx.settings.unknown_give_up_after)
-    async with ctx.transaction() as tx:
-        if found is not None:
-            if await sends.sent(tx, message.tenant_id, message.id, None, found.external_id) == "sent":
-                await record(tx, Event("message.sent", *about, detail={"looked_up": True}))
-        elif not given_up or (channel is not None and "unknown" in channel.unread):
-            check = timedelta(seconds=ctx.settings.unknown_check_after)
-            await sends.check_again(tx, message.tenant_id, message.id, check)
-        elif channel is not None and channel.settings.unknown == "ask":
-            await sends.leave_unknown(tx, message.tenant_id, message.id)
-            await record(tx, Event("message.decision_wanted", *about))
-        elif await messages.fail(
-            tx, message.tenant_id, message.id, "unknown", "nobody knows whether it was sent", of=("unknown",)
-        ):
-            await record(tx, Event("message.failed", *about, detail={"error_code": "unknown"}))
-
-
-async def _found(message: Outbound, channel: Channel, ctx: Ctx) -> SentRecord | None:
-    """The one entry in the provider's list that can only be this message. Raises NoPlaceError."""
-    claimed_at = message.claimed_at or message.created_at
-    try:
-        sender = await ctx.resource.of(ctx.pool, channel)
-    except (CryptoError, ValueError):
-        return None  # the next message of the channel stops it and says why
-    since = claimed_at - timedelta(seconds=5)
-    with ctx.resource.lane(_queue(message, channel)).held(channel.id):
-        listed = await sender.find(outgoing(message, channel, ctx.settings.public_url), since)
-    if not listed:
-        return None
-    # The rivals first: one whose id is recorded in between is then among the taken.
-    rivals = await sends.rivals(ctx.pool, message)
-    taken = await sends.taken(ctx.pool, message.tenant_id, message.channel_id, [entry.external_id for entry in listed])
-    return the_one(message, [entry for entry in listed if entry.external_id not in taken], rivals)
-
-
-def the_one(message: Outbound, entries: Sequence[SentRecord], rivals: Sequence[Outbound]) -> SentRecord | None:
-    """The entry that is this message: the only one that may be it, and that may be no rival's.
-
-    `rivals` are the other messages to this recipient that the provider may have taken without our knowing its id.
-    """
-    if named := [entry for entry in entries if entry.message_id == message.id]:
-        return named[0]
-    near = [entry for entry in entries if entry.message_id is None and _may_be(message, entry)]
-    if len(near) != 1 or any(_may_be(rival, near[0]) for rival in rivals):
-        return None
-    return near[0]
-
-
-def _may_be(message: Outbound, entry: SentRecord) -> bool:
-    """Whether the entry is of the message's text (of any text, for a template) and from about its time."""
-    slack = timedelta(seconds=5)  # the provider's clock and ours; its list tells whole seconds
-    plain = message.sent_as is None and message.template is None
-    return (
-        entry.created_at >= (message.claimed_at or message.created_at) - slack
-        and entry.created_at <= (message.unknown_at or message.now) + slack
-        and (not plain or entry.text.strip() == message.content.strip())
-    )

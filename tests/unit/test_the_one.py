@@ -9,8 +9,8 @@ import pytest
 from shared.db import new_id
 from shared.forms import PLAIN
 from shared.providers.base import SentRecord, Template
+from shared.resolving import the_one
 from shared.store.messages import Outbound
-from workers.send import the_one
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 TEMPLATE = Template("HX1", {})
