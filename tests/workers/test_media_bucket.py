@@ -1,4 +1,4 @@
-"""Customers' files in an S3-compatible bucket: kept once, gone with the person, and nothing lost by a bucket that fails.
+"""Customers' files in an S3-compatible bucket: kept once, gone with the person, not lost where the bucket fails.
 
 The bucket is ours (s3_bucket.py) and looks at every signature; its arithmetic is checked with Amazon's own example.
 """
