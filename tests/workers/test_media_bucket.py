@@ -108,14 +108,23 @@ async def test_a_bucket_that_takes_nothing_leaves_the_message_and_is_asked_again
         assert await stage.dead() == {}
 
 
-async def test_a_key_pair_that_is_wrong_is_told_by_the_file_that_was_given_up(settings: Settings) -> None:
+async def test_a_key_pair_that_is_wrong_is_told_by_the_file_and_once_it_is_right_the_file_is_fetched_again(
+    settings: Settings,
+) -> None:
     wrong: dict[str, Any] = {"media_s3_secret": SecretStr("another"), "media_attempts": 2}
-    async with bucketed(settings, **wrong) as (stage, bucket), stage.working("persist", "media", "clock"):
-        await sends(stage, await twilio_file(stage))
-        await stage.until(ended, stage, equals=[("failed", "store")])
+    async with bucketed(settings, **wrong) as (stage, bucket):
+        async with stage.working("persist", "media", "clock"):
+            await sends(stage, await twilio_file(stage))
+            await stage.until(ended, stage, equals=[("failed", "store")])
         assert await stage.count("messages WHERE content = 'mira'") == 1
         assert {status for _, _, status in bucket.asked} == {403}
         assert await stage.count("events WHERE name = 'media.failed' AND detail ->> 'reason' = 'store'") == 1
+        await stage.pool.execute(  # as docs/providers.md says
+            "UPDATE media SET status = 'wanted', reason = NULL, attempts = 0, due_at = now() WHERE status = 'failed'"
+        )
+        right = stage.settings.model_copy(update={"media_s3_secret": SecretStr(SECRET)})
+        async with stage.working("media", "clock", settings=right):
+            await stage.until(ended, stage, equals=[("stored", None)])
 
 
 async def test_where_nobody_listens_the_file_waits_until_somebody_does(settings: Settings) -> None:
