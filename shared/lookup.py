@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import socket
 import threading
-from typing import Final
+from typing import Final, cast
 
 SocketAddress = tuple[str, int] | tuple[str, int, int, int]
 AddrInfo = tuple[int | socket.AddressFamily, int | socket.SocketKind, int, str, SocketAddress]  # as getaddrinfo tells
@@ -38,7 +38,8 @@ async def look_up(host: str, port: int, family: int = socket.AF_UNSPEC) -> list[
     def run() -> None:
         told: list[AddrInfo] | Exception
         try:
-            told = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
+            found_there = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
+            told = cast(list[AddrInfo], found_there)  # its tuple of bytes is of a Python without IPv6
         except Exception as error:
             told = error
         finally:

@@ -146,7 +146,10 @@ async def test_what_the_bucket_did_not_delete_is_deleted_later(settings: Setting
             await stage.until(ended, stage, equals=[("stored", None)])
         (row,) = await stage.rows("SELECT key FROM media")
         elsewhere = stage.settings.model_copy(update={"media_store": "s3://nowhere/of/palomar"})
-        for store, fault in ((stage.settings, "undeletable"), (stage.settings, "denied"), (elsewhere, None)):
+        refusing: list[tuple[Settings, s3_bucket.Fault | None]] = [
+            (stage.settings, "undeletable"), (stage.settings, "denied"), (elsewhere, None),
+        ]  # fmt: skip
+        for store, fault in refusing:
             bucket.fault = fault
             with pytest.raises(StoreError):
                 await Blobs.of(store).delete(row["key"])
