@@ -60,7 +60,7 @@ class Blobs:
         async with self._places:
             await obstore.put_async(self._store, key, file, chunk_size=CHUNK, max_concurrency=1)
         if self._folder is not None:
-            await asyncio.to_thread(self._settle, self._folder / key)
+            await asyncio.to_thread(self._settle, self._folder / key, self._folder)
 
     async def read(self, key: str) -> AsyncIterator[bytes]:
         """The file's bytes, by the chunk. Raises FileNotFoundError where there is none."""
@@ -70,14 +70,17 @@ class Blobs:
 
     async def delete(self, key: str) -> None:
         """Delete a file; one that is not there is fine."""
+        if self._folder is None:
+            # To S3 a file that is not there is deleted. What it does not find is the bucket: then nothing is.
+            await obstore.delete_async(self._store, key)
+            return
         with contextlib.suppress(FileNotFoundError):
             await obstore.delete_async(self._store, key)
-        if self._folder is not None:
-            await asyncio.to_thread(self._sweep, self._folder / key, 0.0)
+        await asyncio.to_thread(self._sweep, self._folder / key, 0.0)
 
-    def _settle(self, path: Path) -> None:
-        """A row will say that the file is here: it must be, after a power cut too."""
-        for part in (path, path.parent):
+    def _settle(self, path: Path, folder: Path) -> None:
+        """A row will say that the file is here: it must be, after a power cut too, and so must the way to it."""
+        for part in (path, *path.parents[: len(path.relative_to(folder).parts)]):
             opened = os.open(part, os.O_RDONLY)
             try:
                 os.fsync(opened)

@@ -15,8 +15,13 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-# Not of the public network, though Python 3.11 takes some of them for global; or leading to an IPv4 address that is not
-# looked at: translated, tunnelled, compatible.
+from shared.lookup import AddrInfo, look_up
+
+# Of IPv6, nothing but what IANA gives out as global unicast is of the public network. What lies outside are all the
+# forms that hold an IPv4 address which is not looked at: compatible, mapped, translated (::ffff:0:127.0.0.1, NAT64).
+# https://www.iana.org/assignments/ipv6-address-space
+_GLOBAL_UNICAST: Final = ipaddress.ip_network("2000::/3")
+# Not of the public network, though Python 3.11 takes some of them for global; or tunnelled (Teredo, 6to4).
 _CLOSED: Final = tuple(
     map(
         ipaddress.ip_network,
@@ -24,8 +29,7 @@ _CLOSED: Final = tuple(
             "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12",
             "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24",
             "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4",
-            "::/96", "64:ff9b::/96", "64:ff9b:1::/48", "100::/64", "2001::/23", "2001:db8::/32", "2002::/16",
-            "3fff::/20", "5f00::/16", "fc00::/7", "fe80::/10", "fec0::/10", "ff00::/8",
+            "2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20",
         ),
     )
 )  # fmt: skip
@@ -48,6 +52,8 @@ def is_public(address: str) -> bool:
             return False
         if found.ipv4_mapped is not None:
             return is_public(str(found.ipv4_mapped))
+        if found not in _GLOBAL_UNICAST:
+            return False
     return found.is_global and not any(found in network for network in _CLOSED if network.version == found.version)
 
 
@@ -97,9 +103,6 @@ def _host_problem(host: str) -> str | None:
 
 # -- aiohttp -----------------------------------------------------------------------------------------------------------
 
-SocketAddress = tuple[str, int] | tuple[str, int, int, int]
-AddrInfo = tuple[int | socket.AddressFamily, int | socket.SocketKind, int, str, SocketAddress]  # as getaddrinfo tells
-
 
 class _Gate:
     """What one connector may connect to: public addresses, and the trusted origins' own."""
@@ -118,12 +121,35 @@ class _Gate:
         return socket.socket(family, kind, protocol)
 
 
+class _OwnThreads(AbstractResolver):
+    """Looks names up where one that hangs holds up nobody else; see shared/lookup.py."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        numeric = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+        return [
+            ResolveResult(
+                hostname=host,
+                host=str(address[0]),
+                port=port,
+                family=socket.AddressFamily(of),
+                proto=protocol,
+                flags=numeric,
+            )
+            for of, _, protocol, _, address in await look_up(host, port, family)
+        ]
+
+    async def close(self) -> None:
+        """Whoever hangs ends by itself."""
+
+
 class GuardedResolver(AbstractResolver):
     """Resolves names to those of their addresses that may be called; raises ForbiddenAddressError where none may."""
 
     def __init__(self, gate: _Gate, inner: AbstractResolver | None = None) -> None:
         self._gate = gate
-        self._inner = inner or aiohttp.ThreadedResolver()
+        self._inner = inner or _OwnThreads()
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC

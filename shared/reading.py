@@ -31,7 +31,8 @@ Outcome = Literal["shown", "refused", "failed", "dropped"]
 async def to_show(connection: Connection, channel: Channel, conversation_id: UUID) -> str | None:
     """The provider's id of the customer's newest message, where the channel shows that it is read; else None.
 
-    None too where no answer would reach them: after an opt-out, outside the window, from a stopped channel.
+    None too where no answer would reach them: outside the window, from a stopped channel. (Nobody who has opted out is
+    answered at all.)
     """
     if not channel.settings.reply.read_receipts or channel.status != "active":
         return None

@@ -116,7 +116,9 @@ class Settings(BaseSettings):
     )
     media_s3_endpoint: str = Field(default="", description="of an S3-compatible store that is not Amazon's")
     media_s3_region: str = "us-east-1"
-    media_s3_key_id: str = Field(default="", description="empty: the machine's own, as Amazon's tools find them")
+    media_s3_key_id: str = Field(
+        default="", description="empty: AWS_… variables, else the role of the machine or container"
+    )
     media_s3_secret: SecretStr = SecretStr("")
     media_timeout: Seconds = Field(default=120.0, description="hard total of fetching one file")
     media_attempts: int = Field(default=10, ge=1, description="then the file is given up; some four hours")

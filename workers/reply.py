@@ -16,13 +16,14 @@ from uuid import UUID
 
 from shared import db, metrics, segments, topology
 from shared.channels import UNREAD_WAIT, Channel
+from shared.consents import OPTED_OUT
 from shared.engines import open_engines
 from shared.engines.base import Answer, Engine, Turn
 from shared.messages import ReplyWanted, SendRequested
 from shared.places import NoPlaceError, Places, wait_for_place
 from shared.reading import Reading, open_reading, to_show
 from shared.settings import Settings
-from shared.store import channels, conversations, messages, talk
+from shared.store import channels, consents, conversations, messages, talk
 from shared.store.conversations import ReplyClaim
 from shared.store.events import Event, record
 from shared.store.messages import NewMessage
@@ -143,6 +144,10 @@ async def _claim(
         return None
     # By the engine and not by the lane: it may have been another one when the reply was asked for.
     engine = channel.settings.reply.engine
+    if await consents.answer_stopped(tx, *key):  # no model is asked for what the window would only stop
+        await conversations.answered(tx, *key, claim)
+        metrics.REPLIES.labels(engine, OPTED_OUT).inc()
+        return None
     if ctx.resource.by_name[engine].waits:
         try:
             place.enter_context(ctx.resource.places.held(channel.id))

@@ -5,6 +5,7 @@ import socket
 from collections.abc import Collection
 
 from shared.egress import is_public
+from shared.lookup import look_up
 
 
 class PrivateAddressError(Exception):
@@ -20,7 +21,7 @@ async def connected_socket(host: str, port: int, private_hosts: Collection[str],
     loop = asyncio.get_running_loop()
     trusted = "*" in private_hosts or host.lower() in private_hosts
     async with asyncio.timeout(within):
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        found = await look_up(host, port)
         targets = [one for one in found if trusted or is_public(str(one[4][0]))]
         if found and not targets:
             raise PrivateAddressError(

@@ -104,6 +104,19 @@ STOPPED_BY: Final = """(
 )"""
 
 
+_ANSWER_STOPPED = f"""
+SELECT {STOPPED_BY} FROM (
+    SELECT $1::uuid AS tenant_id, $2::uuid AS conversation_id, 'normal' AS lane, NULL::jsonb AS sent_as,
+        NULL::jsonb AS template
+) AS m
+"""
+
+
+async def answer_stopped(connection: Connection, tenant_id: UUID, conversation_id: UUID) -> bool:
+    """Whether an answer in this conversation would not leave, as the contact has opted out of its kind of channel."""
+    return await connection.fetchval(_ANSWER_STOPPED, tenant_id, conversation_id) is not None
+
+
 @dataclass(frozen=True, slots=True)
 class Kept:
     """An entry as an operator reads it, and whether it is the one that holds of its channel kind and scope."""

@@ -46,7 +46,7 @@ async def add_kommo(stage: Stage, channel: Mapping[str, object] | None = None, *
             credentials=stage.sealed({"secret": CHANNEL_SECRET, "bot_id": BOT_ID}, tenant_id, channel_id),
             settings=given,
         )
-    return Ours(tenant_id, channel_id, endpoint_id, "whatsapp", SCOPE_ID)
+    return Ours(tenant_id, channel_id, endpoint_id, "whatsapp", SCOPE_ID, "kommo")
 
 
 def posted(stage: Stage, ours: Ours, body: bytes, *, scope_id: str | None = None, **more: Any) -> WebhookReceived:

@@ -186,6 +186,7 @@ class Stage(Asking):
     ) -> UUID:
         """A conversation whose customer last wrote so long ago (None: never); its id."""
         ours = ours or self.ours
+        chat = ours.provider == "kommo"
         async with self.pool.acquire() as connection, connection.transaction():
             contact_id = db.new_id()
             await connection.execute(
@@ -193,7 +194,8 @@ class Stage(Asking):
             )
             wanted = conversations.Wanted(
                 tenant_id=ours.tenant_id, channel_id=ours.id, provider=ours.provider, addresses=(customer,),
-                recipient=customer, phone=customer, contact_id=contact_id, contact_name="Ana",
+                recipient=customer, phone=None if chat else customer, contact_id=contact_id, contact_name="Ana",
+                kommo_chat_id=customer if chat else None,
             )  # fmt: skip
             (found,) = await conversations.find_or_make(connection, [wanted])
             if heard is not None:

@@ -207,3 +207,28 @@ async def test_an_old_message_that_arrives_late_is_answered_by_what_the_window_a
         await stage.deliver(stage.said("hola", received_at=day_old))
         await stage.until(stage.statuses, equals=["held"])
         assert await stage.bodies() == []
+
+
+async def test_who_has_opted_out_costs_no_model_call_until_they_opt_in_again(settings: Settings) -> None:
+    async with staged(settings, model()) as stage, stage.working(*EVERY):
+        await stage.deliver(stage.said("stop"))
+        await stage.until(stage.count, "consents", equals=1)
+        await stage.deliver(stage.said("¿abrís hoy?"))
+        await stage.until(stage.count, "messages WHERE content = '¿abrís hoy?'", equals=1)
+        await stage.until(stage.owed, equals=0)
+        assert (await asked(stage), await stage.statuses()) == ([], [])
+
+        await stage.deliver(stage.said("start"))
+        await stage.until(stage.statuses, equals=["sent"])
+        assert await asked(stage) == [["stop\n¿abrís hoy?\nstart"]]
+        assert await stage.dead() == {}
+
+
+async def test_a_stop_while_the_model_thinks_is_the_end_of_it(settings: Settings) -> None:
+    async with staged(settings, model()) as stage, stage.working(*EVERY):
+        await thinking(stage, 700)
+        await stage.deliver(stage.said("hola"))
+        await stage.until(count_asked, stage, equals=1)
+        await stage.deliver(stage.said("stop"))
+        await stage.until(stage.owed, equals=0)
+        assert (await count_asked(stage), await stage.statuses()) == (1, [])
