@@ -9,7 +9,6 @@ from shared import receiving
 from shared.channels import Channel
 from shared.db import Connection
 from shared.messages import SendRequested
-from shared.outcomes import Retry
 from shared.providers.base import ManagerMessage, Receipt
 from shared.store import contacts, conversations, managers, reports
 from shared.store.events import Event, record
@@ -43,27 +42,48 @@ class Arrived:
         return not (self.is_ours or self.message.automatic or self.message.author_id in bots)
 
 
-async def apply(connection: Connection, arrived: Sequence[Arrived], handoff: timedelta) -> list[SendRequested]:
-    """Keep managers' messages, and hand their conversations over to them; returns what is to be handed on.
+def person(arrived: Arrived) -> contacts.Person:
+    """The customer to whom the manager wrote."""
+    return contacts.Person(arrived.channel.tenant_id, arrived.message.customer, arrived.message.contact_name)
+
+
+def conversation(arrived: Arrived, contact_id: UUID) -> conversations.Wanted:
+    """The conversation in which the manager wrote."""
+    customer = arrived.message.customer
+    return conversations.Wanted(
+        tenant_id=arrived.channel.tenant_id,
+        channel_id=arrived.channel.id,
+        provider=arrived.channel.provider,
+        addresses=tuple(address.canonical for address in customer),
+        recipient=customer[0].given,
+        phone=next((address.given for address in customer if address.kind == "phone"), None),
+        contact_id=contact_id,
+        contact_name=arrived.message.contact_name,
+        kommo_chat_id=next((address.canonical for address in customer if address.kind == "kommo_chat"), None),
+    )
+
+
+async def apply(
+    connection: Connection, arrived: Sequence[Arrived], found: Sequence[conversations.Found], handoff: timedelta
+) -> list[SendRequested]:
+    """Keep managers' messages in their conversations, which the caller has locked, and hand these over to them;
+    returns what is to be handed on.
 
     An echo of a message of ours is no manager's. It has the id that we know, or else comes before our own call has
-    ended: then it is a receipt for the one message that it can be. Raises Retry where a conversation is gone meanwhile.
+    ended: then it is a receipt for the one message that it can be.
     """
     if not arrived:
         return []
-    found, made = await _conversations(connection, arrived)
-    if not await conversations.lock(connection, {(one.tenant_id, one.id) for one in found}):
-        raise Retry("a conversation was deleted while a manager's message came for it")
     written = [
         Written(
             tenant_id=one.channel.tenant_id,
-            conversation_id=conversation.id,
+            conversation_id=talk.id,
             channel_id=one.channel.id,
             provider=one.channel.provider,
             message=one.message,
             received_at=one.received_at,
         )
-        for one, conversation in zip(arrived, found, strict=True)
+        for one, talk in zip(arrived, found, strict=True)
     ]
     suspects = [index for index, one in enumerate(arrived) if one.may_be_ours]
     echoes = await managers.echoes(connection, {index: written[index] for index in suspects})
@@ -78,7 +98,6 @@ async def apply(connection: Connection, arrived: Sequence[Arrived], handoff: tim
     escalated = await managers.escalate(connection, list(theirs))
     await record(
         connection,
-        *(Event("conversation.opened", *_place(written[i]), None, contact_id) for i, contact_id in made.items()),
         *(
             Event(
                 "message.recorded",
@@ -112,35 +131,3 @@ async def apply(connection: Connection, arrived: Sequence[Arrived], handoff: tim
 
 def _place(written: Written) -> tuple[UUID, UUID, UUID]:
     return written.tenant_id, written.channel_id, written.conversation_id
-
-
-async def _conversations(
-    connection: Connection, arrived: Sequence[Arrived]
-) -> tuple[list[conversations.Found], dict[int, UUID]]:
-    """The conversation of each; and for those that are new, by the first message in them, its contact."""
-    contact_ids, _ = await contacts.find_or_make(
-        connection,
-        [contacts.Person(one.channel.tenant_id, one.message.customer, one.message.contact_name) for one in arrived],
-    )
-    found = await conversations.find_or_make(
-        connection,
-        [
-            conversations.Wanted(
-                tenant_id=one.channel.tenant_id,
-                channel_id=one.channel.id,
-                provider=one.channel.provider,
-                addresses=tuple(address.canonical for address in one.message.customer),
-                recipient=one.message.customer[0].given,
-                phone=next((a.given for a in one.message.customer if a.kind == "phone"), None),
-                contact_id=contact_id,
-                contact_name=one.message.contact_name,
-                kommo_chat_id=next((a.canonical for a in one.message.customer if a.kind == "kommo_chat"), None),
-            )
-            for one, contact_id in zip(arrived, contact_ids, strict=True)
-        ],
-    )
-    first: dict[UUID, int] = {}
-    for index, conversation in enumerate(found):
-        if conversation.made:
-            first.setdefault(conversation.id, index)
-    return found, {index: contact_ids[index] for index in first.values()}

@@ -10,10 +10,11 @@ from uuid import UUID
 
 from shared import consenting, db, managing, metrics, receiving, topology
 from shared.arrivals import Reading, assign_channels, notices, once, read, told
+from shared.channels import Channel
 from shared.hearing import Arrived, Hearing
 from shared.messages import MediaWanted, QueueMessage, ReplyWanted, SendRequested, WebhookReceived
 from shared.outcomes import Retry
-from shared.providers.base import ConsentState
+from shared.providers.base import ConsentState, InboundMessage
 from shared.store import channels, contacts, conversations, inbound, media, messages, talk
 from shared.store.consents import Entry
 from shared.store.events import Event, record
@@ -58,16 +59,12 @@ async def keep(webhooks: Sequence[WebhookReceived], ctx: Context[None]) -> None:
                 await inbound.set_outcome(tx, logged.webhook.inbound_id, logged.outcome, logged.error)
         handoff = timedelta(seconds=ctx.settings.handoff_lease)
         await consenting.told(tx, told(wanted))
-        hand_on += await keep_messages(tx, wanted, handoff)
-        hand_on += await managing.apply(
-            tx,
-            [
-                managing.Arrived(channel, message, reading.webhook.received_at)
-                for reading in wanted
-                for channel, message in reading.managers
-            ],
-            handoff,
-        )
+        managers = [
+            managing.Arrived(channel, message, reading.webhook.received_at)
+            for reading in wanted
+            for channel, message in reading.managers
+        ]
+        hand_on += await keep_talk(tx, wanted, managers, handoff)
         hand_on += await receiving.apply(
             tx,
             [
@@ -107,86 +104,103 @@ async def keep_raw(webhook: WebhookReceived, error: Exception, ctx: Context[None
     ctx.log.error("webhook kept raw only", inbound_id=webhook.inbound_id, error=type(error).__name__)
 
 
-async def keep_messages(tx: db.Connection, readings: Sequence[Reading], handoff: timedelta) -> list[QueueMessage]:
-    """Contacts, conversations and messages of a batch; returns what may go on now.
+async def keep_talk(
+    tx: db.Connection, readings: Sequence[Reading], managers: Sequence[managing.Arrived], handoff: timedelta
+) -> list[QueueMessage]:
+    """Contacts, conversations, and what customers and managers said in them; returns what may go on now.
 
-    Whoever shares a conversation with this batch waits from its lock to our commit: what can be done before, is.
+    Whoever shares a conversation with this batch waits from its lock to our commit: what can be done before, is. And
+    all of them are locked at once: two batches that took them by turns would wait for each other.
     """
     arrived = [(r.webhook, channel, message) for r in readings for channel, message in r.messages]
-    if not arrived:
+    if not arrived and not managers:
         return []
     contact_ids, new_contacts = await contacts.find_or_make(
-        tx, [contacts.Person(channel.tenant_id, m.sender, m.contact_name) for _, channel, m in arrived]
+        tx,
+        [
+            *(contacts.Person(channel.tenant_id, m.sender, m.contact_name) for _, channel, m in arrived),
+            *(managing.person(one) for one in managers),
+        ],
     )
     found = await conversations.find_or_make(
         tx,
         [
-            conversations.Wanted(
-                tenant_id=channel.tenant_id,
-                channel_id=channel.id,
-                provider=channel.provider,
-                addresses=tuple(address.canonical for address in m.sender),
-                recipient=m.sender[0].given,
-                phone=next((address.given for address in m.sender if address.kind == "phone"), None),
-                contact_id=contact_id,
-                contact_name=m.contact_name,
-                kommo_chat_id=next((a.canonical for a in m.sender if a.kind == "kommo_chat"), None),
-            )
-            for (_, channel, m), contact_id in zip(arrived, contact_ids, strict=True)
+            *(_conversation(channel, m, of) for (_, channel, m), of in zip(arrived, contact_ids, strict=False)),
+            *(managing.conversation(one, of) for one, of in zip(managers, contact_ids[len(arrived) :], strict=True)),
         ],
     )
-    await record(tx, *_first_contacts(arrived, contact_ids, new_contacts, found))
+    served = [*(channel for _, channel, _ in arrived), *(one.channel for one in managers)]
+    await record(tx, *_first_contacts(served, contact_ids, new_contacts, found))
     rows = talk.inbound_rows(
-        [
-            talk.Inbound(
-                tenant_id=channel.tenant_id,
-                conversation_id=conversation.id,
-                channel_id=channel.id,
-                provider=channel.provider,
-                external_id=m.external_id,
-                message_type=m.message_type,
-                content=m.text,
-                received_at=webhook.received_at,
-                provider_timestamp=_not_later(m.timestamp, webhook.received_at),
-                media=m.media,
-                metadata=m.extra,
-                reply_to=m.reply_to,
-                contact_name=m.contact_name,
-                contact_id=contact_id,
-            )
-            for (webhook, channel, m), conversation, contact_id in zip(arrived, found, contact_ids, strict=True)
-        ]
+        [_inbound(one, of, contact_id) for one, of, contact_id in zip(arrived, found, contact_ids, strict=False)]
     )
     wishes = consenting.wishes([(channel, m) for _, channel, m in arrived])
     hearing = Hearing.of(arrived, found, rows.ids, wishes)
-    if not await conversations.lock(tx, {(conversation.tenant_id, conversation.id) for conversation in found}):
+
+    if not await conversations.lock(tx, {(one.tenant_id, one.id) for one in found}):
         raise Retry("a conversation was deleted while a message came for it")
-    inserted = await talk.insert_inbound(tx, rows)
-    if len(inserted) < len(rows.ids):  # some were here before: they say nothing new
-        hearing = Hearing.of(arrived, found, inserted, wishes)
-    await consenting.write(tx, _said(arrived, contact_ids, wishes, inserted))
-    files = await media.want(tx, _files(arrived, inserted), handoff)
-    if not hearing.heard:
-        return list(files)
-    owed = await conversations.heard(tx, list(hearing.heard.values()), handoff)
-    released = await messages.release_held(tx, [(c.tenant_id, c.id) for c in hearing.heard.values()], handoff)
-    return [*hearing.replies(owed), *released, *files]
+    hand_on: list[QueueMessage] = []
+    if arrived:
+        inserted = await talk.insert_inbound(tx, rows)
+        if len(inserted) < len(rows.ids):  # some were here before: they say nothing new
+            hearing = Hearing.of(arrived, found, inserted, wishes)
+        await consenting.write(tx, _said(arrived, contact_ids, wishes, inserted))
+        hand_on += await media.want(tx, _files(arrived, inserted), handoff)
+    if hearing.heard:
+        owed = await conversations.heard(tx, list(hearing.heard.values()), handoff)
+        released = await messages.release_held(tx, [(c.tenant_id, c.id) for c in hearing.heard.values()], handoff)
+        hand_on += [*hearing.replies(owed), *released]
+    return [*hand_on, *await managing.apply(tx, managers, found[len(arrived) :], handoff)]
+
+
+def _conversation(channel: Channel, m: InboundMessage, contact_id: UUID) -> conversations.Wanted:
+    return conversations.Wanted(
+        tenant_id=channel.tenant_id,
+        channel_id=channel.id,
+        provider=channel.provider,
+        addresses=tuple(address.canonical for address in m.sender),
+        recipient=m.sender[0].given,
+        phone=next((address.given for address in m.sender if address.kind == "phone"), None),
+        contact_id=contact_id,
+        contact_name=m.contact_name,
+        kommo_chat_id=next((address.canonical for address in m.sender if address.kind == "kommo_chat"), None),
+    )
+
+
+def _inbound(arrived: Arrived, conversation: conversations.Found, contact_id: UUID) -> talk.Inbound:
+    webhook, channel, m = arrived
+    return talk.Inbound(
+        tenant_id=channel.tenant_id,
+        conversation_id=conversation.id,
+        channel_id=channel.id,
+        provider=channel.provider,
+        external_id=m.external_id,
+        message_type=m.message_type,
+        content=m.text,
+        received_at=webhook.received_at,
+        provider_timestamp=_not_later(m.timestamp, webhook.received_at),
+        media=m.media,
+        metadata=m.extra,
+        reply_to=m.reply_to,
+        contact_name=m.contact_name,
+        contact_id=contact_id,
+    )
 
 
 def _first_contacts(
-    arrived: Sequence[Arrived], contact_ids: Sequence[UUID], new: set[UUID], found: Sequence[conversations.Found]
+    served: Sequence[Channel], contact_ids: Sequence[UUID], new: set[UUID], found: Sequence[conversations.Found]
 ) -> list[Event]:
-    """What is told of people and conversations that were not known before."""
+    """What is told of people and conversations that were not known before; `served` are the messages' channels."""
     events = {
         contact_id: Event("contact.created", channel.tenant_id, channel.id, contact_id=contact_id)
-        for contact_id, (_, channel, _) in zip(contact_ids, arrived, strict=True)
+        for contact_id, channel in zip(contact_ids, served, strict=True)
         if contact_id in new
     }
     opened = {
         conversation.id: Event(
             "conversation.opened", channel.tenant_id, channel.id, conversation.id, contact_id=contact_id
         )
-        for conversation, contact_id, (_, channel, _) in zip(found, contact_ids, arrived, strict=True)
+        for conversation, contact_id, channel in zip(found, contact_ids, served, strict=True)
         if conversation.made
     }
     return [*events.values(), *opened.values()]

@@ -1,5 +1,6 @@
 """What Kommo tells, kept: a chat is one conversation, a manager's message takes it over, an echo of ours does not."""
 
+import asyncio
 from datetime import timedelta
 from uuid import UUID
 
@@ -19,9 +20,15 @@ def customer(stage: Stage, ours: Ours, text: str = "hola", chat_id: str = CHAT) 
 
 
 def manager(
-    stage: Stage, ours: Ours, text: str = "I am Eva", *, author: str | None = None, author_type: str | None = None
+    stage: Stage,
+    ours: Ours,
+    text: str = "I am Eva",
+    *,
+    author: str | None = None,
+    author_type: str | None = None,
+    chat_id: str = CHAT,
 ) -> WebhookReceived:
-    body = crm_body(chat_id=CHAT, text=text, outgoing=True, author=author, author_type=author_type)
+    body = crm_body(chat_id=chat_id, text=text, outgoing=True, author=author, author_type=author_type)
     return posted(stage, ours, body)
 
 
@@ -76,6 +83,30 @@ async def test_in_one_post_or_batch_the_manager_has_the_conversation_too(setting
         await persist.persist([posted(stage, ours, both), customer(stage, ours)], stage.context)
         assert await talk(stage) == ("escalated", None)
         assert await stage.count("messages") == 3
+
+
+async def test_two_batches_that_meet_in_two_conversations_wait_for_each_other_in_one_order(settings: Settings) -> None:
+    """A customer's message here and a manager's there, and the other way round, at the same time."""
+    async with staged(settings) as stage:
+        ours = await add_kommo(stage)
+        here, there = "chat-here", "chat-there"
+        await persist.persist([customer(stage, ours, "1", here), customer(stage, ours, "2", there)], stage.context)
+        async with stage.pool.acquire() as connection:
+            transaction = connection.transaction()
+            await transaction.start()
+            await connection.execute("SELECT FROM conversations FOR UPDATE")  # both begin with a lock that is taken
+            batches = [
+                asyncio.create_task(
+                    persist.keep(
+                        [customer(stage, ours, "3", one), manager(stage, ours, "4", chat_id=other)], stage.context
+                    )
+                )
+                for one, other in ((here, there), (there, here))
+            ]
+            await stage.until(stage.count, "pg_locks WHERE NOT granted", equals=2)
+            await transaction.rollback()
+        await asyncio.gather(*batches)  # a deadlock would be one's error
+        assert await stage.count("messages") == 6
 
 
 async def test_answers_that_have_not_left_stay_and_what_a_person_asked_for_leaves(settings: Settings) -> None:
