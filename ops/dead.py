@@ -6,11 +6,11 @@ the channel closes. So everything here may be killed at any moment.
 
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import Self
+from typing import Final, Self
 
 import aiormq
 import orjson
@@ -19,12 +19,16 @@ from aio_pika.abc import AbstractIncomingMessage, AbstractQueue
 from ops.errors import Problem
 from shared import broker, topology
 from shared.broker import Publisher
-from shared.delivery import ATTEMPT, DIED_AT, REASON, TRACEBACK
+from shared.db import Pool
+from shared.delivery import ATTEMPT, DIED_AT, REASON, TRACEBACK, Undecodable, decode
+from shared.messages import MediaWanted, QueueMessage, ReplyWanted, SendAdmitted, SendRequested
 from shared.settings import Settings
+from shared.store import set_aside
 from shared.topology import WorkQueue
 
 SHORT_ID = 8  # characters of an id that name an item, if only one begins so
 LOOKED_AT = 500  # items that a summary reads
+WITH_ROWS: Final[tuple[type[QueueMessage], ...]] = (ReplyWanted, SendRequested, SendAdmitted, MediaWanted)
 
 # What the broker gives as the reason of a dead letter, in words.
 _BY_BROKER = {
@@ -193,7 +197,20 @@ def put_back(publisher: Publisher, queue: WorkQueue) -> Deal:
 
 
 async def throw_away(message: AbstractIncomingMessage) -> None:
-    """Nothing precedes the ack."""
+    """Nothing precedes the ack: what lies there has no row."""
+
+
+def give_up(pool: Pool) -> Deal:
+    """Give up the rows that wait for this dead letter; nobody would ever come to them again."""
+
+    async def deal(message: AbstractIncomingMessage) -> None:
+        for kind in WITH_ROWS:
+            with suppress(Undecodable):
+                items, _ = decode(message.body, kind)
+                async with pool.acquire() as connection, connection.transaction():
+                    await set_aside.give_up(connection, items)
+
+    return deal
 
 
 async def settle(settings: Settings, queue: WorkQueue, ids: Sequence[str] | None, deal: Deal, tell: Tell) -> int:

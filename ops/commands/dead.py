@@ -11,6 +11,7 @@ from ops import dead as shelves
 from ops import errands, terminal
 from ops.errors import Problem
 from shared import topology
+from shared.messages import WebhookReceived
 from shared.settings import settings
 
 app = typer.Typer(no_args_is_help=True)
@@ -125,7 +126,10 @@ def discard(
     every: Every = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="don't ask")] = False,
 ) -> None:
-    """Throw items away for good. Raw webhooks stay in the log: see `palomar replay`."""
+    """Throw items away for good, and give up what they stand for: a message fails, a reply is owed no longer.
+
+    Webhooks that were never kept are gone; of those that were, the raw ones stay in the log: see `palomar replay`.
+    """
     queue = shelves.work_queue(name)
     wanted = _wanted(ids, every=every)
     if not yes:
@@ -134,7 +138,10 @@ def discard(
             raise Problem("Nothing was thrown away.", "Answer y, or add --yes, to do it.")
 
     async def errand(tell: shelves.Tell) -> int:
-        return await shelves.settle(settings(), queue, wanted, shelves.throw_away, tell)
+        if queue.name in WebhookReceived.queues:
+            return await shelves.settle(settings(), queue, wanted, shelves.throw_away, tell)
+        async with errands.database(settings(), "palomar dead discard") as pool:
+            return await shelves.settle(settings(), queue, wanted, shelves.give_up(pool), tell)
 
     done = _with_progress(f"discarding {queue.dead}", lambda tell: errands.run(errand(tell)))
     terminal.console().print(f"{done} discarded." if done else f"{queue.dead} is empty; nothing to discard.")

@@ -12,6 +12,7 @@ from ops import dead
 from shared import topology
 from shared.settings import Settings
 from shared.store import conversations, overdue
+from shared.store import set_aside as store
 from shared.topology import WorkQueue
 from shared.worker import Context, Worker
 from tests.workers.stage import Stage, staged
@@ -50,6 +51,10 @@ async def replay(stage: Stage, queue: WorkQueue) -> None:
     await dead.settle(stage.settings, queue, None, dead.put_back(stage.publisher, queue), lambda *_: None)
 
 
+async def discard(stage: Stage, queue: topology.WorkQueue) -> None:
+    await dead.settle(stage.settings, queue, None, dead.give_up(stage.pool), lambda *_: None)
+
+
 async def set_aside(stage: Stage) -> int:
     return (await overdue.counts(stage.pool))["set_aside"]
 
@@ -84,6 +89,45 @@ async def test_a_message_the_sender_fails_on_is_buried_once_and_goes_on_when_rep
         await replay(stage, topology.send_queue("twilio", "normal"))
         await stage.until(stage.status, message, equals="sent")
         assert await set_aside(stage) == 0
+
+
+async def test_what_was_set_aside_is_given_up_with_its_dead_letter(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = Broken(monkeypatch, window.worker)
+    async with staged(settings, handoff_lease=LEASE) as stage, stage.working("window", "clock"):
+        message = await stage.owe(await stage.converse(), "hola")
+        await buried_once(stage, topology.WINDOW, broken)
+        assert await set_aside(stage) == 1
+        await discard(stage, topology.WINDOW)
+        row = await stage.message(message)
+        assert (row["status"], row["error_code"]) == ("failed", "discarded")
+        assert await set_aside(stage) == 0
+        assert await stage.count("events WHERE name = 'message.failed' AND message_id = $1", message) == 1
+
+
+async def test_a_reply_that_was_set_aside_is_owed_no_longer_once_its_dead_letter_is_gone(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = Broken(monkeypatch, reply.worker)
+    async with owing(settings) as stage:
+        await stage.deliver(stage.said("hola"))
+        await buried_once(stage, topology.REPLY, broken)
+        await discard(stage, topology.REPLY)
+        assert await set_aside(stage) == 0
+        broken.mended = True
+        await stage.deliver(stage.said("again"))
+        await stage.until(stage.count, "messages WHERE direction = 'outbound'", equals=1)
+
+
+async def test_what_is_due_goes_its_way_though_a_dead_letter_of_it_is_thrown_away(settings: Settings) -> None:
+    """Somebody has replayed it, or the customer has written again, since the letter was buried."""
+    async with staged(settings) as stage:
+        conversation = await stage.converse()
+        request = await stage.requested(conversation, "hola")
+        async with stage.pool.acquire() as connection, connection.transaction():
+            await store.give_up(connection, [request])
+        assert await stage.status(request.message_id) == "queued"
 
 
 async def test_a_message_that_is_replayed_behind_another_is_owed_again(settings: Settings) -> None:
