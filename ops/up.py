@@ -15,12 +15,13 @@ from types import FrameType
 
 import orjson
 
-from ops import children, demo, environment, say
+from ops import children, demo, environment, outside, say
 from ops.errors import Problem
 from ops.sandbox.openai import API_KEY
 from ops.stack import Stack
 from ops.supervisor import Child, Supervisor, read_procfile
 from schema import migrate
+from shared import log
 from shared.settings import Settings
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -61,10 +62,16 @@ class System:
         self._grace = 20.0
 
     def start(self) -> None:
-        _say("Starting RabbitMQ and PostgreSQL.")
+        servers = ["RabbitMQ"] * self._own_broker + ["PostgreSQL"] * self._own_database
+        if servers:
+            _say(f"Starting {' and '.join(servers)}.")
         self._stack.start()
+        if not self._own_broker:
+            log.configure("palomar up", "critical")  # what is wrong is told below, once
+            asyncio.run(outside.reach_broker(os.environ["AMQP_URL"]))
         values = self._settle()
-        applied = migrate.apply(values["DATABASE_URL"])
+        with outside.migrating():
+            applied = migrate.apply(values["DATABASE_URL"])
         if applied:
             _say(f"Migrated the database: {', '.join(applied)}.")
         file = STATE / "env"

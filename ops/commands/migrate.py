@@ -2,11 +2,9 @@
 
 from typing import Annotated
 
-import psycopg
 import typer
 
-from ops.errors import Problem
-from schema import locks
+from ops import outside
 from schema import migrate as migrations
 from shared.settings import settings
 
@@ -17,7 +15,7 @@ def migrate(
 ) -> None:
     """Apply the migrations that are missing, as the role that is to own the tables."""
     url = settings().database_url.get_secret_value()
-    try:
+    with outside.migrating():
         if status:
             for step in migrations.status(url):
                 typer.echo(f"{'applied' if step.applied else 'missing'}  {step.name}")
@@ -27,13 +25,3 @@ def migrate(
         else:
             done = migrations.apply(url)
             typer.echo("\n".join(f"applied {name}" for name in done) or "nothing to do: the schema is up to date")
-    except locks.Blocked as error:
-        raise Problem(str(error), "Wait for those sessions or end them (pg_terminate_backend); run again.") from error
-    except psycopg.OperationalError as error:
-        raise Problem(
-            f"PostgreSQL does not answer: {str(error).strip()}", "Run ./palomar up, or set DATABASE_URL."
-        ) from error
-    except psycopg.Error as error:
-        raise Problem(
-            f"A migration failed, and left nothing behind: {str(error).strip()}", "Mend it; run again."
-        ) from error
