@@ -1,4 +1,4 @@
-"""What does not let us in, of a broker or database that somebody else runs, is told in a sentence without a password."""
+"""What does not let us in, of a broker or database of somebody else, is told in a sentence that holds no password."""
 
 from collections.abc import Callable
 
