@@ -19,7 +19,7 @@ import uvloop
 from aiohttp import web
 
 import workers
-from shared import db, http, log
+from shared import db, http, log, memory
 from shared.broker import Link, Publisher, PublishFailed
 from shared.runner import Runner
 from shared.settings import Settings
@@ -209,6 +209,7 @@ def main(names: Sequence[str]) -> int:
         return 2
     settings = Settings()
     log.configure(" ".join(names), settings.log_level)
+    memory.give_back_large_blocks()
     try:
         uvloop.run(_main(settings, names))
     except OSError as error:
