@@ -22,6 +22,9 @@ from aiohttp.http_exceptions import HttpProcessingError
 from prometheus_client import Counter
 
 from ingress.keep import NotKept
+from ingress.room import Room
+from ingress.unsubscribe import Unsubscribing
+from shared.crypto import KeyRing
 from shared.log import get_logger
 from shared.messages import WebhookReceived
 from shared.providers import email, kommo, meta, twilio
@@ -36,6 +39,9 @@ RETRY_AFTER = "5"  # seconds; what a 503 says
 LARGE_BODY = 64 * 1024  # bytes
 LARGE_AT_ONCE = 8
 HUGE_BODY = 3 * 1024 * 1024  # bytes; of such there is one at a time
+ROOM = (
+    10 * 1024 * 1024
+)  # bytes of large bodies that are made durable at once: each is in memory some five times by then
 # What of a request's headers goes on: enough to read a body and to recognise a redelivery, never a credential.
 KEPT_HEADERS = ("content-type", "user-agent", "i-twilio-idempotency-token")
 
@@ -217,12 +223,20 @@ class Receiver:
     """Takes the webhooks of all providers."""
 
     def __init__(
-        self, endpoints: Endpoints, keeper: Keeps, *, public_url: str, body_limit: int, body_timeout: float
+        self,
+        endpoints: Endpoints,
+        keeper: Keeps,
+        *,
+        public_url: str,
+        body_limit: int,
+        body_timeout: float,
+        keys: KeyRing | None = None,
     ) -> None:
         """`public_url` is what providers call and sign; `body_limit` is bytes, `body_timeout` seconds.
 
-        The limit gives way where a provider documents larger bodies.
+        The limit gives way where a provider documents larger bodies. Without `keys` nobody can unsubscribe by a click.
         """
+        self._keys = keys
         self._endpoints = endpoints
         self._keeper = keeper
         self._public_url = public_url.rstrip("/")
@@ -230,6 +244,7 @@ class Receiver:
         self._body_timeout = body_timeout
         self._large = asyncio.Semaphore(LARGE_AT_ONCE)
         self._huge = asyncio.Semaphore(1)
+        self._room = Room(ROOM)
 
     def app(self) -> web.Application:
         """The application with its routes; more may be added to it, but for paths below /webhooks."""
@@ -247,6 +262,8 @@ class Receiver:
                 if intake.challenge is not None:
                     resource.add_route("GET", partial(self._verify, provider, intake.challenge))
                 resource.add_route("*", partial(self._refuse, "method"))
+        if self._keys is not None:
+            Unsubscribing(self._endpoints, self._keeper, self._keys, self._public_url).add(app)
         app.router.add_route("*", "/webhooks{rest:.*}", partial(self._refuse, "unknown_path"))
         return app
 
@@ -299,20 +316,22 @@ class Receiver:
         else:  # what is kept holds no secret
             target = target.partition("?")[0].rpartition("/")[0]
         url = self._public_url + target
-        await self._keeper.keep(
-            WebhookReceived.of(
+        received_at = datetime.now(UTC)
+        async with self._room.held(len(body)) if len(body) > LARGE_BODY else nullcontext():
+            webhook = WebhookReceived.of(
                 endpoint.id,
                 body,
                 tenant_id=endpoint.tenant_id,
                 provider=endpoint.provider,
                 receipts=receipts or intake.only_receipts(body),
-                received_at=datetime.now(UTC),
+                received_at=received_at,
                 method=request.method,
                 url=printable(url),
                 content_type=printable(content_type),
                 headers={name: printable(request.headers[name]) for name in KEPT_HEADERS if name in request.headers},
             )
-        )
+            del body  # the webhook holds it
+            await self._keeper.keep(webhook)
 
     def _endpoint(self, provider: str, name: str) -> Endpoint:
         if self._endpoints.trouble is not None:

@@ -14,7 +14,7 @@ from shared.crypto import KeyRing
 from shared.db import Pool
 from shared.messages import SendAdmitted
 from shared.places import Lane
-from shared.providers import provider
+from shared.providers import email_unsubscribe, provider
 from shared.providers.base import Sender
 from shared.settings import Settings
 from shared.store import channels, sends
@@ -63,6 +63,14 @@ class Senders:
                 self._retired.append(held[1])
             self._senders[channel.id] = (channel.updated_at, sender)
             return sender
+
+    def unsubscribe_url(self, channel: Channel, message_id: UUID) -> str | None:
+        """Where who gets this bulk mail says that they want no more; None for a channel without an endpoint."""
+        if channel.endpoint_id is None:
+            return None
+        proof = self._keys.seal("", tenant_id=channel.tenant_id, owner=email_unsubscribe.owner(message_id))
+        base = self._settings.public_url.rstrip("/")
+        return f"{base}/webhooks/email/{channel.endpoint_id}/{email_unsubscribe.PATH}/{message_id}/{proof}"
 
     def lane(self, queue: str) -> Lane[SendAdmitted]:
         """The places of a queue's lane, and what waits for one."""

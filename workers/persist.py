@@ -12,7 +12,7 @@ from shared.arrivals import Reading, assign_channels, notices, once, read, told
 from shared.hearing import Arrived, Hearing
 from shared.messages import MediaWanted, QueueMessage, ReplyWanted, SendRequested, WebhookReceived
 from shared.outcomes import Retry
-from shared.providers.base import ConsentState
+from shared.providers.base import ConsentState, InboundMessage
 from shared.store import channels, contacts, conversations, inbound, media, messages, talk
 from shared.store.consents import Entry
 from shared.store.events import Event, record
@@ -146,7 +146,7 @@ async def keep_messages(tx: db.Connection, readings: Sequence[Reading], handoff:
                 message_type=m.message_type,
                 content=m.text,
                 received_at=webhook.received_at,
-                provider_timestamp=_not_later(m.timestamp, webhook.received_at),
+                provider_timestamp=_told_at(m, webhook.received_at),
                 media=m.media,
                 metadata=m.extra,
                 reply_to=m.reply_to,
@@ -227,5 +227,9 @@ def _count(reading: Reading) -> None:
             metrics.WEBHOOKS_PARSED.labels(reading.webhook.provider, held).inc(count)
 
 
-def _not_later(timestamp: datetime | None, received_at: datetime) -> datetime | None:
-    return None if timestamp is None else min(timestamp, received_at)
+def _told_at(message: InboundMessage, received_at: datetime) -> datetime | None:
+    """The provider's time of a message, never later than ours. A mail's date is by its sender's clock and no provider's:
+    by a clock that is slow, who writes again after having called a mail spam would not have written."""
+    if message.timestamp is None or message.channel_kind == "email":
+        return None
+    return min(message.timestamp, received_at)

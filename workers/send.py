@@ -8,6 +8,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
@@ -223,7 +224,10 @@ async def _claim_and_send(message: Outbound, channel: Channel, sender: Sender, c
     if claim_id is None:
         return False
     started = time.monotonic()
-    result = await sender.send(outgoing(message, channel, ctx.settings.public_url))
+    leaving = outgoing(message, channel, ctx.settings.public_url)
+    if channel.kind == "email" and message.lane == "bulk":
+        leaving = replace(leaving, unsubscribe=ctx.resource.unsubscribe_url(channel, message.id))
+    result = await sender.send(leaving)
     metrics.SEND_SECONDS.labels(channel.provider).observe(time.monotonic() - started)
     metrics.SENDS.labels(channel.provider, type(result).__name__.lower()).inc()
 
@@ -253,7 +257,7 @@ def outgoing(message: Outbound, channel: Channel, public_url: str) -> Outgoing:
         template=message.sent_as or message.template,
         status_callback=callback if channel.endpoint_id is not None else None,
         subject=message.form.subject,
-        thread=message.thread,
+        thread=message.thread if message.lane == "normal" else None,  # a bulk mail answers nothing
         automatic="auto-replied" if message.by_engine else "auto-generated" if message.lane == "bulk" else "",
     )
 

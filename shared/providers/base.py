@@ -220,6 +220,7 @@ class Outgoing:
     status_callback: str | None = None
     subject: str | None = None  # of a mail; None: its thread's
     thread: Thread | None = None
+    unsubscribe: str | None = None  # of a bulk mail: the URL that takes the click of who wants no more of them
     automatic: str = ""  # what a mail says of nobody having written it: `auto-replied`, `auto-generated`
 
 
@@ -345,4 +346,5 @@ class Traits:
     """What is particular to a provider beyond what every one of them does; its module says so as `TRAITS`."""
 
     read_receipts: bool = False  # its Sender is a Reader
+    reads_nul: bool = False  # its `parse` replaces U+0000 itself, by the field and not in a whole body
     pair_seconds: float = 0.0  # it takes one message to one recipient per so long; we keep bulk messages apart by it

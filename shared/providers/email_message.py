@@ -2,19 +2,39 @@
 
 import re
 from datetime import datetime
+from email.errors import MessageError
+from email.header import Header
 from email.headerregistry import Address as Mailbox
 from email.message import EmailMessage
-from email.policy import SMTP
+from email.policy import EmailPolicy
 from email.utils import format_datetime
 from typing import Final
 
 from shared import addresses
+from shared.providers import email_unsubscribe
 from shared.providers.base import ContentRejected, Outgoing, RecipientInvalid, Refusal
 from shared.providers.email_people import LONGEST_ID, message_ids, own_message_id, thread_of
 
-# Python folds a long word of a header into encoded words, which would make another message id of it: no line of ours
-# is folded, and none is longer than SMTP takes.
-_POLICY: Final = SMTP.clone(max_line_length=998)
+
+class _Folding(EmailPolicy):
+    """Headers as every mailer reads them. Python makes encoded words of a long message id or URL, and so another one of
+    it: what is ASCII stays in one line (998 characters at most, RFC 5322 §2.1.1). And where it folds other text it loses
+    blanks, or makes encoded words longer than the 75 characters of RFC 2047: that is left to its older class.
+    """
+
+    def fold_binary(self, name: str, value: str) -> bytes:
+        if self.utf8 or str(value).isascii():
+            return super().fold_binary(name, value)
+        found: tuple[Mailbox, ...] = getattr(value, "addresses", ())
+        mailboxes = (f"{_encoded(one.display_name, name)} <{one.addr_spec}>" for one in found)
+        return f"{name}: {', '.join(mailboxes) or _encoded(str(value), name)}\r\n".encode("ascii")
+
+
+def _encoded(text: str, name: str) -> str:
+    return Header(text, "utf-8", maxlinelen=75, header_name=name).encode(linesep="\r\n")
+
+
+_POLICY: Final = _Folding(linesep="\r\n", max_line_length=998)
 _LONGEST_SUBJECT = 150  # characters
 _LONGEST_REFERENCES = 900
 _FIRST_WORDS = 70  # of a text, which are the subject where there is no other
@@ -46,8 +66,29 @@ def mail_of(message: Outgoing, sender: str, sender_name: str, now: datetime) -> 
         mail["References"] = _references(message, answered)
     if message.automatic:
         mail["Auto-Submitted"] = message.automatic
+        mail["X-Auto-Response-Suppress"] = "OOF, AutoReply"  # Exchange reads this one; never of bounces, which we want
+    if message.unsubscribe is not None:
+        for name, value in email_unsubscribe.headers(message.message_id, message.sender, message.unsubscribe).items():
+            mail[name] = value
     mail.set_content(_text(message), charset="utf-8", cte="quoted-printable")
     return mail
+
+
+def as_bytes(mail: EmailMessage) -> bytes | ContentRejected:
+    """The mail as it travels. An address beyond ASCII stands in it as it is (RFC 6532), for it can't be encoded."""
+    plain = all(address.addr_spec.isascii() for name in _ADDRESSES for address in _addresses_of(mail, name))
+    try:
+        return mail.as_bytes(policy=_POLICY if plain else _POLICY.clone(utf8=True))
+    except (MessageError, ValueError, LookupError) as error:  # its own words are not quoted
+        return ContentRejected("content", f"it can't be written as a mail ({type(error).__name__})")
+
+
+_ADDRESSES: Final = ("From", "To", "Reply-To")
+
+
+def _addresses_of(mail: EmailMessage, name: str) -> tuple[Mailbox, ...]:
+    header = mail[name]
+    return header.addresses if header is not None else ()
 
 
 def mailbox(given: str) -> Mailbox | None:
