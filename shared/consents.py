@@ -6,10 +6,10 @@ by the time at which it took effect; of two of the same time, the opt-out.
 | scope | says so | stops | until |
 |---|---|---|---|
 | `all` | STOP and its like; 21610; an operator; the API | everything | START and its like; an operator; the API |
-| `blocked` | 63014: the customer blocks the sender; a mail is reported as spam | everything | they write again; the same |
-| `marketing` | WhatsApp's own switch; 131050, 63033; a bulk mail's button | the bulk lane; marketing templates | the same |
+| `blocked` | 63014: they block the sender; a mail reported as spam | everything | the same, or they write again |
+| `marketing` | WhatsApp's switch; 131050, 63033; a mail's button | the bulk lane; marketing templates | the same |
 
-An answer to what a customer asks is no marketing, so it leaves in spite of WhatsApp's switch.
+An answer to what a customer asks is no marketing, so it leaves in spite of switch and button.
 """
 
 import string
@@ -28,7 +28,7 @@ REASONS: Final[Mapping[ConsentScope, str]] = MappingProxyType(
     {
         "all": "the contact has opted out; START from them lifts it, or `palomar contacts consent` if they ask for it",
         "blocked": "the contact blocks this sender; it is tried again once they have written",
-        "marketing": "the contact takes no marketing messages: by WhatsApp's switch, which only they turn, or by a bulk "
+        "marketing": "the contact takes no marketing messages: by WhatsApp's switch, which only they turn, or by a "
         "mail's button (`palomar contacts consent` if they ask for it)",
     }
 )

@@ -13,6 +13,7 @@ from shared.channels import Channel
 from shared.crypto import KeyRing
 from shared.db import Pool
 from shared.messages import SendAdmitted
+from shared.packing import Packing
 from shared.places import Lane
 from shared.providers import email_unsubscribe, provider
 from shared.providers.base import Sender
@@ -45,6 +46,7 @@ class Senders:
         self._slices: dict[UUID, _Slice] = {}
         self._lanes: dict[str, Lane[SendAdmitted]] = {}
         self._lock = asyncio.Lock()
+        self.packing = Packing(settings)
 
     async def of(self, pool: Pool, channel: Channel) -> Sender:
         """The sender of a channel. Raises shared.crypto.CryptoError or ValueError where its credentials are no good."""

@@ -228,8 +228,8 @@ def _count(reading: Reading) -> None:
 
 
 def _told_at(message: InboundMessage, received_at: datetime) -> datetime | None:
-    """The provider's time of a message, never later than ours. A mail's date is by its sender's clock and no provider's:
-    by a clock that is slow, who writes again after having called a mail spam would not have written."""
+    """The provider's time of a message, never later than ours. A mail's date is by its sender's clock: by one that is
+    slow, who writes again after having called a mail spam would not have written."""
     if message.timestamp is None or message.channel_kind == "email":
         return None
     return min(message.timestamp, received_at)

@@ -203,6 +203,15 @@ class Thread:
 
 
 @dataclass(frozen=True, slots=True)
+class File:
+    """A file that leaves inside a message."""
+
+    name: str
+    mime_type: str
+    content: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Outgoing:
     """One message as it leaves. Where `template` is set, text and media are not sent."""
 
@@ -213,6 +222,7 @@ class Outgoing:
     recipient_name: str | None = None
     text: str = ""
     media: tuple[Media, ...] = ()
+    files: tuple[File, ...] = ()  # in the message itself; then `media` holds the others
     template: Template | None = None
     interactive: Interactive | None = None
     reaction: Reaction | None = None
@@ -347,4 +357,5 @@ class Traits:
 
     read_receipts: bool = False  # its Sender is a Reader
     reads_nul: bool = False  # its `parse` replaces U+0000 itself, by the field and not in a whole body
+    carries: int = 0  # bytes of files that leave inside one message of its; 0: it fetches links itself
     pair_seconds: float = 0.0  # it takes one message to one recipient per so long; we keep bulk messages apart by it

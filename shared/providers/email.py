@@ -29,7 +29,8 @@ from shared.providers.media_source import InWebhook, Source
 __all__ = ["attached", "error_class", "make_sender", "media_source", "parse", "verify"]
 
 FORM = "multipart/form-data"
-TRAITS = Traits(reads_nul=True)
+# Many servers take no mail beyond 10 MB, and its files grow by a third on their way.
+TRAITS = Traits(reads_nul=True, carries=5 * 1024 * 1024)
 MOST_FILES = 100
 _TEXT = 400_000  # bytes of a text that are read
 _LONGEST_TEXT = 100_000  # characters of it that are kept
@@ -205,7 +206,7 @@ def _files_of_form(fields: Mapping[str, Part]) -> list[Part]:
 
 
 def _files_of_mail(parts: Sequence[Part]) -> list[Part]:
-    """Parts that are no text of the mail's own, and not the containers of others. An invitation is one (text/calendar)."""
+    """Parts that are no text of the mail's own, and not the containers of others; an invitation is one."""
     return [
         part
         for part in parts

@@ -53,8 +53,8 @@ def refusal(step: Step, code: int, text: str) -> Refusal:
 
 
 def error_class(code: str) -> type[Refusal] | None:
-    """The class of a code as a receipt brings it: a bounce's status (RFC 3463: `5.1.1`), a complaint, a goodbye. None for
-    one that we have none for."""
+    """The class of a code as a receipt brings it: a bounce's status (RFC 3463: `5.1.1`), a complaint, a goodbye. None
+    for one that we have none for."""
     if code in (COMPLAINT, UNSUBSCRIBED):
         return OptedOut
     kind, _, rest = code.partition(".")

@@ -15,15 +15,25 @@ from shared.providers import email_unsubscribe
 from shared.providers.base import ContentRejected, Outgoing, RecipientInvalid, Refusal
 from shared.providers.email_people import LONGEST_ID, message_ids, own_message_id, thread_of
 
+_NEXT_HEADER: Final = re.compile(rb"[\r\n](?![ \t\n]|\Z)")
+_OF_WORDS: Final = ("Subject", "From", "To", "Reply-To")
+
 
 class _Folding(EmailPolicy):
     """Headers as every mailer reads them. Python makes encoded words of a long message id or URL, and so another one of
-    it: what is ASCII stays in one line (998 characters at most, RFC 5322 §2.1.1). And where it folds other text it loses
+    it: what is ASCII stays in one line (998 characters at most, RFC 5322 §2.1.1). Where it folds other text it loses
     blanks, or makes encoded words longer than the 75 characters of RFC 2047: that is left to its older class.
     """
 
     def fold_binary(self, name: str, value: str) -> bytes:
-        if self.utf8 or str(value).isascii():
+        """Raises ValueError where it would be more than one header, whatever made it so."""
+        folded = self._folded(name, value)
+        if _NEXT_HEADER.search(folded):
+            raise ValueError(f"{name}: there is another header in it")
+        return folded
+
+    def _folded(self, name: str, value: str) -> bytes:
+        if self.utf8 or str(value).isascii() or name not in _OF_WORDS:
             return super().fold_binary(name, value)
         found: tuple[Mailbox, ...] = getattr(value, "addresses", ())
         mailboxes = (f"{_encoded(one.display_name, name)} <{one.addr_spec}>" for one in found)
@@ -38,6 +48,8 @@ _POLICY: Final = _Folding(linesep="\r\n", max_line_length=998)
 _LONGEST_SUBJECT = 150  # characters
 _LONGEST_REFERENCES = 900
 _FIRST_WORDS = 70  # of a text, which are the subject where there is no other
+# What a mail holds as bytes; mails in mails and parts of parts have forms of their own.
+_TYPE: Final = re.compile(r"(?:application|audio|font|image|model|text|video)/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,100}")
 _ANSWERED: Final = re.compile(r"\s*(re|aw|sv|rv)\s?:", re.I)
 
 
@@ -71,6 +83,10 @@ def mail_of(message: Outgoing, sender: str, sender_name: str, now: datetime) -> 
         for name, value in email_unsubscribe.headers(message.message_id, message.sender, message.unsubscribe).items():
             mail[name] = value
     mail.set_content(_text(message), charset="utf-8", cte="quoted-printable")
+    for file in message.files:
+        kind = file.mime_type.lower() if _TYPE.fullmatch(file.mime_type) else "application/octet-stream"
+        maintype, _, subtype = kind.partition("/")
+        mail.add_attachment(file.content, maintype, subtype, filename=one_line(file.name)[:200] or "file")
     return mail
 
 
@@ -104,9 +120,10 @@ def mailbox(given: str) -> Mailbox | None:
 
 
 def one_line(text: str) -> str:
-    """No line break and nothing unprintable: what follows one would be a header of somebody else's making."""
+    """No line break and nothing unprintable: what follows one would be a header of somebody else's making. Nor what
+    begins an encoded word, which Python reads in what it is given to write: there may be a line break in it."""
     printable = "".join(char if char.isprintable() else " " for char in text)
-    return " ".join(printable.split())
+    return " ".join(printable.split()).replace("=?", "= ?")
 
 
 def _problem(message: Outgoing) -> str:
@@ -116,7 +133,7 @@ def _problem(message: Outgoing) -> str:
         return "e-mail knows no buttons, lists or reactions; send text"
     if any(not (part.url or "").startswith(("http://", "https://")) for part in message.media):
         return "media: a file leaves by e-mail as a link, so it needs a url"
-    return "" if message.text.strip() or message.media else "there is no text"
+    return "" if message.text.strip() or message.media or message.files else "there is no text"
 
 
 def _text(message: Outgoing) -> str:
@@ -139,13 +156,17 @@ def _subject(message: Outgoing) -> str:
 def _answered(message: Outgoing) -> str:
     """The Message-ID of what this answers: the message that it names, else the newest one of the customer."""
     newest = message.thread.message_id if message.thread else ""
-    named = [one for one in (message.reply_to or "", newest) if one and message_ids(one) == [one]]
-    return next((one for one in named if len(one) <= LONGEST_ID), "")
+    return next((one for one in (message.reply_to or "", newest) if _is_id(one)), "")
+
+
+def _is_id(one: str) -> bool:
+    """Whether it may stand in a header as it is; for `=?` see `one_line`."""
+    return len(one) <= LONGEST_ID and "=?" not in one and message_ids(one) == [one]
 
 
 def _references(message: Outgoing, answered: str) -> str:
     """The thread's ids in one line that needs no folding: its first one, and as many of the newest as there is room."""
-    known = [one for one in (message.thread.references if message.thread else ()) if message_ids(one) == [one]]
+    known = [one for one in (message.thread.references if message.thread else ()) if _is_id(one)]
     every = thread_of([one for one in known if one != answered], [answered])
     while len(every) > 2 and len(" ".join(every)) > _LONGEST_REFERENCES:
         del every[1]

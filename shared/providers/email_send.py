@@ -72,7 +72,8 @@ class EmailSender:
         mail = mail_of(message, sender, credentials.from_name, datetime.now(UTC))
         if not isinstance(mail, EmailMessage):
             return mail
-        content = as_bytes(mail)
+        external_id, content = str(mail["Message-ID"]), as_bytes(mail)
+        del mail  # with its files it is megabytes
         if not isinstance(content, bytes):
             return content
         told = False  # whether the mail itself may have left
@@ -91,7 +92,7 @@ class EmailSender:
             return _lost(error, told=told)
         finally:
             await _quit(client)
-        return Accepted(str(mail["Message-ID"]))
+        return Accepted(external_id)
 
     async def find(self, message: Outgoing, since: datetime) -> list[SentRecord] | None:
         """None: no server lists what it took. What nobody knows of is resolved by a bounce, or not at all."""

@@ -1,6 +1,6 @@
 """How who gets our bulk mails takes no more of them: the headers that mailers turn into a button, and what it does.
 
-RFC 2369 (List-Unsubscribe), RFC 8058 (one click), which the large mailbox providers ask of who sends in bulk. Either way
+RFC 2369 (List-Unsubscribe), RFC 8058 (one click), which large mailbox providers ask of who sends in bulk. Either way
 names the mail, and who holds the mail knows its id. Pure.
 """
 
@@ -34,8 +34,8 @@ def headers(message_id: UUID, mailbox: str, url: str) -> Mapping[str, str]:
 
 
 def unsubscribed(message_id: UUID, occasion: str) -> Receipt:
-    """What it says of a mail of ours: its recipient takes no bulk mails any more. `occasion` tells one time from another,
-    for they may have opted in again in between."""
+    """What it says of a mail of ours: its recipient takes no bulk mails any more. `occasion` tells one time from
+    another, for they may have opted in again in between."""
     return Receipt(
         external_id=f"{PATH}:{message_id}:{occasion}"[:200],
         status="unsubscribed",

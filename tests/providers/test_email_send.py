@@ -11,6 +11,7 @@ from shared.providers.base import (
     Button,
     ChannelBroken,
     ContentRejected,
+    File,
     Interactive,
     Media,
     Reaction,
@@ -64,8 +65,8 @@ async def test_the_subject_is_the_threads_and_one_line(changed: dict[str, object
         assert mail["Bcc"] is None
 
 
-async def test_no_name_or_id_writes_a_header_of_its_own() -> None:
-    evil = "x\r\nBcc: x@evil.example"
+@pytest.mark.parametrize("evil", ["x\r\nBcc: x@evil.example", "=?utf-8?q?x=0D=0ABcc:_x@evil.example?="])
+async def test_no_name_or_id_writes_a_header_of_its_own(evil: str) -> None:
     thread = Thread(f"<a@b>{evil}", (f"<c@d>{evil}", "<e@f>"), evil)
     async with serving(Server()) as server:
         sender = sender_to(server.port, from_name=evil)
@@ -79,6 +80,28 @@ async def test_no_name_or_id_writes_a_header_of_its_own() -> None:
         for address in (f"ana@example.com{evil}", "ana@example.com>", "a b@c.example", "", "a@b@c", "ana@-..example"):
             assert isinstance(await sender.send(outgoing(recipient=address)), RecipientInvalid)
         assert len(server.taken) == 1
+
+
+HIDDEN = "=?utf-8?b?eA0KQmNjOiB4QGV2aWwuZXhhbXBsZQ0KDQpidXk=?="  # x, a header, and another text
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"subject": HIDDEN}, {"text": HIDDEN}, {"thread": Thread("<a@b>", (), HIDDEN)},
+        {"thread": Thread(f"<{HIDDEN}@b>", (f"<a{HIDDEN}@b>",), "s")}, {"reply_to": f"<a.{HIDDEN}@b>"},
+        {"recipient": f"{HIDDEN}@b.example"}, {"sender": f"{HIDDEN}@b.example"}, {"recipient_name": HIDDEN},
+        {"files": (File(HIDDEN, "text/plain", b"x"),)}, {"files": (File("x", HIDDEN, b"x"),)},
+    ],
+)  # fmt: skip
+async def test_nothing_hides_a_header_in_an_encoded_word(changed: dict[str, object]) -> None:
+    """Python reads encoded words in what it is given to write, and a customer chooses their subject and message id."""
+    async with serving(Server()) as server:
+        result = await sender_to(server.port, from_name=HIDDEN).send(outgoing(**changed))
+        assert isinstance(result, (Accepted, ContentRejected, RecipientInvalid))
+        for envelope in server.envelopes:
+            lines = (envelope.original_content or b"").lower().splitlines()
+            assert not any(line.startswith((b"bcc", b"buy")) for line in lines)
 
 
 async def test_a_long_thread_keeps_its_first_and_newest_ids_unbroken() -> None:

@@ -7,6 +7,7 @@ import aiohttp
 
 from ops.sandbox.email_forms import ADDRESS
 from shared.forms import Form, stored
+from shared.providers.base import Media
 from shared.settings import Settings
 from tests.flow.ingress_support import PUBLIC_URL
 from tests.providers.email_payloads import CONTENT_TYPE, fields, form
@@ -181,3 +182,29 @@ async def test_a_slow_clock_of_theirs_says_nothing_of_when_they_wrote(settings: 
         await box.stage.until(box.stage.count, "messages", equals=1)
         assert await box.stage.value("SELECT last_user_message_at > now() - interval '1 hour' FROM conversations")
         assert await box.stage.value("SELECT metadata ->> 'date' FROM messages") == "2015-01-01T10:00:00+00:00"
+
+
+async def test_a_file_leaves_in_the_mail_and_what_cannot_be_brought_as_a_link(settings: Settings) -> None:
+    async with mailbox(settings, {"reply": {"engine": "none"}}) as box:
+        stage, sandbox = box.stage, box.stage.sandbox
+        await box.writes("hola")
+        await stage.until(stage.count, "messages", equals=1)
+        bill = await sandbox.media("plain", size=300_000, mime_type="application/pdf")
+        large = await sandbox.media("plain", size=6 * 1024**2, mime_type="video/mp4")
+        page = await sandbox.media("plain", mime_type="text/html")
+        gone = await sandbox.media("plain", fault="gone")
+        files = (
+            Media(bill.url, filename="factura año.pdf"), Media(large.url), Media(page.url), Media(gone.url),
+            Media("http://169.254.169.254/latest"),
+        )  # fmt: skip
+        await stage.owe(await stage.value("SELECT id FROM conversations"), "Toma", ours=box.ours, media=files)
+        await stage.until(stage.statuses, equals=["sent"])
+        (mail,) = [one for one in await sandbox.messages(to=ANA) if one.outcome == "accepted"]
+        assert mail.media_urls == (f"factura año.pdf application/pdf {bill.hex}",)
+        links = mail.body.splitlines()[2:]
+        assert links == [large.url, page.url, gone.url, "http://169.254.169.254/latest"]
+        # Another one goes as before, and alone.
+        await stage.owe(await stage.value("SELECT id FROM conversations"), ours=box.ours, media=(Media(bill.url),))
+        await stage.until(stage.statuses, equals=["sent", "sent"])
+        mail = [one for one in await sandbox.messages(to=ANA) if one.outcome == "accepted"][-1]
+        assert (mail.body, len(mail.media_urls)) == ("", 1)
