@@ -104,6 +104,21 @@ def test_a_charset_is_believed_as_far_as_it_fits(charset: str, body: bytes, text
     assert message(said(text=body, charsets=json.dumps({"text": charset}))).text == text
 
 
+@pytest.mark.parametrize(
+    ("subject", "shown"),
+    [
+        ("=?utf-8?b?A?= hola", "=?utf-8?b?A?= hola"),  # base64 that is none
+        ("=?utf-8?b?w6HD?= =?utf-8?b?rQ==?=", "áí"),  # a letter cut in two by whoever folded it
+        ("=?utf-8?q?a=00b?= c\0d", "a\ufffdb c\ufffdd"),
+        ("=?no-such?q?=E1?= =?x", "á =?x"),
+    ],
+)
+def test_encoded_words_are_read_as_far_as_they_go(subject: str, shown: str) -> None:
+    found = message(said(subject=subject, sender=f"{subject} <ana@x.example>"))
+    assert found.extra["subject"] == shown
+    assert found.sender[0].canonical == "ana@x.example"
+
+
 def test_text_comes_from_html_only_where_there_is_no_other() -> None:
     html = '<p>Hola <a href="https://x.example/a">aquí</a></p><style>p{}</style><img src="https://t.example/p.gif">'
     both = message(said(html=html))
@@ -449,16 +464,34 @@ def test_a_mail_that_was_cut_off_is_read_as_far_as_it_came() -> None:
     assert parsed.messages[0].text == "¿Cuánto cuesta?"
 
 
+def texts(value: object) -> list[str]:
+    """Every text in something."""
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, dict):
+        return [text for pair in value.items() for part in pair for text in texts(part)]
+    return [text for part in value for text in texts(part)] if isinstance(value, (list, tuple)) else []
+
+
 def readable(parsed: Parsed) -> None:
     """All of it is what the queue and PostgreSQL take."""
+    told: list[object] = [parsed.errors, [dict(notice.data) for notice in parsed.notices]]
     for found in parsed.messages:
         assert found.external_id
         assert found.sender
         named = [found.contact_name, found.given_from, found.given_to, found.channel_address, found.external_id]
-        files = [(file.id, file.filename, file.mime_type) for file in found.media]
-        told = json.dumps([found.text, dict(found.extra), named, files], ensure_ascii=False)
-        assert "\\u0000" not in json.dumps(json.loads(told))
-        told.encode()
+        told += [
+            found.text,
+            dict(found.extra),
+            named,
+            [(file.id, file.filename, file.mime_type) for file in found.media],
+        ]
+        told += [(address.given, address.canonical) for address in found.sender]
+    for receipt in parsed.receipts:
+        told += [receipt.external_id, receipt.status, receipt.error_code, receipt.error_message, dict(receipt.extra)]
+    for text in texts(told):
+        assert "\0" not in text
+        text.encode()
 
 
 @settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
