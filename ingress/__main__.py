@@ -14,7 +14,7 @@ from ingress.directory import Directory
 from ingress.keep import Keeper
 from ingress.receive import Receiver
 from ingress.spool import Spool
-from shared import http, log
+from shared import http, log, memory
 from shared.broker import Publisher
 from shared.crypto import KeyRing, KeysInvalid
 from shared.settings import Settings
@@ -54,6 +54,7 @@ async def receive(settings: Settings, keys: KeyRing, stop: asyncio.Event, *, sha
             body_limit=settings.ingress_body_limit,
             body_timeout=settings.ingress_body_timeout,
             elsewhere=http.health(lambda: _missing(directory, keeper)),
+            keys=keys,
         )
         port = await stack.enter_async_context(
             http.serving(
@@ -96,6 +97,7 @@ def main(arguments: Sequence[str]) -> int:
     except (KeysInvalid, ValueError) as error:
         print(f"python -m ingress: {error}", file=sys.stderr)
         return 2
+    memory.give_back_large_blocks()
     # What the imports made lives as long as the process. Else each full collection would look at all of it again, and
     # every webhook in hand would wait for that: a p99 of 45 ms instead of 14. And at Python's own threshold the young
     # are looked at every few requests: a tenth of all that a webhook costs.

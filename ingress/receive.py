@@ -21,6 +21,9 @@ from prometheus_client import Counter
 
 from ingress.intakes import Intake, intake_at
 from ingress.keep import NotKept
+from ingress.room import Room
+from ingress.unsubscribe import Unsubscribing
+from shared.crypto import KeyRing
 from shared.http import Handler
 from shared.log import get_logger
 from shared.messages import WebhookReceived
@@ -35,6 +38,8 @@ RETRY_AFTER = "5"  # seconds; what a 503 says
 LARGE_BODY = 64 * 1024  # bytes
 LARGE_AT_ONCE = 8
 HUGE_BODY = 3 * 1024 * 1024  # bytes; of such there is one at a time
+# Bytes of large bodies that are made durable at once: by then each is in memory some five times.
+ROOM = 10 * 1024 * 1024
 # What of a request's headers goes on: enough to read a body and to recognise a redelivery, never a credential.
 KEPT_HEADERS = ("content-type", "user-agent", "i-twilio-idempotency-token")
 
@@ -117,10 +122,12 @@ class Receiver:
         body_limit: int,
         body_timeout: float,
         elsewhere: Handler,
+        keys: KeyRing,
     ) -> None:
         """`public_url` is what providers call and sign; `body_limit` is bytes, `body_timeout` seconds.
 
         The limit gives way where a provider documents larger bodies. `elsewhere` answers what is not below /webhooks.
+        `keys` seal what proves that a URL for unsubscribing is ours.
         """
         self._endpoints = endpoints
         self._keeper = keeper
@@ -130,6 +137,8 @@ class Receiver:
         self._elsewhere = elsewhere
         self._large = asyncio.Semaphore(LARGE_AT_ONCE)
         self._huge = asyncio.Semaphore(1)
+        self._room = Room(ROOM)
+        self._unsubscribing = Unsubscribing(endpoints, keeper, keys, self._public_url)
         logging.getLogger("aiohttp.server").addFilter(_without_content)
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -139,6 +148,8 @@ class Receiver:
         _, root, provider, name, *rest = path.split("/", 6) + [""] * (3 - path.count("/"))
         if root != "webhooks":
             return await self._elsewhere(request)
+        if self._unsubscribing.takes(provider, rest):
+            return await self._unsubscribing.answer(request, name, rest)
         intake = intake_at(provider, rest)
         if intake is None:
             return self._refusal("unknown_path", request, name)
@@ -202,20 +213,22 @@ class Receiver:
             self._check(intake, endpoint, target, request, body)
         else:  # what is kept holds no secret
             target = target.partition("?")[0].rpartition("/")[0]
-        await self._keeper.keep(
-            WebhookReceived.of(
+        received_at = datetime.now(UTC)
+        async with self._room.held(len(body)) if len(body) > LARGE_BODY else nullcontext():
+            webhook = WebhookReceived.of(
                 endpoint.id,
                 body,
                 tenant_id=endpoint.tenant_id,
                 provider=endpoint.provider,
                 receipts=intake.only_receipts(body),
-                received_at=datetime.now(UTC),
+                received_at=received_at,
                 method=request.method,
                 url=printable(self._public_url + target),
                 content_type=printable(content_type),
                 headers={name: printable(headers[name]) for name in KEPT_HEADERS if name in headers},
             )
-        )
+            del body  # the webhook holds it
+            await self._keeper.keep(webhook)
 
     def _endpoint(self, provider: str, name: str) -> Endpoint:
         if self._endpoints.trouble is not None:

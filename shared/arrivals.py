@@ -9,7 +9,7 @@ from uuid import UUID
 from shared import addresses, consenting
 from shared.channels import Channel
 from shared.messages import WebhookReceived
-from shared.providers import provider
+from shared.providers import provider, traits
 from shared.providers.base import SOLE_CHANNEL, InboundMessage, ManagerMessage, Notice, Parsed, RawWebhook, Receipt
 from shared.store import inbound
 from shared.store.events import Event
@@ -62,13 +62,14 @@ async def read(webhooks: Sequence[WebhookReceived]) -> dict[str, Reading]:
 
 def parse(webhook: WebhookReceived) -> Parsed:
     """Read a webhook by its provider's module. Never raises for what it holds."""
+    body = webhook.raw_body
     return provider(webhook.provider).parse(
         RawWebhook(
             webhook.method,
             without_nul(webhook.url.encode()).decode(),
             webhook.content_type,
             webhook.headers,
-            without_nul(webhook.raw_body),
+            body if traits(webhook.provider).reads_nul else without_nul(body),
         )
     )
 
@@ -135,8 +136,15 @@ def channel_of_message(served: Sequence[Channel], message: InboundMessage) -> Ch
 def _mailbox(of_kind: Sequence[Channel], message: InboundMessage) -> Channel | None:
     """The channel of a mail by any of those it went to; of one that was forwarded to us, the endpoint's only one."""
     named = message.extra.get("recipients")
-    found = [c for c in of_kind if isinstance(named, list) and c.address.lower() in named]
+    every = [str(one) for one in named] if isinstance(named, list) else []
+    plain = [_without_tag(one) for one in every]  # RFC 5233: `hola+order17@` is `hola@`
+    found = [c for c in of_kind if c.address.lower() in every] or [c for c in of_kind if c.address.lower() in plain]
     return found[0] if found else of_kind[0] if len(of_kind) == 1 else None
+
+
+def _without_tag(address: str) -> str:
+    user, at, domain = address.rpartition("@")
+    return f"{user.partition('+')[0]}{at}{domain}"
 
 
 def channel_of_receipt(served: Sequence[Channel], receipt: Receipt) -> Channel | None:

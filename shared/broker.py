@@ -316,11 +316,14 @@ class Publisher:
             task.add_done_callback(self._tasks.discard)
 
     async def _send(self, lane: _Lane, group: list[_Waiting]) -> None:
+        body = envelope(lane.type, [item.body for item in group])
+        for item in group:
+            item.body = b""  # a mail's files are megabytes, and nobody asks for them again
         try:
             await self.publish_body(
                 lane.exchange,
                 lane.routing_key,
-                envelope(lane.type, [item.body for item in group]),
+                body,
                 message_id=group[0].key if len(group) == 1 else group_key([item.key for item in group]),
                 type_=lane.type,
                 mandatory=lane.exchange == topology.WORK,

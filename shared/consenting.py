@@ -138,13 +138,19 @@ async def refused(connection: Connection, refusals: Sequence[Refused]) -> None:
                 source="provider",
                 at=one.at,
                 scope=consents.scope_of_refusal(one.code),
-                dedupe_key=f"refused:{one.message_id}",
+                dedupe_key=_key_of(one),
                 evidence=_evidence(one),
             )
             for one in refusals
             if one.conversation_id in parties
         ],
     )
+
+
+def _key_of(one: Refused) -> str:
+    """A provider refuses a message once, by answer or receipt; its recipient may say so again after an opt-in."""
+    said = f":{one.code}:{one.inbound_id}" if one.code in consents.BY_RECIPIENT else ""
+    return f"refused:{one.message_id}{said}"
 
 
 def _evidence(one: Refused) -> dict[str, object]:

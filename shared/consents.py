@@ -6,10 +6,10 @@ by the time at which it took effect; of two of the same time, the opt-out.
 | scope | says so | stops | until |
 |---|---|---|---|
 | `all` | STOP and its like; 21610; an operator; the API | everything | START and its like; an operator; the API |
-| `blocked` | 63014: the customer blocks the sender | everything | the same, or the customer writes again |
-| `marketing` | WhatsApp's own switch; 131050, 63033 | the bulk lane; marketing templates | the switch; an operator |
+| `blocked` | 63014: they block the sender; a mail reported as spam | everything | the same, or they write again |
+| `marketing` | WhatsApp's switch; 131050, 63033; a mail's button | the bulk lane; marketing templates | the same |
 
-An answer to what a customer asks is no marketing, so it leaves in spite of WhatsApp's switch.
+An answer to what a customer asks is no marketing, so it leaves in spite of switch and button.
 """
 
 import string
@@ -28,13 +28,20 @@ REASONS: Final[Mapping[ConsentScope, str]] = MappingProxyType(
     {
         "all": "the contact has opted out; START from them lifts it, or `palomar contacts consent` if they ask for it",
         "blocked": "the contact blocks this sender; it is tried again once they have written",
-        "marketing": "the contact takes no marketing messages; they have to switch them on again in WhatsApp",
+        "marketing": "the contact takes no marketing messages: by WhatsApp's switch, which only they turn, or by a "
+        "mail's button (`palomar contacts consent` if they ask for it)",
     }
 )
 
 # 131050: https://developers.facebook.com/documentation/business-messaging/whatsapp/support/error-codes, and 63033 is
 # what Twilio makes of it; 63014: "blocked by user action … until they re-engage". https://www.twilio.com/docs/api/errors
-_SCOPES: Final[Mapping[str, ConsentScope]] = {"131050": "marketing", "63033": "marketing", "63014": "blocked"}
+# Who calls one of our mails spam is left alone until they write again; who clicks a bulk mail's button wants no bulk.
+_SCOPES: Final[Mapping[str, ConsentScope]] = {
+    "131050": "marketing", "63033": "marketing", "63014": "blocked", "unsubscribed": "marketing",
+    "complaint": "blocked",
+}  # fmt: skip
+# Said by the recipient of a message, when they like; the others are a provider's answer to the call itself.
+BY_RECIPIENT: Final = frozenset(("unsubscribed", "complaint"))
 
 
 def scope_of_refusal(code: str) -> ConsentScope:

@@ -89,7 +89,8 @@ class Consumer:
         self._channel = channel
         try:
             await self._start(channel, queue, taken, prefetch=1)
-            if await _first(unsuspected, ended) is unsuspected and not self._stopping:
+            # Who holds one at most begins no second time: the broker would give it another one beside what it holds.
+            if self._prefetch > 1 and await _first(unsuspected, ended) is unsuspected and not self._stopping:
                 await queue.cancel(self._tag)
                 await self._start(channel, queue, taken, prefetch=self._prefetch)
             await ended.wait()

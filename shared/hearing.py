@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Self
 from uuid import UUID
 
@@ -45,7 +45,7 @@ class Hearing:
             reply = channel.settings.reply
             answered = m.message_type not in UNANSWERED and consents.is_answered(m, wishes.get(place))
             before = heard.get(conversation.id)
-            spoke_at = min(m.timestamp or webhook.received_at, webhook.received_at)
+            spoke_at = told_at(m, webhook.received_at) or webhook.received_at
             heard[conversation.id] = conversations.Heard(
                 conversation.tenant_id,
                 conversation.id,
@@ -71,6 +71,14 @@ class Hearing:
             for i in self.heard
             if i in owed and i in self.at_once
         ]
+
+
+def told_at(message: InboundMessage, received_at: datetime) -> datetime | None:
+    """The provider's time of a message, never later than ours. A mail's date is by its sender's clock: by one that is
+    slow, who writes again after having called a mail spam would not have written."""
+    if message.timestamp is None or message.channel_kind == "email":
+        return None
+    return min(message.timestamp, received_at)
 
 
 def _debounce(channel: Channel) -> timedelta | None:

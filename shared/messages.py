@@ -102,7 +102,7 @@ class WebhookReceived(QueueMessage):
         text = _text_of(body)
         encoding = "utf-8"
         if text is None:
-            text, encoding = base64.b64encode(body).decode(), "base64"
+            text, encoding = base64.b64encode(body).decode("ascii"), "base64"
         inbound_id = inbound_id_of(endpoint_id, body)
         return cls.model_validate(
             {
@@ -126,7 +126,9 @@ def _text_of(body: bytes) -> str | None:
 
 def inbound_id_of(endpoint_id: UUID, body: bytes) -> str:
     """Hex of SHA-256 over endpoint and body: the identity of a webhook in `inbound_log`."""
-    return sha256(endpoint_id.bytes + body).hexdigest()
+    digest = sha256(endpoint_id.bytes)
+    digest.update(body)  # not of both together: the body may be of ten megabytes
+    return digest.hexdigest()
 
 
 class ReplyWanted(QueueMessage):

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
-from shared import consenting
+from shared import consenting, consents
 from shared.db import Connection
 from shared.forms import form_of, stored
 from shared.messages import SendRequested
@@ -139,7 +139,9 @@ def _refused(arrived: Arrived, row: Concerned) -> consenting.Refused:
         message_id=row.id,
         provider=arrived.provider,
         code=arrived.receipt.error_code or "",
-        at=min(arrived.receipt.timestamp or row.claimed_at or arrived.received_at, arrived.received_at),
+        at=arrived.received_at
+        if arrived.receipt.error_code in consents.BY_RECIPIENT
+        else min(arrived.receipt.timestamp or row.claimed_at or arrived.received_at, arrived.received_at),
         inbound_id=arrived.inbound_id,
     )
 

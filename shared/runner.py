@@ -122,6 +122,7 @@ class Runner(Generic[M, R]):
         """Take an envelope apart into items for the handlers."""
         try:
             good, bad = decode(delivery.incoming.body, self._worker.consumes)
+            delivery.release()
         except Undecodable as error:
             good, bad = [], []
             if not await self._bury_unread(delivery, delivery.incoming.body, str(error)):
@@ -181,10 +182,13 @@ class Runner(Generic[M, R]):
             await handler([item.message for item in items], self._context)
 
         while not self._stopping.is_set():
-            batch = [await self._items.get()]
-            while len(batch) < self._worker.batch and not self._items.empty():
-                batch.append(self._items.get_nowait())
-            await self._guard(batch, many)
+            await self._guard(await self._next_batch(), many)  # by no name: it would live until the next one is there
+
+    async def _next_batch(self) -> list[Item[M]]:
+        batch = [await self._items.get()]
+        while len(batch) < self._worker.batch and not self._items.empty():
+            batch.append(self._items.get_nowait())
+        return batch
 
     async def _guard(self, items: list[Item[M]], run: Run[M]) -> None:
         self._busy += 1

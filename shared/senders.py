@@ -13,8 +13,9 @@ from shared.channels import Channel
 from shared.crypto import KeyRing
 from shared.db import Pool
 from shared.messages import SendAdmitted
+from shared.packing import Packing
 from shared.places import Lane
-from shared.providers import provider
+from shared.providers import email_unsubscribe, provider
 from shared.providers.base import Outgoing, Sender
 from shared.settings import Settings
 from shared.store import channels, sends
@@ -46,6 +47,7 @@ class Senders:
         self._slices: dict[UUID, _Slice] = {}
         self._lanes: dict[str, Lane[SendAdmitted]] = {}
         self._lock = asyncio.Lock()
+        self.packing = Packing(settings)
 
     async def of(self, pool: Pool, channel: Channel) -> Sender:
         """The sender of a channel. Raises shared.crypto.CryptoError or ValueError where its credentials are no good."""
@@ -64,6 +66,14 @@ class Senders:
                 self._retired.append(held[1])
             self._senders[channel.id] = (channel.updated_at, sender)
             return sender
+
+    def unsubscribe_url(self, channel: Channel, message_id: UUID) -> str | None:
+        """Where who gets this bulk mail says that they want no more; None for a channel without an endpoint."""
+        if channel.endpoint_id is None:
+            return None
+        proof = self._keys.seal("", tenant_id=channel.tenant_id, owner=email_unsubscribe.owner(message_id))
+        base = self._settings.public_url.rstrip("/")
+        return f"{base}/webhooks/email/{channel.endpoint_id}/{email_unsubscribe.PATH}/{message_id}/{proof}"
 
     def lane(self, queue: str) -> Lane[SendAdmitted]:
         """The places of a queue's lane, and what waits for one."""
@@ -124,6 +134,6 @@ def outgoing(message: Outbound, channel: Channel, public_url: str) -> Outgoing:
         template=message.sent_as or message.template,
         status_callback=callback if channel.endpoint_id is not None else None,
         subject=message.form.subject,
-        thread=message.thread,
+        thread=message.thread if message.lane == "normal" else None,  # a bulk mail answers nothing
         automatic="auto-replied" if message.by_engine else "auto-generated" if message.lane == "bulk" else "",
     )

@@ -18,7 +18,7 @@ from typing import Any
 import uvloop
 
 import workers
-from shared import db, http, log
+from shared import db, http, log, memory
 from shared.broker import Link, Publisher, PublishFailed
 from shared.runner import Runner
 from shared.settings import Settings
@@ -208,6 +208,7 @@ def main(names: Sequence[str]) -> int:
         return 2
     settings = Settings()
     log.configure(" ".join(names), settings.log_level)
+    memory.give_back_large_blocks()
     try:
         uvloop.run(_main(settings, names))
     except OSError as error:

@@ -5,13 +5,13 @@ Many webhooks a transaction. Order-free: whatever comes twice, late or shuffled 
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from uuid import UUID
 
 from shared import consenting, db, managing, metrics, receiving, topology
 from shared.arrivals import Reading, assign_channels, notices, once, read, told
 from shared.channels import Channel
-from shared.hearing import Arrived, Hearing
+from shared.hearing import Arrived, Hearing, told_at
 from shared.messages import MediaWanted, QueueMessage, ReplyWanted, SendRequested, WebhookReceived
 from shared.outcomes import Retry
 from shared.providers.base import ConsentState, InboundMessage
@@ -178,7 +178,7 @@ def _inbound(arrived: Arrived, conversation: conversations.Found, contact_id: UU
         message_type=m.message_type,
         content=m.text,
         received_at=webhook.received_at,
-        provider_timestamp=_not_later(m.timestamp, webhook.received_at),
+        provider_timestamp=told_at(m, webhook.received_at),
         media=m.media,
         metadata=m.extra,
         reply_to=m.reply_to,
@@ -242,7 +242,3 @@ def _count(readings: Sequence[Reading]) -> None:
     for labels, count in held.items():
         if count:
             metrics.WEBHOOKS_PARSED.labels(*labels).inc(count)
-
-
-def _not_later(timestamp: datetime | None, received_at: datetime) -> datetime | None:
-    return None if timestamp is None else min(timestamp, received_at)

@@ -8,6 +8,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
@@ -24,6 +25,7 @@ from shared.providers.base import (
     ChannelBroken,
     ConsentScope,
     OptedOut,
+    Outgoing,
     Sender,
     SendResult,
     Throttled,
@@ -178,7 +180,7 @@ async def _in_turn(message: Outbound, channel: Channel, ctx: Ctx) -> bool:
         return False
     if wait > 0:
         await asyncio.sleep(wait)
-    return await _claim_and_send(message, channel, sender, ctx)
+    return await _pack_and_send(message, channel, sender, ctx)
 
 
 async def _apart(message: Outbound, channel: Channel, ctx: Ctx) -> float:
@@ -217,13 +219,22 @@ def still_open(message: Outbound, channel: Channel) -> bool:
     return isinstance(decision, Admit)
 
 
-async def _claim_and_send(message: Outbound, channel: Channel, sender: Sender, ctx: Ctx) -> bool:
+async def _pack_and_send(message: Outbound, channel: Channel, sender: Sender, ctx: Ctx) -> bool:
+    """Bring the files that leave inside the message, then send it. Raises NoPlaceError where others' are at it."""
+    leaving = outgoing(message, channel, ctx.settings.public_url)
+    if channel.kind == "email" and message.lane == "bulk":
+        leaving = replace(leaving, unsubscribe=ctx.resource.unsubscribe_url(channel, message.id))
+    async with ctx.resource.packing.packed(channel, leaving) as leaving:
+        return await _claim_and_send(message, channel, sender, leaving, ctx)
+
+
+async def _claim_and_send(message: Outbound, channel: Channel, sender: Sender, leaving: Outgoing, ctx: Ctx) -> bool:
     lease = timedelta(seconds=ctx.settings.send_timeout + ctx.settings.send_lease_margin)
     claim_id = await sends.claim(ctx.pool, message, lease)
     if claim_id is None:
         return False
     started = time.monotonic()
-    result = await sender.send(outgoing(message, channel, ctx.settings.public_url))
+    result = await sender.send(leaving)
     metrics.SEND_SECONDS.labels(channel.provider).observe(time.monotonic() - started)
     metrics.SENDS.labels(channel.provider, type(result).__name__.lower()).inc()
 

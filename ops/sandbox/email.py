@@ -1,6 +1,7 @@
 """A mail service: an SMTP server that takes our mails after a login, and a customer who writes and bounces."""
 
 import asyncio
+import hashlib
 import hmac
 import warnings
 from collections.abc import AsyncIterator
@@ -129,6 +130,7 @@ class EmailSandbox:
             sender=sender,
             body=str(body.get_content()).rstrip("\r\n") if body is not None else "",
             content_variables=orjson.dumps(headers).decode(),
+            media_urls=_files(mail) if mail is not None else (),
         )
         self._messages.add(message)
         return message
@@ -187,6 +189,15 @@ class EmailSandbox:
         )
         told = [delivery.view() for delivery in deliveries]
         return json_answer({"message_sid": message_id, **told[0], "deliveries": told})
+
+
+def _files(mail: EmailMessage) -> tuple[str, ...]:
+    """`name type sha256` of each file in a mail."""
+    contents = ((part, bytes(cast(bytes, part.get_payload(decode=True) or b""))) for part in mail.iter_attachments())
+    return tuple(
+        f"{part.get_filename()} {part.get_content_type()} {hashlib.sha256(content).hexdigest()}"
+        for part, content in contents
+    )
 
 
 def _authenticated(server: SMTP, session: Session, envelope: Envelope, mechanism: str, data: Any) -> AuthResult:

@@ -204,6 +204,15 @@ class Thread:
 
 
 @dataclass(frozen=True, slots=True)
+class File:
+    """A file that leaves inside a message."""
+
+    name: str
+    mime_type: str
+    content: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Outgoing:
     """One message as it leaves. Where `template` is set, text and media are not sent."""
 
@@ -214,6 +223,7 @@ class Outgoing:
     recipient_name: str | None = None
     text: str = ""
     media: tuple[Media, ...] = ()
+    files: tuple[File, ...] = ()  # in the message itself; then `media` holds the others
     template: Template | None = None
     interactive: Interactive | None = None
     reaction: Reaction | None = None
@@ -221,6 +231,7 @@ class Outgoing:
     status_callback: str | None = None
     subject: str | None = None  # of a mail; None: its thread's
     thread: Thread | None = None
+    unsubscribe: str | None = None  # of a bulk mail: the URL that takes the click of who wants no more of them
     automatic: str = ""  # what a mail says of nobody having written it: `auto-replied`, `auto-generated`
 
 
@@ -368,4 +379,6 @@ class Traits:
 
     read_receipts: bool = False  # its Sender is a Reader
     reports: bool = False  # its Sender is a Reporter
+    reads_nul: bool = False  # its `parse` replaces U+0000 itself, by the field and not in a whole body
+    carries: int = 0  # bytes of files that leave inside one message of its; 0: it fetches links itself
     pair_seconds: float = 0.0  # it takes one message to one recipient per so long; we keep bulk messages apart by it

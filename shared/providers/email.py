@@ -7,7 +7,7 @@ of the webhook's URL.
 
 import hashlib
 import hmac
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -17,17 +17,20 @@ import orjson
 
 from shared import addresses
 from shared.media import Failure
-from shared.providers.base import Address, InboundMessage, Media, Notice, Parsed, RawWebhook, Sender
-from shared.providers.email_bounces import automatic, bounce_of
+from shared.providers.base import Address, InboundMessage, Media, Notice, Parsed, RawWebhook, Sender, Traits
+from shared.providers.email_bounces import automatic, report_of
 from shared.providers.email_errors import error_class
 from shared.providers.email_parts import Part, form_parts, headers_of, mail_parts
 from shared.providers.email_people import message_ids, people, thread_of
-from shared.providers.email_text import decoded, new_part, safe_html, text_of_html, words
+from shared.providers.email_text import clean, decoded, new_part, safe_html, text_of_html, words
+from shared.providers.email_unsubscribe import unsubscribed, unsubscribed_at, unsubscribed_by
 from shared.providers.media_source import InWebhook, Source
 
 __all__ = ["attached", "error_class", "make_sender", "media_source", "parse", "verify"]
 
 FORM = "multipart/form-data"
+# Many servers take no mail beyond 10 MB, and its files grow by a third on their way.
+TRAITS = Traits(reads_nul=True, carries=5 * 1024 * 1024)
 MOST_FILES = 100
 _TEXT = 400_000  # bytes of a text that are read
 _LONGEST_TEXT = 100_000  # characters of it that are kept
@@ -41,6 +44,11 @@ _READ = frozenset(
     ("headers", "from", "to", "cc", "subject", "text", "html", "envelope", "charsets", "attachments",
      "attachment-info", "content-ids", "email", "spam_report")
 )  # fmt: skip
+_MOST_TEXTS = 20  # parts of one mail that its text is in
+# What a mail says, in one form or another.
+_SHOWN = frozenset(
+    ("", "text/plain", "text/html", "text/enriched", "text/richtext", "text/x-amp-html", "text/watch-html")
+)
 _YEARS = range(1990, 2100)
 
 
@@ -72,7 +80,10 @@ class _Mail:
 
 
 def parse(raw: RawWebhook) -> Parsed:
-    """The mail that a webhook brings: a message, the receipt that a bounce is, or what is wrong. Never raises."""
+    """The mail that a webhook brings: a message, the receipt that a bounce or a complaint is, or what is wrong. Never
+    raises."""
+    if (message_id := unsubscribed_at(raw.url)) is not None:
+        return Parsed(receipts=(unsubscribed(message_id, decoded(raw.body[:100])),))
     fields, problem = _form(raw)
     errors = [problem] if problem else []
     if not fields:
@@ -82,9 +93,11 @@ def parse(raw: RawWebhook) -> Parsed:
     mail = _whole_mail(fields) if "email" in fields else _parsed_mail(fields)
     recipients = _recipients(mail)
     domain = recipients[0].rpartition("@")[2] if recipients else "invalid"
-    bounce = bounce_of(mail.headers, mail.files, mail.text, domain)
-    if bounce is not None:
-        return Parsed(receipts=(bounce,), errors=tuple(errors))
+    receipt = report_of(mail.headers, mail.files, mail.text, domain)
+    if receipt is None and (message_id := unsubscribed_by(words(mail.subject))) is not None:
+        receipt = unsubscribed(message_id, mail.headers.get("message-id", "") or _made_id(mail))
+    if receipt is not None:
+        return Parsed(receipts=(receipt,), errors=tuple(errors))
     senders = people(mail.sender) or people(mail.envelope_from or "")
     if not senders:
         return Parsed(errors=(*errors, "from: no address in it; nothing says who wrote"))
@@ -131,7 +144,8 @@ def _parsed_mail(fields: Mapping[str, Part]) -> _Mail:
     envelope_from, envelope_to = _envelope(fields)
     return _Mail(
         headers=headers,
-        sender=text("from") or headers.get("from", ""),
+        # As it was written first: a name that is decoded already may hold commas, or another address.
+        sender=headers.get("from", "") or text("from"),
         to=text("to") or headers.get("to", ""),
         cc=text("cc") or headers.get("cc", ""),
         subject=text("subject") or headers.get("subject", ""),
@@ -147,9 +161,11 @@ def _parsed_mail(fields: Mapping[str, Part]) -> _Mail:
 def _whole_mail(fields: Mapping[str, Part]) -> _Mail:
     parts = _mail_in(fields)
     headers = parts[0].headers
-    shown = [part for part in parts if not part.is_attached and not _in_another_mail(part, parts)]
-    plain = next((part for part in shown if part.media_type in ("text/plain", "")), None)
+    shown = [part for part in parts if not part.is_attached]
+    # Between two pictures there may be more of the text. Where HTML comes first, plain text is a footer to it.
+    plain = [part for part in shown if part.media_type in ("text/plain", "")]
     html = next((part for part in shown if part.media_type == "text/html"), None)
+    text_first = plain and (html is None or plain[0].start < html.start)
     envelope_from, envelope_to = _envelope(fields)
     return _Mail(
         headers=headers,
@@ -157,9 +173,9 @@ def _whole_mail(fields: Mapping[str, Part]) -> _Mail:
         to=headers.get("to", ""),
         cc=headers.get("cc", ""),
         subject=headers.get("subject", ""),
-        text=plain.text(_TEXT) if plain else "",
+        text="\n".join(part.text(_TEXT) for part in plain[:_MOST_TEXTS])[:_TEXT] if text_first else "",
         html=html.text(_HTML) if html else "",
-        files=[part for part in _files_of_mail(parts) if part is not plain and part is not html],
+        files=_files_of_mail(parts),
         envelope_from=envelope_from,
         envelope_to=envelope_to,
         extra=_other(fields),
@@ -169,13 +185,6 @@ def _whole_mail(fields: Mapping[str, Part]) -> _Mail:
 def _mail_in(fields: Mapping[str, Part]) -> list[Part]:
     whole = fields["email"]
     return mail_parts(whole.body, whole.start, whole.end)
-
-
-def _in_another_mail(part: Part, parts: Iterable[Part]) -> bool:
-    return any(
-        other is not part and other.media_type.startswith("message/") and other.start <= part.start < other.end
-        for other in parts
-    )
 
 
 def _files_of_form(fields: Mapping[str, Part]) -> list[Part]:
@@ -190,19 +199,18 @@ def _files_of_form(fields: Mapping[str, Part]) -> list[Part]:
             headers = dict(part.headers)
             if isinstance(kind, str) and "content-type" not in headers:
                 headers["content-type"] = kind[:200]
-            named = part.filename or (words(filename)[:255] if isinstance(filename, str) else "")
+            # SendGrid's own word for it is this one: what the part's header holds may have lost its charset.
+            named = (words(filename)[:255] if isinstance(filename, str) else "") or part.filename
             found.append(Part(name, headers, part.body, part.start, part.end, named))
     return found[:MOST_FILES]
 
 
 def _files_of_mail(parts: Sequence[Part]) -> list[Part]:
-    """Parts that are no text of the mail's own, and not the containers of others."""
+    """Parts that are no text of the mail's own, and not the containers of others; an invitation is one."""
     return [
         part
         for part in parts
-        if not part.media_type.startswith("multipart/")
-        and (part.is_attached or not part.media_type.startswith("text/") or part.media_type == "text/rfc822-headers")
-        and (part.media_type or part.is_attached)
+        if not part.media_type.startswith("multipart/") and (part.is_attached or part.media_type not in _SHOWN)
     ][:MOST_FILES]
 
 
@@ -223,7 +231,9 @@ def _envelope(fields: Mapping[str, Part]) -> tuple[str | None, list[str]]:
     told = _object(fields, "envelope")
     sender, to = told.get("from"), told.get("to")
     every = to if isinstance(to, list) else [to]
-    return sender[:400] if isinstance(sender, str) else None, [one[:400] for one in every[:100] if isinstance(one, str)]
+    return clean(sender[:400]) if isinstance(sender, str) else None, [
+        one[:400] for one in every[:100] if isinstance(one, str)
+    ]
 
 
 def _other(fields: Mapping[str, Part]) -> dict[str, object]:
@@ -245,6 +255,7 @@ def _recipients(mail: _Mail) -> list[str]:
 
 def _message(mail: _Mail, name: str, sender: Address, recipients: Sequence[str]) -> InboundMessage:
     subject = words(mail.subject)[:500]
+    sent_at = _instant(mail.headers.get("date", ""))
     html = safe_html(mail.html) if mail.html.strip() else ""
     whole = (mail.text.strip() or _html_text(mail, html))[:_LONGEST_TEXT]
     text = new_part(whole)
@@ -253,9 +264,15 @@ def _message(mail: _Mail, name: str, sender: Address, recipients: Sequence[str])
     answered = message_ids(mail.headers.get("in-reply-to", ""))[:1]
     references = message_ids(mail.headers.get("references", "")) or answered
     robot = automatic(mail.headers, sender.canonical, mail.envelope_from, recipients[0] if recipients else "")
+    # RFC 5322 §3.6.2: who writes for somebody else, such as a form on a web page, says so there.
+    asked = people(mail.headers.get("reply-to", ""))
+    if len(asked) == 1 and not robot:
+        sender = asked[0][1]
+        robot = automatic({}, sender.canonical, None, recipients[0] if recipients else "")
     extra: dict[str, object] = {
         **mail.extra,
         "subject": subject,
+        "date": sent_at.isoformat() if sent_at is not None else "",
         "thread": {"message_id": ids[0] if ids else "", "references": thread_of(references, ids[:1])},
         "recipients": list(recipients)[:20],
         "cc": words(mail.cc),
@@ -274,7 +291,7 @@ def _message(mail: _Mail, name: str, sender: Address, recipients: Sequence[str])
         message_type="system" if robot else "text" if text or not files else _kind(files[0]),
         text=text or ("" if files else subject),
         media=tuple(files),
-        timestamp=_instant(mail.headers.get("date", "")),
+        timestamp=sent_at,
         contact_name=name or None,
         reply_to=answered[0] if answered else None,
         given_from=words(mail.sender)[:400],

@@ -12,16 +12,20 @@ from shared.providers.base import (
     Ambiguous,
     ChannelBroken,
     ContentRejected,
+    OptedOut,
     RecipientInvalid,
     Refusal,
     Throttled,
     Unreachable,
 )
+from shared.providers.email_bounces import COMPLAINT
+from shared.providers.email_unsubscribe import CODE as UNSUBSCRIBED
 
 Step = Literal["connect", "tls", "login", "sender", "recipient", "content"]
 
 _LONGEST_DETAIL = 300  # characters
 _ENHANCED: Final = re.compile(r"\b[245]\.(\d{1,3})\.\d{1,3}\b")
+_RELAY: Final = re.compile(r"\brelay(ing)?\b", re.I)
 # Replies that are about the account, at whatever step they come: no login, a login that is not enough, no encryption.
 _OF_ACCOUNT: Final = frozenset((523, 530, 534, 535, 538))
 _ENHANCED_CLASSES: Final[dict[str, type[Refusal]]] = {"1": RecipientInvalid, "6": ContentRejected, "3": ContentRejected}
@@ -31,12 +35,16 @@ def refusal(step: Step, code: int, text: str) -> Refusal:
     """What a reply that is not the one hoped for means. Replies that are neither 4xx nor 5xx are no SMTP."""
     name, detail = str(code), scrub(text)
     if 400 <= code < 500:
-        return Throttled(name, None, detail, "message" if step == "recipient" else "channel")
+        # Of a mail's content, what a filter puts off is this one mail; 421 is said of the connection, and so of all.
+        one = step == "recipient" or (step == "content" and code != 421)
+        return Throttled(name, None, detail, "message" if one else "channel")
     if not 500 <= code < 600:
         return Ambiguous(name, detail) if step == "content" else Unreachable(name, detail)
     if code in _OF_ACCOUNT or step in ("connect", "tls", "login"):
         return ChannelBroken(name, detail)
     if step == "recipient":
+        if _RELAY.search(text):  # it takes nobody's mail from us: a login is missing, or another server is meant
+            return ChannelBroken(name, detail)
         return RecipientInvalid(name, detail)
     if step == "sender":
         return ContentRejected(name, detail) if code == 552 else ChannelBroken(name, detail)
@@ -45,7 +53,10 @@ def refusal(step: Step, code: int, text: str) -> Refusal:
 
 
 def error_class(code: str) -> type[Refusal] | None:
-    """The class of a status code as a bounce brings it (RFC 3463: `5.1.1`); None for one that we have none for."""
+    """The class of a code as a receipt brings it: a bounce's status (RFC 3463: `5.1.1`), a complaint, a goodbye. None
+    for one that we have none for."""
+    if code in (COMPLAINT, UNSUBSCRIBED):
+        return OptedOut
     kind, _, rest = code.partition(".")
     if kind != "5":
         return None

@@ -2,22 +2,54 @@
 
 import re
 from datetime import datetime
+from email.errors import MessageError
+from email.header import Header
 from email.headerregistry import Address as Mailbox
 from email.message import EmailMessage
-from email.policy import SMTP
+from email.policy import EmailPolicy
 from email.utils import format_datetime
 from typing import Final
 
 from shared import addresses
+from shared.providers import email_unsubscribe
 from shared.providers.base import ContentRejected, Outgoing, RecipientInvalid, Refusal
 from shared.providers.email_people import LONGEST_ID, message_ids, own_message_id, thread_of
 
-# Python folds a long word of a header into encoded words, which would make another message id of it: no line of ours
-# is folded, and none is longer than SMTP takes.
-_POLICY: Final = SMTP.clone(max_line_length=998)
+_NEXT_HEADER: Final = re.compile(rb"[\r\n](?![ \t\n]|\Z)")
+_OF_WORDS: Final = ("Subject", "From", "To", "Reply-To")
+
+
+class _Folding(EmailPolicy):
+    """Headers as every mailer reads them. Python makes encoded words of a long message id or URL, and so another one of
+    it: what is ASCII stays in one line (998 characters at most, RFC 5322 §2.1.1). Where it folds other text it loses
+    blanks, or makes encoded words longer than the 75 characters of RFC 2047: that is left to its older class.
+    """
+
+    def fold_binary(self, name: str, value: str) -> bytes:
+        """Raises ValueError where it would be more than one header, whatever made it so."""
+        folded = self._folded(name, value)
+        if _NEXT_HEADER.search(folded):
+            raise ValueError(f"{name}: there is another header in it")
+        return folded
+
+    def _folded(self, name: str, value: str) -> bytes:
+        if self.utf8 or str(value).isascii() or name not in _OF_WORDS:
+            return super().fold_binary(name, value)
+        found: tuple[Mailbox, ...] = getattr(value, "addresses", ())
+        mailboxes = (f"{_encoded(one.display_name, name)} <{one.addr_spec}>" for one in found)
+        return f"{name}: {', '.join(mailboxes) or _encoded(str(value), name)}\r\n".encode("ascii")
+
+
+def _encoded(text: str, name: str) -> str:
+    return Header(text, "utf-8", maxlinelen=75, header_name=name).encode(linesep="\r\n")
+
+
+_POLICY: Final = _Folding(linesep="\r\n", max_line_length=998)
 _LONGEST_SUBJECT = 150  # characters
 _LONGEST_REFERENCES = 900
 _FIRST_WORDS = 70  # of a text, which are the subject where there is no other
+# What a mail holds as bytes; mails in mails and parts of parts have forms of their own.
+_TYPE: Final = re.compile(r"(?:application|audio|font|image|model|text|video)/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,100}")
 _ANSWERED: Final = re.compile(r"\s*(re|aw|sv|rv)\s?:", re.I)
 
 
@@ -46,8 +78,33 @@ def mail_of(message: Outgoing, sender: str, sender_name: str, now: datetime) -> 
         mail["References"] = _references(message, answered)
     if message.automatic:
         mail["Auto-Submitted"] = message.automatic
+        mail["X-Auto-Response-Suppress"] = "OOF, AutoReply"  # Exchange reads this one; never of bounces, which we want
+    if message.unsubscribe is not None:
+        for name, value in email_unsubscribe.headers(message.message_id, message.sender, message.unsubscribe).items():
+            mail[name] = value
     mail.set_content(_text(message), charset="utf-8", cte="quoted-printable")
+    for file in message.files:
+        kind = file.mime_type.lower() if _TYPE.fullmatch(file.mime_type) else "application/octet-stream"
+        maintype, _, subtype = kind.partition("/")
+        mail.add_attachment(file.content, maintype, subtype, filename=one_line(file.name)[:200] or "file")
     return mail
+
+
+def as_bytes(mail: EmailMessage) -> bytes | ContentRejected:
+    """The mail as it travels. An address beyond ASCII stands in it as it is (RFC 6532), for it can't be encoded."""
+    plain = all(address.addr_spec.isascii() for name in _ADDRESSES for address in _addresses_of(mail, name))
+    try:
+        return mail.as_bytes(policy=_POLICY if plain else _POLICY.clone(utf8=True))
+    except (MessageError, ValueError, LookupError) as error:  # its own words are not quoted
+        return ContentRejected("content", f"it can't be written as a mail ({type(error).__name__})")
+
+
+_ADDRESSES: Final = ("From", "To", "Reply-To")
+
+
+def _addresses_of(mail: EmailMessage, name: str) -> tuple[Mailbox, ...]:
+    header = mail[name]
+    return header.addresses if header is not None else ()
 
 
 def mailbox(given: str) -> Mailbox | None:
@@ -63,9 +120,10 @@ def mailbox(given: str) -> Mailbox | None:
 
 
 def one_line(text: str) -> str:
-    """No line break and nothing unprintable: what follows one would be a header of somebody else's making."""
+    """No line break and nothing unprintable: what follows one would be a header of somebody else's making. Nor what
+    begins an encoded word, which Python reads in what it is given to write: there may be a line break in it."""
     printable = "".join(char if char.isprintable() else " " for char in text)
-    return " ".join(printable.split())
+    return " ".join(printable.split()).replace("=?", "= ?")
 
 
 def _problem(message: Outgoing) -> str:
@@ -75,7 +133,7 @@ def _problem(message: Outgoing) -> str:
         return "e-mail knows no buttons, lists or reactions; send text"
     if any(not (part.url or "").startswith(("http://", "https://")) for part in message.media):
         return "media: a file leaves by e-mail as a link, so it needs a url"
-    return "" if message.text.strip() or message.media else "there is no text"
+    return "" if message.text.strip() or message.media or message.files else "there is no text"
 
 
 def _text(message: Outgoing) -> str:
@@ -98,13 +156,17 @@ def _subject(message: Outgoing) -> str:
 def _answered(message: Outgoing) -> str:
     """The Message-ID of what this answers: the message that it names, else the newest one of the customer."""
     newest = message.thread.message_id if message.thread else ""
-    named = [one for one in (message.reply_to or "", newest) if one and message_ids(one) == [one]]
-    return next((one for one in named if len(one) <= LONGEST_ID), "")
+    return next((one for one in (message.reply_to or "", newest) if _is_id(one)), "")
+
+
+def _is_id(one: str) -> bool:
+    """Whether it may stand in a header as it is; for `=?` see `one_line`."""
+    return len(one) <= LONGEST_ID and "=?" not in one and message_ids(one) == [one]
 
 
 def _references(message: Outgoing, answered: str) -> str:
     """The thread's ids in one line that needs no folding: its first one, and as many of the newest as there is room."""
-    known = [one for one in (message.thread.references if message.thread else ()) if message_ids(one) == [one]]
+    known = [one for one in (message.thread.references if message.thread else ()) if _is_id(one)]
     every = thread_of([one for one in known if one != answered], [answered])
     while len(every) > 2 and len(" ".join(every)) > _LONGEST_REFERENCES:
         del every[1]

@@ -15,6 +15,7 @@ MOST_RECIPIENTS = 100
 MOST_REFERENCES = 20  # the thread's first message and its newest ones
 LONGEST_ID = 250  # characters; longer ones are no use in a header that must not be broken
 _MESSAGE_ID: Final = re.compile(rf"<[!-;=?-~]{{1,{LONGEST_ID - 2}}}>")
+_ANGLED: Final = re.compile(r"<([^\s<>@]{1,64}@[^\s<>@]{1,253})>")
 _OWN: Final = re.compile(r"<?palomar\.([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})@", re.I)
 
 
@@ -25,8 +26,12 @@ def people(header: str) -> list[tuple[str, Address]]:
         pairs = getaddresses([given])
     except (RecursionError, IndexError):  # brackets in brackets in brackets
         pairs = [("", found) for found in re.findall(r"[^\s<>]{1,64}@[^\s<>]{1,255}", given)]
-    found = ((words(name)[:200], addresses.email(address)) for name, address in pairs[:MOST_RECIPIENTS])
-    return [(name, address) for name, address in found if address is not None]
+    read = ((words(name)[:200], addresses.email(address)) for name, address in pairs[:MOST_RECIPIENTS])
+    found = [(name, address) for name, address in read if address is not None]
+    if not found:  # commas and brackets where none may be; what stands in angle brackets is meant all the same
+        bare = (addresses.email(address) for address in _ANGLED.findall(given)[:MOST_RECIPIENTS])
+        found = [("", address) for address in bare if address is not None]
+    return found
 
 
 def message_ids(header: str) -> list[str]:

@@ -27,7 +27,7 @@ from shared.providers.base import (
     Unreachable,
 )
 from shared.providers.email_errors import Step, refusal, scrub
-from shared.providers.email_message import mail_of, mailbox
+from shared.providers.email_message import as_bytes, mail_of, mailbox
 from shared.providers.email_network import PrivateAddressError, connected_socket
 
 _CONNECT_TIMEOUT = 5.0
@@ -72,14 +72,18 @@ class EmailSender:
         mail = mail_of(message, sender, credentials.from_name, datetime.now(UTC))
         if not isinstance(mail, EmailMessage):
             return mail
+        external_id, content = str(mail["Message-ID"]), as_bytes(mail)
+        del mail  # with its files it is megabytes
+        if not isinstance(content, bytes):
+            return content
         told = False  # whether the mail itself may have left
         client = self._client()
         try:
             async with asyncio.timeout(self._timeout):
                 await self._open(client)
-                await self._address(client, mail, message)
+                await self._address(client, message, len(content))
                 told = True
-                await _step("content", lambda: client.data(mail.as_bytes()))
+                await _step("content", lambda: client.data(content))
         except _Refused as refused:
             return refused.outcome
         except PrivateAddressError as error:
@@ -88,7 +92,7 @@ class EmailSender:
             return _lost(error, told=told)
         finally:
             await _quit(client)
-        return Accepted(str(mail["Message-ID"]))
+        return Accepted(external_id)
 
     async def find(self, message: Outgoing, since: datetime) -> list[SentRecord] | None:
         """None: no server lists what it took. What nobody knows of is resolved by a bounce, or not at all."""
@@ -143,16 +147,20 @@ class EmailSender:
             user, password = credentials.user, credentials.password.get_secret_value()
             await _step("login", lambda: client.login(user, password))
 
-    async def _address(self, client: SMTP, mail: EmailMessage, message: Outgoing) -> None:
+    async def _address(self, client: SMTP, message: Outgoing, size: int) -> None:
         sender, recipient = mailbox(self._credentials.from_address or message.sender), mailbox(message.recipient)
         assert sender is not None, "mail_of has looked at it"
         assert recipient is not None, "mail_of has looked at it"
-        options, encoding = [], "ascii"
+        # RFC 1870: one that is too large is refused before it is sent.
+        options = [f"SIZE={size}"] if client.supports_extension("size") else []
+        encoding: Literal["ascii", "utf-8"] = "ascii"
+        # What is refused because of the recipient's letters is no fault of the channel's.
+        step: Step = "sender" if recipient.addr_spec.isascii() else "recipient"
         if not (sender.addr_spec + recipient.addr_spec).isascii():
             if not client.supports_extension("smtputf8"):
                 raise _Refused(RecipientInvalid("smtputf8", "the server takes no address with letters beyond ASCII"))
-            options, encoding = ["SMTPUTF8"], "utf-8"
-        await _step("sender", lambda: client.mail(sender.addr_spec, options=options, encoding=encoding))
+            options, encoding = [*options, "SMTPUTF8"], "utf-8"
+        await _step(step, lambda: client.mail(sender.addr_spec, options=options, encoding=encoding))
         await _step("recipient", lambda: client.rcpt(recipient.addr_spec, encoding=encoding))
 
     def _remedy(self, outcome: Refusal) -> str:

@@ -3,6 +3,7 @@
 import codecs
 import re
 from collections import Counter
+from email.errors import MessageError
 from email.header import decode_header
 from html import unescape
 from typing import Final
@@ -62,10 +63,21 @@ def words(header: str) -> str:
         return clean(text)
     try:
         parts = decode_header(text)
-    except ValueError:  # base64 that is none
+    except (ValueError, MessageError):  # base64 that is none
         return clean(text)
-    read = [part if isinstance(part, str) else decoded(part, charset or "") for part, charset in parts]
-    return " ".join("".join(read).split())
+    # What stands between encoded words comes as bytes of this codec, whose name Python does not say.
+    read = [
+        part if isinstance(part, str) else decoded(part, charset) if charset else _between(part)
+        for part, charset in parts
+    ]
+    return clean(" ".join("".join(read).split()))
+
+
+def _between(part: bytes) -> str:
+    try:
+        return part.decode("raw_unicode_escape")
+    except ValueError:
+        return decoded(part)
 
 
 # -- HTML --------------------------------------------------------------------------------------------------------------

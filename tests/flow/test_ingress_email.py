@@ -2,12 +2,15 @@
 
 import base64
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from io import BytesIO
 
 import aiohttp
 
 from shared import db
 from shared.db import new_id
+from shared.providers import email_unsubscribe
 from shared.settings import Settings
 from shared.store import endpoints
 from tests.flow.ingress_support import ingress, keys_of, webhooks
@@ -29,6 +32,15 @@ async def add_endpoint(settings: Settings) -> str:
     finally:
         await connection.close()
     return f"/webhooks/email/{endpoint_id}"
+
+
+@asynccontextmanager
+async def db_connection(settings: Settings) -> AsyncIterator[db.Connection]:
+    connection = await db.connect(settings, process="test")
+    try:
+        yield connection
+    finally:
+        await connection.close()
 
 
 async def post(client: aiohttp.ClientSession, path: str, body: bytes, content_type: str = CONTENT_TYPE) -> int:
@@ -68,3 +80,26 @@ async def test_a_mail_with_files_goes_its_own_way_and_has_a_limit(settings: Sett
     # As JSON text the line breaks would take twice their room, and RabbitMQ takes no message above 16 MiB.
     assert kept["body_encoding"] == "base64"
     assert base64.b64decode(str(kept["body"])) == body
+
+
+async def test_a_click_on_unsubscribe_is_queued_and_nobody_elses_link_is(settings: Settings, amqp_url: str) -> None:
+    path = await add_endpoint(settings)
+    message_id, other = new_id(), new_id()
+    async with db_connection(settings) as connection:
+        tenant_id = await connection.fetchval("SELECT tenant_id FROM endpoints")
+    keys = keys_of(settings)
+    proof = keys.seal("", tenant_id=tenant_id, owner=email_unsubscribe.owner(message_id))
+    link = f"{path}/unsubscribe/{message_id}/{proof}"
+    async with ingress(settings) as client:
+        async with client.get(link) as page:  # a scanner follows every link
+            assert page.status == 200
+            assert '<form method="post">' in await page.text()
+        for wrong in (f"{path}/unsubscribe/{other}/{proof}", f"{path}/unsubscribe/x/{proof}", f"{link}x"):
+            assert await post(client, wrong, b"List-Unsubscribe=One-Click") == 404
+        async with client.get(f"{link}x") as page:
+            assert page.status == 404
+        form_type = "application/x-www-form-urlencoded"
+        assert await post(client, link, b"List-Unsubscribe=One-Click", form_type) == 200
+    (kept,) = await webhooks(amqp_url, 1, "persist.receipts")
+    assert str(kept["url"]).endswith(f"{path}/unsubscribe/{message_id}")
+    assert proof not in str(kept)

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shared.providers import email
-from shared.providers.base import InboundMessage, Parsed, RawWebhook
+from shared.providers.base import InboundMessage, OptedOut, Parsed, RawWebhook
 from tests.providers.email_payloads import (
     BOUNDARY,
     CONTENT_TYPE,
@@ -104,6 +104,21 @@ def test_a_charset_is_believed_as_far_as_it_fits(charset: str, body: bytes, text
     assert message(said(text=body, charsets=json.dumps({"text": charset}))).text == text
 
 
+@pytest.mark.parametrize(
+    ("subject", "shown"),
+    [
+        ("=?utf-8?b?A?= hola", "=?utf-8?b?A?= hola"),  # base64 that is none
+        ("=?utf-8?b?w6HD?= =?utf-8?b?rQ==?=", "áí"),  # a letter cut in two by whoever folded it
+        ("=?utf-8?q?a=00b?= c\0d", "a\ufffdb c\ufffdd"),
+        ("=?no-such?q?=E1?= =?x", "á =?x"),
+    ],
+)
+def test_encoded_words_are_read_as_far_as_they_go(subject: str, shown: str) -> None:
+    found = message(said(subject=subject, sender=f"{subject} <ana@x.example>"))
+    assert found.extra["subject"] == shown
+    assert found.sender[0].canonical == "ana@x.example"
+
+
 def test_text_comes_from_html_only_where_there_is_no_other() -> None:
     html = '<p>Hola <a href="https://x.example/a">aquí</a></p><style>p{}</style><img src="https://t.example/p.gif">'
     both = message(said(html=html))
@@ -137,6 +152,73 @@ def test_files_are_named_so_that_they_can_be_fetched() -> None:
     assert part is not None
     assert part.content() == b"\r\n--not the end\r\n\0\xff"
     assert email.attached(webhook, "attachment3") is None
+
+
+def test_a_file_has_the_name_that_the_service_read() -> None:
+    """What stands in the part's own header may have lost its charset on the way."""
+    info = {"attachment1": {"filename": "presupuesto año.pdf", "name": "x.pdf", "type": "application/pdf"}}
+    found = message(
+        said(attachment1=("presupuesto a?o.pdf", "application/pdf", b"x"), attachment_info=json.dumps(info))
+    )
+    assert found.media[0].filename == "presupuesto año.pdf"
+
+
+def test_text_between_pictures_is_all_of_it_there() -> None:
+    mail = (
+        'From: a@b.example\r\nContent-Type: multipart/mixed; boundary="m"\r\n\r\n'
+        "--m\r\nContent-Type: text/plain\r\n\r\nLook:\r\n--m\r\nContent-Type: image/png\r\n\r\nx\r\n"
+        "--m\r\nContent-Type: text/plain\r\n\r\nDo you have it?\r\n--m--\r\n"
+    )
+    found = message(whole(mail))
+    assert found.text.split() == ["Look:", "Do", "you", "have", "it?"]
+    assert [file.mime_type for file in found.media] == ["image/png"]
+
+
+def test_a_footer_does_not_hide_the_html_before_it() -> None:
+    mail = (
+        'From: a@b.example\r\nContent-Type: multipart/mixed; boundary="m"\r\n\r\n'
+        "--m\r\nContent-Type: text/html\r\n\r\n<p>Do you have it?</p>\r\n"
+        "--m\r\nContent-Type: text/plain\r\n\r\nSent by a list\r\n--m--\r\n"
+    )
+    assert message(whole(mail)).text == "Do you have it?"
+
+
+def test_an_invitation_is_a_file() -> None:
+    mail = (
+        'From: a@b.example\r\nContent-Type: multipart/alternative; boundary="m"\r\n\r\n'
+        "--m\r\nContent-Type: text/plain\r\n\r\nTuesday?\r\n--m\r\nContent-Type: text/html\r\n\r\n<p>Tuesday?\r\n"
+        '--m\r\nContent-Type: text/calendar; method=REQUEST; charset="UTF-8"\r\n\r\nBEGIN:VCALENDAR\r\n--m--\r\n'
+    )
+    found = message(whole(mail))
+    assert (found.text, [file.mime_type for file in found.media]) == ("Tuesday?", ["text/calendar"])
+    part = email.attached(whole(mail), str(found.media[0].id))
+    assert part is not None
+    assert part.content() == b"BEGIN:VCALENDAR"
+
+
+def test_a_line_that_is_no_header_costs_no_other_header() -> None:
+    broken = f"Received: by mx\nno header at all\n{HEADERS}Auto-Submitted : auto-replied\n"
+    found = message(said(headers="\n" + broken))
+    assert (found.external_id, found.message_type) == ("<m1@example.com>", "system")
+
+
+DISGUISED = "=?utf-8?q?boss=40bank.example=2C?= <ana@x.example>\n"
+
+
+@pytest.mark.parametrize(
+    ("changed", "address"),
+    [
+        ({"sender": "Ana (Tienda, Norte <ana@x.example>"}, "ana@x.example"),
+        ({"sender": "Pérez, Ana <ana@x.example>"}, "ana@x.example"),
+        ({"sender": "boss@bank.example, <ana@x.example>", "headers": f"{HEADERS}From: {DISGUISED}"}, "ana@x.example"),
+        ({"headers": HEADERS + "Reply-To: ana@x.example\n", "sender": "Web form <web@shop.example>"}, "ana@x.example"),
+        ({"headers": HEADERS + "Reply-To: a@x.example, b@x.example\n"}, "ana@example.com"),
+        ({"headers": HEADERS + "Reply-To: nobody\n"}, "ana@example.com"),
+    ],
+)  # fmt: skip
+def test_who_wrote_is_who_wants_the_answer(changed: dict[str, str], address: str) -> None:
+    found = message(said(**changed))
+    assert (found.sender[0].canonical, found.message_type) == (address, "text")
 
 
 @pytest.mark.parametrize(
@@ -195,6 +277,11 @@ def test_the_same_mail_without_an_id_is_the_same_message_however_it_is_wrapped()
         {"sender": "MAILER-DAEMON@mx.example"},
         {"sender": "No Reply <no-reply@x.example>"},
         {"sender": f"Tienda <{OURS}>"},
+        {"headers": HEADERS + f"Reply-To: {OURS}\n"},
+        {"headers": HEADERS + "Reply-To: mailer-daemon@x.example\n"},
+        {"headers": f"Message-ID: {OWN_ID}\n"},  # one of ours that somebody sent back as it was
+        {"headers": HEADERS + "Return-Path: <>\n", "envelope": None},
+        {"headers": HEADERS + "X-Failed-Recipients: a@b.example\n"},
     ],
 )
 def test_what_a_machine_wrote_is_kept_and_owed_no_answer(changed: dict[str, str]) -> None:
@@ -269,6 +356,62 @@ def test_who_quotes_a_message_id_of_ours_does_not_bounce_it() -> None:
     assert message(said(text=f"Message-ID: {OWN_ID}\nAction: failed")).message_type == "text"
 
 
+def test_of_a_report_about_several_the_one_that_failed_counts() -> None:
+    report = (
+        "Reporting-MTA: dns; mx.example\r\n\r\nFinal-Recipient: rfc822; a@x.example\r\nAction: delivered\r\n"
+        "Status: 2.0.0\r\n\r\nFinal-Recipient: rfc822; b@x.example\r\nAction: failed\r\nStatus: 5.2.2\r\n"
+        "Diagnostic-Code: smtp; 552 mailbox full\r\n"
+    )
+    (receipt,) = email.parse(said(headers=REPORTED, text=f"{report}\r\nMessage-ID: {OWN_ID}\r\n")).receipts
+    assert (receipt.status, receipt.error_code) == ("failed", "5.2.2")
+    assert "mailbox full" in str(receipt.error_message)
+
+
+@pytest.mark.parametrize(
+    ("headers", "text", "code"),
+    [
+        ("X-Failed-Recipients: ana@example.com\n", "Created automatically.\n\n550 5.1.1 nobody", "5.1.1"),
+        ("", "Hi. This is the qmail-send program at mx.example.\nI'm afraid I wasn't able to deliver your message.\n"
+         "<ana@example.com>:\nSorry, no mailbox here by that name. (#5.1.1)\n", "5.1.1"),
+        ("X-Failed-Recipients: ana@example.com\n", "No luck.", "bounced"),
+    ],
+)  # fmt: skip
+def test_bounces_of_the_old_forms_are_receipts_too(headers: str, text: str, code: str) -> None:
+    back = f"{text}\n--- Below this line is a copy of the message.\n\nMessage-ID: {OWN_ID}\n"
+    sender = "From: Mail Delivery System <MAILER-DAEMON@mx.example>\n"
+    (receipt,) = email.parse(said(headers=HEADERS + sender + headers, text=back)).receipts
+    assert (receipt.message_id, receipt.status, receipt.error_code) == (OWN, "failed", code)
+    # A person who quotes such a mail is a person.
+    assert message(said(headers=HEADERS + "From: ana@x.example\n", text=back)).message_type == "text"
+
+
+COMPLAINED = HEADERS + 'Content-Type: multipart/report; report-type=feedback-report; boundary="b"\n'
+
+
+@pytest.mark.parametrize(("kind", "is_complaint"), [("abuse", True), ("fraud", True), ("not-spam", False)])
+def test_a_report_of_spam_is_a_complaint_about_our_mail(kind: str, is_complaint: bool) -> None:
+    webhook = said(
+        headers=COMPLAINED, sender="feedback@provider.example", text="This is an abuse report.",
+        attachment1=("", "message/feedback-report", f"Feedback-Type: {kind}\r\nVersion: 1\r\n".encode()),
+        attachment2=("", "message/rfc822", f"Message-ID: {OWN_ID}\r\nSubject: x\r\n\r\nhola".encode()),
+    )  # fmt: skip
+    parsed = email.parse(webhook)
+    if is_complaint:
+        (receipt,) = parsed.receipts
+        assert (receipt.message_id, receipt.status, receipt.error_code) == (OWN, "complained", "complaint")
+        assert email.error_class("complaint") is OptedOut
+    else:
+        assert [found.message_type for found in parsed.messages] == ["system"]
+
+
+def test_a_mailers_unsubscribe_mail_is_of_the_mail_it_names() -> None:
+    parsed = email.parse(said(subject=f"unsubscribe {OWN}", text="This was generated by a mailer."))
+    (receipt,) = parsed.receipts
+    assert (receipt.message_id, receipt.error_code, parsed.messages) == (OWN, "unsubscribed", ())
+    assert email.error_class("unsubscribed") is OptedOut
+    assert message(said(subject=f"Re: unsubscribe {OWN}")).message_type == "text"
+
+
 # -- hostile bodies ----------------------------------------------------------------------------------------------------
 
 
@@ -321,14 +464,34 @@ def test_a_mail_that_was_cut_off_is_read_as_far_as_it_came() -> None:
     assert parsed.messages[0].text == "¿Cuánto cuesta?"
 
 
+def texts(value: object) -> list[str]:
+    """Every text in something."""
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, dict):
+        return [text for pair in value.items() for part in pair for text in texts(part)]
+    return [text for part in value for text in texts(part)] if isinstance(value, (list, tuple)) else []
+
+
 def readable(parsed: Parsed) -> None:
     """All of it is what the queue and PostgreSQL take."""
+    told: list[object] = [parsed.errors, [dict(notice.data) for notice in parsed.notices]]
     for found in parsed.messages:
         assert found.external_id
         assert found.sender
-        told = json.dumps([found.text, dict(found.extra), found.contact_name, found.given_from], ensure_ascii=False)
-        assert "\0" not in found.text
-        told.encode()
+        named = [found.contact_name, found.given_from, found.given_to, found.channel_address, found.external_id]
+        told += [
+            found.text,
+            dict(found.extra),
+            named,
+            [(file.id, file.filename, file.mime_type) for file in found.media],
+        ]
+        told += [(address.given, address.canonical) for address in found.sender]
+    for receipt in parsed.receipts:
+        told += [receipt.external_id, receipt.status, receipt.error_code, receipt.error_message, dict(receipt.extra)]
+    for text in texts(told):
+        assert "\0" not in text
+        text.encode()
 
 
 @settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
@@ -349,11 +512,19 @@ def test_no_mutated_webhook_raises(data: st.DataObject) -> None:
             ["headers", "from", "to", "cc", "subject", "text", "html", "charsets", "attachment-info", "email"]
         ),
         st.one_of(
-            st.text(max_size=200), st.binary(max_size=200), st.just(HEADERS), st.just("Content-Type: multipart/report")
+            st.just("\0=?utf-8?q?=00?= <a\0@b.example>\0"),
+            st.text(max_size=200),
+            st.binary(max_size=200),
+            st.just(HEADERS),
+            st.just("Content-Type: multipart/report"),
         ),
     ),
     st.one_of(
-        st.just(ENVELOPE), st.text(max_size=60), st.sampled_from(["[]", "null", '{"to":1,"from":[]}', '{"to":[1]}'])
+        st.just(ENVELOPE),
+        st.text(max_size=60),
+        st.sampled_from(
+            ["[]", "null", '{"to":1,"from":[]}', '{"to":[1]}', '{"to":["a\\u0000@b.example"],"from":"\\u0000"}']
+        ),
     ),
 )
 def test_no_odd_field_costs_its_neighbours(odd: dict[str, str | bytes], envelope: str) -> None:

@@ -1,5 +1,7 @@
 """Mails as they leave, and what each answer of an SMTP server means; over SMTP, to a real server."""
 
+import re
+
 import pytest
 
 from shared.providers import email
@@ -9,6 +11,7 @@ from shared.providers.base import (
     Button,
     ChannelBroken,
     ContentRejected,
+    File,
     Interactive,
     Media,
     Reaction,
@@ -62,8 +65,8 @@ async def test_the_subject_is_the_threads_and_one_line(changed: dict[str, object
         assert mail["Bcc"] is None
 
 
-async def test_no_name_or_id_writes_a_header_of_its_own() -> None:
-    evil = "x\r\nBcc: x@evil.example"
+@pytest.mark.parametrize("evil", ["x\r\nBcc: x@evil.example", "=?utf-8?q?x=0D=0ABcc:_x@evil.example?="])
+async def test_no_name_or_id_writes_a_header_of_its_own(evil: str) -> None:
     thread = Thread(f"<a@b>{evil}", (f"<c@d>{evil}", "<e@f>"), evil)
     async with serving(Server()) as server:
         sender = sender_to(server.port, from_name=evil)
@@ -79,6 +82,28 @@ async def test_no_name_or_id_writes_a_header_of_its_own() -> None:
         assert len(server.taken) == 1
 
 
+HIDDEN = "=?utf-8?b?eA0KQmNjOiB4QGV2aWwuZXhhbXBsZQ0KDQpidXk=?="  # x, a header, and another text
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"subject": HIDDEN}, {"text": HIDDEN}, {"thread": Thread("<a@b>", (), HIDDEN)},
+        {"thread": Thread(f"<{HIDDEN}@b>", (f"<a{HIDDEN}@b>",), "s")}, {"reply_to": f"<a.{HIDDEN}@b>"},
+        {"recipient": f"{HIDDEN}@b.example"}, {"sender": f"{HIDDEN}@b.example"}, {"recipient_name": HIDDEN},
+        {"files": (File(HIDDEN, "text/plain", b"x"),)}, {"files": (File("x", HIDDEN, b"x"),)},
+    ],
+)  # fmt: skip
+async def test_nothing_hides_a_header_in_an_encoded_word(changed: dict[str, object]) -> None:
+    """Python reads encoded words in what it is given to write, and a customer chooses their subject and message id."""
+    async with serving(Server()) as server:
+        result = await sender_to(server.port, from_name=HIDDEN).send(outgoing(**changed))
+        assert isinstance(result, (Accepted, ContentRejected, RecipientInvalid))
+        for envelope in server.envelopes:
+            lines = (envelope.original_content or b"").lower().splitlines()
+            assert not any(line.startswith((b"bcc", b"buy")) for line in lines)
+
+
 async def test_a_long_thread_keeps_its_first_and_newest_ids_unbroken() -> None:
     ids = tuple(f"<{'x' * 90}.{n}@example.com>" for n in range(40))
     async with serving(Server()) as server:
@@ -89,6 +114,44 @@ async def test_a_long_thread_keeps_its_first_and_newest_ids_unbroken() -> None:
         assert (kept[0], kept[-1]) == (ids[0], ids[-1])
         assert set(kept) <= set(ids)
         assert len(mail["References"]) < 950
+
+
+async def test_words_beyond_ascii_stand_in_lines_that_every_mailer_reads() -> None:
+    subject = "ñandú " * 25
+    async with serving(Server()) as server:
+        await sender_to(server.port, from_name="Tienda «Ñandú», aves y otros animales").send(outgoing(subject=subject))
+        assert server.taken[0]["Subject"] == subject.strip()
+        encoded = re.findall(rb"=\?utf-8\?[^ ]*\?=", server.envelopes[0].original_content or b"")
+        assert len(encoded) > 2
+        assert max(map(len, encoded)) <= 75  # RFC 2047
+
+
+async def test_an_address_beyond_ascii_is_written_as_it_is() -> None:
+    async with serving(Server()) as server:
+        sent = await sender_to(server.port).send(outgoing(recipient="ñandú@café.example"))
+        assert isinstance(sent, Accepted)
+        assert server.envelopes[0].rcpt_tos == ["ñandú@xn--caf-dma.example"]
+        assert "To: ñandú@xn--caf-dma.example\r\n".encode() in (server.envelopes[0].original_content or b"")
+
+
+async def test_a_server_that_takes_no_such_address_is_no_fault_of_the_channels() -> None:
+    async with serving(Server({"sender": "553 5.6.7 no such letters"})) as server:
+        assert isinstance(await sender_to(server.port).send(outgoing(recipient="ñ@x.example")), RecipientInvalid)
+
+
+async def test_a_bulk_mail_can_be_unsubscribed_with_one_click() -> None:
+    url = f"https://hooks.example.com/webhooks/email/1/unsubscribe/{MESSAGE_ID}/v1.k.{'A' * 40}"
+    async with serving(Server()) as server:
+        await sender_to(server.port).send(outgoing(unsubscribe=url, automatic="auto-generated"))
+        await sender_to(server.port).send(outgoing(unsubscribe=url.replace("https", "http")))
+        await sender_to(server.port).send(outgoing())
+        first, plain, answer = server.taken
+        mailto = f"<mailto:hola@shop.example?subject=unsubscribe%20{MESSAGE_ID}>"
+        assert first["List-Unsubscribe"] == f"<{url}>, {mailto}"
+        assert first["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+        assert first["X-Auto-Response-Suppress"] == "OOF, AutoReply"
+        assert (plain["List-Unsubscribe"], plain["List-Unsubscribe-Post"]) == (mailto, None)
+        assert answer["List-Unsubscribe"] is answer["X-Auto-Response-Suppress"] is None
 
 
 async def test_text_arrives_as_it_was_written() -> None:
@@ -145,6 +208,8 @@ OUTCOMES = [
     ({"recipient": "553 5.1.3 no address"}, RecipientInvalid, "553"),
     ({"recipient": "551 not here"}, RecipientInvalid, "551"),
     ({"recipient": "530 5.7.0 log in"}, ChannelBroken, "530"),
+    ({"recipient": "550 5.7.1 Relaying denied"}, ChannelBroken, "550"),
+    ({"recipient": "554 5.7.1 <ana@example.com>: Relay access denied"}, ChannelBroken, "554"),
     ({"content": "421 closing"}, Throttled, "421"),
     ({"content": "451 4.3.0 disk"}, Throttled, "451"),
     ({"content": "552 5.2.3 too large"}, ContentRejected, "552"),
@@ -161,7 +226,9 @@ async def test_each_answer_means_one_thing(answers: dict[str, str], outcome: typ
         assert type(result) is outcome
         assert getattr(result, "code", None) == code
         scope = getattr(result, "scope", "channel")
-        assert scope == ("message" if "recipient" in answers and outcome is Throttled else "channel")
+        # What is put off at the recipient, or by a filter of contents, holds up this one mail and no other.
+        one = "recipient" in answers or answers.get("content", "421")[:3] != "421"
+        assert scope == ("message" if one and outcome is Throttled else "channel")
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from shared import db
 from shared.crypto import KeyRing
 from shared.settings import Settings
 from shared.store import channels, endpoints
-from tests.flow.ingress_support import ingress
+from tests.flow.ingress_support import PUBLIC_URL, ingress
 from tests.workers.stage import Ours, Stage, staged
 
 ANA = "ana@customer.example"
@@ -51,7 +51,7 @@ async def mailbox(settings: Settings, channel: Mapping[str, object], *workers: s
     async with (
         staged(settings, smtp_private_hosts="127.0.0.1") as stage,
         ingress(stage.settings) as client,
-        stage.working(*(workers or ("all",))),
+        stage.working(*(workers or ("all",)), settings=stage.settings.model_copy(update={"public_url": PUBLIC_URL})),
     ):
         keys = KeyRing.parse(stage.settings.secret_keys.get_secret_value())
         tenant_id, channel_id, endpoint_id = db.new_id(), db.new_id(), db.new_id()

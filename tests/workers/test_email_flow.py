@@ -6,7 +6,10 @@ from io import BytesIO
 import aiohttp
 
 from ops.sandbox.email_forms import ADDRESS
+from shared.forms import Form, stored
+from shared.providers.base import Media
 from shared.settings import Settings
+from tests.flow.ingress_support import PUBLIC_URL
 from tests.providers.email_payloads import CONTENT_TYPE, fields, form
 from tests.workers.email_stage import ANA, mailbox
 
@@ -122,3 +125,86 @@ async def test_a_login_that_is_refused_stops_the_channel(settings: Settings) -> 
         stopped = "channels WHERE status = 'stopped' AND provider = 'email'"
         await box.stage.until(box.stage.count, stopped, equals=1)
         assert await box.stage.statuses() == ["ready"]
+
+
+async def test_who_unsubscribes_gets_no_bulk_mail_and_still_their_answers(settings: Settings) -> None:
+    async with mailbox(settings, RULES) as box:
+        stage = box.stage
+        await box.writes("hola", subject="Pigeons")
+        await stage.until(stage.statuses, equals=["sent"])
+        talk = await stage.value("SELECT id FROM conversations")
+        await stage.owe(talk, "News", lane="bulk", ours=box.ours, metadata=stored(Form(subject="Our news")))
+        await stage.until(stage.statuses, equals=["sent", "sent"])
+        _, headers = (await box.mails())[-1]
+        assert (headers["subject"], "in-reply-to" in headers) == ("Our news", False)
+        link = headers["list-unsubscribe"].partition(">")[0].lstrip("<")
+        assert link.startswith(PUBLIC_URL)
+        async with aiohttp.ClientSession() as client:
+            for _ in range(2):  # a mailbox provider may say it twice
+                async with client.post(box.url.partition("/webhooks/")[0] + link.removeprefix(PUBLIC_URL)) as answer:
+                    assert answer.status == 200
+        said = "consents WHERE state = 'opted_out' AND scope = 'marketing' AND channel_kind = 'email'"
+        await stage.until(stage.count, f"(SELECT DISTINCT contact_id FROM {said}) AS who", equals=1)
+        await stage.owe(talk, "More news", lane="bulk", ours=box.ours)
+        await stage.until(stage.statuses, equals=["sent", "sent", "failed"])
+        await box.writes("price?")
+        await stage.until(stage.statuses, equals=["sent", "sent", "failed", "sent"])
+        assert await stage.dead() == {}
+
+
+async def test_who_calls_a_mail_spam_is_left_alone_until_they_write(settings: Settings) -> None:
+    async with mailbox(settings, RULES) as box:
+        stage = box.stage
+        await box.writes("hola")
+        await stage.until(stage.statuses, equals=["sent"])
+        ((_, headers),) = await box.mails()
+        report = fields(
+            headers="Content-Type: multipart/report; report-type=feedback-report\n", sender="fbl@provider.example",
+            envelope=json.dumps({"to": [ADDRESS], "from": ""}),
+            attachment1=("", "message/feedback-report", b"Feedback-Type: abuse\r\n"),
+            attachment2=("", "message/rfc822", f"Message-ID: {headers['message-id']}\r\n\r\nx".encode()),
+        )  # fmt: skip
+        async with (
+            aiohttp.ClientSession() as client,
+            client.post(box.url, data=form(report), headers={"Content-Type": CONTENT_TYPE}) as answer,
+        ):
+            assert answer.status == 200
+        await stage.until(stage.count, "consents WHERE scope = 'blocked' AND state = 'opted_out'", equals=1)
+        await stage.owe(await stage.value("SELECT id FROM conversations"), "Are you there?", ours=box.ours)
+        await stage.until(stage.statuses, equals=["sent", "failed"])
+        await box.writes("price?")
+        await stage.until(stage.statuses, equals=["sent", "failed", "sent"])
+
+
+async def test_a_slow_clock_of_theirs_says_nothing_of_when_they_wrote(settings: Settings) -> None:
+    async with mailbox(settings, {"reply": {"engine": "none"}}, "persist") as box:
+        await box.writes("hola", headers={"Date": "Thu, 01 Jan 2015 10:00:00 +0000"})
+        await box.stage.until(box.stage.count, "messages", equals=1)
+        assert await box.stage.value("SELECT last_user_message_at > now() - interval '1 hour' FROM conversations")
+        assert await box.stage.value("SELECT metadata ->> 'date' FROM messages") == "2015-01-01T10:00:00+00:00"
+
+
+async def test_a_file_leaves_in_the_mail_and_what_cannot_be_brought_as_a_link(settings: Settings) -> None:
+    async with mailbox(settings, {"reply": {"engine": "none"}}) as box:
+        stage, sandbox = box.stage, box.stage.sandbox
+        await box.writes("hola")
+        await stage.until(stage.count, "messages", equals=1)
+        bill = await sandbox.media("plain", size=300_000, mime_type="application/pdf")
+        large = await sandbox.media("plain", size=6 * 1024**2, mime_type="video/mp4")
+        page = await sandbox.media("plain", mime_type="text/html")
+        gone = await sandbox.media("plain", fault="gone")
+        files = (
+            Media(bill.url, filename="factura año.pdf"), Media(large.url), Media(page.url), Media(gone.url),
+            Media("http://169.254.169.254/latest"),
+        )  # fmt: skip
+        await stage.owe(await stage.value("SELECT id FROM conversations"), "Toma", ours=box.ours, media=files)
+        await stage.until(stage.statuses, equals=["sent"])
+        (mail,) = [one for one in await sandbox.messages(to=ANA) if one.outcome == "accepted"]
+        assert mail.media_urls == (f"factura año.pdf application/pdf {bill.hex}",)
+        links = mail.body.splitlines()[2:]
+        assert links == [large.url, page.url, gone.url, "http://169.254.169.254/latest"]
+        # Another one goes as before, and alone.
+        await stage.owe(await stage.value("SELECT id FROM conversations"), ours=box.ours, media=(Media(bill.url),))
+        await stage.until(stage.statuses, equals=["sent", "sent"])
+        mail = [one for one in await sandbox.messages(to=ANA) if one.outcome == "accepted"][-1]
+        assert (mail.body, len(mail.media_urls)) == ("", 1)

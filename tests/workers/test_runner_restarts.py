@@ -96,3 +96,14 @@ async def _put(stage: Bench, items: Sequence[Job], together: bool) -> None:
     else:
         for item in items:
             await stage.publish(item)
+
+
+async def test_a_queue_of_one_at_a_time_has_one_at_a_time_from_its_start(settings: Settings) -> None:
+    async with bench(settings) as stage:
+        for item in jobs(4, act="wait 2"):
+            await stage.publish(item)
+        async with stage.process(1):
+            await _in_hand(stage, 4)
+            for _ in range(10):
+                await asyncio.sleep(0.1)
+                assert await stage.depth(QUEUE.name) == 3

@@ -1,0 +1,123 @@
+"""A click on a bulk mail's unsubscribe button → durable, like a webhook → an opt-out in the ledger.
+
+RFC 8058: mailbox providers POST to the URL in the mail, without anybody's cookies; a GET changes nothing, for scanners
+follow every link, and shows a person a button. What proves the URL ours is its end, sealed for this mail alone.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+from aiohttp import web
+from prometheus_client import Counter
+
+from ingress.keep import NotKept
+from shared.crypto import CryptoError, KeyRing
+from shared.log import get_logger
+from shared.messages import WebhookReceived
+from shared.providers.email_unsubscribe import PATH, owner
+
+if TYPE_CHECKING:
+    from ingress.receive import Endpoint, Endpoints, Keeps
+
+log = get_logger(__name__)
+
+CLICKS: Final = Counter("palomar_unsubscribe_clicks", "Clicks on the unsubscribe button of mails", ["outcome"])
+
+_PAGE: Final = (
+    '<!doctype html><html><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+    '<meta name="robots" content="noindex"><title>{title}</title></head><body>{body}</body></html>'
+)
+_ASK: Final = _PAGE.format(
+    title="Unsubscribe",
+    body="<p>No more of these mails? · ¿No recibir más estos correos? · Não receber mais estes e-mails?</p>"
+    '<form method="post"><button>Unsubscribe · Darse de baja · Descadastrar</button></form>',
+)
+_DONE: Final = _PAGE.format(
+    title="Unsubscribed", body="<p>You are unsubscribed. · Te has dado de baja. · Você foi descadastrado.</p>"
+)
+_HEADERS: Final = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; form-action 'self'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+class Unsubscribing:
+    """What the URL in a mail leads to."""
+
+    def __init__(self, endpoints: "Endpoints", keeper: "Keeps", keys: KeyRing, public_url: str) -> None:
+        self._endpoints = endpoints
+        self._keeper = keeper
+        self._keys = keys
+        self._public_url = public_url
+
+    def takes(self, provider: str, rest: Sequence[str]) -> bool:
+        """Whether it is asked for, by /webhooks/PROVIDER/ENDPOINT/REST."""
+        return provider == "email" and len(rest) == 3 and rest[0] == PATH
+
+    async def answer(self, request: web.BaseRequest, name: str, rest: Sequence[str]) -> web.StreamResponse:
+        """What a request gets; `name` is the endpoint's as it stands in the URL."""
+        _, message, proof = rest
+        meant = self._meant(name, message, proof)
+        if request.method not in ("GET", "HEAD", "POST"):
+            return web.Response(
+                status=405, text="Open this link, or POST to it.\n", headers={"Allow": "GET, HEAD, POST"}
+            )
+        if meant is None:
+            CLICKS.labels("refused").inc()
+            log.warning("unsubscribe refused", endpoint=_id(name))
+            return _refused()
+        return await self._click(*meant) if request.method == "POST" else _page(_ASK)
+
+    async def _click(self, endpoint: "Endpoint", message_id: UUID) -> web.Response:
+        """Its body says nothing that the URL does not, so it is not read."""
+        now = datetime.now(UTC)
+        try:
+            await self._keeper.keep(
+                WebhookReceived.of(
+                    endpoint.id,
+                    f"{now:%Y-%m-%dT%H:%M:%SZ}".encode(),  # a later click is another one
+                    tenant_id=endpoint.tenant_id,
+                    provider=endpoint.provider,
+                    receipts=True,
+                    received_at=now,
+                    url=f"{self._public_url}/webhooks/email/{endpoint.id}/{PATH}/{message_id}",
+                    content_type="application/x-www-form-urlencoded",
+                )
+            )
+        except NotKept as error:
+            CLICKS.labels("not_kept").inc()
+            log.error("unsubscribe not kept", why=str(error))
+            return web.Response(status=503, text="Try again in a minute.\n", headers={"Retry-After": "5"})
+        CLICKS.labels("kept").inc()
+        return _page(_DONE)
+
+    def _meant(self, name: str, message: str, proof: str) -> "tuple[Endpoint, UUID] | None":
+        """The endpoint and the mail; None where the URL is none of ours."""
+        endpoint = self._endpoints.find(name)
+        message_id = _id(message)
+        if endpoint is None or endpoint.provider != "email" or message_id is None:
+            return None
+        try:
+            self._keys.open(proof, tenant_id=endpoint.tenant_id, owner=owner(message_id))
+        except CryptoError:
+            return None
+        return endpoint, message_id
+
+
+def _id(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
+
+
+def _page(page: str) -> web.Response:
+    return web.Response(text=page, content_type="text/html", headers=_HEADERS)
+
+
+def _refused() -> web.Response:
+    text = "This link is no longer good. Answer the mail with the one word STOP instead.\n"
+    return web.Response(status=404, text=text, headers=_HEADERS)
