@@ -4,7 +4,7 @@ import ctypes
 from typing import Final
 
 _M_MMAP_THRESHOLD: Final = -3  # malloc.h of glibc
-_LARGE: Final = 256 * 1024  # bytes
+_LARGE: Final = 1024 * 1024  # bytes; an envelope of small webhooks is less
 
 
 def give_back_large_blocks() -> None:
