@@ -1,50 +1,31 @@
 """An operator's view of channels: made, listed, their settings changed, their credentials sealed and tried."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal, cast
+from typing import cast
 from uuid import UUID
 
 import asyncpg
 import orjson
 
-from ops.accounts import Account
+from ops import setups
 from ops.errors import Problem
+from ops.setups.base import Account, Urls
 from shared import addresses, providers
 from shared.channels import read_settings
 from shared.crypto import CryptoError, KeyRing
 from shared.db import Connection, Pool, new_id
+from shared.providers.base import ChannelKind
 from shared.settings import Settings
 from shared.store import channels, endpoints
 from shared.store.channels import Listed
 
-KINDS: Final = ("whatsapp", "sms", "email")
 SHORT_ID = 8  # characters of a channel's id that name it, if only one begins so
-RETRIES: Final = "#rc=5&rp=all"  # asks Twilio to try five times, on any failure; by default once, if it can't connect
-_KOMMO_ID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
-Kind = Literal["whatsapp", "sms", "email"]
-
-
-@dataclass(frozen=True, slots=True)
-class Urls:
-    """What is to be entered at the provider."""
-
-    messages: str
-    receipts: str | None  # None: they come to the same
-    chats: str | None = None  # of Kommo's Chats API, which has a URL of its own
 
 
 def urls(settings: Settings, provider: str, endpoint_id: UUID, secret: str = "") -> Urls:
-    """The webhook URLs of an endpoint; `secret` is what they end with where nothing is signed."""
-    base = f"{settings.public_url.rstrip('/')}/webhooks/{provider}/{endpoint_id}"
-    if provider == "meta":
-        return Urls(base, None)
-    if provider == "email":
-        return Urls(f"{base}/{secret or '(its secret does not open)'}", None)
-    if provider == "kommo":
-        return Urls(f"{base}/{secret or '(its secret does not open)'}", None, f"{base}/chats/:scope_id")
-    return Urls(f"{base}{RETRIES}", f"{base}/status{RETRIES}")
+    """The webhook URLs of an endpoint; `secret` is what they end with where they hold one."""
+    return setups.setup(provider).urls(f"{settings.public_url.rstrip('/')}/webhooks/{provider}/{endpoint_id}", secret)
 
 
 def keyring(settings: Settings) -> KeyRing:
@@ -53,49 +34,6 @@ def keyring(settings: Settings) -> KeyRing:
         return KeyRing.parse(settings.secret_keys.get_secret_value())
     except CryptoError as error:
         raise Problem("Secrets can't be sealed or opened.", str(error)) from error
-
-
-def sender_address(kind: Kind, given: str) -> str:
-    """A channel's own address: as it was given, without punctuation, so that the provider knows it as its sender.
-
-    A phone number in international form, for SMS also a short code. Raises Problem.
-    """
-    found = addresses.phone(given)
-    if found is None or (kind == "whatsapp" and not found.canonical.startswith("+")):
-        short = " or a short code" if kind == "sms" else ""
-        raise Problem(
-            f"--address: {given!r} is no phone number{short}.", "Write it in international form, such as +14155238886."
-        )
-    digits = "".join(filter(str.isdigit, found.given))
-    return f"+{digits}" if found.canonical.startswith("+") else digits
-
-
-def phone_number_id(given: str) -> str:
-    """The id of a phone number at Meta, which then is the channel's address. Raises Problem."""
-    if not (given.isascii() and given.isdigit() and 5 <= len(given) <= 20):
-        raise Problem(
-            f"--phone-number-id: {given!r} is none.",
-            "It is digits, and not the number itself: WhatsApp → API Setup shows both.",
-        )
-    return given
-
-
-def scope_id(channel_id: str, account_id: str) -> str:
-    """What Kommo calls a channel in one account, which then is our channel's address. Raises Problem."""
-    for option, given in (("--channel-id", channel_id), ("--account-id", account_id)):
-        if not _KOMMO_ID.fullmatch(given):
-            raise Problem(f"{option}: {given!r} is none of Kommo's.", "It is a UUID; see docs/providers.md, Kommo.")
-    return f"{channel_id}_{account_id}".lower()
-
-
-def messaging_service(given: str) -> str:
-    """The id of a Twilio messaging service, which then is the channel's address. Raises Problem."""
-    if not (given.startswith("MG") and given.isascii() and given.isalnum() and len(given) == 34):
-        raise Problem(
-            f"--messaging-service: {given!r} is none.",
-            "It is MG and 32 letters and digits, shown at Twilio under Messaging → Services.",
-        )
-    return given
 
 
 # -- settings ----------------------------------------------------------------------------------------------------------
@@ -135,20 +73,13 @@ def merged(old: Mapping[str, object], changes: Mapping[str, object]) -> dict[str
     return result
 
 
-def with_bot(settings: Mapping[str, object], bot_id: str) -> dict[str, object]:
-    """The settings with the id of our own bot, in whose name we write."""
-    manager = settings.get("manager")
-    known = dict(cast("Mapping[str, object]", manager)) if isinstance(manager, dict) else {}
-    return {**settings, "manager": {**known, "own_bot": bot_id}}
-
-
 # -- making one --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class NewChannel:
     provider: str
-    kind: Kind
+    kind: ChannelKind
     tenant: str  # name or id
     new_tenant: bool
     address: str
@@ -215,7 +146,7 @@ async def _tenant(connection: Connection, told: str, *, make: bool) -> UUID:
     return found[0]
 
 
-def _what(kind: Kind) -> str:
+def _what(kind: ChannelKind) -> str:
     return "address" if kind == "email" else "number"
 
 

@@ -1,12 +1,9 @@
 """palomar channels: the numbers you write from: add them, list them, change them, try their credentials."""
 
-import os
-import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -14,52 +11,23 @@ import orjson
 import typer
 from rich.table import Table
 
-from ops import accounts, errands, mailboxes, terminal
 from ops import channels as numbers
+from ops import errands, setups, terminal
 from ops.errors import Problem
-from shared import providers
+from ops.setups import email
+from ops.setups.asking import asked
+from ops.setups.base import KINDS, Account, Given
 from shared.channels import ChannelSettings, read_settings
-from shared.crypto import KeyRing
 from shared.settings import settings
 from shared.store import channels as store
 from shared.store import endpoints
 from shared.store.channels import Listed
-from shared.store.endpoints import EndpointRow
 
 app = typer.Typer(no_args_is_help=True)
-
-# Where in Twilio's console the two URLs are entered: (place, name of the first field, name of the second).
-_PLACES = {
-    "whatsapp": (
-        "Messaging → Senders → WhatsApp senders → this number",
-        "Webhook URL for incoming messages",
-        "Status callback URL",
-    ),
-    "sms": (
-        "Phone Numbers → Manage → Active numbers → this number → Messaging",
-        "A message comes in, Webhook, HTTP POST",
-        "(no field for it here: every message we send carries it)",
-    ),
-    "service": (
-        "Messaging → Services → this service → Integration",
-        "Send a webhook, Request URL, HTTP Post",
-        "Delivery Status Callback",
-    ),
-}
 
 Id = Annotated[
     str, typer.Argument(help=f"the channel's id, or its first {numbers.SHORT_ID} characters or more", metavar="ID")
 ]
-
-
-# Secrets are asked for, or come from these variables: as arguments others could read them in the list of processes.
-_TOKEN = ("TWILIO_AUTH_TOKEN", "Auth token")
-_ACCESS_TOKEN = ("META_ACCESS_TOKEN", "Access token")
-_APP_SECRET = ("META_APP_SECRET", "App secret")
-_VERIFY_TOKEN = "META_VERIFY_TOKEN"
-_CHANNEL_SECRET = ("KOMMO_CHANNEL_SECRET", "Channel secret")
-_SMTP_PASSWORD = ("SMTP_PASSWORD", "SMTP password")
-
 SmtpHost = Annotated[str | None, typer.Option(help="e-mail: the server that sends, such as smtp.sendgrid.net")]
 SmtpPort = Annotated[int | None, typer.Option(help="e-mail: 587 with starttls, 465 with tls, unless said")]
 SmtpTls = Annotated[str, typer.Option(help="e-mail: starttls, tls (from the first byte), or none")]
@@ -70,8 +38,8 @@ FromName = Annotated[str, typer.Option(help="e-mail: the name beside it")]
 
 @app.command()
 def add(
-    provider: Annotated[str, typer.Option(help=f"one of: {', '.join(providers.names())}")] = "twilio",
-    kind: Annotated[str | None, typer.Option(help=f"one of: {', '.join(numbers.KINDS)}")] = None,
+    provider: Annotated[str, typer.Option(help=f"one of: {', '.join(setups.SETUPS)}")] = "twilio",
+    kind: Annotated[str | None, typer.Option(help=f"one of: {', '.join(KINDS)}")] = None,
     tenant: Annotated[str | None, typer.Option(help="whose it is: a tenant's name or id")] = None,
     new_tenant: Annotated[bool, typer.Option("--new-tenant", help="make a tenant of that name")] = False,
     address: Annotated[
@@ -109,38 +77,27 @@ def add(
     META_VERIFY_TOKEN (we make one where it is left out), or KOMMO_CHANNEL_SECRET, or SMTP_PASSWORD. They are stored
     sealed.
     """
-    if provider not in providers.names():
-        raise Problem(f"There is no provider {provider!r}.", f"Name one of: {', '.join(providers.names())}.")
-    if provider in _ONLY_KIND and kind is None:
-        kind = _ONLY_KIND[provider]
-    kind = _asked("--kind", kind, f"Kind ({' or '.join(numbers.KINDS)})")
-    if kind not in numbers.KINDS:
-        raise Problem(f"--kind: {kind!r} is none.", f"Name one of: {', '.join(numbers.KINDS)}.")
-    checked_kind = cast(numbers.Kind, kind)
-    if (only := _ONLY_KIND.get(provider)) is not None and kind != only:
-        raise Problem(f"--kind: {provider.capitalize()}'s channels are {only}, not {kind}.", "Leave --kind out.")
-    if kind == "email" and provider != "email":
-        raise Problem(f"--kind: {provider.capitalize()} has no channels of e-mail.", "Use --provider email.")
-    if provider == "email":
-        sender = mailboxes.mail_address(_asked("--address", address, "E-mail address, such as hello@example.com"))
-    elif provider == "kommo":
-        sender = numbers.scope_id(
-            _asked("--channel-id", kommo_channel_id, "Channel id").strip(),
-            _asked("--account-id", account_id, "Chats API account id (amojo_id)").strip(),
-        )
-    elif provider == "meta":
-        sender = numbers.phone_number_id(_asked("--phone-number-id", phone_number_id, "Phone number id").strip())
-    else:
-        if address and messaging_service:
-            raise Problem("A channel has one sender.", "Give --address or --messaging-service, not both.")
-        given = messaging_service or _asked("--address", address, "The number, such as +14155238886")
-        sender = numbers.messaging_service(given) if messaging_service else numbers.sender_address(checked_kind, given)
+    setup = setups.setup(provider)
+    checked_kind = setups.kind_of(provider, kind)
+    given = Given(
+        address=address,
+        messaging_service=messaging_service,
+        account_sid=account_sid,
+        phone_number_id=phone_number_id,
+        account_id=account_id,
+        channel_id=kommo_channel_id,
+        bot_id=bot_id,
+        smtp_host=smtp_host,
+        smtp_port=smtp_port,
+        smtp_tls=smtp_tls,
+        smtp_user=smtp_user,
+        from_address=from_address,
+        from_name=from_name,
+    )
+    sender = setup.address(given, checked_kind)
     chosen = {} if settings_file is None else numbers.checked(_read(settings_file), str(settings_file))
-    mailbox = _Mailbox(smtp_host, smtp_port, smtp_tls, smtp_user, from_address, from_name)
-    whose = _asked("--tenant", tenant, "Tenant").strip()
-    account = mailbox.account() if provider == "email" else _account(provider, account_sid, account_id, bot_id)
-    if isinstance(account, accounts.KommoAccount):
-        chosen = numbers.with_bot(chosen, account.bot_id)
+    whose = asked("--tenant", tenant, "Tenant").strip()
+    account = setup.account(given)
     new = numbers.NewChannel(
         provider=provider,
         kind=checked_kind,
@@ -149,7 +106,7 @@ def add(
         address=sender,
         name=name,
         account=account,
-        settings=chosen,
+        settings=numbers.merged(chosen, account.settings),
     )
     keys = numbers.keyring(settings())
 
@@ -162,88 +119,12 @@ def add(
             channel = await numbers.add(connection, keys, new)
             rows = {row.id: row for row in await endpoints.live(connection)}
             row = rows.get(channel.endpoint_id) if channel.endpoint_id else None
-            return channel, _told_once(keys, row) if row is not None else ""
+            return channel, setup.told(keys, row) if row is not None else ""
 
     channel, told = errands.run(errand())
-    match provider:
-        case "meta":
-            _explain(channel, _entered_at_meta(channel, told))
-        case "kommo":
-            _explain(channel, _entered_at_kommo(channel, told))
-        case "email":
-            _explain(channel, mailboxes.entered(_urls(channel, told).messages, channel.address))
-        case _:
-            _explain(channel, _entered_at_twilio(channel))
-
-
-_SECRET_URLS = ("email", "kommo")  # whose webhooks are let in by what the URL ends with
-_ONLY_KIND: Mapping[str, numbers.Kind] = {"meta": "whatsapp", "kommo": "whatsapp", "email": "email"}
-
-
-def _told_once(keys: KeyRing, row: EndpointRow) -> str:
-    """What is entered at the provider beside what the URL says of itself: Meta's verify token, or a URL's secret."""
-    return mailboxes.url_secret(keys, row) if row.provider in _SECRET_URLS else accounts.verify_token(keys, row)
-
-
-@dataclass(frozen=True, slots=True)
-class _Mailbox:
-    """The options that say what a mailbox sends through."""
-
-    host: str | None
-    port: int | None
-    tls: str
-    user: str | None
-    from_address: str
-    from_name: str
-
-    def account(self) -> mailboxes.EmailAccount:
-        """What is missing is asked for."""
-        host = _asked("--smtp-host", self.host, "SMTP server, such as smtp.sendgrid.net")
-        user = _asked("--smtp-user", self.user, "SMTP user").strip()
-        password = _secret(*_SMTP_PASSWORD)
-        return mailboxes.EmailAccount.checked(
-            host, self.port, self.tls, user, password, self.from_address, self.from_name
-        )
-
-
-def _asked(option: str, given: str | None, question: str) -> str:
-    """An option's value, asked for where it is missing and somebody is there to answer."""
-    if given is not None and given.strip():
-        return given
-    if not sys.stdin.isatty():
-        raise Problem(f"{option} is missing.", f"Add {option}, or run this in a terminal, where it is asked for.")
-    return str(typer.prompt(question))
-
-
-def _account(provider: str, account_sid: str | None, account_id: str | None, bot_id: str | None) -> accounts.Account:
-    """The account that is told, with its secrets."""
-    if provider == "kommo":
-        bot = _asked("--bot-id", bot_id, "Bot id").strip()
-        return accounts.KommoAccount.checked(_secret(*_CHANNEL_SECRET), bot)
-    if provider == "meta":
-        business_id = _asked("--account-id", account_id, "WhatsApp Business Account id").strip()
-        access_token, app_secret = _secret(*_ACCESS_TOKEN), _secret(*_APP_SECRET)
-        return accounts.MetaAccount.checked(business_id, access_token, app_secret, _verify_token())
-    sid = _asked("--account-sid", account_sid, "Account SID").strip()
-    return accounts.TwilioAccount.checked(sid, _secret(*_TOKEN))
-
-
-def _secret(variable: str, name: str) -> str:
-    """A secret from its variable, or asked for without showing it."""
-    given = os.environ.get(variable, "")
-    if not given:
-        if not sys.stdin.isatty():
-            raise Problem(f"The {name.lower()} is missing.", f"Set {variable}, or run this in a terminal.")
-        given = typer.prompt(name, hide_input=True)
-    return given.strip()
-
-
-def _verify_token() -> str:
-    """The verify token somebody chose; empty where we are to make one."""
-    given = os.environ.get(_VERIFY_TOKEN, "")
-    if not given and sys.stdin.isatty():
-        given = typer.prompt("Verify token (empty: the one there is, or a new one)", default="", show_default=False)
-    return given.strip()
+    assert channel.endpoint_id is not None, "add gives every channel an endpoint"
+    urls = numbers.urls(settings(), provider, channel.endpoint_id, told)
+    _explain(channel, setup.entered(channel, urls, told), setup.CALLER)
 
 
 def _read(file: Path) -> dict[str, object]:
@@ -253,10 +134,9 @@ def _read(file: Path) -> dict[str, object]:
         raise Problem(f"{file} can't be read: {error}.", "Name a JSON file with settings.") from error
 
 
-def _explain(channel: Listed, entered: list[str]) -> None:
+def _explain(channel: Listed, entered: list[str], caller: str) -> None:
     """What a person does next."""
     lines = [f"Channel {channel.id} of {channel.tenant}: {channel.kind} {channel.address}.", "", *entered]
-    caller = "the mail service" if channel.provider == "email" else channel.provider.capitalize()
     if reachable := _unreachable(settings().public_url, caller):
         lines.append(reachable)
     lines.append(f"Then try the credentials: ./palomar channels test {channel.id}")
@@ -264,53 +144,7 @@ def _explain(channel: Listed, entered: list[str]) -> None:
         typer.echo(terminal.printable(line))
 
 
-def _entered_at_twilio(channel: Listed) -> list[str]:
-    urls = _urls(channel)
-    place, first, second = _PLACES["service" if channel.address.startswith("MG") else channel.kind]
-    return [
-        f"Enter at Twilio, {place}:",
-        f"  {first}:",
-        f"    {urls.messages}",
-        f"  {second}:",
-        f"    {urls.receipts}",
-        "",
-        f"{numbers.RETRIES} belongs to them: it makes Twilio try five times, on any failure.",
-    ]
-
-
-def _entered_at_meta(channel: Listed, verify_token: str) -> list[str]:
-    return [
-        "Enter at Meta, in the app: WhatsApp → Configuration → Webhook → Edit:",
-        "  Callback URL:",
-        f"    {_urls(channel).messages}",
-        "  Verify token:",
-        f"    {verify_token}",
-        "",
-        "Subscribe there to: messages, user_preferences, account_update, message_template_status_update.",
-        "All numbers of the app, of whatever tenant, share this URL.",
-    ]
-
-
-def _entered_at_kommo(channel: Listed, secret: str) -> list[str]:
-    urls = _urls(channel, secret)
-    return [
-        "Enter at Kommo, Settings → Integrations → Web hooks (upper right) → Add webhook:",
-        "  URL:",
-        f"    {urls.messages}",
-        "  with the events about incoming and outgoing messages. Who knows this URL can write as your customers.",
-        "",
-        "Have Kommo's support set the webhook URL of your chat channel (its webhook_url):",
-        f"    {urls.chats}",
-        "  :scope_id stands there as it is: Kommo puts the account's in its place.",
-    ]
-
-
-def _urls(channel: Listed, secret: str = "") -> numbers.Urls:
-    assert channel.endpoint_id is not None, "add gives every channel an endpoint"
-    return numbers.urls(settings(), channel.provider, channel.endpoint_id, secret)
-
-
-def _unreachable(public_url: str, provider: str) -> str:
+def _unreachable(public_url: str, caller: str) -> str:
     """A warning where a provider could not call this address; empty where it could."""
     host = urlsplit(public_url).hostname or ""
     try:
@@ -320,7 +154,7 @@ def _unreachable(public_url: str, provider: str) -> str:
     if not private:
         return ""
     return (
-        f"Only this machine reaches {public_url}: set PALOMAR_PUBLIC_URL to where {provider} finds it, then list again."
+        f"Only this machine reaches {public_url}: set PALOMAR_PUBLIC_URL to where {caller} finds it, then list again."
     )
 
 
@@ -331,11 +165,11 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="for a program")]
     async def errand() -> tuple[list[Listed], dict[UUID, str]]:
         async with errands.database(settings(), "channels") as pool, pool.acquire() as connection:
             every = await store.listed(connection)
-            if not any(channel.provider in _SECRET_URLS for channel in every):
+            if not any(setups.setup(channel.provider).URL_HOLDS_SECRET for channel in every):
                 return every, {}
             keys = numbers.keyring(settings())
-            rows = await endpoints.live(connection)
-            return every, {row.id: mailboxes.url_secret(keys, row) for row in rows if row.provider in _SECRET_URLS}
+            rows = [(setups.setup(row.provider), row) for row in await endpoints.live(connection)]
+            return every, {row.id: setup.told(keys, row) for setup, row in rows if setup.URL_HOLDS_SECRET}
 
     every, secrets = errands.run(errand())
     if as_json:
@@ -458,11 +292,20 @@ def set_(
             return await numbers.find(pool, channel_id)
 
     channel = errands.run(there())
-    account: accounts.Account | None = None
-    if credentials and channel.provider == "email":
-        account = _Mailbox(smtp_host, smtp_port, smtp_tls, smtp_user, from_address, from_name).account()
-    elif credentials:
-        account = _account(channel.provider, account_sid, account_id, bot_id)
+    account: Account | None = None
+    if credentials:
+        given = Given(
+            account_sid=account_sid,
+            account_id=account_id,
+            bot_id=bot_id,
+            smtp_host=smtp_host,
+            smtp_port=smtp_port,
+            smtp_tls=smtp_tls,
+            smtp_user=smtp_user,
+            from_address=from_address,
+            from_name=from_name,
+        )
+        account = setups.setup(channel.provider).account(given)
 
     async def errand() -> Listed:
         async with errands.database(settings(), "channels") as pool:
@@ -474,12 +317,12 @@ def set_(
                     await store.set_settings(connection, channel.tenant_id, channel.id, valid)
                 if account is not None:
                     await numbers.enter_account(connection, keys, channel, account)
-                if isinstance(account, accounts.KommoAccount):
+                if account is not None and account.settings:
                     now = (await numbers.find(connection, str(channel.id))).settings
-                    known = numbers.with_bot(now, account.bot_id)
+                    known = numbers.merged(now, account.settings)
                     await store.set_settings(connection, channel.tenant_id, channel.id, known)
                 if new_url and channel.endpoint_id is not None:
-                    await mailboxes.change_url(connection, keys, channel.endpoint_id)
+                    await email.change_url(connection, keys, channel.endpoint_id)
             return await numbers.find(pool, str(channel.id))
 
     terminal.console().print(_table([errands.run(errand())]))

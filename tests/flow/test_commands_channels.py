@@ -19,14 +19,16 @@ import pytest
 
 from ingress.directory import Secrets
 from ops import errands
-from ops.channels import Kind, merged, sender_address
+from ops.channels import merged
 from ops.errors import Problem
 from ops.postgres import OWNER
 from ops.sandbox.twilio import ACCOUNT_SID, AUTH_TOKEN
+from ops.setups.twilio import sender_address
 from ops.stack import Stack
 from shared import db
 from shared.crypto import KeyRing
 from shared.messages import WebhookReceived
+from shared.providers.base import ChannelKind
 from shared.settings import Settings
 from shared.store import channels, endpoints
 from tests.flow.commands_support import ROOT, palomar
@@ -301,12 +303,12 @@ def test_a_database_without_tables_says_how_to_make_them(shop: dict[str, str], s
         ("sms", "12345", "12345"),
     ],
 )
-def test_a_channel_s_address_is_kept_as_the_provider_knows_it(kind: Kind, given: str, kept: str) -> None:
+def test_a_channel_s_address_is_kept_as_the_provider_knows_it(kind: ChannelKind, given: str, kept: str) -> None:
     assert sender_address(kind, given) == kept
 
 
 @pytest.mark.parametrize(("kind", "given"), [("whatsapp", "12345"), ("sms", "Tienda"), ("sms", ""), ("sms", "+1" * 20)])
-def test_what_is_no_address(kind: Kind, given: str) -> None:
+def test_what_is_no_address(kind: ChannelKind, given: str) -> None:
     with pytest.raises(Problem, match="--address"):
         sender_address(kind, given)
 

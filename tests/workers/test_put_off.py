@@ -11,7 +11,7 @@ import pytest
 from ops import dead
 from shared import topology
 from shared.settings import Settings
-from shared.store import conversations, overdue
+from shared.store import overdue, replies
 from shared.store import set_aside as store
 from shared.topology import WorkQueue
 from shared.worker import Context, Worker
@@ -190,12 +190,12 @@ async def test_a_reply_that_somebody_is_making_is_left_alone(settings: Settings)
         await stage.pool.execute("UPDATE conversations SET reply_due_at = now()")
         hour, key = timedelta(hours=1), (stage.ours.tenant_id, conversation)
         async with stage.context.transaction() as tx:
-            claim = await conversations.claim_reply(tx, *key, hour)
+            claim = await replies.claim(tx, *key, hour)
         assert claim is not None
-        await conversations.put_off(stage.pool, *key, None)
+        await replies.put_off(stage.pool, *key, None)
         assert await stage.count("conversations WHERE reply_due_at IS NOT NULL") == 1
-        await conversations.let_go(stage.pool, *key, claim.lease_id, timedelta(0))
-        await conversations.put_off(stage.pool, *key, hour)
+        await replies.let_go(stage.pool, *key, claim.lease_id, timedelta(0))
+        await replies.put_off(stage.pool, *key, hour)
         assert await stage.count("conversations WHERE reply_due_at > now() + interval '50 minutes'") == 1
 
 

@@ -1,24 +1,53 @@
-"""A mailbox as a channel: what sends from it, and the URL to which a mail service posts what comes in."""
+"""A mailbox: what sends from it, and the URL to which a mail service posts what comes in."""
 
 import json
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 from uuid import UUID
 
 from pydantic import ValidationError
 
 from ops.errors import Problem
+from ops.setups import endpoint_secrets
+from ops.setups.asking import asked, secret
+from ops.setups.base import Given, Urls
 from shared import addresses
-from shared.crypto import CryptoError, KeyRing
+from shared.crypto import KeyRing
 from shared.db import Connection, new_id
+from shared.providers.base import ChannelKind
 from shared.providers.email_send import EmailCredentials
 from shared.store import endpoints
 from shared.store.channels import Listed
 from shared.store.endpoints import EndpointRow
 
-KEPT_SECRETS = 2  # of an endpoint: the one before stays good until the new URL is entered
+KINDS: tuple[ChannelKind, ...] = ("email",)
+CALLER = "the mail service"
+URL_HOLDS_SECRET = True
+
 _PORTS: Mapping[str, int] = {"starttls": 587, "tls": 465, "none": 25}
+
+
+def address(given: Given, _: ChannelKind) -> str:
+    return _mail_address(asked("--address", given.address, "E-mail address, such as hello@example.com"), "--address")
+
+
+def _mail_address(given: str, option: str) -> str:
+    """A mailbox's address, its domain in lower case. Raises Problem."""
+    found = addresses.email(given)
+    if found is None:
+        raise Problem(f"{option}: {given!r} is no e-mail address.", "Write it as hello@example.com.")
+    user, _, domain = found.given.rpartition("@")
+    return f"{user}@{domain.lower()}"
+
+
+def account(given: Given) -> "EmailAccount":
+    host = asked("--smtp-host", given.smtp_host, "SMTP server, such as smtp.sendgrid.net")
+    user = asked("--smtp-user", given.smtp_user, "SMTP user").strip()
+    password = secret("SMTP_PASSWORD", "SMTP password")
+    return EmailAccount.checked(
+        host, given.smtp_port, given.smtp_tls, user, password, given.from_address, given.from_name
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +56,7 @@ class EmailAccount:
 
     credentials: EmailCredentials
     business_id: str | None = None
+    settings: ClassVar[Mapping[str, object]] = {}
 
     @classmethod
     def checked(
@@ -39,7 +69,7 @@ class EmailAccount:
             "tls": tls,
             "user": user.strip(),
             "password": password,
-            "from_address": mail_address(from_address, "--from-address") if from_address else "",
+            "from_address": _mail_address(from_address, "--from-address") if from_address else "",
             "from_name": from_name,
         }
         try:
@@ -58,25 +88,12 @@ class EmailAccount:
     async def endpoint(self, connection: Connection, keys: KeyRing, own: Sequence[Listed], tenant_id: UUID) -> UUID:
         """One of its own: a mail that was forwarded to us does not say whose it was, but its URL does."""
         row = EndpointRow(new_id(), tenant_id, "email", "")
-        await endpoints.add(connection, row._replace(secrets=_sealed(keys, row, [_new_secret()])))
+        opened = {"url_secrets": [endpoint_secrets.new()]}
+        await endpoints.add(connection, row._replace(secrets=endpoint_secrets.sealed(keys, row, opened)))
         return row.id
 
     async def accept(self, connection: Connection, keys: KeyRing, endpoint_id: UUID) -> None:
         """Nothing to do: who posts mails knows the URL, whatever the account is."""
-
-
-def mail_address(given: str, option: str = "--address") -> str:
-    """A mailbox's address, its domain in lower case. Raises Problem."""
-    found = addresses.email(given)
-    if found is None:
-        raise Problem(f"{option}: {given!r} is no e-mail address.", "Write it as hello@example.com.")
-    user, _, domain = found.given.rpartition("@")
-    return f"{user}@{domain.lower()}"
-
-
-def url_secret(keys: KeyRing, row: EndpointRow) -> str:
-    """What the webhook URL ends with; empty where the endpoint's secrets don't open."""
-    return next(iter(_secrets(keys, row)), "")
 
 
 async def change_url(connection: Connection, keys: KeyRing, endpoint_id: UUID) -> None:
@@ -84,38 +101,29 @@ async def change_url(connection: Connection, keys: KeyRing, endpoint_id: UUID) -
     row = {row.id: row for row in await endpoints.live(connection)}.get(endpoint_id)
     if row is None or row.provider != "email":
         raise Problem("This channel's URL holds no secret.", "Webhooks of its provider are signed.")
-    known = [_new_secret(), *_secrets(keys, row)][:KEPT_SECRETS]
-    await endpoints.set_secrets(connection, row.id, _sealed(keys, row, known))
+    before = endpoint_secrets.texts(endpoint_secrets.opened(keys, row).get("url_secrets"))
+    changed = {"url_secrets": endpoint_secrets.newest_first(endpoint_secrets.new(), before)}
+    await endpoints.set_secrets(connection, row.id, endpoint_secrets.sealed(keys, row, changed))
 
 
-def entered(url: str, address: str) -> list[str]:
-    """What a person does at the mail service."""
-    domain = address.rpartition("@")[2]
+def urls(base: str, secret: str) -> Urls:
+    return Urls(f"{base}/{endpoint_secrets.ending(secret)}", None)
+
+
+def told(keys: KeyRing, row: EndpointRow) -> str:
+    return endpoint_secrets.in_url(keys, row)
+
+
+def entered(channel: Listed, urls: Urls, _: str) -> list[str]:
+    domain = channel.address.rpartition("@")[2]
     return [
         "Enter at SendGrid, Settings → Inbound Parse → Add Host & URL (or at a service that posts mails in its form):",
         f"  Receiving domain: {domain}",
         "    (its MX record leads to mx.sendgrid.net; where your mail stays elsewhere, forward it to an address of a",
         "    domain that does)",
         "  Destination URL:",
-        f"    {url}",
+        f"    {urls.messages}",
         "",
         "Whoever knows this URL can write to you as anybody: keep it secret. Another one:",
         "  ./palomar channels set CHANNEL --new-url",
     ]
-
-
-def _new_secret() -> str:
-    return secrets.token_urlsafe(24)
-
-
-def _secrets(keys: KeyRing, row: EndpointRow) -> list[str]:
-    try:
-        opened = json.loads(keys.open(row.secrets, tenant_id=row.tenant_id, owner=row.id))
-    except (CryptoError, ValueError):
-        return []
-    known = opened.get("url_secrets") if isinstance(opened, dict) else None
-    return [str(one) for one in known] if isinstance(known, list) else []
-
-
-def _sealed(keys: KeyRing, row: EndpointRow, known: Sequence[str]) -> str:
-    return keys.seal(json.dumps({"url_secrets": list(known)}), tenant_id=row.tenant_id, owner=row.id)

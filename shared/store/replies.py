@@ -1,0 +1,157 @@
+"""Replies that are owed in conversations: the lease of who is making one, and when the next is due.
+
+The lease stands in the conversation's row; a reply comes to be owed when the customer is heard (conversations.py).
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from shared.db import Connection, Pool, new_id
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyClaim:
+    """A conversation that is ours to answer until the lease ends."""
+
+    lease_id: UUID
+    channel_id: UUID
+    user_message_count: int
+    unanswered: int  # of them
+    waited: timedelta  # since the first of these
+
+
+# Wanted and not due: it was set aside, and somebody has replayed its item.
+_CLAIM = """
+UPDATE conversations SET reply_lease_id = $3, reply_lease_until = now() + $4::interval,
+    reply_due_at = now() + $4::interval
+WHERE tenant_id = $1 AND id = $2 AND (reply_due_at IS NOT NULL OR reply_wanted_since IS NOT NULL)
+    AND status = 'active' AND deleted_at IS NULL
+    AND (reply_lease_until IS NULL OR reply_lease_until < now())
+RETURNING channel_id, user_message_count, user_message_count - answered_count AS unanswered,
+    now() - coalesce(reply_wanted_since, now()) AS waited
+"""
+
+_RENEW = """
+UPDATE conversations SET reply_lease_until = now() + $4::interval, reply_due_at = now() + $4::interval
+WHERE tenant_id = $1 AND id = $2 AND reply_lease_id = $3 RETURNING id
+"""
+
+# An escalated or closed conversation owes nobody an answer.
+_DROP_DUE = """
+UPDATE conversations SET reply_due_at = NULL, reply_wanted_since = NULL
+WHERE tenant_id = $1 AND id = $2 AND (reply_due_at IS NOT NULL OR reply_wanted_since IS NOT NULL)
+    AND (status <> 'active' OR deleted_at IS NOT NULL)
+"""
+
+_LOCK_ANSWER = """
+SELECT status, user_message_count, reply_lease_id, provider, last_user_message_at, contact_name FROM conversations
+WHERE tenant_id = $1 AND id = $2 FOR NO KEY UPDATE
+"""
+
+_ANSWERED = """
+UPDATE conversations SET reply_due_at = NULL, reply_wanted_since = NULL, reply_lease_id = NULL,
+    reply_lease_until = NULL, answered_count = greatest(answered_count, $4)
+WHERE tenant_id = $1 AND id = $2 AND reply_lease_id = $3
+"""
+
+_LET_GO = """
+UPDATE conversations SET reply_lease_id = NULL, reply_lease_until = NULL, reply_due_at = now() + $4::interval
+WHERE tenant_id = $1 AND id = $2 AND reply_lease_id = $3
+"""
+
+_PUT_OFF = """
+UPDATE conversations SET reply_due_at = now() + $3::interval,
+    reply_wanted_since = coalesce(reply_wanted_since, now())
+WHERE tenant_id = $1 AND id = $2 AND reply_due_at IS NOT NULL
+    AND (reply_lease_until IS NULL OR reply_lease_until < now())
+"""
+
+# As when the customer is heard (conversations.py): a moment of quiet, but no longer than the longest wait in all.
+_LET_GO_UNTIL_QUIET = """
+UPDATE conversations SET reply_lease_id = NULL, reply_lease_until = NULL,
+    reply_due_at = least(now() + $4::interval, greatest(now(), coalesce(reply_wanted_since, now()) + $5::interval))
+WHERE tenant_id = $1 AND id = $2 AND reply_lease_id = $3
+"""
+
+
+async def claim(connection: Connection, tenant_id: UUID, conversation_id: UUID, lease: timedelta) -> ReplyClaim | None:
+    """Take the conversation's reply lease. None: nothing is owed, or somebody else is at it.
+
+    That nobody forgets the contender's message is the row's: reply_due_at stays set until an answer to the newest
+    message is recorded.
+    """
+    lease_id = new_id()
+    row = await connection.fetchrow(_CLAIM, tenant_id, conversation_id, lease_id, lease)
+    if row is None:
+        await connection.execute(_DROP_DUE, tenant_id, conversation_id)
+        return None
+    return ReplyClaim(lease_id, row["channel_id"], row["user_message_count"], row["unanswered"], row["waited"])
+
+
+async def renew(pool: Pool, tenant_id: UUID, conversation_id: UUID, lease_id: UUID, lease: timedelta) -> bool:
+    """Keep the lease while the model thinks. False: it is somebody else's by now."""
+    return await pool.fetchval(_RENEW, tenant_id, conversation_id, lease_id, lease) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerState:
+    """A locked conversation whose answer is ready to be recorded."""
+
+    active: bool
+    ours: bool
+    user_message_count: int
+    provider: str
+    last_user_message_at: datetime | None
+    contact_name: str | None
+
+
+async def lock_for_answer(
+    connection: Connection, tenant_id: UUID, conversation_id: UUID, lease_id: UUID
+) -> AnswerState | None:
+    """Lock the conversation; None where it is gone."""
+    row = await connection.fetchrow(_LOCK_ANSWER, tenant_id, conversation_id)
+    if row is None:
+        return None
+    return AnswerState(
+        active=row["status"] == "active",
+        ours=row["reply_lease_id"] == lease_id,
+        user_message_count=row["user_message_count"],
+        provider=row["provider"],
+        last_user_message_at=row["last_user_message_at"],
+        contact_name=row["contact_name"],
+    )
+
+
+async def answered(connection: Connection | Pool, tenant_id: UUID, conversation_id: UUID, claim: ReplyClaim) -> None:
+    """Nothing is owed any more for the messages that the claim saw."""
+    await connection.execute(_ANSWERED, tenant_id, conversation_id, claim.lease_id, claim.user_message_count)
+
+
+async def let_go(
+    connection: Connection | Pool, tenant_id: UUID, conversation_id: UUID, lease_id: UUID, due_in: timedelta
+) -> None:
+    """Give the lease back; the reply is still owed and due in so long."""
+    await connection.execute(_LET_GO, tenant_id, conversation_id, lease_id, due_in)
+
+
+async def put_off(
+    connection: Connection | Pool, tenant_id: UUID, conversation_id: UUID, wait: timedelta | None
+) -> None:
+    """A reply that is owed, and that nobody is making, is due after `wait`; with None it is set aside.
+
+    Set aside, it is wanted and never due: until its item is replayed, or the customer writes again.
+    """
+    await connection.execute(_PUT_OFF, tenant_id, conversation_id, wait)
+
+
+async def let_go_until_quiet(
+    connection: Connection | Pool,
+    tenant_id: UUID,
+    conversation_id: UUID,
+    lease_id: UUID,
+    debounce: timedelta,
+    longest_wait: timedelta,
+) -> None:
+    """Give the lease back, as the customer goes on writing; the reply is due after the channel's debounce."""
+    await connection.execute(_LET_GO_UNTIL_QUIET, tenant_id, conversation_id, lease_id, debounce, longest_wait)
