@@ -14,7 +14,7 @@ from rich.table import Table
 from ops import channels as numbers
 from ops import errands, setups, terminal
 from ops.errors import Problem
-from ops.setups import email
+from ops.setups import endpoint_secrets
 from ops.setups.asking import asked
 from ops.setups.base import KINDS, Account, Given
 from shared.channels import ChannelSettings, read_settings
@@ -272,7 +272,8 @@ def set_(
     account_id: Annotated[str | None, typer.Option(help="of Meta; with --credentials")] = None,
     bot_id: Annotated[str | None, typer.Option(help="of Kommo; with --credentials")] = None,
     new_url: Annotated[
-        bool, typer.Option("--new-url", help="e-mail: another secret in the webhook URL; the one before stays good")
+        bool,
+        typer.Option("--new-url", help="e-mail, Kommo: another secret in the webhook URL; the one before stays good"),
     ] = False,
     smtp_host: SmtpHost = None,
     smtp_port: SmtpPort = None,
@@ -292,6 +293,8 @@ def set_(
             return await numbers.find(pool, channel_id)
 
     channel = errands.run(there())
+    if new_url and not setups.setup(channel.provider).URL_HOLDS_SECRET:
+        raise Problem("--new-url: this channel's URL holds no secret.", "Webhooks of its provider are signed.")
     account: Account | None = None
     if credentials:
         given = Given(
@@ -322,7 +325,7 @@ def set_(
                     known = numbers.merged(now, account.settings)
                     await store.set_settings(connection, channel.tenant_id, channel.id, known)
                 if new_url and channel.endpoint_id is not None:
-                    await email.change_url(connection, keys, channel.endpoint_id)
+                    await endpoint_secrets.change_url(connection, keys, channel.endpoint_id)
             return await numbers.find(pool, str(channel.id))
 
     terminal.console().print(_table([errands.run(errand())]))

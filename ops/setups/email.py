@@ -65,7 +65,7 @@ class EmailAccount:
         """Raises Problem that names each wrong field."""
         given = {
             "host": host.strip(),
-            "port": port or _PORTS.get(tls, 587),
+            "port": _PORTS.get(tls, 587) if port is None else port,
             "tls": tls,
             "user": user.strip(),
             "password": password,
@@ -94,16 +94,6 @@ class EmailAccount:
 
     async def accept(self, connection: Connection, keys: KeyRing, endpoint_id: UUID) -> None:
         """Nothing to do: who posts mails knows the URL, whatever the account is."""
-
-
-async def change_url(connection: Connection, keys: KeyRing, endpoint_id: UUID) -> None:
-    """Another secret at the end of the URL; the one before stays good until there is a third. Raises Problem."""
-    row = {row.id: row for row in await endpoints.live(connection)}.get(endpoint_id)
-    if row is None or row.provider != "email":
-        raise Problem("This channel's URL holds no secret.", "Webhooks of its provider are signed.")
-    before = endpoint_secrets.texts(endpoint_secrets.opened(keys, row).get("url_secrets"))
-    changed = {"url_secrets": endpoint_secrets.newest_first(endpoint_secrets.new(), before)}
-    await endpoints.set_secrets(connection, row.id, endpoint_secrets.sealed(keys, row, changed))
 
 
 def urls(base: str, secret: str) -> Urls:

@@ -3,10 +3,14 @@
 import json
 import secrets
 from collections.abc import Iterable, Mapping
+from uuid import UUID
 
 import orjson
 
+from ops.errors import Problem
 from shared.crypto import CryptoError, KeyRing
+from shared.db import Connection
+from shared.store import endpoints
 from shared.store.endpoints import EndpointRow
 
 KEPT = 2  # the one before stays good while it is being rotated, or until the new URL is entered
@@ -42,6 +46,16 @@ def new() -> str:
 def in_url(keys: KeyRing, row: EndpointRow) -> str:
     """What the webhook URL ends with; empty where the endpoint's secrets don't open."""
     return next(iter(texts(opened(keys, row).get("url_secrets"))), "")
+
+
+async def change_url(connection: Connection, keys: KeyRing, endpoint_id: UUID) -> None:
+    """Another secret at the end of the URL; the one before stays good until there is a third. Raises Problem."""
+    row = {row.id: row for row in await endpoints.live(connection)}[endpoint_id]
+    known = opened(keys, row)
+    if not known:
+        raise Problem("The secrets of this channel's endpoint can't be opened.", "Check PALOMAR_SECRET_KEYS.")
+    changed = {**known, "url_secrets": newest_first(new(), texts(known.get("url_secrets")))}
+    await endpoints.set_secrets(connection, row.id, sealed(keys, row, changed))
 
 
 def ending(secret: str) -> str:

@@ -126,6 +126,7 @@ def entered(_: Listed, urls: Urls, verify_token: str) -> list[str]:
         "  Verify token:",
         f"    {verify_token}",
         "",
-        "Subscribe there to: messages, user_preferences, account_update, message_template_status_update.",
+        "Subscribe there to: messages, user_preferences, account_update, message_template_status_update;",
+        "where people also write in the WhatsApp Business app, to smb_message_echoes too.",
         "All numbers of the app, of whatever tenant, share this URL.",
     ]

@@ -165,6 +165,11 @@ def _extra(item: Fields, contact: Fields, around: Around) -> dict[str, object]:
 
 # -- who wrote, or is written to ---------------------------------------------------------------------------------------
 
+# What the network tells of somebody who writes under another number or id from now on: one person under all of them, so
+# that an opt-out holds. …/whatsapp/webhooks/reference/messages/system; the last is the name of it before 2025.
+_CHANGED = ("user_changed_number", "user_changed_user_id", "customer_changed_number")
+_CHANGED_IDS = ("previous_user_id", "previous_parent_user_id", "user_id", "parent_user_id")
+
 _WRITER = ("from", "from_user_id", "from_parent_user_id")
 _READER = ("to", "to_user_id", "to_parent_user_id")
 
@@ -189,6 +194,10 @@ def _people(item: Fields, contact: Fields, names: Sequence[str]) -> tuple[Addres
     found = [_person(text_of(contact, "wa_id")), _person(text_of(item, number))]
     for holder, ids in ((item, user_ids), (contact, ("user_id", "parent_user_id"))):
         found += [_user_id(text_of(holder, name)) for name in ids]
+    changed = fields_of(item, "system")
+    if text_of(changed, "type") in _CHANGED:
+        found += [_person(text_of(changed, name)) for name in ("wa_id", "new_wa_id")]
+        found += [_user_id(text_of(changed, name)) for name in _CHANGED_IDS]
     by_canonical: dict[str, Address] = {}
     for address in found:
         if address is not None:

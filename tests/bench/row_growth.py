@@ -1,14 +1,16 @@
 """Row "growth": what the hot path costs where ten million messages are stored, against an empty database.
 
 The messages come in by COPY, with every index in place, into a hundred thousand conversations. Both databases then do
-the same with the functions that the workers call: insert customers' messages by 200 a transaction into conversations
-drawn by lot, and read the latest 50 of a conversation. PALOMAR_BENCH_STORED says how many are stored.
+the same with the functions that persist calls: insert customers' messages by 200 a transaction into conversations drawn
+by lot, which are locked and changed as by persist, and read the latest 50 of a conversation. PALOMAR_BENCH_STORED says
+how many are stored.
 """
 
 import asyncio
 import os
 import random
 import time
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from statistics import median
@@ -22,7 +24,7 @@ from uuid_utils.compat import uuid7
 
 from ops.errors import Problem
 from shared import db
-from shared.store import talk
+from shared.store import conversations, talk
 from tests.bench.arena import Arena
 from tests.bench.figures import Advance, Goal, Measure, Result
 
@@ -35,6 +37,7 @@ INSERTS: Final = 100  # transactions a round
 READS: Final = 2_000  # a round
 LATEST: Final = 50
 CHUNK: Final = 50_000  # rows a COPY: its own transaction
+HANDOFF: Final = timedelta(seconds=20)
 SPAN: Final = timedelta(days=365)  # over which what is stored came in
 WORDS: Final = "hola quería preguntar por el pedido de la semana pasada, todavía no me ha llegado nada " * 2
 
@@ -85,10 +88,10 @@ async def measure(arena: Arena, rounds: int, advance: Advance) -> Result:
 
 async def _load(arena: Arena, url: str, count: int) -> list[tuple[UUID, UUID, UUID]]:
     """Store so many messages; returns (tenant, channel, conversation) of the customers who go on writing."""
-    conversations = ACTIVE if count == ACTIVE * LATEST else CONVERSATIONS
+    talks = ACTIVE if count == ACTIVE * LATEST else CONVERSATIONS
     connection = await asyncpg.connect(url, server_settings={"role": "palomar_worker"})
     try:
-        ids = [row["id"] for row in await connection.fetch(_CONVERSATIONS, conversations, timeout=600)]
+        ids = [row["id"] for row in await connection.fetch(_CONVERSATIONS, talks, timeout=600)]
         only = await connection.fetchrow(
             "SELECT tenant_id, id FROM channels WHERE provider = 'twilio' AND kind = 'whatsapp'"
         )
@@ -101,13 +104,13 @@ async def _load(arena: Arena, url: str, count: int) -> list[tuple[UUID, UUID, UU
     return [(tenant, channel, i) for i in random.Random(1).sample(ids, ACTIVE)]
 
 
-def _copy(url: str, tenant: UUID, channel: UUID, conversations: list[UUID], count: int) -> None:
+def _copy(url: str, tenant: UUID, channel: UUID, talks: list[UUID], count: int) -> None:
     """As a superuser and a replica, so that neither triggers nor foreign keys are looked at: it is history."""
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("SET session_replication_role = replica")
         for first in range(0, count, CHUNK):
             with connection.cursor().copy(_COPY) as copy:
-                for line in _lines(tenant, channel, conversations, range(first, min(first + CHUNK, count)), count):
+                for line in _lines(tenant, channel, talks, range(first, min(first + CHUNK, count)), count):
                     copy.write(line)
         connection.execute("VACUUM (ANALYZE) messages")
         connection.execute("VACUUM (ANALYZE) conversations")
@@ -116,11 +119,11 @@ def _copy(url: str, tenant: UUID, channel: UUID, conversations: list[UUID], coun
         raise Problem(f"{kept} messages are stored, not {count}.", "This must never happen; report it.")
 
 
-def _lines(tenant: UUID, channel: UUID, conversations: list[UUID], numbers: range, count: int) -> Iterator[bytes]:
+def _lines(tenant: UUID, channel: UUID, talks: list[UUID], numbers: range, count: int) -> Iterator[bytes]:
     """Rows of COPY's text format: a customer's message, our answer, and so on, a year long up to now."""
     began = datetime.now(UTC) - SPAN
     for number in numbers:
-        conversation = conversations[(number * 7919 // 2) % len(conversations)]
+        conversation = talks[(number * 7919 // 2) % len(talks)]
         at = (began + SPAN * (number / count)).isoformat()
         ours = number % 2
         facts = (
@@ -142,8 +145,11 @@ async def _insert(pool: db.Pool, active: list[tuple[UUID, UUID, UUID]], dice: ra
         while batches:
             batch = batches.pop()
             rows = talk.inbound_rows([_inbound(*where) for where in sorted(batch)])
+            heard = [_heard(*where, count) for where, count in Counter(batch).items()]
             async with pool.acquire() as connection, connection.transaction():
+                await conversations.lock(connection, {(one.tenant_id, one.id) for one in heard})
                 done = await talk.insert_inbound(connection, rows)
+                await conversations.heard(connection, heard, HANDOFF)
                 if len(done) != BATCH:
                     raise Problem(f"{len(done)} of {BATCH} were inserted.", "This must never happen; report it.")
 
@@ -163,6 +169,21 @@ def _inbound(tenant: UUID, channel: UUID, conversation: UUID) -> talk.Inbound:
         content=WORDS[:90],
         received_at=datetime.now(UTC),
         metadata=orjson.loads(b'{"ProfileName": "Ana"}'),
+    )
+
+
+def _heard(tenant: UUID, _: UUID, conversation: UUID, count: int) -> conversations.Heard:
+    now = datetime.now(UTC)
+    return conversations.Heard(
+        tenant,
+        conversation,
+        recipient="+34600000000",
+        contact_name="Ana",
+        debounce=timedelta(0),
+        longest_wait=timedelta(seconds=30),
+        at=now,
+        messages=count,
+        spoke_at=now,
     )
 
 

@@ -110,3 +110,17 @@ def test_a_wrong_call_says_what_to_do(
     assert complaint in told.stderr
     assert remedy in told.stderr
     assert listed(shop) == []
+
+
+async def test_another_url_leaves_the_one_before_good_and_the_channels_secret_as_it_is(
+    shop: dict[str, str], settings: Settings
+) -> None:
+    palomar(shop, *NEW)
+    (channel,) = listed(shop)
+    before = await secrets(settings)
+    told = palomar(shop, "channels", "set", channel["id"], "--new-url")
+    assert told.returncode == 0, told.stderr
+    after = await secrets(settings)
+    assert after.url_secrets[1:] == before.url_secrets
+    assert after.channel_secrets == before.channel_secrets
+    assert listed(shop)[0]["webhook_url"].endswith(f"/{after.url_secrets[0]}")

@@ -327,9 +327,31 @@ def test_a_preference_by_system_message_is_told_beside_it() -> None:
     assert [notice.data["change"] for notice in parsed.notices] == ["opt_out"]
 
 
-def test_word_of_a_customer_who_has_no_number_any_more_is_no_message_and_no_error() -> None:
-    system = {"type": "user_changed_user_id", "previous_user_id": USER_ID, "user_id": "MX.999"}
-    item = of_type("system", system, **{"from": None})
+@pytest.mark.parametrize(
+    ("system", "written_from", "people"),
+    [
+        (
+            {"type": "user_changed_number", "wa_id": "34600000099", "user_id": "ES.2", "previous_user_id": "ES.1"},
+            CUSTOMER,
+            ["+525512345678", "+34600000099", "ES.1", "ES.2"],
+        ),
+        ({"type": "customer_changed_number", "new_wa_id": "34600000099"}, CUSTOMER, ["+525512345678", "+34600000099"]),
+        ({"type": "user_changed_user_id", "previous_user_id": "ES.1", "user_id": "ES.2"}, None, ["ES.1", "ES.2"]),
+        ({"type": "customer_identity_changed", "wa_id": "34600000099"}, CUSTOMER, ["+525512345678"]),
+    ],
+    ids=["number", "older name", "id alone", "another phone of the same number"],
+)
+def test_a_customer_with_another_number_or_id_is_one_person_under_all_of_them(
+    system: dict[str, str], written_from: str | None, people: list[str]
+) -> None:
+    item = of_type("system", {"body": "Ana has changed", **system}, **{"from": written_from})
+    (message,) = read(entry(value(item, contacts=None))).messages
+    assert message.message_type == "system"
+    assert [address.canonical for address in message.sender] == people
+
+
+def test_word_of_a_customer_whom_nothing_names_is_no_message_and_no_error() -> None:
+    item = of_type("system", {"type": "user_changed_user_id"}, **{"from": None})
     parsed = read(entry(value(item, contacts=None)))
     assert (parsed.messages, parsed.errors) == ((), ())
     assert parsed.notices == (Notice("system", {**item, "waba_id": ACCOUNT}, PHONE_NUMBER_ID),)

@@ -184,3 +184,18 @@ async def test_what_is_said_in_a_group_is_announced_and_opens_no_window(settings
         assert await stage.count("messages") == 0
         assert await stage.count("conversations") == 0
         assert await stage.count("events WHERE name = 'provider.group_message'") == 1
+
+
+async def test_who_has_opted_out_has_so_under_a_new_number_too(settings: Settings) -> None:
+    moved = "34600000099"
+    async with staged(settings) as stage:
+        app = await add_app(stage)
+        await add_number(stage, app, HERS)
+        changed = of_type("system", {"type": "user_changed_number", "wa_id": moved, "body": "Ana has changed"})
+        for item in (said(id="1", text={"body": "STOP"}), changed, said(id="3", **{"from": moved})):
+            body = entry(value(item, contacts=None, phone_number_id=HERS))
+            await persist.persist([posted(stage, app, body)], stage.context)
+        assert await stage.count("contacts") == 1
+        assert await stage.count("consents") == 1
+        rows = await stage.rows("SELECT recipient, user_message_count FROM conversations ORDER BY created_at")
+        assert [tuple(row) for row in rows] == [(CUSTOMER, 1), (moved, 1)]  # two numbers are two conversations
