@@ -92,16 +92,23 @@ async def _inserted(arena: Arena, database: str, count: int) -> float:
     return middle_rate(progress)
 
 
-async def _committed(arena: Arena, broker: str, count: int) -> Committed:
-    variables = {"AMQP_URL": broker, "DATABASE_URL": arena.database("persist")}
+async def committed(arena: Arena, broker: str, database: str, count: int) -> Committed:
+    """Have one process of persist's empty its queue, into which `count` webhooks are put before, into this database.
+
+    Raises Problem where one is not kept.
+    """
+    variables = {"AMQP_URL": broker, "DATABASE_URL": database}
     envelopes = await queues.fill_as_ingress(arena.settings(amqp_url=broker), list(bodies(count)))
-    connection = await asyncpg.connect(variables["DATABASE_URL"], server_settings={"role": "palomar_worker"})
+    connection = await asyncpg.connect(database, server_settings={"role": "palomar_worker"})
     try:
+        before = await connection.fetchval("SELECT count(*) FROM inbound_keys")
+        started = await connection.fetchval("SELECT clock_timestamp()")
         worker = arena.spawn("persist", ["-m", "workers", "persist"], variables, serves=True)
-        await _until(arena, worker, connection, count)
+        await _until(arena, worker, connection, before + count)
         # By the beginning of each transaction, which nothing had to ask for while the clock ran.
-        batches = await connection.fetch("SELECT created_at, count(*) FROM inbound_log GROUP BY 1 ORDER BY 1")
-        await _check(connection, count)
+        batches = await connection.fetch(
+            "SELECT created_at, count(*) FROM inbound_log WHERE created_at > $1 GROUP BY 1 ORDER BY 1", started
+        )
         peak = worker.peak()
         arena.end(worker)
     finally:
@@ -124,6 +131,18 @@ async def _until(arena: Arena, worker: Process, connection: "asyncpg.Connection[
             raise Problem(f"persist did not finish within {WITHIN:g} s.", f"Its log is {worker.log}.")
         await asyncio.sleep(0.5)
     await asyncio.sleep(0.3)
+
+
+async def _committed(arena: Arena, broker: str, count: int) -> Committed:
+    """The same into an empty database. Raises Problem where something is not there once afterwards."""
+    database = arena.database("persist")
+    one = await committed(arena, broker, database, count)
+    connection = await asyncpg.connect(database, server_settings={"role": "palomar_worker"})
+    try:
+        await _check(connection, count)
+    finally:
+        await connection.close()
+    return one
 
 
 async def _check(connection: "asyncpg.Connection[asyncpg.Record]", count: int) -> None:
