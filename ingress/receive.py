@@ -182,7 +182,8 @@ class Receiver:
             size = request.content_length
             if size is None or size > LARGE_BODY:
                 huge = intake.largest > HUGE_BODY and (size is None or size > HUGE_BODY)
-                async with self._large, self._huge if huge else nullcontext():
+                # In this order: one that waits for another huge one keeps none of the places of the large.
+                async with self._huge if huge else nullcontext(), self._large:
                     await self._take(endpoint, intake, target, size, request)
             else:
                 await self._take(endpoint, intake, target, size, request)

@@ -59,6 +59,8 @@ class Unsubscribing:
 
     async def answer(self, request: web.BaseRequest, name: str, rest: Sequence[str]) -> web.StreamResponse:
         """What a request gets; `name` is the endpoint's as it stands in the URL."""
+        if self._endpoints.trouble is not None:
+            return _later()
         _, message, proof = rest
         meant = self._meant(name, message, proof)
         if request.method not in ("GET", "HEAD", "POST"):
@@ -78,7 +80,7 @@ class Unsubscribing:
             await self._keeper.keep(
                 WebhookReceived.of(
                     endpoint.id,
-                    f"{now:%Y-%m-%dT%H:%M:%SZ}".encode(),  # a later click is another one
+                    f"{message_id} {now:%Y-%m-%dT%H:%MZ}".encode(),  # a click of another minute is another one
                     tenant_id=endpoint.tenant_id,
                     provider=endpoint.provider,
                     receipts=True,
@@ -90,7 +92,7 @@ class Unsubscribing:
         except NotKept as error:
             CLICKS.labels("not_kept").inc()
             log.error("unsubscribe not kept", why=str(error))
-            return web.Response(status=503, text="Try again in a minute.\n", headers={"Retry-After": "5"})
+            return _later()
         CLICKS.labels("kept").inc()
         return _page(_DONE)
 
@@ -116,6 +118,10 @@ def _id(text: str) -> UUID | None:
 
 def _page(page: str) -> web.Response:
     return web.Response(text=page, content_type="text/html", headers=_HEADERS)
+
+
+def _later() -> web.Response:
+    return web.Response(status=503, text="Try again in a minute.\n", headers={**_HEADERS, "Retry-After": "5"})
 
 
 def _refused() -> web.Response:

@@ -22,7 +22,8 @@ _places = threading.BoundedSemaphore(AT_ONCE)
 async def look_up(host: str, port: int, family: int = socket.AF_UNSPEC) -> list[AddrInfo]:
     """The addresses of a name for a stream, as getaddrinfo tells them. Raises OSError where there are none, or where
     so many lookups hang that this one would be one too many. Cancelled, it leaves its thread behind."""
-    if not _places.acquire(blocking=False):
+    places = _places
+    if not places.acquire(blocking=False):
         raise OSError("too many names are being looked up")
     loop = asyncio.get_running_loop()
     found: asyncio.Future[list[AddrInfo]] = loop.create_future()
@@ -43,9 +44,13 @@ async def look_up(host: str, port: int, family: int = socket.AF_UNSPEC) -> list[
         except Exception as error:
             told = error
         finally:
-            _places.release()
+            places.release()
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
             loop.call_soon_threadsafe(tell, told)
 
-    threading.Thread(target=run, name="look up", daemon=True).start()  # a process that stops does not wait for it
+    try:
+        threading.Thread(target=run, name="look up", daemon=True).start()  # a process that stops does not wait for it
+    except RuntimeError as error:  # the system has no more threads for us
+        places.release()
+        raise OSError(str(error)) from None
     return await found

@@ -4,7 +4,7 @@ claimed, so that nothing is owed to anybody while they come. What can't be broug
 import asyncio
 import mimetypes
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import replace
 from io import BytesIO
 from typing import Final
@@ -26,6 +26,10 @@ PATIENCE: Final = 5.0  # seconds that one waits for others'
 _PAGES: Final = ("text/html", "application/xhtml+xml")  # what a link leads to that is no file
 
 
+class NoRoomError(Exception):
+    """Others' files are in memory; there is room once they have left."""
+
+
 class Packing:
     """The files of one process's messages."""
 
@@ -38,22 +42,26 @@ class Packing:
     async def packed(self, channel: Channel, message: Outgoing) -> AsyncIterator[Outgoing]:
         """The message with as many of its files in it as its provider carries. They are in memory until the block ends.
 
-        Raises NoPlaceError where others' files are at it: come again.
+        Raises NoRoomError.
         """
         most = traits(channel.provider).carries
         if not most or not message.media:
             yield message
             return
-        with self._places.held(channel.id):
+        async with self._held(channel):
+            yield await self._with_files(message, most)
+
+    @asynccontextmanager
+    async def _held(self, channel: Channel) -> AsyncIterator[None]:
+        with ExitStack() as stack:
             try:
+                stack.enter_context(self._places.held(channel.id))
                 async with asyncio.timeout(PATIENCE):
                     await self._room.acquire()
-            except TimeoutError:
-                raise NoPlaceError from None
-            try:
-                yield await self._with_files(message, most)
-            finally:
-                self._room.release()
+            except (NoPlaceError, TimeoutError):
+                raise NoRoomError from None
+            stack.callback(self._room.release)
+            yield
 
     async def _with_files(self, message: Outgoing, most: int) -> Outgoing:
         files: list[File] = []

@@ -17,6 +17,7 @@ from shared.backoff import Backoff
 from shared.channels import Channel
 from shared.crypto import CryptoError
 from shared.messages import SendAdmitted
+from shared.packing import NoRoomError
 from shared.places import NoPlaceError, wait_for_place
 from shared.providers import traits
 from shared.providers.base import (
@@ -107,7 +108,8 @@ async def _drain(admitted: SendAdmitted, ctx: Ctx) -> UUID | None:
 async def put_off(admitted: SendAdmitted, ctx: Ctx, wait: timedelta | None) -> None:
     """Never one in `sending`, whose due time is the lease of its claim."""
     await messages.put_off(ctx.pool, admitted.tenant_id, admitted.message_id, wait, of=("ready", "unknown"))
-    await reports.put_off(ctx.pool, admitted.tenant_id, admitted.message_id, wait)
+    # A report is never set aside: nothing would tell it from one that was given up.
+    await reports.put_off(ctx.pool, admitted.tenant_id, admitted.message_id, STOPPED_WAIT if wait is None else wait)
 
 
 async def _send_head(message: Outbound, ctx: Ctx) -> bool:
@@ -171,6 +173,17 @@ async def _in_turn(message: Outbound, channel: Channel, ctx: Ctx) -> bool:
     if (apart := await _apart(message, channel, ctx)) > 0:
         await sends.postpone(ctx.pool, message.tenant_id, message.id, timedelta(seconds=apart), throttled=True)
         return False
+    try:
+        # Before a slot of the rate is taken, which one that can't leave yet would waste.
+        async with ctx.resource.packing.packed(channel, _leaving(message, channel, ctx)) as leaving:
+            return await _at_its_rate(message, channel, sender, leaving, ctx)
+    except NoRoomError:
+        wait = wait_for_place(message.now - (message.admitted_at or message.created_at))
+        await sends.postpone(ctx.pool, message.tenant_id, message.id, wait, throttled=True)
+        return False
+
+
+async def _at_its_rate(message: Outbound, channel: Channel, sender: Sender, leaving: Outgoing, ctx: Ctx) -> bool:
     wait, taken = await ctx.resource.turn(ctx.pool, channel, LONGEST_TURN)
     if not taken:
         # Many may be waiting: the longer each has waited, the less often it asks.
@@ -180,7 +193,7 @@ async def _in_turn(message: Outbound, channel: Channel, ctx: Ctx) -> bool:
         return False
     if wait > 0:
         await asyncio.sleep(wait)
-    return await _pack_and_send(message, channel, sender, ctx)
+    return await _claim_and_send(message, channel, sender, leaving, ctx)
 
 
 async def _apart(message: Outbound, channel: Channel, ctx: Ctx) -> float:
@@ -219,13 +232,11 @@ def still_open(message: Outbound, channel: Channel) -> bool:
     return isinstance(decision, Admit)
 
 
-async def _pack_and_send(message: Outbound, channel: Channel, sender: Sender, ctx: Ctx) -> bool:
-    """Bring the files that leave inside the message, then send it. Raises NoPlaceError where others' are at it."""
+def _leaving(message: Outbound, channel: Channel, ctx: Ctx) -> Outgoing:
     leaving = outgoing(message, channel, ctx.settings.public_url)
     if channel.kind == "email" and message.lane == "bulk":
-        leaving = replace(leaving, unsubscribe=ctx.resource.unsubscribe_url(channel, message.id))
-    async with ctx.resource.packing.packed(channel, leaving) as leaving:
-        return await _claim_and_send(message, channel, sender, leaving, ctx)
+        return replace(leaving, unsubscribe=ctx.resource.unsubscribe_url(channel, message.id))
+    return leaving
 
 
 async def _claim_and_send(message: Outbound, channel: Channel, sender: Sender, leaving: Outgoing, ctx: Ctx) -> bool:

@@ -165,7 +165,10 @@ def _whole_mail(fields: Mapping[str, Part]) -> _Mail:
     # Between two pictures there may be more of the text. Where HTML comes first, plain text is a footer to it.
     plain = [part for part in shown if part.media_type in ("text/plain", "")]
     html = next((part for part in shown if part.media_type == "text/html"), None)
-    text_first = plain and (html is None or plain[0].start < html.start)
+    written = html.text(_HTML) if html else ""
+    text_first = plain and (
+        html is None or plain[0].start < html.start or not text_of_html(written, safe_html(written))
+    )
     envelope_from, envelope_to = _envelope(fields)
     return _Mail(
         headers=headers,
@@ -174,7 +177,7 @@ def _whole_mail(fields: Mapping[str, Part]) -> _Mail:
         cc=headers.get("cc", ""),
         subject=headers.get("subject", ""),
         text="\n".join(part.text(_TEXT) for part in plain[:_MOST_TEXTS])[:_TEXT] if text_first else "",
-        html=html.text(_HTML) if html else "",
+        html=written,
         files=_files_of_mail(parts),
         envelope_from=envelope_from,
         envelope_to=envelope_to,

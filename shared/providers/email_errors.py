@@ -26,6 +26,8 @@ Step = Literal["connect", "tls", "login", "sender", "recipient", "content"]
 _LONGEST_DETAIL = 300  # characters
 _ENHANCED: Final = re.compile(r"\b[245]\.(\d{1,3})\.\d{1,3}\b")
 _RELAY: Final = re.compile(r"\brelay(ing)?\b", re.I)
+# What the recipient's own server said of them, quoted by ours: that one may be anybody's.
+_OF_ANOTHER: Final = re.compile(r"\b5\.1\.\d|\bsaid:|\bremote (server|host)\b", re.I)
 # Replies that are about the account, at whatever step they come: no login, a login that is not enough, no encryption.
 _OF_ACCOUNT: Final = frozenset((523, 530, 534, 535, 538))
 _ENHANCED_CLASSES: Final[dict[str, type[Refusal]]] = {"1": RecipientInvalid, "6": ContentRejected, "3": ContentRejected}
@@ -43,7 +45,7 @@ def refusal(step: Step, code: int, text: str) -> Refusal:
     if code in _OF_ACCOUNT or step in ("connect", "tls", "login"):
         return ChannelBroken(name, detail)
     if step == "recipient":
-        if _RELAY.search(text):  # it takes nobody's mail from us: a login is missing, or another server is meant
+        if _RELAY.search(text) and not _OF_ANOTHER.search(text):  # it takes nobody's mail from us: a login is missing
             return ChannelBroken(name, detail)
         return RecipientInvalid(name, detail)
     if step == "sender":

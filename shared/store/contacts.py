@@ -68,8 +68,9 @@ async def find_or_make(connection: Connection, people: Sequence[Person]) -> tupl
     winner's contact. Rows are written in sorted order, or two workers with overlapping batches would deadlock.
     """
     known = await _known(connection, list({key for person in people for key in _keys(person)}))
+    named_last = sorted(people, key=lambda person: person.name is not None)  # whoever says a name, names the contact
     given: dict[Key, tuple[str, Person]] = {
-        (person.tenant_id, a.kind, a.canonical): (a.given, person) for person in people for a in person.addresses
+        (person.tenant_id, a.kind, a.canonical): (a.given, person) for person in named_last for a in person.addresses
     }
 
     wanted: dict[Key, UUID] = {}

@@ -183,6 +183,15 @@ def test_a_footer_does_not_hide_the_html_before_it() -> None:
     assert message(whole(mail)).text == "Do you have it?"
 
 
+def test_html_of_nothing_but_pictures_does_not_hide_the_text_behind_it() -> None:
+    mail = (
+        'From: a@b.example\r\nContent-Type: multipart/mixed; boundary="m"\r\n\r\n'
+        '--m\r\nContent-Type: text/html\r\n\r\n<p><img src="cid:1"></p>\r\n'
+        "--m\r\nContent-Type: text/plain\r\n\r\nSTOP\r\n--m--\r\n"
+    )
+    assert message(whole(mail)).text == "STOP"
+
+
 def test_an_invitation_is_a_file() -> None:
     mail = (
         'From: a@b.example\r\nContent-Type: multipart/alternative; boundary="m"\r\n\r\n'

@@ -207,6 +207,8 @@ OUTCOMES = [
     ({"recipient": "550 5.1.1 nobody"}, RecipientInvalid, "550"),
     ({"recipient": "553 5.1.3 no address"}, RecipientInvalid, "553"),
     ({"recipient": "551 not here"}, RecipientInvalid, "551"),
+    ({"recipient": "550 5.1.1 mx.example said: 550 relaying denied"}, RecipientInvalid, "550"),  # theirs, quoted
+    ({"recipient": "550 remote server answered: relay not permitted"}, RecipientInvalid, "550"),
     ({"recipient": "530 5.7.0 log in"}, ChannelBroken, "530"),
     ({"recipient": "550 5.7.1 Relaying denied"}, ChannelBroken, "550"),
     ({"recipient": "554 5.7.1 <ana@example.com>: Relay access denied"}, ChannelBroken, "554"),

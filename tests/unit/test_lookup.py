@@ -67,3 +67,15 @@ async def test_more_lookups_than_may_hang_are_refused_and_work_again_later(
 async def test_a_name_that_is_none_is_an_error_of_the_network() -> None:
     with pytest.raises(OSError, match=r".+"):
         await look_up("nobody.invalid", 443)
+
+
+async def test_a_system_that_has_no_thread_left_costs_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", none_left)
+        for _ in range(lookup.AT_ONCE + 1):
+            with pytest.raises(OSError, match="can't start new thread"):
+                await look_up("localhost", 80)
+    assert await look_up("localhost", 80)

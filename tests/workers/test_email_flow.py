@@ -1,5 +1,6 @@
 """The whole way of a mail: posted in by HTTP, answered by SMTP in its thread; what comes back, what isn't answered."""
 
+import asyncio
 import json
 from io import BytesIO
 
@@ -208,3 +209,23 @@ async def test_a_file_leaves_in_the_mail_and_what_cannot_be_brought_as_a_link(se
         await stage.until(stage.statuses, equals=["sent", "sent"])
         mail = [one for one in await sandbox.messages(to=ANA) if one.outcome == "accepted"][-1]
         assert (mail.body, len(mail.media_urls)) == ("", 1)
+
+
+async def test_a_mail_whose_files_find_no_room_waits_by_its_due_time(settings: Settings) -> None:
+    async with mailbox(settings, {"reply": {"engine": "none"}}) as box:
+        stage = box.stage
+        for sender in (ANA, "luis@customer.example", "eva@customer.example"):
+            await box.writes("hola", sender=sender)
+        await stage.until(stage.count, "messages", equals=3)
+        rows = await stage.rows("SELECT id FROM conversations ORDER BY created_at")
+        ana, luis, eva = (row["id"] for row in rows)
+        hangs = await stage.sandbox.media("plain", fault="hang")
+        await stage.owe(ana, "Toma", ours=box.ours, media=(Media(hangs.url),))
+        await stage.until(stage.count, "messages WHERE conversation_id = $1 AND status = 'ready'", ana, equals=1)
+        await asyncio.sleep(0.5)  # its file is on its way
+        await stage.owe(luis, "Toma", ours=box.ours, media=(Media(hangs.url),))
+        waiting = "messages WHERE conversation_id = $1 AND status = 'ready' AND not_before > now()"
+        await stage.until(stage.count, waiting, luis, equals=1)
+        await stage.owe(eva, "hola", ours=box.ours)  # and keeps nobody's mail without files waiting
+        await stage.until(stage.count, "messages WHERE conversation_id = $1 AND status = 'sent'", eva, equals=1)
+        assert await stage.count("messages WHERE conversation_id = $1 AND status = 'ready'", luis) == 1

@@ -3,8 +3,10 @@
 from collections.abc import Awaitable, Callable
 
 from ops.sandbox.client import SeenReport
+from shared.messages import SendAdmitted
 from shared.settings import Settings
 from tests.workers.kommo_stage import Open, opened
+from workers import send
 
 OF_REPORTS = {"provider": "kommo", "match": {"body_contains": "delivery status"}}
 
@@ -98,3 +100,15 @@ async def test_a_tenant_may_have_nothing_reported(settings: Settings) -> None:
         await door.stage.until(door.stage.count, "messages", equals=2)
         assert await door.stage.count("messages WHERE due_at IS NOT NULL OR status <> 'sent'") == 0
         assert await door.stage.sandbox.kommo_reports() == ()
+
+
+async def test_a_report_whose_item_is_buried_is_made_later_all_the_same(settings: Settings) -> None:
+    async with opened(settings) as door:
+        await door.stage.sandbox.faults({**OF_REPORTS, "action": "5xx", "status": 503, "times": 1})
+        await said(door, "from-eva")
+        await door.stage.until(door.stage.count, "messages WHERE attempts = 1", equals=1)
+        row = await door.stage.row("SELECT tenant_id, id, conversation_id FROM messages")
+        about = {"tenant_id": row["tenant_id"], "conversation_id": row["conversation_id"], "message_id": row["id"]}
+        assert send.worker.putting_off is not None
+        await send.worker.putting_off(SendAdmitted(**about, provider="kommo"), door.stage.context, None)  # type: ignore[arg-type]
+        assert await door.stage.count("messages WHERE due_at > now() + interval '1 minute'") == 1

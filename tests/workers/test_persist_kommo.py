@@ -85,6 +85,21 @@ async def test_in_one_post_or_batch_the_manager_has_the_conversation_too(setting
         assert await stage.count("messages") == 3
 
 
+async def test_a_new_contact_has_its_name_though_a_manager_who_gives_none_answers_in_the_same_post(
+    settings: Settings,
+) -> None:
+    async with staged(settings) as stage:
+        ours = await add_kommo(stage)
+        nameless = written(id="m2", chat_id=CHAT, recipient__name=None, recipient__id=None)
+        await persist.persist(
+            [posted(stage, ours, form(added("message", said(chat_id=CHAT), nameless)))], stage.context
+        )
+        assert await stage.count("messages") == 2
+        name = await stage.value("SELECT name FROM contacts")
+        assert name is not None
+        assert name == await stage.value("SELECT contact_name FROM conversations")
+
+
 async def test_two_batches_that_meet_in_two_conversations_wait_for_each_other_in_one_order(settings: Settings) -> None:
     """A customer's message here and a manager's there, and the other way round, at the same time."""
     async with staged(settings) as stage:
