@@ -45,8 +45,8 @@ def health(readiness: Readiness) -> Handler:
 async def serving(handler: Handler, host: str, port: int, *, reuse_port: bool = False) -> AsyncIterator[int]:
     """Have a handler answer every request; yields the port, a free one where 0 was asked for. Raises OSError if taken.
 
-    By aiohttp's low-level server: with so few paths its router, match objects and hooks would be a tenth of all that a
-    webhook costs.
+    By aiohttp's low-level server: with so few paths, its router, match objects and hooks would only cost time, and each
+    webhook pays it (`palomar bench ingress`).
     """
     server = web.Server(
         handler,
