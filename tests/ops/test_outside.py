@@ -1,6 +1,10 @@
 """What does not let us in, of a broker or database of somebody else, is told in a sentence that holds no password."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -10,6 +14,17 @@ from ops import outside
 from ops.errors import Problem
 from schema import migrate
 from tests.ports import free_port
+
+ROOT = Path(__file__).resolve().parents[2]
+# `palomar up`, with its state elsewhere than where a developer's own may be running.
+UP = """
+import sys
+from pathlib import Path
+from ops import cli, up
+up.STATE = Path(sys.argv.pop())
+sys.argv[:] = ["palomar", "up"]
+cli.main()
+"""
 
 
 async def test_a_broker_that_lets_us_in_is_no_problem(amqp_url: str) -> None:
@@ -57,3 +72,23 @@ def test_what_is_wrong_with_a_database_is_told(url: str, told: str) -> None:
 def test_a_migration_that_fails_is_told_as_one() -> None:
     with pytest.raises(Problem, match="A migration failed, and left nothing behind"), outside.migrating():
         raise psycopg.errors.UndefinedTable("relation does not exist")
+
+
+@pytest.mark.parametrize("wrong", ["AMQP_URL", "DATABASE_URL"])
+def test_up_ends_with_that_sentence_and_starts_nothing(wrong: str, amqp_url: str, tmp_path: Path) -> None:
+    nowhere = free_port()
+    given = {
+        "AMQP_URL": amqp_url if wrong != "AMQP_URL" else f"amqp://a:secret@127.0.0.1:{nowhere}/",
+        "DATABASE_URL": f"postgresql://a:secret@127.0.0.1:{nowhere}/x",
+    }
+    told = subprocess.run(
+        [sys.executable, "-c", UP, str(tmp_path / "state")],
+        env={**os.environ, "PYTHONPATH": str(ROOT), **given}, cwd=tmp_path, capture_output=True, text=True, timeout=60,
+        check=False,
+    )  # fmt: skip
+    assert told.returncode == 1
+    first, *rest = told.stderr.splitlines()
+    assert first.startswith(f"{wrong}: ")
+    assert rest[-1].startswith(f"Correct {wrong}, or unset it")
+    assert "Starting" not in told.stdout
+    assert "secret" not in told.stdout + told.stderr
