@@ -199,3 +199,17 @@ async def test_who_has_opted_out_has_so_under_a_new_number_too(settings: Setting
         assert await stage.count("consents") == 1
         rows = await stage.rows("SELECT recipient, user_message_count FROM conversations ORDER BY created_at")
         assert [tuple(row) for row in rows] == [(CUSTOMER, 1), (moved, 1)]  # two numbers are two conversations
+
+
+async def test_a_provider_whose_clock_runs_ahead_opens_no_window_after_the_messages_arrival(settings: Settings) -> None:
+    """Of a webhook that waited in the spool, or is replayed: its time is not ahead of ours any more."""
+    arrived = datetime.now(UTC) - timedelta(hours=25)
+    async with staged(settings) as stage:
+        app = await add_app(stage)
+        await add_number(stage, app, HERS)
+        for number, minutes in enumerate((0.0, 30.0)):  # the second is the older one: it moves nothing back
+            body = entry(value(said(id=f"{number}", timestamp=now(minutes)), phone_number_id=HERS))
+            at = arrived - timedelta(minutes=minutes)
+            await persist.persist([posted(stage, app, body, received_at=at)], stage.context)
+        heard = await stage.row("SELECT last_user_message_at, user_message_count, unread_count FROM conversations")
+        assert tuple(heard) == (arrived, 2, 2)
