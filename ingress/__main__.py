@@ -17,7 +17,7 @@ from ingress.spool import Spool
 from shared import http, log, memory
 from shared.broker import Publisher
 from shared.crypto import KeyRing, KeysInvalid
-from shared.settings import Settings
+from shared.settings import Settings, SettingsInvalid, load
 
 NAME = "receive"
 DEFAULT_PORT = 8080
@@ -90,11 +90,11 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("name", choices=[NAME], help="receive: the providers' webhooks")
     parser.add_argument("--share-port", action="store_true", help="several processes serve the same port")
     chosen = parser.parse_args(arguments)
-    settings = Settings()
     try:
+        settings = load()
         log.configure(NAME, settings.log_level)
         keys = KeyRing.parse(settings.secret_keys.get_secret_value())
-    except (KeysInvalid, ValueError) as error:
+    except (SettingsInvalid, KeysInvalid, ValueError) as error:
         print(f"python -m ingress: {error}", file=sys.stderr)
         return 2
     memory.give_back_large_blocks()

@@ -15,18 +15,23 @@ from pathlib import Path
 import typer
 
 from ops.errors import Problem
+from shared.settings import SettingsInvalid
 
 COMMANDS = Path(__file__).parent / "commands"
 
 
 def main() -> None:
-    """Run the command line; a Problem becomes two short lines and exit code 1."""
+    """Run the command line; a Problem, or a wrong variable, becomes two short lines and exit code 1."""
     asked = next((word for word in sys.argv[1:] if not word.startswith("-")), None)
     try:
         _root(asked)(prog_name="palomar")
     except Problem as problem:
         typer.secho(problem.message, fg="red", err=True)
         typer.echo(problem.remedy, err=True)
+        raise SystemExit(1) from None
+    except SettingsInvalid as error:
+        typer.secho(str(error), fg="red", err=True)
+        typer.echo("Correct it in the environment, or in .palomar/env, which ./palomar up writes.", err=True)
         raise SystemExit(1) from None
 
 

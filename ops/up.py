@@ -22,7 +22,7 @@ from ops.stack import Stack
 from ops.supervisor import Child, Supervisor, read_procfile
 from schema import migrate
 from shared import log
-from shared.settings import Settings
+from shared.settings import Settings, load
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 STATE = CHECKOUT / ".palomar"
@@ -77,7 +77,7 @@ class System:
         file = STATE / "env"
         environment.write(file, values)
         os.environ.update(values)
-        settings = Settings(_env_file=None)
+        settings = load(env_file=None)
         self._grace = settings.stop_grace + 5
         if self._sandbox:
             asyncio.run(demo.ensure(settings))

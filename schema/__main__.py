@@ -8,7 +8,7 @@ from rich.console import Console
 
 from schema import findings, locks, migrate, shape
 from schema.verify import verify
-from shared.settings import settings
+from shared.settings import SettingsInvalid, settings
 
 
 def main() -> None:
@@ -22,8 +22,8 @@ def main() -> None:
     commands.add_parser("verify", help="check that all is as it should be; exit code 1 where it is not")
     commands.add_parser("shape", help="print what verify compares with, from a database that was only ever migrated")
     arguments = parser.parse_args()
-    url = settings().database_url.get_secret_value()
     try:
+        url = settings().database_url.get_secret_value()
         if arguments.command == "migrate":
             for name in migrate.apply(url):
                 print(f"applied {name}")
@@ -37,7 +37,7 @@ def main() -> None:
             print(shape.found(url).written(), end="")
         else:
             _verify(url)
-    except locks.Blocked as error:
+    except (SettingsInvalid, locks.Blocked) as error:
         sys.exit(str(error))
     except psycopg.OperationalError as error:
         sys.exit(f"PostgreSQL does not answer: {str(error).strip()}")

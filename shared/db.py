@@ -3,8 +3,11 @@
 import asyncio
 import contextlib
 import os
+import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, TypeVar
 from uuid import UUID
 
@@ -13,7 +16,8 @@ import orjson
 from asyncpg.pool import PoolConnectionProxy
 from uuid_utils.compat import uuid7
 
-from shared import metrics
+from shared import database_url, metrics
+from shared.database_url import DatabaseUrl, SystemRoots, TcpOptions
 from shared.log import get_logger
 from shared.settings import Settings
 
@@ -28,6 +32,7 @@ else:
     Pool = asyncpg.Pool
 _T = TypeVar("_T")
 
+CONNECT_TIMEOUT: Final = 5.0  # seconds, where DATABASE_URL names no connect_timeout
 STATEMENT_TIMEOUT: Final = 30.0  # seconds; nothing on the path takes a hundredth of it
 REPEATS: Final = 5  # of a transaction that lost a deadlock or a serialisation conflict
 
@@ -72,7 +77,8 @@ def is_conflict(error: BaseException) -> bool:
     return isinstance(error, _CONFLICTS)
 
 
-async def _prepare(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+async def _prepare(connection: "asyncpg.Connection[asyncpg.Record]", tcp: TcpOptions) -> None:
+    _set_tcp_options(connection, tcp)
     for name in ("json", "jsonb"):
         await connection.set_type_codec(
             name, encoder=_encode_json, decoder=orjson.loads, schema="pg_catalog", format="text"
@@ -81,6 +87,37 @@ async def _prepare(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
 
 def _encode_json(value: object) -> str:
     return orjson.dumps(value).decode()
+
+
+def _set_tcp_options(connection: "asyncpg.Connection[asyncpg.Record]", tcp: TcpOptions) -> None:
+    """Have the kernel notice a server that vanished. asyncpg has no way to set this, and none to reach the socket."""
+    sock = connection._transport.get_extra_info("socket")  # type: ignore[attr-defined]
+    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    with socket.socket(fileno=os.dup(sock.fileno())) as ours:  # uvloop's own object sets no options
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, tcp.keepalives)
+        for name, value in (
+            ("TCP_KEEPIDLE", tcp.idle),
+            ("TCP_KEEPINTVL", tcp.interval),
+            ("TCP_KEEPCNT", tcp.count),
+            ("TCP_USER_TIMEOUT", tcp.user_timeout),
+        ):
+            if value is not None and hasattr(socket, name):  # macOS lacks some
+                ours.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def _tls(roots: SystemRoots | None) -> ssl.SSLContext | None:
+    """None leaves it to asyncpg, which reads sslmode and the files from the address."""
+    if roots is None:
+        return None
+    context = ssl.create_default_context()
+    if roots.certificate is not None:
+        context.load_cert_chain(roots.certificate, roots.key, roots.password)
+    return context
+
+
+def _address(settings: Settings) -> DatabaseUrl:
+    return database_url.parse(settings.database_url.get_secret_value())
 
 
 def server_settings(role: Role, process: str) -> dict[str, str]:
@@ -106,14 +143,16 @@ def _make_pool(
     size: int | None,
     reset: "Callable[[asyncpg.Connection[asyncpg.Record]], Awaitable[None]] | None",
 ) -> Pool:
+    address = _address(settings)
     return asyncpg.create_pool(
-        settings.database_url.get_secret_value(),
+        address.dsn,
         min_size=0,
         max_size=size or settings.database_pool,
         command_timeout=STATEMENT_TIMEOUT,
-        timeout=5,
+        timeout=address.connect_timeout or CONNECT_TIMEOUT,
+        ssl=_tls(address.system_roots),
         max_inactive_connection_lifetime=300,
-        init=_prepare,
+        init=partial(_prepare, tcp=address.tcp),
         reset=reset,
         server_settings=server_settings(role, process),
     )
@@ -127,13 +166,15 @@ async def connect(
     settings: Settings, *, process: str, role: Role = "palomar_worker"
 ) -> "asyncpg.Connection[asyncpg.Record]":
     """One connection of one's own, for LISTEN and advisory locks."""
+    address = _address(settings)
     connection = await asyncpg.connect(
-        settings.database_url.get_secret_value(),
-        timeout=5,
+        address.dsn,
+        timeout=address.connect_timeout or CONNECT_TIMEOUT,
+        ssl=_tls(address.system_roots),
         command_timeout=STATEMENT_TIMEOUT,
         server_settings=server_settings(role, process),
     )
-    await _prepare(connection)
+    await _prepare(connection, address.tcp)
     return connection
 
 

@@ -1,16 +1,20 @@
 """Every variable Palomar reads, with a default that works on a laptop.
 
 The environment wins; what it leaves out comes from `.palomar/env`, which `./palomar up` writes, so that a second
-shell talks to the system the first one started. This file is the documentation of the variables: keep it in order.
+shell talks to the system the first one started. A variable that is set to nothing (`PORT=`) counts as left out.
+This file is the documentation of the variables: keep it in order.
 """
 
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AliasChoices, Field, SecretStr
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
+from shared import database_url
+
+ENV_FILE = ".palomar/env"
 Seconds = Annotated[float, Field(gt=0)]
 
 
@@ -23,7 +27,13 @@ class Settings(BaseSettings):
     """One process's configuration. Times are seconds, sizes are bytes unless the name says otherwise."""
 
     model_config = SettingsConfigDict(
-        env_prefix="PALOMAR_", env_file=(".palomar/env",), extra="ignore", frozen=True, populate_by_name=True
+        env_prefix="PALOMAR_",
+        env_file=ENV_FILE,
+        env_ignore_empty=True,  # a compose file or a unit hands on what its own environment lacks as an empty string
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
+        hide_input_in_errors=True,  # it may be a password
     )
 
     # -- where the broker and the database are ---------------------------------------------------------------------
@@ -135,6 +145,12 @@ class Settings(BaseSettings):
     )
     sandbox_url: str = Field(default="", description="where `palomar say` finds the sandbox; `up` sets it")
 
+    @field_validator("database_url")
+    @classmethod
+    def _can_be_connected_to(cls, value: SecretStr) -> SecretStr:
+        database_url.parse(value.get_secret_value())
+        return value
+
     def api_url(self, provider: str) -> str:
         """Where a provider's API is called. Raises LookupError for a provider that sends nothing."""
         return {
@@ -145,7 +161,33 @@ class Settings(BaseSettings):
         }[provider]
 
 
+class SettingsInvalid(Exception):
+    """What is wrong with the variables: a line for each, which names it and holds none of its value."""
+
+
+def load(env_file: str | None = ENV_FILE) -> Settings:
+    """Read the variables, and behind them the file where one is named. Raises SettingsInvalid."""
+    try:
+        return Settings(_env_file=env_file)
+    except ValidationError as error:
+        problems = [f"{_variable(found['loc'])}: {_sentence(found['msg'])}" for found in error.errors()]
+        raise SettingsInvalid("\n".join(problems)) from None
+    except SettingsError as error:  # it names the field between quotes, and nothing else of it can be asked for
+        field = str(error).partition('"')[2].partition('"')[0]
+        raise SettingsInvalid(f'{_variable((field,))}: should be a list in JSON, such as ["one", "two"]') from None
+
+
+def _variable(place: tuple[int | str, ...]) -> str:
+    """The variable that sets a field: pydantic names the field, or the alias that was read."""
+    name = str(place[0]).upper()
+    return name if name in ("AMQP_URL", "DATABASE_URL", "PORT") else f"PALOMAR_{name}"
+
+
+def _sentence(message: str) -> str:
+    return message.removeprefix("Value error, ").replace("Input should be", "should be")
+
+
 @lru_cache(maxsize=1)
 def settings() -> Settings:
-    """The process's settings, read once."""
-    return Settings()
+    """The process's settings, read once. Raises SettingsInvalid."""
+    return load()

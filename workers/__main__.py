@@ -21,7 +21,7 @@ import workers
 from shared import db, http, log, memory
 from shared.broker import Link, Publisher, PublishFailed
 from shared.runner import Runner
-from shared.settings import Settings
+from shared.settings import Settings, SettingsInvalid, load
 from shared.topology import WorkQueue
 from shared.worker import Context, Loop, Worker
 
@@ -200,13 +200,13 @@ async def _main(settings: Settings, names: Sequence[str]) -> None:
 
 
 def main(names: Sequence[str]) -> int:
-    """Exit code 0 after an orderly stop, 1 for a port that is taken, 2 for a name that means nothing."""
+    """Exit code 0 after an orderly stop, 1 for a port that is taken, 2 for a name that means nothing or a wrong variable."""
     try:
         chosen(names)
-    except ValueError as error:
+        settings = load()
+    except (ValueError, SettingsInvalid) as error:
         print(f"python -m workers: {error}", file=sys.stderr)
         return 2
-    settings = Settings()
     log.configure(" ".join(names), settings.log_level)
     memory.give_back_large_blocks()
     try:
