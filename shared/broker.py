@@ -18,6 +18,7 @@ from aio_pika.abc import AbstractChannel, AbstractConnection, HeadersType
 from shared import metrics, topology
 from shared.log import get_logger
 from shared.messages import QueueMessage
+from shared.outage_log import OutageLog
 
 log = get_logger(__name__)
 
@@ -59,6 +60,7 @@ class Link:
         self._closing = asyncio.Event()
         self._lost = asyncio.Event()
         self._failures = 0
+        self._outage = OutageLog()
         self._task: asyncio.Task[None] | None = None
         self.up = asyncio.Event()
         self.connection: AbstractConnection | None = None
@@ -84,7 +86,10 @@ class Link:
                 if is_cancellation(error):
                     raise
                 delay = RECONNECT_DELAYS[min(self._failures, len(RECONNECT_DELAYS) - 1)]
-                log.warning("broker away", link=self._name, error=f"{type(error).__name__}: {error}", retry_in=delay)
+                if (lasted := self._outage.failed()) is not None:
+                    log.warning(
+                        "broker away", link=self._name, error=f"{type(error).__name__}: {error}", away_for=lasted
+                    )
                 self._failures += 1
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._closing.wait(), delay)
@@ -105,7 +110,7 @@ class Link:
                     await self._on_open(connection)
             self.up.set()
             self._failures = 0
-            log.info("broker connected", link=self._name)
+            log.info("broker connected", link=self._name, away_for=self._outage.ended() or 0.0)
             await asyncio.wait({closing, losing}, return_when=asyncio.FIRST_COMPLETED)
             if not self._closing.is_set():
                 raise ConnectionResetError("connection lost")

@@ -19,6 +19,7 @@ from uuid_utils.compat import uuid7
 from shared import database_url, metrics
 from shared.database_url import DatabaseUrl, SystemRoots, TcpOptions
 from shared.log import get_logger
+from shared.outage_log import OutageLog
 from shared.settings import Settings
 
 log = get_logger(__name__)
@@ -227,6 +228,7 @@ class DatabaseWatch:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._up = asyncio.Event()
+        self._outage = OutageLog()
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -237,7 +239,7 @@ class DatabaseWatch:
         """Stop work until the database answers."""
         if self._task is None or self._task.done():
             if error is not None:
-                log.warning("database away", error=type(error).__name__)
+                self._log_outage(error)
             self._up.clear()
             metrics.DATABASE_UP.set(0)
             self._task = asyncio.create_task(self._probe(), name="database watch")
@@ -261,11 +263,15 @@ class DatabaseWatch:
                 async with asyncio.timeout(5):
                     await self._pool.fetchval("SELECT 1")
             except Exception as error:  # whatever it is: a probe that ended without an answer would leave all waiting
-                log.info("database does not answer", error=type(error).__name__, detail=str(error)[:200])
+                self._log_outage(error)
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, 1.0)
             else:
                 self._up.set()
                 metrics.DATABASE_UP.set(1)
-                log.info("database answers")
+                log.info("database answers", away_for=self._outage.ended() or 0.0)
                 return
+
+    def _log_outage(self, error: BaseException) -> None:
+        if (lasted := self._outage.failed()) is not None:
+            log.warning("database away", error=type(error).__name__, detail=str(error)[:200], away_for=lasted)

@@ -375,7 +375,8 @@ class Runner(Generic[M, R]):
                 )
                 return
             except PublishFailed as error:
-                log.warning("publish not confirmed, trying again", exchange=exchange, error=str(error))
+                if self._publisher.ready:  # else its link says that the broker is away
+                    log.warning("publish not confirmed, trying again", exchange=exchange, error=str(error))
                 await asyncio.sleep(INSIST_PAUSE)
 
 

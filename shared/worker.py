@@ -59,7 +59,8 @@ class Context(Generic[R]):
         try:
             await self.publisher.publish(*messages)
         except PublishFailed as error:
-            self.log.warning("hand-on not confirmed", count=len(messages), error=str(error))
+            if self.publisher.ready:  # else its link says that the broker is away
+                self.log.warning("hand-on not confirmed", count=len(messages), error=str(error))
 
 
 Handler = Callable[[M, Context[R]], Awaitable[None]]

@@ -168,7 +168,8 @@ async def _forever(loop: Loop[Any], context: Context[Any], watch: db.DatabaseWat
             await loop.body(context)
         except Exception as error:
             if isinstance(error, PublishFailed):
-                context.log.warning("broker did not take it; starting the loop again", worker=loop.name)
+                if context.publisher.ready:  # else its link says that the broker is away
+                    context.log.warning("broker did not take it; starting the loop again", worker=loop.name)
             elif db.is_outage(error):
                 watch.lost(error)
             else:
@@ -200,7 +201,7 @@ async def _main(settings: Settings, names: Sequence[str]) -> None:
 
 
 def main(names: Sequence[str]) -> int:
-    """Exit code 0 after an orderly stop, 1 for a port that is taken, 2 for a name that means nothing or a wrong variable."""
+    """Exit code 0 after an orderly stop, 1 for a port that is taken, 2 for a wrong name or setting."""
     try:
         chosen(names)
         settings = load()

@@ -62,9 +62,8 @@ def settings_for(url: str) -> Settings:
 
 async def test_the_parameters_of_a_hosted_database_connect(database_url: str) -> None:
     asked = "connect_timeout=10&channel_binding=prefer&gssencmode=disable&sslmode=disable&application_name=x"
-    async with over_tcp(database_url) as url:
-        async with db.make_pool(settings_for(f"{url}?{asked}"), process="t") as pool:
-            assert await pool.fetchval("SELECT current_user") == "palomar_worker"
+    async with over_tcp(database_url) as url, db.make_pool(settings_for(f"{url}?{asked}"), process="t") as pool:
+        assert await pool.fetchval("SELECT current_user") == "palomar_worker"
 
 
 async def test_keepalives_are_set_on_the_connection_as_the_address_asks(database_url: str) -> None:
