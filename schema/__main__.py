@@ -39,6 +39,8 @@ def main() -> None:
             _verify(url)
     except (SettingsInvalid, locks.Blocked) as error:
         sys.exit(str(error))
+    except migrate.NotGranted as error:
+        sys.exit(f"{error}\nAs a superuser or as their maker, run: {error.statement}")
     except psycopg.OperationalError as error:
         sys.exit(f"PostgreSQL does not answer: {str(error).strip()}")
 

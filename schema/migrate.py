@@ -10,7 +10,7 @@ dead one.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,33 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 LOCK = 0x70616C6F  # "palo"; any number nobody else locks
 
 Direction = Literal["apply", "rollback"]
+
+# From PostgreSQL 16 on a membership may lack the right to take the role; before, every membership had it.
+_MAY_NOT_TAKE: Final = """
+SELECT rolname FROM pg_roles
+WHERE rolname IN ('palomar_api', 'palomar_worker')
+    AND NOT pg_has_role(oid, CASE WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END)
+ORDER BY rolname
+"""
+
+
+class NotGranted(Exception):
+    """The schema is there, but its owner may not take the roles that processes take: every process would be refused.
+
+    Roles belong to the whole cluster. Whoever migrated another database of it made them, and from PostgreSQL 16 on only
+    their maker and a superuser may grant them. `statement` is what one of these has to run.
+    """
+
+    def __init__(self, roles: Sequence[str], owner: str) -> None:
+        granted = ", ".join(roles)
+        self.statement = (
+            sql.SQL("GRANT {} TO {}")
+            .format(sql.SQL(", ").join(map(sql.Identifier, roles)), sql.Identifier(owner))
+            .as_string()
+            + ";"
+        )
+        super().__init__(f"{owner} may not take {granted}, which somebody else made in this cluster.")
+
 
 _CONCURRENTLY: Final = re.compile(
     r"\b(CREATE\s+(UNIQUE\s+)?INDEX|DROP\s+INDEX|REINDEX)\b.*?\bCONCURRENTLY\b", re.I | re.S
@@ -63,10 +90,14 @@ def apply(database_url: str, folder: Path = MIGRATIONS, *, patience: float = loc
 
     Safe to call from several processes at once: one works, the others wait and then find nothing left. Safe beside
     live writers: none waits for longer than a quarter of a second. Raises locks.Blocked where a migration can't get its
-    locks for `patience` seconds; those before it stay applied.
+    locks for `patience` seconds, and NotGranted where no process could work in what was made; what was applied stays.
     """
     with _locked(database_url, folder, patience) as run:
-        return [_carry_out(run, migration, "apply") for migration in run.backend.to_apply(run.migrations)]
+        applied = [_carry_out(run, migration, "apply") for migration in run.backend.to_apply(run.migrations)]
+        if roles := [role for (role,) in run.lock.execute(_MAY_NOT_TAKE)]:
+            (owner,) = run.lock.execute("SELECT current_user").fetchone() or ("?",)
+            raise NotGranted(roles, owner)
+        return applied
 
 
 def rollback(
