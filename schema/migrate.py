@@ -35,7 +35,8 @@ Direction = Literal["apply", "rollback"]
 _MAY_NOT_TAKE: Final = """
 SELECT rolname FROM pg_roles
 WHERE rolname IN ('palomar_api', 'palomar_worker')
-    AND NOT pg_has_role(oid, CASE WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END)
+    AND NOT pg_has_role(
+        oid, CASE WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END)
 ORDER BY rolname
 """
 
