@@ -196,7 +196,10 @@ async def trouble(settings: Settings, keys: KeyRing, channel: Listed) -> str | N
     try:
         opened = keys.open(channel.credentials, tenant_id=channel.tenant_id, owner=channel.id)
         sender = providers.provider(channel.provider).make_sender(
-            opened, api_url=settings.api_url(channel.provider), timeout=settings.send_timeout
+            opened,
+            api_url=(api_url := settings.api_url(channel.provider)),
+            timeout=settings.send_timeout,
+            proxy=settings.proxy_for(api_url),
         )
     except (CryptoError, ValueError) as error:
         return f"its credentials can't be used: {error}"

@@ -166,14 +166,15 @@ class GuardedResolver(AbstractResolver):
 
 
 def connector(
-    trusted: Iterable[str], *, resolver: AbstractResolver | None = None, limit: int = 100
+    trusted: Iterable[str], *, proxy: str | None = None, resolver: AbstractResolver | None = None, limit: int = 100
 ) -> aiohttp.TCPConnector:
     """A connector that reaches nothing but the public network and the trusted origins. Made inside a running loop.
 
-    No connection is kept and no lookup remembered: each call is checked by what holds then. What it refuses arrives as
+    The proxy's own address may be reached too; what it connects to, it alone can check. No connection is kept and no
+    lookup remembered: each call is checked by what holds then. What it refuses arrives as
     aiohttp.ClientConnectorError whose `os_error` is a ForbiddenAddressError (see `is_forbidden`).
     """
-    gate = _Gate(trusted)
+    gate = _Gate((*trusted, proxy) if proxy else trusted)
     return aiohttp.TCPConnector(
         resolver=GuardedResolver(gate, resolver),
         socket_factory=gate.socket,

@@ -33,16 +33,17 @@ class Fetched:
 
 
 class Fetcher:
-    """Fetches over one session; `async with` opens and closes it. `trusted` as in shared.egress."""
+    """Fetches over one session; `async with` opens and closes it. `trusted` and `proxy` as in shared.egress."""
 
-    def __init__(self, trusted: Iterable[str], limits: Limits) -> None:
+    def __init__(self, trusted: Iterable[str], limits: Limits, proxy: str | None = None) -> None:
         self._trusted = tuple(trusted)
         self._limits = limits
+        self._proxy = proxy
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> "Fetcher":
         self._session = aiohttp.ClientSession(
-            connector=egress.connector(self._trusted),
+            connector=egress.connector(self._trusted, proxy=self._proxy),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,  # a megabyte may inflate to a gigabyte
@@ -132,7 +133,8 @@ class Fetcher:
                 yield Failure("not_allowed")
                 return
             headers = {"Accept-Encoding": "identity", **get.headers_for(url)}
-            async with self._session.get(url, headers=headers, allow_redirects=False) as answer:
+            proxy = None if str(url.origin()) in self._trusted else self._proxy
+            async with self._session.get(url, headers=headers, allow_redirects=False, proxy=proxy) as answer:
                 if answer.status not in _REDIRECTS:
                     yield answer
                     return

@@ -84,7 +84,10 @@ class Packing:
             return None
         sink = BytesIO()
         source = Direct(Get(part.url), part.sha256, part.mime_type)
-        async with Fetcher(self._settings.trusted_origins, Limits(most, most, most, ("*/*",))) as fetcher:
+        limits = Limits(most, most, most, ("*/*",))
+        async with Fetcher(
+            self._settings.trusted_origins, limits, self._settings.https_proxy.get_secret_value() or None
+        ) as fetcher:
             found = await fetcher.fetch(source, sink, within)
         if isinstance(found, Failure) or found.mime_type in _PAGES:
             return None

@@ -60,7 +60,10 @@ class Senders:
                 raise ValueError("the channel was deleted")
             opened = self._keys.open(sealed, tenant_id=channel.tenant_id, owner=channel.id)
             sender = provider(channel.provider).make_sender(
-                opened, api_url=self._settings.api_url(channel.provider), timeout=self._settings.send_timeout
+                opened,
+                api_url=(api_url := self._settings.api_url(channel.provider)),
+                timeout=self._settings.send_timeout,
+                proxy=self._settings.proxy_for(api_url),
             )
             if held is not None:
                 self._retired.append(held[1])

@@ -8,6 +8,7 @@ This file is the documentation of the variables: keep it in order.
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
@@ -114,6 +115,11 @@ class Settings(BaseSettings):
     kommo_api_url: str = Field(
         default="https://amojo.kommo.com", description="of the Chats API; the sandbox's address in a local stack"
     )
+    https_proxy: SecretStr = Field(
+        default=SecretStr(""),
+        description="http://[USER:PASSWORD@]HOST:PORT; providers, models and the files that customers send are called "
+        "through it, all but trusted_origins. Mails and S3 are not. HTTPS_PROXY itself is never read.",
+    )
     llm_base_url: str = Field(
         default="", description="any OpenAI-compatible endpoint; empty: the llm engine says its fallback"
     )
@@ -150,6 +156,21 @@ class Settings(BaseSettings):
     def _can_be_connected_to(cls, value: SecretStr) -> SecretStr:
         database_url.parse(value.get_secret_value())
         return value
+
+    @field_validator("https_proxy")
+    @classmethod
+    def _is_a_proxy(cls, value: SecretStr) -> SecretStr:
+        given = value.get_secret_value()
+        parts = urlsplit(given)
+        if given and (parts.scheme != "http" or not parts.hostname or parts.path not in ("", "/")):
+            raise ValueError("this is no proxy; give http://HOST:PORT or http://USER:PASSWORD@HOST:PORT")
+        return value
+
+    def proxy_for(self, url: str) -> str | None:
+        """The proxy through which this address is called; None where it is called straight."""
+        parts = urlsplit(url)
+        straight = f"{parts.scheme}://{parts.netloc}" in self.trusted_origins
+        return None if straight else self.https_proxy.get_secret_value() or None
 
     def api_url(self, provider: str) -> str:
         """Where a provider's API is called. Raises LookupError for a provider that sends nothing."""

@@ -52,7 +52,9 @@ class Kit:
 async def _open(settings: Settings) -> AsyncIterator[Kit]:
     keys = KeyRing.parse(settings.secret_keys.get_secret_value())
     settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    async with Fetcher(settings.trusted_origins, Limits.of(settings)) as fetcher:
+    async with Fetcher(
+        settings.trusted_origins, Limits.of(settings), settings.https_proxy.get_secret_value() or None
+    ) as fetcher:
         yield Kit(fetcher, Blobs.of(settings), keys, Places(SHARE), asyncio.Semaphore(WEBHOOKS_AT_ONCE))
 
 

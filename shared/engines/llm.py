@@ -40,11 +40,12 @@ class LlmEngine:
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
-        return cls(settings.llm_base_url, settings.llm_api_key)
+        return cls(settings.llm_base_url, settings.llm_api_key, settings.proxy_for(settings.llm_base_url))
 
-    def __init__(self, base_url: str, api_key: SecretStr) -> None:
+    def __init__(self, base_url: str, api_key: SecretStr, proxy: str | None = None) -> None:
         self._base_url = base_url
         self._api_key = api_key
+        self._proxy = proxy
         self._client: AsyncOpenAI | None = None
         self._loading = asyncio.Lock()
         self._told_unset = False
@@ -109,15 +110,15 @@ class LlmEngine:
     async def _connected(self) -> "AsyncOpenAI":
         async with self._loading:
             if self._client is None:
-                self._client = await asyncio.to_thread(_load, self._base_url, self._api_key)
+                self._client = await asyncio.to_thread(_load, self._base_url, self._api_key, self._proxy)
             return self._client
 
 
-def _load(base_url: str, api_key: SecretStr) -> "AsyncOpenAI":
+def _load(base_url: str, api_key: SecretStr, proxy: str | None) -> "AsyncOpenAI":
     """Half a second of imports, so in a thread; other conversations go on meanwhile."""
     from shared.engines.model import connect
 
-    return connect(base_url, api_key.get_secret_value())
+    return connect(base_url, api_key.get_secret_value(), proxy)
 
 
 async def _complete(

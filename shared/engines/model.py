@@ -47,14 +47,14 @@ class _CountingTransport(httpx2.AsyncHTTPTransport):
         return response
 
 
-def connect(base_url: str, api_key: str) -> AsyncOpenAI:
+def connect(base_url: str, api_key: str, proxy: str | None = None) -> AsyncOpenAI:
     """A client that tries each question once; its owner closes it. Any thread may call this."""
     client = AsyncOpenAI(
         base_url=base_url,
         api_key=api_key or _NO_KEY,  # never None: the package would send the environment's OPENAI_API_KEY instead
         max_retries=0,
         http_client=httpx2.AsyncClient(
-            transport=_CountingTransport(trust_env=False),
+            transport=_CountingTransport(trust_env=False, proxy=proxy),
             trust_env=False,
             follow_redirects=False,
             headers={"Accept-Encoding": "identity"},

@@ -25,8 +25,11 @@ class Provider(Protocol):
         """What a provider's error code means; None for one we don't know."""
         ...
 
-    def make_sender(self, credentials: str, *, api_url: str, timeout: float) -> Sender:
-        """A sender for one channel's credentials (JSON, opened). Raises ValueError naming what is wrong with them."""
+    def make_sender(self, credentials: str, *, api_url: str, timeout: float, proxy: str | None = None) -> Sender:
+        """A sender for one channel's credentials (JSON, opened), which calls through the proxy, if any.
+
+        Raises ValueError naming what is wrong with the credentials.
+        """
         ...
 
 

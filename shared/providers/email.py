@@ -335,11 +335,11 @@ def _instant(written: str) -> datetime | None:
 # -- sending -----------------------------------------------------------------------------------------------------------
 
 
-def make_sender(credentials: str, *, api_url: str, timeout: float) -> Sender:
+def make_sender(credentials: str, *, api_url: str, timeout: float, proxy: str | None = None) -> Sender:
     """A sender for one channel's credentials (JSON, opened). Make it inside a running loop.
 
-    `api_url` names the hosts that may stand in a private network. Raises ValueError naming each wrong field, never its
-    value.
+    `api_url` names the hosts that may stand in a private network; a proxy carries HTTP, so mails pass it by. Raises
+    ValueError naming each wrong field, never its value.
     """
     from shared.providers import email_send  # what calls over SMTP is of no use to who only reads webhooks
 

@@ -12,6 +12,8 @@ import orjson
 # A connection the other side has closed while it lay idle costs a send whose outcome nobody knows: keep few, briefly.
 _KEEPALIVE = 10.0
 _CONNECTIONS = 64  # as many calls as a channel's two lanes make at once: a campaign that hangs leaves replies theirs
+# What proves that a request had not left: resolving, connecting or TLS failed, or a proxy did not open the way.
+NOT_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.ClientHttpProxyError)
 _LONGEST_ANSWER = 2 * 1024 * 1024  # bytes
 # No wait a provider names is believed beyond this.
 LONGEST_WAIT = 24 * 3600.0
@@ -25,8 +27,8 @@ def base_of(url: str, setting: str) -> str:
     return f"{base.scheme}://{base.netloc}{base.path.rstrip('/')}"
 
 
-def make_session(connect_timeout: float) -> aiohttp.ClientSession:
-    """A session to be made inside a running loop and closed by its owner.
+def make_session(connect_timeout: float, proxy: str | None = None) -> aiohttp.ClientSession:
+    """A session, through a proxy where one is named, to be made inside a running loop and closed by its owner.
 
     The caller's asyncio.timeout is the total; a slow connect must end before it, as it is provably harmless. aiohttp
     repeats a request by itself on a connection that turns out to be closed, but only idempotent methods: never a POST.
@@ -35,6 +37,7 @@ def make_session(connect_timeout: float) -> aiohttp.ClientSession:
         connector=aiohttp.TCPConnector(limit=_CONNECTIONS, keepalive_timeout=_KEEPALIVE),
         timeout=aiohttp.ClientTimeout(total=None, connect=connect_timeout, sock_connect=connect_timeout),
         cookie_jar=aiohttp.DummyCookieJar(),
+        proxy=proxy,
     )
 
 

@@ -77,11 +77,11 @@ def _scope_of(url: str) -> str:
     return scope if place.endswith(f"/{CHATS}") and _SCOPE.fullmatch(scope) else SOLE_CHANNEL
 
 
-def make_sender(credentials: str, *, api_url: str, timeout: float) -> Sender:
+def make_sender(credentials: str, *, api_url: str, timeout: float, proxy: str | None = None) -> Sender:
     """A sender for one channel's credentials (JSON, opened). Make it inside a running loop.
 
     Raises ValueError naming each wrong field, never its value.
     """
     from shared.providers import kommo_send  # what calls over HTTP is of no use to who only reads webhooks
 
-    return kommo_send.make_sender(credentials, api_url=api_url, timeout=timeout)
+    return kommo_send.make_sender(credentials, api_url=api_url, timeout=timeout, proxy=proxy)

@@ -25,7 +25,7 @@ from shared.providers.base import (
     SentRecord,
     Unreachable,
 )
-from shared.providers.http_client import base_of, make_session, read, retry_after, told
+from shared.providers.http_client import NOT_SENT, base_of, make_session, read, retry_after, told
 from shared.providers.json_fields import fields_of, instant, items_of, text_of
 from shared.providers.kommo_errors import Answer, refusal, scrub
 from shared.providers.kommo_forms import Call, call_of, report_of, scope_path, signed
@@ -50,12 +50,14 @@ class KommoSender:
     channel's address is the scope id, `{channel id}_{account id}`, which is part of each call's path.
     """
 
-    def __init__(self, credentials: KommoCredentials, *, timeout: float, base_url: str) -> None:
+    def __init__(
+        self, credentials: KommoCredentials, *, timeout: float, base_url: str, proxy: str | None = None
+    ) -> None:
         self._timeout = timeout
         self._base = base_of(base_url, "kommo_api_url")
         self._secret = credentials.secret.get_secret_value()
         self._bot_id = credentials.bot_id
-        self._session = make_session(min(_CONNECT_TIMEOUT, timeout / 2))
+        self._session = make_session(min(_CONNECT_TIMEOUT, timeout / 2), proxy)
 
     async def send(self, message: Outgoing) -> SendResult:
         """One POST, never repeated here. Raises nothing but CancelledError, after which the outcome is unknown."""
@@ -129,7 +131,7 @@ class KommoSender:
         try:
             async with asyncio.timeout(self._timeout):
                 answered = await self._call("POST", f"{scope_path(scope_id)}{call.path}", data)
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+        except NOT_SENT as error:
             return Unreachable("connect", _named(error))  # resolving, connecting or TLS failed: nothing had left
         except TimeoutError:
             return Ambiguous("timeout", f"no answer within {self._timeout:g} s")
@@ -156,7 +158,7 @@ class KommoSender:
             return loaded
 
 
-def make_sender(credentials: str, *, api_url: str, timeout: float) -> KommoSender:
+def make_sender(credentials: str, *, api_url: str, timeout: float, proxy: str | None = None) -> KommoSender:
     """A sender for a channel's opened credentials, the JSON of KommoCredentials. Made inside a running loop.
 
     Raises ValueError that names each wrong field, and none of their values.
@@ -166,7 +168,7 @@ def make_sender(credentials: str, *, api_url: str, timeout: float) -> KommoSende
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, part['loc'])) or 'JSON'}: {part['msg']}" for part in error.errors())
         raise ValueError(f"Kommo credentials: {problems}") from None
-    return KommoSender(opened, timeout=timeout, base_url=api_url)
+    return KommoSender(opened, timeout=timeout, base_url=api_url, proxy=proxy)
 
 
 async def _unsuccessful(answer: aiohttp.ClientResponse) -> Answer:

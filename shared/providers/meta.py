@@ -280,14 +280,14 @@ def _notice(name: str, data: Fields, change: _Change) -> Notice:
 # -- sending -----------------------------------------------------------------------------------------------------------
 
 
-def make_sender(credentials: str, *, api_url: str, timeout: float) -> Sender:
+def make_sender(credentials: str, *, api_url: str, timeout: float, proxy: str | None = None) -> Sender:
     """A sender for one channel's credentials (JSON, opened). Make it inside a running loop.
 
     Raises ValueError naming each wrong field, never its value.
     """
     from shared.providers import meta_send  # what calls over HTTP is of no use to who only reads webhooks
 
-    return meta_send.make_sender(credentials, api_url=api_url, timeout=timeout)
+    return meta_send.make_sender(credentials, api_url=api_url, timeout=timeout, proxy=proxy)
 
 
 def media_source(media: Media, credentials: str, *, api_url: str) -> Source:

@@ -22,7 +22,7 @@ from shared.providers.base import (
     SentRecord,
     Unreachable,
 )
-from shared.providers.http_client import base_of, make_session, read, retry_after, told
+from shared.providers.http_client import NOT_SENT, base_of, make_session, read, retry_after, told
 from shared.providers.json_fields import fields_of, items_of, text_of
 from shared.providers.meta_errors import Answer, error_class, refusal, scrub
 from shared.providers.meta_forms import Body, body_of
@@ -54,10 +54,12 @@ class MetaSender:
     included. The channel's address is the phone number id, which is part of each call's path.
     """
 
-    def __init__(self, credentials: MetaCredentials, *, timeout: float, base_url: str) -> None:
+    def __init__(
+        self, credentials: MetaCredentials, *, timeout: float, base_url: str, proxy: str | None = None
+    ) -> None:
         self._timeout = timeout
         self._base = base_of(base_url, "meta_api_url")
-        self._session = make_session(min(_CONNECT_TIMEOUT, timeout / 2))
+        self._session = make_session(min(_CONNECT_TIMEOUT, timeout / 2), proxy)
         self._headers = {
             "Authorization": f"Bearer {credentials.access_token.get_secret_value()}",
             "Content-Type": "application/json",
@@ -125,7 +127,7 @@ class MetaSender:
         try:
             async with asyncio.timeout(within):
                 answered = await self._call("POST", f"{quote(address, safe='')}/messages", data)
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+        except NOT_SENT as error:
             return Unreachable("connect", _named(error))  # resolving, connecting or TLS failed: nothing had left
         except TimeoutError:
             return Ambiguous("timeout", f"no answer within {within:g} s")
@@ -146,7 +148,7 @@ class MetaSender:
             return loaded
 
 
-def make_sender(credentials: str, *, api_url: str, timeout: float) -> MetaSender:
+def make_sender(credentials: str, *, api_url: str, timeout: float, proxy: str | None = None) -> MetaSender:
     """A sender for a channel's opened credentials, the JSON of MetaCredentials. Made inside a running loop.
 
     Raises ValueError that names each wrong field, and none of their values.
@@ -156,7 +158,7 @@ def make_sender(credentials: str, *, api_url: str, timeout: float) -> MetaSender
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, part['loc'])) or 'JSON'}: {part['msg']}" for part in error.errors())
         raise ValueError(f"Meta credentials: {problems}") from None
-    return MetaSender(opened, timeout=timeout, base_url=api_url)
+    return MetaSender(opened, timeout=timeout, base_url=api_url, proxy=proxy)
 
 
 async def _unsuccessful(answer: aiohttp.ClientResponse) -> Answer:

@@ -391,14 +391,14 @@ def _canonical(given: str) -> str:
 # -- sending -----------------------------------------------------------------------------------------------------------
 
 
-def make_sender(credentials: str, *, api_url: str, timeout: float) -> Sender:
+def make_sender(credentials: str, *, api_url: str, timeout: float, proxy: str | None = None) -> Sender:
     """A sender for one channel's credentials (JSON, opened). Make it inside a running loop.
 
     Raises ValueError naming each wrong field, never its value.
     """
     from shared.providers import twilio_send  # the vendor's SDK costs 11 MB: only who sends pays for it
 
-    return twilio_send.make_sender(credentials, api_url=api_url, timeout=timeout)
+    return twilio_send.make_sender(credentials, api_url=api_url, timeout=timeout, proxy=proxy)
 
 
 def media_source(media: Media, credentials: str, *, api_url: str) -> Source:

@@ -31,7 +31,7 @@ from shared.providers.base import (
     SentRecord,
     Unreachable,
 )
-from shared.providers.http_client import base_of, make_session, read, retry_after, told
+from shared.providers.http_client import NOT_SENT, base_of, make_session, read, retry_after, told
 from shared.providers.twilio_errors import Answer, refusal, scrub
 
 API_URL = "https://api.twilio.com"
@@ -71,9 +71,11 @@ class TwilioSender:
     `timeout` is the hard total of one call in seconds, connecting included; `base_url` stands for api.twilio.com.
     """
 
-    def __init__(self, credentials: TwilioCredentials, *, timeout: float, base_url: str = API_URL) -> None:
+    def __init__(
+        self, credentials: TwilioCredentials, *, timeout: float, base_url: str = API_URL, proxy: str | None = None
+    ) -> None:
         self._timeout = timeout
-        self._http = _Http(base_url, connect_timeout=min(_CONNECT_TIMEOUT, timeout / 2))
+        self._http = _Http(base_url, connect_timeout=min(_CONNECT_TIMEOUT, timeout / 2), proxy=proxy)
         username, password = credentials.login()
         self._client = Client(username, password, credentials.account_sid, http_client=self._http)
         self._account_sid = credentials.account_sid
@@ -93,7 +95,7 @@ class TwilioSender:
                 created = await self._client.messages.create_async(**parameters)
         except _UnsuccessfulError as unsuccessful:
             return refusal(unsuccessful.answer, message.recipient)
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+        except NOT_SENT as error:
             return Unreachable("connect", _named(error))  # resolving, connecting or TLS failed: nothing had left
         except TimeoutError:
             return Ambiguous("timeout", f"no answer within {self._timeout:g} s")
@@ -146,7 +148,7 @@ class TwilioSender:
         await self._http.close()
 
 
-def make_sender(credentials: str, *, api_url: str, timeout: float) -> TwilioSender:
+def make_sender(credentials: str, *, api_url: str, timeout: float, proxy: str | None = None) -> TwilioSender:
     """A sender for a channel's opened credentials, the JSON of TwilioCredentials. Made inside a running loop.
 
     Raises ValueError that names each wrong field, and none of their values.
@@ -156,7 +158,7 @@ def make_sender(credentials: str, *, api_url: str, timeout: float) -> TwilioSend
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, part['loc'])) or 'JSON'}: {part['msg']}" for part in error.errors())
         raise ValueError(f"Twilio credentials: {problems}") from None
-    return TwilioSender(opened, timeout=timeout, base_url=api_url)
+    return TwilioSender(opened, timeout=timeout, base_url=api_url, proxy=proxy)
 
 
 def _parameters(message: Outgoing) -> dict[str, object]:
@@ -216,10 +218,10 @@ class _Http(AsyncHttpClient):  # type: ignore[misc]  # the SDK is typed but says
     answer on the instance, and logs query parameters: the recipient's number.
     """
 
-    def __init__(self, base_url: str, *, connect_timeout: float) -> None:
+    def __init__(self, base_url: str, *, connect_timeout: float, proxy: str | None) -> None:
         super().__init__(None, True)  # no logger: nothing of the parent's that logs is called
         self._base = base_of(base_url, "twilio_api_url")
-        self._session = make_session(connect_timeout)
+        self._session = make_session(connect_timeout, proxy)
 
     async def request(
         self,
