@@ -143,12 +143,12 @@ async def test_a_model_is_asked_through_the_proxy() -> None:
 
 async def test_files_are_fetched_through_the_proxy_and_private_addresses_are_not_even_asked_for() -> None:
     async with proxying() as proxy, Fetcher((), Limits(1, 1, 1, ("*/*",)), proxy.url) as fetcher:
-        for url, reason in (
-            ("https://files.invalid/picture", "unreachable"),
-            ("https://10.0.0.1/picture", "not_allowed"),
-            ("https://169.254.169.254/latest", "not_allowed"),
+        for url, failure in (
+            ("https://files.invalid/picture", Failure("unreachable")),
+            ("https://10.0.0.1/picture", Failure("not_allowed")),
+            ("https://169.254.169.254/latest", Failure("not_allowed")),
         ):
-            assert await fetcher.fetch(Direct(Get(url)), io.BytesIO(), 5.0) == Failure(reason)
+            assert await fetcher.fetch(Direct(Get(url)), io.BytesIO(), 5.0) == failure
         assert proxy.asked == ["CONNECT files.invalid:443"]
 
 
