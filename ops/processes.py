@@ -10,12 +10,13 @@ import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import aiohttp
-import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
-from ops.supervisor import read_procfile
+if TYPE_CHECKING:
+    import psutil  # of the extra `local`, which a production machine need not have
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 MODULES = ("ingress", "workers", "ops.sandbox")
@@ -51,12 +52,21 @@ class Process:
 
 
 def expected(procfile: Path = CHECKOUT / "Procfile") -> dict[str, tuple[str, ...]]:
-    """The Procfile's processes: name → arguments behind the interpreter."""
+    """The Procfile's processes: name → arguments behind the interpreter. None where there is no checkout."""
+    if not procfile.exists():
+        return {}
+    from ops.supervisor import read_procfile
+
     return {name: tuple(shlex.split(command)[1:]) for name, command in read_procfile(procfile).items()}
 
 
 def find(state: Path) -> list[Found]:
-    """Our processes that work on this state folder, in the order of the Procfile."""
+    """Our processes that work on this state folder, in the order of the Procfile.
+
+    Raises ModuleNotFoundError without the extra `local`.
+    """
+    import psutil
+
     names = {arguments: name for name, arguments in expected().items()}
     found = []
     for process in psutil.process_iter():
@@ -79,12 +89,14 @@ def _arguments(command: list[str]) -> tuple[str, ...] | None:
     return tuple(command[1:])
 
 
-def _state(process: psutil.Process) -> Path:
+def _state(process: "psutil.Process") -> Path:
     return Path(process.cwd(), process.environ().get("PALOMAR_STATE_DIR") or ".palomar").resolve()
 
 
-def _listens(process: psutil.Process) -> tuple[str, int | None]:
+def _listens(process: "psutil.Process") -> tuple[str, int | None]:
     """Where it answers over HTTP: at its PORT; the sandbox takes mails at another one."""
+    import psutil
+
     listening = [one.laddr for one in process.net_connections(kind="tcp") if one.status == psutil.CONN_LISTEN]
     environment = process.environ()
     mails = environment.get("PALOMAR_SANDBOX_SMTP_PORT")

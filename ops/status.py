@@ -69,7 +69,8 @@ class Snapshot:
     retrying: int  # envelopes on the retry ladder
     rows: Rows | None  # None: the database does not answer
     spool: Spool
-    processes: tuple[Process, ...]
+    processes: tuple[Process, ...]  # of this machine
+    looked: bool  # for processes; False where the extra `local` is not installed
     missing: tuple[str, ...]  # of the Procfile, not running on this machine
     clock_tick_age: float | None  # seconds; None: no clock of this machine tells
     away: tuple[tuple[str, str], ...]  # (what is wrong, what to do)
@@ -96,13 +97,20 @@ class Snapshot:
 async def take(settings: Settings) -> Snapshot:
     """Ask everybody. Raises nothing for what is away: `away` and `advice` say it."""
     state = settings.state_dir
-    found = await asyncio.to_thread(processes.find, state)
+    try:
+        found = await asyncio.to_thread(processes.find, state)
+        expected = processes.expected()
+    except ModuleNotFoundError:
+        found, expected = None, {}
     running, counted, rows, spool = await asyncio.gather(
-        processes.ask(found), _broker(settings), _rows(settings), asyncio.to_thread(look_into_spool, state / SPOOL)
+        processes.ask(found or ()),
+        _broker(settings),
+        _rows(settings),
+        asyncio.to_thread(look_into_spool, state / SPOOL),
     )
     known = rows if isinstance(rows, Rows) else None
     names = {one.name for one in running}
-    missing = tuple(name for name in processes.expected() if name not in names and "all" not in names)
+    missing = tuple(name for name in expected if name not in names and "all" not in names)
     ticks = [value for one in running for value in one.metrics.get("palomar_clock_last_tick_seconds", {}).values()]
     return Snapshot(
         queues=None if isinstance(counted, Problem) else _queues(counted, known, running),
@@ -110,6 +118,7 @@ async def take(settings: Settings) -> Snapshot:
         rows=known,
         spool=spool,
         processes=tuple(running),
+        looked=found is not None,
         missing=missing,
         clock_tick_age=time.time() - max(ticks) if any(ticks) else None,
         away=tuple((one.message, one.remedy) for one in (counted, rows) if isinstance(one, Problem)),

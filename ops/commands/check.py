@@ -1,5 +1,6 @@
 """palomar check: lint, format, types and the walls between the packages."""
 
+import importlib
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ AT_ONCE = 2
 
 def check() -> None:
     """Run every check, also after one failed; print what failed and why."""
+    importlib.import_module("mypy")  # where the tools are missing the command says so
     with ThreadPoolExecutor(AT_ONCE) as pool:
         failed = [name for name, passed in zip(CHECKS, pool.map(_check, CHECKS), strict=True) if not passed]
     if failed:

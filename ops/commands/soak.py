@@ -1,5 +1,6 @@
 """palomar soak: faults by chance for as long as you like, and a long outage of the database; nothing may be lost."""
 
+import importlib
 import os
 import secrets
 import subprocess
@@ -22,6 +23,7 @@ def soak(
 
     Chance decides what fails and when; the machine's own timing is not repeated by a seed.
     """
+    importlib.import_module("pytest")  # where it is missing the command says so
     seed = seed or secrets.token_hex(4)
     typer.echo(f"seed {seed}: {minutes:g} minutes of faults, then {outage:g} minutes without a database")
     started = time.monotonic()

@@ -53,7 +53,7 @@ def _shown(taken: Snapshot) -> RenderableType:
     if taken.queues is not None:
         parts.append(_queues(taken.queues))
     parts.append(_facts(taken))
-    if taken.processes or taken.answers:
+    if taken.processes or taken.answers or not taken.looked:
         parts.append(_processes(taken))
     advice = taken.advice
     parts.append(Text("What to do:" if advice else "All is well.", style="bold red" if advice else "bold green"))
@@ -113,6 +113,8 @@ def _facts(taken: Snapshot) -> RenderableType:
 
 def _processes(taken: Snapshot) -> RenderableType:
     table = _table("process", "pid", "port", "state")
+    if not taken.looked:
+        table.add_row("?", "–", "–", Text("not looked for: pip install 'palomar[local]'", style="dim"))
     for one in taken.processes:
         why = "; ".join(f"{what}: {told}" for what, told in one.missing.items())
         state = terminal.plain(why, "bold red") if why else Text("ready", style="green")

@@ -1,5 +1,6 @@
 """palomar test: run the tests; everything they need is started for them. Arguments go to pytest."""
 
+import importlib
 import os
 import sys
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ ONE_PROCESS = ("-n", "--numprocesses", "--dist", "-d", "-s", "--capture=no", "--
 
 def test(context: typer.Context) -> None:
     """Run the tests with pytest, which gets all arguments: palomar test tests/unit -k window."""
+    importlib.import_module("pytest")  # where it is missing the command says so
     os.execv(sys.executable, [sys.executable, "-m", "pytest", *beside(context.args), *context.args])
 
 
