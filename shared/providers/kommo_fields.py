@@ -44,6 +44,11 @@ class Found:
     errors: list[str] = field(default_factory=list)
     untold: int = 0  # kinds of events beyond MOST_NOTICES
 
+    @property
+    def place(self) -> int:
+        """Of the next message."""
+        return len(self.messages) + len(self.managers)
+
     def tell(self, name: str, data: Fields, channel_address: str = "") -> None:
         """Note one kind of event by its name, `other` where it has none."""
         if len(self.notices) < MOST_NOTICES:

@@ -75,7 +75,7 @@ def _little(fields: Fields) -> Fields | None:
     return held if len(orjson.dumps(held)) <= _MOST_BESIDE else None
 
 
-def read_message(item: Fields, around: Around) -> InboundMessage | str:
+def read_message(item: Fields, around: Around, place: int = 0) -> InboundMessage | str:
     """One of `value.messages`, or a sentence that begins with the field that is wrong.
 
     Fields we have no name for stay in `extra`, which also holds the customer's entry of `contacts` and what else stands
@@ -98,13 +98,14 @@ def read_message(item: Fields, around: Around) -> InboundMessage | str:
         timestamp=instant(item.get("timestamp")),
         contact_name=_name(contact),
         reply_to=reply_to(item),
+        place=place,
         given_from=next(filter(None, (text_of(contact, "wa_id"), text_of(item, "from"))), sender[0].given),
         given_to=around.display_number,
         extra=_extra(item, contact, around),
     )
 
 
-def read_echo(item: Fields, around: Around) -> ManagerMessage | str:
+def read_echo(item: Fields, around: Around, place: int = 0) -> ManagerMessage | str:
     """One of `value.message_echoes` of the field `smb_message_echoes`: what a person of the business wrote in the
     WhatsApp Business app or a device linked to it; or a sentence that begins with the field that is wrong.
 
@@ -127,6 +128,7 @@ def read_echo(item: Fields, around: Around) -> ManagerMessage | str:
         timestamp=instant(item.get("timestamp")),
         contact_name=_name(contact),
         reply_to=reply_to(item),
+        place=place,
         extra=_extra(item, contact, around),
     )
 
