@@ -169,6 +169,39 @@ def _addressed(served: Sequence[Channel], address: str) -> Channel | None:
     return found[0] if len({channel.tenant_id for channel in found}) == 1 else None
 
 
+# -- in which order it was said ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A customer's or a manager's message, with where and when it came in."""
+
+    webhook: WebhookReceived
+    channel: Channel
+    message: InboundMessage | ManagerMessage
+
+
+def in_order(readings: Sequence[Reading]) -> list[Received]:
+    """All messages of a batch as they were said: by the arrival of their webhooks; of one webhook by the provider's
+    clock where it gives the time of all, and of the same second as they stand in it."""
+    return [
+        Received(reading.webhook, channel, message)
+        for reading in sorted(readings, key=lambda reading: reading.webhook.received_at)
+        for channel, message in _said(reading)
+    ]
+
+
+def _said(reading: Reading) -> list[tuple[Channel, InboundMessage | ManagerMessage]]:
+    said: list[tuple[Channel, InboundMessage | ManagerMessage]] = [*reading.messages, *reading.managers]
+    if len(said) < 2:
+        return said
+    said.sort(key=lambda one: one[1].place)
+    times = [message.timestamp for _, message in said if message.timestamp is not None]
+    if len(times) == len(said):
+        said = [one for _, one in sorted(zip(times, said, strict=True), key=lambda pair: pair[0])]
+    return said
+
+
 # -- what else it tells ------------------------------------------------------------------------------------------------
 
 # Of a notice; the rest is somebody's text or address.

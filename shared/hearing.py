@@ -13,7 +13,8 @@ from shared.messages import ReplyWanted, WebhookReceived
 from shared.providers.base import ConsentState, InboundMessage
 from shared.store import conversations
 
-UNANSWERED = ("reaction", "edit", "revoke")  # a customer's, but nobody expects an answer to them
+# A customer's, but nobody expects an answer to them; or nobody can see what they say.
+UNANSWERED = ("reaction", "edit", "revoke", "unsupported")
 Arrived = tuple[WebhookReceived, Channel, InboundMessage]
 
 

@@ -22,6 +22,7 @@ class Arrived:
     channel: Channel
     message: ManagerMessage
     received_at: datetime
+    place: int  # among all messages of its batch, in the order in which they were said
 
     @property
     def is_ours(self) -> bool:
@@ -64,10 +65,14 @@ def conversation(arrived: Arrived, contact_id: UUID) -> conversations.Wanted:
 
 
 async def apply(
-    connection: Connection, arrived: Sequence[Arrived], found: Sequence[conversations.Found], handoff: timedelta
+    connection: Connection,
+    arrived: Sequence[Arrived],
+    found: Sequence[conversations.Found],
+    began: datetime | None,
+    handoff: timedelta,
 ) -> list[SendRequested]:
     """Keep managers' messages in their conversations, which the caller has locked, and hand these over to them;
-    returns what is to be handed on.
+    returns what is to be handed on. `began` is the time of the batch's place 0, where customers' messages have it.
 
     An echo of a message of ours is no manager's. It has the id that we know, or else comes before our own call has
     ended: then it is a receipt for the one message that it can be.
@@ -82,13 +87,14 @@ async def apply(
             provider=one.channel.provider,
             message=one.message,
             received_at=one.received_at,
+            place=one.place,
         )
         for one, talk in zip(arrived, found, strict=True)
     ]
     suspects = [index for index, one in enumerate(arrived) if one.may_be_ours]
     echoes = await managers.echoes(connection, {index: written[index] for index in suspects})
     ours = {index for index, ids in echoes.items() if ids or arrived[index].is_ours}
-    kept = await managers.insert(connection, {i: one for i, one in enumerate(written) if i not in ours})
+    kept = await managers.insert(connection, {i: one for i, one in enumerate(written) if i not in ours}, began)
     await reports.owe(connection, [one for i, one in enumerate(written) if i not in ours and arrived[i].to_be_reported])
     theirs = {
         (written[i].tenant_id, written[i].conversation_id): arrived[i]

@@ -1,10 +1,12 @@
 """What becomes of a file that a customer sent: its states, why one is not here, what is tried again, how large it may
 be. Pure."""
 
+import mimetypes
 from base64 import b64decode
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Final, Literal
+from urllib.parse import unquote, urlsplit
 from uuid import UUID
 
 from shared.backoff import Backoff
@@ -13,7 +15,7 @@ from shared.settings import Settings
 Status = Literal["wanted", "stored", "refused", "expired", "failed"]
 
 Reason = Literal[
-    "gone",  # 404, 410: the provider keeps it no longer
+    "gone",  # 410, and 404 more than once: the provider keeps it no longer
     "forbidden",  # 401, 403
     "rejected",  # any other answer that no repetition mends
     "not_allowed",  # an address we don't call: not https, or not of the public network
@@ -36,22 +38,26 @@ REFUSED: Final[frozenset[Reason]] = frozenset(
     ("forbidden", "rejected", "not_allowed", "too_large", "wrong_type", "wrong_hash", "no_source")
 )
 
+NOT_FOUND_TRIES: Final = 4  # some two minutes: a provider may tell of a file before all of its servers have it
 LONGEST_WAIT: Final = 3600.0  # seconds between two tries
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a try brought no file; `retry_after` are the seconds that the other side asked for."""
+    """Why a try brought no file; `retry_after` are the seconds that the other side asked for. What is `gone` may not be
+    there yet, unless that is `certain`."""
 
     reason: Reason
     retry_after: float | None = None
+    certain: bool = True
 
-    @property
-    def ends_as(self) -> Status | None:
-        """The state it leads to at once; None where another try may help."""
-        if self.reason == "gone":
+    def ends_after(self, attempts: int, most: int) -> Status | None:
+        """The state it leads to after so many attempts, of at most so many; None where another try may help."""
+        if self.reason in REFUSED:
+            return "refused"
+        if self.reason == "gone" and (self.certain or attempts >= min(most, NOT_FOUND_TRIES)):
             return "expired"
-        return "refused" if self.reason in REFUSED else None
+        return "failed" if attempts >= most else None
 
 
 def of_status(status: int, retry_after: float | None = None) -> Failure | None:
@@ -59,7 +65,9 @@ def of_status(status: int, retry_after: float | None = None) -> Failure | None:
     if 200 <= status < 300 and status != 206:
         return None
     match status:
-        case 404 | 410:
+        case 404:
+            return Failure("gone", certain=False)
+        case 410:
             return Failure("gone")
         case 401 | 403:
             return Failure("forbidden")
@@ -126,6 +134,16 @@ class Limits:
 def plain_type(mime_type: str | None) -> str:
     """`audio/ogg; codecs=opus` → `audio/ogg`; empty where there is none."""
     return (mime_type or "").partition(";")[0].strip().lower()
+
+
+def name_of(url: str | None, mime_type: str | None) -> str:
+    """What to call a file that nobody named: the last part of its address, with an ending that says its type."""
+    try:
+        path = urlsplit(url or "").path
+    except ValueError:
+        path = ""
+    name = unquote(path).rpartition("/")[2].strip()[-100:] or "file"
+    return name if "." in name else name + (mimetypes.guess_extension(plain_type(mime_type)) or "")
 
 
 def key_of(tenant_id: UUID, sha256: bytes) -> str:

@@ -2,17 +2,15 @@
 claimed, so that nothing is owed to anybody while they come. What can't be brought leaves as a link, as it was given."""
 
 import asyncio
-import mimetypes
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import replace
 from io import BytesIO
 from typing import Final
-from urllib.parse import unquote, urlsplit
 
 from shared.channels import Channel
 from shared.fetching import Fetcher
-from shared.media import Failure, Limits
+from shared.media import Failure, Limits, name_of
 from shared.places import NoPlaceError, Places
 from shared.providers import traits
 from shared.providers.base import File, Media, Outgoing
@@ -92,10 +90,4 @@ class Packing:
         if isinstance(found, Failure) or found.mime_type in _PAGES:
             return None
         mime_type = found.mime_type or part.mime_type or "application/octet-stream"
-        return File(part.filename or _name_of(part.url, mime_type), mime_type, sink.getvalue())
-
-
-def _name_of(url: str, mime_type: str) -> str:
-    """A file's name by its address: its last part, with an ending that says its type."""
-    name = unquote(urlsplit(url).path.rpartition("/")[2])[:100] or "file"
-    return name if "." in name else name + (mimetypes.guess_extension(mime_type) or "")
+        return File(part.filename or name_of(part.url, mime_type), mime_type, sink.getvalue())

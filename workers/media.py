@@ -189,7 +189,7 @@ async def _say_stored(claim: Claim, ctx: Context[Kit], found: Fetched) -> bool:
 
 async def _say_failed(claim: Claim, ctx: Context[Kit], failure: Failure) -> None:
     """Record why there is no copy, or when it is tried again."""
-    status = failure.ends_as or ("failed" if claim.attempts >= ctx.settings.media_attempts else None)
+    status = failure.ends_after(claim.attempts, ctx.settings.media_attempts)
     metrics.MEDIA.labels(claim.provider, failure.reason).inc()
     if status is None:
         wait = wait_after(failure, claim.attempts, ctx.settings.media_retry_first)

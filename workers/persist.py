@@ -9,7 +9,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from shared import consenting, db, managing, metrics, receiving, topology
-from shared.arrivals import Reading, assign_channels, notices, once, read, told
+from shared.arrivals import Reading, Received, assign_channels, in_order, notices, once, read, told
 from shared.channels import Channel
 from shared.hearing import Arrived, Hearing, told_at
 from shared.messages import MediaWanted, QueueMessage, ReplyWanted, SendRequested, WebhookReceived
@@ -59,12 +59,7 @@ async def keep(webhooks: Sequence[WebhookReceived], ctx: Context[None]) -> None:
                 await inbound.set_outcome(tx, logged.webhook.inbound_id, logged.outcome, logged.error)
         handoff = timedelta(seconds=ctx.settings.handoff_lease)
         await consenting.told(tx, told(wanted))
-        managers = [
-            managing.Arrived(channel, message, reading.webhook.received_at)
-            for reading in wanted
-            for channel, message in reading.managers
-        ]
-        hand_on += await keep_talk(tx, wanted, managers, handoff)
+        hand_on += await keep_talk(tx, in_order(wanted), handoff)
         hand_on += await receiving.apply(
             tx,
             [
@@ -104,15 +99,21 @@ async def keep_raw(webhook: WebhookReceived, error: Exception, ctx: Context[None
     ctx.log.error("webhook kept raw only", inbound_id=webhook.inbound_id, error=type(error).__name__)
 
 
-async def keep_talk(
-    tx: db.Connection, readings: Sequence[Reading], managers: Sequence[managing.Arrived], handoff: timedelta
-) -> list[QueueMessage]:
-    """Contacts, conversations, and what customers and managers said in them; returns what may go on now.
+async def keep_talk(tx: db.Connection, received: Sequence[Received], handoff: timedelta) -> list[QueueMessage]:
+    """Contacts, conversations, and what customers and managers said in them, in this order; returns what may go on now.
 
     Whoever shares a conversation with this batch waits from its lock to our commit: what can be done before, is. And
     all of them are locked at once: two batches that took them by turns would wait for each other.
     """
-    arrived = [(r.webhook, channel, message) for r in readings for channel, message in r.messages]
+    arrived: list[Arrived] = []
+    places: list[int] = []  # of `arrived`, among all that was said
+    managers: list[managing.Arrived] = []
+    for place, one in enumerate(received):
+        if isinstance(one.message, InboundMessage):
+            arrived.append((one.webhook, one.channel, one.message))
+            places.append(place)
+        else:
+            managers.append(managing.Arrived(one.channel, one.message, one.webhook.received_at, place))
     if not arrived and not managers:
         return []
     contact_ids, new_contacts = await contacts.find_or_make(
@@ -132,7 +133,10 @@ async def keep_talk(
     served = [*(channel for _, channel, _ in arrived), *(one.channel for one in managers)]
     await record(tx, *_first_contacts(served, contact_ids, new_contacts, found))
     rows = talk.inbound_rows(
-        [_inbound(one, of, contact_id) for one, of, contact_id in zip(arrived, found, contact_ids, strict=False)]
+        [
+            _inbound(one, of, contact_id, place)
+            for one, of, contact_id, place in zip(arrived, found, contact_ids, places, strict=False)
+        ]
     )
     wishes = consenting.wishes([(channel, m) for _, channel, m in arrived])
     hearing = Hearing.of(arrived, found, rows.ids, wishes)
@@ -140,8 +144,10 @@ async def keep_talk(
     if not await conversations.lock(tx, {(one.tenant_id, one.id) for one in found}):
         raise Retry("a conversation was deleted while a message came for it")
     hand_on: list[QueueMessage] = []
+    began = None
     if arrived:
-        inserted = await talk.insert_inbound(tx, rows)
+        new = await talk.insert_inbound(tx, rows)
+        inserted, began = new.ids, new.began
         if len(inserted) < len(rows.ids):  # some were here before: they say nothing new
             hearing = Hearing.of(arrived, found, inserted, wishes)
         await consenting.write(tx, _said(arrived, contact_ids, wishes, inserted))
@@ -150,7 +156,7 @@ async def keep_talk(
         owed = await conversations.heard(tx, list(hearing.heard.values()), handoff)
         released = await messages.release_held(tx, [(c.tenant_id, c.id) for c in hearing.heard.values()], handoff)
         hand_on += [*hearing.replies(owed), *released]
-    return [*hand_on, *await managing.apply(tx, managers, found[len(arrived) :], handoff)]
+    return [*hand_on, *await managing.apply(tx, managers, found[len(arrived) :], began, handoff)]
 
 
 def _conversation(channel: Channel, m: InboundMessage, contact_id: UUID) -> conversations.Wanted:
@@ -167,7 +173,7 @@ def _conversation(channel: Channel, m: InboundMessage, contact_id: UUID) -> conv
     )
 
 
-def _inbound(arrived: Arrived, conversation: conversations.Found, contact_id: UUID) -> talk.Inbound:
+def _inbound(arrived: Arrived, conversation: conversations.Found, contact_id: UUID, place: int) -> talk.Inbound:
     webhook, channel, m = arrived
     return talk.Inbound(
         tenant_id=channel.tenant_id,
@@ -184,6 +190,7 @@ def _inbound(arrived: Arrived, conversation: conversations.Found, contact_id: UU
         reply_to=m.reply_to,
         contact_name=m.contact_name,
         contact_id=contact_id,
+        place=place,
     )
 
 

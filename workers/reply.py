@@ -187,8 +187,9 @@ async def _make(engines: Mapping[str, Engine], question: _Question) -> Answer:
         Turn("user" if message.role == "user" else "assistant", message.content or f"[{message.message_type}]")
         for message in question.said
     ]
-    settings = question.channel.settings.reply
-    return await engines[settings.engine].answer(settings, turns, trailing(question.said, question.claim.unanswered))
+    channel = question.channel
+    settings, new = channel.settings.reply, trailing(question.said, question.claim.unanswered)
+    return await engines[settings.engine].answer(settings, turns, new, channel.kind)
 
 
 @asynccontextmanager

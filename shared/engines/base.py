@@ -1,4 +1,4 @@
-"""What every engine speaks: a conversation in, one plain text out. An engine reads and writes nothing else."""
+"""What every engine speaks: a conversation in, one text out. An engine reads and writes nothing else."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from typing import ClassVar, Literal, Protocol, Self
 from unicodedata import category
 
 from shared.channels import LIMIT, ReplySettings
+from shared.providers.base import ChannelKind
 from shared.settings import Settings
 
 # How an answer came about; a metric's label. `unknown`: no rule matched, the menu is offered again.
@@ -24,7 +25,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What to send: plain text, never empty, at most LIMIT characters, and how it came about."""
+    """What to send: text as the channel shows it, never empty, at most LIMIT characters; and how it came about."""
 
     text: str
     outcome: Outcome
@@ -40,8 +41,9 @@ class Engine(Protocol):
         """The engine of a process with these settings."""
         ...
 
-    async def answer(self, settings: ReplySettings, history: Sequence[Turn], new: int) -> Answer:
-        """One answer to the last `new` turns (at least 1) of `history`, which is oldest first. Never raises."""
+    async def answer(self, settings: ReplySettings, history: Sequence[Turn], new: int, kind: ChannelKind) -> Answer:
+        """One answer to the last `new` turns (at least 1) of `history`, which is oldest first, in the form that a
+        channel of this kind shows. Never raises."""
         ...
 
     async def close(self) -> None: ...
@@ -53,13 +55,18 @@ def unanswered(history: Sequence[Turn], new: int) -> list[str]:
 
 
 def plain(text: str) -> str:
-    """`text` as it may leave: no control characters but line breaks, no lone surrogates, at most LIMIT characters.
+    """`text` as it may leave: as `printable` has it, at most LIMIT characters.
 
     May be empty. A longer text is cut after a word and ends with an ellipsis.
     """
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").replace("\t", " ")
-    kept = "".join(char for char in lines if char == "\n" or category(char) not in ("Cc", "Cs")).strip()
+    kept = printable(text)
     return kept if len(kept) <= LIMIT else shortened(kept[:LIMIT])
+
+
+def printable(text: str) -> str:
+    """`text` without control characters but line breaks, and without lone surrogates."""
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").replace("\t", " ")
+    return "".join(char for char in lines if char == "\n" or category(char) not in ("Cc", "Cs")).strip()
 
 
 def shortened(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The llm engine: system prompt and last messages → any OpenAI-compatible model → plain text, else the fallback.
+"""The llm engine: system prompt and last messages → any OpenAI-compatible model → a text, else the fallback.
 
 What a customer writes is data: it travels in the roles `user` and `assistant` only, no tools are offered, and what
 comes back is text to send to this conversation and nothing else.
@@ -13,8 +13,10 @@ from pydantic import SecretStr
 
 from shared.backoff import Backoff
 from shared.channels import LlmSettings, ReplySettings, readable
-from shared.engines.base import Answer, Turn, plain, shortened, unanswered
+from shared.engines.base import Answer, Turn, plain, printable, shortened, unanswered
+from shared.engines.thoughts import said_aloud
 from shared.log import get_logger
+from shared.providers.base import ChannelKind
 from shared.settings import Settings
 
 if TYPE_CHECKING:
@@ -51,7 +53,7 @@ class LlmEngine:
         self._told_unset = False
         self._strict_models: set[str] = set()  # that refused `max_tokens`; they exist at the operator's endpoint
 
-    async def answer(self, settings: ReplySettings, history: Sequence[Turn], new: int) -> Answer:
+    async def answer(self, settings: ReplySettings, history: Sequence[Turn], new: int, kind: ChannelKind) -> Answer:
         """The model's answer, or the channel's fallback text for whatever reason there is none. Logs no contents."""
         if not self._base_url:
             if not self._told_unset:
@@ -61,7 +63,7 @@ class LlmEngine:
         if not any(map(readable, unanswered(history, new))):  # pictures alone, say
             return _fallback(settings)
         try:
-            return Answer(_text(await self._ask_twice(settings.llm, history)), "model")
+            return Answer(_text(await self._ask_twice(settings.llm, history), kind), "model")
         except NoAnswerError as error:
             log.warning("model gave no answer", reason=str(error), model=settings.llm.model)
         except Exception as error:  # a customer is waiting: whatever it was, there is something to say
@@ -116,6 +118,7 @@ class LlmEngine:
 
 def _load(base_url: str, api_key: SecretStr, proxy: str | None) -> "AsyncOpenAI":
     """Half a second of imports, so in a thread; other conversations go on meanwhile."""
+    from shared.engines import markup  # noqa: F401 (read by `_text`)
     from shared.engines.model import connect
 
     return connect(base_url, api_key.get_secret_value(), proxy)
@@ -158,8 +161,11 @@ def _prompt(llm: LlmSettings, history: Sequence[Turn]) -> "list[ChatCompletionMe
     return prompt
 
 
-def _text(completion: "ChatCompletion") -> str:
-    """The sendable text of an answer; raises NoAnswerError. Servers are many, so no shape is taken for granted."""
+def _text(completion: "ChatCompletion", kind: ChannelKind) -> str:
+    """The sendable text of an answer, in the form of a channel of this kind; raises NoAnswerError. Servers are many, so
+    no shape is taken for granted."""
+    from shared.engines import markup
+
     try:
         choice = completion.choices[0]
         content, reason = choice.message.content, choice.finish_reason
@@ -172,20 +178,12 @@ def _text(completion: "ChatCompletion") -> str:
         raise NoAnswerError("stopped by the model's content filter")
     if not isinstance(content, str):
         raise NoAnswerError("no text")
-    text = plain(_said_aloud(content))
+    text = plain(markup.in_form_of(kind, printable(said_aloud(content))))
     if reason == "length":
         text = shortened(text) if text and not text.endswith("…") else text
     if not readable(text):
         raise NoAnswerError("no text")
     return text
-
-
-def _said_aloud(content: str) -> str:
-    """Without the thoughts that some servers leave in a reasoning model's answer, in front of it."""
-    _, ended, after = content.rpartition("</think>")
-    if ended:
-        return after
-    return "" if content.lstrip().startswith("<think>") else content
 
 
 def _pause_after(error: "TimeoutError | APIError") -> float | None:

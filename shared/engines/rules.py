@@ -12,6 +12,7 @@ from shared import folding
 from shared.channels import ReplySettings, Rule
 from shared.engines.base import Answer, Turn, plain, unanswered
 from shared.folding import bare
+from shared.providers.base import ChannelKind
 from shared.settings import Settings
 
 _READ = 1600  # characters of a message that are matched, before and after folding, which may lengthen a text
@@ -28,7 +29,7 @@ class RulesEngine:
     def of(cls, _: Settings) -> Self:
         return cls()
 
-    async def answer(self, settings: ReplySettings, history: Sequence[Turn], new: int) -> Answer:
+    async def answer(self, settings: ReplySettings, history: Sequence[Turn], new: int, kind: ChannelKind) -> Answer:
         return decide(settings, history, new)
 
     async def close(self) -> None:

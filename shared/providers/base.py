@@ -71,6 +71,7 @@ class InboundMessage:
     given_to: str = ""
     consent: ConsentState | None = None  # what the provider took it for, by words it knows
     answered: bool = False  # by the provider itself, as Twilio answers STOP, START and HELP
+    place: int = 0  # among its webhook's messages, customers' and managers' together
     extra: Mapping[str, object] = field(default_factory=dict)  # every field we have no name for
 
 
@@ -93,6 +94,7 @@ class ManagerMessage:
     contact_name: str | None = None  # the customer's
     reply_to: str | None = None
     awaits_report: bool = False  # the provider waits to hear from us what became of it
+    place: int = 0  # as a customer's
     extra: Mapping[str, object] = field(default_factory=dict)
 
 

@@ -18,11 +18,13 @@ import orjson
 from shared import addresses
 from shared.media import Failure
 from shared.providers.base import Address, InboundMessage, Media, Notice, Parsed, RawWebhook, Sender, Traits
+from shared.providers.email_bodies import text_and_html
 from shared.providers.email_bounces import automatic, report_of
 from shared.providers.email_errors import error_class
 from shared.providers.email_parts import Part, form_parts, headers_of, mail_parts
 from shared.providers.email_people import message_ids, people, thread_of
-from shared.providers.email_text import clean, decoded, new_part, safe_html, text_of_html, words
+from shared.providers.email_quotes import new_part, unified
+from shared.providers.email_text import clean, decoded, safe_html, text_of_html, words
 from shared.providers.email_unsubscribe import unsubscribed, unsubscribed_at, unsubscribed_by
 from shared.providers.media_source import InWebhook, Source
 
@@ -44,7 +46,6 @@ _READ = frozenset(
     ("headers", "from", "to", "cc", "subject", "text", "html", "envelope", "charsets", "attachments",
      "attachment-info", "content-ids", "email", "spam_report")
 )  # fmt: skip
-_MOST_TEXTS = 20  # parts of one mail that its text is in
 # What a mail says, in one form or another.
 _SHOWN = frozenset(
     ("", "text/plain", "text/html", "text/enriched", "text/richtext", "text/x-amp-html", "text/watch-html")
@@ -161,14 +162,7 @@ def _parsed_mail(fields: Mapping[str, Part]) -> _Mail:
 def _whole_mail(fields: Mapping[str, Part]) -> _Mail:
     parts = _mail_in(fields)
     headers = parts[0].headers
-    shown = [part for part in parts if not part.is_attached]
-    # Between two pictures there may be more of the text. Where HTML comes first, plain text is a footer to it.
-    plain = [part for part in shown if part.media_type in ("text/plain", "")]
-    html = next((part for part in shown if part.media_type == "text/html"), None)
-    written = html.text(_HTML) if html else ""
-    text_first = plain and (
-        html is None or plain[0].start < html.start or not text_of_html(written, safe_html(written))
-    )
+    text, html = text_and_html(parts, _TEXT, _HTML)
     envelope_from, envelope_to = _envelope(fields)
     return _Mail(
         headers=headers,
@@ -176,8 +170,8 @@ def _whole_mail(fields: Mapping[str, Part]) -> _Mail:
         to=headers.get("to", ""),
         cc=headers.get("cc", ""),
         subject=headers.get("subject", ""),
-        text="\n".join(part.text(_TEXT) for part in plain[:_MOST_TEXTS])[:_TEXT] if text_first else "",
-        html=written,
+        text=text,
+        html=html,
         files=_files_of_mail(parts),
         envelope_from=envelope_from,
         envelope_to=envelope_to,
@@ -260,7 +254,7 @@ def _message(mail: _Mail, name: str, sender: Address, recipients: Sequence[str])
     subject = words(mail.subject)[:500]
     sent_at = _instant(mail.headers.get("date", ""))
     html = safe_html(mail.html) if mail.html.strip() else ""
-    whole = (mail.text.strip() or _html_text(mail, html))[:_LONGEST_TEXT]
+    whole = unified(mail.text.strip() or _html_text(mail, html))[:_LONGEST_TEXT]
     text = new_part(whole)
     files = [_media(part) for part in mail.files]
     ids = message_ids(mail.headers.get("message-id", ""))

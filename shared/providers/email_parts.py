@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from email.message import Message
-from email.utils import collapse_rfc2231_value
+from email.utils import unquote
 
 from shared.providers.email_text import clean, decoded, words
 
@@ -129,7 +129,10 @@ def parameter(header: str, name: str) -> str:
     message = Message()
     message["content-type"] = "x/x;" + header[:_LONGEST_STRUCTURED].partition(";")[2]
     try:
-        return collapse_rfc2231_value(message.get_param(name, "")).strip()
+        found = message.get_param(name, "")
+        if isinstance(found, tuple):  # (charset, language, bytes as text)
+            return decoded(found[2].encode("raw_unicode_escape"), found[0] or "").strip()
+        return unquote(found).strip()
     except (ValueError, LookupError, TypeError):  # continuations that contradict each other
         return ""
 

@@ -1,6 +1,5 @@
-"""Text of mails: charsets that may lie, encoded words, safe HTML, and what of a mail is new. Pure; never raises."""
+"""Text of mails: charsets that may lie, encoded words, and safe HTML. Pure; never raises."""
 
-import codecs
 import re
 from collections import Counter
 from email.errors import MessageError
@@ -11,9 +10,8 @@ from typing import Final
 import html2text
 import nh3
 
-# Codecs that are no charset of a text, or take time that grows faster than the text.
-_NO_CHARSETS: Final = frozenset(("idna", "punycode", "undefined", "unicode_escape", "raw_unicode_escape"))
-_LONGEST_CHARSET = 40  # characters of its name
+from shared.providers.charsets import codecs_of
+
 _LONGEST_HEADER = 2000  # characters that are looked at for encoded words
 _CONVERTED = 64 * 1024  # characters of safe HTML that become text: about half a second at worst
 _DEEPEST = 300  # elements left open in one another
@@ -29,24 +27,13 @@ _TAGS: Final = nh3.ALLOWED_TAGS - {"img"}  # an image from elsewhere tells its s
 
 def decoded(raw: bytes, charset: str = "") -> str:
     """Text of bytes whose charset is told: by that one where it fits, else as UTF-8, else as well as it goes."""
-    told = _codec(charset)
-    for name in dict.fromkeys((told, "utf-8")):
-        if name:
-            try:
-                return clean(raw.decode(name))
-            except ValueError:
-                continue
-    return clean(raw.decode(told if told not in ("", "ascii", "utf-8") else "windows-1252", "replace"))
-
-
-def _codec(charset: str) -> str:
-    """Python's name of a charset; empty for what is none."""
-    try:
-        name = codecs.lookup(charset.strip()[:_LONGEST_CHARSET] or "?").name
-        "0".encode(name)
-    except (LookupError, ValueError):  # not known, or no charset of a text (`hex`)
-        return ""
-    return "" if name in _NO_CHARSETS else name
+    told = list(codecs_of(charset))
+    for name in dict.fromkeys((*told, "utf-8")):
+        try:
+            return clean(raw.decode(name))
+        except ValueError:
+            continue
+    return clean(raw.decode(next((name for name in told if name not in ("ascii", "utf-8")), "windows-1252"), "replace"))
 
 
 def clean(text: str) -> str:
@@ -109,50 +96,3 @@ def _too_deep(html: str) -> bool:
         if name.lower() not in _UNCLOSED:
             depth[name.lower()] = max(depth[name.lower()] + (-1 if closing else 1), 0)
     return depth.total() > _DEEPEST
-
-
-# -- what is new -------------------------------------------------------------------------------------------------------
-
-_SIGNATURE = "-- "  # RFC 3676 §4.3
-_ORIGINAL: Final = re.compile(
-    r"-{2,}\s{0,3}(original message|mensaje original|mensagem original|forwarded message)\s{0,3}-{2,}", re.I
-)
-_WROTE: Final = re.compile(r"(wrote|writes|escribió|escribio|escreveu|schrieb|a écrit)\s?:$", re.I)
-_FROM: Final = re.compile(r"\*?(from|de)\s?:", re.I)
-_SUBJECT: Final = re.compile(r"\*?(subject|asunto|assunto)\s?:", re.I)
-_ATTRIBUTION_LINES = 3  # that one attribution is wrapped over
-_BLOCK_LINES = 6  # of the headers that Outlook puts over what it quotes
-
-
-def new_part(text: str) -> str:
-    """What somebody wrote, without the mail they answer and without their signature; all of it where that isn't sure.
-
-    An answer written between quoted lines stays whole.
-    """
-    lines = text.splitlines()
-    end = next((at for at, line in enumerate(lines) if line == _SIGNATURE or _begins_original(lines, at)), len(lines))
-    end = _before_quote(lines, end)
-    new = "\n".join(lines[:end]).strip()
-    return new or text.strip()
-
-
-def _begins_original(lines: list[str], at: int) -> bool:
-    line = lines[at].strip()[:120]
-    if _ORIGINAL.fullmatch(line):
-        return True
-    return bool(_FROM.match(line)) and any(
-        _SUBJECT.match(one.strip()[:40]) for one in lines[at + 1 : at + _BLOCK_LINES]
-    )
-
-
-def _before_quote(lines: list[str], end: int) -> int:
-    """Where the quoted lines begin that a text ends with, with the line that says whose they are."""
-    at = end
-    while at > 0 and (lines[at - 1].startswith(">") or not lines[at - 1].strip()):
-        at -= 1
-    if not any(line.startswith(">") for line in lines[at:end]):
-        return end
-    for back in range(1, min(_ATTRIBUTION_LINES, at) + 1):
-        if _WROTE.search(lines[at - 1].strip()[-40:]) and re.match(r"(on|el|em|am|le)\b", lines[at - back], re.I):
-            return at - back
-    return at

@@ -6,7 +6,7 @@ https://developers.kommo.com/reference/receiving-chat-webhooks
 
 from shared.providers.base import InboundMessage, ManagerMessage, Media
 from shared.providers.json_fields import Fields, fields_of, instant, plain, printable_word, text_of
-from shared.providers.kommo_fields import Found, chat_address, id_of, is_automatic, message_type
+from shared.providers.kommo_fields import Found, chat_address, content, id_of, is_automatic, message_type
 
 
 def is_chats(root: Fields) -> bool:
@@ -67,9 +67,10 @@ def _read_message(item: Fields, root: Fields, scope_id: str, found: Found) -> st
                 customer=(address,),
                 channel_address=scope_id,
                 message_type=kind,
-                text=text_of(said, "text"),
+                text=content(said),
                 media=media,
                 timestamp=timestamp,
+                place=found.place,
                 author_id=text_of(sender, "id"),
                 author_name=text_of(sender, "name") or None,
                 automatic=is_automatic(sender),
@@ -87,9 +88,10 @@ def _read_message(item: Fields, root: Fields, scope_id: str, found: Found) -> st
                 sender=(address,),
                 channel_address=scope_id,
                 message_type=kind,
-                text=text_of(said, "text"),
+                text=content(said),
                 media=media,
                 timestamp=timestamp,
+                place=found.place,
                 contact_name=text_of(sender, "name") or None,
                 reply_to=reply_to,
                 given_from=address.canonical,

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from shared.providers.base import SOLE_CHANNEL, InboundMessage, ManagerMessage, Media
 from shared.providers.json_fields import Fields, fields_of, instant, plain, printable_word, text_of
-from shared.providers.kommo_fields import Found, chat_address, id_of, is_automatic, is_own, message_type
+from shared.providers.kommo_fields import Found, chat_address, content, id_of, is_automatic, is_own, message_type
 
 _MESSAGES = ("message", "outgoing_message")
 _READ = frozenset(("id", "text", "created_at", "message_type"))
@@ -89,9 +89,10 @@ def _read_message(item: Fields, account: Fields, outgoing: bool, found: Found) -
                 customer=(address,),
                 channel_address=SOLE_CHANNEL,
                 message_type=kind,
-                text=text_of(item, "text"),
+                text=content(item),
                 media=media,
                 timestamp=timestamp,
+                place=found.place,
                 author_id=text_of(author, "id"),
                 author_name=text_of(author, "name") or None,
                 automatic=is_automatic(author),
@@ -107,9 +108,10 @@ def _read_message(item: Fields, account: Fields, outgoing: bool, found: Found) -
                 sender=(address,),
                 channel_address=SOLE_CHANNEL,
                 message_type=kind,
-                text=text_of(item, "text"),
+                text=content(item),
                 media=media,
                 timestamp=timestamp,
+                place=found.place,
                 contact_name=text_of(author, "name") or None,
                 given_from=address.canonical,
                 extra=extra,

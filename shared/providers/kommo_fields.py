@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import parse_qsl
 
+from shared.providers import readable
 from shared.providers.base import Address, InboundMessage, ManagerMessage, MessageType, Notice, Parsed
-from shared.providers.json_fields import Fields, plain, text_of
+from shared.providers.json_fields import Fields, fields_of, plain, text_of
 
 TYPES: Final[Mapping[str, MessageType]] = {
     "text": "text",
@@ -42,6 +43,11 @@ class Found:
     notices: list[Notice] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     untold: int = 0  # kinds of events beyond MOST_NOTICES
+
+    @property
+    def place(self) -> int:
+        """Of the next message."""
+        return len(self.messages) + len(self.managers)
 
     def tell(self, name: str, data: Fields, channel_address: str = "") -> None:
         """Note one kind of event by its name, `other` where it has none."""
@@ -121,6 +127,16 @@ def message_type(told: str, fallback: str = "text") -> str:
     """Our word for Kommo's type of a message; Kommo's own where we have none."""
     word = told.strip().lower()[:40] or fallback
     return TYPES.get(word, word)
+
+
+def content(said: Fields) -> str:
+    """What a person reads of a message: its text, else the place or the contact that it shares."""
+    where, whom = fields_of(said, "location"), fields_of(said, "contact")
+    return (
+        text_of(said, "text")
+        or readable.place(text_of(where, "title"), text_of(where, "address"), where.get("lat"), where.get("lon"))
+        or ": ".join(filter(None, (text_of(whom, "name"), text_of(whom, "phone"))))
+    )
 
 
 def is_automatic(author: Fields) -> bool:

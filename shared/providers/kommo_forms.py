@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from email.utils import format_datetime
 from hashlib import md5
-from pathlib import PurePosixPath
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote
 
+from shared.media import name_of
 from shared.providers.base import ContentRejected, Media, Outgoing, Report
 
 LONGEST_TEXT = 4096  # characters; not documented: the least of what the messengers behind Kommo take
@@ -84,7 +84,7 @@ def _kind(file: Media) -> str:
 
 
 def _name(file: Media) -> str:
-    return file.filename or PurePosixPath(unquote(urlsplit(file.url or "").path)).name or "file"
+    return file.filename or name_of(file.url, file.mime_type)
 
 
 def _reaction(message: Outgoing, chat_id: str, bot_id: str) -> Body:

@@ -105,6 +105,11 @@ class _Found:
             yield place, item
 
     @property
+    def place(self) -> int:
+        """Of the next message."""
+        return len(self.messages) + len(self.managers)
+
+    @property
     def count(self) -> int:
         return len(self.messages) + len(self.receipts) + len(self.notices) + len(self.managers) + len(self.errors)
 
@@ -197,7 +202,7 @@ def _read_messages(change: _Change, found: _Found) -> None:
         if text_of(item, "group_id"):
             found.notices.append(_notice("group_message", item, change))
             continue
-        read = read_message(item, around)
+        read = read_message(item, around, found.place)
         if not isinstance(read, str):
             found.messages.append(read)
             if notice := _marketing(read, change.phone_number_id):
@@ -214,7 +219,7 @@ def _read_echoes(change: _Change, found: _Found) -> None:
         if text_of(item, "group_id"):
             found.notices.append(_notice("group_message", item, change))
             continue
-        read = read_echo(item, around)
+        read = read_echo(item, around, found.place)
         if isinstance(read, str):
             found.errors.append(f"{place}.{read}")
         else:

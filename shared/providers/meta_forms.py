@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit
 
 from shared import addresses
+from shared.media import name_of, plain_type
 from shared.providers.base import (
     ChannelBroken,
     ContentRejected,
@@ -16,6 +17,7 @@ from shared.providers.base import (
     Outgoing,
     Template,
 )
+from shared.providers.template_values import on_one_line
 
 LONGEST_TEXT = 4096  # characters, as all lengths here
 LONGEST_BODY = 1024  # of an interactive message; of a caption too
@@ -27,6 +29,15 @@ _CAPTIONED = ("image", "video", "document")
 _HEADER_MEDIA = ("image", "video", "document")
 # A template's button: what its variable is called, and the type under which it travels.
 _BUTTON_PARAMETERS = {"url": "text", "quick_reply": "payload", "copy_code": "coupon_code", "flow": "action"}
+# What Meta shows as a picture, a video or a sound, as it documents it and as people name the same; anything else, also
+# other sounds and videos (webm, wav, quicktime), it takes as a document. …/business-phone-numbers/media
+_TYPES = {
+    **dict.fromkeys(("image/jpeg", "image/jpg", "image/png"), "image"),
+    **dict.fromkeys(("video/mp4", "video/3gpp", "video/3gp"), "video"),
+    **dict.fromkeys(("audio/aac", "audio/amr", "audio/mpeg", "audio/mp3", "audio/mp4", "audio/m4a", "audio/x-m4a",
+                     "audio/ogg"), "audio"),
+    "image/webp": "sticker",
+}  # fmt: skip
 _EXTENSIONS = {
     **dict.fromkeys(("jpg", "jpeg", "png"), "image"),
     **dict.fromkeys(("mp4", "3gp"), "video"),
@@ -109,20 +120,16 @@ def _media(media: tuple[Media, ...], caption: str) -> tuple[str, object]:
         if kind not in _CAPTIONED:
             raise _Wrong(f"media: {kind} goes without text; send the text by itself")
         part["caption"] = _within("caption", caption, LONGEST_BODY)
-    if kind == "document" and file.filename:
-        part["filename"] = file.filename
+    if kind == "document":
+        # Without a name the customer sees "Untitled", and their phone does not know what opens it.
+        part["filename"] = file.filename or name_of(file.url, file.mime_type)
     return kind, part
 
 
 def media_kind(file: Media) -> str:
     """image, video, audio, sticker or document, by the MIME type, else by the link's or the name's ending."""
-    mime_type = (file.mime_type or "").partition(";")[0].strip().lower()
-    if mime_type == "image/webp":
-        return "sticker"
-    if mime_type in ("image/jpeg", "image/png") or mime_type.startswith(("video/", "audio/")):
-        return mime_type.partition("/")[0]
-    if mime_type:
-        return "document"
+    if mime_type := plain_type(file.mime_type):
+        return _TYPES.get(mime_type, "document")
     name = file.filename or _path(file.url or "")
     return _EXTENSIONS.get(name.rpartition(".")[2].lower(), "document")
 
@@ -196,6 +203,8 @@ def _distinct(name: str, values: list[str]) -> None:
 
 # -- templates ---------------------------------------------------------------------------------------------------------
 
+_LOCATION = ("location", "location.name", "location.address")
+_COORDINATES = re.compile(r"([+-]?[0-9]{1,3}(?:\.[0-9]{1,15})?)\s*[,;]\s*([+-]?[0-9]{1,3}(?:\.[0-9]{1,15})?)", re.ASCII)
 _BUTTON_VARIABLE = re.compile(r"button\.([0-9])(?:\.([a-z_]+))?", re.ASCII)
 
 
@@ -219,13 +228,16 @@ def _components(variables: Mapping[str, str]) -> Iterator[Body]:
     of_buttons = {found[0] for found in buttons}
     body = {name: text for name, text in variables.items() if not name.startswith("header.") and name not in of_buttons}
     if header:
-        yield {"type": "header", "parameters": [*_header_media(header), *_texts(header, without=_HEADER_MEDIA)]}
+        shown = [*_header_media(header), *_header_location(header)]
+        yield {"type": "header", "parameters": [*shown, *_texts(header, without=(*_HEADER_MEDIA, *_LOCATION))]}
     if body:
         yield {"type": "body", "parameters": list(_texts(body))}
     for found, text in sorted(buttons.items(), key=lambda one: one[0][1]):
         kind = found[2] or "url"
         if kind not in _BUTTON_PARAMETERS:
             raise _Wrong(f"{found[0]}: no kind of button; there are {', '.join(_BUTTON_PARAMETERS)}")
+        if not text.strip():
+            raise _Wrong(f"{found[0]}: empty")
         parameter = _BUTTON_PARAMETERS[kind]
         held: object = {"flow_token": text} if kind == "flow" else text
         yield {
@@ -239,14 +251,29 @@ def _components(variables: Mapping[str, str]) -> Iterator[Body]:
 def _header_media(header: Mapping[str, str]) -> Iterator[Body]:
     for kind in _HEADER_MEDIA:
         if kind in header:
+            if not header[kind].strip():
+                raise _Wrong(f"header.{kind}: neither an id nor a link")
             yield {"type": kind, kind: {"id" if header[kind].isdigit() else "link": header[kind]}}
+
+
+def _header_location(header: Mapping[str, str]) -> Iterator[Body]:
+    """`header.location` is `latitude, longitude`; its name and address stand beside it."""
+    place, name, address = (header.get(part, "") for part in _LOCATION)
+    if not any((place, name, address)):
+        return
+    found = _COORDINATES.fullmatch(place.strip())
+    if found is None or abs(float(found[1])) > 90 or abs(float(found[2])) > 180:
+        raise _Wrong("header.location: it needs latitude and longitude in degrees, such as 19.4326, -99.1332")
+    location = {"latitude": found[1], "longitude": found[2]}
+    location |= {key: on_one_line(value) for key, value in (("name", name), ("address", address)) if value.strip()}
+    yield {"type": "location", "location": location}
 
 
 def _texts(variables: Mapping[str, str], without: tuple[str, ...] = ()) -> Iterator[Body]:
     """Parameters by place, in their order; then those by name."""
     named = {name: text for name, text in variables.items() if name not in without}
     for name in sorted((name for name in named if name.isdecimal()), key=int):
-        yield {"type": "text", "text": named[name]}
+        yield {"type": "text", "text": on_one_line(named[name])}
     for name, text in named.items():
         if not name.isdecimal():
-            yield {"type": "text", "parameter_name": name, "text": text}
+            yield {"type": "text", "parameter_name": name, "text": on_one_line(text)}

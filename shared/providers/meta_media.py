@@ -61,7 +61,7 @@ def _refusal(status: int, fields: Fields) -> Failure | None:
     error = fields_of(fields, "error")
     code, subcode = text_of(error, "code"), text_of(error, "error_subcode")
     if (code, subcode) == ("100", NO_SUCH_OBJECT):
-        return Failure("gone")
+        return Failure("gone", certain=False)
     if code and error_class(code) is Throttled and status != 429:
         return Failure("throttled")
     return of_status(status)

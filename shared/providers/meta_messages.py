@@ -1,40 +1,18 @@
-"""One message of a customer's in Meta's webhooks: who wrote, what kind it is, what it says. Pure; never raises."""
+"""One message of a customer's in Meta's webhooks: who wrote, and what stands around it. Pure; never raises."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from itertools import islice
 
 import orjson
 
 from shared import addresses
-from shared.providers.base import Address, InboundMessage, ManagerMessage, Media, MessageType
-from shared.providers.json_fields import Fields, fields_of, instant, items_of, plain, printable_word, text_of
+from shared.providers.base import Address, InboundMessage, ManagerMessage
+from shared.providers.json_fields import Fields, fields_of, instant, items_of, plain, text_of
+from shared.providers.meta_contents import content, kind_of, media_of, reply_to, type_of
 
-_TYPES: dict[str, MessageType] = {
-    "text": "text",
-    "image": "image",
-    "audio": "audio",
-    "voice": "audio",
-    "video": "video",
-    "document": "file",
-    "sticker": "sticker",
-    "location": "location",
-    "contacts": "contacts",
-    "interactive": "button",
-    "button": "button",
-    "reaction": "reaction",
-    "system": "system",
-    "unsupported": "unsupported",
-    "unknown": "unsupported",
-}
-_MEDIA = ("image", "audio", "voice", "video", "document", "sticker")
-# Where the type is not told, the one of these that stands there.
-_TELLING = (*_MEDIA, "text", "location", "contacts", "interactive", "button", "reaction", "order", "edit", "revoke")
 ECHOES = "message_echoes"
-_MOST_CARDS = 20  # that the text names
-_REPLIES = ("button_reply", "list_reply", "nfm_reply")
 _READ = frozenset(("id", "from", "timestamp"))
 _READ_OF_VALUE = frozenset(
     ("messaging_product", "metadata", "contacts", "messages", ECHOES, "statuses", "errors", "user_preferences")
@@ -97,7 +75,7 @@ def _little(fields: Fields) -> Fields | None:
     return held if len(orjson.dumps(held)) <= _MOST_BESIDE else None
 
 
-def read_message(item: Fields, around: Around) -> InboundMessage | str:
+def read_message(item: Fields, around: Around, place: int = 0) -> InboundMessage | str:
     """One of `value.messages`, or a sentence that begins with the field that is wrong.
 
     Fields we have no name for stay in `extra`, which also holds the customer's entry of `contacts` and what else stands
@@ -107,25 +85,27 @@ def read_message(item: Fields, around: Around) -> InboundMessage | str:
     sender = _people(item, contact, _WRITER)
     if not sender:
         return "from: missing or unreadable, and so is from_user_id; whoever wrote cannot be answered"
-    kind = _kind(item)
+    kind = kind_of(item)
+    text = content(item, kind)
     return InboundMessage(
         external_id=_id(item),
         channel_kind="whatsapp",
         sender=sender,
         channel_address=around.phone_number_id,
-        message_type=_TYPES.get(kind, kind),
-        text=_text(item, kind),
-        media=_media(item, kind),
+        message_type=type_of(kind, text),
+        text=text,
+        media=media_of(item, kind),
         timestamp=instant(item.get("timestamp")),
         contact_name=_name(contact),
-        reply_to=_reply_to(item),
+        reply_to=reply_to(item),
+        place=place,
         given_from=next(filter(None, (text_of(contact, "wa_id"), text_of(item, "from"))), sender[0].given),
         given_to=around.display_number,
         extra=_extra(item, contact, around),
     )
 
 
-def read_echo(item: Fields, around: Around) -> ManagerMessage | str:
+def read_echo(item: Fields, around: Around, place: int = 0) -> ManagerMessage | str:
     """One of `value.message_echoes` of the field `smb_message_echoes`: what a person of the business wrote in the
     WhatsApp Business app or a device linked to it; or a sentence that begins with the field that is wrong.
 
@@ -135,18 +115,20 @@ def read_echo(item: Fields, around: Around) -> ManagerMessage | str:
     customer = _people(item, contact, _READER)
     if not customer:
         return "to: missing or unreadable, and so is to_user_id; nothing says whose conversation it belongs to"
-    kind = _kind(item)
+    kind = kind_of(item)
+    text = content(item, kind)
     return ManagerMessage(
         external_id=_id(item),
         channel_kind="whatsapp",
         customer=customer,
         channel_address=around.phone_number_id,
-        message_type=_TYPES.get(kind, kind),
-        text=_text(item, kind),
-        media=_media(item, kind),
+        message_type=type_of(kind, text),
+        text=text,
+        media=media_of(item, kind),
         timestamp=instant(item.get("timestamp")),
         contact_name=_name(contact),
-        reply_to=_reply_to(item),
+        reply_to=reply_to(item),
+        place=place,
         extra=_extra(item, contact, around),
     )
 
@@ -216,66 +198,3 @@ def _user_id(given: str) -> Address | None:
 def _name(contact: Fields) -> str | None:
     profile = fields_of(contact, "profile")
     return (text_of(profile, "name") or text_of(profile, "username"))[:_LONGEST_NAME] or None
-
-
-# -- what it says ------------------------------------------------------------------------------------------------------
-
-
-def _kind(item: Fields) -> str:
-    """Meta's word for the type; where it is missing, what stands in the message; else `unsupported`."""
-    told = printable_word(text_of(item, "type"))
-    return told or next((name for name in _TELLING if item.get(name)), "unsupported")
-
-
-def _text(item: Fields, kind: str) -> str:
-    part = fields_of(item, kind)
-    match kind:
-        case "interactive":
-            answers = (fields_of(part, name) for name in _REPLIES)
-            return next(filter(None, (text_of(answer, "title") or text_of(answer, "body") for answer in answers)), "")
-        case "contacts":
-            return "\n".join(filter(None, map(_card, islice(_cards(item), _MOST_CARDS))))
-        case "reaction":
-            return text_of(part, "emoji")  # an empty or absent one takes the reaction back
-        case "edit":
-            inner = fields_of(part, "message")
-            return _text(inner, _kind(inner)) if _kind(inner) != "edit" else ""
-        case _:
-            return next(filter(None, (text_of(part, name) for name in ("body", "caption", "text"))), "")
-
-
-def _cards(item: Fields) -> Iterator[Fields]:
-    return (card for _, card in items_of(item, "contacts", "", []))
-
-
-def _card(card: Fields) -> str:
-    """`Luis Pérez: +52 55 1234 5678`, of a contact that a customer shares: the engines and a person read the text."""
-    name = fields_of(card, "name")
-    named = text_of(name, "formatted_name") or text_of(name, "first_name")
-    phones = (text_of(phone, "phone") or text_of(phone, "wa_id") for _, phone in items_of(card, "phones", "", []))
-    return ": ".join(filter(None, (named, ", ".join(filter(None, phones)))))
-
-
-def _media(item: Fields, kind: str) -> tuple[Media, ...]:
-    """The file of a message, with the id to fetch it by; of an edited one, the file that it now has."""
-    if kind == "edit":
-        inner = fields_of(fields_of(item, "edit"), "message")
-        return _media(inner, _kind(inner)) if _kind(inner) != "edit" else ()
-    part = fields_of(item, kind)
-    if kind not in _MEDIA or not (text_of(part, "id") or text_of(part, "url")):
-        return ()
-    names = ("url", "id", "mime_type", "filename", "sha256")
-    return (Media(*(text_of(part, name) or None for name in names)),)
-
-
-def _reply_to(item: Fields) -> str | None:
-    """The message that this one answers, reacts to, edits or revokes."""
-    for name, key in (
-        ("reaction", "message_id"),
-        ("edit", "original_message_id"),
-        ("revoke", "original_message_id"),
-        ("context", "id"),
-    ):
-        if told := text_of(fields_of(item, name), key):
-            return told
-    return None

@@ -18,7 +18,9 @@ import orjson
 from yarl import URL
 
 from shared import addresses
+from shared.providers import readable
 from shared.providers.base import (
+    SOLE_CHANNEL,
     Address,
     ChannelKind,
     ConsentState,
@@ -185,9 +187,9 @@ def _as_text(value: object) -> str:
 # -- what came in ------------------------------------------------------------------------------------------------------
 
 # A webhook that has one of these speaks of a message's content; status callbacks have none of them.
-_CONTENT = frozenset(
-    ("Body", "NumMedia", "MessageType", "ButtonText", "ButtonPayload", "ListId", "ListTitle", "Latitude")
-)
+_TAPPED = ("ButtonText", "ButtonPayload", "ListId", "ListTitle", "InteractiveData", "FlowData")
+_PLACE = ("Label", "Address", "Latitude", "Longitude")
+_CONTENT = frozenset(("Body", "NumMedia", "MessageType", "Latitude", *_TAPPED))
 _RECEIVED = ("receiving", "received")
 # Status callbacks of WhatsApp say it here too; other products put their own events in this field.
 _EVENT_STATUSES = ("sent", "delivered", "read", "undelivered", "failed")
@@ -195,7 +197,8 @@ _SIDS = ("MessageSid", "SmsMessageSid", "SmsSid")
 _NAMED = frozenset((*_SIDS, "From", "To", "Body", "NumMedia", "ProfileName", "OriginalRepliedMessageSid"))
 _NAMED_IN_RECEIPTS = frozenset((*_SIDS, "MessageStatus", "SmsStatus", "ErrorCode", "ErrorMessage", "To"))
 _MEDIA_FIELD = re.compile(r"Media(Url|ContentType)([0-9]{1,2})", re.ASCII)
-_CHANNELS: dict[str, ChannelKind] = {"whatsapp": "whatsapp", "": "sms"}
+# RCS is an SMS to us: the same person by the same number, and an answer that Twilio delivers by either of the two.
+_CHANNELS: dict[str, ChannelKind] = {"whatsapp": "whatsapp", "": "sms", "rcs": "sms"}
 _CONSENT: dict[str, tuple[str, ConsentState]] = {
     "STOP": ("opt_out", "opted_out"),
     "START": ("opt_in", "opted_in"),
@@ -263,6 +266,7 @@ def _message(external_id: str, read: _Fields) -> Parsed:
     scheme, _ = addresses.split_scheme(given_from)
     if scheme not in _CHANNELS:
         return Parsed(errors=(f"From: the channel `{scheme}` is not supported; use a WhatsApp or SMS sender",))
+    rcs = scheme == "rcs" and addresses.phone(given_to) is None
     media = _media(fields)
     opt_out_type = fields.get("OptOutType", "").strip().upper()
     change, consent = _CONSENT.get(opt_out_type, ("", None))
@@ -270,9 +274,10 @@ def _message(external_id: str, read: _Fields) -> Parsed:
         external_id=external_id,
         channel_kind=_CHANNELS[scheme],
         sender=sender,
-        channel_address=_canonical(given_to) or fields.get("MessagingServiceSid", ""),
+        # An RCS message comes to the name of an agent, `rcs:shop_x1y2_agent`, which no channel has for its address.
+        channel_address=SOLE_CHANNEL if rcs else _canonical(given_to) or fields.get("MessagingServiceSid", ""),
         message_type=_message_type(fields, media, _CHANNELS[scheme]),
-        text=_text(fields, _CHANNELS[scheme]),
+        text=_text(fields, tapped_first=bool(scheme)),
         media=media,
         contact_name=fields.get("ProfileName") or fields.get("ProfileUsername") or None,
         reply_to=fields.get("OriginalRepliedMessageSid") or None,
@@ -286,10 +291,22 @@ def _message(external_id: str, read: _Fields) -> Parsed:
     return Parsed(messages=(message,), notices=notices)
 
 
-def _text(fields: Mapping[str, str], channel: ChannelKind) -> str:
-    """What the customer says; of a button or a row that they tapped in WhatsApp, what stands on it."""
+def _text(fields: Mapping[str, str], *, tapped_first: bool) -> str:
+    """What the customer says. Of what they tapped in WhatsApp or RCS, what stands on it goes before the body; where
+    nobody says what that is, its id. Of a form its answers, of a location where it is."""
     tapped = fields.get("ButtonText") or fields.get("ListTitle") or ""
-    return (tapped if channel == "whatsapp" else "") or fields.get("Body") or tapped
+    if said := (tapped if tapped_first else "") or fields.get("Body") or tapped:
+        return said
+    if filled := readable.form_json(fields.get("InteractiveData") or fields.get("FlowData") or ""):
+        return filled
+    if chosen := fields.get("ButtonPayload") or fields.get("ListId"):
+        return chosen
+    label, address, latitude, longitude = (fields.get(name, "") for name in _PLACE)
+    return readable.place(label, address, latitude, longitude) if _has_location(fields) else ""
+
+
+def _has_location(fields: Mapping[str, str]) -> bool:
+    return bool(fields.get("Latitude") and fields.get("Longitude"))
 
 
 def _sender(fields: Mapping[str, str]) -> tuple[Address, ...]:
@@ -327,9 +344,9 @@ def _media(fields: Mapping[str, str]) -> tuple[Media, ...]:
 def _message_type(fields: Mapping[str, str], media: tuple[Media, ...], channel: ChannelKind) -> MessageType:
     given = fields.get("MessageType", "").strip().lower()
     named = _MESSAGE_TYPES.get(given)
-    if any(fields.get(name) for name in ("ButtonText", "ButtonPayload", "ListId", "ListTitle")):
+    if any(fields.get(name) for name in _TAPPED):
         return "button"
-    if fields.get("Latitude") and fields.get("Longitude"):
+    if _has_location(fields):
         return "location"
     if named and named != "text":
         return named

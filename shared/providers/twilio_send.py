@@ -32,6 +32,7 @@ from shared.providers.base import (
     Unreachable,
 )
 from shared.providers.http_client import NOT_SENT, base_of, make_session, read, retry_after, told
+from shared.providers.template_values import never_empty, on_one_line
 from shared.providers.twilio_errors import Answer, refusal, scrub
 
 API_URL = "https://api.twilio.com"
@@ -171,7 +172,9 @@ def _parameters(message: Outgoing) -> dict[str, object]:
     if message.template is not None:
         parameters["content_sid"] = message.template.name
         if message.template.variables:
-            parameters["content_variables"] = json.dumps(dict(message.template.variables))
+            written = on_one_line if message.channel_kind == "whatsapp" else never_empty  # an SMS may have lines
+            values = {name: written(value) for name, value in message.template.variables.items()}
+            parameters["content_variables"] = json.dumps(values)
     else:
         if message.text:
             parameters["body"] = message.text

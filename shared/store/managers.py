@@ -22,6 +22,7 @@ class Written:
     provider: str
     message: ManagerMessage
     received_at: datetime
+    place: int  # among all messages of its batch, in the order in which they were said
 
 
 # Ours, and under way: taken by the provider, while we don't know its id yet.
@@ -62,7 +63,7 @@ INSERT INTO messages (id, tenant_id, conversation_id, channel_id, provider, dire
     content, media, metadata, external_id, reply_to, provider_timestamp, received_at, sent_at, out_seq, created_at)
 SELECT id, tenant_id, conversation_id, channel_id, provider, 'outbound', 'assistant', 'sent', message_type,
     content, media::jsonb, metadata, external_id, reply_to, provider_timestamp, received_at, provider_timestamp,
-    first + nth - 1, clock_timestamp()
+    first + nth - 1, coalesce($15::timestamptz, clock_timestamp()) + place * interval '1 microsecond'
 FROM new JOIN seats USING (tenant_id, conversation_id) ORDER BY place
 ON CONFLICT (tenant_id, channel_id, external_id) WHERE external_id IS NOT NULL DO NOTHING
 RETURNING id
@@ -101,10 +102,13 @@ async def echoes(connection: Connection, written: Mapping[int, Written]) -> dict
     return found
 
 
-async def insert(connection: Connection, written: Mapping[int, Written]) -> dict[int, UUID]:
-    """Keep each message once, however often it comes, and whatever it is by its id; returns index → id of new ones."""
+async def insert(connection: Connection, written: Mapping[int, Written], began: datetime | None) -> dict[int, UUID]:
+    """Keep each message once, however often it comes, and whatever it is by its id; returns index → id of new ones.
+
+    `began` is the time of place 0 where customers' messages of the same batch have theirs by it (talk.py).
+    """
     once: dict[tuple[UUID, UUID, str], int] = {}
-    for index, one in sorted(written.items(), key=lambda item: (item[1].received_at, item[0])):
+    for index, one in written.items():
         once.setdefault((one.tenant_id, one.channel_id, one.message.external_id), index)
     if not once:
         return {}
@@ -112,7 +116,7 @@ async def insert(connection: Connection, written: Mapping[int, Written]) -> dict
     chosen = [written[index] for index in ids]
     rows = await connection.fetch(
         _INSERT,
-        list(range(len(chosen))),
+        [one.place for one in chosen],
         list(ids.values()),
         [one.tenant_id for one in chosen],
         [one.conversation_id for one in chosen],
@@ -127,6 +131,7 @@ async def insert(connection: Connection, written: Mapping[int, Written]) -> dict
         [one.message.reply_to for one in chosen],
         [min(one.message.timestamp or one.received_at, one.received_at) for one in chosen],
         [one.received_at for one in chosen],
+        began,
     )
     inserted = {row["id"] for row in rows}
     return {index: message_id for index, message_id in ids.items() if message_id in inserted}

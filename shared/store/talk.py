@@ -30,19 +30,22 @@ class Inbound:
     reply_to: str | None = None
     contact_name: str | None = None
     contact_id: UUID | None = None
+    place: int = 0  # among all messages of its batch, in the order in which they were said
 
 
 # clock_timestamp(), not now(): rows of one conversation are inserted under its lock, so the times follow the order in
-# which its transactions ended. `newest message` means that.
+# which its transactions ended. `newest message` means that. In one batch a microsecond lies between two places, so that
+# managers' messages, which another statement inserts (managers.py), stand between customers' where they were said. What
+# takes longer than a microsecond for each is the insert, so the next transaction's times are later all the same.
 # What the network says of a customer (a changed number) is no message of theirs: it opens no window and owes no answer.
 # The event in the same statement: the conversations are locked meanwhile, and each round trip makes others wait.
 # `palomar.heard_by`: what the trigger would change of the conversations, `conversations.heard` does (0016_heard.sql).
 _INSERT_INBOUND = """
-WITH new AS MATERIALIZED (
+WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now), new AS MATERIALIZED (
     SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::text[],
         $8::timestamptz[], $9::timestamptz[], $10::text[], $11::jsonb[], $12::text[], $13::text[], $14::text[],
-        $15::uuid[])
-    WITH ORDINALITY AS new (id, tenant_id, conversation_id, channel_id, provider, message_type, content, received_at,
+        $15::uuid[], $16::int[])
+    AS new (id, tenant_id, conversation_id, channel_id, provider, message_type, content, received_at,
         provider_timestamp, media, metadata, external_id, reply_to, contact_name, contact_id, place)
 ), added AS (
     INSERT INTO messages (id, tenant_id, conversation_id, channel_id, provider, direction, role, status, message_type,
@@ -50,7 +53,7 @@ WITH new AS MATERIALIZED (
     SELECT id, tenant_id, conversation_id, channel_id, provider, 'inbound',
         CASE WHEN message_type = 'system' THEN 'system' ELSE 'user' END, 'received', message_type, content,
         received_at, least(provider_timestamp, received_at), media::jsonb, metadata, external_id, reply_to,
-        contact_name, clock_timestamp()
+        contact_name, (SELECT now FROM clock) + place * interval '1 microsecond'
     FROM new WHERE (SELECT set_config('palomar.heard_by', 'persist', true)) = 'persist' ORDER BY place
     ON CONFLICT (tenant_id, channel_id, external_id) WHERE external_id IS NOT NULL DO NOTHING
     RETURNING id
@@ -60,7 +63,7 @@ WITH new AS MATERIALIZED (
         jsonb_build_object('type', message_type)
     FROM new JOIN added USING (id) ORDER BY place
 )
-SELECT id FROM added
+SELECT id, (SELECT now FROM clock) AS began FROM added
 """
 
 
@@ -73,13 +76,12 @@ class InboundRows:
 
 
 def inbound_rows(messages: Sequence[Inbound]) -> InboundRows:
-    """The rows of these messages, one for each external id of a channel, in the order in which they came."""
+    """The rows of these messages, one for each external id of a channel, in their order."""
     seen: dict[tuple[UUID, UUID, str], int] = {}
     for index, message in enumerate(messages):
         seen.setdefault((message.tenant_id, message.channel_id, message.external_id), index)
-    order = sorted(seen.values(), key=lambda i: (messages[i].received_at, messages[i].external_id))
-    ids = {i: new_id() for i in order}
-    chosen = [messages[i] for i in order]
+    ids = {i: new_id() for i in seen.values()}
+    chosen = [messages[i] for i in ids]
     return InboundRows(
         ids,
         (
@@ -99,17 +101,28 @@ def inbound_rows(messages: Sequence[Inbound]) -> InboundRows:
             [m.reply_to for m in chosen],
             [m.contact_name for m in chosen],
             [m.contact_id for m in chosen],
+            [m.place for m in chosen],
         ),
     )
 
 
-async def insert_inbound(connection: Connection, rows: InboundRows) -> dict[int, UUID]:
-    """Insert each message once, however often it comes, with its event; returns place → id of those that are new.
+@dataclass(frozen=True, slots=True)
+class Inserted:
+    """What of a batch is new: ids by the message's place in what was given, and the time of place 0 of the batch."""
+
+    ids: Mapping[int, UUID]
+    began: datetime | None  # None where nothing is new
+
+
+async def insert_inbound(connection: Connection, rows: InboundRows) -> Inserted:
+    """Insert each message once, however often it comes, with its event.
 
     Their conversations know nothing of it yet: `conversations.heard` must follow in the same transaction.
     """
-    inserted = {row["id"] for row in await connection.fetch(_INSERT_INBOUND, *rows.columns)}
-    return {index: message_id for index, message_id in rows.ids.items() if message_id in inserted}
+    found = await connection.fetch(_INSERT_INBOUND, *rows.columns)
+    inserted = {row["id"] for row in found}
+    ids = {index: message_id for index, message_id in rows.ids.items() if message_id in inserted}
+    return Inserted(ids, found[0]["began"] if found else None)
 
 
 _HISTORY = """

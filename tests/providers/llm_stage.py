@@ -13,6 +13,7 @@ from ops.sandbox.openai import API_KEY, MODEL
 from shared.channels import ReplySettings
 from shared.engines import open_engines
 from shared.engines.base import Answer, Engine, Turn
+from shared.providers.base import ChannelKind
 from shared.settings import Settings
 
 SAYS_FALLBACK = Answer("We will write soon.", "fallback")
@@ -31,9 +32,12 @@ async def llm_engine(base_url: str, api_key: str = API_KEY) -> AsyncIterator[Eng
         yield engines["llm"]
 
 
-async def ask(base_url: str, *, history: Sequence[Turn] = HELLO, new: int = 1, last: int = 20, **llm: object) -> Answer:
+async def ask(
+    base_url: str, *, history: Sequence[Turn] = HELLO, new: int = 1, last: int = 20, kind: ChannelKind = "whatsapp",
+    **llm: object,
+) -> Answer:  # fmt: skip
     async with llm_engine(base_url) as engine:
-        return await engine.answer(reply_settings(history=last, **llm), history, new)
+        return await engine.answer(reply_settings(history=last, **llm), history, new, kind)
 
 
 @dataclass

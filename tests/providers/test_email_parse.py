@@ -91,6 +91,17 @@ def test_the_whole_mail_is_read_like_the_parsed_one() -> None:
         ("iso-8859-1", "café".encode("latin-1"), "café"),
         ("windows-1252", "20 €".encode("cp1252"), "20 €"),
         ("shift_jis", "鳩".encode("shift_jis"), "鳩"),
+        ("iso-8859-1", "20 € “ya”…".encode("cp1252"), "20 € “ya”…"),
+        ("latin1", b"STOP\x85", "STOP…"),
+        ("gb2312", "朱镕基".encode("gb18030"), "朱镕基"),
+        ("ks_c_5601-1987", "똠방각하".encode("cp949"), "똠방각하"),
+        ("Shift_JIS", "①髙".encode("cp932"), "①髙"),
+        ("windows-874", "สวัสดี €".encode("cp874"), "สวัสดี €"),
+        ("iso-8859-8-i", "שלום".encode("iso8859-8"), "שלום"),
+        ("x-mac-cyrillic", "привет".encode("mac-cyrillic"), "привет"),
+        ("iso-8859-9", "\u0131ş\u0131k €".encode("cp1254"), "\u0131ş\u0131k €"),
+        ("us-ascii", "20 €".encode("cp1252"), "20 €"),
+        ("iso-8859-1", b"a\x81b", "a\x81b"),
         ("us-ascii", "café".encode(), "café"),
         ("UTF-8", "café".encode("latin-1"), "café"),
         ("no-such-charset", "café".encode(), "café"),
@@ -174,13 +185,45 @@ def test_text_between_pictures_is_all_of_it_there() -> None:
     assert [file.mime_type for file in found.media] == ["image/png"]
 
 
+def test_every_text_part_of_a_mixed_mail_is_there_and_of_an_alternative_one_form() -> None:
+    mail = (
+        'From: a@b.example\r\nContent-Type: multipart/mixed; boundary="m"\r\n\r\n'
+        "--m\r\nContent-Type: text/html\r\n\r\n<p>one</p>\r\n--m\r\nContent-Type: image/png\r\n\r\nx\r\n"
+        '--m\r\nContent-Type: multipart/alternative; boundary="a"\r\n\r\n'
+        "--a\r\nContent-Type: text/plain\r\n\r\ntwo\r\n--a\r\nContent-Type: text/html\r\n\r\n<p>two</p>\r\n--a--\r\n"
+        "--m\r\nContent-Type: text/html\r\n\r\n<p>three</p>\r\n"
+        "--m\r\nContent-Type: text/plain; name=a.txt\r\n\r\na file\r\n--m--\r\n"
+    )
+    found = message(whole(mail))
+    assert found.text.split() == ["one", "two", "three"]
+    assert str(found.extra["html"]).split() == ["<p>one</p>", "<p>two</p>", "<p>three</p>"]
+    assert [file.mime_type for file in found.media] == ["image/png", "text/plain"]
+
+
+def test_all_parts_of_html_alone_are_there() -> None:
+    mail = (
+        'From: a@b.example\r\nContent-Type: multipart/mixed; boundary="m"\r\n\r\n'
+        "--m\r\nContent-Type: text/html\r\n\r\n<html><body><p>one</p></body></html>\r\n"
+        "--m\r\nContent-Type: text/html\r\n\r\n<html><body><p>two</p></body></html>\r\n--m--\r\n"
+    )
+    assert message(whole(mail)).text.split() == ["one", "two"]
+
+
+def test_a_file_is_named_in_the_wider_charset_too() -> None:
+    mail = (
+        "From: a@b.example\r\nContent-Type: application/pdf; name*=gb2312''%E9F.pdf\r\n"
+        "Content-Disposition: attachment; filename*=gb2312''%D6%EC%E9F%BB%F9.pdf\r\n\r\nx\r\n"
+    )
+    assert message(whole(mail)).media[0].filename == "朱镕基.pdf"
+
+
 def test_a_footer_does_not_hide_the_html_before_it() -> None:
     mail = (
         'From: a@b.example\r\nContent-Type: multipart/mixed; boundary="m"\r\n\r\n'
         "--m\r\nContent-Type: text/html\r\n\r\n<p>Do you have it?</p>\r\n"
         "--m\r\nContent-Type: text/plain\r\n\r\nSent by a list\r\n--m--\r\n"
     )
-    assert message(whole(mail)).text == "Do you have it?"
+    assert message(whole(mail)).text.split("\n") == ["Do you have it?", "Sent by a list"]
 
 
 def test_html_of_nothing_but_pictures_does_not_hide_the_text_behind_it() -> None:
@@ -240,6 +283,34 @@ def test_who_wrote_is_who_wants_the_answer(changed: dict[str, str], address: str
         ("Sí.\n\n-----Mensaje original-----\nDe: x", "Sí."),
         ("Yes\n\nFrom: Shop <a@b.example>\nSent: Monday\nTo: Ana\nSubject: Prices\n\nHi", "Yes"),
         ("> Do you want it?\nYes\n> When?\nToday", "> Do you want it?\nYes\n> When?\nToday"),
+        ("Ja.\n\nAm Mo., 5. Jan. 2026 um 10:00 Uhr schrieb Laden <hola@shop.example>:\n\n> Hallo\n", "Ja."),
+        ("Ja.\n\nAm 05.01.26 um 10:00 schrieb Laden Berlin\n<hola@shop.example>:\n> Hallo\n", "Ja."),
+        ("Ja.\n\nLaden <hola@shop.example> schrieb am Mo., 5. Jan. 2026, 10:00:\n> Hallo\n", "Ja."),
+        ("Sì.\n\nIl giorno lun 5 gen 2026 alle ore 10:00 Negozio <a@b.example> ha scritto:\n\n> Ciao\n", "Sì."),
+        ("Oui.\n\nLe lun. 5 janv. 2026 à 10:00, Boutique <a@b.example> a écrit\u00a0:\n> Bonjour\n", "Oui."),
+        ("Yes\n\nShop <a@b.example> wrote:\n> Hi\n", "Yes"),
+        ("Ja.\n\n-----Ursprüngliche Nachricht-----\nVon: x", "Ja."),
+        ("Sì.\n\n-----Messaggio originale-----\nDa: x", "Sì."),
+        ("Sim.\n\n-----Mensagem original-----\nDe: x", "Sim."),
+        ("Oui.\n\n-----Message d’origine-----\nDe : x", "Oui."),
+        ("Ja.\n\nVon: Laden <a@b.example>\nGesendet: Montag\nAn: Ana\nBetreff: Preise\n\nHallo", "Ja."),
+        ("Sì.\n\nDa: Negozio <a@b.example>\nInviato: lunedì\nA: Ana\nOggetto: Prezzi\n\nCiao", "Sì."),
+        ("Oui.\n\nDe : Boutique\nEnvoyé : lundi\nÀ : Ana\nObjet : Prix\n\nBonjour", "Oui."),
+        ("Sim.\n\nDe: Loja\nEnviado: segunda\nPara: Ana\nAssunto: Preços\n\nOlá", "Sim."),
+        (
+            "Yes\n\nGet Outlook for iOS<https://aka.ms/o0ukef>\n________________________________\n"
+            "From: Shop <a@b.example>\nSent: Monday\nTo: Ana\nSubject: Prices\n\nHi",
+            "Yes",
+        ),
+        (
+            "Ja\n\nOutlook für Android beziehen<https://aka.ms/x>\n______________________\n"
+            "Von: Laden\nGesendet: Montag\nAn: Ana\nBetreff: Preise\n\nHallo",
+            "Ja",
+        ),
+        ("Sì\nOttieni Outlook per iOS", "Sì"),
+        ("uno\u0085dos\u0085-- \u0085Ana", "uno\ndos"),
+        ("a\n_____\nb", "a\n_____\nb"),
+        ("He wrote: yes\nand so:\n", "He wrote: yes\nand so:"),
         ("> only a quote", "> only a quote"),
         ("From: the heart\nthank you", "From: the heart\nthank you"),
     ],

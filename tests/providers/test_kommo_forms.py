@@ -56,7 +56,7 @@ def test_a_customer_without_an_id_or_a_name_still_has_both() -> None:
         (Media("https://f.example/a%20b.jpg"), "picture", "a b.jpg"),
         (Media("https://f.example/1", mime_type="image/png", filename="p.png"), "picture", "p.png"),
         (Media("https://f.example/1.mp4"), "video", "1.mp4"),
-        (Media("https://f.example/1", mime_type="audio/ogg; codecs=opus"), "audio", "1"),
+        (Media("https://f.example/1", mime_type="audio/ogg; codecs=opus"), "audio", "1.oga"),
         (Media("https://f.example/1.pdf"), "file", "1.pdf"),
         (Media("https://f.example/"), "file", "file"),
     ],

@@ -197,6 +197,19 @@ def test_a_managers_message_of_the_chats_api() -> None:
     assert (parsed.messages, parsed.notices, parsed.errors) == ((), (), ())
 
 
+@pytest.mark.parametrize(
+    ("told", "text"),
+    [
+        ({"type": "location", "location": {"lon": -99.1, "lat": 19.4}}, "19.4, -99.1"),
+        ({"type": "contact", "contact": {"name": "Luis", "phone": "+52 55 1"}}, "Luis: +52 55 1"),
+        ({"type": "location", "text": "aquí", "location": {"lon": -99.1, "lat": 19.4}}, "aquí"),
+    ],
+)
+def test_a_place_and_a_contact_are_text_that_can_be_read(told: dict[str, Any], text: str) -> None:
+    (message,) = parse(chats_raw(chats({"id": "m1", "text": "", **told}, receiver=None))).messages
+    assert message.text == text
+
+
 def test_one_without_a_receiver_is_the_customers() -> None:
     (message,) = parse(chats_raw(chats(receiver=None, sender={"id": CUSTOMER, "name": "Ana"}))).messages
     assert (message.sender, message.contact_name, message.text) == ((ADDRESS,), "Ana", "buenas")

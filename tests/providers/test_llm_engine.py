@@ -104,8 +104,8 @@ async def test_what_will_not_pass_is_not_tried_again(stage: Stage, fault: dict[s
 async def test_after_a_fault_the_same_engine_goes_on(stage: Stage) -> None:
     await stage.sandbox.faults({"provider": "openai", "action": "hang", "times": 2})
     async with llm_engine(f"{stage.base_url}/v1") as engine:
-        assert await engine.answer(reply_settings(timeout=0.3), HELLO, 1) == SAYS_FALLBACK
-        answers = await asyncio.gather(*(engine.answer(reply_settings(), HELLO, 1) for _ in range(20)))
+        assert await engine.answer(reply_settings(timeout=0.3), HELLO, 1, "whatsapp") == SAYS_FALLBACK
+        answers = await asyncio.gather(*(engine.answer(reply_settings(), HELLO, 1, "whatsapp") for _ in range(20)))
         assert {answer.outcome for answer in answers} == {"model"}
 
 
@@ -114,7 +114,7 @@ async def test_a_cancelled_question_is_given_up_at_once(stage: Stage) -> None:
     async with llm_engine(f"{stage.base_url}/v1") as engine:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(1):
-                await engine.answer(reply_settings(timeout=60), HELLO, 1)
+                await engine.answer(reply_settings(timeout=60), HELLO, 1, "whatsapp")
 
 
 async def test_the_log_says_why_there_was_no_answer_and_nothing_of_what_was_said(stage: Stage) -> None:
@@ -137,7 +137,9 @@ async def test_a_picture_alone_is_not_put_to_the_model(stage: Stage) -> None:
 async def test_without_a_model_the_fallback_is_said_and_the_operator_told_once() -> None:
     async with llm_engine("") as engine:
         with capture_logs() as lines:
-            assert [await engine.answer(reply_settings(), HELLO, 1) for _ in range(3)] == [SAYS_FALLBACK] * 3
+            assert [await engine.answer(reply_settings(), HELLO, 1, "whatsapp") for _ in range(3)] == [
+                SAYS_FALLBACK
+            ] * 3
     (line,) = lines
     assert "PALOMAR_LLM_BASE_URL" in line["event"]
 
@@ -158,7 +160,7 @@ from shared.settings import Settings
 async def main():
     async with open_engines(Settings(llm_base_url="")) as engines:
         for engine in engines.values():
-            await engine.answer(ReplySettings(), [Turn("user", "hola")], 1)
+            await engine.answer(ReplySettings(), [Turn("user", "hola")], 1, "whatsapp")
     print([name for name in ("openai", "httpx2") if name in sys.modules])
 
 asyncio.run(main())

@@ -44,6 +44,8 @@ USELESS: dict[str, Body] = {
     "refusal": _completion({"role": "assistant", "content": None, "refusal": "No."}),
     "filtered": _said("You may", "content_filter"),
     "only thoughts": _said("<think>The customer wants", "length"),
+    "only thoughts in a channel": _said("<|channel|>analysis<|message|>The customer wants<|end|>"),
+    "only a rule": _said("***\n\n---"),
     "no message": {"choices": [{"index": 0, "finish_reason": "stop"}]},
     "null message": _completion(None),
     "no choice": {"choices": []},
@@ -74,6 +76,7 @@ async def test_an_answer_that_cannot_be_sent_is_the_fallback(body: Body) -> None
         ("We open at nine and clo", "length", "We open at nine and…"),
         ("<think>Hm.\nHours?</think>\n\nAt nine.", "stop", "At nine."),
         ("Hours, probably.</think>At nine.", "stop", "At nine."),
+        ("<thinking>Hours?</thinking>**At nine.**", "stop", "*At nine.*"),
     ],
 )
 async def test_an_answer_is_sent_as_plain_text_that_fits(content: str, finish_reason: str, sent: str) -> None:
@@ -92,8 +95,8 @@ async def test_no_tools_are_offered_and_the_old_name_of_the_token_limit_is_used(
 async def test_a_model_that_refuses_the_old_name_is_asked_by_the_new_one_from_then_on() -> None:
     refusal = {"error": {"message": "no", "param": "max_tokens", "code": "unsupported_parameter"}}
     async with answering(Reply(refusal, status=400), _said("Hi.")) as odd, llm_engine(odd.url) as engine:
-        assert await engine.answer(reply_settings(max_tokens=77), HELLO, 1) == Answer("Hi.", "model")
-        assert await engine.answer(reply_settings(max_tokens=77), HELLO, 1) == Answer("Hi.", "model")
+        assert await engine.answer(reply_settings(max_tokens=77), HELLO, 1, "whatsapp") == Answer("Hi.", "model")
+        assert await engine.answer(reply_settings(max_tokens=77), HELLO, 1, "whatsapp") == Answer("Hi.", "model")
     limits = [{name: value for name, value in asked.items() if name.startswith("max")} for asked in odd.asked]
     assert limits == [{"max_tokens": 77}, {"max_completion_tokens": 77}, {"max_completion_tokens": 77}]
 
@@ -115,7 +118,7 @@ async def test_the_environment_neither_diverts_questions_nor_lends_its_key(monke
     async with answering(_said("Hi.")) as odd:
         for key in ("our-key", ""):
             async with llm_engine(odd.url, key) as engine:
-                assert await engine.answer(reply_settings(), HELLO, 1) == Answer("Hi.", "model")
+                assert await engine.answer(reply_settings(), HELLO, 1, "whatsapp") == Answer("Hi.", "model")
     assert [headers["Authorization"] for headers in odd.headers] == ["Bearer our-key", "Bearer none"]
     assert "of-the-environment" not in str(odd.headers)
 

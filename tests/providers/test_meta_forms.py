@@ -86,6 +86,9 @@ def test_an_answer_to_a_message_shows_it() -> None:
         (Media(id="8", mime_type="image/webp"), "", "sticker", {"id": "8"}),
         (Media(id="9", url="https://m/9", mime_type="application/pdf", filename="a.pdf"), "lee", "document",
          {"id": "9", "caption": "lee", "filename": "a.pdf"}),
+        (Media(url="https://m/v/clip", mime_type="video/webm"), "mira", "document",
+         {"link": "https://m/v/clip", "caption": "mira", "filename": "clip.webm"}),
+        (Media(id="9", mime_type="application/pdf"), "", "document", {"id": "9", "filename": "file.pdf"}),
     ],
 )  # fmt: skip
 def test_media_by_id_or_link(media: Media, text: str, kind: str, part: dict[str, str]) -> None:
@@ -99,6 +102,16 @@ def test_media_by_id_or_link(media: Media, text: str, kind: str, part: dict[str,
         (Media(mime_type="IMAGE/PNG; q=1"), "image"),
         (Media(mime_type="image/gif"), "document"),  # which WhatsApp takes for no picture
         (Media(mime_type="text/plain"), "document"),
+        (Media(mime_type="image/jpg"), "image"),
+        (Media(mime_type="video/3gpp"), "video"),
+        (Media(mime_type="video/quicktime"), "document"),
+        (Media(mime_type="video/webm"), "document"),
+        (Media(mime_type="audio/ogg; codecs=opus"), "audio"),
+        (Media(mime_type="audio/mpeg"), "audio"),
+        (Media(mime_type="audio/wav"), "document"),
+        (Media(mime_type="audio/opus"), "document"),
+        (Media(mime_type="audio/webm"), "document"),
+        (Media(url="https://m/x.opus"), "document"),
         (Media(url="https://m/x", filename="x.JPG"), "image"),
         (Media(url="https://m/x"), "document"),
         (Media(url="https://[broken"), "document"),
@@ -184,6 +197,26 @@ def test_a_template_with_named_variables_and_a_picture() -> None:
     assert uploaded["components"][0]["parameters"] == [{"type": "document", "document": {"id": "1234"}}]
 
 
+def test_a_template_whose_header_is_a_place() -> None:
+    variables = {
+        "header.location": "19.4326, -99.1332", "header.location.name": "Tienda", "header.location.address": "Calle\n1",
+        "1": "Ana",
+    }  # fmt: skip
+    made = body(template=Template("hello", variables, "en_US"))["template"]
+    place = {"latitude": "19.4326", "longitude": "-99.1332", "name": "Tienda", "address": "Calle 1"}
+    assert made["components"] == [
+        {"type": "header", "parameters": [{"type": "location", "location": place}]},
+        {"type": "body", "parameters": [{"type": "text", "text": "Ana"}]},
+    ]
+
+
+def test_variables_of_a_template_are_as_meta_takes_them() -> None:
+    variables = {"1": "uno\r\n\tdos", "2": " ", "name": "", "header.1": "a" + " " * 9 + "b"}
+    header, told = body(template=Template("hello", variables, "en_US"))["template"]["components"]
+    assert header["parameters"] == [{"type": "text", "text": "a    b"}]
+    assert [one["text"] for one in told["parameters"]] == ["uno dos", "-", "-"]
+
+
 def test_a_template_without_variables() -> None:
     assert body(template=Template("hello", {}, "en_US"))["template"] == {"name": "hello", "language": {"code": "en_US"}}
 
@@ -234,6 +267,11 @@ def rows(count: int, **changed: str) -> Interactive:
         ({"template": Template("hello", {})}, "language"),
         ({"template": Template("", {}, "en_US")}, "template: empty"),
         ({"template": Template("hello", {"button.0.novel": "x"}, "en_US")}, "button.0.novel"),
+        ({"template": Template("hello", {"button.0": " "}, "en_US")}, "button.0: empty"),
+        ({"template": Template("hello", {"header.image": ""}, "en_US")}, "header.image"),
+        ({"template": Template("hello", {"header.location": "aquí"}, "en_US")}, "header.location"),
+        ({"template": Template("hello", {"header.location": "91, 0"}, "en_US")}, "header.location"),
+        ({"template": Template("hello", {"header.location.name": "Tienda"}, "en_US")}, "header.location"),
     ],
 )
 def test_what_meta_would_refuse_is_refused_before_the_call(changed: dict[str, Any], named: str) -> None:

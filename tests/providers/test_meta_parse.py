@@ -76,7 +76,10 @@ def test_media(kind: str, part: Json, message_type: str, text: str, media: Media
 @pytest.mark.parametrize(
     ("kind", "part", "message_type", "text", "reply_to"),
     [
-        ("location", {"latitude": 19.4, "longitude": -99.1, "name": "Casa"}, "location", "", None),
+        ("location", {"latitude": 19.4, "longitude": -99.1, "name": "Casa"}, "location", "Casa\n19.4, -99.1", None),
+        ("location", {"latitude": -10.93941311633, "longitude": "-10.6", "address": "Calle 1", "url": "https://f/1"},
+         "location", "Calle 1\n-10.93941312, -10.6\nhttps://f/1", None),
+        ("location", {"latitude": [], "longitude": True}, "location", "", None),
         ("contacts", [{"name": {"formatted_name": "Luis"}}], "contacts", "Luis", None),
         ("contacts", [{"name": {"first_name": "Luis"}, "phones": [{"phone": "+52 55 1"}, {"wa_id": "2"}]},
                       {"phones": [{"phone": "+34 6"}]}, {"name": "odd", "phones": [3]}, 4], "contacts",
@@ -86,12 +89,29 @@ def test_media(kind: str, part: Json, message_type: str, text: str, media: Media
         ("interactive", {"type": "list_reply", "list_reply": {"id": "l", "title": "Norte"}}, "button", "Norte", None),
         ("interactive", {"type": "nfm_reply", "nfm_reply": {"body": "Sent", "response_json": "{}"}}, "button", "Sent",
          None),
-        ("interactive", {"type": "novel", "novel": {}}, "button", "", None),
+        ("interactive", {"type": "nfm_reply", "nfm_reply": {"body": "Sent", "response_json":
+            '{"flow_token": "x", "screen_0_First_name_0": "Ana", "size": ["M", 40.5], "gift": true, "no": null,'
+            ' "where": {"city": "Puebla"}}'}}, "button",
+         "First name: Ana\nsize: M, 40.5\ngift: true\ncity: Puebla", None),
+        ("interactive", {"type": "nfm_reply", "nfm_reply": {"body": "Sent", "response_json": "[1"}}, "button", "Sent",
+         None),
+        ("interactive", {"type": "call_permission_reply", "call_permission_reply": {"response": "accept"}}, "button",
+         "call permission: accept", None),
+        ("interactive", {"type": "button_reply", "button_reply": {"id": "yes"}}, "button", "yes", None),
+        ("interactive", {"button_reply": {"title": "Sí"}}, "button", "Sí", None),
+        ("interactive", {"type": "novel", "novel": {"day": "lunes"}}, "button", "day: lunes", None),
+        ("interactive", {"type": "novel", "novel": {}}, "unsupported", "", None),
+        ("interactive", {"type": "button_reply", "button_reply": {"title": " "}}, "unsupported", "", None),
+        ("button", {"payload": "yes"}, "button", "yes", None),
         ("button", {"text": "Sí", "payload": "yes"}, "button", "Sí", None),
         ("reaction", {"message_id": "wamid.1", "emoji": "🕊"}, "reaction", "🕊", "wamid.1"),
         ("reaction", {"message_id": "wamid.1", "emoji": ""}, "reaction", "", "wamid.1"),
         ("reaction", {"message_id": "wamid.1"}, "reaction", "", "wamid.1"),
         ("order", {"catalog_id": "c", "product_items": [], "text": "dos"}, "order", "dos", None),
+        ("order", {"text": "para hoy", "product_items": [
+            {"product_retailer_id": "SKU-1", "quantity": 2, "item_price": 19.9, "currency": "MXN"},
+            {"product_retailer_id": "SKU-2", "quantity": "1"}, {"quantity": 3}, 4]}, "order",
+         "para hoy\n2 × SKU-1 (19.9 MXN)\n1 × SKU-2", None),
         ("system", {"body": "Ana changed from 1 to 2", "type": "user_changed_number"}, "system",
          "Ana changed from 1 to 2", None),
         ("edit", {"original_message_id": "wamid.1", "message": {"type": "text", "text": {"body": "hola!"}}}, "edit",
@@ -102,6 +122,8 @@ def test_media(kind: str, part: Json, message_type: str, text: str, media: Media
         ("revoke", {"original_message_id": "wamid.1"}, "revoke", "", "wamid.1"),
         ("request_welcome", None, "request_welcome", "", None),
         ("ephemeral", None, "ephemeral", "", None),
+        ("ephemeral", {"text": "hola"}, "ephemeral", "hola", None),
+        ("ephemeral", "hola", "ephemeral", "hola", None),
         ("unsupported", None, "unsupported", "", None),
         ("unknown", None, "unsupported", "", None),
         ("poll", {"body": "¿cuál?"}, "poll", "¿cuál?", None),
@@ -115,10 +137,22 @@ def test_every_other_type(kind: str, part: Any, message_type: str, text: str, re
         assert one.extra[kind] == part
 
 
+def test_a_type_without_a_name_of_ours_brings_its_text_as_any_text() -> None:
+    one = message(said(type="ephemeral"))
+    assert (one.message_type, one.text) == ("ephemeral", "hola")
+
+
+def test_a_form_of_a_thousand_answers_is_bounded() -> None:
+    filled = orjson.dumps({f"q{n}": "x" * 10_000 for n in range(4)} | {f"r{n}": "y" for n in range(1000)}).decode()
+    one = message(of_type("interactive", {"type": "nfm_reply", "nfm_reply": {"response_json": filled}}))
+    assert (one.text.count("\n"), len(one.text) < 50 * 501) == (49, True)
+
+
 def test_a_type_that_is_not_told_is_known_by_its_part() -> None:
     assert message(said(type=None)).message_type == "text"
     assert message(of_type("image", {"id": "1"}, type=None)).message_type == "image"
     assert message(said(type=None, text=None)).message_type == "unsupported"
+    assert message(of_type("text", {"body": " "})).message_type == "unsupported"
 
 
 def test_what_stands_beside_a_message_is_kept() -> None:
@@ -378,7 +412,6 @@ def test_errors_stand_beside_messages() -> None:
         ("phone_number_quality_update", {"event": "FLAGGED", "current_limit": "TIER_10K"}),
         ("smb_message_echoes", {"messaging_product": "whatsapp"}),
         ("message_echoes", {"message_echoes": [{"from": "15550783881", "to": CUSTOMER, "id": "wamid.3"}]}),
-        ("user_id_update", {"user_id_update": [{"wa_id": CUSTOMER}]}),
         ("standby", {"messages": [said()]}),
         ("messages", {"messaging_product": "whatsapp", "novel": 1}),
     ],

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.providers.base import InboundMessage, Media, Parsed, RawWebhook, Receipt
+from shared.providers.base import SOLE_CHANNEL, InboundMessage, Media, Parsed, RawWebhook, Receipt
 from shared.providers.twilio import parse
 
 URL = "https://palomar.example.com/webhooks/twilio/01890000-0000-7000-8000-000000000001"
@@ -156,8 +156,20 @@ def test_the_kind_of_media(fields: dict[str, str], message_type: str) -> None:
         ({"ButtonText": "Sí", "ButtonPayload": "yes", "Body": "", "MessageType": "button"}, "button", "Sí"),
         ({"ButtonText": "Sí", "Body": "Sí", "MessageType": "interactive"}, "button", "Sí"),
         ({"ListId": "1", "ListTitle": "Norte", "Body": "", "MessageType": "interactive"}, "button", "Norte"),
-        ({"Latitude": "19.4", "Longitude": "-99.1", "Body": "", "MessageType": "location"}, "location", ""),
-        ({"Latitude": "19.4", "Longitude": "-99.1", "Body": "", "MessageType": ""}, "location", ""),
+        ({"Latitude": "19.4", "Longitude": "-99.1", "Body": "", "MessageType": "location"}, "location", "19.4, -99.1"),
+        (
+            {"Latitude": "19.4", "Longitude": "-99.1", "Label": "Casa", "Address": "Calle 1", "Body": ""},
+            "location",
+            "Casa\nCalle 1\n19.4, -99.1",
+        ),
+        ({"Latitude": "19.4", "Longitude": "-99.1", "Body": "aquí", "MessageType": ""}, "location", "aquí"),
+        ({"ButtonPayload": "yes", "Body": "", "MessageType": "button"}, "button", "yes"),
+        ({"ListId": "north", "Body": "", "MessageType": "interactive"}, "button", "north"),
+        (
+            {"InteractiveData": '{"name": "Ana", "flow_token": "x"}', "Body": "", "MessageType": "interactive"},
+            "button",
+            "name: Ana",
+        ),
         ({"Body": "", "MessageType": "unknown_to_us"}, "unsupported", ""),
         ({"Body": "hola", "MessageType": "unknown_to_us"}, "text", "hola"),
         ({"Body": "", "MessageType": ""}, "text", ""),
@@ -166,6 +178,17 @@ def test_the_kind_of_media(fields: dict[str, str], message_type: str) -> None:
 def test_the_kind_of_a_message_without_media(fields: dict[str, str], message_type: str, text: str) -> None:
     read = message(fields)
     assert (read.message_type, read.text) == (message_type, text)
+
+
+def test_rcs_is_a_text_of_the_endpoints_sms_channel() -> None:
+    read = message(From="rcs:+525512345678", To="rcs:tienda_x1y2_agent", Body="hola", without=("WaId",))
+    assert (read.channel_kind, read.channel_address, read.text) == ("sms", SOLE_CHANNEL, "hola")
+    assert [(who.kind, who.given) for who in read.sender] == [("phone", "+525512345678")]
+
+
+def test_a_receipt_of_what_left_by_rcs_is_the_sms_channels() -> None:
+    read = receipt(To="rcs:+525512345678", From="rcs:tienda_x1y2_agent", ChannelPrefix="rcs")
+    assert (read.channel_kind, read.recipient) == ("sms", "+525512345678")
 
 
 def test_media_are_read_whatever_their_count_says() -> None:

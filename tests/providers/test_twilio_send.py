@@ -85,6 +85,14 @@ async def test_a_whatsapp_message(provider: Provider, sender: TwilioSender) -> N
             {"template": Template("HX1", {"1": "Ana ñ"}), "text": "x" * 5000, "media": (Media("https://m/0"),)},
             {"ContentSid": ["HX1"], "ContentVariables": ['{"1": "Ana \\u00f1"}'], "Body": None, "MediaUrl": None},
         ),
+        (
+            {"template": Template("HX1", {"1": "a\nb", "2": ""})},
+            {"ContentVariables": ['{"1": "a b", "2": "-"}']},
+        ),
+        (
+            {"template": Template("HX1", {"1": "a\nb", "2": ""}), "channel_kind": "sms"},
+            {"ContentVariables": ['{"1": "a\\nb", "2": "-"}']},
+        ),
         ({"template": Template("HX1")}, {"ContentSid": ["HX1"], "ContentVariables": None}),
         ({"status_callback": None}, {"StatusCallback": None}),
         (

@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 from yarl import URL
 
-from shared.media import REFUSED, Failure, Limits, Reason, digest_of, key_of, of_status, wait_after
+from shared.media import REFUSED, Failure, Limits, Reason, digest_of, key_of, name_of, of_status, wait_after
 from shared.providers import media_source
 from shared.providers.base import Media
 from shared.providers.media_source import Direct, Get, Located
@@ -22,7 +22,7 @@ DIGEST = hashlib.sha256(b"a picture").digest()
 
 
 @pytest.mark.parametrize(
-    ("status", "reason", "ends_as"),
+    ("status", "reason", "ends_at_once_as"),
     [
         (200, None, None),
         (206, "rejected", "refused"),
@@ -30,7 +30,7 @@ DIGEST = hashlib.sha256(b"a picture").digest()
         (400, "rejected", "refused"),
         (401, "forbidden", "refused"),
         (403, "forbidden", "refused"),
-        (404, "gone", "expired"),
+        (404, "gone", None),
         (408, "timeout", None),
         (410, "gone", "expired"),
         (429, "throttled", None),
@@ -38,9 +38,39 @@ DIGEST = hashlib.sha256(b"a picture").digest()
         (503, "server_error", None),
     ],
 )
-def test_what_an_http_status_means_for_the_file(status: int, reason: Reason | None, ends_as: str | None) -> None:
+def test_what_an_http_status_means_for_the_file(
+    status: int, reason: Reason | None, ends_at_once_as: str | None
+) -> None:
     failure = of_status(status)
-    assert (failure and failure.reason, failure and failure.ends_as) == (reason, ends_as)
+    assert (failure and failure.reason, failure and failure.ends_after(1, 10)) == (reason, ends_at_once_as)
+
+
+@pytest.mark.parametrize(
+    ("failure", "most", "ends"),
+    [
+        (Failure("gone", certain=False), 10, [None, None, None, "expired"]),
+        (Failure("gone", certain=False), 2, [None, "expired"]),
+        (Failure("gone"), 10, ["expired"]),
+        (Failure("timeout"), 3, [None, None, "failed"]),
+        (Failure("forbidden"), 10, ["refused"]),
+    ],
+)
+def test_how_often_a_file_is_tried(failure: Failure, most: int, ends: list[str | None]) -> None:
+    assert [failure.ends_after(attempts, most) for attempts in range(1, len(ends) + 1)] == ends
+
+
+@pytest.mark.parametrize(
+    ("url", "mime_type", "name"),
+    [
+        ("https://m/a/factura%20marzo.pdf?x=1", None, "factura marzo.pdf"),
+        ("https://m/files/17", "application/pdf; x=y", "17.pdf"),
+        ("https://m/", "video/webm", "file.webm"),
+        ("https://[broken", None, "file"),
+        (None, "novel/type", "file"),
+    ],
+)
+def test_a_file_that_nobody_named_has_a_name(url: str | None, mime_type: str | None, name: str) -> None:
+    assert name_of(url, mime_type) == name
 
 
 def test_every_reason_is_one_that_the_table_takes() -> None:

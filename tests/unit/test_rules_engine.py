@@ -181,7 +181,7 @@ def test_a_rule_for_everything_answers_what_nothing_else_does() -> None:
 
 async def test_the_engine_says_what_the_rules_decide() -> None:
     engine = RulesEngine()
-    assert await engine.answer(SHOP, [Turn("user", "horario")], 1) == Answer(HOURS.answer, "rule")
+    assert await engine.answer(SHOP, [Turn("user", "horario")], 1, "whatsapp") == Answer(HOURS.answer, "rule")
     await engine.close()
 
 

@@ -80,7 +80,7 @@ async def test_the_credentials_go_to_the_api_and_follow_no_redirect(settings: Se
 
 
 async def test_metas_files_come_in_two_steps_and_are_what_was_announced(settings: Settings) -> None:
-    async with staged(settings) as stage, stage.working("persist", "media"):
+    async with staged(settings) as stage, stage.working("persist", "media", "clock"):
         app = await add_app(stage)
         ours = await add_number(stage, app, PHONE_NUMBER_ID, channel=SILENT)
         files = [
@@ -135,6 +135,7 @@ async def test_a_file_that_does_not_come_leaves_its_message_and_says_why(setting
     async with staged(settings, SILENT, **others) as stage, stage.working("persist", "media", "clock"):
         faults: list[tuple[dict[str, object], tuple[str, str | None]]] = [
             ({"fault": "gone"}, ("expired", "gone")),
+            ({"fault": "gone", "times": 1}, ("stored", None)),
             ({"fault": "forbidden"}, ("refused", "forbidden")),
             ({"size": 2001}, ("refused", "too_large")),
             ({"size": 2001, "fault": "chunked"}, ("refused", "too_large")),
@@ -155,7 +156,7 @@ async def test_a_file_that_does_not_come_leaves_its_message_and_says_why(setting
 
         await stage.until(found, equals=expected, within=40)
         assert await stage.count("messages WHERE content = 'mira'") == len(expected)
-        assert len(kept(stage)) == 1, "the two that came are the same bytes"
+        assert len(kept(stage)) == 1, "those that came are the same bytes"
         assert await stage.count("events WHERE name = 'media.failed' AND detail ->> 'reason' = 'timeout'") == 1
         assert await stage.dead() == {}
 

@@ -1,7 +1,7 @@
 """What Kommo tells, kept: a chat is one conversation, a manager's message takes it over, an echo of ours does not."""
 
 import asyncio
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from ops.sandbox.kommo_forms import BOT_ID, SCOPE_ID, crm_body
@@ -9,6 +9,7 @@ from shared.db import new_id
 from shared.messages import WebhookReceived
 from shared.settings import Settings
 from shared.store import conversations, messages
+from shared.store import talk as said_so_far
 from tests.providers.kommo_payloads import added, form, said, written
 from tests.workers.kommo_stage import CHAT, add_kommo, posted
 from tests.workers.stage import Ours, Stage, staged
@@ -83,6 +84,52 @@ async def test_in_one_post_or_batch_the_manager_has_the_conversation_too(setting
         await persist.persist([posted(stage, ours, both), customer(stage, ours)], stage.context)
         assert await talk(stage) == ("escalated", None)
         assert await stage.count("messages") == 3
+
+
+async def heard_by_the_engine(stage: Stage, ours: Ours) -> list[tuple[str, str]]:
+    conversation_id = await stage.value("SELECT id FROM conversations")
+    history = await said_so_far.history(stage.pool, ours.tenant_id, conversation_id, 50)
+    return [(one.role, one.content) for one in history]
+
+
+async def test_what_customer_and_manager_say_by_turns_in_one_post_stays_in_that_order(settings: Settings) -> None:
+    async with staged(settings) as stage:
+        ours = await add_kommo(stage)
+        turns = [
+            said(id="z", text="0", chat_id=CHAT),
+            written(id="m", text="1", chat_id=CHAT),
+            said(id="a", text="2", chat_id=CHAT),
+        ]
+        await persist.persist([posted(stage, ours, form(added("message", *turns)))], stage.context)
+        assert await heard_by_the_engine(stage, ours) == [("user", "0"), ("assistant", "1"), ("user", "2")]
+
+
+async def test_two_groups_of_one_post_are_in_the_order_of_their_times(settings: Settings) -> None:
+    async with staged(settings) as stage:
+        ours = await add_kommo(stage)
+        customers = [said(id="z", text="0", chat_id=CHAT, created_at="1767225600"),
+                     said(id="a", text="2", chat_id=CHAT, created_at="1767225602")]  # fmt: skip
+        manager = written(id="m", text="1", chat_id=CHAT, created_at="1767225601")
+        both = form(added("message", *customers), added("outgoing_message", manager))
+        await persist.persist([posted(stage, ours, both)], stage.context)
+        assert await heard_by_the_engine(stage, ours) == [("user", "0"), ("assistant", "1"), ("user", "2")]
+
+
+async def test_posts_of_one_batch_are_in_the_order_of_their_arrival_however_the_batch_came(settings: Settings) -> None:
+    start = datetime.now(UTC) - timedelta(minutes=1)
+    async with staged(settings) as stage:
+        ours = await add_kommo(stage)
+        posts = [
+            posted(stage, ours, form(added("message", fields(id=f"m{9 - n}", text=str(n), chat_id=CHAT))),
+                   received_at=start + timedelta(milliseconds=n))
+            for n, fields in enumerate([said, written, said, said, written, said])
+        ]  # fmt: skip
+        await persist.persist([posts[place] for place in (5, 0, 3, 1, 4, 2)], stage.context)
+        roles = ["user", "assistant", "user", "user", "assistant", "user"]
+        assert await heard_by_the_engine(stage, ours) == [(role, str(n)) for n, role in enumerate(roles)]
+        assert await stage.value("SELECT count(DISTINCT created_at) FROM messages") == 6
+        await persist.persist([customer(stage, ours, "6")], stage.context)  # and what comes later stands behind them
+        assert (await heard_by_the_engine(stage, ours))[-1] == ("user", "6")
 
 
 async def test_a_new_contact_has_its_name_though_a_manager_who_gives_none_answers_in_the_same_post(

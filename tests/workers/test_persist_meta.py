@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from shared.settings import Settings
-from tests.providers.meta_payloads import ACCOUNT, CUSTOMER, entry, of_type, said, told, value
+from tests.providers.meta_payloads import ACCOUNT, CUSTOMER, Json, entry, of_type, said, told, value
 from tests.workers.meta_stage import add_app, add_number, posted
 from tests.workers.stage import staged
 from workers import persist
@@ -127,6 +127,29 @@ async def test_what_asks_for_no_answer_gets_none(settings: Settings, kind: str, 
         both = value(said(id="question"), of_type(kind, part, id="after it"))
         await persist.persist([posted(stage, app, entry(both))], stage.context)
         assert await stage.value("SELECT reply_due_at FROM conversations") is not None
+
+
+@pytest.mark.parametrize(
+    ("kind", "part"), [("interactive", {"type": "novel", "novel": {}}), ("unsupported", {"type": "poll_creation"})]
+)
+async def test_nobody_is_asked_to_answer_what_nobody_can_see(settings: Settings, kind: str, part: Json) -> None:
+    async with staged(settings) as stage:
+        app = await add_app(stage)
+        await add_number(stage, app, HERS)
+        await persist.persist([posted(stage, app, entry(value(of_type(kind, part))))], stage.context)
+        assert tuple(await stage.row("SELECT role, message_type FROM messages")) == ("user", "unsupported")
+        row = await stage.row("SELECT reply_due_at, last_user_message_at IS NOT NULL FROM conversations")
+        assert tuple(row) == (None, True)
+
+
+async def test_messages_of_one_post_stay_in_its_order_whatever_their_ids(settings: Settings) -> None:
+    async with staged(settings) as stage:
+        app = await add_app(stage)
+        await add_number(stage, app, HERS)
+        post = value(*(said(id=f"wamid.{9 - n}", text={"body": str(n)}) for n in range(5)))
+        await persist.persist([posted(stage, app, entry(post))], stage.context)
+        rows = await stage.rows("SELECT content FROM messages ORDER BY created_at")
+        assert [row["content"] for row in rows] == ["0", "1", "2", "3", "4"]
 
 
 async def test_what_the_network_says_of_a_customer_opens_no_window(settings: Settings) -> None:

@@ -1,0 +1,88 @@
+"""What of a mail is new: without the mail that it answers, and without its signature. Pure; never raises.
+
+What mail programs write over what they quote is known in English, Spanish, Portuguese, German, French and Italian.
+"""
+
+import re
+from typing import Final
+
+_SIGNATURE = "-- "  # RFC 3676 §4.3
+_LINE_ENDS: Final = re.compile("\r\n|[\r\x85\u2028\u2029]")  # U+0085 is what mainframes end a line with
+_TITLES: Final = (
+    "original message", "original appointment", "forwarded message",
+    "mensaje original", "mensaje reenviado",
+    "mensagem original", "mensagem encaminhada",
+    "ursprüngliche nachricht", "originalnachricht", "original-nachricht", "weitergeleitete nachricht",
+    "message d.origine", "message original", "message transféré", "message initial", "courriel original",
+    "messaggio originale", "messaggio inoltrato",
+)  # fmt: skip
+_ORIGINAL: Final = re.compile(rf"-{{2,}}\s{{0,3}}(?:{'|'.join(_TITLES)})\s{{0,3}}-{{2,}}", re.IGNORECASE)
+_VERBS: Final = "wrote|writes|escribi[óo]|escreveu|schrieb|a écrit|ha scritto|scrive"
+# `On Monday Ana wrote:`, `Am Montag schrieb Ana:`
+_ATTRIBUTION: Final = re.compile(
+    rf"(?:on|el|em|am|le|il|in data)\b.{{0,600}}\b(?:{_VERBS})\b.{{0,200}}:", re.IGNORECASE
+)
+# `Ana <ana@example.com> wrote:`, told by an address or a date in it.
+_NAMED_FIRST: Final = re.compile(rf".{{0,200}}[@0-9].{{0,200}}\b(?:{_VERBS})\b.{{0,200}}:", re.IGNORECASE)
+_ATTRIBUTION_LINES = 3  # that one attribution is wrapped over
+_LONGEST_LINE = 300  # characters of one of them
+_FROM: Final = re.compile(r"\*?(?:from|de|von|da)\s?:", re.IGNORECASE)
+_SUBJECT: Final = re.compile(r"\*?(?:subject|asunto|assunto|betreff|objet|oggetto)\s?:", re.IGNORECASE)
+_BLOCK_LINES = 6  # of the headers that Outlook puts over what it quotes
+_RULE: Final = re.compile(r"[_\-=]{5,200}")  # the line over them
+# Outlook's own signature on a phone, over that line: `Get Outlook for iOS<https://…>`, `Outlook für Android beziehen`.
+_ON_A_PHONE: Final = re.compile(r"(?:\S{1,20}\s){0,3}Outlook\s(?:for|para|für|pour|per)\s(?:iOS|Android)\b.{0,80}",
+                                re.IGNORECASE)  # fmt: skip
+
+
+def unified(text: str) -> str:
+    """`text` with every line end as `\\n`."""
+    return _LINE_ENDS.sub("\n", text)
+
+
+def new_part(text: str) -> str:
+    """What somebody wrote, without the mail they answer and without their signature; all of it where that isn't sure.
+
+    An answer written between quoted lines stays whole.
+    """
+    lines = unified(text).split("\n")
+    end = next((at for at, line in enumerate(lines) if line == _SIGNATURE or _begins_original(lines, at)), len(lines))
+    end = _before_mark(lines, _before_quote(lines, end))
+    new = "\n".join(lines[:end]).strip()
+    return new or text.strip()
+
+
+def _begins_original(lines: list[str], at: int) -> bool:
+    line = lines[at].strip()[:120]
+    if _ORIGINAL.fullmatch(line):
+        return True
+    if _RULE.fullmatch(line) and at + 1 < len(lines):
+        return bool(_FROM.match(lines[at + 1].strip()[:40])) and _has_subject(lines, at + 1)
+    return bool(_FROM.match(line)) and _has_subject(lines, at)
+
+
+def _has_subject(lines: list[str], at: int) -> bool:
+    return any(_SUBJECT.match(one.strip()[:40]) for one in lines[at + 1 : at + _BLOCK_LINES])
+
+
+def _before_quote(lines: list[str], end: int) -> int:
+    """Where the quoted lines begin that a text ends with, with the line that says whose they are."""
+    at = end
+    while at > 0 and (lines[at - 1].startswith(">") or not lines[at - 1].strip()):
+        at -= 1
+    if not any(line.startswith(">") for line in lines[at:end]):
+        return end
+    for back in range(1, min(_ATTRIBUTION_LINES, at) + 1):
+        told = " ".join(line.strip()[:_LONGEST_LINE] for line in lines[at - back : at])
+        if _ATTRIBUTION.fullmatch(told):
+            return at - back
+    named = at > 0 and _NAMED_FIRST.fullmatch(lines[at - 1].strip()[:_LONGEST_LINE])
+    return at - 1 if named else at
+
+
+def _before_mark(lines: list[str], end: int) -> int:
+    """Without the signature of Outlook on a phone at the end."""
+    at = end
+    while at > 0 and not lines[at - 1].strip():
+        at -= 1
+    return at - 1 if at > 0 and _ON_A_PHONE.fullmatch(lines[at - 1].strip()) else end

@@ -1,0 +1,114 @@
+"""What one message in Meta's webhooks says: its type, its text, its file, and what it answers. Pure; never raises."""
+
+from collections.abc import Iterator
+from itertools import islice
+
+from shared.providers import readable
+from shared.providers.base import Media, MessageType
+from shared.providers.json_fields import Fields, fields_of, items_of, printable_word, text_of
+
+_TYPES: dict[str, MessageType] = {
+    "text": "text",
+    "image": "image",
+    "audio": "audio",
+    "voice": "audio",
+    "video": "video",
+    "document": "file",
+    "sticker": "sticker",
+    "location": "location",
+    "contacts": "contacts",
+    "interactive": "button",
+    "button": "button",
+    "reaction": "reaction",
+    "system": "system",
+    "unsupported": "unsupported",
+    "unknown": "unsupported",
+}
+_MEDIA = ("image", "audio", "voice", "video", "document", "sticker")
+# Where the type is not told, the one of these that stands there.
+_TELLING = (*_MEDIA, "text", "location", "contacts", "interactive", "button", "reaction", "order", "edit", "revoke")
+_MOST_CARDS = 20  # that the text names
+_SPOKEN = ("text", "interactive", "button")  # types that are nothing without words
+
+
+def kind_of(item: Fields) -> str:
+    """Meta's word for the type; where it is missing, what stands in the message; else `unsupported`."""
+    told = printable_word(text_of(item, "type"))
+    return told or next((name for name in _TELLING if item.get(name)), "unsupported")
+
+
+def type_of(kind: str, text: str) -> str:
+    """Our word for the type. A button without anything on it, and a text without words, say nothing: `unsupported`."""
+    return "unsupported" if kind in _SPOKEN and not text.strip() else _TYPES.get(kind, kind)
+
+
+def content(item: Fields, kind: str) -> str:
+    """What a person reads of the message, of whatever type it is; empty where it has no words."""
+    part = fields_of(item, kind)
+    match kind:
+        case "interactive":
+            told = text_of(part, "type")
+            if told == "call_permission_reply":
+                return f"call permission: {text_of(fields_of(part, told), 'response') or '?'}"
+            return next(filter(None, (readable.reply(answer) for answer in _replies(part, told))), "")
+        case "button":
+            return text_of(part, "text") or text_of(part, "payload")
+        case "location":
+            name, address, url = (text_of(part, key) for key in ("name", "address", "url"))
+            return readable.place(name, address, part.get("latitude"), part.get("longitude"), url)
+        case "order":
+            return readable.order(part)
+        case "contacts":
+            return "\n".join(filter(None, map(_card, islice(_cards(item), _MOST_CARDS))))
+        case "reaction":
+            return text_of(part, "emoji")  # an empty or absent one takes the reaction back
+        case "edit":
+            inner = fields_of(part, "message")
+            return content(inner, kind_of(inner)) if kind_of(inner) != "edit" else ""
+    # A type we have no name for may bring its text under its own name, or as any text stands in a message.
+    holders = (part, fields_of(item, "text")) if kind not in _TYPES else (part,)
+    said = (text_of(holder, name) for holder in holders for name in ("body", "caption", "text"))
+    return next(filter(None, said), text_of(item, kind) if kind not in _TYPES else "")
+
+
+def _replies(part: Fields, told: str) -> Iterator[Fields]:
+    """What of an interactive message may hold the answer: what its type names, then any other."""
+    yield fields_of(part, told)
+    yield from (fields_of(part, name) for name in part if name not in (told, "type"))
+
+
+def _cards(item: Fields) -> Iterator[Fields]:
+    return (card for _, card in items_of(item, "contacts", "", []))
+
+
+def _card(card: Fields) -> str:
+    """`Luis Pérez: +52 55 1234 5678`, of a contact that a customer shares: the engines and a person read the text."""
+    name = fields_of(card, "name")
+    named = text_of(name, "formatted_name") or text_of(name, "first_name")
+    phones = (text_of(phone, "phone") or text_of(phone, "wa_id") for _, phone in items_of(card, "phones", "", []))
+    return ": ".join(filter(None, (named, ", ".join(filter(None, phones)))))
+
+
+def media_of(item: Fields, kind: str) -> tuple[Media, ...]:
+    """The file of a message, with the id to fetch it by; of an edited one, the file that it now has."""
+    if kind == "edit":
+        inner = fields_of(fields_of(item, "edit"), "message")
+        return media_of(inner, kind_of(inner)) if kind_of(inner) != "edit" else ()
+    part = fields_of(item, kind)
+    if kind not in _MEDIA or not (text_of(part, "id") or text_of(part, "url")):
+        return ()
+    names = ("url", "id", "mime_type", "filename", "sha256")
+    return (Media(*(text_of(part, name) or None for name in names)),)
+
+
+def reply_to(item: Fields) -> str | None:
+    """The message that this one answers, reacts to, edits or revokes."""
+    for name, key in (
+        ("reaction", "message_id"),
+        ("edit", "original_message_id"),
+        ("revoke", "original_message_id"),
+        ("context", "id"),
+    ):
+        if told := text_of(fields_of(item, name), key):
+            return told
+    return None

@@ -1,0 +1,99 @@
+"""Text for what customers send that is no text: a place, a filled-in form, an order. Pure; never raises.
+
+People and engines read it as the message's content. It holds the customer's own data and no words of ours where it can
+do without, for nobody knows the conversation's language.
+"""
+
+import math
+import re
+from collections.abc import Iterator
+from itertools import islice
+from typing import Final
+
+import orjson
+
+from shared.providers.json_fields import Fields, fields_of, items_of, text_of
+
+_MOST_LINES: Final = 50  # answers of a form, products of an order
+_LONGEST_LINE: Final = 500  # characters
+_LONGEST_FORM: Final = 64 * 1024  # characters of a form's JSON that are read
+_DEEPEST: Final = 3  # groups within a form's answers
+_UNSAID: Final = frozenset(("flow_token",))  # of a form: for the machine that asked, and no answer of the customer's
+# Meta's form builder names a field by its screen, its label and its number: `screen_0_First_name_2`.
+_BUILT_NAME: Final = re.compile(r"screen_[0-9]+_(.+)_[0-9]+")
+
+
+def place(name: str, address: str, latitude: object, longitude: object, url: str = "") -> str:
+    """A location in lines: what it is called, where it is, its coordinates, its link; what is not given is left out."""
+    coordinates = ", ".join(filter(None, (_number(latitude), _number(longitude))))
+    return "\n".join(dict.fromkeys(filter(None, (name.strip(), address.strip(), coordinates, url.strip()))))
+
+
+def form_json(written: str) -> str:
+    """The answers of a form that comes as JSON in a string, as `form` writes them; empty where it can't be read."""
+    try:
+        loaded = orjson.loads(written) if len(written) <= _LONGEST_FORM else None
+    except orjson.JSONDecodeError:
+        return ""
+    return form(loaded) if isinstance(loaded, dict) else ""
+
+
+def form(answers: Fields) -> str:
+    """`field: answer` of each answered field, one a line."""
+    return "\n".join(islice(_answers(answers, _DEEPEST), _MOST_LINES))
+
+
+def _answers(answers: Fields, deeper: int) -> Iterator[str]:
+    for name, value in answers.items():
+        if name in _UNSAID:
+            continue
+        if isinstance(value, dict):
+            if deeper:
+                yield from _answers(value, deeper - 1)
+            continue
+        several = value if isinstance(value, list) else [value]
+        said = ", ".join(filter(None, map(_said, several[:_MOST_LINES])))
+        if said:
+            yield f"{_label(name)}: {said}"[:_LONGEST_LINE]
+
+
+def _said(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return value.strip() if isinstance(value, str) else _number(value)
+
+
+def _label(name: str) -> str:
+    built = _BUILT_NAME.fullmatch(name)
+    return (built[1] if built else name).replace("_", " ").strip()
+
+
+def order(order: Fields) -> str:
+    """What the customer wrote beside an order, then its products: `2 × SKU-1 (19.9 EUR)`, one a line."""
+    products = (_product(product) for _, product in items_of(order, "product_items", "", []))
+    lines = (text_of(order, "text").strip(), *islice(products, _MOST_LINES))
+    return "\n".join(filter(None, lines))
+
+
+def _product(product: Fields) -> str:
+    name = text_of(product, "product_retailer_id")
+    if not name:
+        return ""
+    quantity, price = _number(product.get("quantity")), _number(product.get("item_price"))
+    money = " ".join(filter(None, (price, text_of(product, "currency")))) if price else ""
+    return f"{f'{quantity} × ' if quantity else ''}{name}{f' ({money})' if money else ''}"[:_LONGEST_LINE]
+
+
+def reply(answer: Fields) -> str:
+    """What somebody tapped or filled in: the title of a button or row, the answers of a form, else whatever it says."""
+    title = text_of(answer, "title").strip()
+    filled = form_json(text_of(answer, "response_json")) or form(fields_of(answer, "response_json"))
+    said = title or filled or text_of(answer, "body").strip() or text_of(answer, "text").strip()
+    return said or text_of(answer, "id").strip() or form(answer)
+
+
+def _number(value: object) -> str:
+    """A number as it is written, or the text that stands in its place; empty for anything else."""
+    if isinstance(value, float):
+        return f"{value:.10g}" if math.isfinite(value) else ""
+    return text_of({"value": value}, "value").strip()
