@@ -13,8 +13,9 @@ from typing import Protocol
 from prometheus_client import Counter, Gauge
 from pydantic import ValidationError
 
-from ingress.spool import Batch, Spool, SpoolRefused
+from ingress.spool import Spool
 from ingress.spoolfile import Row
+from ingress.spoolfiles import Batch, SpoolRefused
 from shared.broker import PublishFailed, PublishUnknown, dump
 from shared.log import get_logger
 from shared.messages import QueueMessage, WebhookReceived
@@ -167,23 +168,31 @@ class Keeper:
         batch = await self._spool.oldest(1 if self._given_up else DRAIN_ITEMS, DRAIN_BYTES)
         if batch is None:
             return False
-        webhooks = await self._readable(batch)
+        webhooks, handled = await self._readable(batch)
+        if not handled:  # the first one can be neither read nor set aside: it waits for room on the disk
+            return False
         # A probe has no more patience than a fresh webhook; the rest may take the publisher's own time.
         budget = self._budget if self._given_up else None
-        if webhooks and not await self._published(*webhooks.values(), budget=budget):
+        if webhooks and not await self._published(*webhooks, budget=budget):
             return False
-        await self._spool.remove(batch.file, list(webhooks))
+        await self._spool.remove(batch.file, handled)
         DRAINED.inc(len(webhooks))
         if not self._spool.depth():
             log.info("spool is empty")
         return True
 
-    async def _readable(self, batch: Batch) -> dict[int, WebhookReceived]:
-        """The batch's webhooks by their row; a row that can't be read is put aside, its neighbours stand."""
-        webhooks: dict[int, WebhookReceived] = {}
+    async def _readable(self, batch: Batch) -> tuple[list[WebhookReceived], list[int]]:
+        """The batch's webhooks, and which of its rows are dealt with once these are published.
+
+        A row that can't be read is set aside, its neighbours stand. Where even that fails, the batch ends before it.
+        """
+        webhooks: list[WebhookReceived] = []
+        handled: list[int] = []
         for kept in batch.webhooks:
             try:
-                webhooks[kept.id] = WebhookReceived.model_validate_json(kept.message)
+                webhooks.append(WebhookReceived.model_validate_json(kept.message))
             except ValidationError:
-                await self._spool.set_aside(batch.file, kept)
-        return webhooks
+                if not await self._spool.set_aside(batch.file, kept):
+                    break
+            handled.append(kept.id)
+        return webhooks, handled
