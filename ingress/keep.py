@@ -25,6 +25,10 @@ log = get_logger(__name__)
 KEPT = Counter("palomar_webhooks_kept", "Webhooks answered 2xx, by where they were made durable", ["where"])
 DRAINED = Counter("palomar_spool_drained", "Spooled webhooks that the broker has confirmed since")
 SPOOL_WEBHOOKS = Gauge("palomar_spool_webhooks", "Webhooks waiting in this process's spool files")
+SPOOL_STUCK = Gauge(
+    "palomar_spool_stuck_webhooks", "Spooled webhooks that the broker has confirmed and that can't be deleted yet"
+)
+SPOOL_TROUBLE = Gauge("palomar_spool_trouble", "1 while the spool would refuse a webhook")
 SPOOL_BYTES = Gauge("palomar_spool_bytes", "Bytes of spool on disk, of all processes that share the folder")
 SPOOL_AGE = Gauge("palomar_spool_oldest_age_seconds", "Time since the oldest spooled webhook came in; 0 without any")
 
@@ -66,6 +70,8 @@ class Keeper:
         self._drainer: asyncio.Task[None] | None = None
         self._tender: asyncio.Task[None] | None = None
         SPOOL_WEBHOOKS.set_function(spool.depth)
+        SPOOL_STUCK.set_function(lambda: spool.state.stuck)
+        SPOOL_TROUBLE.set_function(lambda: spool.state.trouble is not None)
         SPOOL_BYTES.set_function(spool.bytes)
         SPOOL_AGE.set_function(spool.oldest_age)
 
@@ -88,6 +94,15 @@ class Keeper:
         if self._broker.ready and not self._given_up:
             return None
         return self._spool.state.trouble
+
+    @property
+    def warning(self) -> str | None:
+        """What is wrong with the spool, though the broker may still take every webhook."""
+        state = self._spool.state
+        if not state.stuck:
+            return state.trouble
+        stuck = f"{state.stuck} webhooks that the broker has can't be deleted from the spool"
+        return f"{stuck}: {state.trouble}" if state.trouble else stuck
 
     async def keep(self, webhook: WebhookReceived) -> None:
         """Return once the webhook is durable. Raises NotKept, with the reason."""
