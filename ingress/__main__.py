@@ -17,10 +17,9 @@ from ingress.spool import Spool
 from shared import http, log, memory
 from shared.broker import Publisher
 from shared.crypto import KeyRing, KeysInvalid
-from shared.settings import Settings, SettingsInvalid, load
+from shared.settings import RECEIVE_HEALTH_PORT, RECEIVE_PORT, Settings, SettingsInvalid, load
 
 NAME = "receive"
-DEFAULT_PORT = 8080
 BROKER_WAIT = 3.0  # seconds a start waits for the broker, so that the first webhooks need no spool
 
 
@@ -53,18 +52,24 @@ async def receive(settings: Settings, keys: KeyRing, stop: asyncio.Event, *, sha
             public_url=settings.public_url,
             body_limit=settings.ingress_body_limit,
             body_timeout=settings.ingress_body_timeout,
-            elsewhere=http.health(lambda: _missing(directory, keeper)),
             keys=keys,
+        )
+        health_port = await stack.enter_async_context(
+            http.serving(
+                http.health(lambda: _missing(directory, keeper), lambda: _warnings(keeper)),
+                settings.host,
+                _health_port(settings, share_port=share_port),
+            )
         )
         port = await stack.enter_async_context(
             http.serving(
                 receiver.answer,
                 settings.host,
-                DEFAULT_PORT if settings.port is None else settings.port,
+                RECEIVE_PORT if settings.port is None else settings.port,
                 reuse_port=share_port,
             )
         )
-        logger.info("receiving", host=settings.host, port=port, public_url=settings.public_url)
+        logger.info("receiving", host=settings.host, port=port, health_port=health_port, public_url=settings.public_url)
         await stop.wait()
         logger.info("stopping", spooled=spool.depth())
     logger.info("stopped", spooled=spool.depth())
@@ -74,6 +79,17 @@ def _missing(directory: Directory, keeper: Keeper) -> dict[str, str]:
     """What keeps a webhook from being taken."""
     troubles = {"directory": directory.trouble, "durability": keeper.trouble}
     return {name: trouble for name, trouble in troubles.items() if trouble is not None}
+
+
+def _warnings(keeper: Keeper) -> dict[str, str]:
+    return {} if keeper.warning is None else {"spool": keeper.warning}
+
+
+def _health_port(settings: Settings, *, share_port: bool) -> int:
+    """Of processes that share the public port each has one of its own for health, any free one unless it is named."""
+    if settings.health_port is not None:
+        return settings.health_port
+    return 0 if share_port else RECEIVE_HEALTH_PORT
 
 
 async def _main(settings: Settings, keys: KeyRing, share_port: bool) -> None:
@@ -108,7 +124,8 @@ def main(arguments: Sequence[str]) -> int:
         uvloop.run(_main(settings, keys, chosen.share_port))
     except OSError as error:
         print(
-            f"python -m ingress: {error}. Set PORT to a free one, or start every process with --share-port.",
+            f"python -m ingress: {error}. Set PORT (webhooks) or PALOMAR_HEALTH_PORT (health and metrics) to a free one, "
+            "or start every process with --share-port.",
             file=sys.stderr,
         )
         return 1

@@ -13,8 +13,9 @@ from typing import Protocol
 from prometheus_client import Counter, Gauge
 from pydantic import ValidationError
 
-from ingress.spool import Batch, Spool, SpoolRefused
+from ingress.spool import Spool
 from ingress.spoolfile import Row
+from ingress.spoolfiles import Batch, SpoolRefused
 from shared.broker import PublishFailed, PublishUnknown, dump
 from shared.log import get_logger
 from shared.messages import QueueMessage, WebhookReceived
@@ -24,6 +25,10 @@ log = get_logger(__name__)
 KEPT = Counter("palomar_webhooks_kept", "Webhooks answered 2xx, by where they were made durable", ["where"])
 DRAINED = Counter("palomar_spool_drained", "Spooled webhooks that the broker has confirmed since")
 SPOOL_WEBHOOKS = Gauge("palomar_spool_webhooks", "Webhooks waiting in this process's spool files")
+SPOOL_STUCK = Gauge(
+    "palomar_spool_stuck_webhooks", "Spooled webhooks that the broker has confirmed and that can't be deleted yet"
+)
+SPOOL_TROUBLE = Gauge("palomar_spool_trouble", "1 while the spool would refuse a webhook")
 SPOOL_BYTES = Gauge("palomar_spool_bytes", "Bytes of spool on disk, of all processes that share the folder")
 SPOOL_AGE = Gauge("palomar_spool_oldest_age_seconds", "Time since the oldest spooled webhook came in; 0 without any")
 
@@ -65,6 +70,8 @@ class Keeper:
         self._drainer: asyncio.Task[None] | None = None
         self._tender: asyncio.Task[None] | None = None
         SPOOL_WEBHOOKS.set_function(spool.depth)
+        SPOOL_STUCK.set_function(lambda: spool.state.stuck)
+        SPOOL_TROUBLE.set_function(lambda: spool.state.trouble is not None)
         SPOOL_BYTES.set_function(spool.bytes)
         SPOOL_AGE.set_function(spool.oldest_age)
 
@@ -87,6 +94,15 @@ class Keeper:
         if self._broker.ready and not self._given_up:
             return None
         return self._spool.state.trouble
+
+    @property
+    def warning(self) -> str | None:
+        """What is wrong with the spool, though the broker may still take every webhook."""
+        state = self._spool.state
+        if not state.stuck:
+            return state.trouble
+        stuck = f"{state.stuck} webhooks that the broker has can't be deleted from the spool"
+        return f"{stuck}: {state.trouble}" if state.trouble else stuck
 
     async def keep(self, webhook: WebhookReceived) -> None:
         """Return once the webhook is durable. Raises NotKept, with the reason."""
@@ -167,23 +183,31 @@ class Keeper:
         batch = await self._spool.oldest(1 if self._given_up else DRAIN_ITEMS, DRAIN_BYTES)
         if batch is None:
             return False
-        webhooks = await self._readable(batch)
+        webhooks, handled = await self._readable(batch)
+        if not handled:  # the first one can be neither read nor set aside: it waits for room on the disk
+            return False
         # A probe has no more patience than a fresh webhook; the rest may take the publisher's own time.
         budget = self._budget if self._given_up else None
-        if webhooks and not await self._published(*webhooks.values(), budget=budget):
+        if webhooks and not await self._published(*webhooks, budget=budget):
             return False
-        await self._spool.remove(batch.file, list(webhooks))
+        await self._spool.remove(batch.file, handled)
         DRAINED.inc(len(webhooks))
         if not self._spool.depth():
             log.info("spool is empty")
         return True
 
-    async def _readable(self, batch: Batch) -> dict[int, WebhookReceived]:
-        """The batch's webhooks by their row; a row that can't be read is put aside, its neighbours stand."""
-        webhooks: dict[int, WebhookReceived] = {}
+    async def _readable(self, batch: Batch) -> tuple[list[WebhookReceived], list[int]]:
+        """The batch's webhooks, and which of its rows are dealt with once these are published.
+
+        A row that can't be read is set aside, its neighbours stand. Where even that fails, the batch ends before it.
+        """
+        webhooks: list[WebhookReceived] = []
+        handled: list[int] = []
         for kept in batch.webhooks:
             try:
-                webhooks[kept.id] = WebhookReceived.model_validate_json(kept.message)
+                webhooks.append(WebhookReceived.model_validate_json(kept.message))
             except ValidationError:
-                await self._spool.set_aside(batch.file, kept)
-        return webhooks
+                if not await self._spool.set_aside(batch.file, kept):
+                    break
+            handled.append(kept.id)
+        return webhooks, handled

@@ -24,7 +24,6 @@ from ingress.keep import NotKept
 from ingress.room import Room
 from ingress.unsubscribe import Unsubscribing
 from shared.crypto import KeyRing
-from shared.http import Handler
 from shared.log import get_logger
 from shared.messages import WebhookReceived
 from shared.providers.base import RawWebhook
@@ -121,12 +120,11 @@ class Receiver:
         public_url: str,
         body_limit: int,
         body_timeout: float,
-        elsewhere: Handler,
         keys: KeyRing,
     ) -> None:
         """`public_url` is what providers call and sign; `body_limit` is bytes, `body_timeout` seconds.
 
-        The limit gives way where a provider documents larger bodies. `elsewhere` answers what is not below /webhooks.
+        The limit gives way where a provider documents larger bodies.
         `keys` seal what proves that a URL for unsubscribing is ours.
         """
         self._endpoints = endpoints
@@ -134,7 +132,6 @@ class Receiver:
         self._public_url = public_url.rstrip("/")
         self._body_limit = body_limit
         self._body_timeout = body_timeout
-        self._elsewhere = elsewhere
         self._large = asyncio.Semaphore(LARGE_AT_ONCE)
         self._huge = asyncio.Semaphore(1)
         self._room = Room(ROOM)
@@ -147,7 +144,7 @@ class Receiver:
         path, _, query = target.partition("?")
         _, root, provider, name, *rest = path.split("/", 6) + [""] * (3 - path.count("/"))
         if root != "webhooks":
-            return await self._elsewhere(request)
+            return web.Response(status=404, text="Nothing is here.\n")  # not worth a line in the log: anybody may ask
         if self._unsubscribing.takes(provider, rest):
             return await self._unsubscribing.answer(request, name, rest)
         intake = intake_at(provider, rest)

@@ -8,8 +8,8 @@ import fcntl
 import os
 import sqlite3
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple, Self
 from uuid import uuid4
@@ -23,6 +23,9 @@ CREATE TABLE IF NOT EXISTS webhooks (
     message blob NOT NULL
 )
 """
+# A few at a time: each transaction must fit into the room that is left on the disk.
+_DELETE_ROWS = 1000
+_DELETE = "DELETE FROM webhooks WHERE id IN (SELECT id FROM webhooks WHERE id <= ? ORDER BY id LIMIT ?)"
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
@@ -46,6 +49,9 @@ class SpoolFile:
     def __init__(self, path: Path, lock: int) -> None:
         """Open or make the file. Raises sqlite3.Error or OSError, and leaves the lock to its caller."""
         self.path = path
+        self.count = 0  # webhooks that the broker has not confirmed
+        self.stuck = 0  # webhooks that it has confirmed, and that can't be deleted yet
+        self._confirmed = 0  # the broker has everything up to this id
         self._lock = lock
         self._inode = _touch(path)
         self._db = sqlite3.connect(path, isolation_level=None)
@@ -54,7 +60,7 @@ class SpoolFile:
                 self._db.execute(f"PRAGMA {pragma}")
             self._db.execute(f"PRAGMA journal_size_limit={_WAL_BYTES}")
             self._db.execute(_SCHEMA)
-            (self.count,) = self._db.execute("SELECT count(*) FROM webhooks").fetchone()
+            self._recount()
         except BaseException:
             self._db.close()
             raise
@@ -70,6 +76,7 @@ class SpoolFile:
             try:
                 return cls(path, lock)
             except BaseException:
+                _delete(path)
                 unlock(path, lock, delete=True)
                 raise
 
@@ -82,9 +89,11 @@ class SpoolFile:
         self.count += len(rows)
 
     def oldest(self, count: int, size: int) -> tuple[Kept, ...]:
-        """Up to `count` webhooks of up to `size` bytes together, but at least one if there is any."""
+        """Up to `count` unconfirmed webhooks of up to `size` bytes together, but at least one if there is any."""
         taken: list[Kept] = []
-        cursor = self._db.execute("SELECT id, message FROM webhooks ORDER BY id LIMIT ?", (count,))
+        cursor = self._db.execute(
+            "SELECT id, message FROM webhooks WHERE id > ? ORDER BY id LIMIT ?", (self._confirmed, count)
+        )
         for kept in map(Kept._make, cursor):
             size -= len(kept.message)
             if taken and size < 0:
@@ -94,13 +103,35 @@ class SpoolFile:
         return tuple(taken)
 
     def oldest_at(self) -> float | None:
-        """Unix time of the oldest webhook."""
-        row = self._db.execute("SELECT received_at FROM webhooks ORDER BY id LIMIT 1").fetchone()
+        """Unix time of the oldest unconfirmed webhook."""
+        row = self._db.execute(
+            "SELECT received_at FROM webhooks WHERE id > ? ORDER BY id LIMIT 1", (self._confirmed,)
+        ).fetchone()
         return row[0] if row else None
 
-    def remove(self, ids: Sequence[int]) -> None:
-        with self._transaction() as db:
-            self.count -= db.executemany("DELETE FROM webhooks WHERE id = ?", [(row_id,) for row_id in ids]).rowcount
+    def confirm(self, ids: Sequence[int]) -> None:
+        """Remember that the broker has these, the oldest ones: `oldest` gives them no more, deleted or not.
+
+        It writes nothing, so it works on a full disk.
+        """
+        self._confirmed = max(self._confirmed, *ids)
+        self.count = max(0, self.count - len(ids))
+        self.stuck += len(ids)
+
+    def delete(self) -> None:
+        """Delete what the broker has confirmed. Raises sqlite3.Error; what it could not delete stays confirmed."""
+        while self.stuck:
+            with self._transaction() as db:
+                deleted = db.execute(_DELETE, (self._confirmed, _DELETE_ROWS)).rowcount
+            self.stuck = max(0, self.stuck - deleted) if deleted else 0  # counted only now that it is committed
+
+    def is_done_with(self) -> bool:
+        """Whether the file itself says that it holds nothing unconfirmed. Raises sqlite3.Error.
+
+        `count` may be too small: a commit that was reported as failed may be on the disk after all.
+        """
+        self._recount()
+        return self.count == 0
 
     def probe(self) -> None:
         """Write and fsync something that means nothing. Raises sqlite3.Error where a webhook could not be written."""
@@ -114,6 +145,13 @@ class SpoolFile:
     def size(self) -> int:
         return self.path.stat().st_size
 
+    def log_size(self) -> int:
+        """Bytes of the write-ahead log, which the file may have to grow by."""
+        try:
+            return _parts(self.path)[1].stat().st_size
+        except FileNotFoundError:
+            return 0
+
     def free_bytes(self) -> int:
         """Bytes inside the file that new rows will use first."""
         (pages,) = self._db.execute("PRAGMA freelist_count").fetchone()
@@ -121,13 +159,15 @@ class SpoolFile:
         return int(pages * page_size)
 
     def close(self) -> None:
-        """Give the file up. An empty one is deleted."""
+        """Give the file up. It is deleted where it says itself that it holds nothing unconfirmed."""
+        done = False
+        with suppress(sqlite3.Error):
+            done = not self.count and self.is_done_with()
         with suppress(sqlite3.Error):
             self._db.close()
-        if self.count == 0:
-            for path in _parts(self.path):
-                path.unlink(missing_ok=True)
-        unlock(self.path, self._lock, delete=self.count == 0)
+        if done:
+            _delete(self.path)
+        unlock(self.path, self._lock, delete=done)
 
     def set_aside(self) -> Path:
         """Give a damaged file up, renamed so that nobody opens it again; returns its new name."""
@@ -135,10 +175,20 @@ class SpoolFile:
             self._db.close()
         return set_aside(self.path, self._lock)
 
-    def _transaction(self) -> sqlite3.Connection:
-        """As a context manager it commits at the end, and rolls back on an exception or a failed commit."""
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """A block that is committed and fsynced at its end, or rolled back."""
+        if self._db.in_transaction:  # an earlier one that could not even be rolled back
+            self._db.execute("ROLLBACK")
         self._db.execute("BEGIN IMMEDIATE")
-        return self._db
+        with self._db:
+            yield self._db
+
+    def _recount(self) -> None:
+        counted = self._db.execute(
+            "SELECT count(*) FILTER (WHERE id > ?1), count(*) FILTER (WHERE id <= ?1) FROM webhooks", (self._confirmed,)
+        )
+        self.count, self.stuck = counted.fetchone()
 
 
 def is_damage(error: BaseException) -> bool:
@@ -214,6 +264,11 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _delete(path: Path) -> None:
+    for part in _parts(path):
+        part.unlink(missing_ok=True)
 
 
 def _parts(path: Path) -> tuple[Path, Path, Path]:

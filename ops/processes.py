@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
+from shared.settings import RECEIVE_PORT
+
 if TYPE_CHECKING:
     import psutil  # of the extra `local`, which a production machine need not have
 
@@ -38,12 +40,14 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process as it describes itself. `missing` is what keeps it from being ready, each with its reason."""
+    """A process as it describes itself. `missing` is what keeps it from being ready, `warnings` what does not, each
+    with its reason."""
 
     name: str
     pid: int
     port: int | None
     missing: Mapping[str, str]
+    warnings: Mapping[str, str] = field(default_factory=dict)
     metrics: Metrics = field(default_factory=dict)
 
     @property
@@ -94,13 +98,17 @@ def _state(process: "psutil.Process") -> Path:
 
 
 def _listens(process: "psutil.Process") -> tuple[str, int | None]:
-    """Where it answers over HTTP: at its PORT; the sandbox takes mails at another one."""
+    """Where it tells of its health: at its PORT. `receive` has another one for that, and the sandbox one for mails."""
     import psutil
 
     listening = [one.laddr for one in process.net_connections(kind="tcp") if one.status == psutil.CONN_LISTEN]
     environment = process.environ()
-    mails = environment.get("PALOMAR_SANDBOX_SMTP_PORT")
-    listening.sort(key=lambda one: (str(one.port) != environment.get("PORT"), str(one.port) == mails))
+    mails, own = environment.get("PALOMAR_SANDBOX_SMTP_PORT"), environment.get("PORT")
+    if "ingress" in process.cmdline()[1:3]:
+        public = own or str(RECEIVE_PORT)
+        listening.sort(key=lambda one: str(one.port) == public)
+    else:
+        listening.sort(key=lambda one: (str(one.port) != own, str(one.port) == mails))
     for host, port, *_ in listening:
         return ("127.0.0.1" if host in ("0.0.0.0", "::") else host), port
     return "", None
@@ -119,13 +127,13 @@ async def _ask(client: aiohttp.ClientSession, one: Found) -> Process:
     base = f"http://{host}:{one.port}"
     try:
         async with client.get(f"{base}/readyz") as answer:
-            missing = (await answer.json()).get("missing", {})
+            told = await answer.json()
         async with client.get(f"{base}/metrics") as answer:
             # The sandbox counts nothing.
             metrics = _metrics(await answer.text()) if answer.ok else {}
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:
         return Process(one.name, one.pid, one.port, {"http": f"does not answer ({type(error).__name__})"})
-    return Process(one.name, one.pid, one.port, missing, metrics)
+    return Process(one.name, one.pid, one.port, told.get("missing", {}), told.get("warnings", {}), metrics)
 
 
 def _metrics(text: str) -> Metrics:

@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 import aiormq
 
+from ingress.spoolroom import SpoolRoom
 from ops import errands, processes
 from ops.errors import Problem
 from ops.processes import Process
@@ -61,6 +62,7 @@ class Spool:
     webhooks: int = 0
     bytes: int = 0
     unreadable: int = 0  # files
+    trouble: str | None = None  # why it takes no more
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,7 @@ async def take(settings: Settings) -> Snapshot:
         processes.ask(found or ()),
         _broker(settings),
         _rows(settings),
-        asyncio.to_thread(look_into_spool, state / SPOOL),
+        asyncio.to_thread(look_into_spool, state / SPOOL, settings.spool_limit),
     )
     known = rows if isinstance(rows, Rows) else None
     names = {one.name for one in running}
@@ -178,8 +180,8 @@ async def _rows(settings: Settings) -> Rows | Problem:
         return problem
 
 
-def look_into_spool(folder: Path) -> Spool:
-    """Count what waits in the spool's files, of living and dead processes alike."""
+def look_into_spool(folder: Path, limit: int) -> Spool:
+    """Count what waits in the spool's files, of living and dead processes alike; `limit` is PALOMAR_SPOOL_LIMIT."""
     webhooks = size = unreadable = 0
     for file in sorted(folder.glob("*.db")):
         try:
@@ -191,7 +193,12 @@ def look_into_spool(folder: Path) -> Spool:
                 spool.close()
         except (sqlite3.Error, OSError):
             unreadable += file.exists()  # else its process has just emptied and removed it
-    return Spool(webhooks, size if webhooks or unreadable else 0, unreadable)
+    room = SpoolRoom(folder, limit)
+    try:
+        trouble = room.trouble(room.room(size, None))
+    except OSError as error:
+        trouble = f"the disk of {folder} can't be asked: {error}"
+    return Spool(webhooks, size if webhooks or unreadable else 0, unreadable, trouble)
 
 
 def _queues(counted: Mapping[str, _Counted], rows: Rows | None, running: Sequence[Process]) -> tuple[Queue, ...]:
@@ -230,6 +237,8 @@ def _advice(taken: Snapshot) -> list[str]:
     for one in taken.processes:
         for what, why in one.missing.items():
             said.append(f"{one.name} (process {one.pid}) is not ready: {what}: {why}")
+        for what, why in one.warnings.items():
+            said.append(f"{one.name} (process {one.pid}) warns: {what}: {why}")
     rows = taken.rows
     if rows is not None:
         if rows.overdue:
@@ -245,6 +254,11 @@ def _advice(taken: Snapshot) -> list[str]:
             said.append(f"Channel {channel} is stopped. Try it: ./palomar channels test {channel}")
     if taken.clock_tick_age is not None and taken.clock_tick_age > STILL:
         said.append(f"The clock last ticked {taken.clock_tick_age:.0f} s ago. See its log.")
+    if taken.spool.trouble:
+        said.append(
+            f"Webhooks are refused while the broker is away: {taken.spool.trouble}. "
+            "Make room on the disk, or raise PALOMAR_SPOOL_LIMIT."
+        )
     if taken.spool.unreadable:
         said.append(f"{taken.spool.unreadable} spool files can't be read. See ingress's log; nothing removes them.")
     return said

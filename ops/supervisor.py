@@ -38,6 +38,7 @@ class Child:
     port: int
     log: Path
     env: Mapping[str, str]
+    health_port: int  # where it says whether it is ready
     process: subprocess.Popen[bytes] | None = None
     started_at: float = 0.0
     start_again_at: float | None = None
@@ -57,10 +58,16 @@ class Supervisor:
         self._report = report
         self.children: list[Child] = []
 
-    def start(self, name: str, command: str, port: int, env: Mapping[str, str]) -> None:
-        """Start a process and keep it running from now on. It finds its port in PORT; its log is NAME.log."""
+    def start(
+        self, name: str, command: str, port: int, env: Mapping[str, str], *, health_port: int | None = None
+    ) -> None:
+        """Start a process and keep it running from now on. It finds its port in PORT; its log is NAME.log.
+
+        One whose `health_port` is another one finds that in PALOMAR_HEALTH_PORT.
+        """
         log = self._root / "logs" / f"{name}.log"
-        child = Child(name, command, port, log, {**env, "PORT": str(port)})
+        ports = {"PORT": str(port)} | ({} if health_port is None else {"PALOMAR_HEALTH_PORT": str(health_port)})
+        child = Child(name, command, port, log, {**env, **ports}, port if health_port is None else health_port)
         self.children.append(child)
         self._spawn(child)
 

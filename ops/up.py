@@ -22,13 +22,14 @@ from ops.stack import Stack
 from ops.supervisor import Child, Supervisor, read_procfile
 from schema import migrate
 from shared import log
-from shared.settings import Settings, load
+from shared.settings import RECEIVE_HEALTH_PORT, RECEIVE_PORT, Settings, load
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 STATE = CHECKOUT / ".palomar"
-PORTS = {"receive": 8080, "api": 8081, "sandbox": 4010}  # preferred; a taken one is stepped around
+PORTS = {"receive": RECEIVE_PORT, "api": 8081, "sandbox": 4010}  # preferred; a taken one is stepped around
 SMTP_PORT = 4025  # the sandbox's second one, where it takes mails
 OTHER_PORTS = 9101  # and up: health and metrics of the workers
+PUBLIC = "receive"  # whose health and metrics have a port of their own
 READY_TIMEOUT = 60.0  # seconds
 TICK = 0.2
 
@@ -59,6 +60,7 @@ class System:
         self._stack = Stack(STATE, familiar_ports=True, broker=self._own_broker, database=self._own_database)
         self._supervisor = Supervisor(STATE, CHECKOUT, _say)
         self._ports: dict[str, int] = {}
+        self._health_port = RECEIVE_HEALTH_PORT
         self._grace = 20.0
 
     def start(self) -> None:
@@ -104,7 +106,8 @@ class System:
             lines.append(f"RabbitMQ   {broker.management_url}  user {broker.user}, password {broker.password}")
         if self._sandbox:
             lines.append(f"sandbox    http://127.0.0.1:{self._ports['sandbox']}")
-        metrics = ", ".join(f"{name} :{port}" for name, port in self._ports.items() if name != "sandbox")
+        ports = {**self._ports, PUBLIC: self._health_port}
+        metrics = ", ".join(f"{name} :{port}" for name, port in ports.items() if name != "sandbox")
         lines.append(f"metrics    http://127.0.0.1:PORT/metrics of {metrics}")
         lines.append(f"logs       {STATE}/logs/NAME.log; warnings and errors appear here too")
         return lines
@@ -132,6 +135,8 @@ class System:
         for name in self._commands:
             self._ports[name] = children.free_port(PORTS.get(name, OTHER_PORTS), self._ports.values())
         smtp_port = children.free_port(SMTP_PORT, self._ports.values())
+        given = os.environ.get("PALOMAR_HEALTH_PORT")
+        self._health_port = int(given) if given else children.free_port(RECEIVE_HEALTH_PORT, self._ports.values())
         defaults = {
             environment.SECRET_KEYS: environment.secret_keys(STATE / "env"),
             "PALOMAR_STATE_DIR": str(STATE),
@@ -161,7 +166,8 @@ class System:
         here = Path(sys.executable).parent
         env = {**os.environ, "PATH": f"{here}{os.pathsep}{os.environ.get('PATH', os.defpath)}", "PYTHONUNBUFFERED": "1"}
         for name, command in self._commands.items():
-            self._supervisor.start(name, command, self._ports[name], env)
+            health_port = self._health_port if name == PUBLIC else None
+            self._supervisor.start(name, command, self._ports[name], env, health_port=health_port)
 
     def _await_ready(self) -> dict[str, str]:
         """Wait until every process says it is ready; returns those that are not, with what they say."""
@@ -178,7 +184,7 @@ class System:
 
 def _unready(child: Child) -> str:
     """Why a process is not ready, in its own words; empty when it is."""
-    connection = http.client.HTTPConnection("127.0.0.1", child.port, timeout=2)
+    connection = http.client.HTTPConnection("127.0.0.1", child.health_port, timeout=2)
     try:
         with contextlib.closing(connection):
             connection.request("GET", "/readyz")
@@ -186,7 +192,7 @@ def _unready(child: Child) -> str:
             text = answer.read(500).decode(errors="replace")
             return "" if answer.status == http.client.OK else text
     except (OSError, http.client.HTTPException) as error:
-        return f"port {child.port}: {error}"
+        return f"port {child.health_port}: {error}"
 
 
 @contextlib.contextmanager

@@ -8,11 +8,13 @@ from aiohttp import web
 
 Readiness = Callable[[], dict[str, str]]
 """Names what keeps the process from being ready, each with its reason; empty when it is."""
+Warnings = Callable[[], dict[str, str]]
+"""Names what a person should look at though the process is ready, each with its reason."""
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 """Answers a request, whatever is in it."""
 
 
-def health(readiness: Readiness) -> Handler:
+def health(readiness: Readiness, warnings: Warnings = dict) -> Handler:
     """Answers with one of the three, by the path; 404 where it is another one."""
 
     async def healthz(_: web.BaseRequest) -> web.Response:
@@ -20,7 +22,9 @@ def health(readiness: Readiness) -> Handler:
 
     async def readyz(_: web.BaseRequest) -> web.Response:
         missing = readiness()
-        status = {"status": "not ready", "missing": missing} if missing else {"status": "ready"}
+        status: dict[str, object] = {"status": "not ready", "missing": missing} if missing else {"status": "ready"}
+        if warned := warnings():
+            status["warnings"] = warned
         return web.json_response(status, status=503 if missing else 200)
 
     async def metrics(_: web.BaseRequest) -> web.Response:

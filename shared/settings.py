@@ -17,6 +17,8 @@ from shared import database_url
 
 ENV_FILE = ".palomar/env"
 Seconds = Annotated[float, Field(gt=0)]
+RECEIVE_PORT = 8080
+RECEIVE_HEALTH_PORT = 8089
 
 
 def _named(name: str) -> AliasChoices:
@@ -61,6 +63,13 @@ class Settings(BaseSettings):
         le=65535,
         validation_alias=_named("PORT"),
         description="of this process: webhooks (8080 where unset), or a worker's health and metrics (any free one)",
+    )
+    health_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description="of `receive`, whose PORT is for the public: /healthz, /readyz, /metrics (8089 where unset; any free "
+        "one where several processes share PORT)",
     )
     public_url: str = Field(
         default="http://127.0.0.1:8080", description="what the providers call and sign; never taken from a request"

@@ -38,11 +38,12 @@ READY_WITHIN = 30.0  # seconds
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """One process under measurement. `port` is None where it serves nothing."""
+    """One process under measurement. The ports are None where it serves nothing."""
 
     name: str
     child: subprocess.Popen[bytes]
     port: int | None
+    health_port: int | None  # where it says whether it is ready; another one for `receive` only
     log: Path
 
     @property
@@ -111,8 +112,9 @@ class Arena:
 
     def spawn(self, name: str, command: list[str], env: Mapping[str, str], *, serves: bool = False) -> Process:
         """Start `python COMMAND…`. Where it `serves`, it finds a free port in PORT, and takes that for public."""
-        taken = [process.port for process in self._processes if process.port is not None]
+        taken = [port for process in self._processes for port in (process.port, process.health_port) if port]
         port = children.free_port(FIRST_PORT, taken) if serves else None
+        health_port = children.free_port(FIRST_PORT, [*taken, port]) if port and "ingress" in command else port
         log = self.stack.root / "logs" / f"{name}.log"
         log.unlink(missing_ok=True)
         kept = {variable: value for variable, value in os.environ.items() if variable in ("PATH", "HOME", "TZ")}
@@ -125,11 +127,12 @@ class Arena:
             "PALOMAR_LOG_LEVEL": "warning",
             "PALOMAR_SANDBOX_SMTP_PORT": "0",  # any free one: mails are none of the benchmark's
             **({} if port is None else {"PORT": str(port), "PALOMAR_PUBLIC_URL": f"http://127.0.0.1:{port}"}),
+            **({} if health_port is None else {"PALOMAR_HEALTH_PORT": str(health_port)}),
         }
         child = children.spawn(
             [sys.executable, *command], root=self.stack.root, env={**ours, **env}, log=log, cwd=self.folder
         )
-        process = Process(name, child, port, log)
+        process = Process(name, child, port, health_port, log)
         self._processes.append(process)
         return process
 
@@ -182,7 +185,7 @@ class Arena:
 
 async def _says_ready(session: aiohttp.ClientSession, process: Process) -> bool:
     try:
-        async with session.get(f"{process.url}/readyz") as answer:
+        async with session.get(f"http://127.0.0.1:{process.health_port}/readyz") as answer:
             return answer.status == 200
     except (aiohttp.ClientError, TimeoutError):
         return False

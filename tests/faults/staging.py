@@ -95,12 +95,17 @@ class System:
                     **os.environ,
                     **environ(self.settings),
                     "PORT": str(port),
+                    "PALOMAR_HEALTH_PORT": str(self._health_port(name)),
                     "PYTHONPATH": str(ROOT),
                 },
                 log=self.log(name),
                 cwd=self._folder,  # not where `palomar up` keeps its env file
                 on_orphaned=signal.SIGKILL,
             )
+
+    def _health_port(self, name: str) -> int:
+        """Where a process tells of its health: `receive` at a port of its own, the others at their only one."""
+        return self._ports.setdefault(f"{name} health", free_port()) if name == "receive" else self._ports[name]
 
     def runs(self, name: str) -> bool:
         process = self._processes.get(name)
@@ -125,7 +130,7 @@ class System:
     async def _missing(self, client: aiohttp.ClientSession, name: str) -> object:
         assert self.runs(name), f"{name} ended by itself:\n{children.last_lines(self.log(name), 30)}"
         try:
-            async with client.get(f"http://127.0.0.1:{self._ports[name]}/readyz") as answer:
+            async with client.get(f"http://127.0.0.1:{self._health_port(name)}/readyz") as answer:
                 return (await answer.json()).get("missing", {})
         except (aiohttp.ClientError, TimeoutError) as error:
             return repr(error)
@@ -134,7 +139,7 @@ class System:
         """A process's metric, with its labels as the text format writes them; 0 where it is not there yet."""
         async with (
             aiohttp.ClientSession() as client,
-            client.get(f"http://127.0.0.1:{self._ports[name]}/metrics") as answer,
+            client.get(f"http://127.0.0.1:{self._health_port(name)}/metrics") as answer,
         ):
             for line in (await answer.text()).splitlines():
                 if line.startswith(metric + " "):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 from uuid import UUID
+from weakref import WeakKeyDictionary
 
 import aio_pika
 import aiohttp
@@ -72,17 +73,34 @@ async def add_endpoint(settings: Settings, *, secrets: str | None = None, spanni
 
 @asynccontextmanager
 async def ingress(settings: Settings) -> AsyncIterator[aiohttp.ClientSession]:
-    """The receiving process inside this test's loop; yields a client of it."""
-    settings = settings.model_copy(update={"port": free_port(), "public_url": PUBLIC_URL})
+    """The receiving process inside this test's loop; yields a client of its public port."""
+    ports = {"port": free_port(), "health_port": free_port()}
+    settings = settings.model_copy(update={**ports, "public_url": PUBLIC_URL})
     stop = asyncio.Event()
     task = asyncio.create_task(receive(settings, keys_of(settings), stop))
     try:
-        async with aiohttp.ClientSession(f"http://127.0.0.1:{settings.port}") as client:
+        async with client_of(ports["port"], ports["health_port"]) as client:
             await answering(client, task)
             yield client
     finally:
         stop.set()
         await task
+
+
+@asynccontextmanager
+async def client_of(port: int, health_port: int) -> AsyncIterator[aiohttp.ClientSession]:
+    """A client of the public port. `health` says where the same process tells of its health."""
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as client:
+        _HEALTH[client] = f"http://127.0.0.1:{health_port}"
+        yield client
+
+
+_HEALTH: WeakKeyDictionary[aiohttp.ClientSession, str] = WeakKeyDictionary()
+
+
+def health(client: aiohttp.ClientSession, page: str) -> str:
+    """The URL of /healthz, /readyz or /metrics of the process whose public port this is a client of."""
+    return _HEALTH[client] + page
 
 
 @dataclass(frozen=True)
@@ -94,13 +112,14 @@ class IngressProcess:
 @asynccontextmanager
 async def ingress_process(environment: Mapping[str, str], *options: str) -> AsyncIterator[IngressProcess]:
     """`python -m ingress receive` as a process of its own, ended with SIGTERM if it still runs."""
-    port = environment.get("PORT") or str(free_port())
+    port, health_port = int(environment.get("PORT") or free_port()), free_port()
+    ports = {"PORT": str(port), "PALOMAR_HEALTH_PORT": str(health_port)}
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "ingress", "receive", *options,
-        env={**os.environ, **environment, "PORT": port, "PALOMAR_PUBLIC_URL": PUBLIC_URL}, cwd=ROOT,
+        env={**os.environ, **environment, **ports, "PALOMAR_PUBLIC_URL": PUBLIC_URL}, cwd=ROOT,
     )  # fmt: skip
     try:
-        async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as client:
+        async with client_of(port, health_port) as client:
             await answering(client, asyncio.create_task(process.wait()))
             yield IngressProcess(process, client)
     finally:
@@ -114,7 +133,7 @@ async def answering(client: aiohttp.ClientSession, task: "asyncio.Task[None] | a
     async with asyncio.timeout(30):
         while True:
             with suppress(aiohttp.ClientConnectionError):
-                async with client.get("/healthz"):
+                async with client.get(health(client, "/healthz")):
                     return
             assert not task.done(), f"ingress ended: {task}"
             await asyncio.sleep(0.02)
@@ -136,7 +155,7 @@ async def post(client: aiohttp.ClientSession, hook: Hook, fields: Mapping[str, s
 
 async def metric(client: aiohttp.ClientSession, name: str) -> float:
     """The value of a metric, with its labels as the text format writes them; 0 if it is not there yet."""
-    async with client.get("/metrics") as answer:
+    async with client.get(health(client, "/metrics")) as answer:
         for line in (await answer.text()).splitlines():
             if line.startswith(name + " "):
                 return float(line.rpartition(" ")[2])

@@ -207,18 +207,20 @@ async def test_a_process_that_is_not_ready_says_why(environment: dict[str, str],
 
 async def test_the_spool_is_counted_whether_ingress_lives_or_not(tmp_path: Path) -> None:
     folder = tmp_path / "spool"
-    assert look_into_spool(folder) == Spooled(0, 0, 0)
-    spool = Spool(folder, limit=2**30)
+    limit = 2**30
+    assert look_into_spool(folder, limit) == Spooled(0, 0, 0)
+    spool = Spool(folder, limit=limit)
     await spool.tend()
     for number in range(3):
         await spool.put(Row(float(number), b"x" * 1000))
-    alive = look_into_spool(folder)
-    assert (alive.webhooks, alive.unreadable) == (3, 0)
+    alive = look_into_spool(folder, limit)
+    assert (alive.webhooks, alive.unreadable, alive.trouble) == (3, 0, None)
     assert alive.bytes > 3000
+    assert "1000 bytes" in str(look_into_spool(folder, 1000).trouble)
     await spool.put(Row(4.0, b"y"))  # looking disturbs nobody
     await spool.close()
     (folder / "broken.db").write_bytes(b"this is no database at all" * 100)
-    dead = look_into_spool(folder)
+    dead = look_into_spool(folder, limit)
     assert (dead.webhooks, dead.unreadable) == (4, 1)
 
 

@@ -12,7 +12,17 @@ from ingress.directory import COPY
 from ops.stack import Stack
 from shared import db
 from shared.settings import Settings
-from tests.flow.ingress_support import Hook, add_endpoint, ingress, ingress_process, keys_of, metric, post, until
+from tests.flow.ingress_support import (
+    Hook,
+    add_endpoint,
+    health,
+    ingress,
+    ingress_process,
+    keys_of,
+    metric,
+    post,
+    until,
+)
 
 FIELDS = {"MessageSid": "SM1", "Body": "hola"}
 MOMENT = 10.0  # seconds; a few ms, but for the wait between two connects and a busy machine
@@ -43,7 +53,7 @@ def nowhere(settings: Settings) -> Settings:
 
 
 async def readiness(client: aiohttp.ClientSession) -> tuple[int, dict[str, str]]:
-    async with client.get("/readyz") as answer:
+    async with client.get(health(client, "/readyz")) as answer:
         return answer.status, (await answer.json()).get("missing", {})
 
 
@@ -177,7 +187,7 @@ async def test_with_neither_every_webhook_is_refused_with_a_reason(settings: Set
         status, missing = await readiness(client)
         assert status == 503
         assert "database" in missing["directory"]
-        async with client.get("/healthz") as answer:
+        async with client.get(health(client, "/healthz")) as answer:
             assert answer.status == 200
 
 

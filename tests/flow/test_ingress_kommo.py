@@ -13,7 +13,7 @@ from shared import db
 from shared.db import new_id
 from shared.settings import Settings
 from shared.store import endpoints
-from tests.flow.ingress_support import FlakyBroker, add_endpoint, ingress, keys_of, metric, until, webhooks
+from tests.flow.ingress_support import FlakyBroker, add_endpoint, health, ingress, keys_of, metric, until, webhooks
 from tests.providers.kommo_payloads import FORM, OLD_SECRET, SECRET, action, added, chats, form, said
 
 URL_SECRET, OLD_URL_SECRET = "0123456789abcdef-new", "0123456789abcdef-old"
@@ -63,7 +63,7 @@ async def test_a_crm_webhook_is_let_in_by_the_end_of_its_url_which_goes_no_furth
         assert await post(client, f"{path}/{URL_SECRET}", event(), **{"Content-Type": "text/plain"}) == 415
         async with client.get(f"{path}/{URL_SECRET}") as answer:
             assert (answer.status, answer.headers["Allow"]) == (405, "POST")
-        async with client.get("/metrics") as answer:
+        async with client.get(health(client, "/metrics")) as answer:
             assert 'palomar_webhooks_refused_total{reason="signature"} ' in await answer.text()
     items = await webhooks(amqp_url, 3)
     assert {str(item["body"]).encode() for item in items} == {event(), event(1), bare}

@@ -120,10 +120,13 @@ async def test_another_method_says_which_one_to_choose(settings: Settings, metho
         ("POST /webhooks" + "/twilio" * 400 + " HTTP/1.1", 404),
         ("GET / HTTP/1.1", 404),
         ("GET /healthz/more HTTP/1.1", 404),
-        ("HEAD /healthz HTTP/1.1", 200),
-        ("POST /healthz HTTP/1.1", 405),
+        ("GET /healthz HTTP/1.1", 404),  # our own matters are at another port
+        ("GET /readyz HTTP/1.1", 404),
+        ("GET /metrics HTTP/1.1", 404),
+        ("HEAD /metrics HTTP/1.1", 404),
+        ("POST /healthz HTTP/1.1", 404),
         ("OPTIONS * HTTP/1.1", 404),
-        ("GET http://evil.example/healthz HTTP/1.1", 200),
+        ("GET http://evil.example/healthz HTTP/1.1", 404),
     ],
 )
 async def test_a_path_of_nobodys_is_told_so(settings: Settings, request_line: str, status: int) -> None:

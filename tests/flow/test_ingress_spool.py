@@ -18,6 +18,7 @@ from tests.flow.ingress_support import (
     FlakyBroker,
     Hook,
     add_endpoint,
+    health,
     ingress,
     ingress_process,
     metric,
@@ -83,7 +84,7 @@ async def test_a_broker_that_is_away_is_not_waited_for_and_gets_everything_later
         assert await spooled(client) >= 30
         assert await metric(client, "palomar_spool_bytes") > 0
         assert await metric(client, "palomar_spool_oldest_age_seconds") > 0
-        async with client.get("/readyz") as answer:
+        async with client.get(health(client, "/readyz")) as answer:
             assert answer.status == 200
         await asyncio.sleep(0.5)
         await broker.mend()
@@ -158,7 +159,7 @@ async def test_readyz_is_503_when_no_webhook_could_be_kept_and_recovers(settings
     async with FlakyBroker(amqp_url) as broker, behind(broker, settings) as client:
 
         async def ready() -> bool:
-            async with client.get("/readyz") as answer:
+            async with client.get(health(client, "/readyz")) as answer:
                 return answer.status == 200
 
         async def not_ready() -> bool:

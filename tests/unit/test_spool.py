@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from ingress.spool import Spool, SpoolFailed, SpoolFull, SpoolRefused
+from ingress.spool import Spool
 from ingress.spoolfile import Row
+from ingress.spoolfiles import SpoolFailed, SpoolFull, SpoolRefused
 
 LIMIT = 50 * 1024 * 1024
 
@@ -239,8 +240,9 @@ def test_a_disk_that_refuses_to_grow_loses_nothing_acknowledged(tmp_path: Path) 
     script = """
 import asyncio, resource, sys
 from pathlib import Path
-from ingress.spool import Spool, SpoolFailed
+from ingress.spool import Spool
 from ingress.spoolfile import Row
+from ingress.spoolfiles import SpoolFailed
 
 async def main():
     spool = Spool(Path(sys.argv[1]), limit=10**9)
@@ -287,7 +289,8 @@ async def test_a_webhook_nobody_can_read_is_put_aside_with_its_content(tmp_path:
         await spool.put(Row(2, b"fine"))
         batch = await spool.oldest(10, 1000)
         assert batch is not None
-        await spool.set_aside(batch.file, batch.webhooks[0])
+        assert await spool.set_aside(batch.file, batch.webhooks[0])
+        await spool.remove(batch.file, [batch.webhooks[0].id])
         assert await drained(spool) == [b"fine"]
     (aside,) = names(tmp_path)
     assert (tmp_path / aside).read_bytes() == b"unreadable"

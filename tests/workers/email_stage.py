@@ -75,6 +75,6 @@ async def mailbox(settings: Settings, channel: Mapping[str, object], *workers: s
                 credentials=stage.sealed(credentials, tenant_id, channel_id),
                 settings=dict(channel),
             )
-        async with client.get("/healthz") as answer:
+        async with client.get("/") as answer:
             url = answer.url.with_path(f"/webhooks/email/{endpoint_id}/{URL_SECRET}")
         yield Mailbox(stage, Ours(tenant_id, channel_id, endpoint_id, "email", ADDRESS), str(url))

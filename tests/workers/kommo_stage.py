@@ -103,6 +103,6 @@ class Open:
 async def opened(settings: Settings, channel: Mapping[str, object] | None = None, **more: Any) -> AsyncIterator[Open]:
     async with staged(settings) as stage, ingress(stage.settings) as client, stage.working("all"):
         ours = await add_kommo(stage, channel, **more)
-        async with client.get("/healthz") as answer:
+        async with client.get("/") as answer:
             url = answer.url.with_path(f"/webhooks/kommo/{ours.endpoint_id}")
         yield Open(stage, ours, str(url))

@@ -74,7 +74,7 @@ async def opened(settings: Settings, channel: dict[str, object] | None = None) -
         ours = await add_number(
             stage, app, PHONE_NUMBER_ID, channel=channel or {"reply": {"greeting": "Hi Ana", "menu": []}}
         )
-        async with client.get("/healthz") as answer:
+        async with client.get("/") as answer:
             url = answer.url.with_path(f"/webhooks/meta/{app}")
         yield Open(stage, app, ours, str(url))
 
