@@ -85,6 +85,7 @@ class Item(Generic[M]):
     message: M
     delivery: Delivery
     outages: int = 0  # in a row, met by this item
+    trial: bool = False  # handled though its tenant's channel is set apart
 
     @property
     def attempt(self) -> int:

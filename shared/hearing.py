@@ -24,6 +24,7 @@ class Hearing:
 
     heard: Mapping[UUID, conversations.Heard]
     at_once: Mapping[UUID, bool]  # to be answered now → whether its engine waits for somebody else
+    channels: Mapping[UUID, UUID]
     traces: Mapping[UUID, str]
 
     @classmethod
@@ -36,6 +37,7 @@ class Hearing:
     ) -> Self:
         """Of the messages at these places, the later ones of a conversation over the earlier."""
         heard: dict[UUID, conversations.Heard] = {}
+        channels: dict[UUID, UUID] = {}
         traces: dict[UUID, str] = {}
         at_once: dict[UUID, bool] = {}
         for place in sorted(places):
@@ -58,16 +60,21 @@ class Hearing:
                 messages=1 if before is None else before.messages + 1,
                 spoke_at=spoke_at if before is None else max(before.spoke_at, spoke_at),
             )
+            channels[conversation.id] = channel.id
             traces[conversation.id] = webhook.trace
             if reply.engine != "none" and reply.debounce == 0 and answered:
                 at_once[conversation.id] = reply.engine in WAITING
-        return cls(heard, at_once, traces)
+        return cls(heard, at_once, channels, traces)
 
     def replies(self, owed: set[UUID]) -> list[ReplyWanted]:
         """For those of the conversations `owed` an answer that wait for no quiet."""
         return [
             ReplyWanted(
-                tenant_id=self.heard[i].tenant_id, conversation_id=i, waits=self.at_once[i], trace=self.traces[i]
+                tenant_id=self.heard[i].tenant_id,
+                channel_id=self.channels[i],
+                conversation_id=i,
+                waits=self.at_once[i],
+                trace=self.traces[i],
             )
             for i in self.heard
             if i in owed and i in self.at_once

@@ -14,6 +14,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from shared import topology
+from shared.brake import Scope
 
 Lane = topology.Lane
 LARGE = 256 * 1024  # bytes of a webhook's body; a larger one stands alone in its envelope, and has a lane of its own
@@ -40,6 +41,11 @@ class QueueMessage(BaseModel):
     def queue(self) -> str:
         """The routing key: the queue's name, or an event's name."""
         return self.queues[0]
+
+    @property
+    def scope(self) -> Scope:
+        """The tenant and channel that are set apart where items such as this one die."""
+        return Scope(getattr(self, "tenant_id", None), getattr(self, "channel_id", None))
 
     @property
     def about(self) -> dict[str, str]:
@@ -86,6 +92,11 @@ class WebhookReceived(QueueMessage):
         if self.receipts:
             return topology.PERSIST_RECEIPTS.name
         return topology.PERSIST_LARGE.name if len(self.body) > LARGE else topology.PERSIST.name
+
+    @property
+    def scope(self) -> Scope:
+        """Of an endpoint that spans tenants the endpoint: whose the webhook is, only its body says."""
+        return Scope(self.tenant_id or self.endpoint_id, self.endpoint_id)
 
     @property
     def raw_body(self) -> bytes:
@@ -138,6 +149,7 @@ class ReplyWanted(QueueMessage):
     queues: ClassVar[tuple[str, ...]] = (topology.REPLY.name, topology.REPLY_LLM.name)
 
     tenant_id: UUID
+    channel_id: UUID | None = None  # None: of an older process
     conversation_id: UUID
     waits: bool = Field(default=False, description="the channel's engine waits for somebody else: it has its own lane")
 
@@ -157,6 +169,7 @@ class SendRequested(QueueMessage):
     queues: ClassVar[tuple[str, ...]] = (topology.WINDOW.name,)
 
     tenant_id: UUID
+    channel_id: UUID | None = None  # None: of an older process
     conversation_id: UUID
     message_id: UUID
 
@@ -172,6 +185,7 @@ class SendAdmitted(QueueMessage):
     queues: ClassVar[tuple[str, ...]] = tuple(queue.name for queue in topology.SEND)
 
     tenant_id: UUID
+    channel_id: UUID | None = None  # None: of an older process
     conversation_id: UUID
     message_id: UUID
     provider: str
@@ -194,6 +208,7 @@ class MediaWanted(QueueMessage):
     batch: ClassVar[int] = 10  # so that several processes share what came at once
 
     tenant_id: UUID
+    channel_id: UUID | None = None  # None: of an older process
     message_id: UUID
     media_id: UUID
 

@@ -10,10 +10,11 @@ ENVELOPE_ITEMS = Histogram(
     "palomar_envelope_items", "Items that shared one publish", buckets=(1, 2, 5, 10, 20, 50, 100)
 )
 
-ITEMS = Counter("palomar_items", "Items finished, by outcome: done, retried, dead", ["queue", "outcome"])
+ITEMS = Counter("palomar_items", "Items taken, by outcome: done, retried, postponed, dead", ["queue", "outcome"])
 IN_HAND = Gauge("palomar_items_in_hand", "Items taken from the broker and not finished", ["queue"])
 HANDLER_SECONDS = Histogram("palomar_handler_seconds", "Time in a handler", ["queue"], buckets=_FAST)
 BRAKE = Gauge("palomar_brake_on", "1 while a worker refuses to bury more items", ["queue"])
+SET_APART = Gauge("palomar_set_apart", "Tenants' channels whose items wait, because most of them died", ["queue"])
 DATABASE_UP = Gauge("palomar_database_up", "1 while PostgreSQL answers this process")
 
 SENDS = Counter("palomar_sends", "Provider calls by how they ended", ["provider", "outcome"])

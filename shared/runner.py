@@ -18,7 +18,7 @@ from structlog.contextvars import bound_contextvars
 
 from shared import db, metrics, topology
 from shared.backoff import Backoff, rung
-from shared.brake import Brake
+from shared.brake import NOBODYS, Brakes, Scope
 from shared.broker import BrokerAway, Link, Publisher, PublishFailed, PublishUnknown, dump, envelope, is_cancellation
 from shared.consumer import Consumer
 from shared.delivery import ATTEMPT, DIED_AT, QUEUE, REASON, TRACEBACK, Delivery, Item, Undecodable, decode
@@ -57,8 +57,12 @@ class Runner(Generic[M, R]):
         self._publisher: Publisher = context.publisher
         settings = context.settings
         self._delays = [step.delay for step in topology.ladder(settings.retry_delays)]
-        self.brake = Brake(
-            share=settings.brake_share, window=settings.brake_window, trial=settings.brake_trial, now=time.monotonic
+        self.brakes = Brakes(
+            share=settings.brake_share,
+            window=settings.brake_window,
+            trial=settings.brake_trial,
+            longest=self._delays[-1],
+            now=time.monotonic,
         )
         self._deliveries: asyncio.Queue[Delivery] = asyncio.Queue()
         self._items: asyncio.Queue[Item[M]] = asyncio.Queue(maxsize=max(worker.batch, worker.concurrency))
@@ -210,7 +214,11 @@ class Runner(Generic[M, R]):
         """
         repeats = 0
         while items := [item for item in items if item.delivery.alive]:
-            if self.brake.on and len(items) > 1:  # a trial is one item's
+            if self.brakes.apart:
+                items = await self._without_those_apart(items, run)
+                if not items:
+                    return
+            if self.brakes.own.on and len(items) > 1:  # a trial is one item's
                 for item in items:
                     await self._handle([item], run)
                 return
@@ -241,7 +249,7 @@ class Runner(Generic[M, R]):
                 metrics.HANDLER_SECONDS.labels(self._queue.name).observe(time.monotonic() - started)
                 metrics.ITEMS.labels(self._queue.name, "done").inc(len(items))
                 for item in items:
-                    self._finished(died=False)
+                    self._finished(item.message.scope, died=False)
                     await item.delivery.settled()
                 return
 
@@ -263,7 +271,7 @@ class Runner(Generic[M, R]):
         while not self._stopping.is_set():
             if not self._watch.up:
                 await self._unless_stopping(self._watch.wait())
-            elif (delay := self.brake.wait()) > 0:
+            elif (delay := self.brakes.own.wait()) > 0:
                 await self._pause(min(delay, 1.0))
             else:
                 return True
@@ -280,30 +288,63 @@ class Runner(Generic[M, R]):
             for task in tasks:
                 task.cancel()
 
-    def _finished(self, *, died: bool) -> None:
-        was = self.brake.on
-        self.brake.finished(died=died)
-        if self.brake.on != was:
-            metrics.BRAKE.labels(self._queue.name).set(int(self.brake.on))
-            log.error("brake on: most items die" if self.brake.on else "brake released", queue=self._queue.name)
+    def _finished(self, scope: Scope, *, died: bool) -> None:
+        was = self.brakes.own.on
+        change = self.brakes.finished(scope, died=died)
+        if change is not None:
+            metrics.SET_APART.labels(self._queue.name).set(len(self.brakes.apart))
+            about = {"queue": self._queue.name, "tenant": str(scope.tenant), "channel": str(scope.channel)}
+            log.error("most items die: set apart" if change == "engaged" else "set apart no more", **about)
+        if self.brakes.own.on != was:
+            metrics.BRAKE.labels(self._queue.name).set(int(self.brakes.own.on))
+            log.error("brake on: most items die" if self.brakes.own.on else "brake released", queue=self._queue.name)
+
+    async def _without_those_apart(self, items: list[Item[M]], run: Run[M]) -> list[Item[M]]:
+        """The items to be handled now. Those of a tenant's channel that is set apart wait on the retry schedule, and no
+        attempt is counted; one of them is tried when it is time, by itself."""
+        others = []
+        for item in items:
+            if item.trial or item.message.scope not in self.brakes.apart:
+                others.append(item)
+            elif (wait := self.brakes.postponed(item.message.scope)) is not None:
+                await self._postpone(item, wait)
+            else:
+                item.trial = True
+                if len(items) == 1:
+                    return items
+                await self._handle([item], run)
+        return others
 
     # -- failing ---------------------------------------------------------------------------------------------------
 
     async def _failed(self, item: Item[M], error: BaseException) -> None:
-        message, attempt = item.message, item.attempt + 1
-        body = envelope(message.type, [dump(message)])
+        attempt = item.attempt + 1
         after = error.after if isinstance(error, Retry) else 0.0
         step = None if isinstance(error, Dead) else rung(attempt, after, self._delays)
-        if not await self._put_off(item, None if step is None else self._delays[step]):
-            return
-        if step is None:
-            await self._bury(item.delivery, body, error, attempt=attempt, message_id=message.key)
-        else:
+        if step is not None:
             log.warning("item failed", attempt=attempt, retry_in=self._delays[step], error=summary(error))
-            headers: dict[str, str | int] = {ATTEMPT: attempt, REASON: describe(error), QUEUE: self._queue.name}
-            exchange = topology.RetryStep(self._delays[step]).name
-            await self._insist(item.delivery, exchange, body, message.key, headers)
-            metrics.ITEMS.labels(self._queue.name, "retried").inc()
+            await self._retry(item, step, attempt, describe(error), "retried")
+        elif await self._put_off(item, None):
+            body = envelope(item.message.type, [dump(item.message)])
+            await self._bury(
+                item.delivery, body, error, attempt=attempt, message_id=item.message.key, scope=item.message.scope
+            )
+            await item.delivery.settled()
+
+    async def _postpone(self, item: Item[M], wait: float) -> None:
+        step = rung(1, wait, self._delays)
+        assert step is not None, "there is a first step"
+        await self._retry(item, step, item.attempt, "most items of its tenant's channel die", "postponed")
+
+    async def _retry(self, item: Item[M], step: int, attempt: int, reason: str, outcome: str) -> None:
+        """Let the item wait on a step of the retry schedule, and its row with it."""
+        delay = self._delays[step]
+        if not await self._put_off(item, delay):
+            return
+        body = envelope(item.message.type, [dump(item.message)])
+        headers: dict[str, str | int] = {ATTEMPT: attempt, REASON: reason, QUEUE: self._queue.name}
+        await self._insist(item.delivery, topology.RetryStep(delay).name, body, item.message.key, headers)
+        metrics.ITEMS.labels(self._queue.name, outcome).inc()
         await item.delivery.settled()
 
     async def _put_off(self, item: Item[M], delay: float | None) -> bool:
@@ -340,6 +381,7 @@ class Runner(Generic[M, R]):
         *,
         message_id: str | None,
         attempt: int | None = None,
+        scope: Scope = NOBODYS,
     ) -> None:
         log.error("item buried", queue=self._queue.name, reason=summary(error), dead_queue=self._queue.dead)
         unread = isinstance(error, Undecodable)
@@ -352,7 +394,7 @@ class Runner(Generic[M, R]):
         }
         await self._insist(delivery, topology.DEAD, body, message_id, headers)
         metrics.ITEMS.labels(self._queue.name, "dead").inc()
-        self._finished(died=True)
+        self._finished(scope, died=True)
 
     async def _insist(
         self,

@@ -78,7 +78,7 @@ class Process:
         if self._publisher is None or not self._publisher.ready:
             missing["broker"] = "no connection to RabbitMQ"
         for runner in self._runners:
-            if runner.brake.on:
+            if runner.brakes.own.on:
                 missing[runner.queue.name] = "the brake is on: most of its items die; see its dead queue"
             elif not runner.consuming:
                 missing[runner.queue.name] = "not consuming"

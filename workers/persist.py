@@ -216,7 +216,7 @@ def _first_contacts(
 def _files(arrived: Sequence[Arrived], inserted: Mapping[int, UUID]) -> list[media.Sent]:
     """The files of the messages that are new."""
     return [
-        media.Sent(channel.tenant_id, inserted[place], position, part, webhook.inbound_id, webhook.trace)
+        media.Sent(channel.tenant_id, channel.id, inserted[place], position, part, webhook.inbound_id, webhook.trace)
         for place, (webhook, channel, m) in enumerate(arrived)
         if m.media and place in inserted
         for position, part in enumerate(m.media)

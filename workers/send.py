@@ -152,6 +152,7 @@ async def _wait_for_place(message: Outbound, channel: Channel, ctx: Ctx) -> None
     queue = _queue(message, channel)
     admitted = SendAdmitted(
         tenant_id=message.tenant_id,
+        channel_id=message.channel_id,
         conversation_id=message.conversation_id,
         message_id=message.id,
         provider=channel.provider,

@@ -56,6 +56,7 @@ async def admit(request: SendRequested, ctx: Context[None]) -> None:
         freed = [
             SendAdmitted(
                 tenant_id=message.tenant_id,
+                channel_id=message.channel_id,
                 conversation_id=message.conversation_id,
                 message_id=message.id,
                 provider=channel.provider,

@@ -31,6 +31,7 @@ class Sent:
     """One file of a new message; `position` is its place in the message's list."""
 
     tenant_id: UUID
+    channel_id: UUID
     message_id: UUID
     position: int
     media: Media
@@ -58,7 +59,13 @@ async def want(connection: Connection, files: Sequence[Sent], handoff: timedelta
         handoff,
     )
     return [
-        MediaWanted(tenant_id=file.tenant_id, message_id=file.message_id, media_id=media_id, trace=file.trace)
+        MediaWanted(
+            tenant_id=file.tenant_id,
+            channel_id=file.channel_id,
+            message_id=file.message_id,
+            media_id=media_id,
+            trace=file.trace,
+        )
         for media_id, file in zip(ids, files, strict=True)
     ]
 
@@ -66,14 +73,14 @@ async def want(connection: Connection, files: Sequence[Sent], handoff: timedelta
 _DUE = """
 UPDATE media SET due_at = now() + $1::interval WHERE (tenant_id, id) IN (
     SELECT tenant_id, id FROM media WHERE due_at <= now() ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED)
-RETURNING tenant_id, message_id, id
+RETURNING tenant_id, message_id, id AS media_id, (
+    SELECT channel_id FROM messages m WHERE m.tenant_id = media.tenant_id AND m.id = media.message_id) AS channel_id
 """
 
 
 async def due(connection: Connection | Pool, lease: timedelta, limit: int) -> list[MediaWanted]:
     """Files to fetch: new ones whose hint was lost, those to be tried again, those whose worker did not come back."""
-    rows = await connection.fetch(_DUE, lease, limit)
-    return [MediaWanted(tenant_id=r["tenant_id"], message_id=r["message_id"], media_id=r["id"]) for r in rows]
+    return [MediaWanted(**row) for row in await connection.fetch(_DUE, lease, limit)]
 
 
 # -- fetching one ------------------------------------------------------------------------------------------------------

@@ -107,7 +107,12 @@ async def add_outbound(connection: Connection, message: NewMessage, handoff: tim
     )
     if row is None:
         return None
-    return SendRequested(tenant_id=message.tenant_id, conversation_id=message.conversation_id, message_id=message_id)
+    return SendRequested(
+        tenant_id=message.tenant_id,
+        channel_id=message.channel_id,
+        conversation_id=message.conversation_id,
+        message_id=message_id,
+    )
 
 
 def template_json(template: Template | None) -> dict[str, Any] | None:
@@ -128,7 +133,7 @@ FROM conversations c
 WHERE (m.tenant_id, m.conversation_id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[])) AND m.status = 'held'
     AND c.tenant_id = m.tenant_id AND c.id = m.conversation_id AND c.last_user_message_at > now() - $4::interval
     AND (m.window_refused_at IS NULL OR c.last_user_message_at > m.window_refused_at)
-RETURNING m.id, m.tenant_id, m.conversation_id, m.out_seq
+RETURNING m.id, m.tenant_id, m.conversation_id, m.channel_id, m.out_seq
 """
 
 
@@ -141,7 +146,12 @@ async def release_held(
         _RELEASE, [k[0] for k in ordered], [k[1] for k in ordered], handoff, window.LENGTH - window.MARGIN
     )
     return [
-        SendRequested(tenant_id=row["tenant_id"], conversation_id=row["conversation_id"], message_id=row["id"])
+        SendRequested(
+            tenant_id=row["tenant_id"],
+            channel_id=row["channel_id"],
+            conversation_id=row["conversation_id"],
+            message_id=row["id"],
+        )
         for row in sorted(rows, key=lambda row: (row["conversation_id"], row["out_seq"]))
     ]
 

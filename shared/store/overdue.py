@@ -18,7 +18,7 @@ _QUEUED = """
 UPDATE messages SET due_at = now() + $1::interval WHERE (tenant_id, id) IN (
     SELECT tenant_id, id FROM messages WHERE due_at <= now() AND status = 'queued'
     ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED)
-RETURNING tenant_id, conversation_id, id, out_seq
+RETURNING tenant_id, conversation_id, channel_id, id, out_seq
 """
 
 _READY = """
@@ -26,7 +26,7 @@ UPDATE messages SET due_at = now() + $1::interval WHERE (tenant_id, id) IN (
     SELECT tenant_id, id FROM messages
     WHERE due_at <= now() AND status IN ('ready', 'unknown') AND provider = $3 AND lane = $4
     ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED)
-RETURNING tenant_id, conversation_id, id, out_seq, provider, lane, status
+RETURNING tenant_id, conversation_id, channel_id, id, out_seq, provider, lane, status
 """
 
 # The lease is hard timeout plus margin by this clock: whoever claimed it is gone, and nobody knows what it did.
@@ -40,7 +40,8 @@ RETURNING tenant_id, conversation_id, channel_id, id, provider, lane
 """
 
 _NEXT_IN_LANES = """
-SELECT DISTINCT ON (m.tenant_id, m.conversation_id, m.lane) m.tenant_id, m.conversation_id, m.id, m.provider, m.lane
+SELECT DISTINCT ON (m.tenant_id, m.conversation_id, m.lane)
+    m.tenant_id, m.conversation_id, m.channel_id, m.id, m.provider, m.lane
 FROM messages m
 WHERE (m.tenant_id, m.conversation_id, m.lane) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[]))
     AND m.status = 'ready'
@@ -71,7 +72,7 @@ UPDATE conversations SET reply_due_at = now() + $1::interval WHERE (tenant_id, i
     FROM conversations c JOIN channels ch ON ch.tenant_id = c.tenant_id AND ch.id = c.channel_id
     WHERE c.reply_due_at <= now() AND (coalesce(ch.settings #>> '{reply,engine}', $4) = ANY($3::text[])) = $5
     ORDER BY c.reply_due_at LIMIT $2 FOR UPDATE OF c SKIP LOCKED)
-RETURNING tenant_id, id
+RETURNING tenant_id, channel_id, id
 """
 
 _COUNTS = """
@@ -101,7 +102,12 @@ async def queued(connection: Connection, lease: timedelta, limit: int) -> list[S
     """Messages the window has yet to decide on."""
     rows = await connection.fetch(_QUEUED, lease, limit)
     return [
-        SendRequested(tenant_id=r["tenant_id"], conversation_id=r["conversation_id"], message_id=r["id"])
+        SendRequested(
+            tenant_id=r["tenant_id"],
+            channel_id=r["channel_id"],
+            conversation_id=r["conversation_id"],
+            message_id=r["id"],
+        )
         for r in _in_order(rows)
     ]
 
@@ -122,6 +128,7 @@ async def ready(
 def _admitted(row: asyncpg.Record) -> SendAdmitted:
     return SendAdmitted(
         tenant_id=row["tenant_id"],
+        channel_id=row["channel_id"],
         conversation_id=row["conversation_id"],
         message_id=row["id"],
         provider=row["provider"],
@@ -157,7 +164,10 @@ async def held_and_open(connection: Connection, limit: int) -> list[tuple[UUID, 
 async def replies(connection: Connection, lease: timedelta, limit: int, *, waits: bool) -> list[ReplyWanted]:
     """Conversations that owe a reply: those whose channel's engine waits for somebody else, or the others."""
     rows = await connection.fetch(_REPLIES, lease, limit, list(WAITING), ReplySettings().engine, waits)
-    return [ReplyWanted(tenant_id=row["tenant_id"], conversation_id=row["id"], waits=waits) for row in rows]
+    return [
+        ReplyWanted(tenant_id=row["tenant_id"], channel_id=row["channel_id"], conversation_id=row["id"], waits=waits)
+        for row in rows
+    ]
 
 
 async def counts(pool: Pool) -> dict[str, int]:

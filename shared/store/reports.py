@@ -25,7 +25,7 @@ _DUE = f"""
 UPDATE messages SET due_at = now() + $1::interval WHERE (tenant_id, id) IN (
     SELECT tenant_id, id FROM messages WHERE due_at <= now() AND {_OWED_OF}
     ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED)
-RETURNING tenant_id, conversation_id, id AS message_id, provider, lane
+RETURNING tenant_id, conversation_id, channel_id, id AS message_id, provider, lane
 """
 
 _OWED = f"""

@@ -1,10 +1,12 @@
-"""When a worker stops burying, what it tries meanwhile, and what lets it go on."""
+"""When a worker stops burying or sets a channel apart, what it tries meanwhile, and what lets it go on."""
+
+from uuid import UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.brake import Brake
+from shared.brake import COME_BACK, MOST_SCOPES, NOBODYS, Brake, Brakes, Scope, several_fail
 
 TRIAL = 60.0
 
@@ -87,3 +89,99 @@ def test_it_never_engages_while_most_items_succeed(deaths: list[bool], window: i
         last = [*last, died][-window:]
         if brake.on and not was:
             assert sum(last) > window / 2
+
+
+A, B, C = (Scope(UUID(int=tenant), UUID(int=1)) for tenant in (1, 2, 3))
+SECOND = Scope(A.tenant, UUID(int=2))  # of A's
+
+
+def brakes(clock: Clock | None = None, *, window: int = 10, longest: float = 600.0) -> Brakes:
+    return Brakes(share=0.5, window=window, trial=TRIAL, longest=longest, now=clock or Clock())
+
+
+@pytest.mark.parametrize(
+    ("finished", "engages"),
+    [
+        ("A" * 10, False),  # one tenant's, however many
+        ("A" * 9 + "B", False),  # one death of another may be an accident
+        ("A" * 8 + "BB", True),
+        ("A" * 7 + "Bbb", False),  # most of the others' succeed
+        ("AAAAABBBBB", True),
+        ("AAAABBccccc"[:10], False),
+        ("?" * 10, True),  # nobody's: what can't be read is no tenant's fault
+        ("A" * 8 + "??", True),
+        ("aaaaaaaaaa", False),
+    ],
+)
+def test_the_worker_stops_only_where_items_of_several_tenants_die(finished: str, engages: bool) -> None:
+    """A capital is a death, of the tenant with this letter."""
+    outcomes = [(None if letter == "?" else letter.upper(), letter.isupper() or letter == "?") for letter in finished]
+    assert several_fail(outcomes, 0.5) is engages
+
+
+def test_one_channel_is_set_apart_and_its_tenants_others_are_not() -> None:
+    some = brakes()
+    changes = [some.finished(A, died=True) for _ in range(10)]
+    assert (changes, set(some.apart), some.own.on) == ([None] * 9 + ["engaged"], {A}, False)
+    for _ in range(10):
+        some.finished(SECOND, died=False)
+        some.finished(B, died=False)
+    assert (set(some.apart), some.own.on) == ({A}, False)
+
+
+def test_who_is_set_apart_is_tried_once_an_interval_and_let_back_by_one_success() -> None:
+    clock = Clock()
+    some = brakes(clock)
+    for _ in range(10):
+        some.finished(A, died=True)
+    assert some.postponed(A) == TRIAL
+    clock.seconds += TRIAL
+    assert (some.postponed(A), some.postponed(A)) == (None, TRIAL)
+    assert some.finished(A, died=True) is None
+    clock.seconds += TRIAL
+    assert some.postponed(A) is None
+    assert (some.finished(A, died=False), set(some.apart)) == ("released", set())
+
+
+def test_the_more_are_set_apart_the_later_they_come_back() -> None:
+    some = brakes(longest=200.0)
+    for _ in range(10):
+        some.finished(A, died=True)
+    waits = [some.postponed(A) for _ in range(3 * COME_BACK)]
+    assert (waits[0], waits[COME_BACK], waits[-1]) == (TRIAL, 2 * TRIAL, 200.0)
+
+
+def test_where_all_fail_the_worker_stops_before_anybody_is_set_apart() -> None:
+    some = brakes()
+    for turn in range(10):
+        some.finished((A, B, C)[turn % 3], died=True)
+    assert (some.own.on, set(some.apart)) == (True, set())
+
+
+def test_trials_that_fail_do_not_stop_the_worker() -> None:
+    some = brakes()
+    for scope in (A, B):
+        for _ in range(5):
+            some.finished(C, died=False)
+        for _ in range(10):
+            some.finished(C, died=False)
+            some.finished(scope, died=True)
+    assert set(some.apart) == {A, B}
+    for _ in range(100):
+        some.finished(A, died=True)
+        some.finished(B, died=True)
+    assert not some.own.on
+
+
+def test_what_is_remembered_of_channels_is_bounded_and_of_healthy_ones_nothing() -> None:
+    some = brakes()
+    for number in range(2 * MOST_SCOPES):
+        some.finished(Scope(UUID(int=number), None), died=True)
+        some.own.on = False
+    assert len(some._scopes) == MOST_SCOPES
+    some = brakes()
+    some.finished(A, died=True)
+    for _ in range(10):
+        some.finished(A, died=False)
+    some.finished(NOBODYS, died=True)
+    assert not some._scopes

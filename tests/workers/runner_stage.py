@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
+from uuid import UUID
 
 import aio_pika
 import aiormq
@@ -22,6 +23,7 @@ import orjson
 from aio_pika.abc import AbstractIncomingMessage
 
 from shared import db, topology
+from shared.brake import NOBODYS, Scope
 from shared.broker import Link, Publisher, dump, envelope
 from shared.messages import QueueMessage
 from shared.runner import Runner
@@ -41,14 +43,19 @@ class Job(QueueMessage):
 
     name: str
     act: str = "do"
+    tenant_id: UUID | None = None
+    channel_id: UUID | None = None
 
     @property
     def key(self) -> str:
         return f"job:{self.name}"
 
 
-def jobs(count: int, act: str = "do", prefix: str = "job") -> list[Job]:
-    return [Job(name=f"{prefix}-{number}", act=act) for number in range(count)]
+def jobs(count: int, act: str = "do", prefix: str = "job", scope: Scope = NOBODYS) -> list[Job]:
+    return [
+        Job(name=f"{prefix}-{number}", act=act, tenant_id=scope.tenant, channel_id=scope.channel)
+        for number in range(count)
+    ]
 
 
 def names(items: Iterable[Job]) -> set[str]:

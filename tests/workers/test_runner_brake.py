@@ -1,15 +1,21 @@
-"""When most items die, the worker stops burying, says so, and tries one now and then."""
+"""When most items of a tenant die they are set apart; when most of all die, the worker stops and tries some."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
+from datetime import timedelta
+from uuid import UUID
 
 import aiohttp
 
+from shared.brake import Scope
 from shared.outcomes import Dead
 from shared.settings import Settings
+from shared.worker import Context
 from tests.ports import free_port
-from tests.workers.runner_stage import QUEUE, Job, bench, jobs, names, until
+from tests.workers.runner_stage import QUEUE, Job, bench, header, jobs, names, until
 
+HOSTILE, HEALTHY = (Scope(UUID(int=tenant), UUID(int=tenant)) for tenant in (1, 2))
 QUICK = {"brake_window": 5, "brake_trial": 1.0}
 
 
@@ -51,7 +57,7 @@ async def test_a_batch_worker_tries_one_item_at_a_time_while_the_brake_is_on(set
 
         async def together(items: Sequence[Job]) -> None:
             if broken:
-                if running.brake.on:
+                if running.brakes.own.on:
                     trials.append(len(items))
                 raise Dead("nothing works")
             for item in items:
@@ -71,7 +77,7 @@ async def test_a_batch_worker_tries_one_item_at_a_time_while_the_brake_is_on(set
                 return len(await stage.done()) + await stage.depth(QUEUE.dead) == 100
 
             await until(all_finished, "all items finished")
-            assert not running.brake.on
+            assert not running.brakes.own.on
     assert set(trials) == {1}
 
 
@@ -81,7 +87,7 @@ async def test_items_that_can_not_be_read_engage_the_brake_too(settings: Setting
             await stage.put(b'{"type":"job.of.tomorrow","items":[{}]}')
         await stage.until_depth(QUEUE.dead, 5)
         await asyncio.sleep(0.5)
-        assert running.brake.on
+        assert running.brakes.own.on
         assert await stage.depth(QUEUE.dead) <= 6
 
 
@@ -89,7 +95,7 @@ async def test_some_failures_among_many_engage_no_brake(settings: Settings) -> N
     async with bench(settings, brake_window=10) as stage:
 
         async def every_fourth(item: Job) -> None:
-            assert not running.brake.on
+            assert not running.brakes.own.on
             if int(item.name.removeprefix("job-")) % 4 == 0:
                 raise Dead("just this one")
             await stage.do(item)
@@ -102,4 +108,85 @@ async def test_some_failures_among_many_engage_no_brake(settings: Settings) -> N
                 return len(await stage.done()) == 75
 
             await until(others_done, "the others done")
-            assert not running.brake.on
+            assert not running.brakes.own.on
+
+
+async def test_one_tenants_dying_items_are_set_apart_and_the_others_go_on(settings: Settings) -> None:
+    async with bench(settings, brake_window=10, brake_trial=1.0) as stage:
+        broken = True
+        tries: Counter[str] = Counter()
+
+        async def act(item: Job) -> None:
+            if item.tenant_id == HOSTILE.tenant:
+                tries[item.name] += 1
+                if broken:
+                    raise Dead("its own fault")
+            await stage.do(item)
+
+        hostile = jobs(400, prefix="hostile", scope=HOSTILE)
+        async with stage.working(stage.worker(act, concurrency=1)) as running:
+            for start in range(0, len(hostile), 40):
+                await stage.publish(*hostile[start : start + 40], *jobs(20, prefix=f"in-{start}", scope=HEALTHY))
+            await stage.until_done(f"in-{start}-{n}" for start in range(0, len(hostile), 40) for n in range(20))
+            assert set(running.brakes.apart) == {HOSTILE}
+            assert not running.brakes.own.on
+            await asyncio.sleep(2.5)
+            assert tries.total() <= 10 + 1 + 6, "one a second is tried"
+            broken = False
+
+            async def all_finished() -> bool:
+                return len(await stage.done()) + await stage.depth(QUEUE.dead) == 600
+
+            await until(all_finished, "nothing is lost, and what waited is done")
+            assert not running.brakes.apart
+        for message in await stage.dead():
+            assert header(message, "palomar-attempt") == 1
+
+
+async def test_in_a_batch_only_the_tenant_that_dies_is_set_apart(settings: Settings) -> None:
+    async with bench(settings, brake_window=10, brake_trial=30.0) as stage:
+        trials = 0
+
+        async def together(items: Sequence[Job]) -> None:
+            nonlocal trials
+            if any(item.tenant_id == HOSTILE.tenant for item in items):
+                trials += len(items) == 1
+                raise Dead("its own fault")
+            for item in items:
+                await stage.do(item)
+
+        worker = stage.batch_worker(together)
+        worker.concurrency = 1
+        async with stage.working(worker) as running:
+            await stage.publish(*jobs(200, prefix="hostile", scope=HOSTILE))
+            await stage.publish(*jobs(100, scope=HEALTHY))
+            await stage.until_done(names(jobs(100)))
+            assert set(running.brakes.apart) == {HOSTILE}
+            assert not running.brakes.own.on
+            assert trials == 10
+
+
+async def test_the_row_of_an_item_that_is_set_apart_waits_with_it(settings: Settings) -> None:
+    async with bench(settings, brake_window=5, brake_trial=30.0) as stage:
+        waits: list[float | None] = []
+
+        async def die(item: Job) -> None:
+            raise Dead("its own fault")
+
+        worker = stage.worker(die, concurrency=1)
+
+        @worker.put_off
+        async def put_off(item: Job, ctx: Context[None], wait: timedelta | None) -> None:
+            waits.append(None if wait is None else wait.total_seconds())
+
+        async with stage.working(worker):
+            await stage.publish(*jobs(6, scope=HOSTILE))
+            await stage.until_depth(QUEUE.dead, 5)
+            await until(lambda: _more_than(waits, 5), "the sixth waits")
+        handoff = stage.settings.handoff_lease
+        assert waits[:5] == [None] * 5
+        assert waits[5] == max(stage.settings.retry_delays) + handoff
+
+
+async def _more_than(found: Sequence[object], count: int) -> bool:
+    return len(found) > count

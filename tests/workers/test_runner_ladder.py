@@ -39,7 +39,7 @@ async def test_a_failing_item_is_tried_on_each_step_and_then_buried_with_its_rea
     assert header(buried, delivery.QUEUE) == "reply"
     assert abs(header(buried, DIED_AT) - time.time()) < 60
     assert (buried.message_id, buried.type) == ("job:bad", "test.job")
-    assert items_of(buried) == [{"trace": "t-1", "name": "bad", "act": "do"}]
+    assert items_of(buried) == [{"trace": "t-1", "name": "bad", "act": "do", "tenant_id": None, "channel_id": None}]
     assert {name for name in buried.headers if name.startswith("x-")} <= {"x-delivery-count"}  # no x-death
 
 
