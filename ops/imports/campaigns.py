@@ -21,6 +21,7 @@ from shared.db import Connection
 from shared.providers.base import Address
 from shared.store import imported_joins
 from shared.store.imported_rows import (
+    SECRET_MASK,
     CampaignRow,
     Json,
     RecipientRow,
@@ -315,7 +316,8 @@ async def write_webhooks(connection: Connection, readers: Sequence[Reader], into
         key = into.key(reader, into.tenant_of(reader))
         webhook_id = our_id(into.system, "webhooks", *key)
         url = (reader.text("url") or "").strip()
-        if not url.startswith(("http://", "https://")):
+        scheme, separator, rest = url.partition("://")
+        if scheme.lower() not in ("http", "https") or not rest:
             raise Skip("a URL that is none")
         secret = reader.text("secret")
         created_at = reader.time("created_at") or reader.now
@@ -323,9 +325,10 @@ async def write_webhooks(connection: Connection, readers: Sequence[Reader], into
             id=webhook_id,
             tenant_id=key[0],
             name=reader.name("name") or "",
-            url=url,
+            url=f"{scheme.lower()}{separator}{rest}",
             events=reader.words("events"),
-            secret=into.keys.seal(secret, tenant_id=key[0], owner=webhook_id) if secret else "",
+            secret=SECRET_MASK if secret else "",
+            sealed_secret=into.keys.seal(secret, tenant_id=key[0], owner=webhook_id) if secret else "",
             is_active=reader.flag("is_active", default=True),
             created_at=created_at,
             updated_at=reader.time("updated_at") or created_at,

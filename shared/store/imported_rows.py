@@ -13,6 +13,7 @@ import asyncpg
 from shared.db import Connection
 
 Json = NewType("Json", str)  # JSON as text, so that a list of lists is no array of two dimensions
+SECRET_MASK: Final = "••••••••"  # what a secret that is sealed reads back as: secret_mask() in SQL
 TextArray = NewType("TextArray", str)  # the same of an array of strings
 
 _TYPES: Final[dict[object, str]] = {
@@ -196,7 +197,8 @@ class WebhookRow(ImportedRow):
     name: str
     url: str
     events: TextArray
-    secret: str  # sealed
+    secret: str  # SECRET_MASK, or empty
+    sealed_secret: str
     is_active: bool
     created_at: datetime
     updated_at: datetime
