@@ -78,7 +78,7 @@ async def _serve(
     channel: Unsealed | Unserved,
     secrets: Mapping[str, object],
 ) -> bool:
-    """Let in what Meta signs with these secrets. False where they are not enough, or it is not this channel's to say."""
+    """Let in what Meta signs with these secrets. False where they don't suffice, or the endpoint is an operator's."""
     token, app_secret = secrets.get("webhook_token"), secrets.get("api_key")
     if channel.provider != "meta" or not isinstance(token, str) or not isinstance(app_secret, str):
         return False

@@ -1,5 +1,13 @@
 -- What stood under Twilio and is e-mail stays e-mail.
 
+ALTER TABLE webhook_logs DROP COLUMN IF EXISTS metadata;
+ALTER TABLE webhooks DROP COLUMN IF EXISTS metadata;
+ALTER TABLE campaign_recipients DROP COLUMN IF EXISTS metadata;
+ALTER TABLE campaigns DROP COLUMN IF EXISTS metadata;
+ALTER TABLE message_templates DROP COLUMN IF EXISTS metadata;
+ALTER TABLE groups DROP COLUMN IF EXISTS metadata;
+ALTER TABLE contacts DROP COLUMN IF EXISTS metadata;
+
 DROP FUNCTION IF EXISTS queue_template_message(uuid, text, jsonb, text, text);
 
 CREATE OR REPLACE FUNCTION conversations_needing_templates(provider text) RETURNS SETOF conversations

@@ -236,4 +236,15 @@ BEGIN
 END
 $$;
 
+-- -- imports ----------------------------------------------------------------------------------------------------------
+
+-- What a row had in the system that it was imported from and that has no column here: `{"imported": {…}}`.
+ALTER TABLE contacts ADD COLUMN IF NOT EXISTS metadata jsonb NOT NULL DEFAULT '{}';
+ALTER TABLE groups ADD COLUMN IF NOT EXISTS metadata jsonb NOT NULL DEFAULT '{}';
+ALTER TABLE message_templates ADD COLUMN IF NOT EXISTS metadata jsonb NOT NULL DEFAULT '{}';
+ALTER TABLE campaigns ADD COLUMN IF NOT EXISTS metadata jsonb NOT NULL DEFAULT '{}';
+ALTER TABLE campaign_recipients ADD COLUMN IF NOT EXISTS metadata jsonb NOT NULL DEFAULT '{}';
+ALTER TABLE webhooks ADD COLUMN IF NOT EXISTS metadata jsonb NOT NULL DEFAULT '{}';
+ALTER TABLE webhook_logs ADD COLUMN IF NOT EXISTS metadata jsonb NOT NULL DEFAULT '{}';
+
 SELECT protect_functions();

@@ -1,4 +1,5 @@
-"""Secrets that a tenant writes by SQL: the clock seals them, nobody reads them in between, and webhooks come in by them."""
+"""Secrets that a tenant writes by SQL: the clock seals them, nobody reads them in between, and webhooks come in by
+them."""
 
 from uuid import UUID
 
