@@ -17,7 +17,7 @@ from shared.crypto import CryptoError, KeyRing
 from shared.db import Connection, Pool, new_id
 from shared.providers.base import ChannelKind
 from shared.settings import Settings
-from shared.store import channels, endpoints
+from shared.store import channels, endpoints, webhook_secrets
 from shared.store.channels import Listed
 
 SHORT_ID = 8  # characters of a channel's id that name it, if only one begins so
@@ -227,6 +227,11 @@ async def reseal(connection: Connection, keys: KeyRing) -> tuple[int, int]:
         if new != endpoint.secrets:
             await endpoints.set_secrets(connection, endpoint.id, new)
         changed, same = changed + (new != endpoint.secrets), same + (new == endpoint.secrets)
+    for tenant_id, webhook_id, token in await webhook_secrets.every(connection):
+        new = _resealed(keys, token, tenant_id, webhook_id)
+        if new != token:
+            await webhook_secrets.set_sealed(connection, tenant_id, webhook_id, new)
+        changed, same = changed + (new != token), same + (new == token)
     return changed, same
 
 

@@ -1,7 +1,7 @@
 """Canonical addresses: one person is one contact, however the networks write the number. Pure.
 
 WhatsApp and the carriers write some countries' mobile numbers in two ways, both of which arrive and both of which
-may be refused as a recipient. We compare the canonical form and send to the form that was given:
+may be refused as a recipient. We compare the canonical form, and store and send to the form that was given, in E.164:
 
 - Mexico: `+52 1 XXXXXXXXXX` (WhatsApp) is `+52 XXXXXXXXXX`, the form of the numbering plan since 2019.
 - Argentina: `+54 9 …` (WhatsApp, and E.164 of a mobile) is `+54 …`. A subscriber number is unique over mobiles and
@@ -43,7 +43,8 @@ def phone(given: str) -> Address | None:
 
     Takes international form: without `+`, 7 to 15 digits are a number with its country code (Meta writes them so)
     and 3 to 6 are a short code, whose canonical form has no `+`. Numbers that no country issued stand as they are:
-    providers' test numbers are such. Only ASCII digits count.
+    providers' test numbers are such. Only ASCII digits count. What is `given` of a number is E.164 with `+`, without
+    scheme and punctuation, and not folded: Meta's `5491123456789` is `+5491123456789`. SQL's is `phone_in_e164`.
     """
     return _phone(given) if len(given) <= _LONGEST_GIVEN else None  # nothing long is remembered
 
@@ -57,9 +58,11 @@ def _phone(given: str) -> Address | None:
     if not 3 <= len(digits) <= _LONGEST_E164 + 1:  # one more: `+44 (0) …` has a trunk zero that goes
         return None
     if len(digits) <= _LONGEST_SHORT_CODE and not text.startswith("+"):
-        return Address("phone", text, digits)
+        return Address("phone", digits, digits)
     canonical = _canonical(digits)
-    return Address("phone", text, canonical) if len(canonical) <= _LONGEST_E164 + 1 else None
+    if len(canonical) > _LONGEST_E164 + 1:
+        return None
+    return Address("phone", f"+{digits}" if digits in written_ways(canonical) else canonical, canonical)
 
 
 def user_id(given: str) -> Address | None:

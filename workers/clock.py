@@ -8,21 +8,17 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
-from functools import lru_cache, partial
+from functools import partial
 from itertools import product
 from typing import Final
-from uuid import UUID
 
-import orjson
-
-from shared import db, metrics, receiving, topology
+from shared import db, metrics, receiving, sealing, topology
 from shared.blob_sweeping import sweep_forever
 from shared.broker import BrokerAway
-from shared.crypto import CryptoError, KeyRing
 from shared.log import get_logger
 from shared.messages import Lane, MediaWanted, QueueMessage, ReplyWanted, SendAdmitted, SendRequested
 from shared.retention import prune_forever
-from shared.store import channels, conversations, inbound, media, messages, overdue, receipts, reports
+from shared.store import conversations, inbound, media, messages, overdue, receipts, reports
 from shared.store.events import Event, record
 from shared.worker import Context, Loop
 
@@ -57,6 +53,7 @@ async def _tick_forever(ctx: Ctx) -> None:
         if started >= retention_at:
             retention_at = started + RETENTION_EVERY
             await apart("retention", retain(ctx), ctx)
+            await apart("endpoints", _serve_numbers(ctx), ctx)
         metrics.CLOCK_TICK.set_to_current_time()
         await asyncio.sleep(max(0.0, ctx.settings.clock_tick - (time.monotonic() - started)))
 
@@ -176,25 +173,13 @@ async def _parked_receipts(tx: db.Connection, ctx: Ctx) -> Sequence[QueueMessage
 
 
 async def _credentials(tx: db.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
-    """Seal what came by SQL. A channel whose secrets can't be sealed here stays stopped, and its secrets wait."""
-    for channel in await channels.unsealed(tx, ctx.settings.clock_batch):
-        owner = {"tenant_id": channel.tenant_id, "owner": channel.id}
-        try:
-            keys = KeyRing.parse(ctx.settings.secret_keys.get_secret_value())
-            known = orjson.loads(keys.open(channel.sealed, **owner)) if channel.sealed else {}
-            sealed = keys.seal(orjson.dumps({**known, **channel.secrets}).decode(), **owner)
-        except CryptoError as error:
-            _tell_unsealed(channel.id, channel.newest, str(error))
-        else:
-            await channels.seal(tx, channel, sealed)
-            ctx.log.info("credentials sealed", channel=str(channel.id))
+    await sealing.seal_credentials(tx, ctx.settings, ctx.settings.clock_batch)
     return []
 
 
-@lru_cache(maxsize=1000)
-def _tell_unsealed(channel_id: UUID, _: int, why: str) -> None:
-    """Log it once for what was entered, not every second."""
-    log.error("credentials wait: they can't be sealed", channel=str(channel_id), error=why)
+async def _webhook_secrets(tx: db.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
+    await sealing.seal_webhook_secrets(tx, ctx.settings, ctx.settings.clock_batch)
+    return []
 
 
 # A queue that is crowded keeps only its own rows waiting: each has a task, by its name.
@@ -215,6 +200,7 @@ TASKS: Final[dict[str, Task]] = {
     "reports": _reports,
     "parked_receipts": _parked_receipts,
     "credentials": _credentials,
+    "webhook_secrets": _webhook_secrets,
 }
 
 TARGETS: Final[dict[str, topology.WorkQueue]] = {
@@ -225,6 +211,12 @@ TARGETS: Final[dict[str, topology.WorkQueue]] = {
     "media": topology.MEDIA,
     "reports": topology.send_queue("kommo"),  # the one provider that waits for them
 }
+
+
+async def _serve_numbers(ctx: Ctx) -> None:
+    async with ctx.transaction() as tx:
+        if served := await sealing.serve_numbers(tx, ctx.settings):
+            ctx.log.info("numbers have a webhook address now", count=served)
 
 
 async def _make_partitions(tx: db.Connection, ctx: Ctx) -> int:

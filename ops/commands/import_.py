@@ -1,5 +1,6 @@
 """palomar import: move in from another system: its contacts, conversations, messages, campaigns."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -8,8 +9,9 @@ from rich.table import Table
 from ops import errands, terminal
 from ops.errors import Problem
 from ops.imports import errand
-from ops.imports.errand import Asked, Done
+from ops.imports.errand import Asked
 from ops.imports.systems import SYSTEMS
+from ops.imports.tally import Compared
 from shared.settings import settings
 
 
@@ -34,28 +36,30 @@ def import_(
         known = "\n".join(f"  {name}: {one.summary}" for name, one in SYSTEMS.items())
         raise Problem(f"There is no system {system!r}.", f"Name one of:\n{known}")
     asked = Asked(SYSTEMS[system], source, tenant, new_tenant, channel or [], batch)
-    done = errands.run(errand.run(settings(), asked))
-    _show(done)
-    if any(not one.agrees for one in done.compared):
+    try:
+        compared = errands.run(errand.run(settings(), asked))
+        _show(compared)
+    finally:  # what it made stays, whatever it ends with
+        for note in asked.notes:
+            terminal.console().print(terminal.printable(note))
+    if any(not one.agrees for one in compared):
         raise Problem(
             "The counts differ.", "Run it again: rows may have come while it ran. What is here already stays as it is."
         )
 
 
-def _show(done: Done) -> None:
+def _show(compared: Sequence[Compared]) -> None:
     console = terminal.console()
     table = Table()
     for heading in ("table", "source", "ours", "new", "already there", "skipped", ""):
         table.add_column(heading, justify="left" if heading in ("table", "") else "right", overflow="fold")
-    for one in done.compared:
+    for one in compared:
         tally = one.tally
         counts = (one.source, one.ours, tally.new, tally.there, tally.skipped.total())
         verdict = terminal.plain("✓", "green") if one.agrees else terminal.plain("✗ differs", "bold red")
         table.add_row(terminal.plain(one.table), *map(str, counts), verdict)
     console.print(table)
-    for one in done.compared:
+    for one in compared:
         for what, reasons in (("skipped", one.tally.skipped), ("mended", one.tally.mended)):
             for reason, count in sorted(reasons.items(), key=lambda item: (-item[1], item[0])):
                 console.print(terminal.printable(f"{one.table}: {count} {what}: {reason}"))
-    for note in done.notes:
-        console.print(terminal.printable(note))

@@ -27,7 +27,7 @@ async def write_contacts(connection: Connection, readers: Sequence[Reader], into
 def _contact(reader: Reader, key: Key, into: Target) -> talk.Somebody:
     number = talk.phone(reader.name("phone_number"))
     if number is None:
-        reader.mended.add("number that is no phone number: left out")
+        reader.mend("number that is no phone number: left out", "phone_number")
     row = ContactRow(
         id=our_id(into.system, "contacts", *key),
         tenant_id=key[0],
@@ -35,6 +35,7 @@ def _contact(reader: Reader, key: Key, into: Target) -> talk.Somebody:
         is_active=reader.flag("is_active", default=True),
         created_at=reader.time("created_at") or reader.now,
         deleted_at=reader.time("deleted_at"),
+        metadata=reader.imported(),
     )
     return talk.Somebody(row, () if number is None else (number,))
 
@@ -55,6 +56,7 @@ async def write_groups(connection: Connection, readers: Sequence[Reader], into: 
             created_at=created_at,
             updated_at=reader.time("updated_at") or created_at,
             deleted_at=reader.time("deleted_at"),
+            metadata=reader.imported(),
         )
 
     rows = attempt(convert, readers, fates)

@@ -9,6 +9,16 @@ _TIMES = (Column("created_at", "time"), Column("updated_at", "time"))
 _DELETED = Column("deleted_at", "time", needed=False)  # "soft deletes are implemented"; not in every table's fields
 
 TENANTS = Table("tenants", (Column("id"), Column("name"), Column("created_at", "time", needed=False)))
+INSTANCES = Table(
+    "whatsapp_instances",
+    (
+        Column("id"),
+        Column("tenant_id"),
+        Column("name", needed=False, also=("instance_name", "display_name")),
+        Column("phone_number", needed=False, also=("phone", "number")),
+    ),
+    also=("WhatsAppInstance", "WhatsAppInstances"),
+)
 CONTACTS = Table(
     "contacts",
     (Column("id"), Column("tenant_id"), Column("phone_number"), Column("name"), Column("is_active"), *_TIMES, _DELETED),
@@ -101,6 +111,7 @@ HISTORY = Table(
         Column("contact_phone", also=("phone_number",), join=_CONTACT),
         Column("contact_name", also=("name",), join=_CONTACT),
     ),
+    also=("message_history", "MessageHistory"),
 )
 WEBHOOKS = Table(
     "webhooks",

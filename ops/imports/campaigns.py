@@ -10,6 +10,8 @@ from hashlib import sha256
 from typing import Final
 from uuid import UUID
 
+import orjson
+
 from ops.imports import campaign_people as people
 from ops.imports import campaign_tables as tables
 from ops.imports import talk
@@ -21,6 +23,7 @@ from shared.db import Connection
 from shared.providers.base import Address
 from shared.store import imported_joins
 from shared.store.imported_rows import (
+    SECRET_MASK,
     CampaignRow,
     Json,
     RecipientRow,
@@ -42,9 +45,9 @@ async def know_tenants(source: Source, found: Found, into: Target) -> None:
     ids: set[str] = set()
     for table in (tables.CONTACTS, tables.GROUPS, tables.TEMPLATES, tables.CAMPAIGNS, tables.HISTORY, tables.WEBHOOKS):
         ids |= {one for (one,) in await source.distinct(await source.find(table), "tenant_id") if one}
-    names = await _names(source) if await source.has("tenants") else {}
+    names = await _names(source) if await source.has(tables.TENANTS) else {}
     async with into.pool.acquire() as connection, connection.transaction():
-        new = await into.add_tenants(connection, {one: (names.get(one), None) for one in ids})
+        new = await into.add_tenants(connection, {one: (names.get(one), None, Json("{}")) for one in ids})
     into.notes.append(f"Tenants: {len(ids)} in the source, {new} of them new here.")
 
 
@@ -54,13 +57,23 @@ async def _names(source: Source) -> dict[str, str]:
 
 
 async def open_instances(source: Source, found: Found, into: Target) -> None:
-    """A channel for each WhatsApp instance that a campaign, or a message, went through."""
-    for told, instance in sorted(await source.distinct(found, "tenant_id", "whatsapp_instance_id"), key=str):
+    """A channel for each WhatsApp instance that a campaign, or a message, went through, and for each that the source
+    has a table of, by which it is called."""
+    used = set(await source.distinct(found, "tenant_id", "whatsapp_instance_id"))
+    named: dict[tuple[str | None, ...], tuple[str | None, str | None]] = {}
+    if await source.has(tables.INSTANCES):
+        table = await source.find(tables.INSTANCES)
+        columns = [name for name in ("tenant_id", "id", "name", "phone_number") if name in table.places]
+        for row in await source.distinct(table, *columns):
+            one = dict(zip(columns, row, strict=True))
+            named[one["tenant_id"], one["id"]] = (one.get("name"), one.get("phone_number"))
+    for told, instance in sorted(used | set(named), key=str):
         tenant_id = into.tenants.get(told or "")
         if tenant_id is not None and instance:
             own_id = our_id(into.system, "whatsapp_instances", tenant_id, instance)
+            name = " ".join(filter(None, named.get((told, instance), ()))) or None
             await into.open_channel(
-                tenant_id, "whatsapp", provider=PROVIDER, only_that=False, call=instance, own_id=own_id
+                tenant_id, "whatsapp", provider=PROVIDER, only_that=False, call=instance, own_id=own_id, name=name
             )
 
 
@@ -86,6 +99,7 @@ async def write_templates(connection: Connection, readers: Sequence[Reader], int
             created_at=created_at,
             updated_at=reader.time("updated_at") or created_at,
             deleted_at=reader.time("deleted_at"),
+            metadata=reader.imported(),
         )
 
     rows = attempt(convert, readers, fates)
@@ -136,6 +150,7 @@ def _campaign(reader: Reader, into: Target, templates: dict[Key, UUID]) -> Campa
         created_at=created_at,
         updated_at=reader.time("updated_at") or created_at,
         deleted_at=reader.time("deleted_at"),
+        metadata=reader.imported(),
     )
 
 
@@ -143,10 +158,10 @@ def _campaign_status(reader: Reader) -> str:
     """What was to start by itself is a draft here, what was under way is paused: nothing imported is ever due."""
     status = reader.choice("status", tables.CAMPAIGN_STATUSES, "canceled")
     if status == "scheduled":
-        reader.mended.add("was scheduled: a draft")
+        reader.mend("was scheduled: a draft", "status")
         return "draft"
     if status == "running":
-        reader.mended.add("was under way: paused")
+        reader.mend("was under way: paused", "status")
         return "paused"
     return status
 
@@ -198,6 +213,7 @@ def _recipient(reader: Reader, own_id: UUID, tenant_id: UUID, campaign_id: UUID,
         message_data=reader.object("message_data"),
         created_at=created_at,
         updated_at=reader.time("updated_at") or created_at,
+        metadata=reader.imported(),
     )
 
 
@@ -254,31 +270,32 @@ def _conversation(reader: Reader, into: Target) -> tuple[Key, talk.Started]:
     instance = reader.id("whatsapp_instance_id") or ""
     through = into.channel(tenant_id, instance)
     number = _number(reader)
+    chat = reader.id("chat_id")
+    if number is None and chat is None:
+        raise Skip("neither a chat nor a phone number")
     at = first_time(reader.time("created_at"), reader.time("sent_at")) or reader.now
     started = talk.Started(
         through=through,
-        addresses=(number,),
+        addresses=() if number is None else (number,),
         name=reader.name("contact_name"),
-        metadata=Json("{}"),
+        metadata=Json("{}") if number is not None else Json(orjson.dumps({"chat_id": chat}).decode()),
+        status="active" if number is not None else "closed",
         created_at=at,
         last_message_at=at,
         updated_at=at,
     )
     # A digest, so that no number stands where nobody would look for it when its person is to be forgotten.
-    name = sha256(f"{through.id} {number.canonical}".encode()).hexdigest()
+    name = sha256(f"{through.id} {number.canonical if number is not None else chat}".encode()).hexdigest()
     return (tenant_id, name), started
 
 
-def _number(reader: Reader) -> Address:
-    """Of the chat (`5215512345678@c.us`), else of the contact."""
+def _number(reader: Reader) -> Address | None:
+    """Of the chat (`5215512345678@c.us`), else of the contact; None where neither has one (`9988…@lid`)."""
     chat, _, place = (reader.name("chat_id") or "").partition("@")
     if place == "g.us" or place == "broadcast" or place == "newsletter":
         raise Skip("a group's chat or a broadcast")
     dialled = chat.partition(":")[0] if place in ("", "c.us", "s.whatsapp.net") else None  # a device stands behind `:`
-    number = talk.phone(dialled) or talk.phone(reader.name("contact_phone"))
-    if number is None:
-        raise Skip("no phone number")
-    return number
+    return talk.phone(dialled) or talk.phone(reader.name("contact_phone"))
 
 
 def _message(reader: Reader) -> talk.Said:
@@ -315,7 +332,8 @@ async def write_webhooks(connection: Connection, readers: Sequence[Reader], into
         key = into.key(reader, into.tenant_of(reader))
         webhook_id = our_id(into.system, "webhooks", *key)
         url = (reader.text("url") or "").strip()
-        if not url.startswith(("http://", "https://")):
+        scheme, separator, rest = url.partition("://")
+        if scheme.lower() not in ("http", "https") or not rest:
             raise Skip("a URL that is none")
         secret = reader.text("secret")
         created_at = reader.time("created_at") or reader.now
@@ -323,13 +341,15 @@ async def write_webhooks(connection: Connection, readers: Sequence[Reader], into
             id=webhook_id,
             tenant_id=key[0],
             name=reader.name("name") or "",
-            url=url,
+            url=f"{scheme.lower()}{separator}{rest}",
             events=reader.words("events"),
-            secret=into.keys.seal(secret, tenant_id=key[0], owner=webhook_id) if secret else "",
+            secret=SECRET_MASK if secret else "",
+            sealed_secret=into.keys.seal(secret, tenant_id=key[0], owner=webhook_id) if secret else "",
             is_active=reader.flag("is_active", default=True),
             created_at=created_at,
             updated_at=reader.time("updated_at") or created_at,
             deleted_at=reader.time("deleted_at"),
+            metadata=reader.imported(),
         )
 
     rows = attempt(convert, readers, fates)
@@ -366,6 +386,7 @@ async def write_webhook_logs(connection: Connection, readers: Sequence[Reader], 
             attempt_count=reader.number("attempt_count"),
             created_at=reader.time("created_at") or reader.now,
             completed_at=reader.time("completed_at"),
+            metadata=reader.imported(),
         )
 
     rows = attempt(convert, readers, fates)

@@ -5,6 +5,7 @@ A distributor is a tenant.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 from uuid import UUID
 
@@ -20,8 +21,11 @@ from shared.store.imported_rows import ContactRow, Json
 from shared.store.imports import Key
 from shared.store.sources import Column, Found, Join, Source, Table
 
-PROVIDER: Final = "twilio"
-KINDS: Final = ("whatsapp", "sms", "email")
+KINDS: Final = {
+    "whatsapp": "twilio",
+    "sms": "twilio",
+    "email": "email",
+}  # and the provider of one that is no channel yet
 STATUSES: Final = {**same(("active", "escalated", "closed")), "open": "active", "archived": "closed"}
 AI_STATUSES: Final = {
     **same(("pending", "processing", "completed", "failed", "skipped")),
@@ -68,6 +72,9 @@ _CONVERSATIONS = Table(
         Column("ai_context_summary"),
         Column("unread_count"),
         Column("last_message_at", "time", needed=False),
+        Column(
+            "last_user_message_at", "time", needed=False, also=("last_customer_message_at", "last_inbound_message_at")
+        ),
         Column("created_at", "time"),
         Column("updated_at", "time", needed=False),
         Column("deleted_at", "time", needed=False),
@@ -110,7 +117,11 @@ async def write_distributors(connection: Connection, readers: Sequence[Reader], 
     fates: dict[int, Fate] = {}
     ids = attempt(_distributor_id, readers, fates)
     known = await imports.existing_tenants(connection, [_tenant(into, told) for told in ids.values()])
-    told = {ids[index]: (readers[index].name("name"), readers[index].time("created_at")) for index in ids}
+    told = {
+        ids[index]: (reader.name("name"), reader.time("created_at"), reader.imported())
+        for index, reader in enumerate(readers)
+        if index in ids
+    }
     await into.add_tenants(connection, told)
     for index, source_id in ids.items():
         fates[index] = THERE if _tenant(into, source_id) in known else NEW
@@ -155,6 +166,7 @@ async def write_customers(connection: Connection, readers: Sequence[Reader], int
 
 
 def _customer(reader: Reader, key: Key, into: Target) -> talk.Somebody:
+    addresses = _addresses(reader, "phone", "email")
     row = ContactRow(
         id=our_id(into.system, "customers", *key),
         tenant_id=key[0],
@@ -162,16 +174,17 @@ def _customer(reader: Reader, key: Key, into: Target) -> talk.Somebody:
         is_active=reader.flag("is_active", default=True),
         created_at=reader.time("created_at") or reader.now,
         deleted_at=reader.time("deleted_at"),
+        metadata=reader.imported(),
     )
-    return talk.Somebody(row, _addresses(reader, "phone", "email"))
+    return talk.Somebody(row, addresses)
 
 
 def _addresses(reader: Reader, phone: str, email: str) -> tuple[Address, ...]:
     number, mail = talk.phone(reader.name(phone)), talk.email(reader.name(email))
     if number is None and reader.name(phone) is not None:
-        reader.mended.add("number that is no phone number: left out")
+        reader.mend("number that is no phone number: left out", phone)
     if mail is None and reader.name(email) is not None:
-        reader.mended.add("e-mail address that is none: left out")
+        reader.mend("e-mail address that is none: left out", email)
     return tuple(address for address in (number, mail) if address is not None)
 
 
@@ -184,7 +197,7 @@ async def open_channels(source: Source, found: Found, into: Target) -> None:
         tenant_id = into.tenants.get(told or "")
         kind = (channel or "whatsapp").strip().lower()
         if tenant_id is not None and kind in KINDS:
-            await into.open_channel(tenant_id, kind, provider=PROVIDER, only_that=False, call=kind)
+            await into.open_channel(tenant_id, kind, provider=KINDS[kind], only_that=False, call=kind)
 
 
 async def write_conversations(connection: Connection, readers: Sequence[Reader], into: Target) -> list[Fate]:
@@ -198,8 +211,18 @@ async def write_conversations(connection: Connection, readers: Sequence[Reader],
         whose="distributor_id",
         fates=fates,
     )
-    read = attempt(lambda reader: _conversation(reader, into), readers, fates)
-    started = {index: (keys[index], one) for index, one in read.items()}
+    read = attempt(lambda reader: talk.complete(reader, _conversation(reader, into)), readers, fates)
+    # Whoever can't be reached is a customer all the same.
+    asked = {
+        index: (keys[index][0], told)
+        for index, one in read.items()
+        if not one.addresses and (told := readers[index].id("customer_id"))
+    }
+    customers = await into.ours(connection, "customers", "contacts", asked.values())
+    started = {
+        index: (keys[index], replace(one, contact_id=customers.get(asked[index])) if index in asked else one)
+        for index, one in read.items()
+    }
     await talk.add_conversations(connection, started, into, fates, table="conversations")
     return in_order(fates, readers)
 
@@ -208,14 +231,15 @@ def _conversation(reader: Reader, into: Target) -> talk.Started:
     kind = reader.word("channel") or "whatsapp"
     if kind not in KINDS:
         raise Skip("unknown channel")
-    if reader.id("customer_id") is None:
-        raise Skip("no customer")
-    address = _address(reader, kind)
+    column = "customer_email" if kind == "email" else "customer_phone"
+    address = talk.email(reader.name(column)) if kind == "email" else talk.phone(reader.name(column))
+    if address is None:
+        reader.mend("its customer has no address there: left out", column)
     created_at = first_time(reader.time("created_at"), reader.time("last_message_at")) or reader.now
     last = reader.time("last_message_at") or created_at
     return talk.Started(
         through=into.channel(into.tenant_of(reader, "distributor_id"), kind),
-        addresses=(address,),
+        addresses=() if address is None else (address,),
         name=reader.name("customer_name"),
         metadata=reader.object("metadata"),
         created_at=created_at,
@@ -225,14 +249,8 @@ def _conversation(reader: Reader, into: Target) -> talk.Started:
         unread_count=reader.number("unread_count"),
         ai_context_summary=reader.text("ai_context_summary"),
         deleted_at=reader.time("deleted_at"),
+        last_user_message_at=reader.time("last_user_message_at"),
     )
-
-
-def _address(reader: Reader, kind: str) -> Address:
-    found = talk.email(reader.name("customer_email")) if kind == "email" else talk.phone(reader.name("customer_phone"))
-    if found is None:
-        raise Skip("its customer has no e-mail address" if kind == "email" else "its customer has no phone number")
-    return found
 
 
 # -- messages ----------------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
 from uuid import UUID
@@ -36,16 +36,11 @@ class Asked:
     new_tenant: bool
     channels: Sequence[str]
     batch: int
+    notes: list[str] = field(default_factory=list)  # what it made, for the person who runs it, also where it ends badly
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
-    compared: Sequence[Compared]
-    notes: Sequence[str]
-
-
-async def run(settings: Settings, asked: Asked) -> Done:
-    """Raises Problem for whatever a person has to decide or to mend."""
+async def run(settings: Settings, asked: Asked) -> Sequence[Compared]:
+    """Both sides, counted. Raises Problem for whatever a person has to decide or to mend."""
     keys = numbers.keyring(settings)
     async with errands.database(settings, "import") as pool, _turn(settings) as ours, _source(asked.url) as source:
         await _refuse_ourselves(ours, source)
@@ -56,21 +51,20 @@ async def run(settings: Settings, asked: Asked) -> Done:
                 raise Problem(
                     f"Channel {channel.id} is another tenant's: {channel.tenant}.", "See ./palomar channels list."
                 )
-        into = Target(asked.system.identity, pool, keys, await source.now(), tenant_id, chosen)
+        into = Target(asked.system.identity, pool, keys, await source.now(), tenant_id, chosen, asked.notes)
         with Meter() as meter:
             moving = Import(asked.system, source, name_of(asked.url, tenant_id), into, asked.batch, meter)
             try:
-                compared = await moving.run()
+                return await moving.run()
             except sources.Missing as error:
                 raise Problem(
                     f"The source is no {asked.system.identity} system: {error}.",
-                    "Check --from and its search_path, or name another system; nothing was written.",
+                    "Check --from and its search_path, or name another system; no row was copied.",
                 ) from error
             except sources.Unreadable as error:
                 raise Problem(
                     f"The source can't be read: {error}.", "Run this again: it goes on where it was."
                 ) from error
-        return Done(compared, into.notes)
 
 
 @asynccontextmanager
@@ -137,4 +131,5 @@ async def _tenant(pool: db.Pool, asked: Asked) -> UUID | None:
     tenant_id = db.new_id()
     async with pool.acquire() as connection:
         await channels.add_tenant(connection, tenant_id, asked.tenant)
+    asked.notes.append(f"Made tenant {tenant_id} ({asked.tenant}).")
     return tenant_id

@@ -69,7 +69,7 @@ async def write_conversations(connection: Connection, readers: Sequence[Reader],
     keys = await identified(
         connection, readers, into, table="kommo_conversations", our_table="conversations", fates=fates
     )
-    read = attempt(lambda reader: _conversation(reader, into), readers, fates)
+    read = attempt(lambda reader: talk.complete(reader, _conversation(reader, into)), readers, fates)
     started = {index: (keys[index], one) for index, one in read.items()}
     await talk.add_conversations(connection, started, into, fates, table="kommo_conversations")
     return in_order(fates, readers)
@@ -81,15 +81,12 @@ def _conversation(reader: Reader, into: Target) -> talk.Started:
     given = reader.name("phone")
     number = talk.phone(given)
     if number is None and given is not None:
-        if provider != "kommo":
-            raise Skip("its number is no phone number")
-        reader.mended.add("number that is no phone number: left out")
-    if provider == "kommo" and chat_id is None:
-        raise Skip("a Kommo conversation without chat id")
+        reader.mend("number that is no phone number: left out", "phone")
     chat = Address("kommo_chat", chat_id, chat_id) if chat_id is not None and provider == "kommo" else None
     known = tuple(address for address in (number, chat) if address is not None)
-    if not known:
-        raise Skip("no phone number")
+    if provider == "kommo" and chat is None and number is not None:  # without its chat nothing reaches them there
+        reader.originals["phone"] = number.given
+        known = ()
     assert into.tenant_id is not None, "the command names the tenant"
     created_at = first_time(reader.time("created_at"), reader.time("last_message_at")) or reader.now
     last = reader.time("last_message_at") or created_at
@@ -103,6 +100,7 @@ def _conversation(reader: Reader, into: Target) -> talk.Started:
         updated_at=reader.time("updated_at") or last,
         status=reader.choice("status", STATUSES, "active"),
         kommo_chat_id=chat_id,
+        last_user_message_at=reader.time("last_user_message_at"),
     )
 
 

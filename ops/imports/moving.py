@@ -99,7 +99,7 @@ class Import:
         """Count afresh which of the source's rows lead to one of ours."""
         wanted = {*step.table.key, *step.whose}
         keys = await self.source.find(
-            replace(step.table, columns=tuple(c for c in step.table.columns if c.name in wanted))
+            replace(step.table, columns=tuple(c for c in step.table.columns if c.name in wanted), rest=False)
         )
         total, keyless = await self.source.count(found)
         if keyless:

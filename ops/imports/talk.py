@@ -10,6 +10,9 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
+import orjson
+
+from ops.imports.attachments import attachments
 from ops.imports.steps import attempt, identified, in_order, store
 from ops.imports.tally import NEW, THERE, Fate
 from ops.imports.target import Target, Through
@@ -99,7 +102,8 @@ async def write_people(
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A conversation that a source knows. The first of `addresses` names it."""
+    """A conversation that a source knows. The first of `addresses` names it; one without any is a closed record, of
+    `contact_id` where that is known."""
 
     through: Through
     addresses: tuple[Address, ...]
@@ -113,40 +117,63 @@ class Started:
     unread_count: int = 0
     ai_context_summary: str | None = None
     deleted_at: datetime | None = None
+    last_user_message_at: datetime | None = None
+    contact_id: UUID | None = None
+
+
+def complete(reader: Reader, one: Started) -> Started:
+    """The conversation with all that its row says, which was read to its end. Without an address it is closed: nothing
+    can be sent there, and what was said is kept."""
+    if not one.addresses:
+        reader.mended.add("no usable address: a closed record")
+        one = replace(one, status="closed")
+    return replace(one, metadata=reader.imported(one.metadata))
 
 
 async def add_conversations(
     connection: Connection, started: dict[int, tuple[Key, Started]], into: Target, fates: dict[int, Fate], *, table: str
-) -> dict[int, UUID]:
+) -> dict[int, UUID | None]:
     """Conversations by the source's ids; one with a channel and address of ours joins ours. Returns index → contact."""
     if not started:
         return {}
+    reachable = {index: (key, one) for index, (key, one) in started.items() if one.addresses}
     found, _ = await contacts.find_or_make(
-        connection, [Person(key[0], one.addresses, one.name) for key, one in started.values()]
+        connection, [Person(key[0], one.addresses, one.name) for key, one in reachable.values()]
     )
-    theirs = dict(zip(started, found, strict=True))
+    theirs: dict[int, UUID | None] = {index: one.contact_id for index, (_, one) in started.items()}
+    theirs |= dict(zip(reachable, found, strict=True))
     rows = {
         index: (key, _conversation(our_id(into.system, table, *key), key[0], theirs[index], one))
         for index, (key, one) in started.items()
     }
-    await store(connection, rows, into, fates, table=table, join=imported_joins.same_conversations)
+    new = await store(connection, rows, into, fates, table=table, join=imported_joins.same_conversations)
+    windows = {
+        key: one.last_user_message_at
+        for index, (key, one) in started.items()
+        if one.last_user_message_at is not None and rows[index][1].id not in new
+    }
+    ours = await into.ours(connection, table, "conversations", windows)
+    await imported_joins.tell_windows(connection, {(key[0], ours[key]): windows[key] for key in sorted(ours)})
     return theirs
 
 
-def _conversation(own_id: UUID, tenant_id: UUID, contact_id: UUID, one: Started) -> ConversationRow:
+def _conversation(own_id: UUID, tenant_id: UUID, contact_id: UUID | None, one: Started) -> ConversationRow:
+    nowhere = f"imported {own_id}"  # no provider takes it for an address
+    kommo = one.through.provider == "kommo" and not one.addresses
     return ConversationRow(
         id=own_id,
         tenant_id=tenant_id,
         channel_id=one.through.id,
         contact_id=contact_id,
         provider=one.through.provider,
-        address=one.addresses[0].canonical,
-        recipient=one.addresses[0].given,
+        address=one.addresses[0].canonical if one.addresses else nowhere,
+        recipient=one.addresses[0].given if one.addresses else nowhere,
         phone=next((address.given for address in one.addresses if address.kind == "phone"), None),
-        kommo_chat_id=one.kommo_chat_id,
+        kommo_chat_id=nowhere if kommo else one.kommo_chat_id,
         contact_name=one.name,
         status=one.status,
         last_message_at=one.last_message_at,
+        last_user_message_at=one.last_user_message_at,
         unread_count=one.unread_count,
         ai_context_summary=one.ai_context_summary,
         metadata=one.metadata,
@@ -267,7 +294,8 @@ def _message(own_id: UUID, talk: Talk, said: Said, reader: Reader) -> MessageRow
         role="user" if said.inbound else said.role or "assistant",
         message_type=said.message_type,
         content=said.content,
-        metadata=said.metadata,
+        media=_media(said, reader),
+        metadata=reader.imported(said.metadata),
         external_id=said.external_id,
         provider_timestamp=heard_at,
         received_at=heard_at,
@@ -284,6 +312,12 @@ def _message(own_id: UUID, talk: Talk, said: Said, reader: Reader) -> MessageRow
         ai_metadata=said.ai_metadata,
         created_at=created_at,
     )
+
+
+def _media(said: Said, reader: Reader) -> Json:
+    """The files that the row names, in columns of any name or in its metadata."""
+    metadata = orjson.loads(said.metadata)
+    return Json(orjson.dumps(attachments(reader.rest(), metadata)).decode())
 
 
 def _outcome(status: str) -> tuple[str, str | None]:

@@ -55,15 +55,18 @@ class Target:
             raise Skip("its tenant is not in the source")
         return found
 
-    async def add_tenants(self, connection: Connection, told: Mapping[str, tuple[str | None, datetime | None]]) -> int:
-        """Tenants by the source's id, with name and beginning; returns how many are new."""
+    async def add_tenants(
+        self, connection: Connection, told: Mapping[str, tuple[str | None, datetime | None, Json]]
+    ) -> int:
+        """Tenants by the source's id, with name, beginning and settings; returns how many are new."""
         rows = [
             TenantRow(
                 our_id(self.system, "tenants", None, source_id),
                 (name or f"{self.system} {source_id}")[:LONGEST_NAME],
                 created_at or self.now,
+                settings,
             )
-            for source_id, (name, created_at) in sorted(told.items())
+            for source_id, (name, created_at, settings) in sorted(told.items())
         ]
         new = await imported_rows.insert(connection, rows)
         self.tenants |= {source_id: row.id for source_id, row in zip(sorted(told), rows, strict=True)}
@@ -72,12 +75,14 @@ class Target:
     # -- channels --------------------------------------------------------------------------------------------------
 
     async def open_channel(
-        self, tenant_id: UUID, kind: str, *, provider: str, only_that: bool, call: str, own_id: UUID | None = None
-    ) -> None:
+        self, tenant_id: UUID, kind: str, *, provider: str, only_that: bool, call: str, own_id: UUID | None = None,
+        name: str | None = None,
+    ) -> None:  # fmt: skip
         """Decide on the channel that the rows said to be in `call` belong to.
 
         The one that was chosen, else the one by its own id, else the tenant's only one, else a stand-in that is made:
-        stopped, silent, without credentials. `only_that`: of this provider, because the rows say so. Raises Problem
+        stopped, silent, without credentials, by the `name` that the source gives it. `only_that`: of this provider,
+        because the rows say so. Raises Problem
         where there are several.
         """
         every = [c for c in await channels.listed(self.pool) if c.tenant_id == tenant_id and c.kind == kind]
@@ -94,7 +99,7 @@ class Target:
         if found:
             through = Through(found[0].id, found[0].provider)
         else:
-            through = await self._stand_in(tenant_id, kind, provider, own_id)
+            through = await self._stand_in(tenant_id, kind, provider, own_id, name)
         self._channels[tenant_id, call] = through
 
     def channel(self, tenant_id: UUID, call: str) -> Through:
@@ -107,14 +112,16 @@ class Target:
     def set_channel(self, tenant_id: UUID, call: str, through: Through) -> None:
         self._channels[tenant_id, call] = through
 
-    async def _stand_in(self, tenant_id: UUID, kind: str, provider: str, own_id: UUID | None) -> Through:
+    async def _stand_in(
+        self, tenant_id: UUID, kind: str, provider: str, own_id: UUID | None, name: str | None
+    ) -> Through:
         channel_id = own_id or new_id()
         row = ChannelRow(
             id=channel_id,
             tenant_id=tenant_id,
             provider=provider,
             kind=kind,
-            name=f"imported from {self.system}",
+            name=(name or f"imported from {self.system}")[:LONGEST_NAME].replace("\0", "\ufffd"),
             address=f"{STAND_IN} {own_id}" if own_id else STAND_IN,
             credentials=self.keys.seal("{}", tenant_id=tenant_id, owner=channel_id),
             settings=SILENT,

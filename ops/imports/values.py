@@ -14,7 +14,7 @@ from uuid import UUID, uuid5
 import orjson
 
 from shared.store.imported_rows import Json, TextArray
-from shared.store.sources import LONGEST, LONGEST_JSON, Row
+from shared.store.sources import LONGEST, LONGEST_JSON, REST, Row
 
 LONGEST_NAME: Final = 500
 LONGEST_ID: Final = 255
@@ -24,6 +24,9 @@ NO_TIME: Final = datetime(1970, 1, 1, tzinfo=UTC)  # of a message whose time nob
 
 _NAMESPACE: Final = UUID("6f1c1f0c-6d7f-5c0e-9d0b-7d2f5a8b3c11")
 _UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
+# A column that nobody here knows and that may hold one is not shown to whoever reads `metadata`.
+_SECRET: Final = re.compile(r"secret|passw|token|credential|api_?key|private_?key|authorization", re.IGNORECASE)
+_LONGEST_ORIGINAL: Final = 1_000  # characters of what was mended
 _NUL_IN_JSON: Final = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000", re.IGNORECASE)
 
 MESSAGE_TYPES: Final = {
@@ -54,11 +57,39 @@ def our_id(system: str, table: str, tenant_id: UUID | None, source_id: str) -> U
 
 @dataclass(slots=True)
 class Reader:
-    """One row, read column by column. What was mended is noted in `mended`."""
+    """One row, read column by column. What was mended is noted in `mended`, and what stood there in `originals`."""
 
     row: Row
     now: datetime  # of the source's snapshot
     mended: set[str] = field(default_factory=set)
+    originals: dict[str, str] = field(default_factory=dict)
+
+    def mend(self, what: str, name: str) -> None:
+        """Note what was mended, and what the column said."""
+        self.mended.add(what)
+        said = self.row.get(name)
+        if said is not None:
+            text = said if isinstance(said, str) else said.isoformat()
+            self.originals[name] = text[:_LONGEST_ORIGINAL].replace("\0", "\ufffd")
+
+    def rest(self, *, secrets: bool = False) -> dict[str, object]:
+        """The columns that have no name here, without those that are null, and those that may be secrets."""
+        told = orjson.loads(self.json(REST) or "{}")
+        if not isinstance(told, dict):
+            return {"row": told}  # of which nobody reads the JSON
+        hidden = {n for n, value in told.items() if value is not None and not secrets and _SECRET.search(n)}
+        if hidden:
+            self.mended.add("a column that may hold a secret: left out")
+        return {name: value for name, value in told.items() if value is not None and name not in hidden}
+
+    def imported(self, metadata: Json | None = None) -> Json:
+        """The metadata, with the columns that have no name here, and what was mended, as `imported`. Call it last."""
+        held = {**self.rest(), **self.originals}
+        base = (metadata or "{}").strip()
+        if not held:
+            return Json(base)
+        added = f'"imported": {orjson.dumps(held).decode()}'
+        return Json("{" + added + "}" if base[1:-1].strip() == "" else f"{base[:-1]}, {added}}}")
 
     def text(self, name: str, longest: int = LONGEST) -> str | None:
         """A text, None where there is none; blank counts as none."""
@@ -95,7 +126,7 @@ class Reader:
         """A provider's id of a message. One too long is none: what it would tell apart is told apart by the row's."""
         found = self.text(name)
         if found is not None and len(found) > LONGEST_ID:
-            self.mended.add("external id too long: left out")
+            self.mend("external id too long: left out", name)
             return None
         return found
 
@@ -106,14 +137,14 @@ class Reader:
             try:
                 found = datetime.fromisoformat(found)
             except ValueError:
-                self.mended.add("time unreadable: left out")
+                self.mend("time unreadable: left out", name)
                 return None
             found = found if found.tzinfo else found.replace(tzinfo=UTC)
         if found is not None and found > self.now + CLOCK_SKEW:
-            self.mended.add("time in the future: left out")
+            self.mend("time in the future: left out", name)
             return None
         if found is not None and found < NO_TIME:
-            self.mended.add("time before 1970: left out")
+            self.mend("time before 1970: left out", name)
             return None
         return found
 
@@ -164,10 +195,10 @@ class Reader:
         try:
             found = int(float(word)) if word else 0
         except (ValueError, OverflowError):
-            self.mended.add("a count that is no number: 0")
+            self.mend("a count that is no number: 0", name)
             return 0
         if not 0 <= found <= LARGEST:
-            self.mended.add("a count out of all reason: 0")
+            self.mend("a count out of all reason: 0", name)
             return 0
         return found
 
@@ -176,14 +207,14 @@ class Reader:
         word = self.word(name) or "text"
         found = MESSAGE_TYPES.get(word)
         if found is None:
-            self.mended.add("unknown message type: unsupported")
+            self.mend("unknown message type: unsupported", name)
         return found or "unsupported"
 
     def choice(self, name: str, choices: Mapping[str, str], default: str) -> str:
         """One of a closed set; none stands for `default`, and so does an unknown one, which is noted."""
         word = self.word(name)
         if word and word not in choices:
-            self.mended.add(f"unknown {name}: {default}")
+            self.mend(f"unknown {name}: {default}", name)
         return choices.get(word, default)
 
 

@@ -38,6 +38,7 @@ _SETTINGS = Table(
         Column("last_updated_at", "time"),
         Column("created_at", "time"),
     ),
+    also=("WhatsAppSettings", "WhatsAppSetting"),
 )
 _SESSIONS = Table(
     "whatsapp_sessions",
@@ -51,6 +52,7 @@ _SESSIONS = Table(
         Column("created_at", "time"),
         Column("updated_at", "time"),
     ),
+    also=("WhatsAppSession",),
 )
 _MESSAGES = Table(
     "whatsapp_messages",
@@ -64,6 +66,7 @@ _MESSAGES = Table(
         Column("metadata", "json"),
         Column("created_at", "time"),
     ),
+    also=("WhatsAppMessage",),
 )
 
 
@@ -90,7 +93,9 @@ def _channel(reader: Reader, into: Target) -> ChannelRow:
     address = reader.name("phone_number_id")
     if address is None:
         raise Skip("settings without phone number id")
-    opened = {name: value for name in _SECRETS if (value := reader.text(name)) is not None}
+    opened: dict[str, object] = {name: value for name in _SECRETS if (value := reader.text(name)) is not None}
+    if rest := reader.rest(secrets=True):  # of which any may be one
+        opened["imported"] = rest
     active = reader.flag("is_active", default=True)
     return ChannelRow(
         id=channel_id,
@@ -146,7 +151,7 @@ async def open_channel(source: Source, found: Found, into: Target) -> None:
 async def write_sessions(connection: Connection, readers: Sequence[Reader], into: Target) -> list[Fate]:
     fates: dict[int, Fate] = {}
     keys = await identified(connection, readers, into, table="whatsapp_sessions", our_table="sessions", fates=fates)
-    read = attempt(lambda reader: _conversation(reader, into), readers, fates)
+    read = attempt(lambda reader: talk.complete(reader, _conversation(reader, into)), readers, fates)
     started = {index: (keys[index], one) for index, one in read.items()}
     of_talk: dict[int, Fate] = {}
     people = await talk.add_conversations(connection, started, into, of_talk, table=TALKS)
@@ -175,13 +180,13 @@ async def write_sessions(connection: Connection, readers: Sequence[Reader], into
 def _conversation(reader: Reader, into: Target) -> talk.Started:
     number = talk.phone(reader.name("phone_number"))
     if number is None:
-        raise Skip("its number is no phone number")
+        reader.mend("number that is no phone number: left out", "phone_number")
     created_at = first_time(reader.time("created_at"), reader.time("last_message_at")) or reader.now
     last = reader.time("last_message_at") or created_at
     profile = reader.id("customer_profile_id")
     return talk.Started(
         through=into.channel(_tenant(into), CALL),
-        addresses=(number,),
+        addresses=() if number is None else (number,),
         name=None,
         metadata=Json(orjson.dumps({"customer_profile_id": profile} if profile else {}).decode()),
         created_at=created_at,
@@ -191,7 +196,7 @@ def _conversation(reader: Reader, into: Target) -> talk.Started:
 
 
 def _session(
-    reader: Reader, key: Key, conversation_id: UUID, one: talk.Started, contact_id: UUID, into: Target
+    reader: Reader, key: Key, conversation_id: UUID, one: talk.Started, contact_id: UUID | None, into: Target
 ) -> SessionRow:
     state = (reader.name("state") or "IDLE").upper()
     if not _STATE.fullmatch(state):
@@ -203,7 +208,7 @@ def _session(
         channel_id=one.through.id,
         conversation_id=conversation_id,
         contact_id=contact_id,
-        phone_number=one.addresses[0].given,
+        phone_number=one.addresses[0].given if one.addresses else reader.name("phone_number") or f"imported {key[1]}",
         state=state,
         context_data=reader.json("context_data"),
         last_message_at=one.last_message_at,

@@ -73,9 +73,10 @@ def body_of(message: Outgoing) -> Body | ContentRejected | ChannelBroken:
 
 
 def _recipient(given: str) -> Body:
-    """A number is `to`; a business-scoped user id, which has none, is `recipient`."""
+    """A number is `to`, without `+` as Meta's own webhooks write it; a user id, which has none, is `recipient`."""
     _, bare = addresses.split_scheme(given)
-    return {"to": bare} if addresses.phone(bare) is not None else {"recipient": bare}
+    number = addresses.phone(bare)
+    return {"to": number.given.removeprefix("+")} if number is not None else {"recipient": bare}
 
 
 def _content(message: Outgoing) -> tuple[str, object]:

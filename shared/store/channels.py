@@ -182,6 +182,8 @@ class Unsealed:
 
     tenant_id: UUID
     id: UUID
+    provider: str
+    endpoint_id: UUID | None
     sealed: str  # what it has; empty for one that is new
     resumes: bool  # it is stopped for their sake alone
     secrets: Mapping[str, str]
@@ -190,7 +192,7 @@ class Unsealed:
 
 # The channel is what is locked: two clocks with a row each of one channel would lay the older over the newer.
 _UNSEALED = """
-SELECT c.tenant_id, c.id, c.credentials AS sealed,
+SELECT c.tenant_id, c.id, c.provider, c.endpoint_id, c.credentials AS sealed,
     c.status = 'stopped' AND c.status_reason IS NOT DISTINCT FROM sealing_reason() AS resumes
 FROM channels c
 WHERE EXISTS (SELECT FROM unsealed_credentials u WHERE u.tenant_id = c.tenant_id AND u.channel_id = c.id)
@@ -218,6 +220,39 @@ async def seal(connection: Connection, channel: Unsealed, credentials: str) -> N
     await connection.execute(_DONE, channel.tenant_id, channel.id, channel.newest)
     if channel.resumes:
         await resume(connection, channel.tenant_id, channel.id)
+
+
+@dataclass(frozen=True, slots=True)
+class Unserved:
+    """A channel, locked, with sealed secrets and without an endpoint: nothing comes in through it."""
+
+    tenant_id: UUID
+    id: UUID
+    provider: str
+    endpoint_id: UUID | None
+    sealed: str
+
+
+_WITHOUT_ENDPOINT = """
+SELECT tenant_id, id, provider, endpoint_id, credentials AS sealed FROM channels
+WHERE provider = $1 AND endpoint_id IS NULL AND credentials <> '' AND deleted_at IS NULL
+ORDER BY tenant_id, id FOR NO KEY UPDATE SKIP LOCKED
+"""
+_SET_URLS = """
+UPDATE channels SET webhook_url = $2 || '/' || provider || '/' || endpoint_id
+WHERE provider = $1 AND endpoint_id IS NOT NULL AND deleted_at IS NULL
+    AND webhook_url IS DISTINCT FROM $2 || '/' || provider || '/' || endpoint_id
+"""
+
+
+async def without_endpoint(connection: Connection, provider: str) -> list[Unserved]:
+    """A provider's channels that no endpoint serves; none that somebody else holds."""
+    return [Unserved(**row) for row in await connection.fetch(_WITHOUT_ENDPOINT, provider)]
+
+
+async def set_webhook_urls(connection: Connection, provider: str, base: str) -> None:
+    """Note with each of a provider's channels where its webhooks come in; `base` is the address before the provider."""
+    await connection.execute(_SET_URLS, provider, base)
 
 
 async def set_settings(

@@ -27,6 +27,17 @@ async def live(connection: Connection) -> list[EndpointRow]:
     return [EndpointRow(*row) for row in await connection.fetch(_LIVE)]
 
 
+_OF_TENANT = """
+SELECT id, tenant_id, provider, secrets FROM endpoints
+WHERE tenant_id = $1 AND provider = $2 AND deleted_at IS NULL ORDER BY created_at, id
+"""
+
+
+async def of_tenant(connection: Connection, tenant_id: UUID, provider: str) -> list[EndpointRow]:
+    """A tenant's own endpoints at a provider, oldest first; none that it shares with others."""
+    return [EndpointRow(*row) for row in await connection.fetch(_OF_TENANT, tenant_id, provider)]
+
+
 _ADD = """
 INSERT INTO endpoints (id, tenant_id, provider, secrets)
 VALUES ($1, $2, $3, $4)

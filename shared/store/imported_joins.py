@@ -11,9 +11,10 @@ from shared.store.imported_rows import ChannelRow, ContactRow, ConversationRow, 
 # -- people ------------------------------------------------------------------------------------------------------------
 
 _DETAILS = """
-UPDATE contacts c SET is_active = told.is_active, created_at = told.created_at, deleted_at = told.deleted_at
-FROM unnest($1::uuid[], $2::uuid[], $3::boolean[], $4::timestamptz[], $5::timestamptz[])
-    AS told (tenant_id, id, is_active, created_at, deleted_at)
+UPDATE contacts c SET is_active = told.is_active, created_at = told.created_at, deleted_at = told.deleted_at,
+    metadata = told.metadata::jsonb
+FROM unnest($1::uuid[], $2::uuid[], $3::boolean[], $4::timestamptz[], $5::timestamptz[], $6::text[])
+    AS told (tenant_id, id, is_active, created_at, deleted_at, metadata)
 WHERE c.tenant_id = told.tenant_id AND c.id = told.id
 """
 _REVIVE = """
@@ -38,6 +39,7 @@ async def tell_contacts(connection: Connection, rows: Sequence[ContactRow]) -> N
         [row.is_active for row in ordered],
         [row.created_at for row in ordered],
         [row.deleted_at for row in ordered],
+        [row.metadata for row in ordered],
     )
 
 
@@ -79,6 +81,19 @@ async def same_conversations(connection: Connection, rows: Sequence[Conversation
         [row.provider for row in rows],
     )
     return {rows[row["place"]].id: row["id"] for row in reversed(found)}
+
+
+_WINDOWS = """
+UPDATE conversations c SET last_user_message_at = greatest(c.last_user_message_at, told.at)
+FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[]) AS told (tenant_id, id, at)
+WHERE c.tenant_id = told.tenant_id AND c.id = told.id AND told.at > coalesce(c.last_user_message_at, '-infinity')
+"""
+
+
+async def tell_windows(connection: Connection, told: dict[tuple[UUID, UUID], datetime]) -> None:
+    """When customers last wrote in conversations (tenant, id) that are ours, where the source knows better."""
+    ordered = sorted(told)
+    await connection.execute(_WINDOWS, [k[0] for k in ordered], [k[1] for k in ordered], [told[k] for k in ordered])
 
 
 _SAME_SESSIONS = """

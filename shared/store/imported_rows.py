@@ -13,6 +13,7 @@ import asyncpg
 from shared.db import Connection
 
 Json = NewType("Json", str)  # JSON as text, so that a list of lists is no array of two dimensions
+SECRET_MASK: Final = "••••••••"  # what a secret that is sealed reads back as: secret_mask() in SQL
 TextArray = NewType("TextArray", str)  # the same of an array of strings
 
 _TYPES: Final[dict[object, str]] = {
@@ -43,6 +44,7 @@ class ConversationRow(ImportedRow):
     contact_name: str | None
     status: str
     last_message_at: datetime
+    last_user_message_at: datetime | None
     unread_count: int
     ai_context_summary: str | None
     metadata: Json
@@ -65,6 +67,7 @@ class MessageRow(ImportedRow):
     role: str
     message_type: str
     content: str
+    media: Json
     metadata: Json
     external_id: str | None
     provider_timestamp: datetime | None
@@ -92,6 +95,7 @@ class ContactRow(ImportedRow):
     tenant_id: UUID
     name: str | None
     is_active: bool
+    metadata: Json
     created_at: datetime
     deleted_at: datetime | None
 
@@ -120,6 +124,7 @@ class GroupRow(ImportedRow):
     name: str
     description: str | None
     is_active: bool
+    metadata: Json
     created_at: datetime
     updated_at: datetime
     deleted_at: datetime | None
@@ -144,6 +149,7 @@ class TemplateRow(ImportedRow):
     content: str
     variables: Json
     is_active: bool
+    metadata: Json
     created_at: datetime
     updated_at: datetime
     deleted_at: datetime | None
@@ -165,6 +171,7 @@ class CampaignRow(ImportedRow):
     total_recipients: int
     sent_count: int
     failed_count: int
+    metadata: Json
     created_at: datetime
     updated_at: datetime
     deleted_at: datetime | None
@@ -184,6 +191,7 @@ class RecipientRow(ImportedRow):
     failed_at: datetime | None
     error_message: str | None
     message_data: Json
+    metadata: Json
     created_at: datetime
     updated_at: datetime
 
@@ -196,8 +204,10 @@ class WebhookRow(ImportedRow):
     name: str
     url: str
     events: TextArray
-    secret: str  # sealed
+    secret: str  # SECRET_MASK, or empty
+    sealed_secret: str
     is_active: bool
+    metadata: Json
     created_at: datetime
     updated_at: datetime
     deleted_at: datetime | None
@@ -216,6 +226,7 @@ class WebhookLogRow(ImportedRow):
     success: bool
     error_message: str | None
     attempt_count: int
+    metadata: Json
     created_at: datetime
     completed_at: datetime | None
 
@@ -246,6 +257,7 @@ class TenantRow(ImportedRow):
     id: UUID
     name: str
     created_at: datetime
+    settings: Json
 
 
 def _statement(kind: type[ImportedRow]) -> str:

@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 
 import asyncpg
 
+REST: Final = "*"  # in a row: a JSON object of the columns that its table has no name for
 LONGEST: Final = 100_000  # characters of a text that we keep
 LONGEST_JSON: Final = 1_000_000  # and of a JSON value
 CONNECT_TIMEOUT: Final = 10.0  # seconds
@@ -43,11 +44,14 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table of a source. `key` are the columns that tell its rows apart, in the order of its pages."""
+    """A table of a source. `key` are the columns that tell its rows apart, in the order of its pages; `also` are other
+    names that systems of this kind give it; `rest` says whether columns that have no name here are read too."""
 
     name: str
     columns: tuple[Column, ...]
     key: tuple[str, ...] = ("id",)
+    also: tuple[str, ...] = ()
+    rest: bool = True
 
 
 class Missing(Exception):
@@ -76,6 +80,16 @@ class Found:
     page: str
     first_page: str
     places: Mapping[str, _Place]
+    names: Mapping[str, str]  # of this table, and of those that it joins: as the source calls them
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """How a table stands in the source."""
+
+    places: Mapping[str, _Place]
+    names: Mapping[str, str]
+    rest: Sequence[str]  # its columns that have no name here
 
 
 class Source:
@@ -96,11 +110,11 @@ class Source:
 
     async def find(self, table: Table) -> Found:
         """Raises Missing for a table, or a needed column, that is not there."""
-        return _found(table, await self._places(table))
+        return _found(table, await self._layout(table))
 
-    async def has(self, name: str) -> bool:
+    async def has(self, table: Table) -> bool:
         """Whether there is such a table (or view) that this connection finds."""
-        return bool(await self._fetch(_COLUMNS, _quoted(name)))
+        return (await self._catalog(table.name, table.also)) is not None
 
     async def count(self, found: Found) -> tuple[int, int]:
         """(rows, rows among them whose key is null, which no page holds)."""
@@ -117,28 +131,40 @@ class Source:
     async def distinct(self, found: Found, *names: str) -> list[tuple[str | None, ...]]:
         """Every combination of these columns' values."""
         columns = ", ".join(f"left({found.places[name].sql}::text, 255)" for name in names)
-        rows = await self._fetch(f"SELECT DISTINCT {columns} FROM {_from(found.table, found.places)}")
+        rows = await self._fetch(f"SELECT DISTINCT {columns} FROM {_from(found.table, found.places, found.names)}")
         return [tuple(row) for row in rows]
 
-    async def _places(self, table: Table) -> dict[str, _Place]:
+    async def _catalog(self, name: str, also: Sequence[str] = ()) -> tuple[str, dict[str, str]] | None:
+        """What the source calls a table, and its columns with their types; None where it has none."""
+        for actual in _table_spellings(name, also):
+            if rows := await self._fetch(_COLUMNS, _quoted(actual)):
+                return actual, {row["name"]: row["type"] for row in rows}
+        return None
+
+    async def _layout(self, table: Table) -> _Layout:
         catalogs: dict[str, dict[str, str]] = {}
+        names: dict[str, str] = {}
         for name in [table.name, *(column.join.table for column in table.columns if column.join)]:
             if name not in catalogs:
-                rows = await self._fetch(_COLUMNS, _quoted(name))
-                catalogs[name] = {row["name"]: row["type"] for row in rows}
-                if not rows:
+                found = await self._catalog(name, table.also if name == table.name else ())
+                if found is None:
                     raise Missing(f"there is no table {name}")
+                names[name], catalogs[name] = found
         places: dict[str, _Place] = {}
+        used: set[str] = set()
         for column in table.columns:
             of = column.join.table if column.join else table.name
             actual = next((n for n in _spellings(column) if n in catalogs[of]), None)
             if actual is not None:
                 alias = "t" if column.join is None else _alias(column.join)
                 places[column.name] = _Place(f"{alias}.{_quoted(actual)}", catalogs[of][actual])
+                if column.join is None:
+                    used.add(actual)
             elif column.needed:
                 others = f" (nor {', '.join(column.also)})" if column.also else ""
                 raise Missing(f"table {of} has no column {column.name}{others}")
-        return places
+        rest = [name for name in catalogs[table.name] if name not in used] if table.rest else []
+        return _Layout(places, names, rest)
 
     async def _fetch(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
         try:
@@ -183,31 +209,41 @@ async def opened(url: str) -> AsyncIterator[Source]:
 # -- the statements ----------------------------------------------------------------------------------------------------
 
 
-def _found(table: Table, places: Mapping[str, _Place]) -> Found:
+def _found(table: Table, layout: _Layout) -> Found:
+    places = layout.places
     keys = [places[name] for name in table.key]
     there = [column for column in table.columns if column.name in places]
     columns = [f"{_read(column, places[column.name])} AS {_quoted(column.name)}" for column in there]
+    if layout.rest:
+        # As text from the start: to make jsonb of it, PostgreSQL would have to take all that it holds.
+        rest = ", ".join(f"t.{_quoted(name)}" for name in layout.rest)
+        whole = f"(SELECT row_to_json(r) FROM (SELECT {rest}) AS r)::text"
+        columns.append(f"left({whole}, {LONGEST_JSON + 1}) AS {_quoted(REST)}")
     key_row = f"({', '.join(key.sql for key in keys)})"
     # Typed as the column is, so that the source's index serves.
     after = f"({', '.join(f'${place}::text::{key.type}' for place, key in enumerate(keys, start=2))})"
     keyed = " AND ".join(f"{key.sql} IS NOT NULL" for key in keys)
     order = ", ".join(key.sql for key in keys)
-    select = f"SELECT {', '.join(columns)} FROM {_from(table, places)} WHERE {keyed}"
+    select = f"SELECT {', '.join(columns)} FROM {_from(table, places, layout.names)} WHERE {keyed}"
+    name = _quoted(layout.names[table.name])
     return Found(
         table=table,
-        count=f"SELECT count(*) FROM {_quoted(table.name)}",
-        keyless=f"SELECT count(*) FROM {_quoted(table.name)} t WHERE NOT ({keyed})",
+        count=f"SELECT count(*) FROM {name}",
+        keyless=f"SELECT count(*) FROM {name} t WHERE NOT ({keyed})",
         first_page=f"{select} ORDER BY {order} LIMIT $1",
         page=f"{select} AND {key_row} > {after} ORDER BY {order} LIMIT $1",
         places=places,
+        names=layout.names,
     )
 
 
-def _from(table: Table, places: Mapping[str, _Place]) -> str:
-    text = f"{_quoted(table.name)} t"
+def _from(table: Table, places: Mapping[str, _Place], names: Mapping[str, str]) -> str:
+    text = f"{_quoted(names[table.name])} t"
     for join in dict.fromkeys(column.join for column in table.columns if column.join):
         alias = _alias(join)
-        text += f" LEFT JOIN {_quoted(join.table)} {alias} ON {alias}.{_quoted(join.key)} = {places[join.on].sql}"
+        text += (
+            f" LEFT JOIN {_quoted(names[join.table])} {alias} ON {alias}.{_quoted(join.key)} = {places[join.on].sql}"
+        )
     return text
 
 
@@ -225,10 +261,21 @@ def _read(column: Column, place: _Place) -> str:
 def _spellings(column: Column) -> list[str]:
     spellings = []
     for name in (column.name, *column.also):
-        first, *rest = name.split("_")
-        camel = first + "".join(word.capitalize() for word in rest)
+        camel = _camel(name)
         spellings += [name, camel, camel.lower()]
     return spellings
+
+
+def _table_spellings(name: str, also: Sequence[str]) -> list[str]:
+    """`group_contacts`: `groupContacts`, and as Prisma calls a model, `GroupContact` and `GroupContacts`."""
+    camel = _camel(name)
+    model = camel[:1].upper() + camel[1:]
+    return list(dict.fromkeys((name, *also, camel, model.removesuffix("s"), model)))
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)
 
 
 def _alias(join: Join) -> str:

@@ -36,7 +36,7 @@ class Case:
         return (self.name, "--from", source.url, "--batch", "50", *(("--tenant", "Shop") if self.to_shop else ()))
 
 
-_KOMMO: Counts = {"kommo_conversations": (116, 113, 112, 1, 3), "kommo_messages": (448, 445, 445, 0, 3)}
+_KOMMO: Counts = {"kommo_conversations": (116, 115, 114, 1, 1), "kommo_messages": (448, 445, 445, 0, 3)}
 _KOMMO_ROW = UUID("00000000-0000-4000-9000-000000000552")
 CASES = (
     Case("kommo", layouts.KOMMO, _KOMMO, _KOMMO_ROW),
@@ -47,8 +47,8 @@ CASES = (
         {
             "distributors": (2, 2, 2, 0, 0),
             "customers": (123, 122, 121, 1, 1),
-            "conversations": (123, 120, 120, 0, 3),
-            "messages": (365, 363, 362, 1, 2),
+            "conversations": (123, 122, 122, 0, 1),
+            "messages": (365, 364, 363, 1, 1),
         },
         UUID("00000000-0000-4000-9000-000000000602"),
         to_shop=False,
@@ -58,8 +58,8 @@ CASES = (
         layouts.WHATSAPP_MODULE,
         {
             "whatsapp_settings": (2, 2, 2, 0, 0),
-            "whatsapp_sessions": (92, 91, 90, 1, 1),
-            "whatsapp_messages": (363, 362, 362, 0, 1),
+            "whatsapp_sessions": (92, 92, 91, 1, 0),
+            "whatsapp_messages": (363, 363, 363, 0, 0),
         },
         UUID("00000000-0000-4000-9000-000000000452"),
     ),
@@ -73,7 +73,7 @@ CASES = (
             "message_templates": (1, 1, 1, 0, 0),
             "campaigns": (3, 3, 3, 0, 0),
             "campaign_recipients": (152, 151, 150, 1, 1),
-            "messages_history": (304, 301, 300, 1, 3),
+            "messages_history": (304, 302, 301, 1, 2),
             "webhooks": (2, 1, 1, 0, 1),
             "webhook_logs": (40, 20, 20, 0, 20),
         },

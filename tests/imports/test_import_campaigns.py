@@ -94,7 +94,7 @@ def test_the_history_becomes_conversations_by_instance_and_number(ours: Ours) ->
     # Without a contact in the history, the person is found by the number.
     talk = one(ours.rows("SELECT * FROM conversations WHERE address = '+14155550004'"))
     assert (talk["tenant_id"], talk["contact_id"]) == (an_id("a", 2), an_id("c", 4))
-    assert ours.value("SELECT count(*) FROM conversations WHERE tenant_id = %s", an_id("a", 1)) == 50
+    assert ours.value("SELECT count(*) FROM conversations WHERE tenant_id = %s", an_id("a", 1)) == 51
 
 
 def test_webhooks_keep_their_secret_and_their_logs(ours: Ours, environment: dict[str, str]) -> None:
@@ -104,7 +104,7 @@ def test_webhooks_keep_their_secret_and_their_logs(ours: Ours, environment: dict
         ["contact_created", "campaign_updated"],
     )
     keys = KeyRing.parse(environment["PALOMAR_SECRET_KEYS"])
-    assert keys.open(webhook["secret"], tenant_id=an_id("a", 1), owner=webhook["id"]) == "the-secret"
+    assert keys.open(webhook["sealed_secret"], tenant_id=an_id("a", 1), owner=webhook["id"]) == "the-secret"
     log = one(ours.rows("SELECT * FROM webhook_logs WHERE id = %s", an_id("6", 2)))
     assert (log["payload"], log["status_code"], log["success"]) == ({"n": 2}, 200, True)
     unfinished = one(ours.rows("SELECT * FROM webhook_logs WHERE id = %s", an_id("6", 4)))

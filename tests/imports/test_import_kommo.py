@@ -95,9 +95,8 @@ def test_what_is_broken_is_mended_and_told(environment: dict[str, str], source: 
     told = moved(environment, "kommo-twilio", "--from", source.url, "--tenant", "Shop")
     ours = Ours(environment)
     assert "kommo_conversations: 1 skipped: unknown provider\n" in told
-    assert "kommo_conversations: 1 skipped: a Kommo conversation without chat id\n" in told
-    assert "kommo_conversations: 1 skipped: its number is no phone number\n" in told
-    assert "kommo_conversations: 1 mended: number that is no phone number: left out\n" in told
+    assert "kommo_conversations: 2 mended: no usable address: a closed record\n" in told
+    assert "kommo_conversations: 2 mended: number that is no phone number: left out\n" in told
     assert conversation(ours, "00000000-0000-4000-a000-000000000004")["address"] == "chat-x"
     assert "kommo_messages: 2 skipped: its conversation is missing, or was skipped\n" in told
     assert "kommo_messages: 1 skipped: unknown role\n" in told

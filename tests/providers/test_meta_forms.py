@@ -61,8 +61,9 @@ def test_a_text_with_our_id() -> None:
     ("recipient", "field", "value"),
     [
         ("5215512345678", "to", "5215512345678"),
-        ("+34600000001", "to", "+34600000001"),
-        ("whatsapp:+34600000001", "to", "+34600000001"),
+        ("+34600000001", "to", "34600000001"),
+        ("whatsapp:+34600000001", "to", "34600000001"),
+        ("+54 9 11 2345-6789", "to", "5491123456789"),  # not folded: as Meta itself writes it
         ("MX.4566546130240823", "recipient", "MX.4566546130240823"),  # a customer without a number
     ],
 )

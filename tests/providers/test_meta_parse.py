@@ -48,7 +48,7 @@ def test_a_text_message() -> None:
     assert (one.external_id, one.channel_kind, one.message_type, one.text) == (WAMID, "whatsapp", "text", "hola")
     assert (one.contact_name, one.channel_address) == ("Ana", PHONE_NUMBER_ID)
     assert one.timestamp == datetime(2026, 1, 1, tzinfo=UTC)
-    assert [(who.kind, who.given, who.canonical) for who in one.sender] == [("phone", CUSTOMER, "+525512345678")]
+    assert [(who.kind, who.given, who.canonical) for who in one.sender] == [("phone", f"+{CUSTOMER}", "+525512345678")]
     assert (one.given_from, one.given_to) == (CUSTOMER, "15550783881")
 
 
@@ -269,7 +269,7 @@ def test_what_a_person_writes_in_the_business_app_is_a_managers_message() -> Non
     assert (one.external_id, one.message_type, one.text, one.reply_to) == (WAMID, "text", "hola", "wamid.2")
     assert (one.channel_kind, one.channel_address) == ("whatsapp", PHONE_NUMBER_ID)
     assert [(who.kind, who.given, who.canonical) for who in one.customer] == [
-        ("phone", CUSTOMER, "+525512345678"), ("user_id", USER_ID, USER_ID)
+        ("phone", f"+{CUSTOMER}", "+525512345678"), ("user_id", USER_ID, USER_ID)
     ]  # fmt: skip
     assert one.timestamp == datetime(2026, 1, 1, tzinfo=UTC)
     assert not one.automatic

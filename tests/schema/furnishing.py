@@ -39,6 +39,7 @@ _ROWS = (
     "INSERT INTO campaign_recipients (tenant_id, campaign_id, contact_id, message_id) "
     "VALUES (%(tenant)s, %(campaign)s, %(contact)s, %(answer)s)",
     "INSERT INTO webhooks (id, tenant_id, name, url) VALUES (%(webhook)s, %(tenant)s, %(text)s, 'https://a.example')",
+    "INSERT INTO unsealed_webhook_secrets (tenant_id, webhook_id, secret) VALUES (%(tenant)s, %(webhook)s, %(text)s)",
     "INSERT INTO webhook_logs (tenant_id, webhook_id, event) VALUES (%(tenant)s, %(webhook)s, 'message.received')",
     "INSERT INTO api_keys (tenant_id, prefix, hash) VALUES (%(tenant)s, %(text)s, sha256(%(text)s::text::bytea))",
     "INSERT INTO idempotency_keys (tenant_id, key, request_hash) VALUES (%(tenant)s, %(text)s, '')",

@@ -44,14 +44,14 @@ def test_tables_created_conversations_is_between_a_customer_and_a_distributor(of
 
 
 def test_tables_created_conversations_of_whatsapp_sms_and_email(office: Office) -> None:
-    for kind in ("whatsapp", "sms", "email"):
-        channel = office.channel("twilio", kind)
+    for provider, kind in (("twilio", "whatsapp"), ("twilio", "sms"), ("email", "email")):
+        channel = office.channel(provider, kind)
         with office.session() as sql:
             sql.all(
                 "INSERT INTO conversations (provider, channel_id, phone) "
-                "VALUES ('twilio', %(channel)s, '+34600000001')",
-                channel=channel,
-            )
+                "VALUES (%(provider)s, %(channel)s, '+34600000001')",
+                provider=provider, channel=channel,
+            )  # fmt: skip
     with office.session() as sql:
         kinds = sql.all("SELECT ch.kind FROM conversations c JOIN channels ch ON ch.id = c.channel_id ORDER BY 1")
     assert [row["kind"] for row in kinds] == ["email", "sms", "whatsapp"]

@@ -118,7 +118,7 @@ def test_a_conversations_window_is_told_in_one_row(database_url: str) -> None:
         ours, theirs = add_tenant(worker), add_tenant(worker)
         sms, mail = uuid4(), uuid4()
         add_channel(worker, ours.id, sms, ours.endpoint_id, provider="twilio", kind="sms")
-        add_channel(worker, ours.id, mail, ours.endpoint_id, provider="twilio", kind="email")
+        add_channel(worker, ours.id, mail, ours.endpoint_id, provider="email", kind="email")
         now = datetime.now(UTC)
         fresh, stale, ahead = now - H, now - 25 * H, now + H
         cases = {
@@ -159,8 +159,9 @@ def test_what_needs_a_template_is_active_on_whatsapp_of_that_provider_and_closed
         add_conversation(worker, ours, sms, **closed)
         of_meta = add_conversation(worker, ours, meta, provider="meta", **closed)
         add_conversation(worker, theirs, **closed)
-        # The workers' role sees every tenant; without one of its own it has no conversations to tell.
-        assert worker.execute("SELECT id FROM conversations_needing_templates('twilio')").fetchall() == []
+        # The workers' role sees every tenant; without one of its own it is told so, and not that nobody needs any.
+        with pytest.raises(psycopg.errors.NotNullViolation, match="this session has no tenant"):
+            worker.execute("SELECT id FROM conversations_needing_templates('twilio')")
     with as_api(database_url, ours.id) as api:
         asked = "SELECT id FROM conversations_needing_templates(provider => %s)"
         assert api.execute(asked, ("twilio",)).fetchall() == [(silent,), (older,)]
@@ -178,3 +179,25 @@ async def test_the_store_asks_the_same(settings: Settings) -> None:
         assert told == window.WindowStatus(False, heard + OPEN_FOR, heard)
         (closed,) = await windows.conversations_needing_templates(connection, "twilio")
         assert (closed.id, closed.contact_name, closed.last_user_message_at) == (conversation, "Ana", heard)
+
+
+def test_a_worker_is_answered_by_the_id_alone_and_who_sees_nothing_gets_an_error(database_url: str) -> None:
+    """Never a false that only means that nobody looked."""
+    with as_worker(database_url) as worker:
+        ours, theirs = add_tenant(worker), add_tenant(worker)
+        heard = datetime.now(UTC) - H
+        for tenant in (ours, theirs):
+            conversation = add_conversation(worker, tenant, last_user_message_at=heard)
+            asked = "SELECT * FROM check_whatsapp_24_hour_window(%s)"
+            assert worker.execute(asked, (conversation,)).fetchall() == [(True, heard + OPEN_FOR, heard)]
+        with pytest.raises(psycopg.errors.NoDataFound, match="sees no conversation"):
+            worker.execute(asked, (uuid4(),))
+    for role in ("palomar_api", "NONE"):
+        with psycopg.connect(database_url) as connection:
+            connection.execute(f"SET ROLE {role}".encode())
+            row = connection.execute("SELECT count(*) FROM conversations").fetchone()
+            if row == (0,):  # the owner sees what a role that it inherits from sees
+                with pytest.raises(psycopg.errors.NoDataFound, match="sees no conversation"):
+                    connection.execute(asked, (conversation,))
+            else:
+                assert connection.execute(asked, (conversation,)).fetchall() == [(True, heard + OPEN_FOR, heard)]

@@ -182,7 +182,7 @@ async def test_a_person_who_writes_in_the_business_app_has_the_conversation(sett
         app_webhook = entry(value(message_echoes=[echo]), field="smb_message_echoes")
         await persist.persist([posted(stage, app, app_webhook)], stage.context)
         conversation = await stage.row("SELECT status, phone, reply_due_at FROM conversations")
-        assert tuple(conversation) == ("escalated", CUSTOMER, None)
+        assert tuple(conversation) == ("escalated", f"+{CUSTOMER}", None)
         rows = await stage.rows("SELECT direction, status, content FROM messages ORDER BY received_at")
         assert [tuple(row) for row in rows] == [("inbound", "received", "hola"), ("outbound", "sent", "ya voy")]
 
@@ -196,7 +196,7 @@ async def test_a_person_who_writes_first_in_the_business_app_makes_a_conversatio
         held = value(message_echoes=[said(id="first", **{"from": "15550783881"}, to=CUSTOMER)])
         await persist.persist([posted(stage, app, entry(held, field="smb_message_echoes"))], stage.context)
         conversation = await stage.row("SELECT phone, recipient, last_user_message_at FROM conversations")
-        assert tuple(conversation) == (CUSTOMER, CUSTOMER, None)
+        assert tuple(conversation) == (f"+{CUSTOMER}", f"+{CUSTOMER}", None)
 
 
 async def test_what_is_said_in_a_group_is_announced_and_opens_no_window(settings: Settings) -> None:
@@ -221,7 +221,10 @@ async def test_who_has_opted_out_has_so_under_a_new_number_too(settings: Setting
         assert await stage.count("contacts") == 1
         assert await stage.count("consents") == 1
         rows = await stage.rows("SELECT recipient, user_message_count FROM conversations ORDER BY created_at")
-        assert [tuple(row) for row in rows] == [(CUSTOMER, 1), (moved, 1)]  # two numbers are two conversations
+        assert [tuple(row) for row in rows] == [
+            (f"+{CUSTOMER}", 1),
+            (f"+{moved}", 1),
+        ]  # two numbers are two conversations
 
 
 async def test_a_provider_whose_clock_runs_ahead_opens_no_window_after_the_messages_arrival(settings: Settings) -> None:

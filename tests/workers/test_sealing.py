@@ -1,13 +1,18 @@
-"""Secrets that a tenant writes by SQL: the clock seals them, and nobody reads them in between."""
+"""Secrets that a tenant writes by SQL: the clock seals them, nobody reads them in between, and webhooks come in by
+them."""
+
+from uuid import UUID
 
 import orjson
 from pydantic import SecretStr
 
-from shared import db
+from ingress.directory import MetaSecrets
+from shared import db, sealing
 from shared.crypto import KeyRing
 from shared.settings import Settings
 from shared.store import channels
 from shared.worker import Context
+from tests.workers.meta_stage import add_app
 from tests.workers.stage import Stage, staged
 from workers import clock
 
@@ -125,3 +130,108 @@ async def test_what_was_put_off_meanwhile_is_due_at_once(settings: Settings) -> 
             (waiting,) = await channels.unsealed(connection, 10)
             await channels.seal(connection, waiting, "sealed")
         assert await stage.count("messages WHERE id = $1 AND due_at <= now()", request.message_id) == 1
+
+
+# -- where Meta's webhooks come in -------------------------------------------------------------------------------------
+
+
+async def served(stage: Stage, number: str = "1065403") -> tuple[UUID, MetaSecrets]:
+    """The endpoint of a number, with its secrets as ingress reads them."""
+    row = await stage.row(
+        "SELECT e.id, e.tenant_id, e.secrets FROM channels c JOIN endpoints e ON e.id = c.endpoint_id "
+        "WHERE c.address = $1",
+        number,
+    )
+    keys = KeyRing.parse(stage.settings.secret_keys.get_secret_value())
+    opened = keys.open(row["secrets"], tenant_id=row["tenant_id"], owner=row["id"])
+    return row["id"], MetaSecrets.model_validate_json(opened)
+
+
+async def webhook_url(stage: Stage, number: str = "1065403") -> object:
+    return await stage.value("SELECT webhook_url FROM channels WHERE address = $1", number)
+
+
+async def test_settings_get_an_endpoint_that_knows_their_token_and_say_its_address(settings: Settings) -> None:
+    async with staged(settings) as stage:
+        await by_sql(stage, writing())
+        async with stage.working("clock"):
+            await stage.until(status, stage, equals="active")
+        endpoint, secrets = await served(stage)
+        assert (secrets.verify_token, secrets.app_secrets) == ("webhook", ("key",))
+        url = f"{stage.settings.public_url}/webhooks/meta/{endpoint}"
+        assert await webhook_url(stage) == url
+        # What a tenant writes there is no address that Meta could call.
+        await by_sql(stage, "UPDATE whatsapp_settings SET webhook_url = 'https://elsewhere.example'")
+        assert await webhook_url(stage) == url
+
+
+async def test_a_new_token_holds_and_the_app_secret_before_stays_good(settings: Settings) -> None:
+    async with staged(settings) as stage:
+        await by_sql(stage, writing())
+        async with stage.working("clock"):
+            await stage.until(status, stage, equals="active")
+            endpoint, _ = await served(stage)
+            await by_sql(stage, "UPDATE whatsapp_settings SET webhook_token = 'newer', api_key = 'other'")
+            await stage.until(status, stage, equals="active")
+        assert await served(stage) == (endpoint, MetaSecrets(app_secrets=("other", "key"), verify_token="newer"))
+
+
+async def test_numbers_of_one_app_share_its_address_and_no_other_tenants(settings: Settings) -> None:
+    async with staged(settings) as stage:
+        await by_sql(stage, writing(), writing("1065404"))
+        stage.ours = await stage.add_channel()
+        await by_sql(stage, writing("1065405"))
+        async with stage.working("clock"):
+            for number in ("1065403", "1065404", "1065405"):
+                await stage.until(status, stage, number, equals="active")
+        first, second, others = [(await served(stage, number))[0] for number in ("1065403", "1065404", "1065405")]
+        assert first == second != others
+
+
+async def test_an_endpoint_that_tenants_share_is_not_one_of_theirs_to_change(settings: Settings) -> None:
+    async with staged(settings) as stage:
+        shared_endpoint = await add_app(stage)
+        await by_sql(stage, writing())
+        await stage.pool.execute("UPDATE channels SET endpoint_id = $1 WHERE address = '1065403'", shared_endpoint)
+        before = await served(stage)
+        async with stage.working("clock"):
+            await stage.until(status, stage, equals="active")
+        assert await served(stage) == before
+        assert before[1].verify_token != "webhook"
+
+
+async def test_a_number_whose_secrets_were_sealed_before_gets_its_endpoint_too(settings: Settings) -> None:
+    """One of an earlier version, or of an import."""
+    async with staged(settings) as stage:
+        await by_sql(stage, writing(), writing("broken"))
+        async with stage.pool.acquire() as connection, connection.transaction():
+            for channel in await channels.unsealed(connection, 10):
+                sealed = stage.sealed(channel.secrets, channel.tenant_id, channel.id)
+                await channels.seal(connection, channel, sealed)
+            await connection.execute("UPDATE channels SET credentials = 'v1.lost.AAAA' WHERE address = 'broken'")
+            assert await sealing.serve_numbers(connection, stage.settings) == 1
+        endpoint, secrets = await served(stage)
+        assert secrets.verify_token == "webhook"
+        assert await webhook_url(stage) == f"{stage.settings.public_url}/webhooks/meta/{endpoint}"
+        elsewhere = stage.settings.model_copy(update={"public_url": "https://new.example"})
+        async with stage.pool.acquire() as connection:
+            assert await sealing.serve_numbers(connection, elsewhere) == 0
+        assert await webhook_url(stage) == f"https://new.example/webhooks/meta/{endpoint}"
+
+
+# -- what signs the calls to a tenant's own webhooks -------------------------------------------------------------------
+
+
+async def test_a_webhooks_secret_is_sealed_and_the_newest_holds(settings: Settings) -> None:
+    async with staged(settings) as stage:
+        add = "INSERT INTO webhooks (url, secret) VALUES ('https://shop.example/{0}', '{0}')"
+        await by_sql(stage, add.format("first"), add.format("other"))
+        await by_sql(stage, "UPDATE webhooks SET secret = 'second' WHERE url LIKE '%first'")
+        await by_sql(stage, "UPDATE webhooks SET secret = '' WHERE url LIKE '%other'")
+        async with stage.working("clock"):
+            await stage.until(stage.count, "unsealed_webhook_secrets", equals=0)
+        keys = KeyRing.parse(stage.settings.secret_keys.get_secret_value())
+        rows = await stage.rows("SELECT tenant_id, id, secret, sealed_secret FROM webhooks ORDER BY url")
+        first, other = rows
+        assert keys.open(first["sealed_secret"], tenant_id=first["tenant_id"], owner=first["id"]) == "second"
+        assert (first["secret"], other["secret"], other["sealed_secret"]) == ("••••••••", "", "")

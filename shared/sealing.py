@@ -1,0 +1,135 @@
+"""Secrets that came by SQL, which the database can't seal, as it has no key: sealed here, and put to use.
+
+A number of Meta's that came by SQL, or with an import, gets an endpoint of its tenant's own: Meta verifies its address
+by the number's `webhook_token`, and signs by the app's secret, which is the number's `api_key`. An endpoint that
+several tenants share is the operator's, and no tenant's secret changes it.
+"""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Final
+from uuid import UUID
+
+import orjson
+
+from shared.crypto import CryptoError, KeyRing
+from shared.db import Connection, new_id
+from shared.log import get_logger
+from shared.settings import Settings
+from shared.store import channels, endpoints, webhook_secrets
+from shared.store.channels import Unsealed, Unserved
+from shared.store.endpoints import EndpointRow
+
+log = get_logger(__name__)
+
+APP_SECRETS: Final = 2  # the one before stays good while it is being rotated at Meta
+
+
+async def seal_credentials(connection: Connection, settings: Settings, limit: int) -> None:
+    """Seal what channels wait for. One whose secrets can't be sealed here stays stopped, and its secrets wait."""
+    for channel in await channels.unsealed(connection, limit):
+        owner = {"tenant_id": channel.tenant_id, "owner": channel.id}
+        try:
+            keys = KeyRing.parse(settings.secret_keys.get_secret_value())
+            known = orjson.loads(keys.open(channel.sealed, **owner)) if channel.sealed else {}
+            secrets = {**known, **channel.secrets}
+            sealed = keys.seal(orjson.dumps(secrets).decode(), **owner)
+        except CryptoError as error:
+            _warn_once("credentials", channel.id, channel.newest, str(error))
+        else:
+            await channels.seal(connection, channel, sealed)
+            await _serve(connection, keys, settings, channel, secrets)
+            log.info("credentials sealed", channel=str(channel.id))
+
+
+async def seal_webhook_secrets(connection: Connection, settings: Settings, limit: int) -> None:
+    """Seal what webhooks are to sign with."""
+    for webhook in await webhook_secrets.waiting(connection, limit):
+        try:
+            keys = KeyRing.parse(settings.secret_keys.get_secret_value())
+            sealed = keys.seal(webhook.secret, tenant_id=webhook.tenant_id, owner=webhook.id) if webhook.secret else ""
+        except CryptoError as error:
+            _warn_once("webhook secret", webhook.id, webhook.newest, str(error))
+        else:
+            await webhook_secrets.seal(connection, webhook, sealed)
+            log.info("webhook secret sealed", webhook=str(webhook.id))
+
+
+async def serve_numbers(connection: Connection, settings: Settings) -> int:
+    """Endpoints for the numbers of Meta's that have secrets and none, and the address of each as it is now; returns how
+    many got one."""
+    served = 0
+    await channels.set_webhook_urls(connection, "meta", _base(settings))
+    for channel in await channels.without_endpoint(connection, "meta"):
+        try:
+            keys = KeyRing.parse(settings.secret_keys.get_secret_value())
+            secrets = orjson.loads(keys.open(channel.sealed, tenant_id=channel.tenant_id, owner=channel.id))
+        except CryptoError as error:
+            _warn_once("endpoint", channel.id, 0, str(error))
+        else:
+            served += await _serve(connection, keys, settings, channel, secrets)
+    return served
+
+
+async def _serve(
+    connection: Connection,
+    keys: KeyRing,
+    settings: Settings,
+    channel: Unsealed | Unserved,
+    secrets: Mapping[str, object],
+) -> bool:
+    """Let in what Meta signs with these secrets. False where they don't suffice, or the endpoint is an operator's."""
+    token, app_secret = secrets.get("webhook_token"), secrets.get("api_key")
+    if channel.provider != "meta" or not isinstance(token, str) or not isinstance(app_secret, str):
+        return False
+    if not token or not app_secret:
+        return False
+    own = {
+        row.id: (row, _opened(keys, row))
+        for row in await endpoints.of_tenant(connection, channel.tenant_id, channel.provider)
+    }
+    if channel.endpoint_id is not None:
+        chosen = own.get(channel.endpoint_id)
+        if chosen is None:
+            return False
+    else:  # numbers of one app share its address
+        chosen = next((pair for pair in own.values() if app_secret in _app_secrets(pair[1])), None)
+    row, known = chosen or (EndpointRow(new_id(), channel.tenant_id, channel.provider, ""), {})
+    changed = {
+        "app_secrets": list(dict.fromkeys([app_secret, *_app_secrets(known)]))[:APP_SECRETS],
+        "verify_token": token,
+    }
+    if changed != known:
+        sealed = keys.seal(orjson.dumps(changed).decode(), tenant_id=row.tenant_id, owner=row.id)
+        if chosen is None:
+            await endpoints.add(connection, row._replace(secrets=sealed))
+        else:
+            await endpoints.set_secrets(connection, row.id, sealed)
+    if channel.endpoint_id is None:
+        await channels.set_endpoint(connection, channel.tenant_id, channel.id, row.id)
+    await channels.set_webhook_urls(connection, channel.provider, _base(settings))
+    return True
+
+
+def _base(settings: Settings) -> str:
+    return f"{settings.public_url.rstrip('/')}/webhooks"
+
+
+def _opened(keys: KeyRing, row: EndpointRow) -> Mapping[str, object]:
+    """An endpoint's secrets; none where they don't open."""
+    try:
+        told = orjson.loads(keys.open(row.secrets, tenant_id=row.tenant_id, owner=row.id))
+    except (CryptoError, orjson.JSONDecodeError):
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def _app_secrets(known: Mapping[str, object]) -> list[str]:
+    every = known.get("app_secrets")
+    return [str(one) for one in every] if isinstance(every, list) else []
+
+
+@lru_cache(maxsize=1000)
+def _warn_once(what: str, owner: UUID, _: int, why: str) -> None:
+    """Log it once for what was entered, not every second."""
+    log.error(f"{what} waits: its secrets can't be sealed or opened", owner=str(owner), error=why)

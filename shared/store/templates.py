@@ -1,0 +1,32 @@
+"""Approved templates, for whoever queues one from within a tenant's transaction."""
+
+from collections.abc import Mapping
+from uuid import UUID
+
+from shared.db import Connection
+
+_QUEUE = "SELECT queue_template_message($1, $2, $3, $4, $5)"
+
+
+async def queue_template_message(
+    connection: Connection,
+    conversation_id: UUID,
+    template: str,
+    variables: Mapping[str, str] | None = None,
+    *,
+    language: str | None = None,
+    dedupe_key: str | None = None,
+) -> UUID:
+    """Queue an approved template to a conversation of the tenant's; returns the message's id. The clock hands it on
+    once the caller's transaction has committed.
+
+    `template` is a row of message_templates by its id, name or external id, else the provider's own name for it. A
+    second call with the same `dedupe_key` queues nothing and returns the first one's message. Raises
+    asyncpg.ForeignKeyViolationError for a conversation that the tenant doesn't have,
+    asyncpg.FeatureNotSupportedError for a provider without templates, and asyncpg.InvalidParameterValueError that names
+    what else is wrong.
+    """
+    queued: UUID = await connection.fetchval(
+        _QUEUE, conversation_id, template, dict(variables or {}), language, dedupe_key
+    )
+    return queued

@@ -1,0 +1,59 @@
+"""What signs the calls to a tenant's own webhooks: sealed in `webhooks`, and in clear only until the clock has come."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from shared.db import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookSecret:
+    """A webhook, locked, with the newest secret that waits to be sealed; an empty one takes the secret away."""
+
+    tenant_id: UUID
+    id: UUID
+    secret: str
+    newest: int  # of the rows that wait
+
+
+# The webhook is what is locked: two clocks with a row each of one webhook would lay the older over the newer.
+_WAITING = """
+SELECT w.tenant_id, w.id FROM webhooks w
+WHERE EXISTS (SELECT FROM unsealed_webhook_secrets u WHERE u.tenant_id = w.tenant_id AND u.webhook_id = w.id)
+ORDER BY w.tenant_id, w.id LIMIT $1 FOR NO KEY UPDATE OF w SKIP LOCKED
+"""
+_NEWEST = """
+SELECT seq, secret FROM unsealed_webhook_secrets WHERE tenant_id = $1 AND webhook_id = $2 ORDER BY seq DESC LIMIT 1
+"""
+_SEAL = """
+UPDATE webhooks SET sealed_secret = $3, secret = CASE WHEN $3 = '' THEN '' ELSE secret_mask() END
+WHERE tenant_id = $1 AND id = $2
+"""
+_DONE = "DELETE FROM unsealed_webhook_secrets WHERE tenant_id = $1 AND webhook_id = $2 AND seq <= $3"
+_SEALED = "SELECT tenant_id, id, sealed_secret FROM webhooks WHERE sealed_secret <> '' ORDER BY tenant_id, id"
+
+
+async def waiting(connection: Connection, limit: int) -> list[WebhookSecret]:
+    """Webhooks whose secret waits, at most `limit`; none that somebody else holds."""
+    found = []
+    for webhook in await connection.fetch(_WAITING, limit):
+        if row := await connection.fetchrow(_NEWEST, webhook["tenant_id"], webhook["id"]):
+            found.append(WebhookSecret(**webhook, secret=row["secret"], newest=row["seq"]))
+    return found
+
+
+async def seal(connection: Connection, webhook: WebhookSecret, sealed: str) -> None:
+    """Exchange the waiting secret for a sealed one; an empty text is none."""
+    await set_sealed(connection, webhook.tenant_id, webhook.id, sealed)
+    await connection.execute(_DONE, webhook.tenant_id, webhook.id, webhook.newest)
+
+
+async def set_sealed(connection: Connection, tenant_id: UUID, webhook_id: UUID, sealed: str) -> None:
+    """Replace a webhook's sealed secret."""
+    await connection.execute(_SEAL, tenant_id, webhook_id, sealed)
+
+
+async def every(connection: Connection) -> Sequence[tuple[UUID, UUID, str]]:
+    """(tenant, webhook, sealed secret) of all webhooks that have one."""
+    return [tuple(row) for row in await connection.fetch(_SEALED)]
