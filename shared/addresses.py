@@ -1,14 +1,19 @@
-"""Canonical addresses: one person is one contact, however the networks write the number. Pure.
+"""Canonical addresses: one person is one contact, however the networks write the number. No I/O.
 
-WhatsApp and the carriers write some countries' mobile numbers in two ways, both of which arrive and both of which
-may be refused as a recipient. We compare the canonical form, and store and send to the form that was given, in E.164:
+`canonical_phone` of the schema is the same rules in SQL, and tests/schema/test_canonical_phone.py holds the two together.
+So they read digits and nothing else: a library's tables of who issued which number change with each release of it, and
+with them who is one contact.
 
+- What people dial within a country goes, where it can be nothing else: the trunk zero of `+44 (0) 7911 …`, Russia's 8,
+  North America's 1.
 - Mexico: `+52 1 XXXXXXXXXX` (WhatsApp) is `+52 XXXXXXXXXX`, the form of the numbering plan since 2019.
-- Argentina: `+54 9 …` (WhatsApp, and E.164 of a mobile) is `+54 …`. A subscriber number is unique over mobiles and
-  landlines, so the 9 tells nothing two numbers would differ by.
-- Brazil: a mobile's `+55 DD XXXXXXXX` is `+55 DD 9XXXXXXXX`. The nine goes in only before 6 to 9, only where that makes
-  a valid mobile number, and never where the eight digits are a number of their own: landlines begin with 2 to 5, and
-  the trunked radio ranges (70, 77 to 79) kept eight digits.
+- Argentina: `+54 9 …` (WhatsApp, and E.164 of a mobile) is `+54 …`, and so is `+54 … 15 …`, as a mobile is dialled. A
+  subscriber number is unique over mobiles and landlines, so neither tells anything two numbers would differ by.
+- Brazil: a mobile's `+55 DD XXXXXXXX` is `+55 DD 9XXXXXXXX`. The nine goes in before 6 to 9, and never where the eight
+  digits are a number of their own: landlines begin with 2 to 5, and the trunked radio ranges (70, 77 to 79) kept eight.
+
+We compare the canonical form, and store and send to the form that was given, in E.164: both may be refused as a
+recipient.
 """
 
 import re
@@ -19,8 +24,12 @@ import phonenumbers
 from shared.providers.base import Address
 
 _SCHEME = re.compile(r"^\s*([a-z][a-z0-9_+.-]{0,31}):", re.IGNORECASE)
-_SCHEMES_OF_PHONES = ("", "whatsapp", "tel", "sms", "rcs")  # behind `messenger:` digits are a page's id
-_DIALLED = re.compile(r"\+?[0-9 ().\-]+", re.ASCII)
+_BLANK = r" \t\n\r\f\v\xa0"
+# Behind `messenger:` digits are a page's id.
+_PHONE = re.compile(
+    rf"[{_BLANK}]*(?:(?:whatsapp|tel|sms|rcs):[{_BLANK}]*)?(\+?[0-9 ().\-]*[0-9().\-])[{_BLANK}]*",
+    re.ASCII | re.IGNORECASE,
+)
 # A WhatsApp business-scoped user id: country, a dot, letters and digits (`US.1234…`, `US.ENT.1234…`).
 _USER_ID = re.compile(r"[A-Z]{2}\.[A-Za-z0-9._\-]{1,128}", re.ASCII)
 # What a carrier lets stand as an alphanumeric sender: letters, digits, spaces, a little punctuation.
@@ -51,15 +60,15 @@ def phone(given: str) -> Address | None:
 
 @lru_cache(maxsize=8192)
 def _phone(given: str) -> Address | None:
-    scheme, text = split_scheme(given)
-    if scheme not in _SCHEMES_OF_PHONES or not _DIALLED.fullmatch(text):
+    found = _PHONE.fullmatch(given)
+    if found is None:
         return None
-    digits = "".join(filter(str.isdigit, text))
+    digits = "".join(filter(str.isdigit, found[1]))
     if not 3 <= len(digits) <= _LONGEST_E164 + 1:  # one more: `+44 (0) …` has a trunk zero that goes
         return None
-    if len(digits) <= _LONGEST_SHORT_CODE and not text.startswith("+"):
+    if len(digits) <= _LONGEST_SHORT_CODE and not found[1].startswith("+"):
         return Address("phone", digits, digits)
-    canonical = _canonical(digits)
+    canonical = f"+{_canonical(digits)}"
     if len(canonical) > _LONGEST_E164 + 1:
         return None
     return Address("phone", f"+{digits}" if digits in written_ways(canonical) else canonical, canonical)
@@ -122,29 +131,38 @@ def mask(given: str) -> str:
     return f"{scheme}:{hidden}" if scheme else hidden
 
 
-@lru_cache(maxsize=8192)
+# The countries whose numbers are dialled with a zero before them at home, and never begin with one.
+_TRUNK_ZERO = re.compile(
+    r"(20|27|31|32|33|40|41|43|44|46|49|51|53|54|55|57|58|60|61|63|64|66|84|86|90|91|92|93|94|95|98|211|212|213|218|231|232"
+    r"|233|234|243|249|251|252|254|255|256|260|261|262|263|264|265|291|353|355|358|370|373|374|377|380|381|382|383|385|386"
+    r"|387|389|421|423|508|590|591|593|594|595|596|686|850|855|856|880|886|961|962|963|964|966|967|970|971|972|976|977|994"
+    r"|995|996)0([1-9][0-9]*)"
+)
+# Each tells a whole number, and no number that another one makes.
+_FOLDED = (
+    (re.compile(r"1(1[2-9][0-9]{9})"), r"\1"),
+    (re.compile(r"(7)8([0-9]{10})"), r"\1\2"),
+    (re.compile(r"(52)1([1-9][0-9]{9})"), r"\1\2"),
+    (re.compile(r"(54)9([1-9][0-9]{9})"), r"\1\2"),
+    # Argentina's area codes have two to four digits; of these, three.
+    (re.compile(r"(5411)15([0-9]{8})"), r"\1\2"),
+    (
+        re.compile(
+            r"(54(?:22[01]|223|23[067]|249|26[01346]|280|29[14789]|336|34[1-358]|35[138]|36[24]|37[069]|38[013578]))15"
+            r"([0-9]{7})"
+        ),
+        r"\1\2",
+    ),
+    (re.compile(r"(54[23][0-9]{3})15([0-9]{6})"), r"\1\2"),
+    (re.compile(r"(55[1-9][1-9])((?:[689][0-9]|7[1-6])[0-9]{6})"), r"\g<1>9\2"),
+)
+
+
 def _canonical(digits: str) -> str:
-    """E.164 of a number given with its country code, folded where the networks write it in two ways."""
-    try:
-        number = phonenumbers.parse("+" + digits)
-    except phonenumbers.NumberParseException:
-        return "+" + digits
-    national = phonenumbers.national_significant_number(number)
-    match number.country_code, len(national):
-        case 52, 11 if national[0] == "1":
-            return "+52" + national[1:]
-        case 54, 11 if national[0] == "9":
-            return "+54" + national[1:]
-        case 55, 10 if national[2] in "6789":
-            return _brazilian(national)
-    plain = f"{number.country_code}{national}"
-    # One trunk zero goes. Each parse would take another one, and make all numbers of nothing but zeros the same.
-    return f"+{plain}" if plain == digits or _canonical(plain) == f"+{plain}" else f"+{digits}"
-
-
-def _brazilian(national: str) -> str:
-    with_nine = f"+55{national[:2]}9{national[2:]}"
-    is_own_number = phonenumbers.is_valid_number(phonenumbers.parse("+55" + national))
-    if not is_own_number and phonenumbers.is_valid_number(phonenumbers.parse(with_nine)):
-        return with_nine
-    return "+55" + national
+    """The digits of a number given with its country code, written in one way."""
+    if (found := _TRUNK_ZERO.fullmatch(digits)) is not None:
+        digits = found[1] + found[2]
+    for pattern, instead in _FOLDED:
+        if (found := pattern.fullmatch(digits)) is not None:
+            return found.expand(instead)
+    return digits

@@ -5,7 +5,6 @@ with the disk full from that statement on.
 """
 
 import asyncio
-import os
 import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
