@@ -46,6 +46,7 @@ _OUTAGES: Final = (
     asyncpg.InterfaceError,  # the connection closed under us
     asyncpg.InternalClientError,
     asyncpg.ReadOnlySQLTransactionError,  # connected to a standby after a failover
+    asyncpg.IdleInTransactionSessionTimeoutError,  # we stood still for too long: the machine was suspended, perhaps
     OSError,
     TimeoutError,
 )
@@ -121,12 +122,29 @@ def _address(settings: Settings) -> DatabaseUrl:
     return database_url.parse(settings.database_url.get_secret_value())
 
 
-def server_settings(role: Role, process: str) -> dict[str, str]:
+def server_settings(settings: Settings, role: Role, process: str) -> dict[str, str]:
     """What a connection tells PostgreSQL at start. The role set here survives RESET ALL at release.
 
     The process id in the name tells an operator, who looks at pg_stat_activity, whose connection that is.
     """
-    return {"role": role, "application_name": f"palomar {process} {os.getpid()}", "timezone": "UTC"}
+    named = {"role": role, "application_name": f"palomar {process} {os.getpid()}", "timezone": "UTC"}
+    return named | limits(settings)
+
+
+def limits(settings: Settings) -> dict[str, str]:
+    """When PostgreSQL itself ends a connection of ours: where we leave a transaction open, or have vanished.
+
+    An open transaction that has written keeps every event of every tenant back, and its locks keep others waiting.
+    """
+    found: dict[str, str] = {}
+    if settings.database_idle_in_transaction:
+        found["idle_in_transaction_session_timeout"] = f"{settings.database_idle_in_transaction * 1000:.0f}"
+    if peer := settings.database_peer_timeout:
+        found["tcp_user_timeout"] = f"{peer * 1000:.0f}"
+        found["tcp_keepalives_idle"] = f"{max(1, peer // 2)}"
+        found["tcp_keepalives_interval"] = f"{max(1, peer // 6)}"
+        found["tcp_keepalives_count"] = "3"
+    return found
 
 
 def make_pool(settings: Settings, *, process: str, size: int | None = None) -> Pool:
@@ -155,7 +173,7 @@ def _make_pool(
         max_inactive_connection_lifetime=300,
         init=partial(_prepare, tcp=address.tcp),
         reset=reset,
-        server_settings=server_settings(role, process),
+        server_settings=server_settings(settings, role, process),
     )
 
 
@@ -173,7 +191,7 @@ async def connect(
         timeout=address.connect_timeout or CONNECT_TIMEOUT,
         ssl=_tls(address.system_roots),
         command_timeout=STATEMENT_TIMEOUT,
-        server_settings=server_settings(role, process),
+        server_settings=server_settings(settings, role, process),
     )
     await _prepare(connection, address.tcp)
     return connection

@@ -28,6 +28,6 @@ WEBHOOKS_PARSED = Counter("palomar_webhooks_parsed", "Webhooks persisted, by wha
 NUDGES = Counter("palomar_clock_nudges", "Overdue rows the clock handed on", ["what"])
 CLOCK_TICK = Gauge("palomar_clock_last_tick_seconds", "Unix time of this process's last tick")
 MEDIA = Counter("palomar_media", "Tries to fetch a file: stored, or why not", ["provider", "outcome"])
-RELAY_LAG = Gauge("palomar_relay_lag_seconds", "Age of the oldest event not yet published")
+RELAY_LAG = Gauge("palomar_relay_lag_seconds", "Age of the oldest event not yet published, whatever keeps it back")
 RELAY_ACTIVE = Gauge("palomar_relay_active", "1 in the one relay that publishes")
 RELAYED = Counter("palomar_relayed_events", "Events published")

@@ -47,6 +47,14 @@ class Settings(BaseSettings):
         default=SecretStr("postgresql://palomar@127.0.0.1:5432/palomar"), validation_alias=_named("DATABASE_URL")
     )
     database_pool: int = Field(default=4, ge=2, le=64, description="connections per process")
+    database_idle_in_transaction: float = Field(
+        default=30.0,
+        ge=0,
+        description="then PostgreSQL ends a connection of ours whose transaction rests; 0: unset",
+    )
+    database_peer_timeout: int = Field(
+        default=30, ge=0, description="seconds; then PostgreSQL lets go of a host that vanished; 0: unset"
+    )
     state_dir: Path = Field(default=Path(".palomar"), description="spool, sealed directory, what `up` writes down")
 
     # -- secrets ---------------------------------------------------------------------------------------------------
@@ -104,6 +112,7 @@ class Settings(BaseSettings):
     clock_tick: Seconds = 1.0
     clock_batch: int = Field(default=500, ge=1)
     relay_poll: Seconds = 1.0
+    relay_lease: Seconds = Field(default=15.0, description="a relay that is silent for so long is replaced by another")
     relay_batch: int = Field(default=500, ge=1)
     inbound_log_days: int = Field(default=30, ge=1, description="raw webhooks are kept this long")
     events_days: int = Field(default=14, ge=1)

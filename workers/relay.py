@@ -2,12 +2,19 @@
 
 Only rows below every running transaction are read, ordered by (transaction, sequence): one that commits late is
 never behind the cursor. The cursor moves after the broker's confirm, so an event may be told twice, and never not.
+
+The active relay holds the cursor by a lease in its row, which no tenant's role may touch. One that stood still past its
+lease finds that out when it wants to move the cursor, and stands by.
 """
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import asyncpg
 
 from shared import db, metrics, topology
 from shared.broker import ENVELOPE_BYTES, dump, envelope, group_key
@@ -17,45 +24,84 @@ from shared.worker import Context, Loop
 
 worker: Loop[None] = Loop(name="relay", publishes=(EventHappened,))
 
-LOCK = 0x50414C4F  # pg_advisory_lock: the one active relay's
+
+class Lag:
+    """How old the oldest unpublished event is. It grows by itself until it is measured again, or all is published."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+
+    def measured(self, seconds: float) -> None:
+        self._since = time.monotonic() - seconds if seconds > 0 else None
+
+    def seconds(self) -> float:
+        return 0.0 if self._since is None else time.monotonic() - self._since
+
+
+LAG = Lag()
+metrics.RELAY_LAG.set_function(LAG.seconds)
 
 
 @worker.run
 async def relay(ctx: Context[None]) -> None:
     connection = await db.connect(ctx.settings, process="relay")
+    holder = db.new_id()
     try:
         woken = asyncio.Event()
         await connection.add_listener("palomar_events", lambda *_: woken.set())
         metrics.RELAY_ACTIVE.set(0)
-        await _become_leader(connection, ctx)
-        metrics.RELAY_ACTIVE.set(1)
-        ctx.log.info("relay active")
-        xid, seq = await events.cursor(connection)
-        while True:
-            woken.clear()
-            batch = await events.after(connection, xid, seq, ctx.settings.relay_batch)
-            if batch:
-                metrics.RELAY_LAG.set((datetime.now(UTC) - batch[0].occurred_at).total_seconds())
-                await _publish(batch, ctx)
-                xid, seq = batch[-1].xid, batch[-1].seq
-                await events.move_cursor(connection, xid, seq)
-                metrics.RELAYED.inc(len(batch))
-            if len(batch) < ctx.settings.relay_batch:
-                if not batch:
-                    metrics.RELAY_LAG.set(0)
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(woken.wait(), ctx.settings.relay_poll)
+        await _relay(connection, holder, woken, ctx)
     finally:
         metrics.RELAY_ACTIVE.set(0)
         connection.terminate()
+        await _leave(holder, ctx)
 
 
-async def _become_leader(connection: db.Connection, ctx: Context[None]) -> None:
-    """Return once this relay is the active one; it stays so for as long as the connection lives."""
+async def _relay(connection: db.Connection, holder: UUID, woken: asyncio.Event, ctx: Context[None]) -> None:
+    """Publish for as long as this relay is the active one; return where another one has become it."""
+    lease = timedelta(seconds=ctx.settings.relay_lease)
+    xid, seq = await _become_leader(connection, holder, lease, ctx)
+    led_at = time.monotonic()
+    metrics.RELAY_ACTIVE.set(1)
+    ctx.log.info("relay active")
     while True:
-        if await events.lead(connection, LOCK):
-            return
+        woken.clear()
+        if time.monotonic() - led_at > ctx.settings.relay_lease / 3:
+            led_at = time.monotonic()
+            if (cursor := await events.lead(connection, holder, lease)) is None:
+                break
+            xid, seq = cursor
+        batch = await events.after(connection, xid, seq, ctx.settings.relay_batch)
+        if batch:
+            LAG.measured((datetime.now(UTC) - batch[0].occurred_at).total_seconds())
+            await _publish(batch, ctx)
+            led_at = time.monotonic()
+            if not await events.move_cursor(connection, holder, lease, batch[-1].xid, batch[-1].seq):
+                break
+            xid, seq = batch[-1].xid, batch[-1].seq
+            metrics.RELAYED.inc(len(batch))
+        if len(batch) < ctx.settings.relay_batch:
+            LAG.measured(await events.lag(connection))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(woken.wait(), ctx.settings.relay_poll)
+    ctx.log.warning("another relay is active by now")
+
+
+async def _become_leader(
+    connection: db.Connection, holder: UUID, lease: timedelta, ctx: Context[None]
+) -> tuple[int, int]:
+    """Return once this relay is the active one: (xid, seq) up to which everything is published."""
+    while (cursor := await events.lead(connection, holder, lease)) is None:
+        LAG.measured(await events.lag(connection))
         await asyncio.sleep(ctx.settings.relay_poll)
+    return cursor
+
+
+async def _leave(holder: UUID, ctx: Context[None]) -> None:
+    """Let another one take over at once. Where that can't be said, it takes over when the lease is over."""
+    with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+        async with asyncio.timeout(1):
+            await events.leave(ctx.pool, holder)
 
 
 async def _publish(batch: list[EventHappened], ctx: Context[None]) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from uuid import UUID
 
 from shared.db import Connection, Pool
@@ -45,8 +46,6 @@ async def record(connection: Connection, *events: Event) -> None:
     )
 
 
-_CURSOR = "SELECT xid::text, seq FROM relay_cursor"
-
 # Only what every running transaction is younger than: a lower (xid, seq) can't appear behind the cursor any more.
 # `e.xid`: a bare `xid` in ORDER BY is the column of the answer, which is text, and "10" sorts before "9".
 _NEXT = """
@@ -56,28 +55,38 @@ WHERE (e.xid, seq) > ($1::text::xid8, $2) AND e.xid < pg_snapshot_xmin(pg_curren
 ORDER BY e.xid, e.seq LIMIT $3
 """
 
-_MOVE = "UPDATE relay_cursor SET xid = $1::text::xid8, seq = $2, moved_at = now()"
-
-_LAG = """
-SELECT coalesce(extract(epoch FROM now() - min(e.created_at)), 0)::float8
-FROM events e, relay_cursor c WHERE (e.xid, e.seq) > (c.xid, c.seq)
+_MOVE = """
+UPDATE relay_cursor SET xid = $1::text::xid8, seq = $2, moved_at = now(), held_until = now() + $4::interval
+WHERE holder = $3 RETURNING true
 """
 
+# The first in the order in which they are published, which costs one look into each day's index.
+_OLDEST = """
+SELECT extract(epoch FROM clock_timestamp() - e.created_at)::float8 FROM events e
+WHERE (e.xid, e.seq) > ((SELECT xid FROM relay_cursor), (SELECT seq FROM relay_cursor))
+ORDER BY e.xid, e.seq LIMIT 1
+"""
 
-_LEAD = "SELECT pg_try_advisory_lock($1)"
+_LEAD = """
+UPDATE relay_cursor SET holder = $1, held_until = now() + $2::interval
+WHERE holder IS NULL OR holder = $1 OR held_until < now() RETURNING xid::text, seq
+"""
+
+_LEAVE = "UPDATE relay_cursor SET holder = NULL, held_until = NULL WHERE holder = $1"
 
 
-async def lead(connection: Connection, lock: int) -> bool:
-    """Become the one active relay, for as long as this connection lives. False: another one is."""
-    leading: bool = await connection.fetchval(_LEAD, lock)
-    return leading
+async def lead(connection: Connection, holder: UUID, lease: timedelta) -> tuple[int, int] | None:
+    """Become or stay the one active relay for as long as `lease`; returns (xid, seq) up to which all is published.
+
+    None: another one is active.
+    """
+    row = await connection.fetchrow(_LEAD, holder, lease)
+    return None if row is None else (int(row["xid"]), row["seq"])
 
 
-async def cursor(connection: Connection) -> tuple[int, int]:
-    """(xid, seq) up to which everything is published."""
-    row = await connection.fetchrow(_CURSOR)
-    assert row is not None, "relay_cursor has its one row from the migration"
-    return int(row["xid"]), row["seq"]
+async def leave(pool: Pool, holder: UUID) -> None:
+    """Let another relay be the active one at once."""
+    await pool.execute(_LEAVE, holder)
 
 
 async def after(connection: Connection, xid: int, seq: int, limit: int) -> list[EventHappened]:
@@ -111,11 +120,11 @@ def _scalars(detail: object) -> dict[str, str | int | float | bool | None]:
     }
 
 
-async def move_cursor(connection: Connection, xid: int, seq: int) -> None:
-    """Everything up to here is confirmed by the broker."""
-    await connection.execute(_MOVE, str(xid), seq)
+async def move_cursor(connection: Connection, holder: UUID, lease: timedelta, xid: int, seq: int) -> bool:
+    """Everything up to here is confirmed by the broker. False: another relay is the active one by now."""
+    return await connection.fetchval(_MOVE, str(xid), seq, holder, lease) is not None
 
 
-async def lag(pool: Pool) -> float:
-    """Age in seconds of the oldest event not yet published; 0 where there is none."""
-    return float(await pool.fetchval(_LAG))
+async def lag(connection: Connection | Pool) -> float:
+    """Age in seconds of the oldest event not yet published, whatever keeps it back; 0 where there is none."""
+    return max(0.0, await connection.fetchval(_OLDEST) or 0.0)

@@ -98,6 +98,21 @@ def test_a_database_that_does_not_answer_is_told_so(tmp_path: Path, command: str
             "Palomar: policies",
             "contacts: own_rows was changed",
         ),
+        (
+            "REVOKE SELECT ON SEQUENCE events_seq_seq FROM palomar_worker",
+            "Palomar: a backup holds every row",
+            "events_seq_seq can't be read by palomar_worker",
+        ),
+        (
+            "DROP POLICY all_rows ON events_default",
+            "Palomar: a backup holds every row",
+            "events_default hides rows from palomar_worker",
+        ),
+        (
+            "DROP POLICY own_rows ON inbound_log_default",
+            "Palomar: policies",
+            "inbound_log_default: own_rows is missing",
+        ),
         ("CREATE POLICY more ON contacts USING (true)", "Palomar: policies", "contacts: more is not ours"),
         (
             "ALTER VIEW customers SET (security_invoker = false)",

@@ -1,7 +1,11 @@
 """Every event is told, in the order of commit that never skips, by one relay at a time."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import contextlib
+import re
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -12,13 +16,14 @@ import asyncpg
 import orjson
 import pytest
 from aio_pika.abc import AbstractIncomingMessage
+from prometheus_client import REGISTRY
 
-from shared import topology
+from shared import db, topology
 from shared.messages import EventHappened
 from shared.settings import Settings
 from shared.store import events
 from tests.workers.stage import Stage, staged
-from workers.relay import runs_of
+from workers.relay import Lag, runs_of
 
 
 @dataclass
@@ -55,12 +60,20 @@ async def happen(stage: Stage, *names: str) -> None:
         await events.record(connection, *(events.Event(name, stage.ours.tenant_id) for name in names))
 
 
-async def active(stage: Stage) -> int:
-    """How many backends hold the relay's lock."""
-    return await stage.count(
-        "pg_locks WHERE locktype = 'advisory' AND granted "
-        "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-    )
+async def holder(stage: Stage) -> object:
+    """The relay that is active; None where none is."""
+    return await stage.value("SELECT holder FROM relay_cursor WHERE held_until > now()")
+
+
+def lag() -> float:
+    """What /metrics of this process says."""
+    found = REGISTRY.get_sample_value("palomar_relay_lag_seconds")
+    assert found is not None
+    return found
+
+
+async def lags(at_least: float) -> bool:
+    return lag() >= at_least
 
 
 async def test_events_arrive_in_the_order_in_which_they_happened(settings: Settings) -> None:
@@ -104,22 +117,138 @@ async def test_a_transaction_that_commits_late_is_not_skipped(settings: Settings
 
 
 async def test_one_of_two_relays_is_active_and_the_other_takes_over(settings: Settings) -> None:
-    async with staged(settings) as stage, listening(stage) as listener:
-        async with stage.working("relay"), stage.working("relay"):
-            await happen(stage, "one")
-            await stage.until(listener.count, equals=1)
-            assert await active(stage) == 1
-            holder = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND database = " \
-                     "(SELECT oid FROM pg_database WHERE datname = current_database())"  # fmt: skip
-            first = await stage.value(holder)
-            owner = await asyncpg.connect(settings.database_url.get_secret_value())
-            await owner.execute("SELECT pg_terminate_backend($1)", first)
-            await owner.close()
-            await happen(stage, "two")
-            await stage.until(listener.count, equals=2)
-            assert await stage.value(holder) != first
-            assert await active(stage) == 1
+    async with staged(settings, relay_lease=1.0) as stage, listening(stage) as listener:
+        async with stage.running("relay") as first:
+            await stage.until(lambda: _held(stage), equals=True)
+            killed = await holder(stage)
+            async with stage.working("relay"), stage.working("relay"):
+                await happen(stage, "one")
+                await stage.until(listener.count, equals=1)
+                await asyncio.sleep(1.5)
+                assert await holder(stage) == killed, "it renews its lease, though nothing happens"
+                first.kill()
+                await happen(stage, "two")
+                await stage.until(listener.count, equals=2)
+                assert await holder(stage) not in (None, killed)
+        assert await holder(stage) is None, "stopped in order, it lets another take over at once"
         assert listener.names == ["one", "two"]
+
+
+async def test_a_relay_that_stood_still_past_its_lease_stands_by(settings: Settings) -> None:
+    async with staged(settings, relay_lease=1.0) as stage, listening(stage) as listener, stage.running("relay") as one:
+        await stage.until(lambda: _held(stage), equals=True)
+        one.send_signal(signal.SIGSTOP)
+        await happen(stage, "told by the other")
+        async with stage.working("relay"):
+            await stage.until(listener.count, equals=1)
+            other = await holder(stage)
+            one.send_signal(signal.SIGCONT)
+            await happen(stage, "still the other")
+            await stage.until(lambda: _has(listener, "still the other"), equals=True)
+            await asyncio.sleep(1.5)
+            assert await holder(stage) == other
+
+
+async def test_no_lock_of_a_tenants_session_keeps_the_relay_from_its_work(settings: Settings) -> None:
+    """Whoever can connect may take any advisory lock, and reads in pg_locks which ones others take."""
+    async with staged(settings) as stage, listening(stage) as listener:
+        tenant = await db.connect(settings, process="tenant", role="palomar_api")
+        try:
+            await tenant.execute("SELECT pg_advisory_lock($1)", 0x50414C4F)
+            for statement in ("SELECT FROM relay_cursor FOR UPDATE", "LOCK TABLE relay_cursor IN ROW SHARE MODE"):
+                with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                    async with tenant.transaction():
+                        await tenant.execute(statement)
+            async with stage.working("relay"):
+                await happen(stage, "told")
+                await stage.until(listener.count, equals=1)
+                taken = await stage.value(
+                    "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid) "
+                    "WHERE l.locktype = 'advisory' AND a.application_name LIKE 'palomar relay %'"
+                )
+                assert taken == 0, "nor is there one to be waited for"
+        finally:
+            await tenant.close()
+
+
+async def test_the_lag_grows_behind_an_idle_writer(settings: Settings) -> None:
+    """Somebody has written and left the transaction open: what others committed since waits, and /metrics says so."""
+    async with staged(settings) as stage, listening(stage) as listener, stage.working("relay"):
+        await stage.until(lambda: _held(stage), equals=True)
+        assert lag() == 0
+        idle = await asyncpg.connect(
+            settings.database_url.get_secret_value(), server_settings={"role": "palomar_worker"}
+        )
+        transaction = idle.transaction()
+        await transaction.start()
+        await idle.execute("SELECT pg_current_xact_id()")
+        await happen(stage, "waits")
+        await stage.until(lambda: lags(1.5), equals=True)
+        assert listener.names == []
+        assert 0 < await events.lag(stage.pool) - lag() + 0.5 < 1, "palomar status says the same"
+        await transaction.rollback()
+        await idle.close()
+        await stage.until(listener.count, equals=1)
+        await stage.until(lambda: _equal(lag, 0.0), equals=True)
+
+
+async def test_a_relay_that_stands_by_measures_the_lag_too(settings: Settings) -> None:
+    """The active one may hang, or run on a host that is gone."""
+    async with staged(settings) as stage:
+        await stage.pool.execute("UPDATE relay_cursor SET holder = $1, held_until = now() + '1 minute'", uuid4())
+        await happen(stage, "waits")
+        async with stage.working("relay"):
+            await stage.until(lambda: lags(1.5), equals=True)
+
+
+def test_the_lag_grows_by_itself_until_it_is_measured_again() -> None:
+    """While the broker or the database is away nobody measures anything."""
+    measured = Lag()
+    assert measured.seconds() == 0
+    measured.measured(100)
+    time.sleep(0.02)
+    assert 100.02 <= measured.seconds() < 101
+    measured.measured(0)
+    assert measured.seconds() == 0
+
+
+async def test_measuring_the_lag_reads_a_page_or_two_of_a_long_backlog(settings: Settings) -> None:
+    async with staged(settings) as stage:
+        await stage.pool.execute(
+            "INSERT INTO events (name, tenant_id) SELECT 'x', $1 FROM generate_series(1, 20000)", stage.ours.tenant_id
+        )
+        plan = "\n".join(row[0] for row in await stage.rows(f"EXPLAIN (ANALYZE, BUFFERS) {events._OLDEST}"))
+        assert "Seq Scan on events" not in plan, plan
+        read = re.search(r"Buffers: shared hit=(\d+)", plan)
+        assert read is not None, plan
+        assert int(read[1]) < 100, plan
+
+
+async def _held(stage: Stage) -> bool:
+    return await holder(stage) is not None
+
+
+async def _equal(measure: Callable[[], float], value: float) -> bool:
+    return measure() == value
+
+
+async def test_a_transaction_of_ours_that_does_nothing_is_ended_and_keeps_no_event_back(settings: Settings) -> None:
+    async with (
+        staged(settings, database_idle_in_transaction=0.5) as stage,
+        listening(stage) as listener,
+        stage.working("relay"),
+    ):
+        connection = await stage.pool.acquire()
+        transaction = connection.transaction()
+        await transaction.start()
+        await connection.execute("SELECT pg_current_xact_id()")
+        await happen(stage, "kept back")
+        await stage.until(listener.count, equals=1, within=5)
+        with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError)) as ended:
+            await connection.execute("SELECT 1")
+        assert db.is_outage(ended.value), "the item at hand is kept, and no attempt is counted"
+        with contextlib.suppress(asyncpg.InterfaceError):
+            await stage.pool.release(connection)
 
 
 async def test_a_relay_that_was_killed_goes_on_where_its_cursor_is(settings: Settings) -> None:
