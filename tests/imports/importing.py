@@ -78,7 +78,7 @@ def source_database(stack: Stack, statements: str) -> Iterator[SourceDatabase]:
 @contextmanager
 def another_database(stack: Stack, template: str, environment: Mapping[str, str]) -> Iterator[dict[str, str]]:
     """The environment of a second Palomar beside the test's own."""
-    with cloned(stack, template) as url:
+    with cloned(stack.postgres, template) as url:
         yield {**environment, "DATABASE_URL": url}
 
 

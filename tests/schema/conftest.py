@@ -1,8 +1,50 @@
-"""A tenant's people at work with SQL, as the replaced systems' users are used to."""
+"""A tenant's people at work with SQL, as the replaced systems' users are used to.
+
+All of it on two servers: our own, and the oldest PostgreSQL that the machine's distribution has and we work with.
+"""
+
+from collections.abc import Iterator
 
 import pytest
 
+from ops.postgres import Postgres
+from ops.stack import Stack, tell
+from tests import debian
+from tests.databases import cloned, migrated
 from tests.schema.office import Office
+
+
+@pytest.fixture(scope="session")
+def distributed(stack: Stack) -> Iterator[Postgres]:
+    """A server of the distribution's PostgreSQL, with data of its own."""
+    root = stack.root / "distributed"
+    root.mkdir(mode=0o711, exist_ok=True)
+    server = Postgres(root, tell, debian.postgres())
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def distributed_template(distributed: Postgres) -> str:
+    return migrated(distributed)
+
+
+@pytest.fixture(params=["ours", "distributed"])
+def postgres(request: pytest.FixtureRequest, stack: Stack) -> Postgres:
+    """The server that this test's database is on."""
+    if request.param == "ours":
+        return stack.postgres
+    server: Postgres = request.getfixturevalue("distributed")
+    return server
+
+
+@pytest.fixture
+def database_url(request: pytest.FixtureRequest, stack: Stack, postgres: Postgres) -> Iterator[str]:
+    """A fresh, migrated database for this test alone; the URL is its owner's, who is no superuser."""
+    template: str = request.getfixturevalue("template" if postgres is stack.postgres else "distributed_template")
+    with cloned(postgres, template) as url:
+        yield url
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from ops.stack import Stack
+from ops.postgres import Postgres
 from schema import locks, migrate
 from tests.schema.dumping import dump
 from tests.schema.people import Tenant, add_conversation, add_tenant, as_worker
@@ -55,9 +55,9 @@ def invalid_indexes(database_url: str) -> list[str]:
 
 @pytest.mark.alone
 @pytest.mark.timeout(600)
-def test_no_writer_of_100000_live_conversations_is_blocked_for_long(database_url: str, stack: Stack) -> None:
+def test_no_writer_of_100000_live_conversations_is_blocked_for_long(database_url: str, postgres: Postgres) -> None:
     names = [step.name for step in migrate.status(database_url)]
-    fresh = dump(stack.postgres, database_url)
+    fresh = dump(postgres, database_url)
     migrate.rollback(database_url, len(names) - BEFORE)
     tenant, conversations = furnish(database_url)
     with writing(database_url, tenant, conversations) as control:
@@ -71,7 +71,7 @@ def test_no_writer_of_100000_live_conversations_is_blocked_for_long(database_url
     assert record.longest_blocked <= BLOCKED, figures
     assert record.transactions > 0
     assert invalid_indexes(database_url) == []
-    assert dump(stack.postgres, database_url) == fresh, (
+    assert dump(postgres, database_url) == fresh, (
         "migrated with rows and writers, it is the schema of a fresh one"
     )
     with as_worker(database_url) as worker:

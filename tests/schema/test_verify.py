@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from ops.stack import Stack
+from ops.postgres import Postgres
 from schema import migrate, shape, verify
 from tests.workers.processes import ROOT
 
@@ -224,13 +224,14 @@ def test_what_somebody_added_is_no_fault(database_url: str) -> None:
     assert wrong(database_url) == {}
 
 
-def test_the_recorded_shape_is_that_of_a_migrated_database(database_url: str) -> None:
+def test_the_recorded_shape_is_that_of_a_migrated_database_whatever_the_build_of_postgresql(database_url: str) -> None:
     found = shape.found(database_url)
     how = "write it anew: see schema/shape.py"
     assert found.last == shape.recorded().last, how
-    assert {
-        thing: digest for thing, digest in found.things.items() if shape.recorded().things.get(thing) != digest
-    } == {}, how
+    other = [thing for thing, digest in found.things.items() if shape.recorded().things.get(thing) != digest]
+    if found.postgresql < shape.VIEWS_ALIKE:
+        other = [thing for thing in other if not thing.startswith("view ")]
+    assert other == [], how
     assert set(shape.recorded().things) == set(found.things), how
 
 
@@ -250,10 +251,10 @@ def test_a_pending_migration_is_named_and_nothing_else_is_wrong(database_url: st
     assert wrong(database_url, folder) == {"Palomar: migrations applied": ("9999_next is not applied",)}
 
 
-def test_roles_and_owners_with_too_many_rights_are_named(database_url: str, stack: Stack) -> None:
+def test_roles_and_owners_with_too_many_rights_are_named(database_url: str, postgres: Postgres) -> None:
     """By the superuser, as whom nothing protects anybody's rows."""
     database = database_url.rsplit("/", 1)[1].split("?")[0]
-    with psycopg.connect(stack.postgres.url("postgres", database), autocommit=True) as admin:
+    with psycopg.connect(postgres.url("postgres", database), autocommit=True) as admin:
         admin.execute("CREATE TABLE stray (id int)")
     assert wrong(database_url) == {"Palomar: owner of the tables": ("postgres owns tables and is a superuser",)}
 
