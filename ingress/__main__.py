@@ -124,8 +124,8 @@ def main(arguments: Sequence[str]) -> int:
         uvloop.run(_main(settings, keys, chosen.share_port))
     except OSError as error:
         print(
-            f"python -m ingress: {error}. Set PORT (webhooks) or PALOMAR_HEALTH_PORT (health and metrics) to a free one, "
-            "or start every process with --share-port.",
+            f"python -m ingress: {error}. Set PORT (webhooks) or PALOMAR_HEALTH_PORT (health and metrics) to a free "
+            "one, or start every process with --share-port.",
             file=sys.stderr,
         )
         return 1

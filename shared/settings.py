@@ -76,8 +76,8 @@ class Settings(BaseSettings):
         default=None,
         ge=0,
         le=65535,
-        description="of `receive`, whose PORT is for the public: /healthz, /readyz, /metrics (8089 where unset; any free "
-        "one where several processes share PORT)",
+        description="of `receive`, whose PORT is for the public: /healthz, /readyz, /metrics (8089 where unset; any "
+        "free one where several processes share PORT)",
     )
     public_url: str = Field(
         default="http://127.0.0.1:8080", description="what the providers call and sign; never taken from a request"

@@ -136,7 +136,7 @@ async def test_a_model_is_asked_through_the_proxy() -> None:
     said = {"choices": [{"message": {"role": "assistant", "content": "Hola."}}]}
     async with answering(said) as model, proxying() as proxy:
         async with open_engines(settings_with(proxy, llm_base_url=model.url)) as engines:
-            answer = await engines["llm"].answer(reply_settings(), (Turn("user", "hola"),), 1)
+            answer = await engines["llm"].answer(reply_settings(), (Turn("user", "hola"),), 1, "whatsapp")
         assert answer == Answer("Hola.", "model")
         assert proxy.asked == [f"POST {model.url}/chat/completions"]
 
