@@ -273,6 +273,8 @@ def _conversation(reader: Reader, into: Target) -> tuple[Key, talk.Started]:
     chat = reader.id("chat_id")
     if number is None and chat is None:
         raise Skip("neither a chat nor a phone number")
+    if number is None:
+        reader.mended.add("no usable address: in a closed record")
     at = first_time(reader.time("created_at"), reader.time("sent_at")) or reader.now
     started = talk.Started(
         through=through,

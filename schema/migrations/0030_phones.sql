@@ -139,9 +139,9 @@ $$;
 -- unique keys, its history, its window. Before: the deleted row gives its keys up, under an address that names its heir.
 CREATE OR REPLACE FUNCTION inherit_conversation() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
-    old conversations;
+    gone conversations;
 BEGIN
-    SELECT c.* INTO old FROM conversations c
+    SELECT c.* INTO gone FROM conversations c
     WHERE c.tenant_id = NEW.tenant_id AND c.channel_id = NEW.channel_id AND c.address = NEW.address
         AND c.deleted_at IS NOT NULL AND c.id <> NEW.id
         AND NOT EXISTS (  -- one that keeps the new row out
@@ -151,17 +151,17 @@ BEGIN
     FOR UPDATE;
     IF FOUND THEN
         UPDATE conversations SET address = 'inherited by ' || NEW.id, phone = NULL
-        WHERE tenant_id = old.tenant_id AND id = old.id;
-        NEW.contact_id := coalesce(NEW.contact_id, old.contact_id);
-        NEW.contact_name := coalesce(NEW.contact_name, old.contact_name);
-        NEW.ai_context_summary := coalesce(NEW.ai_context_summary, old.ai_context_summary);
-        NEW.metadata := old.metadata || NEW.metadata;
-        NEW.last_user_message_at := greatest(NEW.last_user_message_at, old.last_user_message_at);
-        NEW.unread_count := old.unread_count;
-        NEW.user_message_count := old.user_message_count;
-        NEW.answered_count := old.answered_count;
-        NEW.next_out_seq := old.next_out_seq;
-        NEW.created_at := old.created_at;
+        WHERE tenant_id = gone.tenant_id AND id = gone.id;
+        NEW.contact_id := coalesce(NEW.contact_id, gone.contact_id);
+        NEW.contact_name := coalesce(NEW.contact_name, gone.contact_name);
+        NEW.ai_context_summary := coalesce(NEW.ai_context_summary, gone.ai_context_summary);
+        NEW.metadata := gone.metadata || NEW.metadata;
+        NEW.last_user_message_at := greatest(NEW.last_user_message_at, gone.last_user_message_at);
+        NEW.unread_count := gone.unread_count;
+        NEW.user_message_count := gone.user_message_count;
+        NEW.answered_count := gone.answered_count;
+        NEW.next_out_seq := gone.next_out_seq;
+        NEW.created_at := gone.created_at;
     END IF;
     RETURN NEW;
 END
