@@ -223,6 +223,7 @@ BEGIN
         words := replace(words, '{{' || variable.name || '}}', variable.value);
     END LOOP;
 
+    PERFORM set_config('palomar.queued_by', 'function', true);  -- see 0025
     INSERT INTO messages (tenant_id, conversation_id, channel_id, provider, direction, role, status, message_type,
         content, template, dedupe_key, due_at, out_seq)
     SELECT tenant, talk.id, talk.channel_id, talk.provider, 'outbound', 'assistant', 'queued', 'template',
@@ -230,6 +231,7 @@ BEGIN
         c.next_out_seq
     FROM conversations c WHERE c.tenant_id = tenant AND c.id = talk.id
     RETURNING id INTO message;
+    PERFORM set_config('palomar.queued_by', '', true);
     UPDATE conversations SET next_out_seq = next_out_seq + 1, last_message_at = greatest(last_message_at, now())
     WHERE tenant_id = tenant AND id = talk.id;
     RETURN message;
