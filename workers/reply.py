@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
-from shared import db, metrics, segments, topology
+from shared import db, loops, metrics, segments, topology
 from shared.channels import UNREAD_WAIT, Channel
 from shared.consents import OPTED_OUT
 from shared.engines import open_engines
@@ -32,9 +32,7 @@ from shared.worker import Context, Worker
 
 DEEPEST_HISTORY = 200  # messages read for one answer, however many are unanswered
 VOID_ANSWERS = 5  # in a row, because the customer goes on writing; then the clock asks again a little later
-# Mails an engine answers in one conversation. Who answers more may be a machine that does not say so, and two of those
-# would never end.
-LOOP_ANSWERS, LOOP_WITHIN = 10, timedelta(hours=1)
+LOOP = "loop"  # the outcome of a reply that is not made, for the metric
 CONCURRENCY = 32  # most of them wait for a model
 SHARE = CONCURRENCY // 4  # of these, for one channel whose engine waits for somebody else
 
@@ -138,12 +136,14 @@ async def _claim(
     if channel is None or channel.settings.reply.engine == "none":
         await replies.answered(tx, *key, claim)
         return None
-    if channel.kind == "email" and await talk.answers(tx, *key, LOOP_WITHIN) >= LOOP_ANSWERS:
-        ctx.log.warning("not answered: two machines may be answering each other", conversation=str(key[1]))
-        await replies.answered(tx, *key, claim)
-        return None
     # By the engine and not by the lane: it may have been another one when the reply was asked for.
     engine = channel.settings.reply.engine
+    counted = claim.user_message_count >= loops.FEWEST  # a statement less for nearly every reply
+    if counted and loops.is_loop(channel.kind, await talk.of_late(tx, *key)):
+        ctx.log.warning("not answered: two machines may be answering each other", conversation=str(key[1]))
+        await replies.answered(tx, *key, claim)
+        metrics.REPLIES.labels(engine, LOOP).inc()
+        return None
     if await consents.answer_stopped(tx, *key):  # no model is asked for what the window would only stop
         await replies.answered(tx, *key, claim)
         metrics.REPLIES.labels(engine, OPTED_OUT).inc()

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from uuid import UUID
 
 import orjson
 
+from shared import loops
 from shared.db import Connection, Pool, new_id
 from shared.providers.base import Media
 from shared.store.messages import media_json
@@ -147,16 +148,25 @@ async def history(connection: Connection | Pool, tenant_id: UUID, conversation_i
     return [Said(row["id"], row["role"], row["content"], row["message_type"]) for row in reversed(rows)]
 
 
-_ANSWERS = """
-SELECT count(*) FROM messages WHERE tenant_id = $1 AND conversation_id = $2 AND created_at > now() - $3::interval
-    AND direction = 'outbound' AND metadata ? 'engine'
+_OF_LATE = """
+WITH late AS MATERIALIZED (
+    SELECT direction, role, left(content, 500) AS content, metadata FROM messages
+    WHERE tenant_id = $1 AND conversation_id = $2 AND created_at > now() - $3::interval
+    ORDER BY created_at DESC LIMIT 500
+), repeated AS (
+    SELECT count(*) AS times FROM late WHERE role = 'user' AND length(content) >= $4 GROUP BY content
+)
+SELECT count(*) FILTER (WHERE direction = 'outbound' AND metadata ? 'engine') AS answers,
+    coalesce((SELECT max(times) FROM repeated), 0) AS repeats
+FROM late
 """
 
 
-async def answers(connection: Connection, tenant_id: UUID, conversation_id: UUID, within: timedelta) -> int:
-    """How often an engine has answered in a conversation of late."""
-    count: int = await connection.fetchval(_ANSWERS, tenant_id, conversation_id, within)
-    return count
+async def of_late(connection: Connection, tenant_id: UUID, conversation_id: UUID) -> loops.Exchange:
+    """What says whether two machines answer each other in a conversation."""
+    row = await connection.fetchrow(_OF_LATE, tenant_id, conversation_id, loops.WITHIN, loops.SENTENCE)
+    assert row is not None, "an aggregate has a row"
+    return loops.Exchange(row["answers"], row["repeats"])
 
 
 _HOPS = """

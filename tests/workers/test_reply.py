@@ -6,10 +6,12 @@ import time
 from typing import Any
 
 from ops.sandbox.openai import MODEL
+from shared import loops
 from shared.messages import ReplyWanted
 from shared.settings import Settings
 from tests.workers.stage import Stage, staged
 
+OTHER_CUSTOMER = "+34600000002"
 EVERY = ("persist", "reply", "window", "send", "clock")
 
 
@@ -44,6 +46,16 @@ async def test_several_messages_in_a_row_get_one_answer_after_a_moment_of_quiet(
         assert await asked(stage) == [["hola\nuna pregunta\n¿abrís hoy?"]]
         await asyncio.sleep(1.0)
         assert len(await stage.bodies()) == 1
+
+
+async def test_the_model_reads_where_a_customer_is_and_what_they_tapped(settings: Settings) -> None:
+    async with staged(settings, model()) as stage, stage.working(*EVERY):
+        place = {"Latitude": "19.4326", "Longitude": "-99.1332", "Label": "Casa", "MessageType": "location"}
+        await stage.deliver(stage.said("", extra=place))
+        await stage.until(stage.statuses, equals=["sent"])
+        await stage.deliver(stage.said("", extra={"ButtonPayload": "yes", "MessageType": "button"}))
+        await stage.until(stage.statuses, equals=["sent", "sent"])
+        assert (await asked(stage))[-1] == ["Casa\n19.4326, -99.1332", "yes"]
 
 
 async def test_the_quiet_is_waited_for_no_longer_than_the_longest_wait(settings: Settings) -> None:
@@ -169,6 +181,25 @@ async def test_a_model_that_fails_leads_to_the_channels_fallback(settings: Setti
         await stage.until(stage.statuses, equals=["sent"])
         assert await stage.bodies() == ["Ya te escribimos."]
         assert await stage.value("SELECT metadata->>'outcome' FROM messages WHERE direction = 'outbound'") == "fallback"
+
+
+async def test_a_machine_that_says_the_same_again_and_again_is_not_answered_for_ever(settings: Settings) -> None:
+    async with staged(settings, rules()) as stage, stage.working(*EVERY):
+        for number in range(loops.MOST_REPEATS + 2):
+            await stage.deliver(stage.said("Gracias por su mensaje, le contestaremos pronto."))
+            await stage.until(stage.count, "messages WHERE direction = 'inbound'", equals=number + 1)
+            await stage.until(stage.owed, equals=0)
+        assert await stage.count("messages WHERE direction = 'outbound'") == loops.MOST_REPEATS - 1
+        await stage.deliver(stage.said("hola", sender=OTHER_CUSTOMER))
+        await stage.until(stage.count, "messages WHERE direction = 'outbound'", equals=loops.MOST_REPEATS)
+
+
+async def test_a_person_who_says_the_same_short_word_all_the_time_is_answered(settings: Settings) -> None:
+    async with staged(settings, rules()) as stage, stage.working(*EVERY):
+        for number in range(loops.MOST_REPEATS + 2):
+            await stage.deliver(stage.said("menú"))
+            await stage.until(stage.count, "messages WHERE direction = 'outbound'", equals=number + 1)
+            await stage.until(stage.owed, equals=0)
 
 
 async def test_a_channel_without_an_engine_answers_nothing(settings: Settings) -> None:

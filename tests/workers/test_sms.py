@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from shared.segments import size
 from shared.settings import Settings
-from tests.workers.stage import staged
+from tests.workers.stage import CUSTOMER, staged
 from workers import persist
 
 
@@ -38,3 +38,16 @@ async def test_an_answer_is_cut_to_the_channels_segments(settings: Settings) -> 
         assert size(body).segments == 2
         assert body.startswith("una paloma")
         assert body.endswith("...")
+
+
+async def test_what_comes_by_rcs_is_the_sms_channels_and_answered_to_the_number(settings: Settings) -> None:
+    async with (
+        staged(settings, {"reply": {"greeting": "Hola", "menu": []}}, kind="sms") as stage,
+        stage.working("persist", "reply", "window", "send"),
+    ):
+        rcs = {"From": f"rcs:{CUSTOMER}", "To": "rcs:tienda_x1y2_agent", "MessagingServiceSid": "MG" + "0" * 32}
+        await stage.deliver(stage.said("hola", extra=rcs))
+        await stage.until(stage.statuses, equals=["sent"])
+        assert await stage.value("SELECT content FROM messages WHERE direction = 'inbound'") == "hola"
+        (seen,) = await stage.sandbox.messages()
+        assert seen.to == CUSTOMER

@@ -1,0 +1,32 @@
+"""When a conversation is between two machines, ours and one that does not say so: it would never end. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from shared.providers.base import ChannelKind
+
+WITHIN: Final = timedelta(hours=1)
+# Answers of an engine in one conversation in that time, beyond which nobody writes: a person sends few mails, but may
+# talk with a bot for an hour.
+MOST_ANSWERS: Final[Mapping[ChannelKind, int]] = {"email": 10, "sms": 60, "whatsapp": 60}
+# A sentence of this many characters that comes so often in that time is an answering machine's. What is shorter, a
+# person may say as often: `1`, `sí`, `menú`.
+MOST_REPEATS: Final = 10
+SENTENCE: Final = 20
+FEWEST: Final = min(MOST_REPEATS, *MOST_ANSWERS.values())  # messages of a customer's below which nothing is counted
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """What was said of late in a conversation: answers of an engine, and how often the customer's most frequent
+    sentence came."""
+
+    answers: int
+    repeats: int
+
+
+def is_loop(kind: ChannelKind, of_late: Exchange) -> bool:
+    """Whether nothing more is answered by itself, until some of these messages are older than WITHIN."""
+    return of_late.answers >= MOST_ANSWERS[kind] or of_late.repeats >= MOST_REPEATS
