@@ -13,6 +13,7 @@ import uvloop
 from ingress.directory import Directory
 from ingress.keep import Keeper
 from ingress.receive import Receiver
+from ingress.sources import Sources
 from ingress.spool import Spool
 from shared import http, log, memory
 from shared.broker import Publisher
@@ -52,6 +53,8 @@ async def receive(settings: Settings, keys: KeyRing, stop: asyncio.Event, *, sha
             public_url=settings.public_url,
             body_limit=settings.ingress_body_limit,
             body_timeout=settings.ingress_body_timeout,
+            bytes_in_hand=settings.ingress_bytes,
+            sources=Sources(settings.trusted_proxies),
             keys=keys,
         )
         health_port = await stack.enter_async_context(
@@ -124,8 +127,8 @@ def main(arguments: Sequence[str]) -> int:
         uvloop.run(_main(settings, keys, chosen.share_port))
     except OSError as error:
         print(
-            f"python -m ingress: {error}. Set PORT (webhooks) or PALOMAR_HEALTH_PORT (health and metrics) to a free "
-            "one, or start every process with --share-port.",
+            f"python -m ingress: {error}. Set PORT (webhooks) or PALOMAR_HEALTH_PORT (health and metrics) to a "
+            "free one, or start every process with --share-port.",
             file=sys.stderr,
         )
         return 1

@@ -7,21 +7,24 @@ sentence that says what to change. Nothing here reaches the database: who owns a
 import asyncio
 import logging
 import traceback
-from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import NamedTuple, Protocol
+from typing import Protocol
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from aiohttp import ClientPayloadError, web
+from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from prometheus_client import Counter
 
-from ingress.intakes import Intake, intake_at
+from ingress.bodies import Bodies, hang_up
+from ingress.bounds import Bounds, Limits
+from ingress.intakes import INTAKES, Intake, intake_at
 from ingress.keep import NotKept
+from ingress.refusals import REFUSALS, RETRY_AFTER, Refused
 from ingress.room import Room
+from ingress.sources import Sources
 from ingress.unsubscribe import Unsubscribing
 from shared.crypto import KeyRing
 from shared.log import get_logger
@@ -32,13 +35,10 @@ log = get_logger(__name__)
 
 REFUSED = Counter("palomar_webhooks_refused", "Requests that were not answered 2xx", ["reason"])
 
-RETRY_AFTER = "5"  # seconds; what a 503 says
-# Webhooks are small; what is not, or does not say, takes turns, so that no crowd of megabytes fills the memory.
-LARGE_BODY = 64 * 1024  # bytes
-LARGE_AT_ONCE = 8
-HUGE_BODY = 3 * 1024 * 1024  # bytes; of such there is one at a time
-# Bytes of large bodies that are made durable at once: by then each is in memory some five times.
+SMALL_BODY = 16 * 1024  # bytes; what is larger takes turns for the room:
+# Bytes of bodies that are made durable at once: by then each is in memory some five times.
 ROOM = 10 * 1024 * 1024
+LONG_TO_CHECK = 256 * 1024  # bytes; the signature of more is checked in a thread
 # What of a request's headers goes on: enough to read a body and to recognise a redelivery, never a credential.
 KEPT_HEADERS = ("content-type", "user-agent", "i-twilio-idempotency-token")
 
@@ -74,41 +74,6 @@ class Keeps(Protocol):
         ...
 
 
-class Refusal(NamedTuple):
-    status: int
-    text: str
-
-
-REFUSALS: Mapping[str, Refusal] = {
-    "unknown_path": Refusal(404, "Nothing is here. Webhook URLs are printed by `palomar channels list`."),
-    "unknown_endpoint": Refusal(
-        404, "No endpoint of this provider has this id. Compare the URL with `palomar channels list`."
-    ),
-    "method": Refusal(405, "Webhooks come by POST. Choose HTTP POST where this URL is entered at the provider."),
-    "verify_token": Refusal(
-        403, "This verifies no webhook URL. Enter the verify token that `palomar channels add` printed for this URL."
-    ),
-    "content_type": Refusal(415, "This provider's webhooks are {taken}."),
-    "compressed": Refusal(415, "Webhooks come uncompressed. Send the body without Content-Encoding."),
-    "too_large": Refusal(413, "The body is larger than {limit} bytes."),
-    "stalled": Refusal(408, "The body did not arrive within {seconds:g} seconds."),
-    "broken_body": Refusal(400, "The body does not arrive as its headers announce it."),
-    "signature": Refusal(403, "The signature is not right: {signed}."),
-    "secrets": Refusal(
-        503, "The secrets of this endpoint can't be opened. Check PALOMAR_SECRET_KEYS, or enter them again."
-    ),
-    "no_directory": Refusal(503, "No endpoint can be looked up yet: the database does not answer."),
-    "not_kept": Refusal(503, "Neither the broker nor the disk takes webhooks at the moment."),
-    "error": Refusal(500, "Something went wrong here. The log says what."),
-}
-
-
-class _Refused(Exception):
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-
 class Receiver:
     """Takes the webhooks of all providers."""
 
@@ -120,11 +85,13 @@ class Receiver:
         public_url: str,
         body_limit: int,
         body_timeout: float,
+        bytes_in_hand: int,
+        sources: Sources,
         keys: KeyRing,
     ) -> None:
         """`public_url` is what providers call and sign; `body_limit` is bytes, `body_timeout` seconds.
 
-        The limit gives way where a provider documents larger bodies.
+        The limit gives way where a provider documents larger bodies. `bytes_in_hand` bounds all bodies together.
         `keys` seal what proves that a URL for unsubscribing is ours.
         """
         self._endpoints = endpoints
@@ -132,14 +99,20 @@ class Receiver:
         self._public_url = public_url.rstrip("/")
         self._body_limit = body_limit
         self._body_timeout = body_timeout
-        self._large = asyncio.Semaphore(LARGE_AT_ONCE)
-        self._huge = asyncio.Semaphore(1)
+        largest = max(body_limit, *(intake.largest for intake in INTAKES.values()))
+        self._bodies = Bodies(Bounds(Limits.of(bytes_in_hand, largest)), sources)
         self._room = Room(ROOM)
         self._unsubscribing = Unsubscribing(endpoints, keeper, keys, self._public_url)
         logging.getLogger("aiohttp.server").addFilter(_without_content)
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        """What any request to this process gets."""
+        """What any request to the public port gets."""
+        response = await self._answer(request)
+        if not request.content.is_eof():
+            hang_up(request, response)
+        return response
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         target = origin_form(request.raw_path)
         path, _, query = target.partition("?")
         _, root, provider, name, *rest = path.split("/", 6) + [""] * (3 - path.count("/"))
@@ -162,7 +135,7 @@ class Receiver:
         """Answer a provider that asks, when a webhook URL is entered there, whether the URL is meant."""
         try:
             endpoint = self._endpoint(provider, name)
-        except _Refused as refused:
+        except Refused as refused:
             return self._refusal(refused.reason, request, name, intake)
         told = intake.challenge(query, endpoint.verify_token) if intake.challenge is not None else None
         if told is None:
@@ -176,15 +149,8 @@ class Receiver:
             endpoint = self._endpoint(provider, name)
             if intake.secret_path:  # before a place or a body is taken by somebody who does not know it
                 self._check(intake, endpoint, target, request, b"")
-            size = request.content_length
-            if size is None or size > LARGE_BODY:
-                huge = intake.largest > HUGE_BODY and (size is None or size > HUGE_BODY)
-                # In this order: one that waits for another huge one keeps none of the places of the large.
-                async with self._huge if huge else nullcontext(), self._large:
-                    await self._take(endpoint, intake, target, size, request)
-            else:
-                await self._take(endpoint, intake, target, size, request)
-        except _Refused as refused:
+            await self._take(endpoint, intake, target, request)
+        except Refused as refused:
             return self._refusal(refused.reason, request, name, intake)
         except NotKept as error:
             log.error("webhook not kept", why=str(error))
@@ -196,85 +162,60 @@ class Receiver:
             return self._refusal("error", request, name, intake)
         return web.Response(body=intake.answer, content_type=intake.answer_type)
 
-    async def _take(
-        self, endpoint: Endpoint, intake: Intake, target: str, size: int | None, request: web.BaseRequest
-    ) -> None:
-        """Check a request and make it durable. Raises _Refused or NotKept."""
+    async def _take(self, endpoint: Endpoint, intake: Intake, target: str, request: web.BaseRequest) -> None:
+        """Check a request and make it durable. Raises Refused or NotKept."""
         headers = request.headers
         content_type = headers.get("Content-Type", "")
         if not intake.takes(content_type.partition(";")[0].strip().lower(), target.partition("?")[2]):
-            raise _Refused("content_type")
+            raise Refused("content_type")
         if headers.get("Content-Encoding", "identity").lower() != "identity":
-            raise _Refused("compressed")
-        body = await self._body(request, size, intake)
-        if not intake.secret_path:
-            self._check(intake, endpoint, target, request, body)
-        else:  # what is kept holds no secret
-            target = target.partition("?")[0].rpartition("/")[0]
-        received_at = datetime.now(UTC)
-        async with self._room.held(len(body)) if len(body) > LARGE_BODY else nullcontext():
-            webhook = WebhookReceived.of(
-                endpoint.id,
-                body,
-                tenant_id=endpoint.tenant_id,
-                provider=endpoint.provider,
-                receipts=intake.only_receipts(body),
-                received_at=received_at,
-                method=request.method,
-                url=printable(self._public_url + target),
-                content_type=printable(content_type),
-                headers={name: printable(headers[name]) for name in KEPT_HEADERS if name in headers},
-            )
-            del body  # the webhook holds it
-            await self._keeper.keep(webhook)
+            raise Refused("compressed")
+        limit, within = max(self._body_limit, intake.largest), self._body_timeout * intake.patience
+        body, place = await self._bodies.read(request, endpoint.id.int, limit, within)
+        try:
+            if not intake.secret_path:
+                if len(body) > LONG_TO_CHECK:  # hashing lets go of the interpreter: others' webhooks go on meanwhile
+                    await asyncio.to_thread(self._check, intake, endpoint, target, request, body)
+                else:
+                    self._check(intake, endpoint, target, request, body)
+            else:  # what is kept holds no secret
+                target = target.partition("?")[0].rpartition("/")[0]
+            received_at = datetime.now(UTC)
+            async with self._room.held(len(body)) if len(body) > SMALL_BODY else nullcontext():
+                webhook = WebhookReceived.of(
+                    endpoint.id,
+                    body,
+                    tenant_id=endpoint.tenant_id,
+                    provider=endpoint.provider,
+                    receipts=intake.only_receipts(body),
+                    received_at=received_at,
+                    method=request.method,
+                    url=printable(self._public_url + target),
+                    content_type=printable(content_type),
+                    headers={name: printable(headers[name]) for name in KEPT_HEADERS if name in headers},
+                )
+                del body  # the webhook holds it
+                await self._keeper.keep(webhook)
+        finally:
+            self._bodies.leave(place)
 
     def _endpoint(self, provider: str, name: str) -> Endpoint:
         if self._endpoints.trouble is not None:
-            raise _Refused("no_directory")
+            raise Refused("no_directory")
         endpoint = self._endpoints.find(name)
         if endpoint is None or endpoint.provider != provider:
-            raise _Refused("unknown_endpoint")
+            raise Refused("unknown_endpoint")
         if not endpoint.tokens:
-            raise _Refused("secrets")
+            raise Refused("secrets")
         return endpoint
 
     def _check(self, intake: Intake, endpoint: Endpoint, target: str, request: web.BaseRequest, body: bytes) -> None:
-        """Raises _Refused where it is not the provider who calls."""
+        """Raises Refused where it is not the provider who calls."""
         headers = request.headers
         raw = RawWebhook(request.method, self._public_url + target, headers.get("Content-Type", ""), headers, body)
         secrets = endpoint.url_secrets or endpoint.tokens if intake.secret_path else endpoint.tokens
         if not intake.verify(raw, secrets):
-            raise _Refused("signature")
-
-    async def _body(self, request: web.BaseRequest, size: int | None, intake: Intake) -> bytes:
-        limit = max(self._body_limit, intake.largest)
-        if size is not None and size > limit:
-            raise _Refused("too_large")
-        try:
-            # Not request.read(): that keeps the body for as long as the request lives, cycles and all.
-            if request.content.is_eof():  # all of it came with its headers, as nearly always: nothing to wait for
-                body = request.content.read_nowait()
-            else:
-                body = await self._slow_body(request, limit, self._body_timeout * intake.patience)
-        except TimeoutError:
-            raise _Refused("stalled") from None
-        except (ClientPayloadError, HttpProcessingError, web.RequestPayloadError, OSError):
-            raise _Refused("broken_body") from None
-        if len(body) > limit:  # grew over it without having said so
-            raise _Refused("too_large")
-        return body
-
-    async def _slow_body(self, request: web.BaseRequest, limit: int, within: float) -> bytes:
-        """A body as it arrives, until it is whole or over the limit. Raises TimeoutError."""
-        content = request.content
-        async with asyncio.timeout(within):
-            if request.headers.get("Expect", "").lower() == "100-continue":  # it comes once it is asked for
-                await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-                request.writer.output_size = 0  # that was no part of the answer
-            body = bytearray(await content.readany())
-            while not content.at_eof() and len(body) <= limit:
-                body += await content.readany()
-        return bytes(body)
+            raise Refused("signature")
 
     def _refusal(
         self, reason: str, request: web.BaseRequest, name: str, intake: Intake | None = None
@@ -300,7 +241,7 @@ class Receiver:
             response.headers["Retry-After"] = RETRY_AFTER
         if reason == "method":
             response.headers["Allow"] = "GET, POST" if intake and intake.challenge else "POST"
-        if reason in ("stalled", "broken_body"):  # the rest of the body would be read as the next request
+        if reason == "broken_body":  # what comes would be read as the next request
             response.force_close()
         return response
 

@@ -6,11 +6,12 @@ This file is the documentation of the variables: keep it in order.
 """
 
 from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic import AliasChoices, Field, IPvAnyNetwork, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from shared import database_url
@@ -76,7 +77,7 @@ class Settings(BaseSettings):
         default=None,
         ge=0,
         le=65535,
-        description="of `receive`, whose PORT is for the public: /healthz, /readyz, /metrics (8089 where unset; any "
+        description="of `receive`, whose PORT is the public's: /healthz, /readyz, /metrics (8089 where unset; any "
         "free one where several processes share PORT)",
     )
     public_url: str = Field(
@@ -85,6 +86,15 @@ class Settings(BaseSettings):
     ingress_publish_budget: Seconds = Field(default=1.0, description="then the webhook goes to the spool")
     ingress_body_limit: int = 1024 * 1024
     ingress_body_timeout: Seconds = Field(default=10.0, description="a body that stalls this long is answered 408")
+    ingress_bytes: int = Field(
+        default=20 * 1024**2,
+        ge=1024**2,
+        description="of bodies in hand of a process; half of it for one endpoint, two thirds for one address; then 503",
+    )
+    trusted_proxies: tuple[IPvAnyNetwork, ...] = Field(
+        default=(IPv4Network("127.0.0.0/8"), IPv6Network("::1")),
+        description="addresses or networks whose X-Forwarded-For says whom they pass on: your TLS proxy",
+    )
     directory_poll: Seconds = Field(default=30.0, description="LISTEN/NOTIFY is the fast way, this poll the sure one")
     spool_limit: int = Field(default=2 * 1024**3, description="bytes on disk; beyond it ingress answers 503")
 

@@ -13,10 +13,11 @@ import structlog
 from ops.soak import MINUTES, OUTAGE, SEED
 from ops.stack import Stack
 from shared.settings import Settings
-from tests.faults import faults, verdicts
+from tests.faults import faults, pressure, verdicts
 from tests.faults.customers import channel_settings, writing
 from tests.faults.staging import playing
 from tests.faults.test_outages import database_outage
+from tests.small_disk import SmallDisk, mounted
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(0)]
 
@@ -36,7 +37,14 @@ async def test_faults_by_chance_lose_nothing_and_send_nothing_twice(
 ) -> None:
     dice = random.Random(os.environ[SEED])
     ends = time.monotonic() + 60 * float(os.environ[MINUTES])
-    async with playing(stack, settings, tmp_path, channel=channel_settings()) as system:
+    with mounted(settings.state_dir / "spool", pressure.DISK) as disk:
+        await _by_chance(stack, settings, tmp_path, dice, ends, disk)
+
+
+async def _by_chance(
+    stack: Stack, settings: Settings, folder: Path, dice: random.Random, ends: float, disk: SmallDisk | None
+) -> None:
+    async with playing(stack, settings, folder, channel=channel_settings()) as system:
         await faults.listen(system)
         await system.stage.sandbox.faults(*system.provider.faults)
         await system.start(*faults.EVERYBODY)
@@ -45,6 +53,9 @@ async def test_faults_by_chance_lose_nothing_and_send_nothing_twice(
                 customers.begin(steady=12, chatty=4)
                 for _ in range(ROUND):
                     print(await faults.by_chance(system, customers, dice), flush=True)
+                print(await pressure.stalled_body(system, customers), flush=True)
+                if disk is not None:
+                    print(await pressure.disk_full(system, customers, disk), flush=True)
                 await customers.end()
                 print(await verdicts.everything(system, customers, faults.EVENTS), flush=True)
 

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import aiohttp
 import pytest
 
 from ingress.__main__ import receive
@@ -14,7 +13,7 @@ from ops.sandbox.client import SandboxClient
 from ops.say import exchange
 from shared.settings import Settings
 from tests.flow.commands_support import palomar
-from tests.flow.ingress_support import answering, keys_of
+from tests.flow.ingress_support import answering, client_of, keys_of
 from tests.ports import free_port
 from workers.__main__ import Process
 
@@ -27,6 +26,7 @@ async def running(settings: Settings) -> AsyncIterator[Settings]:
         settings = settings.model_copy(
             update={
                 "port": port,
+                "health_port": (health_port := free_port()),
                 "public_url": f"http://127.0.0.1:{port}",
                 "sandbox_url": sandbox,
                 "twilio_api_url": sandbox,
@@ -42,7 +42,7 @@ async def running(settings: Settings) -> AsyncIterator[Settings]:
         # The workers' health is served on any free port.
         workers = asyncio.create_task(Process(settings.model_copy(update={"port": None}), ["all"]).run(stop))
         try:
-            async with aiohttp.ClientSession(settings.public_url) as client:
+            async with client_of(port, health_port) as client:
                 await answering(client, door)
             yield settings
         finally:

@@ -3,7 +3,8 @@
 import pytest
 
 from ingress.intakes import INTAKES, intake_at
-from ingress.receive import REFUSALS, origin_form, printable
+from ingress.receive import origin_form, printable
+from ingress.refusals import REFUSALS
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def environ(settings: Settings) -> dict[str, str]:
         if value is None:
             continue
         plain = value.get_secret_value() if isinstance(value, SecretStr) else value
-        text = json.dumps(plain) if isinstance(plain, tuple) else str(plain)
+        text = json.dumps(plain, default=str) if isinstance(plain, tuple) else str(plain)
         variables[{"amqp_url": "AMQP_URL", "database_url": "DATABASE_URL", "port": "PORT"}.get(name, "")
                   or f"PALOMAR_{name.upper()}"] = text  # fmt: skip
     return variables

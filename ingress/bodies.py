@@ -1,0 +1,90 @@
+"""Reads the bodies of requests, within the bounds on what is in hand."""
+
+import asyncio
+import time
+
+from aiohttp import ClientPayloadError, web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from ingress.bounds import Bounds, OverBoundError, Place
+from ingress.refusals import Refused
+from ingress.sources import Sources
+
+
+class Bodies:
+    """All bodies of one process."""
+
+    def __init__(self, bounds: Bounds, sources: Sources) -> None:
+        self._bounds = bounds
+        self._sources = sources
+
+    async def read(self, request: web.BaseRequest, endpoint: int, limit: int, within: float) -> tuple[bytes, Place]:
+        """A body of at most `limit` bytes that is whole within so many seconds, and its place: to be left afterwards.
+
+        Raises Refused.
+        """
+        size = request.content_length
+        if size is not None and size > limit:
+            raise Refused("too_large")
+        try:
+            # Not request.read(): that keeps the body for as long as the request lives, cycles and all.
+            if request.content.is_eof():  # all of it came with its headers, as nearly always: nothing to wait for
+                body = request.content.read_nowait()
+                return body, self._bounds.enter(endpoint, len(body), time.monotonic())
+            return await self._arriving(request, endpoint, size or 0, limit, within)
+        except OverBoundError:
+            raise Refused("crowded") from None
+        except (ClientPayloadError, HttpProcessingError, web.RequestPayloadError, OSError):
+            raise Refused("broken_body") from None
+
+    def leave(self, place: Place) -> None:
+        """The body is no longer in hand."""
+        self._bounds.leave(place)
+
+    async def _arriving(
+        self, request: web.BaseRequest, endpoint: int, size: int, limit: int, within: float
+    ) -> tuple[bytes, Place]:
+        """One that is still on its way. Raises OverBoundError, Refused, or what its connection raises."""
+        loop, bounds = asyncio.get_running_loop(), self._bounds
+        address = self._sources.address(request.remote, request.headers.get("X-Forwarded-For"))
+        hurry = asyncio.timeout(within)
+        place = bounds.expect(endpoint, size, address, time.monotonic(), give_up=lambda: hurry.reschedule(loop.time()))
+        try:
+            async with hurry:
+                body = await self._whole(request, limit, place)
+            if place.lost:
+                raise Refused("slow")
+        except TimeoutError:
+            bounds.leave(place)
+            raise Refused("slow" if place.lost else "stalled") from None
+        except BaseException:
+            bounds.leave(place)
+            raise
+        bounds.whole(place)
+        return body, place
+
+    async def _whole(self, request: web.BaseRequest, limit: int, place: Place) -> bytes:
+        content = request.content
+        if request.headers.get("Expect", "").lower() == "100-continue":  # it comes once it is asked for
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            request.writer.output_size = 0  # that was no part of the answer
+        body = bytearray()
+        while not content.at_eof() and not place.lost:
+            body += await content.readany()
+            if len(body) > limit:  # grew over it without having said so
+                raise Refused("too_large")
+            self._bounds.arrived(place, len(body), time.monotonic())
+        return bytes(body)
+
+
+def hang_up(request: web.BaseRequest, response: web.StreamResponse) -> None:
+    """Let go of a body that nobody reads any more.
+
+    What still comes of it is dropped as it comes, and takes no memory; the connection ends once its sender has had
+    time to read the answer.
+    """
+    response.force_close()
+    content = request.content
+    if content.exception() is None:
+        content.read_nowait()
+    request.protocol.close()
