@@ -30,6 +30,7 @@ class Hearing:
         cls,
         arrived: Sequence[Arrived],
         found: Sequence[conversations.Found],
+        contact_ids: Sequence[UUID],
         places: Iterable[int],
         wishes: Mapping[int, ConsentState],
     ) -> Self:
@@ -49,6 +50,7 @@ class Hearing:
             heard[conversation.id] = conversations.Heard(
                 conversation.tenant_id,
                 conversation.id,
+                contact_id=contact_ids[place],
                 recipient=m.sender[0].given,
                 contact_name=m.contact_name,
                 debounce=_debounce(channel) if answered else before.debounce if before is not None else None,

@@ -33,12 +33,18 @@ worker: Worker[WebhookReceived, None] = Worker(
 
 @worker.handle_batch
 async def persist(webhooks: Sequence[WebhookReceived], ctx: Context[None]) -> None:
-    try:
-        await keep(webhooks, ctx)
-    except Exception as error:
-        if len(webhooks) > 1 or not db.is_unstorable(error):
-            raise
-        await keep_raw(webhooks[0], error, ctx)
+    for _ in range(contacts.JOINS):
+        try:
+            return await keep(webhooks, ctx)
+        except contacts.SplitError as split:
+            # In a transaction of its own: it locks few rows, and no batch waits for another's while it holds them.
+            async with ctx.transaction() as tx:
+                await contacts.join(tx, split)
+        except Exception as error:
+            if len(webhooks) > 1 or db.is_conflict(error) or not db.is_unstorable(error):
+                raise
+            return await keep_raw(webhooks[0], error, ctx)
+    raise Retry("contacts of one person are being joined")
 
 
 async def keep(webhooks: Sequence[WebhookReceived], ctx: Context[None]) -> None:
@@ -135,7 +141,7 @@ async def keep_talk(
         [_inbound(one, of, contact_id) for one, of, contact_id in zip(arrived, found, contact_ids, strict=False)]
     )
     wishes = consenting.wishes([(channel, m) for _, channel, m in arrived])
-    hearing = Hearing.of(arrived, found, rows.ids, wishes)
+    hearing = Hearing.of(arrived, found, contact_ids, rows.ids, wishes)
 
     if not await conversations.lock(tx, {(one.tenant_id, one.id) for one in found}):
         raise Retry("a conversation was deleted while a message came for it")
@@ -143,7 +149,7 @@ async def keep_talk(
     if arrived:
         inserted = await talk.insert_inbound(tx, rows)
         if len(inserted) < len(rows.ids):  # some were here before: they say nothing new
-            hearing = Hearing.of(arrived, found, inserted, wishes)
+            hearing = Hearing.of(arrived, found, contact_ids, inserted, wishes)
         await consenting.write(tx, _said(arrived, contact_ids, wishes, inserted))
         hand_on += await media.want(tx, _files(arrived, inserted), handoff)
     if hearing.heard:

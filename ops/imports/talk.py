@@ -76,7 +76,7 @@ async def write_people(
     keys = await identified(connection, readers, into, table=table, our_table="contacts", whose=whose, fates=fates)
     people = attempt(lambda reader: convert(reader, into.key(reader, into.tenant_of(reader, whose))), readers, fates)
     reachable = {index: somebody for index, somebody in people.items() if somebody.addresses}
-    found, made = await contacts.find_or_make(
+    found, made = await contacts.find_or_join(
         connection,
         [Person(one.row.tenant_id, one.addresses, one.row.name, one.row.id) for one in reachable.values()],
     )
@@ -121,7 +121,7 @@ async def add_conversations(
     """Conversations by the source's ids; one with a channel and address of ours joins ours. Returns index → contact."""
     if not started:
         return {}
-    found, _ = await contacts.find_or_make(
+    found, _ = await contacts.find_or_join(
         connection, [Person(key[0], one.addresses, one.name) for key, one in started.values()]
     )
     theirs = dict(zip(started, found, strict=True))
