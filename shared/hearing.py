@@ -8,9 +8,10 @@ from uuid import UUID
 
 from shared import consents
 from shared.channels import UNREAD_WAIT, Channel
+from shared.consents import Change
 from shared.engines import WAITING
 from shared.messages import ReplyWanted, WebhookReceived
-from shared.providers.base import ConsentState, InboundMessage
+from shared.providers.base import InboundMessage
 from shared.store import conversations
 
 UNANSWERED = ("reaction", "edit", "revoke")  # a customer's, but nobody expects an answer to them
@@ -32,7 +33,7 @@ class Hearing:
         found: Sequence[conversations.Found],
         contact_ids: Sequence[UUID],
         places: Iterable[int],
-        wishes: Mapping[int, ConsentState],
+        wishes: Mapping[int, Change],
     ) -> Self:
         """Of the messages at these places, the later ones of a conversation over the earlier."""
         heard: dict[UUID, conversations.Heard] = {}

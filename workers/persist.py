@@ -11,10 +11,11 @@ from uuid import UUID
 from shared import consenting, db, managing, metrics, receiving, topology
 from shared.arrivals import Reading, assign_channels, notices, once, read, told
 from shared.channels import Channel
+from shared.consents import Change
 from shared.hearing import Arrived, Hearing, told_at
 from shared.messages import MediaWanted, QueueMessage, ReplyWanted, SendRequested, WebhookReceived
 from shared.outcomes import Retry
-from shared.providers.base import ConsentState, InboundMessage
+from shared.providers.base import InboundMessage
 from shared.store import channels, contacts, conversations, inbound, media, messages, talk
 from shared.store.consents import Entry
 from shared.store.events import Event, record
@@ -225,14 +226,15 @@ def _files(arrived: Sequence[Arrived], inserted: Mapping[int, UUID]) -> list[med
 def _said(
     arrived: Sequence[Arrived],
     contact_ids: Sequence[UUID],
-    wishes: Mapping[int, ConsentState],
+    wishes: Mapping[int, Change],
     inserted: Mapping[int, UUID],
 ) -> list[Entry]:
-    """Opt-outs and opt-ins by what customers wrote, of the messages that are new."""
+    """Opt-outs and opt-ins by what customers wrote, of the messages that are new. Those of an author who is not the
+    conversation's customer are `arrivals.told`."""
     return [
         consenting.said(channel, m, wishes[place], contact_ids[place], inserted[place], webhook.received_at)
         for place, (webhook, channel, m) in ((place, arrived[place]) for place in wishes)
-        if place in inserted
+        if place in inserted and wishes[place].proven and m.author is None
     ]
 
 

@@ -93,10 +93,12 @@ async def parties(
 
 # What keeps the message `m` of the statement around it from leaving: the scope of an opt-out, NULL where it may leave.
 # The same at every step that lets it go on, so that none of them forgets half of it. It asks for the conversation's
-# contact and for whoever has its address: of both together the newest entry holds.
+# contact and for whoever has its address: of both together the newest entry holds. Anybody can write a mail in
+# another's name, so one lifts a block only where its author is proven.
 STOPPED_BY: Final = f"""(
     SELECT min(holds.scope) FROM (
-        SELECT DISTINCT ON (k.scope) k.scope, k.state, k.effective_at, talk.last_user_message_at
+        SELECT DISTINCT ON (k.scope) k.scope, k.state, k.effective_at, talk.last_user_message_at,
+            via.kind = 'email' AS is_mail
         FROM conversations AS talk
         JOIN channels AS via ON via.tenant_id = talk.tenant_id AND via.id = talk.channel_id
         CROSS JOIN LATERAL (SELECT talk.contact_id AS id UNION ALL {_RECIPIENT}) AS who
@@ -105,7 +107,13 @@ STOPPED_BY: Final = f"""(
         ORDER BY k.scope, k.effective_at DESC, k.state DESC
     ) AS holds
     WHERE holds.state = 'opted_out' AND CASE holds.scope
-        WHEN 'blocked' THEN coalesce(holds.last_user_message_at <= holds.effective_at, true)
+        WHEN 'blocked' THEN CASE
+            WHEN holds.is_mail THEN NOT EXISTS (
+                SELECT FROM messages AS written
+                WHERE written.tenant_id = m.tenant_id AND written.conversation_id = m.conversation_id
+                    AND written.role = 'user' AND written.received_at > holds.effective_at
+                    AND written.metadata -> 'proven' = 'true')
+            ELSE coalesce(holds.last_user_message_at <= holds.effective_at, true) END
         WHEN 'marketing' THEN m.lane = 'bulk' OR EXISTS (
             SELECT FROM message_templates AS form
             WHERE form.tenant_id = m.tenant_id AND lower(form.category) = 'marketing' AND form.deleted_at IS NULL
