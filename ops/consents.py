@@ -67,7 +67,10 @@ def words_of(settings: Mapping[str, object] | None, source: str) -> dict[str, li
     except ValueError as error:
         raise Problem(f"{error}.", f"Mend {source}; nothing was changed.") from None
     return {
-        state: sorted(word for word, meaning in words.meaning.items() if meaning == state)
+        state if scope == "all" else f"{state} of {scope}": sorted(
+            phrase for phrase, change in words.meaning.items() if (change.state, change.scope) == (state, scope)
+        )
+        for scope in ("all", "marketing")
         for state in get_args(ConsentState)
     }
 

@@ -1,8 +1,8 @@
 """Canonical addresses: one person is one contact, however the networks write the number. No I/O.
 
-`canonical_phone` of the schema is the same rules in SQL, and tests/schema/test_canonical_phone.py holds the two
-together. So they read digits and nothing else: a library's tables of who issued which number change with each release
-of it, and with them who is one contact.
+`canonical_phone` of the schema is the same rules in SQL; tests/schema/test_canonical_phone.py holds the two together.
+They read digits and nothing else: a library's tables of who issued which number change with each release of it, and
+with them who is one contact.
 
 - What people dial within a country goes, where it can be nothing else: the trunk zero of `+44 (0) 7911 …`, Russia's 8,
   North America's 1.

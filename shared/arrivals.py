@@ -6,11 +6,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from shared import addresses, consenting
+from shared import addresses, consenting, consents
 from shared.channels import Channel
 from shared.messages import WebhookReceived
 from shared.providers import provider, traits
-from shared.providers.base import SOLE_CHANNEL, InboundMessage, ManagerMessage, Notice, Parsed, RawWebhook, Receipt
+from shared.providers.base import (
+    SOLE_CHANNEL,
+    Consent,
+    InboundMessage,
+    ManagerMessage,
+    Notice,
+    Parsed,
+    RawWebhook,
+    Receipt,
+)
 from shared.store import inbound
 from shared.store.events import Event
 from shared.store.inbound import Logged
@@ -227,7 +236,27 @@ def notices(readings: Sequence[Reading]) -> list[Event]:
 
 
 def told(readings: Sequence[Reading]) -> list[consenting.Told]:
-    """What of the notices is a consent."""
+    """What of the notices is a consent, and what authors say who have the answer go to somebody else."""
+    return [*_of_notices(readings), *_of_authors(readings)]
+
+
+def _of_authors(readings: Sequence[Reading]) -> list[consenting.Told]:
+    found = []
+    for r in readings:
+        for channel, m in r.messages:
+            change = None if m.author is None else consents.told_by(m, channel.words)
+            if m.author is not None and change is not None and change.proven:
+                consent = Consent(change.state, change.scope, channel.kind, m.author)
+                webhook = r.webhook
+                found.append(
+                    consenting.Told(
+                        channel.tenant_id, channel.provider, consent, webhook.inbound_id, webhook.received_at
+                    )
+                )
+    return found
+
+
+def _of_notices(readings: Sequence[Reading]) -> list[consenting.Told]:
     return [
         consenting.Told(tenant_id, r.webhook.provider, notice.consent, r.webhook.inbound_id, r.webhook.received_at)
         for r in readings

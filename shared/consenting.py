@@ -7,8 +7,9 @@ from uuid import UUID
 
 from shared import consents
 from shared.channels import Channel
+from shared.consents import Change
 from shared.db import Connection
-from shared.providers.base import Consent, ConsentState, InboundMessage
+from shared.providers.base import Consent, InboundMessage
 from shared.store import consents as ledger
 from shared.store import contacts
 from shared.store.consents import Entry
@@ -40,16 +41,16 @@ def _event(entry: Entry) -> Event:
     )
 
 
-def wishes(arrived: Sequence[tuple[Channel, InboundMessage]]) -> dict[int, ConsentState]:
-    """Place → what the message there changes. Nearly always empty."""
+def wishes(arrived: Sequence[tuple[Channel, InboundMessage]]) -> dict[int, Change]:
+    """Place → what the message there says of being written to. Nearly always empty."""
     found = ((place, consents.told_by(m, channel.words)) for place, (channel, m) in enumerate(arrived))
-    return {place: state for place, state in found if state is not None}
+    return {place: change for place, change in found if change is not None}
 
 
 def said(
     channel: Channel,
     message: InboundMessage,
-    state: ConsentState,
+    change: Change,
     contact_id: UUID,
     message_id: UUID,
     received_at: datetime,
@@ -61,9 +62,10 @@ def said(
         tenant_id=channel.tenant_id,
         contact_id=contact_id,
         channel_kind=channel.kind,
-        state=state,
+        state=change.state,
         source="message",
         at=min(told_at or received_at, received_at),
+        scope=change.scope,
         dedupe_key=f"said:{message_id}",
         message_id=message_id,
         evidence={"provider": channel.provider} if message.consent is not None else {},

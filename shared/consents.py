@@ -7,14 +7,14 @@ by the time at which it took effect; of two of the same time, the opt-out.
 |---|---|---|---|
 | `all` | STOP and its like; 21610; an operator; the API | everything | START and its like; an operator; the API |
 | `blocked` | 63014: they block the sender; a mail reported as spam | everything | the same, or they write again |
-| `marketing` | WhatsApp's switch; 131050, 63033; a mail's button | the bulk lane; marketing templates | the same |
+| `marketing` | Stop promotions; WhatsApp's switch; 131050, 63033; a mail's button | bulk; marketing forms | the same |
 
 An answer to what a customer asks is no marketing, so it leaves in spite of switch and button.
 """
 
 import string
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Annotated, Any, Final
 
@@ -51,43 +51,59 @@ def scope_of_refusal(code: str) -> ConsentScope:
 
 # -- words -------------------------------------------------------------------------------------------------------------
 
-LONGEST_WORD: Final = 40  # characters
-_READ: Final = LONGEST_WORD + 24  # of a message: the word, and a few blanks or exclamation marks
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a customer's message says of being written to. `proven`: nobody else can have written it in their name; what
+    is not proven changes nothing."""
+
+    state: ConsentState
+    scope: ConsentScope = "all"
+    proven: bool = True
+
+
+LONGEST_PHRASE: Final = 60  # characters
+MOST_WORDS: Final = 6
+_READ: Final = LONGEST_PHRASE + 24  # of a message: the phrase, and a few blanks or exclamation marks
 _AROUND: Final = string.punctuation + "".join(map(chr, range(33))) + "\x7f"
 
 
-def word_of(text: str) -> str:
-    """The single word that a message is, without case, accents, and punctuation around it; empty where it is none.
+def phrase_of(text: str) -> str:
+    """The few words that a message is, without case, accents, and punctuation around them; empty where it is more.
 
     Costs a message of many words, which most are, next to nothing.
     """
-    if len(text) > _READ:
+    if len(text) > _READ or len(text.split(maxsplit=MOST_WORDS + 2)) > MOST_WORDS + 2:  # the two: mere punctuation
         return ""
-    parts = text.split()
-    if len(parts) > 1 and any(map(str.isalnum, parts[0])) and any(map(str.isalnum, parts[-1])):
-        return ""  # before anything is folded: neither end is mere punctuation
-    word = text.strip(_AROUND).lower() if text.isascii() else bare(fold(text, 2 * _READ))
-    return word if len(word) <= LONGEST_WORD and not any(map(str.isspace, word)) else ""
+    phrase = " ".join(text.strip(_AROUND).lower().split()) if text.isascii() else bare(fold(text, 2 * _READ))
+    return phrase if len(phrase) <= LONGEST_PHRASE and phrase.count(" ") < MOST_WORDS else ""
 
 
-def _single(word: str) -> str:
-    found = word_of(word)
+def _phrase(written: str) -> str:
+    found = phrase_of(written)
     if not found or not any(map(str.isalnum, found)):
-        raise ValueError(f"is no single word of at most {LONGEST_WORD} characters; longer messages change no consent")
+        raise ValueError(
+            f"is no phrase of at most {MOST_WORDS} words and {LONGEST_PHRASE} characters; "
+            "longer messages change no consent"
+        )
     return found
 
 
-Word = Annotated[str, StringConstraints(min_length=1, max_length=_READ), AfterValidator(_single)]
+Phrase = Annotated[str, StringConstraints(min_length=1, max_length=_READ), AfterValidator(_phrase)]
+Phrases = Annotated[tuple[Phrase, ...], Field(max_length=100)]
 Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})?$")]
 
 
 class WordsOfLanguage(BaseModel):
-    """A language's words. What is left out is our default for the language, which an empty list takes away."""
+    """A language's words and phrases. What is left out is our default for the language, which an empty list takes
+    away."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    stop: Annotated[tuple[Word, ...], Field(max_length=100)] | None = None
-    start: Annotated[tuple[Word, ...], Field(max_length=100)] | None = None
+    stop: Phrases | None = None
+    start: Phrases | None = None
+    stop_marketing: Phrases | None = None
+    start_marketing: Phrases | None = None
 
 
 class ConsentSettings(BaseModel):
@@ -98,15 +114,71 @@ class ConsentSettings(BaseModel):
     words: Annotated[dict[Language, WordsOfLanguage], Field(max_length=50)] = {}
 
 
+def _usual(stop: str = "", start: str = "", stop_marketing: str = "", start_marketing: str = "") -> WordsOfLanguage:
+    lists = (stop, start, stop_marketing, start_marketing)
+    return WordsOfLanguage(
+        **{name: tuple(text.split(", ")) for name, text in zip(_MEANINGS, lists, strict=True) if text}
+    )
+
+
+_MEANINGS: Final[Mapping[str, Change]] = MappingProxyType(
+    {
+        "stop": Change("opted_out"),
+        "start": Change("opted_in"),
+        "stop_marketing": Change("opted_out", "marketing"),
+        "start_marketing": Change("opted_in", "marketing"),
+    }
+)
 # Words that mean nothing else: in a bot's talk, `cancelar` is an appointment and `salir` is the way out of its menu.
-DEFAULTS: Final[Mapping[str, tuple[str, str]]] = {  # language → stop, start
-    "en": ("stop stopall unsubscribe revoke optout opt-out", "start unstop"),
-    "es": ("baja parar desuscribir desuscribirme", "alta suscribir suscribirme"),
-    "pt": ("parar pare descadastrar", "cadastrar assinar"),
-}
+# Of marketing: what stands on the buttons that Meta's template editor and the bulk senders' own put below an offer.
+DEFAULTS: Final[Mapping[str, WordsOfLanguage]] = MappingProxyType(
+    {
+        "en": _usual(
+            "stop, stopall, stop all, unsubscribe, revoke, optout, opt-out, opt out",
+            "start, unstop",
+            "stop promotions, stop promotion, stop promos, stop promo, stop marketing, stop marketing messages, "
+            "stop offers, stop ads, no promotions, no more promotions, unsubscribe from promos, "
+            "unsubscribe from promotions, unsubscribe from marketing, opt out of promotions, opt out of marketing",
+            "start promotions, resume promotions, subscribe to promos, subscribe to promotions, start marketing, "
+            "resume marketing",
+        ),
+        "es": _usual(
+            "baja, parar, desuscribir, desuscribirme, dar de baja, darme de baja, darse de baja",
+            "alta, suscribir, suscribirme, darme de alta",
+            "detener promociones, detener las promociones, parar promociones, cancelar promociones, "
+            "no más promociones, no quiero promociones, dejar de recibir promociones, detener ofertas, "
+            "detener publicidad, no quiero publicidad, baja de promociones",
+            "reanudar promociones, recibir promociones, activar promociones, reanudar ofertas",
+        ),
+        "pt": _usual(
+            "parar, pare, descadastrar, cancelar inscrição",
+            "cadastrar, assinar",
+            "parar promoções, parar as promoções, interromper promoções, cancelar promoções, não quero promoções, "
+            "parar de receber promoções, chega de promoções, sair das promoções, parar ofertas, parar marketing",
+            "retomar promoções, receber promoções, ativar promoções",
+        ),
+        "fr": _usual(
+            stop_marketing="arrêter les promotions, arrêter promotions, stopper les promotions, "
+            "plus de promotions, se désabonner des promotions, arrêter les promos, arrêter les offres",
+            start_marketing="reprendre les promotions, recevoir les promotions",
+        ),
+        "de": _usual(
+            stop_marketing="werbung stoppen, werbung abbestellen, keine werbung, keine werbung mehr, "
+            "promotions stoppen, aktionen stoppen, angebote stoppen, angebote abbestellen, werbeaktionen stoppen",
+            start_marketing="werbung fortsetzen, angebote fortsetzen, angebote abonnieren",
+        ),
+        "it": _usual(
+            stop_marketing="interrompi promozioni, interrompi le promozioni, ferma promozioni, ferma le promozioni, "
+            "stop promozioni, annulla promozioni, basta promozioni, niente promozioni",
+            start_marketing="riprendi promozioni, riprendi le promozioni, ricevi promozioni",
+        ),
+        "nl": _usual(stop_marketing="stop promoties, promoties stoppen", start_marketing="hervat promoties"),
+        "id": _usual(stop_marketing="hentikan promosi, berhenti promosi", start_marketing="lanjutkan promosi"),
+    }
+)
 # Twilio acts on these too, in SMS, whatever we make of them. Elsewhere they answer a question.
-_ONLY_SMS: Final[Mapping[str, ConsentState]] = {
-    "yes": "opted_in", "cancel": "opted_out", "end": "opted_out", "quit": "opted_out"
+_ONLY_SMS: Final[Mapping[str, Change]] = {
+    "yes": Change("opted_in"), **dict.fromkeys(("cancel", "end", "quit"), Change("opted_out"))
 }  # fmt: skip
 
 
@@ -114,12 +186,12 @@ _ONLY_SMS: Final[Mapping[str, ConsentState]] = {
 class Words:
     """What a tenant's customers may say, in any language."""
 
-    meaning: Mapping[str, ConsentState] = field(default_factory=dict)
+    meaning: Mapping[str, Change] = field(default_factory=dict)
 
-    def said(self, text: str, kind: ChannelKind) -> ConsentState | None:
+    def said(self, text: str, kind: ChannelKind) -> Change | None:
         """What a message changes; None for nearly all."""
-        word = word_of(text)
-        return self.meaning.get(word) or (_ONLY_SMS.get(word) if kind == "sms" else None)
+        phrase = phrase_of(text)
+        return self.meaning.get(phrase) or (_ONLY_SMS.get(phrase) if kind == "sms" else None)
 
 
 def words_of(settings: Mapping[str, Any] | None) -> Words:
@@ -131,43 +203,53 @@ def words_of(settings: Mapping[str, Any] | None) -> Words:
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, part['loc']))}: {part['msg']}" for part in error.errors()[:5])
         raise ValueError(f"consents: {problems}") from error
-    stop: set[str] = set()
-    start: set[str] = set()
-    for language in {*DEFAULTS, *read.words}:
+    return _words(read)
+
+
+def _words(read: ConsentSettings) -> Words:
+    meaning: dict[str, Change] = {}
+    both: set[str] = set()
+    for language in sorted({*DEFAULTS, *read.words}):
         given = read.words.get(language, WordsOfLanguage())
-        usual = [set(words.split()) for words in DEFAULTS.get(language, ("", ""))]
-        stop |= usual[0] if given.stop is None else set(given.stop)
-        start |= usual[1] if given.start is None else set(given.start)
-    if both := sorted(stop & start):
-        raise ValueError(f"consents: words: {', '.join(both)} would both stop and start; leave it in one list")
-    return _words(stop, start)
-
-
-def _words(stop: set[str], start: set[str]) -> Words:
-    meaning: dict[str, ConsentState] = {**dict.fromkeys(stop, "opted_out"), **dict.fromkeys(start, "opted_in")}
+        usual = DEFAULTS.get(language, WordsOfLanguage())
+        for name, change in _MEANINGS.items():
+            own: tuple[str, ...] | None = getattr(given, name)
+            for phrase in (getattr(usual, name) or ()) if own is None else own:
+                if meaning.setdefault(phrase, change) != change:
+                    both.add(phrase)
+    if both:
+        raise ValueError(
+            f"consents: words: {', '.join(sorted(both))} would mean two things, such as to stop and to start; "
+            "leave it in one list"
+        )
     return Words(meaning)
 
 
-DEFAULT_WORDS: Final = _words(
-    {word for stop, _ in DEFAULTS.values() for word in stop.split()},
-    {word for _, start in DEFAULTS.values() for word in start.split()},
-)
+DEFAULT_WORDS: Final = _words(ConsentSettings())
 
 # What a customer does to a message is no word of theirs, nor is what the network says of them.
 _WORDLESS: Final = frozenset(("system", "reaction", "edit", "revoke"))
 
 
-def told_by(message: InboundMessage, words: Words) -> ConsentState | None:
-    """What a customer's message changes: what the provider took it for, else what its one word says."""
+def told_by(message: InboundMessage, words: Words) -> Change | None:
+    """What a customer's message says: what the provider took it for, else what its few words mean.
+
+    Who can't be told from a forger is believed to want less, and never to want more: an opt-out that nobody vouches for
+    holds unless it is known to be somebody else's.
+    """
     if message.consent is not None:
-        return message.consent
-    return None if message.message_type in _WORDLESS else words.said(message.text, message.channel_kind)
+        return Change(message.consent)
+    said = None if message.message_type in _WORDLESS else words.said(message.text, message.channel_kind)
+    if said is None or message.authorship == "proven":
+        return said
+    return replace(said, proven=said.state == "opted_out" and message.authorship == "unknown")
 
 
-def is_answered(message: InboundMessage, consent: ConsentState | None) -> bool:
+def is_answered(message: InboundMessage, change: Change | None) -> bool:
     """Whether our engine answers it, as far as consent goes.
 
-    Nothing answers an opt-out: Twilio confirms one by itself, and anything more is a message to who asked for none. An
-    opt-in is answered as any other message is, unless the provider says that it has answered.
+    Nothing answers an opt-out, of whatever scope, and be it forged: Twilio confirms one by itself, and anything more is
+    a message to who asked for none. An opt-in is answered as any other message is, unless the provider says that it has
+    answered.
     """
-    return consent != "opted_out" and not message.answered
+    return (change is None or change.state != "opted_out") and not message.answered

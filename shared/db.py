@@ -38,7 +38,13 @@ STATEMENT_TIMEOUT: Final = 30.0  # seconds; nothing on the path takes a hundredt
 REPEATS: Final = 5  # of a transaction that lost a deadlock or a serialisation conflict
 
 LockTimeout: Final = asyncpg.LockNotAvailableError
-_CONFLICTS: Final = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+# A foreign key fails a worker's statement where the row that it names went away since it was read: two contacts were
+# joined, or somebody was erased. Read again, there is another one.
+_CONFLICTS: Final = (
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    asyncpg.ForeignKeyViolationError,
+)
 _OUTAGES: Final = (
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,  # shutdown, restart, crash of a neighbour, statement timeout
@@ -75,7 +81,7 @@ def is_unstorable(error: BaseException) -> bool:
 
 
 def is_conflict(error: BaseException) -> bool:
-    """Whether the transaction may simply be repeated: 40P01 or 40001."""
+    """Whether the transaction may simply be repeated: 40P01, 40001 or 23503."""
     return isinstance(error, _CONFLICTS)
 
 

@@ -8,9 +8,10 @@ from uuid import UUID
 
 from shared import consents
 from shared.channels import UNREAD_WAIT, Channel
+from shared.consents import Change
 from shared.engines import WAITING
 from shared.messages import ReplyWanted, WebhookReceived
-from shared.providers.base import ConsentState, InboundMessage
+from shared.providers.base import InboundMessage
 from shared.store import conversations
 
 # A customer's, but nobody expects an answer to them; or nobody can see what they say.
@@ -32,8 +33,9 @@ class Hearing:
         cls,
         arrived: Sequence[Arrived],
         found: Sequence[conversations.Found],
+        contact_ids: Sequence[UUID],
         places: Iterable[int],
-        wishes: Mapping[int, ConsentState],
+        wishes: Mapping[int, Change],
     ) -> Self:
         """Of the messages at these places, the later ones of a conversation over the earlier."""
         heard: dict[UUID, conversations.Heard] = {}
@@ -52,6 +54,7 @@ class Hearing:
             heard[conversation.id] = conversations.Heard(
                 conversation.tenant_id,
                 conversation.id,
+                contact_id=contact_ids[place],
                 recipient=m.sender[0].given,
                 contact_name=m.contact_name,
                 debounce=_debounce(channel) if answered else before.debounce if before is not None else None,

@@ -11,10 +11,11 @@ from uuid import UUID
 from shared import consenting, db, managing, metrics, receiving, topology
 from shared.arrivals import Reading, Received, assign_channels, in_order, notices, once, read, told
 from shared.channels import Channel
+from shared.consents import Change
 from shared.hearing import Arrived, Hearing, told_at
 from shared.messages import MediaWanted, QueueMessage, ReplyWanted, SendRequested, WebhookReceived
 from shared.outcomes import Retry
-from shared.providers.base import ConsentState, InboundMessage
+from shared.providers.base import InboundMessage
 from shared.store import channels, contacts, conversations, inbound, media, messages, talk
 from shared.store.consents import Entry
 from shared.store.events import Event, record
@@ -33,12 +34,18 @@ worker: Worker[WebhookReceived, None] = Worker(
 
 @worker.handle_batch
 async def persist(webhooks: Sequence[WebhookReceived], ctx: Context[None]) -> None:
-    try:
-        await keep(webhooks, ctx)
-    except Exception as error:
-        if len(webhooks) > 1 or not db.is_unstorable(error):
-            raise
-        await keep_raw(webhooks[0], error, ctx)
+    for _ in range(contacts.JOINS):
+        try:
+            return await keep(webhooks, ctx)
+        except contacts.SplitError as split:
+            # In a transaction of its own: it locks few rows, and no batch waits for another's while it holds them.
+            async with ctx.transaction() as tx:
+                await contacts.join(tx, split)
+        except Exception as error:
+            if len(webhooks) > 1 or db.is_conflict(error) or not db.is_unstorable(error):
+                raise
+            return await keep_raw(webhooks[0], error, ctx)
+    raise Retry("contacts of one person are being joined")
 
 
 async def keep(webhooks: Sequence[WebhookReceived], ctx: Context[None]) -> None:
@@ -139,7 +146,7 @@ async def keep_talk(tx: db.Connection, received: Sequence[Received], handoff: ti
         ]
     )
     wishes = consenting.wishes([(channel, m) for _, channel, m in arrived])
-    hearing = Hearing.of(arrived, found, rows.ids, wishes)
+    hearing = Hearing.of(arrived, found, contact_ids, rows.ids, wishes)
 
     if not await conversations.lock(tx, {(one.tenant_id, one.id) for one in found}):
         raise Retry("a conversation was deleted while a message came for it")
@@ -149,7 +156,7 @@ async def keep_talk(tx: db.Connection, received: Sequence[Received], handoff: ti
         new = await talk.insert_inbound(tx, rows)
         inserted, began = new.ids, new.began
         if len(inserted) < len(rows.ids):  # some were here before: they say nothing new
-            hearing = Hearing.of(arrived, found, inserted, wishes)
+            hearing = Hearing.of(arrived, found, contact_ids, inserted, wishes)
         await consenting.write(tx, _said(arrived, contact_ids, wishes, inserted))
         hand_on += await media.want(tx, _files(arrived, inserted), handoff)
     if hearing.heard:
@@ -226,14 +233,15 @@ def _files(arrived: Sequence[Arrived], inserted: Mapping[int, UUID]) -> list[med
 def _said(
     arrived: Sequence[Arrived],
     contact_ids: Sequence[UUID],
-    wishes: Mapping[int, ConsentState],
+    wishes: Mapping[int, Change],
     inserted: Mapping[int, UUID],
 ) -> list[Entry]:
-    """Opt-outs and opt-ins by what customers wrote, of the messages that are new."""
+    """Opt-outs and opt-ins by what customers wrote, of the messages that are new. Those of an author who is not the
+    conversation's customer are `arrivals.told`."""
     return [
         consenting.said(channel, m, wishes[place], contact_ids[place], inserted[place], webhook.received_at)
         for place, (webhook, channel, m) in ((place, arrived[place]) for place in wishes)
-        if place in inserted
+        if place in inserted and wishes[place].proven and m.author is None
     ]
 
 

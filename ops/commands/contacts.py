@@ -116,11 +116,18 @@ def words(
     tenant: Whose = None,
     file: Annotated[
         Path | None,
-        typer.Option("--set", help='JSON: {"words": {"es": {"stop": ["baja"], "start": ["alta"]}}}', dir_okay=False),
+        typer.Option(
+            "--set",
+            help='JSON: {"words": {"es": {"stop": ["baja"], "stop_marketing": ["no más ofertas"]}}}',
+            dir_okay=False,
+        ),
     ] = None,
     default: Annotated[bool, typer.Option("--default", help="take the tenant back to the default words")] = False,
 ) -> None:
-    """Show or set the single words by which a tenant's customers opt out and in.
+    """Show or set the words and short phrases by which a tenant's customers opt out and in.
+
+    `stop` and `start` are of everything, `stop_marketing` and `start_marketing` of marketing only. A phrase counts
+    where it is the whole message, in any case and with or without accents.
 
     A language's list takes the place of ours; a language that is left out keeps it. Twilio acts on its own words by
     itself, whatever stands here.
@@ -142,4 +149,4 @@ def words(
 
     stored = errands.run(errand())
     for state, every in consents.words_of(stored, "it with --set FILE.json").items():
-        typer.echo(terminal.printable(f"{state}: {', '.join(every) or 'no word'}"))
+        typer.echo(terminal.printable(f"{state}: {', '.join(every) or 'none'}"))

@@ -79,7 +79,7 @@ async def write_people(
     keys = await identified(connection, readers, into, table=table, our_table="contacts", whose=whose, fates=fates)
     people = attempt(lambda reader: convert(reader, into.key(reader, into.tenant_of(reader, whose))), readers, fates)
     reachable = {index: somebody for index, somebody in people.items() if somebody.addresses}
-    found, made = await contacts.find_or_make(
+    found, made = await contacts.find_or_join(
         connection,
         [Person(one.row.tenant_id, one.addresses, one.row.name, one.row.id) for one in reachable.values()],
     )
@@ -137,7 +137,7 @@ async def add_conversations(
     if not started:
         return {}
     reachable = {index: (key, one) for index, (key, one) in started.items() if one.addresses}
-    found, _ = await contacts.find_or_make(
+    found, _ = await contacts.find_or_join(
         connection, [Person(key[0], one.addresses, one.name) for key, one in reachable.values()]
     )
     theirs: dict[int, UUID | None] = {index: one.contact_id for index, (_, one) in started.items()}

@@ -15,6 +15,8 @@ AddressKind = Literal["phone", "user_id", "email", "kommo_chat"]
 ConsentState = Literal["opted_in", "opted_out"]
 ConsentScope = Literal["all", "blocked", "marketing"]
 """What an entry of the ledger is about; shared/consents.py says what each one stops."""
+Authorship = Literal["proven", "unknown", "refuted"]
+"""Whether the network vouches for who wrote: by a signature, by nothing, or it was somebody else as far as it knows."""
 MessageType = Literal[
     "text", "image", "audio", "video", "file", "sticker", "location", "contacts", "button", "reaction", "template",
     "system", "unsupported",
@@ -72,6 +74,8 @@ class InboundMessage:
     consent: ConsentState | None = None  # what the provider took it for, by words it knows
     answered: bool = False  # by the provider itself, as Twilio answers STOP, START and HELP
     place: int = 0  # among its webhook's messages, customers' and managers' together
+    authorship: Authorship = "proven"
+    author: Address | None = None  # who wrote, where they ask that the answer go to `sender` instead
     extra: Mapping[str, object] = field(default_factory=dict)  # every field we have no name for
 
 

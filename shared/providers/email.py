@@ -18,6 +18,7 @@ import orjson
 from shared import addresses
 from shared.media import Failure
 from shared.providers.base import Address, InboundMessage, Media, Notice, Parsed, RawWebhook, Sender, Traits
+from shared.providers.email_authorship import authorship
 from shared.providers.email_bodies import text_and_html
 from shared.providers.email_bounces import automatic, report_of
 from shared.providers.email_errors import error_class
@@ -99,10 +100,9 @@ def parse(raw: RawWebhook) -> Parsed:
         receipt = unsubscribed(message_id, mail.headers.get("message-id", "") or _made_id(mail))
     if receipt is not None:
         return Parsed(receipts=(receipt,), errors=tuple(errors))
-    senders = people(mail.sender) or people(mail.envelope_from or "")
-    if not senders:
+    if not (people(mail.sender) or people(mail.envelope_from or "")):
         return Parsed(errors=(*errors, "from: no address in it; nothing says who wrote"))
-    return Parsed(messages=(_message(mail, *senders[0], recipients),), errors=tuple(errors))
+    return Parsed(messages=(_message(mail, recipients),), errors=tuple(errors))
 
 
 def attached(raw: RawWebhook, media_id: str) -> Part | None:
@@ -250,7 +250,9 @@ def _recipients(mail: _Mail) -> list[str]:
 # -- the message -------------------------------------------------------------------------------------------------------
 
 
-def _message(mail: _Mail, name: str, sender: Address, recipients: Sequence[str]) -> InboundMessage:
+def _message(mail: _Mail, recipients: Sequence[str]) -> InboundMessage:
+    written_by = people(mail.sender)
+    name, sender = (written_by or people(mail.envelope_from or ""))[0]
     subject = words(mail.subject)[:500]
     sent_at = _instant(mail.headers.get("date", ""))
     html = safe_html(mail.html) if mail.html.strip() else ""
@@ -261,10 +263,19 @@ def _message(mail: _Mail, name: str, sender: Address, recipients: Sequence[str])
     answered = message_ids(mail.headers.get("in-reply-to", ""))[:1]
     references = message_ids(mail.headers.get("references", "")) or answered
     robot = automatic(mail.headers, sender.canonical, mail.envelope_from, recipients[0] if recipients else "")
-    # RFC 5322 §3.6.2: who writes for somebody else, such as a form on a web page, says so there.
+    known = authorship(
+        [address.canonical for _, address in written_by],
+        str(mail.extra.get("SPF", "")),
+        str(mail.extra.get("dkim", "")),
+        mail.envelope_from or "",
+    )
+    # RFC 5322 §3.6.2: who writes for somebody else, such as a form on a web page, says so there. The answer goes to
+    # them, and so the conversation is theirs; but anybody can name anybody, so the author's wish is the author's.
+    author: Address | None = None
     asked = people(mail.headers.get("reply-to", ""))
-    if len(asked) == 1 and not robot:
-        sender = asked[0][1]
+    if len(asked) == 1 and not robot and asked[0][1].canonical != sender.canonical:
+        author = sender
+        name, sender = asked[0]
         robot = automatic({}, sender.canonical, None, recipients[0] if recipients else "")
     extra: dict[str, object] = {
         **mail.extra,
@@ -276,6 +287,7 @@ def _message(mail: _Mail, name: str, sender: Address, recipients: Sequence[str])
         "reply_to": words(mail.headers.get("reply-to", "")),
         "envelope_from": mail.envelope_from,
         "automatic": robot,
+        "proven": known == "proven" and author is None,
         "full_text": whole if whole != text else "",
         "html": html if len(html) <= _LONGEST_HTML else "",
     }
@@ -291,6 +303,8 @@ def _message(mail: _Mail, name: str, sender: Address, recipients: Sequence[str])
         timestamp=sent_at,
         contact_name=name or None,
         reply_to=answered[0] if answered else None,
+        authorship=known,
+        author=author,
         given_from=words(mail.sender)[:400],
         given_to=words(mail.to)[:400],
         extra={name: value for name, value in extra.items() if value not in ("", None, [])},

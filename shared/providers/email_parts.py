@@ -105,7 +105,10 @@ def _read_mail(body: bytes, start: int, end: int, place: str, deeper: int, found
 
 
 def headers_of(text: str) -> dict[str, str]:
-    """Headers by lower-case name, of repeated ones the first, each on one line. A line that is none costs no other."""
+    """Headers by lower-case name, of repeated ones the first, each on one line. A line that is none costs no other.
+
+    Of several From, which none may have, all addresses: one that a signature covers must not stand for one that it does
+    not."""
     found: dict[str, list[str]] = {}
     lines: list[str] = []  # of the header that is being read
     for line in _LINES.split(text[:_HEADERS]):  # not splitlines: U+2028 in a subject ends none
@@ -113,7 +116,11 @@ def headers_of(text: str) -> dict[str, str]:
             lines.append(line)
         elif (named := _HEADER.match(line)) is not None:
             lines = [line[named.end() :]]
-            found.setdefault(named[1].lower(), lines)
+            first = found.setdefault(named[1].lower(), lines)
+            if first is not lines and named[1].lower() == "from":
+                first.append(",")
+                first.append(line[named.end() :])
+                lines = first
         else:
             lines = []
     return {name: " ".join(" ".join(lines)[:_LONGEST_VALUE].split()) for name, lines in found.items()}

@@ -51,6 +51,7 @@ _LONGEST_ACCOUNT = 100  # characters of an account's id, of which each update ha
 _CONSENT: dict[str, tuple[str, ConsentState]] = {
     "stop": ("opt_out", "opted_out"),
     "resume": ("opt_in", "opted_in"),
+    "signup": ("opt_in", "opted_in"),
 }
 _READ_OF_STATUS = frozenset(("id", "status", "timestamp", "recipient_id", "biz_opaque_callback_data"))
 

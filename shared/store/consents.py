@@ -64,38 +64,56 @@ async def add(connection: Connection, entries: Sequence[Entry]) -> list[Entry]:
     return [entry for entry_id, entry in zip(ids, ordered, strict=True) if entry_id in written]
 
 
-_PARTIES = """
-SELECT c.id, c.contact_id, ch.kind
+# Whose the address is that the conversation `talk` on the channel `via` writes to. Nearly always it is its contact's;
+# but by SQL it may be given another one, or none.
+_RECIPIENT = """
+SELECT a.contact_id FROM contact_addresses AS a
+WHERE a.tenant_id = talk.tenant_id
+    AND a.kind = CASE WHEN talk.provider = 'kommo' THEN 'kommo_chat' WHEN via.kind = 'email' THEN 'email'
+        WHEN talk.address ~ '^[+]?[0-9]+$' THEN 'phone' ELSE 'user_id' END
+    AND a.canonical = CASE WHEN talk.provider = 'kommo' THEN talk.kommo_chat_id ELSE talk.address END
+"""
+
+_PARTIES = f"""
+SELECT talk.id, coalesce(({_RECIPIENT}), talk.contact_id) AS contact_id, via.kind
 FROM unnest($1::uuid[], $2::uuid[]) AS asked (tenant_id, id)
-JOIN conversations c USING (tenant_id, id)
-JOIN channels ch ON ch.tenant_id = c.tenant_id AND ch.id = c.channel_id
-WHERE c.contact_id IS NOT NULL
+JOIN conversations AS talk USING (tenant_id, id)
+JOIN channels AS via ON via.tenant_id = talk.tenant_id AND via.id = talk.channel_id
 """
 
 
 async def parties(
     connection: Connection, conversations: Sequence[tuple[UUID, UUID]]
 ) -> dict[UUID, tuple[UUID, ChannelKind]]:
-    """Of each (tenant, conversation) with a contact: conversation → contact and channel kind."""
+    """Of each (tenant, conversation) with somebody we know: conversation → who is written to, and channel kind."""
     keys = sorted(set(conversations))
     rows = await connection.fetch(_PARTIES, [key[0] for key in keys], [key[1] for key in keys])
-    return {row["id"]: (row["contact_id"], row["kind"]) for row in rows}
+    return {row["id"]: (row["contact_id"], row["kind"]) for row in rows if row["contact_id"] is not None}
 
 
 # What keeps the message `m` of the statement around it from leaving: the scope of an opt-out, NULL where it may leave.
-# The same at every step that lets it go on, so that none of them forgets half of it.
-STOPPED_BY: Final = """(
+# The same at every step that lets it go on, so that none of them forgets half of it. It asks for the conversation's
+# contact and for whoever has its address: of both together the newest entry holds. Anybody can write a mail in
+# another's name, so one lifts a block only where its author is proven.
+STOPPED_BY: Final = f"""(
     SELECT min(holds.scope) FROM (
-        SELECT DISTINCT ON (k.scope) k.scope, k.state, k.effective_at, talk.last_user_message_at
+        SELECT DISTINCT ON (k.scope) k.scope, k.state, k.effective_at, talk.last_user_message_at,
+            via.kind = 'email' AS is_mail
         FROM conversations AS talk
         JOIN channels AS via ON via.tenant_id = talk.tenant_id AND via.id = talk.channel_id
-        JOIN consents AS k
-            ON k.contact_id = talk.contact_id AND k.channel_kind = via.kind AND k.tenant_id = talk.tenant_id
+        CROSS JOIN LATERAL (SELECT talk.contact_id AS id UNION ALL {_RECIPIENT}) AS who
+        JOIN consents AS k ON k.contact_id = who.id AND k.channel_kind = via.kind AND k.tenant_id = talk.tenant_id
         WHERE talk.tenant_id = m.tenant_id AND talk.id = m.conversation_id
         ORDER BY k.scope, k.effective_at DESC, k.state DESC
     ) AS holds
     WHERE holds.state = 'opted_out' AND CASE holds.scope
-        WHEN 'blocked' THEN coalesce(holds.last_user_message_at <= holds.effective_at, true)
+        WHEN 'blocked' THEN CASE
+            WHEN holds.is_mail THEN NOT EXISTS (
+                SELECT FROM messages AS written
+                WHERE written.tenant_id = m.tenant_id AND written.conversation_id = m.conversation_id
+                    AND written.role = 'user' AND written.received_at > holds.effective_at
+                    AND written.metadata -> 'proven' = 'true')
+            ELSE coalesce(holds.last_user_message_at <= holds.effective_at, true) END
         WHEN 'marketing' THEN m.lane = 'bulk' OR EXISTS (
             SELECT FROM message_templates AS form
             WHERE form.tenant_id = m.tenant_id AND lower(form.category) = 'marketing' AND form.deleted_at IS NULL

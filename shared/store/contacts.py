@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 from uuid import UUID
 
 from shared.db import Connection, new_id
@@ -16,6 +17,14 @@ class Person:
     addresses: tuple[Address, ...]
     name: str | None
     contact_id: UUID | None = None  # what a new contact is to be called; None: it gets an id of its own
+
+
+class SplitError(Exception):
+    """People of whom we have several contacts each: `join` them, in a transaction of its own, and look again."""
+
+    def __init__(self, people: set[tuple[UUID, frozenset[UUID]]]) -> None:
+        super().__init__(f"{len(people)} people are several contacts each")
+        self.people = people  # (tenant, contacts) of each
 
 
 _KNOWN = """
@@ -40,6 +49,9 @@ _ADD_CONTACTS = """
 INSERT INTO contacts (id, tenant_id, name, phone_number)
 SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[])
 """
+
+_JOIN_CONTACTS = "SELECT join_contacts($1, $2, $3)"
+JOINS: Final = 5  # in a row: whom somebody else joins meanwhile is looked for again
 
 Key = tuple[UUID, str, str]
 
@@ -66,8 +78,10 @@ async def find_or_make(connection: Connection, people: Sequence[Person]) -> tupl
 
     Two workers that meet the same stranger at once agree: the address is inserted first, and who loses it takes the
     winner's contact. Rows are written in sorted order, or two workers with overlapping batches would deadlock.
+    Raises SplitError where the addresses of one person are those of several contacts.
     """
     known = await _known(connection, list({key for person in people for key in _keys(person)}))
+    _check_each_is_one(people, known)
     named_last = sorted(people, key=lambda person: person.name is not None)  # whoever says a name, names the contact
     given: dict[Key, tuple[str, Person]] = {
         (person.tenant_id, a.kind, a.canonical): (a.given, person) for person in named_last for a in person.addresses
@@ -118,4 +132,37 @@ async def find_or_make(connection: Connection, people: Sequence[Person]) -> tupl
             )
             made = set(ids)
         known.update(won)
+        _check_each_is_one(people, known)
     return [known[_keys(person)[0]] for person in people], made
+
+
+def _check_each_is_one(people: Sequence[Person], known: Mapping[Key, UUID]) -> None:
+    split = set()
+    for person in people:
+        if len(person.addresses) > 1:
+            contacts = frozenset(known[key] for key in _keys(person) if key in known)
+            if len(contacts) > 1:
+                split.add((person.tenant_id, contacts))
+    if split:
+        raise SplitError(split)
+
+
+async def join(connection: Connection, split: SplitError) -> None:
+    """Make one contact of each person's, in the caller's transaction: a short one of its own where others work.
+
+    What the contacts had, has the one that stays; `contact.joined` is announced with the id of the one that went.
+    """
+    for tenant_id, contacts in sorted((tenant_id, sorted(contacts)) for tenant_id, contacts in split.people):
+        stays, *others = contacts
+        for other in others:
+            stays = await connection.fetchval(_JOIN_CONTACTS, tenant_id, stays, other) or stays
+
+
+async def find_or_join(connection: Connection, people: Sequence[Person]) -> tuple[list[UUID], set[UUID]]:
+    """As `find_or_make`, joining who is split in the same transaction: for who works alone, as an import does."""
+    for _ in range(JOINS):
+        try:
+            return await find_or_make(connection, people)
+        except SplitError as split:
+            await join(connection, split)
+    return await find_or_make(connection, people)

@@ -93,6 +93,7 @@ UPDATE conversations c SET
     user_message_count = c.user_message_count + heard.messages,
     recipient = heard.recipient,
     contact_name = coalesce(heard.contact_name, c.contact_name),
+    contact_id = coalesce(c.contact_id, heard.contact_id),
     last_message_at = greatest(c.last_message_at, heard.at),
     status = CASE WHEN c.status = 'closed' THEN 'active' ELSE c.status END,
     deleted_at = NULL,
@@ -103,8 +104,8 @@ UPDATE conversations c SET
     reply_wanted_since = CASE WHEN heard.debounce IS NULL OR c.status = 'escalated' THEN c.reply_wanted_since
         ELSE coalesce(c.reply_wanted_since, now()) END
 FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::interval[], $6::interval[],
-    $8::timestamptz[], $9::int[], $10::timestamptz[])
-    AS heard (tenant_id, id, recipient, contact_name, debounce, longest_wait, at, messages, spoke_at)
+    $8::timestamptz[], $9::int[], $10::timestamptz[], $11::uuid[])
+    AS heard (tenant_id, id, recipient, contact_name, debounce, longest_wait, at, messages, spoke_at, contact_id)
 WHERE c.tenant_id = heard.tenant_id AND c.id = heard.id
 RETURNING c.id, c.reply_due_at IS NOT NULL AS owed
 """
@@ -120,6 +121,7 @@ class Heard:
 
     tenant_id: UUID
     id: UUID
+    contact_id: UUID  # who wrote; the conversation's, where it had none
     recipient: str
     contact_name: str | None
     debounce: timedelta | None
@@ -258,5 +260,6 @@ async def heard(connection: Connection, conversations: Sequence[Heard], handoff:
         [c.at for c in ordered],
         [c.messages for c in ordered],
         [c.spoke_at for c in ordered],
+        [c.contact_id for c in ordered],
     )
     return {row["id"] for row in rows if row["owed"]}

@@ -42,12 +42,14 @@ async def test_a_tenants_words_are_set_shown_and_taken_back(
 ) -> None:
     async with staged(settings):
         file = tmp_path / "words.json"
-        file.write_text('{"words": {"es": {"stop": ["dar de baja"]}}}')
+        file.write_text('{"words": {"es": {"stop": ["a b c d e f g"]}}}')
         wrong = await contacts(environment, "words", "--set", str(file))
         assert wrong.returncode == 1
         assert "words.es.stop.0" in wrong.stderr
-        file.write_text('{"words": {"es": {"stop": ["Basta"]}}}')
+        file.write_text('{"words": {"es": {"stop": ["Basta"], "stop_marketing": ["Sin más ofertas"]}}}')
         told = await contacts(environment, "words", "--set", str(file))
         assert "basta" in told.stdout
+        assert "opted_out of marketing: angebote abbestellen" in told.stdout
+        assert "sin mas ofertas" in told.stdout
         assert "baja" not in told.stdout
         assert "baja" in (await contacts(environment, "words", "--default")).stdout

@@ -335,7 +335,7 @@ def test_a_recipient_without_a_number() -> None:
 # -- what is neither ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("word", "change"), [("stop", "opt_out"), ("resume", "opt_in")])
+@pytest.mark.parametrize(("word", "change"), [("stop", "opt_out"), ("resume", "opt_in"), ("signup", "opt_in")])
 def test_a_marketing_preference_is_told(word: str, change: str) -> None:
     preference = {"wa_id": CUSTOMER, "category": "marketing_messages", "value": word, "timestamp": 1767225600}
     parsed = read(entry(value(user_preferences=[preference]), field="user_preferences"))

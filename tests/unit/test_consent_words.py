@@ -1,4 +1,4 @@
-"""The single words by which customers opt out and in, in three languages and in a tenant's own."""
+"""The words and phrases by which customers opt out and in, of everything or of marketing, ours and a tenant's own."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 
 from shared import consenting
 from shared.channels import Channel, ChannelSettings
-from shared.consents import DEFAULT_WORDS, is_answered, scope_of_refusal, told_by, word_of, words_of
-from shared.providers.base import ChannelKind, InboundMessage
+from shared.consents import DEFAULT_WORDS, Change, is_answered, phrase_of, scope_of_refusal, told_by, words_of
+from shared.providers.base import Authorship, ChannelKind, InboundMessage
 
-OUT: Final = "opted_out"
-IN: Final = "opted_in"
+OUT: Final = Change("opted_out")
+IN: Final = Change("opted_in")
+NO_PROMOTIONS: Final = Change("opted_out", "marketing")
+PROMOTIONS: Final = Change("opted_in", "marketing")
 
 
 @pytest.mark.parametrize(
@@ -50,12 +52,12 @@ IN: Final = "opted_in"
         ("stop" + " " * 100, None),
     ],
 )
-def test_one_word_alone_changes_a_consent_however_it_is_written(text: str, change: str | None) -> None:
+def test_one_word_alone_changes_a_consent_however_it_is_written(text: str, change: Change | None) -> None:
     assert DEFAULT_WORDS.said(text, "whatsapp") == change
 
 
 @pytest.mark.parametrize(("kind", "change"), [("sms", IN), ("whatsapp", None), ("email", None)])
-def test_yes_is_start_where_twilio_takes_it_for_that(kind: ChannelKind, change: str | None) -> None:
+def test_yes_is_start_where_twilio_takes_it_for_that(kind: ChannelKind, change: Change | None) -> None:
     assert DEFAULT_WORDS.said("Yes", kind) == change
 
 
@@ -80,13 +82,17 @@ def test_a_tenants_words_stand_in_place_of_a_languages_own() -> None:
 @pytest.mark.parametrize(
     ("settings", "complaint"),
     [
-        ({"words": {"es": {"stop": ["dar de baja"]}}}, "words.es.stop.0: Value error, is no single word"),
-        ({"words": {"es": {"stop": ["..."]}}}, "is no single word"),
-        ({"words": {"es": {"stop": ["x" * 50]}}}, "is no single word"),
+        (
+            {"words": {"es": {"stop": ["a b c d e f g"]}}},
+            "words.es.stop.0: Value error, is no phrase of at most 6 words",
+        ),
+        ({"words": {"es": {"stop": ["..."]}}}, "is no phrase"),
+        ({"words": {"es": {"stop": ["x" * 70]}}}, "is no phrase"),
         ({"words": {"es": {"stop": "baja"}}}, "words.es.stop"),
         ({"words": {"español": {"stop": ["baja"]}}}, "words.español"),
         ({"words": {"es": {"halt": ["baja"]}}}, "words.es.halt"),
-        ({"words": {"es": {"start": ["baja"]}, "pt": {"stop": ["baja"]}}}, "baja would both stop and start"),
+        ({"words": {"es": {"start": ["baja"]}, "pt": {"stop": ["baja"]}}}, "baja would mean two things"),
+        ({"words": {"es": {"stop": ["detener promociones"]}}}, "detener promociones would mean two things"),
         ({"words": ["stop"]}, "words"),
         ({"word": {}}, "word"),
     ],
@@ -103,7 +109,7 @@ def said(text: str, **more: object) -> InboundMessage:
 
 
 def test_what_the_provider_took_it_for_goes_before_the_word() -> None:
-    assert told_by(said("adiós", consent=OUT), DEFAULT_WORDS) == OUT
+    assert told_by(said("adiós", consent="opted_out"), DEFAULT_WORDS) == OUT
     assert told_by(said("stop", message_type="button"), DEFAULT_WORDS) == OUT
     for kind in ("system", "reaction", "edit", "revoke"):
         assert told_by(said("stop", message_type=kind), DEFAULT_WORDS) is None
@@ -146,7 +152,61 @@ def test_a_refusal_says_what_the_contact_has_opted_out_of(code: str, scope: str)
 
 
 @given(st.text(max_size=200))
-def test_any_text_is_one_word_or_none(text: str) -> None:
-    word = word_of(text)
-    assert len(word) <= 40
-    assert not any(char.isspace() for char in word)
+def test_any_text_is_a_few_words_or_none(text: str) -> None:
+    phrase = phrase_of(text)
+    assert len(phrase) <= 60
+    assert len(phrase.split()) <= 6
+    assert phrase == " ".join(phrase.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "change"),
+    [
+        ("Stop promotions", NO_PROMOTIONS),
+        ("STOP PROMOTIONS!", NO_PROMOTIONS),
+        ("stop\n promotions", NO_PROMOTIONS),
+        ("Detener promociones", NO_PROMOTIONS),
+        ("Parar promoções", NO_PROMOTIONS),
+        ("parar promocoes", NO_PROMOTIONS),
+        ("Interromper promoções", NO_PROMOTIONS),
+        ("Unsubscribe from Promos", NO_PROMOTIONS),
+        ("Arrêter les promotions", NO_PROMOTIONS),
+        ("Werbung stoppen", NO_PROMOTIONS),
+        ("Interrompi promozioni", NO_PROMOTIONS),
+        ("No más promociones.", NO_PROMOTIONS),
+        ("Resume promotions", PROMOTIONS),
+        ("Reanudar promociones", PROMOTIONS),
+        ("opt out", OUT),
+        ("Dar de baja", OUT),
+        ("please stop promotions", None),
+        ("when do you stop promotions", None),
+        ("promotions", None),
+    ],
+)
+def test_a_marketing_button_changes_marketing_alone(text: str, change: Change | None) -> None:
+    assert DEFAULT_WORDS.said(text, "whatsapp") == change
+    if change is not None:
+        assert is_answered(said(text), change) is (change.state == "opted_in"), "no menu for who wants less"
+
+
+def test_a_tenants_phrases_stand_beside_words() -> None:
+    own = {"words": {"es": {"stop": ["Ya no me escriban"], "stop_marketing": ["¡Sin ofertas!"], "start_marketing": []}}}
+    words = words_of(own)
+    assert words.said("ya no me escriban", "whatsapp") == OUT
+    assert words.said("sin ofertas", "whatsapp") == NO_PROMOTIONS
+    assert words.said("detener promociones", "whatsapp") is None
+    assert words.said("reanudar promociones", "whatsapp") is None
+    assert words.said("stop promotions", "whatsapp") == NO_PROMOTIONS
+
+
+@pytest.mark.parametrize(
+    ("authorship", "stops", "starts"), [("proven", True, True), ("unknown", True, False), ("refuted", False, False)]
+)
+def test_who_can_not_be_told_from_a_forger_wants_less_and_never_more(
+    authorship: Authorship, stops: bool, starts: bool
+) -> None:
+    for text, holds in (("stop", stops), ("start", starts), ("stop promotions", stops)):
+        change = told_by(said(text, authorship=authorship), DEFAULT_WORDS)
+        assert change is not None
+        assert change.proven is holds, text
+        assert is_answered(said(text), change) is (text == "start"), "and a forged opt-out is not answered either"

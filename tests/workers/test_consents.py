@@ -241,6 +241,30 @@ async def test_metas_marketing_switch_stops_campaigns_and_marketing_templates_an
         assert await admitted(lane="bulk") == "ready", "told late, it was before the customer resumed"
 
 
+async def test_who_presses_stop_promotions_gets_no_campaign_and_no_menu_and_still_their_answers(
+    settings: Settings,
+) -> None:
+    async with staged(settings, {"reply": {"greeting": "Hola", "menu": []}}) as stage:
+        await heard(stage, "hola")
+        conversation = await talk(stage)
+        await stage.pool.execute("UPDATE conversations SET reply_due_at = NULL, reply_wanted_since = NULL")
+        for number, button in enumerate(("Stop promotions", "Detener promociones", "Parar promoções"), start=1):
+            await heard(stage, button, extra={"ButtonText": button, "ButtonPayload": "x", "MessageType": "button"})
+            assert await stage.count("conversations WHERE reply_due_at IS NOT NULL") == 0, button
+            assert await ledger(stage) == [("whatsapp", "marketing", "opted_out", "message")] * number
+
+        async def admitted(**more: Any) -> str:
+            request = await stage.requested(conversation, "hola", **more)
+            await window.admit(request, stage.context)
+            return await stage.status(request.message_id)
+
+        assert await admitted(lane="bulk") == "failed"
+        assert await admitted() == "ready"
+        await heard(stage, "Resume promotions")
+        assert await admitted(lane="bulk") == "ready"
+        assert await stage.count("conversations WHERE reply_due_at IS NOT NULL") == 1
+
+
 async def test_stop_is_not_answered_and_start_is_by_the_tenants_own_words_too(settings: Settings) -> None:
     async with staged(settings, {"reply": {"greeting": "Hola", "menu": []}}) as stage:
         own = {"words": {"fr": {"stop": ["arrêt"], "start": ["reprendre"]}}}

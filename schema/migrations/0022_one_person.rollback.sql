@@ -1,0 +1,5 @@
+SET LOCAL lock_timeout = '100ms';
+
+DROP TRIGGER conversations_with_contact ON conversations;
+DROP FUNCTION find_conversation_contact();
+DROP FUNCTION join_contacts(uuid, uuid, uuid);

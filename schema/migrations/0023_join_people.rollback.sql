@@ -1,0 +1,2 @@
+-- Whoever was joined stays one: nothing tells any more what was whose.
+SELECT 1;

@@ -1,0 +1,153 @@
+"""A customer's STOP holds, by whichever of their addresses they said it and whichever we knew as whose."""
+
+import asyncio
+import random
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from shared import db
+from shared.settings import Settings
+from shared.store import consents
+from tests.workers.stage import Stage, staged
+from tests.workers.test_consents import SILENT, ends, heard, ledger, talk
+from workers import persist, window
+
+NUMBER, USER_ID = "+34600000001", "ES.13491208655302741918"
+BOTH = {"ExternalUserId": USER_ID}
+
+
+async def add_contact(stage: Stage, number: str | None = None) -> UUID:
+    """A contact as a tenant imports one: by SQL, with the number that its own systems know."""
+    contact = db.new_id()
+    async with stage.pool.acquire() as connection, connection.transaction():
+        await connection.execute(
+            "INSERT INTO contacts (id, tenant_id, phone_number) VALUES ($1, $2, $3)",
+            contact, stage.ours.tenant_id, number,
+        )  # fmt: skip
+        if number is not None:
+            await connection.execute(
+                "INSERT INTO contact_addresses (tenant_id, kind, canonical, given, contact_id) "
+                "VALUES ($1, 'phone', $2, $2, $3)",
+                stage.ours.tenant_id, number, contact,
+            )  # fmt: skip
+    return contact
+
+
+async def add_conversation(stage: Stage, contact: UUID | None, address: str = NUMBER) -> UUID:
+    """A conversation as it may stand in the table, whoever wrote it; the customer wrote a moment ago."""
+    conversation = db.new_id()
+    await stage.pool.execute(
+        "INSERT INTO conversations (id, tenant_id, channel_id, contact_id, provider, address, recipient, phone, "
+        "last_user_message_at) VALUES ($1, $2, $3, $4, 'twilio', $5, $5, $5, now())",
+        conversation, stage.ours.tenant_id, stage.ours.id, contact, address,
+    )  # fmt: skip
+    return conversation
+
+
+async def test_stop_by_user_id_holds_for_the_number_once_a_webhook_names_both(settings: Settings) -> None:
+    async with staged(settings, SILENT) as stage:
+        imported = await add_contact(stage, NUMBER)
+        by_number = await add_conversation(stage, imported)
+        await heard(stage, "STOP", sender=USER_ID)
+        assert await stage.count("contacts") == 2, "nothing has told yet that they are one"
+        await heard(stage, "hola", sender=NUMBER, extra=BOTH)
+        assert [row["id"] for row in await stage.rows("SELECT id FROM contacts")] == [imported]
+        assert await stage.count("conversations WHERE contact_id = $1", imported) == 2
+        assert await stage.count("messages") == 2
+        assert await ends(stage, by_number) == ("failed", "opted_out")
+        assert await stage.count("events WHERE name = 'contact.joined'") == 1
+        await heard(stage, "start", sender=NUMBER, extra=BOTH)
+        assert await ends(stage, by_number) == ("sent", None)
+
+
+async def test_stop_that_itself_names_both_is_kept_for_the_one_they_become(settings: Settings) -> None:
+    async with staged(settings, SILENT) as stage:
+        imported = await add_contact(stage, NUMBER)
+        by_number = await add_conversation(stage, imported)
+        await heard(stage, "hola", sender=USER_ID)
+        await persist.persist(
+            [
+                stage.said("STOP", sender=NUMBER, extra=BOTH, received_at=datetime.now(UTC)),
+                stage.said("otra", sender="+34600000002", received_at=datetime.now(UTC)),
+            ],
+            stage.context,
+        )
+        assert await stage.count("contacts") == 2
+        assert await stage.count("messages") == 3
+        assert await stage.value("SELECT contact_id FROM consents") == imported
+        assert await ends(stage, by_number) == ("failed", "opted_out")
+
+
+async def test_stop_on_another_channel_holds_in_a_conversation_that_has_no_contact_or_another_one(
+    settings: Settings,
+) -> None:
+    async with staged(settings, SILENT) as stage:
+        second = await stage.add_channel(SILENT, beside=stage.ours, address="+14155230000")
+        for contact in (None, await add_contact(stage)):
+            conversation = await add_conversation(stage, contact)
+            assert await ends(stage, conversation) == ("sent", None)
+            await heard(stage, "STOP", sender=NUMBER, to=second)
+            assert await ends(stage, conversation) == ("failed", "opted_out"), contact
+            async with stage.pool.acquire() as connection:
+                assert await consents.answer_stopped(connection, stage.ours.tenant_id, conversation)
+            await heard(stage, "START", sender=NUMBER, to=second)
+            assert await ends(stage, conversation) == ("sent", None)
+            await stage.pool.execute("DELETE FROM conversations WHERE id = $1", conversation)
+
+
+async def test_a_refusal_is_kept_for_whoever_has_the_address(settings: Settings) -> None:
+    async with staged(settings, SILENT, kind="sms") as stage:
+        owner = await add_contact(stage, NUMBER)
+        conversation = await add_conversation(stage, await add_contact(stage))
+        await stage.sandbox.faults({"provider": "twilio", "action": "error", "code": 21610, "times": 1})
+        assert await ends(stage, conversation) == ("failed", "21610")
+        assert await ledger(stage) == [("sms", "all", "opted_out", "provider")]
+        assert await stage.value("SELECT contact_id FROM consents") == owner
+        assert await ends(stage, conversation) == ("failed", "opted_out")
+
+
+async def test_a_conversation_without_a_contact_has_one_when_its_customer_writes(settings: Settings) -> None:
+    async with staged(settings, SILENT) as stage:
+        conversation = await add_conversation(stage, None)
+        await heard(stage, "STOP", sender=NUMBER)
+        assert await talk(stage) == conversation
+        found = await stage.row("SELECT contact_id FROM conversations")
+        assert found["contact_id"] == await stage.value("SELECT id FROM contacts")
+        request = await stage.requested(conversation)
+        await window.admit(request, stage.context)
+        assert await stage.status(request.message_id) == "failed"
+
+
+async def test_people_are_joined_beside_workers_that_write_to_them_and_every_stop_holds(settings: Settings) -> None:
+    people = 12
+    async with staged(settings, SILENT, database_pool=6) as stage:
+        at = datetime.now(UTC) - timedelta(minutes=1)
+
+        def who(number: int) -> tuple[str, str]:
+            return f"+346000001{number:02}", f"ES.1349{number:02}"
+
+        await persist.persist([stage.said("hola", sender=s) for n in range(people) for s in who(n)], stage.context)
+        assert await stage.count("contacts") == 2 * people
+        webhooks = []
+        for number in range(people):
+            phone, user_id = who(number)
+            webhooks += [
+                stage.said("STOP", sender=user_id, received_at=at),
+                stage.said("hola", sender=phone, extra={"ExternalUserId": user_id}, received_at=at),
+                stage.said("¿y?", sender=phone, received_at=at),
+            ]
+        dice = random.Random(5)
+        dice.shuffle(webhooks)
+
+        async def work(batches: list[list[int]]) -> None:
+            for batch in batches:
+                await db.repeat(lambda batch=batch: persist.persist([webhooks[i] for i in batch], stage.context))  # type: ignore[misc]
+
+        batches = [sorted(dice.sample(range(len(webhooks)), 9)) for _ in range(40)]
+        await asyncio.gather(*(work(batches[worker::4]) for worker in range(4)))
+        await persist.persist(webhooks, stage.context)
+        assert await stage.count("messages") == 2 * people + len(webhooks)
+        assert await stage.count("contacts") == people
+        assert await stage.count("consents WHERE state = 'opted_out'") == people
+        stopped = await stage.value("SELECT count(DISTINCT contact_id) FROM consents")
+        assert stopped == await stage.value("SELECT count(DISTINCT contact_id) FROM conversations") == people
