@@ -103,11 +103,12 @@ async def add(connection: Connection, keys: KeyRing, new: NewChannel) -> Listed:
         )
     channel_id = new_id()
     endpoint_id = await new.account.endpoint(connection, keys, own, tenant_id)
-    if rival := next((c for c in every if c.endpoint_id == endpoint_id and _is_same(c, new)), None):
+    if rival := next((c for c in every if c.proven and c.endpoint_id == endpoint_id and _is_same(c, new)), None):
         raise Problem(
             f"The {new.kind} {_what(new.kind)} {rival.address} is a channel of {rival.tenant} already.",
             "Its messages could be given to neither of two tenants. Remove it there first.",
         )
+    await channels.free(connection, endpoint_id, new.kind, new.address)
     try:
         await channels.add(
             connection,
@@ -180,9 +181,15 @@ async def find(pool: Connection | Pool, told: str) -> Listed:
 
 
 async def enter_account(connection: Connection, keys: KeyRing, channel: Listed, account: Account) -> None:
-    """Exchange a channel's credentials, and let webhooks signed with the new token in."""
+    """Exchange a channel's credentials, and let webhooks signed with the new token in.
+
+    One that had no endpoint is stopped where it gets one that several tenants share, until `prove`: its address may
+    have come by SQL.
+    """
     sealed = account.sealed_for_calls(keys, channel.tenant_id, channel.id)
     await channels.set_credentials(connection, channel.tenant_id, channel.id, sealed)
+    if account.business_id is not None:
+        await channels.set_business(connection, channel.tenant_id, channel.id, account.business_id)
     if channel.endpoint_id is not None:
         await account.accept(connection, keys, channel.endpoint_id)
     else:  # it was imported, or came by SQL: nothing comes in until it has one
@@ -207,6 +214,21 @@ async def trouble(settings: Settings, keys: KeyRing, channel: Listed) -> str | N
         return await sender.check(channel.address)
     finally:
         await sender.close()
+
+
+async def prove(connection: Connection, channel: Listed) -> None:
+    """Give what comes to a channel's address to its tenant, after its provider has said that it is theirs.
+
+    Raises Problem where another tenant has it on the same endpoint.
+    """
+    try:
+        async with connection.transaction():
+            await channels.prove(connection, channel)
+    except asyncpg.UniqueViolationError as error:
+        raise Problem(
+            f"The {channel.kind} {_what(channel.kind)} {channel.address} is another tenant's channel already.",
+            "Remove it there first; ./palomar channels list shows whose it is.",
+        ) from error
 
 
 async def reseal(connection: Connection, keys: KeyRing) -> tuple[int, int]:

@@ -170,10 +170,11 @@ def _addressed(served: Sequence[Channel], address: str) -> Channel | None:
     """The channel of this address; None where several tenants claim it, for one of them would read the other's."""
     if address == SOLE_CHANNEL:
         return served[0] if len(served) == 1 else None
-    found = []
-    for channel in served:
+    # As it is written first: a tenant's other spelling of it takes nothing from another.
+    found = [channel for channel in served if channel.address == address]
+    for channel in () if found else served:
         own = addresses.phone(channel.address)
-        if address in (channel.address, own.canonical if own is not None else channel.address):
+        if own is not None and own.canonical == address:
             found.append(channel)
     return found[0] if len({channel.tenant_id for channel in found}) == 1 else None
 

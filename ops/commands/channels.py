@@ -335,13 +335,19 @@ def set_(
 
 @app.command()
 def test(channel_id: Id) -> None:
-    """Try a channel's credentials at its provider; one that was stopped and works again is resumed."""
+    """Try a channel's credentials at its provider; one that was stopped and works again is resumed.
+
+    An address that came by SQL is thereby proven, where the webhook URL is shared by several tenants.
+    """
     keys = numbers.keyring(settings())
 
     async def errand() -> tuple[Listed, str | None, bool]:
         async with errands.database(settings(), "channels") as pool:
             channel = await numbers.find(pool, channel_id)
             trouble = await numbers.trouble(settings(), keys, channel)
+            if trouble is None:
+                async with pool.acquire() as connection:
+                    await numbers.prove(connection, channel)
             resumed = trouble is None and await store.resume(pool, channel.tenant_id, channel.id)
             return channel, trouble, resumed
 

@@ -6,6 +6,8 @@ SET LOCAL lock_timeout = '100ms';
 -- A function that queues a message says so in `palomar.queued_by`, around its INSERT and no longer. Who sets it by hand
 -- gains nothing: the row is made the same, and these functions are theirs to call.
 CREATE FUNCTION keep_record() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    place bigint;
 BEGIN
     IF NEW.status = 'queued' AND current_setting('palomar.queued_by', true) = 'function' THEN
         IF NEW.content !~ '\S' AND NEW.template IS NULL AND NEW.media = '[]' THEN
@@ -19,6 +21,13 @@ BEGIN
             HINT = 'What Palomar is to send is queued by queue_message(), or through its API.', COLUMN = 'status';
     ELSE
         NEW.due_at := NULL;
+    END IF;
+    IF NEW.direction = 'outbound' THEN  -- a place that is still to be given would collide with the next answer
+        UPDATE conversations SET next_out_seq = next_out_seq + 1
+        WHERE tenant_id = NEW.tenant_id AND id = NEW.conversation_id
+            AND (NEW.out_seq IS NULL OR NEW.out_seq >= next_out_seq)
+        RETURNING next_out_seq - 1 INTO place;
+        NEW.out_seq := coalesce(place, NEW.out_seq);
     END IF;
     NEW.claim_id := NULL;
     NEW.claimed_at := NULL;
@@ -101,13 +110,12 @@ BEGIN
     END IF;
     PERFORM set_config('palomar.queued_by', 'function', true);
     INSERT INTO messages (tenant_id, conversation_id, channel_id, provider, direction, role, status, content,
-        dedupe_key, out_seq)
-    SELECT tenant, c.id, c.channel_id, c.provider, 'outbound', 'assistant', 'queued', queue_message.content, key,
-        c.next_out_seq
+        dedupe_key)
+    SELECT tenant, c.id, c.channel_id, c.provider, 'outbound', 'assistant', 'queued', queue_message.content, key
     FROM conversations c WHERE c.tenant_id = tenant AND c.id = conversation
     RETURNING id INTO message;
     PERFORM set_config('palomar.queued_by', '', true);
-    UPDATE conversations SET next_out_seq = next_out_seq + 1, last_message_at = greatest(last_message_at, now())
+    UPDATE conversations SET last_message_at = greatest(last_message_at, now())
     WHERE tenant_id = tenant AND id = conversation;
     RETURN message;
 END

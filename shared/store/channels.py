@@ -21,7 +21,7 @@ _TENANT_LIVES = "EXISTS (SELECT FROM tenants t WHERE t.id = channels.tenant_id A
 
 _BY_ENDPOINTS = f"""
 SELECT {_COLUMNS}, (SELECT t.settings -> 'consents' FROM tenants t WHERE t.id = channels.tenant_id) AS consents
-FROM channels WHERE endpoint_id = ANY($1::uuid[]) AND deleted_at IS NULL AND {_TENANT_LIVES}
+FROM channels WHERE endpoint_id = ANY($1::uuid[]) AND proven AND deleted_at IS NULL AND {_TENANT_LIVES}
 ORDER BY id
 """
 _ONE = f"""
@@ -83,8 +83,9 @@ def _tell_unread(channel_id: UUID, _: datetime, fields: str) -> None:
     )
 
 
-async def of_endpoints(connection: Connection, endpoint_ids: Sequence[UUID]) -> list[Channel]:
-    """The channels that these endpoints serve, with their tenants' words."""
+async def of_endpoints(connection: Connection | Pool, endpoint_ids: Sequence[UUID]) -> list[Channel]:
+    """The channels that these endpoints serve, with their tenants' words. None whose address waits to be proven: it may
+    be another tenant's."""
     rows = await connection.fetch(_BY_ENDPOINTS, list(endpoint_ids))
     return [channel_of(row, _words(row["tenant_id"], row["consents"])) for row in rows]
 
@@ -209,7 +210,10 @@ async def unsealed(connection: Connection, limit: int) -> list[Unsealed]:
     found = []
     for channel in await connection.fetch(_UNSEALED, limit):
         if rows := await connection.fetch(_SECRETS, channel["tenant_id"], channel["id"]):
-            secrets = {name: value for row in rows for name, value in row["secrets"].items()}
+            given = [
+                row["secrets"] for row in rows if isinstance(row["secrets"], dict)
+            ]  # one that can't be read is lost
+            secrets = {name: value for row in given for name, value in row.items()}
             found.append(Unsealed(**channel, secrets=secrets, newest=rows[-1]["seq"]))
     return found
 
@@ -255,6 +259,38 @@ async def set_webhook_urls(connection: Connection, provider: str, base: str) -> 
     await connection.execute(_SET_URLS, provider, base)
 
 
+# A deleted tenant keeps no address from others.
+_FREE = """
+UPDATE channels c SET proven = false FROM tenants t
+WHERE c.endpoint_id = $1 AND c.kind = $2 AND c.address = $3 AND c.proven
+    AND t.id = c.tenant_id AND t.deleted_at IS NOT NULL
+"""
+_PROVE = "UPDATE channels SET proven = true WHERE tenant_id = $1 AND id = $2"
+
+
+async def free(connection: Connection, endpoint_id: UUID, kind: str, address: str) -> None:
+    """Take an address on an endpoint from the channels of deleted tenants."""
+    await connection.execute(_FREE, endpoint_id, kind, address)
+
+
+async def prove(connection: Connection, channel: "Listed") -> None:
+    """The provider has said that a channel's address is its tenant's: what comes to it is given to them.
+
+    Raises asyncpg.UniqueViolationError where it is another's on the same endpoint.
+    """
+    if channel.endpoint_id is not None and not channel.proven:
+        await free(connection, channel.endpoint_id, channel.kind, channel.address)
+        await connection.execute(_PROVE, channel.tenant_id, channel.id)
+
+
+_SET_BUSINESS = "UPDATE channels SET business_id = $3 WHERE tenant_id = $1 AND id = $2"
+
+
+async def set_business(connection: Connection, tenant_id: UUID, channel_id: UUID, business_id: str) -> None:
+    """What the provider calls the account that the number belongs to."""
+    await connection.execute(_SET_BUSINESS, tenant_id, channel_id, business_id)
+
+
 async def set_settings(
     connection: Connection | Pool, tenant_id: UUID, channel_id: UUID, settings: dict[str, object]
 ) -> bool:
@@ -281,11 +317,12 @@ class Listed:
     status_reason: str | None
     settings: Mapping[str, object]
     credentials: str
+    proven: bool  # false: the address came by SQL, on an endpoint of several tenants
 
 
 _LIST = """
 SELECT c.tenant_id, t.name AS tenant, c.id, c.endpoint_id, c.provider, c.kind, c.name, c.address, c.status,
-    c.status_reason, c.settings, c.credentials
+    c.status_reason, c.settings, c.credentials, c.proven
 FROM channels c JOIN tenants t ON t.id = c.tenant_id
 WHERE c.deleted_at IS NULL AND t.deleted_at IS NULL ORDER BY t.name, c.tenant_id, c.id
 """

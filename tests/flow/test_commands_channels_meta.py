@@ -19,6 +19,7 @@ from tests.providers.sandbox_stage import playing
 
 ACCOUNT = "102290129340398"
 ADD = ("channels", "add", "--provider", "meta", "--account-id", ACCOUNT, "--phone-number-id")
+UNPROVEN = "its address waits to be proven: palomar channels test"
 NEW = (*ADD, PHONE_NUMBER_ID, "--tenant", "Tienda", "--new-tenant")
 
 
@@ -131,7 +132,32 @@ async def test_a_channel_that_came_without_an_endpoint_gets_one_with_its_credent
     (channel,) = listed(shop)
     assert channel["webhook_url"] is None
     assert palomar(shop, "channels", "set", channel["id"], "--credentials", "--account-id", ACCOUNT).returncode == 0
-    assert listed(shop)[0]["webhook_url"] is not None
+    (served,) = listed(shop)
+    assert served["webhook_url"] is not None
+    assert (served["status"], served["status_reason"]) == ("stopped", UNPROVEN)
+
+
+async def test_an_address_that_came_by_sql_is_tried_at_meta_before_anything_comes_in(
+    shop: dict[str, str], settings: Settings
+) -> None:
+    """Another tenant's number, written into a row of one's own on the app's URL that both share."""
+    async with playing() as stage, db.make_pool(settings, process="test", size=1) as pool:
+        shop = {**shop, "PALOMAR_META_API_URL": stage.base_url}
+        await asyncio.to_thread(palomar, shop, *NEW)
+        await asyncio.to_thread(palomar, shop, *ADD, "100000000000009", "--tenant", "Café", "--new-tenant")
+        victim, ours = sorted(
+            await asyncio.to_thread(listed, shop), key=lambda channel: str(channel["tenant"]) == "Café"
+        )
+        await pool.execute("UPDATE channels SET address = $1 WHERE id = $2", PHONE_NUMBER_ID, UUID(ours["id"]))
+        endpoint = UUID(ours["endpoint_id"])
+        assert [str(one.id) for one in await channels.of_endpoints(pool, [endpoint])] == [victim["id"]]
+        refused = await asyncio.to_thread(palomar, shop, "channels", "test", ours["id"])  # the token sees the number
+        assert refused.returncode == 1
+        assert "is another tenant's channel already" in refused.stderr
+        await pool.execute("UPDATE channels SET deleted_at = now() WHERE id = $1", UUID(victim["id"]))
+        proven = await asyncio.to_thread(palomar, shop, "channels", "test", ours["id"])
+        assert f"It was stopped ({UNPROVEN}) and sends again" in proven.stdout
+        assert [str(one.id) for one in await channels.of_endpoints(pool, [endpoint])] == [ours["id"]]
 
 
 @pytest.mark.parametrize(

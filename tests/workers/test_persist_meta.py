@@ -50,14 +50,15 @@ async def test_a_number_that_is_nobodys_is_given_to_nobody(settings: Settings) -
         assert "palomar channels add" in logged["error"]
 
 
-async def test_a_number_that_two_tenants_claim_is_given_to_neither(settings: Settings) -> None:
+async def test_a_number_that_another_tenant_writes_into_its_row_stays_whose_it_is(settings: Settings) -> None:
     async with staged(settings) as stage:
         app = await add_app(stage)
-        await add_number(stage, app, HERS)
-        await add_number(stage, app, HERS)
+        hers = await add_number(stage, app, HERS)
+        thief = await add_number(stage, app, "106540352242999")
+        await stage.pool.execute("UPDATE channels SET address = $1 WHERE id = $2", HERS, thief.id)
         await persist.persist([posted(stage, app, entry(value(said(), statuses=(told(),))))], stage.context)
-        assert await stage.count("messages") == 0
-        assert await stage.count("message_statuses") == 0
+        assert await stage.value("SELECT channel_id FROM messages") == hers.id
+        assert await stage.value("SELECT channel_id FROM message_statuses") == hers.id
 
 
 async def test_a_tenants_own_endpoint_serves_no_other_tenants_channel(settings: Settings) -> None:

@@ -25,4 +25,4 @@ async def test_what_a_function_queues_leaves_and_a_row_by_sql_does_not(settings:
             tenant.execute(RECORD, ("failed",))
             tenant.execute("SELECT queue_message(%s, 'hola')", (conversation,))
         await stage.until(stage.bodies, equals=["hola"])
-        assert await stage.count("messages WHERE due_at IS NOT NULL") == 0
+        await stage.until(stage.count, "messages WHERE due_at IS NOT NULL", equals=0)
