@@ -22,7 +22,7 @@ def main() -> None:
     commands.add_parser("verify", help="check that all is as it should be; exit code 1 where it is not")
     commands.add_parser("shape", help="print what verify compares with, from a database that was only ever migrated")
     arguments = parser.parse_args()
-    url = settings().database_url.get_secret_value()
+    url = settings().database_session_url
     try:
         if arguments.command == "migrate":
             for name in migrate.apply(url):

@@ -5,7 +5,8 @@ import contextlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final, Literal, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -13,13 +14,13 @@ import orjson
 from asyncpg.pool import PoolConnectionProxy
 from uuid_utils.compat import uuid7
 
-from shared import metrics
+from shared import metrics, roles
 from shared.log import get_logger
+from shared.roles import Role
 from shared.settings import Settings
 
 log = get_logger(__name__)
 
-Role = Literal["palomar_worker", "palomar_api"]
 if TYPE_CHECKING:  # generic in the stubs only
     Connection = asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]
     Pool = asyncpg.Pool[asyncpg.Record]
@@ -40,6 +41,7 @@ _OUTAGES: Final = (
     asyncpg.InterfaceError,  # the connection closed under us
     asyncpg.InternalClientError,
     asyncpg.ReadOnlySQLTransactionError,  # connected to a standby after a failover
+    roles.WrongRole,  # connected to a pooler that is not set up: the item at hand waits until it is
     OSError,
     TimeoutError,
 )
@@ -72,7 +74,8 @@ def is_conflict(error: BaseException) -> bool:
     return isinstance(error, _CONFLICTS)
 
 
-async def _prepare(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+async def _prepare(connection: "asyncpg.Connection[asyncpg.Record]", *, role: Role) -> None:
+    await roles.check(connection, role)
     for name in ("json", "jsonb"):
         await connection.set_type_codec(
             name, encoder=_encode_json, decoder=orjson.loads, schema="pg_catalog", format="text"
@@ -84,7 +87,7 @@ def _encode_json(value: object) -> str:
 
 
 def server_settings(role: Role, process: str) -> dict[str, str]:
-    """What a connection tells PostgreSQL at start. The role set here survives RESET ALL at release.
+    """What a connection tells PostgreSQL, at its start or in each transaction.
 
     The process id in the name tells an operator, who looks at pg_stat_activity, whose connection that is.
     """
@@ -106,6 +109,8 @@ def _make_pool(
     size: int | None,
     reset: "Callable[[asyncpg.Connection[asyncpg.Record]], Awaitable[None]] | None",
 ) -> Pool:
+    per_transaction = settings.database_role_per == "transaction"
+    how = roles.per_transaction if per_transaction else roles.per_connection
     return asyncpg.create_pool(
         settings.database_url.get_secret_value(),
         min_size=0,
@@ -113,9 +118,12 @@ def _make_pool(
         command_timeout=STATEMENT_TIMEOUT,
         timeout=5,
         max_inactive_connection_lifetime=300,
-        init=_prepare,
-        reset=reset,
-        server_settings=server_settings(role, process),
+        statement_cache_size=settings.database_statement_cache,
+        connect=roles.connect,
+        init=partial(_prepare, role=role),
+        # Behind a pooler nothing is left on a session, and what resets one would reset somebody else's.
+        reset=_rolled_back if per_transaction else reset,
+        **how(server_settings(role, process)),
     )
 
 
@@ -126,14 +134,18 @@ async def _rolled_back(_: "asyncpg.Connection[asyncpg.Record]") -> None:
 async def connect(
     settings: Settings, *, process: str, role: Role = "palomar_worker"
 ) -> "asyncpg.Connection[asyncpg.Record]":
-    """One connection of one's own, for LISTEN and advisory locks."""
-    connection = await asyncpg.connect(
-        settings.database_url.get_secret_value(),
+    """One connection of one's own to PostgreSQL itself, for LISTEN and advisory locks."""
+    connection = await roles.connect(
+        settings.database_session_url,
         timeout=5,
         command_timeout=STATEMENT_TIMEOUT,
-        server_settings=server_settings(role, process),
+        **roles.per_connection(server_settings(role, process)),
     )
-    await _prepare(connection)
+    try:
+        await _prepare(connection, role=role)
+    except BaseException:
+        connection.terminate()
+        raise
     return connection
 
 
@@ -147,7 +159,8 @@ class ApiPool:
 
     def __init__(self, settings: Settings, *, process: str, size: int | None = None) -> None:
         # Here a session stands for a tenant, so the server is asked to reset it, each time it is given back.
-        self._pool = _make_pool(settings, process, "palomar_api", size, reset=None)
+        self._role: Final[Role] = "palomar_api"
+        self._pool = _make_pool(settings, process, self._role, size, reset=None)
 
     async def __aenter__(self) -> "ApiPool":
         """Raises where the database does not answer in time or refuses."""
@@ -159,9 +172,13 @@ class ApiPool:
 
     @asynccontextmanager
     async def tenant_transaction(self, tenant_id: UUID) -> AsyncIterator[Connection]:
-        """A transaction of this tenant. Its end, committed or not, takes the tenant off the connection."""
+        """A transaction of this tenant. Its end, committed or not, takes the tenant off the connection.
+
+        Raises roles.WrongRole where a pooler has given us a connection that works as another role.
+        """
         async with self._pool.acquire() as connection, connection.transaction():
-            await connection.execute("SELECT set_config('app.tenant_id', $1, true)", str(tenant_id))
+            stands_for = "SELECT current_user FROM set_config('app.tenant_id', $1, true)"
+            roles.require(self._role, await connection.fetchval(stands_for, str(tenant_id)))
             yield connection
 
 

@@ -6,9 +6,9 @@ shell talks to the system the first one started. This file is the documentation 
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, Self
 
-from pydantic import AliasChoices, Field, SecretStr
+from pydantic import AliasChoices, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 Seconds = Annotated[float, Field(gt=0)]
@@ -34,6 +34,15 @@ class Settings(BaseSettings):
         default=SecretStr("postgresql://palomar@127.0.0.1:5432/palomar"), validation_alias=_named("DATABASE_URL")
     )
     database_pool: int = Field(default=4, ge=2, le=64, description="connections per process")
+    database_role_per: Literal["connection", "transaction"] = Field(
+        default="connection", description="when the role is taken; DATABASE_URL leads to a pooler: transaction"
+    )
+    database_statement_cache: int = Field(
+        default=100, ge=0, description="prepared statements of a connection; a pooler that can't follow them: 0"
+    )
+    database_direct_url: SecretStr = Field(
+        default=SecretStr(""), description="PostgreSQL itself behind a pooler, for LISTEN, locks and migrations"
+    )
     state_dir: Path = Field(default=Path(".palomar"), description="spool, sealed directory, what `up` writes down")
 
     # -- secrets ---------------------------------------------------------------------------------------------------
@@ -134,6 +143,20 @@ class Settings(BaseSettings):
         default=4025, ge=0, le=65535, description="where the sandbox takes mails; `up` chooses a free one"
     )
     sandbox_url: str = Field(default="", description="where `palomar say` finds the sandbox; `up` sets it")
+
+    @model_validator(mode="after")
+    def _reaches_postgresql_itself(self) -> Self:
+        if self.database_role_per == "transaction" and not self.database_direct_url.get_secret_value():
+            raise ValueError(
+                "PALOMAR_DATABASE_DIRECT_URL is missing: with PALOMAR_DATABASE_ROLE_PER=transaction, what listens, "
+                "locks and migrates needs a way to PostgreSQL itself"
+            )
+        return self
+
+    @property
+    def database_session_url(self) -> str:
+        """Where a session is one's own: PostgreSQL itself, also where DATABASE_URL leads to a pooler."""
+        return self.database_direct_url.get_secret_value() or self.database_url.get_secret_value()
 
     def api_url(self, provider: str) -> str:
         """Where a provider's API is called. Raises LookupError for a provider that sends nothing."""

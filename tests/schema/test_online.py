@@ -71,9 +71,7 @@ def test_no_writer_of_100000_live_conversations_is_blocked_for_long(database_url
     assert record.longest_blocked <= BLOCKED, figures
     assert record.transactions > 0
     assert invalid_indexes(database_url) == []
-    assert dump(postgres, database_url) == fresh, (
-        "migrated with rows and writers, it is the schema of a fresh one"
-    )
+    assert dump(postgres, database_url) == fresh, "migrated with rows and writers, it is the schema of a fresh one"
     with as_worker(database_url) as worker:
         written = worker.execute("SELECT count(*) FROM messages").fetchone()
         assert written == (LIVE + control.transactions + record.transactions,)
