@@ -23,7 +23,7 @@ def main() -> None:
     commands.add_parser("shape", help="print what verify compares with, from a database that was only ever migrated")
     arguments = parser.parse_args()
     try:
-        url = settings().database_url.get_secret_value()
+        url = settings().database_session_url
         if arguments.command == "migrate":
             for name in migrate.apply(url):
                 print(f"applied {name}")

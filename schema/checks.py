@@ -110,7 +110,14 @@ SELECT n || CASE WHEN r.rolname IS NULL THEN ' does not exist' WHEN r.rolsuper T
     WHEN r.rolbypassrls THEN ' bypasses row level security' WHEN r.rolcanlogin THEN ' can log in'
     ELSE ' may not be taken by ' || current_user END
 FROM unnest(ARRAY['palomar_api', 'palomar_worker']) AS n LEFT JOIN pg_roles r ON r.rolname = n
-WHERE r.rolname IS NULL OR r.rolsuper OR r.rolbypassrls OR r.rolcanlogin OR NOT pg_has_role(r.oid, 'MEMBER')
+WHERE r.rolname IS NULL OR r.rolsuper OR r.rolbypassrls OR r.rolcanlogin OR NOT pg_has_role(r.oid,
+    CASE WHEN current_setting('server_version_num')::int < 160000 THEN 'MEMBER' ELSE 'SET' END)
+"""
+_INHERITED = """
+SELECT format('%s sees what %s sees', current_user, r.rolname) FROM pg_roles r
+WHERE r.rolname IN ('palomar_api', 'palomar_worker') AND pg_has_role(r.oid, 'USAGE')
+    AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
+ORDER BY 1
 """
 _OWNERS = """
 SELECT DISTINCT format('%s owns %s', r.rolname, CASE WHEN r.rolsuper THEN 'tables and is a superuser'
@@ -330,6 +337,14 @@ def checks(folder: Path = MIGRATIONS) -> list[Check]:
             _ROLES,
             (),
             "ALTER ROLE … NOLOGIN NOSUPERUSER NOBYPASSRLS; GRANT both TO the role of DATABASE_URL.",
+        ),
+        Check(
+            ours,
+            "the role of DATABASE_URL sees no tenant's rows by itself",
+            _INHERITED,
+            (),
+            "Who granted it: GRANT palomar_api, palomar_worker TO … WITH INHERIT FALSE, SET TRUE; before PostgreSQL 16 "
+            "GRANT palomar_member TO …; REVOKE palomar_api, palomar_worker FROM ….",
         ),
         Check(
             ours,

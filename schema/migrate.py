@@ -4,6 +4,9 @@ yoyo-migrations reads the files, orders them and keeps the list of those applied
 together with its entry in that list. One that begins with `-- transactional: false` is a statement at a time instead
 (CREATE INDEX CONCURRENTLY takes no other), and must bear being run again from its start.
 
+Statements run as the owner of the tables, whom row level security binds: it sees no tenant's row. One that needs such
+rows, a foreign key's check included, is refused, and runs again with them in sight.
+
 Both pass beside live writers: see schema/locks.py. yoyo guards against two runs at once with a row that a killed run
 leaves behind for ever; we hold an advisory lock, which ends with its connection, and under that lock any such row is a
 dead one.
@@ -31,6 +34,7 @@ LOCK = 0x70616C6F  # "palo"; any number nobody else locks
 
 Direction = Literal["apply", "rollback"]
 
+_REFUSES_FILTERED_ROWS: Final = "check_enable_rls"  # PostgreSQL's own; its messages may be in any language
 # From PostgreSQL 16 on a membership may lack the right to take the role; before, every membership had it.
 _MAY_NOT_TAKE: Final = """
 SELECT rolname FROM pg_roles
@@ -62,6 +66,7 @@ class NotGranted(Exception):
 _CONCURRENTLY: Final = re.compile(
     r"\b(CREATE\s+(UNIQUE\s+)?INDEX|DROP\s+INDEX|REINDEX)\b.*?\bCONCURRENTLY\b", re.I | re.S
 )
+_COMMITS: Final = re.compile(r"\bCOMMIT;", re.I)
 _INDEX_MADE: Final = re.compile(
     r"\bCREATE\s+(?:UNIQUE\s+)?INDEX\s+CONCURRENTLY\s+(?:IF\s+NOT\s+EXISTS\s+)?(\w+)\s+ON\b", re.I
 )
@@ -142,7 +147,8 @@ def _carry_out(run: _Run, migration: Migration, direction: Direction) -> str:
             _wait_briefly(session)
             with session.transaction():
                 for statement in statements:
-                    session.execute(statement.encode())
+                    with session.transaction():
+                        _execute(session, statement)
                 _note(session, run.backend, migration, direction)
 
         _insist(run, migration, whole)
@@ -168,11 +174,50 @@ def _alone(statement: str, patience: float) -> locks.Attempt:
             _wait_briefly(session, patience)
             if made := _INDEX_MADE.search(statement):
                 _drop_if_invalid(session, made[1].lower())
+            session.execute(statement.encode())
+        elif _COMMITS.search(statement):  # a block that works in pieces: it takes the role that sees the rows by itself
+            _wait_briefly(session)
+            session.execute(statement.encode())
         else:
             _wait_briefly(session)
-        session.execute(statement.encode())
+            with session.transaction():
+                _execute(session, statement)
 
     return attempt
+
+
+def _execute(session: Connection, statement: str) -> None:
+    """Run a statement in the open transaction, with the tenants' rows in sight where it needs them."""
+    try:
+        with session.transaction():
+            # Without this it would pass over all rows in silence: an UPDATE would change none, a key be valid unseen.
+            session.execute("SET LOCAL row_security = off")
+            session.execute(statement.encode())
+    except psycopg.errors.InsufficientPrivilege as error:
+        if error.diag.source_function != _REFUSES_FILTERED_ROWS:
+            raise
+        with _rows_in_sight(session):
+            session.execute(statement.encode())
+
+
+@contextmanager
+def _rows_in_sight(session: Connection) -> Iterator[None]:
+    """Let the owner see what palomar_worker sees. It ends with the block, and nobody else comes to know of it before
+    the transaction's end.
+
+    It takes the right to grant that role: who made it has it, from PostgreSQL 16 on; before, who may CREATEROLE.
+    """
+    session.execute("SET LOCAL row_security = on")
+    if (session.execute("SELECT pg_has_role('palomar_worker', 'USAGE')").fetchone() or (False,))[0]:
+        yield
+        return
+    by_membership = session.info.server_version >= 160000
+    session.execute("GRANT palomar_worker TO CURRENT_USER" + " WITH INHERIT TRUE" * by_membership)
+    yield
+    if by_membership:
+        session.execute("GRANT palomar_worker TO CURRENT_USER WITH INHERIT FALSE")
+    else:
+        session.execute("REVOKE palomar_worker FROM CURRENT_USER")
 
 
 def _wait_briefly(session: Connection, seconds: float = locks.LOCK_TIMEOUT) -> None:

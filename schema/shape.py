@@ -51,7 +51,8 @@ ours AS (
     SELECT 'trigger', format('%%s on %%s', t.tgname, o.relname), pg_get_triggerdef(t.oid), 15
     FROM ours o JOIN pg_trigger t ON t.tgrelid = o.oid WHERE NOT t.tgisinternal
     UNION ALL
-    SELECT 'view', o.relname, concat(pg_get_viewdef(o.oid), o.reloptions), {VIEWS_ALIKE} FROM ours o WHERE o.relkind = 'v'
+    SELECT 'view', o.relname, concat(pg_get_viewdef(o.oid), o.reloptions), {VIEWS_ALIKE}
+    FROM ours o WHERE o.relkind = 'v'
     UNION ALL
     SELECT 'function', f.oid::regprocedure::text,
         concat_ws(' ', f.prosrc, l.lanname, f.provolatile, f.prosecdef, f.proisstrict, f.proconfig,

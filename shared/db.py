@@ -2,13 +2,10 @@
 
 import asyncio
 import contextlib
-import os
-import socket
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -16,15 +13,16 @@ import orjson
 from asyncpg.pool import PoolConnectionProxy
 from uuid_utils.compat import uuid7
 
-from shared import database_url, metrics
-from shared.database_url import DatabaseUrl, SystemRoots, TcpOptions
+from shared import metrics, roles
+from shared.database_url import TcpOptions, parse
+from shared.db_options import server_settings, set_tcp_options, tls
 from shared.log import get_logger
 from shared.outage_log import OutageLog
+from shared.roles import Role
 from shared.settings import Settings
 
 log = get_logger(__name__)
 
-Role = Literal["palomar_worker", "palomar_api"]
 if TYPE_CHECKING:  # generic in the stubs only
     Connection = asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]
     Pool = asyncpg.Pool[asyncpg.Record]
@@ -53,6 +51,7 @@ _OUTAGES: Final = (
     asyncpg.InternalClientError,
     asyncpg.ReadOnlySQLTransactionError,  # connected to a standby after a failover
     asyncpg.IdleInTransactionSessionTimeoutError,  # we stood still for too long: the machine was suspended, perhaps
+    roles.WrongRole,  # connected to a pooler that is not set up: the item at hand waits until it is
     OSError,
     TimeoutError,
 )
@@ -85,8 +84,9 @@ def is_conflict(error: BaseException) -> bool:
     return isinstance(error, _CONFLICTS)
 
 
-async def _prepare(connection: "asyncpg.Connection[asyncpg.Record]", tcp: TcpOptions) -> None:
-    _set_tcp_options(connection, tcp)
+async def _prepare(connection: "asyncpg.Connection[asyncpg.Record]", *, tcp: TcpOptions, role: Role) -> None:
+    set_tcp_options(connection, tcp)
+    await roles.check(connection, role)
     for name in ("json", "jsonb"):
         await connection.set_type_codec(
             name, encoder=_encode_json, decoder=orjson.loads, schema="pg_catalog", format="text"
@@ -95,62 +95,6 @@ async def _prepare(connection: "asyncpg.Connection[asyncpg.Record]", tcp: TcpOpt
 
 def _encode_json(value: object) -> str:
     return orjson.dumps(value).decode()
-
-
-def _set_tcp_options(connection: "asyncpg.Connection[asyncpg.Record]", tcp: TcpOptions) -> None:
-    """Have the kernel notice a server that vanished. asyncpg has no way to set this, and none to reach the socket."""
-    sock = connection._transport.get_extra_info("socket")  # type: ignore[attr-defined]
-    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
-        return
-    with socket.socket(fileno=os.dup(sock.fileno())) as ours:  # uvloop's own object sets no options
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, tcp.keepalives)
-        for name, value in (
-            ("TCP_KEEPIDLE", tcp.idle),
-            ("TCP_KEEPINTVL", tcp.interval),
-            ("TCP_KEEPCNT", tcp.count),
-            ("TCP_USER_TIMEOUT", tcp.user_timeout),
-        ):
-            if value is not None and hasattr(socket, name):  # macOS lacks some
-                ours.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-
-
-def _tls(roots: SystemRoots | None) -> ssl.SSLContext | None:
-    """None leaves it to asyncpg, which reads sslmode and the files from the address."""
-    if roots is None:
-        return None
-    context = ssl.create_default_context()
-    if roots.certificate is not None:
-        context.load_cert_chain(roots.certificate, roots.key, roots.password)
-    return context
-
-
-def _address(settings: Settings) -> DatabaseUrl:
-    return database_url.parse(settings.database_url.get_secret_value())
-
-
-def server_settings(settings: Settings, role: Role, process: str) -> dict[str, str]:
-    """What a connection tells PostgreSQL at start. The role set here survives RESET ALL at release.
-
-    The process id in the name tells an operator, who looks at pg_stat_activity, whose connection that is.
-    """
-    named = {"role": role, "application_name": f"palomar {process} {os.getpid()}", "timezone": "UTC"}
-    return named | limits(settings)
-
-
-def limits(settings: Settings) -> dict[str, str]:
-    """When PostgreSQL itself ends a connection of ours: where we leave a transaction open, or have vanished.
-
-    An open transaction that has written keeps every event of every tenant back, and its locks keep others waiting.
-    """
-    found: dict[str, str] = {}
-    if settings.database_idle_in_transaction:
-        found["idle_in_transaction_session_timeout"] = f"{settings.database_idle_in_transaction * 1000:.0f}"
-    if peer := settings.database_peer_timeout:
-        found["tcp_user_timeout"] = f"{peer * 1000:.0f}"
-        found["tcp_keepalives_idle"] = f"{max(1, peer // 2)}"
-        found["tcp_keepalives_interval"] = f"{max(1, peer // 6)}"
-        found["tcp_keepalives_count"] = "3"
-    return found
 
 
 def make_pool(settings: Settings, *, process: str, size: int | None = None) -> Pool:
@@ -168,18 +112,23 @@ def _make_pool(
     size: int | None,
     reset: "Callable[[asyncpg.Connection[asyncpg.Record]], Awaitable[None]] | None",
 ) -> Pool:
-    address = _address(settings)
+    per_transaction = settings.database_role_per == "transaction"
+    how = roles.per_transaction if per_transaction else roles.per_connection
+    address = parse(settings.database_url.get_secret_value())
     return asyncpg.create_pool(
         address.dsn,
         min_size=0,
         max_size=size or settings.database_pool,
         command_timeout=STATEMENT_TIMEOUT,
         timeout=address.connect_timeout or CONNECT_TIMEOUT,
-        ssl=_tls(address.system_roots),
+        ssl=tls(address.system_roots),
         max_inactive_connection_lifetime=300,
-        init=partial(_prepare, tcp=address.tcp),
-        reset=reset,
-        server_settings=server_settings(settings, role, process),
+        statement_cache_size=settings.database_statement_cache,
+        connect=roles.connect,
+        init=partial(_prepare, tcp=address.tcp, role=role),
+        # Behind a pooler nothing is left on a session, and what resets one would reset somebody else's.
+        reset=_rolled_back if per_transaction else reset,
+        **how(server_settings(settings, role, process)),
     )
 
 
@@ -190,16 +139,20 @@ async def _rolled_back(_: "asyncpg.Connection[asyncpg.Record]") -> None:
 async def connect(
     settings: Settings, *, process: str, role: Role = "palomar_worker"
 ) -> "asyncpg.Connection[asyncpg.Record]":
-    """One connection of one's own, for LISTEN and advisory locks."""
-    address = _address(settings)
-    connection = await asyncpg.connect(
+    """One connection of one's own to PostgreSQL itself, for LISTEN and advisory locks."""
+    address = parse(settings.database_session_url)
+    connection = await roles.connect(
         address.dsn,
         timeout=address.connect_timeout or CONNECT_TIMEOUT,
-        ssl=_tls(address.system_roots),
+        ssl=tls(address.system_roots),
         command_timeout=STATEMENT_TIMEOUT,
-        server_settings=server_settings(settings, role, process),
+        **roles.per_connection(server_settings(settings, role, process)),
     )
-    await _prepare(connection, address.tcp)
+    try:
+        await _prepare(connection, tcp=address.tcp, role=role)
+    except BaseException:
+        connection.terminate()
+        raise
     return connection
 
 
@@ -213,7 +166,8 @@ class ApiPool:
 
     def __init__(self, settings: Settings, *, process: str, size: int | None = None) -> None:
         # Here a session stands for a tenant, so the server is asked to reset it, each time it is given back.
-        self._pool = _make_pool(settings, process, "palomar_api", size, reset=None)
+        self._role: Final[Role] = "palomar_api"
+        self._pool = _make_pool(settings, process, self._role, size, reset=None)
 
     async def __aenter__(self) -> "ApiPool":
         """Raises where the database does not answer in time or refuses."""
@@ -225,9 +179,13 @@ class ApiPool:
 
     @asynccontextmanager
     async def tenant_transaction(self, tenant_id: UUID) -> AsyncIterator[Connection]:
-        """A transaction of this tenant. Its end, committed or not, takes the tenant off the connection."""
+        """A transaction of this tenant. Its end, committed or not, takes the tenant off the connection.
+
+        Raises roles.WrongRole where a pooler has given us a connection that works as another role.
+        """
         async with self._pool.acquire() as connection, connection.transaction():
-            await connection.execute("SELECT set_config('app.tenant_id', $1, true)", str(tenant_id))
+            stands_for = "SELECT current_user FROM set_config('app.tenant_id', $1, true)"
+            roles.require(self._role, await connection.fetchval(stands_for, str(tenant_id)))
             yield connection
 
 

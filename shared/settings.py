@@ -8,10 +8,18 @@ This file is the documentation of the variables: keep it in order.
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, Field, IPvAnyNetwork, SecretStr, ValidationError, field_validator
+from pydantic import (
+    AliasChoices,
+    Field,
+    IPvAnyNetwork,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from shared import database_url
@@ -55,6 +63,15 @@ class Settings(BaseSettings):
     )
     database_peer_timeout: int = Field(
         default=30, ge=0, description="seconds; then PostgreSQL lets go of a host that vanished; 0: unset"
+    )
+    database_role_per: Literal["connection", "transaction"] = Field(
+        default="connection", description="when the role is taken; DATABASE_URL leads to a pooler: transaction"
+    )
+    database_statement_cache: int = Field(
+        default=100, ge=0, description="prepared statements of a connection; a pooler that can't follow them: 0"
+    )
+    database_direct_url: SecretStr = Field(
+        default=SecretStr(""), description="PostgreSQL itself behind a pooler, for LISTEN, locks and migrations"
     )
     state_dir: Path = Field(default=Path(".palomar"), description="spool, sealed directory, what `up` writes down")
 
@@ -179,10 +196,11 @@ class Settings(BaseSettings):
     )
     sandbox_url: str = Field(default="", description="where `palomar say` finds the sandbox; `up` sets it")
 
-    @field_validator("database_url")
+    @field_validator("database_url", "database_direct_url")
     @classmethod
     def _can_be_connected_to(cls, value: SecretStr) -> SecretStr:
-        database_url.parse(value.get_secret_value())
+        if given := value.get_secret_value():
+            database_url.parse(given)
         return value
 
     @field_validator("https_proxy")
@@ -199,6 +217,20 @@ class Settings(BaseSettings):
         parts = urlsplit(url)
         straight = f"{parts.scheme}://{parts.netloc}" in self.trusted_origins
         return None if straight else self.https_proxy.get_secret_value() or None
+
+    @model_validator(mode="after")
+    def _reaches_postgresql_itself(self) -> Self:
+        if self.database_role_per == "transaction" and not self.database_direct_url.get_secret_value():
+            raise ValueError(
+                "PALOMAR_DATABASE_DIRECT_URL is missing: with PALOMAR_DATABASE_ROLE_PER=transaction, what listens, "
+                "locks and migrates needs a way to PostgreSQL itself"
+            )
+        return self
+
+    @property
+    def database_session_url(self) -> str:
+        """Where a session is one's own: PostgreSQL itself, also where DATABASE_URL leads to a pooler."""
+        return self.database_direct_url.get_secret_value() or self.database_url.get_secret_value()
 
     def api_url(self, provider: str) -> str:
         """Where a provider's API is called. Raises LookupError for a provider that sends nothing."""
@@ -219,7 +251,10 @@ def load(env_file: str | None = ENV_FILE) -> Settings:
     try:
         return Settings(_env_file=env_file)
     except ValidationError as error:
-        problems = [f"{_variable(found['loc'])}: {_sentence(found['msg'])}" for found in error.errors()]
+        problems = [
+            f"{_variable(found['loc'])}: {_sentence(found['msg'])}" if found["loc"] else _sentence(found["msg"])
+            for found in error.errors()
+        ]
         raise SettingsInvalid("\n".join(problems)) from None
     except SettingsError as error:  # it names the field between quotes, and nothing else of it can be asked for
         field = str(error).partition('"')[2].partition('"')[0]

@@ -35,13 +35,13 @@ def _installed() -> list[Path]:
     return [folder for folder in found if (folder / "initdb").exists()]
 
 
-def _install(*names: str, service: str) -> None:
+def _install(name: str, *others: str, service: str) -> None:
     """The first of these packages that the distribution has."""
     if not packages.has_apt():
-        pytest.skip(f"needs Debian's or Ubuntu's package {names[0]}")
-    for name in names:
-        try:
-            return packages.apt_install(name, services=(service,), remedy=f"Install {name} yourself.")
-        except Problem:
-            if name == names[-1]:
-                raise
+        pytest.skip(f"needs Debian's or Ubuntu's package {name}")
+    try:
+        packages.apt_install(name, services=(service,), remedy=f"Install {name} yourself.")
+    except Problem:
+        if not others:
+            raise
+        _install(*others, service=service)

@@ -14,7 +14,7 @@ def migrate(
     rollback: Annotated[int, typer.Option(help="take the last N migrations back", min=0, metavar="N")] = 0,
 ) -> None:
     """Apply the migrations that are missing, as the role that is to own the tables."""
-    url = settings().database_url.get_secret_value()
+    url = settings().database_session_url
     with outside.migrating():
         if status:
             for step in migrations.status(url):

@@ -13,7 +13,7 @@ from shared.settings import settings
 def verify() -> None:
     """Show every check with ✓ or ✗, what is wrong and what to do. Exit code 1 on any ✗."""
     try:
-        found = verifying.verify(settings().database_url.get_secret_value())
+        found = verifying.verify(settings().database_session_url)
     except psycopg.OperationalError as error:
         raise Problem(
             f"PostgreSQL does not answer: {str(error).strip()}", "Run ./palomar up, or set DATABASE_URL."
