@@ -106,7 +106,8 @@ async def sent_once(system: System, seen: Sequence[SeenMessage]) -> None:
     lost = [dict(rows[message_id]) for message_id in taken if rows[message_id]["status"] not in TAKEN]
     assert not lost, f"the provider took them, and we say otherwise: {_show(lost)}"
     untaken = {message_id: row for message_id, row in rows.items() if message_id not in taken}
-    wrong = [dict(row) for row in untaken.values() if (row["status"], row["error_code"]) != ("failed", "unknown")]
+    given_up = (("failed", "unknown"), ("failed", "resent"))  # or sent anew, where the provider's list has it not
+    wrong = [dict(row) for row in untaken.values() if (row["status"], row["error_code"]) not in given_up]
     assert not wrong, f"never at the provider, and not told as unknown: {_show(wrong)}"
     explained = system.in_flight | _left_in_doubt(system, seen)
     unexplained = [dict(row) for message_id, row in untaken.items() if message_id not in explained]
