@@ -177,7 +177,10 @@ ORDER BY m.created_at DESC LIMIT 100
 """
 
 _TAKEN = """
-SELECT external_id FROM messages WHERE tenant_id = $1 AND channel_id = $2 AND external_id = ANY($3::text[])
+SELECT asked.external_id FROM unnest($3::text[]) AS asked (external_id)
+CROSS JOIN LATERAL (
+    SELECT FROM messages WHERE tenant_id = $1 AND channel_id = $2 AND external_id = asked.external_id OFFSET 0
+) AS known
 """
 
 _CHECK_AGAIN = f"""
