@@ -154,13 +154,18 @@ class ManagerSettings(_Part):
     ] = ()
 
 
+# What becomes of a send that nobody knows about: it is failed, put to a person, or sent anew where the provider's list
+# has no such message.
+Unknown = Literal["give_up", "ask", "resend_if_absent"]
+
+
 class ChannelSettings(_Part):
     """All of a channel's settings; everything has a default."""
 
     reply: ReplySettings = ReplySettings()
     window: WindowSettings = WindowSettings()
     manager: ManagerSettings = ManagerSettings()
-    unknown: Literal["give_up", "ask"] = "give_up"
+    unknown: Unknown | None = Field(default=None, description="null: the provider's own")
     rate: float | None = Field(
         default=None, gt=0, le=1000, description="messages per second, shared by all senders; null: the provider's own"
     )
@@ -169,6 +174,7 @@ class ChannelSettings(_Part):
 # Messages per second where the settings say nothing: of a WhatsApp sender, and of a Kommo account.
 _RATE: Final = 80.0
 _RATES: Final[Mapping[str, float]] = {"kommo": 7.0}
+_UNKNOWN: Final[Mapping[str, Unknown]] = {"twilio": "resend_if_absent"}  # the one whose list tells of all it took
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +193,11 @@ class Channel:
     business_id: str | None = None  # Meta's, of the account that the number belongs to
     words: Words = DEFAULT_WORDS  # the tenant's, as of_endpoints reads them
     unread: frozenset[str] = frozenset()  # parts of the settings that could not be read; see stored_settings
+
+    @property
+    def unknown(self) -> Unknown:
+        """What becomes of a send that nobody knows about."""
+        return self.settings.unknown or _UNKNOWN.get(self.provider, "give_up")
 
     @property
     def rate(self) -> float:

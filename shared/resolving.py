@@ -1,22 +1,40 @@
 """What became of a send that nobody knows about: the provider's own list is asked, then the channel's policy decides.
 
-Never by sending again: `unknown` leads to `sent` or `failed`, or to a person.
+`unknown` leads to `sent` or `failed`, or to a person. Only where two looks at a complete list, a while apart, found
+nothing that it may be, and the policy says so, does it leave again, as a message of its own.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
+from typing import Literal
 
-from shared import topology
-from shared.channels import Channel
+from shared import db, topology
+from shared.channels import Channel, Unknown
 from shared.crypto import CryptoError
 from shared.messages import SendAdmitted
 from shared.places import NoPlaceError, wait_for_place
 from shared.providers.base import SentRecord
 from shared.senders import Senders, outgoing
-from shared.store import channels, messages, sends
+from shared.store import channels, messages, sends, undecided
 from shared.store.events import Event, record
 from shared.store.messages import Outbound
 from shared.worker import Context
+
+Step = Literal["sent", "look_again", "absent", "resend", "ask", "give_up"]
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What a look at the provider's list told: the message's entry, or that it has none. Neither: it can't be told."""
+
+    entry: SentRecord | None = None
+    absent: bool = False
+
+
+NOTHING = Looked()
+AROUND = timedelta(minutes=1)  # before the claim: however far the provider's clock is behind ours, it is in the list
+SLACK = timedelta(seconds=5)  # between the provider's clock and ours; its list tells whole seconds
 
 
 async def look_up(admitted: SendAdmitted, ctx: Context[Senders]) -> None:
@@ -26,45 +44,90 @@ async def look_up(admitted: SendAdmitted, ctx: Context[Senders]) -> None:
         return
     channel = await channels.get(ctx.pool, message.tenant_id, message.channel_id)
     try:
-        found = await _found(message, channel, ctx) if channel is not None else None
+        looked = await _look(message, channel, ctx) if channel is not None else NOTHING
     except NoPlaceError:  # nobody was asked, so nothing is decided
         waited = message.now - message.unknown_at
         await sends.check_again(ctx.pool, message.tenant_id, message.id, wait_for_place(waited))
         return
+    next_step = step(
+        looked,
+        None if channel is None or "unknown" in channel.unread else channel.unknown,
+        deleted=channel is None,
+        unknown_for=message.now - message.unknown_at,
+        absent_for=None if message.absent_at is None else message.now - message.absent_at,
+        give_up_after=timedelta(seconds=ctx.settings.unknown_give_up_after),
+        look_apart=timedelta(seconds=ctx.settings.unknown_absent_for),
+    )
+    key = (message.tenant_id, message.id)
     about = (message.tenant_id, message.channel_id, message.conversation_id, message.id)
-    given_up = message.now - message.unknown_at >= timedelta(seconds=ctx.settings.unknown_give_up_after)
     async with ctx.transaction() as tx:
-        if found is not None:
-            if await sends.sent(tx, message.tenant_id, message.id, None, found.external_id) == "sent":
-                await record(tx, Event("message.sent", *about, detail={"looked_up": True}))
-        elif not given_up or (channel is not None and "unknown" in channel.unread):
-            check = timedelta(seconds=ctx.settings.unknown_check_after)
-            await sends.check_again(tx, message.tenant_id, message.id, check)
-        elif channel is not None and channel.settings.unknown == "ask":
-            await sends.leave_unknown(tx, message.tenant_id, message.id)
-            await record(tx, Event("message.decision_wanted", *about))
-        elif await messages.fail(
-            tx, message.tenant_id, message.id, "unknown", "nobody knows whether it was sent", of=("unknown",)
-        ):
-            await record(tx, Event("message.failed", *about, detail={"error_code": "unknown"}))
+        match next_step:
+            case "sent":
+                assert looked.entry is not None
+                if await sends.sent(tx, *key, None, looked.entry.external_id) == "sent":
+                    await record(tx, Event("message.sent", *about, detail={"looked_up": True}))
+            case "look_again":
+                await sends.check_again(tx, *key, timedelta(seconds=ctx.settings.unknown_check_after))
+            case "absent":
+                await sends.absent(tx, *key, timedelta(seconds=ctx.settings.unknown_absent_for))
+            case "resend":
+                try:
+                    named = undecided.Named(message.tenant_id, message.conversation_id, message.id)
+                    await undecided.resend_absent(tx, named)
+                except undecided.Refused as why:
+                    await _give_up(tx, message, f"it {why}")
+            case "ask":
+                await sends.leave_unknown(tx, *key)
+                await record(tx, Event("message.decision_wanted", *about))
+            case "give_up":
+                await _give_up(tx, message, "nobody knows whether it was sent")
 
 
-async def _found(message: Outbound, channel: Channel, ctx: Context[Senders]) -> SentRecord | None:
-    """The one entry in the provider's list that can only be this message. Raises NoPlaceError."""
+def step(
+    looked: Looked,
+    policy: Unknown | None,
+    *,
+    deleted: bool = False,
+    unknown_for: timedelta,
+    absent_for: timedelta | None,
+    give_up_after: timedelta,
+    look_apart: timedelta,
+) -> Step:
+    """What follows from a look. `absent_for`: since the first of the looks that found nothing; `policy` None: it can't
+    be read, so nothing is decided, or the channel is gone."""
+    if looked.entry is not None:
+        return "sent"
+    if looked.absent and policy == "resend_if_absent":
+        return "resend" if absent_for is not None and absent_for >= look_apart else "absent"
+    if unknown_for < give_up_after or (policy is None and not deleted):
+        return "look_again"
+    return "ask" if policy == "ask" else "give_up"
+
+
+async def _give_up(tx: db.Connection, message: Outbound, reason: str) -> None:
+    if await messages.fail(tx, message.tenant_id, message.id, "unknown", reason, of=("unknown",)):
+        about = (message.tenant_id, message.channel_id, message.conversation_id, message.id)
+        await record(tx, Event("message.failed", *about, detail={"error_code": "unknown"}))
+
+
+async def _look(message: Outbound, channel: Channel, ctx: Context[Senders]) -> Looked:
+    """What the provider's list says of the message. Raises NoPlaceError."""
     claimed_at = message.claimed_at or message.created_at
     try:
         sender = await ctx.resource.of(ctx.pool, channel)
     except (CryptoError, ValueError):
-        return None  # the next message of the channel stops it and says why
-    since = claimed_at - timedelta(seconds=5)
+        return NOTHING  # the next message of the channel stops it and says why
     with ctx.resource.lane(topology.send_queue(channel.provider, message.lane).name).held(channel.id):
-        listed = await sender.find(outgoing(message, channel, ctx.settings.public_url), since)
-    if not listed:
-        return None
+        listed = await sender.find(outgoing(message, channel, ctx.settings.public_url), claimed_at - AROUND)
+    if listed is None:
+        return NOTHING
     # The rivals first: one whose id is recorded in between is then among the taken.
     rivals = await sends.rivals(ctx.pool, message)
-    taken = await sends.taken(ctx.pool, message.tenant_id, message.channel_id, [entry.external_id for entry in listed])
-    return the_one(message, [entry for entry in listed if entry.external_id not in taken], rivals)
+    ids = [entry.external_id for entry in listed.entries]
+    taken = await sends.taken(ctx.pool, message.tenant_id, message.channel_id, ids)
+    left = [entry for entry in listed.entries if entry.external_id not in taken]
+    # Whatever its text says: the provider may have changed it. What is left may be a rival's, and tells nothing yet.
+    return Looked(the_one(message, left, rivals), absent=listed.complete and not left)
 
 
 def the_one(message: Outbound, entries: Sequence[SentRecord], rivals: Sequence[Outbound]) -> SentRecord | None:
@@ -82,10 +145,9 @@ def the_one(message: Outbound, entries: Sequence[SentRecord], rivals: Sequence[O
 
 def _may_be(message: Outbound, entry: SentRecord) -> bool:
     """Whether the entry is of the message's text (of any text, for a template) and from about its time."""
-    slack = timedelta(seconds=5)  # the provider's clock and ours; its list tells whole seconds
     plain = message.sent_as is None and message.template is None
     return (
-        entry.created_at >= (message.claimed_at or message.created_at) - slack
-        and entry.created_at <= (message.unknown_at or message.now) + slack
+        entry.created_at >= (message.claimed_at or message.created_at) - SLACK
+        and entry.created_at <= (message.unknown_at or message.now) + SLACK
         and (not plain or entry.text.strip() == message.content.strip())
     )

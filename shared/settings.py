@@ -136,6 +136,9 @@ class Settings(BaseSettings):
     )
     unknown_check_after: Seconds = Field(default=30.0, description="a send of unknown outcome is looked up after this")
     unknown_give_up_after: Seconds = Field(default=600.0, description="then the channel's policy decides")
+    unknown_absent_for: Seconds = Field(
+        default=60.0, description="between two looks at the provider's list, before what it has not is sent anew"
+    )
     clock_tick: Seconds = 1.0
     clock_batch: int = Field(default=500, ge=1)
     relay_poll: Seconds = 1.0

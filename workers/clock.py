@@ -7,10 +7,12 @@ row whose due time has passed.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from itertools import product
 from typing import Final
+from uuid import UUID
 
 from shared import db, metrics, receiving, sealing, topology
 from shared.blob_sweeping import sweep_forever
@@ -31,6 +33,7 @@ Task = Callable[[db.Connection, Ctx], Awaitable[Sequence[QueueMessage]]]
 RETENTION_EVERY: Final = 3600.0  # seconds
 PARTITIONS_AHEAD: Final = 7  # days
 CROWDED: Final = 50  # envelopes that wait in a queue; beyond it the clock adds none
+HELD_AT_ONCE: Final = 1000  # messages that a tick looks at
 FORGOTTEN_AT_ONCE: Final = 10_000  # rows a transaction
 
 
@@ -143,12 +146,19 @@ async def _expired(tx: db.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
     return []
 
 
-async def _held_and_open(tx: db.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
-    found = await overdue.held_and_open(tx, ctx.settings.clock_batch)
-    if not found:
-        return []
-    await conversations.lock(tx, set(found))
-    return await messages.release_held(tx, found, _handoff(ctx))
+@dataclass
+class HeldAndOpen:
+    """Each tick looks at some of the held messages, and goes on where the one before it ended."""
+
+    _after: tuple[UUID, UUID] = overdue.BEGINNING
+
+    async def __call__(self, tx: db.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
+        held = await overdue.held(tx, self._after, HELD_AT_ONCE)
+        self._after = held.after or overdue.BEGINNING
+        if not held.may_go:
+            return []
+        await conversations.lock(tx, set(held.may_go))
+        return await messages.release_held(tx, held.may_go, _handoff(ctx))
 
 
 async def _replies(tx: db.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
@@ -193,7 +203,7 @@ TASKS: Final[dict[str, Task]] = {
     "lost_leases": _lost_leases,
     **{queue.name: task for queue, task in _READY.items()},
     "expired": _expired,
-    "held": _held_and_open,
+    "held": HeldAndOpen(),
     "replies": _replies,
     "replies_llm": _replies_llm,
     "media": _media,
@@ -243,8 +253,14 @@ async def retain(ctx: Ctx) -> None:
         except db.LockTimeout:
             ctx.log.warning("could not get a lock; next hour again", what=work.__name__.strip("_"))
     # Apart from the partitions, whose locks last as long as their transaction; and no long transaction for itself.
-    for forget in (inbound.forget_keys, receipts.forget_parked):
+    webhooks_days, events_days = ctx.settings.inbound_log_days, ctx.settings.events_days
+    for forget, days in (
+        (inbound.forget_keys, webhooks_days),
+        (receipts.forget_parked, webhooks_days),
+        (inbound.forget_strays, webhooks_days),
+        (overdue.forget_stray_events, events_days),
+    ):
         forgotten = FORGOTTEN_AT_ONCE
         while forgotten == FORGOTTEN_AT_ONCE:
             async with ctx.transaction() as tx:
-                forgotten = await forget(tx, ctx.settings.inbound_log_days, FORGOTTEN_AT_ONCE)
+                forgotten = await forget(tx, days, FORGOTTEN_AT_ONCE)

@@ -1,7 +1,8 @@
 """SendAdmitted → claim → provider call → what came of it. At most once by itself.
 
 Neither Twilio nor Meta documents an idempotency key. So a message is claimed, committed, called, recorded; and what
-happened between the claim and a record that never came is `unknown`, looked up, and never sent again by itself.
+happened between the claim and a record that never came is `unknown`, looked up, and sent anew only where the provider's
+list has it not (resolving.py).
 """
 
 import asyncio

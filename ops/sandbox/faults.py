@@ -97,6 +97,14 @@ class Slow(Rule):
     accepted_first: bool = False
 
 
+class ListedLate(Rule):
+    """Accepted at once, and missing from the provider's list for a while."""
+
+    provider: Literal["twilio"]
+    action: Literal["listed_late"]
+    seconds: Delay
+
+
 class ReceiptRule(Rule):
     provider: Literal["twilio", "meta"]
 
@@ -133,7 +141,7 @@ class ReceiptsRepeated(ReceiptRule):
 
 AnswerFault = TooMany | ServerError | Refusal | Hang | AcceptThenDrop | DropBefore | Slow
 ReceiptFault = ReceiptError | NoReceipts | LateReceipts | ReceiptsShuffled | ReceiptsRepeated
-Fault = Annotated[AnswerFault | ReceiptFault, Field(discriminator="action")]
+Fault = Annotated[AnswerFault | ReceiptFault | ListedLate, Field(discriminator="action")]
 FAULTS: TypeAdapter[list[Fault]] = TypeAdapter(list[Fault])
 
 
@@ -144,7 +152,7 @@ class TooManyRulesError(ValueError):
 class _Standing:
     """A rule with its own dice and how often it was applied."""
 
-    def __init__(self, rule: AnswerFault | ReceiptFault) -> None:
+    def __init__(self, rule: AnswerFault | ReceiptFault | ListedLate) -> None:
         self.rule = rule
         self.applied = 0
         self._dice = random.Random(rule.seed)
@@ -167,7 +175,7 @@ class FaultBook:
     def __init__(self) -> None:
         self._standing: dict[str, _Standing] = {}
 
-    def add(self, rules: Sequence[AnswerFault | ReceiptFault]) -> list[str]:
+    def add(self, rules: Sequence[AnswerFault | ReceiptFault | ListedLate]) -> list[str]:
         """Add rules, or replace those with the same id; their ids. Raises TooManyRulesError beyond 1000."""
         ids = [rule.id for rule in rules]
         if len(self._standing.keys() | set(ids)) > MOST_RULES:
@@ -196,6 +204,14 @@ class FaultBook:
             rule = standing.rule
             if isinstance(rule, ReceiptFault) and standing.strikes(provider, to, body, account):
                 yield rule
+
+    def listed_after(self, provider: str, *, to: str, body: str, account: str) -> float:
+        """Seconds for which this message is missing from the list. Ask once per accepted message: asking counts."""
+        return sum(
+            standing.rule.seconds
+            for standing in self._standing.values()
+            if isinstance(standing.rule, ListedLate) and standing.strikes(provider, to, body, account)
+        )
 
     def view(self) -> list[dict[str, object]]:
         """Every rule with how often it was applied; an expired one stays listed until the book is cleared."""

@@ -88,6 +88,7 @@ class SentMessage(Call):
     error_message: str | None = None
     accepted_at: float | None = None  # Unix seconds
     sent_at: float | None = None
+    listed_at: float = 0.0  # Unix seconds; the provider's list does not hold it before
     statuses: list[PostedReceipt] = field(default_factory=list)
 
     def view(self) -> dict[str, object]:

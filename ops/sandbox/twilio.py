@@ -193,6 +193,9 @@ class TwilioSandbox:
 
     def _accept(self, account: Account, message: SentMessage) -> web.Response:
         message.status = "accepted" if message.sender.startswith("MG") else "queued"
+        message.listed_at = time.time() + self._faults.listed_after(
+            PROVIDER, to=message.to, body=message.body, account=account.sid
+        )
         self._messages.accept(message)
         faults: list[ReceiptFault] = self._faults.receipt_faults(
             PROVIDER, to=message.to, body=message.body, account=account.sid
@@ -242,8 +245,9 @@ class TwilioSandbox:
                 self._messages.select(to=query.get("To"), sender=query.get("From"), account=account.sid)
             )
             if message.outcome == "accepted"
+            and message.listed_at <= time.time()
             and message.seq < older_than
-            and first <= int(message.sent_at or message.accepted_at or 0) <= last
+            and (not ranges or (message.sent_at is not None and first <= int(message.sent_at) <= last))
         ]
         shown = found[:size]
         plain = {name: value for name, value in query.items() if name not in ("Page", "PageToken", "PageSize")}

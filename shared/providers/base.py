@@ -328,6 +328,15 @@ class SentRecord:
     message_id: UUID | None = None  # ours, where the list names it
 
 
+@dataclass(frozen=True, slots=True)
+class SentList:
+    """What a provider lists of what it accepted for one recipient. `complete`: nothing since the time asked for is
+    missing, so what is not in it was not accepted."""
+
+    entries: tuple[SentRecord, ...]
+    complete: bool
+
+
 class Sender(Protocol):
     """Sends through one channel's credentials. Made inside a running loop, closed by its owner."""
 
@@ -335,7 +344,7 @@ class Sender(Protocol):
         """Make one call. Never raises for what a provider or the network can do: that is an Ambiguous or a kin."""
         ...
 
-    async def find(self, message: Outgoing, since: datetime) -> list[SentRecord] | None:
+    async def find(self, message: Outgoing, since: datetime) -> SentList | None:
         """What the provider lists for this recipient since then; None where it can't be asked or does not answer."""
         ...
 

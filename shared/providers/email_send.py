@@ -23,7 +23,7 @@ from shared.providers.base import (
     RecipientInvalid,
     Refusal,
     SendResult,
-    SentRecord,
+    SentList,
     Unreachable,
 )
 from shared.providers.email_errors import Step, refusal, scrub
@@ -94,7 +94,7 @@ class EmailSender:
             await _quit(client)
         return Accepted(external_id)
 
-    async def find(self, message: Outgoing, since: datetime) -> list[SentRecord] | None:
+    async def find(self, message: Outgoing, since: datetime) -> SentList | None:
         """None: no server lists what it took. What nobody knows of is resolved by a bounce, or not at all."""
         return None
 

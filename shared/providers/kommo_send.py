@@ -22,6 +22,7 @@ from shared.providers.base import (
     Refusal,
     Report,
     SendResult,
+    SentList,
     SentRecord,
     Unreachable,
 )
@@ -77,7 +78,7 @@ class KommoSender:
         answered = await self._post(address, report_of(report))
         return None if isinstance(answered, dict) else answered
 
-    async def find(self, message: Outgoing, since: datetime) -> list[SentRecord] | None:
+    async def find(self, message: Outgoing, since: datetime) -> SentList | None:
         """This message among the newest 50 of its chat's history, found by our id of it; empty where it is not there.
         None where Kommo can't be asked."""
         chat_id = message.recipient.partition(" ")[0]
@@ -94,8 +95,9 @@ class KommoSender:
             said = fields_of(entry, "message")
             if text_of(said, "client_id") == str(message.message_id) and text_of(said, "id"):
                 at = instant(entry.get("timestamp")) or since
-                return [SentRecord(text_of(said, "id"), text_of(said, "text"), "sent", at, message.message_id)]
-        return []
+                found = SentRecord(text_of(said, "id"), text_of(said, "text"), "sent", at, message.message_id)
+                return SentList((found,), complete=False)
+        return SentList((), complete=False)  # how soon Kommo lists a message is written nowhere
 
     async def check(self, address: str) -> str | None:
         """None where the channel is connected to the account, which this does; else a sentence with the remedy."""

@@ -21,6 +21,7 @@ from shared.providers.base import (
     WindowClosed,
 )
 
+NOT_ALLOWED = "131030"  # the recipient is not on the list of those that a test number may write to
 PAIR_RATE = "131056"
 PAIR_WAIT = 6.0  # seconds: one message per 6 s to one recipient
 # Too many messages of the account were blocked or marked as spam: asking again soon makes it worse.
@@ -48,10 +49,11 @@ _CLASS_OF: dict[str, type[Refusal]] = _table(
         (Throttled, PAIR_RATE),
         (Throttled, _SPAM),
         (Throttled, _MARKETING),
-        (Unreachable, "131000 131016 131057 131053"),  # "try again": Meta says so, and has accepted nothing
+        (Unreachable, "131016 131057 131053"),  # "try again": Meta says so, and has accepted nothing
+        (Ambiguous, "131000"),  # "something went wrong", with no word on how far it had come by then
         (WindowClosed, "131047"),
         (OptedOut, "131050"),
-        (RecipientInvalid, "131026 131021 131030"),
+        (RecipientInvalid, f"131026 131021 {NOT_ALLOWED}"),
         (ChannelBroken, f"0 3 10 190 {_codes(200, 299)} 368 131031 131042 131045 133010 130497"),
         (ContentRejected, f"131008 131009 131051 {_codes(132000, 132016)} 131063"),
     )

@@ -5,6 +5,8 @@ https://developers.facebook.com/documentation/business-messaging/whatsapp/refere
 """
 
 import asyncio
+import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from urllib.parse import quote
 
@@ -12,19 +14,21 @@ import aiohttp
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
+from shared import addresses
 from shared.providers.base import (
     Accepted,
     Ambiguous,
     ContentRejected,
     Outgoing,
+    RecipientInvalid,
     Refusal,
     SendResult,
-    SentRecord,
+    SentList,
     Unreachable,
 )
 from shared.providers.http_client import NOT_SENT, base_of, make_session, read, retry_after, told
 from shared.providers.json_fields import fields_of, items_of, text_of
-from shared.providers.meta_errors import Answer, error_class, refusal, scrub
+from shared.providers.meta_errors import NOT_ALLOWED, Answer, error_class, refusal, scrub
 from shared.providers.meta_forms import Body, body_of
 
 _CONNECT_TIMEOUT = 5.0
@@ -66,7 +70,21 @@ class MetaSender:
         }
 
     async def send(self, message: Outgoing) -> SendResult:
-        """One POST, never repeated here. Raises nothing but CancelledError, after which the outcome is unknown."""
+        """One POST, repeated only where Meta refuses a number that can be written in another way.
+
+        Raises nothing but CancelledError, after which the outcome is unknown.
+        """
+        until = time.monotonic() + self._timeout
+        result = await self._send(message, self._timeout)
+        other = _other_spelling(message.recipient)
+        if other is None or not isinstance(result, RecipientInvalid) or result.code != NOT_ALLOWED:
+            return result
+        left = until - time.monotonic()
+        if left <= 0:
+            return Unreachable("timeout", "refused in one spelling, and no time was left for the other")
+        return await self._send(replace(message, recipient=other), left)
+
+    async def _send(self, message: Outgoing, within: float) -> SendResult:
         body = body_of(message)
         if not isinstance(body, dict):
             return body
@@ -74,7 +92,7 @@ class MetaSender:
             data = orjson.dumps(body)
         except orjson.JSONEncodeError:
             return ContentRejected("content", "the text holds half a character, which is no UTF-8")
-        answered = await self._post(message.sender, data, self._timeout)
+        answered = await self._post(message.sender, data, within)
         if not isinstance(answered, dict):
             return answered
         _, first = next(items_of(answered, "messages", "", []), ("", {}))
@@ -96,7 +114,7 @@ class MetaSender:
         answered = await self._post(address, data, min(self._timeout, _LONGEST_READ))
         return None if isinstance(answered, dict) else answered
 
-    async def find(self, message: Outgoing, since: datetime) -> list[SentRecord] | None:
+    async def find(self, message: Outgoing, since: datetime) -> SentList | None:
         """None: Meta lists no messages. A send of unknown outcome is resolved by its receipt, which brings our id."""
         return None
 
@@ -172,6 +190,19 @@ async def _unsuccessful(answer: aiohttp.ClientResponse) -> Answer:
         message=details or text_of(error, "message"),
         retry_after=retry_after(answer.headers.get("Retry-After"), datetime.now(UTC)),
     )
+
+
+def _other_spelling(recipient: str) -> str | None:
+    """The other way to write a mobile number of Mexico or Argentina, as Meta takes it; None for any other country's.
+
+    WhatsApp writes `521…` and `549…`. Meta compares a recipient with its list of allowed ones as text, and that list
+    may hold the form without.
+    """
+    number = addresses.phone(recipient)
+    if number is None or not number.canonical.startswith(("+52", "+54")):
+        return None
+    given = "".join(filter(str.isdigit, recipient))
+    return next((way for way in sorted(addresses.written_ways(number.canonical)) if way != given), None)
 
 
 def _named(error: BaseException) -> str:

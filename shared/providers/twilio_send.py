@@ -28,6 +28,7 @@ from shared.providers.base import (
     ContentRejected,
     Outgoing,
     SendResult,
+    SentList,
     SentRecord,
     Unreachable,
 )
@@ -106,24 +107,30 @@ class TwilioSender:
             return Ambiguous("unreadable", "accepted, but the answer names no sid")
         return Accepted(created.sid)
 
-    async def find(self, message: Outgoing, since: datetime) -> list[SentRecord] | None:
-        """The newest 50 messages to this recipient sent at or after `since`; None where Twilio does not tell."""
-        to = _party(message.channel_kind, message.recipient)
-        # The SDK writes `Z` behind whatever clock time it is given.
-        after = since.astimezone(UTC)
+    async def find(self, message: Outgoing, since: datetime) -> SentList | None:
+        """What was made for this recipient since then, however the number is written; None where Twilio does not tell.
+
+        By To and From alone, and by date_created: date_sent is empty while Twilio queues a message. Of each spelling
+        the newest 50 are read.
+        """
         # A messaging service chooses the number; otherwise another number's message to this person is not this one.
         ours = not message.sender.startswith("MG")
         sender = {"from_": _party(message.channel_kind, message.sender)} if ours else {}
         try:
             async with asyncio.timeout(self._timeout):
-                listed = await self._client.messages.list_async(
-                    to=to, **sender, date_sent_after=after, limit=_LISTED, page_size=_LISTED
-                )
-            return [
-                SentRecord(item.sid, item.body or "", str(item.status), item.date_created)
-                for item in listed
-                if item.direction != "inbound"
-            ]
+                pages = [
+                    await self._client.messages.list_async(to=to, **sender, limit=_LISTED, page_size=_LISTED)
+                    for to in _spellings(message.channel_kind, message.recipient)
+                ]
+            return SentList(
+                tuple(
+                    SentRecord(item.sid, item.body or "", str(item.status), item.date_created)
+                    for page in pages
+                    for item in page
+                    if item.direction != "inbound" and item.date_created >= since
+                ),
+                complete=all(len(page) < _LISTED or page[-1].date_created < since for page in pages),
+            )
         except Exception as error:  # whatever it is, the answer is that we can't tell
             log.warning("twilio list failed", error=type(error).__name__)
             return None
@@ -192,6 +199,14 @@ def _party(kind: ChannelKind, address: str) -> str:
     if number is not None and number.canonical.startswith("+") and not bare.startswith("+"):
         bare = "+" + bare  # Meta and WaId write the country code without it
     return f"whatsapp:{bare}" if kind == "whatsapp" else bare
+
+
+def _spellings(kind: ChannelKind, recipient: str) -> list[str]:
+    """How Twilio may have written this recipient: as given first, then in the other ways of the number's country."""
+    _, bare = addresses.split_scheme(recipient)
+    number = addresses.phone(bare)
+    ways = () if number is None or not number.canonical.startswith("+") else addresses.written_ways(number.canonical)
+    return list(dict.fromkeys(_party(kind, one) for one in (recipient, *(f"+{way}" for way in sorted(ways)))))
 
 
 def _with_message_id(url: str, message_id: UUID) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
+from typing import Final
 from uuid import UUID
 
 import asyncpg
@@ -12,8 +13,11 @@ from shared.channels import Channel, stored_settings
 from shared.consents import DEFAULT_WORDS, Words, words_of
 from shared.db import Connection, Pool
 from shared.log import get_logger
+from shared.store.by_key import only_if
 
 log = get_logger(__name__)
+
+TALKS_AT_ONCE: Final = 1000  # conversations of a resumed channel that one statement makes due
 
 _COLUMNS = "id, tenant_id, endpoint_id, provider, kind, address, status, settings, updated_at, business_id"
 
@@ -33,16 +37,26 @@ _STOP = """
 UPDATE channels SET status = 'stopped', status_reason = $3
 WHERE tenant_id = $1 AND id = $2 AND status = 'active' RETURNING id
 """
-# Its messages were put off while it was stopped: they are due now.
 _RESUME = """
-WITH resumed AS (
-    UPDATE channels SET status = 'active', status_reason = NULL WHERE tenant_id = $1 AND id = $2 AND status = 'stopped'
-    RETURNING tenant_id, id
+UPDATE channels SET status = 'active', status_reason = NULL WHERE tenant_id = $1 AND id = $2 AND status = 'stopped'
+RETURNING id
+"""
+# The first message of each lane: whoever sends it drains the lane. Of so many conversations, in the order of an index.
+_MAKE_DUE = f"""
+WITH talks AS MATERIALIZED (
+    SELECT id, address FROM conversations
+    WHERE channel_id = $2 AND tenant_id = $1 AND address > $3 ORDER BY address LIMIT $4
 ), due AS (
-    UPDATE messages m SET due_at = now(), not_before = NULL FROM resumed
-    WHERE m.tenant_id = resumed.tenant_id AND m.channel_id = resumed.id AND m.status = 'ready'
+    UPDATE messages m SET due_at = now(), not_before = NULL
+    FROM talks CROSS JOIN unnest(ARRAY['normal', 'bulk']) AS of (lane) CROSS JOIN LATERAL (
+        SELECT id FROM messages
+        WHERE tenant_id = $1 AND conversation_id = talks.id AND lane = of.lane
+            AND status IN ('queued', 'ready', 'sending')
+        ORDER BY out_seq LIMIT 1
+    ) AS head
+    WHERE m.tenant_id = $1 AND m.id = head.id AND {only_if("m.status = 'ready'")}
 )
-SELECT id FROM resumed
+SELECT address FROM talks ORDER BY address DESC LIMIT 1
 """
 _ADD_TENANT = "INSERT INTO tenants (id, name) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING"
 _ADD = """
@@ -129,8 +143,23 @@ async def stop(connection: Connection, tenant_id: UUID, channel_id: UUID, reason
 
 
 async def resume(connection: Connection | Pool, tenant_id: UUID, channel_id: UUID) -> bool:
-    """Let a stopped channel send again. False where it was not stopped."""
-    return await connection.fetchval(_RESUME, tenant_id, channel_id) is not None
+    """Let a stopped channel send again, and what was put off meanwhile at once. False where it was not stopped.
+
+    Not within a transaction: some conversations are made due in each statement, which is one of its own. What an
+    interruption leaves out is due within minutes by itself.
+    """
+    if await connection.fetchval(_RESUME, tenant_id, channel_id) is None:
+        return False
+    after: str | None = ""
+    while after is not None:
+        after = await _make_due(connection, tenant_id, channel_id, after)
+    return True
+
+
+async def _make_due(connection: Connection | Pool, tenant_id: UUID, channel_id: UUID, after: str) -> str | None:
+    """Of the next conversations behind this address; returns the last one's address, None where there was none."""
+    last: str | None = await connection.fetchval(_MAKE_DUE, tenant_id, channel_id, after, TALKS_AT_ONCE)
+    return last
 
 
 async def add_tenant(connection: Connection, tenant_id: UUID, name: str) -> None:
@@ -219,11 +248,15 @@ async def unsealed(connection: Connection, limit: int) -> list[Unsealed]:
 
 
 async def seal(connection: Connection, channel: Unsealed, credentials: str) -> None:
-    """Exchange the waiting secrets of a channel for sealed credentials, and let it send where it stopped for them."""
+    """Exchange the waiting secrets of a channel for sealed credentials, and let it send where it stopped for them.
+
+    Of what was put off, some conversations' is due at once: the transaction is the caller's, and other channels' wait.
+    """
     await set_credentials(connection, channel.tenant_id, channel.id, credentials)
     await connection.execute(_DONE, channel.tenant_id, channel.id, channel.newest)
     if channel.resumes:
-        await resume(connection, channel.tenant_id, channel.id)
+        await connection.fetchval(_RESUME, channel.tenant_id, channel.id)
+        await _make_due(connection, channel.tenant_id, channel.id, after="")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from datetime import datetime
 from uuid import UUID
 
 from shared.db import Connection
+from shared.store.by_key import only_if
 from shared.store.imported_rows import ChannelRow, ContactRow, ConversationRow, SessionRow
 
 # -- people ------------------------------------------------------------------------------------------------------------
@@ -17,9 +18,9 @@ FROM unnest($1::uuid[], $2::uuid[], $3::boolean[], $4::timestamptz[], $5::timest
     AS told (tenant_id, id, is_active, created_at, deleted_at, metadata)
 WHERE c.tenant_id = told.tenant_id AND c.id = told.id
 """
-_REVIVE = """
+_REVIVE = f"""
 UPDATE contacts c SET deleted_at = NULL FROM unnest($1::uuid[], $2::uuid[]) AS told (tenant_id, id)
-WHERE c.tenant_id = told.tenant_id AND c.id = told.id AND c.deleted_at IS NOT NULL
+WHERE c.tenant_id = told.tenant_id AND c.id = told.id AND {only_if("c.deleted_at IS NOT NULL")}
 """
 _PHONES = """
 SELECT DISTINCT ON (a.contact_id) a.tenant_id, a.contact_id, a.given, a.canonical
@@ -219,9 +220,9 @@ _CHANNEL = """
 SELECT id FROM channels
 WHERE (tenant_id, provider, kind, address) = ($1, $2, $3, $4) AND deleted_at IS NULL
 """
-_STARTED = """
+_STARTED = f"""
 SELECT c.id FROM unnest($1::uuid[], $2::uuid[]) AS asked (tenant_id, id) JOIN campaigns c USING (tenant_id, id)
-WHERE c.status <> 'draft'
+WHERE {only_if("c.status <> 'draft'")}
 """
 
 Trio = tuple[UUID, UUID, UUID]

@@ -82,8 +82,10 @@ Key = tuple[UUID, str]  # tenant, id in the source
 _ALIASES = """
 SELECT a.tenant_id, a.source_id, a.our_id
 FROM unnest($3::uuid[], $4::text[]) AS asked (tenant_id, source_id)
-JOIN import_aliases a USING (tenant_id, source_id)
-WHERE a.system = $1 AND a.source_table = $2
+CROSS JOIN LATERAL (
+    SELECT * FROM import_aliases
+    WHERE tenant_id = asked.tenant_id AND system = $1 AND source_table = $2 AND source_id = asked.source_id OFFSET 0
+) AS a
 """
 _ADD_ALIASES = """
 INSERT INTO import_aliases (tenant_id, system, source_table, source_id, our_id)

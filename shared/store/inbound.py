@@ -22,9 +22,10 @@ SELECT * FROM unnest($1::bytea[], $2::uuid[], $3::uuid[], $4::text[], $5::bool[]
 """
 
 _FETCH = """
-SELECT encode(id, 'hex') AS inbound_id, endpoint_id, tenant_id, provider, receipts, received_at, method, url,
+SELECT encode(log.id, 'hex') AS inbound_id, endpoint_id, tenant_id, provider, receipts, received_at, method, url,
     content_type, headers, body, outcome, error
-FROM inbound_log WHERE id = ANY($1::bytea[])
+FROM (SELECT DISTINCT * FROM unnest($1::bytea[])) AS asked (id)
+CROSS JOIN LATERAL (SELECT * FROM inbound_log WHERE id = asked.id OFFSET 0) AS log
 """
 
 _SET_OUTCOME = "UPDATE inbound_log SET outcome = $2, error = $3 WHERE id = $1"
@@ -34,7 +35,10 @@ DELETE FROM inbound_keys WHERE id IN (
     SELECT id FROM inbound_keys WHERE received_at < now() - make_interval(days => $1) ORDER BY received_at LIMIT $2)
 """
 _DROP = "SELECT drop_partitions('inbound_log', $1)"
-_DROP_STRAYS = "DELETE FROM inbound_log WHERE created_at < now() - make_interval(days => $1 + 1)"
+_DROP_STRAYS = """
+DELETE FROM inbound_log WHERE created_at < now() - make_interval(days => $1 + 1) AND (id, created_at) IN (
+    SELECT id, created_at FROM inbound_log WHERE created_at < now() - make_interval(days => $1 + 1) LIMIT $2)
+"""
 
 Outcome = Literal["parsed", "partly", "unparsed"]
 
@@ -142,8 +146,12 @@ async def ids_beginning(pool: Pool, beginning: str, limit: int) -> list[str]:
 async def forget(connection: Connection, days: int) -> int:
     """Drop the raw webhooks older than so many days; returns how many days' partitions went."""
     dropped: int = await connection.fetchval(_DROP, days)
-    await connection.execute(_DROP_STRAYS, days)
     return dropped
+
+
+async def forget_strays(connection: Connection, days: int, limit: int) -> int:
+    """Delete old webhooks of days that had no partition, at most `limit` of them; returns how many went."""
+    return int((await connection.execute(_DROP_STRAYS, days, limit)).split()[-1])
 
 
 async def forget_keys(connection: Connection, days: int, limit: int) -> int:

@@ -33,6 +33,7 @@ FROM unnest($1::int[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[
 JOIN LATERAL (
     SELECT id, content FROM messages
     WHERE tenant_id = asked.tenant_id AND conversation_id = asked.conversation_id AND status = 'sending'
+        AND lane IN ('normal', 'bulk')
     UNION ALL
     SELECT id, content FROM messages
     WHERE tenant_id = asked.tenant_id AND conversation_id = asked.conversation_id AND status = 'unknown'
@@ -79,7 +80,8 @@ RETURNING tenant_id, id
 _SILENCE = """
 UPDATE messages SET status = 'canceled', due_at = NULL, error_code = 'escalated'
 WHERE (tenant_id, conversation_id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[]))
-    AND status IN ('queued', 'held', 'ready') AND dedupe_key LIKE 'reply:%'
+    AND status IN ('queued', 'held', 'ready')
+    AND (dedupe_key LIKE 'reply:%' OR dedupe_key LIKE 'resend:%' AND metadata ? 'engine')
 """
 
 

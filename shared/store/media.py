@@ -14,6 +14,7 @@ from shared.db import Connection, Pool, new_id
 from shared.media import Reason, Status, key_of
 from shared.messages import MediaWanted
 from shared.providers.base import Media
+from shared.store.by_key import only_if
 
 _INSERT = """
 INSERT INTO media (id, tenant_id, message_id, position, url, provider_id, mime_type, filename, provider_sha256,
@@ -85,12 +86,12 @@ async def due(connection: Connection | Pool, lease: timedelta, limit: int) -> li
 
 # -- fetching one ------------------------------------------------------------------------------------------------------
 
-_CLAIM = """
+_CLAIM = f"""
 UPDATE media f
 SET lease_id = $3, lease_until = now() + $4::interval, due_at = now() + $4::interval, attempts = f.attempts + 1
 FROM messages m
-WHERE f.tenant_id = $1 AND f.id = $2 AND f.status = 'wanted' AND (f.lease_until IS NULL OR f.lease_until < now())
-    AND m.tenant_id = f.tenant_id AND m.id = f.message_id
+WHERE f.tenant_id = $1 AND f.id = $2 AND {only_if("f.status = 'wanted'")}
+    AND (f.lease_until IS NULL OR f.lease_until < now()) AND m.tenant_id = f.tenant_id AND m.id = f.message_id
 RETURNING f.message_id, f.url, f.provider_id, f.mime_type, f.filename, f.provider_sha256, f.inbound_id, f.attempts,
     now() - f.created_at AS waited, m.channel_id, m.conversation_id, m.provider
 """
@@ -167,7 +168,9 @@ async def end(connection: Connection, claim: Claim, status: Status, reason: Reas
     return await connection.fetchval(_END, *args) is not None
 
 
-_PUT_OFF = "UPDATE media SET due_at = now() + $3::interval WHERE tenant_id = $1 AND id = $2 AND status = 'wanted'"
+_PUT_OFF = f"""
+UPDATE media SET due_at = now() + $3::interval WHERE tenant_id = $1 AND id = $2 AND {only_if("status = 'wanted'")}
+"""
 
 
 async def put_off(connection: Connection | Pool, tenant_id: UUID, media_id: UUID, wait: timedelta | None) -> None:

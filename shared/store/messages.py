@@ -17,6 +17,7 @@ from shared.forms import Form, form_of
 from shared.messages import Lane, SendRequested
 from shared.providers.base import ConsentScope, Media, Template, Thread
 from shared.statuses import RESTORED
+from shared.store.by_key import only_if
 from shared.store.consents import STOPPED_BY
 from shared.window import Policy
 
@@ -128,12 +129,21 @@ def template_of(raw: Mapping[str, Any] | None) -> Template | None:
     return None if raw is None else Template(raw["name"], raw["variables"], raw.get("language"))
 
 
-_RELEASE = """
+# OFFSET 0: by conversation, however few are held in all when this is planned.
+_RELEASE = f"""
 UPDATE messages m SET status = 'queued', due_at = now() + $3::interval
-FROM conversations c
-WHERE (m.tenant_id, m.conversation_id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[])) AND m.status = 'held'
-    AND c.tenant_id = m.tenant_id AND c.id = m.conversation_id AND c.last_user_message_at > now() - $4::interval
-    AND (m.window_refused_at IS NULL OR c.last_user_message_at > m.window_refused_at)
+FROM (
+    SELECT held.tenant_id, held.id, c.last_user_message_at
+    FROM (SELECT DISTINCT * FROM unnest($1::uuid[], $2::uuid[])) AS of (tenant_id, conversation_id)
+    JOIN conversations c ON c.tenant_id = of.tenant_id AND c.id = of.conversation_id
+    CROSS JOIN LATERAL (
+        SELECT tenant_id, id FROM messages
+        WHERE tenant_id = of.tenant_id AND conversation_id = of.conversation_id AND status = 'held' OFFSET 0
+    ) AS held
+    WHERE c.last_user_message_at > now() - $4::interval
+) AS open
+WHERE m.tenant_id = open.tenant_id AND m.id = open.id AND {only_if("m.status = 'held'")}
+    AND (m.window_refused_at IS NULL OR open.last_user_message_at > m.window_refused_at)
 RETURNING m.id, m.tenant_id, m.conversation_id, m.channel_id, m.out_seq
 """
 
@@ -182,6 +192,7 @@ class Outbound:
     admitted_at: datetime | None
     claimed_at: datetime | None
     unknown_at: datetime | None
+    absent_at: datetime | None
     expires_at: datetime | None
     not_before: datetime | None
     recipient: str
@@ -196,7 +207,7 @@ class Outbound:
 _OUTBOUND = f"""
 m.id, m.tenant_id, m.conversation_id, m.channel_id, m.status, m.lane, m.content, m.media, m.metadata, m.template,
 m.sent_as, m.window_policy, m.window_refused_at, m.attempts, m.created_at, m.admitted_at, m.claimed_at, m.unknown_at,
-m.expires_at, m.not_before,
+m.absent_at, m.expires_at, m.not_before,
 c.recipient, c.contact_name, c.last_user_message_at, {STOPPED_BY} AS stopped_by, clock_timestamp() AS now,
 CASE WHEN m.provider = 'email' THEN (
     SELECT jsonb_build_object('thread', i.metadata -> 'thread', 'subject', i.metadata -> 'subject') FROM messages i
@@ -226,6 +237,7 @@ def _outbound(row: asyncpg.Record) -> Outbound:
         admitted_at=row["admitted_at"],
         claimed_at=row["claimed_at"],
         unknown_at=row["unknown_at"],
+        absent_at=row["absent_at"],
         expires_at=row["expires_at"],
         not_before=row["not_before"],
         recipient=row["recipient"],
@@ -253,18 +265,18 @@ def thread_of(answered: object) -> Thread | None:
 
 _QUEUED = f"""
 SELECT {_OUTBOUND} FROM messages m JOIN conversations c ON c.tenant_id = m.tenant_id AND c.id = m.conversation_id
-WHERE m.tenant_id = $1 AND m.id = $2 AND m.status = 'queued' FOR NO KEY UPDATE OF m
+WHERE m.tenant_id = $1 AND m.id = $2 AND {only_if("m.status = 'queued'")} FOR NO KEY UPDATE OF m
 """
 
-_ADMIT = """
+_ADMIT = f"""
 UPDATE messages SET status = 'ready', sent_as = $3, due_at = now() + $4::interval, admitted_at = now(),
     metadata = CASE WHEN $5::jsonb IS NULL THEN metadata ELSE metadata || $5 END
-WHERE tenant_id = $1 AND id = $2 AND status = 'queued' RETURNING id
+WHERE tenant_id = $1 AND id = $2 AND {only_if("status = 'queued'")} RETURNING id
 """
 
-_HOLD = """
+_HOLD = f"""
 UPDATE messages SET status = 'held', due_at = least(expires_at, now() + $3::interval)
-WHERE tenant_id = $1 AND id = $2 AND status = 'queued' RETURNING id
+WHERE tenant_id = $1 AND id = $2 AND {only_if("status = 'queued'")} RETURNING id
 """
 
 _FAIL = """
@@ -278,9 +290,9 @@ UPDATE messages SET due_at = now() + $4::interval
 WHERE tenant_id = $1 AND id = $2 AND status = ANY($3::text[]) AND error_code IS DISTINCT FROM '{RESTORED}'
 """
 
-_CANCEL = """
+_CANCEL = f"""
 UPDATE messages SET status = 'canceled', due_at = NULL, error_code = $3
-WHERE tenant_id = $1 AND id = $2 AND status IN ('queued', 'held', 'ready') RETURNING id
+WHERE tenant_id = $1 AND id = $2 AND {only_if("status IN ('queued', 'held', 'ready')")} RETURNING id
 """
 
 

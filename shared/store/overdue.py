@@ -2,8 +2,9 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
@@ -41,12 +42,13 @@ RETURNING tenant_id, conversation_id, channel_id, id, provider, lane
 """
 
 _NEXT_IN_LANES = """
-SELECT DISTINCT ON (m.tenant_id, m.conversation_id, m.lane)
-    m.tenant_id, m.conversation_id, m.channel_id, m.id, m.provider, m.lane
-FROM messages m
-WHERE (m.tenant_id, m.conversation_id, m.lane) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[]))
-    AND m.status = 'ready'
-ORDER BY m.tenant_id, m.conversation_id, m.lane, m.out_seq
+SELECT m.tenant_id, m.conversation_id, m.channel_id, m.id, m.provider, m.lane
+FROM (SELECT DISTINCT * FROM unnest($1::uuid[], $2::uuid[], $3::text[])) AS of (tenant_id, conversation_id, lane)
+CROSS JOIN LATERAL (
+    SELECT * FROM messages
+    WHERE tenant_id = of.tenant_id AND conversation_id = of.conversation_id AND lane = of.lane AND status = 'ready'
+    ORDER BY out_seq LIMIT 1
+) AS m
 """
 
 _EXPIRED = """
@@ -57,13 +59,22 @@ WHERE (tenant_id, id) IN (
 RETURNING tenant_id, conversation_id, channel_id, id
 """
 
-# Conversations with a held message though the window is open: persist releases them, this is the net below it.
-_HELD_AND_OPEN = """
-SELECT DISTINCT m.tenant_id, m.conversation_id
-FROM messages m JOIN conversations c ON c.tenant_id = m.tenant_id AND c.id = m.conversation_id
-WHERE m.status = 'held' AND c.last_user_message_at > now() - $1::interval
-    AND (m.window_refused_at IS NULL OR c.last_user_message_at > m.window_refused_at)
-LIMIT $2
+# Conversations with a held message though the window is open: persist releases them, this is the net below it. So many
+# held messages at a time, in the order of their index: where a million wait, a tick looks at a part of them.
+_HELD = """
+WITH held AS MATERIALIZED (
+    SELECT conversation_id, tenant_id, window_refused_at FROM messages
+    WHERE status = 'held' AND (conversation_id, tenant_id) > ($2, $3) ORDER BY conversation_id, tenant_id LIMIT $4
+)
+SELECT held.conversation_id, held.tenant_id,
+    bool_or(c.last_user_message_at > now() - $1::interval
+        AND (held.window_refused_at IS NULL OR c.last_user_message_at > held.window_refused_at)) AS open,
+    count(*) AS messages
+FROM held CROSS JOIN LATERAL (
+    SELECT last_user_message_at FROM conversations
+    WHERE tenant_id = held.tenant_id AND id = held.conversation_id OFFSET 0
+) AS c
+GROUP BY held.conversation_id, held.tenant_id ORDER BY held.conversation_id, held.tenant_id
 """
 
 # Of one lane: those whose channel has one of the engines $3, or all others. $4: of a channel that names none.
@@ -78,7 +89,10 @@ RETURNING tenant_id, channel_id, id
 
 _COUNTS = f"""
 SELECT
-    (SELECT count(*) FROM messages WHERE due_at < now() - interval '5 seconds')
+    (SELECT count(*) FROM messages
+        WHERE status IN ('ready', 'unknown') AND due_at < now() - interval '5 seconds')
+        + (SELECT count(*) FROM messages
+            WHERE status NOT IN ('ready', 'unknown') AND due_at < now() - interval '5 seconds')
         + (SELECT count(*) FROM conversations WHERE reply_due_at < now() - interval '5 seconds')
         + (SELECT count(*) FROM media WHERE due_at < now() - interval '5 seconds') AS overdue,
     (SELECT count(*) FROM messages WHERE status = 'held') AS held,
@@ -159,10 +173,25 @@ async def expired(connection: Connection, limit: int) -> list[asyncpg.Record]:
     return list(await connection.fetch(_EXPIRED, limit))
 
 
-async def held_and_open(connection: Connection, limit: int) -> list[tuple[UUID, UUID]]:
-    """(tenant, conversation) whose held messages may go on."""
-    rows = await connection.fetch(_HELD_AND_OPEN, window.LENGTH - window.MARGIN, limit)
-    return [(row["tenant_id"], row["conversation_id"]) for row in rows]
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a look at some of the held messages found. `after` None: these were the last, the next look begins anew."""
+
+    may_go: list[tuple[UUID, UUID]]  # (tenant, conversation) whose window is open
+    after: tuple[UUID, UUID] | None  # (conversation, tenant) behind which the next look goes on
+
+
+BEGINNING: Final = (UUID(int=0), UUID(int=0))
+
+
+async def held(connection: Connection, after: tuple[UUID, UUID], limit: int) -> Held:
+    """Look at the next held messages behind a (conversation, tenant), at most `limit` of them."""
+    rows = await connection.fetch(_HELD, window.LENGTH - window.MARGIN, *after, limit)
+    seen = sum(row["messages"] for row in rows)
+    return Held(
+        [(row["tenant_id"], row["conversation_id"]) for row in rows if row["open"]],
+        (rows[-1]["conversation_id"], rows[-1]["tenant_id"]) if seen >= limit else None,
+    )
 
 
 async def replies(connection: Connection, lease: timedelta, limit: int, *, waits: bool) -> list[ReplyWanted]:
@@ -216,7 +245,10 @@ async def unfinished(pool: Pool) -> dict[str, int]:
 
 _PARTITIONS = "SELECT make_partitions($1)"
 _DROP_EVENTS = "SELECT drop_partitions('events', $1)"
-_DROP_STRAY_EVENTS = "DELETE FROM events WHERE created_at < now() - make_interval(days => $1 + 1)"
+_DROP_STRAY_EVENTS = """
+DELETE FROM events WHERE created_at < now() - make_interval(days => $1 + 1) AND (xid, seq, created_at) IN (
+    SELECT xid, seq, created_at FROM events WHERE created_at < now() - make_interval(days => $1 + 1) LIMIT $2)
+"""
 
 
 async def lock_briefly(connection: Connection) -> None:
@@ -236,5 +268,9 @@ async def make_partitions(connection: Connection, days_ahead: int) -> int:
 async def forget_events(connection: Connection, days: int) -> int:
     """Drop the events of days older than so many; returns how many partitions went."""
     dropped: int = await connection.fetchval(_DROP_EVENTS, days)
-    await connection.execute(_DROP_STRAY_EVENTS, days)
     return dropped
+
+
+async def forget_stray_events(connection: Connection, days: int, limit: int) -> int:
+    """Delete old events of days that had no partition, at most `limit` of them; returns how many went."""
+    return int((await connection.execute(_DROP_STRAY_EVENTS, days, limit)).split()[-1])

@@ -9,11 +9,13 @@ from shared.db import Connection
 
 # A reaction, an edit and a revoke are no messages that anybody reads.
 _NEWEST: Final = """
-SELECT i.external_id, c.last_user_message_at, now() AS now
-FROM messages i JOIN conversations c ON c.tenant_id = i.tenant_id AND c.id = i.conversation_id
-WHERE i.tenant_id = $1 AND i.conversation_id = $2 AND i.role = 'user' AND i.external_id IS NOT NULL
-    AND i.message_type NOT IN ('reaction', 'edit', 'revoke')
-ORDER BY i.created_at DESC LIMIT 1
+SELECT newest.external_id, c.last_user_message_at, now() AS now
+FROM (
+    SELECT external_id FROM messages
+    WHERE tenant_id = $1 AND conversation_id = $2 AND role = 'user' AND external_id IS NOT NULL
+        AND message_type NOT IN ('reaction', 'edit', 'revoke')
+    ORDER BY created_at DESC LIMIT 1
+) AS newest JOIN conversations c ON c.tenant_id = $1 AND c.id = $2
 """
 
 

@@ -8,6 +8,7 @@ from uuid import UUID
 from shared.db import Connection, Pool, new_id
 from shared.messages import Lane
 from shared.providers.base import Receipt, Template
+from shared.store.by_key import only_if
 from shared.store.messages import template_of
 from shared.window import Policy
 
@@ -115,8 +116,8 @@ JOIN messages m ON m.tenant_id = s.tenant_id AND m.channel_id = s.channel_id AND
 ORDER BY s.received_at LIMIT $1
 """
 
-_ADOPT = """
-UPDATE message_statuses SET message_id = $3 WHERE tenant_id = $1 AND id = $2 AND message_id IS NULL
+_ADOPT = f"""
+UPDATE message_statuses SET message_id = $3 WHERE tenant_id = $1 AND id = $2 AND {only_if("message_id IS NULL")}
 """
 
 _COUNT_PARKED = """

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from shared.db import Connection, Pool, new_id
+from shared.store.by_key import only_if
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +23,11 @@ class ReplyClaim:
 
 
 # Wanted and not due: it was set aside, and somebody has replayed its item.
-_CLAIM = """
+_CLAIM = f"""
 UPDATE conversations SET reply_lease_id = $3, reply_lease_until = now() + $4::interval,
     reply_due_at = now() + $4::interval
 WHERE tenant_id = $1 AND id = $2 AND (reply_due_at IS NOT NULL OR reply_wanted_since IS NOT NULL)
-    AND status = 'active' AND deleted_at IS NULL
+    AND {only_if("status = 'active' AND deleted_at IS NULL")}
     AND (reply_lease_until IS NULL OR reply_lease_until < now())
 RETURNING channel_id, user_message_count, user_message_count - answered_count AS unanswered,
     now() - coalesce(reply_wanted_since, now()) AS waited
@@ -60,10 +61,10 @@ UPDATE conversations SET reply_lease_id = NULL, reply_lease_until = NULL, reply_
 WHERE tenant_id = $1 AND id = $2 AND reply_lease_id = $3
 """
 
-_PUT_OFF = """
+_PUT_OFF = f"""
 UPDATE conversations SET reply_due_at = now() + $3::interval,
     reply_wanted_since = coalesce(reply_wanted_since, now())
-WHERE tenant_id = $1 AND id = $2 AND reply_due_at IS NOT NULL
+WHERE tenant_id = $1 AND id = $2 AND {only_if("reply_due_at IS NOT NULL")}
     AND (reply_lease_until IS NULL OR reply_lease_until < now())
 """
 

@@ -9,6 +9,7 @@ from uuid import UUID
 from shared.db import Connection, Pool
 from shared.messages import SendAdmitted
 from shared.providers.base import ConsentScope
+from shared.store.by_key import only_if
 from shared.store.consents import STOPPED_BY
 from shared.store.managers import Written
 
@@ -30,12 +31,12 @@ RETURNING tenant_id, conversation_id, channel_id, id AS message_id, provider, la
 
 _OWED = f"""
 SELECT m.id, m.tenant_id, m.conversation_id, m.channel_id, m.external_id, m.attempts, {STOPPED_BY} AS stopped_by
-FROM messages m WHERE m.tenant_id = $1 AND m.id = $2 AND {OWED_OF} AND m.due_at IS NOT NULL
+FROM messages m WHERE m.tenant_id = $1 AND m.id = $2 AND {OWED_OF} AND {only_if("m.due_at IS NOT NULL")}
 """
 
 _PUT_OFF = f"""
 UPDATE messages SET due_at = clock_timestamp() + $3::interval, attempts = attempts + $4
-WHERE tenant_id = $1 AND id = $2 AND {OWED_OF} AND due_at IS NOT NULL
+WHERE tenant_id = $1 AND id = $2 AND {OWED_OF} AND {only_if("due_at IS NOT NULL")}
 """
 
 

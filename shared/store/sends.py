@@ -9,6 +9,7 @@ import asyncpg
 from shared.db import Connection, Pool, new_id
 from shared.messages import Lane
 from shared.statuses import RESTORED
+from shared.store.by_key import only_if
 from shared.store.consents import STOPPED_BY
 from shared.store.messages import _OUTBOUND, Outbound, _outbound
 
@@ -25,7 +26,7 @@ ORDER BY m.out_seq LIMIT 1
 _CLAIM = f"""
 UPDATE messages m SET status = 'sending', claim_id = $3, claimed_at = clock_timestamp(), attempts = attempts + 1,
     due_at = clock_timestamp() + $4::interval, not_before = NULL
-WHERE tenant_id = $1 AND id = $2 AND status = 'ready' AND attempts = $5
+WHERE tenant_id = $1 AND id = $2 AND {only_if("status = 'ready'")} AND attempts = $5
     AND admitted_at IS NOT DISTINCT FROM $6
     AND (not_before IS NULL OR not_before <= clock_timestamp())
     AND {STOPPED_BY} IS NULL
@@ -67,45 +68,46 @@ WHERE tenant_id = $1 AND id = $2 AND ($3::uuid IS NULL OR claim_id = $3 OR statu
 RETURNING status
 """
 
-_BACK = """
+_BACK = f"""
 UPDATE messages SET status = 'ready', claim_id = NULL, not_before = clock_timestamp() + $4::interval,
     due_at = clock_timestamp() + $4::interval, error_code = $5, error_message = $6
-WHERE tenant_id = $1 AND id = $2 AND status = 'sending' AND claim_id = $3 RETURNING id
+WHERE tenant_id = $1 AND id = $2 AND {only_if("status = 'sending'")} AND claim_id = $3 RETURNING id
 """
 
 # Refused at the moment of the claim: what the customer wrote since opens the window again.
 # Due at once: send publishes to nobody upstream, so the clock hands it back to the window.
-_REFUSED_WINDOW = """
+_REFUSED_WINDOW = f"""
 UPDATE messages SET status = 'queued', claim_id = NULL, sent_as = NULL, due_at = clock_timestamp(),
     window_refused_at = CASE WHEN $4 THEN claimed_at ELSE window_refused_at END, error_code = $5
-WHERE tenant_id = $1 AND id = $2 AND ((status = 'sending' AND claim_id = $3) OR (status = 'ready' AND $3 IS NULL))
+WHERE tenant_id = $1 AND id = $2 AND (
+    {only_if("status = 'sending'")} AND claim_id = $3 OR {only_if("status = 'ready'")} AND $3 IS NULL)
 RETURNING id
 """
 
-_FAILED = """
+_FAILED = f"""
 UPDATE messages SET status = 'failed', claim_id = NULL, due_at = NULL, failed_at = clock_timestamp(),
     error_code = $4, error_message = $5
-WHERE tenant_id = $1 AND id = $2 AND status = 'sending' AND claim_id = $3 RETURNING id
+WHERE tenant_id = $1 AND id = $2 AND {only_if("status = 'sending'")} AND claim_id = $3 RETURNING id
 """
 
-_UNKNOWN = """
+_UNKNOWN = f"""
 UPDATE messages SET status = 'unknown', claim_id = NULL, unknown_at = clock_timestamp(),
     due_at = clock_timestamp() + $4::interval, error_code = $5, error_message = $6
-WHERE tenant_id = $1 AND id = $2 AND status = 'sending' AND claim_id = $3 RETURNING id
+WHERE tenant_id = $1 AND id = $2 AND {only_if("status = 'sending'")} AND claim_id = $3 RETURNING id
 """
 
-_POSTPONE = """
+_POSTPONE = f"""
 UPDATE messages SET due_at = clock_timestamp() + $3::interval,
     not_before = CASE WHEN $4 THEN clock_timestamp() + $3::interval ELSE not_before END
-WHERE tenant_id = $1 AND id = $2 AND status = 'ready' RETURNING id
+WHERE tenant_id = $1 AND id = $2 AND {only_if("status = 'ready'")} RETURNING id
 """
 
 _OWE_AGAIN = f"""
 UPDATE messages m SET due_at = clock_timestamp() + $3::interval
-WHERE tenant_id = $1 AND id = $2 AND due_at IS NULL AND error_code IS DISTINCT FROM '{RESTORED}'
-    AND (status = 'ready' OR status = 'unknown' AND NOT EXISTS (
-    SELECT FROM channels c
-    WHERE c.tenant_id = m.tenant_id AND c.id = m.channel_id AND c.settings ->> 'unknown' = 'ask'))
+WHERE tenant_id = $1 AND id = $2 AND due_at IS NULL AND error_code IS DISTINCT FROM '{RESTORED}' AND (
+    {only_if("status = 'ready'")} OR status = 'unknown' AND NOT EXISTS (
+        SELECT FROM channels c
+        WHERE c.tenant_id = m.tenant_id AND c.id = m.channel_id AND c.settings ->> 'unknown' = 'ask'))
 """
 
 
@@ -164,7 +166,7 @@ async def owe_again(connection: Connection | Pool, tenant_id: UUID, message_id: 
 
 _OF_UNKNOWN = f"""
 SELECT {_OUTBOUND} FROM messages m JOIN conversations c ON c.tenant_id = m.tenant_id AND c.id = m.conversation_id
-WHERE m.tenant_id = $1 AND m.id = $2 AND m.status = 'unknown' AND m.error_code IS DISTINCT FROM '{RESTORED}'
+WHERE m.tenant_id = $1 AND m.id = $2 AND {only_if("m.status = 'unknown'")} AND m.error_code IS DISTINCT FROM '{RESTORED}'
 """
 
 # Of the same conversation, which is one recipient's. Given up as unknown, it may have been accepted all the same.
@@ -176,14 +178,26 @@ ORDER BY m.created_at DESC LIMIT 100
 """
 
 _TAKEN = """
-SELECT external_id FROM messages WHERE tenant_id = $1 AND channel_id = $2 AND external_id = ANY($3::text[])
+SELECT asked.external_id FROM unnest($3::text[]) AS asked (external_id)
+CROSS JOIN LATERAL (
+    SELECT FROM messages WHERE tenant_id = $1 AND channel_id = $2 AND external_id = asked.external_id OFFSET 0
+) AS known
 """
 
-_CHECK_AGAIN = """
-UPDATE messages SET due_at = clock_timestamp() + $3::interval WHERE tenant_id = $1 AND id = $2 AND status = 'unknown'
+_CHECK_AGAIN = f"""
+UPDATE messages SET due_at = clock_timestamp() + $3::interval, absent_at = NULL
+WHERE tenant_id = $1 AND id = $2 AND {only_if("status = 'unknown'")}
 """
 
-_LEAVE = "UPDATE messages SET due_at = NULL WHERE tenant_id = $1 AND id = $2 AND status = 'unknown'"
+_ABSENT = f"""
+UPDATE messages SET absent_at = coalesce(absent_at, clock_timestamp()),
+    due_at = coalesce(absent_at, clock_timestamp()) + $3::interval
+WHERE tenant_id = $1 AND id = $2 AND {only_if("status = 'unknown'")}
+"""
+
+_LEAVE = f"""
+UPDATE messages SET due_at = NULL WHERE tenant_id = $1 AND id = $2 AND {only_if("status = 'unknown'")}
+"""
 
 
 async def of_unknown(pool: Pool, tenant_id: UUID, message_id: UUID) -> Outbound | None:
@@ -205,8 +219,13 @@ async def taken(pool: Pool, tenant_id: UUID, channel_id: UUID, external_ids: Seq
 
 
 async def check_again(connection: Connection | Pool, tenant_id: UUID, message_id: UUID, wait: timedelta) -> None:
-    """Look an unknown one up again after `wait`."""
+    """Look an unknown one up again after `wait`; whatever was seen of it before counts no longer."""
     await connection.execute(_CHECK_AGAIN, tenant_id, message_id, wait)
+
+
+async def absent(connection: Connection | Pool, tenant_id: UUID, message_id: UUID, wait: timedelta) -> None:
+    """The provider's list has no such message: look again once it was so for `wait`."""
+    await connection.execute(_ABSENT, tenant_id, message_id, wait)
 
 
 async def leave_unknown(connection: Connection | Pool, tenant_id: UUID, message_id: UUID) -> None:
@@ -250,7 +269,8 @@ async def take_slice(
 _QUIET_FOR = """
 SELECT extract(epoch FROM clock_timestamp() - max(claimed_at))::float8 FROM (
     (SELECT claimed_at FROM messages
-    WHERE tenant_id = $1 AND conversation_id = $2 AND lane = 'normal' AND claimed_at IS NOT NULL
+    WHERE tenant_id = $1 AND conversation_id = $2 AND lane = 'normal' AND out_seq IS NOT NULL
+        AND claimed_at IS NOT NULL
     ORDER BY out_seq DESC LIMIT 1)
     UNION ALL
     (SELECT claimed_at FROM messages

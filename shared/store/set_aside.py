@@ -8,6 +8,7 @@ from uuid import UUID
 from shared.db import Connection
 from shared.messages import MediaWanted, QueueMessage, ReplyWanted, SendAdmitted, SendRequested
 from shared.statuses import RESTORED
+from shared.store.by_key import only_if
 from shared.store.events import Event, record
 
 CODE: Final = "discarded"  # of a message that was given up so
@@ -18,18 +19,22 @@ UPDATE messages m SET status = 'failed', failed_at = now(), claim_id = NULL,
     error_code = CASE status WHEN 'unknown' THEN 'unknown' ELSE $3 END,
     error_message = 'its dead letter was thrown away'
 WHERE tenant_id = $1 AND id = $2 AND due_at IS NULL AND (
-    status IN ('queued', 'ready') OR (status = 'unknown' AND error_code IS DISTINCT FROM '{RESTORED}' AND NOT EXISTS (
+    {only_if("status IN ('queued', 'ready')")}
+    OR (status = 'unknown' AND error_code IS DISTINCT FROM '{RESTORED}' AND NOT EXISTS (
         SELECT FROM channels c
         WHERE c.tenant_id = m.tenant_id AND c.id = m.channel_id AND c.settings ->> 'unknown' = 'ask')))
 RETURNING channel_id, conversation_id, error_code
 """
 
-_REPLY = """
+_REPLY = f"""
 UPDATE conversations SET reply_wanted_since = NULL
-WHERE tenant_id = $1 AND id = $2 AND reply_due_at IS NULL AND reply_wanted_since IS NOT NULL
+WHERE tenant_id = $1 AND id = $2 AND {only_if("reply_due_at IS NULL AND reply_wanted_since IS NOT NULL")}
 """
 
-_FILE = "UPDATE media SET status = 'failed' WHERE tenant_id = $1 AND id = $2 AND status = 'wanted' AND due_at IS NULL"
+_FILE = f"""
+UPDATE media SET status = 'failed'
+WHERE tenant_id = $1 AND id = $2 AND {only_if("status = 'wanted'")} AND due_at IS NULL
+"""
 
 
 async def give_up(connection: Connection, items: Sequence[QueueMessage]) -> None:

@@ -1,15 +1,20 @@
 """Sends nobody knows about, put to a person: which there are, and what was decided. The rows are `messages`."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Final
 from uuid import UUID
+
+import asyncpg
 
 from shared.db import Connection, Pool
 from shared.messages import Lane, SendRequested
 from shared.providers.base import Media
 from shared.statuses import RESTORED
 from shared.store import conversations, messages
+from shared.store.by_key import only_if
 from shared.store.events import Event, record
 
 _RESEND = re.compile(r"resend:([0-9a-f-]{36}):([0-9]{1,9})")
@@ -39,9 +44,9 @@ class Undecided:
 _LISTED = """
 SELECT m.id, m.tenant_id, t.name AS tenant, m.channel_id, c.address AS channel, m.lane, m.claimed_at, m.unknown_at,
     m.due_at AS looked_up_at, m.error_code AS reason, m.content
-FROM messages m JOIN tenants t ON t.id = m.tenant_id
-JOIN channels c ON c.tenant_id = m.tenant_id AND c.id = m.channel_id
-WHERE m.status = 'unknown' ORDER BY m.unknown_at, m.id LIMIT $1
+FROM (SELECT * FROM messages WHERE status = 'unknown' ORDER BY unknown_at, id LIMIT $1) AS m
+JOIN tenants t ON t.id = m.tenant_id JOIN channels c ON c.tenant_id = m.tenant_id AND c.id = m.channel_id
+ORDER BY m.unknown_at, m.id
 """
 
 
@@ -92,12 +97,19 @@ FROM messages WHERE tenant_id = $1 AND id = $2 FOR NO KEY UPDATE
 """
 
 # From what was read under the lock, and again here: two operators may have decided at once.
-_REPLACED = """
+_REPLACED = f"""
 UPDATE messages SET status = 'failed', due_at = NULL, claim_id = NULL, failed_at = now(), error_code = 'resent',
-    error_message = 'a person had it sent again'
-WHERE tenant_id = $1 AND id = $2 AND (status = 'unknown' OR (status = 'failed' AND error_code = 'unknown'))
+    error_message = $3
+WHERE tenant_id = $1 AND id = $2 AND (
+    {only_if("status = 'unknown'")} OR status = 'failed' AND error_code = 'unknown')
 RETURNING id
 """
+
+_ACTIVE = "SELECT status = 'active' FROM conversations WHERE tenant_id = $1 AND id = $2"
+
+BY_A_PERSON: Final = "a person had it sent again"
+AS_ABSENT: Final = "the provider's list has no such message, so it was sent anew"
+MOST_RESENDS: Final = 3  # of one message by themselves; a person may go on
 
 
 async def resend(connection: Connection, message: Named, handoff: timedelta) -> SendRequested:
@@ -107,9 +119,45 @@ async def resend(connection: Connection, message: Named, handoff: timedelta) -> 
     what is returned after the commit. Raises Refused where its outcome is known by now.
     """
     await conversations.lock(connection, {(message.tenant_id, message.conversation_id)})
+    return await _resend(connection, message, await _locked(connection, message), handoff, why=BY_A_PERSON)
+
+
+async def resend_absent(connection: Connection, message: Named) -> None:
+    """As `resend`, and nobody decides it; the new row is due at once.
+
+    Raises Refused also where that was tried often enough, and where it is an engine's answer in a conversation that is
+    an agent's by now.
+    """
+    await conversations.lock(connection, {(message.tenant_id, message.conversation_id)})
+    row = await _locked(connection, message)
+    if row["status"] != "unknown":
+        raise Refused(_known(row["status"], row["error_code"]))
+    if row["error_code"] == RESTORED:
+        raise Refused("waits for a person: the database was restored")
+    by_engine = isinstance(row["metadata"], Mapping) and "engine" in row["metadata"]
+    if by_engine and not await connection.fetchval(_ACTIVE, message.tenant_id, message.conversation_id):
+        raise Refused("is an answer in a conversation that is not answered any more")
+    if _origin(message, row)[1] >= MOST_RESENDS:
+        raise Refused(f"was sent anew {MOST_RESENDS} times, and nobody knows what became of any of them")
+    await _resend(connection, message, row, timedelta(0), why=AS_ABSENT)
+
+
+async def _locked(connection: Connection, message: Named) -> asyncpg.Record:
     row = await connection.fetchrow(_LOCK, message.tenant_id, message.id)
     if row is None:
         raise Refused("is gone")
+    return row
+
+
+def _origin(message: Named, row: asyncpg.Record) -> tuple[str, int]:
+    """Which message was first of unknown outcome, and how often it was sent again since."""
+    again = _RESEND.fullmatch(row["dedupe_key"] or "")
+    return (again[1], int(again[2])) if again else (str(message.id), 0)
+
+
+async def _resend(
+    connection: Connection, message: Named, row: asyncpg.Record, handoff: timedelta, *, why: str
+) -> SendRequested:
     given_up = row["status"] == "failed" and row["error_code"] == "unknown"
     if row["status"] != "unknown" and not given_up:
         raise Refused(_known(row["status"], row["error_code"]))
@@ -117,10 +165,9 @@ async def resend(connection: Connection, message: Named, handoff: timedelta) -> 
         raise Refused("was taken by the provider after all, as its late answer says")
     if row["expired"]:
         raise Refused(f"was to be sent before {row['expires_at']:%Y-%m-%d %H:%M} UTC")
-    if await connection.fetchval(_REPLACED, message.tenant_id, message.id) is None:
+    if await connection.fetchval(_REPLACED, message.tenant_id, message.id, why) is None:
         raise Refused("was decided meanwhile")
-    again = _RESEND.fullmatch(row["dedupe_key"] or "")
-    origin, tries = (again[1], int(again[2])) if again else (str(message.id), 0)
+    origin, tries = _origin(message, row)
     new = messages.NewMessage(
         tenant_id=message.tenant_id,
         conversation_id=message.conversation_id,
@@ -153,9 +200,7 @@ async def resend(connection: Connection, message: Named, handoff: timedelta) -> 
 async def fail(connection: Connection, message: Named) -> None:
     """unknown → failed: a person gives it up, in the caller's transaction. Raises Refused where it isn't unknown."""
     await conversations.lock(connection, {(message.tenant_id, message.conversation_id)})
-    row = await connection.fetchrow(_LOCK, message.tenant_id, message.id)
-    if row is None:
-        raise Refused("is gone")
+    row = await _locked(connection, message)
     if not await messages.fail(
         connection, message.tenant_id, message.id, "unknown", "given up by a person", of=("unknown",)
     ):

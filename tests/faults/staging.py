@@ -49,6 +49,7 @@ LEASES: Final[Mapping[str, object]] = {
     "send_timeout": 4.0,
     "send_lease_margin": 2.0,
     "unknown_check_after": 1.0,
+    "unknown_absent_for": 3.0,
     "unknown_give_up_after": 8.0,
     "clock_tick": 0.3,
     "relay_poll": 0.3,

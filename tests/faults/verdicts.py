@@ -100,17 +100,27 @@ async def sent_once(system: System, seen: Sequence[SeenMessage]) -> None:
     rows = {
         row["id"]: row
         for row in await system.rows(
-            "SELECT id, status, error_code, error_message FROM messages WHERE direction = 'outbound'"
+            "SELECT id, status, error_code, error_message, dedupe_key FROM messages WHERE direction = 'outbound'"
         )
     }
+    first: Counter[str] = Counter()  # by the message that was first of unknown outcome, however often it was sent anew
+    for message_id in taken:
+        first[_origin(rows[message_id]["dedupe_key"]) or str(message_id)] += 1
+    anew = {origin: count for origin, count in first.items() if count > 1}
+    assert not anew, f"sent anew though the provider had it: {_show(anew.items())}"
     lost = [dict(rows[message_id]) for message_id in taken if rows[message_id]["status"] not in TAKEN]
     assert not lost, f"the provider took them, and we say otherwise: {_show(lost)}"
     untaken = {message_id: row for message_id, row in rows.items() if message_id not in taken}
-    wrong = [dict(row) for row in untaken.values() if (row["status"], row["error_code"]) != ("failed", "unknown")]
+    given_up = (("failed", "unknown"), ("failed", "resent"))  # or sent anew, where the provider's list has it not
+    wrong = [dict(row) for row in untaken.values() if (row["status"], row["error_code"]) not in given_up]
     assert not wrong, f"never at the provider, and not told as unknown: {_show(wrong)}"
     explained = system.in_flight | _left_in_doubt(system, seen)
     unexplained = [dict(row) for message_id, row in untaken.items() if message_id not in explained]
     assert not unexplained, f"of unknown outcome, though not in flight at any kill: {_show(unexplained)}"
+
+
+def _origin(dedupe_key: str) -> str | None:
+    return dedupe_key.split(":")[1] if dedupe_key.startswith("resend:") else None
 
 
 async def ever_unknown(system: System, seen: Sequence[SeenMessage]) -> set[UUID]:
@@ -181,8 +191,12 @@ async def each_answered(system: System, customers: Customers) -> None:
     newest = {row["conversation_id"]: row for row in answers}
     silent = [dict(row) for row in newest.values() if row["answer"] is None]
     assert not silent, f"conversations whose newest message has no answer: {_show(silent)}"
-    others = await system.count("messages WHERE direction = 'outbound' AND dedupe_key NOT LIKE 'reply:%'")
-    assert others == 0, f"{others} messages that answer nothing"
+    others = await system.count(
+        """messages o WHERE direction = 'outbound' AND dedupe_key NOT LIKE 'reply:%' AND NOT EXISTS (
+            SELECT FROM messages first WHERE first.tenant_id = o.tenant_id AND first.dedupe_key LIKE 'reply:%'
+                AND o.dedupe_key LIKE 'resend:' || first.id || ':%')"""
+    )
+    assert others == 0, f"{others} messages that answer nothing and are no answer sent anew"
     owing = await system.rows("SELECT id FROM conversations WHERE user_message_count <> answered_count")
     assert not owing, f"conversations that count an unanswered message: {_show(row['id'] for row in owing)}"
 

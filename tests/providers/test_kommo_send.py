@@ -21,6 +21,7 @@ from shared.providers.base import (
     RecipientInvalid,
     Refusal,
     Report,
+    SentList,
     Throttled,
     Unreachable,
 )
@@ -83,7 +84,7 @@ async def test_texts_files_and_reactions_are_taken_and_found_again() -> None:
     since = datetime.now(UTC)
     async with playing() as stage, sending_to(stage.base_url) as sender:
         message = outgoing(sender=SCOPE_ID)
-        assert await sender.find(message, since) == []
+        assert await sender.find(message, since) == SentList((), complete=False)
         told = await sender.send(message)
         assert isinstance(told, Accepted)
         file = outgoing(sender=SCOPE_ID, message_id=BOT_ID, media=(Media("https://f.example/a.jpg"),))
@@ -91,7 +92,9 @@ async def test_texts_files_and_reactions_are_taken_and_found_again() -> None:
         text, picture = await stage.sandbox.messages(to=CHAT)
         assert (text.sid, text.body, text.sender) == (told.external_id, "¡hola!", SCOPE_ID)
         assert picture.media_urls == ("https://f.example/a.jpg",)
-        (found,) = await sender.find(message, since) or []
+        told_of = await sender.find(message, since)
+        assert told_of is not None
+        (found,) = told_of.entries
         assert (found.external_id, found.message_id, found.text) == (text.sid, OURS, "¡hola!")
 
 
@@ -239,7 +242,7 @@ async def test_nobody_listening_and_no_address_are_unreachable() -> None:
 async def test_a_history_that_cannot_be_read_finds_nothing(server: Server, told: object) -> None:
     server.says(200, told)
     async with sending_to(server.url) as sender:
-        assert not await sender.find(outgoing(), datetime.now(UTC))
+        assert await sender.find(outgoing(), datetime.now(UTC)) in (None, SentList((), complete=False))
 
 
 @pytest.mark.parametrize(

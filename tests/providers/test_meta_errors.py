@@ -17,7 +17,8 @@ from shared.providers.meta_errors import Answer, by_receipt, error_class, refusa
 
 TABLE: dict[type[Refusal], list[int]] = {
     Throttled: [4, 80007, 130429, 133016, 131056, 131048, 131064, 131049, 130472],
-    Unreachable: [131000, 131016, 131057, 131053],
+    Unreachable: [131016, 131057, 131053],
+    Ambiguous: [131000],
     WindowClosed: [131047],
     OptedOut: [131050],
     RecipientInvalid: [131026, 131021, 131030],

@@ -17,6 +17,7 @@ from shared.providers.base import (
     Ambiguous,
     ChannelBroken,
     ContentRejected,
+    RecipientInvalid,
     Refusal,
     Throttled,
     Unreachable,
@@ -130,6 +131,7 @@ async def test_meta_lists_nothing_so_nothing_is_looked_up(graph: Graph, sender: 
         (error(100, error_subcode=33), ChannelBroken, "100"),
         (error(100), ContentRejected, "100"),
         (error(131016, 500), Unreachable, "131016"),
+        (error(131000, 500), Ambiguous, "131000"),
         (error(2, 503), Ambiguous, "2"),
         (error(None, 500), Ambiguous, "500"),
         ((400, "<html>"), ContentRejected, "400"),
@@ -153,6 +155,42 @@ async def test_each_answer_has_its_class_and_is_asked_for_once(
     refused = await sender.send(outgoing())
     assert isinstance(refused, kind)
     assert refused.code == code
+    assert len(graph.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("recipient", "asked"),
+    [
+        ("5215512345678", ["5215512345678", "525512345678"]),
+        ("+525512345678", ["525512345678", "5215512345678"]),
+        ("5491123456789", ["5491123456789", "541123456789"]),
+        ("541123456789", ["541123456789", "5491123456789"]),
+        ("5511987654321", ["5511987654321"]),  # Brazil's two forms may be two people
+        ("34600000001", ["34600000001"]),
+    ],
+)
+async def test_a_number_that_may_not_be_written_to_is_tried_once_more_in_its_other_spelling(
+    graph: Graph, sender: MetaSender, recipient: str, asked: list[str]
+) -> None:
+    graph.says(*error(131030))
+    refused = await sender.send(outgoing(recipient=recipient))
+    assert isinstance(refused, RecipientInvalid)
+    assert [posted["to"].removeprefix("+") for _, _, _, posted in graph.asked] == asked
+
+
+async def test_the_other_spelling_is_what_the_provider_takes(graph: Graph, sender: MetaSender) -> None:
+    async def only_without(request: web.Request) -> web.StreamResponse:
+        taken = (await request.json())["to"] == "541123456789"
+        status, told_body = (200, {"messages": [{"id": "wamid.1"}]}) if taken else error(131030)
+        return web.json_response(told_body, status=status)
+
+    graph.answer = only_without
+    assert await sender.send(outgoing(recipient="5491123456789")) == Accepted("wamid.1")
+
+
+async def test_another_refusal_is_not_tried_in_another_spelling(graph: Graph, sender: MetaSender) -> None:
+    graph.says(*error(131026))
+    assert isinstance(await sender.send(outgoing(recipient="5215512345678")), RecipientInvalid)
     assert len(graph.asked) == 1
 
 

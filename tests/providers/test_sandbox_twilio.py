@@ -133,6 +133,7 @@ async def test_the_sdk_lists_by_recipient_and_time_over_several_pages(stage: Sta
         for number in range(5):
             await twilio.messages.create_async(to=CUSTOMER, from_=CHANNEL, body=str(number))
         await twilio.messages.create_async(to="whatsapp:+34600000001", from_=CHANNEL, body="somebody else")
+        await asyncio.sleep(1.0)  # until they are sent
         now = datetime.now(UTC)
         listed = await twilio.messages.list_async(
             to=CUSTOMER, from_=CHANNEL, date_sent_after=now - timedelta(minutes=1), page_size=2
@@ -141,6 +142,25 @@ async def test_the_sdk_lists_by_recipient_and_time_over_several_pages(stage: Sta
         assert await twilio.messages.list_async(to=CUSTOMER, date_sent_after=now + timedelta(minutes=1)) == []
         assert await twilio.messages.list_async(to=CUSTOMER, date_sent_before=now - timedelta(minutes=1)) == []
         assert len(await twilio.messages.list_async(limit=3)) == 3
+
+
+async def test_a_queued_message_is_listed_without_a_date_of_sending_and_by_none() -> None:
+    now = datetime.now(UTC)
+    async with playing(delays=Delays(sent=600, delivered=600, read=600)) as stage, stage.twilio() as twilio:
+        await twilio.messages.create_async(to=CUSTOMER, from_=CHANNEL, body="hola")
+        (listed,) = await twilio.messages.list_async(to=CUSTOMER, from_=CHANNEL)
+        assert (listed.status, listed.date_sent) == ("queued", None)
+        assert listed.date_created >= now.replace(microsecond=0)
+        assert await twilio.messages.list_async(to=CUSTOMER, date_sent_after=now - timedelta(minutes=1)) == []
+
+
+async def test_a_message_may_be_listed_late(stage: Stage) -> None:
+    await stage.sandbox.faults({"provider": "twilio", "action": "listed_late", "seconds": 0.5, "times": 1})
+    async with stage.twilio() as twilio:
+        sent = [await twilio.messages.create_async(to=CUSTOMER, from_=CHANNEL, body=text) for text in ("late", "soon")]
+        assert [message.sid for message in await twilio.messages.list_async(to=CUSTOMER)] == [sent[1].sid]
+        await asyncio.sleep(0.6)
+        assert len(await twilio.messages.list_async(to=CUSTOMER)) == 2
 
 
 async def test_signed_receipts_follow_a_send_to_its_own_callback_url(stage: Stage) -> None:

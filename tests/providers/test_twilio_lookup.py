@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from shared.providers.base import (
     Accepted,
+    SentList,
     SentRecord,
 )
 from shared.providers.twilio_send import TwilioCredentials, TwilioSender, make_sender
@@ -41,14 +42,11 @@ async def test_what_was_sent_to_the_recipient_since(provider: Provider, sender: 
     provider.answer = provider.answering(200, page)
     local = SINCE.astimezone(timezone(timedelta(hours=-6)))
     at = datetime(2024, 3, 1, 12, 0, 5, tzinfo=UTC)
-    assert await sender.find(outgoing(), local) == [
-        SentRecord("SM1", "hola", "sent", at),
-        SentRecord("SM3", "", "sent", at),
-    ]
+    entries = (SentRecord("SM1", "hola", "sent", at), SentRecord("SM3", "", "sent", at))
+    assert await sender.find(outgoing(recipient="+34600000001"), local) == SentList(entries, complete=True)
     fields = {
-        "To": ["whatsapp:+5215512345678"],
+        "To": ["whatsapp:+34600000001"],
         "From": [f"whatsapp:{outgoing().sender}"],  # another number's message to this person is not this one
-        "DateSent>": ["2024-03-01T12:00:00Z"],
         "PageSize": ["50"],
     }
     assert provider.asked == [("GET", f"/2010-04-01/Accounts/{ACCOUNT}/Messages.json", fields)]
@@ -56,12 +54,32 @@ async def test_what_was_sent_to_the_recipient_since(provider: Provider, sender: 
     assert "From" not in provider.asked[-1][2]
 
 
+async def test_a_number_that_is_written_in_two_ways_is_looked_for_by_both(
+    provider: Provider, sender: TwilioSender
+) -> None:
+    provider.answer = provider.answering(200, {"messages": [], "page_size": 50})
+    assert await sender.find(outgoing(recipient="+5215512345678"), SINCE) == SentList((), complete=True)
+    asked = [fields["To"] for _, _, fields in provider.asked]
+    assert asked == [["whatsapp:+5215512345678"], ["whatsapp:+525512345678"]]
+
+
+async def test_what_is_older_is_left_out_and_a_queued_one_is_not(provider: Provider, sender: TwilioSender) -> None:
+    """date_sent is empty while Twilio queues a message; date_created never is."""
+    queued = listed(sid="SM1", status="queued", date_sent=None)
+    older = listed(sid="SM2", date_created="Fri, 01 Mar 2024 11:59:59 +0000")
+    provider.answer = provider.answering(200, {"messages": [queued, *[older] * 49], "page_size": 50})
+    found = await sender.find(outgoing(recipient="+34600000001"), SINCE)
+    assert found is not None
+    assert [entry.external_id for entry in found.entries] == ["SM1"]
+    assert found.complete, "what is behind is older still"
+
+
 async def test_an_endless_list_is_read_no_further_than_fifty(provider: Provider, sender: TwilioSender) -> None:
     page = {"messages": [listed()] * 50, "next_page_uri": f"/2010-04-01/Accounts/{ACCOUNT}/Messages.json?Page=1"}
     provider.answer = provider.answering(200, page)
-    found = await sender.find(outgoing(), SINCE)
+    found = await sender.find(outgoing(recipient="+34600000001"), SINCE)
     assert found is not None
-    assert len(found) == 50
+    assert (len(found.entries), found.complete) == (50, False)
     assert len(provider.asked) == 1
 
 

@@ -39,9 +39,11 @@ def as_api(database_url: str, tenant_id: UUID | None, **options: Any) -> Iterato
         connection.rollback()
 
 
-def add_tenant(worker: Connection, *, provider: str = "twilio", kind: str = "whatsapp") -> Tenant:
-    """A tenant with an endpoint and a channel of this provider and kind."""
-    tenant = Tenant(uuid4(), uuid4(), uuid4())
+def add_tenant(
+    worker: Connection, tenant: Tenant | None = None, *, provider: str = "twilio", kind: str = "whatsapp"
+) -> Tenant:
+    """A tenant with an endpoint and a channel of this provider and kind; its ids may be given."""
+    tenant = tenant or Tenant(uuid4(), uuid4(), uuid4())
     worker.execute("INSERT INTO tenants (id, name) VALUES (%s, 'Tienda')", (tenant.id,))
     worker.execute(
         "INSERT INTO endpoints (id, tenant_id, provider, secrets) VALUES (%s, %s, %s, 'sealed')",

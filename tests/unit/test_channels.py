@@ -1,16 +1,46 @@
 """A channel's settings: what is wrong is named with its field, and templates are filled as networks take them."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from shared.channels import LIMIT, ChannelSettings, TemplateSettings, read_settings
+from shared.channels import LIMIT, Channel, ChannelSettings, TemplateSettings, read_settings
+from shared.db import new_id
 
 
 def test_everything_has_a_default() -> None:
     assert read_settings({}) == ChannelSettings()
     assert read_settings({}).window.policy == "hold"
-    assert read_settings({}).unknown == "give_up"
+    assert read_settings({}).unknown is None
+
+
+@pytest.mark.parametrize(
+    ("provider", "raw", "policy"),
+    [
+        ("twilio", {}, "resend_if_absent"),
+        ("twilio", {"unknown": "give_up"}, "give_up"),
+        ("twilio", {"unknown": "ask"}, "ask"),
+        ("meta", {}, "give_up"),
+        ("kommo", {}, "give_up"),
+        ("email", {"unknown": "ask"}, "ask"),
+    ],
+)
+def test_only_where_a_list_tells_of_all_is_a_message_sent_anew_by_default(
+    provider: str, raw: dict[str, str], policy: str
+) -> None:
+    channel = Channel(
+        id=new_id(),
+        tenant_id=new_id(),
+        endpoint_id=None,
+        provider=provider,
+        kind="whatsapp",
+        address="+14155238886",
+        status="active",
+        settings=read_settings(raw),
+        updated_at=datetime.now(UTC),
+    )
+    assert channel.unknown == policy
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
-"""Which entry of a provider's list is a message of unknown outcome: the one that can be no other message."""
+"""Which entry of a provider's list is a message of unknown outcome: the one that can be no other message; and what
+follows where there is none."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -6,10 +7,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from shared.channels import Unknown
 from shared.db import new_id
 from shared.forms import PLAIN
 from shared.providers.base import SentRecord, Template
-from shared.resolving import the_one
+from shared.resolving import NOTHING, Looked, Step, step, the_one
 from shared.store.messages import Outbound
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -41,6 +43,7 @@ def claimed(seconds: float, text: str = "hola", *, sent_as: Template | None = No
         admitted_at=at(seconds),
         claimed_at=at(seconds),
         unknown_at=at(seconds + 10),
+        absent_at=None,
         expires_at=None,
         not_before=None,
         recipient="+34600000001",
@@ -81,3 +84,44 @@ def test_an_entry_is_taken_only_where_it_can_be_no_other_message(
 ) -> None:
     one = the_one(message, entries, rivals)
     assert (one.external_id if one else None) == found
+
+
+ABSENT, FOUND = Looked(absent=True), Looked(listed(1))
+
+
+@pytest.mark.parametrize(
+    ("looked", "policy", "unknown_for", "absent_for", "expected"),
+    [
+        pytest.param(FOUND, "give_up", 700, None, "sent", id="found, however late"),
+        pytest.param(FOUND, None, 30, None, "sent", id="found, and nobody can read the policy"),
+        pytest.param(NOTHING, "give_up", 30, None, "look_again", id="nobody told"),
+        pytest.param(NOTHING, "give_up", 700, None, "give_up", id="nobody told for long"),
+        pytest.param(NOTHING, "ask", 700, None, "ask", id="a person is asked"),
+        pytest.param(NOTHING, None, 700, None, "look_again", id="the policy can't be read"),
+        pytest.param(ABSENT, "give_up", 30, None, "look_again", id="absent, and never to be sent anew"),
+        pytest.param(ABSENT, "ask", 700, 600, "ask", id="absent for long, and a person is asked"),
+        pytest.param(ABSENT, "resend_if_absent", 30, None, "absent", id="absent for the first time"),
+        pytest.param(ABSENT, "resend_if_absent", 60, 59, "absent", id="absent, and too soon"),
+        pytest.param(ABSENT, "resend_if_absent", 90, 60, "resend", id="absent twice, a minute apart"),
+        pytest.param(ABSENT, "resend_if_absent", 700, None, "absent", id="the list was away until now"),
+        pytest.param(NOTHING, "resend_if_absent", 90, 60, "look_again", id="the second look told nothing"),
+        pytest.param(NOTHING, "resend_if_absent", 700, 60, "give_up", id="and never will"),
+    ],
+)
+def test_what_follows_from_a_look(
+    looked: Looked, policy: Unknown | None, unknown_for: float, absent_for: float | None, expected: Step
+) -> None:
+    follows = step(
+        looked,
+        policy,
+        unknown_for=timedelta(seconds=unknown_for),
+        absent_for=None if absent_for is None else timedelta(seconds=absent_for),
+        give_up_after=timedelta(seconds=600),
+        look_apart=timedelta(seconds=60),
+    )
+    assert follows == expected
+
+
+def test_what_belonged_to_a_deleted_channel_is_given_up() -> None:
+    waits = {"give_up_after": timedelta(seconds=600), "look_apart": timedelta(seconds=60)}
+    assert step(NOTHING, None, deleted=True, unknown_for=timedelta(hours=1), absent_for=None, **waits) == "give_up"

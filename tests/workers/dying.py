@@ -13,6 +13,7 @@ from typing import ParamSpec, TypeVar
 import workers.__main__
 import workers.reply
 import workers.send
+from shared import resolving
 from shared.store import sends
 from shared.worker import Context
 
@@ -60,6 +61,10 @@ MOMENTS: dict[str, Callable[[], None]] = {
     "answered": lambda: setattr(workers.send, "_insist", _before(workers.send._insist)),
     # what the provider said is written down, and the delivery not acked
     "recorded": lambda: setattr(workers.send, "_insist", _after(workers.send._insist)),
+    # the provider's list is seen without a message, and nothing decided
+    "looked": lambda: setattr(resolving, "_look", _after(resolving._look)),
+    # what follows from the list is written down, and the delivery not acked
+    "resolved": lambda: setattr(resolving, "look_up", _after(resolving.look_up)),
 }
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ def quick(settings: Settings, **others: object) -> Settings:
             "send_timeout": 2.0,
             "send_lease_margin": 1.0,
             "unknown_check_after": 0.3,
+            "unknown_absent_for": 0.6,
             "unknown_give_up_after": 2.0,
             "clock_tick": 0.1,
             "media_retry_first": 0.2,

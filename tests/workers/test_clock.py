@@ -11,6 +11,7 @@ import pytest
 from shared import topology
 from shared.messages import ReplyWanted
 from shared.settings import Settings
+from shared.store import inbound, overdue
 from tests.workers.stage import Stage, staged
 from workers import clock
 
@@ -159,6 +160,24 @@ async def test_rows_of_a_day_nobody_made_a_partition_for_are_kept_and_later_drop
         )
         await clock.retain(stage.context)
         assert [row["name"] for row in await stage.rows("SELECT name FROM events")] == ["x.5"]
+
+
+async def test_however_many_such_rows_there_are_so_many_go_in_one_statement(settings: Settings) -> None:
+    async with staged(settings) as stage:
+        await stage.pool.execute(
+            "INSERT INTO events (name, tenant_id, created_at) "
+            "SELECT 'x', $1, now() - interval '20 days' FROM generate_series(1, 5)",
+            stage.ours.tenant_id,
+        )
+        await stage.pool.execute(
+            "INSERT INTO inbound_log (id, endpoint_id, provider, received_at, method, url, content_type, headers, "
+            "body, created_at) SELECT sha256(n::text::bytea), $1, 'twilio', now(), 'POST', '/', '', '{}', '', "
+            "now() - interval '20 days' FROM generate_series(1, 5) n",
+            stage.ours.endpoint_id,
+        )
+        for forget in (overdue.forget_stray_events, inbound.forget_strays):
+            async with stage.pool.acquire() as connection:
+                assert [await forget(connection, 10, 3) for _ in range(3)] == [3, 2, 0]
 
 
 async def test_a_partition_that_is_in_use_is_left_until_the_next_time(settings: Settings) -> None:

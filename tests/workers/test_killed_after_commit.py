@@ -111,9 +111,24 @@ async def test_window_before_the_send_is_asked_for(settings: Settings) -> None:
         assert await stage.bodies() == ["1", "2"]
 
 
-async def test_send_between_its_claim_and_the_call_is_unknown_and_never_repeated(settings: Settings) -> None:
+async def test_send_between_its_claim_and_the_call_is_unknown_and_sent_anew_where_the_list_has_it_not(
+    settings: Settings,
+) -> None:
+    async with staged(settings, send_timeout=0.5, send_lease_margin=0.5) as stage:
+        async with dying(stage, "claimed", "send"):
+            conversation = await stage.converse()
+            await stage.owe(conversation, "1")
+            await stage.owe(conversation, "2")
+        async with stage.working(*EVERY):
+            await settled(stage, ["failed", "sent", "sent"])
+        assert sorted(await stage.bodies()) == ["1", "2"]
+        assert await stage.count("messages WHERE error_code = 'resent'") == 1
+
+
+async def test_send_between_its_claim_and_the_call_is_given_up_where_that_is_the_policy(settings: Settings) -> None:
     """Nobody can tell this moment from the next one, so the message is given up rather than sent twice."""
-    async with staged(settings, send_timeout=0.5, send_lease_margin=0.5, unknown_give_up_after=1.0) as stage:
+    leases: dict[str, Any] = {"send_timeout": 0.5, "send_lease_margin": 0.5, "unknown_give_up_after": 1.0}
+    async with staged(settings, {"unknown": "give_up"}, **leases) as stage:
         async with dying(stage, "claimed", "send"):
             conversation = await stage.converse()
             await stage.owe(conversation, "1")

@@ -11,8 +11,8 @@ from shared import db, roles
 from shared.settings import Settings
 from tests.pgbouncer import pooled
 from tests.schema.people import add_tenant, as_worker
-from tests.workers.stage import staged
-from tests.workers.test_relay import active, happen, listening
+from tests.workers.stage import Stage, staged
+from tests.workers.test_relay import happen, holder, listening
 
 Mode = Literal["session", "transaction"]
 
@@ -49,9 +49,13 @@ async def test_a_customer_is_answered_through_it(pooling: Settings) -> None:
 
 async def test_who_listens_is_woken_by_postgresql_itself(pooling: Settings) -> None:
     async with staged(pooling, relay_poll=60) as stage, listening(stage) as listener, stage.working("relay"):
-        await stage.until(active, stage, equals=1)
+        await stage.until(lambda: _leads(stage), equals=True)
         await happen(stage, "pigeon.landed")
         await stage.until(lambda: _has(listener.names, "pigeon.landed"), equals=True, within=20)
+
+
+async def _leads(stage: Stage) -> bool:
+    return await holder(stage) is not None
 
 
 async def _has(names: list[object], name: str) -> bool:

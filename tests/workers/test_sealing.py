@@ -126,6 +126,7 @@ async def test_what_was_put_off_meanwhile_is_due_at_once(settings: Settings) -> 
         await stage.pool.execute(
             "UPDATE messages SET status = 'ready', due_at = now() + interval '1 hour', channel_id = $1", meta
         )
+        await stage.pool.execute("UPDATE conversations SET channel_id = $1", meta)
         async with stage.pool.acquire() as connection, connection.transaction():
             (waiting,) = await channels.unsealed(connection, 10)
             await channels.seal(connection, waiting, "sealed")

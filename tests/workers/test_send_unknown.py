@@ -1,4 +1,4 @@
-"""When nobody knows whether a message was sent: it is looked up, decided on, and never sent again by itself."""
+"""When nobody knows whether a message was sent: it is looked up, decided on, and sent anew only where it is absent."""
 
 import asyncio
 
@@ -6,10 +6,12 @@ import pytest
 
 from ops.sandbox.receipts import Delays
 from shared.settings import Settings
-from shared.store import channels
+from shared.store import channels, undecided
 from tests.workers.stage import Stage, staged
 
-NEVER = Delays(sent=0.01, delivered=600, read=600)  # Twilio lists a message by when it was sent
+GIVE_UP = {"unknown": "give_up"}
+NEVER = Delays(sent=0.01, delivered=600, read=600)
+QUEUED = Delays(sent=600, delivered=600, read=600)
 
 
 async def calls(stage: Stage) -> int:
@@ -29,7 +31,7 @@ async def test_an_answer_that_was_lost_is_found_in_the_providers_list(settings: 
 
 
 async def test_two_messages_of_the_same_text_are_not_taken_for_each_other(settings: Settings) -> None:
-    async with staged(settings, delays=NEVER) as stage, stage.working("window", "send", "clock"):
+    async with staged(settings, GIVE_UP, delays=NEVER) as stage, stage.working("window", "send", "clock"):
         conversation = await stage.converse()
         first = await stage.owe(conversation, "hola")
         await stage.until(stage.status, first, equals="sent")
@@ -43,7 +45,7 @@ async def test_two_messages_of_the_same_text_are_not_taken_for_each_other(settin
 
 async def test_one_entry_for_two_unknown_messages_of_the_same_text_is_given_to_neither(settings: Settings) -> None:
     async with (
-        staged(settings, delays=NEVER, unknown_give_up_after=2.0) as stage,
+        staged(settings, GIVE_UP, delays=NEVER, unknown_give_up_after=2.0) as stage,
         stage.working("window", "send", "clock"),
     ):
         await stage.sandbox.faults(
@@ -67,7 +69,7 @@ async def test_what_cannot_be_found_is_given_up_and_never_sent_again(
     settings: Settings, fault: dict[str, object]
 ) -> None:
     async with (
-        staged(settings, delays=NEVER, send_timeout=0.4, unknown_give_up_after=1.0) as stage,
+        staged(settings, GIVE_UP, delays=NEVER, send_timeout=0.4, unknown_give_up_after=1.0) as stage,
         stage.working("window", "send", "clock"),
     ):
         await stage.sandbox.faults({"provider": "twilio", "times": 1, **fault})
@@ -86,6 +88,58 @@ async def test_what_cannot_be_found_is_given_up_and_never_sent_again(
         async with stage.working("persist"):
             await stage.deliver(stage.receipt("SM" + "7" * 32, "sent", message_id=message))
             await stage.until(stage.status, message, equals="sent")
+
+
+async def test_what_two_looks_do_not_find_is_sent_anew_as_a_message_of_its_own(settings: Settings) -> None:
+    async with staged(settings, delays=QUEUED) as stage, stage.working("window", "send", "clock"):
+        await stage.sandbox.faults({"provider": "twilio", "action": "drop_before", "times": 1})
+        message = await stage.owe(await stage.converse(), "hola")
+        await stage.until(stage.statuses, equals=["failed", "sent"])
+        row = await stage.message(message)
+        assert (row["error_code"], row["due_at"]) == ("resent", None)
+        again = await stage.row("SELECT * FROM messages WHERE dedupe_key = $1", f"resend:{message}:1")
+        (seen,) = await stage.accepted()
+        assert (again["status"], again["external_id"], seen.body) == ("sent", seen.sid, "hola")
+        told = await stage.rows("SELECT name FROM events WHERE message_id = $1 ORDER BY seq", message)
+        assert [event["name"] for event in told] == ["message.unknown", "message.failed"]
+
+
+async def test_what_is_listed_only_at_the_second_look_is_not_sent_anew(settings: Settings) -> None:
+    """And while Twilio queues it, its list has no date_sent for it."""
+    async with (
+        staged(settings, delays=QUEUED, unknown_absent_for=3.0) as stage,
+        stage.working("window", "send", "clock"),
+    ):
+        await stage.sandbox.faults(
+            {"provider": "twilio", "action": "listed_late", "seconds": 2.0},
+            {"provider": "twilio", "action": "accept_then_drop", "times": 1},
+        )
+        message = await stage.owe(await stage.converse(), "hola")
+        await stage.until(stage.count, "messages WHERE absent_at IS NOT NULL", equals=1)
+        await stage.until(stage.status, message, equals="sent")
+        assert await calls(stage) == 1
+
+
+async def test_what_is_sent_anew_again_and_again_is_given_up(settings: Settings) -> None:
+    async with staged(settings, delays=QUEUED) as stage, stage.working("window", "send", "clock"):
+        await stage.sandbox.faults({"provider": "twilio", "action": "drop_before"})
+        await stage.owe(await stage.converse(), "hola")
+        await stage.until(stage.count, "messages WHERE error_code = 'unknown'", equals=1, within=60)
+        assert await stage.count("messages WHERE error_code = 'resent'") == undecided.MOST_RESENDS
+        assert await stage.owed() == 0
+        assert await stage.bodies() == []
+
+
+async def test_an_answer_is_not_sent_anew_where_an_agent_has_taken_the_conversation(settings: Settings) -> None:
+    async with staged(settings, delays=QUEUED) as stage, stage.working("window", "send", "clock"):
+        await stage.sandbox.faults({"provider": "twilio", "action": "drop_before", "times": 1})
+        conversation = await stage.converse()
+        message = await stage.owe(conversation, "hola", metadata={"engine": "rules"})
+        await stage.until(stage.status, message, equals="unknown")
+        await stage.pool.execute("UPDATE conversations SET status = 'escalated'")
+        await stage.until(stage.status, message, equals="failed")
+        assert await stage.statuses() == ["failed"]
+        assert (await stage.message(message))["error_code"] == "unknown"
 
 
 async def test_a_channel_that_asks_leaves_it_unknown_and_says_so_once(settings: Settings) -> None:

@@ -1,0 +1,126 @@
+"""No statement of the store reads rows that it does not want, whatever the database held when it was planned.
+
+asyncpg prepares each statement, and PostgreSQL keeps one plan of it for all arguments until the table's statistics
+change. So the plan may come from a time when nothing waited, or when there was nothing at all. Every statement is found
+by itself (tests/schema/statements.py): one that is written tomorrow is tried from its first day.
+"""
+
+import json
+from collections.abc import Callable
+from typing import Final, Literal
+
+import psycopg
+import pytest
+
+from tests.schema.backlog import Busy, fill, wait
+from tests.schema.people import Connection, as_worker
+from tests.schema.plans import Prepared, Reads, arguments
+from tests.schema.statements import Statement, every_statement
+
+PAGE: Final = 100  # rows, about as many as a page of a table or of an index holds
+TALKS: Final = 1000  # conversations of each of two tenants
+
+When = Literal["with a backlog", "while nothing waited", "while it was empty"]
+
+# What reads more than it returns, and why that is right. By the beginning of the name.
+READ_A_CONVERSATION: Final = (  # one conversation's messages; here one has 1,200
+    "managers._ECHOES",
+    "managers._SILENCE",
+    "overdue._NEXT_IN_LANES",
+    "pruning._PRUNE",
+    "reading._NEWEST",
+    "sends._QUIET_FOR",
+    "sends._RIVALS",
+)
+READ_ALL: Final = (  # for a person who waits for it
+    "erasing.",  # every word of the tenant's may mention the erased one
+    "overdue._COUNTS",
+    "overdue._REPLIES_OWED",
+    "overdue._UNFINISHED",
+    "undecided._LISTED",
+)
+READ_A_SMALL_TABLE: Final = (  # an import asks for many rows at once, and the whole table is fewer pages than they are
+    "imported_joins._REVIVE",
+    "imported_joins._STARTED",
+)
+# On an empty table every index costs the same, and the table's first thousands of rows bring statistics.
+UNTIL_STATISTICS: Final[dict[When, tuple[str, ...]]] = {
+    "with a backlog": (),
+    "while nothing waited": ("overdue._REPLIES",),
+    "while it was empty": (
+        "channels._BY_ENDPOINTS",
+        "consents._PARTIES",
+        "conversations._OF_PHONES",
+        "imported_joins._BY_PLACE",
+        "pruning._CONVERSATIONS",
+    ),
+}
+
+
+@pytest.mark.parametrize("when", ["with a backlog", "while nothing waited", "while it was empty"])
+def test_every_statement_reads_what_it_wants_with_a_plan_from_(when: When, database_url: str) -> None:
+    allowed = (*READ_A_CONVERSATION, *READ_ALL, *READ_A_SMALL_TABLE, *UNTIL_STATISTICS[when])
+    wasteful = [reads for reads in read_by_every_statement(database_url, when) if reads.unwanted > PAGE]
+    left = [reads for reads in wasteful if not reads.statement.startswith(allowed)]
+    assert not left, "\n\n".join(f"{reads.statement}: {reads.unwanted} rows unwanted\n{reads.plan}" for reads in left)
+
+
+def test_a_statement_that_is_planned_over_the_backlog_is_found(database_url: str) -> None:
+    """The statement as it was: what it waits for implies the predicate of an index that was empty."""
+    walks = Statement("test", "SELECT FROM messages WHERE tenant_id = $1 AND id = $2 AND status = 'ready'")
+    (reads,) = read_by_every_statement(database_url, "while nothing waited", [walks])
+    assert reads.unwanted > TALKS
+
+
+def test_every_statement_that_is_excused_is_there() -> None:
+    names = [statement.name for statement in every_statement()]
+    excused = (*READ_A_CONVERSATION, *READ_ALL, *READ_A_SMALL_TABLE, *sum(UNTIL_STATISTICS.values(), ()))
+    assert [name for name in excused if not any(known.startswith(name) for known in names)] == []
+    assert len(names) > 180, "the search finds them"
+
+
+def read_by_every_statement(url: str, when: When, of: list[Statement] | None = None) -> list[Reads]:
+    statements = every_statement() if of is None else of
+    with psycopg.connect(url, autocommit=True) as owner, as_worker(url, prepare_threshold=None) as session:
+        keep_statistics(owner)
+        busy = [Busy.unborn(TALKS), Busy.unborn(TALKS)]
+        prepared = Prepared(session)
+
+        def plan() -> None:
+            owner.execute("ANALYZE")
+            for statement in statements:
+                prepared.prepare(statement)
+                prepared.plan(statement, arguments(statement, prepared.types(statement), busy[0]))
+
+        steps: dict[When, tuple[Callable[[], None], ...]] = {
+            "while it was empty": (plan, lambda: fill_all(url, busy), lambda: wait_all(url, busy)),
+            "while nothing waited": (lambda: fill_all(url, busy), plan, lambda: wait_all(url, busy)),
+            "with a backlog": (lambda: fill_all(url, busy), lambda: wait_all(url, busy), plan),
+        }
+        for step in steps[when]:
+            step()
+        return [
+            prepared.run(statement, arguments(statement, prepared.types(statement), busy[0]))
+            for statement in statements
+        ]
+
+
+def fill_all(url: str, busy: list[Busy]) -> None:
+    with as_worker(url) as worker:
+        for one in busy:
+            fill(worker, one)
+
+
+def wait_all(url: str, busy: list[Busy]) -> None:
+    with as_worker(url) as worker:
+        for one in busy:
+            wait(worker, one)
+
+
+def keep_statistics(owner: Connection) -> None:
+    """No autovacuum: when the statistics are from is what is tried here."""
+    tables = owner.execute(
+        "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'"
+    ).fetchall()
+    for (table,) in tables:
+        owner.execute(f"ALTER TABLE {json.dumps(table)} SET (autovacuum_enabled = off)".encode())
