@@ -166,7 +166,8 @@ async def owe_again(connection: Connection | Pool, tenant_id: UUID, message_id: 
 
 _OF_UNKNOWN = f"""
 SELECT {_OUTBOUND} FROM messages m JOIN conversations c ON c.tenant_id = m.tenant_id AND c.id = m.conversation_id
-WHERE m.tenant_id = $1 AND m.id = $2 AND {only_if("m.status = 'unknown'")} AND m.error_code IS DISTINCT FROM '{RESTORED}'
+WHERE m.tenant_id = $1 AND m.id = $2 AND {only_if("m.status = 'unknown'")}
+    AND m.error_code IS DISTINCT FROM '{RESTORED}'
 """
 
 # Of the same conversation, which is one recipient's. Given up as unknown, it may have been accepted all the same.
