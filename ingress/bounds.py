@@ -10,7 +10,9 @@ from typing import Final
 
 LEAST: Final = 16 * 1024  # bytes that an unfinished request counts, however small its body: it holds so much of ours
 SPARE: Final = 4  # a body that is here may go over a bound by one part in so many: who stalls keeps nobody else out
-GRACE: Final = 1.0  # seconds; then a body is slow that has not arrived at this pace:
+GRACE: Final = 1.0  # seconds; a body is slow of which nothing comes for so long, or that by then came slower than:
+    1.0  # seconds; then a body is slow of which nothing came for so long, or that came not even at this pace:
+)
 PACE: Final = 64 * 1024  # bytes a second
 
 Scope = int | str  # an endpoint's number, or an address
@@ -39,7 +41,7 @@ class OverBoundError(Exception):
 class Place:
     """What one body in hand takes."""
 
-    __slots__ = ("arrived", "began", "give_up", "lost", "scopes", "size")
+    __slots__ = ("arrived", "began", "give_up", "lost", "moved", "scopes", "size")
 
     def __init__(
         self, scopes: tuple[tuple[Scope, int], ...], size: int, began: float, give_up: Callable[[], None] | None
@@ -48,6 +50,7 @@ class Place:
         self.scopes = scopes
         self.size = size  # bytes that it counts
         self.began = began
+        self.moved = began  # when something of it last arrived
         self.arrived = 0  # bytes
         self.give_up = give_up  # ends the reading of one that still arrives
         self.lost = False  # to another one
@@ -55,7 +58,7 @@ class Place:
     def is_slow(self, now: float) -> bool:
         """Whether another one may have its place."""
         lasted = now - self.began
-        return lasted > GRACE and self.arrived < PACE * lasted
+        return lasted > GRACE and (now - self.moved > GRACE or self.arrived < PACE * lasted)
 
 
 class Bounds:
@@ -93,7 +96,7 @@ class Bounds:
 
     def arrived(self, place: Place, size: int, now: float) -> None:
         """So much of it is here by now; more than was announced counts as well. Raises OverBoundError."""
-        place.arrived = size
+        place.arrived, place.moved = size, now
         if not place.lost and size > place.size:
             self._take(place, max(size, 2 * place.size) - place.size, now)
 

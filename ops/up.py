@@ -136,6 +136,8 @@ class System:
             self._ports[name] = children.free_port(PORTS.get(name, OTHER_PORTS), self._ports.values())
         smtp_port = children.free_port(SMTP_PORT, self._ports.values())
         given = os.environ.get("PALOMAR_HEALTH_PORT")
+        if given and not given.isdecimal():
+            raise Problem(f"PALOMAR_HEALTH_PORT is no port: {given}.", "Set it to a number, or leave it out.")
         self._health_port = int(given) if given else children.free_port(RECEIVE_HEALTH_PORT, self._ports.values())
         defaults = {
             environment.SECRET_KEYS: environment.secret_keys(STATE / "env"),

@@ -74,6 +74,15 @@ def test_a_slow_body_loses_its_place_to_another_one_and_a_fast_one_does_not() ->
     assert door.bounds.used == 400 * KIB
 
 
+def test_a_body_that_came_fast_and_then_stalls_loses_its_place_too() -> None:
+    door = Door()
+    stalls = door.expect("stalls", 400 * KIB)
+    door.bounds.arrived(stalls, 399 * KIB, 0.1)
+    assert door.refuses(1, now=0.1 + GRACE)
+    door.expect("next", 200 * KIB, now=LATER)
+    assert door.gave_up == ["stalls"]
+
+
 def test_nobody_is_slow_within_the_first_second_or_under_another_bound() -> None:
     door = Door()
     door.expect("slow elsewhere", 400 * KIB, endpoint=2)

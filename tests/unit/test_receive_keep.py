@@ -147,6 +147,7 @@ async def test_when_the_disk_is_full_a_broker_that_was_given_up_is_asked_again(t
         await keeper.keep(webhook("fresh"))
         assert broker.confirmed == ["fresh"]
         assert keeper.trouble is None
+        assert keeper.warning is not None  # ready, and yet something to look at
 
 
 async def test_a_spooled_webhook_nobody_can_read_does_not_hold_up_the_others(tmp_path: Path) -> None:
