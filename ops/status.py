@@ -45,6 +45,7 @@ class Rows:
 
     overdue: int
     set_aside: int  # unfinished, and nothing hands them on: their items are dead letters
+    restored: int  # messages and replies that a restore put to a person
     held: int
     unknown: int
     replies_owed: int
@@ -157,6 +158,7 @@ async def _rows(settings: Settings) -> Rows | Problem:
             return Rows(
                 overdue=counts["overdue"],
                 set_aside=counts["set_aside"],
+                restored=counts["restored"],
                 held=counts["held"],
                 unknown=counts["unknown"],
                 replies_owed=counts["replies_owed"],
@@ -230,8 +232,16 @@ def _advice(taken: Snapshot) -> list[str]:
                 f"{rows.set_aside} rows are set aside: their items were buried. See why: ./palomar dead list. "
                 "Mend it, then: ./palomar dead replay NAME --all"
             )
+        if rows.restored:
+            said.append(
+                f"{rows.restored} messages and replies may have left before the database was restored. "
+                "Decide: ./palomar unknown list"
+            )
         if rows.relay_lag > STILL:
-            said.append(f"Events wait for {rows.relay_lag:.0f} s. Is a relay running? python -m workers relay")
+            said.append(
+                f"Events wait for {rows.relay_lag:.0f} s. Is a relay running (python -m workers relay), or is a "
+                "transaction open that has written (pg_stat_activity)?"
+            )
         for channel in rows.stopped_channels:
             said.append(f"Channel {channel} is stopped. Try it: ./palomar channels test {channel}")
     if taken.clock_tick_age is not None and taken.clock_tick_age > STILL:

@@ -33,6 +33,9 @@ EDGES: Final[dict[Status, frozenset[Status]]] = {
 TERMINAL: Final = frozenset({"received", "sent", "delivered", "read", "failed", "expired", "canceled"})
 """Nothing is owed any more; receipts may still move those that were sent."""
 
+RESTORED: Final = "restored"
+"""The error code of an `unknown` message that a restore or a fail-over put to a person: no policy touches it."""
+
 # A failure never follows delivery. A delivery may follow a failure: one we had given up as unknown, for instance.
 RANK: Final[dict[str, int]] = {"sent": 1, "failed": 2, "delivered": 3, "read": 4}
 

@@ -96,6 +96,7 @@ def _facts(taken: Snapshot) -> RenderableType:
             "replies owed": str(rows.replies_owed),
             "overdue": f"{rows.overdue} rows",
             "set aside": f"{rows.set_aside} rows, whose items were buried",
+            "put to you by a restore": f"{rows.restored} messages and replies",
             "held until the customer writes": str(rows.held),
             "sent or not, nobody knows": f"{rows.unknown} (unknown)",
             "receipts before their message": f"{rows.parked_receipts} (parked)",

@@ -1,33 +1,32 @@
 """palomar unknown: sends nobody knows about: list them, have them sent again, or give them up."""
 
-import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import Annotated, TypeVar
-from uuid import UUID
 
 import orjson
 import typer
 from rich.table import Table
 
-from ops import errands, terminal
+from ops import decisions, errands, terminal
+from ops.decisions import SHORT_ID, Decidable
 from ops.errors import Problem
 from shared import db
 from shared.broker import Publisher, PublishFailed
 from shared.messages import SendRequested
 from shared.settings import settings
-from shared.store import undecided
-from shared.store.undecided import Named, Refused, Undecided
+from shared.statuses import RESTORED
+from shared.store import restored, undecided
+from shared.store.restored import OwedReply
+from shared.store.undecided import Refused, Undecided
 
 app = typer.Typer(no_args_is_help=True)
 
 T = TypeVar("T")
-SHORT_ID = 8  # characters of an id that name a message, if only one begins so
-_DIGITS = re.compile(rf"[0-9a-f]{{{SHORT_ID},32}}")
-
 Ids = Annotated[
-    list[str], typer.Argument(help=f"messages' ids, or their first {SHORT_ID} characters or more", metavar="ID...")
+    list[str] | None, typer.Argument(help=f"ids, or their first {SHORT_ID} characters or more", metavar="ID...")
 ]
+Restored = Annotated[bool, typer.Option("--restored", help="all that a restore or a fail-over put to you")]
 
 
 @app.command("list")
@@ -38,31 +37,41 @@ def list_(
 ) -> None:
     """Messages in `unknown`: they left, no answer came back, and nobody may send them again but you."""
 
-    async def errand() -> list[Undecided]:
+    async def errand() -> tuple[list[Undecided], list[OwedReply]]:
         async with errands.database(settings(), "unknown") as pool:
-            return await undecided.listed(pool, limit + 1)
+            return await undecided.listed(pool, limit + 1), await restored.replies(pool, limit + 1)
 
-    found = errands.run(errand())
-    more, found = len(found) > limit, found[:limit]
+    messages, replies = errands.run(errand())
     if as_json:
-        typer.echo(orjson.dumps([_as_json(one, body=body) for one in found], option=orjson.OPT_INDENT_2))
+        found = [_message(one, body=body) for one in messages[:limit]] + [_reply(one) for one in replies[:limit]]
+        typer.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2))
         return
     console = terminal.console()
-    if not found:
+    if not messages and not replies:
         console.print("Nothing is unknown.")
         return
-    console.print(_table(found, body=body))
-    if more:
+    if messages:
+        console.print(_messages(messages[:limit], body=body))
+    if replies:
+        console.print("Replies that were owed when the database was lost, by their conversations:")
+        console.print(_replies(replies[:limit]))
+    if max(len(messages), len(replies)) > limit:
         console.print(f"There are more than {limit}; --limit shows more.")
     console.print(
         "Look them up at the provider. If it has none: palomar unknown resend ID. To give up: palomar unknown fail ID."
     )
 
 
-def _table(found: list[Undecided], *, body: bool) -> Table:
+def _table(*headings: str) -> Table:
     table = Table()
-    for heading in ("id", "tenant", "channel", "lane", "claimed", "unknown since", "decides", *(["text"] * body)):
+    for heading in headings:
         table.add_column(heading, overflow="fold")
+    return table
+
+
+def _messages(found: Sequence[Undecided], *, body: bool) -> Table:
+    headings = ("id", "tenant", "channel", "lane", "claimed", "unknown since", "why", "decides")
+    table = _table(*headings, *(["text"] * body))
     for one in found:
         row = [
             terminal.plain(str(one.id)),
@@ -71,14 +80,29 @@ def _table(found: list[Undecided], *, body: bool) -> Table:
             one.lane,
             terminal.when(one.claimed_at),
             terminal.when(one.unknown_at),
+            terminal.plain(one.reason or "–"),
             terminal.plain("you", "bold red") if one.looked_up_at is None else "still looked up",
         ]
         table.add_row(*row, *([terminal.plain(one.content)] * body))
     return table
 
 
-def _as_json(one: Undecided, *, body: bool) -> dict[str, object]:
+def _replies(found: Sequence[OwedReply]) -> Table:
+    table = _table("conversation", "tenant", "channel", "customer wrote", "put aside")
+    for one in found:
+        table.add_row(
+            str(one.id),
+            terminal.plain(one.tenant),
+            terminal.plain(one.channel),
+            terminal.when(one.customer_wrote_at),
+            terminal.when(one.restored_at),
+        )
+    return table
+
+
+def _message(one: Undecided, *, body: bool) -> dict[str, object]:
     facts: dict[str, object] = {
+        "kind": "message",
         "id": str(one.id),
         "tenant_id": str(one.tenant_id),
         "tenant": one.tenant,
@@ -88,22 +112,37 @@ def _as_json(one: Undecided, *, body: bool) -> dict[str, object]:
         "claimed_at": one.claimed_at,
         "unknown_at": one.unknown_at,
         "looked_up_at": one.looked_up_at,
+        "reason": one.reason,
     }
     return facts | {"content": one.content} if body else facts
 
 
+def _reply(one: OwedReply) -> dict[str, object]:
+    return {
+        "kind": "reply",
+        "id": str(one.id),
+        "tenant_id": str(one.tenant_id),
+        "tenant": one.tenant,
+        "channel": one.channel,
+        "customer_wrote_at": one.customer_wrote_at,
+        "restored_at": one.restored_at,
+        "reason": RESTORED,
+    }
+
+
 @app.command()
 def resend(
-    ids: Ids,
+    ids: Ids = None,
+    every_restored: Restored = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="don't ask")] = False,
 ) -> None:
     """Have messages of unknown outcome sent again, also those given up as unknown; each as a new message.
 
-    Refused for one whose outcome is known by now, by a receipt for instance.
+    A reply that a restore put aside is made after all. Refused for what is known by now, by a receipt for instance.
     """
-    named = errands.run(_named(ids))
+    chosen = errands.run(_chosen(ids, every_restored))
     if not yes:
-        what = "1 message" if len(named) == 1 else f"{len(named)} messages"
+        what = "1 message" if len(chosen) == 1 else f"{len(chosen)} messages"
         if not typer.confirm(f"Send {what} again? The first may have arrived: the customer may get it twice."):
             raise Problem("Nothing was sent again.", "Answer y, or add --yes, to do it.")
     handoff = timedelta(seconds=settings().handoff_lease)
@@ -114,50 +153,50 @@ def resend(
             errands.database(settings(), "unknown") as pool,
         ):
 
-            async def one(message: Named) -> str:
-                request = await _decided(pool, lambda tx: undecided.resend(tx, message, handoff))
+            async def one(about: Decidable) -> str:
+                if isinstance(about, OwedReply):
+                    await _decided(pool, lambda tx: _decide_reply(tx, about, answer=True))
+                    return "is answered"
+                request = await _decided(pool, lambda tx: undecided.resend(tx, about, handoff))
                 return f"is sent again as {request.message_id}{await _handed_on(publisher, request)}"
 
-            return await _each(named, one)
+            return await _each(chosen, one)
 
     _end(errands.run(errand()))
 
 
 @app.command()
-def fail(ids: Ids) -> None:
-    """Give messages of unknown outcome up: they are failed, with the code `unknown`. A late receipt still counts."""
+def fail(ids: Ids = None, every_restored: Restored = False) -> None:
+    """Give messages of unknown outcome up: they are failed, with the code `unknown`. A late receipt still counts.
+
+    A reply that a restore put aside is not made; whatever the customer writes next is answered as ever.
+    """
 
     async def errand() -> bool:
-        named = await _named(ids)
+        chosen = await _chosen(ids, every_restored)
         async with errands.database(settings(), "unknown") as pool:
 
-            async def one(message: Named) -> str:
-                await _decided(pool, lambda tx: undecided.fail(tx, message))
+            async def one(about: Decidable) -> str:
+                if isinstance(about, OwedReply):
+                    await _decided(pool, lambda tx: _decide_reply(tx, about, answer=False))
+                else:
+                    await _decided(pool, lambda tx: undecided.fail(tx, about))
                 return "is given up"
 
-            return await _each(named, one)
+            return await _each(chosen, one)
 
     _end(errands.run(errand()))
 
 
-async def _named(ids: list[str]) -> list[Named]:
-    """The messages meant, each once. Raises Problem for an id that is none or means several or nothing."""
-    named: dict[UUID, Named] = {}
+async def _chosen(ids: list[str] | None, every_restored: bool) -> list[Decidable]:
     async with errands.database(settings(), "unknown") as pool:
-        for told in ids:
-            digits = told.strip().lower().replace("-", "")
-            if not _DIGITS.fullmatch(digits):
-                raise Problem(
-                    f"{told!r} is no id of a message.",
-                    f"palomar unknown list shows them; the first {SHORT_ID} characters are enough.",
-                )
-            found = await undecided.beginning(pool, digits)
-            if len(found) > 1:
-                raise Problem(f"Several messages begin with {told.strip()}.", "Give more of the id.")
-            if not found:
-                raise Problem(f"No message of ours begins with {told.strip()}.", "palomar unknown list shows them.")
-            named[found[0].id] = found[0]
-    return list(named.values())
+        return await decisions.named(pool, ids or [], every_restored=every_restored)
+
+
+async def _decide_reply(tx: db.Connection, reply: OwedReply, *, answer: bool) -> None:
+    """Raises Refused where somebody has decided or answered meanwhile."""
+    if not await restored.decide_reply(tx, reply, answer=answer):
+        raise Refused("was decided or answered meanwhile")
 
 
 async def _decided(pool: db.Pool, work: Callable[[db.Connection], Awaitable[T]]) -> T:
@@ -177,15 +216,15 @@ async def _handed_on(publisher: Publisher, request: SendRequested) -> str:
     return ""
 
 
-async def _each(named: list[Named], work: Callable[[Named], Awaitable[str]]) -> bool:
+async def _each(chosen: Sequence[Decidable], work: Callable[[Decidable], Awaitable[str]]) -> bool:
     """Decide on each by itself and tell what came of it; False where one was refused."""
     console, all_done = terminal.console(), True
-    for message in named:
+    for about in chosen:
         try:
-            outcome = await work(message)
+            outcome = await work(about)
         except Refused as refused:
             outcome, all_done = f"{refused}. Nothing was changed", False
-        console.print(f"{message.id} {outcome}.", soft_wrap=True)
+        console.print(f"{about.id} {outcome}.", soft_wrap=True)
     return all_done
 
 

@@ -16,6 +16,7 @@ from shared.db import Connection, Pool, new_id
 from shared.forms import Form, form_of
 from shared.messages import Lane, SendRequested
 from shared.providers.base import ConsentScope, Media, Template, Thread
+from shared.statuses import RESTORED
 from shared.store.consents import STOPPED_BY
 from shared.window import Policy
 
@@ -262,9 +263,9 @@ UPDATE messages SET status = 'failed', due_at = NULL, claim_id = NULL, failed_at
 WHERE tenant_id = $1 AND id = $2 AND status = ANY($3::text[]) RETURNING id
 """
 
-_PUT_OFF = """
+_PUT_OFF = f"""
 UPDATE messages SET due_at = now() + $4::interval
-WHERE tenant_id = $1 AND id = $2 AND status = ANY($3::text[])
+WHERE tenant_id = $1 AND id = $2 AND status = ANY($3::text[]) AND error_code IS DISTINCT FROM '{RESTORED}'
 """
 
 _CANCEL = """

@@ -13,6 +13,7 @@ from shared.channels import ReplySettings
 from shared.db import Connection, Pool
 from shared.engines import WAITING
 from shared.messages import Lane, ReplyWanted, SendAdmitted, SendRequested
+from shared.statuses import RESTORED
 
 _QUEUED = """
 UPDATE messages SET due_at = now() + $1::interval WHERE (tenant_id, id) IN (
@@ -74,7 +75,7 @@ UPDATE conversations SET reply_due_at = now() + $1::interval WHERE (tenant_id, i
 RETURNING tenant_id, id
 """
 
-_COUNTS = """
+_COUNTS = f"""
 SELECT
     (SELECT count(*) FROM messages WHERE due_at < now() - interval '5 seconds')
         + (SELECT count(*) FROM conversations WHERE reply_due_at < now() - interval '5 seconds')
@@ -85,11 +86,14 @@ SELECT
     (SELECT count(*) FROM messages WHERE status IN ('ready', 'sending')) AS ready,
     (SELECT count(*) FROM conversations WHERE reply_due_at IS NOT NULL) AS replies_owed,
     (SELECT count(*) FROM messages WHERE status IN ('queued', 'ready', 'sending') AND due_at IS NULL)
-        + (SELECT count(*) FROM messages m WHERE status = 'unknown' AND due_at IS NULL AND NOT EXISTS (
+        + (SELECT count(*) FROM messages m WHERE status = 'unknown' AND due_at IS NULL
+            AND error_code IS DISTINCT FROM '{RESTORED}' AND NOT EXISTS (
             SELECT FROM channels c
             WHERE c.tenant_id = m.tenant_id AND c.id = m.channel_id AND c.settings ->> 'unknown' = 'ask'))
         + (SELECT count(*) FROM conversations WHERE reply_due_at IS NULL AND reply_wanted_since IS NOT NULL)
-        + (SELECT count(*) FROM media WHERE status = 'wanted' AND due_at IS NULL) AS set_aside
+        + (SELECT count(*) FROM media WHERE status = 'wanted' AND due_at IS NULL) AS set_aside,
+    (SELECT count(*) FROM messages WHERE status = 'unknown' AND error_code = '{RESTORED}')
+        + (SELECT count(*) FROM conversations WHERE reply_restored_at IS NOT NULL) AS restored
 """
 
 
@@ -161,9 +165,10 @@ async def replies(connection: Connection, lease: timedelta, limit: int, *, waits
 
 
 async def counts(pool: Pool) -> dict[str, int]:
-    """What `palomar status` shows of the rows: overdue, held, unknown, queued, ready, replies_owed, set_aside.
+    """What `palomar status` shows of the rows, by its name.
 
-    Set aside are unfinished rows without a due time, whose item was buried: nothing hands them on by itself.
+    `set_aside` are unfinished rows without a due time, whose item was buried: nothing hands them on by itself.
+    `restored` ones wait for a person.
     """
     row = await pool.fetchrow(_COUNTS)
     assert row is not None

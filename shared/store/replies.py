@@ -51,7 +51,7 @@ WHERE tenant_id = $1 AND id = $2 FOR NO KEY UPDATE
 
 _ANSWERED = """
 UPDATE conversations SET reply_due_at = NULL, reply_wanted_since = NULL, reply_lease_id = NULL,
-    reply_lease_until = NULL, answered_count = greatest(answered_count, $4)
+    reply_lease_until = NULL, reply_restored_at = NULL, answered_count = greatest(answered_count, $4)
 WHERE tenant_id = $1 AND id = $2 AND reply_lease_id = $3
 """
 

@@ -13,29 +13,29 @@ from shared.store.consents import STOPPED_BY
 from shared.store.managers import Written
 
 # What we sent ourselves has a key, and its receipts come from the provider.
-_OWED_OF: Final = "status = 'sent' AND dedupe_key IS NULL"
+OWED_OF: Final = "status = 'sent' AND dedupe_key IS NULL"
 
 _OWE = f"""
 UPDATE messages SET due_at = clock_timestamp(), attempts = 0
 WHERE (tenant_id, channel_id, external_id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[]))
-    AND direction = 'outbound' AND {_OWED_OF} AND due_at IS NULL
+    AND direction = 'outbound' AND {OWED_OF} AND due_at IS NULL
 """
 
 _DUE = f"""
 UPDATE messages SET due_at = now() + $1::interval WHERE (tenant_id, id) IN (
-    SELECT tenant_id, id FROM messages WHERE due_at <= now() AND {_OWED_OF}
+    SELECT tenant_id, id FROM messages WHERE due_at <= now() AND {OWED_OF}
     ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED)
 RETURNING tenant_id, conversation_id, id AS message_id, provider, lane
 """
 
 _OWED = f"""
 SELECT m.id, m.tenant_id, m.conversation_id, m.channel_id, m.external_id, m.attempts, {STOPPED_BY} AS stopped_by
-FROM messages m WHERE m.tenant_id = $1 AND m.id = $2 AND {_OWED_OF} AND m.due_at IS NOT NULL
+FROM messages m WHERE m.tenant_id = $1 AND m.id = $2 AND {OWED_OF} AND m.due_at IS NOT NULL
 """
 
 _PUT_OFF = f"""
 UPDATE messages SET due_at = clock_timestamp() + $3::interval, attempts = attempts + $4
-WHERE tenant_id = $1 AND id = $2 AND {_OWED_OF} AND due_at IS NOT NULL
+WHERE tenant_id = $1 AND id = $2 AND {OWED_OF} AND due_at IS NOT NULL
 """
 
 

@@ -8,6 +8,7 @@ import asyncpg
 
 from shared.db import Connection, Pool, new_id
 from shared.messages import Lane
+from shared.statuses import RESTORED
 from shared.store.consents import STOPPED_BY
 from shared.store.messages import _OUTBOUND, Outbound, _outbound
 
@@ -99,9 +100,10 @@ UPDATE messages SET due_at = clock_timestamp() + $3::interval,
 WHERE tenant_id = $1 AND id = $2 AND status = 'ready' RETURNING id
 """
 
-_OWE_AGAIN = """
+_OWE_AGAIN = f"""
 UPDATE messages m SET due_at = clock_timestamp() + $3::interval
-WHERE tenant_id = $1 AND id = $2 AND due_at IS NULL AND (status = 'ready' OR status = 'unknown' AND NOT EXISTS (
+WHERE tenant_id = $1 AND id = $2 AND due_at IS NULL AND error_code IS DISTINCT FROM '{RESTORED}'
+    AND (status = 'ready' OR status = 'unknown' AND NOT EXISTS (
     SELECT FROM channels c
     WHERE c.tenant_id = m.tenant_id AND c.id = m.channel_id AND c.settings ->> 'unknown' = 'ask'))
 """
@@ -162,7 +164,7 @@ async def owe_again(connection: Connection | Pool, tenant_id: UUID, message_id: 
 
 _OF_UNKNOWN = f"""
 SELECT {_OUTBOUND} FROM messages m JOIN conversations c ON c.tenant_id = m.tenant_id AND c.id = m.conversation_id
-WHERE m.tenant_id = $1 AND m.id = $2 AND m.status = 'unknown'
+WHERE m.tenant_id = $1 AND m.id = $2 AND m.status = 'unknown' AND m.error_code IS DISTINCT FROM '{RESTORED}'
 """
 
 # Of the same conversation, which is one recipient's. Given up as unknown, it may have been accepted all the same.

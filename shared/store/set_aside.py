@@ -7,17 +7,18 @@ from uuid import UUID
 
 from shared.db import Connection
 from shared.messages import MediaWanted, QueueMessage, ReplyWanted, SendAdmitted, SendRequested
+from shared.statuses import RESTORED
 from shared.store.events import Event, record
 
 CODE: Final = "discarded"  # of a message that was given up so
 
 # Of unknown outcome it is what its channel's policy makes of those that nobody knows about, unless a person decides.
-_MESSAGE = """
+_MESSAGE = f"""
 UPDATE messages m SET status = 'failed', failed_at = now(), claim_id = NULL,
     error_code = CASE status WHEN 'unknown' THEN 'unknown' ELSE $3 END,
     error_message = 'its dead letter was thrown away'
 WHERE tenant_id = $1 AND id = $2 AND due_at IS NULL AND (
-    status IN ('queued', 'ready') OR (status = 'unknown' AND NOT EXISTS (
+    status IN ('queued', 'ready') OR (status = 'unknown' AND error_code IS DISTINCT FROM '{RESTORED}' AND NOT EXISTS (
         SELECT FROM channels c
         WHERE c.tenant_id = m.tenant_id AND c.id = m.channel_id AND c.settings ->> 'unknown' = 'ask')))
 RETURNING channel_id, conversation_id, error_code

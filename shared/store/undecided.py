@@ -8,6 +8,7 @@ from uuid import UUID
 from shared.db import Connection, Pool
 from shared.messages import Lane, SendRequested
 from shared.providers.base import Media
+from shared.statuses import RESTORED
 from shared.store import conversations, messages
 from shared.store.events import Event, record
 
@@ -31,12 +32,13 @@ class Undecided:
     claimed_at: datetime | None
     unknown_at: datetime | None
     looked_up_at: datetime | None
+    reason: str | None  # the error code: `restored` for one that a restore put to a person
     content: str
 
 
 _LISTED = """
 SELECT m.id, m.tenant_id, t.name AS tenant, m.channel_id, c.address AS channel, m.lane, m.claimed_at, m.unknown_at,
-    m.due_at AS looked_up_at, m.content
+    m.due_at AS looked_up_at, m.error_code AS reason, m.content
 FROM messages m JOIN tenants t ON t.id = m.tenant_id
 JOIN channels c ON c.tenant_id = m.tenant_id AND c.id = m.channel_id
 WHERE m.status = 'unknown' ORDER BY m.unknown_at, m.id LIMIT $1
@@ -64,6 +66,17 @@ SELECT m.tenant_id, m.conversation_id, m.id FROM tenants t CROSS JOIN LATERAL (
     WHERE tenant_id = t.id AND id BETWEEN $1 AND $2 AND direction = 'outbound' ORDER BY id LIMIT 2
 ) m LIMIT 2
 """
+
+
+_RESTORED = f"""
+SELECT tenant_id, conversation_id, id FROM messages WHERE status = 'unknown' AND error_code = '{RESTORED}'
+ORDER BY conversation_id, lane, out_seq
+"""
+
+
+async def restored(pool: Pool) -> list[Named]:
+    """Messages that a restore put to a person, those of a conversation in their order."""
+    return [Named(**row) for row in await pool.fetch(_RESTORED)]
 
 
 async def beginning(pool: Pool, digits: str) -> list[Named]:

@@ -1,0 +1,169 @@
+"""What may have left since a database was lost, put to a person; and the relay's cursor in a cluster of other numbers.
+
+A restored backup, and a standby that was promoted, hold rows as they were at some moment. What was to leave then may
+have left since: nobody knows, so none of it leaves by itself. All functions work in the caller's transaction.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from shared.db import Connection, Pool
+from shared.statuses import RESTORED
+from shared.store.reports import OWED_OF
+
+LONG: Final = 24 * 3600.0  # seconds a statement may take here, where nobody else works
+
+# Every unknown one too: by its channel's policy it would be sent anew, or given up, though a person may have done so.
+_MESSAGES: Final = f"""
+WITH aside AS (
+    UPDATE messages SET status = 'unknown', unknown_at = coalesce(unknown_at, now()), due_at = NULL, claim_id = NULL,
+        not_before = NULL, error_code = '{RESTORED}',
+        error_message = 'it was ' || status || ' in a database that was restored, and may have left since'
+    WHERE status IN ('queued', 'ready', 'sending') OR status = 'held'
+        OR status = 'unknown' AND error_code IS DISTINCT FROM '{RESTORED}'
+    RETURNING tenant_id, channel_id, conversation_id, id
+), told AS (
+    INSERT INTO events (name, tenant_id, channel_id, conversation_id, message_id, detail)
+    SELECT 'message.decision_wanted', tenant_id, channel_id, conversation_id, id, '{{"error_code": "{RESTORED}"}}'
+    FROM aside
+)
+SELECT count(*) FROM aside
+"""
+
+# Also one that was set aside: the broker may still hold its item, and whoever replays that would have it answered.
+_REPLIES: Final = """
+WITH aside AS (
+    UPDATE conversations SET reply_restored_at = now(), reply_due_at = NULL, reply_wanted_since = NULL,
+        reply_lease_id = NULL, reply_lease_until = NULL
+    WHERE reply_due_at IS NOT NULL OR reply_due_at IS NULL AND reply_wanted_since IS NOT NULL
+    RETURNING id
+)
+SELECT count(*) FROM aside
+"""
+
+_REPORTS: Final = f"""
+WITH aside AS (UPDATE messages SET due_at = NULL WHERE due_at IS NOT NULL AND {OWED_OF} RETURNING id)
+SELECT count(*) FROM aside
+"""
+
+_CAMPAIGNS: Final = f"""
+WITH aside AS (
+    UPDATE campaigns SET status = 'paused', due_at = NULL WHERE status IN ('scheduled', 'running')
+    RETURNING tenant_id, whatsapp_instance_id, id
+), told AS (
+    INSERT INTO events (name, tenant_id, channel_id, detail)
+    SELECT 'campaign.paused', tenant_id, whatsapp_instance_id,
+        jsonb_build_object('campaign_id', id, 'error_code', '{RESTORED}')
+    FROM aside
+)
+SELECT count(*) FROM aside
+"""
+
+_DELIVERIES: Final = f"""
+WITH aside AS (
+    UPDATE webhook_logs SET success = false, due_at = NULL, completed_at = now(), error_message = '{RESTORED}'
+    WHERE due_at IS NOT NULL RETURNING id
+)
+SELECT count(*) FROM aside
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class PutAside:
+    """How many rows no longer go on by themselves."""
+
+    messages: int  # unknown, for a person to decide
+    replies: int  # likewise
+    reports: int  # to Kommo, about agents' messages: not made
+    campaigns: int  # paused
+    deliveries: int  # to tenants' own systems: failed
+
+
+async def put_aside(connection: Connection) -> PutAside:
+    """Let nothing leave by itself that may have left before."""
+    return PutAside(
+        messages=await connection.fetchval(_MESSAGES, timeout=LONG),
+        replies=await connection.fetchval(_REPLIES, timeout=LONG),
+        reports=await connection.fetchval(_REPORTS, timeout=LONG),
+        campaigns=await connection.fetchval(_CAMPAIGNS, timeout=LONG),
+        deliveries=await connection.fetchval(_DELIVERIES, timeout=LONG),
+    )
+
+
+# -- the relay ---------------------------------------------------------------------------------------------------------
+
+_NOT_OURS: Final = """
+SELECT greatest((SELECT e.xid FROM events e ORDER BY e.xid DESC LIMIT 1), (SELECT xid FROM relay_cursor))
+    >= pg_snapshot_xmax(pg_current_snapshot())
+"""
+
+# What was published goes behind everything that comes, what was not before it and in the order of its sequence.
+_RENUMBER: Final = """
+UPDATE events e SET xid = CASE WHEN (e.xid, e.seq) > (c.xid, c.seq) THEN pg_current_xact_id() ELSE '0'::xid8 END
+FROM relay_cursor c
+"""
+_START: Final = "UPDATE relay_cursor SET xid = pg_current_xact_id(), seq = 0, moved_at = now()"
+_NOBODY_LEADS: Final = "UPDATE relay_cursor SET holder = NULL, held_until = NULL"
+
+
+async def adopt_events(connection: Connection) -> bool:
+    """Make the relay go on after the events that were published; to be called before the transaction writes any.
+
+    Events stand in the order of PostgreSQL's transaction ids. Those of another cluster may be ahead of this one's: then
+    they are numbered anew (True), or the relay would pass by whatever happens until this cluster has come so far.
+    """
+    await connection.execute(_NOBODY_LEADS)
+    foreign: bool = await connection.fetchval(_NOT_OURS, timeout=LONG)
+    if foreign:
+        await connection.execute(_RENUMBER, timeout=LONG)
+        await connection.execute(_START)
+    return foreign
+
+
+# -- what a person decides ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class OwedReply:
+    """A conversation whose customer was to be answered."""
+
+    id: UUID
+    tenant_id: UUID
+    tenant: str
+    channel: str
+    customer_wrote_at: datetime | None
+    restored_at: datetime
+
+
+_REPLY: Final = """
+SELECT c.id, c.tenant_id, t.name AS tenant, ch.address AS channel, c.last_user_message_at AS customer_wrote_at,
+    c.reply_restored_at AS restored_at
+FROM conversations c JOIN tenants t ON t.id = c.tenant_id
+JOIN channels ch ON ch.tenant_id = c.tenant_id AND ch.id = c.channel_id
+WHERE c.reply_restored_at IS NOT NULL
+"""
+_LISTED: Final = f"{_REPLY} ORDER BY c.reply_restored_at, c.id LIMIT $1"
+_BEGINNING: Final = f"{_REPLY} AND c.id BETWEEN $1 AND $2 ORDER BY c.id LIMIT 2"
+_DECIDED: Final = """
+UPDATE conversations SET reply_restored_at = NULL, reply_due_at = CASE WHEN $3 THEN now() ELSE reply_due_at END,
+    reply_wanted_since = CASE WHEN $3 THEN now() ELSE reply_wanted_since END
+WHERE tenant_id = $1 AND id = $2 AND reply_restored_at IS NOT NULL RETURNING id
+"""
+
+
+async def replies(pool: Pool, limit: int) -> list[OwedReply]:
+    """Replies that were put aside and that nobody has decided about."""
+    return [OwedReply(**row) for row in await pool.fetch(_LISTED, limit)]
+
+
+async def replies_beginning(pool: Pool, digits: str) -> list[OwedReply]:
+    """Up to two of them whose conversation's id begins with these hexadecimal digits."""
+    first, last = UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f"))
+    return [OwedReply(**row) for row in await pool.fetch(_BEGINNING, first, last)]
+
+
+async def decide_reply(connection: Connection, reply: OwedReply, *, answer: bool) -> bool:
+    """A person has the customer answered after all, or not. False where somebody has decided or answered meanwhile."""
+    return await connection.fetchval(_DECIDED, reply.tenant_id, reply.id, answer) is not None
