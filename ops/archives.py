@@ -123,9 +123,9 @@ def make(database_url: str, folder: Path, jobs: int) -> Manifest:
             raise Problem(
                 f"The backup would not hold every row: {'; '.join(hidden)}.", "./palomar verify says what to do."
             )
-        with _snapshot(connection) as snapshot:
+        with snapshot(connection) as name:
             programs.on_database(
-                *("pg_dump", "--format=directory", f"--jobs={jobs}", f"--snapshot={snapshot}", "--schema=public"),
+                *("pg_dump", "--format=directory", f"--jobs={jobs}", f"--snapshot={name}", "--schema=public"),
                 *(f"--role={ROLE}", "--enable-row-security", f"--file={partial}"),
             )
             manifest = Manifest(datetime.now(UTC), major(connection), last, count(connection))
@@ -138,7 +138,7 @@ def make(database_url: str, folder: Path, jobs: int) -> Manifest:
 
 
 @contextmanager
-def _snapshot(connection: Connection) -> Iterator[str]:
+def snapshot(connection: Connection) -> Iterator[str]:
     """A snapshot that others may read, for as long as the block lasts; no timeout of the server's ends it."""
     connection.execute("SET statement_timeout = 0")
     connection.execute("SET idle_in_transaction_session_timeout = 0")

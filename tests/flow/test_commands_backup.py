@@ -141,6 +141,16 @@ def test_a_backup_replaces_none(office: Office) -> None:
     assert "is there already" in office.refused("backup")
 
 
+def test_a_backup_keeps_no_event_back(office: Office) -> None:
+    """The relay publishes below every transaction that has written; the backup's, however long, has not."""
+    source = office.before["DATABASE_URL"]
+    with psycopg.connect(source, autocommit=True) as reading, archives.snapshot(reading), as_worker(source) as worker:
+        furnish(worker, "meanwhile")
+        worker.execute("SELECT pg_current_xact_id()")
+        published = "SELECT bool_and(xid < pg_snapshot_xmin(pg_current_snapshot())) FROM events"
+        assert worker.execute(published).fetchone() == (True,)
+
+
 def test_no_other_process_sees_the_password() -> None:
     programs = Programs(Path("/nowhere"), "postgresql://ana:s3cret@db.example:5433/palomar?sslmode=require")
     assert "s3cret" not in programs._place
