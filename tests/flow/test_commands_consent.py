@@ -49,7 +49,7 @@ async def test_a_tenants_words_are_set_shown_and_taken_back(
         file.write_text('{"words": {"es": {"stop": ["Basta"], "stop_marketing": ["Sin más ofertas"]}}}')
         told = await contacts(environment, "words", "--set", str(file))
         assert "basta" in told.stdout
-        assert "opted_out of marketing: angebote abbestellen" in told.stdout
+        assert "opted_out of marketing: aktionen stoppen" in told.stdout
         assert "sin mas ofertas" in told.stdout
         assert "baja" not in told.stdout
         assert "baja" in (await contacts(environment, "words", "--default")).stdout

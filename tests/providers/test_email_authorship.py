@@ -70,7 +70,7 @@ DKIM = "{@example.com : pass}"
             id="Reply-To is somebody else",
         ),
         pytest.param(
-            said(headers=f"{HEADERS}From: mallory@evil.example\nFrom: ana@example.com\n", dkim=DKIM), "refuted", None,
+            said(headers=f"{HEADERS}From: ana@example.com\nFrom: mallory@example.com\n", dkim=DKIM), "refuted", None,
             id="two From headers",
         ),
         pytest.param(
