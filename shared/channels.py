@@ -162,7 +162,7 @@ class ChannelSettings(_Part):
     manager: ManagerSettings = ManagerSettings()
     unknown: Literal["give_up", "ask"] = "give_up"
     rate: float | None = Field(
-        default=None, gt=0, le=1000, description="messages per second, shared by all senders; null: the provider's own"
+        default=None, ge=0.001, le=1000, description="messages per second, shared by all senders; null: the provider's"
     )
 
 

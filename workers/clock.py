@@ -19,6 +19,7 @@ from shared import db, metrics, receiving, topology
 from shared.blob_sweeping import sweep_forever
 from shared.broker import BrokerAway
 from shared.crypto import CryptoError, KeyRing
+from shared.each import each
 from shared.log import get_logger
 from shared.messages import Lane, MediaWanted, QueueMessage, ReplyWanted, SendAdmitted, SendRequested
 from shared.retention import prune_forever
@@ -177,7 +178,8 @@ async def _parked_receipts(tx: db.Connection, ctx: Ctx) -> Sequence[QueueMessage
 
 async def _credentials(tx: db.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
     """Seal what came by SQL. A channel whose secrets can't be sealed here stays stopped, and its secrets wait."""
-    for channel in await channels.unsealed(tx, ctx.settings.clock_batch):
+
+    async def seal(channel: channels.Unsealed) -> None:
         owner = {"tenant_id": channel.tenant_id, "owner": channel.id}
         try:
             keys = KeyRing.parse(ctx.settings.secret_keys.get_secret_value())
@@ -188,6 +190,8 @@ async def _credentials(tx: db.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
         else:
             await channels.seal(tx, channel, sealed)
             ctx.log.info("credentials sealed", channel=str(channel.id))
+
+    await each("credentials", tx, await channels.unsealed(tx, ctx.settings.clock_batch), seal)
     return []
 
 

@@ -11,12 +11,14 @@ from datetime import UTC, datetime
 
 from shared import db, metrics, topology
 from shared.broker import ENVELOPE_BYTES, dump, envelope, group_key
+from shared.each import set_apart
 from shared.messages import EventHappened
 from shared.store import events
 from shared.worker import Context, Loop
 
 worker: Loop[None] = Loop(name="relay", publishes=(EventHappened,))
 
+LONGEST_KEY = 255  # bytes of an AMQP routing key
 LOCK = 0x50414C4F  # pg_advisory_lock: the one active relay's
 
 
@@ -31,16 +33,28 @@ async def relay(ctx: Context[None]) -> None:
         metrics.RELAY_ACTIVE.set(1)
         ctx.log.info("relay active")
         xid, seq = await events.cursor(connection)
+        limit = ctx.settings.relay_batch
         while True:
             woken.clear()
-            batch = await events.after(connection, xid, seq, ctx.settings.relay_batch)
+            try:
+                batch = await events.after(connection, xid, seq, limit)
+            except Exception as error:
+                if db.is_outage(error) or db.is_postgres(error):
+                    raise
+                if limit == 1:
+                    xid, seq = await _step_over(connection, xid, seq, error)
+                limit = max(1, limit // 2)  # until the one that can't be read stands alone
+                continue
             if batch:
                 metrics.RELAY_LAG.set((datetime.now(UTC) - batch[0].occurred_at).total_seconds())
                 await _publish(batch, ctx)
                 xid, seq = batch[-1].xid, batch[-1].seq
                 await events.move_cursor(connection, xid, seq)
                 metrics.RELAYED.inc(len(batch))
-            if len(batch) < ctx.settings.relay_batch:
+            if len(batch) == limit:
+                limit = min(2 * limit, ctx.settings.relay_batch)
+            else:
+                limit = ctx.settings.relay_batch
                 if not batch:
                     metrics.RELAY_LAG.set(0)
                 with contextlib.suppress(TimeoutError):
@@ -48,6 +62,17 @@ async def relay(ctx: Context[None]) -> None:
     finally:
         metrics.RELAY_ACTIVE.set(0)
         connection.terminate()
+
+
+async def _step_over(connection: db.Connection, xid: int, seq: int, error: Exception) -> tuple[int, int]:
+    """Set the next event apart, which stays in its table, and go on after it; returns its place. Raises the error where
+    there is none: then it is no row's."""
+    place = await events.place_after(connection, xid, seq)
+    if place is None:
+        raise error
+    set_apart("event", error, xid=str(place[0]), seq=str(place[1]))
+    await events.move_cursor(connection, *place)
+    return place
 
 
 async def _become_leader(connection: db.Connection, ctx: Context[None]) -> None:
@@ -77,11 +102,20 @@ async def _publish(batch: list[EventHappened], ctx: Context[None]) -> None:
 
 
 def runs_of(batch: Sequence[EventHappened]) -> list[list[tuple[EventHappened, bytes]]]:
-    """The batch in its order, cut where the name changes or an envelope is full; each event with its JSON."""
+    """The batch in its order, cut where the name changes or an envelope is full; each event with its JSON.
+
+    Without what no message can hold, which is set apart.
+    """
     runs: list[list[tuple[EventHappened, bytes]]] = []
     size = 0
     for event in batch:
-        body = dump(event)
+        try:
+            body = dump(event)
+            if len(event.name.encode()) > LONGEST_KEY:
+                raise ValueError("the name is longer than a routing key")
+        except ValueError as error:
+            set_apart("event", error, xid=str(event.xid), seq=str(event.seq))
+            continue
         size += len(body)
         if runs and runs[-1][0][0].name == event.name and len(runs[-1]) < event.batch and size <= ENVELOPE_BYTES:
             runs[-1].append((event, body))

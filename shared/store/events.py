@@ -111,6 +111,19 @@ def _scalars(detail: object) -> dict[str, str | int | float | bool | None]:
     }
 
 
+_PLACE = """
+SELECT e.xid::text, e.seq FROM events e
+WHERE (e.xid, e.seq) > ($1::text::xid8, $2) AND e.xid < pg_snapshot_xmin(pg_current_snapshot())
+ORDER BY e.xid, e.seq LIMIT 1
+"""
+
+
+async def place_after(connection: Connection, xid: int, seq: int) -> tuple[int, int] | None:
+    """The place of the next event, whatever stands in its row; None where there is none."""
+    row = await connection.fetchrow(_PLACE, str(xid), seq)
+    return None if row is None else (int(row["xid"]), row["seq"])
+
+
 async def move_cursor(connection: Connection, xid: int, seq: int) -> None:
     """Everything up to here is confirmed by the broker."""
     await connection.execute(_MOVE, str(xid), seq)
