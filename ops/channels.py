@@ -147,7 +147,7 @@ async def _tenant(connection: Connection, told: str, *, make: bool) -> UUID:
     return found[0]
 
 
-def _what(kind: ChannelKind) -> str:
+def _what(kind: str) -> str:
     return "address" if kind == "email" else "number"
 
 
