@@ -220,6 +220,8 @@ class Directory:
             log.error("an endpoint is of a provider that this version does not know", endpoint=str(row.id))
         except ValidationError:  # whose text would quote the secret
             log.error(f"secrets of an endpoint are not {_SHAPES[row.provider]}", endpoint=str(row.id))
+        except Exception as error:  # whatever stands in its row, the other endpoints are served
+            log.error("an endpoint can't be read", endpoint=str(row.id), error=type(error).__name__)
         return Endpoint(row.id, row.tenant_id, row.provider, ())
 
     # -- the copy ------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from shared import db
 from shared.blobs import Blobs, StoreError
+from shared.each import by_itself
 from shared.store import media
 from shared.worker import Context
 
@@ -37,9 +38,10 @@ async def sweep(ctx: Context[Any]) -> int:
         if going:
             blobs = Blobs.of(ctx.settings)
             for copy in going:
-                if await _deleted(ctx, blobs, copy):
-                    await media.gone(ctx.pool, copy)
-                    total += 1
+                async with by_itself("blob", tenant=str(copy.tenant_id)):
+                    if await _deleted(ctx, blobs, copy):
+                        await media.gone(ctx.pool, copy)
+                        total += 1
     if total:
         ctx.log.info("copies of files deleted", count=total)
     return total

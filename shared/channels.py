@@ -167,7 +167,7 @@ class ChannelSettings(_Part):
     manager: ManagerSettings = ManagerSettings()
     unknown: Unknown | None = Field(default=None, description="null: the provider's own")
     rate: float | None = Field(
-        default=None, gt=0, le=1000, description="messages per second, shared by all senders; null: the provider's own"
+        default=None, ge=0.001, le=1000, description="messages per second, shared by all senders; null: the provider's"
     )
 
 

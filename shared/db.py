@@ -2,10 +2,11 @@
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -89,8 +90,28 @@ async def _prepare(connection: "asyncpg.Connection[asyncpg.Record]", *, tcp: Tcp
     await roles.check(connection, role)
     for name in ("json", "jsonb"):
         await connection.set_type_codec(
-            name, encoder=_encode_json, decoder=orjson.loads, schema="pg_catalog", format="text"
+            name, encoder=_encode_json, decoder=decode_json, schema="pg_catalog", format="text"
         )
+
+
+UNREADABLE: Final = "unreadable JSON"  # stands for a value that PostgreSQL takes and Python does not
+
+
+def decode_json(text: str) -> Any:
+    """JSON as PostgreSQL stores it, more than Python reads: 1e400 is infinite, and what is nested too deeply is
+    `UNREADABLE`. Raises nothing: that would fail all rows of an answer, of every tenant."""
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        try:
+            return json.loads(text, parse_int=_read_integer)
+        except (ValueError, RecursionError):
+            return UNREADABLE
+
+
+def _read_integer(digits: str) -> int | float:
+    """As orjson reads one: of more than 64 bits it is a float."""
+    return int(digits) if len(digits) < 19 else float(digits)
 
 
 def _encode_json(value: object) -> str:

@@ -15,6 +15,7 @@ IN_HAND = Gauge("palomar_items_in_hand", "Items taken from the broker and not fi
 HANDLER_SECONDS = Histogram("palomar_handler_seconds", "Time in a handler", ["queue"], buckets=_FAST)
 BRAKE = Gauge("palomar_brake_on", "1 while a worker refuses to bury more items", ["queue"])
 SET_APART = Gauge("palomar_set_apart", "Tenants' channels whose items wait, because most of them died", ["queue"])
+ROWS_SET_APART = Counter("palomar_rows_set_apart", "Rows that could not be handled, while the others went on", ["what"])
 DATABASE_UP = Gauge("palomar_database_up", "1 while PostgreSQL answers this process")
 
 SENDS = Counter("palomar_sends", "Provider calls by how they ended", ["provider", "outcome"])

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
-from shared import consenting, consents
+from shared import consenting, consents, db
 from shared.db import Connection
+from shared.each import by_itself
 from shared.forms import form_of, stored
 from shared.messages import SendRequested
 from shared.providers import by_receipt, provider
@@ -41,15 +42,35 @@ async def apply(connection: Connection, arrived: Sequence[Arrived], handoff: tim
 
 
 async def apply_parked(connection: Connection, limit: int, handoff: timedelta) -> tuple[int, list[SendRequested]]:
-    """Apply parked receipts whose message has come; returns how many there were, and the fallback messages."""
+    """Apply parked receipts whose message has come; returns how many there were, and the fallback messages.
+
+    One that can't be applied is set apart: it stays in its message's history, and moves nothing.
+    """
     parked = await receipts.parked_with_message(connection, limit)
     if not parked:
         return 0, []
+    try:
+        async with connection.transaction():
+            return len(parked), await _apply_parked(connection, parked, handoff)
+    except Exception as error:
+        if db.is_outage(error) or db.is_conflict(error):
+            raise
+    fallbacks: list[SendRequested] = []
+    for one in parked:
+        await receipts.adopt(connection, one)
+        async with by_itself("receipt", tenant=str(one.arrived.tenant_id)), connection.transaction():
+            fallbacks += await _apply_parked(connection, [one], handoff)
+    return len(parked), fallbacks
+
+
+async def _apply_parked(
+    connection: Connection, parked: Sequence[receipts.Parked], handoff: timedelta
+) -> list[SendRequested]:
     for one in parked:
         await receipts.adopt(connection, one)
     found = await receipts.locate(connection, [one.arrived for one in parked])
     located = [(one.arrived, *found[i], one.status_id) for i, one in enumerate(parked) if i in found]
-    return len(parked), await _move(connection, located, handoff)
+    return await _move(connection, located, handoff)
 
 
 async def _move(connection: Connection, located: Sequence[_Located], handoff: timedelta) -> list[SendRequested]:

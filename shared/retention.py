@@ -6,6 +6,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from shared import db
+from shared.each import by_itself
 from shared.store import pruning
 from shared.worker import Context
 
@@ -36,11 +37,12 @@ async def prune(ctx: Context[Any]) -> int:
     """
     total = 0
     for tenant_id, days in await pruning.policies(ctx.pool):
-        before = datetime.now(UTC) - timedelta(days=max(days, ctx.settings.inbound_log_days + 1))
-        pruned = await _prune_tenant(ctx, tenant_id, before)
-        if pruned:
-            ctx.log.info("messages pruned", tenant=str(tenant_id), count=pruned)
-        total += pruned
+        async with by_itself("pruning", tenant=str(tenant_id)):
+            before = datetime.now(UTC) - timedelta(days=max(days, ctx.settings.inbound_log_days + 1))
+            pruned = await _prune_tenant(ctx, tenant_id, before)
+            if pruned:
+                ctx.log.info("messages pruned", tenant=str(tenant_id), count=pruned)
+            total += pruned
     return total
 
 

@@ -14,11 +14,13 @@ import orjson
 
 from shared.crypto import CryptoError, KeyRing
 from shared.db import Connection, new_id
+from shared.each import each
 from shared.log import get_logger
 from shared.settings import Settings
 from shared.store import channels, endpoints, webhook_secrets
 from shared.store.channels import Unsealed, Unserved
 from shared.store.endpoints import EndpointRow
+from shared.store.webhook_secrets import WebhookSecret
 
 log = get_logger(__name__)
 
@@ -27,7 +29,8 @@ APP_SECRETS: Final = 2  # the one before stays good while it is being rotated at
 
 async def seal_credentials(connection: Connection, settings: Settings, limit: int) -> None:
     """Seal what channels wait for. One whose secrets can't be sealed here stays stopped, and its secrets wait."""
-    for channel in await channels.unsealed(connection, limit):
+
+    async def seal(channel: Unsealed) -> None:
         owner = {"tenant_id": channel.tenant_id, "owner": channel.id}
         try:
             keys = KeyRing.parse(settings.secret_keys.get_secret_value())
@@ -41,10 +44,13 @@ async def seal_credentials(connection: Connection, settings: Settings, limit: in
             await _serve(connection, keys, settings, channel, secrets)
             log.info("credentials sealed", channel=str(channel.id))
 
+    await each("credentials", connection, await channels.unsealed(connection, limit), seal)
+
 
 async def seal_webhook_secrets(connection: Connection, settings: Settings, limit: int) -> None:
     """Seal what webhooks are to sign with."""
-    for webhook in await webhook_secrets.waiting(connection, limit):
+
+    async def seal(webhook: WebhookSecret) -> None:
         try:
             keys = KeyRing.parse(settings.secret_keys.get_secret_value())
             sealed = keys.seal(webhook.secret, tenant_id=webhook.tenant_id, owner=webhook.id) if webhook.secret else ""
@@ -54,13 +60,17 @@ async def seal_webhook_secrets(connection: Connection, settings: Settings, limit
             await webhook_secrets.seal(connection, webhook, sealed)
             log.info("webhook secret sealed", webhook=str(webhook.id))
 
+    await each("webhook secret", connection, await webhook_secrets.waiting(connection, limit), seal)
+
 
 async def serve_numbers(connection: Connection, settings: Settings) -> int:
     """Endpoints for the numbers of Meta's that have secrets and none, and the address of each as it is now; returns how
     many got one."""
     served = 0
     await channels.set_webhook_urls(connection, "meta", _base(settings))
-    for channel in await channels.without_endpoint(connection, "meta"):
+
+    async def serve(channel: Unserved) -> None:
+        nonlocal served
         try:
             keys = KeyRing.parse(settings.secret_keys.get_secret_value())
             secrets = orjson.loads(keys.open(channel.sealed, tenant_id=channel.tenant_id, owner=channel.id))
@@ -68,6 +78,8 @@ async def serve_numbers(connection: Connection, settings: Settings) -> int:
             _warn_once("endpoint", channel.id, 0, str(error))
         else:
             served += await _serve(connection, keys, settings, channel, secrets)
+
+    await each("endpoint", connection, await channels.without_endpoint(connection, "meta"), serve)
     return served
 
 

@@ -18,11 +18,14 @@ import asyncpg
 
 from shared import db, metrics, topology
 from shared.broker import ENVELOPE_BYTES, dump, envelope, group_key
+from shared.each import set_apart
 from shared.messages import EventHappened
 from shared.store import events
 from shared.worker import Context, Loop
 
 worker: Loop[None] = Loop(name="relay", publishes=(EventHappened,))
+
+LONGEST_KEY = 255  # bytes of an AMQP routing key
 
 
 class Lag:
@@ -57,6 +60,18 @@ async def relay(ctx: Context[None]) -> None:
         await _leave(holder, ctx)
 
 
+async def _step_over(
+    connection: db.Connection, holder: UUID, lease: timedelta, xid: int, seq: int, error: Exception
+) -> tuple[int, int] | None:
+    """Set the next event apart, which stays in its table, and go on after it; returns its place, None where another
+    relay is the active one by now. Raises the error where there is no next event: then it is no row's."""
+    place = await events.place_after(connection, xid, seq)
+    if place is None:
+        raise error
+    set_apart("event", error, xid=str(place[0]), seq=str(place[1]))
+    return place if await events.move_cursor(connection, holder, lease, *place) else None
+
+
 async def _relay(connection: db.Connection, holder: UUID, woken: asyncio.Event, ctx: Context[None]) -> None:
     """Publish for as long as this relay is the active one; return where another one has become it."""
     lease = timedelta(seconds=ctx.settings.relay_lease)
@@ -64,6 +79,7 @@ async def _relay(connection: db.Connection, holder: UUID, woken: asyncio.Event, 
     led_at = time.monotonic()
     metrics.RELAY_ACTIVE.set(1)
     ctx.log.info("relay active")
+    limit = ctx.settings.relay_batch
     while True:
         woken.clear()
         if time.monotonic() - led_at > ctx.settings.relay_lease / 3:
@@ -71,7 +87,17 @@ async def _relay(connection: db.Connection, holder: UUID, woken: asyncio.Event, 
             if (cursor := await events.lead(connection, holder, lease)) is None:
                 break
             xid, seq = cursor
-        batch = await events.after(connection, xid, seq, ctx.settings.relay_batch)
+        try:
+            batch = await events.after(connection, xid, seq, limit)
+        except Exception as error:
+            if db.is_outage(error) or db.is_postgres(error):
+                raise
+            if limit == 1:
+                if (place := await _step_over(connection, holder, lease, xid, seq, error)) is None:
+                    break
+                xid, seq = place
+            limit = max(1, limit // 2)  # until the one that can't be read stands alone
+            continue
         if batch:
             LAG.measured((datetime.now(UTC) - batch[0].occurred_at).total_seconds())
             await _publish(batch, ctx)
@@ -80,7 +106,10 @@ async def _relay(connection: db.Connection, holder: UUID, woken: asyncio.Event, 
                 break
             xid, seq = batch[-1].xid, batch[-1].seq
             metrics.RELAYED.inc(len(batch))
-        if len(batch) < ctx.settings.relay_batch:
+        if len(batch) == limit:
+            limit = min(2 * limit, ctx.settings.relay_batch)
+        else:
+            limit = ctx.settings.relay_batch
             LAG.measured(await events.lag(connection))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(woken.wait(), ctx.settings.relay_poll)
@@ -123,11 +152,20 @@ async def _publish(batch: list[EventHappened], ctx: Context[None]) -> None:
 
 
 def runs_of(batch: Sequence[EventHappened]) -> list[list[tuple[EventHappened, bytes]]]:
-    """The batch in its order, cut where the name changes or an envelope is full; each event with its JSON."""
+    """The batch in its order, cut where the name changes or an envelope is full; each event with its JSON.
+
+    Without what no message can hold, which is set apart.
+    """
     runs: list[list[tuple[EventHappened, bytes]]] = []
     size = 0
     for event in batch:
-        body = dump(event)
+        try:
+            body = dump(event)
+            if len(event.name.encode()) > LONGEST_KEY:
+                raise ValueError("the name is longer than a routing key")
+        except ValueError as error:
+            set_apart("event", error, xid=str(event.xid), seq=str(event.seq))
+            continue
         size += len(body)
         if runs and runs[-1][0][0].name == event.name and len(runs[-1]) < event.batch and size <= ENVELOPE_BYTES:
             runs[-1].append((event, body))

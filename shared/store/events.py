@@ -120,6 +120,19 @@ def _scalars(detail: object) -> dict[str, str | int | float | bool | None]:
     }
 
 
+_PLACE = """
+SELECT e.xid::text, e.seq FROM events e
+WHERE (e.xid, e.seq) > ($1::text::xid8, $2) AND e.xid < pg_snapshot_xmin(pg_current_snapshot())
+ORDER BY e.xid, e.seq LIMIT 1
+"""
+
+
+async def place_after(connection: Connection, xid: int, seq: int) -> tuple[int, int] | None:
+    """The place of the next event, whatever stands in its row; None where there is none."""
+    row = await connection.fetchrow(_PLACE, str(xid), seq)
+    return None if row is None else (int(row["xid"]), row["seq"])
+
+
 async def move_cursor(connection: Connection, holder: UUID, lease: timedelta, xid: int, seq: int) -> bool:
     """Everything up to here is confirmed by the broker. False: another relay is the active one by now."""
     return await connection.fetchval(_MOVE, str(xid), seq, holder, lease) is not None

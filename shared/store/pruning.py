@@ -11,10 +11,10 @@ from uuid import UUID
 from shared import statuses
 from shared.db import Connection, Pool
 
-# What is no number of days is no policy: nothing is deleted by a mistake.
+# What is no number of days is no policy, nor is one of centuries: nothing is deleted by a mistake.
 _POLICIES = """
 SELECT id, (settings->>'messages_days')::int AS days FROM tenants
-WHERE jsonb_typeof(settings->'messages_days') = 'number' AND settings->>'messages_days' ~ '^[1-9][0-9]{0,5}$'
+WHERE jsonb_typeof(settings->'messages_days') = 'number' AND settings->>'messages_days' ~ '^[1-9][0-9]{0,4}$'
 ORDER BY id
 """
 

@@ -8,6 +8,7 @@ import aio_pika
 
 from shared import topology
 from tests.faults.customers import Customers
+from tests.faults.hostile import hostile_tenant
 from tests.faults.staging import System
 
 WORKERS: Final = ("persist", "reply", "window", "send", "relay", "clock", "receive")
@@ -71,8 +72,10 @@ async def by_chance(system: System, customers: Customers, dice: random.Random) -
     """One fault, or two at once; then everything is started again, and conversations must flow. Says what it did."""
     names = sorted(dice.sample(EVERYBODY, dice.randint(1, 5)))
     downtime = dice.uniform(0.0, 15.0)
-    what = dice.choice(["kill", "kill", "kill a kind", "terminate", "broker", "database", "both"])
+    what = dice.choice(["kill", "kill", "kill a kind", "terminate", "broker", "database", "both", "hostile tenant"])
     match what:
+        case "hostile tenant":
+            return await hostile_tenant(system, customers)
         case "kill":
             await system.kill_at_work(*names, after=dice.uniform(*AT_WORK))
         case "kill a kind":
