@@ -10,7 +10,7 @@ import psycopg
 from yarl import URL
 
 from ops.errors import Problem
-from schema import locks
+from schema import locks, repair
 
 PATIENCE: Final = 5.0  # seconds
 _BROKER: Final = "Correct AMQP_URL, or unset it: `palomar up` then starts a RabbitMQ of its own."
@@ -42,6 +42,8 @@ def migrating() -> Iterator[None]:
         yield
     except locks.Blocked as error:
         raise Problem(str(error), "Wait for those sessions or end them (pg_terminate_backend); run again.") from error
+    except repair.NotRepaired as error:
+        raise Problem(f"{error}.", "Mend or drop what stands in its way; run again.") from error
     except psycopg.ProgrammingError as error:
         if error.sqlstate is not None:  # PostgreSQL's; without a code it is psycopg's, which can't read the address
             raise _failed(error) from error

@@ -52,7 +52,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class _Run:
+class Run:
     """One run over one database: under the lock, with the list of what there is and what was applied."""
 
     url: str
@@ -69,7 +69,7 @@ def apply(database_url: str, folder: Path = MIGRATIONS, *, patience: float = loc
     live writers: none waits for longer than a quarter of a second. Raises locks.Blocked where a migration can't get its
     locks for `patience` seconds; those before it stay applied.
     """
-    with _locked(database_url, folder, patience) as run:
+    with locked(database_url, folder, patience) as run:
         return [_carry_out(run, migration, "apply") for migration in run.backend.to_apply(run.migrations)]
 
 
@@ -77,26 +77,34 @@ def rollback(
     database_url: str, count: int, folder: Path = MIGRATIONS, *, patience: float = locks.PATIENCE
 ) -> list[str]:
     """Take the last `count` applied migrations back, newest first; returns their names. Raises locks.Blocked."""
-    with _locked(database_url, folder, patience) as run:
+    with locked(database_url, folder, patience) as run:
         chosen = run.backend.to_rollback(run.migrations)[:count]
         return [_carry_out(run, migration, "rollback") for migration in chosen]
 
 
 def status(database_url: str, folder: Path = MIGRATIONS) -> list[Step]:
     """Every migration in order, applied or not."""
-    with _locked(database_url, folder, locks.PATIENCE) as run:
+    with locked(database_url, folder, locks.PATIENCE) as run:
         applied = set(run.backend.get_applied_migration_hashes())
         return [Step(migration.id, migration.hash in applied) for migration in run.migrations]
 
 
 @contextmanager
-def _locked(database_url: str, folder: Path, patience: float) -> Iterator[_Run]:
+def locked(database_url: str, folder: Path, patience: float) -> Iterator[Run]:
+    """One run, beside which there is no other."""
     with psycopg.connect(database_url, autocommit=True) as lock:
         lock.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
         with get_backend(_yoyo_url(database_url)) as backend:
             backend.break_lock()
             backend.ensure_internal_schema_updated()
-            yield _Run(database_url, patience, lock, backend, read_migrations(str(folder)))
+            yield Run(database_url, patience, lock, backend, read_migrations(str(folder)))
+
+
+def statements_applied(run: Run) -> list[str]:
+    """The statements of the migrations that this database has, in their order."""
+    applied = set(run.backend.get_applied_migration_hashes())
+    found = [migration for migration in run.migrations if migration.hash in applied]
+    return [statement for migration in found for statement in read_sql_migration(str(migration.path))[2]]
 
 
 def _yoyo_url(database_url: str) -> str:
@@ -104,53 +112,53 @@ def _yoyo_url(database_url: str) -> str:
     return urlsplit(database_url)._replace(scheme="postgresql+psycopg").geturl()
 
 
-def _carry_out(run: _Run, migration: Migration, direction: Direction) -> str:
+def _carry_out(run: Run, migration: Migration, direction: Direction) -> str:
     migration.load()
     path = Path(migration.path)
     _, _, statements = read_sql_migration(str(path if direction == "apply" else path.with_suffix(".rollback.sql")))
     if migration.use_transactions:
 
         def whole(session: Connection) -> None:
-            _wait_briefly(session)
+            wait_briefly(session)
             with session.transaction():
                 for statement in statements:
                     with session.transaction():
-                        _execute(session, statement)
+                        execute(session, statement)
                 _note(session, run.backend, migration, direction)
 
         _insist(run, migration, whole)
     else:
         for statement in statements:
-            _insist(run, migration, _alone(statement, run.patience))
+            _insist(run, migration, alone(statement, run.patience))
         with run.lock.transaction():
             _note(run.lock, run.backend, migration, direction)
     run.backend.log_migration(migration, direction)
     return str(migration.id)
 
 
-def _insist(run: _Run, migration: Migration, attempt: locks.Attempt) -> None:
+def _insist(run: Run, migration: Migration, attempt: locks.Attempt) -> None:
     locks.insist(migration.id, attempt, run.url, run.lock, patience=run.patience)
 
 
-def _alone(statement: str, patience: float) -> locks.Attempt:
+def alone(statement: str, patience: float) -> locks.Attempt:
     """A try of a statement outside a transaction."""
 
     def attempt(session: Connection) -> None:
         if _CONCURRENTLY.search(statement):
             # It lets everybody pass, and waits only until those who came before it are done.
-            _wait_briefly(session, patience)
+            wait_briefly(session, patience)
             if made := _INDEX_MADE.search(statement):
                 _drop_if_invalid(session, made[1].lower())
             session.execute(statement.encode())
         else:
-            _wait_briefly(session)
+            wait_briefly(session)
             with session.transaction():
-                _execute(session, statement)
+                execute(session, statement)
 
     return attempt
 
 
-def _execute(session: Connection, statement: str) -> None:
+def execute(session: Connection, statement: str) -> None:
     """Run a statement in the open transaction, with the tenants' rows in sight where it needs them."""
     try:
         with session.transaction():
@@ -184,7 +192,7 @@ def _rows_in_sight(session: Connection) -> Iterator[None]:
         session.execute("REVOKE palomar_worker FROM CURRENT_USER")
 
 
-def _wait_briefly(session: Connection, seconds: float = locks.LOCK_TIMEOUT) -> None:
+def wait_briefly(session: Connection, seconds: float = locks.LOCK_TIMEOUT) -> None:
     session.execute(sql.SQL("SET lock_timeout = {}").format(sql.Literal(f"{seconds * 1000:.0f}ms")))
 
 

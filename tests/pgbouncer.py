@@ -49,8 +49,9 @@ def pooled(
         CONFIGURATION.format(postgres=socket, port=PORT, folder=folder, mode=mode, servers=servers, ignored=ignored)
     )
     user = SYSTEM_USER if os.geteuid() == 0 else None  # as PostgreSQL's own account: PgBouncer does not run as root
-    for path in (folder, *folder.iterdir()) if user else ():
-        shutil.chown(path, user, user)
+    if user is not None:
+        for path in (folder, *folder.iterdir()):
+            shutil.chown(path, user, user)
     process = subprocess.Popen(
         [program, "--quiet", configuration], user=user, group=user, extra_groups=() if user else None
     )
