@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import asyncpg
 
 from ops.errors import Problem
-from shared import db, log
+from shared import db, log, roles
 from shared.broker import BrokerAway, Publisher, PublishFailed
 from shared.settings import Settings
 
@@ -45,6 +45,8 @@ async def database(settings: Settings, name: str) -> AsyncIterator[db.Pool]:
 async def _reach(pool: db.Pool) -> None:
     try:
         await pool.fetchval("SELECT 1")
+    except roles.WrongRole as error:
+        raise Problem(f"DATABASE_URL: {error}.", "Set both, or name PostgreSQL itself in DATABASE_URL.") from error
     except asyncpg.InvalidParameterValueError as error:  # the role to take at connect
         raise Problem(f"PostgreSQL refuses: {error}.", "Bring it up to date with ./palomar migrate.") from error
     except asyncpg.PostgresError as error:

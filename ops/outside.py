@@ -10,7 +10,7 @@ import psycopg
 from yarl import URL
 
 from ops.errors import Problem
-from schema import locks, migrate
+from schema import locks, migrate, repair
 
 PATIENCE: Final = 5.0  # seconds
 _BROKER: Final = "Correct AMQP_URL, or unset it: `palomar up` then starts a RabbitMQ of its own."
@@ -46,6 +46,8 @@ def migrating() -> Iterator[None]:
         raise Problem(
             str(error), f"As a superuser or as their maker, run: {error.statement} Then run this again."
         ) from error
+    except repair.NotRepaired as error:
+        raise Problem(f"{error}.", "Mend or drop what stands in its way; run again.") from error
     except psycopg.ProgrammingError as error:
         if error.sqlstate is not None:  # PostgreSQL's; without a code it is psycopg's, which can't read the address
             raise _failed(error) from error

@@ -21,7 +21,7 @@ from shared.settings import Settings
 from shared.store import overdue, restored
 from shared.store.restored import LONG, PutAside
 
-CLUSTER: Final = ("0001_roles",)
+CLUSTER: Final = ("0001_roles", "0019_memberships")
 """Migrations whose work lies outside the database, so that no backup holds it. Each bears being run again."""
 
 PARTITIONS_AHEAD: Final = 7  # days
@@ -38,7 +38,7 @@ SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace AND re
 
 def restore(settings: Settings, folder: Path, jobs: int) -> tuple[Manifest, PutAside]:
     """Fill an empty database from a backup, and put aside what may have left since. Raises Problem."""
-    url = settings.database_url.get_secret_value()
+    url = settings.database_session_url
     manifest = Manifest.read(folder)
     ours = max(file.stem for file in MIGRATIONS.glob("*.sql") if not file.name.endswith(".rollback.sql"))
     if manifest.last_migration != ours:

@@ -13,6 +13,8 @@ from schema import shape
 from schema.migrate import MIGRATIONS
 
 MIGRATE: Final = "Run ./palomar migrate."
+REPAIR: Final = "Run ./palomar migrate --repair."
+MADE: Final = ("everything that they make is there", "constraints by name")  # by whichever migrations are applied
 AHEAD: Final = 2  # days after today whose partitions are there at any time; the clock makes more
 
 _NAMED = re.compile(
@@ -34,6 +36,10 @@ class Check:
     query: str
     values: tuple[Any, ...]
     remedy: str
+
+    @property
+    def mended_by_repair(self) -> bool:
+        return self.remedy.endswith(REPAIR)
 
 
 _RELATIONS = "SELECT n || ' is missing' FROM unnest(%s::text[]) AS n WHERE to_regclass('public.' || n) IS NULL"
@@ -244,7 +250,6 @@ def checks(folder: Path = MIGRATIONS) -> list[Check]:
     made = _made(folder, names)
     twilio, guide, setup = "Twilio migration", "Twilio integration guide", "database setup"
     module, contacts, ours = "WhatsApp module", "contacts and campaigns", "Palomar"
-    again = "Take the migration that makes it back and apply it again: ./palomar migrate --rollback N."
     return [
         Check(
             twilio,
@@ -255,23 +260,23 @@ def checks(folder: Path = MIGRATIONS) -> list[Check]:
                 ["text", "timestamp with time zone", "text"],
                 ["'kommo'", "", "'kommo'"],
             ),
-            again,
+            REPAIR,
         ),
         Check(
             twilio,
             "constraints of conversations",
             _CONSTRAINTS,
             (["conversations.check_valid_provider", "conversations.check_kommo_requires_chat_id"],),
-            again,
+            REPAIR,
         ),
         Check(
             twilio,
             "trigger_update_last_user_message",
             _TRIGGERS,
             (["messages.trigger_update_last_user_message"], ["update_last_user_message_timestamp"]),
-            "Without it no window opens. " + again,
+            "Without it no window opens. " + REPAIR,
         ),
-        Check(twilio, "active_conversations_by_provider counts all providers", _PROVIDERS, (), again),
+        Check(twilio, "active_conversations_by_provider counts all providers", _PROVIDERS, (), REPAIR),
         Check(
             twilio,
             "indexes",
@@ -284,7 +289,7 @@ def checks(folder: Path = MIGRATIONS) -> list[Check]:
                     "idx_messages_provider",
                 ],
             ),
-            again,
+            REPAIR,
         ),
         Check(
             guide,
@@ -297,10 +302,10 @@ def checks(folder: Path = MIGRATIONS) -> list[Check]:
                     "conversations_needing_templates(text)",
                 ],
             ),
-            again,
+            REPAIR,
         ),
-        Check(setup, "tables", _RELATIONS, (["conversations", "messages", "customers", "distributors"],), again),
-        Check(setup, "row level security", _ROW_SECURITY, (["conversations", "messages"],), again),
+        Check(setup, "tables", _RELATIONS, (["conversations", "messages", "customers", "distributors"],), REPAIR),
+        Check(setup, "row level security", _ROW_SECURITY, (["conversations", "messages"],), REPAIR),
         Check(
             setup,
             "indexes",
@@ -316,20 +321,20 @@ def checks(folder: Path = MIGRATIONS) -> list[Check]:
                     "messages_external",
                 ],
             ),
-            again,
+            REPAIR,
         ),
-        Check(module, "whatsapp_settings, whatsapp_sessions, whatsapp_messages", *_fields(_MODULE_FIELDS), again),
-        Check(contacts, "the nine tables and their fields", *_fields(_GUIDE_FIELDS), again),
+        Check(module, "whatsapp_settings, whatsapp_sessions, whatsapp_messages", *_fields(_MODULE_FIELDS), REPAIR),
+        Check(contacts, "the nine tables and their fields", *_fields(_GUIDE_FIELDS), REPAIR),
         Check(ours, "migrations applied", _PENDING, (names,), MIGRATE),
         Check(ours, "migrations known", _NEWER, (names,), "Run the version of Palomar that applied them."),
-        Check(ours, "everything that they make is there", _MADE, made, again),
-        Check(ours, "constraints by name", _NAMED_CONSTRAINTS, _constraints(folder, names), again),
+        Check(ours, MADE[0], _MADE, made, REPAIR),
+        Check(ours, MADE[1], _NAMED_CONSTRAINTS, _constraints(folder, names), REPAIR),
         Check(
             ours,
             "nothing is changed",
             shape.DIFFERS,
             shape.recorded().values,
-            "Make it again as it was: \\d in a new database, after ./palomar migrate, shows how.",
+            REPAIR,
         ),
         Check(
             ours,

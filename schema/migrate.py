@@ -38,38 +38,35 @@ _PEER: Final = {"tcp_keepalives_idle": 15, "tcp_keepalives_interval": 5, "tcp_ke
 Direction = Literal["apply", "rollback"]
 
 _REFUSES_FILTERED_ROWS: Final = "check_enable_rls"  # PostgreSQL's own; its messages may be in any language
-# From PostgreSQL 16 on a membership may lack the right to take the role; before, every membership had it.
-_MAY_NOT_TAKE: Final = """
+# From PostgreSQL 16 on a membership may lack the right to take the role, and the right to grant it, which some
+# migrations need to see the tenants' rows. Before, each membership had the one and who may CREATEROLE the other.
+_NOT_GRANTED: Final = """
 SELECT rolname FROM pg_roles
-WHERE rolname IN ('palomar_api', 'palomar_worker')
-    AND NOT pg_has_role(
-        oid, CASE WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END)
+WHERE rolname IN ('palomar_api', 'palomar_worker') AND CASE
+    WHEN current_setting('server_version_num')::int < 160000 THEN NOT pg_has_role(oid, 'MEMBER')
+    ELSE NOT pg_has_role(oid, 'SET') OR %s AND NOT pg_has_role(oid, 'MEMBER WITH ADMIN OPTION') END
 ORDER BY rolname
 """
 
 
 class NotGranted(Exception):
-    """The schema is there, but its owner may not take the roles that processes take: every process would be refused.
+    """The owner of this database may not take the roles that processes take: every process would be refused.
 
     Roles belong to the whole cluster. Whoever migrated another database of it made them, and from PostgreSQL 16 on only
     their maker and a superuser may grant them. `statement` is what one of these has to run.
     """
 
-    def __init__(self, roles: Sequence[str], owner: str) -> None:
-        granted = ", ".join(roles)
-        self.statement = (
-            sql.SQL("GRANT {} TO {}")
-            .format(sql.SQL(", ").join(map(sql.Identifier, roles)), sql.Identifier(owner))
-            .as_string()
-            + ";"
-        )
-        super().__init__(f"{owner} may not take {granted}, which somebody else made in this cluster.")
+    def __init__(self, roles: Sequence[str], owner: str, *, with_options: bool) -> None:
+        granted = sql.SQL(", ").join(map(sql.Identifier, roles))
+        statement = sql.SQL("GRANT {} TO {}").format(granted, sql.Identifier(owner)).as_string()
+        self.statement = f"{statement}{' WITH ADMIN TRUE, INHERIT FALSE, SET TRUE' * with_options};"
+        super().__init__(f"{owner} may not take and grant {', '.join(roles)}: somebody else made them in this cluster.")
 
 
 _CONCURRENTLY: Final = re.compile(
     r"\b(CREATE\s+(UNIQUE\s+)?INDEX|DROP\s+INDEX|REINDEX)\b.*?\bCONCURRENTLY\b", re.I | re.S
 )
-_COMMITS: Final = re.compile(r"\bCOMMIT;", re.I)
+_COMMITS: Final = re.compile(r"\bCOMMIT;|^\s*CALL\b", re.I | re.M)  # our procedures work in pieces
 _INDEX_MADE: Final = re.compile(
     r"\bCREATE\s+(?:UNIQUE\s+)?INDEX\s+CONCURRENTLY\s+(?:IF\s+NOT\s+EXISTS\s+)?(\w+)\s+ON\b", re.I
 )
@@ -84,7 +81,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class _Run:
+class Run:
     """One run over one database: under the lock, with the list of what there is and what was applied."""
 
     url: str
@@ -99,34 +96,40 @@ def apply(database_url: str, folder: Path = MIGRATIONS, *, patience: float = loc
 
     Safe to call from several processes at once: one works, the others wait and then find nothing left. Safe beside
     live writers: none waits for longer than a quarter of a second. Raises locks.Blocked where a migration can't get its
-    locks for `patience` seconds, and NotGranted where no process could work in what was made; what was applied stays.
+    locks for `patience` seconds: those before it stay applied. Raises NotGranted where no process could work there.
     """
-    with _locked(database_url, folder, patience) as run:
-        applied = [_carry_out(run, migration, "apply") for migration in run.backend.to_apply(run.migrations)]
-        if roles := [role for (role,) in run.lock.execute(_MAY_NOT_TAKE)]:
-            (owner,) = run.lock.execute("SELECT current_user").fetchone() or ("?",)
-            raise NotGranted(roles, owner)
-        return applied
+    with locked(database_url, folder, patience) as run:
+        missing = run.backend.to_apply(run.migrations)
+        _require_roles(run.lock, to_migrate=bool(missing))
+        return [_carry_out(run, migration, "apply") for migration in missing]
 
 
 def rollback(
     database_url: str, count: int, folder: Path = MIGRATIONS, *, patience: float = locks.PATIENCE
 ) -> list[str]:
     """Take the last `count` applied migrations back, newest first; returns their names. Raises locks.Blocked."""
-    with _locked(database_url, folder, patience) as run:
+    with locked(database_url, folder, patience) as run:
         chosen = run.backend.to_rollback(run.migrations)[:count]
         return [_carry_out(run, migration, "rollback") for migration in chosen]
 
 
 def status(database_url: str, folder: Path = MIGRATIONS) -> list[Step]:
     """Every migration in order, applied or not."""
-    with _locked(database_url, folder, locks.PATIENCE) as run:
+    with locked(database_url, folder, locks.PATIENCE) as run:
         applied = set(run.backend.get_applied_migration_hashes())
         return [Step(migration.id, migration.hash in applied) for migration in run.migrations]
 
 
+def _require_roles(session: Connection, *, to_migrate: bool) -> None:
+    """Raises NotGranted. Roles that are not there yet are made by the first migration, and are its maker's to grant."""
+    if roles := [role for (role,) in session.execute(_NOT_GRANTED, (to_migrate,))]:
+        (owner,) = session.execute("SELECT current_user").fetchone() or ("?",)
+        raise NotGranted(roles, owner, with_options=session.info.server_version >= 160000)
+
+
 @contextmanager
-def _locked(database_url: str, folder: Path, patience: float) -> Iterator[_Run]:
+def locked(database_url: str, folder: Path, patience: float) -> Iterator[Run]:
+    """One run, beside which there is no other."""
     with psycopg.connect(database_url, autocommit=True) as lock:
         for setting, value in _PEER.items():
             lock.execute(sql.SQL("SET {} = {}").format(sql.Identifier(setting), sql.Literal(value)))
@@ -134,7 +137,14 @@ def _locked(database_url: str, folder: Path, patience: float) -> Iterator[_Run]:
         with get_backend(_yoyo_url(database_url)) as backend:
             backend.break_lock()
             backend.ensure_internal_schema_updated()
-            yield _Run(database_url, patience, lock, backend, read_migrations(str(folder)))
+            yield Run(database_url, patience, lock, backend, read_migrations(str(folder)))
+
+
+def statements_applied(run: Run) -> list[str]:
+    """The statements of the migrations that this database has, in their order."""
+    applied = set(run.backend.get_applied_migration_hashes())
+    found = [migration for migration in run.migrations if migration.hash in applied]
+    return [statement for migration in found for statement in read_sql_migration(str(migration.path))[2]]
 
 
 def _yoyo_url(database_url: str) -> str:
@@ -142,56 +152,56 @@ def _yoyo_url(database_url: str) -> str:
     return urlsplit(database_url)._replace(scheme="postgresql+psycopg").geturl()
 
 
-def _carry_out(run: _Run, migration: Migration, direction: Direction) -> str:
+def _carry_out(run: Run, migration: Migration, direction: Direction) -> str:
     migration.load()
     path = Path(migration.path)
     _, _, statements = read_sql_migration(str(path if direction == "apply" else path.with_suffix(".rollback.sql")))
     if migration.use_transactions:
 
         def whole(session: Connection) -> None:
-            _wait_briefly(session)
+            wait_briefly(session)
             with session.transaction():
                 for statement in statements:
                     with session.transaction():
-                        _execute(session, statement)
+                        execute(session, statement)
                 _note(session, run.backend, migration, direction)
 
         _insist(run, migration, whole)
     else:
         for statement in statements:
-            _insist(run, migration, _alone(statement, run.patience))
+            _insist(run, migration, alone(statement, run.patience))
         with run.lock.transaction():
             _note(run.lock, run.backend, migration, direction)
     run.backend.log_migration(migration, direction)
     return str(migration.id)
 
 
-def _insist(run: _Run, migration: Migration, attempt: locks.Attempt) -> None:
+def _insist(run: Run, migration: Migration, attempt: locks.Attempt) -> None:
     locks.insist(migration.id, attempt, run.url, run.lock, patience=run.patience)
 
 
-def _alone(statement: str, patience: float) -> locks.Attempt:
+def alone(statement: str, patience: float) -> locks.Attempt:
     """A try of a statement outside a transaction."""
 
     def attempt(session: Connection) -> None:
         if _CONCURRENTLY.search(statement):
             # It lets everybody pass, and waits only until those who came before it are done.
-            _wait_briefly(session, patience)
+            wait_briefly(session, patience)
             if made := _INDEX_MADE.search(statement):
                 _drop_if_invalid(session, made[1].lower())
             session.execute(statement.encode())
         elif _COMMITS.search(statement):  # a block that works in pieces: it takes the role that sees the rows by itself
-            _wait_briefly(session)
+            wait_briefly(session)
             session.execute(statement.encode())
         else:
-            _wait_briefly(session)
+            wait_briefly(session)
             with session.transaction():
-                _execute(session, statement)
+                execute(session, statement)
 
     return attempt
 
 
-def _execute(session: Connection, statement: str) -> None:
+def execute(session: Connection, statement: str) -> None:
     """Run a statement in the open transaction, with the tenants' rows in sight where it needs them."""
     try:
         with session.transaction():
@@ -225,7 +235,7 @@ def _rows_in_sight(session: Connection) -> Iterator[None]:
         session.execute("REVOKE palomar_worker FROM CURRENT_USER")
 
 
-def _wait_briefly(session: Connection, seconds: float = locks.LOCK_TIMEOUT) -> None:
+def wait_briefly(session: Connection, seconds: float = locks.LOCK_TIMEOUT) -> None:
     session.execute(sql.SQL("SET lock_timeout = {}").format(sql.Literal(f"{seconds * 1000:.0f}ms")))
 
 

@@ -20,7 +20,7 @@ def backup(
     It holds messages and addresses. Credentials in it stay sealed: keep PALOMAR_SECRET_KEYS elsewhere.
     """
     try:
-        manifest = archives.make(settings().database_url.get_secret_value(), folder, jobs)
+        manifest = archives.make(settings().database_session_url, folder, jobs)
     except psycopg.OperationalError as error:
         raise Problem(f"PostgreSQL does not answer: {str(error).strip()}", "Set DATABASE_URL.") from error
     typer.echo(f"{folder} holds {sum(manifest.rows.values())} rows of {len(manifest.rows)} tables, counted twice.")

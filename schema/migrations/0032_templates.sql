@@ -232,7 +232,7 @@ BEGIN
     FROM conversations c WHERE c.tenant_id = tenant AND c.id = talk.id
     RETURNING id INTO message;
     PERFORM set_config('palomar.queued_by', '', true);
-    UPDATE conversations SET next_out_seq = next_out_seq + 1, last_message_at = greatest(last_message_at, now())
+    UPDATE conversations SET last_message_at = greatest(last_message_at, now())
     WHERE tenant_id = tenant AND id = talk.id;
     RETURN message;
 END

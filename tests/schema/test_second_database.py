@@ -45,8 +45,8 @@ def test_migrate_names_the_grant_that_a_second_database_needs(stack: Stack, seco
     name, url = second
     first = migrated(url)
     assert first.returncode == 1
-    grant = f'GRANT "palomar_api", "palomar_worker" TO "{name}";'
-    assert f"{name} may not take palomar_api, palomar_worker" in first.stderr
+    grant = f'GRANT "palomar_api", "palomar_worker" TO "{name}" WITH ADMIN TRUE, INHERIT FALSE, SET TRUE;'
+    assert f"{name} may not take and grant palomar_api, palomar_worker" in first.stderr
     assert grant in first.stderr
     with pytest.raises(psycopg.OperationalError, match="permission denied to set role"):
         psycopg.connect(url, options="-c role=palomar_worker")
@@ -65,5 +65,5 @@ def test_a_membership_without_the_right_to_take_the_role_is_not_enough(stack: St
         if admin.info.server_version < 160000:
             pytest.skip("before PostgreSQL 16 every membership has that right")
         admin.execute(sql.SQL("GRANT palomar_api, palomar_worker TO {} WITH SET FALSE").format(sql.Identifier(name)))
-    with pytest.raises(migrate.NotGranted, match="may not take palomar_api, palomar_worker"):
+    with pytest.raises(migrate.NotGranted, match="may not take and grant palomar_api, palomar_worker"):
         migrate.apply(url)

@@ -7,6 +7,8 @@ from typing import Literal
 import pytest
 from pydantic import SecretStr, ValidationError
 
+from ops import errands
+from ops.errors import Problem
 from shared import db, roles
 from shared.settings import Settings
 from tests.pgbouncer import pooled
@@ -108,6 +110,9 @@ async def test_a_pooler_that_gives_no_role_is_refused_with_what_to_set(
                     await connection.fetchval("SELECT 1")
         with pytest.raises(roles.WrongRole):
             await db.connect(unaware, process="test")
+        with pytest.raises(Problem, match="leads to a pooler"):
+            async with errands.database(unaware, "test"):
+                pass
 
 
 def test_a_pooler_without_a_way_to_postgresql_itself_is_refused_by_name() -> None:

@@ -1,0 +1,93 @@
+"""Bring a schema back to what its migrations made, where somebody's script dropped or changed parts of it.
+
+What the parts are to be PostgreSQL says itself: the applied migrations run once more, in a schema of their own, in a
+transaction that is rolled back. What is missing or different is made; what is as it should be is not touched, and the
+rows of tables that are there stay. A row whose foreign key names a row that went with its table goes too, or loses the
+name, as its ON DELETE says.
+"""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+import psycopg
+
+from schema import locks, migrate
+from schema.checks import MADE
+from schema.migrate import MIGRATIONS
+from schema.parts import Connection, Part, parts
+from schema.verify import Finding, verify
+
+_ASIDE: Final = "palomar_damaged"
+_CONCURRENTLY: Final = re.compile(r"\bCONCURRENTLY\b", re.I)
+
+
+class NotRepaired(Exception):
+    """What could not be made again, and PostgreSQL's reason."""
+
+    def __init__(self, part: Part, error: psycopg.Error) -> None:
+        super().__init__(f"{part.name} can't be made again: {str(error).strip()}")
+
+
+def damage(database_url: str, folder: Path = MIGRATIONS, *, pending: bool = False) -> list[Finding]:
+    """What is missing of what the applied migrations made; unless some are `pending`, also what is otherwise."""
+    wrong = [found for found in verify(database_url, folder) if found.check.mended_by_repair and not found.ok]
+    return [found for found in wrong if not pending or found.check.name in MADE]
+
+
+def repair(database_url: str, folder: Path = MIGRATIONS, *, patience: float = locks.PATIENCE) -> list[str]:
+    """Make what is missing or different; returns its names. Raises NotRepaired, with nothing but indexes changed.
+
+    The role must own schema public, as a database's owner does.
+    """
+    with migrate.locked(database_url, folder, patience) as run:
+        with psycopg.connect(database_url, autocommit=True) as session:
+            wanted = _as_migrated(session, migrate.statements_applied(run))
+            with session.transaction():
+                there = parts(session)
+        broken = [
+            part for name, part in wanted.items() if name not in there or there[name].definition != part.definition
+        ]
+        at_once = [part for part in broken if not part.is_index]
+        if at_once:
+            locks.insist("repair", lambda session: _make(session, at_once), database_url, run.lock, patience=patience)
+        for part in (part for part in broken if part.is_index):
+            otherwise = (f"DROP INDEX CONCURRENTLY {part.name.split()[1]}",) if part.name in there else ()
+            for statement in (*otherwise, *part.statements):
+                locks.insist(part.name, migrate.alone(statement, patience), database_url, run.lock, patience=patience)
+        with psycopg.connect(database_url, autocommit=True) as session:
+            session.execute("SELECT public.make_partitions(7)")
+    return [part.name for part in broken]
+
+
+def _as_migrated(session: Connection, statements: Iterable[str]) -> dict[str, Part]:
+    with session.transaction(force_rollback=True):
+        session.execute(f"ALTER SCHEMA public RENAME TO {_ASIDE}".encode())
+        session.execute("CREATE SCHEMA public")
+        session.execute("SET LOCAL search_path = public")
+        for statement in statements:
+            with session.transaction():
+                migrate.execute(session, _CONCURRENTLY.sub("", statement))
+        return parts(session)
+
+
+def _make(session: Connection, broken: list[Part]) -> None:
+    """All of them in one transaction: again and again, as one may need another, for as long as that makes any."""
+    migrate.wait_briefly(session)
+    with session.transaction():
+        session.execute("SET LOCAL search_path = public")
+        session.execute("SET LOCAL check_function_bodies = off")
+        while broken:
+            failed: list[tuple[Part, psycopg.Error]] = []
+            for part in broken:
+                try:
+                    with session.transaction():
+                        for statement in part.statements:
+                            with session.transaction():
+                                migrate.execute(session, statement)
+                except (psycopg.ProgrammingError, psycopg.IntegrityError) as error:
+                    failed.append((part, error))
+            if len(failed) == len(broken):
+                raise NotRepaired(*failed[0]) from failed[0][1]
+            broken = [part for part, _ in failed]
