@@ -11,8 +11,6 @@ from typing import Final
 LEAST: Final = 16 * 1024  # bytes that an unfinished request counts, however small its body: it holds so much of ours
 SPARE: Final = 4  # a body that is here may go over a bound by one part in so many: who stalls keeps nobody else out
 GRACE: Final = 1.0  # seconds; a body is slow of which nothing comes for so long, or that by then came slower than:
-    1.0  # seconds; then a body is slow of which nothing came for so long, or that came not even at this pace:
-)
 PACE: Final = 64 * 1024  # bytes a second
 
 Scope = int | str  # an endpoint's number, or an address
