@@ -125,7 +125,8 @@ async def test_a_batch_goes_through_beside_settings_that_cannot_be_read(settings
         await stage.pool.execute("UPDATE channels SET settings = $2::text::jsonb WHERE id = $1", theirs.id, hostile)
         await stage.deliver(stage.said("hola"), stage.said("hola", to=theirs))
         await stage.until(stage.count, "messages WHERE direction = 'inbound'", equals=2)
-        await stage.until(stage.count, "messages WHERE status = 'sent'", equals=1)
+        ours = "messages WHERE status = 'sent' AND channel_id = $1"
+        await stage.until(stage.count, ours, stage.ours.id, equals=1)
         found = await channels.get(stage.pool, theirs.tenant_id, theirs.id)
         assert found is not None
         assert found.unread
