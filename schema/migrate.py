@@ -229,6 +229,7 @@ def _rows_in_sight(session: Connection) -> Iterator[None]:
     by_membership = session.info.server_version >= 160000
     session.execute("GRANT palomar_worker TO CURRENT_USER" + " WITH INHERIT TRUE" * by_membership)
     yield
+    session.execute("SET LOCAL ROLE NONE")  # the statement may have taken another one, which may grant nothing
     if by_membership:
         session.execute("GRANT palomar_worker TO CURRENT_USER WITH INHERIT FALSE")
     else:
