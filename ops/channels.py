@@ -219,16 +219,18 @@ async def trouble(settings: Settings, keys: KeyRing, channel: Listed) -> str | N
 async def prove(connection: Connection, channel: Listed) -> None:
     """Give what comes to a channel's address to its tenant, after its provider has said that it is theirs.
 
-    Raises Problem where another tenant has it on the same endpoint.
+    Raises Problem where another tenant has it on the same endpoint, and where the channel has another one by now.
     """
     try:
         async with connection.transaction():
-            await channels.prove(connection, channel)
+            proven = await channels.prove(connection, channel)
     except asyncpg.UniqueViolationError as error:
         raise Problem(
             f"The {channel.kind} {_what(channel.kind)} {channel.address} is another tenant's channel already.",
             "Remove it there first; ./palomar channels list shows whose it is.",
         ) from error
+    if not proven:
+        raise Problem("Somebody changed the channel's address meanwhile.", "Look at it and try it again.")
 
 
 async def reseal(connection: Connection, keys: KeyRing) -> tuple[int, int]:

@@ -38,15 +38,14 @@ BEGIN
         NEW.proven := true;
     ELSIF TG_OP = 'INSERT' THEN
         NEW.proven := NEW.proven AND current_user = 'palomar_worker';
+    ELSIF current_user <> 'palomar_worker' AND NEW.business_id IS DISTINCT FROM OLD.business_id THEN
+        RAISE check_violation USING  -- it says who is told what Meta says of an account
+            MESSAGE = 'business_id: this channel shares its webhook URL with others, so the operator enters it',
+            COLUMN = 'business_id', HINT = 'palomar channels set ID --credentials --account-id ID';
     ELSIF changed THEN
         NEW.proven := false;
     ELSIF current_user <> 'palomar_worker' THEN
         NEW.proven := OLD.proven;
-        IF NEW.business_id IS DISTINCT FROM OLD.business_id THEN  -- who is told what Meta says of an account
-            RAISE check_violation USING
-                MESSAGE = 'business_id: this channel shares its webhook URL with others, so the operator enters it',
-                COLUMN = 'business_id', HINT = 'palomar channels set ID --credentials --account-id ID';
-        END IF;
     END IF;
     IF NOT NEW.proven AND NEW.status = 'active' AND (TG_OP = 'INSERT' OR changed OR OLD.status <> 'active') THEN
         NEW.status := 'stopped';

@@ -20,6 +20,7 @@ CREATE TABLE unsealed_webhook_secrets (
 );
 SELECT protect_tenant_table('unsealed_webhook_secrets');
 GRANT INSERT ON unsealed_webhook_secrets TO palomar_api;
+GRANT SELECT ON unsealed_webhook_secrets_seq_seq TO palomar_worker;  -- a backup reads it
 
 -- A scheme is one in capitals too.
 ALTER TABLE webhooks DROP CONSTRAINT check_webhook_url,

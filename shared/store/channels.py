@@ -298,7 +298,11 @@ UPDATE channels c SET proven = false FROM tenants t
 WHERE c.endpoint_id = $1 AND c.kind = $2 AND c.address = $3 AND c.proven
     AND t.id = c.tenant_id AND t.deleted_at IS NOT NULL
 """
-_PROVE = "UPDATE channels SET proven = true WHERE tenant_id = $1 AND id = $2"
+# Only what the provider was asked about: the tenant may have written another address meanwhile.
+_PROVE = """
+UPDATE channels SET proven = true
+WHERE tenant_id = $1 AND id = $2 AND endpoint_id = $3 AND kind = $4 AND address = $5 RETURNING id
+"""
 
 
 async def free(connection: Connection, endpoint_id: UUID, kind: str, address: str) -> None:
@@ -306,14 +310,19 @@ async def free(connection: Connection, endpoint_id: UUID, kind: str, address: st
     await connection.execute(_FREE, endpoint_id, kind, address)
 
 
-async def prove(connection: Connection, channel: "Listed") -> None:
+async def prove(connection: Connection, channel: "Listed") -> bool:
     """The provider has said that a channel's address is its tenant's: what comes to it is given to them.
 
-    Raises asyncpg.UniqueViolationError where it is another's on the same endpoint.
+    False where it has another address by now. Raises asyncpg.UniqueViolationError where it is another's on the same
+    endpoint.
     """
-    if channel.endpoint_id is not None and not channel.proven:
-        await free(connection, channel.endpoint_id, channel.kind, channel.address)
-        await connection.execute(_PROVE, channel.tenant_id, channel.id)
+    if channel.endpoint_id is None or channel.proven:
+        return True
+    await free(connection, channel.endpoint_id, channel.kind, channel.address)
+    proven = await connection.fetchval(
+        _PROVE, channel.tenant_id, channel.id, channel.endpoint_id, channel.kind, channel.address
+    )
+    return proven is not None
 
 
 _SET_BUSINESS = "UPDATE channels SET business_id = $3 WHERE tenant_id = $1 AND id = $2"
