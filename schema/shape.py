@@ -42,9 +42,7 @@ ours AS (
     SELECT 'default', format('%%s.%%s', o.relname, a.attname), pg_get_expr(d.adbin, d.adrelid), 15
     FROM ours o JOIN pg_attrdef d ON d.adrelid = o.oid JOIN pg_attribute a ON (a.attrelid, a.attnum) = (o.oid, d.adnum)
     UNION ALL
-    -- What was restored from a backup is printed with fewer brackets than what was migrated.
-    SELECT 'constraint', format('%%s on %%s', k.conname, o.relname),
-        translate(pg_get_constraintdef(k.oid), '() ', ''), 15
+    SELECT 'constraint', format('%%s on %%s', k.conname, o.relname), pg_get_constraintdef(k.oid), 15
     FROM ours o JOIN pg_constraint k ON k.conrelid = o.oid WHERE k.contype IN ('p', 'u', 'f', 'c', 'x')
     UNION ALL
     SELECT 'index', format('%%s on %%s', i.indexrelid::regclass, o.relname), pg_get_indexdef(i.indexrelid), 15

@@ -18,152 +18,152 @@ END
 $$;
 
 ALTER TABLE api_keys DROP CONSTRAINT IF EXISTS check_times, ADD CONSTRAINT check_times CHECK (
-        created_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00'
-        AND deleted_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00'
-        AND expires_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00'
-        AND last_used_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00'
-        AND updated_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00') NOT VALID;
+        created_at >= '0002-01-01 00:00+00' AND created_at <= '9999-01-01 00:00+00'
+        AND deleted_at >= '0002-01-01 00:00+00' AND deleted_at <= '9999-01-01 00:00+00'
+        AND expires_at >= '0002-01-01 00:00+00' AND expires_at <= '9999-01-01 00:00+00'
+        AND last_used_at >= '0002-01-01 00:00+00' AND last_used_at <= '9999-01-01 00:00+00'
+        AND updated_at >= '0002-01-01 00:00+00' AND updated_at <= '9999-01-01 00:00+00') NOT VALID;
 CALL bring_times_within('api_keys', 'created_at', 'deleted_at', 'expires_at', 'last_used_at', 'updated_at');
 ALTER TABLE api_keys VALIDATE CONSTRAINT check_times;
 
 ALTER TABLE campaign_recipients DROP CONSTRAINT IF EXISTS check_times, ADD CONSTRAINT check_times CHECK (
-        created_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00'
-        AND delivered_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00'
-        AND failed_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00'
-        AND read_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00'
-        AND sent_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00'
-        AND updated_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00') NOT VALID;
+        created_at >= '0002-01-01 00:00+00' AND created_at <= '9999-01-01 00:00+00'
+        AND delivered_at >= '0002-01-01 00:00+00' AND delivered_at <= '9999-01-01 00:00+00'
+        AND failed_at >= '0002-01-01 00:00+00' AND failed_at <= '9999-01-01 00:00+00'
+        AND read_at >= '0002-01-01 00:00+00' AND read_at <= '9999-01-01 00:00+00'
+        AND sent_at >= '0002-01-01 00:00+00' AND sent_at <= '9999-01-01 00:00+00'
+        AND updated_at >= '0002-01-01 00:00+00' AND updated_at <= '9999-01-01 00:00+00') NOT VALID;
 CALL bring_times_within('campaign_recipients', 'created_at', 'delivered_at', 'failed_at', 'read_at', 'sent_at', 'updated_at');
 ALTER TABLE campaign_recipients VALIDATE CONSTRAINT check_times;
 
 ALTER TABLE campaigns DROP CONSTRAINT IF EXISTS check_times, ADD CONSTRAINT check_times CHECK (
-        completed_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00'
-        AND created_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00'
-        AND deleted_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00'
-        AND due_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00'
-        AND scheduled_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00'
-        AND started_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00'
-        AND updated_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00') NOT VALID;
+        completed_at >= '0002-01-01 00:00+00' AND completed_at <= '9999-01-01 00:00+00'
+        AND created_at >= '0002-01-01 00:00+00' AND created_at <= '9999-01-01 00:00+00'
+        AND deleted_at >= '0002-01-01 00:00+00' AND deleted_at <= '9999-01-01 00:00+00'
+        AND due_at >= '0002-01-01 00:00+00' AND due_at <= '9999-01-01 00:00+00'
+        AND scheduled_at >= '0002-01-01 00:00+00' AND scheduled_at <= '9999-01-01 00:00+00'
+        AND started_at >= '0002-01-01 00:00+00' AND started_at <= '9999-01-01 00:00+00'
+        AND updated_at >= '0002-01-01 00:00+00' AND updated_at <= '9999-01-01 00:00+00') NOT VALID;
 CALL bring_times_within('campaigns', 'completed_at', 'created_at', 'deleted_at', 'due_at', 'scheduled_at', 'started_at', 'updated_at');
 ALTER TABLE campaigns VALIDATE CONSTRAINT check_times;
 
 ALTER TABLE channels DROP CONSTRAINT IF EXISTS check_times, ADD CONSTRAINT check_times CHECK (
-        created_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00'
-        AND deleted_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00'
-        AND updated_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00') NOT VALID;
+        created_at >= '0002-01-01 00:00+00' AND created_at <= '9999-01-01 00:00+00'
+        AND deleted_at >= '0002-01-01 00:00+00' AND deleted_at <= '9999-01-01 00:00+00'
+        AND updated_at >= '0002-01-01 00:00+00' AND updated_at <= '9999-01-01 00:00+00') NOT VALID;
 CALL bring_times_within('channels', 'created_at', 'deleted_at', 'updated_at');
 ALTER TABLE channels VALIDATE CONSTRAINT check_times;
 
 ALTER TABLE consents DROP CONSTRAINT IF EXISTS check_times, ADD CONSTRAINT check_times CHECK (
-        created_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00'
-        AND effective_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00') NOT VALID;
+        created_at >= '0002-01-01 00:00+00' AND created_at <= '9999-01-01 00:00+00'
+        AND effective_at >= '0002-01-01 00:00+00' AND effective_at <= '9999-01-01 00:00+00') NOT VALID;
 CALL bring_times_within('consents', 'created_at', 'effective_at');
 ALTER TABLE consents VALIDATE CONSTRAINT check_times;
 
 ALTER TABLE contact_addresses DROP CONSTRAINT IF EXISTS check_times, ADD CONSTRAINT check_times CHECK (
-        created_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00') NOT VALID;
+        created_at >= '0002-01-01 00:00+00' AND created_at <= '9999-01-01 00:00+00') NOT VALID;
 CALL bring_times_within('contact_addresses', 'created_at');
 ALTER TABLE contact_addresses VALIDATE CONSTRAINT check_times;
 
 ALTER TABLE contacts DROP CONSTRAINT IF EXISTS check_times, ADD CONSTRAINT check_times CHECK (
-        created_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00'
-        AND deleted_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00'
-        AND updated_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00') NOT VALID;
+        created_at >= '0002-01-01 00:00+00' AND created_at <= '9999-01-01 00:00+00'
+        AND deleted_at >= '0002-01-01 00:00+00' AND deleted_at <= '9999-01-01 00:00+00'
+        AND updated_at >= '0002-01-01 00:00+00' AND updated_at <= '9999-01-01 00:00+00') NOT VALID;
 CALL bring_times_within('contacts', 'created_at', 'deleted_at', 'updated_at');
 ALTER TABLE contacts VALIDATE CONSTRAINT check_times;
 
 ALTER TABLE conversations DROP CONSTRAINT IF EXISTS check_times, ADD CONSTRAINT check_times CHECK (
-        created_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00'
-        AND deleted_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00'
-        AND last_message_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00'
-        AND last_user_message_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00'
-        AND reply_due_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00'
-        AND reply_lease_until BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00'
-        AND reply_wanted_since BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00'
-        AND updated_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00') NOT VALID;
+        created_at >= '0002-01-01 00:00+00' AND created_at <= '9999-01-01 00:00+00'
+        AND deleted_at >= '0002-01-01 00:00+00' AND deleted_at <= '9999-01-01 00:00+00'
+        AND last_message_at >= '0002-01-01 00:00+00' AND last_message_at <= '9999-01-01 00:00+00'
+        AND last_user_message_at >= '0002-01-01 00:00+00' AND last_user_message_at <= '9999-01-01 00:00+00'
+        AND reply_due_at >= '0002-01-01 00:00+00' AND reply_due_at <= '9999-01-01 00:00+00'
+        AND reply_lease_until >= '0002-01-01 00:00+00' AND reply_lease_until <= '9999-01-01 00:00+00'
+        AND reply_wanted_since >= '0002-01-01 00:00+00' AND reply_wanted_since <= '9999-01-01 00:00+00'
+        AND updated_at >= '0002-01-01 00:00+00' AND updated_at <= '9999-01-01 00:00+00') NOT VALID;
 CALL bring_times_within('conversations', 'created_at', 'deleted_at', 'last_message_at', 'last_user_message_at', 'reply_due_at', 'reply_lease_until', 'reply_wanted_since', 'updated_at');
 ALTER TABLE conversations VALIDATE CONSTRAINT check_times;
 
 ALTER TABLE group_contacts DROP CONSTRAINT IF EXISTS check_times, ADD CONSTRAINT check_times CHECK (
-        created_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00') NOT VALID;
+        created_at >= '0002-01-01 00:00+00' AND created_at <= '9999-01-01 00:00+00') NOT VALID;
 CALL bring_times_within('group_contacts', 'created_at');
 ALTER TABLE group_contacts VALIDATE CONSTRAINT check_times;
 
 ALTER TABLE groups DROP CONSTRAINT IF EXISTS check_times, ADD CONSTRAINT check_times CHECK (
-        created_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00'
-        AND deleted_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00'
-        AND updated_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00') NOT VALID;
+        created_at >= '0002-01-01 00:00+00' AND created_at <= '9999-01-01 00:00+00'
+        AND deleted_at >= '0002-01-01 00:00+00' AND deleted_at <= '9999-01-01 00:00+00'
+        AND updated_at >= '0002-01-01 00:00+00' AND updated_at <= '9999-01-01 00:00+00') NOT VALID;
 CALL bring_times_within('groups', 'created_at', 'deleted_at', 'updated_at');
 ALTER TABLE groups VALIDATE CONSTRAINT check_times;
 
 ALTER TABLE idempotency_keys DROP CONSTRAINT IF EXISTS check_times, ADD CONSTRAINT check_times CHECK (
-        created_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00') NOT VALID;
+        created_at >= '0002-01-01 00:00+00' AND created_at <= '9999-01-01 00:00+00') NOT VALID;
 CALL bring_times_within('idempotency_keys', 'created_at');
 ALTER TABLE idempotency_keys VALIDATE CONSTRAINT check_times;
 
 ALTER TABLE message_statuses DROP CONSTRAINT IF EXISTS check_times, ADD CONSTRAINT check_times CHECK (
-        occurred_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00'
-        AND received_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00') NOT VALID;
+        occurred_at >= '0002-01-01 00:00+00' AND occurred_at <= '9999-01-01 00:00+00'
+        AND received_at >= '0002-01-01 00:00+00' AND received_at <= '9999-01-01 00:00+00') NOT VALID;
 CALL bring_times_within('message_statuses', 'occurred_at', 'received_at');
 ALTER TABLE message_statuses VALIDATE CONSTRAINT check_times;
 
 ALTER TABLE message_templates DROP CONSTRAINT IF EXISTS check_times, ADD CONSTRAINT check_times CHECK (
-        created_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00'
-        AND deleted_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00'
-        AND updated_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00') NOT VALID;
+        created_at >= '0002-01-01 00:00+00' AND created_at <= '9999-01-01 00:00+00'
+        AND deleted_at >= '0002-01-01 00:00+00' AND deleted_at <= '9999-01-01 00:00+00'
+        AND updated_at >= '0002-01-01 00:00+00' AND updated_at <= '9999-01-01 00:00+00') NOT VALID;
 CALL bring_times_within('message_templates', 'created_at', 'deleted_at', 'updated_at');
 ALTER TABLE message_templates VALIDATE CONSTRAINT check_times;
 
 ALTER TABLE messages DROP CONSTRAINT IF EXISTS check_times, ADD CONSTRAINT check_times CHECK (
-        admitted_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00'
-        AND ai_processed_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00'
-        AND claimed_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00'
-        AND created_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00'
-        AND delivered_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00'
-        AND due_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00'
-        AND expires_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00'
-        AND failed_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00'
-        AND not_before BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00'
-        AND provider_timestamp BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00'
-        AND read_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00'
-        AND received_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00'
-        AND sent_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00'
-        AND unknown_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00'
-        AND updated_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00'
-        AND window_refused_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00') NOT VALID;
+        admitted_at >= '0002-01-01 00:00+00' AND admitted_at <= '9999-01-01 00:00+00'
+        AND ai_processed_at >= '0002-01-01 00:00+00' AND ai_processed_at <= '9999-01-01 00:00+00'
+        AND claimed_at >= '0002-01-01 00:00+00' AND claimed_at <= '9999-01-01 00:00+00'
+        AND created_at >= '0002-01-01 00:00+00' AND created_at <= '9999-01-01 00:00+00'
+        AND delivered_at >= '0002-01-01 00:00+00' AND delivered_at <= '9999-01-01 00:00+00'
+        AND due_at >= '0002-01-01 00:00+00' AND due_at <= '9999-01-01 00:00+00'
+        AND expires_at >= '0002-01-01 00:00+00' AND expires_at <= '9999-01-01 00:00+00'
+        AND failed_at >= '0002-01-01 00:00+00' AND failed_at <= '9999-01-01 00:00+00'
+        AND not_before >= '0002-01-01 00:00+00' AND not_before <= '9999-01-01 00:00+00'
+        AND provider_timestamp >= '0002-01-01 00:00+00' AND provider_timestamp <= '9999-01-01 00:00+00'
+        AND read_at >= '0002-01-01 00:00+00' AND read_at <= '9999-01-01 00:00+00'
+        AND received_at >= '0002-01-01 00:00+00' AND received_at <= '9999-01-01 00:00+00'
+        AND sent_at >= '0002-01-01 00:00+00' AND sent_at <= '9999-01-01 00:00+00'
+        AND unknown_at >= '0002-01-01 00:00+00' AND unknown_at <= '9999-01-01 00:00+00'
+        AND updated_at >= '0002-01-01 00:00+00' AND updated_at <= '9999-01-01 00:00+00'
+        AND window_refused_at >= '0002-01-01 00:00+00' AND window_refused_at <= '9999-01-01 00:00+00') NOT VALID;
 CALL bring_times_within('messages', 'admitted_at', 'ai_processed_at', 'claimed_at', 'created_at', 'delivered_at', 'due_at', 'expires_at', 'failed_at', 'not_before', 'provider_timestamp', 'read_at', 'received_at', 'sent_at', 'unknown_at', 'updated_at', 'window_refused_at');
 ALTER TABLE messages VALIDATE CONSTRAINT check_times;
 
 ALTER TABLE sessions DROP CONSTRAINT IF EXISTS check_times, ADD CONSTRAINT check_times CHECK (
-        created_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00'
-        AND last_message_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00'
-        AND updated_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00') NOT VALID;
+        created_at >= '0002-01-01 00:00+00' AND created_at <= '9999-01-01 00:00+00'
+        AND last_message_at >= '0002-01-01 00:00+00' AND last_message_at <= '9999-01-01 00:00+00'
+        AND updated_at >= '0002-01-01 00:00+00' AND updated_at <= '9999-01-01 00:00+00') NOT VALID;
 CALL bring_times_within('sessions', 'created_at', 'last_message_at', 'updated_at');
 ALTER TABLE sessions VALIDATE CONSTRAINT check_times;
 
 ALTER TABLE tenants DROP CONSTRAINT IF EXISTS check_times, ADD CONSTRAINT check_times CHECK (
-        created_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00'
-        AND deleted_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00'
-        AND updated_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00') NOT VALID;
+        created_at >= '0002-01-01 00:00+00' AND created_at <= '9999-01-01 00:00+00'
+        AND deleted_at >= '0002-01-01 00:00+00' AND deleted_at <= '9999-01-01 00:00+00'
+        AND updated_at >= '0002-01-01 00:00+00' AND updated_at <= '9999-01-01 00:00+00') NOT VALID;
 CALL bring_times_within('tenants', 'created_at', 'deleted_at', 'updated_at');
 ALTER TABLE tenants VALIDATE CONSTRAINT check_times;
 
 ALTER TABLE unsealed_credentials DROP CONSTRAINT IF EXISTS check_times, ADD CONSTRAINT check_times CHECK (
-        created_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00') NOT VALID;
+        created_at >= '0002-01-01 00:00+00' AND created_at <= '9999-01-01 00:00+00') NOT VALID;
 CALL bring_times_within('unsealed_credentials', 'created_at');
 ALTER TABLE unsealed_credentials VALIDATE CONSTRAINT check_times;
 
 ALTER TABLE webhook_logs DROP CONSTRAINT IF EXISTS check_times, ADD CONSTRAINT check_times CHECK (
-        completed_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00'
-        AND created_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00'
-        AND due_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00') NOT VALID;
+        completed_at >= '0002-01-01 00:00+00' AND completed_at <= '9999-01-01 00:00+00'
+        AND created_at >= '0002-01-01 00:00+00' AND created_at <= '9999-01-01 00:00+00'
+        AND due_at >= '0002-01-01 00:00+00' AND due_at <= '9999-01-01 00:00+00') NOT VALID;
 CALL bring_times_within('webhook_logs', 'completed_at', 'created_at', 'due_at');
 ALTER TABLE webhook_logs VALIDATE CONSTRAINT check_times;
 
 ALTER TABLE webhooks DROP CONSTRAINT IF EXISTS check_times, ADD CONSTRAINT check_times CHECK (
-        created_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00'
-        AND deleted_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00'
-        AND updated_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00') NOT VALID;
+        created_at >= '0002-01-01 00:00+00' AND created_at <= '9999-01-01 00:00+00'
+        AND deleted_at >= '0002-01-01 00:00+00' AND deleted_at <= '9999-01-01 00:00+00'
+        AND updated_at >= '0002-01-01 00:00+00' AND updated_at <= '9999-01-01 00:00+00') NOT VALID;
 CALL bring_times_within('webhooks', 'created_at', 'deleted_at', 'updated_at');
 ALTER TABLE webhooks VALIDATE CONSTRAINT check_times;
 

@@ -14,7 +14,7 @@ CREATE TABLE unsealed_webhook_secrets (
     seq bigint GENERATED ALWAYS AS IDENTITY,
     secret text NOT NULL,                   -- empty: it has none any more
     created_at timestamptz NOT NULL DEFAULT now()
-        CONSTRAINT check_times CHECK (created_at BETWEEN '0002-01-01 00:00+00' AND '9999-01-01 00:00+00'),
+        CONSTRAINT check_times CHECK (created_at >= '0002-01-01 00:00+00' AND created_at <= '9999-01-01 00:00+00'),
     PRIMARY KEY (tenant_id, webhook_id, seq),
     FOREIGN KEY (tenant_id, webhook_id) REFERENCES webhooks ON DELETE CASCADE
 );

@@ -72,9 +72,12 @@ def test_a_deleted_row_that_comes_back_is_to_be_proven_again(office: Office, sha
     assert row(office, ours)["proven"] is True
 
 
-def test_only_the_operator_says_whose_account_is_told_of(office: Office, shared: tuple[UUID, UUID, UUID]) -> None:
+@pytest.mark.parametrize("also", ["", ", address = '106540352242333'"])
+def test_only_the_operator_says_whose_account_is_told_of(
+    office: Office, shared: tuple[UUID, UUID, UUID], also: str
+) -> None:
     with office.session() as sql, sql.refused(CheckViolation, "business_id: this channel shares its webhook URL"):
-        sql.all("UPDATE channels SET business_id = '102290129340398' WHERE id = %(id)s", id=shared[1])
+        sql.all(f"UPDATE channels SET business_id = '102290129340398'{also} WHERE id = %(id)s", id=shared[1])
 
 
 def test_a_tenant_reaches_no_endpoint_of_others(office: Office, shared: tuple[UUID, UUID, UUID]) -> None:

@@ -42,6 +42,29 @@ def test_a_record_owes_nothing_and_is_nobodys_to_send(office: Office) -> None:
             sql.all("UPDATE messages SET due_at = now()")
 
 
+@pytest.mark.parametrize("status", ["sending", "unknown"])
+@pytest.mark.parametrize("change", ["due_at = now()", "error_code = NULL", "claimed_at = '2000-01-01'", "attempts = 0"])
+def test_what_may_have_left_is_nobodys_to_make_due(office: Office, status: str, change: str) -> None:
+    office.channel("twilio")
+    with office.session() as sql:
+        conversation(office, sql)
+    office.worker(EVERYTHING, id=(message := uuid4()), status=status)
+    office.worker("UPDATE messages SET error_code = 'restored', due_at = NULL WHERE id = %(id)s", id=message)
+    with office.session() as sql, sql.refused(CheckViolation, "waits for its outcome"):
+        sql.all(f"UPDATE messages SET {change}")
+    with office.session() as sql:
+        assert sql.count("UPDATE messages SET metadata = '{}'") == 1
+
+
+def test_an_answer_that_waits_for_a_person_is_not_taken_away(office: Office) -> None:
+    office.channel("twilio")
+    with office.session() as sql:
+        conversation(office, sql)
+    office.worker("UPDATE conversations SET reply_restored_at = now()")
+    with office.session() as sql, sql.refused(CheckViolation, "waits for a person"):
+        sql.all("UPDATE conversations SET reply_restored_at = NULL")
+
+
 def test_nothing_by_sql_has_palomar_answer(office: Office) -> None:
     channel = office.channel("twilio")
     with office.session() as sql:
