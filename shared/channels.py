@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from shared import loops
 from shared.consents import DEFAULT_WORDS, Words
 from shared.providers.base import ChannelKind, Template
 from shared.segments import MOST
@@ -86,6 +87,13 @@ class ReplySettings(_Part):
     llm: LlmSettings = LlmSettings()
     read_receipts: bool = Field(
         default=False, description="the customer sees that they were read, and that a model's answer is being typed"
+    )
+    loop_limit: int | None = Field(
+        default=None,
+        ge=loops.FEWEST,
+        le=1_000_000,
+        description="answers to a customer, or repeats of their sentence, in an hour that tell of a machine; "
+        "None: 10 answers by mail, 60 elsewhere, 10 repeats",
     )
     sms_segments: int = Field(default=MOST, ge=1, le=MOST, description="an answer by SMS is cut to so many")
     fallback: ShortText = "Thank you for your message. We will answer you shortly."

@@ -139,7 +139,7 @@ async def _claim(
     # By the engine and not by the lane: it may have been another one when the reply was asked for.
     engine = channel.settings.reply.engine
     counted = claim.user_message_count >= loops.FEWEST  # a statement less for nearly every reply
-    if counted and loops.is_loop(channel.kind, await talk.of_late(tx, *key)):
+    if counted and loops.is_loop(channel.kind, await talk.of_late(tx, *key), channel.settings.reply.loop_limit):
         ctx.log.warning("not answered: two machines may be answering each other", conversation=str(key[1]))
         await replies.answered(tx, *key, claim)
         metrics.REPLIES.labels(engine, LOOP).inc()
