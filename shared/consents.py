@@ -227,8 +227,9 @@ def _words(read: ConsentSettings) -> Words:
 
 DEFAULT_WORDS: Final = _words(ConsentSettings())
 
-# What a customer does to a message is no word of theirs, nor is what the network says of them.
-_WORDLESS: Final = frozenset(("system", "reaction", "edit", "revoke"))
+# What a customer does to a message is no word of theirs, nor is what the network says of them, nor the name of a
+# person, place or product that they share.
+_WORDLESS: Final = frozenset(("system", "reaction", "edit", "revoke", "contacts", "location", "order"))
 
 
 def told_by(message: InboundMessage, words: Words) -> Change | None:

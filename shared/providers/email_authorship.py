@@ -15,13 +15,13 @@ from shared.providers.base import Authorship
 _SIGNED: Final = re.compile(
     r"@?([a-z0-9](?:[a-z0-9._-]{0,250}[a-z0-9])?)[\"']?\s{0,5}[:=]\s{0,5}[\"']?([a-z]{1,20})", re.I
 )
-_SAYS_NOTHING: Final = ("", "none", "neutral", "temperror", "permerror")
 
 
 def authorship(senders: Sequence[str], spf: str, dkim: str, envelope_from: str) -> Authorship:
     """What is known of the one canonical address in a From; of several, or of none, that it is nobody's.
 
-    `spf` and `dkim` are the service's verdicts, empty where it tells none.
+    `spf` and `dkim` are the service's verdicts, empty where it tells none. Only then is nothing known: a verdict
+    such as `none` is one too, which a forger gets by an envelope of a domain that publishes nothing.
     """
     if len(senders) != 1:
         return "refuted"
@@ -33,8 +33,7 @@ def authorship(senders: Sequence[str], spf: str, dkim: str, envelope_from: str) 
         vouching.append(envelope_from.strip(" <>").rpartition("@")[2].lower())
     if any(_is_of(domain, by) for by in vouching):
         return "proven"
-    silent = by_envelope in _SAYS_NOTHING and all(verdict in _SAYS_NOTHING for _, verdict in signed)
-    return "unknown" if silent else "refuted"
+    return "refuted" if spf.strip() or dkim.strip() else "unknown"
 
 
 def _is_of(domain: str, vouching: str) -> bool:

@@ -29,9 +29,11 @@ ANA = "ana@example.com"
         ("neutral", "{@example.com : fail}", ANA, "refuted"),
         ("pass", "", "", "refuted"),
         ("", "", "", "unknown"),
-        ("none", "none", ANA, "unknown"),
-        ("neutral", "{}", ANA, "unknown"),
-        ("temperror", "{@example.com : temperror}", ANA, "unknown"),
+        ("none", "none", ANA, "refuted"),
+        ("neutral", "{}", ANA, "refuted"),
+        ("temperror", "{@example.com : temperror}", ANA, "refuted"),
+        ("none", "", "mallory@unpublished.example", "refuted"),
+        ("", "none", ANA, "refuted"),
     ],
 )
 def test_a_verdict_counts_for_its_own_domain(spf: str, dkim: str, envelope_from: str, known: str) -> None:

@@ -115,6 +115,12 @@ def test_what_the_provider_took_it_for_goes_before_the_word() -> None:
         assert told_by(said("stop", message_type=kind), DEFAULT_WORDS) is None
 
 
+@pytest.mark.parametrize("kind", ["contacts", "location", "order"])
+@pytest.mark.parametrize("name", ["Alta", "start", "stop"])
+def test_the_name_of_what_somebody_shares_changes_no_consent(kind: str, name: str) -> None:
+    assert told_by(said(name, message_type=kind), DEFAULT_WORDS) is None
+
+
 def test_an_opt_out_is_not_answered_and_an_opt_in_is_unless_the_provider_has() -> None:
     assert not is_answered(said("stop"), OUT)
     assert is_answered(said("start"), IN)
