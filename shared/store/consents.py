@@ -94,8 +94,8 @@ async def parties(
 # What keeps the message `m` of the statement around it from leaving: the scope of an opt-out, NULL where it may leave.
 # The same at every step that lets it go on, so that none of them forgets half of it. It asks for the conversation's
 # contact and for whoever has its address: an opt-out that either of them holds counts. Where they are two, only a later
-# opt-in of the customer's own lifts the other's: any other was said of somebody who had not opted out. Anybody can write
-# a mail in another's name, so one lifts a block only where its author is proven.
+# opt-in of the customer's own lifts the other's: any other was said of somebody who had not opted out. Anybody can
+# write a mail in another's name, so one lifts a block only where its author is proven.
 STOPPED_BY: Final = f"""(
     SELECT min(holds.scope) FROM (
         SELECT DISTINCT ON (k.contact_id, k.scope) k.scope, k.state, k.effective_at, talk.last_user_message_at,
