@@ -2,6 +2,40 @@
 
 SET LOCAL lock_timeout = '100ms';
 
+-- An opt-out that one of two contacts holds is not lifted by an older word for the other one, nor by one that is not the
+-- customer's own: that was said of somebody who had not opted out. Where the newest of their entries together would lift
+-- it, `stays` gets an opt-out of that entry's moment: at the same moment the opt-out holds, and what the customer says
+-- later lifts it.
+CREATE FUNCTION keep_opt_outs(tenant uuid, stays uuid, goes uuid) RETURNS void LANGUAGE sql AS $$
+    INSERT INTO consents (tenant_id, contact_id, channel_kind, state, source, scope, effective_at, dedupe_key, evidence)
+    SELECT tenant, stays, channel_kind, 'opted_out', 'api', scope, lifted_at,
+        concat_ws(':', 'joined', goes, channel_kind, scope, extract(epoch FROM lifted_at)),
+        jsonb_build_object('by', 'join', 'joined', goes)
+    FROM (
+        SELECT channel_kind, scope, max(effective_at) FILTER (WHERE state = 'opted_in') AS lifted_at
+        FROM (
+            SELECT DISTINCT ON (contact_id, channel_kind, scope) channel_kind, scope, state, source, effective_at
+            FROM consents WHERE tenant_id = tenant AND contact_id IN (stays, goes)
+            ORDER BY contact_id, channel_kind, scope, effective_at DESC, state DESC
+        ) AS newest
+        GROUP BY channel_kind, scope
+        HAVING count(DISTINCT state) = 2
+            AND max(effective_at) FILTER (WHERE state = 'opted_in')
+                > max(effective_at) FILTER (WHERE state = 'opted_out')
+            AND bool_or(state = 'opted_in' AND source NOT IN ('message', 'provider'))
+    ) AS lifted
+    ON CONFLICT DO NOTHING
+$$;
+
+-- What the row of the one that goes had and that of the other one lacks.
+CREATE FUNCTION keep_columns(tenant uuid, stays uuid, goes uuid) RETURNS void LANGUAGE sql AS $$
+    UPDATE contacts AS kept SET name = coalesce(kept.name, gone.name),
+        phone_number = coalesce(kept.phone_number, gone.phone_number), is_active = kept.is_active AND gone.is_active,
+        created_at = least(kept.created_at, gone.created_at)
+    FROM contacts AS gone
+    WHERE kept.tenant_id = tenant AND kept.id = stays AND gone.tenant_id = tenant AND gone.id = goes
+$$;
+
 -- Joins two contacts of a tenant and returns the id of the one that stays; null where one of them is not there (any
 -- more). The other one's row goes, so that no foreign key can name it: who read its id before and writes it after gets a
 -- foreign_key_violation, repeats the transaction, and finds the one that stayed.
@@ -25,21 +59,7 @@ BEGIN
     stays := found[1];
     goes := found[2];
 
-    -- An opt-out that one of them holds is not lifted by an older word for the other one, nor by one that is not the
-    -- customer's own: that was said of somebody who had not opted out.
-    INSERT INTO consents (tenant_id, contact_id, channel_kind, state, source, scope, effective_at, dedupe_key, evidence)
-    SELECT tenant, stays, channel_kind, 'opted_out', 'api', scope, now(),
-        concat_ws(':', 'joined', goes, channel_kind, scope), jsonb_build_object('by', 'join', 'joined', goes)
-    FROM (
-        SELECT DISTINCT ON (contact_id, channel_kind, scope) channel_kind, scope, state, source, effective_at
-        FROM consents WHERE tenant_id = tenant AND contact_id = ANY (found)
-        ORDER BY contact_id, channel_kind, scope, effective_at DESC, state DESC
-    ) AS holds
-    GROUP BY channel_kind, scope
-    HAVING count(DISTINCT state) = 2
-        AND max(effective_at) FILTER (WHERE state = 'opted_in') > max(effective_at) FILTER (WHERE state = 'opted_out')
-        AND bool_or(state = 'opted_in' AND source NOT IN ('message', 'provider'))
-    ON CONFLICT DO NOTHING;
+    PERFORM keep_opt_outs(tenant, stays, goes);
     UPDATE consents SET contact_id = stays WHERE tenant_id = tenant AND contact_id = goes;
 
     UPDATE contact_addresses SET contact_id = stays WHERE tenant_id = tenant AND contact_id = goes;
@@ -64,11 +84,7 @@ BEGIN
     END LOOP;
     UPDATE campaign_recipients SET contact_id = stays WHERE tenant_id = tenant AND contact_id = goes;
 
-    UPDATE contacts AS kept SET name = coalesce(kept.name, gone.name),
-        phone_number = coalesce(kept.phone_number, gone.phone_number), is_active = kept.is_active AND gone.is_active,
-        created_at = least(kept.created_at, gone.created_at)
-    FROM contacts AS gone
-    WHERE kept.tenant_id = tenant AND kept.id = stays AND gone.tenant_id = tenant AND gone.id = goes;
+    PERFORM keep_columns(tenant, stays, goes);
     DELETE FROM contacts WHERE tenant_id = tenant AND id = goes;
     INSERT INTO events (name, tenant_id, contact_id, detail)
     VALUES ('contact.joined', tenant, stays, jsonb_build_object('joined', goes));
@@ -111,4 +127,4 @@ CREATE TRIGGER conversations_with_contact BEFORE INSERT OR UPDATE OF contact_id 
 
 SELECT protect_functions();
 -- It moves what the API's role may only add to.
-REVOKE EXECUTE ON FUNCTION join_contacts(uuid, uuid, uuid) FROM palomar_api;
+REVOKE EXECUTE ON FUNCTION join_contacts(uuid, uuid, uuid), keep_columns(uuid, uuid, uuid) FROM palomar_api;

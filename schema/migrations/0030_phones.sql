@@ -69,7 +69,7 @@ BEGIN
             RETURN talk_id;
         END IF;
     END IF;
-    given := coalesce(phone_in_e164(given), given);
+    given := coalesce(phone_in_e164(given), CASE WHEN chat_provider = 'email' THEN lower(given) ELSE given END);
     -- DO NOTHING, and then look: somebody else may be making it at this moment.
     INSERT INTO conversations (tenant_id, channel_id, provider, address, recipient, phone, kommo_chat_id, contact_id)
     SELECT tenant, channel, chat_provider, coalesce(number, given), given, CASE WHEN number IS NOT NULL THEN given END,
@@ -162,6 +162,10 @@ BEGIN
         NEW.answered_count := gone.answered_count;
         NEW.next_out_seq := gone.next_out_seq;
         NEW.created_at := gone.created_at;
+        NEW.reply_restored_at := gone.reply_restored_at;
+        IF gone.status = 'escalated' AND NEW.status = 'active' THEN  -- an agent has it, until they give it back
+            NEW.status := gone.status;
+        END IF;
     END IF;
     RETURN NEW;
 END

@@ -66,16 +66,16 @@ async def add(connection: Connection, entries: Sequence[Entry]) -> list[Entry]:
 
 # Whose the address is that the conversation `talk` on the channel `via` writes to. Nearly always it is its contact's;
 # but by SQL it may be given another one, or none.
-_RECIPIENT = """
+_RECIPIENT = """(
 SELECT a.contact_id FROM contact_addresses AS a
 WHERE a.tenant_id = talk.tenant_id
     AND a.kind = CASE WHEN talk.provider = 'kommo' THEN 'kommo_chat' WHEN via.kind = 'email' THEN 'email'
         WHEN talk.address ~ '^[+]?[0-9]+$' THEN 'phone' ELSE 'user_id' END
     AND a.canonical = CASE WHEN talk.provider = 'kommo' THEN talk.kommo_chat_id ELSE talk.address END
-"""
+)"""
 
 _PARTIES = f"""
-SELECT talk.id, coalesce(({_RECIPIENT}), talk.contact_id) AS contact_id, via.kind
+SELECT talk.id, coalesce({_RECIPIENT}, talk.contact_id) AS contact_id, via.kind
 FROM unnest($1::uuid[], $2::uuid[]) AS asked (tenant_id, id)
 JOIN conversations AS talk USING (tenant_id, id)
 JOIN channels AS via ON via.tenant_id = talk.tenant_id AND via.id = talk.channel_id
@@ -93,20 +93,23 @@ async def parties(
 
 # What keeps the message `m` of the statement around it from leaving: the scope of an opt-out, NULL where it may leave.
 # The same at every step that lets it go on, so that none of them forgets half of it. It asks for the conversation's
-# contact and for whoever has its address: of both together the newest entry holds. Anybody can write a mail in
-# another's name, so one lifts a block only where its author is proven.
+# contact and for whoever has its address: an opt-out that either of them holds counts. Where they are two, only a later
+# opt-in of the customer's own lifts the other's: any other was said of somebody who had not opted out. Anybody can
+# write a mail in another's name, so one lifts a block only where its author is proven.
 STOPPED_BY: Final = f"""(
     SELECT min(holds.scope) FROM (
-        SELECT DISTINCT ON (k.scope) k.scope, k.state, k.effective_at, talk.last_user_message_at,
-            via.kind = 'email' AS is_mail
+        SELECT DISTINCT ON (k.contact_id, k.scope) k.scope, k.state, k.effective_at, talk.last_user_message_at,
+            via.kind = 'email' AS is_mail,
+            max(k.effective_at) FILTER (WHERE k.state = 'opted_in' AND k.source IN ('message', 'provider'))
+                OVER (PARTITION BY k.scope) AS lifted_at
         FROM conversations AS talk
         JOIN channels AS via ON via.tenant_id = talk.tenant_id AND via.id = talk.channel_id
         CROSS JOIN LATERAL (SELECT talk.contact_id AS id UNION ALL {_RECIPIENT}) AS who
         JOIN consents AS k ON k.contact_id = who.id AND k.channel_kind = via.kind AND k.tenant_id = talk.tenant_id
         WHERE talk.tenant_id = m.tenant_id AND talk.id = m.conversation_id
-        ORDER BY k.scope, k.effective_at DESC, k.state DESC
+        ORDER BY k.contact_id, k.scope, k.effective_at DESC, k.state DESC
     ) AS holds
-    WHERE holds.state = 'opted_out' AND CASE holds.scope
+    WHERE holds.state = 'opted_out' AND coalesce(holds.lifted_at <= holds.effective_at, true) AND CASE holds.scope
         WHEN 'blocked' THEN CASE
             WHEN holds.is_mail THEN NOT EXISTS (
                 SELECT FROM messages AS written

@@ -1,5 +1,6 @@
 """A conversation that was deleted softly comes back when its customer writes again: by SQL as by a webhook."""
 
+from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
@@ -73,6 +74,20 @@ def test_who_finds_none_and_makes_one_gets_the_deleted_ones_history(office: Offi
         }
         # What is said next has its place behind what was said before.
         sql.all(SAY.replace("'user'", "'assistant'"), id=talk)
+
+
+def test_what_a_person_has_to_decide_is_not_forgotten(office: Office) -> None:
+    """An agent who has the conversation keeps it, and a reply that a restore set aside stays listed."""
+    talk = deleted(office)
+    office.worker(
+        "UPDATE conversations SET status = 'escalated', reply_restored_at = '2026-01-01T00:00Z' WHERE id = %(id)s",
+        id=talk,
+    )
+    with office.session() as sql:
+        found_or_made(sql)
+        assert sql.one("SELECT status, reply_restored_at FROM conversations") == {
+            "status": "escalated", "reply_restored_at": datetime(2026, 1, 1, tzinfo=UTC),
+        }  # fmt: skip
 
 
 def test_another_tenants_deleted_conversation_stays_where_it_is(office: Office) -> None:

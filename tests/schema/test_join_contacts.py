@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 from psycopg.errors import ForeignKeyViolation
+from psycopg.types.json import Jsonb
 
 from schema import migrate
 from tests.schema.office import Office
@@ -163,12 +164,75 @@ def test_a_join_never_loses_an_opt_out(
     assert stays is not None
     assert holds(worker, stays) == then
     kept = worker.execute(
-        "SELECT state, effective_at, source FROM consents WHERE effective_at < %s ORDER BY effective_at",
-        (START + timedelta(days=1),),
+        "SELECT state, effective_at, source FROM consents WHERE evidence ->> 'by' IS DISTINCT FROM 'join'"
     ).fetchall()
     assert sorted(kept) == sorted((state, START + timedelta(minutes=at), by) for state, at, by in one + other), (
         "the history is whole"
     )
+
+
+def test_what_the_customer_says_after_an_opt_in_that_a_join_undid_holds(worker: Connection) -> None:
+    """Also what they had said by then and is written down only afterwards."""
+    tenant = add_tenant(worker)
+    both = [contact(worker, tenant, "one"), contact(worker, tenant, "other")]
+    consent(worker, tenant, both[0], "opted_out", 1)
+    consent(worker, tenant, both[1], "opted_in", 2, "api")
+    stays = join(worker, tenant, *both)
+    assert stays is not None
+    assert holds(worker, stays) == "opted_out"
+    consent(worker, tenant, stays, "opted_in", 3)
+    assert holds(worker, stays) == "opted_in"
+
+
+def test_a_join_keeps_what_an_import_wrote_of_either(worker: Connection) -> None:
+    tenant = add_tenant(worker)
+    stays = contact(worker, tenant, phone_number="+34600000001")
+    goes = contact(worker, tenant)
+    for who, metadata in (
+        (stays, {"level": "gold", "imported": {"id": 1, "city": "Lima"}}),
+        (goes, {"level": "none", "note": "x", "imported": {"id": 2, "tags": ["a"]}}),
+    ):
+        worker.execute("UPDATE contacts SET metadata = %s WHERE id = %s", (Jsonb(metadata), who))
+    assert join(worker, tenant, goes, stays) == stays
+    assert worker.execute("SELECT metadata FROM contacts").fetchone() == (
+        {"level": "gold", "note": "x", "imported": {"id": 1, "city": "Lima", "tags": ["a"]}},
+    )
+    plain = contact(worker, tenant)
+    worker.execute("UPDATE contacts SET metadata = %s WHERE id = %s", (Jsonb({"imported": "odd"}), plain))
+    assert join(worker, tenant, plain, stays) == stays
+    assert worker.execute("SELECT metadata -> 'imported' ->> 'city' FROM contacts").fetchone() == ("Lima",)
+
+
+# -- numbers that change by SQL ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("source", "then"), [("api", "opted_out"), ("message", "opted_in")])
+def test_who_takes_a_deleted_contacts_number_lifts_its_opt_out_by_their_own_word_alone(
+    office: Office, worker: Connection, source: str, then: str
+) -> None:
+    with office.session() as sql:
+        gone = sql.one("INSERT INTO contacts (phone_number) VALUES ('+34600000001') RETURNING id")["id"]
+        sql.all("UPDATE contacts SET deleted_at = now()")
+        heir = sql.one("INSERT INTO contacts (name) VALUES ('Luis') RETURNING id")["id"]
+    tenant = Tenant(office.tenant, office.tenant, office.tenant)
+    consent(worker, tenant, gone, "opted_out", 1)
+    consent(worker, tenant, heir, "opted_in", 2, source)
+    with office.session() as sql:
+        sql.all("UPDATE contacts SET phone_number = '+34600000001' WHERE id = %(id)s", id=heir)
+    assert holds(worker, heir) == then
+
+
+def test_a_former_number_stays_its_contacts_and_so_does_its_opt_out(office: Office, worker: Connection) -> None:
+    channel = office.channel("twilio")
+    with office.session() as sql:
+        who = sql.one("INSERT INTO contacts (phone_number) VALUES ('+34600000001') RETURNING id")["id"]
+    consent(worker, Tenant(office.tenant, office.tenant, office.tenant), who, "opted_out", 1)
+    with office.session() as sql:
+        sql.all("UPDATE contacts SET phone_number = '+34600000002'")
+        former = sql.one(WHOLE, tenant=office.tenant, channel=channel, address="+34600000001", phone=None)
+        assert former["contact_id"] == who
+        with sql.refused(psycopg.errors.UniqueViolation, "another contact has this phone number, or had it"):
+            sql.all("INSERT INTO contacts (phone_number) VALUES ('+34 600 000 001')")
 
 
 def test_who_is_joined_already_is_joined_by_nobody_again_and_no_other_tenants(worker: Connection) -> None:

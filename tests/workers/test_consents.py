@@ -200,6 +200,48 @@ async def test_of_each_scope_the_newest_entry_holds(settings: Settings) -> None:
             assert head.stopped_by == holds, entries
 
 
+# Entries as (contact, state, minute, source) where the conversation is A's and its address B's, and whether it stops.
+OF_TWO: tuple[tuple[tuple[tuple[str, Any, int, Any], ...], str | None], ...] = (
+    ((("B", OUT, 1, "message"), ("A", IN, 2, "api")), "all"),
+    ((("A", OUT, 1, "message"), ("B", IN, 2, "api")), "all"),
+    ((("B", OUT, 1, "message"), ("A", IN, 2, "message")), None),
+    ((("A", OUT, 1, "message"), ("B", IN, 2, "provider")), None),
+    ((("B", OUT, 1, "message"), ("A", IN, 1, "message")), "all"),
+    ((("B", OUT, 2, "message"), ("A", IN, 1, "message"), ("A", IN, 3, "api")), "all"),
+    ((("B", OUT, 1, "message"), ("A", IN, 2, "message"), ("A", IN, 3, "api")), None),
+    ((("B", OUT, 1, "message"), ("B", IN, 2, "api"), ("A", IN, 3, "api")), None),
+    ((("A", OUT, 1, "message"), ("B", IN, 2, "message"), ("B", OUT, 3, "message")), "all"),
+)
+
+
+async def test_of_two_contacts_neither_lifts_the_others_opt_out_but_by_their_own_word(settings: Settings) -> None:
+    async with staged(settings, SILENT) as stage:
+        start = datetime.now(UTC) - timedelta(hours=1)
+        for number, (entries, stops) in enumerate(OF_TWO):
+            conversation = await stage.converse(customer=f"+346000002{number:02}")
+            of_address = await stage.value("SELECT contact_id FROM conversations WHERE id = $1", conversation)
+            another = await stage.value(
+                "INSERT INTO contacts (tenant_id) VALUES ($1) RETURNING id", stage.ours.tenant_id
+            )
+            await stage.pool.execute(
+                "INSERT INTO contact_addresses (tenant_id, kind, canonical, given, contact_id) "
+                "SELECT tenant_id, 'phone', address, address, contact_id FROM conversations WHERE id = $1",
+                conversation,
+            )
+            await stage.pool.execute("UPDATE conversations SET contact_id = $2 WHERE id = $1", conversation, another)
+            of = {"A": another, "B": of_address}
+            async with stage.pool.acquire() as connection, connection.transaction():
+                for who, state, minute, source in entries:
+                    at = start + timedelta(minutes=minute)
+                    await consents.add(
+                        connection, [Entry(stage.ours.tenant_id, of[who], "whatsapp", state, source, at)]
+                    )
+            await stage.requested(conversation)
+            head = await sends.head(stage.pool, stage.ours.tenant_id, conversation, "normal")
+            assert head is not None
+            assert head.stopped_by == stops, entries
+
+
 async def test_metas_marketing_switch_stops_campaigns_and_marketing_templates_and_no_answer(settings: Settings) -> None:
     async with staged(settings) as stage:
         app = await add_app(stage)
