@@ -26,7 +26,8 @@ _NEWS = timedelta(minutes=10)
 _PAUSE = 5.0  # seconds, where a throttle names none
 _LONGEST_PAUSE = 3600.0
 
-_Located = tuple[Arrived, UUID, UUID, UUID]  # receipt, message, conversation, row of message_statuses
+# Receipt, message, conversation, whether the message may be sent anew, row of message_statuses.
+_Located = tuple[Arrived, UUID, UUID, bool, UUID]
 
 
 async def apply(connection: Connection, arrived: Sequence[Arrived], handoff: timedelta) -> list[SendRequested]:
@@ -76,23 +77,28 @@ async def _apply_parked(
 async def _move(connection: Connection, located: Sequence[_Located], handoff: timedelta) -> list[SendRequested]:
     if not located:
         return []
-    # A fallback row needs its conversation's lock, and conversations are locked before messages everywhere.
-    refused = {(a.tenant_id, conversation) for a, _, conversation, _ in located if _window_closed(a)}
-    if refused:
-        await conversations.lock(connection, refused)
-    rows = await receipts.lock_messages(connection, {(a.tenant_id, message) for a, message, _, _ in located})
+    # A fallback row, and what is sent anew, need their conversation's lock: it comes before those of messages.
+    concerned = {
+        (a.tenant_id, conversation) for a, _, conversation, doubtful, _ in located if doubtful or _window_closed(a)
+    }
+    if concerned:
+        await conversations.lock(connection, concerned)
+    rows = await receipts.lock_messages(connection, {(a.tenant_id, message) for a, message, *_ in located})
 
-    # A message that was given up as unknown is still one that a receipt tells the truth about.
+    # A message that was given up as unknown, or sent anew since, is still one that a receipt tells the truth about.
     status = {message_id: "unknown" if row.given_up else row.status for message_id, row in rows.items()}
     told: dict[UUID, Arrived] = {}
     applied: list[tuple[UUID, UUID]] = []
-    for a, message_id, _, row_id in sorted(located, key=lambda one: one[0].received_at):
+    for a, message_id, _, _, row_id in sorted(located, key=lambda one: one[0].received_at):
         target = after_receipt(status[message_id], a.receipt.status) if message_id in status else None
         if target is not None:
             status[message_id] = target
             told[message_id] = a
             applied.append((a.tenant_id, row_id))
     await receipts.move(connection, [_step(rows[i], a, status[i]) for i, a in told.items()])
+    for i in told:
+        if rows[i].resends is not None:  # the provider has it after all
+            await receipts.cancel_resends(connection, rows[i])
     await receipts.applied(connection, applied)
     await record(
         connection,
@@ -109,7 +115,7 @@ async def _move(connection: Connection, located: Sequence[_Located], handoff: ti
         ),
     )
     await _tell_channels(connection, [(rows[i], a) for i, a in told.items() if status[i] == "failed"])
-    refusals = [_refused(a, rows[i]) for a, i, _, _ in located if i in rows and _opted_out(a)]
+    refusals = [_refused(a, rows[i]) for a, i, *_ in located if i in rows and _opted_out(a)]
     await consenting.refused(connection, refusals)
     fallbacks = [
         await _fallback(connection, rows[i], a, handoff)

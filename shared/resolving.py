@@ -5,7 +5,7 @@ nothing that it may be, and the policy says so, does it leave again, as a messag
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Literal
 
@@ -111,14 +111,15 @@ async def _give_up(tx: db.Connection, message: Outbound, reason: str) -> None:
 
 
 async def _look(message: Outbound, channel: Channel, ctx: Context[Senders]) -> Looked:
-    """What the provider's list says of the message. Raises NoPlaceError."""
+    """What the provider's list says of the message, by the addresses it was sent with. Raises NoPlaceError."""
+    asked, same = as_called(message, channel)
     claimed_at = message.claimed_at or message.created_at
     try:
         sender = await ctx.resource.of(ctx.pool, channel)
     except (CryptoError, ValueError):
         return NOTHING  # the next message of the channel stops it and says why
     with ctx.resource.lane(topology.send_queue(channel.provider, message.lane).name).held(channel.id):
-        listed = await sender.find(outgoing(message, channel, ctx.settings.public_url), claimed_at - AROUND)
+        listed = await sender.find(outgoing(*asked, ctx.settings.public_url), claimed_at - AROUND)
     if listed is None:
         return NOTHING
     # The rivals first: one whose id is recorded in between is then among the taken.
@@ -127,7 +128,18 @@ async def _look(message: Outbound, channel: Channel, ctx: Context[Senders]) -> L
     taken = await sends.taken(ctx.pool, message.tenant_id, message.channel_id, ids)
     left = [entry for entry in listed.entries if entry.external_id not in taken]
     # Whatever its text says: the provider may have changed it. What is left may be a rival's, and tells nothing yet.
-    return Looked(the_one(message, left, rivals), absent=listed.complete and not left)
+    return Looked(the_one(message, left, rivals), absent=same and listed.complete and not left)
+
+
+def as_called(message: Outbound, channel: Channel) -> tuple[tuple[Outbound, Channel], bool]:
+    """The message and its channel with the addresses of the claim, and whether the channel is still as it was then.
+
+    Where it is not, another account may be asked: what its list lacks may have left all the same.
+    """
+    if message.called is None:
+        return (message, channel), False
+    asked = replace(message, recipient=message.called.recipient), replace(channel, address=message.called.address)
+    return asked, channel.updated_at == message.called.as_of
 
 
 def the_one(message: Outbound, entries: Sequence[SentRecord], rivals: Sequence[Outbound]) -> SentRecord | None:

@@ -243,10 +243,19 @@ def _leaving(message: Outbound, channel: Channel, ctx: Ctx) -> Outgoing:
 
 async def _claim_and_send(message: Outbound, channel: Channel, sender: Sender, leaving: Outgoing, ctx: Ctx) -> bool:
     lease = timedelta(seconds=ctx.settings.send_timeout + ctx.settings.send_lease_margin)
-    claim_id = await sends.claim(ctx.pool, message, lease)
+    before, before_wall = time.monotonic(), time.time()
+    claim_id = await sends.claim(ctx.pool, message, channel, lease)
     if claim_id is None:
         return False
     started = time.monotonic()
+    # The claim's lease began at some moment of its own. A call that begins too late goes on beyond it, and may follow
+    # the looks that find nothing. A machine that is suspended stops the one clock, and a correction moves the other.
+    if max(started - before, time.time() - before_wall) > ctx.settings.send_lease_margin:
+        about = (message.tenant_id, message.id, claim_id)
+        await sends.back(
+            ctx.pool, *about, timedelta(0), "late_claim", "its claim took too long, so it was not sent on it"
+        )
+        return False
     result = await sender.send(leaving)
     metrics.SEND_SECONDS.labels(channel.provider).observe(time.monotonic() - started)
     metrics.SENDS.labels(channel.provider, type(result).__name__.lower()).inc()

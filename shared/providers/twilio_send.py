@@ -111,16 +111,20 @@ class TwilioSender:
         """What was made for this recipient since then, however the number is written; None where Twilio does not tell.
 
         By To and From alone, and by date_created: date_sent is empty while Twilio queues a message. Of each spelling
-        the newest 50 are read.
+        the newest 50 are read. Of a user id the list is never complete: it may name the person by a number.
         """
         # A messaging service chooses the number; otherwise another number's message to this person is not this one.
         ours = not message.sender.startswith("MG")
         sender = {"from_": _party(message.channel_kind, message.sender)} if ours else {}
+        parties = _spellings(message.channel_kind, message.recipient)
+        if message.channel_kind == "sms" and not ours:  # the service may have chosen RCS, which no number of ours sends
+            parties += [f"rcs:{one}" for one in parties]
+        by_number = addresses.phone(addresses.split_scheme(message.recipient)[1]) is not None
         try:
             async with asyncio.timeout(self._timeout):
                 pages = [
                     await self._client.messages.list_async(to=to, **sender, limit=_LISTED, page_size=_LISTED)
-                    for to in _spellings(message.channel_kind, message.recipient)
+                    for to in parties
                 ]
             return SentList(
                 tuple(
@@ -129,7 +133,7 @@ class TwilioSender:
                     for item in page
                     if item.direction != "inbound" and item.date_created >= since
                 ),
-                complete=all(len(page) < _LISTED or page[-1].date_created < since for page in pages),
+                complete=by_number and all(len(page) < _LISTED or page[-1].date_created < since for page in pages),
             )
         except Exception as error:  # whatever it is, the answer is that we can't tell
             log.warning("twilio list failed", error=type(error).__name__)

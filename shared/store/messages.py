@@ -171,6 +171,16 @@ async def release_held(
 
 
 @dataclass(frozen=True, slots=True)
+class Called:
+    """Whom the provider was asked to send to, and from which address, at the last claim. `as_of`: the channel's
+    updated_at then, which tells its address and credentials of that moment from later ones."""
+
+    recipient: str
+    address: str
+    as_of: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Outbound:
     """A message to send with what deciding and sending it takes."""
 
@@ -193,6 +203,7 @@ class Outbound:
     claimed_at: datetime | None
     unknown_at: datetime | None
     absent_at: datetime | None
+    called: Called | None
     expires_at: datetime | None
     not_before: datetime | None
     recipient: str
@@ -207,7 +218,7 @@ class Outbound:
 _OUTBOUND = f"""
 m.id, m.tenant_id, m.conversation_id, m.channel_id, m.status, m.lane, m.content, m.media, m.metadata, m.template,
 m.sent_as, m.window_policy, m.window_refused_at, m.attempts, m.created_at, m.admitted_at, m.claimed_at, m.unknown_at,
-m.absent_at, m.expires_at, m.not_before,
+m.absent_at, m.called_to, m.called_from, m.called_as_of, m.expires_at, m.not_before,
 c.recipient, c.contact_name, c.last_user_message_at, {STOPPED_BY} AS stopped_by, clock_timestamp() AS now,
 CASE WHEN m.provider = 'email' THEN (
     SELECT jsonb_build_object('thread', i.metadata -> 'thread', 'subject', i.metadata -> 'subject') FROM messages i
@@ -238,6 +249,7 @@ def _outbound(row: asyncpg.Record) -> Outbound:
         claimed_at=row["claimed_at"],
         unknown_at=row["unknown_at"],
         absent_at=row["absent_at"],
+        called=_called(row),
         expires_at=row["expires_at"],
         not_before=row["not_before"],
         recipient=row["recipient"],
@@ -248,6 +260,13 @@ def _outbound(row: asyncpg.Record) -> Outbound:
         by_engine=isinstance(row["metadata"], Mapping) and "engine" in row["metadata"],
         thread=thread_of(row["answered"]),
     )
+
+
+def _called(row: asyncpg.Record) -> Called | None:
+    """None where it was never claimed, or by a version that did not write it down."""
+    if row["called_to"] is None:
+        return None
+    return Called(row["called_to"], row["called_from"], row["called_as_of"])
 
 
 def thread_of(answered: object) -> Thread | None:

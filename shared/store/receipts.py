@@ -43,18 +43,19 @@ class Concerned:
     sent_as: Template | None
     window_policy: Policy | None
     claimed_at: datetime | None
-    given_up: bool  # failed only because nobody knew
+    given_up: bool  # failed only because nobody knew, or sent anew since
+    resends: str | None  # how the keys of the messages begin that were made to send it anew; None: it was not
 
 
 _LOCATE = """
-SELECT asked.place, m.id, m.conversation_id
+SELECT asked.place, m.id, m.conversation_id, m.status IN ('unknown', 'failed') AS doubtful
 FROM unnest($1::int[], $2::uuid[], $3::uuid[], $4::text[], $5::uuid[])
     AS asked (place, tenant_id, channel_id, external_id, message_id)
 JOIN LATERAL (
-    SELECT id, conversation_id FROM messages
+    SELECT id, conversation_id, status FROM messages
     WHERE tenant_id = asked.tenant_id AND id = asked.message_id AND direction = 'outbound'
     UNION ALL
-    SELECT id, conversation_id FROM messages
+    SELECT id, conversation_id, status FROM messages
     WHERE tenant_id = asked.tenant_id AND channel_id = asked.channel_id AND external_id = asked.external_id
         AND direction = 'outbound'
     LIMIT 1
@@ -73,7 +74,9 @@ RETURNING id
 _LOCK = """
 SELECT id, tenant_id, conversation_id, channel_id, provider, status, content, media, metadata, lane, template,
     sent_as, window_policy, claimed_at,
-    error_code IS NOT DISTINCT FROM 'unknown' AND status = 'failed' AS given_up
+    status = 'failed' AND coalesce(error_code, '') IN ('unknown', 'resent') AS given_up,
+    CASE WHEN status = 'failed' AND error_code = 'resent'
+        THEN coalesce(substring(dedupe_key FROM '^resend:[0-9a-f-]{36}:'), 'resend:' || id || ':') END AS resends
 FROM messages WHERE (tenant_id, id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[]))
 ORDER BY tenant_id, id FOR NO KEY UPDATE
 """
@@ -92,6 +95,13 @@ UPDATE messages m SET status = told.status, due_at = NULL, claim_id = NULL, not_
 FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::timestamptz[], $6::text[], $7::text[])
     AS told (tenant_id, id, status, external_id, at, error_code, error_message)
 WHERE m.tenant_id = told.tenant_id AND m.id = told.id
+"""
+
+# What was made to send it anew, and has not left. Of its conversation: a client may have chosen such a key elsewhere.
+_CANCEL_RESENDS = f"""
+UPDATE messages SET status = 'canceled', due_at = NULL, error_code = 'already_sent'
+WHERE tenant_id = $1 AND conversation_id = $2 AND starts_with(dedupe_key, $3)
+    AND {only_if("status IN ('queued', 'held', 'ready')")}
 """
 
 _APPLIED = """
@@ -134,8 +144,9 @@ PARKED_FOR = timedelta(hours=24)  # a receipt waits so long for its message
 PARKED_AT_ONCE = 5000  # the newest of them, looked for at once
 
 
-async def locate(connection: Connection, arrived: Sequence[Arrived]) -> dict[int, tuple[UUID, UUID]]:
-    """Index → (message, conversation) of those receipts whose message is here, by our id or the provider's."""
+async def locate(connection: Connection, arrived: Sequence[Arrived]) -> dict[int, tuple[UUID, UUID, bool]]:
+    """Index → (message, conversation, whether it may be sent anew) of those receipts whose message is here, by our id
+    or the provider's."""
     rows = await connection.fetch(
         _LOCATE,
         list(range(len(arrived))),
@@ -144,11 +155,11 @@ async def locate(connection: Connection, arrived: Sequence[Arrived]) -> dict[int
         [a.receipt.external_id for a in arrived],
         [a.receipt.message_id for a in arrived],
     )
-    return {row["place"]: (row["id"], row["conversation_id"]) for row in rows}
+    return {row["place"]: (row["id"], row["conversation_id"], row["doubtful"]) for row in rows}
 
 
 async def keep(
-    connection: Connection, arrived: Sequence[Arrived], found: dict[int, tuple[UUID, UUID]]
+    connection: Connection, arrived: Sequence[Arrived], found: dict[int, tuple[UUID, UUID, bool]]
 ) -> dict[int, UUID]:
     """Keep each receipt once; returns index → row id of those that are new. Without a message it is parked."""
     first: dict[tuple[UUID, UUID, str, str], int] = {}
@@ -194,6 +205,7 @@ async def lock_messages(connection: Connection, keys: set[tuple[UUID, UUID]]) ->
             window_policy=row["window_policy"],
             claimed_at=row["claimed_at"],
             given_up=row["given_up"],
+            resends=row["resends"],
         )
         for row in rows
     }
@@ -227,6 +239,11 @@ async def move(connection: Connection, moves: Sequence[Move]) -> None:
         [m.error_code for m in ordered],
         [m.error_message for m in ordered],
     )
+
+
+async def cancel_resends(connection: Connection, message: Concerned) -> None:
+    """Nothing of what was to send this message anew leaves any more. The caller holds its conversation's lock."""
+    await connection.execute(_CANCEL_RESENDS, message.tenant_id, message.conversation_id, message.resends)
 
 
 async def applied(connection: Connection, rows: Sequence[tuple[UUID, UUID]]) -> None:

@@ -6,6 +6,7 @@ from uuid import UUID
 
 import asyncpg
 
+from shared.channels import Channel
 from shared.db import Connection, Pool, new_id
 from shared.messages import Lane
 from shared.statuses import RESTORED
@@ -25,7 +26,8 @@ ORDER BY m.out_seq LIMIT 1
 # customer may have opted out.
 _CLAIM = f"""
 UPDATE messages m SET status = 'sending', claim_id = $3, claimed_at = clock_timestamp(), attempts = attempts + 1,
-    due_at = clock_timestamp() + $4::interval, not_before = NULL
+    due_at = clock_timestamp() + $4::interval, not_before = NULL,
+    called_to = $7, called_from = $8, called_as_of = $9
 WHERE tenant_id = $1 AND id = $2 AND {only_if("status = 'ready'")} AND attempts = $5
     AND admitted_at IS NOT DISTINCT FROM $6
     AND (not_before IS NULL OR not_before <= clock_timestamp())
@@ -40,12 +42,24 @@ async def head(connection: Connection | Pool, tenant_id: UUID, conversation_id: 
     return None if row is None else _outbound(row)
 
 
-async def claim(pool: Pool, message: Outbound, lease: timedelta) -> UUID | None:
-    """ready → sending, committed before the call; returns the claim. None: somebody else has the lane."""
+async def claim(pool: Pool, message: Outbound, channel: Channel, lease: timedelta) -> UUID | None:
+    """ready → sending, committed before the call; returns the claim. None: somebody else has the lane.
+
+    `message` and `channel` as they are read are what is called with, and so what is looked up by.
+    """
     claim_id = new_id()
     try:
         claimed = await pool.fetchval(
-            _CLAIM, message.tenant_id, message.id, claim_id, lease, message.attempts, message.admitted_at
+            _CLAIM,
+            message.tenant_id,
+            message.id,
+            claim_id,
+            lease,
+            message.attempts,
+            message.admitted_at,
+            message.recipient,
+            channel.address,
+            channel.updated_at,
         )
     except asyncpg.UniqueViolationError:  # messages_one_sending: another message of the lane is at it
         return None
@@ -123,7 +137,13 @@ async def sent(
 
 
 async def back(
-    connection: Connection, tenant_id: UUID, message_id: UUID, claim_id: UUID, wait: timedelta, code: str, detail: str
+    connection: Connection | Pool,
+    tenant_id: UUID,
+    message_id: UUID,
+    claim_id: UUID,
+    wait: timedelta,
+    code: str,
+    detail: str,
 ) -> bool:
     """sending → ready: provably not accepted, to be tried again after `wait`."""
     return (await connection.fetchval(_BACK, tenant_id, message_id, claim_id, wait, code, detail[:500])) is not None

@@ -17,7 +17,7 @@ from shared.store import conversations, messages
 from shared.store.by_key import only_if
 from shared.store.events import Event, record
 
-_RESEND = re.compile(r"resend:([0-9a-f-]{36}):([0-9]{1,9})")
+_RESEND = re.compile(r"resend:([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}):([0-9]{1,9})")
 
 
 class Refused(Exception):
@@ -105,6 +105,13 @@ WHERE tenant_id = $1 AND id = $2 AND (
 RETURNING id
 """
 
+# The message that was first of unknown outcome, or another one that was to send it anew.
+_TAKEN = """
+SELECT EXISTS (
+    SELECT FROM messages WHERE tenant_id = $1 AND conversation_id = $2 AND sent_at IS NOT NULL
+        AND (id = $3::uuid OR starts_with(dedupe_key, 'resend:' || $3::uuid || ':')))
+"""
+
 _ACTIVE = "SELECT status = 'active' FROM conversations WHERE tenant_id = $1 AND id = $2"
 
 BY_A_PERSON: Final = "a person had it sent again"
@@ -137,7 +144,10 @@ async def resend_absent(connection: Connection, message: Named) -> None:
     by_engine = isinstance(row["metadata"], Mapping) and "engine" in row["metadata"]
     if by_engine and not await connection.fetchval(_ACTIVE, message.tenant_id, message.conversation_id):
         raise Refused("is an answer in a conversation that is not answered any more")
-    if _origin(message, row)[1] >= MOST_RESENDS:
+    origin, tries = _origin(message, row)
+    if tries and await connection.fetchval(_TAKEN, message.tenant_id, message.conversation_id, UUID(origin)):
+        raise Refused("was to send anew what the provider had taken after all")
+    if tries >= MOST_RESENDS:
         raise Refused(f"was sent anew {MOST_RESENDS} times, and nobody knows what became of any of them")
     await _resend(connection, message, row, timedelta(0), why=AS_ABSENT)
 

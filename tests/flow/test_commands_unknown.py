@@ -26,7 +26,7 @@ async def lost(stage: Stage, message: UUID) -> None:
     head = await sends.head(stage.pool, tenant, conversation, lane)
     assert head is not None
     assert head.id == message
-    claim = await sends.claim(stage.pool, head, timedelta(seconds=60))
+    claim = await sends.claim(stage.pool, head, await stage.channel(), timedelta(seconds=60))
     assert claim is not None
     async with stage.pool.acquire() as connection, connection.transaction():
         assert await sends.unknown(connection, tenant, message, claim, now, "timeout", "no answer")

@@ -63,6 +63,19 @@ async def test_a_number_that_is_written_in_two_ways_is_looked_for_by_both(
     assert asked == [["whatsapp:+5215512345678"], ["whatsapp:+525512345678"]]
 
 
+async def test_the_list_of_a_user_id_is_never_complete(provider: Provider, sender: TwilioSender) -> None:
+    """What was sent to one may be listed under the person's number."""
+    provider.answer = provider.answering(200, {"messages": [], "page_size": 50})
+    assert await sender.find(outgoing(recipient="US.13491208655302741918"), SINCE) == SentList((), complete=False)
+
+
+async def test_what_a_service_sent_by_rcs_is_looked_for_too(provider: Provider, sender: TwilioSender) -> None:
+    provider.answer = provider.answering(200, {"messages": [], "page_size": 50})
+    message = outgoing(recipient="+34600000001", sender="MG" + "0a" * 16, channel_kind="sms")
+    assert await sender.find(message, SINCE) == SentList((), complete=True)
+    assert [fields["To"] for _, _, fields in provider.asked] == [["+34600000001"], ["rcs:+34600000001"]]
+
+
 async def test_what_is_older_is_left_out_and_a_queued_one_is_not(provider: Provider, sender: TwilioSender) -> None:
     """date_sent is empty while Twilio queues a message; date_created never is."""
     queued = listed(sid="SM1", status="queued", date_sent=None)

@@ -44,6 +44,7 @@ def claimed(seconds: float, text: str = "hola", *, sent_as: Template | None = No
         claimed_at=at(seconds),
         unknown_at=at(seconds + 10),
         absent_at=None,
+        called=None,
         expires_at=None,
         not_before=None,
         recipient="+34600000001",

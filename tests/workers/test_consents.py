@@ -90,7 +90,9 @@ async def test_who_opts_out_after_the_window_is_not_sent_to(settings: Settings) 
         assert head is not None
         assert head.stopped_by is None
         await heard(stage, "baja")
-        assert await sends.claim(stage.pool, head, timedelta(seconds=10)) is None, "read before, claimed after"
+        assert await sends.claim(stage.pool, head, await stage.channel(), timedelta(seconds=10)) is None, (
+            "read before, claimed after"
+        )
         async with stage.working("send"):
             await stage.deliver(stage.admitted(conversation, request.message_id))
             await stage.until(stage.status, request.message_id, equals="failed")

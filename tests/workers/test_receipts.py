@@ -267,7 +267,7 @@ async def test_a_customer_who_wrote_between_the_send_and_its_refusal_gets_the_te
         await window.admit(request, stage.context)
         head = await sends.head(stage.pool, request.tenant_id, conversation, "normal")
         assert head is not None
-        claim = await sends.claim(stage.pool, head, timedelta(seconds=10))
+        claim = await sends.claim(stage.pool, head, await stage.channel(), timedelta(seconds=10))
         async with stage.pool.acquire() as connection:
             await sends.sent(connection, request.tenant_id, request.message_id, claim, SID)
         now = await stage.value("SELECT clock_timestamp()")

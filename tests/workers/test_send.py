@@ -92,9 +92,9 @@ async def test_only_one_message_of_a_lane_can_be_claimed_at_a_time(settings: Set
         assert other_lane is not None
         assert (second.content, other_lane.id) == ("2", campaign)
         # Both were read as the head of their lane, and both are ready.
-        assert await sends.claim(stage.pool, first, lease) is not None
-        assert await sends.claim(stage.pool, second, lease) is None
-        assert await sends.claim(stage.pool, other_lane, lease) is not None
+        assert await sends.claim(stage.pool, first, await stage.channel(), lease) is not None
+        assert await sends.claim(stage.pool, second, await stage.channel(), lease) is None
+        assert await sends.claim(stage.pool, other_lane, await stage.channel(), lease) is not None
 
 
 async def test_a_throttled_message_waits_as_long_as_it_was_told_and_its_lane_behind_it(settings: Settings) -> None:

@@ -120,6 +120,93 @@ async def test_what_is_listed_only_at_the_second_look_is_not_sent_anew(settings:
         assert await calls(stage) == 1
 
 
+async def test_a_lost_answer_is_looked_up_by_the_recipient_it_was_sent_to(settings: Settings) -> None:
+    """The customer wrote under a user id meanwhile, which is whom the next message goes to."""
+    async with (
+        staged(settings, delays=QUEUED, unknown_check_after=0.2) as stage,
+        stage.working("window", "send"),
+    ):
+        await stage.sandbox.faults({"provider": "twilio", "action": "accept_then_drop", "times": 1})
+        message = await stage.owe(await stage.converse(), "hola")
+        await stage.until(stage.status, message, equals="unknown")
+        await stage.pool.execute("UPDATE conversations SET recipient = '+14155550199'")
+        async with stage.working("clock"):
+            await stage.until(stage.status, message, equals="sent")
+        assert await stage.statuses() == ["sent"]
+        assert await calls(stage) == 1
+
+
+@pytest.mark.parametrize("changed", ["address = '+14155550100'", "credentials = credentials"])
+async def test_nothing_is_sent_anew_where_the_channel_has_changed_since(settings: Settings, changed: str) -> None:
+    """Another number's list, or another account's, lacks what this one took."""
+    async with (
+        staged(settings, delays=QUEUED, unknown_give_up_after=6.0) as stage,
+        stage.working("window", "send"),
+    ):
+        await stage.sandbox.faults({"provider": "twilio", "action": "drop_before", "times": 1})
+        message = await stage.owe(await stage.converse(), "hola")
+        await stage.until(stage.status, message, equals="unknown")
+        await stage.pool.execute(f"UPDATE channels SET {changed}")
+        async with stage.working("clock"):
+            await stage.until(stage.status, message, equals="failed", within=30)
+        assert (await stage.message(message))["error_code"] == "unknown"
+        assert await stage.statuses() == ["failed"]
+        assert await calls(stage) == 1
+
+
+@pytest.mark.parametrize("told", ["sent", "delivered", "failed"])
+async def test_a_receipt_of_the_original_cancels_what_was_to_send_it_anew(settings: Settings, told: str) -> None:
+    async with staged(settings, delays=QUEUED) as stage:
+        async with stage.working("window", "send"):
+            await stage.sandbox.faults({"provider": "twilio", "action": "drop_before", "times": 1})
+            message = await stage.owe(await stage.converse(), "hola")
+            await stage.until(stage.status, message, equals="unknown")
+        async with stage.working("send", "clock"):  # no window: what is made stays queued
+            await stage.until(stage.count, "messages WHERE error_code = 'resent'", equals=1)
+        async with stage.working("persist"):
+            await stage.deliver(stage.receipt("SM" + "7" * 32, told, message_id=message))
+            await stage.until(stage.count, "message_statuses WHERE applied", equals=1)
+        again = await stage.row("SELECT * FROM messages WHERE dedupe_key = $1", f"resend:{message}:1")
+        assert (again["status"], again["error_code"], again["due_at"]) == ("canceled", "already_sent", None)
+        assert await stage.status(message) == told
+        assert await calls(stage) == 1
+
+
+async def test_what_the_provider_took_after_all_is_not_sent_anew_a_second_time(settings: Settings) -> None:
+    async with staged(settings, delays=QUEUED, unknown_give_up_after=60.0) as stage:
+        await stage.sandbox.faults({"provider": "twilio", "action": "drop_before"})
+        message = await stage.owe(await stage.converse(), "hola")
+        async with stage.working("window", "send"):
+            await stage.until(stage.status, message, equals="unknown")
+            async with stage.working("clock"):
+                await stage.until(stage.count, "messages WHERE error_code = 'resent'", equals=1)
+            await stage.until(calls, stage, equals=2)
+        async with stage.working("persist"):
+            await stage.deliver(stage.receipt("SM" + "7" * 32, "sent", message_id=message))
+            await stage.until(stage.status, message, equals="sent")
+        async with stage.working("window", "send", "clock"):
+            await stage.until(stage.count, "messages WHERE error_code = 'unknown'", equals=1)
+        assert await calls(stage) == 2
+
+
+async def test_a_claim_that_took_longer_than_the_margin_is_not_sent_on(settings: Settings) -> None:
+    """The call would go on beyond its lease, when the looks may have found nothing already."""
+    async with staged(settings, delays=QUEUED, send_timeout=20.0, send_lease_margin=0.5) as stage:
+        async with stage.working("window"):
+            message = await stage.owe(await stage.converse(), "hola")
+            await stage.until(stage.status, message, equals="ready")
+        async with stage.pool.acquire() as other, stage.working("send"):
+            async with other.transaction():
+                await other.execute("SELECT FROM messages WHERE id = $1 FOR UPDATE", message)
+                await stage.until(stage.count, "pg_locks WHERE NOT granted", equals=1)
+                await asyncio.sleep(1.0)
+            await stage.until(stage.count, "messages WHERE error_code = 'late_claim'", equals=1)
+            assert (await stage.status(message), await calls(stage)) == ("ready", 0)
+            async with stage.working("clock"):
+                await stage.until(stage.status, message, equals="sent")
+        assert await calls(stage) == 1
+
+
 async def test_what_is_sent_anew_again_and_again_is_given_up(settings: Settings) -> None:
     async with staged(settings, delays=QUEUED) as stage, stage.working("window", "send", "clock"):
         await stage.sandbox.faults({"provider": "twilio", "action": "drop_before"})

@@ -184,7 +184,7 @@ async def test_who_writes_while_the_provider_refuses_is_answered(settings: Setti
         await window.admit(request, stage.context)
         head = await sends.head(stage.pool, request.tenant_id, conversation, "normal")
         assert head is not None
-        claim = await sends.claim(stage.pool, head, timedelta(seconds=10))
+        claim = await sends.claim(stage.pool, head, await stage.channel(), timedelta(seconds=10))
         await persist.persist([stage.said("¿sí?", received_at=datetime.now(UTC))], stage.context)
         async with stage.pool.acquire() as connection:
             assert await sends.window_closed(
