@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import parse_qsl
 
-from shared.providers import readable
+from shared.providers import readable_text
 from shared.providers.base import Address, InboundMessage, ManagerMessage, MessageType, Notice, Parsed
 from shared.providers.json_fields import Fields, fields_of, plain, text_of
 
@@ -134,7 +134,7 @@ def content(said: Fields) -> str:
     where, whom = fields_of(said, "location"), fields_of(said, "contact")
     return (
         text_of(said, "text")
-        or readable.place(text_of(where, "title"), text_of(where, "address"), where.get("lat"), where.get("lon"))
+        or readable_text.place(text_of(where, "title"), text_of(where, "address"), where.get("lat"), where.get("lon"))
         or ": ".join(filter(None, (text_of(whom, "name"), text_of(whom, "phone"))))
     )
 

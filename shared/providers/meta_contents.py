@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from itertools import islice
 
-from shared.providers import readable
+from shared.providers import readable_text
 from shared.providers.base import Media, MessageType
 from shared.providers.json_fields import Fields, fields_of, items_of, printable_word, text_of
 
@@ -50,14 +50,14 @@ def content(item: Fields, kind: str) -> str:
             told = text_of(part, "type")
             if told == "call_permission_reply":
                 return f"call permission: {text_of(fields_of(part, told), 'response') or '?'}"
-            return next(filter(None, (readable.reply(answer) for answer in _replies(part, told))), "")
+            return next(filter(None, (readable_text.reply(answer) for answer in _replies(part, told))), "")
         case "button":
             return text_of(part, "text") or text_of(part, "payload")
         case "location":
             name, address, url = (text_of(part, key) for key in ("name", "address", "url"))
-            return readable.place(name, address, part.get("latitude"), part.get("longitude"), url)
+            return readable_text.place(name, address, part.get("latitude"), part.get("longitude"), url)
         case "order":
-            return readable.order(part)
+            return readable_text.order(part)
         case "contacts":
             return "\n".join(filter(None, map(_card, islice(_cards(item), _MOST_CARDS))))
         case "reaction":

@@ -18,7 +18,7 @@ import orjson
 from yarl import URL
 
 from shared import addresses
-from shared.providers import readable
+from shared.providers import readable_text
 from shared.providers.base import (
     SOLE_CHANNEL,
     Address,
@@ -297,12 +297,12 @@ def _text(fields: Mapping[str, str], *, tapped_first: bool) -> str:
     tapped = fields.get("ButtonText") or fields.get("ListTitle") or ""
     if said := (tapped if tapped_first else "") or fields.get("Body") or tapped:
         return said
-    if filled := readable.form_json(fields.get("InteractiveData") or fields.get("FlowData") or ""):
+    if filled := readable_text.form_json(fields.get("InteractiveData") or fields.get("FlowData") or ""):
         return filled
     if chosen := fields.get("ButtonPayload") or fields.get("ListId"):
         return chosen
     label, address, latitude, longitude = (fields.get(name, "") for name in _PLACE)
-    return readable.place(label, address, latitude, longitude) if _has_location(fields) else ""
+    return readable_text.place(label, address, latitude, longitude) if _has_location(fields) else ""
 
 
 def _has_location(fields: Mapping[str, str]) -> bool:
