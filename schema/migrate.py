@@ -66,7 +66,7 @@ class NotGranted(Exception):
 _CONCURRENTLY: Final = re.compile(
     r"\b(CREATE\s+(UNIQUE\s+)?INDEX|DROP\s+INDEX|REINDEX)\b.*?\bCONCURRENTLY\b", re.I | re.S
 )
-_COMMITS: Final = re.compile(r"\bCOMMIT;|^\s*CALL\b", re.I | re.M)  # our procedures work in pieces
+WORKS_IN_PIECES: Final = re.compile(r"\bCOMMIT;|^\s*CALL\b", re.I | re.M)  # so do our procedures
 _INDEX_MADE: Final = re.compile(
     r"\bCREATE\s+(?:UNIQUE\s+)?INDEX\s+CONCURRENTLY\s+(?:IF\s+NOT\s+EXISTS\s+)?(\w+)\s+ON\b", re.I
 )
@@ -190,7 +190,7 @@ def alone(statement: str, patience: float) -> locks.Attempt:
             if made := _INDEX_MADE.search(statement):
                 _drop_if_invalid(session, made[1].lower())
             session.execute(statement.encode())
-        elif _COMMITS.search(statement):  # a block that works in pieces: it takes the role that sees the rows by itself
+        elif WORKS_IN_PIECES.search(statement):  # it takes the role that sees the rows by itself
             wait_briefly(session)
             session.execute(statement.encode())
         else:
