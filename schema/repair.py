@@ -59,9 +59,16 @@ def repair(database_url: str, folder: Path = MIGRATIONS, *, patience: float = lo
                 locks.insist(part.name, migrate.alone(statement, patience), database_url, run.lock, patience=patience)
         with psycopg.connect(database_url, autocommit=True) as session:
             session.execute("SELECT public.make_partitions(7)")
+            session.execute(_PROTECT_PARTITIONS)
     return [part.name for part in broken]
 
 
+# A migration gave those that were there the policies and rights piece by piece, which is not run again.
+_PROTECT_PARTITIONS: Final = """
+SELECT public.protect_tenant_table(c.oid::regclass) FROM pg_class c
+WHERE c.relnamespace = 'public'::regnamespace AND c.relispartition AND c.relkind = 'r'
+    AND NOT EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = c.oid)
+"""
 _YOYOS: Final = "SELECT tablename FROM pg_tables WHERE schemaname = %s AND tablename ~ 'yoyo'"
 
 

@@ -51,10 +51,12 @@ UNTIL_STATISTICS: Final[dict[When, tuple[str, ...]]] = {
     "while nothing waited": ("overdue._REPLIES",),
     "while it was empty": (
         "channels._BY_ENDPOINTS",
+        "consents._ANSWER_STOPPED",
         "consents._PARTIES",
         "conversations._OF_PHONES",
         "imported_joins._BY_PLACE",
         "pruning._CONVERSATIONS",
+        "sends._HEAD",
     ),
 }
 
