@@ -65,9 +65,22 @@ def repair(database_url: str, folder: Path = MIGRATIONS, *, patience: float = lo
 
 # A migration gave those that were there the policies and rights piece by piece, which is not run again.
 _PROTECT_PARTITIONS: Final = """
-SELECT public.protect_tenant_table(c.oid::regclass) FROM pg_class c
-WHERE c.relnamespace = 'public'::regnamespace AND c.relispartition AND c.relkind = 'r'
-    AND NOT EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = c.oid)
+DO $$
+DECLARE
+    partition record;
+BEGIN
+    FOR partition IN
+        SELECT oid::regclass AS name, EXISTS (SELECT FROM pg_policy WHERE polrelid = c.oid) AS protected FROM pg_class c
+        WHERE relnamespace = 'public'::regnamespace AND relispartition AND relkind = 'r'
+    LOOP
+        IF partition.protected THEN
+            EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON %s TO palomar_worker', partition.name);
+        ELSE
+            PERFORM public.protect_tenant_table(partition.name);
+        END IF;
+    END LOOP;
+END
+$$
 """
 _YOYOS: Final = "SELECT tablename FROM pg_tables WHERE schemaname = %s AND tablename ~ 'yoyo'"
 
