@@ -98,6 +98,7 @@ def _as_migrated(session: Connection, statements: Iterable[str]) -> dict[str, Pa
                 continue
             with session.transaction():
                 migrate.execute(session, _CONCURRENTLY.sub("", statement))
+        session.execute(_PROTECT_PARTITIONS)
         return parts(session)
 
 
