@@ -17,7 +17,8 @@ WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND NO
         OR has_column_privilege('palomar_api', c.oid, a.attnum, 'UPDATE'))
     AND NOT EXISTS (
         SELECT FROM pg_constraint k
-        WHERE k.conrelid = c.oid AND left(k.conname, 11) = 'check_times' AND k.convalidated AND a.attnum = ANY (k.conkey))
+        WHERE k.conrelid = c.oid AND left(k.conname, 11) = 'check_times' AND k.convalidated
+            AND a.attnum = ANY (k.conkey))
     AND c.relname || '.' || a.attname <> 'endpoints.deleted_at'  -- that it is set is all that anybody reads of it
 ORDER BY 1
 """
