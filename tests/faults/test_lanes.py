@@ -80,7 +80,7 @@ async def test_a_thousand_messages_keep_their_order_in_twenty_conversations_whil
 
         kills = 0
         while (done := await sent()) < CONVERSATIONS * EACH * 0.9:
-            wanted = done + dice.randint(1, 120)
+            wanted = done + dice.randint(1, 60)
             await system.until_holds(sent, wanted.__le__, within=60, what=f"{wanted} messages sent")
             name = dice.choice(SENDERS)
             await system.kill(name)

@@ -115,12 +115,14 @@ _TEXTS = {
     "external_id": "'sent' || {n}", "dedupe_key": "'ready:' || {n}", "system": "'kommo'",
     "source_table": "'kommo_messages'", "source_id": "'{n}'", "media": "'[]'", "reason": "'gone'",
     "outcome": "'parsed'", "window_policy": "'hold'", "message_type": "'text'",
+    "template": "NULL", "sent_as": "NULL",
 }  # fmt: skip
-# What its meaning does not tell: a value that the row has to be given anew.
+# What its meaning does not tell: a value that the row has to be given anew, a row that a function is asked about.
 _OF_ITS_OWN = {
     ("channels._ADD", 5): "'sms'",
     ("media._INSERT", 4): "{n} + 1",
     ("receipts._MOVE", 4): "gen_random_uuid()::text",
+    ("windows._CHECK", 1): "md5('{seed}conversation{n}')",
 }
 _BY_TYPE = {
     "text": "'{n}'", "timestamptz": "now()", "interval": "interval '1 minute'", "jsonb": "'{{}}'::jsonb",
@@ -147,7 +149,7 @@ def arguments(statement: Statement, types: list[str], busy: Busy) -> list[str]:
 
 def _value(statement: Statement, place: int, meaning: str, kind: str, busy: Busy, n: int) -> str:
     if (own := _OF_ITS_OWN.get((statement.name, place))) is not None:
-        return own.format(n=n)
+        return own.format(n=n, seed=busy.seed)
     if meaning == "limit":
         return str(MANY)
     if meaning == "tenant_id" or (meaning == "id" and statement.table == "tenants"):
@@ -167,6 +169,6 @@ def _value(statement: Statement, place: int, meaning: str, kind: str, busy: Busy
         return f"sha256('{busy.seed}{n}')"
     if kind == "text" and statement.inserts and meaning in ("external_id", "dedupe_key"):
         return f"'{uuid4()}'"
-    if kind == "text" and meaning in _TEXTS:
+    if kind in ("text", "jsonb") and meaning in _TEXTS:
         return _TEXTS[meaning].format(n=n)
     return _BY_TYPE[kind].format(n=n)

@@ -29,15 +29,19 @@ READ_A_CONVERSATION: Final = (  # one conversation's messages; here one has 1,20
     "overdue._NEXT_IN_LANES",
     "pruning._PRUNE",
     "reading._NEWEST",
+    "receipts._CANCEL_RESENDS",  # once for a message that was sent anew, as is undecided._TAKEN
     "sends._QUIET_FOR",
     "sends._RIVALS",
+    "undecided._TAKEN",
 )
 READ_ALL: Final = (  # for a person who waits for it
     "erasing.",  # every word of the tenant's may mention the erased one
     "overdue._COUNTS",
     "overdue._REPLIES_OWED",
     "overdue._UNFINISHED",
+    "restored.",  # a restore goes over everything
     "undecided._LISTED",
+    "undecided._RESTORED",
 )
 READ_A_SMALL_TABLE: Final = (  # an import asks for many rows at once, and the whole table is fewer pages than they are
     "imported_joins._REVIVE",

@@ -196,7 +196,8 @@ async def test_an_endpoint_that_tenants_share_is_not_one_of_theirs_to_change(set
         await stage.pool.execute("UPDATE channels SET endpoint_id = $1 WHERE address = '1065403'", shared_endpoint)
         before = await served(stage)
         async with stage.working("clock"):
-            await stage.until(status, stage, equals="active")
+            await stage.until(opened, stage, equals=GIVEN)
+        assert await shown(stage) == (False, "its address waits to be proven: palomar channels test")
         assert await served(stage) == before
         assert before[1].verify_token != "webhook"
 
