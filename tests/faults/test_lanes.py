@@ -66,7 +66,7 @@ async def test_a_thousand_messages_keep_their_order_in_twenty_conversations_whil
     stack: Stack, settings: Settings, tmp_path: Path, provider: Provider
 ) -> None:
     dice = random.Random(SEED)
-    channel = {"reply": {"engine": "none"}, "rate": 100}
+    channel = {"reply": {"engine": "none"}, "rate": 40}
     leases = {"send_timeout": 3.0, "send_lease_margin": 1.0}
     async with playing(stack, settings, tmp_path, provider=provider, channel=channel, **leases) as system:
         await system.stage.sandbox.faults(SILENT, *({"provider": provider.name, **rule} for rule in SLOW))
