@@ -112,6 +112,7 @@ def at_least(wanted: Mapping[str, int], counted: Mapping[str, int]) -> bool:
 async def nothing_finishes(system: System) -> AsyncIterator[None]:
     """Every handler waits for the lock that this holds: what was taken stays in hand."""
     async with system.stage.pool.acquire() as connection, connection.transaction():
+        await connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")  # it rests for as long as need be
         await connection.execute("LOCK TABLE conversations IN ACCESS EXCLUSIVE MODE")
         yield
 
