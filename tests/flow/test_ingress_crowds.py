@@ -83,7 +83,7 @@ async def test_endpoints_that_take_all_bytes_with_bodies_not_slow_keep_no_quiet_
     mail, apps = await mails.add_endpoint(settings), [await meta.add_app(settings) for _ in crowds]
     async with ingress_process(environment) as running, AsyncExitStack() as stack:
         for app, address in zip(apps, crowds, strict=True):
-            how = "paced", "40", "600000", address
+            how = "paced", "40", "520000", address
             await stack.enter_async_context(crowd(url_of(running), app, "application/json", *how))
         refused = 'palomar_webhooks_refused_total{reason="crowded"}'
         for _ in range(20):
