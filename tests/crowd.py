@@ -1,10 +1,11 @@
 """Many clients that only want to be in the way, as a process of their own: python -m tests.crowd HOST PORT PATH TYPE …
 
     stalled COUNT SIZE   so many connections, each with half a body of so many bytes; again where one is closed
-    paced COUNT SIZE     the same with whole bodies, which arrive just fast enough to be no slow ones
+    paced COUNT SIZE     the same with whole bodies, each just fast enough to be no slow one
     thrown COUNT SIZE    so many connections, each with one unsigned body after the other
 
-An address that follows is theirs as a proxy of ours would name it. It goes on until it is killed, and prints a line once all have begun. `crowd` starts and ends it.
+An address that follows is theirs as a proxy of ours would name it. It goes on until it is killed, and prints a line
+once all have begun. `crowd` starts and ends it.
 """
 
 import asyncio

@@ -136,14 +136,12 @@ def test_two_endpoints_that_take_all_and_never_are_slow_end_with_a_third_each() 
         for endpoint, places in held.items():
             with suppress(OverBoundError):
                 places.append(door.expect("", 20 * KIB, endpoint=endpoint, address=f"{endpoint}"))
-    assert {endpoint: sum(place.size for place in places) for endpoint, places in held.items()} == {
-        endpoint: 300 * KIB for endpoint in held
-    }
+    assert [sum(place.size for place in places) for places in held.values()] == [300 * KIB] * 3
 
 
 def test_nobody_loses_a_place_to_one_who_is_refused_under_another_bound() -> None:
     door = Door(Limits(everything=1000 * KIB, endpoint=400 * KIB, address=600 * KIB))
-    for number in range(4):
+    for _ in range(4):
         door.expect("a", 100 * KIB, endpoint=1, address="a")
     door.bounds.whole(door.expect("b", 300 * KIB, endpoint=2, address="b"))
     door.bounds.whole(door.expect("c", 300 * KIB, endpoint=3, address="b"))

@@ -162,9 +162,9 @@ async def test_readyz_of_the_ingress_says_which_role_it_misses_and_what_to_set(s
 async def test_readyz_says_what_postgresql_refuses(settings: Settings) -> None:
     url = settings.database_url.get_secret_value()
     elsewhere = SecretStr(urlsplit(url)._replace(path="/none-such").geturl())
-    async with ingress(settings.model_copy(update={"database_url": elsewhere})) as client:
-        async with client.get(health(client, "/readyz")) as answer:
-            missing = (await answer.json())["missing"]
+    astray = settings.model_copy(update={"database_url": elsewhere})
+    async with ingress(astray) as client, client.get(health(client, "/readyz")) as answer:
+        missing = (await answer.json())["missing"]
     assert missing["directory"].startswith('PostgreSQL refuses: database "none-such" does not exist')
 
 
