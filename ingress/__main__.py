@@ -59,7 +59,7 @@ async def receive(settings: Settings, keys: KeyRing, stop: asyncio.Event, *, sha
         )
         health_port = await stack.enter_async_context(
             http.serving(
-                http.health(lambda: _missing(directory, keeper), lambda: _warnings(keeper)),
+                http.health(lambda: _missing(directory, keeper), lambda: _warnings(directory, keeper)),
                 settings.host,
                 _health_port(settings, share_port=share_port),
             )
@@ -84,8 +84,10 @@ def _missing(directory: Directory, keeper: Keeper) -> dict[str, str]:
     return {name: trouble for name, trouble in troubles.items() if trouble is not None}
 
 
-def _warnings(keeper: Keeper) -> dict[str, str]:
-    return {} if keeper.warning is None else {"spool": keeper.warning}
+def _warnings(directory: Directory, keeper: Keeper) -> dict[str, str]:
+    """What a person should look at, though webhooks are taken."""
+    warnings = {"directory": directory.warning, "spool": keeper.warning}
+    return {name: warning for name, warning in warnings.items() if warning is not None}
 
 
 def _health_port(settings: Settings, *, share_port: bool) -> int:

@@ -52,11 +52,11 @@ class Bodies:
         try:
             async with hurry:
                 body = await self._whole(request, limit, place)
-            if place.lost:
-                raise Refused("slow")
+            if place.lost is not None:
+                raise Refused(place.lost)
         except TimeoutError:
             bounds.leave(place)
-            raise Refused("slow" if place.lost else "stalled") from None
+            raise Refused(place.lost or "stalled") from None
         except BaseException:
             bounds.leave(place)
             raise
@@ -69,7 +69,7 @@ class Bodies:
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             request.writer.output_size = 0  # that was no part of the answer
         body = bytearray()
-        while not content.at_eof() and not place.lost:
+        while not content.at_eof() and place.lost is None:
             body += await content.readany()
             if len(body) > limit:  # grew over it without having said so
                 raise Refused("too_large")

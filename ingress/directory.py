@@ -122,6 +122,7 @@ class Directory:
         self._tried = asyncio.Event()
         self._changed = asyncio.Event()
         self._failures = 0
+        self._why: str | None = None  # the database can't be asked; None while it is followed
         self._task: asyncio.Task[None] | None = None
         self.source: Source | None = None
         AGE.set_function(lambda: self.age)
@@ -134,7 +135,14 @@ class Directory:
     @property
     def trouble(self) -> str | None:
         """Why no endpoint is known at all; None when they are."""
-        return None if self.source else "the database does not answer, and there is no copy of the directory on disk"
+        if self.source:
+            return None
+        return f"{self._why or db.why_away(None)}; and there is no copy of the directory on disk"
+
+    @property
+    def warning(self) -> str | None:
+        """Why changes of endpoints are not seen, though those that are known are served."""
+        return f"changes of endpoints are not seen: {self._why}" if self._why is not None else None
 
     def find(self, name: str) -> Endpoint | None:
         """The endpoint of this id, in any of the ways a UUID may be written."""
@@ -162,10 +170,11 @@ class Directory:
             try:
                 await self._session()
             except Exception as error:
+                self._why = db.why_away(error)
                 if not db.is_outage(error) and not isinstance(error, asyncpg.PostgresError):
                     log.exception("directory failed")
                 elif not self._failures:
-                    log.warning("directory can't ask the database", error=type(error).__name__, source=self.source)
+                    log.warning("directory can't ask the database", why=self._why, source=self.source)
             self._tried.set()
             await asyncio.sleep(RECONNECT_DELAYS[min(self._failures, len(RECONNECT_DELAYS) - 1)])
             self._failures += 1
@@ -182,7 +191,7 @@ class Directory:
                 LOADS.inc()
                 loaded_at = time.monotonic()
                 await self._adopt(await endpoints.live(connection), "database", time.time())
-                self._failures = 0
+                self._failures, self._why = 0, None
                 self._tried.set()
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._changed.wait(), self._settings.directory_poll)

@@ -112,7 +112,7 @@ class Keeper:
             _BY_BROKER.inc()
             return
         try:
-            await self._spool.put(Row(webhook.received_at.timestamp(), dump(webhook)))
+            await self._spool.put(Row(webhook.received_at.timestamp(), webhook.endpoint_id.bytes, dump(webhook)))
         except SpoolRefused as refused:
             # Better late than never: the broker may be only slow.
             if not asked and self._broker.ready and await self._published(webhook, budget=self._budget):

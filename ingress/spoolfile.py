@@ -8,6 +8,7 @@ import fcntl
 import os
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,12 +21,22 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS webhooks (
     id integer PRIMARY KEY AUTOINCREMENT,
     received_at real NOT NULL,  -- Unix time
+    endpoint blob NOT NULL,  -- its id; before the message, so that it is read without it
     message blob NOT NULL
 )
 """
 # A few at a time: each transaction must fit into the room that is left on the disk.
 _DELETE_ROWS = 1000
-_DELETE = "DELETE FROM webhooks WHERE id IN (SELECT id FROM webhooks WHERE id <= ? ORDER BY id LIMIT ?)"
+_DELETE = """
+DELETE FROM webhooks WHERE id IN (SELECT id FROM webhooks WHERE id <= ? ORDER BY id LIMIT ?)
+RETURNING {}, length(message)
+"""
+_INSERT = "INSERT INTO webhooks (received_at, endpoint, message) VALUES (?, ?, ?)"
+_COUNT = """
+SELECT {}, count(*) FILTER (WHERE id > ?1), count(*) FILTER (WHERE id <= ?1), sum(length(message))
+FROM webhooks GROUP BY 1
+"""
+_OVERHEAD = 64  # bytes a row takes beside its message
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
@@ -33,7 +44,13 @@ class Row(NamedTuple):
     """One webhook on its way to the disk."""
 
     received_at: float  # Unix time
+    endpoint: bytes  # its id: on whose share of the spool it counts
     message: bytes  # JSON of the queue message
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes."""
+        return len(self.message) + _OVERHEAD
 
 
 class Kept(NamedTuple):
@@ -51,6 +68,7 @@ class SpoolFile:
         self.path = path
         self.count = 0  # webhooks that the broker has not confirmed
         self.stuck = 0  # webhooks that it has confirmed, and that can't be deleted yet
+        self.held = Counter[bytes]()  # bytes on the disk of each endpoint, confirmed or not
         self._confirmed = 0  # the broker has everything up to this id
         self._lock = lock
         self._inode = _touch(path)
@@ -60,6 +78,9 @@ class SpoolFile:
                 self._db.execute(f"PRAGMA {pragma}")
             self._db.execute(f"PRAGMA journal_size_limit={_WAL_BYTES}")
             self._db.execute(_SCHEMA)
+            # What an earlier version wrote says of no webhook whose it is, and a full disk lets nobody write it there.
+            columns = {name for (name,) in self._db.execute("SELECT name FROM pragma_table_info('webhooks')")}
+            self._endpoint = "endpoint" if "endpoint" in columns else "x''"
             self._recount()
         except BaseException:
             self._db.close()
@@ -85,8 +106,10 @@ class SpoolFile:
         if os.stat(self.path).st_ino != self._inode:
             raise FileNotFoundError(f"{self.path} was replaced")
         with self._transaction() as db:
-            db.executemany("INSERT INTO webhooks (received_at, message) VALUES (?, ?)", rows)
+            db.executemany(_INSERT, rows)
         self.count += len(rows)
+        for row in rows:
+            self.held[row.endpoint] += row.size
 
     def oldest(self, count: int, size: int) -> tuple[Kept, ...]:
         """Up to `count` unconfirmed webhooks of up to `size` bytes together, but at least one if there is any."""
@@ -122,8 +145,12 @@ class SpoolFile:
         """Delete what the broker has confirmed. Raises sqlite3.Error; what it could not delete stays confirmed."""
         while self.stuck:
             with self._transaction() as db:
-                deleted = db.execute(_DELETE, (self._confirmed, _DELETE_ROWS)).rowcount
-            self.stuck = max(0, self.stuck - deleted) if deleted else 0  # counted only now that it is committed
+                deleted = db.execute(_DELETE.format(self._endpoint), (self._confirmed, _DELETE_ROWS)).fetchall()
+            # Counted only now that it is committed.
+            self.stuck = max(0, self.stuck - len(deleted)) if deleted else 0
+            for endpoint, size in deleted:
+                self.held[endpoint] -= size + _OVERHEAD
+            self.held = +self.held
 
     def is_done_with(self) -> bool:
         """Whether the file itself says that it holds nothing unconfirmed. Raises sqlite3.Error.
@@ -185,10 +212,11 @@ class SpoolFile:
             yield self._db
 
     def _recount(self) -> None:
-        counted = self._db.execute(
-            "SELECT count(*) FILTER (WHERE id > ?1), count(*) FILTER (WHERE id <= ?1) FROM webhooks", (self._confirmed,)
-        )
-        self.count, self.stuck = counted.fetchone()
+        """Ask the file, in one pass over it that reads no message."""
+        counted = self._db.execute(_COUNT.format(self._endpoint), (self._confirmed,)).fetchall()
+        self.count = sum(count for _, count, _, _ in counted)
+        self.stuck = sum(stuck for _, _, stuck, _ in counted)
+        self.held = Counter({endpoint: size + _OVERHEAD * (count + stuck) for endpoint, count, stuck, size in counted})
 
 
 def is_damage(error: BaseException) -> bool:

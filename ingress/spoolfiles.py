@@ -15,14 +15,13 @@ from pathlib import Path
 from prometheus_client import Counter
 
 from ingress.spoolfile import SUFFIX, Kept, Row, SpoolFile, is_damage, set_aside, try_lock, unlock, write_durably
-from ingress.spoolroom import Room, SpoolRoom
+from ingress.spoolroom import Room, SpoolRoom, Verdict, share_out
 from shared.log import get_logger
 
 log = get_logger(__name__)
 
 DAMAGED = Counter("palomar_spool_damaged", "What could not be read and was set aside: file, row", ["what"])
 
-ROW_OVERHEAD = 64  # bytes a row takes beside its message
 RECYCLE_BYTES = 1024 * 1024  # an emptied file larger than this is replaced by a new one: that frees its disk space
 DELETE_PAUSE = 1.0  # seconds until confirmed webhooks that could not be deleted are tried again
 
@@ -87,20 +86,21 @@ class SpoolFiles:
 
     def commit(self, rows: Sequence[Row]) -> list[SpoolRefused | None]:
         """Write those that fit. Returns for each row None, or why it was refused."""
-        sizes = [len(row.message) + ROW_OVERHEAD for row in rows]
+        files, endpoints = self._files(), {row.endpoint for row in rows}
+        held = {endpoint: sum(file.held[endpoint] for file in files) for endpoint in endpoints}
         try:
-            room = self._make_room(sum(sizes))
+            room = self._make_room(max(sum(row.size for row in rows), *held.values()))
         except (OSError, sqlite3.Error) as error:
             self._failed("write", error)
             return [SpoolFailed(f"the spool can't be written: {error}")] * len(rows)
-        free, fits = room.left, list[bool]()
-        for size in sizes:
-            fits.append(size <= free)
-            free -= size if size <= free else 0
-        taken = [row for row, fit in zip(rows, fits, strict=True) if fit]
-        failed = self._add(taken) if taken else None
-        full = SpoolFull(self._bounds.trouble(room) or f"the spool has room for {room.left} bytes")
-        return [failed if fit else full for fit in fits]
+        verdicts = share_out([(row.endpoint, row.size) for row in rows], held, room.left)
+        taken = [row for row, verdict in zip(rows, verdicts, strict=True) if verdict == "taken"]
+        outcomes: dict[Verdict, SpoolRefused | None] = {
+            "taken": self._add(taken) if taken else None,
+            "full": SpoolFull(self._bounds.trouble(room) or f"the spool has room for {room.left} bytes"),
+            "share": SpoolFull(f"its endpoint has more in the spool than the {room.left} bytes that are left for all"),
+        }
+        return [outcomes[verdict] for verdict in verdicts]
 
     def oldest(self, count: int, size: int) -> Batch | None:
         """A batch of the file with the oldest head; None where nothing waits."""

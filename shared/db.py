@@ -69,6 +69,15 @@ def is_outage(error: BaseException) -> bool:
     return isinstance(error, _OUTAGES) and not isinstance(error, (asyncpg.QueryCanceledError, ValueError))
 
 
+def why_away(error: BaseException | None) -> str:
+    """What keeps PostgreSQL from working for us, as /readyz says it: with the remedy where the error names one."""
+    if isinstance(error, roles.WrongRole):
+        return str(error)
+    if isinstance(error, asyncpg.PostgresError) and not is_outage(error):  # it answers: a password, a missing role
+        return f"PostgreSQL refuses: {error}. Check DATABASE_URL, and bring it up to date with ./palomar migrate"
+    return "PostgreSQL does not answer"
+
+
 def is_postgres(error: BaseException) -> bool:
     """Whether PostgreSQL (or its driver) said so: its sentences may quote values."""
     return isinstance(error, (asyncpg.PostgresError, asyncpg.InterfaceError))
@@ -232,11 +241,17 @@ class DatabaseWatch:
         self._pool = pool
         self._up = asyncio.Event()
         self._outage = OutageLog()
+        self._last: BaseException | None = None  # what the last outage began with, or its last probe met
         self._task: asyncio.Task[None] | None = None
 
     @property
     def up(self) -> bool:
         return self._up.is_set()
+
+    @property
+    def trouble(self) -> str | None:
+        """Why work waits; None where the database answers."""
+        return None if self.up else why_away(self._last)
 
     def lost(self, error: BaseException | None = None) -> None:
         """Stop work until the database answers."""
@@ -276,5 +291,6 @@ class DatabaseWatch:
                 return
 
     def _log_outage(self, error: BaseException) -> None:
+        self._last = error
         if (lasted := self._outage.failed()) is not None:
             log.warning("database away", error=type(error).__name__, detail=str(error)[:200], away_for=lasted)

@@ -73,8 +73,8 @@ class Process:
 
     def _missing(self) -> dict[str, str]:
         missing: dict[str, str] = {}
-        if self._watch is None or not self._watch.up:
-            missing["database"] = "PostgreSQL does not answer"
+        if trouble := self._watch.trouble if self._watch is not None else db.why_away(None):
+            missing["database"] = trouble
         if self._publisher is None or not self._publisher.ready:
             missing["broker"] = "no connection to RabbitMQ"
         for runner in self._runners:

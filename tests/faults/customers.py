@@ -189,6 +189,11 @@ class Customers:
             return True
         return False
 
+    @property
+    def refused(self) -> int:
+        """Posts that were answered 503, so far."""
+        return sum(webhook.answers["503"] for webhook in self.webhooks)
+
     async def _until_answered(self, written: Written) -> None:
         deadline = time.monotonic() + self._patience
         while written.sid not in self.answered:

@@ -212,12 +212,12 @@ async def test_the_spool_is_counted_whether_ingress_lives_or_not(tmp_path: Path)
     spool = Spool(folder, limit=limit)
     await spool.tend()
     for number in range(3):
-        await spool.put(Row(float(number), b"x" * 1000))
+        await spool.put(Row(float(number), b"", b"x" * 1000))
     alive = look_into_spool(folder, limit)
     assert (alive.webhooks, alive.unreadable, alive.trouble) == (3, 0, None)
     assert alive.bytes > 3000
     assert "1000 bytes" in str(look_into_spool(folder, 1000).trouble)
-    await spool.put(Row(4.0, b"y"))  # looking disturbs nobody
+    await spool.put(Row(4.0, b"", b"y"))  # looking disturbs nobody
     await spool.close()
     (folder / "broken.db").write_bytes(b"this is no database at all" * 100)
     dead = look_into_spool(folder, limit)

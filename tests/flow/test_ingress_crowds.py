@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from contextlib import AsyncExitStack
 from io import BytesIO
 from pathlib import Path
 
@@ -66,6 +67,36 @@ async def test_a_crowd_at_one_endpoint_keeps_no_other_tenant_waiting_and_fills_n
         assert peak(running) <= PEAK
         if how[0] != "thrown":  # 400 connections that push 3 MB each fill this machine's two cores: no time tells of us
             assert min(crowded) <= 2 * max(quiet) + NOISE
+
+
+@pytest.mark.parametrize(
+    ("crowds", "ours"),
+    [
+        (["198.51.100.1", "198.51.100.2"], "203.0.113.7"),  # they fill the bound of everything
+        (["198.51.100.1", "198.51.100.1"], "198.51.100.1"),  # the bound of one address, which is ours as well
+    ],
+    ids=["all bytes", "an address"],
+)
+async def test_endpoints_that_take_all_bytes_with_bodies_not_slow_keep_no_quiet_endpoint_out(
+    settings: Settings, environment: dict[str, str], crowds: list[str], ours: str
+) -> None:
+    mail, apps = await mails.add_endpoint(settings), [await meta.add_app(settings) for _ in crowds]
+    async with ingress_process(environment) as running, AsyncExitStack() as stack:
+        for app, address in zip(apps, crowds, strict=True):
+            how = "paced", "40", "520000", address
+            await stack.enter_async_context(crowd(url_of(running), app, "application/json", *how))
+        refused = 'palomar_webhooks_refused_total{reason="crowded"}'
+        for _ in range(20):
+            before = await metric(running.client, refused)
+            body = form({**fields(), "text": f"{time.monotonic_ns()} " + "x" * 500_000})
+            headers = {"Content-Type": CONTENT_TYPE, "X-Forwarded-For": ours}
+            async with running.client.post(f"{mail}/{mails.SECRET}", data=BytesIO(body), headers=headers) as answer:
+                assert answer.status == 200, await answer.text()
+
+            async def is_full(before: float = before) -> bool:
+                return await metric(running.client, refused) > before
+
+            await until(is_full)
 
 
 async def test_who_is_over_the_bound_is_told_at_once_when_to_come_again(

@@ -186,7 +186,7 @@ async def test_with_neither_every_webhook_is_refused_with_a_reason(settings: Set
             assert "database" in await answer.text()
         status, missing = await readiness(client)
         assert status == 503
-        assert "database" in missing["directory"]
+        assert "PostgreSQL does not answer" in missing["directory"]
         async with client.get(health(client, "/healthz")) as answer:
             assert answer.status == 200
 

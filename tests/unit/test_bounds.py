@@ -1,5 +1,6 @@
 """Who gets a place among the webhooks in hand, and who loses it: rules without I/O."""
 
+from contextlib import suppress
 from ipaddress import ip_network
 
 import pytest
@@ -15,8 +16,8 @@ LATER = GRACE + 1.0  # seconds
 class Door:
     """Bounds, and who had to give up."""
 
-    def __init__(self) -> None:
-        self.bounds = Bounds(LIMITS)
+    def __init__(self, limits: Limits = LIMITS) -> None:
+        self.bounds = Bounds(limits)
         self.gave_up: list[str] = []
 
     def expect(self, name: str, size: int, *, endpoint: int = 1, address: str | None = None, now: float = 0.0) -> Place:
@@ -89,6 +90,75 @@ def test_nobody_is_slow_within_the_first_second_or_under_another_bound() -> None
     door.expect("new", 400 * KIB, now=LATER - GRACE)
     assert door.refuses(1, now=LATER)
     assert door.gave_up == []
+
+
+@pytest.mark.parametrize(
+    ("filled", "asking", "loses"),
+    [
+        # all bytes are in hand: (endpoint, address, KiB) in the order in which they began
+        ([(1, "a", 100)] * 4 + [(2, "b", 150)] * 4, (3, "c", 200), ["6 of 2", "7 of 2"]),  # 2 holds most: its latest
+        ([(1, "a", 400), (2, "b", 300), (2, "b", 300)], (3, "c", 300), ["2 of 2"]),  # 1 has one body only
+        ([(1, "a", 400), (2, "b", 300), (2, "b", 300)], (3, "c", 301), None),  # 2 would have less than 3 then
+        ([(1, "a", 400), (2, "b", 600)], (3, "c", 1), None),  # nobody loses its only body
+        ([(1, "a", 100)] * 4 + [(2, "b", 100)] * 6, (1, "a", 100), ["9 of 2"]),
+        ([(1, "a", 100)] * 5 + [(2, "b", 100)] * 5, (1, "a", 100), None),  # equals stay so
+        ([(1, "a", 100)] * 5 + [(2, "b", 100)] * 5, (3, None, 100), ["9 of 2"]),  # an address has no part in it
+        # an address is full: its endpoints share it
+        ([(1, "a", 100)] * 3 + [(2, "a", 100)] * 4, (3, "a", 100), ["6 of 2"]),
+        ([(1, "a", 100)] * 3 + [(2, "a", 100)] * 4, (2, "a", 100), None),
+        ([(endpoint, "a", 70) for endpoint in range(10)], (10, "a", 70), None),
+        # an endpoint is full: the addresses share it
+        ([(1, "a", 100)] * 2 + [(1, "b", 100)] * 4, (1, "c", 100), ["5 of 1"]),
+        ([(1, "a", 100)] * 2 + [(1, "b", 100)] * 4, (1, "b", 100), None),
+        ([(1, str(number), 60) for number in range(10)], (1, "c", 60), None),
+        ([(1, "a", 100)] * 6, (1, None, 100), None),  # who nobody knows has no share
+        ([(1, None, 100)] * 6, (1, "a", 100), None),
+    ],
+)
+def test_where_a_bound_is_full_who_holds_most_gives_up_a_place_to_who_holds_less(
+    filled: list[tuple[int, str | None, int]], asking: tuple[int, str | None, int], loses: list[str] | None
+) -> None:
+    door = Door(Limits(everything=1000 * KIB, endpoint=600 * KIB, address=700 * KIB))
+    for number, (endpoint, address, size) in enumerate(filled):
+        door.expect(f"{number} of {endpoint}", size * KIB, endpoint=endpoint, address=address)
+    used = door.bounds.used
+    endpoint, address, size = asking
+    assert door.refuses(size * KIB, endpoint=endpoint, address=address) is (loses is None)
+    assert sorted(door.gave_up) == sorted(loses or [])
+    if loses is None:
+        assert door.bounds.used == used
+
+
+def test_two_endpoints_that_take_all_and_never_are_slow_end_with_a_third_each() -> None:
+    door = Door(Limits(everything=900 * KIB, endpoint=450 * KIB, address=900 * KIB))
+    held: dict[int, list[Place]] = {1: [], 2: [], 3: []}
+    for _ in range(100):
+        for endpoint, places in held.items():
+            with suppress(OverBoundError):
+                places.append(door.expect("", 20 * KIB, endpoint=endpoint, address=f"{endpoint}"))
+    assert [sum(place.size for place in places) for places in held.values()] == [300 * KIB] * 3
+
+
+def test_nobody_loses_a_place_to_one_who_is_refused_under_another_bound() -> None:
+    door = Door(Limits(everything=1000 * KIB, endpoint=400 * KIB, address=600 * KIB))
+    for _ in range(4):
+        door.expect("a", 100 * KIB, endpoint=1, address="a")
+    door.bounds.whole(door.expect("b", 300 * KIB, endpoint=2, address="b"))
+    door.bounds.whole(door.expect("c", 300 * KIB, endpoint=3, address="b"))
+    assert door.refuses(100 * KIB, endpoint=1, address="b")
+    assert door.gave_up == []
+    assert door.bounds.used == 1000 * KIB
+
+
+def test_a_slow_body_keeps_its_place_where_who_wants_it_holds_more() -> None:
+    door = Door()
+    door.expect("quiet and slow", 200 * KIB, endpoint=3)
+    for endpoint in (1, 2):
+        door.bounds.whole(door.expect("flood", 390 * KIB, endpoint=endpoint))
+    assert door.refuses(20 * KIB + 1, endpoint=1, now=LATER)
+    assert door.gave_up == []
+    door.expect("quieter", 200 * KIB, endpoint=4, now=LATER)
+    assert door.gave_up == ["quiet and slow"]
 
 
 def test_what_has_arrived_keeps_its_place_however_long_it_waits() -> None:

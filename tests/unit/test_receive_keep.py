@@ -154,7 +154,7 @@ async def test_a_spooled_webhook_nobody_can_read_does_not_hold_up_the_others(tmp
     broker = Broker()
     broker.ready = False
     async with keeping(broker, tmp_path) as (keeper, spool):
-        await spool.put(Row(1.0, b'{"from": "a future version"}'))
+        await spool.put(Row(1.0, b"", b'{"from": "a future version"}'))
         await keeper.keep(webhook("a"))
         broker.ready = True
         await confirmed(broker, 1)

@@ -43,7 +43,7 @@ async def drained(spool: Spool, count: int = 100, size: int = 10**6) -> list[byt
 
 async def refusal(spool: Spool, message: bytes) -> type[SpoolRefused] | None:
     try:
-        await spool.put(Row(1, message))
+        await spool.put(Row(1, b"", message))
     except SpoolRefused as refused:
         return type(refused)
     return None
@@ -78,7 +78,7 @@ from ingress.spoolfile import Row
 async def write(spool, lane):
     for number in range(10**9):
         name = f"{lane}-{number}"
-        await spool.put(Row(time.time(), name.encode()))
+        await spool.put(Row(time.time(), b"", name.encode()))
         sys.stdout.write(name + "\\n")
         sys.stdout.flush()
 
@@ -99,7 +99,7 @@ async def test_webhooks_come_out_as_they_went_in_and_in_order(tmp_path: Path) ->
     async with spooling(tmp_path) as spool:
         messages = [b'{"body":"%d \\u0000"}' % number for number in range(25)]
         for number, message in enumerate(messages):
-            await spool.put(Row(1_700_000_000 + number, message))
+            await spool.put(Row(1_700_000_000 + number, b"", message))
         assert spool.depth() == 25
         assert spool.oldest_age() == pytest.approx(time.time() - 1_700_000_000, abs=5)
         assert await drained(spool, count=10) == messages
@@ -110,10 +110,10 @@ async def test_webhooks_that_arrive_together_share_a_commit(tmp_path: Path) -> N
     async with spooling(tmp_path) as spool:
         started = time.perf_counter()
         for number in range(20):
-            await spool.put(Row(1, b"%d" % number))
+            await spool.put(Row(1, b"", b"%d" % number))
         alone = (time.perf_counter() - started) / 20
         started = time.perf_counter()
-        await asyncio.gather(*(spool.put(Row(1, b"%d" % number)) for number in range(2000)))
+        await asyncio.gather(*(spool.put(Row(1, b"", b"%d" % number)) for number in range(2000)))
         assert (time.perf_counter() - started) / 2000 < alone / 2
         assert spool.depth() == 2020
 
@@ -121,7 +121,7 @@ async def test_webhooks_that_arrive_together_share_a_commit(tmp_path: Path) -> N
 async def test_a_batch_is_bounded_in_bytes_but_never_empty(tmp_path: Path) -> None:
     async with spooling(tmp_path) as spool:
         for _ in range(3):
-            await spool.put(Row(1, b"x" * 400))
+            await spool.put(Row(1, b"", b"x" * 400))
         for size, count in ((1000, 2), (800, 2), (799, 1), (1, 1)):
             batch = await spool.oldest(100, size)
             assert batch is not None
@@ -161,9 +161,9 @@ async def test_a_living_process_keeps_its_file_and_loses_it_once_it_is_dead(tmp_
 
 async def test_what_is_left_at_an_orderly_stop_waits_for_the_next_start(tmp_path: Path) -> None:
     async with spooling(tmp_path) as spool:
-        await spool.put(Row(1, b"first"))
+        await spool.put(Row(1, b"", b"first"))
     async with spooling(tmp_path) as spool:
-        await spool.put(Row(2, b"second"))
+        await spool.put(Row(2, b"", b"second"))
         assert await drained(spool) == [b"first", b"second"]
     assert names(tmp_path) == []
 
@@ -171,7 +171,7 @@ async def test_what_is_left_at_an_orderly_stop_waits_for_the_next_start(tmp_path
 async def test_a_damaged_file_is_set_aside_and_hinders_nobody(tmp_path: Path) -> None:
     (tmp_path / "1-1-dead.db").write_bytes(b"this was a database once" * 1000)
     async with spooling(tmp_path) as spool:
-        await spool.put(Row(1, b"fresh"))
+        await spool.put(Row(1, b"", b"fresh"))
         assert await drained(spool) == [b"fresh"]
         assert spool.state.trouble is None
     assert names(tmp_path) == ["1-1-dead.damaged"]
@@ -179,10 +179,10 @@ async def test_a_damaged_file_is_set_aside_and_hinders_nobody(tmp_path: Path) ->
 
 async def test_damage_found_while_reading_sets_the_file_aside(tmp_path: Path) -> None:
     async with spooling(tmp_path) as spool:
-        await asyncio.gather(*(spool.put(Row(1, b"old" * 500)) for _ in range(200)))
+        await asyncio.gather(*(spool.put(Row(1, b"", b"old" * 500)) for _ in range(200)))
     damage(tmp_path)
     async with spooling(tmp_path) as spool:
-        await spool.put(Row(2, b"fresh"))
+        await spool.put(Row(2, b"", b"fresh"))
         assert (await drained(spool))[-1:] == [b"fresh"]
         assert spool.depth() == 0
     (aside,) = names(tmp_path)
@@ -198,14 +198,14 @@ async def test_a_full_spool_refuses_and_takes_again_once_drained(tmp_path: Path)
         assert spool.bytes() <= 400_000
         assert on_disk(tmp_path) <= 400_000 + 10_000
         assert len(await drained(spool)) == kept
-        await spool.put(Row(1, b"x" * 10_000))
+        await spool.put(Row(1, b"", b"x" * 10_000))
         assert spool.state.trouble is None
 
 
 async def test_in_one_group_only_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     async with spooling(tmp_path, limit=200_000) as spool:
         outcomes = await asyncio.gather(
-            spool.put(Row(1, b"small")), spool.put(Row(1, b"x" * 300_000)), spool.put(Row(1, b"too")),
+            spool.put(Row(1, b"", b"small")), spool.put(Row(1, b"", b"x" * 300_000)), spool.put(Row(1, b"", b"too")),
             return_exceptions=True,
         )  # fmt: skip
         assert [type(outcome) for outcome in outcomes] == [type(None), SpoolFull, type(None)]
@@ -214,7 +214,7 @@ async def test_in_one_group_only_what_does_not_fit_is_refused(tmp_path: Path) ->
 
 async def test_the_disk_space_comes_back_after_draining(tmp_path: Path) -> None:
     async with spooling(tmp_path) as spool:
-        await asyncio.gather(*(spool.put(Row(1, b"x" * 100_000)) for _ in range(100)))
+        await asyncio.gather(*(spool.put(Row(1, b"", b"x" * 100_000)) for _ in range(100)))
         full = on_disk(tmp_path)
         await drained(spool)
         assert full > 10_000_000
@@ -228,9 +228,9 @@ async def test_a_folder_that_cannot_be_made_refuses_and_recovers(tmp_path: Path)
     async with spooling(folder) as spool:
         assert spool.state.trouble is not None
         with pytest.raises(SpoolFailed):
-            await spool.put(Row(1, b"x"))
+            await spool.put(Row(1, b"", b"x"))
         folder.unlink()
-        await spool.put(Row(1, b"x"))
+        await spool.put(Row(1, b"", b"x"))
         assert spool.state.trouble is None
         assert await drained(spool) == [b"x"]
 
@@ -251,7 +251,7 @@ async def main():
     kept, refused = 0, 0
     for _ in range(100):
         try:
-            await spool.put(Row(1, b"x" * 10_000))
+            await spool.put(Row(1, b"", b"x" * 10_000))
             kept += 1
         except SpoolFailed:
             refused += 1
@@ -259,7 +259,7 @@ async def main():
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     await spool.tend()
     assert spool.state.trouble is None, spool.state.trouble
-    await spool.put(Row(1, b"after"))
+    await spool.put(Row(1, b"", b"after"))
     await spool.close()
     print(kept + 1, refused)
 
@@ -278,15 +278,15 @@ asyncio.run(main())
 async def test_a_file_deleted_under_a_running_process_is_not_written_to(tmp_path: Path) -> None:
     async with spooling(tmp_path) as spool:
         shutil.rmtree(tmp_path)
-        await spool.put(Row(1, b"x"))
+        await spool.put(Row(1, b"", b"x"))
     async with spooling(tmp_path) as spool:
         assert await drained(spool) == [b"x"]
 
 
 async def test_a_webhook_nobody_can_read_is_put_aside_with_its_content(tmp_path: Path) -> None:
     async with spooling(tmp_path) as spool:
-        await spool.put(Row(1, b"unreadable"))
-        await spool.put(Row(2, b"fine"))
+        await spool.put(Row(1, b"", b"unreadable"))
+        await spool.put(Row(2, b"", b"fine"))
         batch = await spool.oldest(10, 1000)
         assert batch is not None
         assert await spool.set_aside(batch.file, batch.webhooks[0])
@@ -302,7 +302,7 @@ async def test_nobody_else_may_read_what_customers_wrote(tmp_path: Path) -> None
     umask = os.umask(0o022)
     try:
         async with spooling(folder) as spool:
-            await spool.put(Row(1, b"private"))
+            await spool.put(Row(1, b"", b"private"))
             assert stat.S_IMODE(os.stat(folder).st_mode) == 0o700
             assert modes(folder) == {0o600}
             assert len(names(folder)) == 4  # the database, its log, its index, its lock
@@ -312,8 +312,8 @@ async def test_nobody_else_may_read_what_customers_wrote(tmp_path: Path) -> None
 
 async def test_a_cancelled_caller_does_not_hinder_the_others(tmp_path: Path) -> None:
     async with spooling(tmp_path) as spool:
-        impatient = asyncio.create_task(spool.put(Row(1, b"a")))
-        others = [asyncio.create_task(spool.put(Row(1, b"b"))) for _ in range(10)]
+        impatient = asyncio.create_task(spool.put(Row(1, b"", b"a")))
+        others = [asyncio.create_task(spool.put(Row(1, b"", b"b"))) for _ in range(10)]
         await asyncio.sleep(0)
         impatient.cancel()
         await asyncio.gather(*others)

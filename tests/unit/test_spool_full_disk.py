@@ -62,7 +62,7 @@ class Story:
     async def put(self, spool: Spool, *messages: bytes) -> None:
         async def one(message: bytes) -> None:
             try:
-                await spool.put(Row(1, message))
+                await spool.put(Row(1, b"", message))
                 self.acknowledged.add(message)
             except SpoolRefused:
                 self.refused += 1

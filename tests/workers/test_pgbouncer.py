@@ -3,7 +3,9 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Literal
+from urllib.parse import urlsplit
 
+import aiohttp
 import pytest
 from pydantic import SecretStr, ValidationError
 
@@ -11,8 +13,11 @@ from ops import errands
 from ops.errors import Problem
 from shared import db, roles
 from shared.settings import Settings
+from tests.flow.ingress_support import health, ingress
 from tests.pgbouncer import pooled
+from tests.ports import free_port
 from tests.schema.people import add_tenant, as_worker
+from tests.workers.runner_stage import bench, until
 from tests.workers.stage import Stage, staged
 from tests.workers.test_relay import happen, holder, listening
 
@@ -113,6 +118,54 @@ async def test_a_pooler_that_gives_no_role_is_refused_with_what_to_set(
         with pytest.raises(Problem, match="leads to a pooler"):
             async with errands.database(unaware, "test"):
                 pass
+
+
+async def test_readyz_of_a_worker_says_which_role_it_misses_and_what_to_set(settings: Settings) -> None:
+    port = free_port()
+    with pooled(settings.database_url.get_secret_value(), "transaction", ignored="role") as url:
+        async with bench(settings) as stage, aiohttp.ClientSession(f"http://127.0.0.1:{port}") as http:
+            stage.settings = settings.model_copy(update={"database_url": SecretStr(url)})
+            async with stage.process(module="workers", names=["persist"], port=port):
+
+                async def database() -> str:
+                    try:
+                        async with http.get("/readyz") as answer:
+                            return str((await answer.json())["missing"]["database"])
+                    except aiohttp.ClientConnectionError:
+                        return ""
+
+                async def is_named() -> bool:
+                    return "PALOMAR_DATABASE_ROLE_PER=transaction" in await database()
+
+                await until(is_named, "the setting named")
+                assert "and not as palomar_worker" in await database()
+
+
+async def test_readyz_of_the_ingress_says_which_role_it_misses_and_what_to_set(settings: Settings) -> None:
+    async def told(client: aiohttp.ClientSession, kind: str) -> str:
+        async with client.get(health(client, "/readyz")) as answer:
+            return str((await answer.json()).get(kind, {}).get("directory", ""))
+
+    with pooled(settings.database_url.get_secret_value(), "transaction", ignored="role") as url:
+        unaware = settings.model_copy(update={"database_url": SecretStr(url)})
+        async with ingress(unaware) as client:
+            why = await told(client, "missing")
+            assert "and not as palomar_worker" in why
+            assert "PALOMAR_DATABASE_ROLE_PER=transaction" in why
+        async with ingress(settings) as client:
+            assert await told(client, "missing") == await told(client, "warnings") == ""
+        async with ingress(unaware) as client:  # which has the copy by now, and takes webhooks
+            assert await told(client, "missing") == ""
+            assert "PALOMAR_DATABASE_ROLE_PER=transaction" in await told(client, "warnings")
+
+
+async def test_readyz_says_what_postgresql_refuses(settings: Settings) -> None:
+    url = settings.database_url.get_secret_value()
+    elsewhere = SecretStr(urlsplit(url)._replace(path="/none-such").geturl())
+    astray = settings.model_copy(update={"database_url": elsewhere})
+    async with ingress(astray) as client, client.get(health(client, "/readyz")) as answer:
+        missing = (await answer.json())["missing"]
+    assert missing["directory"].startswith('PostgreSQL refuses: database "none-such" does not exist')
 
 
 def test_a_pooler_without_a_way_to_postgresql_itself_is_refused_by_name() -> None:
