@@ -94,7 +94,7 @@ async def write_people(
     joined = {index: one for index, one in reachable.items() if index not in told}
     await imported_joins.fill_metadata(connection, [(theirs[index], one.row) for index, one in joined.items()])
     in_use = {(one.row.tenant_id, theirs[i]) for i, one in joined.items() if one.row.deleted_at is None}
-    await imported_joins.revive_contacts(connection, in_use)
+    await contacts.revive(connection, in_use)
     fates |= dict.fromkeys(joined, THERE)
     others = {index: (keys[index], one.row) for index, one in people.items() if index not in reachable}
     stored = await store(connection, others, into, fates, table=table)

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from shared.db import Connection, new_id
 from shared.providers.base import Address
+from shared.store.by_key import only_if
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,11 @@ WHERE (a.tenant_id, a.kind, a.canonical) = (ours.tenant_id, ours.kind, ours.cano
 _ADD_CONTACTS = """
 INSERT INTO contacts (id, tenant_id, name, phone_number)
 SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[])
+"""
+
+_REVIVE = f"""
+UPDATE contacts c SET deleted_at = NULL FROM unnest($1::uuid[], $2::uuid[]) AS told (tenant_id, id)
+WHERE c.tenant_id = told.tenant_id AND c.id = told.id AND {only_if("c.deleted_at IS NOT NULL")}
 """
 
 _JOIN_CONTACTS = "SELECT join_contacts($1, $2, $3)"
@@ -146,6 +152,12 @@ def _check_each_is_one(people: Sequence[Person], known: Mapping[Key, UUID], made
                 split.add((person.tenant_id, contacts))
     if split:
         raise SplitError(split, made)
+
+
+async def revive(connection: Connection, keys: set[tuple[UUID, UUID]]) -> None:
+    """Contacts (tenant, id) that are in use after all. Conversations are locked before them, as everywhere."""
+    ordered = sorted(keys)
+    await connection.execute(_REVIVE, [k[0] for k in ordered], [k[1] for k in ordered])
 
 
 async def join(connection: Connection, split: SplitError) -> None:
