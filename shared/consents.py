@@ -236,11 +236,16 @@ def told_by(message: InboundMessage, words: Words) -> Change | None:
     """What a customer's message says: what the provider took it for, else what its few words mean.
 
     Who can't be told from a forger is believed to want less, and never to want more: an opt-out that nobody vouches for
-    holds unless it is known to be somebody else's.
+    holds unless it is known to be somebody else's. Words that may be a machine's opt out and never in, and what we made
+    readable of other data says nothing.
     """
     if message.consent is not None:
         return Change(message.consent)
-    said = None if message.message_type in _WORDLESS else words.said(message.text, message.channel_kind)
+    if message.wording == "data" or message.message_type in _WORDLESS:
+        return None
+    said = words.said(message.text, message.channel_kind)
+    if said is not None and said.state == "opted_in" and message.wording != "own":
+        return None
     if said is None or message.authorship == "proven":
         return said
     return replace(said, proven=said.state == "opted_out" and message.authorship == "unknown")

@@ -97,8 +97,8 @@ async def _move(connection: Connection, located: Sequence[_Located], handoff: ti
             applied.append((a.tenant_id, row_id))
     await receipts.move(connection, [_step(rows[i], a, status[i]) for i, a in told.items()])
     for i in told:
-        if rows[i].resends is not None:  # the provider has it after all
-            await receipts.cancel_resends(connection, rows[i])
+        if (resends := rows[i].resends) is not None:  # the provider has it after all
+            await receipts.cancel_resends(connection, rows[i].tenant_id, rows[i].conversation_id, resends)
     await receipts.applied(connection, applied)
     await record(
         connection,

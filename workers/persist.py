@@ -160,6 +160,7 @@ async def keep_talk(tx: db.Connection, received: Sequence[Received], handoff: ti
         await consenting.write(tx, _said(arrived, contact_ids, wishes, inserted))
         hand_on += await media.want(tx, _files(arrived, inserted), handoff)
     if hearing.heard:
+        await contacts.revive(tx, {(one.tenant_id, one.contact_id) for one in hearing.heard.values()})
         owed = await conversations.heard(tx, list(hearing.heard.values()), handoff)
         released = await messages.release_held(tx, [(c.tenant_id, c.id) for c in hearing.heard.values()], handoff)
         hand_on += [*hearing.replies(owed), *released]

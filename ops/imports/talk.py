@@ -74,7 +74,11 @@ async def write_people(
     whose: str,
     convert: Callable[[Reader, Key], Somebody],
 ) -> list[Fate]:
-    """Contacts by the source's ids; whoever is one of ours by an address joins that one."""
+    """Contacts by the source's ids; whoever is one of ours by an address joins that one.
+
+    Each has an alias, also who is new: a later row, or a webhook, may show them to be one person with another contact,
+    and the row that had the source's id is no more.
+    """
     fates: dict[int, Fate] = {}
     keys = await identified(connection, readers, into, table=table, our_table="contacts", whose=whose, fates=fates)
     people = attempt(lambda reader: convert(reader, into.key(reader, into.tenant_of(reader, whose))), readers, fates)
@@ -88,12 +92,14 @@ async def write_people(
     await imported_joins.tell_contacts(connection, list(told.values()))
     fates |= dict.fromkeys(told, NEW)
     joined = {index: one for index, one in reachable.items() if index not in told}
-    await imports.add_aliases(connection, into.system, table, {keys[index]: theirs[index] for index in joined})
+    await imported_joins.fill_metadata(connection, [(theirs[index], one.row) for index, one in joined.items()])
     in_use = {(one.row.tenant_id, theirs[i]) for i, one in joined.items() if one.row.deleted_at is None}
-    await imported_joins.revive_contacts(connection, in_use)
+    await contacts.revive(connection, in_use)
     fates |= dict.fromkeys(joined, THERE)
     others = {index: (keys[index], one.row) for index, one in people.items() if index not in reachable}
-    await store(connection, others, into, fates, table=table)
+    stored = await store(connection, others, into, fates, table=table)
+    theirs |= {index: row.id for index, (_, row) in others.items() if row.id in stored}
+    await imports.add_aliases(connection, into.system, table, {keys[index]: one for index, one in theirs.items()})
     return in_order(fates, readers)
 
 

@@ -17,6 +17,10 @@ ConsentScope = Literal["all", "blocked", "marketing"]
 """What an entry of the ledger is about; shared/consents.py says what each one stops."""
 Authorship = Literal["proven", "unknown", "refuted"]
 """Whether the network vouches for who wrote: by a signature, by nothing, or it was somebody else as far as it knows."""
+Wording = Literal["own", "unclear", "data"]
+"""Whose words a customer's text is. `own`: they wrote it, or tapped what shows it. `unclear`: it stands where their
+words may be or a machine's, as the payload of a button, the id of a row, a part that nobody documents. `data`: we made
+it readable of a form, a place, an order, a card."""
 MessageType = Literal[
     "text", "image", "audio", "video", "file", "sticker", "location", "contacts", "button", "reaction", "template",
     "system", "unsupported",
@@ -76,6 +80,7 @@ class InboundMessage:
     place: int = 0  # among its webhook's messages, customers' and managers' together
     authorship: Authorship = "proven"
     author: Address | None = None  # who wrote, where they ask that the answer go to `sender` instead
+    wording: Wording = "unclear"
     extra: Mapping[str, object] = field(default_factory=dict)  # every field we have no name for
 
 

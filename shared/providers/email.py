@@ -305,6 +305,7 @@ def _message(mail: _Mail, recipients: Sequence[str]) -> InboundMessage:
         reply_to=answered[0] if answered else None,
         authorship=known,
         author=author,
+        wording="own",
         given_from=words(mail.sender)[:400],
         given_to=words(mail.to)[:400],
         extra={name: value for name, value in extra.items() if value not in ("", None, [])},

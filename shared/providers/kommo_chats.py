@@ -46,6 +46,7 @@ def _read_message(item: Fields, root: Fields, scope_id: str, found: Found) -> st
         return "conversation.id: missing or unreadable, and so is client_id; nobody can be answered"
     media = _media(said)
     kind = message_type(text_of(said, "type"), "file" if media else "text")
+    readable = content(said)
     timestamp = instant(item.get("msec_timestamp")) or instant(item.get("timestamp")) or instant(root.get("time"))
     reply_to = text_of(fields_of(fields_of(item, "reply_to"), "message"), "id") or None
     rest = {name: part for name, part in said.items() if name not in ("id", "text", "media", "file_name")}
@@ -67,7 +68,7 @@ def _read_message(item: Fields, root: Fields, scope_id: str, found: Found) -> st
                 customer=(address,),
                 channel_address=scope_id,
                 message_type=kind,
-                text=content(said),
+                text=readable.text,
                 media=media,
                 timestamp=timestamp,
                 place=found.place,
@@ -88,11 +89,12 @@ def _read_message(item: Fields, root: Fields, scope_id: str, found: Found) -> st
                 sender=(address,),
                 channel_address=scope_id,
                 message_type=kind,
-                text=content(said),
+                text=readable.text,
                 media=media,
                 timestamp=timestamp,
                 place=found.place,
                 contact_name=text_of(sender, "name") or None,
+                wording=readable.wording,
                 reply_to=reply_to,
                 given_from=address.canonical,
                 extra=extra,

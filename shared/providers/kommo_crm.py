@@ -76,6 +76,7 @@ def _read_message(item: Fields, account: Fields, outgoing: bool, found: Found) -
     attachment = fields_of(item, "attachment")
     media = _media(attachment, text_of(item, "media"))
     kind = message_type(text_of(item, "message_type") or text_of(attachment, "type"), "file" if media else "text")
+    readable = content(item)
     timestamp = instant(item.get("created_at"))
     extra = plain(
         {name: part for name, part in item.items() if name not in _READ}
@@ -89,7 +90,7 @@ def _read_message(item: Fields, account: Fields, outgoing: bool, found: Found) -
                 customer=(address,),
                 channel_address=SOLE_CHANNEL,
                 message_type=kind,
-                text=content(item),
+                text=readable.text,
                 media=media,
                 timestamp=timestamp,
                 place=found.place,
@@ -108,11 +109,12 @@ def _read_message(item: Fields, account: Fields, outgoing: bool, found: Found) -
                 sender=(address,),
                 channel_address=SOLE_CHANNEL,
                 message_type=kind,
-                text=content(item),
+                text=readable.text,
                 media=media,
                 timestamp=timestamp,
                 place=found.place,
                 contact_name=text_of(author, "name") or None,
+                wording=readable.wording,
                 given_from=address.canonical,
                 extra=extra,
             )

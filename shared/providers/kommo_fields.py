@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl
 from shared.providers import readable_text
 from shared.providers.base import Address, InboundMessage, ManagerMessage, MessageType, Notice, Parsed
 from shared.providers.json_fields import Fields, fields_of, plain, text_of
+from shared.providers.readable_text import Readable
 
 TYPES: Final[Mapping[str, MessageType]] = {
     "text": "text",
@@ -129,13 +130,13 @@ def message_type(told: str, fallback: str = "text") -> str:
     return TYPES.get(word, word)
 
 
-def content(said: Fields) -> str:
+def content(said: Fields) -> Readable:
     """What a person reads of a message: its text, else the place or the contact that it shares."""
     where, whom = fields_of(said, "location"), fields_of(said, "contact")
-    return (
-        text_of(said, "text")
-        or readable_text.place(text_of(where, "title"), text_of(where, "address"), where.get("lat"), where.get("lon"))
-        or ": ".join(filter(None, (text_of(whom, "name"), text_of(whom, "phone"))))
+    place = readable_text.place(text_of(where, "title"), text_of(where, "address"), where.get("lat"), where.get("lon"))
+    card = ": ".join(filter(None, (text_of(whom, "name"), text_of(whom, "phone"))))
+    return readable_text.first(
+        (Readable(text_of(said, "text"), "own"), Readable(place, "data"), Readable(card, "data"))
     )
 
 

@@ -6,6 +6,7 @@ from itertools import islice
 from shared.providers import readable_text
 from shared.providers.base import Media, MessageType
 from shared.providers.json_fields import Fields, fields_of, items_of, printable_word, text_of
+from shared.providers.readable_text import Readable
 
 _TYPES: dict[str, MessageType] = {
     "text": "text",
@@ -28,6 +29,7 @@ _MEDIA = ("image", "audio", "voice", "video", "document", "sticker")
 # Where the type is not told, the one of these that stands there.
 _TELLING = (*_MEDIA, "text", "location", "contacts", "interactive", "button", "reaction", "order", "edit", "revoke")
 _MOST_CARDS = 20  # that the text names
+_WRITTEN = ("text", *_MEDIA)  # types whose text is what the customer wrote, as a caption is
 _SPOKEN = ("text", "interactive", "button")  # types that are nothing without words
 
 
@@ -42,33 +44,50 @@ def type_of(kind: str, text: str) -> str:
     return "unsupported" if kind in _SPOKEN and not text.strip() else _TYPES.get(kind, kind)
 
 
-def content(item: Fields, kind: str) -> str:
+def content(item: Fields, kind: str) -> Readable:
     """What a person reads of the message, of whatever type it is; empty where it has no words."""
     part = fields_of(item, kind)
     match kind:
         case "interactive":
-            told = text_of(part, "type")
-            if told == "call_permission_reply":
-                return f"call permission: {text_of(fields_of(part, told), 'response') or '?'}"
-            return next(filter(None, (readable_text.reply(answer) for answer in _replies(part, told))), "")
+            return _interactive(part)
         case "button":
-            return text_of(part, "text") or text_of(part, "payload")
+            title = Readable(text_of(part, "text"), "own")
+            return title if title.text else Readable(text_of(part, "payload"), "unclear")
         case "location":
             name, address, url = (text_of(part, key) for key in ("name", "address", "url"))
-            return readable_text.place(name, address, part.get("latitude"), part.get("longitude"), url)
+            return Readable(
+                readable_text.place(name, address, part.get("latitude"), part.get("longitude"), url), "data"
+            )
         case "order":
-            return readable_text.order(part)
+            return Readable(readable_text.order(part), "data")
         case "contacts":
-            return "\n".join(filter(None, map(_card, islice(_cards(item), _MOST_CARDS))))
+            return Readable("\n".join(filter(None, map(_card, islice(_cards(item), _MOST_CARDS)))), "data")
         case "reaction":
-            return text_of(part, "emoji")  # an empty or absent one takes the reaction back
+            return Readable(text_of(part, "emoji"), "data")  # an empty or absent one takes the reaction back
         case "edit":
             inner = fields_of(part, "message")
-            return content(inner, kind_of(inner)) if kind_of(inner) != "edit" else ""
+            return content(inner, kind_of(inner)) if kind_of(inner) != "edit" else Readable("", "data")
+    if kind in _TYPES:
+        return Readable(_written(part), "own" if kind in _WRITTEN else "unclear")
     # A type we have no name for may bring its text under its own name, or as any text stands in a message.
-    holders = (part, fields_of(item, "text")) if kind not in _TYPES else (part,)
-    said = (text_of(holder, name) for holder in holders for name in ("body", "caption", "text"))
-    return next(filter(None, said), text_of(item, kind) if kind not in _TYPES else "")
+    return readable_text.first(
+        (
+            Readable(_written(part), "unclear"),
+            Readable(_written(fields_of(item, "text")), "own"),
+            Readable(text_of(item, kind), "unclear"),
+        )
+    )
+
+
+def _written(part: Fields) -> str:
+    return next(filter(None, (text_of(part, name) for name in ("body", "caption", "text"))), "")
+
+
+def _interactive(part: Fields) -> Readable:
+    told = text_of(part, "type")
+    if told == "call_permission_reply":
+        return Readable(f"call permission: {text_of(fields_of(part, told), 'response') or '?'}", "data")
+    return readable_text.first(map(readable_text.reply, _replies(part, told)))
 
 
 def _replies(part: Fields, told: str) -> Iterator[Fields]:

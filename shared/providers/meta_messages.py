@@ -86,19 +86,20 @@ def read_message(item: Fields, around: Around, place: int = 0) -> InboundMessage
     if not sender:
         return "from: missing or unreadable, and so is from_user_id; whoever wrote cannot be answered"
     kind = kind_of(item)
-    text = content(item, kind)
+    said = content(item, kind)
     return InboundMessage(
         external_id=_id(item),
         channel_kind="whatsapp",
         sender=sender,
         channel_address=around.phone_number_id,
-        message_type=type_of(kind, text),
-        text=text,
+        message_type=type_of(kind, said.text),
+        text=said.text,
         media=media_of(item, kind),
         timestamp=instant(item.get("timestamp")),
         contact_name=_name(contact),
         reply_to=reply_to(item),
         place=place,
+        wording=said.wording,
         given_from=next(filter(None, (text_of(contact, "wa_id"), text_of(item, "from"))), sender[0].given),
         given_to=around.display_number,
         extra=_extra(item, contact, around),
@@ -116,14 +117,14 @@ def read_echo(item: Fields, around: Around, place: int = 0) -> ManagerMessage | 
     if not customer:
         return "to: missing or unreadable, and so is to_user_id; nothing says whose conversation it belongs to"
     kind = kind_of(item)
-    text = content(item, kind)
+    said = content(item, kind)
     return ManagerMessage(
         external_id=_id(item),
         channel_kind="whatsapp",
         customer=customer,
         channel_address=around.phone_number_id,
-        message_type=type_of(kind, text),
-        text=text,
+        message_type=type_of(kind, said.text),
+        text=said.text,
         media=media_of(item, kind),
         timestamp=instant(item.get("timestamp")),
         contact_name=_name(contact),

@@ -6,12 +6,14 @@ do without, for nobody knows the conversation's language.
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
 import orjson
 
+from shared.providers.base import Wording
 from shared.providers.json_fields import Fields, fields_of, items_of, text_of
 
 _MOST_LINES: Final = 50  # answers of a form, products of an order
@@ -21,6 +23,19 @@ _DEEPEST: Final = 3  # groups within a form's answers
 _UNSAID: Final = frozenset(("flow_token",))  # of a form: for the machine that asked, and no answer of the customer's
 # Meta's form builder names a field by its screen, its label and its number: `screen_0_First_name_2`.
 _BUILT_NAME: Final = re.compile(r"screen_[0-9]+_(.+)_[0-9]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Readable:
+    """The text of a message, and whose words it is."""
+
+    text: str
+    wording: Wording
+
+
+def first(every: Iterable[Readable]) -> Readable:
+    """The first that has a text, else none."""
+    return next((one for one in every if one.text), Readable("", "data"))
 
 
 def place(name: str, address: str, latitude: object, longitude: object, url: str = "") -> str:
@@ -84,12 +99,17 @@ def _product(product: Fields) -> str:
     return f"{f'{quantity} × ' if quantity else ''}{name}{f' ({money})' if money else ''}"[:_LONGEST_LINE]
 
 
-def reply(answer: Fields) -> str:
+def reply(answer: Fields) -> Readable:
     """What somebody tapped or filled in: the title of a button or row, the answers of a form, else whatever it says."""
-    title = text_of(answer, "title").strip()
     filled = form_json(text_of(answer, "response_json")) or form(fields_of(answer, "response_json"))
-    said = title or filled or text_of(answer, "body").strip() or text_of(answer, "text").strip()
-    return said or text_of(answer, "id").strip() or form(answer)
+    return first(
+        (
+            Readable(text_of(answer, "title").strip(), "own"),
+            Readable(filled, "data"),
+            *(Readable(text_of(answer, name).strip(), "unclear") for name in ("body", "text", "id")),
+            Readable(form(answer), "data"),
+        )
+    )
 
 
 def _number(value: object) -> str:

@@ -7,7 +7,7 @@ and https://www.twilio.com/docs/messaging/guides/outbound-message-status-in-stat
 import hmac
 import re
 from binascii import b2a_base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
@@ -34,6 +34,7 @@ from shared.providers.base import (
     Sender,
 )
 from shared.providers.media_source import Source
+from shared.providers.readable_text import Readable
 from shared.providers.twilio_errors import by_receipt, error_class
 
 __all__ = ["by_receipt", "error_class", "make_sender", "media_source", "parse", "verify"]
@@ -270,6 +271,7 @@ def _message(external_id: str, read: _Fields) -> Parsed:
     media = _media(fields)
     opt_out_type = fields.get("OptOutType", "").strip().upper()
     change, consent = _CONSENT.get(opt_out_type, ("", None))
+    said = readable_text.first(_contents(fields, tapped_first=bool(scheme)))
     message = InboundMessage(
         external_id=external_id,
         channel_kind=_CHANNELS[scheme],
@@ -277,7 +279,8 @@ def _message(external_id: str, read: _Fields) -> Parsed:
         # An RCS message comes to the name of an agent, `rcs:shop_x1y2_agent`, which no channel has for its address.
         channel_address=SOLE_CHANNEL if rcs else _canonical(given_to) or fields.get("MessagingServiceSid", ""),
         message_type=_message_type(fields, media, _CHANNELS[scheme]),
-        text=_text(fields, tapped_first=bool(scheme)),
+        text=said.text,
+        wording=said.wording,
         media=media,
         contact_name=fields.get("ProfileName") or fields.get("ProfileUsername") or None,
         reply_to=fields.get("OriginalRepliedMessageSid") or None,
@@ -291,18 +294,22 @@ def _message(external_id: str, read: _Fields) -> Parsed:
     return Parsed(messages=(message,), notices=notices)
 
 
-def _text(fields: Mapping[str, str], *, tapped_first: bool) -> str:
-    """What the customer says. Of what they tapped in WhatsApp or RCS, what stands on it goes before the body; where
-    nobody says what that is, its id. Of a form its answers, of a location where it is."""
-    tapped = fields.get("ButtonText") or fields.get("ListTitle") or ""
-    if said := (tapped if tapped_first else "") or fields.get("Body") or tapped:
-        return said
-    if filled := readable_text.form_json(fields.get("InteractiveData") or fields.get("FlowData") or ""):
-        return filled
-    if chosen := fields.get("ButtonPayload") or fields.get("ListId"):
-        return chosen
-    label, address, latitude, longitude = (fields.get(name, "") for name in _PLACE)
-    return readable_text.place(label, address, latitude, longitude) if _has_location(fields) else ""
+def _contents(fields: Mapping[str, str], *, tapped_first: bool) -> Iterator[Readable]:
+    """What may be the message's text, the best first. Of what was tapped in WhatsApp or RCS, what stands on it goes
+    before the body; where nobody says what that is, its id. Of a form its answers, of a location where it is."""
+    tapped = Readable(fields.get("ButtonText") or fields.get("ListTitle") or "", "own")
+    if tapped_first:
+        yield tapped
+    chosen = fields.get("ButtonPayload") or fields.get("ListId") or ""
+    filled = fields.get("InteractiveData") or fields.get("FlowData") or ""
+    body = fields.get("Body", "")
+    # A body beside a form is no writing, and one that is the id of what was tapped is that id once more.
+    yield Readable(body, "unclear" if filled or body == chosen else "own")
+    yield tapped
+    yield Readable(readable_text.form_json(filled), "data")
+    yield Readable(chosen, "unclear")
+    if _has_location(fields):
+        yield Readable(readable_text.place(*(fields.get(name, "") for name in _PLACE)), "data")
 
 
 def _has_location(fields: Mapping[str, str]) -> bool:

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from shared.db import Connection, new_id
 from shared.providers.base import Address
+from shared.store.by_key import only_if
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +23,10 @@ class Person:
 class SplitError(Exception):
     """People of whom we have several contacts each: `join` them, in a transaction of its own, and look again."""
 
-    def __init__(self, people: set[tuple[UUID, frozenset[UUID]]]) -> None:
+    def __init__(self, people: set[tuple[UUID, frozenset[UUID]]], made: set[UUID]) -> None:
         super().__init__(f"{len(people)} people are several contacts each")
         self.people = people  # (tenant, contacts) of each
+        self.made = made  # in this transaction, theirs or others'
 
 
 _KNOWN = """
@@ -49,6 +51,15 @@ _ADD_CONTACTS = """
 INSERT INTO contacts (id, tenant_id, name, phone_number)
 SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[])
 """
+
+_DELETED = f"""
+SELECT asked.tenant_id, asked.id FROM unnest($1::uuid[], $2::uuid[]) AS asked (tenant_id, id)
+CROSS JOIN LATERAL (
+    SELECT FROM contacts
+    WHERE tenant_id = asked.tenant_id AND id = asked.id AND {only_if("deleted_at IS NOT NULL")} OFFSET 0
+) AS gone
+"""
+_REVIVE = "UPDATE contacts SET deleted_at = NULL WHERE (tenant_id, id) = ($1, $2)"
 
 _JOIN_CONTACTS = "SELECT join_contacts($1, $2, $3)"
 JOINS: Final = 5  # in a row: whom somebody else joins meanwhile is looked for again
@@ -81,7 +92,7 @@ async def find_or_make(connection: Connection, people: Sequence[Person]) -> tupl
     Raises SplitError where the addresses of one person are those of several contacts.
     """
     known = await _known(connection, list({key for person in people for key in _keys(person)}))
-    _check_each_is_one(people, known)
+    _check_each_is_one(people, known, set())
     named_last = sorted(people, key=lambda person: person.name is not None)  # whoever says a name, names the contact
     given: dict[Key, tuple[str, Person]] = {
         (person.tenant_id, a.kind, a.canonical): (a.given, person) for person in named_last for a in person.addresses
@@ -132,11 +143,11 @@ async def find_or_make(connection: Connection, people: Sequence[Person]) -> tupl
             )
             made = set(ids)
         known.update(won)
-        _check_each_is_one(people, known)
+        _check_each_is_one(people, known, made)
     return [known[_keys(person)[0]] for person in people], made
 
 
-def _check_each_is_one(people: Sequence[Person], known: Mapping[Key, UUID]) -> None:
+def _check_each_is_one(people: Sequence[Person], known: Mapping[Key, UUID], made: set[UUID]) -> None:
     split = set()
     for person in people:
         if len(person.addresses) > 1:
@@ -144,7 +155,15 @@ def _check_each_is_one(people: Sequence[Person], known: Mapping[Key, UUID]) -> N
             if len(contacts) > 1:
                 split.add((person.tenant_id, contacts))
     if split:
-        raise SplitError(split)
+        raise SplitError(split, made)
+
+
+async def revive(connection: Connection, keys: set[tuple[UUID, UUID]]) -> None:
+    """Contacts (tenant, id) that are in use after all. Conversations are locked before them, as everywhere."""
+    ordered = sorted(keys)
+    rows = await connection.fetch(_DELETED, [k[0] for k in ordered], [k[1] for k in ordered])
+    if rows:  # nearly never
+        await connection.executemany(_REVIVE, [(row["tenant_id"], row["id"]) for row in rows])
 
 
 async def join(connection: Connection, split: SplitError) -> None:
@@ -159,10 +178,18 @@ async def join(connection: Connection, split: SplitError) -> None:
 
 
 async def find_or_join(connection: Connection, people: Sequence[Person]) -> tuple[list[UUID], set[UUID]]:
-    """As `find_or_make`, joining who is split in the same transaction: for who works alone, as an import does."""
+    """As `find_or_make`, joining who is split in the same transaction: for who works alone, as an import does. A new
+    contact that took in one that was there is not new."""
+    made: set[UUID] = set()
     for _ in range(JOINS):
         try:
-            return await find_or_make(connection, people)
+            found, new = await find_or_make(connection, people)
+            return found, made | new
         except SplitError as split:
+            made |= split.made
+            for _tenant, contacts in split.people:
+                if not contacts <= made:
+                    made -= contacts
             await join(connection, split)
-    return await find_or_make(connection, people)
+    found, new = await find_or_make(connection, people)
+    return found, made | new

@@ -18,9 +18,12 @@ FROM unnest($1::uuid[], $2::uuid[], $3::boolean[], $4::timestamptz[], $5::timest
     AS told (tenant_id, id, is_active, created_at, deleted_at, metadata)
 WHERE c.tenant_id = told.tenant_id AND c.id = told.id
 """
-_REVIVE = f"""
-UPDATE contacts c SET deleted_at = NULL FROM unnest($1::uuid[], $2::uuid[]) AS told (tenant_id, id)
-WHERE c.tenant_id = told.tenant_id AND c.id = told.id AND {only_if("c.deleted_at IS NOT NULL")}
+# What is told last gives way: to what the contact has, and of `imported` to each column that it has.
+_FILL_METADATA = """
+UPDATE contacts c SET metadata = told.metadata || c.metadata || CASE
+    WHEN jsonb_typeof(told.metadata -> 'imported') = 'object' AND jsonb_typeof(c.metadata -> 'imported') = 'object'
+    THEN jsonb_build_object('imported', (told.metadata -> 'imported') || (c.metadata -> 'imported')) ELSE '{}' END
+FROM (SELECT $3::text::jsonb) AS told (metadata) WHERE (c.tenant_id, c.id) = ($1, $2)
 """
 _PHONES = """
 SELECT DISTINCT ON (a.contact_id) a.tenant_id, a.contact_id, a.given, a.canonical
@@ -44,10 +47,10 @@ async def tell_contacts(connection: Connection, rows: Sequence[ContactRow]) -> N
     )
 
 
-async def revive_contacts(connection: Connection, keys: set[tuple[UUID, UUID]]) -> None:
-    """Contacts (tenant, id) that are in use after all."""
-    ordered = sorted(keys)
-    await connection.execute(_REVIVE, [k[0] for k in ordered], [k[1] for k in ordered])
+async def fill_metadata(connection: Connection, joined: Sequence[tuple[UUID, ContactRow]]) -> None:
+    """What the source says of people who are contacts of ours (id, row) already, where ours don't say it."""
+    told = sorted((row.tenant_id, contact_id, row.metadata) for contact_id, row in joined if row.metadata != "{}")
+    await connection.executemany(_FILL_METADATA, told)
 
 
 async def phones(connection: Connection, keys: set[tuple[UUID, UUID]]) -> dict[tuple[UUID, UUID], tuple[str, str]]:

@@ -91,7 +91,7 @@ _ADD_ALIASES = """
 INSERT INTO import_aliases (tenant_id, system, source_table, source_id, our_id)
 SELECT tenant_id, $1, $2, source_id, our_id
 FROM unnest($3::uuid[], $4::text[], $5::uuid[]) AS new (tenant_id, source_id, our_id)
-ON CONFLICT DO NOTHING
+ON CONFLICT (tenant_id, system, source_table, source_id) DO UPDATE SET our_id = excluded.our_id
 """
 
 
@@ -103,7 +103,7 @@ async def aliases(connection: Connection, system: str, table: str, keys: Iterabl
 
 
 async def add_aliases(connection: Connection, system: str, table: str, joined: Mapping[Key, UUID]) -> None:
-    """These rows of a source's table are those of ours."""
+    """These rows of a source's table are those of ours, and not what is no more there."""
     if joined:
         keys = sorted(joined)
         ids = [joined[key] for key in keys]

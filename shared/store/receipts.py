@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Final
 from uuid import UUID
 
 from shared.db import Connection, Pool, new_id
@@ -47,6 +48,10 @@ class Concerned:
     resends: str | None  # how the keys of the messages begin that were made to send it anew; None: it was not
 
 
+# Of a message that was sent anew: how the keys of those begin that were made for it.
+RESENDS: Final = """CASE WHEN status = 'failed' AND error_code = 'resent'
+        THEN coalesce(substring(dedupe_key FROM '^resend:[0-9a-f-]{36}:'), 'resend:' || id || ':') END"""
+
 _LOCATE = """
 SELECT asked.place, m.id, m.conversation_id, m.status IN ('unknown', 'failed') AS doubtful
 FROM unnest($1::int[], $2::uuid[], $3::uuid[], $4::text[], $5::uuid[])
@@ -71,12 +76,11 @@ ON CONFLICT (tenant_id, channel_id, external_id, status) DO NOTHING
 RETURNING id
 """
 
-_LOCK = """
+_LOCK = f"""
 SELECT id, tenant_id, conversation_id, channel_id, provider, status, content, media, metadata, lane, template,
     sent_as, window_policy, claimed_at,
     status = 'failed' AND coalesce(error_code, '') IN ('unknown', 'resent') AS given_up,
-    CASE WHEN status = 'failed' AND error_code = 'resent'
-        THEN coalesce(substring(dedupe_key FROM '^resend:[0-9a-f-]{36}:'), 'resend:' || id || ':') END AS resends
+    {RESENDS} AS resends
 FROM messages WHERE (tenant_id, id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[]))
 ORDER BY tenant_id, id FOR NO KEY UPDATE
 """
@@ -241,9 +245,10 @@ async def move(connection: Connection, moves: Sequence[Move]) -> None:
     )
 
 
-async def cancel_resends(connection: Connection, message: Concerned) -> None:
-    """Nothing of what was to send this message anew leaves any more. The caller holds its conversation's lock."""
-    await connection.execute(_CANCEL_RESENDS, message.tenant_id, message.conversation_id, message.resends)
+async def cancel_resends(connection: Connection, tenant_id: UUID, conversation_id: UUID, resends: str) -> None:
+    """Nothing of what was to send a message anew leaves any more. The caller holds the lock of that message, which is
+    older than they are, and so does everybody who locks several."""
+    await connection.execute(_CANCEL_RESENDS, tenant_id, conversation_id, resends)
 
 
 async def applied(connection: Connection, rows: Sequence[tuple[UUID, UUID]]) -> None:

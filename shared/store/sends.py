@@ -10,6 +10,7 @@ from shared.channels import Channel
 from shared.db import Connection, Pool, new_id
 from shared.messages import Lane
 from shared.statuses import RESTORED
+from shared.store import receipts
 from shared.store.by_key import only_if
 from shared.store.consents import STOPPED_BY
 from shared.store.messages import _OUTBOUND, Outbound, _outbound
@@ -66,7 +67,7 @@ async def claim(pool: Pool, message: Outbound, channel: Channel, lease: timedelt
     return claim_id if claimed is not None else None
 
 
-_SENT = """
+_SENT = f"""
 UPDATE messages SET
     status = CASE WHEN status IN ('sending', 'unknown') THEN 'sent' ELSE status END,
     due_at = CASE WHEN status IN ('sending', 'unknown') THEN NULL ELSE due_at END,
@@ -79,7 +80,7 @@ UPDATE messages SET
     error_code = CASE WHEN status IN ('sending', 'unknown') THEN NULL ELSE error_code END,
     error_message = CASE WHEN status IN ('sending', 'unknown') THEN NULL ELSE error_message END
 WHERE tenant_id = $1 AND id = $2 AND ($3::uuid IS NULL OR claim_id = $3 OR status <> 'sending')
-RETURNING status
+RETURNING status, conversation_id, {receipts.RESENDS} AS resends
 """
 
 _BACK = f"""
@@ -128,11 +129,17 @@ WHERE tenant_id = $1 AND id = $2 AND due_at IS NULL AND error_code IS DISTINCT F
 async def sent(
     connection: Connection, tenant_id: UUID, message_id: UUID, claim_id: UUID | None, external_id: str
 ) -> str | None:
-    """The provider took it; returns the status it has now (a receipt may have moved it on already).
+    """The provider took it; returns the status it has now (a receipt may have moved it on already), None where it is
+    another claim's. What was made meanwhile to send it anew, and has not left, is canceled.
 
     `claim_id` None: a late answer that resolves an `unknown`.
     """
-    status: str | None = await connection.fetchval(_SENT, tenant_id, message_id, claim_id, external_id)
+    row = await connection.fetchrow(_SENT, tenant_id, message_id, claim_id, external_id)
+    if row is None:
+        return None
+    if row["resends"] is not None:
+        await receipts.cancel_resends(connection, tenant_id, row["conversation_id"], row["resends"])
+    status: str = row["status"]
     return status
 
 

@@ -44,7 +44,6 @@ READ_ALL: Final = (  # for a person who waits for it
     "undecided._RESTORED",
 )
 READ_A_SMALL_TABLE: Final = (  # an import asks for many rows at once, and the whole table is fewer pages than they are
-    "imported_joins._REVIVE",
     "imported_joins._STARTED",
 )
 # Functions alone, which a session without a tenant may not call.

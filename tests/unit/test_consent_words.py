@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from shared import consenting
 from shared.channels import Channel, ChannelSettings
 from shared.consents import DEFAULT_WORDS, Change, is_answered, phrase_of, scope_of_refusal, told_by, words_of
-from shared.providers.base import Authorship, ChannelKind, InboundMessage
+from shared.providers.base import Authorship, ChannelKind, InboundMessage, Wording
 
 OUT: Final = Change("opted_out")
 IN: Final = Change("opted_in")
@@ -104,7 +104,7 @@ def test_words_that_can_not_be_meant_are_refused_by_their_field(settings: dict[s
 
 
 def said(text: str, **more: object) -> InboundMessage:
-    fields: dict[str, object] = {"message_type": "text", "text": text, **more}
+    fields: dict[str, object] = {"message_type": "text", "text": text, "wording": "own", **more}
     return InboundMessage("1", "sms", (), "+1", **fields)  # type: ignore[arg-type]
 
 
@@ -216,3 +216,18 @@ def test_who_can_not_be_told_from_a_forger_wants_less_and_never_more(
         assert change is not None
         assert change.proven is holds, text
         assert is_answered(said(text), change) is (text == "start"), "and a forged opt-out is not answered either"
+
+
+@pytest.mark.parametrize(
+    ("wording", "stops", "starts"), [("own", True, True), ("unclear", True, False), ("data", False, False)]
+)
+def test_what_may_be_a_machines_word_opts_out_at_most_and_data_says_nothing(
+    wording: Wording, stops: bool, starts: bool
+) -> None:
+    for text, counts in (("stop", stops), ("start", starts), ("stop promotions", stops), ("resume promotions", starts)):
+        assert (told_by(said(text, wording=wording), DEFAULT_WORDS) is not None) is counts, text
+
+
+def test_a_provider_that_does_not_say_whose_words_they_are_opts_nobody_in() -> None:
+    for text, change in (("stop", OUT), ("start", None)):
+        assert told_by(InboundMessage("1", "sms", (), "+1", "text", text=text), DEFAULT_WORDS) == change

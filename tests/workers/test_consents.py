@@ -320,3 +320,22 @@ async def test_stop_is_not_answered_and_start_is_by_the_tenants_own_words_too(se
         assert [state for _, _, state, _ in await ledger(stage)] == ["opted_out", "opted_out", "opted_in"]
         async with stage.working("reply", "window", "send", "clock"):
             await stage.until(stage.statuses, equals=["sent"])
+
+
+async def test_the_payload_of_a_button_lifts_no_stop_and_a_tapped_title_does(settings: Settings) -> None:
+    async with staged(settings, SILENT) as stage:
+        await heard(stage, "STOP")
+        payload = {"ButtonPayload": "START", "MessageType": "button"}
+        await heard(stage, "", extra=payload)
+        await heard(stage, "START", extra=payload)
+        await heard(stage, "", extra={"FlowData": '{"": "START"}', "MessageType": "interactive"})
+        conversation = await talk(stage)
+        assert await ledger(stage) == [("whatsapp", "all", "opted_out", "message")]
+        assert await ends(stage, conversation) == ("failed", "opted_out")
+        again = stage.said("", extra=payload, received_at=datetime.now(UTC))
+        await persist.persist([again], stage.context)
+        await persist.persist([again.model_copy(update={"replayed": True})], stage.context)
+        assert await ledger(stage) == [("whatsapp", "all", "opted_out", "message")], "nor by a replay"
+        await heard(stage, "START", extra={**payload, "ButtonText": "START"})
+        assert [state for _, _, state, _ in await ledger(stage)] == ["opted_out", "opted_in"]
+        assert await ends(stage, conversation) == ("sent", None)

@@ -121,3 +121,16 @@ async def test_a_conversation_made_by_hand_under_an_odd_address_is_the_one_of_it
         await persist.persist([stage.said("1"), stage.said("2")], stage.context)
         assert await stage.value("SELECT id FROM conversations") == conversation_id
         assert await stage.count("messages WHERE direction = 'inbound'") == 2
+
+
+async def test_a_contact_who_was_deleted_and_writes_again_is_there_as_their_conversation_is(settings: Settings) -> None:
+    async with staged(settings) as stage:
+        await persist.persist([stage.said("hola")], stage.context)
+        await stage.pool.execute("UPDATE contacts SET deleted_at = now()")
+        await stage.pool.execute("UPDATE conversations SET deleted_at = now()")
+        await persist.persist([stage.receipt("SM1", "delivered")], stage.context)
+        assert await stage.count("contacts WHERE deleted_at IS NULL") == 0, "nobody wrote"
+        await persist.persist([stage.said("otra vez")], stage.context)
+        assert await stage.count("contacts WHERE deleted_at IS NULL") == 1
+        assert await stage.count("contacts") == 1
+        assert await stage.count("conversations WHERE deleted_at IS NULL") == 1

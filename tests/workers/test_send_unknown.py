@@ -6,7 +6,7 @@ import pytest
 
 from ops.sandbox.receipts import Delays
 from shared.settings import Settings
-from shared.store import channels, undecided
+from shared.store import channels, sends, undecided
 from tests.workers.stage import Stage, staged
 
 GIVE_UP = {"unknown": "give_up"}
@@ -170,6 +170,21 @@ async def test_a_receipt_of_the_original_cancels_what_was_to_send_it_anew(settin
         assert (again["status"], again["error_code"], again["due_at"]) == ("canceled", "already_sent", None)
         assert await stage.status(message) == told
         assert await calls(stage) == 1
+
+
+async def test_a_late_answer_or_entry_of_the_original_cancels_what_was_to_send_it_anew(settings: Settings) -> None:
+    async with staged(settings, delays=QUEUED) as stage:
+        async with stage.working("window", "send"):
+            await stage.sandbox.faults({"provider": "twilio", "action": "drop_before", "times": 1})
+            message = await stage.owe(await stage.converse(), "hola")
+            await stage.until(stage.status, message, equals="unknown")
+        async with stage.working("send", "clock"):  # no window: what is made stays queued
+            await stage.until(stage.count, "messages WHERE error_code = 'resent'", equals=1)
+        async with stage.pool.acquire() as connection, connection.transaction():
+            assert await sends.sent(connection, stage.ours.tenant_id, message, None, "SM" + "7" * 32) == "failed"
+        again = await stage.row("SELECT * FROM messages WHERE dedupe_key = $1", f"resend:{message}:1")
+        assert (again["status"], again["error_code"], again["due_at"]) == ("canceled", "already_sent", None)
+        assert (await stage.message(message))["external_id"] == "SM" + "7" * 32
 
 
 async def test_what_the_provider_took_after_all_is_not_sent_anew_a_second_time(settings: Settings) -> None:

@@ -1,0 +1,157 @@
+"""One person who is two in the source is one contact here, with all that the source has of both; once."""
+
+from collections.abc import Iterator
+from uuid import UUID
+
+import pytest
+
+from ops.stack import Stack
+from tests.imports import layouts
+from tests.imports.importing import Ours, SourceDatabase, counts, furnish, killed_midway, moved, source_database
+
+NORTH = UUID("00000000-0000-4000-8000-0000000000d1")
+TENANT = UUID("a0000000-0000-4000-8000-000000000001")
+
+
+@pytest.fixture
+def distributors(stack: Stack, environment: dict[str, str]) -> Iterator[SourceDatabase]:
+    furnish(environment)
+    with source_database(stack, layouts.DISTRIBUTORS) as made:
+        yield made
+
+
+@pytest.fixture
+def campaigns(stack: Stack, environment: dict[str, str]) -> Iterator[SourceDatabase]:
+    furnish(environment)
+    with source_database(stack, layouts.CAMPAIGNS) as made:
+        yield made
+
+
+def customer(number: int) -> UUID:
+    return UUID(f"00000000-0000-4000-c000-00000000e{number:03}")
+
+
+def an_id(kind: str, number: int) -> UUID:
+    return UUID(f"{kind}0000000-0000-4000-8000-{number:012d}")
+
+
+@pytest.mark.parametrize("batch", [1, 500])
+def test_a_third_row_that_shows_two_to_be_one_loses_nothing_of_either(
+    environment: dict[str, str], distributors: SourceDatabase, batch: int
+) -> None:
+    by_number, by_mail, both = customer(1), customer(2), customer(3)
+    distributors.execute(
+        f"""
+        DELETE FROM messages; DELETE FROM conversations; DELETE FROM customers WHERE id::text NOT LIKE '%f001';
+        ALTER TABLE customers ADD shoe_size integer, ADD city text;
+        INSERT INTO customers (id, distributor_id, name, phone, email, created_at, shoe_size, city) VALUES
+            ('{by_number}', '{NORTH}', 'Ana', '+14155559001', NULL, '2026-01-02', 38, NULL),
+            ('{by_mail}', '{NORTH}', 'Ana P', NULL, 'ana@example.com', '2026-01-01', NULL, 'Lima'),
+            ('{both}', '{NORTH}', 'Ana Pérez', '+1 (415) 555-9001', 'Ana@Example.com', '2026-01-03', 39, 'Cusco');
+        -- The SMS of the one who has no number is a closed record.
+        INSERT INTO conversations (id, customer_id, distributor_id, channel, created_at)
+        SELECT ('00000000-0000-4000-8000-00000000e00' || n)::uuid, who::uuid, '{NORTH}', channel, '2026-01-01'
+        FROM (VALUES (1, '{by_number}', 'WHATSAPP'), (2, '{by_mail}', 'EMAIL'), (3, '{both}', 'SMS'),
+            (4, '{by_mail}', 'SMS')) AS told (n, who, channel);
+        INSERT INTO messages (id, conversation_id, content, message_type, is_from_customer, created_at)
+        SELECT gen_random_uuid(), id, 'hola', 'TEXT', true, created_at FROM conversations;
+        """
+    )
+    told = moved(environment, "distributors", "--from", distributors.url, "--batch", str(batch))
+    assert "✗" not in told
+    ours = Ours(environment)
+    (contact,) = ours.rows("SELECT * FROM contacts WHERE tenant_id = %s AND name <> 'no address'", NORTH)
+    assert contact["metadata"]["imported"]["city"] in ("Lima", "Cusco")
+    assert contact["metadata"]["imported"]["shoe_size"] == 38
+    addresses = ours.rows("SELECT canonical FROM contact_addresses WHERE contact_id = %s ORDER BY 1", contact["id"])
+    assert [row["canonical"] for row in addresses] == ["+14155559001", "ana@example.com"]
+    talks = ours.rows(
+        "SELECT contact_id, status, (SELECT count(*) FROM messages m WHERE m.conversation_id = c.id) AS messages "
+        "FROM conversations c WHERE tenant_id = %s ORDER BY id",
+        NORTH,
+    )
+    assert [(row["contact_id"], row["messages"]) for row in talks] == [(contact["id"], 1)] * 4
+    assert [row["status"] for row in talks] == ["active", "active", "active", "closed"]
+    before = ours.everything()
+    again = moved(environment, "distributors", "--from", distributors.url, "--batch", str(batch))
+    assert "✗" not in again
+    assert counts(again)["customers"][2] == 0
+    assert ours.everything() == before
+
+
+def test_a_number_in_two_spellings_brings_the_groups_campaigns_and_talk_of_both(
+    environment: dict[str, str], campaigns: SourceDatabase
+) -> None:
+    first, second = an_id("c", 701), an_id("c", 702)
+    campaigns.execute(
+        f"""
+        INSERT INTO contacts (id, tenant_id, phone_number, name) VALUES
+            ('{first}', '{TENANT}', '+5215599998888', 'Luis'), ('{second}', '{TENANT}', '+52 55 9999 8888', NULL);
+        INSERT INTO groups (id, tenant_id, name) VALUES ('{an_id("9", 70)}', '{TENANT}', 'Second');
+        INSERT INTO group_contacts VALUES ('{an_id("9", 1)}', '{first}'), ('{an_id("9", 70)}', '{second}');
+        INSERT INTO campaign_recipients (id, campaign_id, contact_id, status) VALUES
+            ('{an_id("f", 7001)}', '{an_id("d", 1)}', '{first}', 'sent'),
+            ('{an_id("f", 7002)}', '{an_id("d", 2)}', '{second}', 'sent');
+        INSERT INTO messages_history (id, tenant_id, whatsapp_instance_id, contact_id, message_id, chat_id, direction,
+            type, content) VALUES
+            ('{an_id("b", 7001)}', '{TENANT}', '{an_id("e", 1)}', '{first}', 'l-1', '5215599998888@c.us', 'inbound',
+                'chat', 'uno'),
+            ('{an_id("b", 7002)}', '{TENANT}', '{an_id("e", 1)}', '{second}', 'l-2', '525599998888@c.us', 'inbound',
+                'chat', 'dos');
+        """
+    )
+    moved(environment, "campaigns", "--from", campaigns.url, "--batch", "1000")
+    ours = Ours(environment)
+    assert holdings(ours, first) == (["Everybody", "Second"], ["Done", "Under way"], ["dos", "uno"])
+    assert ours.rows("SELECT FROM contacts WHERE id = %s", second) == []
+    before = ours.everything()
+    moved(environment, "campaigns", "--from", campaigns.url, "--batch", "1000")
+    assert ours.everything() == before
+
+
+def test_people_whom_a_webhook_joins_during_an_import_lose_nothing_that_comes_later(
+    environment: dict[str, str], campaigns: SourceDatabase
+) -> None:
+    """One of them has an address, the other has none."""
+    stays, joined, nameless = an_id("c", 1), an_id("c", 3), an_id("c", 501)
+    campaigns.execute(
+        f"""
+        INSERT INTO groups (id, tenant_id, name) VALUES
+            ('{an_id("9", 70)}', '{TENANT}', 'Of one'), ('{an_id("9", 71)}', '{TENANT}', 'Of the other');
+        INSERT INTO group_contacts VALUES ('{an_id("9", 70)}', '{joined}'), ('{an_id("9", 71)}', '{nameless}');
+        """
+    )
+    ours = Ours(environment)
+    killed_midway(environment, "campaigns", "--from", campaigns.url, table="groups", row=an_id("9", 1))
+    ours.execute(
+        f"""
+        UPDATE contacts SET created_at = '2020-01-01' WHERE id = '{stays}';
+        INSERT INTO consents (tenant_id, contact_id, channel_kind, state, source)
+        VALUES ('{TENANT}', '{nameless}', 'whatsapp', 'opted_out', 'api');
+        SELECT join_contacts('{TENANT}', '{stays}', '{joined}'), join_contacts('{TENANT}', '{stays}', '{nameless}');
+        """
+    )
+    told = moved(environment, "campaigns", "--from", campaigns.url)
+    groups, campaigns_, texts = holdings(ours, stays)
+    assert groups == ["Everybody", "Of one", "Of the other"]
+    assert campaigns_ == ["Done", "Under way"]
+    assert texts.count("message 1") == 2
+    assert ours.value("SELECT count(*) FROM consents WHERE contact_id = %s", stays) == 1
+    assert ours.rows("SELECT FROM contacts WHERE id IN (%s, %s)", joined, nameless) == []
+    before = ours.everything()
+    again = moved(environment, "campaigns", "--from", campaigns.url)
+    assert counts(again)["contacts"][1] == counts(told)["contacts"][1]
+    assert ours.everything() == before
+
+
+def holdings(ours: Ours, contact: UUID) -> tuple[list[str], list[str], list[str]]:
+    """A contact's groups, campaigns and what was said in their conversations, each sorted."""
+    queries = (
+        "SELECT g.name AS it FROM group_contacts JOIN groups g ON g.id = group_id WHERE contact_id = %s ORDER BY 1",
+        "SELECT k.name AS it FROM campaign_recipients JOIN campaigns k ON k.id = campaign_id WHERE contact_id = %s "
+        "ORDER BY 1",
+        "SELECT m.content AS it FROM conversations c JOIN messages m ON m.conversation_id = c.id "
+        "WHERE c.contact_id = %s ORDER BY 1",
+    )
+    groups, campaigns, texts = ([row["it"] for row in ours.rows(query, contact)] for query in queries)
+    return groups, campaigns, texts
