@@ -157,8 +157,8 @@ class HeldAndOpen:
         self._after = held.after or overdue.BEGINNING
         if not held.may_go:
             return []
-        await conversations.lock(tx, set(held.may_go))
-        return await messages.release_held(tx, held.may_go, _handoff(ctx))
+        free = await conversations.lock_free(tx, held.may_go)
+        return await messages.release_held(tx, free, _handoff(ctx))
 
 
 async def _replies(tx: db.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
