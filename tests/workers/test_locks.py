@@ -1,5 +1,6 @@
 """A tenant's session holds a lock for as long as it likes: its own messages wait for it, and nobody else's."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -92,3 +93,15 @@ async def test_at_a_url_that_tenants_share_a_lock_of_one_keeps_no_other_waiting(
                 assert await said_to(stage, theirs) == 0
             await stage.until(said_to, stage, theirs, equals=90, within=60)
         assert await stage.dead() == {}
+
+
+async def test_what_came_of_a_send_is_recorded_once_its_tenant_lets_go(settings: Settings) -> None:
+    async with staged(settings) as stage, stage.working("window", "send"):
+        await stage.sandbox.faults({"provider": "twilio", "action": "slow", "delay_ms": 700})
+        message = await stage.owe(await stage.converse(), "hola")
+        await stage.until(stage.status, message, equals="sending")
+        async with holding(stage, stage.ours, ROWS["messages"]):
+            await asyncio.sleep(2 * db.LOCK_WAIT)
+            assert await stage.status(message) == "sending"
+        await stage.until(stage.status, message, equals="sent", within=SOON)
+        assert await stage.bodies() == ["hola"]

@@ -107,7 +107,7 @@ async def test_numbers_that_cannot_be_served_take_no_other_tenants_turn(
         await stage.pool.execute("UPDATE channels SET endpoint_id = NULL WHERE address = '1065403'")
         async with stage.pool.acquire() as connection, connection.transaction():
             served, after = await sealing.serve_numbers(connection, stage.settings)
-        assert (served, after) == (0, after)
+        assert served == 0
         async with stage.pool.acquire() as connection, connection.transaction():
             assert await sealing.serve_numbers(connection, stage.settings, after or channels.FIRST) == (1, None)
 
