@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -34,9 +34,13 @@ _T = TypeVar("_T")
 
 CONNECT_TIMEOUT: Final = 5.0  # seconds, where DATABASE_URL names no connect_timeout
 STATEMENT_TIMEOUT: Final = 30.0  # seconds; nothing on the path takes a hundredth of it
+# Seconds that a worker's statement waits for a lock: nobody of ours holds one for a tenth of it. Longer than the
+# deadlock_timeout of PostgreSQL, 1 s, so that a deadlock is told as one.
+LOCK_WAIT: Final = 1.5
+PROBE_TIMEOUT: Final = 5.0  # seconds
 REPEATS: Final = 5  # of a transaction that lost a deadlock or a serialisation conflict
 
-LockTimeout: Final = asyncpg.LockNotAvailableError
+LockTimeout: Final = asyncpg.LockNotAvailableError  # 55P03: of the item at hand, whose rows somebody holds
 # A foreign key fails a worker's statement where the row that it names went away since it was read: two contacts were
 # joined, or somebody was erased. Read again, there is another one.
 _CONFLICTS: Final = (
@@ -127,12 +131,16 @@ def _encode_json(value: object) -> str:
     return orjson.dumps(value).decode()
 
 
-def make_pool(settings: Settings, *, process: str, size: int | None = None) -> Pool:
-    """A worker's pool that has not connected yet: `await pool` (or `async with`) does, and raises where it can't."""
+def make_pool(settings: Settings, *, process: str, size: int | None = None, lock_wait: float | None = None) -> Pool:
+    """A worker's pool that has not connected yet: `await pool` (or `async with`) does, and raises where it can't.
+
+    Statements that have waited `lock_wait` seconds for a lock raise LockTimeout.
+    """
     # A worker leaves nothing on a session (it listens and locks on connections of its own, by `connect`), and asyncpg
     # rolls back what is open in any case. Asking the server for more costs a round trip after each commit, before what
     # it hands on is published.
-    return _make_pool(settings, process, "palomar_worker", size, reset=_rolled_back)
+    own = {} if lock_wait is None else {"lock_timeout": f"{lock_wait * 1000:.0f}"}
+    return _make_pool(settings, process, "palomar_worker", size, reset=_rolled_back, own=own)
 
 
 def _make_pool(
@@ -141,6 +149,7 @@ def _make_pool(
     role: Role,
     size: int | None,
     reset: "Callable[[asyncpg.Connection[asyncpg.Record]], Awaitable[None]] | None",
+    own: Mapping[str, str],
 ) -> Pool:
     per_transaction = settings.database_role_per == "transaction"
     how = roles.per_transaction if per_transaction else roles.per_connection
@@ -158,7 +167,7 @@ def _make_pool(
         init=partial(_prepare, tcp=address.tcp, role=role),
         # Behind a pooler nothing is left on a session, and what resets one would reset somebody else's.
         reset=_rolled_back if per_transaction else reset,
-        **how(server_settings(settings, role, process)),
+        **how({**server_settings(settings, role, process), **own}),
     )
 
 
@@ -197,7 +206,7 @@ class ApiPool:
     def __init__(self, settings: Settings, *, process: str, size: int | None = None) -> None:
         # Here a session stands for a tenant, so the server is asked to reset it, each time it is given back.
         self._role: Final[Role] = "palomar_api"
-        self._pool = _make_pool(settings, process, self._role, size, reset=None)
+        self._pool = _make_pool(settings, process, self._role, size, reset=None, own={})
 
     async def __aenter__(self) -> "ApiPool":
         """Raises where the database does not answer in time or refuses."""
@@ -268,6 +277,15 @@ class DatabaseWatch:
             self.lost()
         await self._up.wait()
 
+    async def answers(self) -> bool:
+        """Whether the database answers now, to tell a statement that took too long from an outage."""
+        try:
+            async with asyncio.timeout(PROBE_TIMEOUT):
+                await self._pool.fetchval("SELECT 1")
+        except Exception:
+            return False
+        return True
+
     async def close(self) -> None:
         if self._task is not None:
             self._task.cancel()
@@ -278,7 +296,7 @@ class DatabaseWatch:
         delay = 0.1
         while True:
             try:
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(PROBE_TIMEOUT):
                     await self._pool.fetchval("SELECT 1")
             except Exception as error:  # whatever it is: a probe that ended without an answer would leave all waiting
                 self._log_outage(error)

@@ -15,6 +15,7 @@ from shared.messages import QueueMessage
 M = TypeVar("M", bound=QueueMessage)
 
 ATTEMPT: Final = "palomar-attempt"  # failed attempts so far
+OVERTIME: Final = "palomar-overtime"  # tries that took too long, one after the other
 REASON: Final = "palomar-reason"
 TRACEBACK: Final = "palomar-traceback"
 QUEUE: Final = "palomar-queue"
@@ -50,6 +51,11 @@ class Delivery:
     def attempt(self) -> int:
         """Failed attempts so far."""
         return self._number(ATTEMPT)
+
+    @property
+    def overtime(self) -> int:
+        """Tries that took too long, one after the other."""
+        return self._number(OVERTIME)
 
     def _number(self, header: str) -> int:
         count = self.incoming.headers.get(header, 0)

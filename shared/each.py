@@ -3,21 +3,33 @@
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from typing import Protocol, TypeVar
+from uuid import UUID
 
 from shared import db, metrics
 from shared.log import get_logger
 
 log = get_logger(__name__)
 
-T = TypeVar("T")
+
+class _Tenants(Protocol):
+    @property
+    def tenant_id(self) -> UUID: ...
+
+
+T = TypeVar("T", bound=_Tenants)
 
 
 @asynccontextmanager
 async def by_itself(what: str, **about: str) -> AsyncIterator[None]:
-    """Set apart what fails in here: its reason is logged and `what` is counted. An outage and a conflict are raised."""
+    """Set apart what fails in here: its reason is logged and `what` is counted. An outage and a conflict are raised.
+
+    A row that somebody holds is for the next time, and no fault of its own.
+    """
     try:
         yield
+    except db.LockTimeout:
+        log.warning("somebody holds a row; the others go on", what=what, **about)
     except Exception as error:
         if db.is_outage(error) or db.is_conflict(error):
             raise
@@ -34,8 +46,30 @@ def set_apart(what: str, error: BaseException, **about: str) -> None:
     )
 
 
-async def each(what: str, connection: db.Connection, rows: Iterable[T], handle: Callable[[T], Awaitable[None]]) -> None:
-    """Handle these rows of one transaction, each within a savepoint of its own. An outage and a conflict are raised."""
+async def each(
+    what: str, connection: db.Connection, rows: Iterable[T], handle: Callable[[T], Awaitable[None]]
+) -> list[T]:
+    """Handle these rows of one transaction, each within a savepoint of its own; returns those that could not be.
+
+    Where somebody holds what a row needs, the next ones of its tenant's are not tried: each might wait as long. An
+    outage and a conflict are raised.
+    """
+    left: list[T] = []
+    holding: set[UUID] = set()
     for row in rows:
-        async with by_itself(what), connection.transaction():
-            await handle(row)
+        if row.tenant_id in holding:
+            left.append(row)
+            continue
+        try:
+            async with connection.transaction():
+                await handle(row)
+        except db.LockTimeout:
+            holding.add(row.tenant_id)
+            left.append(row)
+            log.warning("somebody holds a row; the others go on", what=what, tenant=str(row.tenant_id))
+        except Exception as error:
+            if db.is_outage(error) or db.is_conflict(error):
+                raise
+            set_apart(what, error, tenant=str(row.tenant_id))
+            left.append(row)
+    return left

@@ -48,6 +48,12 @@ class QueueMessage(BaseModel):
         return Scope(getattr(self, "tenant_id", None), getattr(self, "channel_id", None))
 
     @property
+    def tenant(self) -> UUID | None:
+        """Whose it is, as far as the item says it: the webhook of an endpoint that spans tenants does not."""
+        tenant: UUID | None = getattr(self, "tenant_id", None)
+        return tenant
+
+    @property
     def about(self) -> dict[str, str]:
         """What every log line of its handling carries, where it has it: trace, tenant, conversation, message."""
         facts = {

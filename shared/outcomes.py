@@ -14,6 +14,10 @@ class Retry(Exception):
         self.after = after
 
 
+class Locked(Exception):
+    """Somebody holds rows that this item needs: it waits for a moment, and no attempt is counted."""
+
+
 class Dead(Exception):
     """No attempt will ever succeed: bury the item in `<queue>.dead` with this reason."""
 

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from shared import consenting, consents, db
 from shared.db import Connection
-from shared.each import by_itself
+from shared.each import set_apart
 from shared.forms import form_of, stored
 from shared.messages import SendRequested
 from shared.providers import by_receipt, provider
@@ -57,11 +57,28 @@ async def apply_parked(connection: Connection, limit: int, handoff: timedelta) -
         if db.is_outage(error) or db.is_conflict(error):
             raise
     fallbacks: list[SendRequested] = []
+    holding: set[UUID] = set()  # tenants
     for one in parked:
-        await receipts.adopt(connection, one)
-        async with by_itself("receipt", tenant=str(one.arrived.tenant_id)), connection.transaction():
-            fallbacks += await _apply_parked(connection, [one], handoff)
+        if one.arrived.tenant_id not in holding:
+            try:
+                fallbacks += await _apply_by_itself(connection, one, handoff)
+            except db.LockTimeout:
+                holding.add(one.arrived.tenant_id)
     return len(parked), fallbacks
+
+
+async def _apply_by_itself(connection: Connection, one: receipts.Parked, handoff: timedelta) -> list[SendRequested]:
+    """Raises LockTimeout where somebody holds its rows: it stays parked."""
+    try:
+        async with connection.transaction():
+            return await _apply_parked(connection, [one], handoff)
+    except Exception as error:
+        if db.is_outage(error) or db.is_conflict(error) or isinstance(error, db.LockTimeout):
+            raise
+        set_apart("receipt", error, tenant=str(one.arrived.tenant_id))
+    async with connection.transaction():
+        await receipts.adopt(connection, one)
+    return []
 
 
 async def _apply_parked(

@@ -2,7 +2,8 @@
 
 The life of a delivery: taken from the queue, taken apart into items, each item handled (alone or in a batch), each
 failed item sent to the retry ladder or buried, and the envelope acked when nothing of it is left. Database or broker
-being away is never a failure of the item: it is kept unacked and handled when both answer.
+being away is never a failure of the item: it is kept unacked and handled when both answer. A lock that a tenant holds
+keeps its own items waiting, on the retry schedule and without an attempt.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Final, Generic, TypeVar
+from uuid import UUID
 
 from aio_pika.abc import AbstractConnection
 from structlog.contextvars import bound_contextvars
@@ -21,10 +23,11 @@ from shared.backoff import Backoff, rung
 from shared.brake import NOBODYS, Brakes, Scope
 from shared.broker import BrokerAway, Link, Publisher, PublishFailed, PublishUnknown, dump, envelope, is_cancellation
 from shared.consumer import Consumer
-from shared.delivery import ATTEMPT, DIED_AT, QUEUE, REASON, TRACEBACK, Delivery, Item, Undecodable, decode
+from shared.delivery import ATTEMPT, DIED_AT, OVERTIME, QUEUE, REASON, TRACEBACK, Delivery, Item, Undecodable, decode
+from shared.lock_waits import PAUSE
 from shared.log import get_logger
 from shared.messages import QueueMessage
-from shared.outcomes import Dead, Retry
+from shared.outcomes import Dead, Locked, Retry
 from shared.worker import Context, Worker
 
 log = get_logger(__name__)
@@ -35,9 +38,14 @@ Run = Callable[[Sequence[Item[M]]], Awaitable[None]]
 
 BATCH_PREFETCH: Final = 100  # envelopes in hand of a batch handler, to fill its batches from
 DIED_ON_IT: Final = 5  # earlier deliveries that count as a failed attempt; from the third on it was handled alone
+OVERTIME_LIMIT: Final = 20  # tries of one item that took too long while the database answered; then it fails
 OUTAGES_LIMIT: Final = 20  # "database away" in a row for one item while the database answers everybody else
 OUTAGE_PAUSE: Final = Backoff(first=0.1, longest=30.0)  # between them: a full disk answers too
 INSIST_PAUSE: Final = 0.5  # seconds
+
+# Why an item waits that has not failed.
+SET_APART: Final = "most items of its tenant's channel die"
+LOCKED: Final = "its tenant holds a lock"
 
 
 class ConsumerDied(Exception):
@@ -55,6 +63,7 @@ class Runner(Generic[M, R]):
         self._context = context
         self._watch = watch
         self._publisher: Publisher = context.publisher
+        self._locks = context.locks
         settings = context.settings
         self._delays = [step.delay for step in topology.ladder(settings.retry_delays)]
         self.brakes = Brakes(
@@ -200,12 +209,45 @@ class Runner(Generic[M, R]):
         try:
             about = items[0].message.about if len(items) == 1 else {}
             with bound_contextvars(queue=self._queue.name, **about):
-                await self._handle(items, run)
+                await self._handle_beside_locks(items, run)
         finally:
             self._busy -= 1
             if not self._busy:
                 self._idle.set()
             metrics.IN_HAND.labels(self._queue.name).dec(len(items))
+
+    async def _handle_beside_locks(self, items: list[Item[M]], run: Run[M]) -> None:
+        """Handle items together, but those of tenants who hold locks after the others, each by itself."""
+        if not self._locks:
+            await self._handle(items, run)
+            return
+        others: list[Item[M]] = []
+        theirs: list[Item[M]] = []
+        for item in items:
+            (theirs if item.message.tenant in self._locks else others).append(item)
+        if others:
+            await self._handle(others, run)
+        await self._one_by_one(theirs, run)
+
+    async def _one_by_one(self, items: Sequence[Item[M]], run: Run[M]) -> None:
+        """Where one waited for a lock in vain, the next ones of its tenant's are not tried for a while."""
+        for item in items:
+            if (wait := self._locks.wait(item.message.tenant)) > 0:
+                await self._postpone(item, wait, LOCKED)
+            else:
+                await self._handle([item], run)
+
+    async def _handle_by_tenant(self, items: Sequence[Item[M]], run: Run[M]) -> None:
+        """Each tenant's items by themselves: whose wait for a lock, is found out at nobody else's expense. The fewest
+        first: a flood may be the very tenant's who holds the lock."""
+        tenants: dict[UUID | None, list[Item[M]]] = {}
+        for item in items:
+            tenants.setdefault(item.message.tenant, []).append(item)
+        if len(tenants) == 1:
+            await self._one_by_one(items, run)
+            return
+        for theirs in sorted(tenants.values(), key=len):
+            await self._handle(theirs, run)
 
     async def _handle(self, items: list[Item[M]], run: Run[M]) -> None:
         """Handle items together; where that fails, halve them until the one that fails stands alone.
@@ -234,6 +276,12 @@ class Runner(Generic[M, R]):
                     raise
                 if await self._passes(items[0], error):
                     continue
+                waits = isinstance(error, (Locked, db.LockTimeout, TimeoutError))
+                if waits and len(items) > 1:
+                    await self._handle_by_tenant(items, run)
+                    return
+                if waits and await self._waits(items[0], error):
+                    return
                 if db.is_conflict(error) and repeats < db.REPEATS:
                     repeats += 1
                     await asyncio.sleep(0.01 * 2**repeats)
@@ -250,6 +298,7 @@ class Runner(Generic[M, R]):
                 metrics.ITEMS.labels(self._queue.name, "done").inc(len(items))
                 for item in items:
                     self._finished(item.message.scope, died=False)
+                    self._locks.went_through(item.message.tenant)
                     await item.delivery.settled()
                 return
 
@@ -260,6 +309,8 @@ class Runner(Generic[M, R]):
             return True
         if not db.is_outage(error) or item.outages >= OUTAGES_LIMIT:
             return False
+        if isinstance(error, TimeoutError) and await self._watch.answers():
+            return False  # one statement takes too long, and all others don't
         self._watch.lost(error)
         if item.outages:
             await self._pause(OUTAGE_PAUSE.delay(item.outages))
@@ -307,7 +358,7 @@ class Runner(Generic[M, R]):
             if item.trial or item.message.scope not in self.brakes.apart:
                 others.append(item)
             elif (wait := self.brakes.postponed(item.message.scope)) is not None:
-                await self._postpone(item, wait)
+                await self._postpone(item, wait, SET_APART)
             else:
                 item.trial = True
                 if len(items) == 1:
@@ -323,7 +374,7 @@ class Runner(Generic[M, R]):
         step = None if isinstance(error, Dead) else rung(attempt, after, self._delays)
         if step is not None:
             log.warning("item failed", attempt=attempt, retry_in=self._delays[step], error=summary(error))
-            await self._retry(item, step, attempt, describe(error), "retried")
+            await self._retry(item, step, attempt, describe(error), "retried", item.delivery.overtime)
         elif await self._put_off(item, None):
             body = envelope(item.message.type, [dump(item.message)])
             await self._bury(
@@ -331,18 +382,33 @@ class Runner(Generic[M, R]):
             )
             await item.delivery.settled()
 
-    async def _postpone(self, item: Item[M], wait: float) -> None:
+    async def _waits(self, item: Item[M], error: BaseException) -> bool:
+        """Let an item wait whose rows somebody holds, and its tenant's next ones. False where it took too long too
+        often for that. There is no end to waiting for a lock, which ends by itself."""
+        overtime = item.delivery.overtime + 1 if isinstance(error, TimeoutError) else 0
+        if overtime > OVERTIME_LIMIT:
+            return False
+        tenant = item.message.tenant
+        pause = PAUSE.first if tenant is None else self._locks.in_vain(tenant)
+        log.warning("item waits", queue=self._queue.name, tenant=str(tenant), seconds=pause, error=summary(error))
+        await self._postpone(item, pause, LOCKED, overtime)
+        return True
+
+    async def _postpone(self, item: Item[M], wait: float, reason: str, overtime: int | None = None) -> None:
         step = rung(1, wait, self._delays)
         assert step is not None, "there is a first step"
-        await self._retry(item, step, item.attempt, "most items of its tenant's channel die", "postponed")
+        overtime = item.delivery.overtime if overtime is None else overtime
+        await self._retry(item, step, item.attempt, reason, "postponed", overtime)
 
-    async def _retry(self, item: Item[M], step: int, attempt: int, reason: str, outcome: str) -> None:
+    async def _retry(self, item: Item[M], step: int, attempt: int, reason: str, outcome: str, overtime: int) -> None:
         """Let the item wait on a step of the retry schedule, and its row with it."""
         delay = self._delays[step]
         if not await self._put_off(item, delay):
             return
         body = envelope(item.message.type, [dump(item.message)])
         headers: dict[str, str | int] = {ATTEMPT: attempt, REASON: reason, QUEUE: self._queue.name}
+        if overtime:
+            headers[OVERTIME] = overtime
         await self._insist(item.delivery, topology.RetryStep(delay).name, body, item.message.key, headers)
         metrics.ITEMS.labels(self._queue.name, outcome).inc()
         await item.delivery.settled()

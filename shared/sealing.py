@@ -5,7 +5,7 @@ by the number's `webhook_token`, and signs by the app's secret, which is the num
 several tenants share is the operator's, and no tenant's secret changes it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Final
 from uuid import UUID
@@ -29,45 +29,63 @@ APP_SECRETS: Final = 2  # the one before stays good while it is being rotated at
 
 async def seal_credentials(connection: Connection, settings: Settings, limit: int) -> None:
     """Seal what channels wait for. One whose secrets can't be sealed here stays stopped, and its secrets wait."""
+    waiting = await channels.unsealed(connection, limit)
+    keys = _keys(settings, "credentials", [(channel.id, channel.newest) for channel in waiting])
+    if keys is None:
+        return
+    later: list[Unsealed] = []
 
     async def seal(channel: Unsealed) -> None:
         owner = {"tenant_id": channel.tenant_id, "owner": channel.id}
         try:
-            keys = KeyRing.parse(settings.secret_keys.get_secret_value())
             known = orjson.loads(keys.open(channel.sealed, **owner)) if channel.sealed else {}
             secrets = {**known, **channel.secrets}
             sealed = keys.seal(orjson.dumps(secrets).decode(), **owner)
         except CryptoError as error:
             _warn_once("credentials", channel.id, channel.newest, str(error))
+            later.append(channel)
         else:
             await channels.seal(connection, channel, sealed)
             await _serve(connection, keys, settings, channel, secrets)
             log.info("credentials sealed", channel=str(channel.id))
 
-    await each("credentials", connection, await channels.unsealed(connection, limit), seal)
+    later += await each("credentials", connection, waiting, seal)
+    await channels.seal_later(connection, later)
 
 
 async def seal_webhook_secrets(connection: Connection, settings: Settings, limit: int) -> None:
     """Seal what webhooks are to sign with."""
+    waiting = await webhook_secrets.waiting(connection, limit)
+    keys = _keys(settings, "webhook secret", [(webhook.id, webhook.newest) for webhook in waiting])
+    if keys is None:
+        return
 
     async def seal(webhook: WebhookSecret) -> None:
-        try:
-            keys = KeyRing.parse(settings.secret_keys.get_secret_value())
-            sealed = keys.seal(webhook.secret, tenant_id=webhook.tenant_id, owner=webhook.id) if webhook.secret else ""
-        except CryptoError as error:
-            _warn_once("webhook secret", webhook.id, webhook.newest, str(error))
-        else:
-            await webhook_secrets.seal(connection, webhook, sealed)
-            log.info("webhook secret sealed", webhook=str(webhook.id))
+        sealed = keys.seal(webhook.secret, tenant_id=webhook.tenant_id, owner=webhook.id) if webhook.secret else ""
+        await webhook_secrets.seal(connection, webhook, sealed)
+        log.info("webhook secret sealed", webhook=str(webhook.id))
 
-    await each("webhook secret", connection, await webhook_secrets.waiting(connection, limit), seal)
+    await webhook_secrets.seal_later(connection, await each("webhook secret", connection, waiting, seal))
 
 
-async def serve_numbers(connection: Connection, settings: Settings) -> int:
-    """Endpoints for the numbers of Meta's that have secrets and none, and the address of each as it is now; returns how
-    many got one."""
+def _keys(settings: Settings, what: str, waiting: Sequence[tuple[UUID, int]]) -> KeyRing | None:
+    """None where there are no keys for what waits (its owner, its newest row): it waits for them, due as it is."""
+    try:
+        return KeyRing.parse(settings.secret_keys.get_secret_value())
+    except CryptoError as error:
+        for owner, newest in waiting:
+            _warn_once(what, owner, newest, str(error))
+        return None
+
+
+async def serve_numbers(
+    connection: Connection, settings: Settings, after: tuple[UUID, UUID] = channels.FIRST
+) -> tuple[int, tuple[UUID, UUID] | None]:
+    """Endpoints for some of the numbers of Meta's that have secrets and none, and the address of each as it is now;
+    returns how many got one, and the (tenant, channel) behind which to go on: None after the last."""
     served = 0
     await channels.set_webhook_urls(connection, "meta", _base(settings))
+    waiting = await channels.without_endpoint(connection, "meta", after)
 
     async def serve(channel: Unserved) -> None:
         nonlocal served
@@ -79,8 +97,9 @@ async def serve_numbers(connection: Connection, settings: Settings) -> int:
         else:
             served += await _serve(connection, keys, settings, channel, secrets)
 
-    await each("endpoint", connection, await channels.without_endpoint(connection, "meta"), serve)
-    return served
+    await each("endpoint", connection, waiting, serve)
+    more = len(waiting) == channels.SERVED_AT_ONCE
+    return served, (waiting[-1].tenant_id, waiting[-1].id) if more else None
 
 
 async def _serve(
@@ -119,7 +138,7 @@ async def _serve(
             await endpoints.set_secrets(connection, row.id, sealed)
     if channel.endpoint_id is None:
         await channels.set_endpoint(connection, channel.tenant_id, channel.id, row.id)
-    await channels.set_webhook_urls(connection, channel.provider, _base(settings))
+    await channels.set_webhook_url(connection, channel.tenant_id, channel.id, _base(settings))
     return True
 
 

@@ -4,6 +4,7 @@ A worker is options at the top and one function; everything mechanical is the ru
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from structlog.typing import FilteringBoundLogger
 
 from shared import db
 from shared.broker import Publisher, PublishFailed
+from shared.lock_waits import LockWaits
 from shared.log import get_logger
 from shared.messages import QueueMessage
 from shared.settings import Settings
@@ -36,7 +38,7 @@ async def nothing(_: Settings) -> AsyncIterator[None]:
 @dataclass(slots=True)
 class Context(Generic[R]):
     """What a handler works with. `resource` is what the worker's opener made for this process; once `stopping` is set,
-    a handler that does one thing after another ends with the one at hand."""
+    a handler that does one thing after another ends with the one at hand. `locks`: the tenants who hold locks."""
 
     settings: Settings
     pool: db.Pool
@@ -44,6 +46,7 @@ class Context(Generic[R]):
     resource: R
     log: FilteringBoundLogger = log
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    locks: LockWaits = field(default_factory=lambda: LockWaits(time.monotonic))
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[db.Connection]:

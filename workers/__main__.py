@@ -93,7 +93,7 @@ class Process:
             )
             logger.info("starting", workers=self.name, port=port)
 
-            pool = db.make_pool(self._settings, process=self.name)
+            pool = db.make_pool(self._settings, process=self.name, lock_wait=db.LOCK_WAIT)
             stack.callback(pool.terminate)
             self._watch = db.DatabaseWatch(pool)
             stack.push_async_callback(self._watch.close)

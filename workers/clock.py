@@ -20,7 +20,7 @@ from shared.broker import BrokerAway
 from shared.log import get_logger
 from shared.messages import Lane, MediaWanted, QueueMessage, ReplyWanted, SendAdmitted, SendRequested
 from shared.retention import prune_forever
-from shared.store import conversations, inbound, media, messages, overdue, receipts, reports
+from shared.store import channels, conversations, inbound, media, messages, overdue, receipts, reports
 from shared.store.events import Event, record
 from shared.worker import Context, Loop
 
@@ -157,8 +157,8 @@ class HeldAndOpen:
         self._after = held.after or overdue.BEGINNING
         if not held.may_go:
             return []
-        await conversations.lock(tx, set(held.may_go))
-        return await messages.release_held(tx, held.may_go, _handoff(ctx))
+        free = await conversations.lock_free(tx, held.may_go)
+        return await messages.release_held(tx, free, _handoff(ctx))
 
 
 async def _replies(tx: db.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
@@ -224,8 +224,11 @@ TARGETS: Final[dict[str, topology.WorkQueue]] = {
 
 
 async def _serve_numbers(ctx: Ctx) -> None:
-    async with ctx.transaction() as tx:
-        if served := await sealing.serve_numbers(tx, ctx.settings):
+    after: tuple[UUID, UUID] | None = channels.FIRST
+    while after is not None:
+        async with ctx.transaction() as tx:
+            served, after = await sealing.serve_numbers(tx, ctx.settings, after)
+        if served:
             ctx.log.info("numbers have a webhook address now", count=served)
 
 

@@ -4,7 +4,8 @@ Many webhooks a transaction. Order-free: whatever comes twice, late or shuffled 
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from uuid import UUID
 
@@ -13,8 +14,9 @@ from shared.arrivals import Reading, Received, assign_channels, in_order, notice
 from shared.channels import Channel
 from shared.consents import Change
 from shared.hearing import Arrived, Hearing, told_at
+from shared.lock_waits import LockWaits
 from shared.messages import MediaWanted, QueueMessage, ReplyWanted, SendRequested, WebhookReceived
-from shared.outcomes import Retry
+from shared.outcomes import Locked, Retry
 from shared.providers.base import InboundMessage
 from shared.store import channels, contacts, conversations, inbound, media, messages, talk
 from shared.store.consents import Entry
@@ -51,7 +53,6 @@ async def persist(webhooks: Sequence[WebhookReceived], ctx: Context[None]) -> No
 async def keep(webhooks: Sequence[WebhookReceived], ctx: Context[None]) -> None:
     """Keep all of a batch, in one transaction, and hand on what follows from it."""
     readings = await read(once(webhooks))
-    hand_on: list[QueueMessage] = []
     async with ctx.transaction() as tx:
         fresh = await inbound.remember(tx, webhooks)
         wanted = [r for r in readings.values() if r.webhook.inbound_id in fresh or r.webhook.replayed]
@@ -64,26 +65,8 @@ async def keep(webhooks: Sequence[WebhookReceived], ctx: Context[None]) -> None:
             if reading.webhook.inbound_id not in fresh:
                 logged = reading.logged
                 await inbound.set_outcome(tx, logged.webhook.inbound_id, logged.outcome, logged.error)
-        handoff = timedelta(seconds=ctx.settings.handoff_lease)
-        await consenting.told(tx, told(wanted))
-        hand_on += await keep_talk(tx, in_order(wanted), handoff)
-        hand_on += await receiving.apply(
-            tx,
-            [
-                receiving.Arrived(
-                    channel.tenant_id,
-                    channel.id,
-                    channel.provider,
-                    receipt,
-                    reading.webhook.received_at,
-                    reading.webhook.inbound_id,
-                )
-                for reading in wanted
-                for channel, receipt in reading.receipts
-            ],
-            handoff,
-        )
-        await record(tx, *notices(wanted))
+        with beside_locks(wanted, ctx.locks):
+            hand_on = await keep_read(tx, wanted, timedelta(seconds=ctx.settings.handoff_lease))
     _count(wanted)
     for reading in wanted:
         if reading.logged.error:
@@ -91,6 +74,53 @@ async def keep(webhooks: Sequence[WebhookReceived], ctx: Context[None]) -> None:
                 "webhook not fully read", inbound_id=reading.webhook.inbound_id, problems=len(reading.errors)
             )
     await ctx.hand_on(*hand_on)
+
+
+@contextmanager
+def beside_locks(wanted: Sequence[Reading], locks: LockWaits) -> Iterator[None]:
+    """Of webhooks that don't say whose they are, whose channels they are for is known here only: those of tenants who
+    hold locks wait, and the others of their endpoint don't."""
+    tenants = {
+        channel.tenant_id
+        for reading in wanted
+        if reading.webhook.tenant is None
+        for channel, _ in (*reading.messages, *reading.receipts, *reading.managers)
+    }
+    if any(tenant in locks and (len(wanted) > 1 or locks.wait(tenant) > 0) for tenant in tenants):
+        raise Locked("its tenant holds a lock")
+    try:
+        yield
+    except db.LockTimeout:
+        if len(wanted) == 1:
+            for tenant in tenants:
+                locks.in_vain(tenant)
+        raise
+    for tenant in tenants:
+        locks.went_through(tenant)
+
+
+async def keep_read(tx: db.Connection, wanted: Sequence[Reading], handoff: timedelta) -> list[QueueMessage]:
+    """Keep what was read in webhooks; returns what follows from it."""
+    await consenting.told(tx, told(wanted))
+    hand_on = await keep_talk(tx, in_order(wanted), handoff)
+    hand_on += await receiving.apply(
+        tx,
+        [
+            receiving.Arrived(
+                channel.tenant_id,
+                channel.id,
+                channel.provider,
+                receipt,
+                reading.webhook.received_at,
+                reading.webhook.inbound_id,
+            )
+            for reading in wanted
+            for channel, receipt in reading.receipts
+        ],
+        handoff,
+    )
+    await record(tx, *notices(wanted))
+    return hand_on
 
 
 async def keep_raw(webhook: WebhookReceived, error: Exception, ctx: Context[None]) -> None:

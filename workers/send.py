@@ -334,7 +334,7 @@ async def _back(
 
 
 async def _insist(write: Callable[[], Awaitable[None]], ctx: Ctx, message_id: UUID, lease: float) -> None:
-    """Record what came of a call through a database that comes and goes; the call can't be made again.
+    """Record what came of a call through a database that comes and goes, and locks; the call can't be made again.
 
     Goes on beyond the lease: a late answer still resolves the `unknown` that the clock has made of it.
     """
@@ -344,7 +344,8 @@ async def _insist(write: Callable[[], Awaitable[None]], ctx: Ctx, message_id: UU
             await db.repeat(write)
             return
         except Exception as error:
-            if not db.is_outage(error) or time.monotonic() > deadline:
+            passes = db.is_outage(error) or isinstance(error, db.LockTimeout)
+            if not passes or time.monotonic() > deadline:
                 ctx.log.error("send not recorded: it becomes unknown", message=str(message_id), error=str(error)[:200])
                 raise
             await asyncio.sleep(0.5)

@@ -14,6 +14,7 @@ from shared.consents import DEFAULT_WORDS, Words, words_of
 from shared.db import Connection, Pool
 from shared.log import get_logger
 from shared.store.by_key import only_if
+from shared.store.fair_share import of_each_tenant, try_later
 
 log = get_logger(__name__)
 
@@ -221,13 +222,14 @@ class Unsealed:
 
 
 # The channel is what is locked: two clocks with a row each of one channel would lay the older over the newer.
-_UNSEALED = """
+_UNSEALED = f"""
 SELECT c.tenant_id, c.id, c.provider, c.endpoint_id, c.credentials AS sealed,
     c.status = 'stopped' AND c.status_reason IS NOT DISTINCT FROM sealing_reason() AS resumes
-FROM channels c
-WHERE EXISTS (SELECT FROM unsealed_credentials u WHERE u.tenant_id = c.tenant_id AND u.channel_id = c.id)
-ORDER BY c.tenant_id, c.id LIMIT $1 FOR NO KEY UPDATE OF c SKIP LOCKED
+FROM ({of_each_tenant("unsealed_credentials", "channel_id")}) AS due
+JOIN channels c ON c.tenant_id = due.tenant_id AND c.id = due.id
+ORDER BY due.place, c.tenant_id, c.id LIMIT $1 FOR NO KEY UPDATE OF c SKIP LOCKED
 """
+_UNSEALED_LATER = try_later("unsealed_credentials", "channel_id")
 _SECRETS = """
 SELECT seq, secrets FROM unsealed_credentials WHERE tenant_id = $1 AND channel_id = $2 ORDER BY seq
 """
@@ -235,7 +237,7 @@ _DONE = "DELETE FROM unsealed_credentials WHERE tenant_id = $1 AND channel_id = 
 
 
 async def unsealed(connection: Connection, limit: int) -> list[Unsealed]:
-    """Channels whose secrets wait, at most `limit`; none that somebody else holds."""
+    """Channels whose secrets wait, at most `limit`, of each tenant in turn; none that somebody else holds."""
     found = []
     for channel in await connection.fetch(_UNSEALED, limit):
         if rows := await connection.fetch(_SECRETS, channel["tenant_id"], channel["id"]):
@@ -245,6 +247,11 @@ async def unsealed(connection: Connection, limit: int) -> list[Unsealed]:
             secrets = {name: value for row in given for name, value in row.items()}
             found.append(Unsealed(**channel, secrets=secrets, newest=rows[-1]["seq"]))
     return found
+
+
+async def seal_later(connection: Connection, waiting: Sequence[Unsealed]) -> None:
+    """What could not be sealed is tried again in a minute: until then it takes no other's turn."""
+    await connection.execute(_UNSEALED_LATER, [c.tenant_id for c in waiting], [c.id for c in waiting])
 
 
 async def seal(connection: Connection, channel: Unsealed, credentials: str) -> None:
@@ -270,26 +277,50 @@ class Unserved:
     sealed: str
 
 
+# Of each tenant the newest ones: however many can't be served, they hide nobody else's.
 _WITHOUT_ENDPOINT = """
-SELECT tenant_id, id, provider, endpoint_id, credentials AS sealed FROM channels
-WHERE provider = $1 AND endpoint_id IS NULL AND credentials <> '' AND deleted_at IS NULL
-ORDER BY tenant_id, id FOR NO KEY UPDATE SKIP LOCKED
+SELECT c.tenant_id, c.id, c.provider, c.endpoint_id, c.credentials AS sealed
+FROM (
+    SELECT tenant_id, id, row_number() OVER (PARTITION BY tenant_id ORDER BY updated_at DESC) AS place FROM channels
+    WHERE provider = $1 AND endpoint_id IS NULL AND credentials <> '' AND deleted_at IS NULL
+) AS unserved JOIN channels c ON c.tenant_id = unserved.tenant_id AND c.id = unserved.id
+WHERE unserved.place <= $5 AND (c.tenant_id, c.id) > ($2, $3)
+ORDER BY c.tenant_id, c.id LIMIT $4 FOR NO KEY UPDATE OF c SKIP LOCKED
 """
-_SET_URLS = """
-UPDATE channels SET webhook_url = $2 || '/' || provider || '/' || endpoint_id
-WHERE provider = $1 AND endpoint_id IS NOT NULL AND deleted_at IS NULL
-    AND webhook_url IS DISTINCT FROM $2 || '/' || provider || '/' || endpoint_id
+_URL = "$1 || '/' || provider || '/' || endpoint_id"
+_SET_URLS = f"""
+UPDATE channels SET webhook_url = {_URL} WHERE (tenant_id, id) IN (
+    SELECT tenant_id, id FROM channels
+    WHERE provider = $2 AND endpoint_id IS NOT NULL AND deleted_at IS NULL AND webhook_url IS DISTINCT FROM {_URL}
+    FOR NO KEY UPDATE SKIP LOCKED)
 """
+_SET_URL = f"""
+UPDATE channels SET webhook_url = {_URL}
+WHERE tenant_id = $2 AND id = $3 AND endpoint_id IS NOT NULL AND deleted_at IS NULL
+    AND webhook_url IS DISTINCT FROM {_URL}
+"""
+SERVED_AT_ONCE: Final = 100  # of each tenant's channels; also the channels of one transaction
+FIRST: Final = (UUID(int=0), UUID(int=0))
 
 
-async def without_endpoint(connection: Connection, provider: str) -> list[Unserved]:
-    """A provider's channels that no endpoint serves; none that somebody else holds."""
-    return [Unserved(**row) for row in await connection.fetch(_WITHOUT_ENDPOINT, provider)]
+async def without_endpoint(connection: Connection, provider: str, after: tuple[UUID, UUID]) -> list[Unserved]:
+    """A provider's channels that no endpoint serves, behind a (tenant, channel), at most SERVED_AT_ONCE; none that
+    somebody else holds."""
+    rows = await connection.fetch(_WITHOUT_ENDPOINT, provider, *after, SERVED_AT_ONCE, SERVED_AT_ONCE)
+    return [Unserved(**row) for row in rows]
+
+
+async def set_webhook_url(connection: Connection, tenant_id: UUID, channel_id: UUID, base: str) -> None:
+    """As `set_webhook_urls`, of one channel."""
+    await connection.execute(_SET_URL, base, tenant_id, channel_id)
 
 
 async def set_webhook_urls(connection: Connection, provider: str, base: str) -> None:
-    """Note with each of a provider's channels where its webhooks come in; `base` is the address before the provider."""
-    await connection.execute(_SET_URLS, provider, base)
+    """Note with each of a provider's channels where its webhooks come in; `base` is the address before the provider.
+
+    Not with one that somebody holds: that is for the next time.
+    """
+    await connection.execute(_SET_URLS, base, provider)
 
 
 # A deleted tenant keeps no address from others.

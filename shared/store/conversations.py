@@ -84,6 +84,9 @@ WHERE (tenant_id, id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[]))
 ORDER BY tenant_id, id FOR NO KEY UPDATE
 """
 
+# Those that nobody else holds.
+_LOCK_FREE = f"{_LOCK} SKIP LOCKED"
+
 # What customers' messages change. The window opens at the provider's time, and an old webhook never moves it back.
 # A closed or deleted conversation opens again.
 _HEARD = """
@@ -240,6 +243,13 @@ async def lock(connection: Connection, keys: set[tuple[UUID, UUID]]) -> bool:
     ordered = sorted(keys)
     rows = await connection.fetch(_LOCK, [k[0] for k in ordered], [k[1] for k in ordered])
     return len(rows) == len(ordered)
+
+
+async def lock_free(connection: Connection, keys: Sequence[tuple[UUID, UUID]]) -> list[tuple[UUID, UUID]]:
+    """As `lock`, but waiting for nobody; returns those that nobody else holds."""
+    ordered = sorted(keys)
+    rows = await connection.fetch(_LOCK_FREE, [k[0] for k in ordered], [k[1] for k in ordered])
+    return [(row["tenant_id"], row["id"]) for row in rows]
 
 
 async def heard(connection: Connection, conversations: Sequence[Heard], handoff: timedelta) -> set[UUID]:

@@ -130,6 +130,7 @@ def template_of(raw: Mapping[str, Any] | None) -> Template | None:
 
 
 # OFFSET 0: by conversation, however few are held in all when this is planned.
+# Not a row that somebody holds: the clock comes back to it.
 _RELEASE = f"""
 UPDATE messages m SET status = 'queued', due_at = now() + $3::interval
 FROM (
@@ -138,7 +139,8 @@ FROM (
     JOIN conversations c ON c.tenant_id = of.tenant_id AND c.id = of.conversation_id
     CROSS JOIN LATERAL (
         SELECT tenant_id, id FROM messages
-        WHERE tenant_id = of.tenant_id AND conversation_id = of.conversation_id AND status = 'held' OFFSET 0
+        WHERE tenant_id = of.tenant_id AND conversation_id = of.conversation_id AND status = 'held'
+        FOR NO KEY UPDATE SKIP LOCKED
     ) AS held
     WHERE c.last_user_message_at > now() - $4::interval
 ) AS open
@@ -304,9 +306,17 @@ UPDATE messages SET status = 'failed', due_at = NULL, claim_id = NULL, failed_at
 WHERE tenant_id = $1 AND id = $2 AND status = ANY($3::text[]) RETURNING id
 """
 
-_PUT_OFF = f"""
-UPDATE messages SET due_at = now() + $4::interval
+_SET_ASIDE = f"""
+UPDATE messages SET due_at = NULL
 WHERE tenant_id = $1 AND id = $2 AND status = ANY($3::text[]) AND error_code IS DISTINCT FROM '{RESTORED}'
+"""
+
+# Not a row that somebody holds: nor does the clock take that one.
+_PUT_OFF = f"""
+UPDATE messages SET due_at = now() + $4::interval WHERE (tenant_id, id) IN (
+    SELECT tenant_id, id FROM messages
+    WHERE tenant_id = $1 AND id = $2 AND status = ANY($3::text[]) AND error_code IS DISTINCT FROM '{RESTORED}'
+    FOR NO KEY UPDATE SKIP LOCKED)
 """
 
 _CANCEL = f"""
@@ -355,4 +365,7 @@ async def put_off(
     connection: Connection | Pool, tenant_id: UUID, message_id: UUID, wait: timedelta | None, *, of: Sequence[str]
 ) -> None:
     """In one of the states `of` it is due after `wait`; with None it is set aside: in its state, and never due."""
-    await connection.execute(_PUT_OFF, tenant_id, message_id, list(of), wait)
+    if wait is None:
+        await connection.execute(_SET_ASIDE, tenant_id, message_id, list(of))
+    else:
+        await connection.execute(_PUT_OFF, tenant_id, message_id, list(of), wait)

@@ -127,7 +127,8 @@ SELECT s.id AS status_id, s.tenant_id, s.channel_id, s.external_id, s.status, s.
 FROM parked s
 JOIN messages m ON m.tenant_id = s.tenant_id AND m.channel_id = s.channel_id AND m.external_id = s.external_id
     AND m.direction = 'outbound'
-ORDER BY s.received_at LIMIT $1
+JOIN conversations c ON c.tenant_id = m.tenant_id AND c.id = m.conversation_id
+ORDER BY s.received_at LIMIT $1 FOR NO KEY UPDATE OF c, m SKIP LOCKED
 """
 
 _ADOPT = f"""
@@ -141,7 +142,8 @@ SELECT count(*) FROM message_statuses WHERE message_id IS NULL AND received_at >
 _FORGET_PARKED = """
 DELETE FROM message_statuses WHERE (tenant_id, id) IN (
     SELECT tenant_id, id FROM message_statuses
-    WHERE message_id IS NULL AND received_at < now() - make_interval(days => $1) ORDER BY received_at LIMIT $2)
+    WHERE message_id IS NULL AND received_at < now() - make_interval(days => $1) ORDER BY received_at LIMIT $2
+    FOR UPDATE SKIP LOCKED)
 """
 
 PARKED_FOR = timedelta(hours=24)  # a receipt waits so long for its message
@@ -267,7 +269,8 @@ class Parked:
 
 
 async def parked_with_message(connection: Connection, limit: int) -> list[Parked]:
-    """Parked receipts whose message is known by now, oldest first."""
+    """Parked receipts whose message is known by now, oldest first; locked with its conversation, and none that somebody
+    else holds."""
     rows = await connection.fetch(_PARKED, limit, PARKED_FOR, PARKED_AT_ONCE)
     return [
         Parked(

@@ -61,11 +61,21 @@ UPDATE conversations SET reply_lease_id = NULL, reply_lease_until = NULL, reply_
 WHERE tenant_id = $1 AND id = $2 AND reply_lease_id = $3
 """
 
+_SET_ASIDE = f"""
+UPDATE conversations SET reply_due_at = NULL, reply_wanted_since = coalesce(reply_wanted_since, now())
+WHERE tenant_id = $1 AND id = $2 AND {only_if("reply_due_at IS NOT NULL")}
+    AND (reply_lease_until IS NULL OR reply_lease_until < now())
+"""
+
+# Not a row that somebody holds: nor does the clock take that one.
 _PUT_OFF = f"""
 UPDATE conversations SET reply_due_at = now() + $3::interval,
     reply_wanted_since = coalesce(reply_wanted_since, now())
-WHERE tenant_id = $1 AND id = $2 AND {only_if("reply_due_at IS NOT NULL")}
-    AND (reply_lease_until IS NULL OR reply_lease_until < now())
+WHERE (tenant_id, id) IN (
+    SELECT tenant_id, id FROM conversations
+    WHERE tenant_id = $1 AND id = $2 AND {only_if("reply_due_at IS NOT NULL")}
+        AND (reply_lease_until IS NULL OR reply_lease_until < now())
+    FOR NO KEY UPDATE SKIP LOCKED)
 """
 
 # As when the customer is heard (conversations.py): a moment of quiet, but no longer than the longest wait in all.
@@ -143,7 +153,10 @@ async def put_off(
 
     Set aside, it is wanted and never due: until its item is replayed, or the customer writes again.
     """
-    await connection.execute(_PUT_OFF, tenant_id, conversation_id, wait)
+    if wait is None:
+        await connection.execute(_SET_ASIDE, tenant_id, conversation_id)
+    else:
+        await connection.execute(_PUT_OFF, tenant_id, conversation_id, wait)
 
 
 async def let_go_until_quiet(

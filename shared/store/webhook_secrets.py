@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from shared.db import Connection
+from shared.store.fair_share import of_each_tenant, try_later
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,11 +19,13 @@ class WebhookSecret:
 
 
 # The webhook is what is locked: two clocks with a row each of one webhook would lay the older over the newer.
-_WAITING = """
-SELECT w.tenant_id, w.id FROM webhooks w
-WHERE EXISTS (SELECT FROM unsealed_webhook_secrets u WHERE u.tenant_id = w.tenant_id AND u.webhook_id = w.id)
-ORDER BY w.tenant_id, w.id LIMIT $1 FOR NO KEY UPDATE OF w SKIP LOCKED
+_WAITING = f"""
+SELECT w.tenant_id, w.id
+FROM ({of_each_tenant("unsealed_webhook_secrets", "webhook_id")}) AS due
+JOIN webhooks w ON w.tenant_id = due.tenant_id AND w.id = due.id
+ORDER BY due.place, w.tenant_id, w.id LIMIT $1 FOR NO KEY UPDATE OF w SKIP LOCKED
 """
+_LATER = try_later("unsealed_webhook_secrets", "webhook_id")
 _NEWEST = """
 SELECT seq, secret FROM unsealed_webhook_secrets WHERE tenant_id = $1 AND webhook_id = $2 ORDER BY seq DESC LIMIT 1
 """
@@ -35,12 +38,17 @@ _SEALED = "SELECT tenant_id, id, sealed_secret FROM webhooks WHERE sealed_secret
 
 
 async def waiting(connection: Connection, limit: int) -> list[WebhookSecret]:
-    """Webhooks whose secret waits, at most `limit`; none that somebody else holds."""
+    """Webhooks whose secret waits, at most `limit`, of each tenant in turn; none that somebody else holds."""
     found = []
     for webhook in await connection.fetch(_WAITING, limit):
         if row := await connection.fetchrow(_NEWEST, webhook["tenant_id"], webhook["id"]):
             found.append(WebhookSecret(**webhook, secret=row["secret"], newest=row["seq"]))
     return found
+
+
+async def seal_later(connection: Connection, waiting: Sequence[WebhookSecret]) -> None:
+    """What could not be sealed is tried again in a minute: until then it takes no other's turn."""
+    await connection.execute(_LATER, [w.tenant_id for w in waiting], [w.id for w in waiting])
 
 
 async def seal(connection: Connection, webhook: WebhookSecret, sealed: str) -> None:

@@ -1,0 +1,67 @@
+"""A lock, or a statement that takes too long, is one tenant's: others go on, and nothing dies of it."""
+
+import asyncio
+from collections.abc import Sequence
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+from shared import runner
+from shared.brake import Scope
+from shared.settings import Settings
+from tests.workers.runner_stage import QUEUE, Job, bench, jobs, names
+
+HOLDS, OTHER = (Scope(UUID(int=tenant), UUID(int=tenant)) for tenant in (1, 2))
+
+
+@pytest.mark.parametrize("error", [asyncpg.LockNotAvailableError, TimeoutError])
+async def test_of_a_batch_only_the_items_wait_that_a_lock_is_in_the_way_of(
+    settings: Settings, error: type[Exception]
+) -> None:
+    async with bench(settings) as stage:
+        locked, tries = True, 0
+
+        async def together(items: Sequence[Job]) -> None:
+            nonlocal tries
+            if locked and any(item.act == "locked" for item in items):
+                tries += len(items) > 1
+                raise error
+            for item in items:
+                await stage.do(item)
+
+        worker = stage.batch_worker(together)
+        worker.concurrency = 1
+        others, later = jobs(60, scope=OTHER), jobs(60, prefix="later", scope=OTHER)
+        theirs = jobs(23, act="locked", prefix="theirs", scope=HOLDS)
+        async with stage.working(worker):
+            await stage.publish(*theirs[:20], *others)
+            await stage.until_done(names(others))
+            assert tries <= 2, "who holds a lock is found out once"
+            await stage.publish(*theirs[20:], *later)
+            await stage.until_done(names(later))
+            assert tries <= 2, "who holds a lock is handled apart"
+            await asyncio.sleep(2.5)  # longer than all steps of the retry schedule
+            assert (stage.watch.up, await stage.depth(QUEUE.dead), set(stage.runs)) == (
+                True,
+                0,
+                names([*others, *later]),
+            )
+            locked = False
+            await stage.until_done(names(theirs), within=60)
+        assert set(stage.runs.values()) == {1}
+
+
+async def test_what_takes_too_long_again_and_again_fails_in_the_end(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "OVERTIME_LIMIT", 2)
+    async with bench(settings) as stage:
+
+        async def too_long(_: Job) -> None:
+            raise TimeoutError
+
+        worker = stage.worker(too_long)
+        async with stage.working(worker):
+            await stage.publish(Job(name="slow"))
+            await stage.until_depth(QUEUE.dead, 1)
