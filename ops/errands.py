@@ -30,9 +30,12 @@ def run(errand: Coroutine[Any, Any, T]) -> T:
 
 
 @asynccontextmanager
-async def database(settings: Settings, name: str) -> AsyncIterator[db.Pool]:
-    """A pool that has reached the database. Raises Problem for what PostgreSQL refuses, also inside the block."""
-    async with db.make_pool(settings, process=name, size=2) as pool:
+async def database(settings: Settings, name: str, lock_wait: float | None = None) -> AsyncIterator[db.Pool]:
+    """A pool that has reached the database. Raises Problem for what PostgreSQL refuses, also inside the block.
+
+    Statements that have waited `lock_wait` seconds for a lock raise db.LockTimeout.
+    """
+    async with db.make_pool(settings, process=name, size=2, lock_wait=lock_wait) as pool:
         try:
             await _reach(pool)
             yield pool

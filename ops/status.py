@@ -18,11 +18,12 @@ from ingress.spoolroom import SpoolRoom
 from ops import errands, processes
 from ops.errors import Problem
 from ops.processes import Process
-from shared import broker, topology
+from shared import broker, db, topology
 from shared.settings import Settings
-from shared.store import channels, events, overdue, receipts
+from shared.store import channels, events, overdue, receipts, table_locks
 
 STILL = 10.0  # seconds without a tick, or of relay lag, that are worth a word
+LOCK_WAIT = 2.0  # seconds for a table that a session has locked
 SPOOL = "spool"  # below the state folder, as ingress names it
 
 
@@ -162,24 +163,45 @@ async def _broker(settings: Settings) -> dict[str, _Counted] | Problem:
 
 async def _rows(settings: Settings) -> Rows | Problem:
     try:
-        async with errands.database(settings, "status") as pool:
-            counts = await overdue.counts(pool)
-            waiting = await overdue.unfinished(pool)
-            every = await channels.listed(pool)
-            return Rows(
-                overdue=counts["overdue"],
-                set_aside=counts["set_aside"],
-                restored=counts["restored"],
-                held=counts["held"],
-                unknown=counts["unknown"],
-                replies_owed=counts["replies_owed"],
-                parked_receipts=await receipts.count_parked(pool),
-                relay_lag=await events.lag(pool),
-                stopped_channels=tuple(str(channel.id) for channel in every if channel.status == "stopped"),
-                waiting=waiting,
-            )
+        async with errands.database(settings, "status", LOCK_WAIT) as pool:
+            try:
+                return await _counted_rows(pool)
+            except db.LockTimeout:
+                return _locked(await table_locks.holders(pool))
     except Problem as problem:
         return problem
+
+
+async def _counted_rows(pool: db.Pool) -> Rows:
+    counts = await overdue.counts(pool)
+    waiting = await overdue.unfinished(pool)
+    every = await channels.listed(pool)
+    return Rows(
+        overdue=counts["overdue"],
+        set_aside=counts["set_aside"],
+        restored=counts["restored"],
+        held=counts["held"],
+        unknown=counts["unknown"],
+        replies_owed=counts["replies_owed"],
+        parked_receipts=await receipts.count_parked(pool),
+        relay_lag=await events.lag(pool),
+        stopped_channels=tuple(str(channel.id) for channel in every if channel.status == "stopped"),
+        waiting=waiting,
+    )
+
+
+def _locked(holders: Sequence[table_locks.Holder]) -> Problem:
+    """Who keeps the tables locked for everybody, and how to end it."""
+    if not holders:  # it has just let go
+        return Problem("PostgreSQL's tables were locked.", "Ask again.")
+    sessions = "; ".join(
+        f"session {one.pid} of role {one.role or 'unknown'} locks {', '.join(one.tables)}" for one in holders
+    )
+    ends = " ".join(f"SELECT pg_terminate_backend({one.pid});" for one in holders)
+    return Problem(
+        f"PostgreSQL's tables are locked, and all that needs them waits: {sessions}.",
+        f"If that is no migration, end it as a superuser or as that role: {ends}",
+    )
 
 
 def look_into_spool(folder: Path, limit: int) -> Spool:

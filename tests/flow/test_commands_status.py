@@ -242,6 +242,26 @@ async def test_what_is_away_hides_nothing_of_the_rest(
     assert "0 webhooks, 0 bytes" in told.stdout
 
 
+async def test_a_session_that_locks_a_table_for_everybody_is_named(
+    environment: dict[str, str], settings: Settings
+) -> None:
+    async with errands.publisher(settings, "test"):
+        pass
+    connection = await db.connect(settings, process="test api", role="palomar_api")
+    try:
+        async with connection.transaction():
+            await connection.execute("LOCK TABLE conversations, messages IN ACCESS EXCLUSIVE MODE")
+            taken = await asyncio.to_thread(as_json, environment, 1)
+        pid = connection.get_server_pid()
+        (advice,) = [line for line in taken["advice"] if "locked" in line]
+        assert f"session {pid} of role palomar_owner locks conversations, messages" in advice
+        assert f"SELECT pg_terminate_backend({pid});" in advice
+        assert taken["queues"] is not None
+    finally:
+        await connection.close()
+    assert as_json(environment)["rows"] is not None
+
+
 async def test_it_goes_on_looking(environment: dict[str, str], settings: Settings) -> None:
     async with errands.publisher(settings, "test"):
         pass

@@ -105,3 +105,22 @@ async def test_what_came_of_a_send_is_recorded_once_its_tenant_lets_go(settings:
             assert await stage.status(message) == "sending"
         await stage.until(stage.status, message, equals="sent", within=SOON)
         assert await stage.bodies() == ["hola"]
+
+
+@pytest.mark.parametrize("table", ["conversations", "messages", "channels"])
+async def test_what_waits_for_a_table_that_a_session_locks_goes_on_once_it_ends(settings: Settings, table: str) -> None:
+    """PostgreSQL lets whoever may change a table's rows lock it: then everybody waits, and nothing is lost or dead."""
+    async with staged(settings, GREETS) as stage:
+        other = await stage.add_channel(GREETS, address="+14155550001")
+        async with stage.working(*WORKERS):
+            await stage.deliver(stage.said("first"), stage.said("first", to=other))
+            for ours in (stage.ours, other):
+                await stage.until(sent_by, stage, ours, equals=1)
+            async with holding(stage, stage.ours, f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"):
+                await stage.deliver(*(stage.said(f"{n}", to=ours) for n in range(3) for ours in (stage.ours, other)))
+                await asyncio.sleep(3 * db.LOCK_WAIT)
+            for ours in (stage.ours, other):
+                await stage.until(said_to, stage, ours, equals=4, within=60)
+            await stage.until(stage.owed, equals=0, within=60)
+        assert await stage.dead() == {}
+        assert len(await stage.sandbox.messages()) == await stage.count("messages WHERE status = 'sent'")
