@@ -19,7 +19,7 @@ def soak(
     outage: Annotated[float, typer.Option(min=0, help="minutes without a database; 0: no such test")] = 20.0,
     seed: Annotated[str, typer.Option(help="of an earlier run, to repeat its faults")] = "",
 ) -> None:
-    """Run the slow tests of tests/faults on a broker and a database of their own; print every fault and every verdict.
+    """Run the slow tests on a broker and a database of their own; print every fault and every verdict.
 
     Chance decides what fails and when; the machine's own timing is not repeated by a seed.
     """
@@ -29,7 +29,7 @@ def soak(
     started = time.monotonic()
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "pytest", "-m", "soak", "-s", "-q", "tests/faults"),
+            *(sys.executable, "-m", "pytest", "-m", "soak", "-s", "-q", "tests"),
             *("-o", "session_timeout=", "-o", "faulthandler_timeout=0"),  # it lasts as long as it was told to
         ],
         env={

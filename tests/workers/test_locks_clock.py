@@ -90,12 +90,12 @@ async def test_whatever_else_is_due_is_handed_on_beside_a_lock(settings: Setting
                     *(request.message_id, status),
                 )
             await stage.pool.execute(
-                "UPDATE conversations SET reply_due_at = now(), reply_wanted_since = now() WHERE id = $1", conversation
+                """UPDATE conversations SET reply_due_at = now() - interval '1 minute', reply_wanted_since = now()
+                WHERE id = $1""",
+                conversation,
             )
-        late = "messages WHERE tenant_id = $1 AND due_at <= now()"
+        late = "WHERE tenant_id = $1 AND {} <= now() - interval '30 seconds'"  # what is looked up soon is due again
         async with holding(stage, theirs, ROWS[row]):
             await tick(ctx, *clock.TASKS)
-            assert await stage.count(late, ours.tenant_id) == 0
-            assert (
-                await stage.count("conversations WHERE tenant_id = $1 AND reply_due_at <= now()", ours.tenant_id) == 0
-            )
+            assert await stage.count(f"messages {late.format('due_at')}", ours.tenant_id) == 0
+            assert await stage.count(f"conversations {late.format('reply_due_at')}", ours.tenant_id) == 0
