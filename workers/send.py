@@ -252,9 +252,12 @@ async def _claim_and_send(message: Outbound, channel: Channel, sender: Sender, l
     # the looks that find nothing. A machine that is suspended stops the one clock, and a correction moves the other.
     if max(started - before, time.time() - before_wall) > ctx.settings.send_lease_margin:
         about = (message.tenant_id, message.id, claim_id)
-        await sends.back(
-            ctx.pool, *about, timedelta(0), "late_claim", "its claim took too long, so it was not sent on it"
-        )
+        why = "its claim took too long, so it was not sent on it"
+
+        async def give_back() -> None:
+            await sends.back(ctx.pool, *about, timedelta(0), "late_claim", why)
+
+        await _insist(give_back, ctx, message.id, lease.total_seconds())  # in `sending` it would become unknown
         return False
     result = await sender.send(leaving)
     metrics.SEND_SECONDS.labels(channel.provider).observe(time.monotonic() - started)

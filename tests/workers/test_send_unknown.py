@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from ops.sandbox.receipts import Delays
+from shared import db
 from shared.settings import Settings
 from shared.store import channels, sends, undecided
 from tests.workers.stage import Stage, staged
@@ -220,6 +221,26 @@ async def test_a_claim_that_took_longer_than_the_margin_is_not_sent_on(settings:
             async with stage.working("clock"):
                 await stage.until(stage.status, message, equals="sent")
         assert await calls(stage) == 1
+
+
+async def test_what_was_not_sent_on_a_late_claim_is_known_though_its_row_is_held_again(settings: Settings) -> None:
+    async with staged(settings, delays=QUEUED, send_timeout=20.0, send_lease_margin=0.5) as stage:
+        async with stage.working("window"):
+            message = await stage.owe(await stage.converse(), "hola")
+            await stage.until(stage.status, message, equals="ready")
+        lock = "SELECT FROM messages WHERE id = $1 FOR UPDATE"
+        async with stage.pool.acquire() as first, stage.pool.acquire() as second, stage.working("send"):
+            async with second.transaction():
+                async with first.transaction():
+                    await first.execute(lock, message)
+                    await stage.until(stage.count, "pg_locks WHERE NOT granted", equals=1)
+                    behind = asyncio.create_task(second.execute(lock, message))  # has the row once it is claimed
+                    await asyncio.sleep(1.0)
+                await behind
+                assert await stage.status(message) == "sending"
+                await asyncio.sleep(2 * db.LOCK_WAIT)
+            await stage.until(stage.count, "messages WHERE error_code = 'late_claim'", equals=1, within=10)
+            assert (await stage.status(message), await calls(stage)) == ("ready", 0)
 
 
 async def test_what_is_sent_anew_again_and_again_is_given_up(settings: Settings) -> None:
