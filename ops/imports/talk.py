@@ -12,6 +12,7 @@ from uuid import UUID
 
 import orjson
 
+from ops.imports import consents
 from ops.imports.attachments import attachments
 from ops.imports.steps import attempt, identified, in_order, store
 from ops.imports.tally import NEW, THERE, Fate
@@ -255,7 +256,9 @@ async def write_messages(
         table=table,
         join=_known,
     )
-    await _settle(connection, [row for row in numbered.values() if row.id in new])
+    stored = [row for row in numbered.values() if row.id in new]
+    await _settle(connection, stored)
+    await consents.keep(connection, stored)
     return in_order(fates, readers)
 
 

@@ -155,3 +155,44 @@ def holdings(ours: Ours, contact: UUID) -> tuple[list[str], list[str], list[str]
     )
     groups, campaigns, texts = ([row["it"] for row in ours.rows(query, contact)] for query in queries)
     return groups, campaigns, texts
+
+
+def test_who_had_said_stop_in_the_other_system_is_stopped_here(
+    environment: dict[str, str], distributors: SourceDatabase
+) -> None:
+    stopped, back, shared, mailed = map(customer, range(801, 805))
+    distributors.execute(
+        f"""
+        DELETE FROM messages; DELETE FROM conversations; DELETE FROM customers WHERE id::text NOT LIKE '%f001';
+        INSERT INTO customers (id, distributor_id, name, phone, email, created_at) VALUES
+            ('{stopped}', '{NORTH}', 'Ana', '+14155559801', NULL, '2026-01-01'),
+            ('{back}', '{NORTH}', 'Luis', '+14155559802', NULL, '2026-01-01'),
+            ('{shared}', '{NORTH}', 'Eva', '+14155559803', NULL, '2026-01-01'),
+            ('{mailed}', '{NORTH}', 'Iris', NULL, 'iris@example.com', '2026-01-01');
+        INSERT INTO conversations (id, customer_id, distributor_id, channel, created_at)
+        SELECT who, who, '{NORTH}', channel, '2026-01-01' FROM (VALUES ('{stopped}'::uuid, 'WHATSAPP'),
+            ('{back}', 'SMS'), ('{shared}', 'WHATSAPP'), ('{mailed}', 'EMAIL')) AS told (who, channel);
+        INSERT INTO messages (id, conversation_id, content, message_type, is_from_customer, created_at)
+        SELECT gen_random_uuid(), who, content, kind, heard, at::timestamp FROM (VALUES
+            ('{stopped}'::uuid, 'Baja', 'TEXT', true, '2026-01-02'),
+            ('{stopped}', 'START', 'TEXT', false, '2026-01-03'),
+            ('{back}', 'stop', 'TEXT', true, '2026-01-02'), ('{back}', 'start', 'TEXT', true, '2026-01-03'),
+            ('{shared}', 'STOP', 'CONTACT', true, '2026-01-02'), ('{shared}', 'hola', 'TEXT', true, '2026-01-03'),
+            ('{mailed}', 'stop promotions', 'TEXT', true, '2026-01-02'),
+            ('{mailed}', 'START', 'TEXT', true, '2026-01-03')
+        ) AS told (who, content, kind, heard, at);
+        """
+    )
+    for _ in range(2):
+        moved(environment, "distributors", "--from", distributors.url)
+        rows = Ours(environment).rows(
+            "SELECT c.name, k.channel_kind, k.scope, k.state, k.source, k.effective_at::date::text AS day, "
+            "m.id IS NOT NULL AS told FROM consents k JOIN contacts c ON c.id = k.contact_id "
+            "LEFT JOIN messages m ON m.id = k.message_id ORDER BY c.name, k.effective_at"
+        )
+        assert [tuple(row.values()) for row in rows] == [
+            ("Ana", "whatsapp", "all", "opted_out", "import", "2026-01-02", True),
+            ("Iris", "email", "marketing", "opted_out", "import", "2026-01-02", True),
+            ("Luis", "sms", "all", "opted_out", "import", "2026-01-02", True),
+            ("Luis", "sms", "all", "opted_in", "import", "2026-01-03", True),
+        ]
