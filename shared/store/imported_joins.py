@@ -165,7 +165,7 @@ FROM unnest($1::uuid[], $2::uuid[], $3::int[], $4::timestamptz[]) AS told (tenan
 WHERE c.tenant_id = told.tenant_id AND c.id = told.id
 """
 _BY_EXTERNAL = """
-SELECT m.tenant_id, m.channel_id, m.external_id, m.id
+SELECT m.tenant_id, m.channel_id, m.external_id, m.id, m.conversation_id, m.direction, m.content
 FROM unnest($1::uuid[], $2::uuid[], $3::text[]) AS asked (tenant_id, channel_id, external_id)
 JOIN messages m USING (tenant_id, channel_id, external_id)
 """
@@ -202,11 +202,26 @@ async def settle(connection: Connection, told: dict[tuple[UUID, UUID], tuple[int
 External = tuple[UUID, UUID, str]  # tenant, channel, the provider's id
 
 
-async def by_external_id(connection: Connection, keys: set[External]) -> dict[External, UUID]:
+@dataclass(frozen=True, slots=True)
+class Message:
+    """Of a message, what tells it from another one of the same provider's id."""
+
+    id: UUID
+    conversation_id: UUID
+    direction: str
+    content: str
+
+
+async def by_external_id(connection: Connection, keys: set[External]) -> dict[External, Message]:
     """Messages of ours by the provider's id."""
     ordered = sorted(keys)
     rows = await connection.fetch(_BY_EXTERNAL, *([key[place] for key in ordered] for place in range(3)))
-    return {(row["tenant_id"], row["channel_id"], row["external_id"]): row["id"] for row in rows}
+    return {
+        (row["tenant_id"], row["channel_id"], row["external_id"]): Message(
+            row["id"], row["conversation_id"], row["direction"], row["content"]
+        )
+        for row in rows
+    }
 
 
 _MEMBERS = """

@@ -196,3 +196,35 @@ def test_who_had_said_stop_in_the_other_system_is_stopped_here(
             ("Luis", "sms", "all", "opted_out", "import", "2026-01-02", True),
             ("Luis", "sms", "all", "opted_in", "import", "2026-01-03", True),
         ]
+
+
+@pytest.mark.parametrize("batch", [1, 500])
+def test_messages_under_one_providers_id_that_are_not_one_message_all_come_over(
+    environment: dict[str, str], distributors: SourceDatabase, batch: int
+) -> None:
+    distributors.execute(
+        f"""
+        DELETE FROM messages; DELETE FROM conversations; DELETE FROM customers WHERE id::text NOT LIKE '%f001';
+        INSERT INTO customers (id, distributor_id, name, phone, created_at)
+        SELECT ('00000000-0000-4000-c000-00000000e90' || n)::uuid, '{NORTH}', 'Ana', '+1415555990' || n, '2026-01-01'
+        FROM generate_series(1, 3) n;
+        INSERT INTO conversations (id, customer_id, distributor_id, channel, created_at)
+        SELECT id, id, '{NORTH}', 'WHATSAPP', '2026-01-01' FROM customers WHERE id::text LIKE '%e90_';
+        INSERT INTO messages (id, conversation_id, content, message_type, is_from_customer, external_message_id,
+            created_at)
+        SELECT gen_random_uuid(), conversation_id, content, 'TEXT', heard, external_id, '2026-01-02' FROM (VALUES
+            ('{customer(901)}'::uuid, 'uno', false, 'unknown'), ('{customer(901)}', 'dos', true, 'unknown'),
+            ('{customer(902)}', 'tres', false, 'unknown'), ('{customer(903)}', 'cuatro', true, 'wamid.1'),
+            ('{customer(903)}', 'cuatro', true, 'wamid.1')
+        ) AS told (conversation_id, content, heard, external_id);
+        """
+    )
+    told = moved(environment, "distributors", "--from", distributors.url, "--batch", str(batch))
+    assert counts(told)["messages"] == (5, 5, 4, 1, 0)
+    ours = Ours(environment)
+    rows = ours.rows("SELECT content, external_id, metadata FROM messages WHERE tenant_id = %s ORDER BY content", NORTH)
+    assert [row["content"] for row in rows] == ["cuatro", "dos", "tres", "uno"]
+    assert sorted(str(row["external_id"]) for row in rows) == ["None", "None", "unknown", "wamid.1"]
+    assert sum(row["metadata"].get("imported", {}).get("external_id") == "unknown" for row in rows) == 2
+    moved(environment, "distributors", "--from", distributors.url, "--batch", str(batch))
+    assert ours.value("SELECT count(*) FROM messages WHERE tenant_id = %s", NORTH) == 4
