@@ -12,7 +12,7 @@ from uuid import UUID
 
 import orjson
 
-from ops.imports import consents, provider_ids
+from ops.imports import consents, provider_ids, shared_mail
 from ops.imports.attachments import attachments
 from ops.imports.steps import attempt, identified, in_order, store
 from ops.imports.tally import NEW, THERE, Fate
@@ -83,6 +83,10 @@ async def write_people(
     fates: dict[int, Fate] = {}
     keys = await identified(connection, readers, into, table=table, our_table="contacts", whose=whose, fates=fates)
     people = attempt(lambda reader: convert(reader, into.key(reader, into.tenant_of(reader, whose))), readers, fates)
+    told_of = {index: (one.row.tenant_id, one.addresses) for index, one in people.items()}
+    for index, own in (await shared_mail.own_addresses(connection, told_of)).items():
+        if own != people[index].addresses:
+            people[index] = _without_mail(people[index], own, readers[index])
     reachable = {index: somebody for index, somebody in people.items() if somebody.addresses}
     found, made = await contacts.find_or_join(
         connection,
@@ -102,6 +106,15 @@ async def write_people(
     theirs |= {index: row.id for index, (_, row) in others.items() if row.id in stored}
     await imports.add_aliases(connection, into.system, table, {keys[index]: one for index, one in theirs.items()})
     return in_order(fates, readers)
+
+
+def _without_mail(one: Somebody, own: tuple[Address, ...], reader: Reader) -> Somebody:
+    """With a mail address that others have too in `metadata.imported` alone."""
+    reader.mended.add("a mail address of people of several numbers: left out")
+    metadata = orjson.loads(one.row.metadata)
+    mail = next(address.given for address in one.addresses if address not in own)
+    metadata["imported"] = {**metadata.get("imported", {}), "email": mail}
+    return Somebody(replace(one.row, metadata=Json(orjson.dumps(metadata).decode())), own)
 
 
 # -- conversations -----------------------------------------------------------------------------------------------------

@@ -32,6 +32,17 @@ JOIN contact_addresses a USING (tenant_id, contact_id)
 WHERE a.kind = 'phone' ORDER BY a.contact_id, a.created_at, a.canonical
 """
 
+_NUMBERS_OF_MAILS = """
+SELECT asked.tenant_id, asked.canonical AS mail, number.canonical
+FROM unnest($1::uuid[], $2::text[]) AS asked (tenant_id, canonical)
+CROSS JOIN LATERAL (
+    SELECT contact_id FROM contact_addresses
+    WHERE tenant_id = asked.tenant_id AND kind = 'email' AND canonical = asked.canonical OFFSET 0
+) AS holder
+JOIN contact_addresses AS number ON number.tenant_id = asked.tenant_id AND number.contact_id = holder.contact_id
+WHERE number.kind = 'phone'
+"""
+
 
 async def tell_contacts(connection: Connection, rows: Sequence[ContactRow]) -> None:
     """What else the source knows of contacts that were just made."""
@@ -58,6 +69,16 @@ async def phones(connection: Connection, keys: set[tuple[UUID, UUID]]) -> dict[t
     ordered = sorted(keys)
     rows = await connection.fetch(_PHONES, [k[0] for k in ordered], [k[1] for k in ordered])
     return {(row["tenant_id"], row["contact_id"]): (row["given"], row["canonical"]) for row in rows}
+
+
+async def numbers_of_mails(connection: Connection, mails: set[tuple[UUID, str]]) -> dict[tuple[UUID, str], set[str]]:
+    """(tenant, mail address) → the canonical numbers of the contact that has it; without those that have none."""
+    ordered = sorted(mails)
+    rows = await connection.fetch(_NUMBERS_OF_MAILS, [k[0] for k in ordered], [k[1] for k in ordered])
+    found: dict[tuple[UUID, str], set[str]] = {}
+    for row in rows:
+        found.setdefault((row["tenant_id"], row["mail"]), set()).add(row["canonical"])
+    return found
 
 
 # -- talk --------------------------------------------------------------------------------------------------------------

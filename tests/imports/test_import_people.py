@@ -228,3 +228,33 @@ def test_messages_under_one_providers_id_that_are_not_one_message_all_come_over(
     assert sum(row["metadata"].get("imported", {}).get("external_id") == "unknown" for row in rows) == 2
     moved(environment, "distributors", "--from", distributors.url, "--batch", str(batch))
     assert ours.value("SELECT count(*) FROM messages WHERE tenant_id = %s", NORTH) == 4
+
+
+@pytest.mark.parametrize("batch", [1, 500])
+def test_a_mail_address_that_people_of_several_numbers_have_makes_no_one_of_them(
+    environment: dict[str, str], distributors: SourceDatabase, batch: int
+) -> None:
+    distributors.execute(
+        f"""
+        DELETE FROM messages; DELETE FROM conversations; DELETE FROM customers WHERE id::text NOT LIKE '%f001';
+        INSERT INTO customers (id, distributor_id, name, phone, email, created_at)
+        SELECT ('00000000-0000-4000-c000-00000000e80' || n)::uuid, '{NORTH}', 'Ana', '+1415555980' || n,
+            'none@example.com', '2026-01-01'
+        FROM generate_series(1, 3) n;
+        """
+    )
+    for new in (3, 0):
+        told = moved(environment, "distributors", "--from", distributors.url, "--batch", str(batch))
+        assert "✗" not in told
+        assert counts(told)["customers"][2] >= new
+        rows = Ours(environment).rows(
+            "SELECT metadata -> 'imported' ->> 'email' AS mail, array_agg(canonical ORDER BY canonical) AS addresses "
+            "FROM contacts c JOIN contact_addresses a ON a.contact_id = c.id "
+            "WHERE c.tenant_id = %s AND c.name = 'Ana' GROUP BY c.id, c.metadata ORDER BY c.id",
+            NORTH,
+        )
+        assert [tuple(row.values()) for row in rows] == [
+            (None, ["+14155559801", "none@example.com"]),
+            ("none@example.com", ["+14155559802"]),
+            ("none@example.com", ["+14155559803"]),
+        ]
