@@ -6,6 +6,7 @@ list has it not (resolving.py).
 """
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -35,7 +36,7 @@ from shared.providers.base import (
     WindowClosed,
 )
 from shared.senders import CONCURRENCY, Senders, open_senders, outgoing
-from shared.store import channels, messages, reports, sends
+from shared.store import channels, messages, reports, sends, undecided
 from shared.store.events import Event, record
 from shared.store.messages import Outbound
 from shared.window import Admit, decide
@@ -252,9 +253,12 @@ async def _claim_and_send(message: Outbound, channel: Channel, sender: Sender, l
     # the looks that find nothing. A machine that is suspended stops the one clock, and a correction moves the other.
     if max(started - before, time.time() - before_wall) > ctx.settings.send_lease_margin:
         about = (message.tenant_id, message.id, claim_id)
-        await sends.back(
-            ctx.pool, *about, timedelta(0), "late_claim", "its claim took too long, so it was not sent on it"
-        )
+        why = "its claim took too long, so it was not sent on it"
+
+        async def give_back() -> None:
+            await sends.back(ctx.pool, *about, timedelta(0), "late_claim", why)
+
+        await _insist(give_back, ctx, message.id, lease.total_seconds())  # in `sending` it would become unknown
         return False
     result = await sender.send(leaving)
     metrics.SEND_SECONDS.labels(channel.provider).observe(time.monotonic() - started)
@@ -271,7 +275,8 @@ async def _claim_and_send(message: Outbound, channel: Channel, sender: Sender, l
 async def _record(
     tx: db.Connection, message: Outbound, channel: Channel, claim_id: UUID, result: SendResult, ctx: Ctx
 ) -> None:
-    """What came of the call. Each write is void where a receipt or a lost lease has moved the message already."""
+    """What came of the call. Each write is void where a receipt or a lost lease has moved the message already. Where it
+    was the lease, what the provider took is `sent` all the same, and what it did not take is sent anew."""
     key = (tx, message.tenant_id, message.id, claim_id)
     about = (message.tenant_id, message.channel_id, message.conversation_id, message.id)
     match result:
@@ -293,7 +298,8 @@ async def _record(
                 ctx.log.error("channel stopped", channel=str(channel.id), code=code)
                 await record(tx, Event("channel.stopped", channel.tenant_id, channel.id, detail={"error_code": code}))
         case WindowClosed(code, _) if channel.kind == "whatsapp" and not (message.sent_as or message.template):
-            await sends.window_closed(*key, by_provider=True, code=code)
+            if not await sends.window_closed(*key, by_provider=True, code=code):
+                await _anew(tx, message)
         case Ambiguous(code, detail):
             check = timedelta(seconds=ctx.settings.unknown_check_after)
             if await sends.unknown(*key, check, code, detail):
@@ -328,9 +334,18 @@ async def _back(
     detail: str,
 ) -> None:
     if message.now - (message.admitted_at or message.created_at) < GIVE_UP_AFTER:
-        await sends.back(*key, wait, code, detail)
+        if not await sends.back(*key, wait, code, detail):
+            await _anew(key[0], message)
     elif await sends.failed(*key, code, f"given up after {GIVE_UP_AFTER}: {detail}"):
         await record(key[0], Event("message.failed", *about, detail={"error_code": code}))
+
+
+async def _anew(tx: db.Connection, message: Outbound) -> None:
+    """Send anew what was not taken, where the lease ran out before that could be written: it is `unknown` by now, and
+    where the provider has no list, it would be given up. Nothing happens where a receipt has moved it."""
+    with contextlib.suppress(undecided.Refused):
+        named = undecided.Named(message.tenant_id, message.conversation_id, message.id)
+        await undecided.resend_absent(tx, named, why=undecided.AS_REFUSED)
 
 
 async def _insist(write: Callable[[], Awaitable[None]], ctx: Ctx, message_id: UUID, lease: float) -> None:

@@ -12,6 +12,7 @@ from uuid import UUID
 
 import orjson
 
+from ops.imports import consents, provider_ids, shared_mail
 from ops.imports.attachments import attachments
 from ops.imports.steps import attempt, identified, in_order, store
 from ops.imports.tally import NEW, THERE, Fate
@@ -22,7 +23,7 @@ from shared.db import Connection
 from shared.providers.base import Address
 from shared.store import contacts, imported_joins, imports
 from shared.store.contacts import Person
-from shared.store.imported_joins import Talk
+from shared.store.imported_joins import External, Message, Talk
 from shared.store.imported_rows import ContactRow, ConversationRow, Json, MessageRow
 from shared.store.imports import Key
 
@@ -82,6 +83,10 @@ async def write_people(
     fates: dict[int, Fate] = {}
     keys = await identified(connection, readers, into, table=table, our_table="contacts", whose=whose, fates=fates)
     people = attempt(lambda reader: convert(reader, into.key(reader, into.tenant_of(reader, whose))), readers, fates)
+    told_of = {index: (one.row.tenant_id, one.addresses) for index, one in people.items()}
+    for index, own in (await shared_mail.own_addresses(connection, told_of)).items():
+        if own != people[index].addresses:
+            people[index] = _without_mail(people[index], own, readers[index])
     reachable = {index: somebody for index, somebody in people.items() if somebody.addresses}
     found, made = await contacts.find_or_join(
         connection,
@@ -101,6 +106,15 @@ async def write_people(
     theirs |= {index: row.id for index, (_, row) in others.items() if row.id in stored}
     await imports.add_aliases(connection, into.system, table, {keys[index]: one for index, one in theirs.items()})
     return in_order(fates, readers)
+
+
+def _without_mail(one: Somebody, own: tuple[Address, ...], reader: Reader) -> Somebody:
+    """With a mail address that others have too in `metadata.imported` alone."""
+    reader.mended.add("a mail address of people of several numbers: left out")
+    metadata = orjson.loads(one.row.metadata)
+    mail = next(address.given for address in one.addresses if address not in own)
+    metadata["imported"] = {**metadata.get("imported", {}), "email": mail}
+    return Somebody(replace(one.row, metadata=Json(orjson.dumps(metadata).decode())), own)
 
 
 # -- conversations -----------------------------------------------------------------------------------------------------
@@ -237,10 +251,11 @@ async def write_messages(
     keys = await identified(connection, readers, into, table=table, our_table="messages", whose=whose, fates=fates)
     talks = await _talks(connection, readers, keys, into, fates, conversations, conversation_of)
     said = attempt(convert, readers, fates)
-    rows = {
-        index: _message(our_id(into.system, table, *keys[index]), talks[index], one, readers[index])
-        for index, one in said.items()
-    }
+    ids = {index: our_id(into.system, table, *keys[index]) for index in said}
+    claims = {index: _claim(ids[index], talks[index], one) for index, one in said.items() if one.external_id}
+    for index in await provider_ids.of_others(connection, claims):
+        said[index] = _without_id(said[index], readers[index])
+    rows = {index: _message(ids[index], talks[index], one, readers[index]) for index, one in said.items()}
     known = await _known(connection, list(rows.values()))
     fresh = {index: row for index, row in rows.items() if row.id not in known}
     numbered = await _numbered(connection, fresh)
@@ -255,7 +270,9 @@ async def write_messages(
         table=table,
         join=_known,
     )
-    await _settle(connection, [row for row in numbered.values() if row.id in new])
+    stored = [row for row in numbered.values() if row.id in new]
+    await _settle(connection, stored)
+    await consents.keep(connection, stored)
     return in_order(fates, readers)
 
 
@@ -337,7 +354,19 @@ async def _known(connection: Connection, rows: Sequence[MessageRow]) -> dict[UUI
     """Of rows whose provider's id is a message of ours already: their id → ours."""
     asked = {row.id: (row.tenant_id, row.channel_id, row.external_id) for row in rows if row.external_id is not None}
     found = await imported_joins.by_external_id(connection, set(asked.values()))
-    return {own_id: found[key] for own_id, key in asked.items() if key in found}
+    return {own_id: found[key].id for own_id, key in asked.items() if key in found}
+
+
+def _claim(own_id: UUID, talk: Talk, said: Said) -> tuple[External, Message]:
+    direction = "inbound" if said.inbound else "outbound"
+    return (talk.tenant_id, talk.channel_id, said.external_id or ""), Message(own_id, talk.id, direction, said.content)
+
+
+def _without_id(said: Said, reader: Reader) -> Said:
+    """With the id of another message in `metadata.imported` alone."""
+    reader.mended.add("provider's id is another message's: left out")
+    reader.originals["external_id"] = said.external_id or ""
+    return replace(said, external_id=None)
 
 
 async def _numbered(connection: Connection, rows: dict[int, MessageRow]) -> dict[int, MessageRow]:

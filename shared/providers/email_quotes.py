@@ -30,9 +30,18 @@ _FROM: Final = re.compile(r"\*?(?:from|de|von|da)\s?:", re.IGNORECASE)
 _SUBJECT: Final = re.compile(r"\*?(?:subject|asunto|assunto|betreff|objet|oggetto)\s?:", re.IGNORECASE)
 _BLOCK_LINES = 6  # of the headers that Outlook puts over what it quotes
 _RULE: Final = re.compile(r"[_\-=]{5,200}")  # the line over them
-# Outlook's own signature on a phone, over that line: `Get Outlook for iOS<https://…>`, `Outlook für Android beziehen`.
-_ON_A_PHONE: Final = re.compile(r"(?:\S{1,20}\s){0,3}Outlook\s(?:for|para|für|pour|per)\s(?:iOS|Android)\b.{0,80}",
-                                re.IGNORECASE)  # fmt: skip
+# What a mail program on a phone signs with: `Sent from my iPhone`, or `Get Outlook for iOS<https://…>`, which stands
+# over that line too. By whose device or which program it is: the customer's own last line may begin with the same word.
+_OF_PROGRAM: Final = r"(?:yahoo|aol|outlook|proton|mail|e-?mail|correo|courrier)\b.{0,60}"
+_ON_A_PHONE: Final = re.compile(
+    r"(?:\S{1,20}\s){0,3}Outlook\s(?:for|para|für|pour|per)\s(?:iOS|Android)\b.{0,80}"
+    rf"|sent\s(?:from|via)\s(?:my\s.{{1,60}}|{_OF_PROGRAM})"
+    rf"|enviado\s(?:desde|do|de)\s(?:mi\s.{{1,60}}|(?:o\s)?meu\s.{{1,60}}|{_OF_PROGRAM})"
+    rf"|envoyé\s(?:de|depuis|à\spartir\sde)\s(?:mon\s.{{1,60}}|{_OF_PROGRAM})"
+    rf"|inviato\s(?:da|dal)\s(?:mio\s.{{1,60}}|iPhone|iPad|{_OF_PROGRAM})"
+    rf"|von\smeine[mr]\s.{{1,60}}\sgesendet|gesendet\s(?:von|mit)\s(?:meine[mr]\s.{{1,60}}|{_OF_PROGRAM})",
+    re.IGNORECASE,
+)
 
 
 def unified(text: str) -> str:
@@ -81,7 +90,7 @@ def _before_quote(lines: list[str], end: int) -> int:
 
 
 def _before_mark(lines: list[str], end: int) -> int:
-    """Without the signature of Outlook on a phone at the end."""
+    """Without what a mail program on a phone has signed with at the end."""
     at = end
     while at > 0 and not lines[at - 1].strip():
         at -= 1

@@ -10,7 +10,7 @@ from uuid import UUID
 from shared.db import Connection, Pool, new_id
 from shared.providers.base import ChannelKind, ConsentScope, ConsentState
 
-Source = Literal["message", "provider", "api"]
+Source = Literal["message", "provider", "api", "import"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,6 +71,24 @@ def _keys(person: Person) -> list[Key]:
     return [(person.tenant_id, address.kind, address.canonical) for address in person.addresses]
 
 
+def _one_of_each(people: Sequence[Person]) -> dict[Key, Key]:
+    """Address → one of that person's addresses, the same for all that anybody here shows to be theirs. Whom a message
+    names by a new address, another of the same webhook may show to be somebody whom we know."""
+    above: dict[Key, Key] = {}
+
+    def top(key: Key) -> Key:
+        while (higher := above.setdefault(key, key)) != key:
+            above[key] = above[higher]
+            key = above[key]
+        return key
+
+    for person in people:
+        keys = _keys(person)
+        for key in keys:
+            above[top(key)] = top(keys[0])
+    return {key: top(key) for key in list(above)}
+
+
 async def _known(connection: Connection, keys: Sequence[Key]) -> dict[Key, UUID]:
     rows = await connection.fetch(_KNOWN, [key[0] for key in keys], [key[1] for key in keys], [key[2] for key in keys])
     return {(row["tenant_id"], row["kind"], row["canonical"]): row["contact_id"] for row in rows}
@@ -98,11 +116,14 @@ async def find_or_make(connection: Connection, people: Sequence[Person]) -> tupl
         (person.tenant_id, a.kind, a.canonical): (a.given, person) for person in named_last for a in person.addresses
     }
 
+    one = _one_of_each(people)
+    contact_of: dict[Key, UUID] = {}
+    for key, contact_id in known.items():
+        contact_of.setdefault(one[key], contact_id)
     wanted: dict[Key, UUID] = {}
     for person in people:
         keys = _keys(person)
-        contact_id = next((found for key in keys if (found := known.get(key) or wanted.get(key))), None)
-        contact_id = contact_id or person.contact_id or new_id()
+        contact_id = contact_of.setdefault(one[keys[0]], person.contact_id or new_id())
         for key in keys:
             if key not in known:
                 wanted.setdefault(key, contact_id)

@@ -32,6 +32,17 @@ JOIN contact_addresses a USING (tenant_id, contact_id)
 WHERE a.kind = 'phone' ORDER BY a.contact_id, a.created_at, a.canonical
 """
 
+_NUMBERS_OF_MAILS = """
+SELECT asked.tenant_id, asked.canonical AS mail, number.canonical
+FROM unnest($1::uuid[], $2::text[]) AS asked (tenant_id, canonical)
+CROSS JOIN LATERAL (
+    SELECT contact_id FROM contact_addresses
+    WHERE tenant_id = asked.tenant_id AND kind = 'email' AND canonical = asked.canonical OFFSET 0
+) AS holder
+JOIN contact_addresses AS number ON number.tenant_id = asked.tenant_id AND number.contact_id = holder.contact_id
+WHERE number.kind = 'phone'
+"""
+
 
 async def tell_contacts(connection: Connection, rows: Sequence[ContactRow]) -> None:
     """What else the source knows of contacts that were just made."""
@@ -58,6 +69,16 @@ async def phones(connection: Connection, keys: set[tuple[UUID, UUID]]) -> dict[t
     ordered = sorted(keys)
     rows = await connection.fetch(_PHONES, [k[0] for k in ordered], [k[1] for k in ordered])
     return {(row["tenant_id"], row["contact_id"]): (row["given"], row["canonical"]) for row in rows}
+
+
+async def numbers_of_mails(connection: Connection, mails: set[tuple[UUID, str]]) -> dict[tuple[UUID, str], set[str]]:
+    """(tenant, mail address) → the canonical numbers of the contact that has it; without those that have none."""
+    ordered = sorted(mails)
+    rows = await connection.fetch(_NUMBERS_OF_MAILS, [k[0] for k in ordered], [k[1] for k in ordered])
+    found: dict[tuple[UUID, str], set[str]] = {}
+    for row in rows:
+        found.setdefault((row["tenant_id"], row["mail"]), set()).add(row["canonical"])
+    return found
 
 
 # -- talk --------------------------------------------------------------------------------------------------------------
@@ -165,7 +186,7 @@ FROM unnest($1::uuid[], $2::uuid[], $3::int[], $4::timestamptz[]) AS told (tenan
 WHERE c.tenant_id = told.tenant_id AND c.id = told.id
 """
 _BY_EXTERNAL = """
-SELECT m.tenant_id, m.channel_id, m.external_id, m.id
+SELECT m.tenant_id, m.channel_id, m.external_id, m.id, m.conversation_id, m.direction, m.content
 FROM unnest($1::uuid[], $2::uuid[], $3::text[]) AS asked (tenant_id, channel_id, external_id)
 JOIN messages m USING (tenant_id, channel_id, external_id)
 """
@@ -202,11 +223,26 @@ async def settle(connection: Connection, told: dict[tuple[UUID, UUID], tuple[int
 External = tuple[UUID, UUID, str]  # tenant, channel, the provider's id
 
 
-async def by_external_id(connection: Connection, keys: set[External]) -> dict[External, UUID]:
+@dataclass(frozen=True, slots=True)
+class Message:
+    """Of a message, what tells it from another one of the same provider's id."""
+
+    id: UUID
+    conversation_id: UUID
+    direction: str
+    content: str
+
+
+async def by_external_id(connection: Connection, keys: set[External]) -> dict[External, Message]:
     """Messages of ours by the provider's id."""
     ordered = sorted(keys)
     rows = await connection.fetch(_BY_EXTERNAL, *([key[place] for key in ordered] for place in range(3)))
-    return {(row["tenant_id"], row["channel_id"], row["external_id"]): row["id"] for row in rows}
+    return {
+        (row["tenant_id"], row["channel_id"], row["external_id"]): Message(
+            row["id"], row["conversation_id"], row["direction"], row["content"]
+        )
+        for row in rows
+    }
 
 
 _MEMBERS = """

@@ -116,6 +116,7 @@ _ACTIVE = "SELECT status = 'active' FROM conversations WHERE tenant_id = $1 AND 
 
 BY_A_PERSON: Final = "a person had it sent again"
 AS_ABSENT: Final = "the provider's list has no such message, so it was sent anew"
+AS_REFUSED: Final = "the provider had not taken it, as its late answer says, so it was sent anew"
 MOST_RESENDS: Final = 3  # of one message by themselves; a person may go on
 
 
@@ -129,7 +130,7 @@ async def resend(connection: Connection, message: Named, handoff: timedelta) -> 
     return await _resend(connection, message, await _locked(connection, message), handoff, why=BY_A_PERSON)
 
 
-async def resend_absent(connection: Connection, message: Named) -> None:
+async def resend_absent(connection: Connection, message: Named, *, why: str = AS_ABSENT) -> None:
     """As `resend`, and nobody decides it; the new row is due at once.
 
     Raises Refused also where that was tried often enough, and where it is an engine's answer in a conversation that is
@@ -149,7 +150,7 @@ async def resend_absent(connection: Connection, message: Named) -> None:
         raise Refused("was to send anew what the provider had taken after all")
     if tries >= MOST_RESENDS:
         raise Refused(f"was sent anew {MOST_RESENDS} times, and nobody knows what became of any of them")
-    await _resend(connection, message, row, timedelta(0), why=AS_ABSENT)
+    await _resend(connection, message, row, timedelta(0), why=why)
 
 
 async def _locked(connection: Connection, message: Named) -> asyncpg.Record:

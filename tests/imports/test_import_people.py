@@ -155,3 +155,106 @@ def holdings(ours: Ours, contact: UUID) -> tuple[list[str], list[str], list[str]
     )
     groups, campaigns, texts = ([row["it"] for row in ours.rows(query, contact)] for query in queries)
     return groups, campaigns, texts
+
+
+def test_who_had_said_stop_in_the_other_system_is_stopped_here(
+    environment: dict[str, str], distributors: SourceDatabase
+) -> None:
+    stopped, back, shared, mailed = map(customer, range(801, 805))
+    distributors.execute(
+        f"""
+        DELETE FROM messages; DELETE FROM conversations; DELETE FROM customers WHERE id::text NOT LIKE '%f001';
+        INSERT INTO customers (id, distributor_id, name, phone, email, created_at) VALUES
+            ('{stopped}', '{NORTH}', 'Ana', '+14155559801', NULL, '2026-01-01'),
+            ('{back}', '{NORTH}', 'Luis', '+14155559802', NULL, '2026-01-01'),
+            ('{shared}', '{NORTH}', 'Eva', '+14155559803', NULL, '2026-01-01'),
+            ('{mailed}', '{NORTH}', 'Iris', NULL, 'iris@example.com', '2026-01-01');
+        INSERT INTO conversations (id, customer_id, distributor_id, channel, created_at)
+        SELECT who, who, '{NORTH}', channel, '2026-01-01' FROM (VALUES ('{stopped}'::uuid, 'WHATSAPP'),
+            ('{back}', 'SMS'), ('{shared}', 'WHATSAPP'), ('{mailed}', 'EMAIL')) AS told (who, channel);
+        INSERT INTO messages (id, conversation_id, content, message_type, is_from_customer, created_at)
+        SELECT gen_random_uuid(), who, content, kind, heard, at::timestamp FROM (VALUES
+            ('{stopped}'::uuid, 'Baja', 'TEXT', true, '2026-01-02'),
+            ('{stopped}', 'START', 'TEXT', false, '2026-01-03'),
+            ('{back}', 'stop', 'TEXT', true, '2026-01-02'), ('{back}', 'start', 'TEXT', true, '2026-01-03'),
+            ('{shared}', 'STOP', 'CONTACT', true, '2026-01-02'), ('{shared}', 'hola', 'TEXT', true, '2026-01-03'),
+            ('{mailed}', 'stop promotions', 'TEXT', true, '2026-01-02'),
+            ('{mailed}', 'START', 'TEXT', true, '2026-01-03')
+        ) AS told (who, content, kind, heard, at);
+        """
+    )
+    for _ in range(2):
+        moved(environment, "distributors", "--from", distributors.url)
+        rows = Ours(environment).rows(
+            "SELECT c.name, k.channel_kind, k.scope, k.state, k.source, k.effective_at::date::text AS day, "
+            "m.id IS NOT NULL AS told FROM consents k JOIN contacts c ON c.id = k.contact_id "
+            "LEFT JOIN messages m ON m.id = k.message_id ORDER BY c.name, k.effective_at"
+        )
+        assert [tuple(row.values()) for row in rows] == [
+            ("Ana", "whatsapp", "all", "opted_out", "import", "2026-01-02", True),
+            ("Iris", "email", "marketing", "opted_out", "import", "2026-01-02", True),
+            ("Luis", "sms", "all", "opted_out", "import", "2026-01-02", True),
+            ("Luis", "sms", "all", "opted_in", "import", "2026-01-03", True),
+        ]
+
+
+@pytest.mark.parametrize("batch", [1, 500])
+def test_messages_under_one_providers_id_that_are_not_one_message_all_come_over(
+    environment: dict[str, str], distributors: SourceDatabase, batch: int
+) -> None:
+    distributors.execute(
+        f"""
+        DELETE FROM messages; DELETE FROM conversations; DELETE FROM customers WHERE id::text NOT LIKE '%f001';
+        INSERT INTO customers (id, distributor_id, name, phone, created_at)
+        SELECT ('00000000-0000-4000-c000-00000000e90' || n)::uuid, '{NORTH}', 'Ana', '+1415555990' || n, '2026-01-01'
+        FROM generate_series(1, 3) n;
+        INSERT INTO conversations (id, customer_id, distributor_id, channel, created_at)
+        SELECT id, id, '{NORTH}', 'WHATSAPP', '2026-01-01' FROM customers WHERE id::text LIKE '%e90_';
+        INSERT INTO messages (id, conversation_id, content, message_type, is_from_customer, external_message_id,
+            created_at)
+        SELECT gen_random_uuid(), conversation_id, content, 'TEXT', heard, external_id, '2026-01-02' FROM (VALUES
+            ('{customer(901)}'::uuid, 'uno', false, 'unknown'), ('{customer(901)}', 'dos', true, 'unknown'),
+            ('{customer(902)}', 'tres', false, 'unknown'), ('{customer(903)}', 'cuatro', true, 'wamid.1'),
+            ('{customer(903)}', 'cuatro', true, 'wamid.1')
+        ) AS told (conversation_id, content, heard, external_id);
+        """
+    )
+    told = moved(environment, "distributors", "--from", distributors.url, "--batch", str(batch))
+    assert counts(told)["messages"] == (5, 5, 4, 1, 0)
+    ours = Ours(environment)
+    rows = ours.rows("SELECT content, external_id, metadata FROM messages WHERE tenant_id = %s ORDER BY content", NORTH)
+    assert [row["content"] for row in rows] == ["cuatro", "dos", "tres", "uno"]
+    assert sorted(str(row["external_id"]) for row in rows) == ["None", "None", "unknown", "wamid.1"]
+    assert sum(row["metadata"].get("imported", {}).get("external_id") == "unknown" for row in rows) == 2
+    moved(environment, "distributors", "--from", distributors.url, "--batch", str(batch))
+    assert ours.value("SELECT count(*) FROM messages WHERE tenant_id = %s", NORTH) == 4
+
+
+@pytest.mark.parametrize("batch", [1, 500])
+def test_a_mail_address_that_people_of_several_numbers_have_makes_no_one_of_them(
+    environment: dict[str, str], distributors: SourceDatabase, batch: int
+) -> None:
+    distributors.execute(
+        f"""
+        DELETE FROM messages; DELETE FROM conversations; DELETE FROM customers WHERE id::text NOT LIKE '%f001';
+        INSERT INTO customers (id, distributor_id, name, phone, email, created_at)
+        SELECT ('00000000-0000-4000-c000-00000000e80' || n)::uuid, '{NORTH}', 'Ana', '+1415555980' || n,
+            'none@example.com', '2026-01-01'
+        FROM generate_series(1, 3) n;
+        """
+    )
+    for new in (3, 0):
+        told = moved(environment, "distributors", "--from", distributors.url, "--batch", str(batch))
+        assert "✗" not in told
+        assert counts(told)["customers"][2] >= new
+        rows = Ours(environment).rows(
+            "SELECT metadata -> 'imported' ->> 'email' AS mail, array_agg(canonical ORDER BY canonical) AS addresses "
+            "FROM contacts c JOIN contact_addresses a ON a.contact_id = c.id "
+            "WHERE c.tenant_id = %s AND c.name = 'Ana' GROUP BY c.id, c.metadata ORDER BY c.id",
+            NORTH,
+        )
+        assert [tuple(row.values()) for row in rows] == [
+            (None, ["+14155559801", "none@example.com"]),
+            ("none@example.com", ["+14155559802"]),
+            ("none@example.com", ["+14155559803"]),
+        ]

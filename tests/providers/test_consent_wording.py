@@ -20,6 +20,20 @@ WORDS: Final = ("START", "STOP", "hola")
 BOTH: Final = (Change("opted_in"), Change("opted_out"), None)  # what WORDS change where the customer said them
 OUT_ONLY: Final = (None, Change("opted_out"), None)
 NOTHING: Final = (None, None, None)
+SIGNED: Final = (  # by mail programs on phones
+    "Sent from my iPhone",
+    "Sent from my Galaxy",
+    "Sent from my iPhone\n\n> On 3 Feb 2026, at 10:00, Shop <shop@example.com> wrote:\n> Offers",
+    "Sent from Yahoo Mail for iPhone",
+    "Sent from Outlook for Android",
+    "Get Outlook for iOS<https://aka.ms/o0ukef>",
+    "Enviado desde mi iPhone",
+    "Enviado do meu iPhone",
+    "Envoyé de mon iPhone",
+    "Inviato da iPhone",
+    "Von meinem iPhone gesendet",
+    "Gesendet von Outlook für Android",
+)
 
 
 def changes(parsed: Parsed) -> Change | None:
@@ -134,6 +148,8 @@ def test_kommos_chats(sent: Mapping[str, Any], expected: tuple[Change | None, ..
         ("Precio", "?", BOTH),
         ("?", "", BOTH),
         ("?", "gracias", NOTHING),
+        *(("Precio", f"?\n\n{signed}", BOTH) for signed in SIGNED),
+        ("Precio", "?\n\nEnviado desde Lima, el lunes", NOTHING),
     ],
 )
 def test_email(subject: str, text: str, expected: tuple[Change | None, ...]) -> None:

@@ -88,3 +88,15 @@ async def test_a_spam_report_is_lifted_by_a_mail_of_theirs_and_by_none_in_their_
         assert await stopped(box, VICTIM)
         await posted(box, VICTIM, "hola otra vez")
         assert not await stopped(box, VICTIM)
+
+
+async def test_a_deleted_contact_comes_back_by_a_mail_of_theirs_and_by_none_in_their_name(settings: Settings) -> None:
+    async with mailbox(settings, SILENT, "clock") as box:
+        await posted(box, VICTIM, "hola")
+        await box.stage.pool.execute("UPDATE contacts SET deleted_at = now()")
+        await posted(box, VICTIM, "hola", spf="fail")
+        await posted(box, VICTIM, "hola", spf=None)
+        await posted(box, MALLORY, "hola", reply_to=VICTIM)
+        assert await box.stage.count("contacts WHERE deleted_at IS NULL") == 0
+        await posted(box, VICTIM, "hola otra vez")
+        assert await box.stage.count("contacts WHERE deleted_at IS NULL") == 1

@@ -8,6 +8,8 @@ from uuid import UUID
 from shared import db
 from shared.settings import Settings
 from shared.store import consents
+from tests.providers.meta_payloads import PHONE_NUMBER_ID, entry, said, value
+from tests.workers.meta_stage import add_app, add_number, posted
 from tests.workers.stage import Stage, staged
 from tests.workers.test_consents import SILENT, ends, heard, ledger, talk
 from workers import persist, window
@@ -151,3 +153,32 @@ async def test_people_are_joined_beside_workers_that_write_to_them_and_every_sto
         assert await stage.count("consents WHERE state = 'opted_out'") == people
         stopped = await stage.value("SELECT count(DISTINCT contact_id) FROM consents")
         assert stopped == await stage.value("SELECT count(DISTINCT contact_id) FROM conversations") == people
+
+
+async def test_one_webhook_that_shows_a_new_address_before_it_says_whose_it_is_is_kept_and_their_stop_holds(
+    settings: Settings,
+) -> None:
+    async with staged(settings, SILENT) as stage:
+        app = await add_app(stage)
+        await add_number(stage, app, PHONE_NUMBER_ID, channel=SILENT)
+        old, new, fresh = "34600000001", "34600000002", "34600000003"
+        stop = value(said(**{"from": old, "id": "wamid.1"}, text={"body": "STOP"}), contacts=None)
+        await persist.persist([posted(stage, app, entry(stop))], stage.context)
+        changed = {"type": "user_changed_number", "wa_id": new, "body": "Ana changed"}
+        together = value(
+            said(**{"from": new, "id": "wamid.2"}),
+            said(**{"from": old, "id": "wamid.3", "type": "system", "system": changed}, text=None),
+            contacts=None,
+        )
+        await persist.persist([posted(stage, app, entry(together))], stage.context)
+        assert await stage.count("messages") == 3
+        assert await stage.count("contacts") == await stage.count("consents") == 1
+        nobody_knew = value(
+            said(**{"from": fresh, "id": "wamid.4"}),
+            said(**{"from": None, "from_user_id": USER_ID, "id": "wamid.5"}),
+            said(**{"from": fresh, "from_user_id": USER_ID, "id": "wamid.6"}),
+            contacts=None,
+        )
+        await persist.persist([posted(stage, app, entry(nobody_knew))], stage.context)
+        assert await stage.count("messages") == 6
+        assert await stage.count("contacts") == 2

@@ -1,13 +1,17 @@
 """When nobody knows whether a message was sent: it is looked up, decided on, and sent anew only where it is absent."""
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 
 from ops.sandbox.receipts import Delays
+from shared import db
+from shared.providers.base import SendResult, Throttled, Unreachable, WindowClosed
 from shared.settings import Settings
-from shared.store import channels, sends, undecided
+from shared.store import channels, overdue, sends, undecided
 from tests.workers.stage import Stage, staged
+from workers import send, window
 
 GIVE_UP = {"unknown": "give_up"}
 NEVER = Delays(sent=0.01, delivered=600, read=600)
@@ -204,6 +208,31 @@ async def test_what_the_provider_took_after_all_is_not_sent_anew_a_second_time(s
         assert await calls(stage) == 2
 
 
+@pytest.mark.parametrize("result", [Unreachable("connect"), Throttled("131056", 6.0, "", "message"), WindowClosed("x")])
+async def test_what_was_not_taken_leaves_though_its_lease_ran_out_before_that_was_written(
+    settings: Settings, result: SendResult
+) -> None:
+    """Meta has no list: as any other unknown one it would be given up."""
+    async with staged(settings, delays=QUEUED) as stage:
+        conversation = await stage.converse()
+        request = await stage.requested(conversation, "hola")
+        await window.admit(request, stage.context)
+        channel = await stage.channel()
+        head = await sends.head(stage.pool, stage.ours.tenant_id, conversation, "normal")
+        assert head is not None
+        claim = await sends.claim(stage.pool, head, channel, timedelta(0))
+        assert claim is not None
+        async with stage.pool.acquire() as connection, connection.transaction():
+            assert len(await overdue.lost_leases(connection, timedelta(seconds=60), 10)) == 1
+        for _ in range(2):  # the second is void
+            async with stage.pool.acquire() as connection, connection.transaction():
+                await send._record(connection, head, channel, claim, result, stage.context)  # type: ignore[arg-type]
+        assert (await stage.message(head.id))["error_code"] == "resent"
+        async with stage.working("window", "send", "clock"):
+            await stage.until(stage.bodies, equals=["hola"])
+        assert await stage.count("messages WHERE status = 'sent'") == 1
+
+
 async def test_a_claim_that_took_longer_than_the_margin_is_not_sent_on(settings: Settings) -> None:
     """The call would go on beyond its lease, when the looks may have found nothing already."""
     async with staged(settings, delays=QUEUED, send_timeout=20.0, send_lease_margin=0.5) as stage:
@@ -220,6 +249,26 @@ async def test_a_claim_that_took_longer_than_the_margin_is_not_sent_on(settings:
             async with stage.working("clock"):
                 await stage.until(stage.status, message, equals="sent")
         assert await calls(stage) == 1
+
+
+async def test_what_was_not_sent_on_a_late_claim_is_known_though_its_row_is_held_again(settings: Settings) -> None:
+    async with staged(settings, delays=QUEUED, send_timeout=20.0, send_lease_margin=0.5) as stage:
+        async with stage.working("window"):
+            message = await stage.owe(await stage.converse(), "hola")
+            await stage.until(stage.status, message, equals="ready")
+        lock = "SELECT FROM messages WHERE id = $1 FOR UPDATE"
+        async with stage.pool.acquire() as first, stage.pool.acquire() as second, stage.working("send"):
+            async with second.transaction():
+                async with first.transaction():
+                    await first.execute(lock, message)
+                    await stage.until(stage.count, "pg_locks WHERE NOT granted", equals=1)
+                    behind = asyncio.create_task(second.execute(lock, message))  # has the row once it is claimed
+                    await asyncio.sleep(1.0)
+                await behind
+                assert await stage.status(message) == "sending"
+                await asyncio.sleep(2 * db.LOCK_WAIT)
+            await stage.until(stage.count, "messages WHERE error_code = 'late_claim'", equals=1, within=10)
+            assert (await stage.status(message), await calls(stage)) == ("ready", 0)
 
 
 async def test_what_is_sent_anew_again_and_again_is_given_up(settings: Settings) -> None:

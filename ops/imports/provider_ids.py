@@ -1,0 +1,26 @@
+"""Messages of a source that have a provider's id in common, and are not one message: a source may write `unknown`
+there, or one number in every talk. Joined, all of them but one would be lost."""
+
+from collections.abc import Mapping
+
+from shared.db import Connection
+from shared.store import imported_joins
+from shared.store.imported_joins import External, Message
+
+
+async def of_others(connection: Connection, claims: Mapping[int, tuple[External, Message]]) -> list[int]:
+    """Which of these, by their number, have an id that is another message's: of ours, or of one before them."""
+    owners = await imported_joins.by_external_id(connection, {external for external, _ in claims.values()})
+    strangers = []
+    for number in sorted(claims):
+        external, message = claims[number]
+        if not _is_one(owners.setdefault(external, message), message):
+            strangers.append(number)
+    return strangers
+
+
+def _is_one(one: Message, other: Message) -> bool:
+    """By whom it is; and where it stands, or what it says, as a person may have two talks with a channel."""
+    if one.direction != other.direction:
+        return False
+    return one.conversation_id == other.conversation_id or one.content == other.content

@@ -1,0 +1,37 @@
+"""A mail address that people of several numbers have in a source: `none@example.com`, where one had to be entered.
+
+It shows nobody to be somebody else: joined by it, one person's STOP would silence all of them, and one's START would
+have the others written to.
+"""
+
+from collections.abc import Mapping
+from uuid import UUID
+
+from shared.db import Connection
+from shared.providers.base import Address
+from shared.store import imported_joins
+
+
+async def own_addresses(
+    connection: Connection, people: Mapping[int, tuple[UUID, tuple[Address, ...]]]
+) -> dict[int, tuple[Address, ...]]:
+    """Of people (tenant, addresses) by their place: their addresses, without a mail address that somebody of another
+    number has, here or before them among these."""
+    asked = {(tenant, one.canonical) for tenant, every in people.values() for one in every if one.kind == "email"}
+    numbers_of = await imported_joins.numbers_of_mails(connection, asked)
+    return {place: _own(numbers_of, *people[place]) for place in sorted(people)}
+
+
+def _own(
+    numbers_of: dict[tuple[UUID, str], set[str]], tenant: UUID, addresses: tuple[Address, ...]
+) -> tuple[Address, ...]:
+    numbers = {one.canonical for one in addresses if one.kind == "phone"}
+    own = []
+    for one in addresses:
+        if one.kind == "email" and numbers:
+            known = numbers_of.setdefault((tenant, one.canonical), set())
+            if known and known.isdisjoint(numbers):
+                continue
+            known |= numbers
+        own.append(one)
+    return tuple(own)
