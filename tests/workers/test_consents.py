@@ -278,6 +278,8 @@ async def test_metas_marketing_switch_stops_campaigns_and_marketing_templates_an
         assert await admitted(template=Template("receipt")) == "ready"
         assert await admitted(template=Template("offer")) == "failed"
         assert await admitted(lane="bulk") == "failed"
+        await stage.pool.execute("UPDATE message_templates SET deleted_at = now()")
+        assert await admitted(template=Template("offer")) == "failed", "what was marketing when it was written is still"
         await switched("resume", 10)
         assert await admitted(template=Template("offer")) == "ready"
         assert await admitted(lane="bulk") == "ready"
