@@ -48,7 +48,12 @@ class Bodies:
         loop, bounds = asyncio.get_running_loop(), self._bounds
         address = self._sources.address(request.remote, request.headers.get("X-Forwarded-For"))
         hurry = asyncio.timeout(within)
-        place = bounds.expect(endpoint, size, address, time.monotonic(), give_up=lambda: hurry.reschedule(loop.time()))
+
+        def give_up() -> None:
+            if not hurry.expired():  # else its time has run out in this very turn of the loop, and it ends by itself
+                hurry.reschedule(loop.time())
+
+        place = bounds.expect(endpoint, size, address, time.monotonic(), give_up)
         try:
             async with hurry:
                 body = await self._whole(request, limit, place)
