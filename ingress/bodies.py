@@ -21,6 +21,7 @@ class Bodies:
     async def read(self, request: web.BaseRequest, endpoint: int, limit: int, within: float) -> tuple[bytes, Place]:
         """A body of at most `limit` bytes that is whole within so many seconds, and its place: to be left afterwards.
 
+        `endpoint` is whom it counts for: an endpoint's number, or its tenant's for all of the tenant's.
         Raises Refused.
         """
         size = request.content_length
