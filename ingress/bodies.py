@@ -21,6 +21,7 @@ class Bodies:
     async def read(self, request: web.BaseRequest, endpoint: int, limit: int, within: float) -> tuple[bytes, Place]:
         """A body of at most `limit` bytes that is whole within so many seconds, and its place: to be left afterwards.
 
+        `endpoint` is whom it counts for: an endpoint's number, or its tenant's for all of the tenant's.
         Raises Refused.
         """
         size = request.content_length
@@ -48,7 +49,12 @@ class Bodies:
         loop, bounds = asyncio.get_running_loop(), self._bounds
         address = self._sources.address(request.remote, request.headers.get("X-Forwarded-For"))
         hurry = asyncio.timeout(within)
-        place = bounds.expect(endpoint, size, address, time.monotonic(), give_up=lambda: hurry.reschedule(loop.time()))
+
+        def give_up() -> None:
+            if not hurry.expired():  # else its time has run out in this very turn of the loop, and it ends by itself
+                hurry.reschedule(loop.time())
+
+        place = bounds.expect(endpoint, size, address, time.monotonic(), give_up)
         try:
             async with hurry:
                 body = await self._whole(request, limit, place)

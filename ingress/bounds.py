@@ -7,7 +7,8 @@ over a bound is refused at once, unless a body that still arrives under the same
 - any other one gives it up where its owner holds so much that it still holds no less than the newcomer's owner
   afterwards. Owners are endpoints; under the bound of one endpoint they are addresses.
 
-So an endpoint with little in hand gets its webhooks in however many bytes others hold, and its only body is safe.
+So an endpoint with little in hand gets its webhooks in however many bytes others hold, and its only body is safe. All
+endpoints of a tenant are one here: it can make as many as it likes.
 """
 
 from collections.abc import Callable

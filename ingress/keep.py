@@ -112,7 +112,9 @@ class Keeper:
             _BY_BROKER.inc()
             return
         try:
-            await self._spool.put(Row(webhook.received_at.timestamp(), webhook.endpoint_id.bytes, dump(webhook)))
+            # A tenant may have as many endpoints as it makes numbers, so not each of them has a share.
+            owner = webhook.tenant_id or webhook.endpoint_id
+            await self._spool.put(Row(webhook.received_at.timestamp(), owner.bytes, dump(webhook)))
         except SpoolRefused as refused:
             # Better late than never: the broker may be only slow.
             if not asked and self._broker.ready and await self._published(webhook, budget=self._budget):

@@ -54,6 +54,11 @@ class Endpoint:
     verify_token: str = ""  # what Meta names when it verifies the URL
     url_secrets: tuple[str, ...] = ()  # what a URL may end with, where `tokens` are for signatures (Kommo has both)
 
+    @property
+    def owner(self) -> UUID:
+        """On whose account its bodies count: all of a tenant's together, which may make as many as it likes."""
+        return self.tenant_id or self.id
+
 
 class Endpoints(Protocol):
     """The directory of endpoints, in memory."""
@@ -171,7 +176,7 @@ class Receiver:
         if headers.get("Content-Encoding", "identity").lower() != "identity":
             raise Refused("compressed")
         limit, within = max(self._body_limit, intake.largest), self._body_timeout * intake.patience
-        body, place = await self._bodies.read(request, endpoint.id.int, limit, within)
+        body, place = await self._bodies.read(request, endpoint.owner.int, limit, within)
         try:
             if not intake.secret_path:
                 if len(body) > LONG_TO_CHECK:  # hashing lets go of the interpreter: others' webhooks go on meanwhile

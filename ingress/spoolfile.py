@@ -21,7 +21,7 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS webhooks (
     id integer PRIMARY KEY AUTOINCREMENT,
     received_at real NOT NULL,  -- Unix time
-    endpoint blob NOT NULL,  -- its id; before the message, so that it is read without it
+    owner blob NOT NULL,  -- whose share it is; before the message, so that it is read without it
     message blob NOT NULL
 )
 """
@@ -31,7 +31,7 @@ _DELETE = """
 DELETE FROM webhooks WHERE id IN (SELECT id FROM webhooks WHERE id <= ? ORDER BY id LIMIT ?)
 RETURNING {}, length(message)
 """
-_INSERT = "INSERT INTO webhooks (received_at, endpoint, message) VALUES (?, ?, ?)"
+_INSERT = "INSERT INTO webhooks (received_at, owner, message) VALUES (?, ?, ?)"
 _COUNT = """
 SELECT {}, count(*) FILTER (WHERE id > ?1), count(*) FILTER (WHERE id <= ?1), sum(length(message))
 FROM webhooks GROUP BY 1
@@ -44,7 +44,7 @@ class Row(NamedTuple):
     """One webhook on its way to the disk."""
 
     received_at: float  # Unix time
-    endpoint: bytes  # its id: on whose share of the spool it counts
+    owner: bytes  # an id: on whose share of the spool it counts
     message: bytes  # JSON of the queue message
 
     @property
@@ -68,7 +68,7 @@ class SpoolFile:
         self.path = path
         self.count = 0  # webhooks that the broker has not confirmed
         self.stuck = 0  # webhooks that it has confirmed, and that can't be deleted yet
-        self.held = Counter[bytes]()  # bytes on the disk of each endpoint, confirmed or not
+        self.held = Counter[bytes]()  # bytes on the disk of each owner, confirmed or not
         self._confirmed = 0  # the broker has everything up to this id
         self._lock = lock
         self._inode = _touch(path)
@@ -80,7 +80,7 @@ class SpoolFile:
             self._db.execute(_SCHEMA)
             # What an earlier version wrote says of no webhook whose it is, and a full disk lets nobody write it there.
             columns = {name for (name,) in self._db.execute("SELECT name FROM pragma_table_info('webhooks')")}
-            self._endpoint = "endpoint" if "endpoint" in columns else "x''"
+            self._owner = "owner" if "owner" in columns else "x''"
             self._recount()
         except BaseException:
             self._db.close()
@@ -109,7 +109,7 @@ class SpoolFile:
             db.executemany(_INSERT, rows)
         self.count += len(rows)
         for row in rows:
-            self.held[row.endpoint] += row.size
+            self.held[row.owner] += row.size
 
     def oldest(self, count: int, size: int) -> tuple[Kept, ...]:
         """Up to `count` unconfirmed webhooks of up to `size` bytes together, but at least one if there is any."""
@@ -145,11 +145,11 @@ class SpoolFile:
         """Delete what the broker has confirmed. Raises sqlite3.Error; what it could not delete stays confirmed."""
         while self.stuck:
             with self._transaction() as db:
-                deleted = db.execute(_DELETE.format(self._endpoint), (self._confirmed, _DELETE_ROWS)).fetchall()
+                deleted = db.execute(_DELETE.format(self._owner), (self._confirmed, _DELETE_ROWS)).fetchall()
             # Counted only now that it is committed.
             self.stuck = max(0, self.stuck - len(deleted)) if deleted else 0
-            for endpoint, size in deleted:
-                self.held[endpoint] -= size + _OVERHEAD
+            for owner, size in deleted:
+                self.held[owner] -= size + _OVERHEAD
             self.held = +self.held
 
     def is_done_with(self) -> bool:
@@ -213,10 +213,10 @@ class SpoolFile:
 
     def _recount(self) -> None:
         """Ask the file, in one pass over it that reads no message."""
-        counted = self._db.execute(_COUNT.format(self._endpoint), (self._confirmed,)).fetchall()
+        counted = self._db.execute(_COUNT.format(self._owner), (self._confirmed,)).fetchall()
         self.count = sum(count for _, count, _, _ in counted)
         self.stuck = sum(stuck for _, _, stuck, _ in counted)
-        self.held = Counter({endpoint: size + _OVERHEAD * (count + stuck) for endpoint, count, stuck, size in counted})
+        self.held = Counter({owner: size + _OVERHEAD * (count + stuck) for owner, count, stuck, size in counted})
 
 
 def is_damage(error: BaseException) -> bool:

@@ -86,19 +86,19 @@ class SpoolFiles:
 
     def commit(self, rows: Sequence[Row]) -> list[SpoolRefused | None]:
         """Write those that fit. Returns for each row None, or why it was refused."""
-        files, endpoints = self._files(), {row.endpoint for row in rows}
-        held = {endpoint: sum(file.held[endpoint] for file in files) for endpoint in endpoints}
+        files, owners = self._files(), {row.owner for row in rows}
+        held = {owner: sum(file.held[owner] for file in files) for owner in owners}
         try:
             room = self._make_room(max(sum(row.size for row in rows), *held.values()))
         except (OSError, sqlite3.Error) as error:
             self._failed("write", error)
             return [SpoolFailed(f"the spool can't be written: {error}")] * len(rows)
-        verdicts = share_out([(row.endpoint, row.size) for row in rows], held, room.left)
+        verdicts = share_out([(row.owner, row.size) for row in rows], held, room.left)
         taken = [row for row, verdict in zip(rows, verdicts, strict=True) if verdict == "taken"]
         outcomes: dict[Verdict, SpoolRefused | None] = {
             "taken": self._add(taken) if taken else None,
             "full": SpoolFull(self._bounds.trouble(room) or f"the spool has room for {room.left} bytes"),
-            "share": SpoolFull(f"its endpoint has more in the spool than the {room.left} bytes that are left for all"),
+            "share": SpoolFull(f"its tenant has more in the spool than the {room.left} bytes that are left for all"),
         }
         return [outcomes[verdict] for verdict in verdicts]
 

@@ -1,8 +1,8 @@
 """How much the spool may still write: below its own bound, and above the disk's reserve.
 
 Emptying the spool needs room as well: a deletion goes through the write-ahead log before it frees anything. So no
-webhook takes the last of the disk. And no endpoint takes all of it: one that has more in the spool than is left for
-all gets no more, so that a flood at one endpoint leaves half of the room to the others.
+webhook takes the last of the disk. And no owner takes all of it, which is a tenant, or an endpoint that serves several:
+one that has more in the spool than is left for all gets no more, so that its flood leaves half of the room to others.
 """
 
 import os
@@ -28,20 +28,20 @@ class Room(NamedTuple):
         return max(0, min(self))
 
 
-Verdict = Literal["taken", "full", "share"]  # or refused: there is no room, or its endpoint has had its share
+Verdict = Literal["taken", "full", "share"]  # or refused: there is no room, or its owner has had its share
 
 
 def share_out(wanted: Sequence[tuple[bytes, int]], held: Mapping[bytes, int], left: int) -> list[Verdict]:
-    """Who of these may be written, in this order: each an endpoint and bytes. `held` is what endpoints have by now."""
+    """Who of these may be written, in this order: each an owner and bytes. `held` is what owners have by now."""
     holds, verdicts = dict(held), list[Verdict]()
-    for endpoint, size in wanted:
+    for owner, size in wanted:
         if size > left:
             verdicts.append("full")
-        elif holds.get(endpoint, 0) > left:
+        elif holds.get(owner, 0) > left:
             verdicts.append("share")
         else:
             verdicts.append("taken")
-            holds[endpoint] = holds.get(endpoint, 0) + size
+            holds[owner] = holds.get(owner, 0) + size
             left -= size
     return verdicts
 

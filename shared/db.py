@@ -14,7 +14,7 @@ import orjson
 from asyncpg.pool import PoolConnectionProxy
 from uuid_utils.compat import uuid7
 
-from shared import metrics, roles
+from shared import lock_waits, metrics, roles
 from shared.database_url import TcpOptions, parse
 from shared.db_options import server_settings, set_tcp_options, tls
 from shared.log import get_logger
@@ -167,8 +167,14 @@ def _make_pool(
         init=partial(_prepare, tcp=address.tcp, role=role),
         # Behind a pooler nothing is left on a session, and what resets one would reset somebody else's.
         reset=_rolled_back if per_transaction else reset,
+        setup=_for_the_item_at_hand,
         **how({**server_settings(settings, role, process), **own}),
     )
+
+
+async def _for_the_item_at_hand(_: PoolConnectionProxy) -> None:
+    """Of a tenant who holds locks: those of its items that wait for a connection need none. Raises Locked."""
+    lock_waits.give_way()
 
 
 async def _rolled_back(_: "asyncpg.Connection[asyncpg.Record]") -> None:

@@ -15,7 +15,11 @@ class Retry(Exception):
 
 
 class Locked(Exception):
-    """Somebody holds rows that this item needs: it waits for a moment, and no attempt is counted."""
+    """Its tenant holds rows that this item needs: it waits for `after` seconds, and no attempt is counted."""
+
+    def __init__(self, after: float) -> None:
+        super().__init__("its tenant holds a lock")
+        self.after = after
 
 
 class Dead(Exception):

@@ -231,11 +231,14 @@ class Runner(Generic[M, R]):
 
     async def _one_by_one(self, items: Sequence[Item[M]], run: Run[M]) -> None:
         """Where one waited for a lock in vain, the next ones of its tenant's are not tried for a while."""
+        later = []
         for item in items:
             if (wait := self._locks.wait(item.message.tenant)) > 0:
-                await self._postpone(item, wait, LOCKED)
+                later.append((item, wait))
             else:
                 await self._handle([item], run)
+        # Together: there may be many, again and again, and others' items come behind them.
+        await asyncio.gather(*(self._postpone(item, wait, LOCKED) for item, wait in later))
 
     async def _handle_by_tenant(self, items: Sequence[Item[M]], run: Run[M]) -> None:
         """Each tenant's items by themselves: whose wait for a lock, is found out at nobody else's expense. The fewest
@@ -270,7 +273,8 @@ class Runner(Generic[M, R]):
                 continue
             started = time.monotonic()
             try:
-                await run(items)
+                with self._locks.handling(items[0].message.tenant if len(items) == 1 else None):
+                    await run(items)
             except (Exception, asyncio.CancelledError) as error:
                 if is_cancellation(error):
                     raise
@@ -389,7 +393,10 @@ class Runner(Generic[M, R]):
         if overtime > OVERTIME_LIMIT:
             return False
         tenant = item.message.tenant
-        pause = PAUSE.first if tenant is None else self._locks.in_vain(tenant)
+        if isinstance(error, Locked):
+            pause = error.after
+        else:
+            pause = PAUSE.first if tenant is None else self._locks.in_vain(tenant)
         log.warning("item waits", queue=self._queue.name, tenant=str(tenant), seconds=pause, error=summary(error))
         await self._postpone(item, pause, LOCKED, overtime)
         return True

@@ -106,7 +106,7 @@ class Settings(BaseSettings):
     ingress_bytes: int = Field(
         default=20 * 1024**2,
         ge=1024**2,
-        description="of bodies in hand of a process; half of it for one endpoint, two thirds for one address; then 503",
+        description="of bodies in hand of a process; half of it for one tenant, two thirds for one address; then 503",
     )
     trusted_proxies: tuple[IPvAnyNetwork, ...] = Field(
         default=(IPv4Network("127.0.0.0/8"), IPv6Network("::1")),

@@ -14,7 +14,7 @@ from shared.arrivals import Reading, Received, assign_channels, in_order, notice
 from shared.channels import Channel
 from shared.consents import Change
 from shared.hearing import Arrived, Hearing, told_at
-from shared.lock_waits import LockWaits
+from shared.lock_waits import PAUSE, LockWaits
 from shared.messages import MediaWanted, QueueMessage, ReplyWanted, SendRequested, WebhookReceived
 from shared.outcomes import Locked, Retry
 from shared.providers.base import InboundMessage
@@ -86,14 +86,16 @@ def beside_locks(wanted: Sequence[Reading], locks: LockWaits) -> Iterator[None]:
         if reading.webhook.tenant is None
         for channel, _ in (*reading.messages, *reading.receipts, *reading.managers)
     }
-    if any(tenant in locks and (len(wanted) > 1 or locks.wait(tenant) > 0) for tenant in tenants):
-        raise Locked("its tenant holds a lock")
+    holding = [tenant for tenant in tenants if tenant in locks]
+    if holding and len(wanted) > 1:
+        raise Locked(PAUSE.first)
+    if (wait := max(map(locks.wait, holding), default=0.0)) > 0:
+        raise Locked(wait)
     try:
         yield
-    except db.LockTimeout:
-        if len(wanted) == 1:
-            for tenant in tenants:
-                locks.in_vain(tenant)
+    except db.LockTimeout as error:
+        if len(wanted) == 1 and tenants:
+            raise Locked(max(map(locks.in_vain, tenants))) from error
         raise
     for tenant in tenants:
         locks.went_through(tenant)

@@ -19,6 +19,7 @@ from shared.backoff import Backoff
 from shared.channels import Channel
 from shared.crypto import CryptoError
 from shared.messages import SendAdmitted
+from shared.outcomes import Locked
 from shared.packing import NoRoomError
 from shared.places import NoPlaceError, wait_for_place
 from shared.providers import traits
@@ -258,7 +259,7 @@ async def _claim_and_send(message: Outbound, channel: Channel, sender: Sender, l
         async def give_back() -> None:
             await sends.back(ctx.pool, *about, timedelta(0), "late_claim", why)
 
-        await _insist(give_back, ctx, message.id, lease.total_seconds())  # in `sending` it would become unknown
+        await _insist(give_back, ctx, message, lease.total_seconds())  # in `sending` it would become unknown
         return False
     result = await sender.send(leaving)
     metrics.SEND_SECONDS.labels(channel.provider).observe(time.monotonic() - started)
@@ -268,7 +269,7 @@ async def _claim_and_send(message: Outbound, channel: Channel, sender: Sender, l
         async with ctx.transaction() as tx:
             await _record(tx, message, channel, claim_id, result, ctx)
 
-    await _insist(write, ctx, message.id, lease.total_seconds())
+    await _insist(write, ctx, message, lease.total_seconds())
     return True  # what has to wait stands at the head of its lane with its time, and ends the turn there
 
 
@@ -348,22 +349,30 @@ async def _anew(tx: db.Connection, message: Outbound) -> None:
         await undecided.resend_absent(tx, named, why=undecided.AS_REFUSED)
 
 
-async def _insist(write: Callable[[], Awaitable[None]], ctx: Ctx, message_id: UUID, lease: float) -> None:
+async def _insist(write: Callable[[], Awaitable[None]], ctx: Ctx, message: Outbound, lease: float) -> None:
     """Record what came of a call through a database that comes and goes, and locks; the call can't be made again.
 
-    Goes on beyond the lease: a late answer still resolves the `unknown` that the clock has made of it.
+    Goes on beyond the lease: a late answer still resolves the `unknown` that the clock has made of it. Of a tenant who
+    holds locks one is tried at a time, and all of them once more at the end.
     """
-    deadline = time.monotonic() + 2 * lease
+    deadline, locked = time.monotonic() + 2 * lease, False
     while True:
+        if locked and time.monotonic() < deadline and (wait := ctx.locks.wait(message.tenant_id)) > 0:
+            await asyncio.sleep(min(wait, 0.5))
+            continue
         try:
-            await db.repeat(write)
+            with ctx.locks.handling(message.tenant_id):
+                await db.repeat(write)
+            ctx.locks.went_through(message.tenant_id)
             return
         except Exception as error:
-            passes = db.is_outage(error) or isinstance(error, db.LockTimeout)
-            if not passes or time.monotonic() > deadline:
-                ctx.log.error("send not recorded: it becomes unknown", message=str(message_id), error=str(error)[:200])
+            locked = isinstance(error, (db.LockTimeout, Locked))
+            if isinstance(error, db.LockTimeout):
+                ctx.locks.in_vain(message.tenant_id)
+            if not (locked or db.is_outage(error)) or time.monotonic() > deadline:
+                ctx.log.error("send not recorded: it becomes unknown", message=str(message.id), error=str(error)[:200])
                 raise
-            await asyncio.sleep(0.5)
+        await asyncio.sleep(0.5)
 
 
 async def _stop(ctx: Ctx, channel: Channel, reason: str) -> None:

@@ -115,20 +115,33 @@ WHERE s.tenant_id = done.tenant_id AND s.id = done.id
 """
 
 # The clock asks at every tick, and another system's receipts on the same number would stay for ever: a message that is
-# to come comes soon, so the newest of a day are looked for, by the index of parked receipts.
+# to come comes soon, so the newest of a day are looked for, by the index of parked receipts. Of each tenant in turn:
+# those of a tenant who holds locks, however many, keep no others waiting.
 _PARKED = """
 WITH parked AS MATERIALIZED (
     SELECT id, tenant_id, channel_id, external_id, status, error_code, error_message, occurred_at, received_at
     FROM message_statuses WHERE message_id IS NULL AND received_at > now() - $2::interval
     ORDER BY received_at DESC LIMIT $3
+), in_turn AS MATERIALIZED (
+    SELECT *, row_number() OVER (PARTITION BY tenant_id ORDER BY received_at) AS place FROM parked
 )
 SELECT s.id AS status_id, s.tenant_id, s.channel_id, s.external_id, s.status, s.error_code, s.error_message,
     s.occurred_at, s.received_at, m.id AS message_id, m.provider
-FROM parked s
+FROM in_turn s
 JOIN messages m ON m.tenant_id = s.tenant_id AND m.channel_id = s.channel_id AND m.external_id = s.external_id
     AND m.direction = 'outbound'
 JOIN conversations c ON c.tenant_id = m.tenant_id AND c.id = m.conversation_id
-ORDER BY s.received_at LIMIT $1 FOR NO KEY UPDATE OF c, m SKIP LOCKED
+ORDER BY s.place LIMIT $1 FOR NO KEY UPDATE OF c, m SKIP LOCKED
+"""
+
+# A tenant may be deleting its own.
+_HOLD = f"""
+SELECT held.id FROM unnest($1::uuid[], $2::uuid[]) AS asked (tenant_id, id)
+CROSS JOIN LATERAL (
+    SELECT id FROM message_statuses
+    WHERE tenant_id = asked.tenant_id AND id = asked.id AND {only_if("message_id IS NULL")}
+    FOR NO KEY UPDATE SKIP LOCKED
+) AS held
 """
 
 _ADOPT = f"""
@@ -269,9 +282,11 @@ class Parked:
 
 
 async def parked_with_message(connection: Connection, limit: int) -> list[Parked]:
-    """Parked receipts whose message is known by now, oldest first; locked with its conversation, and none that somebody
-    else holds."""
+    """Parked receipts whose message is known by now, each tenant's oldest first; locked with its message and
+    conversation, and none that somebody else holds."""
     rows = await connection.fetch(_PARKED, limit, PARKED_FOR, PARKED_AT_ONCE)
+    held = await connection.fetch(_HOLD, [row["tenant_id"] for row in rows], [row["status_id"] for row in rows])
+    ours = {row["id"] for row in held}
     return [
         Parked(
             row["status_id"],
@@ -292,6 +307,7 @@ async def parked_with_message(connection: Connection, limit: int) -> list[Parked
             ),
         )
         for row in rows
+        if row["status_id"] in ours
     ]
 
 

@@ -2,7 +2,10 @@
 
 from uuid import UUID
 
-from shared.lock_waits import MOST_TENANTS, REMEMBERED, LockWaits
+import pytest
+
+from shared.lock_waits import MOST_TENANTS, REMEMBERED, LockWaits, give_way
+from shared.outcomes import Locked
 
 THEIRS, OURS = UUID(int=1), UUID(int=2)
 
@@ -56,3 +59,21 @@ def test_no_more_tenants_are_remembered_than_memory_is_for() -> None:
     for tenant in range(tenants):
         waits.in_vain(UUID(int=tenant))
     assert sum(UUID(int=tenant) in waits for tenant in range(tenants)) == MOST_TENANTS
+
+
+def test_what_began_before_another_one_waited_in_vain_gives_way_and_nobody_elses() -> None:
+    clock = Clock()
+    waits = LockWaits(clock)
+    with waits.handling(THEIRS):
+        clock.now += 1.5
+        give_way()
+        waits.in_vain(THEIRS)
+        with pytest.raises(Locked) as gave_way:
+            give_way()
+        assert gave_way.value.after == 1.0
+        with waits.handling(THEIRS):  # it was its turn
+            give_way()
+        for another in (OURS, None):
+            with waits.handling(another):
+                give_way()
+    give_way()

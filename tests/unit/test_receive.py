@@ -1,9 +1,11 @@
 """What of a request is taken as a provider's, and how its parts are read: rules without I/O."""
 
+from uuid import UUID
+
 import pytest
 
 from ingress.intakes import INTAKES, intake_at
-from ingress.receive import origin_form, printable
+from ingress.receive import Endpoint, origin_form, printable
 from ingress.refusals import REFUSALS
 
 
@@ -86,3 +88,10 @@ def test_every_refusal_is_an_error_with_a_sentence() -> None:
     for reason, refusal in REFUSALS.items():
         assert 400 <= refusal.status < 600, reason
         assert refusal.text.endswith("."), reason
+
+
+def test_all_endpoints_of_a_tenant_count_as_one() -> None:
+    """It makes one with each number of Meta's that it writes by SQL."""
+    theirs, shared = UUID(int=7), UUID(int=3)
+    assert {Endpoint(UUID(int=number), theirs, "meta", ()).owner for number in (1, 2)} == {theirs}
+    assert Endpoint(shared, None, "meta", ()).owner == shared

@@ -172,3 +172,19 @@ async def test_draining_leaves_the_broker_time_for_fresh_webhooks(tmp_path: Path
         pauses = [later - earlier for earlier, later in zip(broker.asked, broker.asked[1:], strict=False)]
         assert len(broker.asked) == 1000 / keep.DRAIN_ITEMS
         assert min(pauses) >= keep.DRAIN_PAUSE
+
+
+async def test_all_endpoints_of_a_tenant_have_one_share_of_the_spool(tmp_path: Path) -> None:
+    broker = Broker()
+    broker.otherwise = BrokerAway("away")
+
+    def of(endpoint: int, tenant: int) -> WebhookReceived:
+        facts = {"tenant_id": UUID(int=tenant), "provider": "twilio", "received_at": datetime.now(UTC)}
+        return WebhookReceived.of(UUID(int=endpoint), b"x" * 10_000, **facts)
+
+    async with keeping(broker, tmp_path, limit=2_000_000) as (keeper, spool):
+        with suppress(NotKept):
+            for number in range(1000):
+                await keeper.keep(of(number, tenant=1))
+        assert spool.bytes() < 1_500_000
+        await keeper.keep(of(1000, tenant=2))

@@ -68,7 +68,7 @@ async def test_a_flood_at_one_endpoint_leaves_room_in_the_spool_for_the_others(t
         second = await flood(spool, OTHER)
         assert await takes(spool, THIRD)
         assert second > first / 4 > 10
-        with pytest.raises(SpoolFull, match="its endpoint has more in the spool"):
+        with pytest.raises(SpoolFull, match="its tenant has more in the spool"):
             await spool.put(Row(1, FLOOD, MESSAGE))
         assert len(await drained(spool)) == first + second + 2
         assert await flood(spool, FLOOD) >= first - 1  # what has left counts no more

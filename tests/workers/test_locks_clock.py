@@ -8,6 +8,7 @@ import pytest
 
 from shared import db
 from shared.settings import Settings
+from shared.store import receipts
 from shared.worker import Context
 from tests.workers.stage import Ours, Stage, staged
 from tests.workers.test_locks import ROWS, holding
@@ -40,18 +41,18 @@ async def held_message(stage: Stage, ours: Ours) -> None:
     )
 
 
-async def parked_receipt(stage: Stage, ours: Ours) -> None:
+async def parked_receipt(stage: Stage, ours: Ours, number: int = 1) -> None:
     """A receipt that came before its message, which is here now."""
     conversation = await stage.converse(ours=ours)
     await stage.pool.execute(
         """INSERT INTO message_statuses (id, tenant_id, channel_id, external_id, status)
-        VALUES (gen_random_uuid(), $1, $2, 'SM1', 'delivered')""",
-        *(ours.tenant_id, ours.id),
+        VALUES (gen_random_uuid(), $1, $2, 'SM' || $3::int, 'delivered')""",
+        *(ours.tenant_id, ours.id, number),
     )
     await stage.pool.execute(
         """INSERT INTO messages (tenant_id, conversation_id, channel_id, provider, direction, role, status, out_seq,
-            external_id) VALUES ($1, $2, $3, 'twilio', 'outbound', 'assistant', 'sent', 1, 'SM1')""",
-        *(ours.tenant_id, conversation, ours.id),
+            external_id) VALUES ($1, $2, $3, 'twilio', 'outbound', 'assistant', 'sent', $4::int, 'SM' || $4::int)""",
+        *(ours.tenant_id, conversation, ours.id, number),
     )
 
 
@@ -75,6 +76,27 @@ async def test_the_clock_passes_over_what_a_tenant_holds(
             assert await stage.count(moved, theirs.tenant_id, after) == 0
         await tick(ctx, task)
         assert await stage.count(moved, theirs.tenant_id, after) == 1
+
+
+async def test_the_clock_passes_over_receipts_that_a_tenant_is_deleting(settings: Settings) -> None:
+    async with staged(settings) as stage, worker_context(stage) as ctx:
+        ours = await stage.add_channel()
+        for one in (stage.ours, ours):
+            await parked_receipt(stage, one)
+        async with holding(stage, stage.ours, "DELETE FROM message_statuses WHERE tenant_id = $1"):
+            await tick(ctx, "parked_receipts")
+            assert await stage.count("messages WHERE status = 'delivered'") == 1
+
+
+async def test_parked_receipts_are_taken_of_each_tenant_in_turn(settings: Settings) -> None:
+    async with staged(settings) as stage:
+        ours = await stage.add_channel()
+        for number in range(1, 6):
+            await parked_receipt(stage, stage.ours, number)
+        await parked_receipt(stage, ours)
+        async with stage.pool.acquire() as connection, connection.transaction():
+            parked = await receipts.parked_with_message(connection, 2)
+        assert {one.arrived.tenant_id for one in parked} == {stage.ours.tenant_id, ours.tenant_id}
 
 
 @pytest.mark.parametrize("row", ["conversation", "messages", "channel", "tenant"])
