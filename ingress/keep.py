@@ -8,6 +8,9 @@ be in both; persist keeps it once.
 
 import asyncio
 import time
+from collections.abc import Sequence
+from itertools import takewhile
+from pathlib import Path
 from typing import Protocol
 
 from prometheus_client import Counter, Gauge
@@ -65,6 +68,7 @@ class Keeper:
         self._budget = budget
         self._timeouts = 0
         self._next_probe = 0.0  # by the monotonic clock, while nothing waits for the broker
+        self._ahead: set[tuple[Path, int]] = set()  # (file, row) of confirmed webhooks behind one that is not
         self._wake = asyncio.Event()
         self._draining = asyncio.Lock()
         self._drainer: asyncio.Task[None] | None = None
@@ -185,31 +189,47 @@ class Keeper:
         batch = await self._spool.oldest(1 if self._given_up else DRAIN_ITEMS, DRAIN_BYTES)
         if batch is None:
             return False
-        webhooks, handled = await self._readable(batch)
-        if not handled:  # the first one can be neither read nor set aside: it waits for room on the disk
+        readable, set_aside = await self._readable(batch)
+        if not readable and not set_aside:  # the first one can be neither read nor set aside: it waits for room
             return False
         # A probe has no more patience than a fresh webhook; the rest may take the publisher's own time.
         budget = self._budget if self._given_up else None
-        if webhooks and not await self._published(*webhooks, budget=budget):
-            return False
-        await self._spool.remove(batch.file, handled)
-        DRAINED.inc(len(webhooks))
+        done = {(batch.file.path, row) for row in set_aside} | self._ahead
+        waiting = [(row, webhook) for row, webhook in readable if (batch.file.path, row) not in done]
+        for lane in _by_queue(waiting):
+            if await self._published(*(webhook for _, webhook in lane), budget=budget):
+                done |= {(batch.file.path, row) for row, _ in lane}
+                DRAINED.inc(len(lane))
+        # The spool forgets its oldest ones alone. What is confirmed behind one that is not, is not published again.
+        ids = sorted([*set_aside, *(row for row, _ in readable)])
+        oldest = list(takewhile(lambda row: (batch.file.path, row) in done, ids))
+        self._ahead = done - {(batch.file.path, row) for row in oldest}
+        if oldest:
+            await self._spool.remove(batch.file, oldest)
         if not self._spool.depth():
             log.info("spool is empty")
-        return True
+        return len(oldest) == len(ids)
 
-    async def _readable(self, batch: Batch) -> tuple[list[WebhookReceived], list[int]]:
-        """The batch's webhooks, and which of its rows are dealt with once these are published.
+    async def _readable(self, batch: Batch) -> tuple[list[tuple[int, WebhookReceived]], list[int]]:
+        """The batch's rows with their webhooks, and those that were set aside, as they can't be read.
 
-        A row that can't be read is set aside, its neighbours stand. Where even that fails, the batch ends before it.
+        Where one can't even be set aside, the batch ends before it.
         """
-        webhooks: list[WebhookReceived] = []
-        handled: list[int] = []
+        readable: list[tuple[int, WebhookReceived]] = []
+        set_aside: list[int] = []
         for kept in batch.webhooks:
             try:
-                webhooks.append(WebhookReceived.model_validate_json(kept.message))
+                readable.append((kept.id, WebhookReceived.model_validate_json(kept.message)))
             except ValidationError:
                 if not await self._spool.set_aside(batch.file, kept):
                     break
-            handled.append(kept.id)
-        return webhooks, handled
+                set_aside.append(kept.id)
+        return readable, set_aside
+
+
+def _by_queue(rows: Sequence[tuple[int, WebhookReceived]]) -> list[list[tuple[int, WebhookReceived]]]:
+    """The rows of each queue that they go to, in their order."""
+    queues: dict[str, list[tuple[int, WebhookReceived]]] = {}
+    for row, webhook in rows:
+        queues.setdefault(webhook.queue, []).append((row, webhook))
+    return list(queues.values())

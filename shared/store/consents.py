@@ -119,7 +119,7 @@ STOPPED_BY: Final = f"""(
             ELSE coalesce(holds.last_user_message_at <= holds.effective_at, true) END
         WHEN 'marketing' THEN m.lane = 'bulk' OR EXISTS (
             SELECT FROM message_templates AS form
-            WHERE form.tenant_id = m.tenant_id AND lower(form.category) = 'marketing'  -- also one that is deleted by now
+            WHERE form.tenant_id = m.tenant_id AND lower(form.category) = 'marketing'  -- also a deleted one
                 AND coalesce(m.sent_as, m.template) ->> 'name' IN (form.name, form.external_id))
         ELSE true END
 )"""

@@ -88,6 +88,36 @@ async def test_whatever_goes_wrong_with_the_broker_the_webhook_is_on_disk_and_ar
         await until(lambda: spool.depth() == 0)
 
 
+class ReceiptsRefused(Broker):
+    """Confirms what goes to one queue and refuses what goes to another, as a queue of bounded length does."""
+
+    full = True
+
+    async def publish(self, *messages: QueueMessage, timeout: float | None = None) -> None:  # noqa: ASYNC109
+        refused = self.full and any(one.queue == "persist.receipts" for one in messages)
+        taken = [one for one in messages if not refused or one.queue != "persist.receipts"]
+        await super().publish(*taken, timeout=timeout)
+        if refused:
+            raise PublishRefused("full")
+
+
+async def test_a_queue_that_takes_nothing_has_nothing_of_anothers_published_again(tmp_path: Path) -> None:
+    broker = ReceiptsRefused()
+    broker.ready = False
+    async with keeping(broker, tmp_path) as (keeper, spool):
+        for one in (webhook("a"), webhook("receipt").model_copy(update={"receipts": True}), webhook("b")):
+            await keeper.keep(one)
+        broker.ready = True
+        await confirmed(broker, 2)
+        asked = len(broker.asked)
+        await until(lambda: len(broker.asked) > asked + 1)
+        assert broker.confirmed == ["a", "b"]
+        assert spool.depth() == 2, "the receipt, and what came behind it"
+        broker.full = False
+        await until(lambda: spool.depth() == 0)
+        assert broker.confirmed == ["a", "b", "receipt"]
+
+
 async def test_a_caller_that_is_really_cancelled_is_cancelled(tmp_path: Path) -> None:
     broker = Broker(HUNG)
     async with keeping(broker, tmp_path) as (keeper, spool):
