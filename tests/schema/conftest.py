@@ -1,9 +1,12 @@
 """A tenant's people at work with SQL, as the replaced systems' users are used to.
 
-All of it on two servers: our own, and the oldest PostgreSQL that the machine's distribution has and we work with.
+All of it on two servers: our own, and the oldest PostgreSQL that the machine's distribution has and we work with. What
+goes through everything there is, and takes minutes, is tried on the second one by `palomar soak`.
 """
 
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -12,6 +15,17 @@ from ops.stack import Stack, tell
 from tests import debian
 from tests.databases import cloned, migrated
 from tests.schema.office import Office
+
+
+FOLDER: Final = Path(__file__).parent
+THROUGH_EVERYTHING: Final = ("test_isolation.py", "test_migrations.py", "test_plans.py")
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` chooses by marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.name in THROUGH_EVERYTHING and "[distributed" in item.name and item.path.parent == FOLDER:
+            item.add_marker(pytest.mark.soak)
 
 
 @pytest.fixture(scope="session")
