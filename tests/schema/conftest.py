@@ -16,7 +16,6 @@ from tests import debian
 from tests.databases import cloned, migrated
 from tests.schema.office import Office
 
-
 FOLDER: Final = Path(__file__).parent
 THROUGH_EVERYTHING: Final = ("test_isolation.py", "test_migrations.py", "test_plans.py")
 
