@@ -17,7 +17,7 @@ from tests.databases import cloned, migrated
 from tests.schema.office import Office
 
 FOLDER: Final = Path(__file__).parent
-THROUGH_EVERYTHING: Final = ("test_isolation.py", "test_migrations.py", "test_plans.py")
+THROUGH_EVERYTHING: Final = ("test_isolation.py", "test_migrations.py", "test_online.py", "test_plans.py")
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` chooses by marks
