@@ -193,7 +193,7 @@ async def keep_talk(tx: db.Connection, received: Sequence[Received], handoff: ti
         await consenting.write(tx, _said(arrived, contact_ids, wishes, inserted))
         hand_on += await media.want(tx, _files(arrived, inserted), handoff)
     if hearing.heard:
-        await contacts.revive(tx, _returned(arrived, contact_ids, inserted))
+        await contacts.revive(tx, _returned(arrived, contact_ids, new_contacts, inserted))
         owed = await conversations.heard(tx, list(hearing.heard.values()), handoff)
         released = await messages.release_held(tx, [(c.tenant_id, c.id) for c in hearing.heard.values()], handoff)
         hand_on += [*hearing.replies(owed), *released]
@@ -265,15 +265,16 @@ def _files(arrived: Sequence[Arrived], inserted: Mapping[int, UUID]) -> list[med
 
 
 def _returned(
-    arrived: Sequence[Arrived], contact_ids: Sequence[UUID], inserted: Mapping[int, UUID]
+    arrived: Sequence[Arrived], contact_ids: Sequence[UUID], new: set[UUID], inserted: Mapping[int, UUID]
 ) -> set[tuple[UUID, UUID]]:
-    """(tenant, contact) of those who wrote, and in whose name nobody else can have written: a mail that asks for an
-    answer to somebody who was deleted does not put them back among those whom campaigns reach."""
+    """(tenant, contact) of those known before who wrote, and in whose name nobody else can have written: a mail that
+    asks for an answer to somebody who was deleted does not put them back among those whom campaigns reach."""
     return {
         (channel.tenant_id, contact_ids[place])
         for place, (_, channel, m) in enumerate(arrived)
-        if place in inserted and m.message_type != "system" and m.authorship == "proven" and m.author is None
-    }
+        if place in inserted and contact_ids[place] not in new
+        and m.message_type != "system" and m.authorship == "proven" and m.author is None
+    }  # fmt: skip
 
 
 def _said(

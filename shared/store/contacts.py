@@ -181,6 +181,8 @@ def _check_each_is_one(people: Sequence[Person], known: Mapping[Key, UUID], made
 
 async def revive(connection: Connection, keys: set[tuple[UUID, UUID]]) -> None:
     """Contacts (tenant, id) that are in use after all. Conversations are locked before them, as everywhere."""
+    if not keys:
+        return
     ordered = sorted(keys)
     rows = await connection.fetch(_DELETED, [k[0] for k in ordered], [k[1] for k in ordered])
     if rows:  # nearly never
