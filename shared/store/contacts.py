@@ -52,14 +52,10 @@ INSERT INTO contacts (id, tenant_id, name, phone_number)
 SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[])
 """
 
-_DELETED = f"""
-SELECT asked.tenant_id, asked.id FROM unnest($1::uuid[], $2::uuid[]) AS asked (tenant_id, id)
-CROSS JOIN LATERAL (
-    SELECT FROM contacts
-    WHERE tenant_id = asked.tenant_id AND id = asked.id AND {only_if("deleted_at IS NOT NULL")} OFFSET 0
-) AS gone
+_REVIVE = f"""
+UPDATE contacts SET deleted_at = NULL
+WHERE tenant_id = $1 AND id = $2 AND {only_if("deleted_at IS NOT NULL")}
 """
-_REVIVE = "UPDATE contacts SET deleted_at = NULL WHERE (tenant_id, id) = ($1, $2)"
 
 _JOIN_CONTACTS = "SELECT join_contacts($1, $2, $3)"
 JOINS: Final = 5  # in a row: whom somebody else joins meanwhile is looked for again
@@ -181,12 +177,7 @@ def _check_each_is_one(people: Sequence[Person], known: Mapping[Key, UUID], made
 
 async def revive(connection: Connection, keys: set[tuple[UUID, UUID]]) -> None:
     """Contacts (tenant, id) that are in use after all. Conversations are locked before them, as everywhere."""
-    if not keys:
-        return
-    ordered = sorted(keys)
-    rows = await connection.fetch(_DELETED, [k[0] for k in ordered], [k[1] for k in ordered])
-    if rows:  # nearly never
-        await connection.executemany(_REVIVE, [(row["tenant_id"], row["id"]) for row in rows])
+    await connection.executemany(_REVIVE, sorted(keys))
 
 
 async def join(connection: Connection, split: SplitError) -> None:

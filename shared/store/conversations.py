@@ -110,7 +110,9 @@ FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::interval[], $6::
     $8::timestamptz[], $9::int[], $10::timestamptz[], $11::uuid[])
     AS heard (tenant_id, id, recipient, contact_name, debounce, longest_wait, at, messages, spoke_at, contact_id)
 WHERE c.tenant_id = heard.tenant_id AND c.id = heard.id
-RETURNING c.id, c.reply_due_at IS NOT NULL AS owed
+RETURNING c.id, c.reply_due_at IS NOT NULL AS owed, c.tenant_id, heard.contact_id, (
+    SELECT k.deleted_at IS NOT NULL FROM contacts k WHERE k.tenant_id = c.tenant_id AND k.id = heard.contact_id
+    ) AS contact_deleted
 """
 
 
@@ -252,8 +254,11 @@ async def lock_free(connection: Connection, keys: Sequence[tuple[UUID, UUID]]) -
     return [(row["tenant_id"], row["id"]) for row in rows]
 
 
-async def heard(connection: Connection, conversations: Sequence[Heard], handoff: timedelta) -> set[UUID]:
-    """Note that customers wrote; returns the conversations in which a reply is owed.
+async def heard(
+    connection: Connection, conversations: Sequence[Heard], handoff: timedelta
+) -> tuple[set[UUID], set[tuple[UUID, UUID]]]:
+    """Note that customers wrote; returns the conversations in which a reply is owed, and which of the contacts
+    (tenant, id) are deleted.
 
     With a debounce of 0 the caller publishes at once, and the reply is due again a handoff lease later.
     """
@@ -272,4 +277,5 @@ async def heard(connection: Connection, conversations: Sequence[Heard], handoff:
         [c.spoke_at for c in ordered],
         [c.contact_id for c in ordered],
     )
-    return {row["id"] for row in rows if row["owed"]}
+    deleted = {(row["tenant_id"], row["contact_id"]) for row in rows if row["contact_deleted"]}
+    return {row["id"] for row in rows if row["owed"]}, deleted
