@@ -10,7 +10,6 @@ import asyncio
 import time
 from collections.abc import Sequence
 from itertools import takewhile
-from pathlib import Path
 from typing import Protocol
 
 from prometheus_client import Counter, Gauge
@@ -68,7 +67,9 @@ class Keeper:
         self._budget = budget
         self._timeouts = 0
         self._next_probe = 0.0  # by the monotonic clock, while nothing waits for the broker
-        self._ahead: set[tuple[Path, int]] = set()  # (file, row) of confirmed webhooks behind one that is not
+        # Keys of the head's webhooks that are confirmed behind one that is not. By key: whatever becomes of the file, a
+        # webhook of the same key has the same content, and persist keeps it once.
+        self._ahead: set[str] = set()
         self._wake = asyncio.Event()
         self._draining = asyncio.Lock()
         self._drainer: asyncio.Task[None] | None = None
@@ -194,16 +195,16 @@ class Keeper:
             return False
         # A probe has no more patience than a fresh webhook; the rest may take the publisher's own time.
         budget = self._budget if self._given_up else None
-        done = {(batch.file.path, row) for row in set_aside} | self._ahead
-        waiting = [(row, webhook) for row, webhook in readable if (batch.file.path, row) not in done]
-        for lane in _by_queue(waiting):
-            if await self._published(*(webhook for _, webhook in lane), budget=budget):
-                done |= {(batch.file.path, row) for row, _ in lane}
+        confirmed = {webhook.key for _, webhook in readable if webhook.key in self._ahead}
+        for lane in _by_queue([webhook for _, webhook in readable if webhook.key not in confirmed]):
+            if await self._published(*lane, budget=budget):
+                confirmed |= {webhook.key for webhook in lane}
                 DRAINED.inc(len(lane))
         # The spool forgets its oldest ones alone. What is confirmed behind one that is not, is not published again.
+        done = {*set_aside, *(row for row, webhook in readable if webhook.key in confirmed)}
         ids = sorted([*set_aside, *(row for row, _ in readable)])
-        oldest = list(takewhile(lambda row: (batch.file.path, row) in done, ids))
-        self._ahead = done - {(batch.file.path, row) for row in oldest}
+        oldest = list(takewhile(done.__contains__, ids))
+        self._ahead = confirmed if len(oldest) < len(ids) else set()
         if oldest:
             await self._spool.remove(batch.file, oldest)
         if not self._spool.depth():
@@ -227,9 +228,9 @@ class Keeper:
         return readable, set_aside
 
 
-def _by_queue(rows: Sequence[tuple[int, WebhookReceived]]) -> list[list[tuple[int, WebhookReceived]]]:
-    """The rows of each queue that they go to, in their order."""
-    queues: dict[str, list[tuple[int, WebhookReceived]]] = {}
-    for row, webhook in rows:
-        queues.setdefault(webhook.queue, []).append((row, webhook))
+def _by_queue(webhooks: Sequence[WebhookReceived]) -> list[list[WebhookReceived]]:
+    """Those of each queue, in their order."""
+    queues: dict[str, list[WebhookReceived]] = {}
+    for webhook in webhooks:
+        queues.setdefault(webhook.queue, []).append(webhook)
     return list(queues.values())

@@ -1,6 +1,8 @@
 """Whatever dies, nothing acknowledged is lost and nothing is sent twice."""
 
 import random
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -8,13 +10,28 @@ import pytest
 from ops.stack import Stack
 from shared.settings import Settings
 from tests.faults import faults, providers, verdicts
-from tests.faults.customers import channel_settings, writing
-from tests.faults.staging import playing
+from tests.faults.customers import Customers, channel_settings, writing
+from tests.faults.staging import System, playing
 
 pytestmark = pytest.mark.alone
 
 POISON = b"not an envelope"
 SEED = 20260501  # of the customers' pauses, the copies' lateness and the moments of the kills
+
+
+@asynccontextmanager
+async def conversing(
+    system: System, dice: random.Random, *, steady: int, chatty: int, poison: Sequence[bytes] = ()
+) -> AsyncIterator[Customers]:
+    """Everybody at work, and customers who write; in the end the verdicts."""
+    await faults.listen(system)
+    await system.stage.sandbox.faults(*system.provider.faults)
+    await system.start(*faults.EVERYBODY)
+    async with writing(system, dice) as customers:
+        customers.begin(steady=steady, chatty=chatty)
+        yield customers
+        await customers.end()
+        print(await verdicts.everything(system, customers, faults.EVENTS, poison=poison))
 
 
 # What a provider's own code may get wrong, a shorter run shows; the suite has the long one with one provider.
@@ -29,21 +46,17 @@ async def test_conversations_survive_the_death_of_each_worker_of_the_broker_and_
     stack: Stack, settings: Settings, tmp_path: Path, provider: providers.Provider
 ) -> None:
     dice = random.Random(SEED)
-    async with playing(stack, settings, tmp_path, provider=provider, channel=channel_settings()) as system:
-        await faults.listen(system)
-        await system.stage.sandbox.faults(*provider.faults)
-        await system.start(*faults.EVERYBODY)
-        async with writing(system, dice) as customers:
-            customers.begin(steady=20, chatty=8)
-            await customers.answered_more(20)
-            await faults.poison(system, POISON)
-            await faults.kill_each_kind(system, customers, dice)
-            await faults.kill_broker(system, customers)
-            await faults.crash_database(system, customers)
-            await faults.kill_each_kind(system, customers, dice)
-            await faults.kill_senders(system, customers, dice, times=4)
-            await customers.end()
-            print(await verdicts.everything(system, customers, faults.EVENTS, poison=[POISON]))
+    async with (
+        playing(stack, settings, tmp_path, provider=provider, channel=channel_settings()) as system,
+        conversing(system, dice, steady=20, chatty=8, poison=[POISON]) as customers,
+    ):
+        await customers.answered_more(20)
+        await faults.poison(system, POISON)
+        await faults.kill_each_kind(system, customers, dice)
+        await faults.kill_broker(system, customers)
+        await faults.crash_database(system, customers)
+        await faults.kill_each_kind(system, customers, dice)
+        await faults.kill_senders(system, customers, dice, times=4)
 
 
 @pytest.mark.parametrize("provider", OTHERS, ids=lambda one: one.name)
@@ -52,14 +65,10 @@ async def test_conversations_survive_the_death_of_each_worker_at(
     stack: Stack, settings: Settings, tmp_path: Path, provider: providers.Provider
 ) -> None:
     dice = random.Random(SEED)
-    async with playing(stack, settings, tmp_path, provider=provider, channel=channel_settings()) as system:
-        await faults.listen(system)
-        await system.stage.sandbox.faults(*provider.faults)
-        await system.start(*faults.EVERYBODY)
-        async with writing(system, dice) as customers:
-            customers.begin(steady=12, chatty=4)
-            await customers.answered_more(10)
-            await faults.kill_each_kind(system, customers, dice)
-            await faults.kill_senders(system, customers, dice, times=2)
-            await customers.end()
-            print(await verdicts.everything(system, customers, faults.EVENTS, poison=[]))
+    async with (
+        playing(stack, settings, tmp_path, provider=provider, channel=channel_settings()) as system,
+        conversing(system, dice, steady=12, chatty=4) as customers,
+    ):
+        await customers.answered_more(10)
+        await faults.kill_each_kind(system, customers, dice)
+        await faults.kill_senders(system, customers, dice, times=2)
