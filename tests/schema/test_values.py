@@ -20,13 +20,33 @@ WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND NO
         WHERE k.conrelid = c.oid AND left(k.conname, 11) = 'check_times' AND k.convalidated
             AND a.attnum = ANY (k.conkey))
     AND c.relname || '.' || a.attname <> 'endpoints.deleted_at'  -- that it is set is all that anybody reads of it
+    AND c.relname <> 'messages'  -- which a trigger checks
 ORDER BY 1
+"""
+_TIMES_OF_MESSAGES = """
+SELECT attname FROM pg_attribute
+WHERE attrelid = 'messages'::regclass AND attnum > 0 AND NOT attisdropped AND atttypid = 'timestamptz'::regtype
+    AND has_column_privilege('palomar_api', attrelid, attnum, 'UPDATE')
+    AND attname <> 'updated_at'  -- a trigger sets it, whatever is given
 """
 CONVERSATION = "INSERT INTO kommo_conversations (provider, phone) VALUES ('twilio', '+5493425123456') RETURNING *"
 
 
 def test_every_time_that_a_tenant_writes_is_one_that_python_reads(office: Office) -> None:
     assert [name for row in office.operator(_UNCHECKED) for name in row.values()] == []
+
+
+def test_every_time_of_a_message_that_a_tenant_writes_is_one_that_python_reads(office: Office) -> None:
+    office.channel("twilio")
+    columns = [row["attname"] for row in office.operator(_TIMES_OF_MESSAGES)]
+    assert "created_at" in columns
+    with office.session() as sql:
+        of = sql.one(CONVERSATION)["id"]
+        sql.all("SELECT queue_message(%(of)s, 'hola')", of=of)
+        for column in columns:
+            with sql.refused(CheckViolation, f"{column}: a time"):
+                sql.all(f"UPDATE messages SET {column} = 'infinity'")
+        sql.all("UPDATE messages SET delivered_at = now()")
 
 
 @pytest.mark.parametrize("time", ["infinity", "-infinity", "4713-01-01 BC", "20000-01-01"])
