@@ -80,6 +80,7 @@ async def _relay(connection: db.Connection, holder: UUID, woken: asyncio.Event, 
     metrics.RELAY_ACTIVE.set(1)
     ctx.log.info("relay active")
     limit = ctx.settings.relay_batch
+    lag_at = -ctx.settings.relay_poll
     while True:
         woken.clear()
         if time.monotonic() - led_at > ctx.settings.relay_lease / 3:
@@ -110,7 +111,9 @@ async def _relay(connection: db.Connection, holder: UUID, woken: asyncio.Event, 
             limit = min(2 * limit, ctx.settings.relay_batch)
         else:
             limit = ctx.settings.relay_batch
-            LAG.measured(await events.lag(connection))
+            if time.monotonic() - lag_at >= ctx.settings.relay_poll:  # not for each commit that wakes us
+                LAG.measured(await events.lag(connection))
+                lag_at = time.monotonic()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(woken.wait(), ctx.settings.relay_poll)
     ctx.log.warning("another relay is active by now")
