@@ -193,11 +193,12 @@ async def keep_talk(tx: db.Connection, received: Sequence[Received], handoff: ti
         await consenting.write(tx, _said(arrived, contact_ids, wishes, inserted))
         hand_on += await media.want(tx, _files(arrived, inserted), handoff)
     if hearing.heard:
-        owed, deleted = await conversations.heard(tx, list(hearing.heard.values()), handoff)
-        if deleted:  # nearly never
-            await contacts.revive(tx, deleted & _returned(arrived, contact_ids, new_contacts, inserted))
-        released = await messages.release_held(tx, [(c.tenant_id, c.id) for c in hearing.heard.values()], handoff)
-        hand_on += [*hearing.replies(owed), *released]
+        updated = await conversations.heard(tx, list(hearing.heard.values()), handoff)
+        hand_on += hearing.replies(updated.owed)
+        if updated.deleted:
+            await contacts.revive(tx, updated.deleted & _returned(arrived, contact_ids, new_contacts, inserted))
+        if updated.held:
+            hand_on += await messages.release_held(tx, list(updated.held), handoff)
     return [*hand_on, *await managing.apply(tx, managers, found[len(arrived) :], began, handoff)]
 
 

@@ -88,7 +88,7 @@ ORDER BY tenant_id, id FOR NO KEY UPDATE
 _LOCK_FREE = f"{_LOCK} SKIP LOCKED"
 
 # What customers' messages change. The window opens at the provider's time, and an old webhook never moves it back.
-# A closed or deleted conversation opens again.
+# A closed or deleted conversation opens again. LIMIT 1: one look into an index for each, however many are held in all.
 _HEARD = """
 UPDATE conversations c SET
     last_user_message_at = greatest(c.last_user_message_at, least(heard.spoke_at, now())),
@@ -112,7 +112,9 @@ FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::interval[], $6::
 WHERE c.tenant_id = heard.tenant_id AND c.id = heard.id
 RETURNING c.id, c.reply_due_at IS NOT NULL AS owed, c.tenant_id, heard.contact_id, (
     SELECT k.deleted_at IS NOT NULL FROM contacts k WHERE k.tenant_id = c.tenant_id AND k.id = heard.contact_id
-    ) AS contact_deleted
+    ) AS contact_deleted, (
+    SELECT true FROM messages m WHERE m.tenant_id = c.tenant_id AND m.conversation_id = c.id AND m.status = 'held'
+    LIMIT 1) AS holds
 """
 
 
@@ -134,6 +136,15 @@ class Heard:
     at: datetime
     messages: int
     spoke_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Updated:
+    """Of conversations in which customers wrote, those that something follows for."""
+
+    owed: set[UUID]  # ids of those with an answer to give
+    held: set[tuple[UUID, UUID]]  # (tenant, id) of those with messages that wait for the window to open
+    deleted: set[tuple[UUID, UUID]]  # (tenant, contact) who wrote, though they are deleted
 
 
 async def find_or_make(connection: Connection, wanted: Sequence[Wanted]) -> list[Found]:
@@ -254,11 +265,8 @@ async def lock_free(connection: Connection, keys: Sequence[tuple[UUID, UUID]]) -
     return [(row["tenant_id"], row["id"]) for row in rows]
 
 
-async def heard(
-    connection: Connection, conversations: Sequence[Heard], handoff: timedelta
-) -> tuple[set[UUID], set[tuple[UUID, UUID]]]:
-    """Note that customers wrote; returns the conversations in which a reply is owed, and which of the contacts
-    (tenant, id) are deleted.
+async def heard(connection: Connection, conversations: Sequence[Heard], handoff: timedelta) -> Updated:
+    """Note that customers wrote; returns what follows. All of it in one statement, as the caller holds their locks.
 
     With a debounce of 0 the caller publishes at once, and the reply is due again a handoff lease later.
     """
@@ -277,5 +285,8 @@ async def heard(
         [c.spoke_at for c in ordered],
         [c.contact_id for c in ordered],
     )
-    deleted = {(row["tenant_id"], row["contact_id"]) for row in rows if row["contact_deleted"]}
-    return {row["id"] for row in rows if row["owed"]}, deleted
+    return Updated(
+        owed={row["id"] for row in rows if row["owed"]},
+        held={(row["tenant_id"], row["id"]) for row in rows if row["holds"]},
+        deleted={(row["tenant_id"], row["contact_id"]) for row in rows if row["contact_deleted"]},
+    )
