@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, suppress
 
 import uvloop
 
-from ingress.directory import Directory
+from ingress.endpoint_directory import Directory
 from ingress.keep import Keeper
 from ingress.receive import Receiver
 from ingress.sources import Sources

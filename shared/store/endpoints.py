@@ -12,7 +12,7 @@ class EndpointRow(NamedTuple):
     id: UUID
     tenant_id: UUID | None  # None: it serves several tenants
     provider: str
-    secrets: str  # sealed JSON, bound to tenant and endpoint id; ingress.directory has its shapes
+    secrets: str  # sealed JSON, bound to tenant and endpoint id; ingress.endpoint_directory has its shapes
 
 
 _LIVE = """

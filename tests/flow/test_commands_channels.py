@@ -17,7 +17,7 @@ from uuid import UUID
 
 import pytest
 
-from ingress.directory import Secrets
+from ingress.endpoint_directory import Secrets
 from ops import errands
 from ops.channels import merged
 from ops.errors import Problem

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ingress.directory import KommoSecrets
+from ingress.endpoint_directory import KommoSecrets
 from ops.sandbox.kommo_forms import ACCOUNT_ID, BOT_ID, CHANNEL_ID, CHANNEL_SECRET, SCOPE_ID
 from shared import db
 from shared.crypto import KeyRing

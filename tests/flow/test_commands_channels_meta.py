@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from ingress.directory import MetaSecrets
+from ingress.endpoint_directory import MetaSecrets
 from ops.sandbox.meta_forms import ACCESS_TOKEN, APP_SECRET, PHONE_NUMBER_ID
 from shared import db
 from shared.crypto import KeyRing

@@ -8,7 +8,7 @@ from pathlib import Path
 import aiohttp
 import asyncpg
 
-from ingress.directory import COPY
+from ingress.endpoint_directory import COPY
 from ops.stack import Stack
 from shared import db
 from shared.settings import Settings

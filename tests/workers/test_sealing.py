@@ -6,7 +6,7 @@ from uuid import UUID
 import orjson
 from pydantic import SecretStr
 
-from ingress.directory import MetaSecrets
+from ingress.endpoint_directory import MetaSecrets
 from shared import db, sealing
 from shared.crypto import KeyRing
 from shared.settings import Settings
