@@ -11,10 +11,10 @@ from contextlib import AsyncExitStack, suppress
 import uvloop
 
 from ingress.endpoint_directory import Directory
-from ingress.keep import Keeper
-from ingress.receive import Receiver
-from ingress.sources import Sources
-from ingress.spool import Spool
+from ingress.receive.app import Receiver
+from ingress.receive.durability import Keeper
+from ingress.receive.sources import Sources
+from ingress.receive.spool import Spool
 from shared import http, log, memory
 from shared.broker import Publisher
 from shared.crypto import KeyRing, KeysInvalid

@@ -15,8 +15,8 @@ import asyncpg
 from prometheus_client import Counter, Gauge
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
-from ingress.receive import Endpoint
-from ingress.spoolfile import write_durably
+from ingress.receive.app import Endpoint
+from ingress.receive.spool_file import write_durably
 from shared import db
 from shared.crypto import CryptoError, KeyRing
 from shared.log import get_logger

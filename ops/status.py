@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import aiormq
 
-from ingress.spoolroom import SpoolRoom
+from ingress.receive.spool_limits import SpoolRoom
 from ops import errands, processes
 from ops.errors import Problem
 from ops.processes import Process

@@ -14,8 +14,8 @@ from uuid import UUID
 import aio_pika
 import pytest
 
-from ingress.spool import Spool
-from ingress.spoolfile import Row
+from ingress.receive.spool import Spool
+from ingress.receive.spool_file import Row
 from ops import errands
 from ops.processes import ask, find
 from ops.status import Spool as Spooled

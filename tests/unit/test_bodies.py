@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from ingress.bodies import Bodies
-from ingress.bounds import Bounds, Limits
-from ingress.refusals import Refused
-from ingress.sources import Sources
+from ingress.receive.bodies import Bodies
+from ingress.receive.bounds import Bounds, Limits
+from ingress.receive.refusals import Refused
+from ingress.receive.sources import Sources
 
 KIB = 1024
 

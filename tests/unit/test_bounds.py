@@ -5,8 +5,8 @@ from ipaddress import ip_network
 
 import pytest
 
-from ingress.bounds import GRACE, LEAST, PACE, SPARE, Bounds, Limits, OverBoundError, Place
-from ingress.sources import Sources
+from ingress.receive.bounds import GRACE, LEAST, PACE, SPARE, Bounds, Limits, OverBoundError, Place
+from ingress.receive.sources import Sources
 
 KIB = 1024
 LIMITS = Limits(everything=1000 * KIB, endpoint=400 * KIB, address=600 * KIB)

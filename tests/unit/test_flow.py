@@ -122,5 +122,5 @@ def test_programs_get_the_same_graph() -> None:
 
 
 def test_what_ingress_publishes_is_known_without_a_database_driver() -> None:
-    probe = "import sys, ingress.receive; sys.exit('asyncpg' in sys.modules)"
+    probe = "import sys, ingress.receive.app; sys.exit('asyncpg' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", probe], cwd=ROOT, check=False).returncode == 0

@@ -4,9 +4,9 @@ from uuid import UUID
 
 import pytest
 
-from ingress.intakes import INTAKES, intake_at
-from ingress.receive import Endpoint, origin_form, printable
-from ingress.refusals import REFUSALS
+from ingress.receive.app import Endpoint, origin_form, printable
+from ingress.receive.refusals import REFUSALS
+from ingress.receive.routing import INTAKES, intake_at
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,10 @@ from uuid import UUID
 
 import pytest
 
-from ingress import keep
-from ingress.keep import Keeper, NotKept
-from ingress.spool import Spool
-from ingress.spoolfile import Row
+from ingress.receive import durability
+from ingress.receive.durability import Keeper, NotKept
+from ingress.receive.spool import Spool
+from ingress.receive.spool_file import Row
 from shared.broker import BrokerAway, PublishRefused, PublishUnknown
 from shared.messages import QueueMessage, WebhookReceived
 
@@ -200,8 +200,8 @@ async def test_draining_leaves_the_broker_time_for_fresh_webhooks(tmp_path: Path
         broker.ready = True
         await confirmed(broker, 1000)
         pauses = [later - earlier for earlier, later in zip(broker.asked, broker.asked[1:], strict=False)]
-        assert len(broker.asked) == 1000 / keep.DRAIN_ITEMS
-        assert min(pauses) >= keep.DRAIN_PAUSE
+        assert len(broker.asked) == 1000 / durability.DRAIN_ITEMS
+        assert min(pauses) >= durability.DRAIN_PAUSE
 
 
 async def test_all_endpoints_of_a_tenant_have_one_share_of_the_spool(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from ingress.room import Room
+from ingress.receive.memory_budget import Room
 
 
 async def _held(room: Room, wanted: int, order: list[int], leave: asyncio.Event) -> None:

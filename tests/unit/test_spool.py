@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from ingress.spool import Spool
-from ingress.spoolfile import Row
-from ingress.spoolfiles import SpoolFailed, SpoolFull, SpoolRefused
+from ingress.receive.spool import Spool
+from ingress.receive.spool_file import Row
+from ingress.receive.spool_files import SpoolFailed, SpoolFull, SpoolRefused
 
 LIMIT = 50 * 1024 * 1024
 
@@ -72,8 +72,8 @@ def damage(folder: Path) -> None:
 WRITER = """
 import asyncio, sys, time
 from pathlib import Path
-from ingress.spool import Spool
-from ingress.spoolfile import Row
+from ingress.receive.spool import Spool
+from ingress.receive.spool_file import Row
 
 async def write(spool, lane):
     for number in range(10**9):
@@ -240,9 +240,9 @@ def test_a_disk_that_refuses_to_grow_loses_nothing_acknowledged(tmp_path: Path) 
     script = """
 import asyncio, resource, sys
 from pathlib import Path
-from ingress.spool import Spool
-from ingress.spoolfile import Row
-from ingress.spoolfiles import SpoolFailed
+from ingress.receive.spool import Spool
+from ingress.receive.spool_file import Row
+from ingress.receive.spool_files import SpoolFailed
 
 async def main():
     spool = Spool(Path(sys.argv[1]), limit=10**9)

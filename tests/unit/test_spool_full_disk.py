@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from ingress.spool import Spool
-from ingress.spoolfile import Row
-from ingress.spoolfiles import SpoolRefused
+from ingress.receive.spool import Spool
+from ingress.receive.spool_file import Row
+from ingress.receive.spool_files import SpoolRefused
 from tests.small_disk import SmallDisk, small_disk
 
 SIZE = 8 * 1024 * 1024  # bytes of the disk: several of a file that is replaced once it is empty

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from ingress.spool import Spool
-from ingress.spoolfile import Row
-from ingress.spoolfiles import DELETE_PAUSE, SpoolFull, SpoolRefused
-from ingress.spoolroom import share_out
+from ingress.receive.spool import Spool
+from ingress.receive.spool_file import Row
+from ingress.receive.spool_files import DELETE_PAUSE, SpoolFull, SpoolRefused
+from ingress.receive.spool_limits import share_out
 from tests.small_disk import small_disk
 from tests.unit.test_spool import drained, spooling
 

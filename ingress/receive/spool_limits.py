@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from ingress.spoolfile import SUFFIX, SpoolFile
+from ingress.receive.spool_file import SUFFIX, SpoolFile
 
 RESERVE = 16 * 1024 * 1024  # bytes
 RESERVE_SHARE = 4  # of a small disk the reserve is one part in so many

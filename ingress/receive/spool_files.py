@@ -14,8 +14,18 @@ from pathlib import Path
 
 from prometheus_client import Counter
 
-from ingress.spoolfile import SUFFIX, Kept, Row, SpoolFile, is_damage, set_aside, try_lock, unlock, write_durably
-from ingress.spoolroom import Room, SpoolRoom, Verdict, share_out
+from ingress.receive.spool_file import (
+    SUFFIX,
+    Kept,
+    Row,
+    SpoolFile,
+    is_damage,
+    set_aside,
+    try_lock,
+    unlock,
+    write_durably,
+)
+from ingress.receive.spool_limits import Room, SpoolRoom, Verdict, share_out
 from shared.log import get_logger
 
 log = get_logger(__name__)

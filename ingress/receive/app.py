@@ -18,14 +18,14 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from prometheus_client import Counter
 
-from ingress.bodies import Bodies, hang_up
-from ingress.bounds import Bounds, Limits
-from ingress.intakes import INTAKES, Intake, intake_at
-from ingress.keep import NotKept
-from ingress.refusals import REFUSALS, RETRY_AFTER, Refused
-from ingress.room import Room
-from ingress.sources import Sources
-from ingress.unsubscribe import Unsubscribing
+from ingress.receive.bodies import Bodies, hang_up
+from ingress.receive.bounds import Bounds, Limits
+from ingress.receive.durability import NotKept
+from ingress.receive.memory_budget import Room
+from ingress.receive.refusals import REFUSALS, RETRY_AFTER, Refused
+from ingress.receive.routing import INTAKES, Intake, intake_at
+from ingress.receive.sources import Sources
+from ingress.receive.unsubscribe import Unsubscribing
 from shared.crypto import KeyRing
 from shared.log import get_logger
 from shared.messages import WebhookReceived

@@ -15,9 +15,9 @@ from typing import Protocol
 from prometheus_client import Counter, Gauge
 from pydantic import ValidationError
 
-from ingress.spool import Spool
-from ingress.spoolfile import Row
-from ingress.spoolfiles import Batch, SpoolRefused
+from ingress.receive.spool import Spool
+from ingress.receive.spool_file import Row
+from ingress.receive.spool_files import Batch, SpoolRefused
 from shared.broker import PublishFailed, PublishUnknown, dump
 from shared.log import get_logger
 from shared.messages import QueueMessage, WebhookReceived

@@ -12,14 +12,14 @@ from uuid import UUID
 from aiohttp import web
 from prometheus_client import Counter
 
-from ingress.keep import NotKept
+from ingress.receive.durability import NotKept
 from shared.crypto import CryptoError, KeyRing
 from shared.log import get_logger
 from shared.messages import WebhookReceived
 from shared.providers.email_unsubscribe import PATH, owner
 
 if TYPE_CHECKING:
-    from ingress.receive import Endpoint, Endpoints, Keeps
+    from ingress.receive.app import Endpoint, Endpoints, Keeps
 
 log = get_logger(__name__)
 

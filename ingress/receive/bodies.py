@@ -6,9 +6,9 @@ import time
 from aiohttp import ClientPayloadError, web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from ingress.bounds import Bounds, OverBoundError, Place
-from ingress.refusals import Refused
-from ingress.sources import Sources
+from ingress.receive.bounds import Bounds, OverBoundError, Place
+from ingress.receive.refusals import Refused
+from ingress.receive.sources import Sources
 
 
 class Bodies:

@@ -13,8 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from ingress.spoolfile import Kept, Row, SpoolFile
-from ingress.spoolfiles import Batch, SpoolFailed, SpoolFiles, SpoolRefused, State
+from ingress.receive.spool_file import Kept, Row, SpoolFile
+from ingress.receive.spool_files import Batch, SpoolFailed, SpoolFiles, SpoolRefused, State
 from shared.log import get_logger
 
 log = get_logger(__name__)
