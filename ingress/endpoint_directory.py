@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from ingress.receive.app import Endpoint
 from ingress.receive.spool_file import write_durably
-from shared import db
+from shared import database
 from shared.crypto import CryptoError, KeyRing
 from shared.log import get_logger
 from shared.settings import Settings
@@ -137,7 +137,7 @@ class Directory:
         """Why no endpoint is known at all; None when they are."""
         if self.source:
             return None
-        return f"{self._why or db.why_away(None)}; and there is no copy of the directory on disk"
+        return f"{self._why or database.why_away(None)}; and there is no copy of the directory on disk"
 
     @property
     def warning(self) -> str | None:
@@ -170,8 +170,8 @@ class Directory:
             try:
                 await self._session()
             except Exception as error:
-                self._why = db.why_away(error)
-                if not db.is_outage(error) and not isinstance(error, asyncpg.PostgresError):
+                self._why = database.why_away(error)
+                if not database.is_outage(error) and not isinstance(error, asyncpg.PostgresError):
                     log.exception("directory failed")
                 elif not self._failures:
                     log.warning("directory can't ask the database", why=self._why, source=self.source)
@@ -181,7 +181,7 @@ class Directory:
 
     async def _session(self) -> None:
         """Load, and load again on every change and at the poll, until the connection is lost. Raises what ended it."""
-        connection = await db.connect(self._settings, process="receive")
+        connection = await database.connect(self._settings, process="receive")
         try:
             # Listening comes before the first load: a change in between would be missed.
             await connection.add_listener(endpoints.CHANGED, lambda *_: self._changed.set())

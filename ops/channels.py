@@ -14,7 +14,7 @@ from ops.setups.base import Account, Urls
 from shared import addresses, providers
 from shared.channels import read_settings
 from shared.crypto import CryptoError, KeyRing
-from shared.db import Connection, Pool, new_id
+from shared.database import Connection, Pool, new_id
 from shared.providers.base import ChannelKind
 from shared.settings import Settings
 from shared.store import channels, endpoints, webhook_secrets

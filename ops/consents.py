@@ -6,7 +6,7 @@ from typing import Final, get_args
 from uuid import UUID
 
 from ops.errors import Problem
-from shared import consenting, consents, db
+from shared import consenting, consents, database
 from shared.providers.base import ChannelKind, ConsentScope, ConsentState
 from shared.store import consents as ledger
 from shared.store.consents import Entry, Kept
@@ -30,7 +30,7 @@ def state(opted_in: bool) -> ConsentState:
 
 
 async def enter(
-    pool: db.Pool, person: Person, kind: ChannelKind, state: ConsentState, *, marketing: bool, reason: str
+    pool: database.Pool, person: Person, kind: ChannelKind, state: ConsentState, *, marketing: bool, reason: str
 ) -> None:
     """Write what a contact has told somebody, as of now. Opted in to everything, they block nobody either."""
     scopes: Sequence[ConsentScope] = ("marketing",) if marketing else ("all",)
@@ -55,7 +55,7 @@ async def enter(
         )
 
 
-async def entries(pool: db.Pool, person: Person) -> list[Kept]:
+async def entries(pool: database.Pool, person: Person) -> list[Kept]:
     """The newest entries of a contact."""
     return await ledger.ledger(pool, person.tenant_id, person.contact_id, SHOWN)
 
@@ -75,6 +75,6 @@ def words_of(settings: Mapping[str, object] | None, source: str) -> dict[str, li
     }
 
 
-async def set_words(pool: db.Pool, tenant_id: UUID, settings: Mapping[str, object] | None) -> None:
+async def set_words(pool: database.Pool, tenant_id: UUID, settings: Mapping[str, object] | None) -> None:
     """Give a tenant these words, or with None the defaults; check them with `words_of` before."""
     await ledger.set_settings(pool, tenant_id, settings)

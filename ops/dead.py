@@ -19,7 +19,7 @@ from aio_pika.abc import AbstractIncomingMessage, AbstractQueue
 from ops.errors import Problem
 from shared import broker, topology
 from shared.broker import Publisher
-from shared.db import Pool
+from shared.database import Pool
 from shared.delivery import ATTEMPT, DIED_AT, REASON, TRACEBACK, Undecodable, decode
 from shared.messages import MediaWanted, QueueMessage, ReplyWanted, SendAdmitted, SendRequested
 from shared.settings import Settings

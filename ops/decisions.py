@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from ops.errors import Problem
-from shared import db
+from shared import database
 from shared.store import restored, undecided
 from shared.store.restored import OwedReply
 from shared.store.undecided import Named
@@ -17,7 +17,7 @@ _DIGITS: Final = re.compile(rf"[0-9a-f]{{{SHORT_ID},32}}")
 _MANY: Final = 10_000_000
 
 
-async def named(pool: db.Pool, ids: Sequence[str], *, every_restored: bool) -> list[Decidable]:
+async def named(pool: database.Pool, ids: Sequence[str], *, every_restored: bool) -> list[Decidable]:
     """What these ids mean, each once, or all that a restore put aside, in the order in which it was to leave.
 
     Raises Problem for an id that is none or means several or nothing.
@@ -33,7 +33,7 @@ async def named(pool: db.Pool, ids: Sequence[str], *, every_restored: bool) -> l
     return list(found.values())
 
 
-async def _beginning(pool: db.Pool, given: str) -> Decidable:
+async def _beginning(pool: database.Pool, given: str) -> Decidable:
     digits = given.strip().lower().replace("-", "")
     if not _DIGITS.fullmatch(digits):
         raise Problem(

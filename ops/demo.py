@@ -12,7 +12,7 @@ from ops.sandbox.kommo_forms import BOT_ID, CHANNEL_SECRET, SCOPE_ID, URL_SECRET
 from ops.sandbox.meta_forms import ACCESS_TOKEN, APP_SECRET, PHONE_NUMBER_ID, VERIFY_TOKEN
 from ops.sandbox.openai import MODEL
 from ops.sandbox.twilio import ACCOUNT_SID, AUTH_TOKEN
-from shared import db
+from shared import database
 from shared.crypto import CryptoError, KeyRing
 from shared.providers.base import ChannelKind
 from shared.settings import Settings
@@ -143,7 +143,7 @@ DEMOS: Final = {"twilio": DEMO, "meta": DEMO_META, "sms": DEMO_SMS, "kommo": DEM
 async def ensure(settings: Settings) -> None:
     """Make the demo tenants where they are missing, and seal their credentials anew where the keys have changed."""
     keys = KeyRing.parse(settings.secret_keys.get_secret_value())
-    connection = await db.connect(settings, process="demo")
+    connection = await database.connect(settings, process="demo")
     try:
         for demo in DEMOS.values():
             async with connection.transaction():
@@ -154,7 +154,7 @@ async def ensure(settings: Settings) -> None:
         await connection.close()
 
 
-async def _ensure_endpoint(connection: db.Connection, keys: KeyRing, demo: DemoChannel) -> None:
+async def _ensure_endpoint(connection: database.Connection, keys: KeyRing, demo: DemoChannel) -> None:
     known = {row.id: row for row in await endpoints.live(connection)}.get(demo.endpoint_id)
     if known is not None and _opens(keys, known.secrets, demo, demo.endpoint_id):
         return
@@ -167,7 +167,7 @@ async def _ensure_endpoint(connection: db.Connection, keys: KeyRing, demo: DemoC
 
 
 async def _ensure_channel(
-    connection: db.Connection, keys: KeyRing, demo: DemoChannel, opened: Mapping[str, object]
+    connection: database.Connection, keys: KeyRing, demo: DemoChannel, opened: Mapping[str, object]
 ) -> None:
     sealed = await channels.credentials(connection, demo.tenant_id, demo.channel_id)
     if sealed is not None and _opens(keys, sealed, demo, demo.channel_id, port=opened.get("port")):

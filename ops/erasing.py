@@ -7,7 +7,7 @@ from urllib.parse import quote
 from uuid import UUID
 
 from ops.errors import Problem
-from shared import addresses, db
+from shared import addresses, database
 from shared.store import channels, erasing
 from shared.store.erasing import Person
 from shared.store.events import Event, record
@@ -68,7 +68,7 @@ def _spaced(digits: str) -> str:
     return (_SPACES if len(digits) >= SHORTEST_SPACED else "").join(digits)
 
 
-async def tenant(pool: db.Pool, told: str | None) -> UUID:
+async def tenant(pool: database.Pool, told: str | None) -> UUID:
     """The tenant meant, by name or id; the only one where none is told. Raises Problem."""
     async with pool.acquire() as connection:
         every = await channels.tenants(connection)
@@ -81,7 +81,7 @@ async def tenant(pool: db.Pool, told: str | None) -> UUID:
     raise Problem(f"{len(found) or 'No'} tenants are called {told!r}.", f"Give an id. There are: {names}.")
 
 
-async def who(pool: db.Pool, tenant_id: UUID, told: str) -> Person:
+async def who(pool: database.Pool, tenant_id: UUID, told: str) -> Person:
     """The one contact that an id or an address names. Raises Problem."""
     try:
         contact_id = UUID(told)
@@ -98,7 +98,7 @@ async def who(pool: db.Pool, tenant_id: UUID, told: str) -> Person:
     return await erasing.person(pool, tenant_id, found[0])
 
 
-async def erase(pool: db.Pool, person: Person) -> Erased:
+async def erase(pool: database.Pool, person: Person) -> Erased:
     """Erase in one transaction, announce it by the contact's id, and search what is left."""
     searched = pattern(person.addresses)
     found = await erasing.mentions(pool, person, searched)
@@ -109,6 +109,6 @@ async def erase(pool: db.Pool, person: Person) -> Erased:
             await record(connection, Event("contact.erased", person.tenant_id, contact_id=person.contact_id))
             return done
 
-    removed = await db.repeat(once)
+    removed = await database.repeat(once)
     left = await erasing.traces(pool, person.tenant_id, searched)
     return Erased(removed, left, tuple(sorted({address for _, address in person.addresses})))

@@ -8,8 +8,10 @@ from typing import Any, TypeVar
 import asyncpg
 
 from ops.errors import Problem
-from shared import db, log, roles
+from shared import database as db
+from shared import log
 from shared.broker import BrokerAway, Publisher, PublishFailed
+from shared.database import roles
 from shared.settings import Settings
 
 T = TypeVar("T")

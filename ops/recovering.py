@@ -16,7 +16,7 @@ from ops import archives, errands
 from ops.archives import Manifest
 from ops.errors import Problem
 from schema.migrate import MIGRATIONS
-from shared import db, receiving
+from shared import database, receiving
 from shared.settings import Settings
 from shared.store import overdue, restored
 from shared.store.restored import LONG, PutAside
@@ -74,7 +74,7 @@ def _refuse(owner: archives.Connection, manifest: Manifest, server: int) -> None
 
 async def _open(settings: Settings, manifest: Manifest, rights: str) -> PutAside:
     """Give everybody their rights, if every row is there, in the transaction that puts aside what may have left."""
-    connection = await db.connect(settings, process="restore")
+    connection = await database.connect(settings, process="restore")
     try:
         async with connection.transaction():
             await connection.execute("SET LOCAL ROLE NONE")  # the owner gives the rights
@@ -104,7 +104,7 @@ def fail_over(settings: Settings) -> PutAside:
 async def _fail_over(settings: Settings) -> PutAside:
     async with errands.database(settings, "failover"):  # tells why it can't be reached, or is none of ours
         pass
-    connection = await db.connect(settings, process="failover")
+    connection = await database.connect(settings, process="failover")
     try:
         named = [row["application_name"] for row in await connection.fetch(_CONNECTED)]
         if at_work := [name for name in named if is_worker(name)]:
@@ -119,12 +119,12 @@ async def _fail_over(settings: Settings) -> PutAside:
 
 
 def is_worker(application: str) -> bool:
-    """Whether a connection of this name (see shared/db.py) is a worker's, such as `palomar window send.twilio 4711`."""
+    """Whether a connection of this name is a worker's, such as `palomar window send.twilio 4711`."""
     names = {"all", *(module.name for module in pkgutil.iter_modules(workers.__path__))}
     return any(word.partition(".")[0] in names for word in application.split()[1:-1])
 
 
-async def _put_aside(connection: db.Connection, settings: Settings) -> PutAside:
+async def _put_aside(connection: database.Connection, settings: Settings) -> PutAside:
     await restored.adopt_events(connection)
     # A receipt that waited for its message may make another one, which is then put aside too.
     handoff = timedelta(seconds=settings.handoff_lease)

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from ops import errands
 from ops.errors import Problem
-from shared.db import Pool
+from shared.database import Pool
 from shared.settings import Settings
 from shared.store import inbound
 

@@ -14,7 +14,7 @@ from ops.demo import DEMO, DemoChannel
 from ops.errors import Problem
 from ops.sandbox.client import CustomerAnswer, SandboxClient, SandboxError
 from ops.sandbox.kommo_forms import chat_of
-from shared import db
+from shared import database
 from shared.consents import DEFAULT_WORDS
 from shared.settings import Settings
 from shared.store import talk
@@ -95,7 +95,7 @@ async def _write(sandbox: SandboxClient, channel: DemoChannel, sender: str, text
 async def _hops(settings: Settings, channel: DemoChannel, external_id: str) -> list[tuple[str, datetime]]:
     """When each hop had it, once the last of them has written it down."""
     try:
-        pool = db.make_pool(settings, process="say", size=1)
+        pool = database.make_pool(settings, process="say", size=1)
         async with pool:
             hops: list[tuple[str, datetime]] = []
             # Neither Kommo nor a mail server tells of a delivery.

@@ -18,7 +18,7 @@ from ingress.receive.spool_limits import SpoolRoom
 from ops import errands, processes
 from ops.errors import Problem
 from ops.processes import Process
-from shared import broker, db, topology
+from shared import broker, database, topology
 from shared.settings import Settings
 from shared.store import channels, events, overdue, receipts, table_locks
 
@@ -166,13 +166,13 @@ async def _rows(settings: Settings) -> Rows | Problem:
         async with errands.database(settings, "status", LOCK_WAIT) as pool:
             try:
                 return await _counted_rows(pool)
-            except db.LockTimeout:
+            except database.LockTimeout:
                 return _locked(await table_locks.holders(pool))
     except Problem as problem:
         return problem
 
 
-async def _counted_rows(pool: db.Pool) -> Rows:
+async def _counted_rows(pool: database.Pool) -> Rows:
     counts = await overdue.counts(pool)
     waiting = await overdue.unfinished(pool)
     every = await channels.listed(pool)

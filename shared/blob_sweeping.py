@@ -7,9 +7,9 @@ import asyncio
 from datetime import timedelta
 from typing import Any, Final
 
-from shared import db
+from shared import database
 from shared.blobs import Blobs, StoreError
-from shared.each import by_itself
+from shared.database.each_row import by_itself
 from shared.store import media
 from shared.worker import Context
 
@@ -25,7 +25,7 @@ async def sweep_forever(ctx: Context[Any]) -> None:
         try:
             await sweep(ctx)
         except Exception as error:
-            if not db.is_outage(error):
+            if not database.is_outage(error):
                 ctx.log.exception("copies of files could not be deleted; again in a moment")
         await asyncio.sleep(EVERY * ctx.settings.clock_tick)
 

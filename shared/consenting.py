@@ -8,7 +8,7 @@ from uuid import UUID
 from shared import consents
 from shared.channels import Channel
 from shared.consents import Change
-from shared.db import Connection
+from shared.database import Connection
 from shared.providers.base import Consent, InboundMessage
 from shared.store import consents as ledger
 from shared.store import contacts

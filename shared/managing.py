@@ -7,7 +7,7 @@ from uuid import UUID
 
 from shared import receiving
 from shared.channels import Channel
-from shared.db import Connection
+from shared.database import Connection
 from shared.messages import SendRequested
 from shared.providers.base import ManagerMessage, Receipt
 from shared.store import contacts, conversations, managers, reports

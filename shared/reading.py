@@ -13,7 +13,7 @@ from uuid import UUID
 
 from shared import metrics
 from shared.channels import Channel
-from shared.db import Connection, Pool
+from shared.database import Connection, Pool
 from shared.providers import traits
 from shared.providers.base import Ambiguous, ChannelBroken, Reader, Throttled, Unreachable
 from shared.senders import Senders

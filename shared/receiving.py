@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
-from shared import consenting, consents, db
-from shared.db import Connection
-from shared.each import set_apart
+from shared import consenting, consents, database
+from shared.database import Connection
+from shared.database.each_row import set_apart
 from shared.forms import form_of, stored
 from shared.messages import SendRequested
 from shared.providers import by_receipt, provider
@@ -54,7 +54,7 @@ async def apply_parked(connection: Connection, limit: int, handoff: timedelta) -
         async with connection.transaction():
             return len(parked), await _apply_parked(connection, parked, handoff)
     except Exception as error:
-        if db.is_outage(error) or db.is_conflict(error):
+        if database.is_outage(error) or database.is_conflict(error):
             raise
     fallbacks: list[SendRequested] = []
     holding: set[UUID] = set()  # tenants
@@ -62,7 +62,7 @@ async def apply_parked(connection: Connection, limit: int, handoff: timedelta) -
         if one.arrived.tenant_id not in holding:
             try:
                 fallbacks += await _apply_by_itself(connection, one, handoff)
-            except db.LockTimeout:
+            except database.LockTimeout:
                 holding.add(one.arrived.tenant_id)
     return len(parked), fallbacks
 
@@ -73,7 +73,7 @@ async def _apply_by_itself(connection: Connection, one: receipts.Parked, handoff
         async with connection.transaction():
             return await _apply_parked(connection, [one], handoff)
     except Exception as error:
-        if db.is_outage(error) or db.is_conflict(error) or isinstance(error, db.LockTimeout):
+        if database.is_outage(error) or database.is_conflict(error) or isinstance(error, database.LockTimeout):
             raise
         set_apart("receipt", error, tenant=str(one.arrived.tenant_id))
     async with connection.transaction():

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Literal
 
-from shared import db, topology
+from shared import database, topology
 from shared.channels import Channel, Unknown
 from shared.crypto import CryptoError
 from shared.messages import SendAdmitted
@@ -104,7 +104,7 @@ def step(
     return "ask" if policy == "ask" else "give_up"
 
 
-async def _give_up(tx: db.Connection, message: Outbound, reason: str) -> None:
+async def _give_up(tx: database.Connection, message: Outbound, reason: str) -> None:
     if await messages.fail(tx, message.tenant_id, message.id, "unknown", reason, of=("unknown",)):
         about = (message.tenant_id, message.channel_id, message.conversation_id, message.id)
         await record(tx, Event("message.failed", *about, detail={"error_code": "unknown"}))

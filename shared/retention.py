@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from shared import db
-from shared.each import by_itself
+from shared import database
+from shared.database.each_row import by_itself
 from shared.store import pruning
 from shared.worker import Context
 
@@ -25,7 +25,7 @@ async def prune_forever(ctx: Context[Any]) -> None:
             await prune(ctx)
         except Exception as error:
             pause = AFTER_A_FAILURE
-            if not db.is_outage(error):
+            if not database.is_outage(error):
                 ctx.log.exception("pruning failed; it goes on in a minute")
         await asyncio.sleep(pause)
 

@@ -18,7 +18,7 @@ from uuid import UUID
 from aio_pika.abc import AbstractConnection
 from structlog.contextvars import bound_contextvars
 
-from shared import db, metrics, topology
+from shared import database, metrics, topology
 from shared.backoff import Backoff, rung
 from shared.brake import NOBODYS, Brakes, Scope
 from shared.broker import BrokerAway, Link, Publisher, PublishFailed, PublishUnknown, dump, envelope, is_cancellation
@@ -56,7 +56,7 @@ class Runner(Generic[M, R]):
     """Runs one lane of a worker in this process."""
 
     def __init__(
-        self, worker: Worker[M, R], queue: topology.WorkQueue, context: Context[R], watch: db.DatabaseWatch
+        self, worker: Worker[M, R], queue: topology.WorkQueue, context: Context[R], watch: database.DatabaseWatch
     ) -> None:
         self._worker = worker
         self._queue = queue
@@ -280,13 +280,13 @@ class Runner(Generic[M, R]):
                     raise
                 if await self._passes(items[0], error):
                     continue
-                waits = isinstance(error, (Locked, db.LockTimeout, TimeoutError))
+                waits = isinstance(error, (Locked, database.LockTimeout, TimeoutError))
                 if waits and len(items) > 1:
                     await self._handle_by_tenant(items, run)
                     return
                 if waits and await self._waits(items[0], error):
                     return
-                if db.is_conflict(error) and repeats < db.REPEATS:
+                if database.is_conflict(error) and repeats < database.REPEATS:
                     repeats += 1
                     await asyncio.sleep(0.01 * 2**repeats)
                 elif len(items) > 1:
@@ -311,7 +311,7 @@ class Runner(Generic[M, R]):
         if isinstance(error, (BrokerAway, PublishUnknown)):
             await self._pause(INSIST_PAUSE)
             return True
-        if not db.is_outage(error) or item.outages >= OUTAGES_LIMIT:
+        if not database.is_outage(error) or item.outages >= OUTAGES_LIMIT:
             return False
         if isinstance(error, TimeoutError) and await self._watch.answers():
             return False  # one statement takes too long, and all others don't
@@ -433,7 +433,7 @@ class Runner(Generic[M, R]):
         wait = None if delay is None else timedelta(seconds=delay + handoff)
         while item.delivery.alive:
             try:
-                await db.repeat(lambda: put_off(item.message, self._context, wait))
+                await database.repeat(lambda: put_off(item.message, self._context, wait))
                 return True
             except (Exception, asyncio.CancelledError) as error:
                 if is_cancellation(error):

@@ -13,8 +13,8 @@ from uuid import UUID
 import orjson
 
 from shared.crypto import CryptoError, KeyRing
-from shared.db import Connection, new_id
-from shared.each import each
+from shared.database import Connection, new_id
+from shared.database.each_row import each
 from shared.log import get_logger
 from shared.settings import Settings
 from shared.store import channels, endpoints, webhook_secrets

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from shared.channels import Channel
 from shared.crypto import KeyRing
-from shared.db import Pool
+from shared.database import Pool
 from shared.messages import SendAdmitted
 from shared.packing import Packing
 from shared.places import Lane

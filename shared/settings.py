@@ -22,7 +22,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
-from shared import database_url
+from shared.process import database_url
 
 ENV_FILE = ".palomar/env"
 Seconds = Annotated[float, Field(gt=0)]

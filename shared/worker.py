@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 from structlog.typing import FilteringBoundLogger
 
-from shared import db
+from shared import database
 from shared.broker import Publisher, PublishFailed
 from shared.lock_waits import LockWaits
 from shared.log import get_logger
@@ -41,7 +41,7 @@ class Context(Generic[R]):
     a handler that does one thing after another ends with the one at hand. `locks`: the tenants who hold locks."""
 
     settings: Settings
-    pool: db.Pool
+    pool: database.Pool
     publisher: Publisher
     resource: R
     log: FilteringBoundLogger = log
@@ -49,7 +49,7 @@ class Context(Generic[R]):
     locks: LockWaits = field(default_factory=lambda: LockWaits(time.monotonic))
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[db.Connection]:
+    async def transaction(self) -> AsyncIterator[database.Connection]:
         """A transaction on a connection of the pool. Never hold one open across HTTP."""
         async with self.pool.acquire() as connection, connection.transaction():
             yield connection

@@ -18,7 +18,7 @@ from typing import Any
 import uvloop
 
 import workers
-from shared import db, http, log, memory
+from shared import database, http, log, memory
 from shared.broker import Link, Publisher, PublishFailed
 from shared.runner import Runner
 from shared.settings import Settings, SettingsInvalid, load
@@ -69,11 +69,11 @@ class Process:
         self._runners: list[Runner[Any, Any]] = []
         self._loops: list[asyncio.Task[None]] = []
         self._publisher: Publisher | None = None
-        self._watch: db.DatabaseWatch | None = None
+        self._watch: database.DatabaseWatch | None = None
 
     def _missing(self) -> dict[str, str]:
         missing: dict[str, str] = {}
-        if trouble := self._watch.trouble if self._watch is not None else db.why_away(None):
+        if trouble := self._watch.trouble if self._watch is not None else database.why_away(None):
             missing["database"] = trouble
         if self._publisher is None or not self._publisher.ready:
             missing["broker"] = "no connection to RabbitMQ"
@@ -93,9 +93,9 @@ class Process:
             )
             logger.info("starting", workers=self.name, port=port)
 
-            pool = db.make_pool(self._settings, process=self.name, lock_wait=db.LOCK_WAIT)
+            pool = database.make_pool(self._settings, process=self.name, lock_wait=database.LOCK_WAIT)
             stack.callback(pool.terminate)
-            self._watch = db.DatabaseWatch(pool)
+            self._watch = database.DatabaseWatch(pool)
             stack.push_async_callback(self._watch.close)
             self._publisher = Publisher(
                 self._settings.amqp_url.get_secret_value(),
@@ -141,14 +141,14 @@ class Process:
                     task.result()
             logger.info("stopped", workers=self.name)
 
-    async def _open(self, pool: db.Pool, watch: db.DatabaseWatch, publisher: Publisher) -> None:
+    async def _open(self, pool: database.Pool, watch: database.DatabaseWatch, publisher: Publisher) -> None:
         await pool  # min_size is 0: this prepares the pool and connects nothing yet
         watch.lost()
         await asyncio.gather(watch.wait(), publisher.wait_ready())
 
     @asynccontextmanager
     async def _resources(
-        self, pool: db.Pool, publisher: Publisher, stop: asyncio.Event
+        self, pool: database.Pool, publisher: Publisher, stop: asyncio.Event
     ) -> AsyncIterator[list[Context[Any]]]:
         async with AsyncExitStack() as stack:
             contexts = []
@@ -159,7 +159,7 @@ class Process:
             yield contexts
 
 
-async def _forever(loop: Loop[Any], context: Context[Any], watch: db.DatabaseWatch) -> None:
+async def _forever(loop: Loop[Any], context: Context[Any], watch: database.DatabaseWatch) -> None:
     """Run a loop's body; start it again after a second where it raised, whatever it was."""
     assert loop.body is not None, f"loop {loop.name} has no body"
     while True:
@@ -170,7 +170,7 @@ async def _forever(loop: Loop[Any], context: Context[Any], watch: db.DatabaseWat
             if isinstance(error, PublishFailed):
                 if context.publisher.ready:  # else its link says that the broker is away
                     context.log.warning("broker did not take it; starting the loop again", worker=loop.name)
-            elif db.is_outage(error):
+            elif database.is_outage(error):
                 watch.lost(error)
             else:
                 context.log.exception("loop failed; starting it again", worker=loop.name)

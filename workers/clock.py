@@ -14,7 +14,7 @@ from itertools import product
 from typing import Final
 from uuid import UUID
 
-from shared import db, metrics, receiving, sealing, topology
+from shared import database, metrics, receiving, sealing, topology
 from shared.blob_sweeping import sweep_forever
 from shared.broker import BrokerAway
 from shared.log import get_logger
@@ -28,7 +28,7 @@ log = get_logger(__name__)
 worker: Loop[None] = Loop(name="clock", publishes=(ReplyWanted, SendRequested, SendAdmitted, MediaWanted))
 
 Ctx = Context[None]
-Task = Callable[[db.Connection, Ctx], Awaitable[Sequence[QueueMessage]]]
+Task = Callable[[database.Connection, Ctx], Awaitable[Sequence[QueueMessage]]]
 
 RETENTION_EVERY: Final = 3600.0  # seconds
 PARTITIONS_AHEAD: Final = 7  # days
@@ -66,7 +66,7 @@ async def apart(name: str, work: Awaitable[None], ctx: Ctx) -> None:
     try:
         await work
     except Exception as error:
-        if db.is_outage(error):
+        if database.is_outage(error):
             raise
         ctx.log.exception("clock: one kind of work failed", what=name)
 
@@ -84,7 +84,7 @@ async def run_task(name: str, task: Task, ctx: Ctx) -> None:
             async with ctx.transaction() as tx:
                 return await task(tx, ctx)
 
-        handed_on = await db.repeat(once)
+        handed_on = await database.repeat(once)
         if handed_on:
             metrics.NUDGES.labels(name).inc(len(handed_on))
             ctx.log.info("overdue handed on", what=name, count=len(handed_on))
@@ -104,15 +104,15 @@ def _handoff(ctx: Ctx) -> timedelta:
     return timedelta(seconds=ctx.settings.handoff_lease)
 
 
-async def _queued(tx: db.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
+async def _queued(tx: database.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
     return await overdue.queued(tx, _handoff(ctx), ctx.settings.clock_batch)
 
 
-async def _ready(provider: str, lane: Lane, tx: db.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
+async def _ready(provider: str, lane: Lane, tx: database.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
     return await overdue.ready(tx, _handoff(ctx), ctx.settings.clock_batch, provider=provider, lane=lane)
 
 
-async def _lost_leases(tx: db.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
+async def _lost_leases(tx: database.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
     check = timedelta(seconds=ctx.settings.unknown_check_after)
     rows = await overdue.lost_leases(tx, check, ctx.settings.clock_batch)
     if not rows:
@@ -134,7 +134,7 @@ async def _lost_leases(tx: db.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
     return await overdue.next_in_lanes(tx, [(row["tenant_id"], row["conversation_id"], row["lane"]) for row in rows])
 
 
-async def _expired(tx: db.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
+async def _expired(tx: database.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
     rows = await overdue.expired(tx, ctx.settings.clock_batch)
     await record(
         tx,
@@ -152,7 +152,7 @@ class HeldAndOpen:
 
     _after: tuple[UUID, UUID] = overdue.BEGINNING
 
-    async def __call__(self, tx: db.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
+    async def __call__(self, tx: database.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
         held = await overdue.held(tx, self._after, HELD_AT_ONCE)
         self._after = held.after or overdue.BEGINNING
         if not held.may_go:
@@ -161,33 +161,33 @@ class HeldAndOpen:
         return await messages.release_held(tx, free, _handoff(ctx))
 
 
-async def _replies(tx: db.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
+async def _replies(tx: database.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
     return await overdue.replies(tx, _handoff(ctx), ctx.settings.clock_batch, waits=False)
 
 
-async def _replies_llm(tx: db.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
+async def _replies_llm(tx: database.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
     return await overdue.replies(tx, _handoff(ctx), ctx.settings.clock_batch, waits=True)
 
 
-async def _media(tx: db.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
+async def _media(tx: database.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
     return await media.due(tx, _handoff(ctx), ctx.settings.clock_batch)
 
 
-async def _reports(tx: db.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
+async def _reports(tx: database.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
     return await reports.due(tx, _handoff(ctx), ctx.settings.clock_batch)
 
 
-async def _parked_receipts(tx: db.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
+async def _parked_receipts(tx: database.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
     _, fallbacks = await receiving.apply_parked(tx, ctx.settings.clock_batch, _handoff(ctx))
     return fallbacks
 
 
-async def _credentials(tx: db.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
+async def _credentials(tx: database.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
     await sealing.seal_credentials(tx, ctx.settings, ctx.settings.clock_batch)
     return []
 
 
-async def _webhook_secrets(tx: db.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
+async def _webhook_secrets(tx: database.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
     await sealing.seal_webhook_secrets(tx, ctx.settings, ctx.settings.clock_batch)
     return []
 
@@ -232,15 +232,15 @@ async def _serve_numbers(ctx: Ctx) -> None:
             ctx.log.info("numbers have a webhook address now", count=served)
 
 
-async def _make_partitions(tx: db.Connection, ctx: Ctx) -> int:
+async def _make_partitions(tx: database.Connection, ctx: Ctx) -> int:
     return await overdue.make_partitions(tx, PARTITIONS_AHEAD)
 
 
-async def _forget_events(tx: db.Connection, ctx: Ctx) -> int:
+async def _forget_events(tx: database.Connection, ctx: Ctx) -> int:
     return await overdue.forget_events(tx, ctx.settings.events_days)
 
 
-async def _forget_webhooks(tx: db.Connection, ctx: Ctx) -> int:
+async def _forget_webhooks(tx: database.Connection, ctx: Ctx) -> int:
     return await inbound.forget(tx, ctx.settings.inbound_log_days)
 
 
@@ -253,7 +253,7 @@ async def retain(ctx: Ctx) -> None:
                 done = await work(tx, ctx)
             if done:
                 ctx.log.info("retention", what=work.__name__.strip("_"), partitions=done)
-        except db.LockTimeout:
+        except database.LockTimeout:
             ctx.log.warning("could not get a lock; next hour again", what=work.__name__.strip("_"))
     # Apart from the partitions, whose locks last as long as their transaction; and no long transaction for itself.
     webhooks_days, events_days = ctx.settings.inbound_log_days, ctx.settings.events_days

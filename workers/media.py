@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import IO
 
-from shared import db, metrics, topology
+from shared import database, metrics, topology
 from shared.blobs import Blobs, StoreError
 from shared.crypto import CryptoError, KeyRing
 from shared.fetching import Fetched, Fetcher
@@ -112,7 +112,7 @@ async def _bring(claim: Claim, ctx: Context[Kit], lease: timedelta) -> None:
             if not there and not await _put(claim, ctx, found, file):
                 await _say_failed(claim, ctx, Failure("store"))
                 return
-            if await db.repeat(lambda: _say_stored(claim, ctx, found)):
+            if await database.repeat(lambda: _say_stored(claim, ctx, found)):
                 return
         await media.let_go(ctx.pool, claim, A_MOMENT)
 
@@ -201,7 +201,7 @@ async def _say_failed(claim: Claim, ctx: Context[Kit], failure: Failure) -> None
             if await media.end(tx, claim, status, failure.reason):
                 await record(tx, _event(f"media.{status}", claim, reason=failure.reason))
 
-    await db.repeat(once)
+    await database.repeat(once)
 
 
 def _event(name: str, claim: Claim, **detail: str | int) -> Event:

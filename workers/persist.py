@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from uuid import UUID
 
-from shared import consenting, db, managing, metrics, receiving, topology
+from shared import consenting, database, managing, metrics, receiving, topology
 from shared.arrivals import Reading, Received, assign_channels, in_order, notices, once, read, told
 from shared.channels import Channel
 from shared.consents import Change
@@ -44,7 +44,7 @@ async def persist(webhooks: Sequence[WebhookReceived], ctx: Context[None]) -> No
             async with ctx.transaction() as tx:
                 await contacts.join(tx, split)
         except Exception as error:
-            if len(webhooks) > 1 or db.is_conflict(error) or not db.is_unstorable(error):
+            if len(webhooks) > 1 or database.is_conflict(error) or not database.is_unstorable(error):
                 raise
             return await keep_raw(webhooks[0], error, ctx)
     raise Retry("contacts of one person are being joined")
@@ -93,7 +93,7 @@ def beside_locks(wanted: Sequence[Reading], locks: LockWaits) -> Iterator[None]:
         raise Locked(wait)
     try:
         yield
-    except db.LockTimeout as error:
+    except database.LockTimeout as error:
         if len(wanted) == 1 and tenants:
             raise Locked(max(map(locks.in_vain, tenants))) from error
         raise
@@ -101,7 +101,7 @@ def beside_locks(wanted: Sequence[Reading], locks: LockWaits) -> Iterator[None]:
         locks.went_through(tenant)
 
 
-async def keep_read(tx: db.Connection, wanted: Sequence[Reading], handoff: timedelta) -> list[QueueMessage]:
+async def keep_read(tx: database.Connection, wanted: Sequence[Reading], handoff: timedelta) -> list[QueueMessage]:
     """Keep what was read in webhooks; returns what follows from it."""
     await consenting.told(tx, told(wanted))
     hand_on = await keep_talk(tx, in_order(wanted), handoff)
@@ -127,7 +127,9 @@ async def keep_read(tx: db.Connection, wanted: Sequence[Reading], handoff: timed
 
 async def keep_raw(webhook: WebhookReceived, error: Exception, ctx: Context[None]) -> None:
     """Keep a webhook of which PostgreSQL takes nothing but the bytes: what is wrong can be mended, and it replayed."""
-    reason = f"{type(error).__name__}: PostgreSQL does not take it" if db.is_postgres(error) else str(error)[:2000]
+    reason = (
+        f"{type(error).__name__}: PostgreSQL does not take it" if database.is_postgres(error) else str(error)[:2000]
+    )
     logged = Logged(webhook, "unparsed", reason)
     async with ctx.transaction() as tx:
         if await inbound.remember(tx, [webhook]):
@@ -138,7 +140,7 @@ async def keep_raw(webhook: WebhookReceived, error: Exception, ctx: Context[None
     ctx.log.error("webhook kept raw only", inbound_id=webhook.inbound_id, error=type(error).__name__)
 
 
-async def keep_talk(tx: db.Connection, received: Sequence[Received], handoff: timedelta) -> list[QueueMessage]:
+async def keep_talk(tx: database.Connection, received: Sequence[Received], handoff: timedelta) -> list[QueueMessage]:
     """Contacts, conversations, and what customers and managers said in them, in this order; returns what may go on now.
 
     Whoever shares a conversation with this batch waits from its lock to our commit: what can be done before, is. And

@@ -16,9 +16,9 @@ from uuid import UUID
 
 import asyncpg
 
-from shared import db, metrics, topology
+from shared import database, metrics, topology
 from shared.broker import ENVELOPE_BYTES, dump, envelope, group_key
-from shared.each import set_apart
+from shared.database.each_row import set_apart
 from shared.messages import EventHappened
 from shared.store import events
 from shared.worker import Context, Loop
@@ -47,8 +47,8 @@ metrics.RELAY_LAG.set_function(LAG.seconds)
 
 @worker.run
 async def relay(ctx: Context[None]) -> None:
-    connection = await db.connect(ctx.settings, process="relay")
-    holder = db.new_id()
+    connection = await database.connect(ctx.settings, process="relay")
+    holder = database.new_id()
     try:
         woken = asyncio.Event()
         await connection.add_listener("palomar_events", lambda *_: woken.set())
@@ -61,7 +61,7 @@ async def relay(ctx: Context[None]) -> None:
 
 
 async def _step_over(
-    connection: db.Connection, holder: UUID, lease: timedelta, xid: int, seq: int, error: Exception
+    connection: database.Connection, holder: UUID, lease: timedelta, xid: int, seq: int, error: Exception
 ) -> tuple[int, int] | None:
     """Set the next event apart, which stays in its table, and go on after it; returns its place, None where another
     relay is the active one by now. Raises the error where there is no next event: then it is no row's."""
@@ -72,7 +72,7 @@ async def _step_over(
     return place if await events.move_cursor(connection, holder, lease, *place) else None
 
 
-async def _relay(connection: db.Connection, holder: UUID, woken: asyncio.Event, ctx: Context[None]) -> None:
+async def _relay(connection: database.Connection, holder: UUID, woken: asyncio.Event, ctx: Context[None]) -> None:
     """Publish for as long as this relay is the active one; return where another one has become it."""
     lease = timedelta(seconds=ctx.settings.relay_lease)
     xid, seq = await _become_leader(connection, holder, lease, ctx)
@@ -91,7 +91,7 @@ async def _relay(connection: db.Connection, holder: UUID, woken: asyncio.Event, 
         try:
             batch = await events.after(connection, xid, seq, limit)
         except Exception as error:
-            if db.is_outage(error) or db.is_postgres(error):
+            if database.is_outage(error) or database.is_postgres(error):
                 raise
             if limit == 1:
                 if (place := await _step_over(connection, holder, lease, xid, seq, error)) is None:
@@ -120,7 +120,7 @@ async def _relay(connection: db.Connection, holder: UUID, woken: asyncio.Event, 
 
 
 async def _become_leader(
-    connection: db.Connection, holder: UUID, lease: timedelta, ctx: Context[None]
+    connection: database.Connection, holder: UUID, lease: timedelta, ctx: Context[None]
 ) -> tuple[int, int]:
     """Return once this relay is the active one: (xid, seq) up to which everything is published."""
     while (cursor := await events.lead(connection, holder, lease)) is None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
-from shared import db, loops, metrics, segments, topology
+from shared import database, loops, metrics, segments, topology
 from shared.channels import UNREAD_WAIT, Channel
 from shared.consents import OPTED_OUT
 from shared.engines import open_engines
@@ -119,7 +119,7 @@ async def _answer_once(wanted: ReplyWanted, ctx: Context[Engines]) -> SendReques
 
 
 async def _claim(
-    tx: db.Connection, wanted: ReplyWanted, ctx: Context[Engines], lease: timedelta, place: ExitStack
+    tx: database.Connection, wanted: ReplyWanted, ctx: Context[Engines], lease: timedelta, place: ExitStack
 ) -> _Question | None:
     """Take the conversation's lease and, until `place` is closed, one of its channel's places where it needs one.
 
@@ -252,7 +252,7 @@ async def _record(
         return request
 
 
-async def _void(tx: db.Connection, wanted: ReplyWanted, claim: ReplyClaim, channel: Channel) -> _Void | None:
+async def _void(tx: database.Connection, wanted: ReplyWanted, claim: ReplyClaim, channel: Channel) -> _Void | None:
     """Give the lease back: a new answer is made at once, or when the channel's debounce has gone by in quiet."""
     key = (wanted.tenant_id, wanted.conversation_id, claim.lease_id)
     reply = channel.settings.reply

@@ -14,7 +14,7 @@ from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
-from shared import consenting, consents, db, metrics, reporting, resolving, topology
+from shared import consenting, consents, database, metrics, reporting, resolving, topology
 from shared.backoff import Backoff
 from shared.channels import Channel
 from shared.crypto import CryptoError
@@ -212,7 +212,7 @@ async def _apart(message: Outbound, channel: Channel, ctx: Ctx) -> float:
     return 0.0 if quiet is None else pair - quiet
 
 
-async def _opted_out(tx: db.Connection, message: Outbound, scope: ConsentScope) -> bool:
+async def _opted_out(tx: database.Connection, message: Outbound, scope: ConsentScope) -> bool:
     """ready → failed: the customer has opted out since it was admitted."""
     reason = consents.REASONS[scope]
     key = (message.tenant_id, message.id)
@@ -274,7 +274,7 @@ async def _claim_and_send(message: Outbound, channel: Channel, sender: Sender, l
 
 
 async def _record(
-    tx: db.Connection, message: Outbound, channel: Channel, claim_id: UUID, result: SendResult, ctx: Ctx
+    tx: database.Connection, message: Outbound, channel: Channel, claim_id: UUID, result: SendResult, ctx: Ctx
 ) -> None:
     """What came of the call. Each write is void where a receipt or a lost lease has moved the message already. Where it
     was the lease, what the provider took is `sent` all the same, and what it did not take is sent anew."""
@@ -327,7 +327,7 @@ def _refused(message: Outbound, channel: Channel, code: str) -> consenting.Refus
 
 
 async def _back(
-    key: tuple[db.Connection, UUID, UUID, UUID],
+    key: tuple[database.Connection, UUID, UUID, UUID],
     about: tuple[UUID, UUID, UUID, UUID],
     message: Outbound,
     wait: timedelta,
@@ -341,7 +341,7 @@ async def _back(
         await record(key[0], Event("message.failed", *about, detail={"error_code": code}))
 
 
-async def _anew(tx: db.Connection, message: Outbound) -> None:
+async def _anew(tx: database.Connection, message: Outbound) -> None:
     """Send anew what was not taken, where the lease ran out before that could be written: it is `unknown` by now, and
     where the provider has no list, it would be given up. Nothing happens where a receipt has moved it."""
     with contextlib.suppress(undecided.Refused):
@@ -362,14 +362,14 @@ async def _insist(write: Callable[[], Awaitable[None]], ctx: Ctx, message: Outbo
             continue
         try:
             with ctx.locks.handling(message.tenant_id):
-                await db.repeat(write)
+                await database.repeat(write)
             ctx.locks.went_through(message.tenant_id)
             return
         except Exception as error:
-            locked = isinstance(error, (db.LockTimeout, Locked))
-            if isinstance(error, db.LockTimeout):
+            locked = isinstance(error, (database.LockTimeout, Locked))
+            if isinstance(error, database.LockTimeout):
                 ctx.locks.in_vain(message.tenant_id)
-            if not (locked or db.is_outage(error)) or time.monotonic() > deadline:
+            if not (locked or database.is_outage(error)) or time.monotonic() > deadline:
                 ctx.log.error("send not recorded: it becomes unknown", message=str(message.id), error=str(error)[:200])
                 raise
         await asyncio.sleep(0.5)

@@ -11,7 +11,7 @@ from rich.table import Table
 from ops import decisions, errands, terminal
 from ops.decisions import SHORT_ID, Decidable
 from ops.errors import Problem
-from shared import db
+from shared import database
 from shared.broker import Publisher, PublishFailed
 from shared.messages import SendRequested
 from shared.settings import settings
@@ -193,18 +193,18 @@ async def _chosen(ids: list[str] | None, every_restored: bool) -> list[Decidable
         return await decisions.named(pool, ids or [], every_restored=every_restored)
 
 
-async def _decide_reply(tx: db.Connection, reply: OwedReply, *, answer: bool) -> None:
+async def _decide_reply(tx: database.Connection, reply: OwedReply, *, answer: bool) -> None:
     """Raises Refused where somebody has decided or answered meanwhile."""
     if not await restored.decide_reply(tx, reply, answer=answer):
         raise Refused("was decided or answered meanwhile")
 
 
-async def _decided(pool: db.Pool, work: Callable[[db.Connection], Awaitable[T]]) -> T:
+async def _decided(pool: database.Pool, work: Callable[[database.Connection], Awaitable[T]]) -> T:
     async def transaction() -> T:
         async with pool.acquire() as connection, connection.transaction():
             return await work(connection)
 
-    return await db.repeat(transaction)
+    return await database.repeat(transaction)
 
 
 async def _handed_on(publisher: Publisher, request: SendRequested) -> str:

@@ -7,7 +7,7 @@ from ops.imports.steps import attempt, identified, in_order, store
 from ops.imports.tally import NEW, THERE, Fate
 from ops.imports.target import Target
 from ops.imports.values import Reader, our_id
-from shared.db import Connection
+from shared.database import Connection
 from shared.store import imported_joins, imported_rows
 from shared.store.imported_rows import ContactRow, GroupContactRow, GroupRow
 from shared.store.imports import Key

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from shared import consents
 from shared.consents import DEFAULT_WORDS, Change, Words, phrase_of
-from shared.db import Connection
+from shared.database import Connection
 from shared.providers.base import ChannelKind, InboundMessage
 from shared.store import consents as ledger
 from shared.store.consents import Entry

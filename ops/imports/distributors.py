@@ -14,7 +14,7 @@ from ops.imports.steps import Step, System, attempt, counted, identified, in_ord
 from ops.imports.tally import NEW, THERE, Fate
 from ops.imports.target import Target
 from ops.imports.values import Reader, Skip, first_time, our_id, same
-from shared.db import Connection
+from shared.database import Connection
 from shared.providers.base import Address
 from shared.store import imports
 from shared.store.imported_rows import ContactRow, Json

@@ -18,7 +18,7 @@ from ops.imports.moving import Import, name_of
 from ops.imports.steps import System
 from ops.imports.tally import Compared
 from ops.imports.target import Target
-from shared import db
+from shared import database
 from shared.settings import Settings
 from shared.store import channels, imports, sources
 from shared.store.sources import Source
@@ -68,9 +68,9 @@ async def run(settings: Settings, asked: Asked) -> Sequence[Compared]:
 
 
 @asynccontextmanager
-async def _turn(settings: Settings) -> AsyncIterator[db.Connection]:
+async def _turn(settings: Settings) -> AsyncIterator[database.Connection]:
     """A connection of ours that holds the imports' lock. Raises Problem where another import runs."""
-    connection = await db.connect(settings, process="import")
+    connection = await database.connect(settings, process="import")
     try:
         if not await imports.take(connection, imports.LOCK, TURN):
             raise Problem("Another import is running.", "Wait for its end, then run this again.")
@@ -98,7 +98,7 @@ async def _source(url: str) -> AsyncIterator[Source]:
         yield source
 
 
-async def _refuse_ourselves(ours: db.Connection, source: Source) -> None:
+async def _refuse_ourselves(ours: database.Connection, source: Source) -> None:
     """A lock that only we know of, seen from the source, says that it is our own database."""
     number = secrets.randbits(62)
     await imports.take(ours, number, TURN)
@@ -106,7 +106,7 @@ async def _refuse_ourselves(ours: db.Connection, source: Source) -> None:
         raise Problem("--from is Palomar's own database.", "Name the database of the system you come from.")
 
 
-async def _tenant(pool: db.Pool, asked: Asked) -> UUID | None:
+async def _tenant(pool: database.Pool, asked: Asked) -> UUID | None:
     """The tenant that all goes to; None where the source brings its own."""
     if asked.system.brings_tenants:
         if asked.tenant is not None or asked.new_tenant:
@@ -128,7 +128,7 @@ async def _tenant(pool: db.Pool, asked: Asked) -> UUID | None:
     if not asked.new_tenant:
         names = ", ".join(name for _, name in every[:20]) or "none yet"
         raise Problem(f"There is no tenant {asked.tenant!r}.", f"Add --new-tenant to make it. There are: {names}.")
-    tenant_id = db.new_id()
+    tenant_id = database.new_id()
     async with pool.acquire() as connection:
         await channels.add_tenant(connection, tenant_id, asked.tenant)
     asked.notes.append(f"Made tenant {tenant_id} ({asked.tenant}).")

@@ -13,7 +13,7 @@ from ops.imports.steps import Step, System, attempt, counted, identified, in_ord
 from ops.imports.tally import Fate
 from ops.imports.target import Target
 from ops.imports.values import Reader, Skip, first_time, same
-from shared.db import Connection
+from shared.database import Connection
 from shared.providers.base import Address
 from shared.store.sources import Column, Found, Source, Table
 

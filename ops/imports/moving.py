@@ -14,7 +14,7 @@ from ops.imports.steps import Step, System
 from ops.imports.tally import NO_KEY, Compared, Fate, Tally
 from ops.imports.target import Target
 from ops.imports.values import Reader
-from shared import db
+from shared import database
 from shared.store import imports
 from shared.store.imports import Place
 from shared.store.sources import Found, Row, Source, Table
@@ -75,9 +75,9 @@ class Import:
                 return sum_
 
         try:
-            return await db.repeat(transaction)
+            return await database.repeat(transaction)
         except Exception as error:
-            if not db.is_unstorable(error):
+            if not database.is_unstorable(error):
                 raise
             if len(readers) == 1:
                 return await self._skip(step, place, readers[0], tally, error)

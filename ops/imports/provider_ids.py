@@ -3,7 +3,7 @@ there, or one number in every talk. Joined, all of them but one would be lost.""
 
 from collections.abc import Mapping
 
-from shared.db import Connection
+from shared.database import Connection
 from shared.store import imported_joins
 from shared.store.imported_joins import External, Message
 

@@ -7,7 +7,7 @@ have the others written to.
 from collections.abc import Mapping
 from uuid import UUID
 
-from shared.db import Connection
+from shared.database import Connection
 from shared.providers.base import Address
 from shared.store import imported_joins
 

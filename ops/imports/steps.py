@@ -8,7 +8,7 @@ from uuid import UUID
 from ops.imports.tally import NEW, THERE, Fate
 from ops.imports.target import Target
 from ops.imports.values import Reader, Skip, our_id
-from shared.db import Connection
+from shared.database import Connection
 from shared.store import imported_rows, imports
 from shared.store.imported_rows import ImportedRow
 from shared.store.imports import Key

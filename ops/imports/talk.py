@@ -19,7 +19,7 @@ from ops.imports.tally import NEW, THERE, Fate
 from ops.imports.target import Target, Through
 from ops.imports.values import NO_TIME, Reader, Skip, first_time, our_id
 from shared import addresses
-from shared.db import Connection
+from shared.database import Connection
 from shared.providers.base import Address
 from shared.store import contacts, imported_joins, imports
 from shared.store.contacts import Person

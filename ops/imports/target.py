@@ -9,7 +9,7 @@ from uuid import UUID
 from ops.errors import Problem
 from ops.imports.values import LONGEST_NAME, Reader, Skip, our_id
 from shared.crypto import KeyRing
-from shared.db import Connection, Pool, new_id
+from shared.database import Connection, Pool, new_id
 from shared.store import channels, imported_rows, imports
 from shared.store.channels import Listed
 from shared.store.imported_rows import ChannelRow, Json, TenantRow

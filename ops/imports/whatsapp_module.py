@@ -17,7 +17,7 @@ from ops.imports.steps import Step, System, attempt, counted, identified, in_ord
 from ops.imports.tally import THERE, Fate
 from ops.imports.target import SILENT, STAND_IN, Target, Through
 from ops.imports.values import Reader, Skip, first_time, our_id
-from shared.db import Connection
+from shared.database import Connection
 from shared.store import channels, imported_joins, imports
 from shared.store.imported_rows import ChannelRow, Json, SessionRow
 from shared.store.imports import Key

@@ -6,7 +6,7 @@ from typing import Final, Protocol
 from uuid import UUID
 
 from shared.crypto import KeyRing
-from shared.db import Connection
+from shared.database import Connection
 from shared.providers.base import ChannelKind
 from shared.store.channels import Listed
 from shared.store.endpoints import EndpointRow

@@ -9,7 +9,7 @@ import orjson
 
 from ops.errors import Problem
 from shared.crypto import CryptoError, KeyRing
-from shared.db import Connection
+from shared.database import Connection
 from shared.store import endpoints
 from shared.store.endpoints import EndpointRow
 

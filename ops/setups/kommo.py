@@ -13,7 +13,7 @@ from ops.setups import endpoint_secrets
 from ops.setups.asking import asked, secret
 from ops.setups.base import Given, Urls
 from shared.crypto import KeyRing
-from shared.db import Connection, new_id
+from shared.database import Connection, new_id
 from shared.providers.base import ChannelKind
 from shared.providers.kommo_send import KommoCredentials
 from shared.store import endpoints

@@ -13,7 +13,7 @@ from ops.setups import endpoint_secrets
 from ops.setups.asking import asked, chosen, secret
 from ops.setups.base import Given, Urls
 from shared.crypto import KeyRing
-from shared.db import Connection, new_id
+from shared.database import Connection, new_id
 from shared.providers.base import ChannelKind
 from shared.providers.meta_send import MetaCredentials
 from shared.store import endpoints

@@ -14,7 +14,7 @@ from ops.setups.asking import asked, secret
 from ops.setups.base import Given, Urls
 from shared import addresses
 from shared.crypto import CryptoError, KeyRing
-from shared.db import Connection, new_id
+from shared.database import Connection, new_id
 from shared.providers.base import ChannelKind
 from shared.providers.twilio_send import TwilioCredentials
 from shared.store import endpoints

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Final, Literal
 from uuid import UUID
 
-from shared.db import Connection, Pool, new_id
+from shared.database import Connection, Pool, new_id
 from shared.providers.base import ChannelKind, ConsentScope, ConsentState
 
 Source = Literal["message", "provider", "api", "import"]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-from shared.db import Connection, new_id
+from shared.database import Connection, new_id
 from shared.providers.base import Address
 from shared.store.by_key import only_if
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from shared.db import Connection, new_id
+from shared.database import Connection, new_id
 
 
 @dataclass(frozen=True, slots=True)

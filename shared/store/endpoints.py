@@ -3,7 +3,7 @@
 from typing import NamedTuple
 from uuid import UUID
 
-from shared.db import Connection
+from shared.database import Connection
 
 CHANGED = "palomar_endpoints"  # NOTIFY channel: an endpoint changed, or a tenant; it does not say which
 

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from shared.db import Connection, Pool
+from shared.database import Connection, Pool
 
 LONGEST_SEARCH: Final = 3600  # seconds, of one table
 

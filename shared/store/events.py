@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import UUID
 
-from shared.db import Connection, Pool
+from shared.database import Connection, Pool
 from shared.messages import EventHappened
 
 Detail = Mapping[str, str | int | float | bool | None]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from shared.db import Connection
+from shared.database import Connection
 from shared.store.by_key import only_if
 from shared.store.imported_rows import ChannelRow, ContactRow, ConversationRow, SessionRow
 

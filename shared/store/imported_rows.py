@@ -10,7 +10,7 @@ from uuid import UUID
 
 import asyncpg
 
-from shared.db import Connection
+from shared.database import Connection
 
 Json = NewType("Json", str)  # JSON as text, so that a list of lists is no array of two dimensions
 SECRET_MASK: Final = "••••••••"  # what a secret that is sealed reads back as: secret_mask() in SQL

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
-from shared.db import Connection, LockTimeout, Pool
+from shared.database import Connection, LockTimeout, Pool
 
 # -- one import at a time ----------------------------------------------------------------------------------------------
 

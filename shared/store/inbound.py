@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
-from shared.db import Connection, Pool
+from shared.database import Connection, Pool
 from shared.messages import WebhookReceived
 
 _REMEMBER = """

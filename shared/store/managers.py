@@ -7,7 +7,7 @@ from uuid import UUID
 
 import orjson
 
-from shared.db import Connection, new_id
+from shared.database import Connection, new_id
 from shared.providers.base import ManagerMessage
 from shared.store.messages import media_json
 

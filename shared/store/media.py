@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from shared.db import Connection, Pool, new_id
+from shared.database import Connection, Pool, new_id
 from shared.media import Reason, Status, key_of
 from shared.messages import MediaWanted
 from shared.providers.base import Media

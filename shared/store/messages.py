@@ -12,7 +12,7 @@ from uuid import UUID
 import asyncpg
 
 from shared import window
-from shared.db import Connection, Pool, new_id
+from shared.database import Connection, Pool, new_id
 from shared.forms import Form, form_of
 from shared.messages import Lane, SendRequested
 from shared.providers.base import ConsentScope, Media, Template, Thread

@@ -11,7 +11,7 @@ import asyncpg
 
 from shared import topology, window
 from shared.channels import ReplySettings
-from shared.db import Connection, Pool
+from shared.database import Connection, Pool
 from shared.engines import WAITING
 from shared.messages import Lane, ReplyWanted, SendAdmitted, SendRequested
 from shared.statuses import RESTORED

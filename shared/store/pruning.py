@@ -9,7 +9,7 @@ from datetime import datetime
 from uuid import UUID
 
 from shared import statuses
-from shared.db import Connection, Pool
+from shared.database import Connection, Pool
 
 # What is no number of days is no policy, nor is one of centuries: nothing is deleted by a mistake.
 _POLICIES = """

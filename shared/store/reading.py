@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from shared.db import Connection
+from shared.database import Connection
 
 # A reaction, an edit and a revoke are no messages that anybody reads.
 _NEWEST: Final = """

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from shared.db import Connection, Pool, new_id
+from shared.database import Connection, Pool, new_id
 from shared.messages import Lane
 from shared.providers.base import Receipt, Template
 from shared.store.by_key import only_if

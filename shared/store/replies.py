@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from shared.db import Connection, Pool, new_id
+from shared.database import Connection, Pool, new_id
 from shared.store.by_key import only_if
 
 

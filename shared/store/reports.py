@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
-from shared.db import Connection, Pool
+from shared.database import Connection, Pool
 from shared.messages import SendAdmitted
 from shared.providers.base import ConsentScope
 from shared.store.by_key import only_if

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from shared.db import Connection, Pool
+from shared.database import Connection, Pool
 from shared.statuses import RESTORED
 from shared.store.reports import OWED_OF
 

@@ -7,7 +7,7 @@ from uuid import UUID
 import asyncpg
 
 from shared.channels import Channel
-from shared.db import Connection, Pool, new_id
+from shared.database import Connection, Pool, new_id
 from shared.messages import Lane
 from shared.statuses import RESTORED
 from shared.store import receipts

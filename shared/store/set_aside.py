@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Final
 from uuid import UUID
 
-from shared.db import Connection
+from shared.database import Connection
 from shared.messages import MediaWanted, QueueMessage, ReplyWanted, SendAdmitted, SendRequested
 from shared.statuses import RESTORED
 from shared.store.by_key import only_if

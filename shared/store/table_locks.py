@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from shared.db import Pool
+from shared.database import Pool
 
 # A worker may not see what other sessions do, only that they are there and what they have locked.
 _HOLDERS = """

@@ -8,7 +8,7 @@ from uuid import UUID
 import orjson
 
 from shared import loops
-from shared.db import Connection, Pool, new_id
+from shared.database import Connection, Pool, new_id
 from shared.providers.base import Media
 from shared.store.messages import media_json
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from uuid import UUID
 
-from shared.db import Connection
+from shared.database import Connection
 
 _QUEUE = "SELECT queue_template_message($1, $2, $3, $4, $5)"
 

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import asyncpg
 
-from shared.db import Connection, Pool
+from shared.database import Connection, Pool
 from shared.messages import Lane, SendRequested
 from shared.providers.base import Media
 from shared.statuses import RESTORED

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from shared.db import Connection
+from shared.database import Connection
 from shared.store.fair_share import of_each_tenant, try_later
 
 

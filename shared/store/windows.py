@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from shared.db import Connection
+from shared.database import Connection
 from shared.window import WindowStatus
 
 _CHECK = "SELECT can_send_proactive, open_until, last_user_message_at FROM check_whatsapp_24_hour_window($1)"

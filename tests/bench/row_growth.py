@@ -20,7 +20,7 @@ import psycopg
 from uuid_utils.compat import uuid7
 
 from ops.errors import Problem
-from shared import db
+from shared import database
 from shared.store import talk
 from tests.bench import row_persist
 from tests.bench.arena import Arena
@@ -67,7 +67,7 @@ async def measure(arena: Arena, rounds: int, advance: Advance) -> Result:
     for number in range(rounds + 1):
         for url in (empty, full) if number % 2 else (full, empty):
             one = await row_persist.committed(arena, broker, url, WEBHOOKS)
-            async with db.make_pool(arena.settings(database_url=url), process="bench", size=2) as pool:
+            async with database.make_pool(arena.settings(database_url=url), process="bench", size=2) as pool:
                 milliseconds = await _read(pool, stored_in[url], dice)
             if number:  # the first was to warm up
                 kept[url].append(one.rate)
@@ -136,7 +136,7 @@ def _lines(tenant: UUID, channel: UUID, talks: list[UUID], numbers: range, count
         yield ("\t".join(columns) + "\n").encode()
 
 
-async def _read(pool: db.Pool, chosen: list[tuple[UUID, UUID, UUID]], dice: random.Random) -> float:
+async def _read(pool: database.Pool, chosen: list[tuple[UUID, UUID, UUID]], dice: random.Random) -> float:
     """Milliseconds of the median read."""
     taken = []
     async with pool.acquire() as connection:

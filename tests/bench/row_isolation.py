@@ -16,7 +16,7 @@ from ops.demo import DEMO, DEMO_META, DemoChannel
 from ops.errors import Problem
 from ops.sandbox.client import SandboxClient
 from ops.supervisor import read_procfile
-from shared import db
+from shared import database
 from shared.broker import Publisher
 from shared.messages import SendRequested
 from shared.store import conversations, messages
@@ -42,7 +42,7 @@ class Side:
 
     processes: Sequence[Process]
     sandbox: SandboxClient
-    pool: db.Pool
+    pool: database.Pool
     publisher: Publisher
     rounds: list[list[float]] = field(default_factory=list)
 
@@ -103,7 +103,7 @@ async def _side(arena: Arena, name: str) -> Side:
     publisher = Publisher(amqp_url, "bench", timeout=settings.publish_timeout, delays=settings.retry_delays)
     await publisher.start()
     await asyncio.wait_for(publisher.wait_ready(), 30)
-    pool = await db.make_pool(settings, process="bench", size=2)
+    pool = await database.make_pool(settings, process="bench", size=2)
     client = await SandboxClient(sandbox.url).__aenter__()
     await client.faults(*({"provider": provider, "action": "no_receipts"} for provider in PROVIDERS))
     return Side([sandbox, *workers], client, pool, publisher)
@@ -138,12 +138,12 @@ async def _round(side: Side, healthy: str, hanging: str, first: int, count: int)
     return [(arrived[number] - at) * 1000 for number, at in numbers.items()]
 
 
-async def _owe(pool: db.Pool, demo: DemoChannel, customers: Sequence[int]) -> list[SendRequested]:
+async def _owe(pool: database.Pool, demo: DemoChannel, customers: Sequence[int]) -> list[SendRequested]:
     """A message to each of these customers, who have all just written, of which nobody is told yet."""
     requests = []
     async with pool.acquire() as connection, connection.transaction():
         for customer in customers:
-            number, contact = phone(customer), db.new_id()
+            number, contact = phone(customer), database.new_id()
             await connection.execute("INSERT INTO contacts (id, tenant_id) VALUES ($1, $2)", contact, demo.tenant_id)
             wanted = conversations.Wanted(
                 tenant_id=demo.tenant_id, channel_id=demo.channel_id, provider=demo.provider, addresses=(number,),

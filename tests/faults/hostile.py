@@ -7,7 +7,7 @@ from uuid import UUID
 import asyncpg
 import orjson
 
-from shared import db, topology
+from shared import database, topology
 from tests.faults.customers import Customers
 from tests.faults.staging import System
 
@@ -56,7 +56,7 @@ async def hostile_tenant(system: System, customers: Customers) -> str:
 async def _by_sql(system: System, tenant: UUID) -> int:
     """What it does; returns how many of its statements were refused."""
     refused = 0
-    connection = await db.connect(system.settings, process="hostile", role="palomar_api")
+    connection = await database.connect(system.settings, process="hostile", role="palomar_api")
     try:
         async with connection.transaction():
             await connection.execute("SELECT set_config('app.tenant_id', $1, true)", str(tenant))

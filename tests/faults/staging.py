@@ -30,7 +30,7 @@ import asyncpg
 from ops import children
 from ops.sandbox.client import SandboxClient
 from ops.stack import Stack
-from shared import db, topology
+from shared import database, topology
 from shared.broker import Publisher
 from shared.settings import Settings
 from tests.faults.providers import TWILIO, Provider
@@ -249,7 +249,7 @@ class System:
             try:
                 return list(await self.stage.pool.fetch(query, *arguments))
             except Exception as error:
-                if not db.is_outage(error) or time.monotonic() > deadline:
+                if not database.is_outage(error) or time.monotonic() > deadline:
                     raise
                 await asyncio.sleep(0.1)
 
@@ -339,7 +339,7 @@ async def playing(
     )
     system = System(stack, settings, folder, ports, provider)
     publisher = Publisher(settings.amqp_url.get_secret_value(), "test", timeout=5.0, delays=settings.retry_delays)
-    pool = db.make_pool(settings, process="test", size=6)
+    pool = database.make_pool(settings, process="test", size=6)
     try:
         await publisher.start()
         await asyncio.wait_for(publisher.wait_ready(), 30)

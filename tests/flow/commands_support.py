@@ -13,7 +13,7 @@ from uuid import UUID
 import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
-from shared import db, topology
+from shared import database, topology
 from shared.broker import Link, Publisher
 from shared.messages import WebhookReceived
 from shared.outcomes import Dead
@@ -96,8 +96,8 @@ async def bury(settings: Settings, webhooks: Sequence[WebhookReceived], reason: 
     publisher = Publisher(url, "test", timeout=5, delays=settings.retry_delays)
     link = Link(url, "test consume")
     before = await depth(settings, topology.PERSIST.dead)
-    async with db.make_pool(settings, process="test") as pool:
-        watch = db.DatabaseWatch(pool)
+    async with database.make_pool(settings, process="test") as pool:
+        watch = database.DatabaseWatch(pool)
         await publisher.start()
         await publisher.wait_ready()
         runner = Runner(worker, topology.PERSIST, Context(settings, pool, publisher, None), watch)

@@ -18,9 +18,9 @@ import orjson
 from twilio.request_validator import RequestValidator
 
 from ingress.__main__ import receive
-from shared import db, topology
+from shared import database, topology
 from shared.crypto import KeyRing
-from shared.db import new_id
+from shared.database import new_id
 from shared.settings import Settings
 from shared.store import endpoints
 from tests.ports import free_port
@@ -58,7 +58,7 @@ def keys_of(settings: Settings) -> KeyRing:
 
 async def add_endpoint(settings: Settings, *, secrets: str | None = None, spanning: bool = False) -> Hook:
     """Make an endpoint in the database; `secrets` replaces what is sealed for it."""
-    connection = await db.connect(settings, process="test")
+    connection = await database.connect(settings, process="test")
     try:
         hook = Hook(new_id(), None if spanning else new_id())
         if hook.tenant_id is not None:

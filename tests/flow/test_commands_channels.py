@@ -25,7 +25,7 @@ from ops.postgres import OWNER
 from ops.sandbox.twilio import ACCOUNT_SID, AUTH_TOKEN
 from ops.setups.twilio import sender_address
 from ops.stack import Stack
-from shared import db
+from shared import database
 from shared.crypto import KeyRing
 from shared.messages import WebhookReceived
 from shared.providers.base import ChannelKind
@@ -54,7 +54,7 @@ def listed(environment: dict[str, str]) -> list[dict[str, Any]]:
 async def tokens(settings: Settings) -> dict[str, tuple[str, ...]]:
     """Endpoint → the auth tokens that ingress accepts there."""
     keys = KeyRing.parse(settings.secret_keys.get_secret_value())
-    connection = await db.connect(settings, process="test")
+    connection = await database.connect(settings, process="test")
     try:
         return {
             str(row.id): Secrets.model_validate_json(
@@ -78,7 +78,7 @@ async def working(settings: Settings, *names: str) -> AsyncIterator[None]:
         await task
 
 
-async def reaches(pool: db.Pool, count: str) -> None:
+async def reaches(pool: database.Pool, count: str) -> None:
     """Return once this query counts one row."""
     async with asyncio.timeout(20):
         while True:
@@ -149,7 +149,7 @@ async def test_after_resealing_the_old_key_may_go(shop: dict[str, str], settings
     assert "2 sealed anew with key 'fresh', 0 had it already" in palomar(both, "channels", "reseal").stdout
     assert "0 sealed anew with key 'fresh', 2 had it already" in palomar(only_new, "channels", "reseal").stdout
     keys = KeyRing.parse(new)
-    async with db.make_pool(settings, process="test", size=1) as pool:
+    async with database.make_pool(settings, process="test", size=1) as pool:
         sealed = await channels.credentials(pool, UUID(channel["tenant_id"]), UUID(channel["id"]))
         assert sealed is not None
         opened = keys.open(sealed, tenant_id=UUID(channel["tenant_id"]), owner=UUID(channel["id"]))
@@ -170,7 +170,7 @@ async def test_credentials_are_tried_and_a_stopped_channel_resumes(shop: dict[st
         assert "Twilio refuses the credentials" in refused.stderr
         assert f"./palomar channels set {name} --credentials" in refused.stderr
 
-        async with db.make_pool(settings, process="test") as pool, pool.acquire() as connection:
+        async with database.make_pool(settings, process="test") as pool, pool.acquire() as connection:
             await channels.stop(connection, UUID(channel["tenant_id"]), UUID(name), "20003: Authenticate")
         assert listed(shop)[0]["status_reason"] == "20003: Authenticate"
         again = palomar(shop, "channels", "set", name, "--credentials", "--account-sid", ACCOUNT_SID)
@@ -195,7 +195,7 @@ async def test_a_message_that_came_before_its_channel_is_replayed_once_the_chann
         received_at=datetime.now(UTC),
     )
     async with (
-        db.make_pool(settings, process="test") as pool,
+        database.make_pool(settings, process="test") as pool,
         errands.publisher(settings, "test") as publisher,
         working(settings, "persist"),
     ):

@@ -8,7 +8,7 @@ import pytest
 
 from ingress.endpoint_directory import KommoSecrets
 from ops.sandbox.kommo_forms import ACCOUNT_ID, BOT_ID, CHANNEL_ID, CHANNEL_SECRET, SCOPE_ID
-from shared import db
+from shared import database
 from shared.crypto import KeyRing
 from shared.settings import Settings
 from shared.store import endpoints
@@ -42,7 +42,7 @@ def listed(environment: dict[str, str]) -> list[dict[str, Any]]:
 async def secrets(settings: Settings) -> KommoSecrets:
     """What ingress checks at the one endpoint there is."""
     keys = KeyRing.parse(settings.secret_keys.get_secret_value())
-    connection = await db.connect(settings, process="test")
+    connection = await database.connect(settings, process="test")
     try:
         (row,) = await endpoints.live(connection)
     finally:

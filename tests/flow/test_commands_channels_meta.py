@@ -10,7 +10,7 @@ import pytest
 
 from ingress.endpoint_directory import MetaSecrets
 from ops.sandbox.meta_forms import ACCESS_TOKEN, APP_SECRET, PHONE_NUMBER_ID
-from shared import db
+from shared import database
 from shared.crypto import KeyRing
 from shared.settings import Settings
 from shared.store import channels, endpoints
@@ -43,7 +43,7 @@ def listed(environment: Mapping[str, str]) -> list[dict[str, Any]]:
 async def secrets(settings: Settings) -> dict[str, MetaSecrets]:
     """Endpoint → what ingress checks there. Each belongs to no tenant."""
     keys = KeyRing.parse(settings.secret_keys.get_secret_value())
-    connection = await db.connect(settings, process="test")
+    connection = await database.connect(settings, process="test")
     try:
         rows = await endpoints.live(connection)
     finally:
@@ -69,7 +69,7 @@ async def test_a_new_channel_says_what_to_enter_where(shop: dict[str, str], sett
     assert APP_SECRET not in told.stdout
     facts = ("tenant", "provider", "kind", "address", "status", "status_url")
     assert [channel[fact] for fact in facts] == ["Tienda", "meta", "whatsapp", PHONE_NUMBER_ID, "active", None]
-    async with db.make_pool(settings, process="test", size=1) as pool:
+    async with database.make_pool(settings, process="test", size=1) as pool:
         assert await pool.fetchval("SELECT business_id FROM channels") == ACCOUNT
     shown = palomar(shop, "channels", "list").stdout
     assert f"/webhooks/meta/{channel['endpoint_id']}" in shown
@@ -110,7 +110,7 @@ async def test_credentials_are_tried_exchanged_and_a_stopped_channel_resumes(
         refused = await asyncio.to_thread(palomar, shop, "channels", "test", name)
         assert refused.returncode == 1
         assert "Meta refuses the access token (190)" in refused.stderr
-        async with db.make_pool(settings, process="test") as pool, pool.acquire() as connection:
+        async with database.make_pool(settings, process="test") as pool, pool.acquire() as connection:
             await channels.stop(connection, UUID(channel["tenant_id"]), UUID(name), "190: expired")
         before = (await secrets(settings))[channel["endpoint_id"]]
         again = palomar(shop, "channels", "set", name, "--credentials", "--account-id", ACCOUNT)
@@ -127,7 +127,7 @@ async def test_a_channel_that_came_without_an_endpoint_gets_one_with_its_credent
     shop: dict[str, str], settings: Settings
 ) -> None:
     palomar(shop, *NEW)
-    async with db.make_pool(settings, process="test", size=1) as pool:
+    async with database.make_pool(settings, process="test", size=1) as pool:
         await pool.execute("UPDATE channels SET endpoint_id = NULL")
     (channel,) = listed(shop)
     assert channel["webhook_url"] is None
@@ -141,7 +141,7 @@ async def test_an_address_that_came_by_sql_is_tried_at_meta_before_anything_come
     shop: dict[str, str], settings: Settings
 ) -> None:
     """Another tenant's number, written into a row of one's own on the app's URL that both share."""
-    async with playing() as stage, db.make_pool(settings, process="test", size=1) as pool:
+    async with playing() as stage, database.make_pool(settings, process="test", size=1) as pool:
         shop = {**shop, "PALOMAR_META_API_URL": stage.base_url}
         await asyncio.to_thread(palomar, shop, *NEW)
         await asyncio.to_thread(palomar, shop, *ADD, "100000000000009", "--tenant", "Café", "--new-tenant")

@@ -8,8 +8,8 @@ import pytest
 
 from ops.errors import Problem
 from ops.replays import moment
-from shared import db, topology
-from shared.db import new_id
+from shared import database, topology
+from shared.database import new_id
 from shared.messages import WebhookReceived
 from shared.settings import Settings
 from shared.store import inbound
@@ -21,7 +21,11 @@ PERSIST = topology.PERSIST.name
 
 async def keep(settings: Settings, *entries: Logged) -> None:
     """As persist does."""
-    async with db.make_pool(settings, process="test") as pool, pool.acquire() as connection, connection.transaction():
+    async with (
+        database.make_pool(settings, process="test") as pool,
+        pool.acquire() as connection,
+        connection.transaction(),
+    ):
         await inbound.remember(connection, [entry.webhook for entry in entries])
         await inbound.log(connection, entries)
 
@@ -106,7 +110,7 @@ async def test_ids_that_begin_alike_are_told_apart(settings: Settings) -> None:
     while (twin := by_beginning.get(webhook(number).inbound_id[:2])) is None:
         by_beginning[webhook(number).inbound_id[:2]] = webhook(number)
         number += 1
-    async with db.make_pool(settings, process="test") as pool:
+    async with database.make_pool(settings, process="test") as pool:
         await keep(settings, Logged(twin, "parsed"), Logged(webhook(number), "parsed"))
         beginning = twin.inbound_id[:2]
         assert await inbound.ids_beginning(pool, beginning, 3) == sorted([twin.inbound_id, webhook(number).inbound_id])

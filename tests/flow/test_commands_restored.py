@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from ops.recovering import is_worker
 from ops.stack import Stack
 from schema import verify
-from shared import db
+from shared import database
 from shared.messages import ReplyWanted, SendAdmitted, SendRequested
 from shared.settings import Settings
 from shared.store import overdue
@@ -260,7 +260,7 @@ async def test_a_backup_in_another_cluster_lets_nothing_leave_and_events_go_on(
         assert "5 messages may have left" in await done(there, "restore", str(tmp_path / "monday"))
         assert [finding for finding in verify.verify(other_cluster) if not finding.ok] == []
         moved = before.settings.model_copy(update={"database_url": SecretStr(other_cluster)})
-        async with db.make_pool(moved, process="test") as pool:
+        async with database.make_pool(moved, process="test") as pool:
             after = Stage(moved, pool, before.publisher, before.sandbox)
             after.ours = before.ours
             assert {await after.status(message) for message in made.values()} == {"unknown"}

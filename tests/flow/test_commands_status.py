@@ -20,8 +20,9 @@ from ops import errands
 from ops.processes import ask, find
 from ops.status import Spool as Spooled
 from ops.status import look_into_spool, take
-from shared import db, topology
-from shared.db import new_id
+from shared import database as db
+from shared import topology
+from shared.database import new_id
 from shared.settings import Settings
 from shared.store import channels
 from shared.store.events import Event, record

@@ -10,7 +10,7 @@ import asyncpg
 
 from ingress.endpoint_directory import COPY
 from ops.stack import Stack
-from shared import db
+from shared import database
 from shared.settings import Settings
 from tests.flow.ingress_support import (
     Hook,
@@ -38,7 +38,7 @@ async def turns(client: aiohttp.ClientSession, hook: Hook, status: int) -> None:
 
 
 async def change(settings: Settings, statement: str, *arguments: object) -> None:
-    connection = await db.connect(settings, process="test")
+    connection = await database.connect(settings, process="test")
     try:
         await connection.execute(statement, *arguments)
     finally:
@@ -98,7 +98,7 @@ async def test_many_changes_are_read_together(settings: Settings) -> None:
         hook = await add_endpoint(settings)
         await turns(client, hook, 200)
         before, started = await loads(client), time.monotonic()
-        connection = await db.connect(settings, process="test")
+        connection = await database.connect(settings, process="test")
         while time.monotonic() - started < 2.5:
             await connection.execute("UPDATE endpoints SET name = name WHERE id = $1", hook.id)
         await connection.execute("UPDATE endpoints SET deleted_at = now() WHERE id = $1", hook.id)

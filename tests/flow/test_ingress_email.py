@@ -8,8 +8,8 @@ from io import BytesIO
 
 import aiohttp
 
-from shared import db
-from shared.db import new_id
+from shared import database
+from shared.database import new_id
 from shared.providers import email_unsubscribe
 from shared.settings import Settings
 from shared.store import endpoints
@@ -25,7 +25,7 @@ async def add_endpoint(settings: Settings) -> str:
     tenant_id, endpoint_id = new_id(), new_id()
     secrets = json.dumps({"url_secrets": [SECRET, OLD_SECRET]})
     sealed = keys_of(settings).seal(secrets, tenant_id=tenant_id, owner=endpoint_id)
-    connection = await db.connect(settings, process="test")
+    connection = await database.connect(settings, process="test")
     try:
         await connection.execute("INSERT INTO tenants (id, name) VALUES ($1, 'Tienda')", tenant_id)
         await endpoints.add(connection, endpoints.EndpointRow(endpoint_id, tenant_id, "email", sealed))
@@ -35,8 +35,8 @@ async def add_endpoint(settings: Settings) -> str:
 
 
 @asynccontextmanager
-async def db_connection(settings: Settings) -> AsyncIterator[db.Connection]:
-    connection = await db.connect(settings, process="test")
+async def db_connection(settings: Settings) -> AsyncIterator[database.Connection]:
+    connection = await database.connect(settings, process="test")
     try:
         yield connection
     finally:

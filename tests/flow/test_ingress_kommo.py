@@ -9,8 +9,8 @@ import aiohttp
 import pytest
 
 from ops.sandbox.kommo_forms import chats_headers
-from shared import db
-from shared.db import new_id
+from shared import database
+from shared.database import new_id
 from shared.settings import Settings
 from shared.store import endpoints
 from tests.flow.ingress_support import FlakyBroker, add_endpoint, health, ingress, keys_of, metric, until, webhooks
@@ -26,7 +26,7 @@ async def add_kommo(settings: Settings, secrets: str | None = None) -> str:
     endpoint_id, tenant_id = new_id(), None
     plain = json.dumps({"channel_secrets": [SECRET, OLD_SECRET], "url_secrets": [URL_SECRET, OLD_URL_SECRET]})
     sealed = keys_of(settings).seal(secrets or plain, tenant_id=tenant_id, owner=endpoint_id)
-    connection = await db.connect(settings, process="test")
+    connection = await database.connect(settings, process="test")
     try:
         await endpoints.add(connection, endpoints.EndpointRow(endpoint_id, tenant_id, "kommo", sealed))
     finally:

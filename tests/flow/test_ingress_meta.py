@@ -7,8 +7,8 @@ from io import BytesIO
 import aiohttp
 import pytest
 
-from shared import db
-from shared.db import new_id
+from shared import database
+from shared.database import new_id
 from shared.settings import Settings
 from shared.store import endpoints
 from tests.flow.ingress_support import Hook, add_endpoint, form, ingress, keys_of, webhooks
@@ -24,7 +24,7 @@ async def add_app(settings: Settings, secrets: str | None = None) -> str:
     endpoint_id = new_id()
     plain = json.dumps({"app_secrets": [SECRET, OLD_SECRET], "verify_token": VERIFY_TOKEN})
     sealed = keys_of(settings).seal(secrets or plain, tenant_id=None, owner=endpoint_id)
-    connection = await db.connect(settings, process="test")
+    connection = await database.connect(settings, process="test")
     try:
         await endpoints.add(connection, endpoints.EndpointRow(endpoint_id, None, "meta", sealed))
     finally:

@@ -18,7 +18,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from psycopg import sql
 
-from shared import db
+from shared import database
 from shared.settings import Settings
 from tests.schema import catalogue
 from tests.schema.catalogue import Column, Function, Relation
@@ -478,7 +478,7 @@ async def test_the_apis_pool_can_only_be_used_for_a_tenant(settings: Settings) -
     with as_worker(settings.database_url.get_secret_value()) as worker:
         mine, theirs = furnish(worker, "mine"), furnish(worker, "theirs")
     names = "SELECT array_agg(name) FROM contacts"
-    async with db.ApiPool(settings, process="test", size=1) as api:
+    async with database.ApiPool(settings, process="test", size=1) as api:
         assert public(dir(api)) == ["tenant_transaction"]
         async with api.tenant_transaction(theirs.id) as kept:
             assert await kept.fetchval(names) == ["theirs"]

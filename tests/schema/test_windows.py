@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from shared import db, window
+from shared import database, window
 from shared.settings import Settings
 from shared.store import windows
 from tests.schema.people import Connection, add_channel, add_conversation, add_tenant, as_api, as_worker
@@ -174,7 +174,7 @@ async def test_the_store_asks_the_same(settings: Settings) -> None:
         ours = add_tenant(worker)
         heard = datetime.now(UTC) - 25 * H
         conversation = add_conversation(worker, ours, last_user_message_at=heard, contact_name="Ana")
-    async with db.ApiPool(settings, process="test", size=1) as api, api.tenant_transaction(ours.id) as connection:
+    async with database.ApiPool(settings, process="test", size=1) as api, api.tenant_transaction(ours.id) as connection:
         told = await windows.check_whatsapp_24_hour_window(connection, conversation)
         assert told == window.WindowStatus(False, heard + OPEN_FOR, heard)
         (closed,) = await windows.conversations_needing_templates(connection, "twilio")

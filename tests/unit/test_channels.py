@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from shared.channels import LIMIT, Channel, ChannelSettings, TemplateSettings, read_settings
-from shared.db import new_id
+from shared.database import new_id
 
 
 def test_everything_has_a_default() -> None:

@@ -3,7 +3,8 @@
 import asyncpg
 import pytest
 
-from shared import db, db_options
+from shared import database
+from shared.database import options
 from shared.settings import Settings
 
 
@@ -37,9 +38,9 @@ from shared.settings import Settings
 )
 def test_limits_are_told_unless_they_are_unset(idle: float, peer: int, told: dict[str, str]) -> None:
     settings = Settings(_env_file=None, database_idle_in_transaction=idle, database_peer_timeout=peer)
-    assert db_options.limits(settings) == told
-    assert db_options.server_settings(settings, "palomar_worker", "send").items() >= told.items()
+    assert options.limits(settings) == told
+    assert options.server_settings(settings, "palomar_worker", "send").items() >= told.items()
 
 
 def test_a_connection_that_postgresql_ended_is_an_outage_and_no_failure_of_the_item() -> None:
-    assert db.is_outage(asyncpg.IdleInTransactionSessionTimeoutError("terminating connection"))
+    assert database.is_outage(asyncpg.IdleInTransactionSessionTimeoutError("terminating connection"))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.database_url import DatabaseUrl, SystemRoots, TcpOptions, parse
+from shared.process.database_url import DatabaseUrl, SystemRoots, TcpOptions, parse
 
 BASE = "postgresql://owner:s%2Bcret@db.example.com:5432/palomar"
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from shared.channels import Unknown
-from shared.db import new_id
+from shared.database import new_id
 from shared.forms import PLAIN
 from shared.providers.base import SentRecord, Template
 from shared.resolving import NOTHING, Looked, Step, step, the_one

@@ -8,7 +8,7 @@ from uuid import UUID
 import aio_pika
 import asyncpg
 
-from shared import db, topology
+from shared import database, topology
 from shared.settings import Settings
 
 T = TypeVar("T")
@@ -18,7 +18,7 @@ class Asking:
     """The part of a Stage that only looks."""
 
     settings: Settings
-    pool: db.Pool
+    pool: database.Pool
 
     async def rows(self, query: str, *arguments: object) -> list[asyncpg.Record]:
         return list(await self.pool.fetch(query, *arguments))

@@ -8,7 +8,7 @@ from typing import Any
 
 from ops.sandbox.client import CustomerAnswer
 from ops.sandbox.email_forms import ADDRESS, PASSWORD, URL_SECRET, USER
-from shared import db
+from shared import database
 from shared.crypto import KeyRing
 from shared.settings import Settings
 from shared.store import channels, endpoints
@@ -54,7 +54,7 @@ async def mailbox(settings: Settings, channel: Mapping[str, object], *workers: s
         stage.working(*(workers or ("all",)), settings=stage.settings.model_copy(update={"public_url": PUBLIC_URL})),
     ):
         keys = KeyRing.parse(stage.settings.secret_keys.get_secret_value())
-        tenant_id, channel_id, endpoint_id = db.new_id(), db.new_id(), db.new_id()
+        tenant_id, channel_id, endpoint_id = database.new_id(), database.new_id(), database.new_id()
         credentials = {
             "host": "127.0.0.1", "port": str(await stage.sandbox.smtp_port()), "tls": "none", "user": USER,
             "password": PASSWORD, "from_name": "Tienda",

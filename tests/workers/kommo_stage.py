@@ -10,7 +10,7 @@ from uuid import UUID
 
 from ops.sandbox.client import CustomerAnswer, SeenMessage
 from ops.sandbox.kommo_forms import BOT_ID, CHANNEL_SECRET, SCOPE_ID, URL_SECRET
-from shared import db
+from shared import database
 from shared.crypto import KeyRing
 from shared.messages import WebhookReceived
 from shared.settings import Settings
@@ -25,7 +25,7 @@ GREETING: Mapping[str, object] = {"greeting": "Hi Ana", "menu": []}
 async def add_kommo(stage: Stage, channel: Mapping[str, object] | None = None, *, own_bot: str = BOT_ID) -> Ours:
     """A channel of Kommo's, of a tenant of its own."""
     keys = KeyRing.parse(stage.settings.secret_keys.get_secret_value())
-    tenant_id, channel_id, endpoint_id = db.new_id(), db.new_id(), db.new_id()
+    tenant_id, channel_id, endpoint_id = database.new_id(), database.new_id(), database.new_id()
     secrets = json.dumps({"channel_secrets": [CHANNEL_SECRET], "url_secrets": [URL_SECRET]})
     given = dict(channel or {"reply": GREETING})
     manager = given.get("manager")

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from ops.sandbox.meta_forms import ACCESS_TOKEN, ACCOUNT, APP_SECRET, VERIFY_TOKEN
-from shared import db
+from shared import database
 from shared.crypto import KeyRing
 from shared.messages import WebhookReceived
 from shared.store import channels, endpoints
@@ -18,7 +18,7 @@ from tests.workers.stage import Ours, Stage
 async def add_app(stage: Stage, tenant_id: UUID | None = None) -> UUID:
     """An endpoint of Meta's; with no tenant it serves several."""
     keys = KeyRing.parse(stage.settings.secret_keys.get_secret_value())
-    endpoint_id = db.new_id()
+    endpoint_id = database.new_id()
     secrets = json.dumps({"app_secrets": [APP_SECRET], "verify_token": VERIFY_TOKEN})
     async with stage.pool.acquire() as connection:
         sealed = keys.seal(secrets, tenant_id=tenant_id, owner=endpoint_id)
@@ -31,7 +31,7 @@ async def add_number(
     channel: Mapping[str, object] | None = None, account: str = ACCOUNT, access_token: str = ACCESS_TOKEN,
 ) -> Ours:  # fmt: skip
     """A channel of this phone number id, of a tenant of its own where none is given."""
-    channel_id, owner = db.new_id(), tenant_id or db.new_id()
+    channel_id, owner = database.new_id(), tenant_id or database.new_id()
     credentials = {"access_token": access_token, "phone_number_id": phone_number_id, "webhook_token": VERIFY_TOKEN}
     async with stage.pool.acquire() as connection, connection.transaction():
         await channels.add_tenant(connection, owner, "Panadería")

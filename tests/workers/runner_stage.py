@@ -22,7 +22,7 @@ import asyncpg
 import orjson
 from aio_pika.abc import AbstractIncomingMessage
 
-from shared import db, topology
+from shared import database, topology
 from shared.brake import NOBODYS, Scope
 from shared.broker import Link, Publisher, dump, envelope
 from shared.messages import QueueMessage
@@ -82,9 +82,9 @@ class Bench:
     """One test's broker and database, with a publisher of its own."""
 
     settings: Settings
-    pool: db.Pool
+    pool: database.Pool
     publisher: Publisher
-    watch: db.DatabaseWatch
+    watch: database.DatabaseWatch
     runs: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -241,8 +241,8 @@ async def bench(settings: Settings, **others: object) -> AsyncIterator[Bench]:
         settings.amqp_url.get_secret_value(), "test", timeout=settings.publish_timeout, delays=settings.retry_delays
     )
     await publisher.start()
-    pool = db.make_pool(settings, process="test", size=6)
-    watch = db.DatabaseWatch(pool)
+    pool = database.make_pool(settings, process="test", size=6)
+    watch = database.DatabaseWatch(pool)
     try:
         await asyncio.wait_for(publisher.wait_ready(), 30)
         await pool

@@ -26,7 +26,7 @@ from ops.sandbox.app import make_app, serving
 from ops.sandbox.client import SandboxClient, SeenMessage
 from ops.sandbox.receipts import Delays
 from ops.sandbox.twilio import ACCOUNT_SID, AUTH_TOKEN, inbound_form
-from shared import db
+from shared import database
 from shared.broker import Publisher
 from shared.channels import Channel, read_settings
 from shared.crypto import KeyRing
@@ -67,7 +67,7 @@ class Stage(Asking):
     """A channel and all around it; see `staged`."""
 
     settings: Settings
-    pool: db.Pool
+    pool: database.Pool
     publisher: Publisher
     sandbox: SandboxClient
     ours: Ours = field(init=False)
@@ -91,8 +91,8 @@ class Stage(Asking):
     ) -> Ours:
         """A channel with these settings, of a tenant of its own, or of the tenant and endpoint of another channel."""
         keys = KeyRing.parse(self.settings.secret_keys.get_secret_value())
-        tenant_id, channel_id = beside.tenant_id if beside else db.new_id(), db.new_id()
-        endpoint_id = beside.endpoint_id if beside else db.new_id()
+        tenant_id, channel_id = beside.tenant_id if beside else database.new_id(), database.new_id()
+        endpoint_id = beside.endpoint_id if beside else database.new_id()
         read_settings(channel or {})
         async with self.pool.acquire() as connection, connection.transaction():
             if beside is None:
@@ -188,7 +188,7 @@ class Stage(Asking):
         ours = ours or self.ours
         chat = ours.provider == "kommo"
         async with self.pool.acquire() as connection, connection.transaction():
-            contact_id = db.new_id()
+            contact_id = database.new_id()
             await connection.execute(
                 "INSERT INTO contacts (id, tenant_id, name) VALUES ($1, $2, 'Ana')", contact_id, ours.tenant_id
             )
@@ -210,7 +210,7 @@ class Stage(Asking):
     ) -> SendRequested:
         """Queue a message of ours, with any field of `NewMessage`, and tell nobody."""
         ours = ours or self.ours
-        fields: dict[str, Any] = {"channel_id": ours.id, "dedupe_key": f"test:{db.new_id()}"} | more
+        fields: dict[str, Any] = {"channel_id": ours.id, "dedupe_key": f"test:{database.new_id()}"} | more
         message = messages.NewMessage(
             tenant_id=ours.tenant_id, conversation_id=conversation_id, provider=ours.provider, content=text, **fields
         )
@@ -314,7 +314,7 @@ async def staged(
             await publisher.start()
             try:
                 await asyncio.wait_for(publisher.wait_ready(), 20)
-                async with db.make_pool(settings, process="test", size=6) as pool:
+                async with database.make_pool(settings, process="test", size=6) as pool:
                     stage = Stage(settings, pool, publisher, sandbox)
                     stage.ours = await stage.add_channel(channel, kind=kind)
                     if receipts:

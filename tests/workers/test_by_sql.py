@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from shared import db
+from shared import database
 from shared.settings import Settings
 from shared.store import templates
 from tests.providers.meta_payloads import CUSTOMER, entry, said, value
@@ -17,7 +17,7 @@ HERS = "106540352242922"
 async def by_sql(stage: Stage, ours: Ours, statement: str) -> list[tuple[object, ...]]:
     """Run a statement as the API's role in a transaction of this tenant."""
     async with (
-        db.ApiPool(stage.settings, process="test api", size=1) as api,
+        database.ApiPool(stage.settings, process="test api", size=1) as api,
         api.tenant_transaction(ours.tenant_id) as connection,
     ):
         return [tuple(row) for row in await connection.fetch(statement)]
@@ -61,7 +61,7 @@ async def test_a_template_queued_by_sql_leaves_though_the_window_is_closed(setti
     async with staged(settings) as stage, stage.working("clock", "window", "send"):
         conversation = await stage.converse(heard=timedelta(days=3))
         async with (
-            db.ApiPool(stage.settings, process="test api", size=1) as api,
+            database.ApiPool(stage.settings, process="test api", size=1) as api,
             api.tenant_transaction(stage.ours.tenant_id) as connection,
         ):
             message = await templates.queue_template_message(

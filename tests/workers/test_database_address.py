@@ -18,7 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from shared import db
+from shared import database
 from shared.settings import Settings
 
 SSL_REQUEST = 8  # bytes; https://www.postgresql.org/docs/current/protocol-message-formats.html
@@ -62,14 +62,14 @@ def settings_for(url: str) -> Settings:
 
 async def test_the_parameters_of_a_hosted_database_connect(database_url: str) -> None:
     asked = "connect_timeout=10&channel_binding=prefer&gssencmode=disable&sslmode=disable&application_name=x"
-    async with over_tcp(database_url) as url, db.make_pool(settings_for(f"{url}?{asked}"), process="t") as pool:
+    async with over_tcp(database_url) as url, database.make_pool(settings_for(f"{url}?{asked}"), process="t") as pool:
         assert await pool.fetchval("SELECT current_user") == "palomar_worker"
 
 
 async def test_keepalives_are_set_on_the_connection_as_the_address_asks(database_url: str) -> None:
     asked = "sslmode=disable&keepalives_idle=31&keepalives_interval=7&keepalives_count=3&tcp_user_timeout=9000"
     async with over_tcp(database_url) as url:
-        connection = await db.connect(settings_for(f"{url}?{asked}"), process="t")
+        connection = await database.connect(settings_for(f"{url}?{asked}"), process="t")
         sock = connection._transport.get_extra_info("socket")  # type: ignore[attr-defined]
         try:
             assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
@@ -93,9 +93,9 @@ async def test_sslrootcert_system_takes_a_certificate_that_the_machine_trusts_an
     async with over_tcp(database_url, context) as url:
         settings = settings_for(f"{url}?sslrootcert=system")
         with pytest.raises(ssl.SSLCertVerificationError):
-            await db.connect(settings, process="t")
+            await database.connect(settings, process="t")
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))  # what the machine trusts, to OpenSSL
-        connection = await db.connect(settings, process="t")
+        connection = await database.connect(settings, process="t")
         try:
             assert await connection.fetchval("SELECT 1") == 1
         finally:

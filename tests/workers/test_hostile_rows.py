@@ -4,7 +4,7 @@ import asyncpg
 import pytest
 from prometheus_client import REGISTRY
 
-from shared import db, retention
+from shared import database, retention
 from shared.settings import Settings
 from shared.store import channels, events
 from shared.store.events import Event
@@ -138,8 +138,8 @@ async def test_a_batch_goes_through_beside_settings_that_cannot_be_read(settings
         ('{"a": 1e400}', {"a": float("inf")}),
         ("[1" + "0" * 5000 + "]", [float("inf")]),
         ('{"a": 7, "b": -1e400}', {"a": 7, "b": float("-inf")}),
-        ("[" * 100_000, db.UNREADABLE),
+        ("[" * 100_000, database.UNREADABLE),
     ],
 )
 def test_json_that_python_does_not_read_fails_nobody(stored: str, read: object) -> None:
-    assert db.decode_json(stored) == read
+    assert database.decode_json(stored) == read

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from shared import db
+from shared import database
 from shared.messages import WebhookReceived
 from shared.settings import Settings
 from tests.providers.meta_payloads import entry, said, value
@@ -29,7 +29,7 @@ ROWS = {
 async def holding(stage: Stage, ours: Ours, statement: str) -> AsyncIterator[None]:
     """A session of the tenant's that locks rows and stands still."""
     async with (
-        db.ApiPool(stage.settings, process="test api", size=1) as api,
+        database.ApiPool(stage.settings, process="test api", size=1) as api,
         api.tenant_transaction(ours.tenant_id) as connection,
     ):
         await connection.execute(statement.replace("$1", f"'{ours.tenant_id}'"))
@@ -101,7 +101,7 @@ async def test_what_came_of_a_send_is_recorded_once_its_tenant_lets_go(settings:
         message = await stage.owe(await stage.converse(), "hola")
         await stage.until(stage.status, message, equals="sending")
         async with holding(stage, stage.ours, ROWS["messages"]):
-            await asyncio.sleep(2 * db.LOCK_WAIT)
+            await asyncio.sleep(2 * database.LOCK_WAIT)
             assert await stage.status(message) == "sending"
         await stage.until(stage.status, message, equals="sent", within=SOON)
         assert await stage.bodies() == ["hola"]
@@ -118,7 +118,7 @@ async def test_what_waits_for_a_table_that_a_session_locks_goes_on_once_it_ends(
                 await stage.until(sent_by, stage, ours, equals=1)
             async with holding(stage, stage.ours, f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"):
                 await stage.deliver(*(stage.said(f"{n}", to=ours) for n in range(3) for ours in (stage.ours, other)))
-                await asyncio.sleep(3 * db.LOCK_WAIT)
+                await asyncio.sleep(3 * database.LOCK_WAIT)
             for ours in (stage.ours, other):
                 await stage.until(said_to, stage, ours, equals=4, within=60)
             await stage.until(stage.owed, equals=0, within=60)

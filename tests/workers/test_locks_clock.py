@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from shared import db
+from shared import database
 from shared.settings import Settings
 from shared.store import receipts
 from shared.worker import Context
@@ -20,7 +20,7 @@ TICK = 1.0  # seconds that one kind of work may take beside a lock; a worker's s
 @asynccontextmanager
 async def worker_context(stage: Stage) -> AsyncIterator[Context[None]]:
     """With the pool that a worker has."""
-    async with db.make_pool(stage.settings, process="test", size=2, lock_wait=db.LOCK_WAIT) as pool:
+    async with database.make_pool(stage.settings, process="test", size=2, lock_wait=database.LOCK_WAIT) as pool:
         yield Context(stage.settings, pool, stage.publisher, None)
 
 

@@ -12,7 +12,7 @@ from ops.erasing import erase, who
 from ops.sandbox.client import SeenFile
 from ops.sandbox.meta_forms import PHONE_NUMBER_ID
 from ops.sandbox.twilio import ACCOUNT_SID
-from shared import blob_sweeping, db, topology
+from shared import blob_sweeping, database, topology
 from shared.blobs import Blobs
 from shared.settings import Settings
 from shared.store import channels, endpoints, media, overdue
@@ -120,7 +120,7 @@ async def test_a_mails_files_are_taken_from_the_mail(settings: Settings) -> None
 
 async def mailbox(stage: Stage) -> Ours:
     """A channel of e-mail, of the stage's tenant."""
-    endpoint_id, channel_id, tenant_id = db.new_id(), db.new_id(), stage.ours.tenant_id
+    endpoint_id, channel_id, tenant_id = database.new_id(), database.new_id(), stage.ours.tenant_id
     async with stage.pool.acquire() as connection, connection.transaction():
         await endpoints.add(connection, endpoints.EndpointRow(endpoint_id, tenant_id, "email", "sealed"))
         await channels.add(

@@ -8,7 +8,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from ops.sandbox.meta_forms import PHONE_NUMBER_ID
-from shared import db
+from shared import database
 from shared.forms import PLAIN, Form, stored
 from shared.messages import Lane
 from shared.providers.base import Button, Interactive
@@ -55,7 +55,7 @@ class Open:
             conversation_id=conversation_id,
             channel_id=self.ours.id,
             provider="meta",
-            dedupe_key=f"test:{db.new_id()}",
+            dedupe_key=f"test:{database.new_id()}",
             content=text,
             metadata=stored(form),
             lane=lane,

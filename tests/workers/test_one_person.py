@@ -5,7 +5,7 @@ import random
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from shared import db
+from shared import database
 from shared.settings import Settings
 from shared.store import consents
 from tests.providers.meta_payloads import PHONE_NUMBER_ID, entry, said, value
@@ -20,7 +20,7 @@ BOTH = {"ExternalUserId": USER_ID}
 
 async def add_contact(stage: Stage, number: str | None = None) -> UUID:
     """A contact as a tenant imports one: by SQL, with the number that its own systems know."""
-    contact = db.new_id()
+    contact = database.new_id()
     async with stage.pool.acquire() as connection, connection.transaction():
         await connection.execute(
             "INSERT INTO contacts (id, tenant_id, phone_number) VALUES ($1, $2, $3)",
@@ -37,7 +37,7 @@ async def add_contact(stage: Stage, number: str | None = None) -> UUID:
 
 async def add_conversation(stage: Stage, contact: UUID | None, address: str = NUMBER) -> UUID:
     """A conversation as it may stand in the table, whoever wrote it; the customer wrote a moment ago."""
-    conversation = db.new_id()
+    conversation = database.new_id()
     await stage.pool.execute(
         "INSERT INTO conversations (id, tenant_id, channel_id, contact_id, provider, address, recipient, phone, "
         "last_user_message_at) VALUES ($1, $2, $3, $4, 'twilio', $5, $5, $5, now())",
@@ -143,7 +143,7 @@ async def test_people_are_joined_beside_workers_that_write_to_them_and_every_sto
 
         async def work(batches: list[list[int]]) -> None:
             for batch in batches:
-                await db.repeat(lambda batch=batch: persist.persist([webhooks[i] for i in batch], stage.context))  # type: ignore[misc]
+                await database.repeat(lambda batch=batch: persist.persist([webhooks[i] for i in batch], stage.context))  # type: ignore[misc]
 
         batches = [sorted(dice.sample(range(len(webhooks)), 9)) for _ in range(40)]
         await asyncio.gather(*(work(batches[worker::4]) for worker in range(4)))

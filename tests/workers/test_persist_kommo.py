@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from ops.sandbox.kommo_forms import BOT_ID, SCOPE_ID, crm_body
-from shared.db import new_id
+from shared.database import new_id
 from shared.messages import WebhookReceived
 from shared.settings import Settings
 from shared.store import conversations, messages

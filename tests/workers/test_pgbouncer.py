@@ -11,7 +11,8 @@ from pydantic import SecretStr, ValidationError
 
 from ops import errands
 from ops.errors import Problem
-from shared import db, roles
+from shared import database as db
+from shared.database import roles
 from shared.settings import Settings
 from tests.flow.ingress_support import health, ingress
 from tests.pgbouncer import pooled

@@ -18,7 +18,7 @@ import pytest
 from aio_pika.abc import AbstractIncomingMessage
 from prometheus_client import REGISTRY
 
-from shared import db, topology
+from shared import database, topology
 from shared.messages import EventHappened
 from shared.settings import Settings
 from shared.store import events
@@ -152,7 +152,7 @@ async def test_a_relay_that_stood_still_past_its_lease_stands_by(settings: Setti
 async def test_no_lock_of_a_tenants_session_keeps_the_relay_from_its_work(settings: Settings) -> None:
     """Whoever can connect may take any advisory lock, and reads in pg_locks which ones others take."""
     async with staged(settings) as stage, listening(stage) as listener:
-        tenant = await db.connect(settings, process="tenant", role="palomar_api")
+        tenant = await database.connect(settings, process="tenant", role="palomar_api")
         try:
             await tenant.execute("SELECT pg_advisory_lock($1)", 0x50414C4F)
             for statement in ("SELECT FROM relay_cursor FOR UPDATE", "LOCK TABLE relay_cursor IN ROW SHARE MODE"):
@@ -246,7 +246,7 @@ async def test_a_transaction_of_ours_that_does_nothing_is_ended_and_keeps_no_eve
         await stage.until(listener.count, equals=1, within=5)
         with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError)) as ended:
             await connection.execute("SELECT 1")
-        assert db.is_outage(ended.value), "the item at hand is kept, and no attempt is counted"
+        assert database.is_outage(ended.value), "the item at hand is kept, and no attempt is counted"
         with contextlib.suppress(asyncpg.InterfaceError):
             await stage.pool.release(connection)
 

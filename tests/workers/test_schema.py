@@ -5,7 +5,7 @@ import pytest
 from psycopg import sql
 
 from schema import migrate
-from shared import db
+from shared import database
 from shared.settings import Settings
 from tests.workers.stage import Ours, Stage, staged
 from workers import persist
@@ -73,8 +73,8 @@ async def test_the_api_sees_its_tenants_rows_and_no_others_in_every_table(settin
         mine, theirs = stage.ours, await stage.add_channel()
         await furnished(stage, mine, "SM1")
         await furnished(stage, theirs, "SM2")
-        bare = await db.connect(settings, process="test api", role="palomar_api")
-        async with db.ApiPool(settings, process="test api", size=1) as api:
+        bare = await database.connect(settings, process="test api", role="palomar_api")
+        async with database.ApiPool(settings, process="test api", size=1) as api:
             for table in sorted(FAMILIES - {"rate_limits"}):
                 assert await stage.count(f"(SELECT DISTINCT {column(table)} FROM {table}) t") == 2, table
                 assert await bare.fetchval(f"SELECT count(*) FROM {table}") == 0, f"{table} without a tenant"
@@ -92,7 +92,7 @@ async def test_the_api_changes_nothing_of_another_tenant(settings: Settings) -> 
     async with staged(settings) as stage:
         mine, theirs = stage.ours, await stage.add_channel()
         await furnished(stage, theirs, "SM2")
-        async with db.ApiPool(settings, process="test api", size=1) as api:
+        async with database.ApiPool(settings, process="test api", size=1) as api:
             for table in ("conversations", "messages", "contacts", "channels"):
                 async with api.tenant_transaction(mine.tenant_id) as connection:
                     changed = await connection.execute(
@@ -103,7 +103,7 @@ async def test_the_api_changes_nothing_of_another_tenant(settings: Settings) -> 
             with pytest.raises(Exception, match="row-level security"):
                 async with api.tenant_transaction(mine.tenant_id) as connection:
                     await connection.execute(
-                        "INSERT INTO contacts (id, tenant_id) VALUES ($1, $2)", db.new_id(), theirs.tenant_id
+                        "INSERT INTO contacts (id, tenant_id) VALUES ($1, $2)", database.new_id(), theirs.tenant_id
                     )
             with pytest.raises(Exception, match="row-level security"):
                 async with api.tenant_transaction(mine.tenant_id) as connection:
@@ -152,7 +152,7 @@ async def test_another_tenants_row_is_refused_as_a_parent(settings: Settings) ->
             await stage.pool.execute(
                 "INSERT INTO messages (id, tenant_id, conversation_id, channel_id, direction, role, status) "
                 "VALUES ($1, $2, $3, $4, 'inbound', 'user', 'received')",
-                *(db.new_id(), mine.tenant_id, conversation, mine.id),
+                *(database.new_id(), mine.tenant_id, conversation, mine.id),
             )
         with pytest.raises(Exception, match="endpoint of this tenant"):
             await stage.pool.execute("UPDATE channels SET endpoint_id = $1 WHERE id = $2", theirs.endpoint_id, mine.id)

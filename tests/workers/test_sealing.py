@@ -7,7 +7,7 @@ import orjson
 from pydantic import SecretStr
 
 from ingress.endpoint_directory import MetaSecrets
-from shared import db, sealing
+from shared import database, sealing
 from shared.crypto import KeyRing
 from shared.settings import Settings
 from shared.store import channels
@@ -26,7 +26,7 @@ SHOWN = "SELECT is_active, status_reason FROM whatsapp_settings WHERE phone_numb
 
 async def by_sql(stage: Stage, *statements: str) -> None:
     """Run each in a transaction of the stage's tenant, as the API's role."""
-    async with db.ApiPool(stage.settings, process="test api", size=1) as api:
+    async with database.ApiPool(stage.settings, process="test api", size=1) as api:
         for statement in statements:
             async with api.tenant_transaction(stage.ours.tenant_id) as connection:
                 await connection.execute(statement)
@@ -47,7 +47,7 @@ async def opened(stage: Stage, number: str = "1065403") -> object:
 
 async def shown(stage: Stage) -> tuple[object, ...]:
     async with (
-        db.ApiPool(stage.settings, process="test api", size=1) as api,
+        database.ApiPool(stage.settings, process="test api", size=1) as api,
         api.tenant_transaction(stage.ours.tenant_id) as connection,
     ):
         row = await connection.fetchrow(SHOWN)

@@ -6,7 +6,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from shared import db, sealing
+from shared import database, sealing
 from shared.settings import Settings
 from shared.store import channels
 from tests.workers.stage import Ours, Stage, staged
@@ -23,7 +23,7 @@ async def first_of_all(stage: Stage) -> Ours:
     """A tenant whose id comes before all others'."""
     tenant_id = UUID(int=1)
     await stage.pool.execute("INSERT INTO tenants (id, name) VALUES ($1, 'Primera')", tenant_id)
-    return Ours(tenant_id, db.new_id(), db.new_id(), "whatsapp", "")
+    return Ours(tenant_id, database.new_id(), database.new_id(), "whatsapp", "")
 
 
 async def unsealable(stage: Stage, theirs: Ours, count: int) -> None:
@@ -77,7 +77,7 @@ async def test_a_lock_of_one_tenants_makes_sealing_wait_once_and_the_others_are_
         async with holding(stage, theirs, "DELETE FROM unsealed_credentials WHERE tenant_id = $1"):
             started = time.monotonic()
             await clock.run_task("credentials", clock.TASKS["credentials"], ctx)
-            assert time.monotonic() - started < 2 * db.LOCK_WAIT
+            assert time.monotonic() - started < 2 * database.LOCK_WAIT
             assert await opened(stage) == GIVEN
 
 

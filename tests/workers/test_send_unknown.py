@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from ops.sandbox.receipts import Delays
-from shared import db
+from shared import database
 from shared.providers.base import SendResult, Throttled, Unreachable, WindowClosed
 from shared.settings import Settings
 from shared.store import channels, overdue, sends, undecided
@@ -237,7 +237,7 @@ async def test_a_claim_that_took_longer_than_the_margin_is_not_sent_on(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The call would go on beyond its lease, when the looks may have found nothing already."""
-    monkeypatch.setattr(db, "LOCK_WAIT", 4.0)  # a busy machine must not turn the late claim into one that gave up
+    monkeypatch.setattr(database, "LOCK_WAIT", 4.0)  # a busy machine must not turn the late claim into one that gave up
     async with staged(settings, delays=QUEUED, send_timeout=20.0, send_lease_margin=0.5) as stage:
         async with stage.working("window"):
             message = await stage.owe(await stage.converse(), "hola")
@@ -257,7 +257,7 @@ async def test_a_claim_that_took_longer_than_the_margin_is_not_sent_on(
 async def test_what_was_not_sent_on_a_late_claim_is_known_though_its_row_is_held_again(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(db, "LOCK_WAIT", 3.0)  # a busy machine must not turn the late claim into one that gave up
+    monkeypatch.setattr(database, "LOCK_WAIT", 3.0)  # a busy machine must not turn the late claim into one that gave up
     async with staged(settings, delays=QUEUED, send_timeout=20.0, send_lease_margin=0.5) as stage:
         async with stage.working("window"):
             message = await stage.owe(await stage.converse(), "hola")
@@ -272,7 +272,7 @@ async def test_what_was_not_sent_on_a_late_claim_is_known_though_its_row_is_held
                     await asyncio.sleep(1.0)
                 await behind
                 assert await stage.status(message) == "sending"
-                await asyncio.sleep(1.5 * db.LOCK_WAIT)
+                await asyncio.sleep(1.5 * database.LOCK_WAIT)
             await stage.until(stage.count, "messages WHERE error_code = 'late_claim'", equals=1, within=10)
             assert (await stage.status(message), await calls(stage)) == ("ready", 0)
 

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Protocol, TypeVar
 from uuid import UUID
 
-from shared import db, metrics
+from shared import database, metrics
 from shared.log import get_logger
 
 log = get_logger(__name__)
@@ -28,10 +28,10 @@ async def by_itself(what: str, **about: str) -> AsyncIterator[None]:
     """
     try:
         yield
-    except db.LockTimeout:
+    except database.LockTimeout:
         log.warning("somebody holds a row; the others go on", what=what, **about)
     except Exception as error:
-        if db.is_outage(error) or db.is_conflict(error):
+        if database.is_outage(error) or database.is_conflict(error):
             raise
         set_apart(what, error, **about)
 
@@ -47,7 +47,7 @@ def set_apart(what: str, error: BaseException, **about: str) -> None:
 
 
 async def each(
-    what: str, connection: db.Connection, rows: Iterable[T], handle: Callable[[T], Awaitable[None]]
+    what: str, connection: database.Connection, rows: Iterable[T], handle: Callable[[T], Awaitable[None]]
 ) -> list[T]:
     """Handle these rows of one transaction, each within a savepoint of its own; returns those that could not be.
 
@@ -63,12 +63,12 @@ async def each(
         try:
             async with connection.transaction():
                 await handle(row)
-        except db.LockTimeout:
+        except database.LockTimeout:
             holding.add(row.tenant_id)
             left.append(row)
             log.warning("somebody holds a row; the others go on", what=what, tenant=str(row.tenant_id))
         except Exception as error:
-            if db.is_outage(error) or db.is_conflict(error):
+            if database.is_outage(error) or database.is_conflict(error):
                 raise
             set_apart(what, error, tenant=str(row.tenant_id))
             left.append(row)

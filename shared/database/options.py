@@ -5,8 +5,8 @@ import socket
 import ssl
 from typing import TYPE_CHECKING
 
-from shared.database_url import SystemRoots, TcpOptions
-from shared.roles import Role
+from shared.database.roles import Role
+from shared.process.database_url import SystemRoots, TcpOptions
 from shared.settings import Settings
 
 if TYPE_CHECKING:
