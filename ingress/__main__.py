@@ -15,9 +15,9 @@ from ingress.receive.app import Receiver
 from ingress.receive.durability import Keeper
 from ingress.receive.sources import Sources
 from ingress.receive.spool import Spool
-from shared import http, log, memory
 from shared.broker import Publisher
 from shared.crypto import KeyRing, KeysInvalid
+from shared.process import health, log, memory
 from shared.settings import RECEIVE_HEALTH_PORT, RECEIVE_PORT, Settings, SettingsInvalid, load
 
 NAME = "receive"
@@ -58,14 +58,14 @@ async def receive(settings: Settings, keys: KeyRing, stop: asyncio.Event, *, sha
             keys=keys,
         )
         health_port = await stack.enter_async_context(
-            http.serving(
-                http.health(lambda: _missing(directory, keeper), lambda: _warnings(directory, keeper)),
+            health.serving(
+                health.health(lambda: _missing(directory, keeper), lambda: _warnings(directory, keeper)),
                 settings.host,
                 _health_port(settings, share_port=share_port),
             )
         )
         port = await stack.enter_async_context(
-            http.serving(
+            health.serving(
                 receiver.answer,
                 settings.host,
                 RECEIVE_PORT if settings.port is None else settings.port,

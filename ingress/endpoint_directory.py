@@ -19,7 +19,7 @@ from ingress.receive.app import Endpoint
 from ingress.receive.spool_file import write_durably
 from shared import database
 from shared.crypto import CryptoError, KeyRing
-from shared.log import get_logger
+from shared.process.log import get_logger
 from shared.settings import Settings
 from shared.store import endpoints
 from shared.store.endpoints import EndpointRow

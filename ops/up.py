@@ -21,7 +21,7 @@ from ops.sandbox.openai import API_KEY
 from ops.stack import Stack
 from ops.supervisor import Child, Supervisor, read_procfile
 from schema import migrate
-from shared import log
+from shared.process import log
 from shared.settings import RECEIVE_HEALTH_PORT, RECEIVE_PORT, Settings, load
 
 CHECKOUT = Path(__file__).resolve().parent.parent

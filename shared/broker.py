@@ -15,10 +15,11 @@ import aio_pika
 import aiormq
 from aio_pika.abc import AbstractChannel, AbstractConnection, HeadersType
 
-from shared import metrics, topology
-from shared.log import get_logger
+from shared import topology
 from shared.messages import QueueMessage
-from shared.outage_log import OutageLog
+from shared.process import metrics
+from shared.process.log import get_logger
+from shared.process.outage_log import OutageLog
 
 log = get_logger(__name__)
 

@@ -15,7 +15,7 @@ from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMe
 from shared import topology
 from shared.broker import Link, is_cancellation
 from shared.delivery import Delivery
-from shared.log import get_logger
+from shared.process.log import get_logger
 
 log = get_logger(__name__)
 

@@ -11,9 +11,9 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Final, Literal
 from uuid import UUID
 
-from shared import metrics
 from shared.channels import Channel
 from shared.database import Connection, Pool
+from shared.process import metrics
 from shared.providers import traits
 from shared.providers.base import Ambiguous, ChannelBroken, Reader, Throttled, Unreachable
 from shared.senders import Senders

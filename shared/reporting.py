@@ -9,12 +9,13 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
 
-from shared import consents, metrics, receiving, topology
+from shared import consents, receiving, topology
 from shared.backoff import Backoff
 from shared.channels import UNREAD_WAIT, Channel
 from shared.crypto import CryptoError
 from shared.messages import SendAdmitted
 from shared.places import NoPlaceError, wait_for_place
+from shared.process import metrics
 from shared.providers import traits
 from shared.providers.base import Ambiguous, ChannelBroken, Receipt, Refusal, Report, Reporter, Throttled, Unreachable
 from shared.senders import Senders

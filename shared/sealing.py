@@ -15,7 +15,7 @@ import orjson
 from shared.crypto import CryptoError, KeyRing
 from shared.database import Connection, new_id
 from shared.database.each_row import each
-from shared.log import get_logger
+from shared.process.log import get_logger
 from shared.settings import Settings
 from shared.store import channels, endpoints, webhook_secrets
 from shared.store.channels import Unsealed, Unserved

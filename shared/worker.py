@@ -16,8 +16,8 @@ from structlog.typing import FilteringBoundLogger
 from shared import database
 from shared.broker import Publisher, PublishFailed
 from shared.lock_waits import LockWaits
-from shared.log import get_logger
 from shared.messages import QueueMessage
+from shared.process.log import get_logger
 from shared.settings import Settings
 from shared.topology import WorkQueue
 

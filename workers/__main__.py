@@ -18,8 +18,9 @@ from typing import Any
 import uvloop
 
 import workers
-from shared import database, http, log, memory
+from shared import database
 from shared.broker import Link, Publisher, PublishFailed
+from shared.process import health, log, memory
 from shared.runner import Runner
 from shared.settings import Settings, SettingsInvalid, load
 from shared.topology import WorkQueue
@@ -89,7 +90,7 @@ class Process:
         logger = log.get_logger("workers")
         async with AsyncExitStack() as stack:
             port = await stack.enter_async_context(
-                http.serving(http.health(self._missing), self._settings.host, self._settings.port or 0)
+                health.serving(health.health(self._missing), self._settings.host, self._settings.port or 0)
             )
             logger.info("starting", workers=self.name, port=port)
 

@@ -14,11 +14,12 @@ from itertools import product
 from typing import Final
 from uuid import UUID
 
-from shared import database, metrics, receiving, sealing, topology
+from shared import database, receiving, sealing, topology
 from shared.blob_sweeping import sweep_forever
 from shared.broker import BrokerAway
-from shared.log import get_logger
 from shared.messages import Lane, MediaWanted, QueueMessage, ReplyWanted, SendAdmitted, SendRequested
+from shared.process import metrics
+from shared.process.log import get_logger
 from shared.retention import prune_forever
 from shared.store import channels, conversations, inbound, media, messages, overdue, receipts, reports
 from shared.store.events import Event, record

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import IO
 
-from shared import database, metrics, topology
+from shared import database, topology
 from shared.blobs import Blobs, StoreError
 from shared.crypto import CryptoError, KeyRing
 from shared.fetching import Fetched, Fetcher
 from shared.media import Failure, Limits, key_of, wait_after
 from shared.messages import MediaWanted
 from shared.places import NoPlaceError, Places, wait_for_place
+from shared.process import metrics
 from shared.providers import media_source
 from shared.providers.media_source import Direct, InWebhook, Located, Source
 from shared.settings import Settings

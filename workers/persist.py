@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from uuid import UUID
 
-from shared import consenting, database, managing, metrics, receiving, topology
+from shared import consenting, database, managing, receiving, topology
 from shared.arrivals import Reading, Received, assign_channels, in_order, notices, once, read, told
 from shared.channels import Channel
 from shared.consents import Change
@@ -17,6 +17,7 @@ from shared.hearing import Arrived, Hearing, told_at
 from shared.lock_waits import PAUSE, LockWaits
 from shared.messages import MediaWanted, QueueMessage, ReplyWanted, SendRequested, WebhookReceived
 from shared.outcomes import Locked, Retry
+from shared.process import metrics
 from shared.providers.base import InboundMessage
 from shared.store import channels, contacts, conversations, inbound, media, messages, talk
 from shared.store.consents import Entry

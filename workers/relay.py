@@ -16,10 +16,11 @@ from uuid import UUID
 
 import asyncpg
 
-from shared import database, metrics, topology
+from shared import database, topology
 from shared.broker import ENVELOPE_BYTES, dump, envelope, group_key
 from shared.database.each_row import set_apart
 from shared.messages import EventHappened
+from shared.process import metrics
 from shared.store import events
 from shared.worker import Context, Loop
 

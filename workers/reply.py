@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
-from shared import database, loops, metrics, segments, topology
+from shared import database, loops, segments, topology
 from shared.channels import UNREAD_WAIT, Channel
 from shared.consents import OPTED_OUT
 from shared.engines import open_engines
 from shared.engines.base import Answer, Engine, Turn
 from shared.messages import ReplyWanted, SendRequested
 from shared.places import NoPlaceError, Places, wait_for_place
+from shared.process import metrics
 from shared.reading import Reading, open_reading, to_show
 from shared.settings import Settings
 from shared.store import channels, consents, messages, replies, talk

@@ -14,7 +14,7 @@ from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
-from shared import consenting, consents, database, metrics, reporting, resolving, topology
+from shared import consenting, consents, database, reporting, resolving, topology
 from shared.backoff import Backoff
 from shared.channels import Channel
 from shared.crypto import CryptoError
@@ -22,6 +22,7 @@ from shared.messages import SendAdmitted
 from shared.outcomes import Locked
 from shared.packing import NoRoomError
 from shared.places import NoPlaceError, wait_for_place
+from shared.process import metrics
 from shared.providers import traits
 from shared.providers.base import (
     Accepted,

@@ -27,8 +27,8 @@ from ingress.receive.routing import INTAKES, Intake, intake_at
 from ingress.receive.sources import Sources
 from ingress.receive.unsubscribe import Unsubscribing
 from shared.crypto import KeyRing
-from shared.log import get_logger
 from shared.messages import WebhookReceived
+from shared.process.log import get_logger
 from shared.providers.base import RawWebhook
 
 log = get_logger(__name__)

@@ -19,8 +19,8 @@ from ingress.receive.spool import Spool
 from ingress.receive.spool_file import Row
 from ingress.receive.spool_files import Batch, SpoolRefused
 from shared.broker import PublishFailed, PublishUnknown, dump
-from shared.log import get_logger
 from shared.messages import QueueMessage, WebhookReceived
+from shared.process.log import get_logger
 
 log = get_logger(__name__)
 

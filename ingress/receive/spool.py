@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from ingress.receive.spool_file import Kept, Row, SpoolFile
 from ingress.receive.spool_files import Batch, SpoolFailed, SpoolFiles, SpoolRefused, State
-from shared.log import get_logger
+from shared.process.log import get_logger
 
 log = get_logger(__name__)
 

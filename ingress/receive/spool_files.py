@@ -26,7 +26,7 @@ from ingress.receive.spool_file import (
     write_durably,
 )
 from ingress.receive.spool_limits import Room, SpoolRoom, Verdict, share_out
-from shared.log import get_logger
+from shared.process.log import get_logger
 
 log = get_logger(__name__)
 

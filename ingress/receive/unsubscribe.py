@@ -14,8 +14,8 @@ from prometheus_client import Counter
 
 from ingress.receive.durability import NotKept
 from shared.crypto import CryptoError, KeyRing
-from shared.log import get_logger
 from shared.messages import WebhookReceived
+from shared.process.log import get_logger
 from shared.providers.email_unsubscribe import PATH, owner
 
 if TYPE_CHECKING:

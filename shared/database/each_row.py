@@ -6,8 +6,9 @@ from contextlib import asynccontextmanager
 from typing import Protocol, TypeVar
 from uuid import UUID
 
-from shared import database, metrics
-from shared.log import get_logger
+from shared import database
+from shared.process import metrics
+from shared.process.log import get_logger
 
 log = get_logger(__name__)
 

@@ -15,7 +15,7 @@ from shared.backoff import Backoff
 from shared.channels import LlmSettings, ReplySettings, readable
 from shared.engines.base import Answer, Turn, plain, printable, shortened, unanswered
 from shared.engines.thoughts import said_aloud
-from shared.log import get_logger
+from shared.process.log import get_logger
 from shared.providers.base import ChannelKind
 from shared.settings import Settings
 

@@ -19,7 +19,7 @@ from twilio.rest import Client
 from yarl import URL
 
 from shared import addresses
-from shared.log import get_logger
+from shared.process.log import get_logger
 from shared.providers.base import (
     Accepted,
     Ambiguous,

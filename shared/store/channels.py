@@ -12,7 +12,7 @@ import asyncpg
 from shared.channels import Channel, stored_settings
 from shared.consents import DEFAULT_WORDS, Words, words_of
 from shared.database import Connection, Pool
-from shared.log import get_logger
+from shared.process.log import get_logger
 from shared.store.by_key import only_if
 from shared.store.fair_share import of_each_tenant, try_later
 

@@ -15,7 +15,7 @@ import psycopg
 import uvloop
 
 from ops.stack import Stack
-from shared import log
+from shared.process import log
 from tests.bench import queues, row_growth, row_ingress, row_isolation, row_path, row_persist
 from tests.bench.arena import CHECKOUT, Arena
 from tests.bench.figures import Advance, Result

@@ -1,6 +1,6 @@
 """When an outage is worth a line."""
 
-from shared.outage_log import REMINDER, OutageLog
+from shared.process.outage_log import REMINDER, OutageLog
 
 
 class Clock:
