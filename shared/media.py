@@ -9,7 +9,7 @@ from typing import Final, Literal
 from urllib.parse import unquote, urlsplit
 from uuid import UUID
 
-from shared.backoff import Backoff
+from shared.resilience.backoff import Backoff
 from shared.settings import Settings
 
 Status = Literal["wanted", "stored", "refused", "expired", "failed"]

@@ -14,7 +14,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from shared import topology
-from shared.brake import Scope
+from shared.resilience.circuit_breaker import Scope
 
 Lane = topology.Lane
 LARGE = 256 * 1024  # bytes of a webhook's body; a larger one stands alone in its envelope, and has a lane of its own

@@ -11,10 +11,10 @@ from typing import Final
 from shared.channels import Channel
 from shared.fetching import Fetcher
 from shared.media import Failure, Limits, name_of
-from shared.places import NoPlaceError, Places
 from shared.providers import traits
 from shared.providers.base import File, Media, Outgoing
 from shared.providers.media_source import Direct, Get
+from shared.resilience.bulkhead import NoPlaceError, Places
 from shared.settings import Settings
 
 MOST_FILES: Final = 10  # of one message; more leave as links

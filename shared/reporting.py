@@ -10,14 +10,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
 
 from shared import consents, receiving, topology
-from shared.backoff import Backoff
 from shared.channels import UNREAD_WAIT, Channel
 from shared.crypto import CryptoError
 from shared.messages import SendAdmitted
-from shared.places import NoPlaceError, wait_for_place
 from shared.process import metrics
 from shared.providers import traits
 from shared.providers.base import Ambiguous, ChannelBroken, Receipt, Refusal, Report, Reporter, Throttled, Unreachable
+from shared.resilience.backoff import Backoff
+from shared.resilience.bulkhead import NoPlaceError, wait_for_place
 from shared.senders import Senders
 from shared.store import channels, reports
 from shared.store.reports import Owed

@@ -13,8 +13,8 @@ from shared import database, topology
 from shared.channels import Channel, Unknown
 from shared.crypto import CryptoError
 from shared.messages import SendAdmitted
-from shared.places import NoPlaceError, wait_for_place
 from shared.providers.base import SentRecord
+from shared.resilience.bulkhead import NoPlaceError, wait_for_place
 from shared.senders import Senders, outgoing
 from shared.store import channels, messages, sends, undecided
 from shared.store.events import Event, record

@@ -19,16 +19,16 @@ from aio_pika.abc import AbstractConnection
 from structlog.contextvars import bound_contextvars
 
 from shared import database, topology
-from shared.backoff import Backoff, rung
-from shared.brake import NOBODYS, Brakes, Scope
 from shared.broker import BrokerAway, Link, Publisher, PublishFailed, PublishUnknown, dump, envelope, is_cancellation
 from shared.consumer import Consumer
 from shared.delivery import ATTEMPT, DIED_AT, OVERTIME, QUEUE, REASON, TRACEBACK, Delivery, Item, Undecodable, decode
-from shared.lock_waits import PAUSE
 from shared.messages import QueueMessage
 from shared.outcomes import Dead, Locked, Retry
 from shared.process import metrics
 from shared.process.log import get_logger
+from shared.resilience.backoff import Backoff, rung
+from shared.resilience.circuit_breaker import NOBODYS, Brakes, Scope
+from shared.resilience.lock_waits import PAUSE
 from shared.worker import Context, Worker
 
 log = get_logger(__name__)

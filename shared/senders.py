@@ -14,9 +14,9 @@ from shared.crypto import KeyRing
 from shared.database import Pool
 from shared.messages import SendAdmitted
 from shared.packing import Packing
-from shared.places import Lane
 from shared.providers import email_unsubscribe, provider
 from shared.providers.base import Outgoing, Sender
+from shared.resilience.bulkhead import Lane
 from shared.settings import Settings
 from shared.store import channels, sends
 from shared.store.messages import Outbound

@@ -15,9 +15,9 @@ from structlog.typing import FilteringBoundLogger
 
 from shared import database
 from shared.broker import Publisher, PublishFailed
-from shared.lock_waits import LockWaits
 from shared.messages import QueueMessage
 from shared.process.log import get_logger
+from shared.resilience.lock_waits import LockWaits
 from shared.settings import Settings
 from shared.topology import WorkQueue
 

@@ -19,10 +19,10 @@ from shared.crypto import CryptoError, KeyRing
 from shared.fetching import Fetched, Fetcher
 from shared.media import Failure, Limits, key_of, wait_after
 from shared.messages import MediaWanted
-from shared.places import NoPlaceError, Places, wait_for_place
 from shared.process import metrics
 from shared.providers import media_source
 from shared.providers.media_source import Direct, InWebhook, Located, Source
+from shared.resilience.bulkhead import NoPlaceError, Places, wait_for_place
 from shared.settings import Settings
 from shared.store import channels, media
 from shared.store.events import Event, record

@@ -14,11 +14,11 @@ from shared.arrivals import Reading, Received, assign_channels, in_order, notice
 from shared.channels import Channel
 from shared.consents import Change
 from shared.hearing import Arrived, Hearing, told_at
-from shared.lock_waits import PAUSE, LockWaits
 from shared.messages import MediaWanted, QueueMessage, ReplyWanted, SendRequested, WebhookReceived
 from shared.outcomes import Locked, Retry
 from shared.process import metrics
 from shared.providers.base import InboundMessage
+from shared.resilience.lock_waits import PAUSE, LockWaits
 from shared.store import channels, contacts, conversations, inbound, media, messages, talk
 from shared.store.consents import Entry
 from shared.store.events import Event, record

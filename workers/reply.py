@@ -20,9 +20,9 @@ from shared.consents import OPTED_OUT
 from shared.engines import open_engines
 from shared.engines.base import Answer, Engine, Turn
 from shared.messages import ReplyWanted, SendRequested
-from shared.places import NoPlaceError, Places, wait_for_place
 from shared.process import metrics
 from shared.reading import Reading, open_reading, to_show
+from shared.resilience.bulkhead import NoPlaceError, Places, wait_for_place
 from shared.settings import Settings
 from shared.store import channels, consents, messages, replies, talk
 from shared.store.events import Event, record

@@ -15,13 +15,11 @@ from datetime import timedelta
 from uuid import UUID
 
 from shared import consenting, consents, database, reporting, resolving, topology
-from shared.backoff import Backoff
 from shared.channels import Channel
 from shared.crypto import CryptoError
 from shared.messages import SendAdmitted
 from shared.outcomes import Locked
 from shared.packing import NoRoomError
-from shared.places import NoPlaceError, wait_for_place
 from shared.process import metrics
 from shared.providers import traits
 from shared.providers.base import (
@@ -37,6 +35,8 @@ from shared.providers.base import (
     Unreachable,
     WindowClosed,
 )
+from shared.resilience.backoff import Backoff
+from shared.resilience.bulkhead import NoPlaceError, wait_for_place
 from shared.senders import CONCURRENCY, Senders, open_senders, outgoing
 from shared.store import channels, messages, reports, sends, undecided
 from shared.store.events import Event, record

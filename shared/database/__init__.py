@@ -14,7 +14,6 @@ import orjson
 from asyncpg.pool import PoolConnectionProxy
 from uuid_utils.compat import uuid7
 
-from shared import lock_waits
 from shared.database import roles
 from shared.database.options import server_settings, set_tcp_options, tls
 from shared.database.roles import Role
@@ -22,6 +21,7 @@ from shared.process import metrics
 from shared.process.database_url import TcpOptions, parse
 from shared.process.log import get_logger
 from shared.process.outage_log import OutageLog
+from shared.resilience import lock_waits
 from shared.settings import Settings
 
 log = get_logger(__name__)

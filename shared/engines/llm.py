@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import SecretStr
 
-from shared.backoff import Backoff
 from shared.channels import LlmSettings, ReplySettings, readable
 from shared.engines.base import Answer, Turn, plain, printable, shortened, unanswered
 from shared.engines.thoughts import said_aloud
 from shared.process.log import get_logger
 from shared.providers.base import ChannelKind
+from shared.resilience.backoff import Backoff
 from shared.settings import Settings
 
 if TYPE_CHECKING:

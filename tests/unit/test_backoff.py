@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.backoff import Backoff, rung
+from shared.resilience.backoff import Backoff, rung
 
 LADDER = (1, 5, 30, 120, 600)
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.brake import COME_BACK, MOST_SCOPES, NOBODYS, Brake, Brakes, Scope, several_fail
+from shared.resilience.circuit_breaker import COME_BACK, MOST_SCOPES, NOBODYS, Brake, Brakes, Scope, several_fail
 
 TRIAL = 60.0
 

@@ -4,8 +4,8 @@ from uuid import UUID
 
 import pytest
 
-from shared.lock_waits import MOST_TENANTS, REMEMBERED, LockWaits, give_way
 from shared.outcomes import Locked
+from shared.resilience.lock_waits import MOST_TENANTS, REMEMBERED, LockWaits, give_way
 
 THEIRS, OURS = UUID(int=1), UUID(int=2)
 

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from shared.places import MOST_WAITING, Lane, NoPlaceError, Places, wait_for_place
+from shared.resilience.bulkhead import MOST_WAITING, Lane, NoPlaceError, Places, wait_for_place
 
 A, B = UUID(int=1), UUID(int=2)
 

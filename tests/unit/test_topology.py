@@ -8,7 +8,7 @@ import pytest
 from aio_pika.abc import AbstractIncomingMessage
 
 from shared import topology
-from shared.backoff import rung
+from shared.resilience.backoff import rung
 from shared.settings import Settings
 
 DELAYS = (1.0, 5.0, 30.0, 120.0, 600.0)

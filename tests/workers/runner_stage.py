@@ -23,9 +23,9 @@ import orjson
 from aio_pika.abc import AbstractIncomingMessage
 
 from shared import database, topology
-from shared.brake import NOBODYS, Scope
 from shared.broker import Link, Publisher, dump, envelope
 from shared.messages import QueueMessage
+from shared.resilience.circuit_breaker import NOBODYS, Scope
 from shared.runner import Runner
 from shared.settings import Settings
 from shared.worker import Context, Worker

@@ -8,8 +8,8 @@ from uuid import UUID
 
 import aiohttp
 
-from shared.brake import Scope
 from shared.outcomes import Dead
+from shared.resilience.circuit_breaker import Scope
 from shared.settings import Settings
 from shared.worker import Context
 from tests.ports import free_port

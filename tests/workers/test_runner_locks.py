@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from shared import runner
-from shared.brake import Scope
+from shared.resilience.circuit_breaker import Scope
 from shared.settings import Settings
 from tests.workers.runner_stage import QUEUE, Job, bench, jobs, names
 

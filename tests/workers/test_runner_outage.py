@@ -11,8 +11,8 @@ import time_machine
 
 from ops.stack import Stack
 from shared import runner
-from shared.backoff import Backoff
 from shared.broker import BrokerAway, PublishFailed
+from shared.resilience.backoff import Backoff
 from shared.settings import Settings
 from tests.workers.broker_faults import paused
 from tests.workers.runner_stage import QUEUE, Bench, Job, bench, jobs, names, until

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-from shared.backoff import Backoff
 from shared.outcomes import Locked
+from shared.resilience.backoff import Backoff
 
 PAUSE: Final = Backoff(first=1.0, longest=30.0, jitter=0.0)  # seconds without a try, longer after each one in vain
 REMEMBERED: Final = 60.0  # seconds after the last lock, during which a tenant's items are handled by themselves
