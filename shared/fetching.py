@@ -12,8 +12,8 @@ from typing import IO, Final
 import aiohttp
 from yarl import URL
 
-from shared import egress
 from shared.media import Failure, Limits, digest_of, of_status, plain_type
+from shared.net import ssrf_guard
 from shared.providers.http_client import retry_after
 from shared.providers.media_source import Direct, Get, Located
 
@@ -33,7 +33,7 @@ class Fetched:
 
 
 class Fetcher:
-    """Fetches over one session; `async with` opens and closes it. `trusted` and `proxy` as in shared.egress."""
+    """Fetches over one session; `async with` opens and closes it. `trusted` and `proxy` as in shared.net.ssrf_guard."""
 
     def __init__(self, trusted: Iterable[str], limits: Limits, proxy: str | None = None) -> None:
         self._trusted = tuple(trusted)
@@ -43,7 +43,7 @@ class Fetcher:
 
     async def __aenter__(self) -> "Fetcher":
         self._session = aiohttp.ClientSession(
-            connector=egress.connector(self._trusted, proxy=self._proxy),
+            connector=ssrf_guard.connector(self._trusted, proxy=self._proxy),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,  # a megabyte may inflate to a gigabyte
@@ -69,7 +69,7 @@ class Fetcher:
         except (aiohttp.InvalidURL, ValueError):
             return Failure("not_allowed")
         except aiohttp.ClientError as error:
-            return Failure("not_allowed" if egress.is_forbidden(error) else "unreachable")
+            return Failure("not_allowed" if ssrf_guard.is_forbidden(error) else "unreachable")
 
     async def take(self, part: bytes, mime_type: str | None, sink: IO[bytes]) -> Fetched | Failure:
         """The same of a file that is here already, as bytes."""
@@ -127,9 +127,9 @@ class Fetcher:
         """The answer at the end of the redirects. Each of them is checked as the first address is, and sees the
         headers only if it may."""
         assert self._session is not None, "use the fetcher as `async with Fetcher(…)`"
-        url = egress.parsed(get.url)
+        url = ssrf_guard.parsed(get.url)
         for _ in range(MOST_REDIRECTS + 1):
-            if egress.problem(url, self._trusted) is not None:
+            if ssrf_guard.problem(url, self._trusted) is not None:
                 yield Failure("not_allowed")
                 return
             headers = {"Accept-Encoding": "identity", **get.headers_for(url)}
@@ -146,7 +146,7 @@ def _next(url: URL, location: str) -> URL:
     """Where a redirect leads. Raises ValueError where it leads nowhere."""
     if not location:
         raise ValueError("a redirect without Location")
-    return url.join(egress.parsed(location))
+    return url.join(ssrf_guard.parsed(location))
 
 
 def _failure_of(answer: aiohttp.ClientResponse) -> Failure | None:

@@ -4,8 +4,8 @@ import asyncio
 import socket
 from collections.abc import Collection
 
-from shared.egress import is_public
-from shared.lookup import look_up
+from shared.net.dns import look_up
+from shared.net.ssrf_guard import is_public
 
 
 class PrivateAddressError(Exception):

@@ -12,9 +12,9 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared import egress
 from shared.fetching import Fetcher
 from shared.media import Failure, Limits
+from shared.net import ssrf_guard
 from shared.providers.media_source import Direct, Get
 
 PUBLIC = ("93.184.215.14", "8.8.8.8", "2606:4700:4700::1111", "2a00:1450:4003:80a::200e", "::ffff:8.8.8.8")
@@ -32,12 +32,12 @@ CLOSED = (
 
 @pytest.mark.parametrize("address", PUBLIC)
 def test_an_address_of_the_public_network_is_called(address: str) -> None:
-    assert egress.is_public(address)
+    assert ssrf_guard.is_public(address)
 
 
 @pytest.mark.parametrize("address", CLOSED)
 def test_no_other_is(address: str) -> None:
-    assert not egress.is_public(address)
+    assert not ssrf_guard.is_public(address)
 
 
 @pytest.mark.parametrize(
@@ -69,19 +69,19 @@ def test_no_other_is(address: str) -> None:
     ],
 )
 def test_what_the_words_of_a_url_tell(url: str, called: bool) -> None:
-    assert (egress.problem(egress.parsed(url)) is None) is called
+    assert (ssrf_guard.problem(ssrf_guard.parsed(url)) is None) is called
 
 
 @pytest.mark.parametrize("url", ["https://[::1", "https://a:99999/", "http://a:b/", "https://exa mple.com:x/"])
 def test_what_is_no_url_is_told(url: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
-        egress.parsed(url)
+        ssrf_guard.parsed(url)
 
 
 def test_what_is_signed_is_called_as_it_is_written() -> None:
     written = "https://cdn.example.com/a%7Eb?sig=a%2Fb%3D&x=1+2"
-    assert str(egress.parsed(written)) == written
-    assert str(egress.parsed("https://cdn.example.com/año.jpg")) == "https://cdn.example.com/a%C3%B1o.jpg"
+    assert str(ssrf_guard.parsed(written)) == written
+    assert str(ssrf_guard.parsed("https://cdn.example.com/año.jpg")) == "https://cdn.example.com/a%C3%B1o.jpg"
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_what_is_signed_is_called_as_it_is_written() -> None:
     ],
 )
 def test_a_trusted_origin_is_trusted_alone(url: str, called: bool) -> None:
-    assert (egress.problem(egress.parsed(url), ("http://127.0.0.1:4010",)) is None) is called
+    assert (ssrf_guard.problem(ssrf_guard.parsed(url), ("http://127.0.0.1:4010",)) is None) is called
 
 
 @pytest.mark.parametrize(
@@ -110,10 +110,10 @@ def test_of_a_names_addresses_only_the_public_ones_are_called(
     answers: Sequence[str], left: Sequence[str] | None
 ) -> None:
     if left is None:
-        with pytest.raises(egress.ForbiddenAddressError):
-            egress.public_of(answers)
+        with pytest.raises(ssrf_guard.ForbiddenAddressError):
+            ssrf_guard.public_of(answers)
     else:
-        assert egress.public_of(answers) == left
+        assert ssrf_guard.public_of(answers) == left
 
 
 # -- as aiohttp applies it ---------------------------------------------------------------------------------------------
@@ -139,7 +139,7 @@ class Names(AbstractResolver):
 
 async def _called(url: str, trusted: Sequence[str], names: Mapping[str, Sequence[str]]) -> int:
     async with (
-        aiohttp.ClientSession(connector=egress.connector(trusted, resolver=Names(names))) as session,
+        aiohttp.ClientSession(connector=ssrf_guard.connector(trusted, resolver=Names(names))) as session,
         session.get(url) as answer,
     ):
         return answer.status
@@ -155,12 +155,12 @@ async def test_the_address_that_is_connected_to_is_what_is_checked() -> None:
         for url in (f"http://127.0.0.1:{port}/", f"http://inside.example:{port}/", f"http://mapped.example:{port}/"):
             with pytest.raises(aiohttp.ClientConnectorError) as refused:
                 await _called(url, (), names)
-            assert egress.is_forbidden(refused.value), url
+            assert ssrf_guard.is_forbidden(refused.value), url
         trusted = (f"http://ours.example:{port}",)
         assert await _called(f"http://ours.example:{port}/", trusted, names) == 404
         with pytest.raises(aiohttp.ClientConnectorError) as refused:
             await _called(f"http://inside.example:{port}/", trusted, names)
-        assert egress.is_forbidden(refused.value)
+        assert ssrf_guard.is_forbidden(refused.value)
     finally:
         await runner.cleanup()
 

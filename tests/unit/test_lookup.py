@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from shared import lookup
 from shared.fetching import Fetcher
-from shared.lookup import look_up
 from shared.media import Failure, Limits
+from shared.net import dns
+from shared.net.dns import look_up
 from shared.providers.email_network import connected_socket
 from shared.providers.media_source import Direct, Get
 
@@ -53,7 +53,7 @@ async def test_names_that_hang_leave_a_process_its_other_names_and_files(hanging
 async def test_more_lookups_than_may_hang_are_refused_and_work_again_later(
     hanging: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lookup, "_places", threading.BoundedSemaphore(2))
+    monkeypatch.setattr(dns, "_places", threading.BoundedSemaphore(2))
     waiting = [asyncio.create_task(look_up("hangs.example", 443)) for _ in range(2)]
     await asyncio.sleep(0)
     with pytest.raises(OSError, match="too many names"):
@@ -75,7 +75,7 @@ async def test_a_system_that_has_no_thread_left_costs_no_place(monkeypatch: pyte
 
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", none_left)
-        for _ in range(lookup.AT_ONCE + 1):
+        for _ in range(dns.AT_ONCE + 1):
             with pytest.raises(OSError, match="can't start new thread"):
                 await look_up("localhost", 80)
     assert await look_up("localhost", 80)

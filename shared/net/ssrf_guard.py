@@ -15,7 +15,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-from shared.lookup import AddrInfo, look_up
+from shared.net.dns import AddrInfo, look_up
 
 # Of IPv6, nothing but what IANA gives out as global unicast is of the public network. What lies outside are all the
 # forms that hold an IPv4 address which is not looked at: compatible, mapped, translated (::ffff:0:127.0.0.1, NAT64).
@@ -122,7 +122,7 @@ class _Gate:
 
 
 class _OwnThreads(AbstractResolver):
-    """Looks names up where one that hangs holds up nobody else; see shared/lookup.py."""
+    """Looks names up where one that hangs holds up nobody else; see shared/net/dns.py."""
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
