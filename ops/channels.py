@@ -11,10 +11,11 @@ import orjson
 from ops import setups
 from ops.errors import Problem
 from ops.setups.base import Account, Urls
-from shared import addresses, providers
-from shared.channels import read_settings
+from shared import providers
 from shared.crypto import CryptoError, KeyRing
 from shared.database import Connection, Pool, new_id
+from shared.domain import addresses
+from shared.domain.channels import read_settings
 from shared.providers.base import ChannelKind
 from shared.settings import Settings
 from shared.store import channels, endpoints, webhook_secrets

@@ -7,7 +7,8 @@ from urllib.parse import quote
 from uuid import UUID
 
 from ops.errors import Problem
-from shared import addresses, database
+from shared import database
+from shared.domain import addresses
 from shared.store import channels, erasing
 from shared.store.erasing import Person
 from shared.store.events import Event, record

@@ -15,7 +15,7 @@ from ops.errors import Problem
 from ops.sandbox.client import CustomerAnswer, SandboxClient, SandboxError
 from ops.sandbox.kommo_forms import chat_of
 from shared import database
-from shared.consents import DEFAULT_WORDS
+from shared.domain.consents import DEFAULT_WORDS
 from shared.settings import Settings
 from shared.store import talk
 

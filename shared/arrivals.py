@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from shared import addresses, consenting, consents
-from shared.channels import Channel
+from shared import consenting
+from shared.domain import addresses, consents
+from shared.domain.channels import Channel
 from shared.messages import WebhookReceived
 from shared.providers import provider, traits
 from shared.providers.base import (

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from shared import consents
-from shared.channels import Channel
-from shared.consents import Change
 from shared.database import Connection
+from shared.domain import consents
+from shared.domain.channels import Channel
+from shared.domain.consents import Change
 from shared.providers.base import Consent, InboundMessage
 from shared.store import consents as ledger
 from shared.store import contacts

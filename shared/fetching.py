@@ -12,7 +12,7 @@ from typing import IO, Final
 import aiohttp
 from yarl import URL
 
-from shared.media import Failure, Limits, digest_of, of_status, plain_type
+from shared.domain.media import Failure, Limits, digest_of, of_status, plain_type
 from shared.net import ssrf_guard
 from shared.providers.http_client import retry_after
 from shared.providers.media_source import Direct, Get, Located

@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 from typing import Self
 from uuid import UUID
 
-from shared import consents
-from shared.channels import UNREAD_WAIT, Channel
-from shared.consents import Change
+from shared.domain import consents
+from shared.domain.channels import UNREAD_WAIT, Channel
+from shared.domain.consents import Change
 from shared.engines import WAITING
 from shared.messages import ReplyWanted, WebhookReceived
 from shared.providers.base import InboundMessage

@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from shared import receiving
-from shared.channels import Channel
 from shared.database import Connection
+from shared.domain.channels import Channel
 from shared.messages import SendRequested
 from shared.providers.base import ManagerMessage, Receipt
 from shared.store import contacts, conversations, managers, reports

@@ -8,9 +8,9 @@ from dataclasses import replace
 from io import BytesIO
 from typing import Final
 
-from shared.channels import Channel
+from shared.domain.channels import Channel
+from shared.domain.media import Failure, Limits, name_of
 from shared.fetching import Fetcher
-from shared.media import Failure, Limits, name_of
 from shared.providers import traits
 from shared.providers.base import File, Media, Outgoing
 from shared.providers.media_source import Direct, Get

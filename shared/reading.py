@@ -11,15 +11,15 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Final, Literal
 from uuid import UUID
 
-from shared.channels import Channel
 from shared.database import Connection, Pool
+from shared.domain.channels import Channel
+from shared.domain.window import is_open
 from shared.process import metrics
 from shared.providers import traits
 from shared.providers.base import Ambiguous, ChannelBroken, Reader, Throttled, Unreachable
 from shared.senders import Senders
 from shared.settings import Settings
 from shared.store import reading
-from shared.window import is_open
 
 LONGEST: Final = 5.0  # seconds from its beginning to its end; a later one would be of no use
 MOST_AT_ONCE: Final = 64  # of one process; what is more is dropped

@@ -9,14 +9,15 @@ from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
-from shared import consenting, consents, database
+from shared import consenting, database
 from shared.database import Connection
 from shared.database.each_row import set_apart
-from shared.forms import form_of, stored
+from shared.domain import consents
+from shared.domain.message_form import form_of, stored
+from shared.domain.statuses import after_receipt
 from shared.messages import SendRequested
 from shared.providers import by_receipt, provider
 from shared.providers.base import ChannelBroken, Media, OptedOut, Throttled, WindowClosed
-from shared.statuses import after_receipt
 from shared.store import channels, conversations, messages, receipts, sends
 from shared.store.events import Event, record
 from shared.store.receipts import Arrived, Concerned, Move

@@ -9,9 +9,10 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
 
-from shared import consents, receiving, topology
-from shared.channels import UNREAD_WAIT, Channel
+from shared import receiving, topology
 from shared.crypto import CryptoError
+from shared.domain import consents
+from shared.domain.channels import UNREAD_WAIT, Channel
 from shared.messages import SendAdmitted
 from shared.process import metrics
 from shared.providers import traits

@@ -10,8 +10,8 @@ from datetime import timedelta
 from typing import Literal
 
 from shared import database, topology
-from shared.channels import Channel, Unknown
 from shared.crypto import CryptoError
+from shared.domain.channels import Channel, Unknown
 from shared.messages import SendAdmitted
 from shared.providers.base import SentRecord
 from shared.resilience.bulkhead import NoPlaceError, wait_for_place

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from shared.channels import Channel
 from shared.crypto import KeyRing
 from shared.database import Pool
+from shared.domain.channels import Channel
 from shared.messages import SendAdmitted
 from shared.packing import Packing
 from shared.providers import email_unsubscribe, provider

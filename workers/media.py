@@ -16,8 +16,8 @@ from typing import IO
 from shared import database, topology
 from shared.blobs import Blobs, StoreError
 from shared.crypto import CryptoError, KeyRing
+from shared.domain.media import Failure, Limits, key_of, wait_after
 from shared.fetching import Fetched, Fetcher
-from shared.media import Failure, Limits, key_of, wait_after
 from shared.messages import MediaWanted
 from shared.process import metrics
 from shared.providers import media_source

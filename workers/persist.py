@@ -11,8 +11,8 @@ from uuid import UUID
 
 from shared import consenting, database, managing, receiving, topology
 from shared.arrivals import Reading, Received, assign_channels, in_order, notices, once, read, told
-from shared.channels import Channel
-from shared.consents import Change
+from shared.domain.channels import Channel
+from shared.domain.consents import Change
 from shared.hearing import Arrived, Hearing, told_at
 from shared.messages import MediaWanted, QueueMessage, ReplyWanted, SendRequested, WebhookReceived
 from shared.outcomes import Locked, Retry

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
-from shared import database, loops, segments, topology
-from shared.channels import UNREAD_WAIT, Channel
-from shared.consents import OPTED_OUT
+from shared import database, topology
+from shared.domain import loop_guard, sms_segments
+from shared.domain.channels import UNREAD_WAIT, Channel
+from shared.domain.consents import OPTED_OUT
 from shared.engines import open_engines
 from shared.engines.base import Answer, Engine, Turn
 from shared.messages import ReplyWanted, SendRequested
@@ -139,8 +140,8 @@ async def _claim(
         return None
     # By the engine and not by the lane: it may have been another one when the reply was asked for.
     engine = channel.settings.reply.engine
-    counted = claim.user_message_count >= loops.FEWEST  # a statement less for nearly every reply
-    if counted and loops.is_loop(channel.kind, await talk.of_late(tx, *key), channel.settings.reply.loop_limit):
+    counted = claim.user_message_count >= loop_guard.FEWEST  # a statement less for nearly every reply
+    if counted and loop_guard.is_loop(channel.kind, await talk.of_late(tx, *key), channel.settings.reply.loop_limit):
         ctx.log.warning("not answered: two machines may be answering each other", conversation=str(key[1]))
         await replies.answered(tx, *key, claim)
         metrics.REPLIES.labels(engine, LOOP).inc()
@@ -231,7 +232,7 @@ async def _record(
             return None  # escalated meanwhile: a person answers
         text = answer.text
         if channel.kind == "sms":
-            text = segments.fitted(text, channel.settings.reply.sms_segments)
+            text = sms_segments.fitted(text, channel.settings.reply.sms_segments)
         request = await messages.add_outbound(
             tx,
             NewMessage(

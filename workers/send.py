@@ -14,9 +14,11 @@ from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
-from shared import consenting, consents, database, reporting, resolving, topology
-from shared.channels import Channel
+from shared import consenting, database, reporting, resolving, topology
 from shared.crypto import CryptoError
+from shared.domain import consents
+from shared.domain.channels import Channel
+from shared.domain.window import Admit, decide
 from shared.messages import SendAdmitted
 from shared.outcomes import Locked
 from shared.packing import NoRoomError
@@ -41,7 +43,6 @@ from shared.senders import CONCURRENCY, Senders, open_senders, outgoing
 from shared.store import channels, messages, reports, sends, undecided
 from shared.store.events import Event, record
 from shared.store.messages import Outbound
-from shared.window import Admit, decide
 from shared.worker import Context, Worker
 
 worker: Worker[SendAdmitted, Senders] = Worker(

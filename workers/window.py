@@ -2,13 +2,14 @@
 
 from datetime import timedelta
 
-from shared import consents, segments, topology
-from shared.channels import UNREAD_WAIT, Channel
+from shared import topology
+from shared.domain import consents, sms_segments
+from shared.domain.channels import UNREAD_WAIT, Channel
+from shared.domain.window import Admit, Decision, Fail, Hold, decide
 from shared.messages import SendAdmitted, SendRequested
 from shared.store import channels, conversations, messages, overdue
 from shared.store.events import Event, record
 from shared.store.messages import Outbound
-from shared.window import Admit, Decision, Fail, Hold, decide
 from shared.worker import Context, Worker
 
 worker: Worker[SendRequested, None] = Worker(
@@ -41,7 +42,7 @@ async def admit(request: SendRequested, ctx: Context[None]) -> None:
         match decision:
             case Admit(template):
                 sent_as = template if template != message.template else None
-                facts = segments.facts(message.content) if is_text_message(message, channel) else None
+                facts = sms_segments.facts(message.content) if is_text_message(message, channel) else None
                 await messages.admit(tx, message.tenant_id, message.id, sent_as, handoff, facts)
             case Hold():
                 hold_for = timedelta(seconds=channel.settings.window.hold_for)
@@ -75,8 +76,8 @@ def refusal_of(message: Outbound, channel: Channel) -> Fail | None:
     """Why the message may not leave, whatever the window says."""
     if message.stopped_by is not None:
         return Fail(consents.OPTED_OUT, consents.REASONS[message.stopped_by])
-    if is_text_message(message, channel) and (reason := segments.too_long(message.content)):
-        return Fail(segments.TOO_LONG, reason)
+    if is_text_message(message, channel) and (reason := sms_segments.too_long(message.content)):
+        return Fail(sms_segments.TOO_LONG, reason)
     return None
 
 

@@ -17,7 +17,7 @@ from ops.errors import Problem
 from ops.setups import endpoint_secrets
 from ops.setups.asking import asked
 from ops.setups.base import KINDS, Account, Given
-from shared.channels import ChannelSettings, read_settings
+from shared.domain.channels import ChannelSettings, read_settings
 from shared.settings import settings
 from shared.store import channels as store
 from shared.store import endpoints

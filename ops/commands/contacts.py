@@ -8,7 +8,7 @@ from rich.table import Table
 
 from ops import channels, consents, erasing, errands, terminal
 from ops.errors import Problem
-from shared import addresses
+from shared.domain import addresses
 from shared.settings import settings
 from shared.store import consents as ledger
 from shared.store.consents import Kept

@@ -8,7 +8,7 @@ import typer
 from ops import demo
 from ops.errors import Problem
 from ops.say import converse
-from shared import addresses
+from shared.domain import addresses
 from shared.settings import settings
 
 

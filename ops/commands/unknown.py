@@ -13,9 +13,9 @@ from ops.decisions import SHORT_ID, Decidable
 from ops.errors import Problem
 from shared import database
 from shared.broker import Publisher, PublishFailed
+from shared.domain.statuses import RESTORED
 from shared.messages import SendRequested
 from shared.settings import settings
-from shared.statuses import RESTORED
 from shared.store import restored, undecided
 from shared.store.restored import OwedReply
 from shared.store.undecided import Refused, Undecided

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-from shared import consents
-from shared.consents import DEFAULT_WORDS, Change, Words, phrase_of
 from shared.database import Connection
+from shared.domain import consents
+from shared.domain.consents import DEFAULT_WORDS, Change, Words, phrase_of
 from shared.providers.base import ChannelKind, InboundMessage
 from shared.store import consents as ledger
 from shared.store.consents import Entry

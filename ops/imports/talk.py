@@ -18,8 +18,8 @@ from ops.imports.steps import attempt, identified, in_order, store
 from ops.imports.tally import NEW, THERE, Fate
 from ops.imports.target import Target, Through
 from ops.imports.values import NO_TIME, Reader, Skip, first_time, our_id
-from shared import addresses
 from shared.database import Connection
+from shared.domain import addresses
 from shared.providers.base import Address
 from shared.store import contacts, imported_joins, imports
 from shared.store.contacts import Person

@@ -12,9 +12,9 @@ from ops.errors import Problem
 from ops.setups import endpoint_secrets
 from ops.setups.asking import asked, secret
 from ops.setups.base import Given, Urls
-from shared import addresses
 from shared.crypto import KeyRing
 from shared.database import Connection, new_id
+from shared.domain import addresses
 from shared.providers.base import ChannelKind
 from shared.providers.email_send import EmailCredentials
 from shared.store import endpoints

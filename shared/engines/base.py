@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol, Self
 from unicodedata import category
 
-from shared.channels import LIMIT, ReplySettings
+from shared.domain.channels import LIMIT, ReplySettings
 from shared.providers.base import ChannelKind
 from shared.settings import Settings
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import SecretStr
 
-from shared.channels import LlmSettings, ReplySettings, readable
+from shared.domain.channels import LlmSettings, ReplySettings, readable
 from shared.engines.base import Answer, Turn, plain, printable, shortened, unanswered
 from shared.engines.thoughts import said_aloud
 from shared.process.log import get_logger

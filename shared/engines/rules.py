@@ -8,10 +8,10 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import ClassVar, Self
 
-from shared import folding
-from shared.channels import ReplySettings, Rule
+from shared.domain import text_folding
+from shared.domain.channels import ReplySettings, Rule
+from shared.domain.text_folding import bare
 from shared.engines.base import Answer, Turn, plain, unanswered
-from shared.folding import bare
 from shared.providers.base import ChannelKind
 from shared.settings import Settings
 
@@ -94,7 +94,7 @@ def _menu_answer(line: str, settings: ReplySettings) -> Answer:
 
 def fold(text: str) -> str:
     """`text` for comparison, no more than _READ characters of it."""
-    return folding.fold(text, _READ)
+    return text_folding.fold(text, _READ)
 
 
 def _forms(text: str) -> tuple[str, ...]:

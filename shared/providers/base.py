@@ -14,7 +14,7 @@ ChannelKind = Literal["whatsapp", "sms", "email"]
 AddressKind = Literal["phone", "user_id", "email", "kommo_chat"]
 ConsentState = Literal["opted_in", "opted_out"]
 ConsentScope = Literal["all", "blocked", "marketing"]
-"""What an entry of the ledger is about; shared/consents.py says what each one stops."""
+"""What an entry of the ledger is about; shared/domain/consents.py says what each one stops."""
 Authorship = Literal["proven", "unknown", "refuted"]
 """Whether the network vouches for who wrote: by a signature, by nothing, or it was somebody else as far as it knows."""
 Wording = Literal["own", "unclear", "data"]
@@ -109,7 +109,7 @@ class ManagerMessage:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What became of a message of ours. `status` is the provider's word; `shared.statuses` ranks it."""
+    """What became of a message of ours. `status` is the provider's word; `shared.domain.statuses` ranks it."""
 
     external_id: str
     status: str

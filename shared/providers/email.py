@@ -15,8 +15,8 @@ from functools import partial
 
 import orjson
 
-from shared import addresses
-from shared.media import Failure
+from shared.domain import addresses
+from shared.domain.media import Failure
 from shared.providers.base import Address, InboundMessage, Media, Notice, Parsed, RawWebhook, Sender, Traits
 from shared.providers.email_authorship import authorship
 from shared.providers.email_bodies import text_and_html

@@ -7,7 +7,7 @@ leaves it open.
 import re
 from typing import Final, Literal
 
-from shared import addresses
+from shared.domain import addresses
 from shared.providers.base import (
     Ambiguous,
     ChannelBroken,

@@ -10,7 +10,7 @@ from email.policy import EmailPolicy
 from email.utils import format_datetime
 from typing import Final
 
-from shared import addresses
+from shared.domain import addresses
 from shared.providers import email_unsubscribe
 from shared.providers.base import ContentRejected, Outgoing, RecipientInvalid, Refusal
 from shared.providers.email_people import LONGEST_ID, message_ids, own_message_id, thread_of

@@ -6,7 +6,7 @@ from email.utils import getaddresses
 from typing import Final
 from uuid import UUID
 
-from shared import addresses
+from shared.domain import addresses
 from shared.providers.base import Address
 from shared.providers.email_text import words
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from shared import addresses
+from shared.domain import addresses
 from shared.providers.base import (
     Ambiguous,
     ChannelBroken,

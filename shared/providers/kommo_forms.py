@@ -13,7 +13,7 @@ from email.utils import format_datetime
 from hashlib import md5
 from urllib.parse import quote
 
-from shared.media import name_of
+from shared.domain.media import name_of
 from shared.providers.base import ContentRejected, Media, Outgoing, Report
 
 LONGEST_TEXT = 4096  # characters; not documented: the least of what the messengers behind Kommo take

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from yarl import URL
 
-from shared.media import Failure
+from shared.domain.media import Failure
 from shared.providers.base import Media
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from urllib.parse import parse_qsl
 
-from shared import addresses
+from shared.domain import addresses
 from shared.providers.base import (
     Consent,
     ConsentState,

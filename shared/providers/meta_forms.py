@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit
 
-from shared import addresses
-from shared.media import name_of, plain_type
+from shared.domain import addresses
+from shared.domain.media import name_of, plain_type
 from shared.providers.base import (
     ChannelBroken,
     ContentRejected,

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import orjson
 from pydantic import ValidationError
 
-from shared.media import Failure, of_status
+from shared.domain.media import Failure, of_status
 from shared.providers.base import Media, Throttled
 from shared.providers.json_fields import Fields, fields_of, text_of
 from shared.providers.media_source import Direct, Get, Located, Source

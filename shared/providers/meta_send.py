@@ -14,7 +14,7 @@ import aiohttp
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
-from shared import addresses
+from shared.domain import addresses
 from shared.providers.base import (
     Accepted,
     Ambiguous,

@@ -17,7 +17,7 @@ from uuid import UUID
 import orjson
 from yarl import URL
 
-from shared import addresses
+from shared.domain import addresses
 from shared.providers import readable_text
 from shared.providers.base import (
     SOLE_CHANNEL,

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from shared import addresses
+from shared.domain import addresses
 from shared.providers.base import (
     Ambiguous,
     ChannelBroken,

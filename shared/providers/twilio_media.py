@@ -7,7 +7,7 @@ which answers with a redirect to one that is valid for some hours and wants no c
 import aiohttp
 from pydantic import ValidationError
 
-from shared.media import Failure
+from shared.domain.media import Failure
 from shared.providers.base import Media
 from shared.providers.media_source import Direct, Get, Source
 from shared.providers.twilio_send import TwilioCredentials

@@ -18,7 +18,7 @@ from twilio.http.response import Response
 from twilio.rest import Client
 from yarl import URL
 
-from shared import addresses
+from shared.domain import addresses
 from shared.process.log import get_logger
 from shared.providers.base import (
     Accepted,

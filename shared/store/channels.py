@@ -9,9 +9,9 @@ from uuid import UUID
 
 import asyncpg
 
-from shared.channels import Channel, stored_settings
-from shared.consents import DEFAULT_WORDS, Words, words_of
 from shared.database import Connection, Pool
+from shared.domain.channels import Channel, stored_settings
+from shared.domain.consents import DEFAULT_WORDS, Words, words_of
 from shared.process.log import get_logger
 from shared.store.by_key import only_if
 from shared.store.fair_share import of_each_tenant, try_later
@@ -367,7 +367,7 @@ async def set_business(connection: Connection, tenant_id: UUID, channel_id: UUID
 async def set_settings(
     connection: Connection | Pool, tenant_id: UUID, channel_id: UUID, settings: dict[str, object]
 ) -> bool:
-    """Replace a channel's settings; check them with `shared.channels.read_settings` before. False: no such channel."""
+    """Replace a channel's settings; check them with `shared.domain.channels.read_settings` before. False: no such channel."""
     return await connection.fetchval(_SET_SETTINGS, tenant_id, channel_id, settings) is not None
 
 

@@ -1,4 +1,4 @@
-"""consents: the ledger of who may be written to. Entries are added and never changed; shared/consents.py says what they
+"""consents: the ledger of who may be written to. Entries are added and never changed; shared/domain/consents.py says what they
 mean."""
 
 from collections.abc import Mapping, Sequence
@@ -178,5 +178,5 @@ async def settings(connection: Connection | Pool, tenant_id: UUID) -> dict[str, 
 
 
 async def set_settings(connection: Connection | Pool, tenant_id: UUID, consents: Mapping[str, object] | None) -> bool:
-    """Replace a tenant's words (None: the defaults); check them with `shared.consents.words_of` before."""
+    """Replace a tenant's words (None: the defaults); check them with `shared.domain.consents.words_of` before."""
     return await connection.fetchval(_SET_WORDS, tenant_id, consents) is not None

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from shared.database import Connection, Pool, new_id
-from shared.media import Reason, Status, key_of
+from shared.domain.media import Reason, Status, key_of
 from shared.messages import MediaWanted
 from shared.providers.base import Media
 from shared.store.by_key import only_if

@@ -11,15 +11,15 @@ from uuid import UUID
 
 import asyncpg
 
-from shared import window
 from shared.database import Connection, Pool, new_id
-from shared.forms import Form, form_of
+from shared.domain import window
+from shared.domain.message_form import Form, form_of
+from shared.domain.statuses import RESTORED
+from shared.domain.window import Policy
 from shared.messages import Lane, SendRequested
 from shared.providers.base import ConsentScope, Media, Template, Thread
-from shared.statuses import RESTORED
 from shared.store.by_key import only_if
 from shared.store.consents import STOPPED_BY
-from shared.window import Policy
 
 
 def media_json(part: Media) -> dict[str, str]:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-from shared import statuses
 from shared.database import Connection, Pool
+from shared.domain import statuses
 
 # What is no number of days is no policy, nor is one of centuries: nothing is deleted by a mistake.
 _POLICIES = """

@@ -7,11 +7,11 @@ from typing import Final
 from uuid import UUID
 
 from shared.database import Connection, Pool, new_id
+from shared.domain.window import Policy
 from shared.messages import Lane
 from shared.providers.base import Receipt, Template
 from shared.store.by_key import only_if
 from shared.store.messages import template_of
-from shared.window import Policy
 
 
 @dataclass(frozen=True, slots=True)

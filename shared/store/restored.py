@@ -10,7 +10,7 @@ from typing import Final
 from uuid import UUID
 
 from shared.database import Connection, Pool
-from shared.statuses import RESTORED
+from shared.domain.statuses import RESTORED
 from shared.store.reports import OWED_OF
 
 LONG: Final = 24 * 3600.0  # seconds a statement may take here, where nobody else works

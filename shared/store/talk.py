@@ -7,8 +7,8 @@ from uuid import UUID
 
 import orjson
 
-from shared import loops
 from shared.database import Connection, Pool, new_id
+from shared.domain import loop_guard
 from shared.providers.base import Media
 from shared.store.messages import media_json
 
@@ -162,11 +162,11 @@ FROM late
 """
 
 
-async def of_late(connection: Connection, tenant_id: UUID, conversation_id: UUID) -> loops.Exchange:
+async def of_late(connection: Connection, tenant_id: UUID, conversation_id: UUID) -> loop_guard.Exchange:
     """What says whether two machines answer each other in a conversation."""
-    row = await connection.fetchrow(_OF_LATE, tenant_id, conversation_id, loops.WITHIN, loops.SENTENCE)
+    row = await connection.fetchrow(_OF_LATE, tenant_id, conversation_id, loop_guard.WITHIN, loop_guard.SENTENCE)
     assert row is not None, "an aggregate has a row"
-    return loops.Exchange(row["answers"], row["repeats"])
+    return loop_guard.Exchange(row["answers"], row["repeats"])
 
 
 _HOPS = """

@@ -5,7 +5,7 @@ from datetime import datetime
 from uuid import UUID
 
 from shared.database import Connection
-from shared.window import WindowStatus
+from shared.domain.window import WindowStatus
 
 _CHECK = "SELECT can_send_proactive, open_until, last_user_message_at FROM check_whatsapp_24_hour_window($1)"
 _NEEDING_TEMPLATES = """

@@ -10,7 +10,7 @@ from aiohttp.test_utils import TestServer
 from multidict import CIMultiDictProxy
 
 from ops.sandbox.openai import API_KEY, MODEL
-from shared.channels import ReplySettings
+from shared.domain.channels import ReplySettings
 from shared.engines import open_engines
 from shared.engines.base import Answer, Engine, Turn
 from shared.providers.base import ChannelKind

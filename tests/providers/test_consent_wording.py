@@ -6,7 +6,7 @@ from typing import Any, Final
 import orjson
 import pytest
 
-from shared.consents import DEFAULT_WORDS, Change, told_by
+from shared.domain.consents import DEFAULT_WORDS, Change, told_by
 from shared.providers import email, kommo, twilio
 from shared.providers.base import InboundMessage, Parsed
 from tests.providers.email_payloads import said as mail

@@ -152,7 +152,7 @@ async def test_an_address_without_a_model_ends_in_the_fallback(base_url: str) ->
 def test_the_package_is_loaded_only_by_the_first_question() -> None:
     program = """
 import asyncio, sys
-from shared.channels import ReplySettings
+from shared.domain.channels import ReplySettings
 from shared.engines import open_engines
 from shared.engines.base import Turn
 from shared.settings import Settings

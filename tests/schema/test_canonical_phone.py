@@ -1,4 +1,4 @@
-"""One person is one contact by SQL and by webhook: canonical_phone is shared/addresses.py, number by number."""
+"""One person is one contact by SQL and by webhook: canonical_phone is shared/domain/addresses.py, number by number."""
 
 from collections.abc import Iterator
 from itertools import product
@@ -9,7 +9,7 @@ import phonenumbers
 import pytest
 from phonenumbers import PhoneNumberFormat, PhoneNumberType
 
-from shared import addresses
+from shared.domain import addresses
 from tests.schema.people import as_worker
 
 TYPES: Final = tuple(value for name, value in vars(PhoneNumberType).items() if name.isupper())

@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from schema import migrate
-from shared import addresses
+from shared.domain import addresses
 from tests.schema.office import Office, Session
 
 BEFORE = "0030_phones"

@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from shared import database, window
+from shared import database
+from shared.domain import window
 from shared.settings import Settings
 from shared.store import windows
 from tests.schema.people import Connection, add_channel, add_conversation, add_tenant, as_api, as_worker

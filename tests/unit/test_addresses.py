@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from shared import addresses
+from shared.domain import addresses
 
 
 def canonical(written: str) -> str | None:

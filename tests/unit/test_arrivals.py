@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 
 from shared.arrivals import channel_of_message
-from shared.channels import Channel, ChannelSettings
+from shared.domain.channels import Channel, ChannelSettings
 from shared.providers import email
 from tests.providers.email_payloads import said
 

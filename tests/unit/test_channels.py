@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from shared.channels import LIMIT, Channel, ChannelSettings, TemplateSettings, read_settings
 from shared.database import new_id
+from shared.domain.channels import LIMIT, Channel, ChannelSettings, TemplateSettings, read_settings
 
 
 def test_everything_has_a_default() -> None:

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared import consenting
-from shared.channels import Channel, ChannelSettings
-from shared.consents import DEFAULT_WORDS, Change, is_answered, phrase_of, scope_of_refusal, told_by, words_of
+from shared.domain.channels import Channel, ChannelSettings
+from shared.domain.consents import DEFAULT_WORDS, Change, is_answered, phrase_of, scope_of_refusal, told_by, words_of
 from shared.providers.base import Authorship, ChannelKind, InboundMessage, Wording
 
 OUT: Final = Change("opted_out")

@@ -12,8 +12,8 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shared.domain.media import Failure, Limits
 from shared.fetching import Fetcher
-from shared.media import Failure, Limits
 from shared.net import ssrf_guard
 from shared.providers.media_source import Direct, Get
 

@@ -3,7 +3,7 @@
 import orjson
 import pytest
 
-from shared.forms import PLAIN, Form, form_of, stored
+from shared.domain.message_form import PLAIN, Form, form_of, stored
 from shared.providers.base import Button, Interactive, Reaction, Row, Section
 
 

@@ -4,7 +4,7 @@ from typing import get_args
 
 import pytest
 
-from shared.loops import MOST_ANSWERS, MOST_REPEATS, Exchange, is_loop
+from shared.domain.loop_guard import MOST_ANSWERS, MOST_REPEATS, Exchange, is_loop
 from shared.providers.base import ChannelKind
 
 

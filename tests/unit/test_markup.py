@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from shared.channels import LIMIT
+from shared.domain.channels import LIMIT
 from shared.engines.markup import in_form_of
 
 

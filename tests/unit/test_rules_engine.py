@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.channels import LIMIT, ReplySettings, Rule, read_settings
+from shared.domain.channels import LIMIT, ReplySettings, Rule, read_settings
 from shared.engines.base import Answer, Turn, plain
 from shared.engines.rules import RulesEngine, decide, fold, matches
 

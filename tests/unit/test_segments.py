@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.segments import BASIC, EXTENSION, MOST, facts, fitted, size, too_long
+from shared.domain.sms_segments import BASIC, EXTENSION, MOST, facts, fitted, size, too_long
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.statuses import EDGES, RANK, TERMINAL, Status, after_receipt, may, meaning
+from shared.domain.statuses import EDGES, RANK, TERMINAL, Status, after_receipt, may, meaning
 
 WORDS = ["accepted", "queued", "sending", "sent", "delivered", "read", "undelivered", "failed", "played", "received"]
 STATES: list[Status] = list(EDGES)

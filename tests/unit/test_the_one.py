@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from shared.channels import Unknown
 from shared.database import new_id
-from shared.forms import PLAIN
+from shared.domain.channels import Unknown
+from shared.domain.message_form import PLAIN
 from shared.providers.base import SentRecord, Template
 from shared.resolving import NOTHING, Looked, Step, step, the_one
 from shared.store.messages import Outbound

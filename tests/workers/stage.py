@@ -28,8 +28,8 @@ from ops.sandbox.receipts import Delays
 from ops.sandbox.twilio import ACCOUNT_SID, AUTH_TOKEN, inbound_form
 from shared import database
 from shared.broker import Publisher
-from shared.channels import Channel, read_settings
 from shared.crypto import KeyRing
+from shared.domain.channels import Channel, read_settings
 from shared.messages import QueueMessage, SendAdmitted, SendRequested, WebhookReceived
 from shared.settings import Settings
 from shared.store import channels, conversations, endpoints, messages

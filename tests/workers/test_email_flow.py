@@ -7,7 +7,7 @@ from io import BytesIO
 import aiohttp
 
 from ops.sandbox.email_forms import ADDRESS
-from shared.forms import Form, stored
+from shared.domain.message_form import Form, stored
 from shared.providers.base import Media
 from shared.settings import Settings
 from tests.flow.ingress_support import PUBLIC_URL

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from ops.sandbox.meta_forms import PHONE_NUMBER_ID
 from shared import database
-from shared.forms import PLAIN, Form, stored
+from shared.domain.message_form import PLAIN, Form, stored
 from shared.messages import Lane
 from shared.providers.base import Button, Interactive
 from shared.settings import Settings

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from ops.sandbox.openai import MODEL
-from shared import loops
+from shared.domain import loop_guard
 from shared.messages import ReplyWanted
 from shared.settings import Settings
 from tests.workers.stage import Stage, staged
@@ -185,18 +185,18 @@ async def test_a_model_that_fails_leads_to_the_channels_fallback(settings: Setti
 
 async def test_a_machine_that_says_the_same_again_and_again_is_not_answered_for_ever(settings: Settings) -> None:
     async with staged(settings, rules()) as stage, stage.working(*EVERY):
-        for number in range(loops.MOST_REPEATS + 2):
+        for number in range(loop_guard.MOST_REPEATS + 2):
             await stage.deliver(stage.said("Gracias por su mensaje, le contestaremos pronto."))
             await stage.until(stage.count, "messages WHERE direction = 'inbound'", equals=number + 1)
             await stage.until(stage.owed, equals=0)
-        assert await stage.count("messages WHERE direction = 'outbound'") == loops.MOST_REPEATS - 1
+        assert await stage.count("messages WHERE direction = 'outbound'") == loop_guard.MOST_REPEATS - 1
         await stage.deliver(stage.said("hola", sender=OTHER_CUSTOMER))
-        await stage.until(stage.count, "messages WHERE direction = 'outbound'", equals=loops.MOST_REPEATS)
+        await stage.until(stage.count, "messages WHERE direction = 'outbound'", equals=loop_guard.MOST_REPEATS)
 
 
 async def test_a_person_who_says_the_same_short_word_all_the_time_is_answered(settings: Settings) -> None:
     async with staged(settings, rules()) as stage, stage.working(*EVERY):
-        for number in range(loops.MOST_REPEATS + 2):
+        for number in range(loop_guard.MOST_REPEATS + 2):
             await stage.deliver(stage.said("menú"))
             await stage.until(stage.count, "messages WHERE direction = 'outbound'", equals=number + 1)
             await stage.until(stage.owed, equals=0)

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from shared.segments import size
+from shared.domain.sms_segments import size
 from shared.settings import Settings
 from tests.workers.stage import CUSTOMER, staged
 from workers import persist

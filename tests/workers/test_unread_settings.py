@@ -6,7 +6,7 @@ from typing import Any
 
 from structlog.testing import capture_logs
 
-from shared.channels import UNREAD_WAIT
+from shared.domain.channels import UNREAD_WAIT
 from shared.settings import Settings
 from tests.workers.stage import Stage, staged
 

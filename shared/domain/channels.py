@@ -17,11 +17,11 @@ from pydantic import (
     model_validator,
 )
 
-from shared import loops
-from shared.consents import DEFAULT_WORDS, Words
+from shared.domain import loop_guard
+from shared.domain.consents import DEFAULT_WORDS, Words
+from shared.domain.sms_segments import MOST
+from shared.domain.window import Policy
 from shared.providers.base import ChannelKind, Template
-from shared.segments import MOST
-from shared.window import Policy
 
 LIMIT = 1600  # characters; Twilio's limit of one body
 MOST_PATTERNS = 1000  # of one channel; each of them is held against each message
@@ -90,7 +90,7 @@ class ReplySettings(_Part):
     )
     loop_limit: int | None = Field(
         default=None,
-        ge=loops.FEWEST,
+        ge=loop_guard.FEWEST,
         le=1_000_000,
         description="answers to a customer, or repeats of their sentence, in an hour that tell of a machine; "
         "None: 10 answers by mail, 60 elsewhere, 10 repeats",

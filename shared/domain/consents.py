@@ -20,7 +20,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from shared.folding import bare, fold
+from shared.domain.text_folding import bare, fold
 from shared.providers.base import ChannelKind, ConsentScope, ConsentState, InboundMessage
 
 OPTED_OUT: Final = "opted_out"  # the code of a message that does not leave because of it

@@ -1,0 +1,1 @@
+"""The rules and the words of messaging. No I/O."""
