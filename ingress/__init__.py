@@ -1,5 +1,5 @@
 """Everything that enters over HTTP. It consumes no queue, and publishes what is declared here."""
 
-from shared.messages import WebhookReceived
+from shared.queue.jobs import WebhookReceived
 
 PUBLISHES = (WebhookReceived,)

@@ -15,9 +15,9 @@ from ingress.receive.app import Receiver
 from ingress.receive.durability import Keeper
 from ingress.receive.sources import Sources
 from ingress.receive.spool import Spool
-from shared.broker import Publisher
 from shared.crypto import KeyRing, KeysInvalid
 from shared.process import health, log, memory
+from shared.queue.publisher import Publisher
 from shared.settings import RECEIVE_HEALTH_PORT, RECEIVE_PORT, Settings, SettingsInvalid, load
 
 NAME = "receive"

@@ -17,14 +17,15 @@ import orjson
 from aio_pika.abc import AbstractIncomingMessage, AbstractQueue
 
 from ops.errors import Problem
-from shared import broker, topology
-from shared.broker import Publisher
 from shared.database import Pool
-from shared.delivery import ATTEMPT, DIED_AT, REASON, TRACEBACK, Undecodable, decode
-from shared.messages import MediaWanted, QueueMessage, ReplyWanted, SendAdmitted, SendRequested
+from shared.queue import publisher as broker
+from shared.queue import topology
+from shared.queue.delivery import ATTEMPT, DIED_AT, REASON, TRACEBACK, Undecodable, decode
+from shared.queue.jobs import MediaWanted, QueueMessage, ReplyWanted, SendAdmitted, SendRequested
+from shared.queue.publisher import Publisher
+from shared.queue.topology import WorkQueue
 from shared.settings import Settings
 from shared.store import set_aside
-from shared.topology import WorkQueue
 
 SHORT_ID = 8  # characters of an id that name an item, if only one begins so
 LOOKED_AT = 500  # items that a summary reads

@@ -9,9 +9,9 @@ import asyncpg
 
 from ops.errors import Problem
 from shared import database as db
-from shared.broker import BrokerAway, Publisher, PublishFailed
 from shared.database import roles
 from shared.process import log
+from shared.queue.publisher import BrokerAway, Publisher, PublishFailed
 from shared.settings import Settings
 
 T = TypeVar("T")

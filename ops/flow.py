@@ -11,10 +11,10 @@ from graphlib import TopologicalSorter
 
 import ingress
 from ops.canvas import Canvas
-from shared import topology
-from shared.messages import QueueMessage
+from shared.queue import topology
+from shared.queue.jobs import QueueMessage
+from shared.queue.worker import Worker
 from shared.settings import Settings
-from shared.worker import Worker
 from workers.__main__ import declared
 
 INGRESS = "receive"

@@ -18,7 +18,8 @@ from ingress.receive.spool_limits import SpoolRoom
 from ops import errands, processes
 from ops.errors import Problem
 from ops.processes import Process
-from shared import broker, database, topology
+from shared import database
+from shared.queue import publisher, topology
 from shared.settings import Settings
 from shared.store import channels, events, overdue, receipts, table_locks
 
@@ -146,14 +147,14 @@ async def _broker(settings: Settings) -> dict[str, _Counted] | Problem:
     """Every queue's messages that are ready, and its consumers."""
     names = [name for queue in topology.QUEUES for name in (queue.name, queue.dead)] + _ladder(settings)
     try:
-        async with broker.connected(settings.amqp_url.get_secret_value(), "palomar status") as connection:
+        async with publisher.connected(settings.amqp_url.get_secret_value(), "palomar status") as connection:
             channel = await connection.channel()
             counted = {}
             for name in names:
                 told = (await channel.declare_queue(name, passive=True)).declaration_result
                 counted[name] = _Counted(told.message_count or 0, told.consumer_count or 0)
             return counted
-    except broker.BrokerAway:
+    except publisher.BrokerAway:
         return Problem(*errands.NO_BROKER)
     except aiormq.ChannelNotFoundEntity:
         return Problem("RabbitMQ has none of our queues.", "Start Palomar once with ./palomar up: it makes them.")

@@ -9,7 +9,6 @@ from uuid import UUID
 from shared import consenting
 from shared.domain import addresses, consents
 from shared.domain.channels import Channel
-from shared.messages import WebhookReceived
 from shared.providers import provider, traits
 from shared.providers.base import (
     SOLE_CHANNEL,
@@ -21,6 +20,7 @@ from shared.providers.base import (
     RawWebhook,
     Receipt,
 )
+from shared.queue.jobs import WebhookReceived
 from shared.store import inbound
 from shared.store.events import Event
 from shared.store.inbound import Logged

@@ -10,8 +10,8 @@ from typing import Any, Final
 from shared import database
 from shared.blobs import Blobs, StoreError
 from shared.database.each_row import by_itself
+from shared.queue.worker import Context
 from shared.store import media
-from shared.worker import Context
 
 EVERY: Final = 5.0  # ticks of the clock
 AT_ONCE: Final = 100

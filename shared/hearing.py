@@ -10,8 +10,8 @@ from shared.domain import consents
 from shared.domain.channels import UNREAD_WAIT, Channel
 from shared.domain.consents import Change
 from shared.engines import WAITING
-from shared.messages import ReplyWanted, WebhookReceived
 from shared.providers.base import InboundMessage
+from shared.queue.jobs import ReplyWanted, WebhookReceived
 from shared.store import conversations
 
 # A customer's, but nobody expects an answer to them; or nobody can see what they say.

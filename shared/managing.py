@@ -8,8 +8,8 @@ from uuid import UUID
 from shared import receiving
 from shared.database import Connection
 from shared.domain.channels import Channel
-from shared.messages import SendRequested
 from shared.providers.base import ManagerMessage, Receipt
+from shared.queue.jobs import SendRequested
 from shared.store import contacts, conversations, managers, reports
 from shared.store.events import Event, record
 from shared.store.managers import Written

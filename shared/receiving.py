@@ -15,9 +15,9 @@ from shared.database.each_row import set_apart
 from shared.domain import consents
 from shared.domain.message_form import form_of, stored
 from shared.domain.statuses import after_receipt
-from shared.messages import SendRequested
 from shared.providers import by_receipt, provider
 from shared.providers.base import ChannelBroken, Media, OptedOut, Throttled, WindowClosed
+from shared.queue.jobs import SendRequested
 from shared.store import channels, conversations, messages, receipts, sends
 from shared.store.events import Event, record
 from shared.store.receipts import Arrived, Concerned, Move

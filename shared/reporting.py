@@ -9,20 +9,21 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
 
-from shared import receiving, topology
+from shared import receiving
 from shared.crypto import CryptoError
 from shared.domain import consents
 from shared.domain.channels import UNREAD_WAIT, Channel
-from shared.messages import SendAdmitted
 from shared.process import metrics
 from shared.providers import traits
 from shared.providers.base import Ambiguous, ChannelBroken, Receipt, Refusal, Report, Reporter, Throttled, Unreachable
+from shared.queue import topology
+from shared.queue.jobs import SendAdmitted
+from shared.queue.worker import Context
 from shared.resilience.backoff import Backoff
 from shared.resilience.bulkhead import NoPlaceError, wait_for_place
 from shared.senders import Senders
 from shared.store import channels, reports
 from shared.store.reports import Owed
-from shared.worker import Context
 
 BACKOFF: Final = Backoff(first=2.0, longest=300.0)  # seconds between tries
 MOST_TRIES: Final = 100  # some eight hours; who reads the chat has seen by then that nothing is told

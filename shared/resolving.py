@@ -9,17 +9,18 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Literal
 
-from shared import database, topology
+from shared import database
 from shared.crypto import CryptoError
 from shared.domain.channels import Channel, Unknown
-from shared.messages import SendAdmitted
 from shared.providers.base import SentRecord
+from shared.queue import topology
+from shared.queue.jobs import SendAdmitted
+from shared.queue.worker import Context
 from shared.resilience.bulkhead import NoPlaceError, wait_for_place
 from shared.senders import Senders, outgoing
 from shared.store import channels, messages, sends, undecided
 from shared.store.events import Event, record
 from shared.store.messages import Outbound
-from shared.worker import Context
 
 Step = Literal["sent", "look_again", "absent", "resend", "ask", "give_up"]
 

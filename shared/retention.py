@@ -7,8 +7,8 @@ from uuid import UUID
 
 from shared import database
 from shared.database.each_row import by_itself
+from shared.queue.worker import Context
 from shared.store import pruning
-from shared.worker import Context
 
 EVERY: Final = 3600.0  # seconds
 AFTER_A_FAILURE: Final = 60.0

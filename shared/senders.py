@@ -12,10 +12,10 @@ from uuid import UUID
 from shared.crypto import KeyRing
 from shared.database import Pool
 from shared.domain.channels import Channel
-from shared.messages import SendAdmitted
 from shared.packing import Packing
 from shared.providers import email_unsubscribe, provider
 from shared.providers.base import Outgoing, Sender
+from shared.queue.jobs import SendAdmitted
 from shared.resilience.bulkhead import Lane
 from shared.settings import Settings
 from shared.store import channels, sends

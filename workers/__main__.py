@@ -19,12 +19,12 @@ import uvloop
 
 import workers
 from shared import database
-from shared.broker import Link, Publisher, PublishFailed
 from shared.process import health, log, memory
-from shared.runner import Runner
+from shared.queue.publisher import Link, Publisher, PublishFailed
+from shared.queue.runner import Runner
+from shared.queue.topology import WorkQueue
+from shared.queue.worker import Context, Loop, Worker
 from shared.settings import Settings, SettingsInvalid, load
-from shared.topology import WorkQueue
-from shared.worker import Context, Loop, Worker
 
 AnyWorker = Worker[Any, Any] | Loop[Any]
 

@@ -14,16 +14,17 @@ from itertools import product
 from typing import Final
 from uuid import UUID
 
-from shared import database, receiving, sealing, topology
+from shared import database, receiving, sealing
 from shared.blob_sweeping import sweep_forever
-from shared.broker import BrokerAway
-from shared.messages import Lane, MediaWanted, QueueMessage, ReplyWanted, SendAdmitted, SendRequested
 from shared.process import metrics
 from shared.process.log import get_logger
+from shared.queue import topology
+from shared.queue.jobs import Lane, MediaWanted, QueueMessage, ReplyWanted, SendAdmitted, SendRequested
+from shared.queue.publisher import BrokerAway
+from shared.queue.worker import Context, Loop
 from shared.retention import prune_forever
 from shared.store import channels, conversations, inbound, media, messages, overdue, receipts, reports
 from shared.store.events import Event, record
-from shared.worker import Context, Loop
 
 log = get_logger(__name__)
 worker: Loop[None] = Loop(name="clock", publishes=(ReplyWanted, SendRequested, SendAdmitted, MediaWanted))

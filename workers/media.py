@@ -13,21 +13,22 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import IO
 
-from shared import database, topology
+from shared import database
 from shared.blobs import Blobs, StoreError
 from shared.crypto import CryptoError, KeyRing
 from shared.domain.media import Failure, Limits, key_of, wait_after
 from shared.fetching import Fetched, Fetcher
-from shared.messages import MediaWanted
 from shared.process import metrics
 from shared.providers import media_source
 from shared.providers.media_source import Direct, InWebhook, Located, Source
+from shared.queue import topology
+from shared.queue.jobs import MediaWanted
+from shared.queue.worker import Context, Worker
 from shared.resilience.bulkhead import NoPlaceError, Places, wait_for_place
 from shared.settings import Settings
 from shared.store import channels, media
 from shared.store.events import Event, record
 from shared.store.media import Claim
-from shared.worker import Context, Worker
 
 CONCURRENCY = 16  # most of them wait for somebody else's server
 SHARE = CONCURRENCY // 4  # of these, for one channel

@@ -9,21 +9,22 @@ from contextlib import contextmanager
 from datetime import timedelta
 from uuid import UUID
 
-from shared import consenting, database, managing, receiving, topology
+from shared import consenting, database, managing, receiving
 from shared.arrivals import Reading, Received, assign_channels, in_order, notices, once, read, told
 from shared.domain.channels import Channel
 from shared.domain.consents import Change
 from shared.hearing import Arrived, Hearing, told_at
-from shared.messages import MediaWanted, QueueMessage, ReplyWanted, SendRequested, WebhookReceived
-from shared.outcomes import Locked, Retry
 from shared.process import metrics
 from shared.providers.base import InboundMessage
+from shared.queue import topology
+from shared.queue.jobs import MediaWanted, QueueMessage, ReplyWanted, SendRequested, WebhookReceived
+from shared.queue.outcomes import Locked, Retry
+from shared.queue.worker import Context, Worker
 from shared.resilience.lock_waits import PAUSE, LockWaits
 from shared.store import channels, contacts, conversations, inbound, media, messages, talk
 from shared.store.consents import Entry
 from shared.store.events import Event, record
 from shared.store.inbound import Logged
-from shared.worker import Context, Worker
 
 worker: Worker[WebhookReceived, None] = Worker(
     name="persist",

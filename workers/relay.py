@@ -16,13 +16,14 @@ from uuid import UUID
 
 import asyncpg
 
-from shared import database, topology
-from shared.broker import ENVELOPE_BYTES, dump, envelope, group_key
+from shared import database
 from shared.database.each_row import set_apart
-from shared.messages import EventHappened
 from shared.process import metrics
+from shared.queue import topology
+from shared.queue.jobs import EventHappened
+from shared.queue.publisher import ENVELOPE_BYTES, dump, envelope, group_key
+from shared.queue.worker import Context, Loop
 from shared.store import events
-from shared.worker import Context, Loop
 
 worker: Loop[None] = Loop(name="relay", publishes=(EventHappened,))
 

@@ -14,14 +14,16 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
-from shared import database, topology
+from shared import database
 from shared.domain import loop_guard, sms_segments
 from shared.domain.channels import UNREAD_WAIT, Channel
 from shared.domain.consents import OPTED_OUT
 from shared.engines import open_engines
 from shared.engines.base import Answer, Engine, Turn
-from shared.messages import ReplyWanted, SendRequested
 from shared.process import metrics
+from shared.queue import topology
+from shared.queue.jobs import ReplyWanted, SendRequested
+from shared.queue.worker import Context, Worker
 from shared.reading import Reading, open_reading, to_show
 from shared.resilience.bulkhead import NoPlaceError, Places, wait_for_place
 from shared.settings import Settings
@@ -30,7 +32,6 @@ from shared.store.events import Event, record
 from shared.store.messages import NewMessage
 from shared.store.replies import ReplyClaim
 from shared.store.talk import Said
-from shared.worker import Context, Worker
 
 DEEPEST_HISTORY = 200  # messages read for one answer, however many are unanswered
 VOID_ANSWERS = 5  # in a row, because the customer goes on writing; then the clock asks again a little later

@@ -14,13 +14,11 @@ from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
-from shared import consenting, database, reporting, resolving, topology
+from shared import consenting, database, reporting, resolving
 from shared.crypto import CryptoError
 from shared.domain import consents
 from shared.domain.channels import Channel
 from shared.domain.window import Admit, decide
-from shared.messages import SendAdmitted
-from shared.outcomes import Locked
 from shared.packing import NoRoomError
 from shared.process import metrics
 from shared.providers import traits
@@ -37,13 +35,16 @@ from shared.providers.base import (
     Unreachable,
     WindowClosed,
 )
+from shared.queue import topology
+from shared.queue.jobs import SendAdmitted
+from shared.queue.outcomes import Locked
+from shared.queue.worker import Context, Worker
 from shared.resilience.backoff import Backoff
 from shared.resilience.bulkhead import NoPlaceError, wait_for_place
 from shared.senders import CONCURRENCY, Senders, open_senders, outgoing
 from shared.store import channels, messages, reports, sends, undecided
 from shared.store.events import Event, record
 from shared.store.messages import Outbound
-from shared.worker import Context, Worker
 
 worker: Worker[SendAdmitted, Senders] = Worker(
     name="send",

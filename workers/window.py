@@ -2,15 +2,15 @@
 
 from datetime import timedelta
 
-from shared import topology
 from shared.domain import consents, sms_segments
 from shared.domain.channels import UNREAD_WAIT, Channel
 from shared.domain.window import Admit, Decision, Fail, Hold, decide
-from shared.messages import SendAdmitted, SendRequested
+from shared.queue import topology
+from shared.queue.jobs import SendAdmitted, SendRequested
+from shared.queue.worker import Context, Worker
 from shared.store import channels, conversations, messages, overdue
 from shared.store.events import Event, record
 from shared.store.messages import Outbound
-from shared.worker import Context, Worker
 
 worker: Worker[SendRequested, None] = Worker(
     name="window",

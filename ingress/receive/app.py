@@ -27,9 +27,9 @@ from ingress.receive.routing import INTAKES, Intake, intake_at
 from ingress.receive.sources import Sources
 from ingress.receive.unsubscribe import Unsubscribing
 from shared.crypto import KeyRing
-from shared.messages import WebhookReceived
 from shared.process.log import get_logger
 from shared.providers.base import RawWebhook
+from shared.queue.jobs import WebhookReceived
 
 log = get_logger(__name__)
 

@@ -18,9 +18,9 @@ from pydantic import ValidationError
 from ingress.receive.spool import Spool
 from ingress.receive.spool_file import Row
 from ingress.receive.spool_files import Batch, SpoolRefused
-from shared.broker import PublishFailed, PublishUnknown, dump
-from shared.messages import QueueMessage, WebhookReceived
 from shared.process.log import get_logger
+from shared.queue.jobs import QueueMessage, WebhookReceived
+from shared.queue.publisher import PublishFailed, PublishUnknown, dump
 
 log = get_logger(__name__)
 
@@ -45,7 +45,7 @@ _BY_BROKER, _BY_SPOOL = KEPT.labels("broker"), KEPT.labels("spool")
 
 
 class Broker(Protocol):
-    """What is needed of shared.broker.Publisher."""
+    """What is needed of shared.queue.publisher.Publisher."""
 
     @property
     def ready(self) -> bool: ...

@@ -14,9 +14,9 @@ from prometheus_client import Counter
 
 from ingress.receive.durability import NotKept
 from shared.crypto import CryptoError, KeyRing
-from shared.messages import WebhookReceived
 from shared.process.log import get_logger
 from shared.providers.email_unsubscribe import PATH, owner
+from shared.queue.jobs import WebhookReceived
 
 if TYPE_CHECKING:
     from ingress.receive.app import Endpoint, Endpoints, Keeps

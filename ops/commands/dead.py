@@ -10,8 +10,8 @@ from rich.table import Table
 from ops import dead as shelves
 from ops import errands, terminal
 from ops.errors import Problem
-from shared import topology
-from shared.messages import WebhookReceived
+from shared.queue import topology
+from shared.queue.jobs import WebhookReceived
 from shared.settings import settings
 
 app = typer.Typer(no_args_is_help=True)

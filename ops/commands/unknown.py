@@ -12,9 +12,9 @@ from ops import decisions, errands, terminal
 from ops.decisions import SHORT_ID, Decidable
 from ops.errors import Problem
 from shared import database
-from shared.broker import Publisher, PublishFailed
 from shared.domain.statuses import RESTORED
-from shared.messages import SendRequested
+from shared.queue.jobs import SendRequested
+from shared.queue.publisher import Publisher, PublishFailed
 from shared.settings import settings
 from shared.store import restored, undecided
 from shared.store.restored import OwedReply

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-from shared.outcomes import Locked
+from shared.queue.outcomes import Locked
 from shared.resilience.backoff import Backoff
 
 PAUSE: Final = Backoff(first=1.0, longest=30.0, jitter=0.0)  # seconds without a try, longer after each one in vain

@@ -6,7 +6,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from shared.database import Connection, Pool
-from shared.messages import EventHappened
+from shared.queue.jobs import EventHappened
 
 Detail = Mapping[str, str | int | float | bool | None]
 

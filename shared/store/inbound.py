@@ -7,7 +7,7 @@ from typing import Literal
 from uuid import UUID
 
 from shared.database import Connection, Pool
-from shared.messages import WebhookReceived
+from shared.queue.jobs import WebhookReceived
 
 _REMEMBER = """
 INSERT INTO inbound_keys (id, received_at)

@@ -9,13 +9,13 @@ from uuid import UUID
 
 import asyncpg
 
-from shared import topology
 from shared.database import Connection, Pool
 from shared.domain import window
 from shared.domain.channels import ReplySettings
 from shared.domain.statuses import RESTORED
 from shared.engines import WAITING
-from shared.messages import Lane, ReplyWanted, SendAdmitted, SendRequested
+from shared.queue import topology
+from shared.queue.jobs import Lane, ReplyWanted, SendAdmitted, SendRequested
 
 _QUEUED = """
 UPDATE messages SET due_at = now() + $1::interval WHERE (tenant_id, id) IN (

@@ -8,8 +8,8 @@ from uuid import UUID
 
 from shared.database import Connection, Pool, new_id
 from shared.domain.window import Policy
-from shared.messages import Lane
 from shared.providers.base import Receipt, Template
+from shared.queue.jobs import Lane
 from shared.store.by_key import only_if
 from shared.store.messages import template_of
 

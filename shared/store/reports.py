@@ -7,8 +7,8 @@ from typing import Final
 from uuid import UUID
 
 from shared.database import Connection, Pool
-from shared.messages import SendAdmitted
 from shared.providers.base import ConsentScope
+from shared.queue.jobs import SendAdmitted
 from shared.store.by_key import only_if
 from shared.store.consents import STOPPED_BY
 from shared.store.managers import Written

@@ -9,7 +9,7 @@ import asyncpg
 from shared.database import Connection, Pool, new_id
 from shared.domain.channels import Channel
 from shared.domain.statuses import RESTORED
-from shared.messages import Lane
+from shared.queue.jobs import Lane
 from shared.store import receipts
 from shared.store.by_key import only_if
 from shared.store.consents import STOPPED_BY

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from shared.database import Connection
 from shared.domain.statuses import RESTORED
-from shared.messages import MediaWanted, QueueMessage, ReplyWanted, SendAdmitted, SendRequested
+from shared.queue.jobs import MediaWanted, QueueMessage, ReplyWanted, SendAdmitted, SendRequested
 from shared.store.by_key import only_if
 from shared.store.events import Event, record
 

@@ -11,8 +11,8 @@ import asyncpg
 
 from shared.database import Connection, Pool
 from shared.domain.statuses import RESTORED
-from shared.messages import Lane, SendRequested
 from shared.providers.base import Media
+from shared.queue.jobs import Lane, SendRequested
 from shared.store import conversations, messages
 from shared.store.by_key import only_if
 from shared.store.events import Event, record

@@ -13,9 +13,9 @@ from aio_pika.abc import AbstractChannel, AbstractQueue
 from prometheus_client import REGISTRY
 
 from ops.demo import DEMO
-from shared import topology
-from shared.broker import Publisher
-from shared.messages import WebhookReceived
+from shared.queue import topology
+from shared.queue.jobs import WebhookReceived
+from shared.queue.publisher import Publisher
 from shared.settings import Settings
 from tests.bench.webhooks import CONTENT_TYPE
 

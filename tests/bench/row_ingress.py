@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ops.demo import DEMO
 from ops.errors import Problem
-from shared import topology
+from shared.queue import topology
 from tests.bench import queues
 from tests.bench.arena import Arena, Process
 from tests.bench.figures import Advance, Goal, Measure, Peak, Result, percentile

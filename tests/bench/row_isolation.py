@@ -17,8 +17,8 @@ from ops.errors import Problem
 from ops.sandbox.client import SandboxClient
 from ops.supervisor import read_procfile
 from shared import database
-from shared.broker import Publisher
-from shared.messages import SendRequested
+from shared.queue.jobs import SendRequested
+from shared.queue.publisher import Publisher
 from shared.store import conversations, messages
 from tests.bench.arena import CHECKOUT, Arena, Process
 from tests.bench.figures import Advance, Goal, Measure, Peak, Result, percentile

@@ -12,7 +12,7 @@ from itertools import accumulate
 import asyncpg
 
 from ops.errors import Problem
-from shared import topology
+from shared.queue import topology
 from tests.bench import queues
 from tests.bench.arena import Arena, Process
 from tests.bench.figures import Advance, Goal, Measure, Peak, Result, middle_rate

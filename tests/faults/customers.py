@@ -17,7 +17,7 @@ from typing import Final
 
 import aiohttp
 
-from shared.messages import inbound_id_of
+from shared.queue.jobs import inbound_id_of
 from tests.faults.providers import Said, Told
 from tests.faults.staging import System
 

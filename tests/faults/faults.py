@@ -6,7 +6,7 @@ from typing import Final
 
 import aio_pika
 
-from shared import topology
+from shared.queue import topology
 from tests.faults.customers import Customers
 from tests.faults.hostile import hostile_tenant
 from tests.faults.staging import System

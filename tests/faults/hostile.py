@@ -7,7 +7,8 @@ from uuid import UUID
 import asyncpg
 import orjson
 
-from shared import database, topology
+from shared import database
+from shared.queue import topology
 from tests.faults.customers import Customers
 from tests.faults.staging import System
 

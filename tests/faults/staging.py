@@ -30,8 +30,9 @@ import asyncpg
 from ops import children
 from ops.sandbox.client import SandboxClient
 from ops.stack import Stack
-from shared import database, topology
-from shared.broker import Publisher
+from shared import database
+from shared.queue import topology
+from shared.queue.publisher import Publisher
 from shared.settings import Settings
 from tests.faults.providers import TWILIO, Provider
 from tests.ports import free_port

@@ -12,8 +12,8 @@ from typing import Any, Final
 import pytest
 
 from ops.stack import Stack
-from shared import topology
-from shared.messages import QueueMessage, ReplyWanted
+from shared.queue import topology
+from shared.queue.jobs import QueueMessage, ReplyWanted
 from shared.settings import Settings
 from tests.faults import faults, verdicts
 from tests.faults.customers import PATIENCE, Customers, channel_settings, customer, writing

@@ -13,13 +13,14 @@ from uuid import UUID
 import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
-from shared import database, topology
-from shared.broker import Link, Publisher
-from shared.messages import WebhookReceived
-from shared.outcomes import Dead
-from shared.runner import Runner
+from shared import database
+from shared.queue import topology
+from shared.queue.jobs import WebhookReceived
+from shared.queue.outcomes import Dead
+from shared.queue.publisher import Link, Publisher
+from shared.queue.runner import Runner
+from shared.queue.worker import Context, Worker
 from shared.settings import Settings
-from shared.worker import Context, Worker
 
 ROOT = Path(__file__).resolve().parents[2]
 ENDPOINT = UUID("01890000-0000-7000-8000-000000000001")

@@ -18,9 +18,10 @@ import orjson
 from twilio.request_validator import RequestValidator
 
 from ingress.__main__ import receive
-from shared import database, topology
+from shared import database
 from shared.crypto import KeyRing
 from shared.database import new_id
+from shared.queue import topology
 from shared.settings import Settings
 from shared.store import endpoints
 from tests.ports import free_port

@@ -27,8 +27,8 @@ from ops.setups.twilio import sender_address
 from ops.stack import Stack
 from shared import database
 from shared.crypto import KeyRing
-from shared.messages import WebhookReceived
 from shared.providers.base import ChannelKind
+from shared.queue.jobs import WebhookReceived
 from shared.settings import Settings
 from shared.store import channels, endpoints
 from tests.flow.commands_support import ROOT, palomar

@@ -8,8 +8,8 @@ import sys
 import aio_pika
 import pytest
 
-from shared import topology
-from shared.delivery import ATTEMPT, REASON
+from shared.queue import topology
+from shared.queue.delivery import ATTEMPT, REASON
 from shared.settings import Settings
 from tests.flow.commands_support import ROOT, broker_channel, bury, depth, depth_reaches, palomar, taken, webhook
 

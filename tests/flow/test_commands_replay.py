@@ -8,9 +8,10 @@ import pytest
 
 from ops.errors import Problem
 from ops.replays import moment
-from shared import database, topology
+from shared import database
 from shared.database import new_id
-from shared.messages import WebhookReceived
+from shared.queue import topology
+from shared.queue.jobs import WebhookReceived
 from shared.settings import Settings
 from shared.store import inbound
 from shared.store.inbound import Logged

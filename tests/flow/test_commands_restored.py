@@ -16,7 +16,7 @@ from ops.recovering import is_worker
 from ops.stack import Stack
 from schema import verify
 from shared import database
-from shared.messages import ReplyWanted, SendAdmitted, SendRequested
+from shared.queue.jobs import ReplyWanted, SendAdmitted, SendRequested
 from shared.settings import Settings
 from shared.store import overdue
 from tests.conftest import STATE

@@ -21,8 +21,8 @@ from ops.processes import ask, find
 from ops.status import Spool as Spooled
 from ops.status import look_into_spool, take
 from shared import database as db
-from shared import topology
 from shared.database import new_id
+from shared.queue import topology
 from shared.settings import Settings
 from shared.store import channels
 from shared.store.events import Event, record

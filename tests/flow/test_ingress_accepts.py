@@ -12,7 +12,7 @@ import pytest
 from twilio.request_validator import RequestValidator
 from yarl import URL
 
-from shared.messages import LARGE, WebhookReceived, inbound_id_of
+from shared.queue.jobs import LARGE, WebhookReceived, inbound_id_of
 from shared.settings import Settings
 from tests.flow.ingress_support import (
     PUBLIC_URL,

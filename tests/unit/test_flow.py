@@ -10,9 +10,9 @@ import pytest
 
 from ops.flow import INGRESS, WIDTH, Stage, as_json, dot, draw, graph, graph_of, stages
 from ops.supervisor import read_procfile
-from shared import messages, topology
-from shared.messages import QueueMessage, ReplyWanted, SendAdmitted, SendRequested, WebhookReceived
-from shared.worker import Worker
+from shared.queue import jobs, topology
+from shared.queue.jobs import QueueMessage, ReplyWanted, SendAdmitted, SendRequested, WebhookReceived
+from shared.queue.worker import Worker
 from workers.__main__ import declared
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,7 +37,7 @@ def test_each_queue_is_consumed_by_one_worker() -> None:
 
 
 def test_each_message_is_published_and_consumed_by_somebody() -> None:
-    every = {m for _, m in inspect.getmembers(messages, inspect.isclass) if issubclass(m, QueueMessage)}
+    every = {m for _, m in inspect.getmembers(jobs, inspect.isclass) if issubclass(m, QueueMessage)}
     every.discard(QueueMessage)
     published = {message for stage in stages() for message in stage.publishes}
     consumed = {stage.consumes for stage in stages() if stage.consumes}

@@ -4,7 +4,7 @@ from uuid import UUID
 
 import pytest
 
-from shared.outcomes import Locked
+from shared.queue.outcomes import Locked
 from shared.resilience.lock_waits import MOST_TENANTS, REMEMBERED, LockWaits, give_way
 
 THEIRS, OURS = UUID(int=1), UUID(int=2)

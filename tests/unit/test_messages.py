@@ -9,10 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from shared import topology
-from shared.broker import dump, envelope
-from shared.delivery import decode
-from shared.messages import (
+from shared.queue import topology
+from shared.queue.delivery import decode
+from shared.queue.jobs import (
     EventHappened,
     MediaWanted,
     QueueMessage,
@@ -21,6 +20,7 @@ from shared.messages import (
     SendRequested,
     WebhookReceived,
 )
+from shared.queue.publisher import dump, envelope
 
 A, B, C = (UUID(int=number << 64 | 7 << 76) for number in (1, 2, 3))
 AT = datetime(2026, 5, 1, 12, 30, 15, 123456, tzinfo=UTC)

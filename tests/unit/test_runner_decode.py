@@ -3,8 +3,8 @@
 import orjson
 import pytest
 
-from shared.delivery import Undecodable, decode
-from shared.messages import ReplyWanted
+from shared.queue.delivery import Undecodable, decode
+from shared.queue.jobs import ReplyWanted
 
 TENANT = "01890000-0000-7000-8000-00000000000a"
 CONVERSATION = "01890000-0000-7000-8000-00000000000b"

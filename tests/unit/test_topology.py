@@ -7,7 +7,7 @@ import aio_pika
 import pytest
 from aio_pika.abc import AbstractIncomingMessage
 
-from shared import topology
+from shared.queue import topology
 from shared.resilience.backoff import rung
 from shared.settings import Settings
 

@@ -8,7 +8,8 @@ from uuid import UUID
 import aio_pika
 import asyncpg
 
-from shared import database, topology
+from shared import database
+from shared.queue import topology
 from shared.settings import Settings
 
 T = TypeVar("T")

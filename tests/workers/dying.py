@@ -14,8 +14,8 @@ import workers.__main__
 import workers.reply
 import workers.send
 from shared import resolving
+from shared.queue.worker import Context
 from shared.store import sends
-from shared.worker import Context
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -12,7 +12,7 @@ from ops.sandbox.client import CustomerAnswer, SeenMessage
 from ops.sandbox.kommo_forms import BOT_ID, CHANNEL_SECRET, SCOPE_ID, URL_SECRET
 from shared import database
 from shared.crypto import KeyRing
-from shared.messages import WebhookReceived
+from shared.queue.jobs import WebhookReceived
 from shared.settings import Settings
 from shared.store import channels, endpoints
 from tests.flow.ingress_support import ingress

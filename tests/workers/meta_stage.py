@@ -9,7 +9,7 @@ from uuid import UUID
 from ops.sandbox.meta_forms import ACCESS_TOKEN, ACCOUNT, APP_SECRET, VERIFY_TOKEN
 from shared import database
 from shared.crypto import KeyRing
-from shared.messages import WebhookReceived
+from shared.queue.jobs import WebhookReceived
 from shared.store import channels, endpoints
 from tests.providers.meta_payloads import Json, body
 from tests.workers.stage import Ours, Stage

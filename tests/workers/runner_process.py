@@ -7,8 +7,8 @@ import asyncio
 import os
 import sys
 
-from shared.outcomes import Dead
-from shared.worker import Context, Worker
+from shared.queue.outcomes import Dead
+from shared.queue.worker import Context, Worker
 from tests.workers.runner_stage import QUEUE, Job
 from workers import __main__ as workers
 

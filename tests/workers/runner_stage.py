@@ -22,13 +22,14 @@ import asyncpg
 import orjson
 from aio_pika.abc import AbstractIncomingMessage
 
-from shared import database, topology
-from shared.broker import Link, Publisher, dump, envelope
-from shared.messages import QueueMessage
+from shared import database
+from shared.queue import topology
+from shared.queue.jobs import QueueMessage
+from shared.queue.publisher import Link, Publisher, dump, envelope
+from shared.queue.runner import Runner
+from shared.queue.worker import Context, Worker
 from shared.resilience.circuit_breaker import NOBODYS, Scope
-from shared.runner import Runner
 from shared.settings import Settings
-from shared.worker import Context, Worker
 
 ROOT = Path(__file__).resolve().parents[2]
 QUEUE = topology.REPLY

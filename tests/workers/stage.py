@@ -27,13 +27,13 @@ from ops.sandbox.client import SandboxClient, SeenMessage
 from ops.sandbox.receipts import Delays
 from ops.sandbox.twilio import ACCOUNT_SID, AUTH_TOKEN, inbound_form
 from shared import database
-from shared.broker import Publisher
 from shared.crypto import KeyRing
 from shared.domain.channels import Channel, read_settings
-from shared.messages import QueueMessage, SendAdmitted, SendRequested, WebhookReceived
+from shared.queue.jobs import QueueMessage, SendAdmitted, SendRequested, WebhookReceived
+from shared.queue.publisher import Publisher
+from shared.queue.worker import Context
 from shared.settings import Settings
 from shared.store import channels, conversations, endpoints, messages
-from shared.worker import Context
 from tests.workers.asking import Asking
 from tests.workers.processes import ROOT, environ, quick
 from workers.__main__ import Process

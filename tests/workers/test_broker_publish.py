@@ -8,8 +8,9 @@ import aio_pika
 import pytest
 
 from ops.stack import Stack
-from shared import broker, topology
-from shared.broker import BrokerAway, Publisher, PublishFailed, PublishRefused, PublishUnknown
+from shared.queue import publisher as broker
+from shared.queue import topology
+from shared.queue.publisher import BrokerAway, Publisher, PublishFailed, PublishRefused, PublishUnknown
 from shared.settings import Settings
 from tests.workers.broker_faults import out_of_memory, paused
 from tests.workers.runner_stage import QUEUE, Bench, Job, bench, items_of, jobs, names

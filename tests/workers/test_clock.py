@@ -8,8 +8,8 @@ import asyncpg
 import orjson
 import pytest
 
-from shared import topology
-from shared.messages import ReplyWanted
+from shared.queue import topology
+from shared.queue.jobs import ReplyWanted
 from shared.settings import Settings
 from shared.store import inbound, overdue
 from tests.workers.stage import Stage, staged

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 
 from ops.sandbox.client import SeenReport
-from shared.messages import SendAdmitted
+from shared.queue.jobs import SendAdmitted
 from shared.settings import Settings
 from tests.workers.kommo_stage import Open, opened
 from workers import send

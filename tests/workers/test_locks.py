@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from shared import database
-from shared.messages import WebhookReceived
+from shared.queue.jobs import WebhookReceived
 from shared.settings import Settings
 from tests.providers.meta_payloads import entry, said, value
 from tests.workers.meta_stage import add_app, add_number, posted

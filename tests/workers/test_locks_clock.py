@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 import pytest
 
 from shared import database
+from shared.queue.worker import Context
 from shared.settings import Settings
 from shared.store import receipts
-from shared.worker import Context
 from tests.workers.stage import Ours, Stage, staged
 from tests.workers.test_locks import ROWS, holding
 from workers import clock

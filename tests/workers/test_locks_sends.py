@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from shared.messages import SendAdmitted
+from shared.queue.jobs import SendAdmitted
 from shared.settings import Settings
 from tests.workers.stage import Ours, Stage, staged
 from tests.workers.test_locks import ROWS, holding

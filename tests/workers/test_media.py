@@ -12,8 +12,9 @@ from ops.erasing import erase, who
 from ops.sandbox.client import SeenFile
 from ops.sandbox.meta_forms import PHONE_NUMBER_ID
 from ops.sandbox.twilio import ACCOUNT_SID
-from shared import blob_sweeping, database, topology
+from shared import blob_sweeping, database
 from shared.blobs import Blobs
+from shared.queue import topology
 from shared.settings import Settings
 from shared.store import channels, endpoints, media, overdue
 from tests.providers import email_payloads

@@ -10,8 +10,8 @@ from uuid import UUID
 from ops.sandbox.meta_forms import PHONE_NUMBER_ID
 from shared import database
 from shared.domain.message_form import PLAIN, Form, stored
-from shared.messages import Lane
 from shared.providers.base import Button, Interactive
+from shared.queue.jobs import Lane
 from shared.settings import Settings
 from shared.store import conversations
 from shared.store.messages import NewMessage, add_outbound

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from ops.sandbox.kommo_forms import crm_body
-from shared.messages import WebhookReceived
+from shared.queue.jobs import WebhookReceived
 from shared.settings import Settings
 from tests.workers.kommo_stage import CHAT, add_kommo, posted
 from tests.workers.stage import Stage, staged

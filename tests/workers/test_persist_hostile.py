@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from ops.sandbox.twilio import inbound_form
-from shared.messages import WebhookReceived
+from shared.queue.jobs import WebhookReceived
 from shared.settings import Settings
 from shared.store import inbound
 from tests.workers.stage import ADDRESS, Stage, staged

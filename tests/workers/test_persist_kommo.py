@@ -6,7 +6,7 @@ from uuid import UUID
 
 from ops.sandbox.kommo_forms import BOT_ID, SCOPE_ID, crm_body
 from shared.database import new_id
-from shared.messages import WebhookReceived
+from shared.queue.jobs import WebhookReceived
 from shared.settings import Settings
 from shared.store import conversations, messages
 from shared.store import talk as said_so_far

@@ -8,8 +8,8 @@ from uuid import uuid4
 import pytest
 
 from shared import arrivals
-from shared.messages import WebhookReceived
 from shared.providers.base import Address
+from shared.queue.jobs import WebhookReceived
 from shared.settings import Settings
 from shared.store import contacts, inbound
 from tests.workers.stage import CUSTOMER, staged

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from ops import dead
-from shared import topology
+from shared.queue import topology
+from shared.queue.topology import WorkQueue
+from shared.queue.worker import Context, Worker
 from shared.settings import Settings
 from shared.store import overdue, replies
 from shared.store import set_aside as store
-from shared.topology import WorkQueue
-from shared.worker import Context, Worker
 from tests.workers.stage import Stage, staged
 from workers import reply, send, window
 

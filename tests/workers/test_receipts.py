@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from ops.sandbox.twilio import ACCOUNT_SID, AUTH_TOKEN
-from shared.messages import WebhookReceived
+from shared.queue.jobs import WebhookReceived
 from shared.settings import Settings
 from shared.store import receipts, sends
 from tests.workers.stage import Stage, staged

@@ -18,8 +18,9 @@ import pytest
 from aio_pika.abc import AbstractIncomingMessage
 from prometheus_client import REGISTRY
 
-from shared import database, topology
-from shared.messages import EventHappened
+from shared import database
+from shared.queue import topology
+from shared.queue.jobs import EventHappened
 from shared.settings import Settings
 from shared.store import events
 from tests.workers.stage import Stage, staged

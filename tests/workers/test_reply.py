@@ -7,7 +7,7 @@ from typing import Any
 
 from ops.sandbox.openai import MODEL
 from shared.domain import loop_guard
-from shared.messages import ReplyWanted
+from shared.queue.jobs import ReplyWanted
 from shared.settings import Settings
 from tests.workers.stage import Stage, staged
 

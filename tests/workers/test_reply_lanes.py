@@ -7,8 +7,8 @@ import pytest
 
 from ops.sandbox.client import SeenCompletion
 from ops.sandbox.openai import MODEL
-from shared import topology
-from shared.messages import ReplyWanted
+from shared.queue import topology
+from shared.queue.jobs import ReplyWanted
 from shared.settings import Settings
 from tests.workers.stage import CUSTOMER, Ours, Stage, staged
 from workers import clock

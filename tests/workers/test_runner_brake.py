@@ -8,10 +8,10 @@ from uuid import UUID
 
 import aiohttp
 
-from shared.outcomes import Dead
+from shared.queue.outcomes import Dead
+from shared.queue.worker import Context
 from shared.resilience.circuit_breaker import Scope
 from shared.settings import Settings
-from shared.worker import Context
 from tests.ports import free_port
 from tests.workers.runner_stage import QUEUE, Job, bench, header, jobs, names, until
 

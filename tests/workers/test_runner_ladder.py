@@ -8,11 +8,11 @@ from itertools import pairwise
 
 import pytest
 
-from shared import delivery
-from shared.delivery import ATTEMPT, DIED_AT, REASON, TRACEBACK
-from shared.outcomes import Dead, Retry
+from shared.queue import delivery
+from shared.queue.delivery import ATTEMPT, DIED_AT, REASON, TRACEBACK
+from shared.queue.outcomes import Dead, Retry
+from shared.queue.worker import Context
 from shared.settings import Settings
-from shared.worker import Context
 from tests.workers.runner_stage import QUEUE, Bench, Job, bench, header, items_of, jobs, names, until
 
 

@@ -7,7 +7,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from shared import runner
+from shared.queue import runner
 from shared.resilience.circuit_breaker import Scope
 from shared.settings import Settings
 from tests.workers.runner_stage import QUEUE, Job, bench, jobs, names

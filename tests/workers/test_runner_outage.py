@@ -10,8 +10,8 @@ import pytest
 import time_machine
 
 from ops.stack import Stack
-from shared import runner
-from shared.broker import BrokerAway, PublishFailed
+from shared.queue import runner
+from shared.queue.publisher import BrokerAway, PublishFailed
 from shared.resilience.backoff import Backoff
 from shared.settings import Settings
 from tests.workers.broker_faults import paused

@@ -9,7 +9,7 @@ import sys
 import aiohttp
 import pytest
 
-from shared import topology
+from shared.queue import topology
 from shared.settings import Settings
 from tests.ports import free_port
 from tests.workers.runner_stage import ROOT, Bench, bench, environ, until

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from shared.delivery import ATTEMPT, REASON
+from shared.queue.delivery import ATTEMPT, REASON
 from shared.settings import Settings
 from tests.workers.runner_stage import QUEUE, Bench, Job, bench, header, items_of, jobs, names, until
 

@@ -9,9 +9,9 @@ from pydantic import SecretStr
 from ingress.endpoint_directory import MetaSecrets
 from shared import database, sealing
 from shared.crypto import KeyRing
+from shared.queue.worker import Context
 from shared.settings import Settings
 from shared.store import channels
-from shared.worker import Context
 from tests.workers.meta_stage import add_app
 from tests.workers.stage import Stage, staged
 from workers import clock

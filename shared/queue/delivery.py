@@ -9,8 +9,8 @@ import orjson
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 from pydantic import ValidationError
 
-from shared.broker import is_cancellation
-from shared.messages import QueueMessage
+from shared.queue.jobs import QueueMessage
+from shared.queue.publisher import is_cancellation
 
 M = TypeVar("M", bound=QueueMessage)
 

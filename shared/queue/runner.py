@@ -18,18 +18,39 @@ from uuid import UUID
 from aio_pika.abc import AbstractConnection
 from structlog.contextvars import bound_contextvars
 
-from shared import database, topology
-from shared.broker import BrokerAway, Link, Publisher, PublishFailed, PublishUnknown, dump, envelope, is_cancellation
-from shared.consumer import Consumer
-from shared.delivery import ATTEMPT, DIED_AT, OVERTIME, QUEUE, REASON, TRACEBACK, Delivery, Item, Undecodable, decode
-from shared.messages import QueueMessage
-from shared.outcomes import Dead, Locked, Retry
+from shared import database
 from shared.process import metrics
 from shared.process.log import get_logger
+from shared.queue import topology
+from shared.queue.consumer import Consumer
+from shared.queue.delivery import (
+    ATTEMPT,
+    DIED_AT,
+    OVERTIME,
+    QUEUE,
+    REASON,
+    TRACEBACK,
+    Delivery,
+    Item,
+    Undecodable,
+    decode,
+)
+from shared.queue.jobs import QueueMessage
+from shared.queue.outcomes import Dead, Locked, Retry
+from shared.queue.publisher import (
+    BrokerAway,
+    Link,
+    Publisher,
+    PublishFailed,
+    PublishUnknown,
+    dump,
+    envelope,
+    is_cancellation,
+)
+from shared.queue.worker import Context, Worker
 from shared.resilience.backoff import Backoff, rung
 from shared.resilience.circuit_breaker import NOBODYS, Brakes, Scope
 from shared.resilience.lock_waits import PAUSE
-from shared.worker import Context, Worker
 
 log = get_logger(__name__)
 

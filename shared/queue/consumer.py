@@ -12,10 +12,10 @@ from collections.abc import Awaitable, Callable
 import aiormq
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage, AbstractQueue
 
-from shared import topology
-from shared.broker import Link, is_cancellation
-from shared.delivery import Delivery
 from shared.process.log import get_logger
+from shared.queue import topology
+from shared.queue.delivery import Delivery
+from shared.queue.publisher import Link, is_cancellation
 
 log = get_logger(__name__)
 

@@ -14,12 +14,12 @@ from typing import Generic, TypeVar
 from structlog.typing import FilteringBoundLogger
 
 from shared import database
-from shared.broker import Publisher, PublishFailed
-from shared.messages import QueueMessage
 from shared.process.log import get_logger
+from shared.queue.jobs import QueueMessage
+from shared.queue.publisher import Publisher, PublishFailed
+from shared.queue.topology import WorkQueue
 from shared.resilience.lock_waits import LockWaits
 from shared.settings import Settings
-from shared.topology import WorkQueue
 
 log = get_logger(__name__)
 

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from shared import topology
+from shared.queue import topology
 from shared.resilience.circuit_breaker import Scope
 
 Lane = topology.Lane

@@ -15,11 +15,11 @@ import aio_pika
 import aiormq
 from aio_pika.abc import AbstractChannel, AbstractConnection, HeadersType
 
-from shared import topology
-from shared.messages import QueueMessage
 from shared.process import metrics
 from shared.process.log import get_logger
 from shared.process.outage_log import OutageLog
+from shared.queue import topology
+from shared.queue.jobs import QueueMessage
 
 log = get_logger(__name__)
 

@@ -1,0 +1,1 @@
+"""RabbitMQ: its topology, jobs, the publisher, the consumer, the runner of a worker's jobs."""
