@@ -8,8 +8,8 @@ from datetime import timedelta
 from typing import Any, Final
 
 from shared import database
-from shared.blobs import Blobs, StoreError
 from shared.database.each_row import by_itself
+from shared.media.blob_store import Blobs, StoreError
 from shared.queue.worker import Context
 from shared.store import media
 

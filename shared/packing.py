@@ -10,7 +10,7 @@ from typing import Final
 
 from shared.domain.channels import Channel
 from shared.domain.media import Failure, Limits, name_of
-from shared.fetching import Fetcher
+from shared.media.download import Fetcher
 from shared.providers import traits
 from shared.providers.base import File, Media, Outgoing
 from shared.providers.media_source import Direct, Get

@@ -14,10 +14,10 @@ from datetime import timedelta
 from typing import IO
 
 from shared import database
-from shared.blobs import Blobs, StoreError
 from shared.crypto import CryptoError, KeyRing
 from shared.domain.media import Failure, Limits, key_of, wait_after
-from shared.fetching import Fetched, Fetcher
+from shared.media.blob_store import Blobs, StoreError
+from shared.media.download import Fetched, Fetcher
 from shared.process import metrics
 from shared.providers import media_source
 from shared.providers.media_source import Direct, InWebhook, Located, Source

@@ -14,7 +14,7 @@ from shared import providers
 from shared.domain.media import Failure, Limits
 from shared.engines import open_engines
 from shared.engines.base import Answer, Turn
-from shared.fetching import Fetcher
+from shared.media.download import Fetcher
 from shared.providers.base import Accepted, Outgoing, Unreachable
 from shared.providers.media_source import Direct, Get
 from shared.settings import Settings

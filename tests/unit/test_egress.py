@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.domain.media import Failure, Limits
-from shared.fetching import Fetcher
+from shared.media.download import Fetcher
 from shared.net import ssrf_guard
 from shared.providers.media_source import Direct, Get
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from shared.domain.media import Failure, Limits
-from shared.fetching import Fetcher
+from shared.media.download import Fetcher
 from shared.net import dns
 from shared.net.dns import look_up
 from shared.providers.email_network import connected_socket

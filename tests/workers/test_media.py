@@ -13,7 +13,7 @@ from ops.sandbox.client import SeenFile
 from ops.sandbox.meta_forms import PHONE_NUMBER_ID
 from ops.sandbox.twilio import ACCOUNT_SID
 from shared import blob_sweeping, database
-from shared.blobs import Blobs
+from shared.media.blob_store import Blobs
 from shared.queue import topology
 from shared.settings import Settings
 from shared.store import channels, endpoints, media, overdue

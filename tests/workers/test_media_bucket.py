@@ -13,7 +13,7 @@ import pytest
 from pydantic import SecretStr
 
 from ops.erasing import erase, who
-from shared.blobs import Blobs, StoreError
+from shared.media.blob_store import Blobs, StoreError
 from shared.settings import Settings
 from tests.ports import free_port
 from tests.workers import s3_bucket

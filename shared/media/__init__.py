@@ -1,0 +1,1 @@
+"""Download and storage of the files that customers send."""
