@@ -11,7 +11,7 @@ from shared.domain import consents
 from shared.providers.base import ChannelKind, ConsentScope, ConsentState
 from shared.store import consents as ledger
 from shared.store.consents import Entry, Kept
-from shared.store.erasing import Person
+from shared.store.erasure import Person
 
 KINDS: Final[tuple[ChannelKind, ...]] = get_args(ChannelKind)
 SHOWN: Final = 50  # entries of one contact

@@ -9,8 +9,8 @@ from uuid import UUID
 from ops.errors import Problem
 from shared import database
 from shared.domain import addresses
-from shared.store import channels, erasing
-from shared.store.erasing import Person
+from shared.store import channels, erasure
+from shared.store.erasure import Person
 from shared.store.events import Event, record
 
 SHORTEST_SEARCHED = 5  # characters; what is shorter would be found in everybody's rows
@@ -90,26 +90,26 @@ async def who(pool: database.Pool, tenant_id: UUID, told: str) -> Person:
         contact_id = None
     address = addresses.person(told)
     canonical = {told, told.strip().lower()} | ({address.canonical} if address is not None else set())
-    found = await erasing.find(pool, tenant_id, contact_id, sorted(canonical), told)
+    found = await erasure.find(pool, tenant_id, contact_id, sorted(canonical), told)
     if len(found) != 1:
         raise Problem(
             f"{len(found) or 'No'} contacts of this tenant have the id or address {addresses.mask(told)}.",
             "Give the contact's id, or a phone number in international form, such as +14155238886.",
         )
-    return await erasing.person(pool, tenant_id, found[0])
+    return await erasure.person(pool, tenant_id, found[0])
 
 
 async def erase(pool: database.Pool, person: Person) -> Erased:
     """Erase in one transaction, announce it by the contact's id, and search what is left."""
     searched = pattern(person.addresses)
-    found = await erasing.mentions(pool, person, searched)
+    found = await erasure.mentions(pool, person, searched)
 
     async def once() -> dict[str, int]:
         async with pool.acquire() as connection, connection.transaction():
-            done = await erasing.erase(connection, person, searched, found)
+            done = await erasure.erase(connection, person, searched, found)
             await record(connection, Event("contact.erased", person.tenant_id, contact_id=person.contact_id))
             return done
 
     removed = await database.repeat(once)
-    left = await erasing.traces(pool, person.tenant_id, searched)
+    left = await erasure.traces(pool, person.tenant_id, searched)
     return Erased(removed, left, tuple(sorted({address for _, address in person.addresses})))

@@ -18,7 +18,7 @@ from ops.errors import Problem
 from schema.migrate import MIGRATIONS
 from shared import database, receiving
 from shared.settings import Settings
-from shared.store import overdue, restored
+from shared.store import due_rows, restored
 from shared.store.restored import LONG, PutAside
 
 CLUSTER: Final = ("0001_roles", "0019_memberships")
@@ -90,7 +90,7 @@ async def _open(settings: Settings, manifest: Manifest, rights: str) -> PutAside
                     f"Not every row was restored: {'; '.join(wrong)}. No process of Palomar's may read this database.",
                     "Drop it, and restore into a new one.",
                 )
-            await overdue.make_partitions(connection, PARTITIONS_AHEAD)
+            await due_rows.make_partitions(connection, PARTITIONS_AHEAD)
             return await _put_aside(connection, settings)
     finally:
         await connection.close(timeout=5)

@@ -10,7 +10,7 @@ from ops import errands
 from ops.errors import Problem
 from shared.database import Pool
 from shared.settings import Settings
-from shared.store import inbound
+from shared.store import webhook_log
 
 SHORT_ID = 8  # characters of an id that name a webhook, if only one begins so
 MOST = 100_000  # webhooks of one call
@@ -56,7 +56,7 @@ async def replay(settings: Settings, asked: Sequence[str] | Span, advance: Advan
         done = 0
         for start in range(0, len(ids), AT_ONCE):
             chunk = ids[start : start + AT_ONCE]
-            found = {entry.webhook.inbound_id: entry.webhook for entry in await inbound.fetch(pool, chunk)}
+            found = {entry.webhook.inbound_id: entry.webhook for entry in await webhook_log.fetch(pool, chunk)}
             await publisher.publish(*found.values())
             unknown += [one for one in chunk if one not in found]
             done += len(found)
@@ -65,7 +65,7 @@ async def replay(settings: Settings, asked: Sequence[str] | Span, advance: Advan
 
 
 async def _between(pool: Pool, span: Span) -> tuple[list[str], list[str]]:
-    ids = await inbound.ids_between(
+    ids = await webhook_log.ids_between(
         pool, span.since, span.until, endpoint_id=span.endpoint_id, only_failed=span.only_failed, limit=MOST + 1
     )
     if len(ids) > MOST:
@@ -87,7 +87,7 @@ async def _named(pool: Pool, beginnings: Sequence[str]) -> tuple[list[str], list
     ids: dict[str, None] = {}
     unknown: list[str] = []
     for beginning in beginnings:
-        found = [beginning] if len(beginning) == 64 else await inbound.ids_beginning(pool, beginning, 2)
+        found = [beginning] if len(beginning) == 64 else await webhook_log.ids_beginning(pool, beginning, 2)
         if len(found) > 1:
             raise Problem(f"Several webhooks begin with {beginning}.", "Give more of the id.")
         ids.update(dict.fromkeys(found))

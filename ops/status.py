@@ -21,7 +21,8 @@ from ops.processes import Process
 from shared import database
 from shared.queue import publisher, topology
 from shared.settings import Settings
-from shared.store import channels, events, overdue, receipts, table_locks
+from shared.store import channels, events, receipts, table_locks
+from shared.store import due_rows as overdue
 
 STILL = 10.0  # seconds without a tick, or of relay lag, that are worth a word
 LOCK_WAIT = 2.0  # seconds for a table that a session has locked

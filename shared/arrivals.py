@@ -21,9 +21,9 @@ from shared.providers.base import (
     Receipt,
 )
 from shared.queue.jobs import WebhookReceived
-from shared.store import inbound
+from shared.store import webhook_log
 from shared.store.events import Event
-from shared.store.inbound import Logged
+from shared.store.webhook_log import Logged
 
 TURN = 20  # webhooks parsed at a stretch, about half a millisecond
 _NULS = ((b"%00", b"%EF%BF%BD"), (b"\\u0000", b"\\ufffd"), (b"\0", "\ufffd".encode()))
@@ -45,7 +45,7 @@ class Reading:
     def logged(self) -> Logged:
         errors = [*self.parsed.errors, *self.errors]
         held = bool(self.messages or self.receipts or self.managers or self.parsed.notices)
-        outcome: inbound.Outcome = "parsed" if not errors else "partly" if held else "unparsed"
+        outcome: webhook_log.Outcome = "parsed" if not errors else "partly" if held else "unparsed"
         return Logged(self.webhook, outcome, "; ".join(errors)[:2000] or None)
 
 

@@ -23,7 +23,7 @@ from shared.queue.jobs import Lane, MediaWanted, QueueMessage, ReplyWanted, Send
 from shared.queue.publisher import BrokerAway
 from shared.queue.worker import Context, Loop
 from shared.retention import prune_forever
-from shared.store import channels, conversations, inbound, media, messages, overdue, receipts, reports
+from shared.store import channels, conversations, due_rows, media, messages, receipts, reports, webhook_log
 from shared.store.events import Event, record
 
 log = get_logger(__name__)
@@ -107,16 +107,16 @@ def _handoff(ctx: Ctx) -> timedelta:
 
 
 async def _queued(tx: database.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
-    return await overdue.queued(tx, _handoff(ctx), ctx.settings.clock_batch)
+    return await due_rows.queued(tx, _handoff(ctx), ctx.settings.clock_batch)
 
 
 async def _ready(provider: str, lane: Lane, tx: database.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
-    return await overdue.ready(tx, _handoff(ctx), ctx.settings.clock_batch, provider=provider, lane=lane)
+    return await due_rows.ready(tx, _handoff(ctx), ctx.settings.clock_batch, provider=provider, lane=lane)
 
 
 async def _lost_leases(tx: database.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
     check = timedelta(seconds=ctx.settings.unknown_check_after)
-    rows = await overdue.lost_leases(tx, check, ctx.settings.clock_batch)
+    rows = await due_rows.lost_leases(tx, check, ctx.settings.clock_batch)
     if not rows:
         return []
     await record(
@@ -133,11 +133,11 @@ async def _lost_leases(tx: database.Connection, ctx: Ctx) -> Sequence[QueueMessa
             for row in rows
         ),
     )
-    return await overdue.next_in_lanes(tx, [(row["tenant_id"], row["conversation_id"], row["lane"]) for row in rows])
+    return await due_rows.next_in_lanes(tx, [(row["tenant_id"], row["conversation_id"], row["lane"]) for row in rows])
 
 
 async def _expired(tx: database.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
-    rows = await overdue.expired(tx, ctx.settings.clock_batch)
+    rows = await due_rows.expired(tx, ctx.settings.clock_batch)
     await record(
         tx,
         *(
@@ -152,11 +152,11 @@ async def _expired(tx: database.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
 class HeldAndOpen:
     """Each tick looks at some of the held messages, and goes on where the one before it ended."""
 
-    _after: tuple[UUID, UUID] = overdue.BEGINNING
+    _after: tuple[UUID, UUID] = due_rows.BEGINNING
 
     async def __call__(self, tx: database.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
-        held = await overdue.held(tx, self._after, HELD_AT_ONCE)
-        self._after = held.after or overdue.BEGINNING
+        held = await due_rows.held(tx, self._after, HELD_AT_ONCE)
+        self._after = held.after or due_rows.BEGINNING
         if not held.may_go:
             return []
         free = await conversations.lock_free(tx, held.may_go)
@@ -164,11 +164,11 @@ class HeldAndOpen:
 
 
 async def _replies(tx: database.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
-    return await overdue.replies(tx, _handoff(ctx), ctx.settings.clock_batch, waits=False)
+    return await due_rows.replies(tx, _handoff(ctx), ctx.settings.clock_batch, waits=False)
 
 
 async def _replies_llm(tx: database.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
-    return await overdue.replies(tx, _handoff(ctx), ctx.settings.clock_batch, waits=True)
+    return await due_rows.replies(tx, _handoff(ctx), ctx.settings.clock_batch, waits=True)
 
 
 async def _media(tx: database.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
@@ -235,15 +235,15 @@ async def _serve_numbers(ctx: Ctx) -> None:
 
 
 async def _make_partitions(tx: database.Connection, ctx: Ctx) -> int:
-    return await overdue.make_partitions(tx, PARTITIONS_AHEAD)
+    return await due_rows.make_partitions(tx, PARTITIONS_AHEAD)
 
 
 async def _forget_events(tx: database.Connection, ctx: Ctx) -> int:
-    return await overdue.forget_events(tx, ctx.settings.events_days)
+    return await due_rows.forget_events(tx, ctx.settings.events_days)
 
 
 async def _forget_webhooks(tx: database.Connection, ctx: Ctx) -> int:
-    return await inbound.forget(tx, ctx.settings.inbound_log_days)
+    return await webhook_log.forget(tx, ctx.settings.inbound_log_days)
 
 
 async def retain(ctx: Ctx) -> None:
@@ -251,7 +251,7 @@ async def retain(ctx: Ctx) -> None:
     for work in (_make_partitions, _forget_events, _forget_webhooks):
         try:
             async with ctx.transaction() as tx:
-                await overdue.lock_briefly(tx)
+                await due_rows.lock_briefly(tx)
                 done = await work(tx, ctx)
             if done:
                 ctx.log.info("retention", what=work.__name__.strip("_"), partitions=done)
@@ -260,10 +260,10 @@ async def retain(ctx: Ctx) -> None:
     # Apart from the partitions, whose locks last as long as their transaction; and no long transaction for itself.
     webhooks_days, events_days = ctx.settings.inbound_log_days, ctx.settings.events_days
     for forget, days in (
-        (inbound.forget_keys, webhooks_days),
+        (webhook_log.forget_keys, webhooks_days),
         (receipts.forget_parked, webhooks_days),
-        (inbound.forget_strays, webhooks_days),
-        (overdue.forget_stray_events, events_days),
+        (webhook_log.forget_strays, webhooks_days),
+        (due_rows.forget_stray_events, events_days),
     ):
         forgotten = FORGOTTEN_AT_ONCE
         while forgotten == FORGOTTEN_AT_ONCE:

@@ -21,10 +21,10 @@ from shared.queue.jobs import MediaWanted, QueueMessage, ReplyWanted, SendReques
 from shared.queue.outcomes import Locked, Retry
 from shared.queue.worker import Context, Worker
 from shared.resilience.lock_waits import PAUSE, LockWaits
-from shared.store import channels, contacts, conversations, inbound, media, messages, talk
+from shared.store import channels, contacts, conversations, media, messages, talk, webhook_log
 from shared.store.consents import Entry
 from shared.store.events import Event, record
-from shared.store.inbound import Logged
+from shared.store.webhook_log import Logged
 
 worker: Worker[WebhookReceived, None] = Worker(
     name="persist",
@@ -56,17 +56,17 @@ async def keep(webhooks: Sequence[WebhookReceived], ctx: Context[None]) -> None:
     """Keep all of a batch, in one transaction, and hand on what follows from it."""
     readings = await read(once(webhooks))
     async with ctx.transaction() as tx:
-        fresh = await inbound.remember(tx, webhooks)
+        fresh = await webhook_log.remember(tx, webhooks)
         wanted = [r for r in readings.values() if r.webhook.inbound_id in fresh or r.webhook.replayed]
         if not wanted:
             return
         endpoints = sorted({reading.webhook.endpoint_id for reading in wanted})
         assign_channels(wanted, await channels.of_endpoints(tx, endpoints))
-        await inbound.log(tx, [r.logged for r in wanted if r.webhook.inbound_id in fresh])
+        await webhook_log.log(tx, [r.logged for r in wanted if r.webhook.inbound_id in fresh])
         for reading in wanted:
             if reading.webhook.inbound_id not in fresh:
                 logged = reading.logged
-                await inbound.set_outcome(tx, logged.webhook.inbound_id, logged.outcome, logged.error)
+                await webhook_log.set_outcome(tx, logged.webhook.inbound_id, logged.outcome, logged.error)
         with beside_locks(wanted, ctx.locks):
             hand_on = await keep_read(tx, wanted, timedelta(seconds=ctx.settings.handoff_lease))
     _count(wanted)
@@ -134,10 +134,10 @@ async def keep_raw(webhook: WebhookReceived, error: Exception, ctx: Context[None
     )
     logged = Logged(webhook, "unparsed", reason)
     async with ctx.transaction() as tx:
-        if await inbound.remember(tx, [webhook]):
-            await inbound.log(tx, [logged])
+        if await webhook_log.remember(tx, [webhook]):
+            await webhook_log.log(tx, [logged])
         else:
-            await inbound.set_outcome(tx, webhook.inbound_id, logged.outcome, logged.error)
+            await webhook_log.set_outcome(tx, webhook.inbound_id, logged.outcome, logged.error)
     metrics.WEBHOOKS_PARSED.labels(webhook.provider, "error").inc()
     ctx.log.error("webhook kept raw only", inbound_id=webhook.inbound_id, error=type(error).__name__)
 

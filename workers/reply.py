@@ -27,10 +27,10 @@ from shared.queue.worker import Context, Worker
 from shared.reading import Reading, open_reading, to_show
 from shared.resilience.bulkhead import NoPlaceError, Places, wait_for_place
 from shared.settings import Settings
-from shared.store import channels, consents, messages, replies, talk
+from shared.store import channels, consents, messages, reply_leases, talk
 from shared.store.events import Event, record
 from shared.store.messages import NewMessage
-from shared.store.replies import ReplyClaim
+from shared.store.reply_leases import ReplyClaim
 from shared.store.talk import Said
 
 DEEPEST_HISTORY = 200  # messages read for one answer, however many are unanswered
@@ -78,7 +78,7 @@ async def reply(wanted: ReplyWanted, ctx: Context[Engines]) -> None:
 
 @worker.put_off
 async def put_off(wanted: ReplyWanted, ctx: Context[Engines], wait: timedelta | None) -> None:
-    await replies.put_off(ctx.pool, wanted.tenant_id, wanted.conversation_id, wait)
+    await reply_leases.put_off(ctx.pool, wanted.tenant_id, wanted.conversation_id, wait)
 
 
 class _Void:
@@ -113,7 +113,7 @@ async def _answer_once(wanted: ReplyWanted, ctx: Context[Engines]) -> SendReques
         except BaseException:
             # Cancelled or failed: somebody else may try at once, rather than after the lease.
             with contextlib.suppress(Exception):
-                await replies.let_go(
+                await reply_leases.let_go(
                     ctx.pool, wanted.tenant_id, wanted.conversation_id, claim.lease_id, timedelta(seconds=1)
                 )
             raise
@@ -129,40 +129,40 @@ async def _claim(
     None where there is nothing to answer, or not now: the row says when.
     """
     key = (wanted.tenant_id, wanted.conversation_id)
-    claim = await replies.claim(tx, *key, lease)
+    claim = await reply_leases.claim(tx, *key, lease)
     if claim is None:
         return None  # nothing is owed, or somebody is at it: the row remembers that a reply is wanted
     channel = await channels.get(tx, wanted.tenant_id, claim.channel_id)
     if channel is not None and "reply" in channel.unread:
-        await replies.let_go(tx, *key, claim.lease_id, UNREAD_WAIT)
+        await reply_leases.let_go(tx, *key, claim.lease_id, UNREAD_WAIT)
         return None
     if channel is None or channel.settings.reply.engine == "none":
-        await replies.answered(tx, *key, claim)
+        await reply_leases.answered(tx, *key, claim)
         return None
     # By the engine and not by the lane: it may have been another one when the reply was asked for.
     engine = channel.settings.reply.engine
     counted = claim.user_message_count >= loop_guard.FEWEST  # a statement less for nearly every reply
     if counted and loop_guard.is_loop(channel.kind, await talk.of_late(tx, *key), channel.settings.reply.loop_limit):
         ctx.log.warning("not answered: two machines may be answering each other", conversation=str(key[1]))
-        await replies.answered(tx, *key, claim)
+        await reply_leases.answered(tx, *key, claim)
         metrics.REPLIES.labels(engine, LOOP).inc()
         return None
     if await consents.answer_stopped(tx, *key):  # no model is asked for what the window would only stop
-        await replies.answered(tx, *key, claim)
+        await reply_leases.answered(tx, *key, claim)
         metrics.REPLIES.labels(engine, OPTED_OUT).inc()
         return None
     if ctx.resource.by_name[engine].waits:
         try:
             place.enter_context(ctx.resource.places.held(channel.id))
         except NoPlaceError:
-            await replies.let_go(tx, *key, claim.lease_id, wait_for_place(claim.waited))
+            await reply_leases.let_go(tx, *key, claim.lease_id, wait_for_place(claim.waited))
             metrics.REPLIES_PUT_OFF.labels(engine).inc()
             return None
     depth = channel.settings.reply.llm.history + claim.unanswered
     said = await talk.history(tx, *key, min(depth, DEEPEST_HISTORY))
     newest = newest_of_customer(said)
     if newest is None or claim.unanswered < 1:
-        await replies.answered(tx, *key, claim)
+        await reply_leases.answered(tx, *key, claim)
         return None
     return _Question(claim, channel, said, newest, await to_show(tx, channel, wanted.conversation_id))
 
@@ -203,7 +203,7 @@ async def _kept(ctx: Context[Engines], wanted: ReplyWanted, claim: ReplyClaim, l
         while True:
             await asyncio.sleep(lease.total_seconds() / 3)
             with contextlib.suppress(Exception):  # if it can't be renewed, recording finds out
-                await replies.renew(ctx.pool, wanted.tenant_id, wanted.conversation_id, claim.lease_id, lease)
+                await reply_leases.renew(ctx.pool, wanted.tenant_id, wanted.conversation_id, claim.lease_id, lease)
 
     renewing = asyncio.create_task(renew())
     try:
@@ -223,12 +223,12 @@ async def _record(
 ) -> SendRequested | _Void | None:
     """Record the answer if the conversation is as it was when it was made."""
     async with ctx.transaction() as tx:
-        state = await replies.lock_for_answer(tx, wanted.tenant_id, wanted.conversation_id, claim.lease_id)
+        state = await reply_leases.lock_for_answer(tx, wanted.tenant_id, wanted.conversation_id, claim.lease_id)
         if state is None or not state.ours:
             return None  # the lease ran out, and whoever has it now answers
         if state.user_message_count != claim.user_message_count and state.active:
             return await _void(tx, wanted, claim, channel)
-        await replies.answered(tx, wanted.tenant_id, wanted.conversation_id, claim)
+        await reply_leases.answered(tx, wanted.tenant_id, wanted.conversation_id, claim)
         if not state.active:
             return None  # escalated meanwhile: a person answers
         text = answer.text
@@ -260,7 +260,9 @@ async def _void(tx: database.Connection, wanted: ReplyWanted, claim: ReplyClaim,
     key = (wanted.tenant_id, wanted.conversation_id, claim.lease_id)
     reply = channel.settings.reply
     if reply.debounce == 0:
-        await replies.let_go(tx, *key, timedelta(seconds=1))
+        await reply_leases.let_go(tx, *key, timedelta(seconds=1))
         return _Void()
-    await replies.let_go_until_quiet(tx, *key, timedelta(seconds=reply.debounce), timedelta(seconds=reply.longest_wait))
+    await reply_leases.let_go_until_quiet(
+        tx, *key, timedelta(seconds=reply.debounce), timedelta(seconds=reply.longest_wait)
+    )
     return None

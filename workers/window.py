@@ -8,7 +8,7 @@ from shared.domain.window import Admit, Decision, Fail, Hold, decide
 from shared.queue import topology
 from shared.queue.jobs import SendAdmitted, SendRequested
 from shared.queue.worker import Context, Worker
-from shared.store import channels, conversations, messages, overdue
+from shared.store import channels, conversations, due_rows, messages
 from shared.store.events import Event, record
 from shared.store.messages import Outbound
 
@@ -52,7 +52,7 @@ async def admit(request: SendRequested, ctx: Context[None]) -> None:
         await record(tx, *_events(message, decision))
         # Held or failed, it no longer stands before the next one, which may have been admitted earlier.
         lane = (message.tenant_id, message.conversation_id, message.lane)
-        freed = [] if isinstance(decision, Admit) else await overdue.next_in_lanes(tx, [lane])
+        freed = [] if isinstance(decision, Admit) else await due_rows.next_in_lanes(tx, [lane])
     if isinstance(decision, Admit):
         freed = [
             SendAdmitted(

@@ -8,7 +8,7 @@ import pytest
 from ops import erasing
 from ops.errors import Problem
 from shared.settings import Settings
-from shared.store import erasing as store
+from shared.store import erasure as store
 from tests.flow.commands_support import palomar
 from tests.workers.stage import Stage, staged
 from workers import persist

@@ -13,8 +13,8 @@ from shared.database import new_id
 from shared.queue import topology
 from shared.queue.jobs import WebhookReceived
 from shared.settings import Settings
-from shared.store import inbound
-from shared.store.inbound import Logged
+from shared.store import webhook_log
+from shared.store.webhook_log import Logged
 from tests.flow.commands_support import palomar, taken, webhook
 
 PERSIST = topology.PERSIST.name
@@ -27,8 +27,8 @@ async def keep(settings: Settings, *entries: Logged) -> None:
         pool.acquire() as connection,
         connection.transaction(),
     ):
-        await inbound.remember(connection, [entry.webhook for entry in entries])
-        await inbound.log(connection, entries)
+        await webhook_log.remember(connection, [entry.webhook for entry in entries])
+        await webhook_log.log(connection, entries)
 
 
 async def replayed(settings: Settings, queue: str = PERSIST) -> list[WebhookReceived]:
@@ -114,7 +114,9 @@ async def test_ids_that_begin_alike_are_told_apart(settings: Settings) -> None:
     async with database.make_pool(settings, process="test") as pool:
         await keep(settings, Logged(twin, "parsed"), Logged(webhook(number), "parsed"))
         beginning = twin.inbound_id[:2]
-        assert await inbound.ids_beginning(pool, beginning, 3) == sorted([twin.inbound_id, webhook(number).inbound_id])
+        assert await webhook_log.ids_beginning(pool, beginning, 3) == sorted(
+            [twin.inbound_id, webhook(number).inbound_id]
+        )
 
 
 NOW = datetime(2026, 3, 14, 12, tzinfo=UTC)

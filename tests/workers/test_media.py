@@ -16,7 +16,7 @@ from shared import blob_sweeping, database
 from shared.media.blob_store import Blobs
 from shared.queue import topology
 from shared.settings import Settings
-from shared.store import channels, endpoints, media, overdue
+from shared.store import channels, due_rows, endpoints, media
 from tests.providers import email_payloads
 from tests.providers.meta_payloads import entry, of_type, value
 from tests.workers.meta_stage import add_app, add_number, posted
@@ -306,6 +306,6 @@ async def test_a_file_given_up_by_the_runner_is_set_aside_and_counted(settings: 
         (row,) = await stage.rows("SELECT tenant_id, id FROM media")
         await media.put_off(stage.pool, row["tenant_id"], row["id"], timedelta(seconds=60))
         assert await media.due(stage.pool, timedelta(0), 10) == []
-        assert (await overdue.unfinished(stage.pool))[topology.MEDIA.name] == 1
+        assert (await due_rows.unfinished(stage.pool))[topology.MEDIA.name] == 1
         await media.put_off(stage.pool, row["tenant_id"], row["id"], None)
-        assert (await overdue.counts(stage.pool))["set_aside"] == 1
+        assert (await due_rows.counts(stage.pool))["set_aside"] == 1

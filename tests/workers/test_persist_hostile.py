@@ -11,7 +11,7 @@ import pytest
 from ops.sandbox.twilio import inbound_form
 from shared.queue.jobs import WebhookReceived
 from shared.settings import Settings
-from shared.store import inbound
+from shared.store import webhook_log
 from tests.workers.stage import ADDRESS, Stage, staged
 from workers import persist
 
@@ -128,7 +128,7 @@ async def test_a_message_to_an_unknown_number_is_answered_by_replay_once_the_cha
         assert "15005550001" not in logged["error"]
 
         await stage.add_channel(address="+15005550001", beside=stage.ours)
-        (again,) = await inbound.fetch(stage.pool, [webhook.inbound_id])
+        (again,) = await webhook_log.fetch(stage.pool, [webhook.inbound_id])
         await stage.deliver(again.webhook)
         await stage.until(stage.statuses, equals=["sent"])
         assert (await stage.accepted())[0].sender == "whatsapp:+15005550001"

@@ -11,7 +11,7 @@ from shared import arrivals
 from shared.providers.base import Address
 from shared.queue.jobs import WebhookReceived
 from shared.settings import Settings
-from shared.store import contacts, inbound
+from shared.store import contacts, webhook_log
 from tests.workers.stage import CUSTOMER, staged
 from workers import persist
 
@@ -124,7 +124,9 @@ async def test_a_webhook_of_yesterday_replayed_leaves_the_window_where_it_is(set
         await persist.persist([stage.said("ayer", received_at=now - timedelta(hours=25))], stage.context)
         before = await stage.value("SELECT last_user_message_at FROM conversations")
         assert before == now - timedelta(hours=25)
-        (logged,) = await inbound.fetch(stage.pool, [await stage.value("SELECT encode(id, 'hex') FROM inbound_log")])
+        (logged,) = await webhook_log.fetch(
+            stage.pool, [await stage.value("SELECT encode(id, 'hex') FROM inbound_log")]
+        )
         assert logged.webhook.received_at == now - timedelta(hours=25)
         await persist.persist([logged.webhook], stage.context)
         assert await stage.value("SELECT last_user_message_at FROM conversations") == before

@@ -13,7 +13,7 @@ from shared.queue import topology
 from shared.queue.topology import WorkQueue
 from shared.queue.worker import Context, Worker
 from shared.settings import Settings
-from shared.store import overdue, replies
+from shared.store import due_rows, reply_leases
 from shared.store import set_aside as store
 from tests.workers.stage import Stage, staged
 from workers import reply, send, window
@@ -56,7 +56,7 @@ async def discard(stage: Stage, queue: topology.WorkQueue) -> None:
 
 
 async def set_aside(stage: Stage) -> int:
-    return (await overdue.counts(stage.pool))["set_aside"]
+    return (await due_rows.counts(stage.pool))["set_aside"]
 
 
 async def test_a_message_the_window_fails_on_is_buried_once_and_goes_on_when_replayed(
@@ -190,12 +190,12 @@ async def test_a_reply_that_somebody_is_making_is_left_alone(settings: Settings)
         await stage.pool.execute("UPDATE conversations SET reply_due_at = now()")
         hour, key = timedelta(hours=1), (stage.ours.tenant_id, conversation)
         async with stage.context.transaction() as tx:
-            claim = await replies.claim(tx, *key, hour)
+            claim = await reply_leases.claim(tx, *key, hour)
         assert claim is not None
-        await replies.put_off(stage.pool, *key, None)
+        await reply_leases.put_off(stage.pool, *key, None)
         assert await stage.count("conversations WHERE reply_due_at IS NOT NULL") == 1
-        await replies.let_go(stage.pool, *key, claim.lease_id, timedelta(0))
-        await replies.put_off(stage.pool, *key, hour)
+        await reply_leases.let_go(stage.pool, *key, claim.lease_id, timedelta(0))
+        await reply_leases.put_off(stage.pool, *key, hour)
         assert await stage.count("conversations WHERE reply_due_at > now() + interval '50 minutes'") == 1
 
 

@@ -9,7 +9,7 @@ from ops.sandbox.receipts import Delays
 from shared import database
 from shared.providers.base import SendResult, Throttled, Unreachable, WindowClosed
 from shared.settings import Settings
-from shared.store import channels, overdue, sends, undecided
+from shared.store import channels, due_rows, sends, undecided
 from tests.workers.stage import Stage, staged
 from workers import send, window
 
@@ -223,7 +223,7 @@ async def test_what_was_not_taken_leaves_though_its_lease_ran_out_before_that_wa
         claim = await sends.claim(stage.pool, head, channel, timedelta(0))
         assert claim is not None
         async with stage.pool.acquire() as connection, connection.transaction():
-            assert len(await overdue.lost_leases(connection, timedelta(seconds=60), 10)) == 1
+            assert len(await due_rows.lost_leases(connection, timedelta(seconds=60), 10)) == 1
         for _ in range(2):  # the second is void
             async with stage.pool.acquire() as connection, connection.transaction():
                 await send._record(connection, head, channel, claim, result, stage.context)  # type: ignore[arg-type]
