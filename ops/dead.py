@@ -25,7 +25,7 @@ from shared.queue.jobs import MediaWanted, QueueMessage, ReplyWanted, SendAdmitt
 from shared.queue.publisher import Publisher
 from shared.queue.topology import WorkQueue
 from shared.settings import Settings
-from shared.store import set_aside
+from shared.store.messages import parked
 
 SHORT_ID = 8  # characters of an id that name an item, if only one begins so
 LOOKED_AT = 500  # items that a summary reads
@@ -209,7 +209,7 @@ def give_up(pool: Pool) -> Deal:
             with suppress(Undecodable):
                 items, _ = decode(message.body, kind)
                 async with pool.acquire() as connection, connection.transaction():
-                    await set_aside.give_up(connection, items)
+                    await parked.give_up(connection, items)
 
     return deal
 

@@ -6,9 +6,9 @@ from typing import Final
 
 from ops.errors import Problem
 from shared import database
-from shared.store import restored, undecided
-from shared.store.restored import OwedReply
-from shared.store.undecided import Named
+from shared.store.messages import restored, unknown_sends
+from shared.store.messages.restored import OwedReply
+from shared.store.messages.unknown_sends import Named
 
 Decidable = Named | OwedReply
 
@@ -25,7 +25,7 @@ async def named(pool: database.Pool, ids: Sequence[str], *, every_restored: bool
     if every_restored == bool(ids):
         raise Problem("Give ids, or --restored for all that a restore put to you.", "palomar unknown list shows both.")
     if every_restored:
-        return [*await undecided.restored(pool), *await restored.replies(pool, _MANY)]
+        return [*await unknown_sends.restored(pool), *await restored.replies(pool, _MANY)]
     found: dict[object, Decidable] = {}
     for given in ids:
         one = await _beginning(pool, given)
@@ -41,7 +41,7 @@ async def _beginning(pool: database.Pool, given: str) -> Decidable:
             f"palomar unknown list shows them; the first {SHORT_ID} characters are enough.",
         )
     found: list[Decidable] = [
-        *await undecided.beginning(pool, digits),
+        *await unknown_sends.beginning(pool, digits),
         *await restored.replies_beginning(pool, digits),
     ]
     if len(found) > 1:

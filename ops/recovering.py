@@ -1,6 +1,6 @@
 """A database that was restored or promoted: nothing leaves it by itself that may have left before.
 
-What is put aside, and for whom, is in shared/store/restored.py. A restore does it in the one transaction that gives
+What is put aside, and for whom, is in shared/store/messages/restored.py. A restore does it in the one transaction that gives
 Palomar's roles their rights, so that no process, whenever it is started, finds a row that it could send.
 """
 
@@ -18,8 +18,9 @@ from ops.errors import Problem
 from schema.migrate import MIGRATIONS
 from shared import database, receiving
 from shared.settings import Settings
-from shared.store import due_rows, restored
-from shared.store.restored import LONG, PutAside
+from shared.store import due_rows
+from shared.store.messages import restored
+from shared.store.messages.restored import LONG, PutAside
 
 CLUSTER: Final = ("0001_roles", "0019_memberships")
 """Migrations whose work lies outside the database, so that no backup holds it. Each bears being run again."""

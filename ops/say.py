@@ -17,7 +17,7 @@ from ops.sandbox.kommo_forms import chat_of
 from shared import database
 from shared.domain.consents import DEFAULT_WORDS
 from shared.settings import Settings
-from shared.store import talk
+from shared.store.messages import inbound
 
 _NO_ANSWER = "(nothing: they have opted out, until they write START)"
 _START = "Start Palomar with ./palomar up, in another shell."
@@ -101,7 +101,7 @@ async def _hops(settings: Settings, channel: DemoChannel, external_id: str) -> l
             # Neither Kommo nor a mail server tells of a delivery.
             last = "provider took it" if channel.provider in ("kommo", "email") else "delivered"
             for _ in range(50):
-                hops = await talk.hops(pool, channel.tenant_id, channel.channel_id, external_id)
+                hops = await inbound.hops(pool, channel.tenant_id, channel.channel_id, external_id)
                 if hops and hops[-1][0] == last:
                     break
                 await asyncio.sleep(0.02)

@@ -10,9 +10,10 @@ from shared.database import Connection
 from shared.domain.channels import Channel
 from shared.providers.base import ManagerMessage, Receipt
 from shared.queue.jobs import SendRequested
-from shared.store import contacts, conversations, managers, reports
+from shared.store import contacts, conversations
 from shared.store.events import Event, record
-from shared.store.managers import Written
+from shared.store.messages import agent_messages, agent_reports
+from shared.store.messages.agent_messages import Written
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,16 +93,18 @@ async def apply(
         for one, talk in zip(arrived, found, strict=True)
     ]
     suspects = [index for index, one in enumerate(arrived) if one.may_be_ours]
-    echoes = await managers.echoes(connection, {index: written[index] for index in suspects})
+    echoes = await agent_messages.echoes(connection, {index: written[index] for index in suspects})
     ours = {index for index, ids in echoes.items() if ids or arrived[index].is_ours}
-    kept = await managers.insert(connection, {i: one for i, one in enumerate(written) if i not in ours}, began)
-    await reports.owe(connection, [one for i, one in enumerate(written) if i not in ours and arrived[i].to_be_reported])
+    kept = await agent_messages.insert(connection, {i: one for i, one in enumerate(written) if i not in ours}, began)
+    await agent_reports.owe(
+        connection, [one for i, one in enumerate(written) if i not in ours and arrived[i].to_be_reported]
+    )
     theirs = {
         (written[i].tenant_id, written[i].conversation_id): arrived[i]
         for i in kept
         if arrived[i].by_person and arrived[i].channel.settings.manager.escalate
     }
-    escalated = await managers.escalate(connection, list(theirs))
+    escalated = await agent_messages.escalate(connection, list(theirs))
     await record(
         connection,
         *(

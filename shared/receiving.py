@@ -18,9 +18,10 @@ from shared.domain.statuses import after_receipt
 from shared.providers import by_receipt, provider
 from shared.providers.base import ChannelBroken, Media, OptedOut, Throttled, WindowClosed
 from shared.queue.jobs import SendRequested
-from shared.store import channels, conversations, messages, receipts, sends
+from shared.store import channels, conversations
 from shared.store.events import Event, record
-from shared.store.receipts import Arrived, Concerned, Move
+from shared.store.messages import delivery_receipts, outbound, sends
+from shared.store.messages.delivery_receipts import Arrived, Concerned, Move
 
 # A receipt tells of the channel as it was when the message left: late ones may be from before somebody mended it.
 _NEWS = timedelta(minutes=10)
@@ -38,8 +39,8 @@ async def apply(connection: Connection, arrived: Sequence[Arrived], handoff: tim
     """
     if not arrived:
         return []
-    found = await receipts.locate(connection, arrived)
-    kept = await receipts.keep(connection, arrived, found)
+    found = await delivery_receipts.locate(connection, arrived)
+    kept = await delivery_receipts.keep(connection, arrived, found)
     return await _move(connection, [(arrived[i], *found[i], kept[i]) for i in sorted(kept) if i in found], handoff)
 
 
@@ -48,7 +49,7 @@ async def apply_parked(connection: Connection, limit: int, handoff: timedelta) -
 
     One that can't be applied is set apart: it stays in its message's history, and moves nothing.
     """
-    parked = await receipts.parked_with_message(connection, limit)
+    parked = await delivery_receipts.parked_with_message(connection, limit)
     if not parked:
         return 0, []
     try:
@@ -68,7 +69,9 @@ async def apply_parked(connection: Connection, limit: int, handoff: timedelta) -
     return len(parked), fallbacks
 
 
-async def _apply_by_itself(connection: Connection, one: receipts.Parked, handoff: timedelta) -> list[SendRequested]:
+async def _apply_by_itself(
+    connection: Connection, one: delivery_receipts.Parked, handoff: timedelta
+) -> list[SendRequested]:
     """Raises LockTimeout where somebody holds its rows: it stays parked."""
     try:
         async with connection.transaction():
@@ -78,16 +81,16 @@ async def _apply_by_itself(connection: Connection, one: receipts.Parked, handoff
             raise
         set_apart("receipt", error, tenant=str(one.arrived.tenant_id))
     async with connection.transaction():
-        await receipts.adopt(connection, one)
+        await delivery_receipts.adopt(connection, one)
     return []
 
 
 async def _apply_parked(
-    connection: Connection, parked: Sequence[receipts.Parked], handoff: timedelta
+    connection: Connection, parked: Sequence[delivery_receipts.Parked], handoff: timedelta
 ) -> list[SendRequested]:
     for one in parked:
-        await receipts.adopt(connection, one)
-    found = await receipts.locate(connection, [one.arrived for one in parked])
+        await delivery_receipts.adopt(connection, one)
+    found = await delivery_receipts.locate(connection, [one.arrived for one in parked])
     located = [(one.arrived, *found[i], one.status_id) for i, one in enumerate(parked) if i in found]
     return await _move(connection, located, handoff)
 
@@ -101,7 +104,7 @@ async def _move(connection: Connection, located: Sequence[_Located], handoff: ti
     }
     if concerned:
         await conversations.lock(connection, concerned)
-    rows = await receipts.lock_messages(connection, {(a.tenant_id, message) for a, message, *_ in located})
+    rows = await delivery_receipts.lock_messages(connection, {(a.tenant_id, message) for a, message, *_ in located})
 
     # A message that was given up as unknown, or sent anew since, is still one that a receipt tells the truth about.
     status = {message_id: "unknown" if row.given_up else row.status for message_id, row in rows.items()}
@@ -113,11 +116,11 @@ async def _move(connection: Connection, located: Sequence[_Located], handoff: ti
             status[message_id] = target
             told[message_id] = a
             applied.append((a.tenant_id, row_id))
-    await receipts.move(connection, [_step(rows[i], a, status[i]) for i, a in told.items()])
+    await delivery_receipts.move(connection, [_step(rows[i], a, status[i]) for i, a in told.items()])
     for i in told:
         if (resends := rows[i].resends) is not None:  # the provider has it after all
-            await receipts.cancel_resends(connection, rows[i].tenant_id, rows[i].conversation_id, resends)
-    await receipts.applied(connection, applied)
+            await delivery_receipts.cancel_resends(connection, rows[i].tenant_id, rows[i].conversation_id, resends)
+    await delivery_receipts.applied(connection, applied)
     await record(
         connection,
         *(
@@ -217,9 +220,9 @@ async def _fallback(
         return None
     if (row.window_policy or channel.settings.window.policy) == "fail":
         return None
-    return await messages.add_outbound(
+    return await outbound.add_outbound(
         connection,
-        messages.NewMessage(
+        outbound.NewMessage(
             tenant_id=row.tenant_id,
             conversation_id=row.conversation_id,
             channel_id=row.channel_id,

@@ -22,8 +22,9 @@ from shared.queue.worker import Context
 from shared.resilience.backoff import Backoff
 from shared.resilience.bulkhead import NoPlaceError, wait_for_place
 from shared.senders import Senders
-from shared.store import channels, reports
-from shared.store.reports import Owed
+from shared.store import channels
+from shared.store.messages import agent_reports
+from shared.store.messages.agent_reports import Owed
 
 BACKOFF: Final = Backoff(first=2.0, longest=300.0)  # seconds between tries
 MOST_TRIES: Final = 100  # some eight hours; who reads the chat has seen by then that nothing is told
@@ -37,15 +38,15 @@ async def report(admitted: SendAdmitted, ctx: Context[Senders]) -> None:
     """Tell the provider of this message, if that is owed."""
     if not traits(admitted.provider).reports:
         return
-    owed = await reports.owed(ctx.pool, admitted.tenant_id, admitted.message_id)
+    owed = await agent_reports.owed(ctx.pool, admitted.tenant_id, admitted.message_id)
     if owed is None:
         return
     channel = await channels.get(ctx.pool, owed.tenant_id, owed.channel_id)
     if channel is None or not channel.settings.manager.report:
-        await reports.put_off(ctx.pool, owed.tenant_id, owed.id, None)
+        await agent_reports.put_off(ctx.pool, owed.tenant_id, owed.id, None)
     elif channel.status == "stopped" or "manager" in channel.unread:
         wait = STOPPED_WAIT if channel.status == "stopped" else UNREAD_WAIT
-        await reports.put_off(ctx.pool, owed.tenant_id, owed.id, wait)
+        await agent_reports.put_off(ctx.pool, owed.tenant_id, owed.id, wait)
     else:
         await _tell(owed, channel, ctx)
 
@@ -55,12 +56,12 @@ async def _tell(owed: Owed, channel: Channel, ctx: Context[Senders]) -> None:
     try:
         sender = await ctx.resource.of(ctx.pool, channel)
     except (CryptoError, ValueError):  # the channel's next message stops it and says why
-        await reports.put_off(ctx.pool, owed.tenant_id, owed.id, STOPPED_WAIT)
+        await agent_reports.put_off(ctx.pool, owed.tenant_id, owed.id, STOPPED_WAIT)
         return
     assert isinstance(sender, Reporter), "its provider's traits say so"
     wait, taken = await ctx.resource.turn(ctx.pool, channel, LONGEST_TURN)
     if not taken:
-        await reports.put_off(ctx.pool, owed.tenant_id, owed.id, timedelta(seconds=wait))
+        await agent_reports.put_off(ctx.pool, owed.tenant_id, owed.id, timedelta(seconds=wait))
         return
     if wait > 0:
         await asyncio.sleep(wait)
@@ -68,7 +69,7 @@ async def _tell(owed: Owed, channel: Channel, ctx: Context[Senders]) -> None:
         with ctx.resource.lane(topology.send_queue(channel.provider).name).held(channel.id):
             refused = await sender.report(channel.address, Report(owed.external_id, problem))
     except NoPlaceError:
-        await reports.put_off(ctx.pool, owed.tenant_id, owed.id, wait_for_place(timedelta(seconds=1)))
+        await agent_reports.put_off(ctx.pool, owed.tenant_id, owed.id, wait_for_place(timedelta(seconds=1)))
         return
     if refused is not None:
         await _again(owed, channel, refused, ctx)
@@ -93,7 +94,7 @@ async def _again(owed: Owed, channel: Channel, refused: Refusal, ctx: Context[Se
     given_up = not passing or owed.attempts + 1 >= MOST_TRIES
     told = refused.retry_after if isinstance(refused, Throttled) else None
     wait = timedelta(seconds=BACKOFF.delay(owed.attempts + 1) if told is None else max(told, 1.0))
-    await reports.put_off(ctx.pool, owed.tenant_id, owed.id, None if given_up else wait, tried=True)
+    await agent_reports.put_off(ctx.pool, owed.tenant_id, owed.id, None if given_up else wait, tried=True)
     _count(channel, "given_up" if given_up else "put_off")
     if given_up:
         ctx.log.warning("report of a manager's message given up", message=str(owed.id), code=refused.code)

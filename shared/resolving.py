@@ -18,9 +18,10 @@ from shared.queue.jobs import SendAdmitted
 from shared.queue.worker import Context
 from shared.resilience.bulkhead import NoPlaceError, wait_for_place
 from shared.senders import Senders, outgoing
-from shared.store import channels, messages, sends, undecided
+from shared.store import channels
 from shared.store.events import Event, record
-from shared.store.messages import Outbound
+from shared.store.messages import outbound, sends, unknown_sends
+from shared.store.messages.outbound import Outbound
 
 Step = Literal["sent", "look_again", "absent", "resend", "ask", "give_up"]
 
@@ -73,9 +74,9 @@ async def look_up(admitted: SendAdmitted, ctx: Context[Senders]) -> None:
                 await sends.absent(tx, *key, timedelta(seconds=ctx.settings.unknown_absent_for))
             case "resend":
                 try:
-                    named = undecided.Named(message.tenant_id, message.conversation_id, message.id)
-                    await undecided.resend_absent(tx, named)
-                except undecided.Refused as why:
+                    named = unknown_sends.Named(message.tenant_id, message.conversation_id, message.id)
+                    await unknown_sends.resend_absent(tx, named)
+                except unknown_sends.Refused as why:
                     await _give_up(tx, message, f"it {why}")
             case "ask":
                 await sends.leave_unknown(tx, *key)
@@ -106,7 +107,7 @@ def step(
 
 
 async def _give_up(tx: database.Connection, message: Outbound, reason: str) -> None:
-    if await messages.fail(tx, message.tenant_id, message.id, "unknown", reason, of=("unknown",)):
+    if await outbound.fail(tx, message.tenant_id, message.id, "unknown", reason, of=("unknown",)):
         about = (message.tenant_id, message.channel_id, message.conversation_id, message.id)
         await record(tx, Event("message.failed", *about, detail={"error_code": "unknown"}))
 

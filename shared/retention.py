@@ -8,7 +8,7 @@ from uuid import UUID
 from shared import database
 from shared.database.each_row import by_itself
 from shared.queue.worker import Context
-from shared.store import pruning
+from shared.store.messages import retention
 
 EVERY: Final = 3600.0  # seconds
 AFTER_A_FAILURE: Final = 60.0
@@ -36,7 +36,7 @@ async def prune(ctx: Context[Any]) -> int:
     Never younger than the raw webhooks: a replay of one would make its message anew, and answer it.
     """
     total = 0
-    for tenant_id, days in await pruning.policies(ctx.pool):
+    for tenant_id, days in await retention.policies(ctx.pool):
         async with by_itself("pruning", tenant=str(tenant_id)):
             before = datetime.now(UTC) - timedelta(days=max(days, ctx.settings.inbound_log_days + 1))
             pruned = await _prune_tenant(ctx, tenant_id, before)
@@ -47,11 +47,11 @@ async def prune(ctx: Context[Any]) -> int:
 
 
 async def _prune_tenant(ctx: Context[Any], tenant_id: UUID, before: datetime) -> int:
-    total, after = 0, pruning.FIRST
-    while some := await pruning.conversations(ctx.pool, tenant_id, after, before, CONVERSATIONS_AT_ONCE):
+    total, after = 0, retention.FIRST
+    while some := await retention.conversations(ctx.pool, tenant_id, after, before, CONVERSATIONS_AT_ONCE):
         pruned = MESSAGES_AT_ONCE
         while pruned == MESSAGES_AT_ONCE:
-            pruned = await pruning.prune(ctx.pool, tenant_id, some, before, MESSAGES_AT_ONCE)
+            pruned = await retention.prune(ctx.pool, tenant_id, some, before, MESSAGES_AT_ONCE)
             total += pruned
             await asyncio.sleep(BREATH)
         after = some[-1]

@@ -18,8 +18,9 @@ from shared.providers.base import Outgoing, Sender
 from shared.queue.jobs import SendAdmitted
 from shared.resilience.bulkhead import Lane
 from shared.settings import Settings
-from shared.store import channels, sends
-from shared.store.messages import Outbound
+from shared.store import channels
+from shared.store.messages import sends
+from shared.store.messages.outbound import Outbound
 
 CONCURRENCY = 64  # calls at once, per lane and process; one channel gets half of them where no other is at it
 SLICES_PER_SECOND = 10  # a process reserves a tenth of a second of a channel's rate at a time

@@ -23,8 +23,9 @@ from shared.queue.jobs import Lane, MediaWanted, QueueMessage, ReplyWanted, Send
 from shared.queue.publisher import BrokerAway
 from shared.queue.worker import Context, Loop
 from shared.retention import prune_forever
-from shared.store import channels, conversations, due_rows, media, messages, receipts, reports, webhook_log
+from shared.store import channels, conversations, due_rows, media, webhook_log
 from shared.store.events import Event, record
+from shared.store.messages import agent_reports, delivery_receipts, outbound
 
 log = get_logger(__name__)
 worker: Loop[None] = Loop(name="clock", publishes=(ReplyWanted, SendRequested, SendAdmitted, MediaWanted))
@@ -160,7 +161,7 @@ class HeldAndOpen:
         if not held.may_go:
             return []
         free = await conversations.lock_free(tx, held.may_go)
-        return await messages.release_held(tx, free, _handoff(ctx))
+        return await outbound.release_held(tx, free, _handoff(ctx))
 
 
 async def _replies(tx: database.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
@@ -176,7 +177,7 @@ async def _media(tx: database.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
 
 
 async def _reports(tx: database.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
-    return await reports.due(tx, _handoff(ctx), ctx.settings.clock_batch)
+    return await agent_reports.due(tx, _handoff(ctx), ctx.settings.clock_batch)
 
 
 async def _parked_receipts(tx: database.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
@@ -261,7 +262,7 @@ async def retain(ctx: Ctx) -> None:
     webhooks_days, events_days = ctx.settings.inbound_log_days, ctx.settings.events_days
     for forget, days in (
         (webhook_log.forget_keys, webhooks_days),
-        (receipts.forget_parked, webhooks_days),
+        (delivery_receipts.forget_parked, webhooks_days),
         (webhook_log.forget_strays, webhooks_days),
         (due_rows.forget_stray_events, events_days),
     ):

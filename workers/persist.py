@@ -21,9 +21,10 @@ from shared.queue.jobs import MediaWanted, QueueMessage, ReplyWanted, SendReques
 from shared.queue.outcomes import Locked, Retry
 from shared.queue.worker import Context, Worker
 from shared.resilience.lock_waits import PAUSE, LockWaits
-from shared.store import channels, contacts, conversations, media, messages, talk, webhook_log
+from shared.store import channels, contacts, conversations, media, webhook_log
 from shared.store.consents import Entry
 from shared.store.events import Event, record
+from shared.store.messages import inbound, outbound
 from shared.store.webhook_log import Logged
 
 worker: Worker[WebhookReceived, None] = Worker(
@@ -175,7 +176,7 @@ async def keep_talk(tx: database.Connection, received: Sequence[Received], hando
     )
     served = [*(channel for _, channel, _ in arrived), *(one.channel for one in managers)]
     await record(tx, *_first_contacts(served, contact_ids, new_contacts, found))
-    rows = talk.inbound_rows(
+    rows = inbound.inbound_rows(
         [
             _inbound(one, of, contact_id, place)
             for one, of, contact_id, place in zip(arrived, found, contact_ids, places, strict=False)
@@ -190,7 +191,7 @@ async def keep_talk(tx: database.Connection, received: Sequence[Received], hando
     began = None
     inserted: Mapping[int, UUID] = {}
     if arrived:
-        new = await talk.insert_inbound(tx, rows)
+        new = await inbound.insert_inbound(tx, rows)
         inserted, began = new.ids, new.began
         if len(inserted) < len(rows.ids):  # some were here before: they say nothing new
             hearing = Hearing.of(arrived, found, contact_ids, inserted, wishes)
@@ -202,7 +203,7 @@ async def keep_talk(tx: database.Connection, received: Sequence[Received], hando
         if updated.deleted:
             await contacts.revive(tx, updated.deleted & _returned(arrived, contact_ids, new_contacts, inserted))
         if updated.held:
-            hand_on += await messages.release_held(tx, list(updated.held), handoff)
+            hand_on += await outbound.release_held(tx, list(updated.held), handoff)
     return [*hand_on, *await managing.apply(tx, managers, found[len(arrived) :], began, handoff)]
 
 
@@ -220,9 +221,9 @@ def _conversation(channel: Channel, m: InboundMessage, contact_id: UUID) -> conv
     )
 
 
-def _inbound(arrived: Arrived, conversation: conversations.Found, contact_id: UUID, place: int) -> talk.Inbound:
+def _inbound(arrived: Arrived, conversation: conversations.Found, contact_id: UUID, place: int) -> inbound.Inbound:
     webhook, channel, m = arrived
-    return talk.Inbound(
+    return inbound.Inbound(
         tenant_id=channel.tenant_id,
         conversation_id=conversation.id,
         channel_id=channel.id,

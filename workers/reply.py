@@ -27,11 +27,12 @@ from shared.queue.worker import Context, Worker
 from shared.reading import Reading, open_reading, to_show
 from shared.resilience.bulkhead import NoPlaceError, Places, wait_for_place
 from shared.settings import Settings
-from shared.store import channels, consents, messages, reply_leases, talk
+from shared.store import channels, consents, reply_leases
 from shared.store.events import Event, record
-from shared.store.messages import NewMessage
+from shared.store.messages import inbound, outbound
+from shared.store.messages.inbound import Said
+from shared.store.messages.outbound import NewMessage
 from shared.store.reply_leases import ReplyClaim
-from shared.store.talk import Said
 
 DEEPEST_HISTORY = 200  # messages read for one answer, however many are unanswered
 VOID_ANSWERS = 5  # in a row, because the customer goes on writing; then the clock asks again a little later
@@ -142,7 +143,7 @@ async def _claim(
     # By the engine and not by the lane: it may have been another one when the reply was asked for.
     engine = channel.settings.reply.engine
     counted = claim.user_message_count >= loop_guard.FEWEST  # a statement less for nearly every reply
-    if counted and loop_guard.is_loop(channel.kind, await talk.of_late(tx, *key), channel.settings.reply.loop_limit):
+    if counted and loop_guard.is_loop(channel.kind, await inbound.of_late(tx, *key), channel.settings.reply.loop_limit):
         ctx.log.warning("not answered: two machines may be answering each other", conversation=str(key[1]))
         await reply_leases.answered(tx, *key, claim)
         metrics.REPLIES.labels(engine, LOOP).inc()
@@ -159,7 +160,7 @@ async def _claim(
             metrics.REPLIES_PUT_OFF.labels(engine).inc()
             return None
     depth = channel.settings.reply.llm.history + claim.unanswered
-    said = await talk.history(tx, *key, min(depth, DEEPEST_HISTORY))
+    said = await inbound.history(tx, *key, min(depth, DEEPEST_HISTORY))
     newest = newest_of_customer(said)
     if newest is None or claim.unanswered < 1:
         await reply_leases.answered(tx, *key, claim)
@@ -234,7 +235,7 @@ async def _record(
         text = answer.text
         if channel.kind == "sms":
             text = sms_segments.fitted(text, channel.settings.reply.sms_segments)
-        request = await messages.add_outbound(
+        request = await outbound.add_outbound(
             tx,
             NewMessage(
                 tenant_id=wanted.tenant_id,

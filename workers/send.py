@@ -42,9 +42,10 @@ from shared.queue.worker import Context, Worker
 from shared.resilience.backoff import Backoff
 from shared.resilience.bulkhead import NoPlaceError, wait_for_place
 from shared.senders import CONCURRENCY, Senders, open_senders, outgoing
-from shared.store import channels, messages, reports, sends, undecided
+from shared.store import channels
 from shared.store.events import Event, record
-from shared.store.messages import Outbound
+from shared.store.messages import agent_reports, outbound, sends, unknown_sends
+from shared.store.messages.outbound import Outbound
 
 worker: Worker[SendAdmitted, Senders] = Worker(
     name="send",
@@ -113,9 +114,11 @@ async def _drain(admitted: SendAdmitted, ctx: Ctx) -> UUID | None:
 @worker.put_off
 async def put_off(admitted: SendAdmitted, ctx: Ctx, wait: timedelta | None) -> None:
     """Never one in `sending`, whose due time is the lease of its claim."""
-    await messages.put_off(ctx.pool, admitted.tenant_id, admitted.message_id, wait, of=("ready", "unknown"))
+    await outbound.put_off(ctx.pool, admitted.tenant_id, admitted.message_id, wait, of=("ready", "unknown"))
     # A report is never set aside: nothing would tell it from one that was given up.
-    await reports.put_off(ctx.pool, admitted.tenant_id, admitted.message_id, STOPPED_WAIT if wait is None else wait)
+    await agent_reports.put_off(
+        ctx.pool, admitted.tenant_id, admitted.message_id, STOPPED_WAIT if wait is None else wait
+    )
 
 
 async def _send_head(message: Outbound, ctx: Ctx) -> bool:
@@ -127,7 +130,7 @@ async def _send_head(message: Outbound, ctx: Ctx) -> bool:
     channel = await channels.get(ctx.pool, message.tenant_id, message.channel_id)
     if channel is None or (message.expires_at is not None and message.expires_at <= message.now):
         async with ctx.transaction() as tx:
-            return await messages.cancel(
+            return await outbound.cancel(
                 tx, message.tenant_id, message.id, "channel_deleted" if channel is None else "expired"
             )
     if message.stopped_by is not None:
@@ -219,7 +222,7 @@ async def _opted_out(tx: database.Connection, message: Outbound, scope: ConsentS
     """ready → failed: the customer has opted out since it was admitted."""
     reason = consents.REASONS[scope]
     key = (message.tenant_id, message.id)
-    if not await messages.fail(tx, *key, consents.OPTED_OUT, reason, of=("ready",)):
+    if not await outbound.fail(tx, *key, consents.OPTED_OUT, reason, of=("ready",)):
         return False
     about = (message.tenant_id, message.channel_id, message.conversation_id, message.id)
     await record(tx, Event("message.failed", *about, detail={"error_code": consents.OPTED_OUT}))
@@ -347,9 +350,9 @@ async def _back(
 async def _anew(tx: database.Connection, message: Outbound) -> None:
     """Send anew what was not taken, where the lease ran out before that could be written: it is `unknown` by now, and
     where the provider has no list, it would be given up. Nothing happens where a receipt has moved it."""
-    with contextlib.suppress(undecided.Refused):
-        named = undecided.Named(message.tenant_id, message.conversation_id, message.id)
-        await undecided.resend_absent(tx, named, why=undecided.AS_REFUSED)
+    with contextlib.suppress(unknown_sends.Refused):
+        named = unknown_sends.Named(message.tenant_id, message.conversation_id, message.id)
+        await unknown_sends.resend_absent(tx, named, why=unknown_sends.AS_REFUSED)
 
 
 async def _insist(write: Callable[[], Awaitable[None]], ctx: Ctx, message: Outbound, lease: float) -> None:

@@ -8,9 +8,10 @@ from shared.domain.window import Admit, Decision, Fail, Hold, decide
 from shared.queue import topology
 from shared.queue.jobs import SendAdmitted, SendRequested
 from shared.queue.worker import Context, Worker
-from shared.store import channels, conversations, due_rows, messages
+from shared.store import channels, conversations, due_rows
 from shared.store.events import Event, record
-from shared.store.messages import Outbound
+from shared.store.messages import outbound
+from shared.store.messages.outbound import Outbound
 
 worker: Worker[SendRequested, None] = Worker(
     name="window",
@@ -27,28 +28,28 @@ async def admit(request: SendRequested, ctx: Context[None]) -> None:
     async with ctx.transaction() as tx:
         # persist takes this lock too: a message can't be held just as the customer's own opens the window.
         await conversations.lock(tx, {(request.tenant_id, request.conversation_id)})
-        message = await messages.lock_queued(tx, request.tenant_id, request.message_id)
+        message = await outbound.lock_queued(tx, request.tenant_id, request.message_id)
         if message is None:
             return  # it was moved on before: this request came twice
         channel = await channels.get(tx, message.tenant_id, message.channel_id)
         if channel is None:
-            await messages.cancel(tx, message.tenant_id, message.id, "channel_deleted")
+            await outbound.cancel(tx, message.tenant_id, message.id, "channel_deleted")
             return
         refusal = refusal_of(message, channel)
         decision = refusal or decision_on(message, channel)
         if "window" in channel.unread and refusal is None and not isinstance(decision, Admit):
-            await messages.put_off(tx, message.tenant_id, message.id, UNREAD_WAIT, of=("queued",))
+            await outbound.put_off(tx, message.tenant_id, message.id, UNREAD_WAIT, of=("queued",))
             return  # the channel's policy is for a process to apply that can read it
         match decision:
             case Admit(template):
                 sent_as = template if template != message.template else None
                 facts = sms_segments.facts(message.content) if is_text_message(message, channel) else None
-                await messages.admit(tx, message.tenant_id, message.id, sent_as, handoff, facts)
+                await outbound.admit(tx, message.tenant_id, message.id, sent_as, handoff, facts)
             case Hold():
                 hold_for = timedelta(seconds=channel.settings.window.hold_for)
-                await messages.hold(tx, message.tenant_id, message.id, hold_for)
+                await outbound.hold(tx, message.tenant_id, message.id, hold_for)
             case Fail(code, reason):
-                await messages.fail(tx, message.tenant_id, message.id, code, reason, of=("queued",))
+                await outbound.fail(tx, message.tenant_id, message.id, code, reason, of=("queued",))
         await record(tx, *_events(message, decision))
         # Held or failed, it no longer stands before the next one, which may have been admitted earlier.
         lane = (message.tenant_id, message.conversation_id, message.lane)
@@ -69,7 +70,7 @@ async def admit(request: SendRequested, ctx: Context[None]) -> None:
 
 @worker.put_off
 async def put_off(request: SendRequested, ctx: Context[None], wait: timedelta | None) -> None:
-    await messages.put_off(ctx.pool, request.tenant_id, request.message_id, wait, of=("queued",))
+    await outbound.put_off(ctx.pool, request.tenant_id, request.message_id, wait, of=("queued",))
 
 
 def refusal_of(message: Outbound, channel: Channel) -> Fail | None:

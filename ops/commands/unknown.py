@@ -16,9 +16,9 @@ from shared.domain.statuses import RESTORED
 from shared.queue.jobs import SendRequested
 from shared.queue.publisher import Publisher, PublishFailed
 from shared.settings import settings
-from shared.store import restored, undecided
-from shared.store.restored import OwedReply
-from shared.store.undecided import Refused, Undecided
+from shared.store.messages import restored, unknown_sends
+from shared.store.messages.restored import OwedReply
+from shared.store.messages.unknown_sends import Refused, Undecided
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -39,7 +39,7 @@ def list_(
 
     async def errand() -> tuple[list[Undecided], list[OwedReply]]:
         async with errands.database(settings(), "unknown") as pool:
-            return await undecided.listed(pool, limit + 1), await restored.replies(pool, limit + 1)
+            return await unknown_sends.listed(pool, limit + 1), await restored.replies(pool, limit + 1)
 
     messages, replies = errands.run(errand())
     if as_json:
@@ -157,7 +157,7 @@ def resend(
                 if isinstance(about, OwedReply):
                     await _decided(pool, lambda tx: _decide_reply(tx, about, answer=True))
                     return "is answered"
-                request = await _decided(pool, lambda tx: undecided.resend(tx, about, handoff))
+                request = await _decided(pool, lambda tx: unknown_sends.resend(tx, about, handoff))
                 return f"is sent again as {request.message_id}{await _handed_on(publisher, request)}"
 
             return await _each(chosen, one)
@@ -180,7 +180,7 @@ def fail(ids: Ids = None, every_restored: Restored = False) -> None:
                 if isinstance(about, OwedReply):
                     await _decided(pool, lambda tx: _decide_reply(tx, about, answer=False))
                 else:
-                    await _decided(pool, lambda tx: undecided.fail(tx, about))
+                    await _decided(pool, lambda tx: unknown_sends.fail(tx, about))
                 return "is given up"
 
             return await _each(chosen, one)

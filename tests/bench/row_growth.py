@@ -21,7 +21,7 @@ from uuid_utils.compat import uuid7
 
 from ops.errors import Problem
 from shared import database
-from shared.store import talk
+from shared.store.messages import inbound
 from tests.bench import row_persist
 from tests.bench.arena import Arena
 from tests.bench.figures import Advance, Goal, Measure, Result
@@ -143,7 +143,7 @@ async def _read(pool: database.Pool, chosen: list[tuple[UUID, UUID, UUID]], dice
         for _ in range(READS):
             tenant, _, conversation = dice.choice(chosen)
             started = time.perf_counter()
-            said = await talk.history(connection, tenant, conversation, LATEST)
+            said = await inbound.history(connection, tenant, conversation, LATEST)
             taken.append((time.perf_counter() - started) * 1000)
             if len(said) < min(LATEST, STORED // CONVERSATIONS // 2):
                 raise Problem(f"A conversation has {len(said)} messages.", "This must never happen; report it.")

@@ -19,7 +19,8 @@ from ops.supervisor import read_procfile
 from shared import database
 from shared.queue.jobs import SendRequested
 from shared.queue.publisher import Publisher
-from shared.store import conversations, messages
+from shared.store import conversations
+from shared.store.messages import outbound
 from tests.bench.arena import CHECKOUT, Arena, Process
 from tests.bench.figures import Advance, Goal, Measure, Peak, Result, percentile
 from tests.bench.webhooks import phone
@@ -154,7 +155,7 @@ async def _owe(pool: database.Pool, demo: DemoChannel, customers: Sequence[int])
                 "UPDATE conversations SET last_user_message_at = now() WHERE tenant_id = $1 AND id = $2",
                 demo.tenant_id, found.id,
             )  # fmt: skip
-            message = messages.NewMessage(
+            message = outbound.NewMessage(
                 tenant_id=demo.tenant_id,
                 conversation_id=found.id,
                 channel_id=demo.channel_id,
@@ -162,7 +163,7 @@ async def _owe(pool: database.Pool, demo: DemoChannel, customers: Sequence[int])
                 dedupe_key=f"bench:{contact}",
                 content="Hello! Thank you for writing to us.",
             )
-            request = await messages.add_outbound(connection, message, OWED_FOR)
+            request = await outbound.add_outbound(connection, message, OWED_FOR)
             if request is None:
                 raise Problem("A message was not made.", "This must never happen; report it.")
             requests.append(request)

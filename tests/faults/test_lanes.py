@@ -10,7 +10,8 @@ import pytest
 
 from ops.stack import Stack
 from shared.settings import Settings
-from shared.store import conversations, messages
+from shared.store import conversations
+from shared.store.messages import outbound
 from tests.faults import verdicts
 from tests.faults.customers import customer
 from tests.faults.providers import ALL, Provider
@@ -43,7 +44,7 @@ async def owe_all(system: System, dice: random.Random, count: int) -> None:
         async with stage.pool.acquire() as connection, connection.transaction():
             await conversations.lock(connection, {(stage.ours.tenant_id, conversation)})
             for place in range(EACH):
-                message = messages.NewMessage(
+                message = outbound.NewMessage(
                     tenant_id=stage.ours.tenant_id,
                     conversation_id=conversation,
                     channel_id=stage.ours.id,
@@ -51,7 +52,7 @@ async def owe_all(system: System, dice: random.Random, count: int) -> None:
                     dedupe_key=f"test:{number}:{place}",
                     content=f"message {place} of conversation {number}",
                 )
-                request = await messages.add_outbound(
+                request = await outbound.add_outbound(
                     connection, message, timedelta(seconds=system.settings.handoff_lease)
                 )
                 assert request is not None

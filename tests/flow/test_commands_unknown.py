@@ -9,7 +9,7 @@ from uuid import UUID
 
 from shared.providers.base import Media, Template
 from shared.settings import Settings
-from shared.store import messages, sends
+from shared.store.messages import outbound, sends
 from tests.flow.commands_support import palomar
 from tests.workers.stage import Stage, staged
 
@@ -20,7 +20,7 @@ async def lost(stage: Stage, message: UUID) -> None:
     """Claimed, called, and no answer came; the channel's policy has left it to a person."""
     tenant, now = stage.ours.tenant_id, timedelta(0)
     async with stage.pool.acquire() as connection, connection.transaction():
-        assert await messages.admit(connection, tenant, message, None, now)
+        assert await outbound.admit(connection, tenant, message, None, now)
     conversation = await stage.value("SELECT conversation_id FROM messages WHERE id = $1", message)
     lane = await stage.value("SELECT lane FROM messages WHERE id = $1", message)
     head = await sends.head(stage.pool, tenant, conversation, lane)

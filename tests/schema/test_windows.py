@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from shared import database
 from shared.domain import window
 from shared.settings import Settings
-from shared.store import windows
+from shared.store.messages import windows
 from tests.schema.people import Connection, add_channel, add_conversation, add_tenant, as_api, as_worker
 
 H, M, S, US = timedelta(hours=1), timedelta(minutes=1), timedelta(seconds=1), timedelta(microseconds=1)

@@ -15,7 +15,7 @@ import workers.reply
 import workers.send
 from shared import resolving
 from shared.queue.worker import Context
-from shared.store import sends
+from shared.store.messages import sends
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -33,7 +33,8 @@ from shared.queue.jobs import QueueMessage, SendAdmitted, SendRequested, Webhook
 from shared.queue.publisher import Publisher
 from shared.queue.worker import Context
 from shared.settings import Settings
-from shared.store import channels, conversations, endpoints, messages
+from shared.store import channels, conversations, endpoints
+from shared.store.messages import outbound
 from tests.workers.asking import Asking
 from tests.workers.processes import ROOT, environ, quick
 from workers.__main__ import Process
@@ -211,13 +212,13 @@ class Stage(Asking):
         """Queue a message of ours, with any field of `NewMessage`, and tell nobody."""
         ours = ours or self.ours
         fields: dict[str, Any] = {"channel_id": ours.id, "dedupe_key": f"test:{database.new_id()}"} | more
-        message = messages.NewMessage(
+        message = outbound.NewMessage(
             tenant_id=ours.tenant_id, conversation_id=conversation_id, provider=ours.provider, content=text, **fields
         )
         handoff = timedelta(seconds=self.settings.handoff_lease)
         async with self.pool.acquire() as connection, connection.transaction():
             await conversations.lock(connection, {(message.tenant_id, conversation_id)})
-            request = await messages.add_outbound(connection, message, handoff)
+            request = await outbound.add_outbound(connection, message, handoff)
         assert request is not None
         return request
 

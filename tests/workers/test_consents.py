@@ -6,8 +6,9 @@ from uuid import UUID
 
 from shared.providers.base import Template
 from shared.settings import Settings
-from shared.store import consents, sends
+from shared.store import consents
 from shared.store.consents import Entry
+from shared.store.messages import sends
 from tests.providers.meta_payloads import CUSTOMER as META_CUSTOMER
 from tests.providers.meta_payloads import entry, value
 from tests.workers.meta_stage import add_app, add_number, posted

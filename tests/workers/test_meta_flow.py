@@ -14,7 +14,7 @@ from shared.providers.base import Button, Interactive
 from shared.queue.jobs import Lane
 from shared.settings import Settings
 from shared.store import conversations
-from shared.store.messages import NewMessage, add_outbound
+from shared.store.messages.outbound import NewMessage, add_outbound
 from tests.flow.ingress_support import ingress
 from tests.workers.meta_stage import add_app, add_number
 from tests.workers.stage import Ours, Stage, staged

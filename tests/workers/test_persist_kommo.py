@@ -8,8 +8,9 @@ from ops.sandbox.kommo_forms import BOT_ID, SCOPE_ID, crm_body
 from shared.database import new_id
 from shared.queue.jobs import WebhookReceived
 from shared.settings import Settings
-from shared.store import conversations, messages
-from shared.store import talk as said_so_far
+from shared.store import conversations
+from shared.store.messages import inbound as said_so_far
+from shared.store.messages import outbound
 from tests.providers.kommo_payloads import added, form, said, written
 from tests.workers.kommo_stage import CHAT, add_kommo, posted
 from tests.workers.stage import Ours, Stage, staged
@@ -42,9 +43,9 @@ async def owed(stage: Stage, ours: Ours, conversation_id: UUID, key: str, text: 
     """A message of ours that is queued."""
     async with stage.pool.acquire() as connection, connection.transaction():
         await conversations.lock(connection, {(ours.tenant_id, conversation_id)})
-        request = await messages.add_outbound(
+        request = await outbound.add_outbound(
             connection,
-            messages.NewMessage(ours.tenant_id, conversation_id, ours.id, "kommo", dedupe_key=key, content=text),
+            outbound.NewMessage(ours.tenant_id, conversation_id, ours.id, "kommo", dedupe_key=key, content=text),
             timedelta(seconds=20),
         )
     assert request is not None

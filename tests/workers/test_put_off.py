@@ -14,7 +14,7 @@ from shared.queue.topology import WorkQueue
 from shared.queue.worker import Context, Worker
 from shared.settings import Settings
 from shared.store import due_rows, reply_leases
-from shared.store import set_aside as store
+from shared.store.messages import parked as store
 from tests.workers.stage import Stage, staged
 from workers import reply, send, window
 

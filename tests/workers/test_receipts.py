@@ -12,7 +12,7 @@ import pytest
 from ops.sandbox.twilio import ACCOUNT_SID, AUTH_TOKEN
 from shared.queue.jobs import WebhookReceived
 from shared.settings import Settings
-from shared.store import receipts, sends
+from shared.store.messages import delivery_receipts, sends
 from tests.workers.stage import Stage, staged
 from workers import persist, window
 
@@ -129,7 +129,7 @@ async def test_one_is_looked_for_during_a_day_and_forgotten_with_the_webhooks(se
                 "UPDATE message_statuses SET received_at = now() - make_interval(hours => $2) WHERE external_id = $1",
                 *(external_id, age),
             )
-        assert await receipts.count_parked(stage.pool) == 1
+        assert await delivery_receipts.count_parked(stage.pool) == 1
         in_time, late = [await in_status(stage, "sent", external_id=name) for name in ("SM1", "SM2")]
         async with stage.working("clock"):
             await stage.until(stage.status, in_time, equals="delivered")
@@ -142,7 +142,7 @@ async def test_one_is_looked_for_during_a_day_and_forgotten_with_the_webhooks(se
 async def test_one_that_never_finds_its_message_keeps_no_newer_one_from_it(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(receipts, "PARKED_AT_ONCE", 3)
+    monkeypatch.setattr(delivery_receipts, "PARKED_AT_ONCE", 3)
     async with staged(settings) as stage:
         await told(stage, *(stage.receipt(f"SM{n}", "delivered") for n in range(5)), stage.receipt(SID, "delivered"))
         message = await in_status(stage, "sent")

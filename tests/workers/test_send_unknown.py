@@ -9,7 +9,8 @@ from ops.sandbox.receipts import Delays
 from shared import database
 from shared.providers.base import SendResult, Throttled, Unreachable, WindowClosed
 from shared.settings import Settings
-from shared.store import channels, due_rows, sends, undecided
+from shared.store import channels, due_rows
+from shared.store.messages import sends, unknown_sends
 from tests.workers.stage import Stage, staged
 from workers import send, window
 
@@ -282,7 +283,7 @@ async def test_what_is_sent_anew_again_and_again_is_given_up(settings: Settings)
         await stage.sandbox.faults({"provider": "twilio", "action": "drop_before"})
         await stage.owe(await stage.converse(), "hola")
         await stage.until(stage.count, "messages WHERE error_code = 'unknown'", equals=1, within=60)
-        assert await stage.count("messages WHERE error_code = 'resent'") == undecided.MOST_RESENDS
+        assert await stage.count("messages WHERE error_code = 'resent'") == unknown_sends.MOST_RESENDS
         assert await stage.owed() == 0
         assert await stage.bodies() == []
 

@@ -10,7 +10,7 @@ import pytest
 from ops.sandbox.twilio import ACCOUNT_SID, AUTH_TOKEN
 from shared.providers.base import Template
 from shared.settings import Settings
-from shared.store import sends
+from shared.store.messages import sends
 from tests.workers.stage import CUSTOMER, Stage, staged
 from workers import persist, window
 

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from shared.database import Connection, Pool
 from shared.domain.statuses import RESTORED
-from shared.store.reports import OWED_OF
+from shared.store.messages.agent_reports import OWED_OF
 
 LONG: Final = 24 * 3600.0  # seconds a statement may take here, where nobody else works
 

@@ -10,10 +10,10 @@ from shared.database import Connection, Pool, new_id
 from shared.domain.channels import Channel
 from shared.domain.statuses import RESTORED
 from shared.queue.jobs import Lane
-from shared.store import receipts
 from shared.store.by_key import only_if
 from shared.store.consents import STOPPED_BY
-from shared.store.messages import _OUTBOUND, Outbound, _outbound
+from shared.store.messages import delivery_receipts
+from shared.store.messages.outbound import _OUTBOUND, Outbound, _outbound
 
 # The head of a lane: nothing later leaves before it is out of the way. A message still `queued` blocks too, or the
 # next one would overtake it; held, failed and unknown ones don't.
@@ -80,7 +80,7 @@ UPDATE messages SET
     error_code = CASE WHEN status IN ('sending', 'unknown') THEN NULL ELSE error_code END,
     error_message = CASE WHEN status IN ('sending', 'unknown') THEN NULL ELSE error_message END
 WHERE tenant_id = $1 AND id = $2 AND ($3::uuid IS NULL OR claim_id = $3 OR status <> 'sending')
-RETURNING status, conversation_id, {receipts.RESENDS} AS resends
+RETURNING status, conversation_id, {delivery_receipts.RESENDS} AS resends
 """
 
 _BACK = f"""
@@ -138,7 +138,7 @@ async def sent(
     if row is None:
         return None
     if row["resends"] is not None:
-        await receipts.cancel_resends(connection, tenant_id, row["conversation_id"], row["resends"])
+        await delivery_receipts.cancel_resends(connection, tenant_id, row["conversation_id"], row["resends"])
     status: str = row["status"]
     return status
 

@@ -13,9 +13,10 @@ from shared.database import Connection, Pool
 from shared.domain.statuses import RESTORED
 from shared.providers.base import Media
 from shared.queue.jobs import Lane, SendRequested
-from shared.store import conversations, messages
+from shared.store import conversations
 from shared.store.by_key import only_if
 from shared.store.events import Event, record
+from shared.store.messages import outbound
 
 _RESEND = re.compile(r"resend:([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}):([0-9]{1,9})")
 
@@ -179,7 +180,7 @@ async def _resend(
     if await connection.fetchval(_REPLACED, message.tenant_id, message.id, why) is None:
         raise Refused("was decided meanwhile")
     origin, tries = _origin(message, row)
-    new = messages.NewMessage(
+    new = outbound.NewMessage(
         tenant_id=message.tenant_id,
         conversation_id=message.conversation_id,
         channel_id=row["channel_id"],
@@ -189,14 +190,14 @@ async def _resend(
         role=row["role"],
         message_type=row["message_type"],
         media=tuple(Media(**part) for part in row["media"]),
-        template=messages.template_of(row["template"]),
+        template=outbound.template_of(row["template"]),
         lane=row["lane"],
         window_policy=row["window_policy"],
         window_refused_at=row["window_refused_at"],
         expires_at=row["expires_at"],
         metadata=row["metadata"],
     )
-    while (request := await messages.add_outbound(connection, new, handoff)) is None:
+    while (request := await outbound.add_outbound(connection, new, handoff)) is None:
         tries += 1  # the number is taken; an API client may have chosen such a key for a message of its own
         new = replace(new, dedupe_key=f"resend:{origin}:{tries + 1}")
     about = (message.tenant_id, row["channel_id"], message.conversation_id)
@@ -212,7 +213,7 @@ async def fail(connection: Connection, message: Named) -> None:
     """unknown → failed: a person gives it up, in the caller's transaction. Raises Refused where it isn't unknown."""
     await conversations.lock(connection, {(message.tenant_id, message.conversation_id)})
     row = await _locked(connection, message)
-    if not await messages.fail(
+    if not await outbound.fail(
         connection, message.tenant_id, message.id, "unknown", "given up by a person", of=("unknown",)
     ):
         raise Refused(_known(row["status"], row["error_code"]))

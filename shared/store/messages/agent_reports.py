@@ -11,7 +11,7 @@ from shared.providers.base import ConsentScope
 from shared.queue.jobs import SendAdmitted
 from shared.store.by_key import only_if
 from shared.store.consents import STOPPED_BY
-from shared.store.managers import Written
+from shared.store.messages.agent_messages import Written
 
 # What we sent ourselves has a key, and its receipts come from the provider.
 OWED_OF: Final = "status = 'sent' AND dedupe_key IS NULL"

@@ -9,7 +9,7 @@ import orjson
 
 from shared.database import Connection, new_id
 from shared.providers.base import ManagerMessage
-from shared.store.messages import media_json
+from shared.store.messages.outbound import media_json
 
 
 @dataclass(frozen=True, slots=True)

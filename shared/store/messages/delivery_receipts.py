@@ -11,7 +11,7 @@ from shared.domain.window import Policy
 from shared.providers.base import Receipt, Template
 from shared.queue.jobs import Lane
 from shared.store.by_key import only_if
-from shared.store.messages import template_of
+from shared.store.messages.outbound import template_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""The table messages, a module for each part of a message's life."""
