@@ -8,9 +8,10 @@ from ops.imports.tally import NEW, THERE, Fate
 from ops.imports.target import Target
 from ops.imports.values import Reader, our_id
 from shared.database import Connection
-from shared.store import imported_joins, imported_rows
-from shared.store.imported_rows import ContactRow, GroupContactRow, GroupRow
-from shared.store.imports import Key
+from shared.store.imports import joins
+from shared.store.imports import rows as imported_rows
+from shared.store.imports.progress import Key
+from shared.store.imports.rows import ContactRow, GroupContactRow, GroupRow
 
 
 async def write_contacts(connection: Connection, readers: Sequence[Reader], into: Target) -> list[Fate]:
@@ -74,7 +75,7 @@ def named(reader: Reader) -> str:
 async def write_members(connection: Connection, readers: Sequence[Reader], into: Target) -> list[Fate]:
     fates: dict[int, Fate] = {}
     trios = await _members(connection, readers, into, fates)
-    known = await imported_joins.members(connection, set(trios.values()))
+    known = await joins.members(connection, set(trios.values()))
     rows = {
         trio[1:]: GroupContactRow(*trio, readers[index].time("created_at") or readers[index].now)
         for index, trio in trios.items()
@@ -90,13 +91,13 @@ async def write_members(connection: Connection, readers: Sequence[Reader], into:
 
 async def count_members(connection: Connection, readers: Sequence[Reader], into: Target) -> int:
     trios = await _members(connection, readers, into, {})
-    known = await imported_joins.members(connection, set(trios.values()))
+    known = await joins.members(connection, set(trios.values()))
     return sum(trio[1:] in known for trio in trios.values())
 
 
 async def _members(
     connection: Connection, readers: Sequence[Reader], into: Target, fates: dict[int, Fate]
-) -> dict[int, imported_joins.Trio]:
+) -> dict[int, joins.Trio]:
     """Index → tenant, group and contact of ours."""
 
     def keys_of(reader: Reader) -> tuple[Key, Key]:

@@ -3,7 +3,7 @@
 from typing import Final
 
 from ops.imports.values import same
-from shared.store.sources import Column, Join, Table
+from shared.store.imports.source import Column, Join, Table
 
 _TIMES = (Column("created_at", "time"), Column("updated_at", "time"))
 _DELETED = Column("deleted_at", "time", needed=False)  # "soft deletes are implemented"; not in every table's fields

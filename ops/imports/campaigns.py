@@ -21,8 +21,9 @@ from ops.imports.target import Target
 from ops.imports.values import Reader, Skip, first_time, our_id
 from shared.database import Connection
 from shared.providers.base import Address
-from shared.store import imported_joins
-from shared.store.imported_rows import (
+from shared.store.imports import joins
+from shared.store.imports.progress import Key
+from shared.store.imports.rows import (
     SECRET_MASK,
     CampaignRow,
     Json,
@@ -31,8 +32,7 @@ from shared.store.imported_rows import (
     WebhookLogRow,
     WebhookRow,
 )
-from shared.store.imports import Key
-from shared.store.sources import Found, Source
+from shared.store.imports.source import Found, Source
 
 PROVIDER: Final = "meta"  # of an instance that is no channel here yet
 TALKS: Final = "conversations of messages_history"
@@ -181,7 +181,7 @@ async def write_recipients(connection: Connection, readers: Sequence[Reader], in
     )
     campaigns = await into.ours(connection, "campaigns", "campaigns", [pair[0] for pair in named.values()])
     contacts = await into.ours(connection, "contacts", "contacts", [pair[1] for pair in named.values()])
-    started = await imported_joins.started(connection, {(key[0], ours) for key, ours in campaigns.items()})
+    started = await joins.started(connection, {(key[0], ours) for key, ours in campaigns.items()})
     rows: dict[int, tuple[Key, RecipientRow]] = {}
     for index, (campaign, contact) in named.items():
         if campaign not in campaigns or contact not in contacts:
@@ -227,7 +227,7 @@ def _unsent(reader: Reader, row: RecipientRow, *, was_started: bool) -> Recipien
 
 async def _same_recipients(connection: Connection, rows: Sequence[RecipientRow]) -> dict[UUID, UUID]:
     asked = {(row.tenant_id, row.campaign_id, row.contact_id) for row in rows}
-    found = await imported_joins.recipients(connection, asked)
+    found = await joins.recipients(connection, asked)
     pairs = {row.id: (row.campaign_id, row.contact_id) for row in rows}
     return {own_id: found[pair] for own_id, pair in pairs.items() if pair in found}
 

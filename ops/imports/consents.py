@@ -11,7 +11,7 @@ from shared.domain.consents import DEFAULT_WORDS, Change, Words, phrase_of
 from shared.providers.base import ChannelKind, InboundMessage
 from shared.store import consents as ledger
 from shared.store.consents import Entry
-from shared.store.imported_rows import MessageRow
+from shared.store.imports.rows import MessageRow
 
 
 async def keep(connection: Connection, new: Sequence[MessageRow]) -> None:

@@ -16,10 +16,10 @@ from ops.imports.target import Target
 from ops.imports.values import Reader, Skip, first_time, our_id, same
 from shared.database import Connection
 from shared.providers.base import Address
-from shared.store import imports
-from shared.store.imported_rows import ContactRow, Json
-from shared.store.imports import Key
-from shared.store.sources import Column, Found, Join, Source, Table
+from shared.store.imports import progress
+from shared.store.imports.progress import Key
+from shared.store.imports.rows import ContactRow, Json
+from shared.store.imports.source import Column, Found, Join, Source, Table
 
 KINDS: Final = {
     "whatsapp": "twilio",
@@ -116,7 +116,7 @@ _MESSAGES = Table(
 async def write_distributors(connection: Connection, readers: Sequence[Reader], into: Target) -> list[Fate]:
     fates: dict[int, Fate] = {}
     ids = attempt(_distributor_id, readers, fates)
-    known = await imports.existing_tenants(connection, [_tenant(into, told) for told in ids.values()])
+    known = await progress.existing_tenants(connection, [_tenant(into, told) for told in ids.values()])
     told = {
         ids[index]: (reader.name("name"), reader.time("created_at"), reader.imported())
         for index, reader in enumerate(readers)
@@ -130,7 +130,7 @@ async def write_distributors(connection: Connection, readers: Sequence[Reader], 
 
 async def count_distributors(connection: Connection, readers: Sequence[Reader], into: Target) -> int:
     ids = [_tenant(into, told) for told in attempt(_distributor_id, readers, {}).values()]
-    known = await imports.existing_tenants(connection, ids)
+    known = await progress.existing_tenants(connection, ids)
     return sum(one in known for one in ids)
 
 

@@ -20,8 +20,10 @@ from ops.imports.tally import Compared
 from ops.imports.target import Target
 from shared import database
 from shared.settings import Settings
-from shared.store import channels, imports, sources
-from shared.store.sources import Source
+from shared.store import channels
+from shared.store.imports import progress
+from shared.store.imports import source as sources
+from shared.store.imports.source import Source
 
 TURN: Final = timedelta(seconds=5)  # to wait for it: a killed import's connection may still be closing
 
@@ -72,7 +74,7 @@ async def _turn(settings: Settings) -> AsyncIterator[database.Connection]:
     """A connection of ours that holds the imports' lock. Raises Problem where another import runs."""
     connection = await database.connect(settings, process="import")
     try:
-        if not await imports.take(connection, imports.LOCK, TURN):
+        if not await progress.take(connection, progress.LOCK, TURN):
             raise Problem("Another import is running.", "Wait for its end, then run this again.")
         yield connection
     finally:
@@ -101,7 +103,7 @@ async def _source(url: str) -> AsyncIterator[Source]:
 async def _refuse_ourselves(ours: database.Connection, source: Source) -> None:
     """A lock that only we know of, seen from the source, says that it is our own database."""
     number = secrets.randbits(62)
-    await imports.take(ours, number, TURN)
+    await progress.take(ours, number, TURN)
     if await source.holds_lock(number):
         raise Problem("--from is Palomar's own database.", "Name the database of the system you come from.")
 

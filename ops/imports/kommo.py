@@ -15,7 +15,7 @@ from ops.imports.target import Target
 from ops.imports.values import Reader, Skip, first_time, same
 from shared.database import Connection
 from shared.providers.base import Address
-from shared.store.sources import Column, Found, Source, Table
+from shared.store.imports.source import Column, Found, Source, Table
 
 PROVIDERS: Final = ("kommo", "twilio", "meta")
 STATUSES: Final = same(("active", "escalated", "closed"))

@@ -15,9 +15,9 @@ from ops.imports.tally import NO_KEY, Compared, Fate, Tally
 from ops.imports.target import Target
 from ops.imports.values import Reader
 from shared import database
-from shared.store import imports
-from shared.store.imports import Place
-from shared.store.sources import Found, Row, Source, Table
+from shared.store.imports import progress
+from shared.store.imports.progress import Place
+from shared.store.imports.source import Found, Row, Source, Table
 
 COUNTED_AT_ONCE = 5_000  # rows; they are keys alone
 
@@ -43,14 +43,14 @@ class Import:
         compared = [
             await self._compare(step, found, tally) for (step, found), tally in zip(every, tallies, strict=True)
         ]
-        await imports.forget(self.into.pool, self.system.identity, self.source_name)
+        await progress.forget(self.into.pool, self.system.identity, self.source_name)
         return compared
 
     # -- rows in ---------------------------------------------------------------------------------------------------
 
     async def _move(self, step: Step, found: Found) -> Tally:
         place = Place(self.system.identity, self.source_name, step.table.name)
-        before = await imports.progress(self.into.pool, place)
+        before = await progress.progress(self.into.pool, place)
         tally = Tally() if before is None else Tally.of(before.tally)
         after: Sequence[str] | None = None if before is None else before.after
         total, _ = await self.source.count(found)
@@ -71,7 +71,7 @@ class Import:
             async with self.into.pool.acquire() as connection, connection.transaction():
                 fates = await step.write(connection, readers, self.into)
                 sum_ = tally.with_rows(readers, fates)
-                await imports.keep(connection, place, _key(step.table, readers[-1].row), sum_.as_json())
+                await progress.keep(connection, place, _key(step.table, readers[-1].row), sum_.as_json())
                 return sum_
 
         try:
@@ -90,7 +90,7 @@ class Import:
         fate = Fate(is_new=False, skipped=f"PostgreSQL does not take it ({type(error).__name__})")
         sum_ = tally.with_rows([reader], [fate])
         async with self.into.pool.acquire() as connection:
-            await imports.keep(connection, place, _key(step.table, reader.row), sum_.as_json())
+            await progress.keep(connection, place, _key(step.table, reader.row), sum_.as_json())
         return sum_
 
     # -- counts ----------------------------------------------------------------------------------------------------

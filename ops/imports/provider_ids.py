@@ -4,13 +4,13 @@ there, or one number in every talk. Joined, all of them but one would be lost.""
 from collections.abc import Mapping
 
 from shared.database import Connection
-from shared.store import imported_joins
-from shared.store.imported_joins import External, Message
+from shared.store.imports import joins
+from shared.store.imports.joins import External, Message
 
 
 async def of_others(connection: Connection, claims: Mapping[int, tuple[External, Message]]) -> list[int]:
     """Which of these, by their number, have an id that is another message's: of ours, or of one before them."""
-    owners = await imported_joins.by_external_id(connection, {external for external, _ in claims.values()})
+    owners = await joins.by_external_id(connection, {external for external, _ in claims.values()})
     strangers = []
     for number in sorted(claims):
         external, message = claims[number]

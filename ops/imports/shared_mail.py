@@ -9,7 +9,7 @@ from uuid import UUID
 
 from shared.database import Connection
 from shared.providers.base import Address
-from shared.store import imported_joins
+from shared.store.imports import joins
 
 
 async def own_addresses(
@@ -18,7 +18,7 @@ async def own_addresses(
     """Of people (tenant, addresses) by their place: their addresses, without a mail address that somebody of another
     number has, here or before them among these."""
     asked = {(tenant, one.canonical) for tenant, every in people.values() for one in every if one.kind == "email"}
-    numbers_of = await imported_joins.numbers_of_mails(connection, asked)
+    numbers_of = await joins.numbers_of_mails(connection, asked)
     return {place: _own(numbers_of, *people[place]) for place in sorted(people)}
 
 

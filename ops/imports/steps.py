@@ -9,10 +9,11 @@ from ops.imports.tally import NEW, THERE, Fate
 from ops.imports.target import Target
 from ops.imports.values import Reader, Skip, our_id
 from shared.database import Connection
-from shared.store import imported_rows, imports
-from shared.store.imported_rows import ImportedRow
-from shared.store.imports import Key
-from shared.store.sources import Found, Source, Table
+from shared.store.imports import progress
+from shared.store.imports import rows as imported_rows
+from shared.store.imports.progress import Key
+from shared.store.imports.rows import ImportedRow
+from shared.store.imports.source import Found, Source, Table
 
 R = TypeVar("R", bound=ImportedRow)
 T = TypeVar("T")
@@ -115,7 +116,7 @@ async def store(
     refused = {index: rows[index] for index in rows if ids[index] not in new}
     found = await join(connection, [row for _, row in refused.values()]) if join and refused else {}
     joined = {key: found[ids[index]] for index, (key, _) in refused.items() if ids[index] in found}
-    await imports.add_aliases(connection, into.system, table, joined)
+    await progress.add_aliases(connection, into.system, table, joined)
     for index, (key, _) in rows.items():
         if ids[index] in new:
             fates[index] = NEW

@@ -21,11 +21,12 @@ from ops.imports.values import NO_TIME, Reader, Skip, first_time, our_id
 from shared.database import Connection
 from shared.domain import addresses
 from shared.providers.base import Address
-from shared.store import contacts, imported_joins, imports
+from shared.store import contacts
 from shared.store.contacts import Person
-from shared.store.imported_joins import External, Message, Talk
-from shared.store.imported_rows import ContactRow, ConversationRow, Json, MessageRow
-from shared.store.imports import Key
+from shared.store.imports import joins, progress
+from shared.store.imports.joins import External, Message, Talk
+from shared.store.imports.progress import Key
+from shared.store.imports.rows import ContactRow, ConversationRow, Json, MessageRow
 
 NEVER_SENT: Final = "imported"  # error code of what was still to be sent when it was imported
 _EMAIL_PARTS: Final = 2
@@ -94,17 +95,17 @@ async def write_people(
     )
     theirs = dict(zip(reachable, found, strict=True))
     told = {index: one.row for index, one in reachable.items() if theirs[index] == one.row.id and one.row.id in made}
-    await imported_joins.tell_contacts(connection, list(told.values()))
+    await joins.tell_contacts(connection, list(told.values()))
     fates |= dict.fromkeys(told, NEW)
     joined = {index: one for index, one in reachable.items() if index not in told}
-    await imported_joins.fill_metadata(connection, [(theirs[index], one.row) for index, one in joined.items()])
+    await joins.fill_metadata(connection, [(theirs[index], one.row) for index, one in joined.items()])
     in_use = {(one.row.tenant_id, theirs[i]) for i, one in joined.items() if one.row.deleted_at is None}
     await contacts.revive(connection, in_use)
     fates |= dict.fromkeys(joined, THERE)
     others = {index: (keys[index], one.row) for index, one in people.items() if index not in reachable}
     stored = await store(connection, others, into, fates, table=table)
     theirs |= {index: row.id for index, (_, row) in others.items() if row.id in stored}
-    await imports.add_aliases(connection, into.system, table, {keys[index]: one for index, one in theirs.items()})
+    await progress.add_aliases(connection, into.system, table, {keys[index]: one for index, one in theirs.items()})
     return in_order(fates, readers)
 
 
@@ -166,14 +167,14 @@ async def add_conversations(
         index: (key, _conversation(our_id(into.system, table, *key), key[0], theirs[index], one))
         for index, (key, one) in started.items()
     }
-    new = await store(connection, rows, into, fates, table=table, join=imported_joins.same_conversations)
+    new = await store(connection, rows, into, fates, table=table, join=joins.same_conversations)
     windows = {
         key: one.last_user_message_at
         for index, (key, one) in started.items()
         if one.last_user_message_at is not None and rows[index][1].id not in new
     }
     ours = await into.ours(connection, table, "conversations", windows)
-    await imported_joins.tell_windows(connection, {(key[0], ours[key]): windows[key] for key in sorted(ours)})
+    await joins.tell_windows(connection, {(key[0], ours[key]): windows[key] for key in sorted(ours)})
     return theirs
 
 
@@ -260,7 +261,7 @@ async def write_messages(
     fresh = {index: row for index, row in rows.items() if row.id not in known}
     numbered = await _numbered(connection, fresh)
     joined = {keys[index]: known[row.id] for index, row in rows.items() if row.id in known}
-    await imports.add_aliases(connection, into.system, table, joined)
+    await progress.add_aliases(connection, into.system, table, joined)
     fates |= {index: THERE for index, row in rows.items() if row.id in known}
     new = await store(
         connection,
@@ -288,7 +289,7 @@ async def _talks(
     """Index → the conversation of ours that a message is in, locked."""
     asked = {index: (keys[index][0], told) for index in keys if (told := conversation_of(readers[index])) is not None}
     ours = await into.ours(connection, conversations, "conversations", asked.values())
-    locked = await imported_joins.lock_talks(connection, {(key[0], ours[key]) for key in asked.values() if key in ours})
+    locked = await joins.lock_talks(connection, {(key[0], ours[key]) for key in asked.values() if key in ours})
     talks = {
         index: locked[key[0], ours[key]]
         for index, key in asked.items()
@@ -353,7 +354,7 @@ def _outcome(status: str) -> tuple[str, str | None]:
 async def _known(connection: Connection, rows: Sequence[MessageRow]) -> dict[UUID, UUID]:
     """Of rows whose provider's id is a message of ours already: their id → ours."""
     asked = {row.id: (row.tenant_id, row.channel_id, row.external_id) for row in rows if row.external_id is not None}
-    found = await imported_joins.by_external_id(connection, set(asked.values()))
+    found = await joins.by_external_id(connection, set(asked.values()))
     return {own_id: found[key].id for own_id, key in asked.items() if key in found}
 
 
@@ -373,7 +374,7 @@ async def _numbered(connection: Connection, rows: dict[int, MessageRow]) -> dict
     """With a place in its conversation for each that was sent, in the order of their times."""
     sent = sorted((i for i, row in rows.items() if row.direction == "outbound"), key=lambda i: rows[i].created_at)
     wanted = Counter((rows[index].tenant_id, rows[index].conversation_id) for index in sent)
-    places = await imported_joins.take_places(connection, dict(wanted))
+    places = await joins.take_places(connection, dict(wanted))
     numbered = dict(rows)
     for index in sent:
         conversation_id = rows[index].conversation_id
@@ -390,4 +391,4 @@ async def _settle(connection: Connection, new: Sequence[MessageRow]) -> None:
             heard + (row.direction == "inbound"),
             max(newest, row.created_at),
         )
-    await imported_joins.settle(connection, told)
+    await joins.settle(connection, told)

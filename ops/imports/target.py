@@ -10,10 +10,12 @@ from ops.errors import Problem
 from ops.imports.values import LONGEST_NAME, Reader, Skip, our_id
 from shared.crypto import KeyRing
 from shared.database import Connection, Pool, new_id
-from shared.store import channels, imported_rows, imports
+from shared.store import channels
 from shared.store.channels import Listed
-from shared.store.imported_rows import ChannelRow, Json, TenantRow
-from shared.store.imports import Key
+from shared.store.imports import progress
+from shared.store.imports import rows as imported_rows
+from shared.store.imports.progress import Key
+from shared.store.imports.rows import ChannelRow, Json, TenantRow
 
 STAND_IN: Final = "imported"  # address of a channel that stands for one nobody has entered yet
 SILENT: Final = Json('{"reply": {"engine": "none"}}')  # it answers nobody until somebody says how
@@ -148,7 +150,7 @@ class Target:
     async def ours(self, connection: Connection, table: str, our_table: str, keys: Iterable[Key]) -> dict[Key, UUID]:
         """The rows of ours that these rows of a source's table are; without those that are none."""
         asked = set(keys)
-        joined = await imports.aliases(connection, self.system, table, asked)
+        joined = await progress.aliases(connection, self.system, table, asked)
         named = {key: (key[0], joined.get(key) or our_id(self.system, table, *key)) for key in asked}
-        there = await imports.existing(connection, our_table, named.values())
+        there = await progress.existing(connection, our_table, named.values())
         return {key: ours[1] for key, ours in named.items() if ours in there}

@@ -13,8 +13,8 @@ from uuid import UUID, uuid5
 
 import orjson
 
-from shared.store.imported_rows import Json, TextArray
-from shared.store.sources import LONGEST, LONGEST_JSON, REST, Row
+from shared.store.imports.rows import Json, TextArray
+from shared.store.imports.source import LONGEST, LONGEST_JSON, REST, Row
 
 LONGEST_NAME: Final = 500
 LONGEST_ID: Final = 255

@@ -18,10 +18,11 @@ from ops.imports.tally import THERE, Fate
 from ops.imports.target import SILENT, STAND_IN, Target, Through
 from ops.imports.values import Reader, Skip, first_time, our_id
 from shared.database import Connection
-from shared.store import channels, imported_joins, imports
-from shared.store.imported_rows import ChannelRow, Json, SessionRow
-from shared.store.imports import Key
-from shared.store.sources import Column, Found, Source, Table
+from shared.store import channels
+from shared.store.imports import joins, progress
+from shared.store.imports.progress import Key
+from shared.store.imports.rows import ChannelRow, Json, SessionRow
+from shared.store.imports.source import Column, Found, Source, Table
 
 PROVIDER: Final = "meta"
 CALL: Final = "sessions"
@@ -115,7 +116,7 @@ def _channel(reader: Reader, into: Target) -> ChannelRow:
 
 
 async def _same_channels(connection: Connection, rows: Sequence[ChannelRow]) -> dict[UUID, UUID]:
-    found = {row.id: await imported_joins.channel_at(connection, row) for row in rows}
+    found = {row.id: await joins.channel_at(connection, row) for row in rows}
     return {own_id: channel_id for own_id, channel_id in found.items() if channel_id is not None}
 
 
@@ -164,7 +165,7 @@ async def write_sessions(connection: Connection, readers: Sequence[Reader], into
     fates |= {index: of_talk[index] for index in started if index not in rows}
     # A person whose number was written in two ways had two sessions: here they have one, as they have one conversation.
     talks = {(row.tenant_id, row.conversation_id) for _, row in rows.values()}
-    first = await imported_joins.sessions_of(connection, talks)
+    first = await joins.sessions_of(connection, talks)
     joined: dict[Key, UUID] = {}
     for index, (key, row) in list(rows.items()):
         session_id = first.setdefault(row.conversation_id, row.id)
@@ -172,8 +173,8 @@ async def write_sessions(connection: Connection, readers: Sequence[Reader], into
             joined[key] = session_id
             fates[index] = THERE
             del rows[index]
-    await store(connection, rows, into, fates, table="whatsapp_sessions", join=imported_joins.same_sessions)
-    await imports.add_aliases(connection, into.system, "whatsapp_sessions", joined)
+    await store(connection, rows, into, fates, table="whatsapp_sessions", join=joins.same_sessions)
+    await progress.add_aliases(connection, into.system, "whatsapp_sessions", joined)
     return in_order(fates, readers)
 
 

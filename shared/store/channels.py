@@ -367,7 +367,7 @@ async def set_business(connection: Connection, tenant_id: UUID, channel_id: UUID
 async def set_settings(
     connection: Connection | Pool, tenant_id: UUID, channel_id: UUID, settings: dict[str, object]
 ) -> bool:
-    """Replace a channel's settings; check them with `shared.domain.channels.read_settings` before. False: no such channel."""
+    """Replace a channel's settings, which `domain.channels.read_settings` has checked. False: no such channel."""
     return await connection.fetchval(_SET_SETTINGS, tenant_id, channel_id, settings) is not None
 
 

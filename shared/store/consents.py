@@ -1,5 +1,5 @@
-"""consents: the ledger of who may be written to. Entries are added and never changed; shared/domain/consents.py says what they
-mean."""
+"""consents: the ledger of who may be written to. Entries are added and never changed; shared/domain/consents.py says
+what they mean."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from ops.stack import Stack
-from shared.store import imports
+from shared.store.imports import progress
 from tests.imports import layouts
 from tests.imports.importing import SHOP, Ours, SourceDatabase, counts, furnish, moved, source_database
 
@@ -97,7 +97,7 @@ def test_of_several_channels_one_is_to_be_named(environment: dict[str, str], sou
 def test_one_import_at_a_time(environment: dict[str, str], source: SourceDatabase) -> None:
     furnish(environment)
     with psycopg.connect(environment["DATABASE_URL"], autocommit=True) as other:
-        other.execute("SELECT pg_advisory_lock(%s)", (imports.LOCK,))
+        other.execute("SELECT pg_advisory_lock(%s)", (progress.LOCK,))
         told = refused(environment, "kommo", "--from", source.url, "--tenant", "Shop")
     assert "Another import is running." in told
 

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from shared.database import Connection
 from shared.store.by_key import only_if
-from shared.store.imported_rows import ChannelRow, ContactRow, ConversationRow, SessionRow
+from shared.store.imports.rows import ChannelRow, ContactRow, ConversationRow, SessionRow
 
 # -- people ------------------------------------------------------------------------------------------------------------
 
