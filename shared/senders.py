@@ -13,8 +13,9 @@ from shared.crypto import KeyRing
 from shared.database import Pool
 from shared.domain.channels import Channel
 from shared.packing import Packing
-from shared.providers import email_unsubscribe, provider
+from shared.providers import provider
 from shared.providers.base import Outgoing, Sender
+from shared.providers.email import unsubscribe
 from shared.queue.jobs import SendAdmitted
 from shared.resilience.bulkhead import Lane
 from shared.settings import Settings
@@ -75,9 +76,9 @@ class Senders:
         """Where who gets this bulk mail says that they want no more; None for a channel without an endpoint."""
         if channel.endpoint_id is None:
             return None
-        proof = self._keys.seal("", tenant_id=channel.tenant_id, owner=email_unsubscribe.owner(message_id))
+        proof = self._keys.seal("", tenant_id=channel.tenant_id, owner=unsubscribe.owner(message_id))
         base = self._settings.public_url.rstrip("/")
-        return f"{base}/webhooks/email/{channel.endpoint_id}/{email_unsubscribe.PATH}/{message_id}/{proof}"
+        return f"{base}/webhooks/email/{channel.endpoint_id}/{unsubscribe.PATH}/{message_id}/{proof}"
 
     def lane(self, queue: str) -> Lane[SendAdmitted]:
         """The places of a queue's lane, and what waits for one."""

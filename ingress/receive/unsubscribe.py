@@ -15,7 +15,7 @@ from prometheus_client import Counter
 from ingress.receive.durability import NotKept
 from shared.crypto import CryptoError, KeyRing
 from shared.process.log import get_logger
-from shared.providers.email_unsubscribe import PATH, owner
+from shared.providers.email.unsubscribe import PATH, owner
 from shared.queue.jobs import WebhookReceived
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from shared.crypto import KeyRing
 from shared.database import Connection, new_id
 from shared.domain import addresses
 from shared.providers.base import ChannelKind
-from shared.providers.email_send import EmailCredentials
+from shared.providers.email.send import EmailCredentials
 from shared.store import endpoints
 from shared.store.channels import Listed
 from shared.store.endpoints import EndpointRow

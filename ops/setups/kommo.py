@@ -15,7 +15,7 @@ from ops.setups.base import Given, Urls
 from shared.crypto import KeyRing
 from shared.database import Connection, new_id
 from shared.providers.base import ChannelKind
-from shared.providers.kommo_send import KommoCredentials
+from shared.providers.kommo.send import KommoCredentials
 from shared.store import endpoints
 from shared.store.channels import Listed
 from shared.store.endpoints import EndpointRow

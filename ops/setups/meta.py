@@ -15,7 +15,7 @@ from ops.setups.base import Given, Urls
 from shared.crypto import KeyRing
 from shared.database import Connection, new_id
 from shared.providers.base import ChannelKind
-from shared.providers.meta_send import MetaCredentials
+from shared.providers.meta.send import MetaCredentials
 from shared.store import endpoints
 from shared.store.channels import Listed
 from shared.store.endpoints import EndpointRow

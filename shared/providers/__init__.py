@@ -1,4 +1,4 @@
-"""Providers by name. A new provider is one new module here; nothing else needs to know it."""
+"""Providers by name: each folder here is one, and knows all of it."""
 
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -11,7 +11,7 @@ from shared.providers.media_source import Source, plain_link
 
 
 class Provider(Protocol):
-    """What a provider's module offers as functions."""
+    """What a provider's folder offers as functions."""
 
     def verify(self, raw: RawWebhook, tokens: Sequence[str]) -> bool:
         """Whether one of the tokens signed this request."""
@@ -35,14 +35,13 @@ class Provider(Protocol):
 
 @cache
 def names() -> tuple[str, ...]:
-    """The providers there are: the modules of this package, without `base` and a provider's own parts (`name_part`)."""
-    found = {module.name for module in iter_modules(__path__)} - {"base"}
-    return tuple(sorted(name for name in found if "_" not in name))
+    """The providers there are, by the names of their folders."""
+    return tuple(sorted(module.name for module in iter_modules(__path__) if module.ispkg))
 
 
 @cache
 def provider(name: str) -> Provider:
-    """The module of a provider. Raises LookupError naming those there are."""
+    """The package of a provider. Raises LookupError naming those there are."""
     if name not in names():
         raise LookupError(f"no provider {name!r}; there are: {', '.join(names())}")
     return cast(Provider, import_module(f"shared.providers.{name}"))

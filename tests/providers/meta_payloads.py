@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 
 from shared.providers.base import Parsed, RawWebhook
-from shared.providers.meta import parse
+from shared.providers.meta.webhooks import parse
 
 PHONE_NUMBER_ID = "106540352242922"
 OTHER_PHONE_NUMBER_ID = "106540352242999"

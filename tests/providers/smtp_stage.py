@@ -13,8 +13,8 @@ from uuid import UUID
 
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
-from shared.providers import email
 from shared.providers.base import Outgoing, Sender
+from shared.providers.email import webhooks
 
 MESSAGE_ID = UUID("01890a5d-ac96-774b-bcce-b302099a8057")
 USER, PASSWORD = "hola", "s3cret pass"
@@ -97,7 +97,7 @@ def sender_to(
     port: int, *, private: str = "127.0.0.1", timeout: float = 5.0, host: str = "127.0.0.1", **changed: object
 ) -> Sender:
     credentials = {"host": host, "port": port, "tls": "none", "user": USER, "password": PASSWORD, **changed}
-    return email.make_sender(json.dumps(credentials), api_url=private, timeout=timeout)
+    return webhooks.make_sender(json.dumps(credentials), api_url=private, timeout=timeout)
 
 
 def outgoing(**changed: Any) -> Outgoing:

@@ -7,8 +7,10 @@ import orjson
 import pytest
 
 from shared.domain.consents import DEFAULT_WORDS, Change, told_by
-from shared.providers import email, kommo, twilio
 from shared.providers.base import InboundMessage, Parsed
+from shared.providers.email import webhooks as email
+from shared.providers.kommo import webhooks as kommo
+from shared.providers.twilio import webhooks
 from tests.providers.email_payloads import said as mail
 from tests.providers.kommo_payloads import added, chats, chats_raw, crm, form, said
 from tests.providers.meta_payloads import entry, of_type, read, value
@@ -72,7 +74,7 @@ def filled(part: Any, word: str) -> Any:
 )
 def test_twilio(sent: Mapping[str, str], expected: tuple[Change | None, ...]) -> None:
     for word, change in zip(WORDS, expected, strict=True):
-        assert changes(twilio.parse(twilios({**WHATSAPP, **filled(sent, word)}))) == change, word
+        assert changes(webhooks.parse(twilios({**WHATSAPP, **filled(sent, word)}))) == change, word
 
 
 @pytest.mark.parametrize(

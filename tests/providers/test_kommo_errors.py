@@ -10,7 +10,7 @@ from shared.providers.base import (
     Refusal,
     Throttled,
 )
-from shared.providers.kommo_errors import Answer, error_class, refusal
+from shared.providers.kommo.errors import Answer, error_class, refusal
 
 
 @pytest.mark.parametrize(

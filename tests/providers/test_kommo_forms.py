@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 
 from shared.providers.base import Button, ContentRejected, Interactive, Media, Outgoing, Reaction, Report, Template
-from shared.providers.kommo_forms import LONGEST_TEXT, Call, call_of, report_of, scope_path, signed
+from shared.providers.kommo.requests import LONGEST_TEXT, Call, call_of, report_of, scope_path, signed
 from tests.providers.kommo_payloads import CHAT, CUSTOMER, SCOPE
 
 OURS = UUID("018f0000-0000-7000-8000-000000000001")

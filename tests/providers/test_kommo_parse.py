@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.providers.base import SOLE_CHANNEL, Address, InboundMessage, ManagerMessage, Media, Parsed
-from shared.providers.kommo import parse
-from shared.providers.kommo_fields import MOST_NOTICES
+from shared.providers.kommo.fields import MOST_NOTICES
+from shared.providers.kommo.webhooks import parse
 from tests.providers.kommo_payloads import (
     CHAT,
     CUSTOMER,

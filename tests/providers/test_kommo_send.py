@@ -25,8 +25,8 @@ from shared.providers.base import (
     Throttled,
     Unreachable,
 )
-from shared.providers.kommo import make_sender
-from shared.providers.kommo_send import KommoSender
+from shared.providers.kommo.send import KommoSender
+from shared.providers.kommo.webhooks import make_sender
 from tests.providers.kommo_payloads import CHAT
 from tests.providers.sandbox_stage import playing
 from tests.providers.test_kommo_forms import OURS, outgoing

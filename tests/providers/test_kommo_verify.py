@@ -5,7 +5,7 @@ import hmac
 import pytest
 
 from shared.providers.base import RawWebhook
-from shared.providers.kommo import holds_secret, verify
+from shared.providers.kommo.webhooks import holds_secret, verify
 from tests.providers.kommo_payloads import BASE, FORM, OLD_SECRET, SECRET
 
 BODY = b'{"account_id":"1","message":{}}'

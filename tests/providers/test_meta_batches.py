@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.providers.base import Parsed
-from shared.providers.meta import MOST_UPDATES, parse
+from shared.providers.meta.webhooks import MOST_UPDATES, parse
 from tests.providers.meta_payloads import (
     ACCOUNT,
     CUSTOMER,

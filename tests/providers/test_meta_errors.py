@@ -13,7 +13,7 @@ from shared.providers.base import (
     Unreachable,
     WindowClosed,
 )
-from shared.providers.meta_errors import Answer, by_receipt, error_class, refusal, scrub
+from shared.providers.meta.errors import Answer, by_receipt, error_class, refusal, scrub
 
 TABLE: dict[type[Refusal], list[int]] = {
     Throttled: [4, 80007, 130429, 133016, 131056, 131048, 131064, 131049, 130472],

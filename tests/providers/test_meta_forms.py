@@ -17,7 +17,7 @@ from shared.providers.base import (
     Section,
     Template,
 )
-from shared.providers.meta_forms import body_of, media_kind
+from shared.providers.meta.requests import body_of, media_kind
 
 OURS = UUID("01890000-0000-7000-8000-000000000002")
 

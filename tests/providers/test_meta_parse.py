@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from shared.providers.base import InboundMessage, ManagerMessage, Media, Notice, Receipt
-from shared.providers.meta import parse
+from shared.providers.meta.webhooks import parse
 from tests.providers.meta_payloads import (
     ACCOUNT,
     CUSTOMER,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.providers.meta import challenge, verify
+from shared.providers.meta.webhooks import challenge, verify
 from tests.providers.meta_payloads import body, entry, raw, said, value
 
 SECRET = "app secret of a test"

@@ -28,8 +28,8 @@ from shared.providers.base import (
     Throttled,
     WindowClosed,
 )
-from shared.providers.meta import parse, verify
-from shared.providers.meta_send import make_sender
+from shared.providers.meta.send import make_sender
+from shared.providers.meta.webhooks import parse, verify
 from tests.providers.sandbox_stage import Stage, playing
 from tests.providers.test_meta_forms import OURS, outgoing
 

@@ -12,7 +12,7 @@ from shared.providers.base import (
     SentList,
     SentRecord,
 )
-from shared.providers.twilio_send import TwilioCredentials, TwilioSender, make_sender
+from shared.providers.twilio.send import TwilioCredentials, TwilioSender, make_sender
 from tests.providers.twilio_stage import ACCOUNT, CREDENTIALS, SINCE, Provider, outgoing, playing, sending_to
 
 

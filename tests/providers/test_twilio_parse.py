@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.providers.base import SOLE_CHANNEL, InboundMessage, Media, Parsed, RawWebhook, Receipt
-from shared.providers.twilio import parse
+from shared.providers.twilio.webhooks import parse
 
 URL = "https://palomar.example.com/webhooks/twilio/01890000-0000-7000-8000-000000000001"
 SID = "SM00000000000000000000000000000001"

@@ -28,8 +28,8 @@ from shared.providers.base import (
     Unreachable,
     WindowClosed,
 )
-from shared.providers.twilio import parse
-from shared.providers.twilio_send import TwilioSender
+from shared.providers.twilio.send import TwilioSender
+from shared.providers.twilio.webhooks import parse
 from tests.providers.twilio_stage import (
     ACCOUNT,
     CREATED,

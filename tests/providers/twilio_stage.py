@@ -12,7 +12,7 @@ from aiohttp import web
 from pydantic import SecretStr
 
 from shared.providers.base import Outgoing
-from shared.providers.twilio_send import TwilioCredentials, TwilioSender
+from shared.providers.twilio.send import TwilioCredentials, TwilioSender
 
 ACCOUNT = "AC00000000000000000000000000000001"
 CREDENTIALS = TwilioCredentials(account_sid=ACCOUNT, auth_token=SecretStr("token"))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.providers.email_charsets import codecs_of
+from shared.providers.email.charsets import codecs_of
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from shared.domain.media import Failure, Limits
 from shared.media.download import Fetcher
 from shared.net import dns
 from shared.net.dns import look_up
-from shared.providers.email_network import connected_socket
+from shared.providers.email.smtp_connect import connected_socket
 from shared.providers.media_source import Direct, Get
 
 

@@ -31,13 +31,8 @@ from shared.providers.base import (
     Parsed,
     RawWebhook,
     Receipt,
-    Sender,
 )
-from shared.providers.media_source import Source
 from shared.providers.readable_text import Readable
-from shared.providers.twilio_errors import by_receipt, error_class
-
-__all__ = ["by_receipt", "error_class", "make_sender", "media_source", "parse", "verify"]
 
 # Twilio sends some 40 fields; ten media items make 60. Beyond this it is not Twilio, and not worth sorting.
 _MOST_FIELDS = 500
@@ -410,23 +405,3 @@ def _our_message_id(url: str) -> UUID | None:
 def _canonical(given: str) -> str:
     address = addresses.person(given)
     return address.canonical if address else ""
-
-
-# -- sending -----------------------------------------------------------------------------------------------------------
-
-
-def make_sender(credentials: str, *, api_url: str, timeout: float, proxy: str | None = None) -> Sender:
-    """A sender for one channel's credentials (JSON, opened). Make it inside a running loop.
-
-    Raises ValueError naming each wrong field, never its value.
-    """
-    from shared.providers import twilio_send  # the vendor's SDK costs 11 MB: only who sends pays for it
-
-    return twilio_send.make_sender(credentials, api_url=api_url, timeout=timeout, proxy=proxy)
-
-
-def media_source(media: Media, credentials: str, *, api_url: str) -> Source:
-    """Where a customer's file lies. Raises ValueError where the credentials can't be read."""
-    from shared.providers import twilio_media  # needed by who fetches files alone
-
-    return twilio_media.media_source(media, credentials, api_url=api_url)

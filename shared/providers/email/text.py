@@ -10,7 +10,7 @@ from typing import Final
 import html2text
 import nh3
 
-from shared.providers.email_charsets import codecs_of
+from shared.providers.email.charsets import codecs_of
 
 _LONGEST_HEADER = 2000  # characters that are looked at for encoded words
 _CONVERTED = 64 * 1024  # characters of safe HTML that become text: about half a second at worst

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from shared.providers.base import SOLE_CHANNEL, InboundMessage, ManagerMessage, Media
 from shared.providers.json_fields import Fields, fields_of, instant, plain, printable_word, text_of
-from shared.providers.kommo_fields import Found, chat_address, content, id_of, is_automatic, is_own, message_type
+from shared.providers.kommo.fields import Found, chat_address, content, id_of, is_automatic, is_own, message_type
 
 _MESSAGES = ("message", "outgoing_message")
 _READ = frozenset(("id", "text", "created_at", "message_type"))

@@ -28,8 +28,8 @@ from shared.providers.base import (
 )
 from shared.providers.http_client import NOT_SENT, base_of, make_session, read, retry_after, told
 from shared.providers.json_fields import fields_of, items_of, text_of
-from shared.providers.meta_errors import NOT_ALLOWED, Answer, error_class, refusal, scrub
-from shared.providers.meta_forms import Body, body_of
+from shared.providers.meta.errors import NOT_ALLOWED, Answer, error_class, refusal, scrub
+from shared.providers.meta.requests import Body, body_of
 
 _CONNECT_TIMEOUT = 5.0
 _LONGEST_READ = 4.0  # seconds of a read receipt; later it is of no use

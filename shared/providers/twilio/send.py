@@ -34,7 +34,7 @@ from shared.providers.base import (
 )
 from shared.providers.http_client import NOT_SENT, base_of, make_session, read, retry_after, told
 from shared.providers.template_values import never_empty, on_one_line
-from shared.providers.twilio_errors import Answer, refusal, scrub
+from shared.providers.twilio.errors import Answer, refusal, scrub
 
 API_URL = "https://api.twilio.com"
 LONGEST_BODY = 1600  # characters; Twilio answers 21617 beyond

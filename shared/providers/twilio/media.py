@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from shared.domain.media import Failure
 from shared.providers.base import Media
 from shared.providers.media_source import Direct, Get, Source
-from shared.providers.twilio_send import TwilioCredentials
+from shared.providers.twilio.send import TwilioCredentials
 
 
 def media_source(media: Media, credentials: str, *, api_url: str) -> Source:

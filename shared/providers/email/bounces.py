@@ -10,9 +10,9 @@ from typing import Final
 from uuid import UUID
 
 from shared.providers.base import Receipt
-from shared.providers.email_parts import Part
-from shared.providers.email_people import message_ids, own_id, own_message_id
-from shared.providers.email_text import words
+from shared.providers.email.addresses import message_ids, own_id, own_message_id
+from shared.providers.email.mime import Part
+from shared.providers.email.text import words
 
 COMPLAINT: Final = "complaint"  # the code of a receipt: they took the mail for spam, and said so
 

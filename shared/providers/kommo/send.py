@@ -28,8 +28,8 @@ from shared.providers.base import (
 )
 from shared.providers.http_client import NOT_SENT, base_of, make_session, read, retry_after, told
 from shared.providers.json_fields import fields_of, instant, items_of, text_of
-from shared.providers.kommo_errors import Answer, refusal, scrub
-from shared.providers.kommo_forms import Call, call_of, report_of, scope_path, signed
+from shared.providers.kommo.errors import Answer, refusal, scrub
+from shared.providers.kommo.requests import Call, call_of, report_of, scope_path, signed
 
 _CONNECT_TIMEOUT = 5.0
 _HISTORY = 50  # messages, the most of one call

@@ -14,14 +14,11 @@ from collections.abc import Sequence
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
-from shared.providers.base import SOLE_CHANNEL, Parsed, RawWebhook, Sender, Traits
+from shared.providers.base import SOLE_CHANNEL, Parsed, RawWebhook, Traits
 from shared.providers.json_fields import loaded
-from shared.providers.kommo_chats import is_chats, read_chats
-from shared.providers.kommo_crm import read_crm
-from shared.providers.kommo_errors import error_class
-from shared.providers.kommo_fields import Found, nested
-
-__all__ = ["CHATS", "TRAITS", "error_class", "holds_secret", "make_sender", "parse", "verify"]
+from shared.providers.kommo.chats import is_chats, read_chats
+from shared.providers.kommo.crm import read_crm
+from shared.providers.kommo.fields import Found, nested
 
 TRAITS: Final = Traits(reports=True)
 CHATS: Final = "chats"  # in a webhook's path, before the scope id that Kommo puts at its end
@@ -75,13 +72,3 @@ def _scope_of(url: str) -> str:
     place, _, scope = urlsplit(url).path.rpartition("/")
     scope = unquote(scope)
     return scope if place.endswith(f"/{CHATS}") and _SCOPE.fullmatch(scope) else SOLE_CHANNEL
-
-
-def make_sender(credentials: str, *, api_url: str, timeout: float, proxy: str | None = None) -> Sender:
-    """A sender for one channel's credentials (JSON, opened). Make it inside a running loop.
-
-    Raises ValueError naming each wrong field, never its value.
-    """
-    from shared.providers import kommo_send  # what calls over HTTP is of no use to who only reads webhooks
-
-    return kommo_send.make_sender(credentials, api_url=api_url, timeout=timeout, proxy=proxy)

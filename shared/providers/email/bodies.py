@@ -5,8 +5,8 @@ RFC 2046 §5.1.3 (mixed: all of it is the mail), §5.1.4 (alternative: the same 
 
 from collections.abc import Sequence
 
-from shared.providers.email_parts import Part
-from shared.providers.email_text import safe_html, text_of_html
+from shared.providers.email.mime import Part
+from shared.providers.email.text import safe_html, text_of_html
 
 _MOST_TEXTS = 20  # parts of one mail that its text is in
 _LOOKED_AT = 4096  # bytes of a part, to see whether it says anything

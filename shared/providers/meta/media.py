@@ -15,8 +15,8 @@ from shared.domain.media import Failure, of_status
 from shared.providers.base import Media, Throttled
 from shared.providers.json_fields import Fields, fields_of, text_of
 from shared.providers.media_source import Direct, Get, Located, Source
-from shared.providers.meta_errors import error_class
-from shared.providers.meta_send import MetaCredentials
+from shared.providers.meta.errors import error_class
+from shared.providers.meta.send import MetaCredentials
 
 FILES: Final = "https://*.fbsbx.com"  # lookaside.fbsbx.com, where the addresses lead
 NO_SUCH_OBJECT: Final = "33"  # subcode of 100: it is not there (any more), or not for this token

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from shared.domain import addresses
 from shared.providers.base import Address
-from shared.providers.email_text import words
+from shared.providers.email.text import words
 
 _LONGEST_LIST = 10_000  # characters of one header
 MOST_RECIPIENTS = 100

@@ -17,19 +17,16 @@ import orjson
 
 from shared.domain import addresses
 from shared.domain.media import Failure
-from shared.providers.base import Address, InboundMessage, Media, Notice, Parsed, RawWebhook, Sender, Traits
-from shared.providers.email_authorship import authorship
-from shared.providers.email_bodies import text_and_html
-from shared.providers.email_bounces import automatic, report_of
-from shared.providers.email_errors import error_class
-from shared.providers.email_parts import Part, form_parts, headers_of, mail_parts
-from shared.providers.email_people import message_ids, people, thread_of
-from shared.providers.email_quotes import new_part, unified
-from shared.providers.email_text import clean, decoded, safe_html, text_of_html, words
-from shared.providers.email_unsubscribe import unsubscribed, unsubscribed_at, unsubscribed_by
+from shared.providers.base import Address, InboundMessage, Media, Notice, Parsed, RawWebhook, Traits
+from shared.providers.email.addresses import message_ids, people, thread_of
+from shared.providers.email.authorship import authorship
+from shared.providers.email.bodies import text_and_html
+from shared.providers.email.bounces import automatic, report_of
+from shared.providers.email.mime import Part, form_parts, headers_of, mail_parts
+from shared.providers.email.quotes import new_part, unified
+from shared.providers.email.text import clean, decoded, safe_html, text_of_html, words
+from shared.providers.email.unsubscribe import unsubscribed, unsubscribed_at, unsubscribed_by
 from shared.providers.media_source import InWebhook, Source
-
-__all__ = ["attached", "error_class", "make_sender", "media_source", "parse", "verify"]
 
 FORM = "multipart/form-data"
 # Many servers take no mail beyond 10 MB, and its files grow by a third on their way.
@@ -339,17 +336,3 @@ def _instant(written: str) -> datetime | None:
     except (ValueError, OverflowError, TypeError, IndexError):
         return None
     return at if at.year in _YEARS else None
-
-
-# -- sending -----------------------------------------------------------------------------------------------------------
-
-
-def make_sender(credentials: str, *, api_url: str, timeout: float, proxy: str | None = None) -> Sender:
-    """A sender for one channel's credentials (JSON, opened). Make it inside a running loop.
-
-    `api_url` names the hosts that may stand in a private network; a proxy carries HTTP, so mails pass it by. Raises
-    ValueError naming each wrong field, never its value.
-    """
-    from shared.providers import email_send  # what calls over SMTP is of no use to who only reads webhooks
-
-    return email_send.make_sender(credentials, private_hosts=api_url, timeout=timeout)

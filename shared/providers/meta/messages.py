@@ -10,7 +10,7 @@ import orjson
 from shared.domain import addresses
 from shared.providers.base import Address, InboundMessage, ManagerMessage
 from shared.providers.json_fields import Fields, fields_of, instant, items_of, plain, text_of
-from shared.providers.meta_contents import content, kind_of, media_of, reply_to, type_of
+from shared.providers.meta.contents import content, kind_of, media_of, reply_to, type_of
 
 ECHOES = "message_echoes"
 _READ = frozenset(("id", "from", "timestamp"))

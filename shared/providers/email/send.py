@@ -26,9 +26,9 @@ from shared.providers.base import (
     SentList,
     Unreachable,
 )
-from shared.providers.email_errors import Step, refusal, scrub
-from shared.providers.email_message import as_bytes, mail_of, mailbox
-from shared.providers.email_network import PrivateAddressError, connected_socket
+from shared.providers.email.compose import as_bytes, mail_of, mailbox
+from shared.providers.email.errors import Step, refusal, scrub
+from shared.providers.email.smtp_connect import PrivateAddressError, connected_socket
 
 _CONNECT_TIMEOUT = 5.0
 _QUIT_TIMEOUT = 1.0  # seconds; the mail is taken, so nobody waits for a goodbye

@@ -11,9 +11,9 @@ from email.utils import format_datetime
 from typing import Final
 
 from shared.domain import addresses
-from shared.providers import email_unsubscribe
 from shared.providers.base import ContentRejected, Outgoing, RecipientInvalid, Refusal
-from shared.providers.email_people import LONGEST_ID, message_ids, own_message_id, thread_of
+from shared.providers.email import unsubscribe
+from shared.providers.email.addresses import LONGEST_ID, message_ids, own_message_id, thread_of
 
 _NEXT_HEADER: Final = re.compile(rb"[\r\n](?![ \t\n]|\Z)")
 _OF_WORDS: Final = ("Subject", "From", "To", "Reply-To")
@@ -80,7 +80,7 @@ def mail_of(message: Outgoing, sender: str, sender_name: str, now: datetime) -> 
         mail["Auto-Submitted"] = message.automatic
         mail["X-Auto-Response-Suppress"] = "OOF, AutoReply"  # Exchange reads this one; never of bounces, which we want
     if message.unsubscribe is not None:
-        for name, value in email_unsubscribe.headers(message.message_id, message.sender, message.unsubscribe).items():
+        for name, value in unsubscribe.headers(message.message_id, message.sender, message.unsubscribe).items():
             mail[name] = value
     mail.set_content(_text(message), charset="utf-8", cte="quoted-printable")
     for file in message.files:

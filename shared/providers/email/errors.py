@@ -18,8 +18,8 @@ from shared.providers.base import (
     Throttled,
     Unreachable,
 )
-from shared.providers.email_bounces import COMPLAINT
-from shared.providers.email_unsubscribe import CODE as UNSUBSCRIBED
+from shared.providers.email.bounces import COMPLAINT
+from shared.providers.email.unsubscribe import CODE as UNSUBSCRIBED
 
 Step = Literal["connect", "tls", "login", "sender", "recipient", "content"]
 

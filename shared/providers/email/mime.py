@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from email.message import Message
 from email.utils import unquote
 
-from shared.providers.email_text import clean, decoded, words
+from shared.providers.email.text import clean, decoded, words
 
 MOST_PARTS = 200  # of one body, at all levels
 DEEPEST = 8  # levels of a mail's parts

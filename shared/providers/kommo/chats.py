@@ -6,7 +6,7 @@ https://developers.kommo.com/reference/receiving-chat-webhooks
 
 from shared.providers.base import InboundMessage, ManagerMessage, Media
 from shared.providers.json_fields import Fields, fields_of, instant, plain, printable_word, text_of
-from shared.providers.kommo_fields import Found, chat_address, content, id_of, is_automatic, message_type
+from shared.providers.kommo.fields import Found, chat_address, content, id_of, is_automatic, message_type
 
 
 def is_chats(root: Fields) -> bool:

@@ -16,12 +16,10 @@ from shared.providers.base import (
     ConsentState,
     InboundMessage,
     ManagerMessage,
-    Media,
     Notice,
     Parsed,
     RawWebhook,
     Receipt,
-    Sender,
     Traits,
 )
 from shared.providers.json_fields import (
@@ -35,11 +33,8 @@ from shared.providers.json_fields import (
     printable_word,
     text_of,
 )
-from shared.providers.media_source import Source
-from shared.providers.meta_errors import PAIR_WAIT, by_receipt, error_class
-from shared.providers.meta_messages import ECHOES, Around, read_echo, read_message
-
-__all__ = ["TRAITS", "by_receipt", "challenge", "error_class", "make_sender", "media_source", "parse", "verify"]
+from shared.providers.meta.errors import PAIR_WAIT
+from shared.providers.meta.messages import ECHOES, Around, read_echo, read_message
 
 TRAITS = Traits(read_receipts=True, pair_seconds=PAIR_WAIT)
 
@@ -281,23 +276,3 @@ def _marketing(message: InboundMessage, phone_number_id: str) -> Notice | None:
 
 def _notice(name: str, data: Fields, change: _Change) -> Notice:
     return Notice(name, plain({**data, "waba_id": change.account}), change.phone_number_id)
-
-
-# -- sending -----------------------------------------------------------------------------------------------------------
-
-
-def make_sender(credentials: str, *, api_url: str, timeout: float, proxy: str | None = None) -> Sender:
-    """A sender for one channel's credentials (JSON, opened). Make it inside a running loop.
-
-    Raises ValueError naming each wrong field, never its value.
-    """
-    from shared.providers import meta_send  # what calls over HTTP is of no use to who only reads webhooks
-
-    return meta_send.make_sender(credentials, api_url=api_url, timeout=timeout, proxy=proxy)
-
-
-def media_source(media: Media, credentials: str, *, api_url: str) -> Source:
-    """Where a customer's file lies. Raises ValueError where the credentials can't be read."""
-    from shared.providers import meta_media  # needed by who fetches files alone
-
-    return meta_media.media_source(media, credentials, api_url=api_url)
