@@ -6,10 +6,10 @@ from datetime import datetime, timedelta
 from typing import Self
 from uuid import UUID
 
+from shared.bot import WAITING
 from shared.domain import consents
 from shared.domain.channels import UNREAD_WAIT, Channel
 from shared.domain.consents import Change
-from shared.engines import WAITING
 from shared.providers.base import InboundMessage
 from shared.queue.jobs import ReplyWanted, WebhookReceived
 from shared.store import conversations

@@ -15,11 +15,11 @@ from datetime import timedelta
 from uuid import UUID
 
 from shared import database
+from shared.bot import open_engines
+from shared.bot.base import Answer, Engine, Turn
 from shared.domain import loop_guard, sms_segments
 from shared.domain.channels import UNREAD_WAIT, Channel
 from shared.domain.consents import OPTED_OUT
-from shared.engines import open_engines
-from shared.engines.base import Answer, Engine, Turn
 from shared.process import metrics
 from shared.queue import topology
 from shared.queue.jobs import ReplyWanted, SendRequested

@@ -9,11 +9,11 @@ from uuid import UUID
 
 import asyncpg
 
+from shared.bot import WAITING
 from shared.database import Connection, Pool
 from shared.domain import window
 from shared.domain.channels import ReplySettings
 from shared.domain.statuses import RESTORED
-from shared.engines import WAITING
 from shared.queue import topology
 from shared.queue.jobs import Lane, ReplyWanted, SendAdmitted, SendRequested
 

@@ -10,9 +10,9 @@ from aiohttp.test_utils import TestServer
 from multidict import CIMultiDictProxy
 
 from ops.sandbox.openai import API_KEY, MODEL
+from shared.bot import open_engines
+from shared.bot.base import Answer, Engine, Turn
 from shared.domain.channels import ReplySettings
-from shared.engines import open_engines
-from shared.engines.base import Answer, Engine, Turn
 from shared.providers.base import ChannelKind
 from shared.settings import Settings
 

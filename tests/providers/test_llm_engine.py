@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 from structlog.testing import capture_logs
 
-from shared.engines.base import Answer, Turn
+from shared.bot.base import Answer, Turn
 from tests.providers.llm_stage import HELLO, SAYS_FALLBACK, ask, llm_engine, reply_settings
 from tests.providers.sandbox_stage import Stage, playing
 
@@ -153,8 +153,8 @@ def test_the_package_is_loaded_only_by_the_first_question() -> None:
     program = """
 import asyncio, sys
 from shared.domain.channels import ReplySettings
-from shared.engines import open_engines
-from shared.engines.base import Turn
+from shared.bot import open_engines
+from shared.bot.base import Turn
 from shared.settings import Settings
 
 async def main():

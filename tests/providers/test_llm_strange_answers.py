@@ -10,8 +10,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from ops.sandbox.openai import MODEL
+from shared.bot.base import Answer, Turn
 from shared.domain.channels import LIMIT
-from shared.engines.base import Answer, Turn
 from tests.ports import free_port
 from tests.providers.llm_stage import HELLO, SAYS_FALLBACK, Body, Reply, answering, ask, llm_engine, reply_settings
 

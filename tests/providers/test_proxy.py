@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from shared import providers
+from shared.bot import open_engines
+from shared.bot.base import Answer, Turn
 from shared.domain.media import Failure, Limits
-from shared.engines import open_engines
-from shared.engines.base import Answer, Turn
 from shared.media.download import Fetcher
 from shared.providers.base import Accepted, Outgoing, Unreachable
 from shared.providers.media_source import Direct, Get

@@ -4,8 +4,8 @@ import time
 
 import pytest
 
+from shared.bot.markdown import in_form_of
 from shared.domain.channels import LIMIT
-from shared.engines.markup import in_form_of
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.bot.base import Answer, Turn, plain
+from shared.bot.rules import RulesEngine, decide, fold, matches
 from shared.domain.channels import LIMIT, ReplySettings, Rule, read_settings
-from shared.engines.base import Answer, Turn, plain
-from shared.engines.rules import RulesEngine, decide, fold, matches
 
 PRICES = Rule(patterns=("*precio*", "prices"), answer="From 10 to 20 pesos.")
 HOURS = Rule(patterns=("opening hours", "horario"), answer="Nine to five.")

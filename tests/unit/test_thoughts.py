@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from shared.engines.thoughts import said_aloud
+from shared.bot.hidden_reasoning import said_aloud
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import ClassVar, Self
 
+from shared.bot.base import Answer, Turn, plain, unanswered
 from shared.domain import text_folding
 from shared.domain.channels import ReplySettings, Rule
 from shared.domain.text_folding import bare
-from shared.engines.base import Answer, Turn, plain, unanswered
 from shared.providers.base import ChannelKind
 from shared.settings import Settings
 

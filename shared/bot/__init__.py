@@ -4,9 +4,9 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
-from shared.engines.base import Engine
-from shared.engines.llm import LlmEngine
-from shared.engines.rules import RulesEngine
+from shared.bot.base import Engine
+from shared.bot.llm import LlmEngine
+from shared.bot.rules import RulesEngine
 from shared.settings import Settings
 
 # By the name a channel's settings give; `none` is not among them.

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import SecretStr
 
+from shared.bot.base import Answer, Turn, plain, printable, shortened, unanswered
+from shared.bot.hidden_reasoning import said_aloud
 from shared.domain.channels import LlmSettings, ReplySettings, readable
-from shared.engines.base import Answer, Turn, plain, printable, shortened, unanswered
-from shared.engines.thoughts import said_aloud
 from shared.process.log import get_logger
 from shared.providers.base import ChannelKind
 from shared.resilience.backoff import Backoff
@@ -118,8 +118,8 @@ class LlmEngine:
 
 def _load(base_url: str, api_key: SecretStr, proxy: str | None) -> "AsyncOpenAI":
     """Half a second of imports, so in a thread; other conversations go on meanwhile."""
-    from shared.engines import markup  # noqa: F401 (read by `_text`)
-    from shared.engines.model import connect
+    from shared.bot import markdown as markup  # noqa: F401 (read by `_text`)
+    from shared.bot.openai_client import connect
 
     return connect(base_url, api_key.get_secret_value(), proxy)
 
@@ -164,7 +164,7 @@ def _prompt(llm: LlmSettings, history: Sequence[Turn]) -> "list[ChatCompletionMe
 def _text(completion: "ChatCompletion", kind: ChannelKind) -> str:
     """The sendable text of an answer, in the form of a channel of this kind; raises NoAnswerError. Servers are many, so
     no shape is taken for granted."""
-    from shared.engines import markup
+    from shared.bot import markdown as markup
 
     try:
         choice = completion.choices[0]
