@@ -17,7 +17,7 @@ from shared.domain.window import is_open
 from shared.process import metrics
 from shared.providers import traits
 from shared.providers.base import Ambiguous, ChannelBroken, Reader, Throttled, Unreachable
-from shared.senders import Senders
+from shared.sending.senders import Senders
 from shared.settings import Settings
 from shared.store import reading
 

@@ -21,7 +21,7 @@ from shared.queue.jobs import SendAdmitted
 from shared.queue.worker import Context
 from shared.resilience.backoff import Backoff
 from shared.resilience.bulkhead import NoPlaceError, wait_for_place
-from shared.senders import Senders
+from shared.sending.senders import Senders
 from shared.store import channels
 from shared.store.messages import agent_reports
 from shared.store.messages.agent_reports import Owed

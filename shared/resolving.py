@@ -17,7 +17,7 @@ from shared.queue import topology
 from shared.queue.jobs import SendAdmitted
 from shared.queue.worker import Context
 from shared.resilience.bulkhead import NoPlaceError, wait_for_place
-from shared.senders import Senders, outgoing
+from shared.sending.senders import Senders, outgoing
 from shared.store import channels
 from shared.store.events import Event, record
 from shared.store.messages import outbound, sends, unknown_sends

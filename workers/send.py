@@ -19,7 +19,6 @@ from shared.crypto import CryptoError
 from shared.domain import consents
 from shared.domain.channels import Channel
 from shared.domain.window import Admit, decide
-from shared.packing import NoRoomError
 from shared.process import metrics
 from shared.providers import traits
 from shared.providers.base import (
@@ -41,7 +40,8 @@ from shared.queue.outcomes import Locked
 from shared.queue.worker import Context, Worker
 from shared.resilience.backoff import Backoff
 from shared.resilience.bulkhead import NoPlaceError, wait_for_place
-from shared.senders import CONCURRENCY, Senders, open_senders, outgoing
+from shared.sending.attachments import NoRoomError
+from shared.sending.senders import CONCURRENCY, Senders, open_senders, outgoing
 from shared.store import channels
 from shared.store.events import Event, record
 from shared.store.messages import agent_reports, outbound, sends, unknown_sends

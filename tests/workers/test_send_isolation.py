@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from shared.senders import CONCURRENCY
+from shared.sending.senders import CONCURRENCY
 from shared.settings import Settings
 from tests.workers.meta_stage import add_app, add_number
 from tests.workers.stage import Ours, Stage, staged

@@ -12,12 +12,12 @@ from uuid import UUID
 from shared.crypto import KeyRing
 from shared.database import Pool
 from shared.domain.channels import Channel
-from shared.packing import Packing
 from shared.providers import provider
 from shared.providers.base import Outgoing, Sender
 from shared.providers.email import unsubscribe
 from shared.queue.jobs import SendAdmitted
 from shared.resilience.bulkhead import Lane
+from shared.sending.attachments import Packing
 from shared.settings import Settings
 from shared.store import channels
 from shared.store.messages import sends
