@@ -6,7 +6,8 @@ from typing import Final, get_args
 from uuid import UUID
 
 from ops.errors import Problem
-from shared import consenting, database
+from shared import database
+from shared.actions import consents as consenting
 from shared.domain import consents
 from shared.providers.base import ChannelKind, ConsentScope, ConsentState
 from shared.store import consents as ledger

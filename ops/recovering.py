@@ -16,7 +16,8 @@ from ops import archives, errands
 from ops.archives import Manifest
 from ops.errors import Problem
 from schema.migrate import MIGRATIONS
-from shared import database, receiving
+from shared import database
+from shared.actions import delivery_receipts
 from shared.settings import Settings
 from shared.store import due_rows
 from shared.store.messages import restored
@@ -129,7 +130,7 @@ async def _put_aside(connection: database.Connection, settings: Settings) -> Put
     await restored.adopt_events(connection)
     # A receipt that waited for its message may make another one, which is then put aside too.
     handoff = timedelta(seconds=settings.handoff_lease)
-    while (await receiving.apply_parked(connection, RECEIPTS_AT_ONCE, handoff))[0]:
+    while (await delivery_receipts.apply_parked(connection, RECEIPTS_AT_ONCE, handoff))[0]:
         pass
     return await restored.put_aside(connection)
 

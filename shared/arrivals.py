@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from shared import consenting
+from shared.actions import consents as consenting
 from shared.domain import addresses, consents
 from shared.domain.channels import Channel
 from shared.providers import provider, traits

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from shared import receiving
+from shared.actions import delivery_receipts
 from shared.database import Connection
 from shared.domain.channels import Channel
 from shared.providers.base import ManagerMessage, Receipt
@@ -121,10 +121,10 @@ async def apply(
             for tenant_id, conversation_id in escalated
         ),
     )
-    return await receiving.apply(
+    return await delivery_receipts.apply(
         connection,
         [
-            receiving.Arrived(
+            delivery_receipts.Arrived(
                 written[i].tenant_id,
                 written[i].channel_id,
                 written[i].provider,

@@ -9,7 +9,7 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
 
-from shared import receiving
+from shared.actions import delivery_receipts
 from shared.crypto import CryptoError
 from shared.domain import consents
 from shared.domain.channels import UNREAD_WAIT, Channel
@@ -83,8 +83,10 @@ async def _tell(owed: Owed, channel: Channel, ctx: Context[Senders]) -> None:
         problem or None,
     )
     async with ctx.transaction() as tx:
-        arrived = receiving.Arrived(owed.tenant_id, owed.channel_id, channel.provider, receipt, datetime.now(UTC))
-        await receiving.apply(tx, [arrived], timedelta(seconds=ctx.settings.handoff_lease))
+        arrived = delivery_receipts.Arrived(
+            owed.tenant_id, owed.channel_id, channel.provider, receipt, datetime.now(UTC)
+        )
+        await delivery_receipts.apply(tx, [arrived], timedelta(seconds=ctx.settings.handoff_lease))
     _count(channel, "refused_to_carry" if problem else "delivered")
 
 

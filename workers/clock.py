@@ -14,7 +14,8 @@ from itertools import product
 from typing import Final
 from uuid import UUID
 
-from shared import database, receiving, sealing
+from shared import database, sealing
+from shared.actions import delivery_receipts as receiving
 from shared.blob_sweeping import sweep_forever
 from shared.process import metrics
 from shared.process.log import get_logger

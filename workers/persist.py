@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from datetime import timedelta
 from uuid import UUID
 
-from shared import consenting, database, managing, receiving
+from shared import database, managing
+from shared.actions import consents, delivery_receipts
 from shared.arrivals import Reading, Received, assign_channels, in_order, notices, once, read, told
 from shared.domain.channels import Channel
 from shared.domain.consents import Change
@@ -106,12 +107,12 @@ def beside_locks(wanted: Sequence[Reading], locks: LockWaits) -> Iterator[None]:
 
 async def keep_read(tx: database.Connection, wanted: Sequence[Reading], handoff: timedelta) -> list[QueueMessage]:
     """Keep what was read in webhooks; returns what follows from it."""
-    await consenting.told(tx, told(wanted))
+    await consents.told(tx, told(wanted))
     hand_on = await keep_talk(tx, in_order(wanted), handoff)
-    hand_on += await receiving.apply(
+    hand_on += await delivery_receipts.apply(
         tx,
         [
-            receiving.Arrived(
+            delivery_receipts.Arrived(
                 channel.tenant_id,
                 channel.id,
                 channel.provider,
@@ -182,7 +183,7 @@ async def keep_talk(tx: database.Connection, received: Sequence[Received], hando
             for one, of, contact_id, place in zip(arrived, found, contact_ids, places, strict=False)
         ]
     )
-    wishes = consenting.wishes([(channel, m) for _, channel, m in arrived])
+    wishes = consents.wishes([(channel, m) for _, channel, m in arrived])
     hearing = Hearing.of(arrived, found, contact_ids, rows.ids, wishes)
 
     if not await conversations.lock(tx, {(one.tenant_id, one.id) for one in found}):
@@ -195,7 +196,7 @@ async def keep_talk(tx: database.Connection, received: Sequence[Received], hando
         inserted, began = new.ids, new.began
         if len(inserted) < len(rows.ids):  # some were here before: they say nothing new
             hearing = Hearing.of(arrived, found, contact_ids, inserted, wishes)
-        await consenting.write(tx, _said(arrived, contact_ids, wishes, inserted))
+        await consents.write(tx, _said(arrived, contact_ids, wishes, inserted))
         hand_on += await media.want(tx, _files(arrived, inserted), handoff)
     if hearing.heard:
         updated = await conversations.heard(tx, list(hearing.heard.values()), handoff)
@@ -293,7 +294,7 @@ def _said(
     """Opt-outs and opt-ins by what customers wrote, of the messages that are new. Those of an author who is not the
     conversation's customer are `arrivals.told`."""
     return [
-        consenting.said(channel, m, wishes[place], contact_ids[place], inserted[place], webhook.received_at)
+        consents.said(channel, m, wishes[place], contact_ids[place], inserted[place], webhook.received_at)
         for place, (webhook, channel, m) in ((place, arrived[place]) for place in wishes)
         if place in inserted and wishes[place].proven and m.author is None
     ]

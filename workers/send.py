@@ -14,7 +14,8 @@ from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
-from shared import consenting, database, reporting, resolving
+from shared import database, reporting, resolving
+from shared.actions import consents as consenting
 from shared.crypto import CryptoError
 from shared.domain import consents
 from shared.domain.channels import Channel

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared import consenting
+from shared.actions import consents
 from shared.domain.channels import Channel, ChannelSettings
 from shared.domain.consents import DEFAULT_WORDS, Change, is_answered, phrase_of, scope_of_refusal, told_by, words_of
 from shared.providers.base import Authorship, ChannelKind, InboundMessage, Wording
@@ -144,7 +144,7 @@ def test_a_word_takes_effect_when_the_network_had_it(kind: ChannelKind, told: in
     message = InboundMessage("1", kind, (), "+1", "text", text="stop", timestamp=at)
     ids = [UUID(int=number) for number in range(4)]
     channel = Channel(ids[0], ids[1], None, "meta", kind, "+1", "active", ChannelSettings(), came)
-    entry = consenting.said(channel, message, OUT, ids[2], ids[3], came)
+    entry = consents.said(channel, message, OUT, ids[2], ids[3], came)
     assert entry.at == came + timedelta(seconds=took_effect)
     assert (entry.message_id, entry.channel_kind, entry.tenant_id) == (ids[3], kind, ids[1])
 

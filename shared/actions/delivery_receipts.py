@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
-from shared import consenting, database
+from shared import database
+from shared.actions import consents as consenting
 from shared.database import Connection
 from shared.database.each_row import set_apart
 from shared.domain import consents

@@ -1,0 +1,1 @@
+"""Changes to rows with their event in one transaction, which more than one process makes."""
