@@ -30,9 +30,10 @@ AnyWorker = Worker[Any, Any] | Loop[Any]
 
 
 def declared() -> dict[str, AnyWorker]:
-    """Every worker there is, by name: each module of this package has one called `worker`."""
-    names = [module.name for module in pkgutil.iter_modules(workers.__path__) if not module.name.startswith("_")]
-    return {name: importlib.import_module(f"workers.{name}").worker for name in names}
+    """Every worker there is, by name: `worker` in workers/NAME.py, or in workers/NAME/worker.py."""
+    found = [module for module in pkgutil.iter_modules(workers.__path__) if not module.name.startswith("_")]
+    paths = {module.name: f"workers.{module.name}{'.worker' if module.ispkg else ''}" for module in found}
+    return {name: importlib.import_module(path).worker for name, path in paths.items()}
 
 
 def chosen(names: Sequence[str]) -> list[tuple[AnyWorker, tuple[WorkQueue, ...]]]:

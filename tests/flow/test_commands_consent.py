@@ -8,7 +8,8 @@ from pathlib import Path
 from shared.settings import Settings
 from tests.flow.commands_support import palomar
 from tests.workers.stage import staged
-from workers import persist, window
+from workers import window
+from workers.persist import worker
 
 
 async def contacts(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -17,7 +18,7 @@ async def contacts(environment: dict[str, str], *arguments: str) -> subprocess.C
 
 async def test_an_operators_entry_takes_effect_and_is_shown(environment: dict[str, str], settings: Settings) -> None:
     async with staged(settings, {"reply": {"engine": "none"}}) as stage:
-        await persist.persist([stage.said("hola", received_at=datetime.now(UTC))], stage.context)
+        await worker.persist([stage.said("hola", received_at=datetime.now(UTC))], stage.context)
         conversation = await stage.value("SELECT id FROM conversations")
         # Written another way: the same person.
         out = await contacts(

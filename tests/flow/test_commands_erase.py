@@ -11,7 +11,7 @@ from shared.settings import Settings
 from shared.store import erasure as store
 from tests.flow.commands_support import palomar
 from tests.workers.stage import Stage, staged
-from workers import persist
+from workers.persist import worker
 
 ANA = "+5215512345678"
 LUIS = "+5215512345679"  # differs in the last digit
@@ -95,9 +95,9 @@ async def test_a_redelivered_webhook_of_an_erased_person_brings_nothing_back(
 ) -> None:
     async with staged(settings) as stage:
         webhook = stage.said("hola", sender=ANA)
-        await persist.persist([webhook], stage.context)
+        await worker.persist([webhook], stage.context)
         assert (await erase(environment, ANA, "--yes")).returncode == 0
-        await persist.persist([webhook], stage.context)
+        await worker.persist([webhook], stage.context)
         assert await stage.count("contacts") == 0
         assert await stage.count("inbound_log") == 0
 
@@ -106,7 +106,7 @@ async def test_who_is_not_there_or_not_confirmed_is_told_and_nothing_is_touched(
     environment: dict[str, str], settings: Settings
 ) -> None:
     async with staged(settings) as stage:
-        await persist.persist([stage.said("hola", sender=ANA)], stage.context)
+        await worker.persist([stage.said("hola", sender=ANA)], stage.context)
         stranger = await erase(environment, LUIS, "--yes")
         assert stranger.returncode == 1
         assert "No contacts of this tenant" in stranger.stderr
@@ -123,8 +123,8 @@ async def test_what_others_say_of_an_erased_person_is_blanked_and_the_rest_of_it
     environment: dict[str, str], settings: Settings
 ) -> None:
     async with staged(settings) as stage:
-        await persist.persist([stage.said("hola", sender=ANA)], stage.context)
-        await persist.persist([stage.said("llama a 5215512345678, o +52 1 55 1234-5678!", sender=LUIS)], stage.context)
+        await worker.persist([stage.said("hola", sender=ANA)], stage.context)
+        await worker.persist([stage.said("llama a 5215512345678, o +52 1 55 1234-5678!", sender=LUIS)], stage.context)
         contact, talk = (await stage.rows("SELECT contact_id, id FROM conversations WHERE recipient = $1", ANA))[0]
         tenant = stage.ours.tenant_id
         await stage.pool.execute("UPDATE messages SET ai_metadata = '{\"friend\": 5215512345678}'")

@@ -5,10 +5,10 @@ from uuid import UUID
 
 import pytest
 
-from shared.arrivals import channel_of_message
 from shared.domain.channels import Channel, ChannelSettings
 from shared.providers.email import webhooks
 from tests.providers.email_payloads import said
+from workers.persist.parsing import channel_of_message
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 

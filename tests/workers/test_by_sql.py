@@ -9,7 +9,7 @@ from tests.providers.meta_payloads import CUSTOMER, entry, said, value
 from tests.workers.meta_stage import add_app, add_number, posted
 from tests.workers.stage import CUSTOMER as SPANISH
 from tests.workers.stage import Ours, Stage, staged
-from workers import persist
+from workers.persist import worker
 
 HERS = "106540352242922"
 
@@ -28,7 +28,7 @@ async def test_a_session_made_before_the_first_webhook_shows_its_message(setting
         app = await add_app(stage)
         ours = await add_number(stage, app, HERS)
         await by_sql(stage, ours, f"INSERT INTO whatsapp_sessions (phone_number) VALUES ('{CUSTOMER}')")
-        await persist.persist([posted(stage, app, entry(value(said(id="1"), phone_number_id=HERS)))], stage.context)
+        await worker.persist([posted(stage, app, entry(value(said(id="1"), phone_number_id=HERS)))], stage.context)
         shown = await by_sql(
             stage,
             ours,
@@ -42,7 +42,7 @@ async def test_a_conversation_of_metas_is_found_by_its_number_with_plus(settings
     async with staged(settings) as stage:
         app = await add_app(stage)
         ours = await add_number(stage, app, HERS)
-        await persist.persist([posted(stage, app, entry(value(said(id="1"), phone_number_id=HERS)))], stage.context)
+        await worker.persist([posted(stage, app, entry(value(said(id="1"), phone_number_id=HERS)))], stage.context)
         found = "SELECT phone FROM kommo_conversations WHERE provider = 'meta' AND phone = '{}'"
         assert await by_sql(stage, ours, found.format(f"+{CUSTOMER}")) == [(f"+{CUSTOMER}",)]
         assert await by_sql(stage, ours, "SELECT phone_number FROM customers") == [(f"+{CUSTOMER}",)]
@@ -50,10 +50,10 @@ async def test_a_conversation_of_metas_is_found_by_its_number_with_plus(settings
 
 async def test_a_webhook_brings_a_deleted_conversation_back(settings: Settings) -> None:
     async with staged(settings) as stage:
-        await persist.persist([stage.said("before")], stage.context)
+        await worker.persist([stage.said("before")], stage.context)
         await by_sql(stage, stage.ours, "UPDATE conversations SET deleted_at = now()")
         assert await by_sql(stage, stage.ours, "SELECT 1 FROM kommo_conversations") == []
-        await persist.persist([stage.said("again")], stage.context)
+        await worker.persist([stage.said("again")], stage.context)
         assert await by_sql(stage, stage.ours, "SELECT phone, unread_count FROM kommo_conversations") == [(SPANISH, 2)]
 
 

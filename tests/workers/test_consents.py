@@ -13,7 +13,8 @@ from tests.providers.meta_payloads import CUSTOMER as META_CUSTOMER
 from tests.providers.meta_payloads import entry, value
 from tests.workers.meta_stage import add_app, add_number, posted
 from tests.workers.stage import Ours, Stage, staged
-from workers import persist, window
+from workers import window
+from workers.persist import worker
 
 SILENT: dict[str, Any] = {"reply": {"engine": "none"}}
 ONE_SPELLING, THE_OTHER = "+5215512345678", "+525512345678"
@@ -23,7 +24,7 @@ NUMBER = "106540352242922"
 async def heard(stage: Stage, text: str, *, to: Ours | None = None, sender: str = ONE_SPELLING, **more: Any) -> None:
     """A customer's message, now unless it says otherwise."""
     said = stage.said(text, to=to, sender=sender, **({"received_at": datetime.now(UTC)} | more))
-    await persist.persist([said], stage.context)
+    await worker.persist([said], stage.context)
 
 
 async def talk(stage: Stage, ours: Ours | None = None) -> UUID:
@@ -111,7 +112,7 @@ async def test_the_answer_21610_is_kept_once_though_a_receipt_repeats_it(setting
         assert await ledger(stage) == [("sms", "all", "opted_out", "provider")]
         refused = await stage.value("SELECT id FROM messages WHERE direction = 'outbound'")
         receipt = stage.receipt("SM1", "failed", message_id=refused, error_code="21610")
-        await persist.persist([receipt], stage.context)
+        await worker.persist([receipt], stage.context)
         assert await ledger(stage) == [("sms", "all", "opted_out", "provider")]
         row = await stage.row("SELECT evidence FROM consents")
         assert (row["evidence"]["error_code"], row["evidence"]["refused_message"]) == ("21610", str(refused))
@@ -134,7 +135,7 @@ async def test_who_blocks_the_sender_by_receipt_is_written_to_again_once_they_wr
             received_at=datetime.now(UTC),
             To=f"whatsapp:{THE_OTHER}",
         )
-        await persist.persist([receipt, receipt], stage.context)
+        await worker.persist([receipt, receipt], stage.context)
         assert await ledger(stage) == [("whatsapp", "blocked", "opted_out", "provider")]
         assert await stage.value("SELECT evidence ->> 'inbound_id' FROM consents") == receipt.inbound_id
         assert await ends(stage, conversation) == ("failed", "opted_out")
@@ -150,10 +151,10 @@ async def test_what_comes_twice_is_one_entry_and_what_comes_late_does_not_overri
             "STOP", sid="SM1", received_at=at + timedelta(minutes=1), extra={"OptOutType": "STOP", "A": "1"}
         )
         start = stage.said("START", sid="SM2", received_at=at + timedelta(minutes=2), extra={"OptOutType": "START"})
-        await persist.persist([start], stage.context)
-        await persist.persist([stop, stop], stage.context)
-        await persist.persist([again], stage.context)
-        await persist.persist([stop.model_copy(update={"replayed": True})], stage.context)
+        await worker.persist([start], stage.context)
+        await worker.persist([stop, stop], stage.context)
+        await worker.persist([again], stage.context)
+        await worker.persist([stop.model_copy(update={"replayed": True})], stage.context)
         assert await ledger(stage) == [("sms", "all", "opted_out", "message"), ("sms", "all", "opted_in", "message")]
         assert await stage.value("SELECT min(effective_at) FROM consents") == at
         assert await stage.count("events WHERE name LIKE 'consent.%'") == 2
@@ -257,7 +258,7 @@ async def test_metas_marketing_switch_stops_campaigns_and_marketing_templates_an
                 "timestamp": str(int((before + timedelta(minutes=minutes)).timestamp())),
             }  # fmt: skip
             webhook = entry(value(user_preferences=[item], phone_number_id=NUMBER), field="user_preferences")
-            await persist.persist([posted(stage, app, webhook), posted(stage, app, webhook, webhook)], stage.context)
+            await worker.persist([posted(stage, app, webhook), posted(stage, app, webhook, webhook)], stage.context)
 
         await switched("stop", 0)
         assert await ledger(stage) == [("whatsapp", "marketing", "opted_out", "provider")]
@@ -336,8 +337,8 @@ async def test_the_payload_of_a_button_lifts_no_stop_and_a_tapped_title_does(set
         assert await ledger(stage) == [("whatsapp", "all", "opted_out", "message")]
         assert await ends(stage, conversation) == ("failed", "opted_out")
         again = stage.said("", extra=payload, received_at=datetime.now(UTC))
-        await persist.persist([again], stage.context)
-        await persist.persist([again.model_copy(update={"replayed": True})], stage.context)
+        await worker.persist([again], stage.context)
+        await worker.persist([again.model_copy(update={"replayed": True})], stage.context)
         assert await ledger(stage) == [("whatsapp", "all", "opted_out", "message")], "nor by a replay"
         await heard(stage, "START", extra={**payload, "ButtonText": "START"})
         assert [state for _, _, state, _ in await ledger(stage)] == ["opted_out", "opted_in"]

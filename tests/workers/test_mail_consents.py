@@ -8,7 +8,7 @@ from shared.store import consents
 from shared.store.consents import Entry
 from tests.providers.email_payloads import CONTENT_TYPE, OURS, fields, form
 from tests.workers.email_stage import Mailbox, mailbox
-from workers import persist
+from workers.persist import worker
 
 SILENT: dict[str, object] = {"reply": {"engine": "none"}}
 VICTIM, MALLORY = "victim@customer.example", "mallory@evil.example"
@@ -24,7 +24,7 @@ async def posted(box: Mailbox, sender: str, text: str, *, spf: str | None = "pas
         box.ours.endpoint_id, body, tenant_id=box.ours.tenant_id, provider="email", url=box.url,
         content_type=CONTENT_TYPE, received_at=datetime.now(UTC),
     )  # fmt: skip
-    await persist.persist([webhook], box.stage.context)
+    await worker.persist([webhook], box.stage.context)
 
 
 async def wants(box: Mailbox, who: str) -> list[tuple[str, str]]:

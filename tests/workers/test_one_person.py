@@ -12,7 +12,8 @@ from tests.providers.meta_payloads import PHONE_NUMBER_ID, entry, said, value
 from tests.workers.meta_stage import add_app, add_number, posted
 from tests.workers.stage import Stage, staged
 from tests.workers.test_consents import SILENT, ends, heard, ledger, talk
-from workers import persist, window
+from workers import window
+from workers.persist import worker as persist
 
 NUMBER, USER_ID = "+34600000001", "ES.13491208655302741918"
 BOTH = {"ExternalUserId": USER_ID}

@@ -13,7 +13,7 @@ from shared.queue.jobs import WebhookReceived
 from shared.settings import Settings
 from tests.workers.kommo_stage import CHAT, add_kommo, posted
 from tests.workers.stage import Stage, staged
-from workers import persist
+from workers.persist import worker
 
 
 @asynccontextmanager
@@ -42,7 +42,7 @@ async def test_a_message_for_a_conversation_that_is_being_deleted_is_kept_in_a_n
                 return stage.said(text)
             return posted(stage, ours, crm_body(chat_id=CHAT, text=text, outgoing=True))
 
-        await persist.persist([said("before")], stage.context)
+        await worker.persist([said("before")], stage.context)
         gone = await stage.value("SELECT id FROM conversations")
         async with stage.working("persist"):
             async with deleting(stage):

@@ -13,7 +13,7 @@ from shared.queue.jobs import WebhookReceived
 from shared.settings import Settings
 from shared.store import webhook_log
 from tests.workers.stage import ADDRESS, Stage, staged
-from workers import persist
+from workers.persist import worker
 
 SILENT = {"reply": {"engine": "none"}}
 Poison = Callable[[Stage], WebhookReceived]
@@ -76,7 +76,7 @@ NOT_READ: dict[str, Poison] = {
 async def test_a_strange_message_is_kept_and_so_are_its_neighbours(settings: Settings, name: str) -> None:
     async with staged(settings) as stage:
         before, poison, after = stage.said("antes"), KEPT_AS_A_MESSAGE[name](stage), stage.said("después")
-        await persist.persist([before, poison, after], stage.context)
+        await worker.persist([before, poison, after], stage.context)
         assert await stage.count("messages WHERE direction = 'inbound'") == 3
         outcomes = await stage.rows("SELECT outcome FROM inbound_log")
         assert [row["outcome"] for row in outcomes] == ["parsed"] * 3

@@ -14,7 +14,7 @@ from shared.store.messages import outbound
 from tests.providers.kommo_payloads import added, form, said, written
 from tests.workers.kommo_stage import CHAT, add_kommo, posted
 from tests.workers.stage import Ours, Stage, staged
-from workers import persist
+from workers.persist import worker
 
 
 def customer(stage: Stage, ours: Ours, text: str = "hola", chat_id: str = CHAT) -> WebhookReceived:
@@ -61,8 +61,8 @@ async def test_each_chat_is_a_conversation_of_its_own_and_one_that_came_by_sql_i
                 "INSERT INTO kommo_conversations (tenant_id, kommo_chat_id, phone) VALUES ($1, $2, '+34600000001')",
                 ours.tenant_id, CHAT,
             )  # fmt: skip
-        await persist.persist([customer(stage, ours), customer(stage, ours, chat_id="another-chat")], stage.context)
-        await persist.persist([customer(stage, ours, "again", chat_id="another-chat")], stage.context)
+        await worker.persist([customer(stage, ours), customer(stage, ours, chat_id="another-chat")], stage.context)
+        await worker.persist([customer(stage, ours, "again", chat_id="another-chat")], stage.context)
         rows = await stage.rows("SELECT kommo_chat_id, phone, user_message_count FROM conversations ORDER BY 1")
         assert [tuple(row) for row in rows] == [(CHAT, "+34600000001", 1), ("another-chat", None, 2)]
 
@@ -70,8 +70,8 @@ async def test_each_chat_is_a_conversation_of_its_own_and_one_that_came_by_sql_i
 async def test_a_manager_who_writes_first_has_the_conversation_when_the_customer_answers(settings: Settings) -> None:
     async with staged(settings) as stage:
         ours = await add_kommo(stage)
-        await persist.persist([manager(stage, ours)], stage.context)
-        await persist.persist([customer(stage, ours)], stage.context)
+        await worker.persist([manager(stage, ours)], stage.context)
+        await worker.persist([customer(stage, ours)], stage.context)
         assert await talk(stage) == ("escalated", None)
         assert await stage.count("contacts") == 1
         rows = await stage.rows("SELECT direction, role, status FROM messages ORDER BY created_at")
@@ -82,7 +82,7 @@ async def test_in_one_post_or_batch_the_manager_has_the_conversation_too(setting
     async with staged(settings) as stage:
         ours = await add_kommo(stage)
         both = form(added("message", said(chat_id=CHAT)), added("outgoing_message", written(id="m2", chat_id=CHAT)))
-        await persist.persist([posted(stage, ours, both), customer(stage, ours)], stage.context)
+        await worker.persist([posted(stage, ours, both), customer(stage, ours)], stage.context)
         assert await talk(stage) == ("escalated", None)
         assert await stage.count("messages") == 3
 
@@ -101,7 +101,7 @@ async def test_what_customer_and_manager_say_by_turns_in_one_post_stays_in_that_
             written(id="m", text="1", chat_id=CHAT),
             said(id="a", text="2", chat_id=CHAT),
         ]
-        await persist.persist([posted(stage, ours, form(added("message", *turns)))], stage.context)
+        await worker.persist([posted(stage, ours, form(added("message", *turns)))], stage.context)
         assert await heard_by_the_engine(stage, ours) == [("user", "0"), ("assistant", "1"), ("user", "2")]
 
 
@@ -112,7 +112,7 @@ async def test_two_groups_of_one_post_are_in_the_order_of_their_times(settings: 
                      said(id="a", text="2", chat_id=CHAT, created_at="1767225602")]  # fmt: skip
         manager = written(id="m", text="1", chat_id=CHAT, created_at="1767225601")
         both = form(added("message", *customers), added("outgoing_message", manager))
-        await persist.persist([posted(stage, ours, both)], stage.context)
+        await worker.persist([posted(stage, ours, both)], stage.context)
         assert await heard_by_the_engine(stage, ours) == [("user", "0"), ("assistant", "1"), ("user", "2")]
 
 
@@ -125,11 +125,11 @@ async def test_posts_of_one_batch_are_in_the_order_of_their_arrival_however_the_
                    received_at=start + timedelta(milliseconds=n))
             for n, fields in enumerate([said, written, said, said, written, said])
         ]  # fmt: skip
-        await persist.persist([posts[place] for place in (5, 0, 3, 1, 4, 2)], stage.context)
+        await worker.persist([posts[place] for place in (5, 0, 3, 1, 4, 2)], stage.context)
         roles = ["user", "assistant", "user", "user", "assistant", "user"]
         assert await heard_by_the_engine(stage, ours) == [(role, str(n)) for n, role in enumerate(roles)]
         assert await stage.value("SELECT count(DISTINCT created_at) FROM messages") == 6
-        await persist.persist([customer(stage, ours, "6")], stage.context)  # and what comes later stands behind them
+        await worker.persist([customer(stage, ours, "6")], stage.context)  # and what comes later stands behind them
         assert (await heard_by_the_engine(stage, ours))[-1] == ("user", "6")
 
 
@@ -139,9 +139,7 @@ async def test_a_new_contact_has_its_name_though_a_manager_who_gives_none_answer
     async with staged(settings) as stage:
         ours = await add_kommo(stage)
         nameless = written(id="m2", chat_id=CHAT, recipient__name=None, recipient__id=None)
-        await persist.persist(
-            [posted(stage, ours, form(added("message", said(chat_id=CHAT), nameless)))], stage.context
-        )
+        await worker.persist([posted(stage, ours, form(added("message", said(chat_id=CHAT), nameless)))], stage.context)
         assert await stage.count("messages") == 2
         name = await stage.value("SELECT name FROM contacts")
         assert name is not None
@@ -153,14 +151,14 @@ async def test_two_batches_that_meet_in_two_conversations_wait_for_each_other_in
     async with staged(settings) as stage:
         ours = await add_kommo(stage)
         here, there = "chat-here", "chat-there"
-        await persist.persist([customer(stage, ours, "1", here), customer(stage, ours, "2", there)], stage.context)
+        await worker.persist([customer(stage, ours, "1", here), customer(stage, ours, "2", there)], stage.context)
         async with stage.pool.acquire() as connection:
             transaction = connection.transaction()
             await transaction.start()
             await connection.execute("SELECT FROM conversations FOR UPDATE")  # both begin with a lock that is taken
             batches = [
                 asyncio.create_task(
-                    persist.keep(
+                    worker.keep(
                         [customer(stage, ours, "3", one), manager(stage, ours, "4", chat_id=other)], stage.context
                     )
                 )
@@ -175,18 +173,18 @@ async def test_two_batches_that_meet_in_two_conversations_wait_for_each_other_in
 async def test_answers_that_have_not_left_stay_and_what_a_person_asked_for_leaves(settings: Settings) -> None:
     async with staged(settings) as stage:
         ours = await add_kommo(stage)
-        await persist.persist([customer(stage, ours)], stage.context)
+        await worker.persist([customer(stage, ours)], stage.context)
         conversation_id = await stage.value("SELECT id FROM conversations")
         answer = await owed(stage, ours, conversation_id, f"reply:{new_id()}")
         asked_for = await owed(stage, ours, conversation_id, f"api:{new_id()}")
-        await persist.persist([manager(stage, ours)], stage.context)
+        await worker.persist([manager(stage, ours)], stage.context)
         assert (await stage.status(answer), await stage.status(asked_for)) == ("canceled", "queued")
 
 
 async def test_a_tenant_may_let_the_bot_answer_beside_its_managers(settings: Settings) -> None:
     async with staged(settings) as stage:
         ours = await add_kommo(stage, {"manager": {"escalate": False}})
-        await persist.persist([customer(stage, ours), manager(stage, ours)], stage.context)
+        await worker.persist([customer(stage, ours), manager(stage, ours)], stage.context)
         status, due = await talk(stage)
         assert status == "active"
         assert due is not None
@@ -196,8 +194,8 @@ async def test_a_tenant_may_let_the_bot_answer_beside_its_managers(settings: Set
 async def test_what_other_bots_write_is_kept_and_takes_nothing_over(settings: Settings) -> None:
     async with staged(settings) as stage:
         ours = await add_kommo(stage, {"manager": {"bots": ["their bot"]}})
-        await persist.persist([customer(stage, ours)], stage.context)
-        await persist.persist(
+        await worker.persist([customer(stage, ours)], stage.context)
+        await worker.persist(
             [
                 manager(stage, ours, "ours", author=BOT_ID),
                 manager(stage, ours, "theirs", author="their bot"),
@@ -213,13 +211,13 @@ async def test_what_other_bots_write_is_kept_and_takes_nothing_over(settings: Se
 async def test_without_a_bots_id_an_echo_is_known_by_what_is_under_way(settings: Settings) -> None:
     async with staged(settings) as stage:
         ours = await add_kommo(stage, own_bot="")
-        await persist.persist([customer(stage, ours)], stage.context)
+        await worker.persist([customer(stage, ours)], stage.context)
         conversation_id = await stage.value("SELECT id FROM conversations")
         mine = await owed(stage, ours, conversation_id, "reply:1", "Hi Ana")
         await stage.pool.execute("UPDATE messages SET status = 'unknown', unknown_at = now() WHERE id = $1", mine)
-        await persist.persist([manager(stage, ours, "Hi Ana")], stage.context)
+        await worker.persist([manager(stage, ours, "Hi Ana")], stage.context)
         assert (await stage.status(mine), (await talk(stage))[0]) == ("sent", "active")
-        await persist.persist([manager(stage, ours, "Hi Ana")], stage.context)  # nothing is under way any more
+        await worker.persist([manager(stage, ours, "Hi Ana")], stage.context)  # nothing is under way any more
         assert (await talk(stage))[0] == "escalated"
 
 
@@ -230,7 +228,7 @@ async def test_two_channels_behind_one_endpoint_are_not_confused(settings: Setti
             "INSERT INTO channels (tenant_id, endpoint_id, provider, kind, address, credentials) "
             "SELECT tenant_id, endpoint_id, provider, kind, 'another', credentials FROM channels WHERE id = $1", ours.id
         )  # fmt: skip
-        await persist.persist([customer(stage, ours), manager(stage, ours)], stage.context)
+        await worker.persist([customer(stage, ours), manager(stage, ours)], stage.context)
         assert await stage.count("messages") == 0
         errors = await stage.rows("SELECT outcome, error FROM inbound_log")
         assert [row["outcome"] for row in errors] == ["unparsed", "unparsed"]

@@ -8,7 +8,7 @@ from shared.settings import Settings
 from tests.providers.meta_payloads import ACCOUNT, CUSTOMER, Json, entry, of_type, said, told, value
 from tests.workers.meta_stage import add_app, add_number, posted
 from tests.workers.stage import staged
-from workers import persist
+from workers.persist import worker
 
 HERS, HIS = "106540352242922", "106540352242999"
 
@@ -27,7 +27,7 @@ async def test_a_batch_for_two_tenants_numbers_comes_to_each(settings: Settings)
             entry(value(said(id="to her"), phone_number_id=HERS), value(said(id="to him"), phone_number_id=HIS)),
             entry(value(statuses=(told(id="his receipt"),), phone_number_id=HIS)),
         )
-        await persist.persist([webhook], stage.context)
+        await worker.persist([webhook], stage.context)
         rows = await stage.rows("SELECT tenant_id, channel_id, external_id FROM messages ORDER BY external_id")
         assert [tuple(row) for row in rows] == [
             (hers.tenant_id, hers.id, "to her"), (his.tenant_id, his.id, "to him")
@@ -42,7 +42,7 @@ async def test_a_number_that_is_nobodys_is_given_to_nobody(settings: Settings) -
         app = await add_app(stage)
         await add_number(stage, app, HERS)
         strange = value(said(), statuses=(told(),), phone_number_id=HIS)
-        await persist.persist([posted(stage, app, entry(strange))], stage.context)
+        await worker.persist([posted(stage, app, entry(strange))], stage.context)
         assert await stage.count("messages") == 0
         assert await stage.count("message_statuses") == 0
         logged = await stage.row("SELECT outcome, error FROM inbound_log")
@@ -56,7 +56,7 @@ async def test_a_number_that_another_tenant_writes_into_its_row_stays_whose_it_i
         hers = await add_number(stage, app, HERS)
         thief = await add_number(stage, app, "106540352242999")
         await stage.pool.execute("UPDATE channels SET address = $1 WHERE id = $2", HERS, thief.id)
-        await persist.persist([posted(stage, app, entry(value(said(), statuses=(told(),))))], stage.context)
+        await worker.persist([posted(stage, app, entry(value(said(), statuses=(told(),))))], stage.context)
         assert await stage.value("SELECT channel_id FROM messages") == hers.id
         assert await stage.value("SELECT channel_id FROM message_statuses") == hers.id
 
@@ -66,11 +66,11 @@ async def test_a_tenants_own_endpoint_serves_no_other_tenants_channel(settings: 
         app = await add_app(stage)
         hers = await add_number(stage, app, HERS)
         theirs = posted(stage, app, entry(value(said(), statuses=(told(),))), tenant_id=stage.ours.tenant_id)
-        await persist.persist([theirs], stage.context)
+        await worker.persist([theirs], stage.context)
         assert await stage.count("messages") == 0
         assert await stage.count("message_statuses") == 0
         again = posted(stage, app, entry(value(said(id="hers"))), tenant_id=hers.tenant_id)
-        await persist.persist([again], stage.context)
+        await worker.persist([again], stage.context)
         assert await stage.value("SELECT channel_id FROM messages") == hers.id
 
 
@@ -80,7 +80,7 @@ async def test_what_concerns_an_account_is_told_to_its_tenants(settings: Setting
         await add_number(stage, app, HERS, account="1")
         his = await add_number(stage, app, HIS, account=ACCOUNT)
         event = entry({"event": "REJECTED", "message_template_name": "hello"}, field="message_template_status_update")
-        await persist.persist([posted(stage, app, event)], stage.context)
+        await worker.persist([posted(stage, app, event)], stage.context)
         told_to = await stage.row("SELECT tenant_id, channel_id FROM events WHERE name LIKE 'provider.%'")
         assert tuple(told_to) == (his.tenant_id, None)
 
@@ -92,7 +92,7 @@ async def test_what_meta_announces_is_told_to_the_tenant_it_concerns_and_to_no_o
         template = {"event": "REJECTED", "message_template_name": "hello", "reason": "words nobody else should see"}
         events = "SELECT tenant_id, channel_id, name, detail FROM events WHERE name LIKE 'provider.%' ORDER BY seq"
         account_event = entry(template, field="message_template_status_update")
-        await persist.persist([posted(stage, app, account_event)], stage.context)
+        await worker.persist([posted(stage, app, account_event)], stage.context)
         only = await stage.row(events)
         assert (only["tenant_id"], only["channel_id"]) == (hers.tenant_id, None)
         assert (only["name"], only["detail"]["event"]) == ("provider.message_template_status_update", "REJECTED")
@@ -101,7 +101,7 @@ async def test_what_meta_announces_is_told_to_the_tenant_it_concerns_and_to_no_o
         await add_number(stage, app, HIS)
         stop = {"wa_id": CUSTOMER, "category": "marketing_messages", "value": "stop"}
         preference = entry(value(user_preferences=[stop], phone_number_id=HERS), field="user_preferences")
-        await persist.persist([posted(stage, app, account_event, preference)], stage.context)
+        await worker.persist([posted(stage, app, account_event, preference)], stage.context)
         _, second = await stage.rows(events)  # whose template that was, nobody can tell any more
         assert (second["tenant_id"], second["channel_id"]) == (hers.tenant_id, hers.id)
         assert (second["name"], second["detail"]["change"]) == ("provider.consent", "opt_out")
@@ -119,14 +119,14 @@ async def test_what_asks_for_no_answer_gets_none(settings: Settings, kind: str, 
     async with staged(settings) as stage:
         app = await add_app(stage)
         await add_number(stage, app, HERS)
-        await persist.persist([posted(stage, app, entry(value(of_type(kind, part))))], stage.context)
+        await worker.persist([posted(stage, app, entry(value(of_type(kind, part))))], stage.context)
         row = await stage.row("SELECT role, message_type, reply_to FROM messages")
         assert tuple(row) == ("user", kind, "wamid.1")
         assert await stage.value("SELECT reply_due_at FROM conversations") is None
         assert await stage.value("SELECT last_user_message_at FROM conversations") is not None
         # Behind a question in the same webhook the question is still answered.
         both = value(said(id="question"), of_type(kind, part, id="after it"))
-        await persist.persist([posted(stage, app, entry(both))], stage.context)
+        await worker.persist([posted(stage, app, entry(both))], stage.context)
         assert await stage.value("SELECT reply_due_at FROM conversations") is not None
 
 
@@ -137,7 +137,7 @@ async def test_nobody_is_asked_to_answer_what_nobody_can_see(settings: Settings,
     async with staged(settings) as stage:
         app = await add_app(stage)
         await add_number(stage, app, HERS)
-        await persist.persist([posted(stage, app, entry(value(of_type(kind, part))))], stage.context)
+        await worker.persist([posted(stage, app, entry(value(of_type(kind, part))))], stage.context)
         assert tuple(await stage.row("SELECT role, message_type FROM messages")) == ("user", "unsupported")
         row = await stage.row("SELECT reply_due_at, last_user_message_at IS NOT NULL FROM conversations")
         assert tuple(row) == (None, True)
@@ -148,7 +148,7 @@ async def test_messages_of_one_post_stay_in_its_order_whatever_their_ids(setting
         app = await add_app(stage)
         await add_number(stage, app, HERS)
         post = value(*(said(id=f"wamid.{9 - n}", text={"body": str(n)}) for n in range(5)))
-        await persist.persist([posted(stage, app, entry(post))], stage.context)
+        await worker.persist([posted(stage, app, entry(post))], stage.context)
         rows = await stage.rows("SELECT content FROM messages ORDER BY created_at")
         assert [row["content"] for row in rows] == ["0", "1", "2", "3", "4"]
 
@@ -158,7 +158,7 @@ async def test_what_the_network_says_of_a_customer_opens_no_window(settings: Set
         app = await add_app(stage)
         await add_number(stage, app, HERS)
         changed = of_type("system", {"body": "Ana changed", "type": "user_changed_number"}, timestamp=now())
-        await persist.persist([posted(stage, app, entry(value(changed)))], stage.context)
+        await worker.persist([posted(stage, app, entry(value(changed)))], stage.context)
         assert await stage.value("SELECT role FROM messages") == "system"
         row = await stage.row("SELECT last_user_message_at, reply_due_at, unread_count FROM conversations")
         assert tuple(row) == (None, None, 0)
@@ -168,7 +168,7 @@ async def test_the_window_opens_by_metas_time_and_not_by_ours(settings: Settings
     async with staged(settings) as stage:
         app = await add_app(stage)
         await add_number(stage, app, HERS)
-        await persist.persist([posted(stage, app, entry(value(said(timestamp=now(90)))))], stage.context)
+        await worker.persist([posted(stage, app, entry(value(said(timestamp=now(90)))))], stage.context)
         opened = await stage.value("SELECT last_user_message_at FROM conversations")
         assert timedelta(minutes=89) < datetime.now(UTC) - opened < timedelta(minutes=95)
 
@@ -178,10 +178,10 @@ async def test_a_person_who_writes_in_the_business_app_has_the_conversation(sett
         app = await add_app(stage)
         await add_number(stage, app, HERS, channel={"reply": {"engine": "rules", "debounce": 60}})
         echo = said(id="from the app", **{"from": "15550783881"}, to=CUSTOMER, text={"body": "ya voy"})
-        await persist.persist([posted(stage, app, entry(value(said(id="1"))))], stage.context)
+        await worker.persist([posted(stage, app, entry(value(said(id="1"))))], stage.context)
         assert await stage.count("conversations WHERE reply_due_at IS NOT NULL") == 1
         app_webhook = entry(value(message_echoes=[echo]), field="smb_message_echoes")
-        await persist.persist([posted(stage, app, app_webhook)], stage.context)
+        await worker.persist([posted(stage, app, app_webhook)], stage.context)
         conversation = await stage.row("SELECT status, phone, reply_due_at FROM conversations")
         assert tuple(conversation) == ("escalated", f"+{CUSTOMER}", None)
         rows = await stage.rows("SELECT direction, status, content FROM messages ORDER BY received_at")
@@ -195,7 +195,7 @@ async def test_a_person_who_writes_first_in_the_business_app_makes_a_conversatio
         app = await add_app(stage)
         await add_number(stage, app, HERS)
         held = value(message_echoes=[said(id="first", **{"from": "15550783881"}, to=CUSTOMER)])
-        await persist.persist([posted(stage, app, entry(held, field="smb_message_echoes"))], stage.context)
+        await worker.persist([posted(stage, app, entry(held, field="smb_message_echoes"))], stage.context)
         conversation = await stage.row("SELECT phone, recipient, last_user_message_at FROM conversations")
         assert tuple(conversation) == (f"+{CUSTOMER}", f"+{CUSTOMER}", None)
 
@@ -204,7 +204,7 @@ async def test_what_is_said_in_a_group_is_announced_and_opens_no_window(settings
     async with staged(settings) as stage:
         app = await add_app(stage)
         await add_number(stage, app, HERS)
-        await persist.persist([posted(stage, app, entry(value(said(group_id="g"))))], stage.context)
+        await worker.persist([posted(stage, app, entry(value(said(group_id="g"))))], stage.context)
         assert await stage.count("messages") == 0
         assert await stage.count("conversations") == 0
         assert await stage.count("events WHERE name = 'provider.group_message'") == 1
@@ -218,7 +218,7 @@ async def test_who_has_opted_out_has_so_under_a_new_number_too(settings: Setting
         changed = of_type("system", {"type": "user_changed_number", "wa_id": moved, "body": "Ana has changed"})
         for item in (said(id="1", text={"body": "STOP"}), changed, said(id="3", **{"from": moved})):
             body = entry(value(item, contacts=None, phone_number_id=HERS))
-            await persist.persist([posted(stage, app, body)], stage.context)
+            await worker.persist([posted(stage, app, body)], stage.context)
         assert await stage.count("contacts") == 1
         assert await stage.count("consents") == 1
         rows = await stage.rows("SELECT recipient, user_message_count FROM conversations ORDER BY created_at")
@@ -237,6 +237,6 @@ async def test_a_provider_whose_clock_runs_ahead_opens_no_window_after_the_messa
         for number, minutes in enumerate((0.0, 30.0)):  # the second is the older one: it moves nothing back
             body = entry(value(said(id=f"{number}", timestamp=now(minutes)), phone_number_id=HERS))
             at = arrived - timedelta(minutes=minutes)
-            await persist.persist([posted(stage, app, body, received_at=at)], stage.context)
+            await worker.persist([posted(stage, app, body, received_at=at)], stage.context)
         heard = await stage.row("SELECT last_user_message_at, user_message_count, unread_count FROM conversations")
         assert tuple(heard) == (arrived, 2, 2)

@@ -7,13 +7,13 @@ from uuid import uuid4
 
 import pytest
 
-from shared import arrivals
 from shared.providers.base import Address
 from shared.queue.jobs import WebhookReceived
 from shared.settings import Settings
 from shared.store import contacts, webhook_log
 from tests.workers.stage import CUSTOMER, staged
-from workers import persist
+from workers.persist import parsing
+from workers.persist import worker as persist
 
 
 async def test_the_same_webhook_three_times_is_one_row_one_message_and_one_reply(settings: Settings) -> None:
@@ -178,5 +178,5 @@ def test_of_the_same_webhook_twice_in_a_batch_the_replay_counts_else_the_earlier
         return WebhookReceived.of(endpoint, body.encode(), provider="twilio", received_at=at, replayed=replayed)
 
     first, again, other = came("a=1"), came("a=1", 9), came("b=2")
-    assert arrivals.once([again, other, first]) == [first, other]
-    assert arrivals.once([came("a=1", 20, replayed=True), other, first])[0].replayed
+    assert parsing.once([again, other, first]) == [first, other]
+    assert parsing.once([came("a=1", 20, replayed=True), other, first])[0].replayed

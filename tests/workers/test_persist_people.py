@@ -4,7 +4,7 @@ import asyncio
 
 from shared.settings import Settings
 from tests.workers.stage import CUSTOMER, Stage, staged
-from workers import persist
+from workers.persist import worker
 
 USER_ID = "ES.13491208655302741918"
 BOTH = {"ExternalUserId": f"whatsapp:{USER_ID}"}
@@ -27,26 +27,26 @@ async def test_somebody_without_a_phone_number_is_kept_and_answered(settings: Se
 
 async def test_number_and_user_id_together_then_each_alone_are_one_conversation(settings: Settings) -> None:
     async with staged(settings) as stage:
-        await persist.persist([stage.said("1", extra=BOTH)], stage.context)
-        await persist.persist([stage.said("2", sender=USER_ID)], stage.context)
-        await persist.persist([stage.said("3")], stage.context)
+        await worker.persist([stage.said("1", extra=BOTH)], stage.context)
+        await worker.persist([stage.said("2", sender=USER_ID)], stage.context)
+        await worker.persist([stage.said("3")], stage.context)
         assert await people(stage) == (1, 1)
         assert await stage.value("SELECT unread_count FROM conversations") == 3
 
 
 async def test_a_user_id_that_later_shows_its_number_stays_one_conversation(settings: Settings) -> None:
     async with staged(settings) as stage:
-        await persist.persist([stage.said("1", sender=USER_ID)], stage.context)
-        await persist.persist([stage.said("2", extra=BOTH)], stage.context)
-        await persist.persist([stage.said("3")], stage.context)
-        await persist.persist([stage.said("4", sender=USER_ID)], stage.context)
+        await worker.persist([stage.said("1", sender=USER_ID)], stage.context)
+        await worker.persist([stage.said("2", extra=BOTH)], stage.context)
+        await worker.persist([stage.said("3")], stage.context)
+        await worker.persist([stage.said("4", sender=USER_ID)], stage.context)
         assert await people(stage) == (1, 1)
 
 
 async def test_all_of_them_in_one_batch_are_one_conversation(settings: Settings) -> None:
     async with staged(settings) as stage:
         batch = [stage.said("1", extra=BOTH), stage.said("2", sender=USER_ID), stage.said("3")]
-        await persist.persist(batch, stage.context)
+        await worker.persist(batch, stage.context)
         assert await people(stage) == (1, 1)
 
 
@@ -54,12 +54,12 @@ async def test_the_two_ways_mexico_is_written_are_one_conversation_answered_as_i
     settings: Settings,
 ) -> None:
     async with staged(settings) as stage:
-        await persist.persist([stage.said("1", sender="+5215512345678")], stage.context)
-        await persist.persist([stage.said("2", sender="+525512345678")], stage.context)
+        await worker.persist([stage.said("1", sender="+5215512345678")], stage.context)
+        await worker.persist([stage.said("2", sender="+525512345678")], stage.context)
         assert await people(stage) == (1, 1)
         conversation = await stage.row("SELECT address, recipient FROM conversations")
         assert tuple(conversation) == ("+525512345678", "+525512345678")
-        await persist.persist([stage.said("3", sender="+5215512345678")], stage.context)
+        await worker.persist([stage.said("3", sender="+5215512345678")], stage.context)
         assert await stage.value("SELECT recipient FROM conversations") == "+5215512345678"
 
 
@@ -70,9 +70,9 @@ async def test_a_stranger_met_by_many_workers_at_once_is_one_contact_and_leaves_
             phone, user_id = f"+3460000{number:04}", f"ES.{number:020}"
             both = {"ExternalUserId": f"whatsapp:{user_id}"}
             await asyncio.gather(
-                persist.persist([stage.said("1", sender=phone, extra=both)], stage.context),
-                persist.persist([stage.said("2", sender=phone)], stage.context),
-                persist.persist([stage.said("3", sender=phone, extra=both)], stage.context),
+                worker.persist([stage.said("1", sender=phone, extra=both)], stage.context),
+                worker.persist([stage.said("2", sender=phone)], stage.context),
+                worker.persist([stage.said("3", sender=phone, extra=both)], stage.context),
             )
         assert await people(stage) == (25, 25)
         assert await stage.count("contact_addresses") == 50
@@ -84,7 +84,7 @@ async def test_a_stranger_met_by_many_workers_at_once_is_one_contact_and_leaves_
 async def test_the_same_customer_of_two_tenants_is_two_people(settings: Settings) -> None:
     async with staged(settings) as stage:
         other = await stage.add_channel()
-        await persist.persist([stage.said("1"), stage.said("1", to=other)], stage.context)
+        await worker.persist([stage.said("1"), stage.said("1", to=other)], stage.context)
         assert await people(stage) == (2, 2)
         assert (
             await stage.count("contacts c JOIN conversations v ON v.contact_id = c.id AND v.tenant_id = c.tenant_id")
@@ -95,21 +95,21 @@ async def test_the_same_customer_of_two_tenants_is_two_people(settings: Settings
 async def test_the_same_customer_at_two_channels_is_one_contact_with_two_conversations(settings: Settings) -> None:
     async with staged(settings) as stage:
         sms = await stage.add_channel(kind="sms", address="+15005550006", beside=stage.ours)
-        await persist.persist([stage.said("1"), stage.said("2", to=sms)], stage.context)
+        await worker.persist([stage.said("1"), stage.said("2", to=sms)], stage.context)
         assert await people(stage) == (1, 2)
 
 
 async def test_the_newest_name_a_customer_gave_is_kept(settings: Settings) -> None:
     async with staged(settings) as stage:
-        await persist.persist([stage.said("1", sender=CUSTOMER, extra={"ProfileName": "Ana"})], stage.context)
-        await persist.persist([stage.said("2", sender=CUSTOMER, extra={"ProfileName": "Ana María"})], stage.context)
-        await persist.persist([stage.said("3", sender=CUSTOMER, extra={"ProfileName": None})], stage.context)
+        await worker.persist([stage.said("1", sender=CUSTOMER, extra={"ProfileName": "Ana"})], stage.context)
+        await worker.persist([stage.said("2", sender=CUSTOMER, extra={"ProfileName": "Ana María"})], stage.context)
+        await worker.persist([stage.said("3", sender=CUSTOMER, extra={"ProfileName": None})], stage.context)
         assert await stage.value("SELECT contact_name FROM conversations") == "Ana María"
 
 
 async def test_a_new_person_is_kept_with_the_number_as_it_was_given(settings: Settings) -> None:
     async with staged(settings) as stage:
-        await persist.persist([stage.said("1", sender="+5215512345678")], stage.context)
+        await worker.persist([stage.said("1", sender="+5215512345678")], stage.context)
         assert await stage.value("SELECT phone_number FROM contacts") == "+5215512345678"
         assert await stage.value("SELECT phone FROM conversations") == "+5215512345678"
 
@@ -118,19 +118,19 @@ async def test_a_conversation_made_by_hand_under_an_odd_address_is_the_one_of_it
     async with staged(settings) as stage:
         conversation_id = await stage.converse()
         await stage.pool.execute("UPDATE conversations SET address = 'odd', phone = $1, contact_id = NULL", CUSTOMER)
-        await persist.persist([stage.said("1"), stage.said("2")], stage.context)
+        await worker.persist([stage.said("1"), stage.said("2")], stage.context)
         assert await stage.value("SELECT id FROM conversations") == conversation_id
         assert await stage.count("messages WHERE direction = 'inbound'") == 2
 
 
 async def test_a_contact_who_was_deleted_and_writes_again_is_there_as_their_conversation_is(settings: Settings) -> None:
     async with staged(settings) as stage:
-        await persist.persist([stage.said("hola")], stage.context)
+        await worker.persist([stage.said("hola")], stage.context)
         await stage.pool.execute("UPDATE contacts SET deleted_at = now()")
         await stage.pool.execute("UPDATE conversations SET deleted_at = now()")
-        await persist.persist([stage.receipt("SM1", "delivered")], stage.context)
+        await worker.persist([stage.receipt("SM1", "delivered")], stage.context)
         assert await stage.count("contacts WHERE deleted_at IS NULL") == 0, "nobody wrote"
-        await persist.persist([stage.said("otra vez")], stage.context)
+        await worker.persist([stage.said("otra vez")], stage.context)
         assert await stage.count("contacts WHERE deleted_at IS NULL") == 1
         assert await stage.count("contacts") == 1
         assert await stage.count("conversations WHERE deleted_at IS NULL") == 1

@@ -14,7 +14,8 @@ from shared.queue.jobs import WebhookReceived
 from shared.settings import Settings
 from shared.store.messages import delivery_receipts, sends
 from tests.workers.stage import Stage, staged
-from workers import persist, window
+from workers import window
+from workers.persist import worker
 
 SID = "SM" + "7" * 32
 FALLBACK = {"name": "HX" + "2" * 32, "variables": {"1": "{text}"}}
@@ -35,7 +36,7 @@ async def in_status(stage: Stage, status: str, *, external_id: str | None = SID)
 
 async def told(stage: Stage, *webhooks: WebhookReceived) -> None:
     for webhook in webhooks:
-        await persist.persist([webhook], stage.context)
+        await worker.persist([webhook], stage.context)
 
 
 @pytest.mark.parametrize("order", [*itertools.permutations(["sent", "delivered", "read"])], ids="-".join)
@@ -43,7 +44,7 @@ async def test_in_whatever_order_they_come_the_furthest_stands(settings: Setting
     async with staged(settings) as stage:
         one_by_one, together = await in_status(stage, "sent"), await in_status(stage, "sent", external_id="SM1")
         await told(stage, *(stage.receipt(SID, word) for word in order))
-        await persist.persist([stage.receipt("SM1", word) for word in order], stage.context)
+        await worker.persist([stage.receipt("SM1", word) for word in order], stage.context)
         for message in (one_by_one, together):
             row = await stage.message(message)
             assert row["status"] == "read"
@@ -55,7 +56,7 @@ async def test_a_repeated_receipt_is_one_row_and_tells_nobody_twice(settings: Se
     async with staged(settings) as stage:
         message = await in_status(stage, "sent")
         again = [stage.receipt(SID, "delivered", More=str(n)) for n in range(5)]
-        await asyncio.gather(*(persist.persist([webhook], stage.context) for webhook in again))
+        await asyncio.gather(*(worker.persist([webhook], stage.context) for webhook in again))
         assert await stage.status(message) == "delivered"
         assert await stage.count("message_statuses") == 1
         assert await stage.count("events WHERE name = 'message.delivered'") == 1
@@ -220,7 +221,7 @@ async def test_63016_by_receipt_three_times_and_in_other_words_makes_one_row(set
             for n in range(3)
             for word in ("undelivered", "failed")
         ]
-        await asyncio.gather(*(persist.persist([webhook], stage.context) for webhook in words))
+        await asyncio.gather(*(worker.persist([webhook], stage.context) for webhook in words))
         assert await stage.status(message) == "failed"
         assert len(await fallbacks(stage)) == 1
 

@@ -7,7 +7,7 @@ import pytest
 
 from shared.settings import Settings
 from tests.workers.stage import Stage, staged
-from workers import persist
+from workers.persist import worker
 
 SID = "SM" + "7" * 32
 
@@ -33,7 +33,7 @@ async def paused_for(stage: Stage) -> float:
 async def test_a_channel_that_a_receipt_says_is_suspended_stops_with_an_alert(settings: Settings) -> None:
     async with staged(settings) as stage:
         message = await sent(stage)
-        await persist.persist([stage.receipt(SID, "undelivered", error_code="30002")], stage.context)
+        await worker.persist([stage.receipt(SID, "undelivered", error_code="30002")], stage.context)
         assert await stage.status(message) == "failed"
         channel = await stage.row("SELECT status, status_reason FROM channels")
         assert tuple(channel) == ("stopped", "30002: by receipt")
@@ -43,7 +43,7 @@ async def test_a_channel_that_a_receipt_says_is_suspended_stops_with_an_alert(se
 async def test_a_channel_that_sends_too_much_waits_and_what_failed_is_not_sent_again(settings: Settings) -> None:
     async with staged(settings) as stage:
         message = await sent(stage)
-        await persist.persist([stage.receipt(SID, "failed", error_code="63018")], stage.context)
+        await worker.persist([stage.receipt(SID, "failed", error_code="63018")], stage.context)
         assert await stage.status(message) == "failed"
         assert 50 < await paused_for(stage) <= 60
         assert await stage.count("messages WHERE direction = 'outbound'") == 1
@@ -54,7 +54,7 @@ async def test_a_channel_that_sends_too_much_waits_and_what_failed_is_not_sent_a
 async def test_what_concerns_the_message_alone_leaves_the_channel_alone(settings: Settings, code: str) -> None:
     async with staged(settings) as stage:
         message = await sent(stage)
-        await persist.persist([stage.receipt(SID, "failed", error_code=code)], stage.context)
+        await worker.persist([stage.receipt(SID, "failed", error_code=code)], stage.context)
         assert await stage.status(message) == "failed"
         assert await stage.value("SELECT status FROM channels") == "active"
         assert await paused_for(stage) <= 0
@@ -64,7 +64,7 @@ async def test_what_concerns_the_message_alone_leaves_the_channel_alone(settings
 async def test_late_news_of_a_channel_is_no_news(settings: Settings, code: str) -> None:
     async with staged(settings) as stage:
         message = await sent(stage, minutes_ago=30)
-        await persist.persist([stage.receipt(SID, "failed", error_code=code)], stage.context)
+        await worker.persist([stage.receipt(SID, "failed", error_code=code)], stage.context)
         assert await stage.status(message) == "failed"
         assert await stage.value("SELECT status FROM channels") == "active"
         assert await paused_for(stage) <= 0

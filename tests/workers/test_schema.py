@@ -8,7 +8,7 @@ from schema import migrate
 from shared import database
 from shared.settings import Settings
 from tests.workers.stage import Ours, Stage, staged
-from workers import persist
+from workers.persist import worker
 
 TENANT_TABLES = """
 SELECT c.relname AS name, c.relispartition AS partition, c.relrowsecurity AS enabled, c.relforcerowsecurity AS forced,
@@ -58,9 +58,9 @@ def test_every_view_shows_what_the_one_who_asks_may_see(database_url: str) -> No
 
 async def furnished(stage: Stage, ours: Ours, sid: str) -> None:
     """A row of this tenant in every table."""
-    await persist.persist([stage.said("hola", to=ours, sid=sid)], stage.context)
+    await worker.persist([stage.said("hola", to=ours, sid=sid)], stage.context)
     form = {"MessageSid": f"{sid}x", "MessageStatus": "sent", "From": f"whatsapp:{ours.address}"}
-    await persist.persist([stage.webhook(form, to=ours, receipts=True)], stage.context)
+    await worker.persist([stage.webhook(form, to=ours, receipts=True)], stage.context)
     await stage.pool.execute("INSERT INTO rate_limits (tenant_id, channel_id) VALUES ($1, $2)", ours.tenant_id, ours.id)
 
 

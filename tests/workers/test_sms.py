@@ -5,12 +5,12 @@ from datetime import UTC, datetime
 from shared.domain.sms_segments import size
 from shared.settings import Settings
 from tests.workers.stage import CUSTOMER, staged
-from workers import persist
+from workers.persist import worker
 
 
 async def test_a_text_is_counted_and_one_that_is_too_long_does_not_leave(settings: Settings) -> None:
     async with staged(settings, {"reply": {"engine": "none"}}, kind="sms") as stage:
-        await persist.persist([stage.said("hola", extra={"NumSegments": "2"})], stage.context)
+        await worker.persist([stage.said("hola", extra={"NumSegments": "2"})], stage.context)
         assert await stage.value("SELECT metadata ->> 'NumSegments' FROM messages") == "2"
         conversation = await stage.value("SELECT id FROM conversations")
         async with stage.working("window", "send"):

@@ -12,7 +12,8 @@ from shared.providers.base import Template
 from shared.settings import Settings
 from shared.store.messages import sends
 from tests.workers.stage import CUSTOMER, Stage, staged
-from workers import persist, window
+from workers import window
+from workers.persist import worker
 
 LONG_AGO = timedelta(hours=25)
 FALLBACK = {"name": "HX" + "2" * 32, "variables": {"1": "{contact_name}", "2": "{text}"}}
@@ -185,7 +186,7 @@ async def test_who_writes_while_the_provider_refuses_is_answered(settings: Setti
         head = await sends.head(stage.pool, request.tenant_id, conversation, "normal")
         assert head is not None
         claim = await sends.claim(stage.pool, head, await stage.channel(), timedelta(seconds=10))
-        await persist.persist([stage.said("¿sí?", received_at=datetime.now(UTC))], stage.context)
+        await worker.persist([stage.said("¿sí?", received_at=datetime.now(UTC))], stage.context)
         async with stage.pool.acquire() as connection:
             assert await sends.window_closed(
                 connection, request.tenant_id, request.message_id, claim, by_provider=True, code="63016"
@@ -211,8 +212,8 @@ async def test_holding_and_the_customers_message_never_miss_each_other(settings:
             said = [stage.said("hola", sender=customer) for customer in customers]
             await asyncio.gather(
                 *(window.admit(request, stage.context) for request in requests),
-                *(persist.persist([webhook], stage.context) for webhook in said),
-                *(persist.persist(said[::2], stage.context),),
+                *(worker.persist([webhook], stage.context) for webhook in said),
+                *(worker.persist(said[::2], stage.context),),
             )
         assert await held_though_open(stage) == 0
         assert set(await stage.statuses()) <= {"ready", "queued"}

@@ -9,12 +9,10 @@ from contextlib import contextmanager
 from datetime import timedelta
 from uuid import UUID
 
-from shared import database, managing
+from shared import database
 from shared.actions import consents, delivery_receipts
-from shared.arrivals import Reading, Received, assign_channels, in_order, notices, once, read, told
 from shared.domain.channels import Channel
 from shared.domain.consents import Change
-from shared.hearing import Arrived, Hearing, told_at
 from shared.process import metrics
 from shared.providers.base import InboundMessage
 from shared.queue import topology
@@ -27,6 +25,9 @@ from shared.store.consents import Entry
 from shared.store.events import Event, record
 from shared.store.messages import inbound, outbound
 from shared.store.webhook_log import Logged
+from workers.persist import agent_messages
+from workers.persist.conversation_updates import Arrived, Hearing, told_at
+from workers.persist.parsing import Reading, Received, assign_channels, in_order, notices, once, read, told
 
 worker: Worker[WebhookReceived, None] = Worker(
     name="persist",
@@ -152,27 +153,30 @@ async def keep_talk(tx: database.Connection, received: Sequence[Received], hando
     """
     arrived: list[Arrived] = []
     places: list[int] = []  # of `arrived`, among all that was said
-    managers: list[managing.Arrived] = []
+    managers: list[agent_messages.Arrived] = []
     for place, one in enumerate(received):
         if isinstance(one.message, InboundMessage):
             arrived.append((one.webhook, one.channel, one.message))
             places.append(place)
         else:
-            managers.append(managing.Arrived(one.channel, one.message, one.webhook.received_at, place))
+            managers.append(agent_messages.Arrived(one.channel, one.message, one.webhook.received_at, place))
     if not arrived and not managers:
         return []
     contact_ids, new_contacts = await contacts.find_or_make(
         tx,
         [
             *(contacts.Person(channel.tenant_id, m.sender, m.contact_name) for _, channel, m in arrived),
-            *(managing.person(one) for one in managers),
+            *(agent_messages.person(one) for one in managers),
         ],
     )
     found = await conversations.find_or_make(
         tx,
         [
             *(_conversation(channel, m, of) for (_, channel, m), of in zip(arrived, contact_ids, strict=False)),
-            *(managing.conversation(one, of) for one, of in zip(managers, contact_ids[len(arrived) :], strict=True)),
+            *(
+                agent_messages.conversation(one, of)
+                for one, of in zip(managers, contact_ids[len(arrived) :], strict=True)
+            ),
         ],
     )
     served = [*(channel for _, channel, _ in arrived), *(one.channel for one in managers)]
@@ -205,7 +209,7 @@ async def keep_talk(tx: database.Connection, received: Sequence[Received], hando
             await contacts.revive(tx, updated.deleted & _returned(arrived, contact_ids, new_contacts, inserted))
         if updated.held:
             hand_on += await outbound.release_held(tx, list(updated.held), handoff)
-    return [*hand_on, *await managing.apply(tx, managers, found[len(arrived) :], began, handoff)]
+    return [*hand_on, *await agent_messages.apply(tx, managers, found[len(arrived) :], began, handoff)]
 
 
 def _conversation(channel: Channel, m: InboundMessage, contact_id: UUID) -> conversations.Wanted:

@@ -1,0 +1,1 @@
+"""WebhookReceived → PostgreSQL: contact, conversation, message, receipts → ReplyWanted, SendRequested."""
