@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import ParamSpec, TypeVar
 
 import workers.__main__
-import workers.reply
+import workers.reply.worker
 import workers.send
 from shared import resolving
 from shared.queue.worker import Context
@@ -54,7 +54,7 @@ MOMENTS: dict[str, Callable[[], None]] = {
     # committed, and the next worker not told
     "handing on": lambda: setattr(Context, "hand_on", _handing_on),
     # the conversation's lease is taken, the engine about to think
-    "thinking": lambda: setattr(workers.reply, "_make", _before(workers.reply._make)),
+    "thinking": lambda: setattr(workers.reply.worker, "_make", _before(workers.reply.worker._make)),
     # the message is `sending`, and the provider not called
     "claimed": lambda: setattr(sends, "claim", _after(sends.claim)),
     # the provider has answered, and nothing is written down

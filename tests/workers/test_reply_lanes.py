@@ -12,7 +12,7 @@ from shared.queue.jobs import ReplyWanted
 from shared.settings import Settings
 from tests.workers.stage import CUSTOMER, Ours, Stage, staged
 from workers import clock
-from workers.reply import CONCURRENCY, SHARE
+from workers.reply.worker import CONCURRENCY, SHARE
 
 EVERY = ("persist", "reply", "window", "send", "clock")
 RULES: dict[str, Any] = {"reply": {"engine": "rules", "greeting": "Hola", "menu": []}}

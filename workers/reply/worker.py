@@ -24,7 +24,6 @@ from shared.process import metrics
 from shared.queue import topology
 from shared.queue.jobs import ReplyWanted, SendRequested
 from shared.queue.worker import Context, Worker
-from shared.reading import Reading, open_reading, to_show
 from shared.resilience.bulkhead import NoPlaceError, Places, wait_for_place
 from shared.settings import Settings
 from shared.store import channels, consents, reply_leases
@@ -33,6 +32,7 @@ from shared.store.messages import inbound, outbound
 from shared.store.messages.inbound import Said
 from shared.store.messages.outbound import NewMessage
 from shared.store.reply_leases import ReplyClaim
+from workers.reply.read_receipts import Reading, open_reading, to_show
 
 DEEPEST_HISTORY = 200  # messages read for one answer, however many are unanswered
 VOID_ANSWERS = 5  # in a row, because the customer goes on writing; then the clock asks again a little later

@@ -1,0 +1,1 @@
+"""ReplyWanted → engine of the channel → a message in the conversation → SendRequested."""
