@@ -11,8 +11,8 @@ from shared.database import new_id
 from shared.domain.channels import Unknown
 from shared.domain.message_form import PLAIN
 from shared.providers.base import SentRecord, Template
-from shared.resolving import NOTHING, Looked, Step, step, the_one
 from shared.store.messages.outbound import Outbound
+from workers.send.unknown_lookup import NOTHING, Looked, Step, step, the_one
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 TEMPLATE = Template("HX1", {})

@@ -12,10 +12,10 @@ from typing import ParamSpec, TypeVar
 
 import workers.__main__
 import workers.reply.worker
-import workers.send
-from shared import resolving
+import workers.send.worker
 from shared.queue.worker import Context
 from shared.store.messages import sends
+from workers.send import unknown_lookup
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -58,13 +58,13 @@ MOMENTS: dict[str, Callable[[], None]] = {
     # the message is `sending`, and the provider not called
     "claimed": lambda: setattr(sends, "claim", _after(sends.claim)),
     # the provider has answered, and nothing is written down
-    "answered": lambda: setattr(workers.send, "_insist", _before(workers.send._insist)),
+    "answered": lambda: setattr(workers.send.worker, "_insist", _before(workers.send.worker._insist)),
     # what the provider said is written down, and the delivery not acked
-    "recorded": lambda: setattr(workers.send, "_insist", _after(workers.send._insist)),
+    "recorded": lambda: setattr(workers.send.worker, "_insist", _after(workers.send.worker._insist)),
     # the provider's list is seen without a message, and nothing decided
-    "looked": lambda: setattr(resolving, "_look", _after(resolving._look)),
+    "looked": lambda: setattr(unknown_lookup, "_look", _after(unknown_lookup._look)),
     # what follows from the list is written down, and the delivery not acked
-    "resolved": lambda: setattr(resolving, "look_up", _after(resolving.look_up)),
+    "resolved": lambda: setattr(unknown_lookup, "look_up", _after(unknown_lookup.look_up)),
 }
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from ops.sandbox.client import SeenReport
 from shared.queue.jobs import SendAdmitted
 from shared.settings import Settings
 from tests.workers.kommo_stage import Open, opened
-from workers import send
+from workers.send import worker
 
 OF_REPORTS = {"provider": "kommo", "match": {"body_contains": "delivery status"}}
 
@@ -109,6 +109,6 @@ async def test_a_report_whose_item_is_buried_is_made_later_all_the_same(settings
         await door.stage.until(door.stage.count, "messages WHERE attempts = 1", equals=1)
         row = await door.stage.row("SELECT tenant_id, id, conversation_id FROM messages")
         about = {"tenant_id": row["tenant_id"], "conversation_id": row["conversation_id"], "message_id": row["id"]}
-        assert send.worker.putting_off is not None
-        await send.worker.putting_off(SendAdmitted(**about, provider="kommo"), door.stage.context, None)  # type: ignore[arg-type]
+        assert worker.worker.putting_off is not None
+        await worker.worker.putting_off(SendAdmitted(**about, provider="kommo"), door.stage.context, None)  # type: ignore[arg-type]
         assert await door.stage.count("messages WHERE due_at > now() + interval '1 minute'") == 1

@@ -16,8 +16,9 @@ from shared.settings import Settings
 from shared.store import due_rows, reply_leases
 from shared.store.messages import parked as store
 from tests.workers.stage import Stage, staged
-from workers import send, window
+from workers import window
 from workers.reply import worker as reply
+from workers.send import worker as send
 
 LEASE = 2.0  # seconds; much longer than an item takes to come back on a busy machine
 

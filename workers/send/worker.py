@@ -14,7 +14,7 @@ from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
-from shared import database, reporting, resolving
+from shared import database
 from shared.actions import consents as consenting
 from shared.crypto import CryptoError
 from shared.domain import consents
@@ -47,6 +47,8 @@ from shared.store import channels
 from shared.store.events import Event, record
 from shared.store.messages import agent_reports, outbound, sends, unknown_sends
 from shared.store.messages.outbound import Outbound
+from workers.send import agent_reports as reporting
+from workers.send import unknown_lookup
 
 worker: Worker[SendAdmitted, Senders] = Worker(
     name="send",
@@ -103,7 +105,7 @@ async def _drain(admitted: SendAdmitted, ctx: Ctx) -> UUID | None:
         drained.add(head.id)
         channel_id = head.channel_id
     if not drained:
-        await resolving.look_up(admitted, ctx)
+        await unknown_lookup.look_up(admitted, ctx)
     if admitted.message_id not in drained:
         await reporting.report(admitted, ctx)
         # An operator may have replayed it, with no due time: whatever its lane waits for, it is owed again.

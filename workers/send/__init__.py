@@ -1,0 +1,1 @@
+"""SendAdmitted → claim → provider call → what came of it. At most once by itself."""
