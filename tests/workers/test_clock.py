@@ -13,7 +13,7 @@ from shared.queue.jobs import ReplyWanted
 from shared.settings import Settings
 from shared.store import due_rows, webhook_log
 from tests.workers.stage import Stage, staged
-from workers import clock
+from workers.clock import worker
 
 TODAY = datetime.now(UTC).date()
 
@@ -134,7 +134,7 @@ async def test_old_days_are_dropped_and_coming_ones_made(settings: Settings, par
             await owner.execute(f"DROP TABLE {parent}_{tomorrow}")
         finally:
             await owner.close()
-        await clock.retain(stage.context)
+        await worker.retain(stage.context)
         there = await days(stage, parent)
         assert kept in there
         assert dropped not in there
@@ -147,7 +147,7 @@ async def test_the_key_of_a_webhook_outlives_its_day_and_ends_with_the_log(setti
             "INSERT INTO inbound_keys "
             "VALUES ('\\x01', now() - interval '9 days'), ('\\x02', now() - interval '12 days')"
         )
-        await clock.retain(stage.context)
+        await worker.retain(stage.context)
         assert [row["id"] for row in await stage.rows("SELECT id FROM inbound_keys")] == [b"\x01"]
 
 
@@ -158,7 +158,7 @@ async def test_rows_of_a_day_nobody_made_a_partition_for_are_kept_and_later_drop
             "FROM unnest(ARRAY[5, 20]) d",
             stage.ours.tenant_id,
         )
-        await clock.retain(stage.context)
+        await worker.retain(stage.context)
         assert [row["name"] for row in await stage.rows("SELECT name FROM events")] == ["x.5"]
 
 
@@ -187,11 +187,11 @@ async def test_a_partition_that_is_in_use_is_left_until_the_next_time(settings: 
             dropped = await old_day(owner, "events", 11)
             async with owner.transaction():
                 await owner.execute(f"LOCK TABLE events_{dropped} IN ACCESS SHARE MODE")
-                await asyncio.wait_for(clock.retain(stage.context), 5)
+                await asyncio.wait_for(worker.retain(stage.context), 5)
                 assert dropped in await days(stage, "events")
         finally:
             await owner.close()
-        await clock.retain(stage.context)
+        await worker.retain(stage.context)
         assert dropped not in await days(stage, "events")
 
 
@@ -208,13 +208,13 @@ async def test_a_reply_nobody_answers_is_asked_for_again(settings: Settings) -> 
 async def test_where_much_waits_already_the_clock_adds_nothing(settings: Settings) -> None:
     async with staged(settings, handoff_lease=30.0) as stage:
         await many_due(stage, 3)
-        for _ in range(clock.CROWDED + 10):
+        for _ in range(worker.CROWDED + 10):
             await stage.publisher.publish_body(topology.WORK, topology.WINDOW.name, b"{}", message_id="", type_="")
-        await stage.until(stage.depth, topology.WINDOW.name, equals=clock.CROWDED + 10)
+        await stage.until(stage.depth, topology.WINDOW.name, equals=worker.CROWDED + 10)
         async with stage.working("clock"):
             await asyncio.sleep(1.0)
             assert await stage.count("messages WHERE due_at > now()") == 0
-            assert await drained(stage, topology.WINDOW.name) == clock.CROWDED + 10
+            assert await drained(stage, topology.WINDOW.name) == worker.CROWDED + 10
             await stage.until(stage.count, "messages WHERE due_at > now()", equals=3)
 
 
@@ -225,9 +225,9 @@ async def test_a_crowded_bulk_queue_keeps_no_customer_waiting_for_an_answer(sett
             await stage.requested(conversation, "hola", lane=lane)
         await stage.pool.execute("UPDATE messages SET status = 'ready', due_at = now()")
         bulk, normal = topology.send_queue("twilio", "bulk"), topology.send_queue("twilio")
-        for _ in range(clock.CROWDED + 10):
+        for _ in range(worker.CROWDED + 10):
             await stage.publisher.publish_body(topology.WORK, bulk.name, b"{}", message_id="", type_="")
-        await stage.until(stage.depth, bulk.name, equals=clock.CROWDED + 10)
+        await stage.until(stage.depth, bulk.name, equals=worker.CROWDED + 10)
         async with stage.working("clock"):
             await stage.until(stage.depth, normal.name, equals=1)
             assert await stage.count("messages WHERE due_at > now() AND lane = 'bulk'") == 0

@@ -4,7 +4,7 @@ import asyncpg
 import pytest
 from prometheus_client import REGISTRY
 
-from shared import database, retention
+from shared import database
 from shared.settings import Settings
 from shared.store import channels, events
 from shared.store.events import Event
@@ -12,7 +12,7 @@ from tests.workers.stage import Stage, staged
 from tests.workers.test_pruning import aged
 from tests.workers.test_relay import listening
 from tests.workers.test_sealing import by_sql, opened, status, writing
-from workers import clock
+from workers.clock import message_retention, worker
 
 
 async def without_checks(stage: Stage, *constraints: tuple[str, str]) -> None:
@@ -72,7 +72,7 @@ async def test_pruning_goes_on_past_a_tenant_whose_policy_is_none(settings: Sett
             await stage.pool.execute(
                 "UPDATE tenants SET settings = $2::text::jsonb WHERE id = $1", tenant, f'{{"messages_days": {policy}}}'
             )
-        assert await retention.prune(stage.context) == 3
+        assert await message_retention.prune(stage.context) == 3
 
 
 async def test_sealing_goes_on_past_secrets_that_are_none(settings: Settings) -> None:
@@ -85,7 +85,7 @@ async def test_sealing_goes_on_past_secrets_that_are_none(settings: Settings) ->
             "WHERE channel_id = (SELECT id FROM channels WHERE address = 'broken')",
             f'{{"access_token": {deep}}}',
         )
-        await clock.run_task("credentials", clock.TASKS["credentials"], stage.context)
+        await worker.run_task("credentials", worker.TASKS["credentials"], stage.context)
         assert await status(stage) == "active"
         assert await opened(stage) is not None
         assert await status(stage, "broken") == "stopped"
@@ -107,7 +107,7 @@ async def test_parked_receipts_go_on_past_a_message_that_cannot_be_read(settings
                 VALUES ($1, $2, $3, 'twilio', 'outbound', 'assistant', 'sent', 1, 'SM1', $4::text::jsonb)""",
                 *(ours.tenant_id, conversation, ours.id, template),
             )
-        await clock.run_task("parked_receipts", clock.TASKS["parked_receipts"], stage.context)
+        await worker.run_task("parked_receipts", worker.TASKS["parked_receipts"], stage.context)
         statuses = "SELECT channel_id, status FROM messages ORDER BY status"
         assert [tuple(row) for row in await stage.rows(statuses)] == [(stage.ours.id, "delivered"), (theirs.id, "sent")]
         assert set_apart("receipt") == before + 1

@@ -12,7 +12,7 @@ from shared.settings import Settings
 from shared.store.messages import delivery_receipts
 from tests.workers.stage import Ours, Stage, staged
 from tests.workers.test_locks import ROWS, holding
-from workers import clock
+from workers.clock import worker
 
 TICK = 1.0  # seconds that one kind of work may take beside a lock; a worker's statement would wait for 1.5
 
@@ -28,7 +28,7 @@ async def tick(ctx: Context[None], *names: str) -> None:
     """Each of these tasks once, in no more time than without a lock."""
     for name in names:
         started = time.monotonic()
-        await clock.run_task(name, clock.TASKS[name], ctx)
+        await worker.run_task(name, worker.TASKS[name], ctx)
         assert time.monotonic() - started < TICK, name
 
 
@@ -118,6 +118,6 @@ async def test_whatever_else_is_due_is_handed_on_beside_a_lock(settings: Setting
             )
         late = "WHERE tenant_id = $1 AND {} <= now() - interval '30 seconds'"  # what is looked up soon is due again
         async with holding(stage, theirs, ROWS[row]):
-            await tick(ctx, *clock.TASKS)
+            await tick(ctx, *worker.TASKS)
             assert await stage.count(f"messages {late.format('due_at')}", ours.tenant_id) == 0
             assert await stage.count(f"conversations {late.format('reply_due_at')}", ours.tenant_id) == 0

@@ -12,7 +12,7 @@ from ops.erasing import erase, who
 from ops.sandbox.client import SeenFile
 from ops.sandbox.meta_forms import PHONE_NUMBER_ID
 from ops.sandbox.twilio import ACCOUNT_SID
-from shared import blob_sweeping, database
+from shared import database
 from shared.media.blob_store import Blobs
 from shared.queue import topology
 from shared.settings import Settings
@@ -21,6 +21,7 @@ from tests.providers import email_payloads
 from tests.providers.meta_payloads import entry, of_type, value
 from tests.workers.meta_stage import add_app, add_number, posted
 from tests.workers.stage import CUSTOMER, Ours, Stage, staged
+from workers.clock import blob_cleanup
 
 SILENT: dict[str, object] = {"reply": {"engine": "none"}}
 OTHER_CUSTOMER = "+34600000002"
@@ -255,13 +256,13 @@ async def test_a_message_deleted_by_its_tenant_lets_its_files_go(settings: Setti
             await sends(stage, await twilio_file(stage))
             await stage.until(ended, stage, equals=[("stored", None)])
         context = stage.context
-        assert await blob_sweeping.sweep(context) == 0
+        assert await blob_cleanup.sweep(context) == 0
         async with stage.pool.acquire() as connection, connection.transaction():
             await connection.execute("SET LOCAL ROLE palomar_api")
             await connection.execute("SELECT set_config('app.tenant_id', $1, true)", str(stage.ours.tenant_id))
             assert await connection.fetchval("SELECT count(key) FROM media") == 1
             await connection.execute("DELETE FROM messages")
-        assert await blob_sweeping.sweep(context) == 1
+        assert await blob_cleanup.sweep(context) == 1
         assert kept(stage) == {}
         assert await _copies(stage) == []
 

@@ -5,9 +5,9 @@ from uuid import UUID
 
 import pytest
 
-from shared import retention
 from shared.settings import Settings
 from tests.workers.stage import Stage, staged
+from workers.clock import message_retention
 
 POLICY = """UPDATE tenants SET settings = settings || jsonb_build_object('messages_days', $2::int) WHERE id = $1"""
 
@@ -37,8 +37,8 @@ async def ages(stage: Stage, conversation: UUID) -> list[tuple[int, str, int]]:
 async def test_what_is_older_than_the_policy_goes_and_what_is_owed_stays(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retention, "MESSAGES_AT_ONCE", 7)
-    monkeypatch.setattr(retention, "CONVERSATIONS_AT_ONCE", 1)
+    monkeypatch.setattr(message_retention, "MESSAGES_AT_ONCE", 7)
+    monkeypatch.setattr(message_retention, "CONVERSATIONS_AT_ONCE", 1)
     async with staged(settings) as stage:
         theirs = await stage.add_channel()
         first, second = await stage.converse(), await stage.converse(customer="+14155550199")
@@ -49,9 +49,9 @@ async def test_what_is_older_than_the_policy_goes_and_what_is_owed_stays(
             await aged(stage, 80, conversation, 3)
         await aged(stage, 100, first, 2, "held")
         await aged(stage, 101, first, 2, "sent")
-        assert await retention.prune(stage.context) == 0, "no tenant has a policy yet"
+        assert await message_retention.prune(stage.context) == 0, "no tenant has a policy yet"
         await stage.pool.execute(POLICY, stage.ours.tenant_id, 90)
-        assert await retention.prune(stage.context) == 42
+        assert await message_retention.prune(stage.context) == 42
         assert await ages(stage, first) == [(80, "received", 3), (100, "held", 2)]
         assert await ages(stage, second) == [(80, "received", 3)]
         assert await ages(stage, other) == [(80, "received", 3), (100, "received", 20)], "another tenant's"
@@ -65,7 +65,7 @@ async def test_messages_are_never_younger_than_the_raw_webhooks_when_they_go(set
         await aged(stage, 20, conversation, 3)
         await aged(stage, 40, conversation, 3)
         await stage.pool.execute(POLICY, stage.ours.tenant_id, 1)
-        assert await retention.prune(stage.context) == 3
+        assert await message_retention.prune(stage.context) == 3
         assert await ages(stage, conversation) == [(20, "received", 3)]
 
 
@@ -78,7 +78,7 @@ async def test_a_policy_that_is_none_deletes_nothing(settings: Settings, nonsens
         await stage.pool.execute(
             f"""UPDATE tenants SET settings = '{{"messages_days": {nonsense}}}' WHERE id = $1""", stage.ours.tenant_id
         )
-        assert await retention.prune(stage.context) == 0
+        assert await message_retention.prune(stage.context) == 0
 
 
 async def test_a_running_clock_prunes(settings: Settings) -> None:

@@ -11,7 +11,7 @@ from shared.queue import topology
 from shared.queue.jobs import ReplyWanted
 from shared.settings import Settings
 from tests.workers.stage import CUSTOMER, Ours, Stage, staged
-from workers import clock
+from workers.clock import worker
 from workers.reply.worker import CONCURRENCY, SHARE
 
 EVERY = ("persist", "reply", "window", "send", "clock")
@@ -103,7 +103,7 @@ async def test_a_reply_waits_in_the_lane_of_its_channels_engine(
 async def test_the_clock_hands_on_replies_by_rules_while_many_wait_for_a_model(settings: Settings) -> None:
     async with staged(settings, model(), handoff_lease=60.0) as stage:
         with_rules = await stage.add_channel(RULES, address="+14155550001")
-        waiting = clock.CROWDED + 10
+        waiting = worker.CROWDED + 10
         for _ in range(waiting):
             await stage.publisher.publish_body(topology.WORK, topology.REPLY_LLM.name, b"{}", message_id="", type_="")
         await stage.until(stage.depth, topology.REPLY_LLM.name, equals=waiting)

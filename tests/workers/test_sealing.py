@@ -7,14 +7,14 @@ import orjson
 from pydantic import SecretStr
 
 from ingress.endpoint_directory import MetaSecrets
-from shared import database, sealing
+from shared import database
 from shared.crypto import KeyRing
 from shared.queue.worker import Context
 from shared.settings import Settings
 from shared.store import channels
 from tests.workers.meta_stage import add_app
 from tests.workers.stage import Stage, staged
-from workers import clock
+from workers.clock import sealing, worker
 
 WRITE = """
 INSERT INTO whatsapp_settings (api_key, phone_number_id, business_id, access_token, webhook_token)
@@ -100,7 +100,7 @@ async def test_without_keys_the_secrets_wait(settings: Settings) -> None:
         await by_sql(stage, writing())
         keyless = stage.settings.model_copy(update={"secret_keys": SecretStr("")})
         context: Context[None] = Context(keyless, stage.pool, stage.publisher, None)
-        await clock.run_task("credentials", clock.TASKS["credentials"], context)
+        await worker.run_task("credentials", worker.TASKS["credentials"], context)
         assert await stage.count("unsealed_credentials") == 1
         assert await shown(stage) == (True, "its credentials wait to be sealed")
         async with stage.working("clock"):

@@ -14,19 +14,20 @@ from itertools import product
 from typing import Final
 from uuid import UUID
 
-from shared import database, sealing
+from shared import database
 from shared.actions import delivery_receipts as receiving
-from shared.blob_sweeping import sweep_forever
 from shared.process import metrics
 from shared.process.log import get_logger
 from shared.queue import topology
 from shared.queue.jobs import Lane, MediaWanted, QueueMessage, ReplyWanted, SendAdmitted, SendRequested
 from shared.queue.publisher import BrokerAway
 from shared.queue.worker import Context, Loop
-from shared.retention import prune_forever
 from shared.store import channels, conversations, due_rows, media, webhook_log
 from shared.store.events import Event, record
 from shared.store.messages import agent_reports, delivery_receipts, outbound
+from workers.clock import sealing
+from workers.clock.blob_cleanup import sweep_forever
+from workers.clock.message_retention import prune_forever
 
 log = get_logger(__name__)
 worker: Loop[None] = Loop(name="clock", publishes=(ReplyWanted, SendRequested, SendAdmitted, MediaWanted))
