@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from ops import errands
+from ops import connections
 from ops.errors import Problem
 from shared.database import Pool
 from shared.settings import Settings
@@ -51,7 +51,10 @@ async def replay(settings: Settings, asked: Sequence[str] | Span, advance: Advan
     Raises Problem for an id that is none or means several, before anything is published.
     """
     named = () if isinstance(asked, Span) else [_beginning(told) for told in asked]
-    async with errands.database(settings, "replay") as pool, errands.publisher(settings, "palomar replay") as publisher:
+    async with (
+        connections.database(settings, "replay") as pool,
+        connections.publisher(settings, "palomar replay") as publisher,
+    ):
         ids, unknown = await _between(pool, asked) if isinstance(asked, Span) else await _named(pool, named)
         done = 0
         for start in range(0, len(ids), AT_ONCE):

@@ -15,7 +15,7 @@ from urllib.parse import quote
 import aiormq
 
 from ingress.receive.spool_limits import SpoolRoom
-from ops import errands, processes
+from ops import connections, processes
 from ops.errors import Problem
 from ops.processes import Process
 from shared import database
@@ -157,7 +157,7 @@ async def _broker(settings: Settings) -> dict[str, _Counted] | Problem:
                 counted[name] = _Counted(told.message_count or 0, told.consumer_count or 0)
             return counted
     except publisher.BrokerAway:
-        return Problem(*errands.NO_BROKER)
+        return Problem(*connections.NO_BROKER)
     except aiormq.ChannelNotFoundEntity:
         return Problem("RabbitMQ has none of our queues.", "Start Palomar once with ./palomar up: it makes them.")
     except (aiormq.AMQPError, OSError, TimeoutError) as error:
@@ -166,7 +166,7 @@ async def _broker(settings: Settings) -> dict[str, _Counted] | Problem:
 
 async def _rows(settings: Settings) -> Rows | Problem:
     try:
-        async with errands.database(settings, "status", LOCK_WAIT) as pool:
+        async with connections.database(settings, "status", LOCK_WAIT) as pool:
             try:
                 return await _counted_rows(pool)
             except database.LockTimeout:

@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 
 from ops import channels as numbers
-from ops import errands, setups, terminal
+from ops import connections, setups, terminal
 from ops.errors import Problem
 from ops.setups import endpoint_secrets
 from ops.setups.asking import asked
@@ -112,7 +112,7 @@ def add(
 
     async def errand() -> tuple[Listed, str]:
         async with (
-            errands.database(settings(), "channels") as pool,
+            connections.database(settings(), "channels") as pool,
             pool.acquire() as connection,
             connection.transaction(),
         ):
@@ -121,7 +121,7 @@ def add(
             row = rows.get(channel.endpoint_id) if channel.endpoint_id else None
             return channel, setup.told(keys, row) if row is not None else ""
 
-    channel, told = errands.run(errand())
+    channel, told = connections.run(errand())
     assert channel.endpoint_id is not None, "add gives every channel an endpoint"
     urls = numbers.urls(settings(), provider, channel.endpoint_id, told)
     _explain(channel, setup.entered(channel, urls, told), setup.CALLER)
@@ -163,7 +163,7 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="for a program")]
     """Every channel, how it answers, whether it sends, and its webhook URLs."""
 
     async def errand() -> tuple[list[Listed], dict[UUID, str]]:
-        async with errands.database(settings(), "channels") as pool, pool.acquire() as connection:
+        async with connections.database(settings(), "channels") as pool, pool.acquire() as connection:
             every = await store.listed(connection)
             if not any(setups.setup(channel.provider).URL_HOLDS_SECRET for channel in every):
                 return every, {}
@@ -171,7 +171,7 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="for a program")]
             rows = [(setups.setup(row.provider), row) for row in await endpoints.live(connection)]
             return every, {row.id: setup.told(keys, row) for setup, row in rows if setup.URL_HOLDS_SECRET}
 
-    every, secrets = errands.run(errand())
+    every, secrets = connections.run(errand())
     if as_json:
         typer.echo(orjson.dumps([_as_json(channel, secrets) for channel in every], option=orjson.OPT_INDENT_2))
         return
@@ -289,10 +289,10 @@ def set_(
     keys = numbers.keyring(settings())
 
     async def there() -> Listed:
-        async with errands.database(settings(), "channels") as pool:
+        async with connections.database(settings(), "channels") as pool:
             return await numbers.find(pool, channel_id)
 
-    channel = errands.run(there())
+    channel = connections.run(there())
     if new_url and not setups.setup(channel.provider).URL_HOLDS_SECRET:
         raise Problem("--new-url: this channel's URL holds no secret.", "Webhooks of its provider are signed.")
     account: Account | None = None
@@ -311,7 +311,7 @@ def set_(
         account = setups.setup(channel.provider).account(given)
 
     async def errand() -> Listed:
-        async with errands.database(settings(), "channels") as pool:
+        async with connections.database(settings(), "channels") as pool:
             channel = await numbers.find(pool, channel_id)
             async with pool.acquire() as connection, connection.transaction():
                 if changes is not None:
@@ -328,7 +328,7 @@ def set_(
                     await endpoint_secrets.change_url(connection, keys, channel.endpoint_id)
             return await numbers.find(pool, str(channel.id))
 
-    terminal.console().print(_table([errands.run(errand())]))
+    terminal.console().print(_table([connections.run(errand())]))
     if new_url:
         typer.echo("Its new URL: ./palomar channels list. The one before stays good until the next --new-url.")
 
@@ -342,7 +342,7 @@ def test(channel_id: Id) -> None:
     keys = numbers.keyring(settings())
 
     async def errand() -> tuple[Listed, str | None, bool]:
-        async with errands.database(settings(), "channels") as pool:
+        async with connections.database(settings(), "channels") as pool:
             channel = await numbers.find(pool, channel_id)
             trouble = await numbers.trouble(settings(), keys, channel)
             if trouble is None:
@@ -351,7 +351,7 @@ def test(channel_id: Id) -> None:
             resumed = trouble is None and await store.resume(pool, channel.tenant_id, channel.id)
             return channel, trouble, resumed
 
-    channel, trouble, resumed = errands.run(errand())
+    channel, trouble, resumed = connections.run(errand())
     who = terminal.printable(f"{channel.kind} {channel.address} of {channel.tenant}")
     if trouble is not None:
         raise Problem(
@@ -370,11 +370,11 @@ def reseal() -> None:
 
     async def errand() -> tuple[int, int]:
         async with (
-            errands.database(settings(), "channels") as pool,
+            connections.database(settings(), "channels") as pool,
             pool.acquire() as connection,
             connection.transaction(),
         ):
             return await numbers.reseal(connection, keys)
 
-    changed, same = errands.run(errand())
+    changed, same = connections.run(errand())
     typer.echo(f"{changed} sealed anew with key {keys.sealing_id!r}, {same} had it already.")

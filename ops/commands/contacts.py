@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from ops import channels, consents, erasing, errands, terminal
+from ops import channels, connections, consents, erasure, terminal
 from ops.errors import Problem
 from shared.domain import addresses
 from shared.settings import settings
@@ -35,15 +35,15 @@ def erase(
     Their opt-outs go too, and who writes again is a new contact. Exit code 1 where the search still finds a trace.
     """
 
-    async def errand() -> erasing.Erased:
-        async with errands.database(settings(), "erase") as pool:
-            person = await erasing.who(pool, await erasing.tenant(pool, tenant), who)
+    async def errand() -> erasure.Erased:
+        async with connections.database(settings(), "erase") as pool:
+            person = await erasure.who(pool, await erasure.tenant(pool, tenant), who)
             known = ", ".join(sorted({addresses.mask(address) for _, address in person.addresses})) or "no address"
             if not yes and not typer.confirm(f"Erase contact {person.contact_id} ({known}) for ever?"):
                 raise Problem("Nothing was erased.", "Answer y, or add --yes, to do it.")
-            return await erasing.erase(pool, person)
+            return await erasure.erase(pool, person)
 
-    erased = errands.run(errand())
+    erased = connections.run(errand())
     console = terminal.console()
     table = Table()
     for heading in ("table", "removed or blanked", "found by the search afterwards"):
@@ -83,14 +83,14 @@ def consent(
     checked = None if opted_in is None else consents.kind_of(kind)
 
     async def errand() -> list[Kept]:
-        async with errands.database(settings(), "consent") as pool:
-            person = await erasing.who(pool, await erasing.tenant(pool, tenant), who)
+        async with connections.database(settings(), "consent") as pool:
+            person = await erasure.who(pool, await erasure.tenant(pool, tenant), who)
             if checked is not None:
                 state = consents.state(opted_in is True)
                 await consents.enter(pool, person, checked, state, marketing=marketing, reason=reason[:200])
             return await consents.entries(pool, person)
 
-    every = errands.run(errand())
+    every = connections.run(errand())
     if not every:
         typer.echo("Nothing is known of what they want: they are written to, as the channel's window allows.")
         return
@@ -141,12 +141,12 @@ def words(
         consents.words_of(given, str(file))
 
     async def errand() -> dict[str, object] | None:
-        async with errands.database(settings(), "words") as pool:
-            tenant_id = await erasing.tenant(pool, tenant)
+        async with connections.database(settings(), "words") as pool:
+            tenant_id = await erasure.tenant(pool, tenant)
             if given is not None or default:
                 await consents.set_words(pool, tenant_id, given)
             return await ledger.settings(pool, tenant_id)
 
-    stored = errands.run(errand())
+    stored = connections.run(errand())
     for state, every in consents.words_of(stored, "it with --set FILE.json").items():
         typer.echo(terminal.printable(f"{state}: {', '.join(every) or 'none'}"))

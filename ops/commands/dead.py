@@ -7,8 +7,8 @@ import orjson
 import typer
 from rich.table import Table
 
-from ops import dead as shelves
-from ops import errands, terminal
+from ops import connections, terminal
+from ops import dead_letters as shelves
 from ops.errors import Problem
 from shared.queue import topology
 from shared.queue.jobs import WebhookReceived
@@ -38,7 +38,7 @@ def list_() -> None:
         ("mostly because", "left"),
     ):
         table.add_column(heading, justify="right" if justify == "right" else "left")
-    summaries = errands.run(errand())
+    summaries = connections.run(errand())
     for one in summaries:
         share = f" ({one.alike} of the first {min(one.count, shelves.LOOKED_AT)})" if one.count > 1 else ""
         reason = terminal.plain(one.reason + share) if one.count else terminal.plain("–", "dim")
@@ -61,7 +61,7 @@ def show(
 ) -> None:
     """The items of a dead queue: why, since when, after how many attempts. Bodies only when asked for."""
     queue = shelves.work_queue(name)
-    count, items = errands.run(shelves.look(settings(), queue, limit))
+    count, items = connections.run(shelves.look(settings(), queue, limit))
     console = terminal.console()
     for item in items:
         console.print(_facts(item, body=body, traceback=traceback))
@@ -110,10 +110,10 @@ def replay(name: Name, ids: Ids = None, every: Every = False) -> None:
     wanted = _wanted(ids, every=every)
 
     async def errand(tell: shelves.Tell) -> int:
-        async with errands.publisher(settings(), "palomar dead replay") as publisher:
+        async with connections.publisher(settings(), "palomar dead replay") as publisher:
             return await shelves.settle(settings(), queue, wanted, shelves.put_back(publisher, queue), tell)
 
-    done = _with_progress(f"{queue.dead} → {queue.name}", lambda tell: errands.run(errand(tell)))
+    done = _with_progress(f"{queue.dead} → {queue.name}", lambda tell: connections.run(errand(tell)))
     terminal.console().print(
         f"{done} put back into {queue.name}." if done else f"{queue.dead} is empty; nothing to replay."
     )
@@ -140,10 +140,10 @@ def discard(
     async def errand(tell: shelves.Tell) -> int:
         if queue.name in WebhookReceived.queues:
             return await shelves.settle(settings(), queue, wanted, shelves.throw_away, tell)
-        async with errands.database(settings(), "palomar dead discard") as pool:
+        async with connections.database(settings(), "palomar dead discard") as pool:
             return await shelves.settle(settings(), queue, wanted, shelves.give_up(pool), tell)
 
-    done = _with_progress(f"discarding {queue.dead}", lambda tell: errands.run(errand(tell)))
+    done = _with_progress(f"discarding {queue.dead}", lambda tell: connections.run(errand(tell)))
     terminal.console().print(f"{done} discarded." if done else f"{queue.dead} is empty; nothing to discard.")
 
 

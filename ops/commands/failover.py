@@ -2,7 +2,7 @@
 
 import typer
 
-from ops import recovering
+from ops import recovery
 from shared.settings import settings
 
 
@@ -12,5 +12,5 @@ def failover() -> None:
     Commits may be lost: a message that is ready here may have been sent there. From now on nothing of what was to
     leave leaves by itself. Not needed where the standby was synchronous.
     """
-    typer.echo(recovering.summary(recovering.fail_over(settings())))
+    typer.echo(recovery.summary(recovery.fail_over(settings())))
     typer.echo("Next: start the processes.")

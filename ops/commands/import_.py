@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from ops import errands, terminal
+from ops import connections, terminal
 from ops.errors import Problem
 from ops.imports import errand
 from ops.imports.errand import Asked
@@ -37,7 +37,7 @@ def import_(
         raise Problem(f"There is no system {system!r}.", f"Name one of:\n{known}")
     asked = Asked(SYSTEMS[system], source, tenant, new_tenant, channel or [], batch)
     try:
-        compared = errands.run(errand.run(settings(), asked))
+        compared = connections.run(errand.run(settings(), asked))
         _show(compared)
     finally:  # what it made stays, whatever it ends with
         for note in asked.notes:

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import typer
 
-from ops import errands, replays, terminal
+from ops import connections, replays, terminal
 from ops.errors import Problem
 from shared.settings import settings
 
@@ -38,7 +38,7 @@ def replay(
     asked = ids or _span(since, until, endpoint, failed=failed)
     with terminal.progress() as bar:
         task = bar.add_task("inbound_log → persist", total=None)
-        done, unknown = errands.run(
+        done, unknown = connections.run(
             replays.replay(settings(), asked, lambda done, of: bar.update(task, completed=done, total=of))
         )
     console = terminal.console()

@@ -7,7 +7,7 @@ import asyncpg
 import psycopg
 import typer
 
-from ops import recovering, terminal
+from ops import recovery, terminal
 from ops.errors import Problem
 from shared.settings import settings
 
@@ -21,12 +21,12 @@ def restore(
     No process can read it before every row is counted, and whatever may have left since is put to you.
     """
     try:
-        manifest, aside = recovering.restore(settings(), folder, jobs)
+        manifest, aside = recovery.restore(settings(), folder, jobs)
     except (psycopg.Error, asyncpg.PostgresError) as error:
         raise Problem(f"PostgreSQL refuses: {str(error).strip()}", "Mend that; restore into a new database.") from error
     typer.echo(
         f"Restored {sum(manifest.rows.values())} rows of {len(manifest.rows)} tables, as they were "
         f"{terminal.when(manifest.made_at)}."
     )
-    typer.echo(recovering.summary(aside))
+    typer.echo(recovery.summary(aside))
     typer.echo("Next: ./palomar verify, then start the processes.")

@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from ops import errands, terminal
+from ops import connections, terminal
 from ops import status as states
 from ops.status import Queue, Snapshot
 from shared.settings import settings
@@ -27,7 +27,7 @@ def status(
     if watch:
         _watch(as_json=as_json)
         return
-    taken = errands.run(states.take(settings()))
+    taken = connections.run(states.take(settings()))
     if as_json:
         typer.echo(orjson.dumps(taken.as_json(), option=orjson.OPT_INDENT_2))
     else:
@@ -40,11 +40,11 @@ def _watch(*, as_json: bool) -> None:
     """Until Ctrl-C."""
     if as_json:
         while True:
-            typer.echo(orjson.dumps(errands.run(states.take(settings())).as_json()))
+            typer.echo(orjson.dumps(connections.run(states.take(settings())).as_json()))
             time.sleep(EVERY)
     with Live(console=terminal.console(), auto_refresh=False) as live:
         while True:
-            live.update(_shown(errands.run(states.take(settings()))), refresh=True)
+            live.update(_shown(connections.run(states.take(settings()))), refresh=True)
             time.sleep(EVERY)
 
 

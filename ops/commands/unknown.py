@@ -8,7 +8,7 @@ import orjson
 import typer
 from rich.table import Table
 
-from ops import decisions, errands, terminal
+from ops import connections, decisions, terminal
 from ops.decisions import SHORT_ID, Decidable
 from ops.errors import Problem
 from shared import database
@@ -38,10 +38,10 @@ def list_(
     """Messages in `unknown`: they left, no answer came back, and nobody may send them again but you."""
 
     async def errand() -> tuple[list[Undecided], list[OwedReply]]:
-        async with errands.database(settings(), "unknown") as pool:
+        async with connections.database(settings(), "unknown") as pool:
             return await unknown_sends.listed(pool, limit + 1), await restored.replies(pool, limit + 1)
 
-    messages, replies = errands.run(errand())
+    messages, replies = connections.run(errand())
     if as_json:
         found = [_message(one, body=body) for one in messages[:limit]] + [_reply(one) for one in replies[:limit]]
         typer.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2))
@@ -140,7 +140,7 @@ def resend(
 
     A reply that a restore put aside is made after all. Refused for what is known by now, by a receipt for instance.
     """
-    chosen = errands.run(_chosen(ids, every_restored))
+    chosen = connections.run(_chosen(ids, every_restored))
     if not yes:
         what = "1 message" if len(chosen) == 1 else f"{len(chosen)} messages"
         if not typer.confirm(f"Send {what} again? The first may have arrived: the customer may get it twice."):
@@ -149,8 +149,8 @@ def resend(
 
     async def errand() -> bool:
         async with (
-            errands.publisher(settings(), "palomar unknown") as publisher,
-            errands.database(settings(), "unknown") as pool,
+            connections.publisher(settings(), "palomar unknown") as publisher,
+            connections.database(settings(), "unknown") as pool,
         ):
 
             async def one(about: Decidable) -> str:
@@ -162,7 +162,7 @@ def resend(
 
             return await _each(chosen, one)
 
-    _end(errands.run(errand()))
+    _end(connections.run(errand()))
 
 
 @app.command()
@@ -174,7 +174,7 @@ def fail(ids: Ids = None, every_restored: Restored = False) -> None:
 
     async def errand() -> bool:
         chosen = await _chosen(ids, every_restored)
-        async with errands.database(settings(), "unknown") as pool:
+        async with connections.database(settings(), "unknown") as pool:
 
             async def one(about: Decidable) -> str:
                 if isinstance(about, OwedReply):
@@ -185,11 +185,11 @@ def fail(ids: Ids = None, every_restored: Restored = False) -> None:
 
             return await _each(chosen, one)
 
-    _end(errands.run(errand()))
+    _end(connections.run(errand()))
 
 
 async def _chosen(ids: list[str] | None, every_restored: bool) -> list[Decidable]:
-    async with errands.database(settings(), "unknown") as pool:
+    async with connections.database(settings(), "unknown") as pool:
         return await decisions.named(pool, ids or [], every_restored=every_restored)
 
 

@@ -11,7 +11,7 @@ from uuid import UUID
 import asyncpg
 
 from ops import channels as numbers
-from ops import errands
+from ops import connections
 from ops.errors import Problem
 from ops.imports.meter import Meter
 from ops.imports.moving import Import, name_of
@@ -44,7 +44,7 @@ class Asked:
 async def run(settings: Settings, asked: Asked) -> Sequence[Compared]:
     """Both sides, counted. Raises Problem for whatever a person has to decide or to mend."""
     keys = numbers.keyring(settings)
-    async with errands.database(settings, "import") as pool, _turn(settings) as ours, _source(asked.url) as source:
+    async with connections.database(settings, "import") as pool, _turn(settings) as ours, _source(asked.url) as source:
         await _refuse_ourselves(ours, source)
         tenant_id = await _tenant(pool, asked)
         chosen = [await numbers.find(pool, told) for told in asked.channels]

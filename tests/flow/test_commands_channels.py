@@ -18,7 +18,7 @@ from uuid import UUID
 import pytest
 
 from ingress.endpoint_directory import Secrets
-from ops import errands
+from ops import connections
 from ops.channels import merged
 from ops.errors import Problem
 from ops.postgres import OWNER
@@ -196,7 +196,7 @@ async def test_a_message_that_came_before_its_channel_is_replayed_once_the_chann
     )
     async with (
         database.make_pool(settings, process="test") as pool,
-        errands.publisher(settings, "test") as publisher,
+        connections.publisher(settings, "test") as publisher,
         working(settings, "persist"),
     ):
         await publisher.publish(early)

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from ops import erasing
+from ops import erasure
 from ops.errors import Problem
 from shared.settings import Settings
 from shared.store import erasure as store
@@ -78,9 +78,9 @@ async def test_nothing_of_a_person_is_left_and_everything_of_the_others(
         erased = await erase(environment, "+525512345678", "--tenant", str(stage.ours.tenant_id), "--yes")
         assert erased.returncode == 0, erased.stdout + erased.stderr
         assert "nothing is left" in erased.stdout
-        gone = await store.traces(stage.pool, stage.ours.tenant_id, erasing.pattern([("phone", ANA)]))
+        gone = await store.traces(stage.pool, stage.ours.tenant_id, erasure.pattern([("phone", ANA)]))
         assert {name: count for name, count in gone.items() if count} == {}
-        luis = await store.traces(stage.pool, stage.ours.tenant_id, erasing.pattern([("phone", LUIS)]))
+        luis = await store.traces(stage.pool, stage.ours.tenant_id, erasure.pattern([("phone", LUIS)]))
         for table in ("contacts", "contact_addresses", "conversations", "messages", "inbound_log", "sessions",
                       "webhook_logs", "idempotency_keys"):  # fmt: skip
             assert luis[table] > 0, table
@@ -173,10 +173,10 @@ async def test_what_others_say_of_an_erased_person_is_blanked_and_the_rest_of_it
 )
 async def test_the_ways_a_number_is_written(settings: Settings, text: str, found: bool) -> None:
     async with staged(settings) as stage:
-        told = await stage.value("SELECT $1::text ~* $2::text", text, erasing.pattern([("phone", ANA)]))
+        told = await stage.value("SELECT $1::text ~* $2::text", text, erasure.pattern([("phone", ANA)]))
         assert told is found
 
 
 def test_somebody_without_a_searchable_address_is_not_said_to_be_gone() -> None:
     with pytest.raises(Problem, match="no address"):
-        erasing.pattern([("phone", "123")])
+        erasure.pattern([("phone", "123")])

@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 import pytest
 from pydantic import SecretStr
 
-from ops.recovering import is_worker
+from ops.recovery import is_worker
 from ops.stack import Stack
 from schema import verify
 from shared import database

@@ -16,7 +16,7 @@ import pytest
 
 from ingress.receive.spool import Spool
 from ingress.receive.spool_file import Row
-from ops import errands
+from ops import connections
 from ops.processes import ask, find
 from ops.status import Spool as Spooled
 from ops.status import look_into_spool, take
@@ -126,7 +126,7 @@ async def add_messages(settings: Settings) -> UUID:
 
 async def test_it_tells_what_waits_and_what_to_do(environment: dict[str, str], settings: Settings) -> None:
     stopped = await add_messages(settings)
-    async with errands.publisher(settings, "test") as publisher:
+    async with connections.publisher(settings, "test") as publisher:
         await publisher.publish(*(webhook(number) for number in range(250)))
     async with broker_channel(settings) as channel:
         dead = await channel.get_exchange(topology.DEAD, ensure=False)
@@ -165,7 +165,7 @@ async def test_it_tells_what_waits_and_what_to_do(environment: dict[str, str], s
 
 async def test_it_finds_the_processes_and_asks_them(environment: dict[str, str], settings: Settings) -> None:
     async with (
-        errands.publisher(settings, "test"),
+        connections.publisher(settings, "test"),
         worker(environment, "clock"),
         worker(environment, "window", "reply"),
     ):
@@ -230,7 +230,7 @@ async def test_the_spool_is_counted_whether_ingress_lives_or_not(tmp_path: Path)
 async def test_what_is_away_hides_nothing_of_the_rest(
     environment: dict[str, str], settings: Settings, broker: bool, database: bool
 ) -> None:
-    async with errands.publisher(settings, "test"):
+    async with connections.publisher(settings, "test"):
         pass
     environment |= {} if broker else {"AMQP_URL": "amqp://guest:guest@127.0.0.1:1/"}
     environment |= {} if database else {"DATABASE_URL": "postgresql://palomar@127.0.0.1:1/palomar"}
@@ -246,7 +246,7 @@ async def test_what_is_away_hides_nothing_of_the_rest(
 async def test_a_session_that_locks_a_table_for_everybody_is_named(
     environment: dict[str, str], settings: Settings
 ) -> None:
-    async with errands.publisher(settings, "test"):
+    async with connections.publisher(settings, "test"):
         pass
     connection = await db.connect(settings, process="test api", role="palomar_api")
     try:
@@ -264,7 +264,7 @@ async def test_a_session_that_locks_a_table_for_everybody_is_named(
 
 
 async def test_it_goes_on_looking(environment: dict[str, str], settings: Settings) -> None:
-    async with errands.publisher(settings, "test"):
+    async with connections.publisher(settings, "test"):
         pass
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "ops", "status", "--watch", "--json"),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from ops.erasing import erase, who
+from ops.erasure import erase, who
 from ops.sandbox.client import SeenFile
 from ops.sandbox.meta_forms import PHONE_NUMBER_ID
 from ops.sandbox.twilio import ACCOUNT_SID

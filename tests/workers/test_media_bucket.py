@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from ops.erasing import erase, who
+from ops.erasure import erase, who
 from shared.media.blob_store import Blobs, StoreError
 from shared.settings import Settings
 from tests.ports import free_port

@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from ops import errands
+from ops import connections
 from ops.errors import Problem
 from shared import database as db
 from shared.database import roles
@@ -117,7 +117,7 @@ async def test_a_pooler_that_gives_no_role_is_refused_with_what_to_set(
         with pytest.raises(roles.WrongRole):
             await db.connect(unaware, process="test")
         with pytest.raises(Problem, match="leads to a pooler"):
-            async with errands.database(unaware, "test"):
+            async with connections.database(unaware, "test"):
                 pass
 
 

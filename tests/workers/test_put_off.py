@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ops import dead
+from ops import dead_letters
 from shared.queue import topology
 from shared.queue.topology import WorkQueue
 from shared.queue.worker import Context, Worker
@@ -50,11 +50,13 @@ async def buried_once(stage: Stage, queue: WorkQueue, broken: Broken) -> None:
 
 
 async def replay(stage: Stage, queue: WorkQueue) -> None:
-    await dead.settle(stage.settings, queue, None, dead.put_back(stage.publisher, queue), lambda *_: None)
+    await dead_letters.settle(
+        stage.settings, queue, None, dead_letters.put_back(stage.publisher, queue), lambda *_: None
+    )
 
 
 async def discard(stage: Stage, queue: topology.WorkQueue) -> None:
-    await dead.settle(stage.settings, queue, None, dead.give_up(stage.pool), lambda *_: None)
+    await dead_letters.settle(stage.settings, queue, None, dead_letters.give_up(stage.pool), lambda *_: None)
 
 
 async def set_aside(stage: Stage) -> int:

@@ -12,7 +12,7 @@ from typing import Final
 import psycopg
 
 import workers
-from ops import archives, errands
+from ops import archives, connections
 from ops.archives import Manifest
 from ops.errors import Problem
 from schema.migrate import MIGRATIONS
@@ -54,7 +54,7 @@ def restore(settings: Settings, folder: Path, jobs: int) -> tuple[Manifest, PutA
         for name in CLUSTER:
             owner.execute((MIGRATIONS / f"{name}.sql").read_bytes())
         archives.load(url, folder, server, jobs)
-        aside = errands.run(_open(settings, manifest, archives.rights(url, folder, server)))
+        aside = connections.run(_open(settings, manifest, archives.rights(url, folder, server)))
         owner.execute("ANALYZE")
     return manifest, aside
 
@@ -100,11 +100,11 @@ async def _open(settings: Settings, manifest: Manifest, rights: str) -> PutAside
 
 def fail_over(settings: Settings) -> PutAside:
     """The same for a database that was promoted, or restored by other means. Raises Problem."""
-    return errands.run(_fail_over(settings))
+    return connections.run(_fail_over(settings))
 
 
 async def _fail_over(settings: Settings) -> PutAside:
-    async with errands.database(settings, "failover"):  # tells why it can't be reached, or is none of ours
+    async with connections.database(settings, "failover"):  # tells why it can't be reached, or is none of ours
         pass
     connection = await database.connect(settings, process="failover")
     try:
