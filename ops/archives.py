@@ -19,7 +19,7 @@ import psycopg
 from psycopg import sql
 
 from ops.errors import Problem
-from ops.pg_programs import Programs
+from ops.local.pg_programs import Programs
 from schema.checks import UNREADABLE
 
 MANIFEST: Final = "palomar.json"

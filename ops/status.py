@@ -15,9 +15,10 @@ from urllib.parse import quote
 import aiormq
 
 from ingress.receive.spool_limits import SpoolRoom
-from ops import connections, processes
+from ops import connections
 from ops.errors import Problem
-from ops.processes import Process
+from ops.local import processes
+from ops.local.processes import Process
 from shared import database
 from shared.queue import publisher, topology
 from shared.settings import Settings

@@ -17,7 +17,7 @@ from uuid import uuid4
 import pytest
 
 from ops.errors import Problem
-from ops.stack import Stack
+from ops.local.stack import Stack
 from shared.settings import Settings
 from tests.databases import cloned, migrated
 

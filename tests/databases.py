@@ -7,7 +7,7 @@ from uuid import uuid4
 import psycopg
 from psycopg import sql
 
-from ops.postgres import OWNER, Postgres
+from ops.local.postgres import OWNER, Postgres
 from schema import migrate
 
 TEMPLATE = "template_palomar"

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from ops import packages
 from ops.errors import Problem
+from ops.local import packages
 
 POSTGRES = Path("/usr/lib/postgresql")
 OLDEST = 15  # of the PostgreSQL that Palomar works with

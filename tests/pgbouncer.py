@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import psycopg
 
-from ops.postgres import OWNER, SYSTEM_USER
+from ops.local.postgres import OWNER, SYSTEM_USER
 from tests import debian
 
 PORT = 6432

@@ -4,8 +4,8 @@ from itertools import count
 from secrets import randbelow
 from typing import Final
 
-from ops import children
 from ops.errors import Problem
+from ops.local import subprocesses
 
 # Below those that the kernel gives to outgoing connections (32768 and up), above those of a stack (16000 to 25003).
 FIRST: Final = 25100
@@ -20,6 +20,6 @@ def free_port() -> int:
     """A loopback port that is free now, and that no other call gives out soon."""
     for _ in range(PORTS):
         port = FIRST + next(_walk) % PORTS
-        if children.is_free(port):
+        if subprocesses.is_free(port):
             return port
     raise Problem(f"No free TCP port from {FIRST} to {FIRST + PORTS}.", "Close something that listens there.")

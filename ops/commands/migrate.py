@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from ops import outside
 from ops.errors import Problem
+from ops.local import external_services
 from schema import migrate as migrations
 from schema import repair as repairs
 from shared.settings import settings
@@ -21,7 +21,7 @@ def migrate(
 ) -> None:
     """Apply the migrations that are missing, as the role that is to own the tables."""
     url = settings().database_session_url
-    with outside.migrating():
+    with external_services.migrating():
         if status:
             for step in migrations.status(url):
                 typer.echo(f"{'applied' if step.applied else 'missing'}  {step.name}")

@@ -1,6 +1,6 @@
 """palomar up: start everything in the foreground, show one conversation, and say where things are."""
 
-from ops import up as system
+from ops.local import up as system
 
 
 def up() -> None:

@@ -23,10 +23,11 @@ import orjson
 import psycopg
 from psycopg import sql
 
-from ops import children, demo
+from ops import demo
 from ops.errors import Problem
-from ops.postgres import OWNER
-from ops.stack import Stack
+from ops.local import subprocesses
+from ops.local.postgres import OWNER
+from ops.local.stack import Stack
 from schema import migrate
 from shared.settings import Settings
 
@@ -113,8 +114,8 @@ class Arena:
     def spawn(self, name: str, command: list[str], env: Mapping[str, str], *, serves: bool = False) -> Process:
         """Start `python COMMAND…`. Where it `serves`, it finds a free port in PORT, and takes that for public."""
         taken = [port for process in self._processes for port in (process.port, process.health_port) if port]
-        port = children.free_port(FIRST_PORT, taken) if serves else None
-        health_port = children.free_port(FIRST_PORT, [*taken, port]) if port and "ingress" in command else port
+        port = subprocesses.free_port(FIRST_PORT, taken) if serves else None
+        health_port = subprocesses.free_port(FIRST_PORT, [*taken, port]) if port and "ingress" in command else port
         log = self.stack.root / "logs" / f"{name}.log"
         log.unlink(missing_ok=True)
         kept = {variable: value for variable, value in os.environ.items() if variable in ("PATH", "HOME", "TZ")}
@@ -129,7 +130,7 @@ class Arena:
             **({} if port is None else {"PORT": str(port), "PALOMAR_PUBLIC_URL": f"http://127.0.0.1:{port}"}),
             **({} if health_port is None else {"PALOMAR_HEALTH_PORT": str(health_port)}),
         }
-        child = children.spawn(
+        child = subprocesses.spawn(
             [sys.executable, *command], root=self.stack.root, env={**ours, **env}, log=log, cwd=self.folder
         )
         process = Process(name, child, port, health_port, log)
@@ -151,10 +152,8 @@ class Arena:
         """Raises Problem where one of them has ended: what was measured is worth nothing then."""
         for process in processes:
             if process.child.poll() is not None:
-                raise Problem(
-                    f"{process.name} ended with code {process.child.returncode}.\n{children.last_lines(process.log)}",
-                    f"Its log is {process.log}.",
-                )
+                code, last = process.child.returncode, subprocesses.last_lines(process.log)
+                raise Problem(f"{process.name} ended with code {code}.\n{last}", f"Its log is {process.log}.")
 
     async def result(self, name: str, module: str, arguments: list[str], env: Mapping[str, str]) -> Any:
         """Run a program of tests/bench to its end; what it wrote into the file whose path `arguments` hold as FILE."""
@@ -175,7 +174,7 @@ class Arena:
         for process in processes:
             process.child.send_signal(signal.SIGTERM)
         for process in processes:
-            children.await_end(process.child, 20.0)
+            subprocesses.await_end(process.child, 20.0)
             self._processes.remove(process)
 
     def stop(self) -> None:

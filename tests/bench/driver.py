@@ -14,7 +14,7 @@ import orjson
 import psycopg
 import uvloop
 
-from ops.stack import Stack
+from ops.local.stack import Stack
 from shared.process import log
 from tests.bench import queues, row_growth, row_ingress, row_isolation, row_path, row_persist
 from tests.bench.arena import CHECKOUT, Arena

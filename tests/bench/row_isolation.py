@@ -14,8 +14,8 @@ from typing import Final
 
 from ops.demo import DEMO, DEMO_META, DemoChannel
 from ops.errors import Problem
+from ops.local.supervisor import read_procfile
 from ops.sandbox.client import SandboxClient
-from ops.supervisor import read_procfile
 from shared import database
 from shared.queue.jobs import SendRequested
 from shared.queue.publisher import Publisher

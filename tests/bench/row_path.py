@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 from ops.demo import DEMO
 from ops.errors import Problem
+from ops.local.supervisor import read_procfile
 from ops.sandbox.client import SandboxClient
-from ops.supervisor import read_procfile
 from tests.bench import queues
 from tests.bench.arena import CHECKOUT, Arena, Process
 from tests.bench.figures import Advance, Goal, Measure, Peak, Result, percentile

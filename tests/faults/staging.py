@@ -27,9 +27,9 @@ import aio_pika
 import aiohttp
 import asyncpg
 
-from ops import children
+from ops.local import subprocesses
+from ops.local.stack import Stack
 from ops.sandbox.client import SandboxClient
-from ops.stack import Stack
 from shared import database
 from shared.queue import topology
 from shared.queue.publisher import Publisher
@@ -90,7 +90,7 @@ class System:
             kind = name.partition(".")[0]
             module = {"receive": ["ingress", "receive"], "sandbox": ["ops.sandbox"]}.get(kind, ["workers", kind])
             port = self._ports.setdefault(name, free_port())
-            self._processes[name] = children.spawn(
+            self._processes[name] = subprocesses.spawn(
                 [sys.executable, "-m", *module],
                 root=self.stack.root,
                 env={
@@ -130,7 +130,7 @@ class System:
                 await self.until(partial(self._missing, client, name), equals={}, within=UP_WITHIN, what=name)
 
     async def _missing(self, client: aiohttp.ClientSession, name: str) -> object:
-        assert self.runs(name), f"{name} ended by itself:\n{children.last_lines(self.log(name), 30)}"
+        assert self.runs(name), f"{name} ended by itself:\n{subprocesses.last_lines(self.log(name), 30)}"
         try:
             async with client.get(f"http://127.0.0.1:{self._health_port(name)}/readyz") as answer:
                 return (await answer.json()).get("missing", {})
@@ -204,13 +204,13 @@ class System:
             self._processes[name].terminate()
         for name in names:
             code = await asyncio.to_thread(self._processes.pop(name).wait, within)
-            assert code == 0, f"{name} ended with {code} on SIGTERM:\n{children.last_lines(self.log(name), 30)}"
+            assert code == 0, f"{name} ended with {code} on SIGTERM:\n{subprocesses.last_lines(self.log(name), 30)}"
 
     def all_alive(self) -> None:
         """Raises AssertionError where a process ended by itself."""
         for name, process in self._processes.items():
             code = process.poll()
-            assert code is None, f"{name} ended by itself with {code}:\n{children.last_lines(self.log(name), 30)}"
+            assert code is None, f"{name} ended by itself with {code}:\n{subprocesses.last_lines(self.log(name), 30)}"
 
     def end(self) -> None:
         """Kill whatever of it runs."""
@@ -225,7 +225,7 @@ class System:
         self.stack.rabbitmq.kill()
 
     async def start_broker(self) -> None:
-        self.stack.rabbitmq.launch()  # from this thread: see ops.children.spawn
+        self.stack.rabbitmq.launch()  # from this thread: see ops.local.subprocesses.spawn
         await asyncio.to_thread(self.stack.rabbitmq.await_ready)
 
     async def stop_database(self) -> None:

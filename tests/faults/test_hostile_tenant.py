@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ops.stack import Stack
+from ops.local.stack import Stack
 from shared.settings import Settings
 from tests.faults import faults, verdicts
 from tests.faults.customers import channel_settings, writing

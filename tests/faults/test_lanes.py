@@ -8,7 +8,7 @@ from typing import Final
 
 import pytest
 
-from ops.stack import Stack
+from ops.local.stack import Stack
 from shared.settings import Settings
 from shared.store import conversations
 from shared.store.messages import outbound

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import pytest
 
-from ops.stack import Stack
+from ops.local.stack import Stack
 from shared.queue import topology
 from shared.queue.jobs import QueueMessage, ReplyWanted
 from shared.settings import Settings

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import structlog
 
+from ops.local.stack import Stack
 from ops.soak import MINUTES, OUTAGE, SEED
-from ops.stack import Stack
 from shared.settings import Settings
 from tests.faults import faults, pressure, verdicts
 from tests.faults.customers import channel_settings, writing

@@ -14,9 +14,9 @@ from psycopg import sql
 
 from ops import archives
 from ops.errors import Problem
-from ops.pg_programs import Programs
-from ops.postgres import OWNER
-from ops.stack import Stack
+from ops.local.pg_programs import Programs
+from ops.local.postgres import OWNER
+from ops.local.stack import Stack
 from schema import verify
 from tests.flow.commands_support import palomar
 from tests.schema.dumping import dump

@@ -12,8 +12,8 @@ from uuid import UUID, uuid4
 import pytest
 from pydantic import SecretStr
 
+from ops.local.stack import Stack
 from ops.recovery import is_worker
-from ops.stack import Stack
 from schema import verify
 from shared import database
 from shared.queue.jobs import ReplyWanted, SendAdmitted, SendRequested

@@ -9,7 +9,7 @@ import aiohttp
 import asyncpg
 
 from ingress.endpoint_directory import COPY
-from ops.stack import Stack
+from ops.local.stack import Stack
 from shared import database
 from shared.settings import Settings
 from tests.flow.ingress_support import (

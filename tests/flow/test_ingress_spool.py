@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 import aiohttp
 
-from ops.stack import Stack
+from ops.local.stack import Stack
 from shared.settings import Settings
 from tests.flow.ingress_support import (
     ROOT,

@@ -18,8 +18,8 @@ import pytest
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from ops.postgres import OWNER
-from ops.stack import Stack
+from ops.local.postgres import OWNER
+from ops.local.stack import Stack
 from tests.databases import cloned
 from tests.flow.commands_support import ROOT, palomar
 

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from ops.stack import Stack
+from ops.local.stack import Stack
 from tests.imports import layouts
 from tests.imports.importing import (
     Ours,

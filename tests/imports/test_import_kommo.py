@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ops.stack import Stack
+from ops.local.stack import Stack
 from tests.imports import layouts
 from tests.imports.importing import SHOP, Ours, SourceDatabase, counts, furnish, moved, source_database
 

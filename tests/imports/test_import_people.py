@@ -5,7 +5,7 @@ from uuid import UUID
 
 import pytest
 
-from ops.stack import Stack
+from ops.local.stack import Stack
 from tests.imports import layouts
 from tests.imports.importing import Ours, SourceDatabase, counts, furnish, killed_midway, moved, source_database
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import pytest
 
-from ops.stack import Stack
+from ops.local.stack import Stack
 from tests.flow.commands_support import ROOT
 from tests.imports import layouts
 from tests.imports.importing import SourceDatabase, furnish, moved, source_database

@@ -6,7 +6,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from ops.stack import Stack
+from ops.local.stack import Stack
 from shared.store.imports import progress
 from tests.imports import layouts
 from tests.imports.importing import SHOP, Ours, SourceDatabase, counts, furnish, moved, source_database

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ops import environment
+from ops.local import environment
 from shared.crypto import KeyRing
 from shared.settings import Settings
 

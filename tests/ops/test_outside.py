@@ -10,8 +10,8 @@ import psycopg
 import pytest
 from yarl import URL
 
-from ops import outside
 from ops.errors import Problem
+from ops.local import external_services
 from schema import migrate
 from tests.ports import free_port
 
@@ -28,7 +28,7 @@ cli.main()
 
 
 async def test_a_broker_that_lets_us_in_is_no_problem(amqp_url: str) -> None:
-    await outside.reach_broker(amqp_url)
+    await external_services.reach_broker(amqp_url)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ async def test_what_is_wrong_with_a_broker_is_told(
 ) -> None:
     wrong = str(change(URL(amqp_url)))
     with pytest.raises(Problem) as caught:
-        await outside.reach_broker(wrong)
+        await external_services.reach_broker(wrong)
     assert caught.value.message.startswith("AMQP_URL: ")
     assert told in caught.value.message
     assert "AMQP" in caught.value.remedy.upper()
@@ -62,7 +62,7 @@ async def test_what_is_wrong_with_a_broker_is_told(
     ],
 )
 def test_what_is_wrong_with_a_database_is_told(url: str, told: str) -> None:
-    with pytest.raises(Problem) as caught, outside.migrating():
+    with pytest.raises(Problem) as caught, external_services.migrating():
         migrate.apply(url.format(port=free_port()))
     assert caught.value.message.startswith("DATABASE_URL: ")
     assert told in caught.value.message
@@ -70,7 +70,7 @@ def test_what_is_wrong_with_a_database_is_told(url: str, told: str) -> None:
 
 
 def test_a_migration_that_fails_is_told_as_one() -> None:
-    with pytest.raises(Problem, match="A migration failed, and left nothing behind"), outside.migrating():
+    with pytest.raises(Problem, match="A migration failed, and left nothing behind"), external_services.migrating():
         raise psycopg.errors.UndefinedTable("relation does not exist")
 
 

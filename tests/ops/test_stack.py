@@ -9,15 +9,15 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from ops import children
 from ops.errors import Problem
-from ops.stack import Stack
+from ops.local import subprocesses
+from ops.local.stack import Stack
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 OWNER_THAT_HANGS = """
 import sys, time
 from pathlib import Path
-from ops.stack import Stack
+from ops.local.stack import Stack
 stack = Stack(Path(sys.argv[1]))
 stack.start()
 stack.rabbitmq.add_vhost("kept")
@@ -31,7 +31,7 @@ def root() -> Iterator[Path]:
     """A state folder of its own; whatever a failed test leaves running in it is ended."""
     root = CHECKOUT / ".palomar" / "test-lifecycle"
     yield root
-    children.end(children.belonging_to(root), grace=20)
+    subprocesses.end(subprocesses.belonging_to(root), grace=20)
 
 
 def test_an_owner_killed_with_9_hinders_nobody_and_stop_leaves_nothing(root: Path) -> None:
@@ -49,7 +49,7 @@ def test_an_owner_killed_with_9_hinders_nobody_and_stop_leaves_nothing(root: Pat
             assert found.fetchone() == ("palomar_owner", False)
         assert stack.rabbitmq.vhosts() == {"/", "kept"}
 
-    assert children.belonging_to(root) == []
+    assert subprocesses.belonging_to(root) == []
 
 
 def test_broker_and_database_come_back_where_they_were_after_a_crash(stack: Stack, amqp_url: str) -> None:
@@ -79,9 +79,9 @@ time.sleep(600)
     with subprocess.Popen([sys.executable, "-c", script], cwd=CHECKOUT, stdout=subprocess.PIPE) as owner:
         assert owner.stdout is not None
         owner.stdout.readline()
-        assert [process.name() for process in children.belonging_to(tmp_path)] == ["sleep"]
+        assert [process.name() for process in subprocesses.belonging_to(tmp_path)] == ["sleep"]
         owner.kill()
     deadline = time.monotonic() + 5
-    while children.belonging_to(tmp_path) and time.monotonic() < deadline:
+    while subprocesses.belonging_to(tmp_path) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert children.belonging_to(tmp_path) == []
+    assert subprocesses.belonging_to(tmp_path) == []

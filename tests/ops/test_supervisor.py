@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from ops import children
-from ops.logtail import shorten
-from ops.supervisor import Supervisor, read_procfile
+from ops.local import subprocesses
+from ops.local.logtail import shorten
+from ops.local.supervisor import Supervisor, read_procfile
 
 ENDS = "import os; print(os.environ['PORT'], flush=True); raise SystemExit(3)"
 WARNS = """
@@ -81,7 +81,7 @@ def test_stopping_lets_each_finish_and_kills_who_does_not(running: Running) -> N
     running.until(lambda: "started" in finishing.read_text() and "started" in ignoring.read_text())
     running.supervisor.stop(1.0)
     assert finishing.read_text() == "started\nfinished what was in hand\n"
-    assert children.belonging_to(running.root) == []
+    assert subprocesses.belonging_to(running.root) == []
 
 
 @pytest.mark.parametrize(

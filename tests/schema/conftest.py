@@ -10,8 +10,8 @@ from typing import Final
 
 import pytest
 
-from ops.postgres import Postgres
-from ops.stack import Stack, tell
+from ops.local.postgres import Postgres
+from ops.local.stack import Stack, tell
 from tests import debian
 from tests.databases import cloned, migrated
 from tests.schema.office import Office

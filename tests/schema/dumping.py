@@ -2,7 +2,7 @@
 
 import subprocess
 
-from ops.postgres import Postgres
+from ops.local.postgres import Postgres
 
 
 def dump(postgres: Postgres, database_url: str) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from ops.postgres import OWNER
+from ops.local.postgres import OWNER
 from schema import migrate
 from tests.schema.office import Office
 from tests.schema.people import add_conversation, add_tenant, as_worker

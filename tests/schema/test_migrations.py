@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ops.postgres import Postgres
+from ops.local.postgres import Postgres
 from schema import migrate
 from tests.schema.dumping import dump
 

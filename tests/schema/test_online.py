@@ -11,7 +11,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from ops.postgres import Postgres
+from ops.local.postgres import Postgres
 from schema import locks, migrate
 from tests.schema.dumping import dump
 from tests.schema.people import Tenant, add_conversation, add_tenant, as_worker

@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from ops.postgres import Postgres
+from ops.local.postgres import Postgres
 from schema import migrate, repair
 from tests.schema.dumping import dump
 from tests.schema.office import Office

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from ops.stack import Stack
+from ops.local.stack import Stack
 from schema import migrate
 
 ROOT = Path(__file__).resolve().parents[2]

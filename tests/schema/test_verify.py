@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from ops.postgres import Postgres
+from ops.local.postgres import Postgres
 from schema import migrate, shape, verify
 from tests.workers.processes import ROOT
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ops.flow import INGRESS, WIDTH, Stage, as_json, dot, draw, graph, graph_of, stages
-from ops.supervisor import read_procfile
+from ops.local.supervisor import read_procfile
 from shared.queue import jobs, topology
 from shared.queue.jobs import QueueMessage, ReplyWanted, SendAdmitted, SendRequested, WebhookReceived
 from shared.queue.worker import Worker

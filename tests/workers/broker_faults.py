@@ -9,15 +9,15 @@ from pathlib import Path
 
 import psutil
 
-from ops import children
-from ops.stack import Stack
+from ops.local import subprocesses
+from ops.local.stack import Stack
 
 RABBITMQCTL = Path("/usr/lib/rabbitmq/bin/rabbitmqctl")
 
 
 def node(stack: Stack) -> psutil.Process:
     """The broker's process."""
-    (beam,) = (process for process in children.belonging_to(stack.root) if process.name() == "beam.smp")
+    (beam,) = (process for process in subprocesses.belonging_to(stack.root) if process.name() == "beam.smp")
     return beam
 
 

@@ -7,7 +7,7 @@ from unittest.mock import ANY
 import aio_pika
 import pytest
 
-from ops.stack import Stack
+from ops.local.stack import Stack
 from shared.queue import publisher as broker
 from shared.queue import topology
 from shared.queue.publisher import BrokerAway, Publisher, PublishFailed, PublishRefused, PublishUnknown

@@ -9,7 +9,7 @@ import aio_pika
 import pytest
 import time_machine
 
-from ops.stack import Stack
+from ops.local.stack import Stack
 from shared.queue import runner
 from shared.queue.publisher import BrokerAway, PublishFailed
 from shared.resilience.backoff import Backoff

@@ -20,7 +20,7 @@ from shared.settings import RECEIVE_PORT
 if TYPE_CHECKING:
     import psutil  # of the extra `local`, which a production machine need not have
 
-CHECKOUT = Path(__file__).resolve().parent.parent
+CHECKOUT = Path(__file__).resolve().parents[2]
 MODULES = ("ingress", "workers", "ops.sandbox")
 PATIENCE = aiohttp.ClientTimeout(total=2)  # seconds for one answer
 
@@ -59,7 +59,7 @@ def expected(procfile: Path = CHECKOUT / "Procfile") -> dict[str, tuple[str, ...
     """The Procfile's processes: name → arguments behind the interpreter. None where there is no checkout."""
     if not procfile.exists():
         return {}
-    from ops.supervisor import read_procfile
+    from ops.local.supervisor import read_procfile
 
     return {name: tuple(shlex.split(command)[1:]) for name, command in read_procfile(procfile).items()}
 

@@ -15,16 +15,17 @@ from types import FrameType
 
 import orjson
 
-from ops import children, demo, environment, outside, say
+from ops import demo, say
 from ops.errors import Problem
+from ops.local import environment, external_services, subprocesses
+from ops.local.stack import Stack
+from ops.local.supervisor import Child, Supervisor, read_procfile
 from ops.sandbox.openai import API_KEY
-from ops.stack import Stack
-from ops.supervisor import Child, Supervisor, read_procfile
 from schema import migrate
 from shared.process import log
 from shared.settings import RECEIVE_HEALTH_PORT, RECEIVE_PORT, Settings, load
 
-CHECKOUT = Path(__file__).resolve().parent.parent
+CHECKOUT = Path(__file__).resolve().parents[2]
 STATE = CHECKOUT / ".palomar"
 PORTS = {"receive": RECEIVE_PORT, "api": 8081, "sandbox": 4010}  # preferred; a taken one is stepped around
 SMTP_PORT = 4025  # the sandbox's second one, where it takes mails
@@ -70,9 +71,9 @@ class System:
         self._stack.start()
         if not self._own_broker:
             log.configure("palomar up", "critical")  # what is wrong is told below, once
-            asyncio.run(outside.reach_broker(os.environ["AMQP_URL"]))
+            asyncio.run(external_services.reach_broker(os.environ["AMQP_URL"]))
         values = self._settle()
-        with outside.migrating():
+        with external_services.migrating():
             applied = migrate.apply(values["DATABASE_URL"])
         if applied:
             _say(f"Migrated the database: {', '.join(applied)}.")
@@ -133,12 +134,12 @@ class System:
         if self._sandbox:  # beside the Procfile: it does not belong in production
             self._commands["sandbox"] = "python -m ops.sandbox"
         for name in self._commands:
-            self._ports[name] = children.free_port(PORTS.get(name, OTHER_PORTS), self._ports.values())
-        smtp_port = children.free_port(SMTP_PORT, self._ports.values())
+            self._ports[name] = subprocesses.free_port(PORTS.get(name, OTHER_PORTS), self._ports.values())
+        smtp_port = subprocesses.free_port(SMTP_PORT, self._ports.values())
         given = os.environ.get("PALOMAR_HEALTH_PORT")
         if given and not given.isdecimal():
             raise Problem(f"PALOMAR_HEALTH_PORT is no port: {given}.", "Set it to a number, or leave it out.")
-        self._health_port = int(given) if given else children.free_port(RECEIVE_HEALTH_PORT, self._ports.values())
+        self._health_port = int(given) if given else subprocesses.free_port(RECEIVE_HEALTH_PORT, self._ports.values())
         defaults = {
             environment.SECRET_KEYS: environment.secret_keys(STATE / "env"),
             "PALOMAR_STATE_DIR": str(STATE),
@@ -225,7 +226,7 @@ def _signals(state: Path) -> Iterator[threading.Event]:
         if not stopping.is_set():
             stopping.set()
             raise KeyboardInterrupt
-        for process in children.belonging_to(state):
+        for process in subprocesses.belonging_to(state):
             process.kill()
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}

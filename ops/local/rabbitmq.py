@@ -23,8 +23,8 @@ from urllib.parse import quote
 
 import psutil
 
-from ops import children, packages, rabbitmq_install
 from ops.errors import Problem
+from ops.local import packages, rabbitmq_install, subprocesses
 
 USER = "palomar"
 IMAGE = "rabbitmq:4-management"
@@ -135,7 +135,7 @@ class RabbitMQ:
             if self._node is None or self._node.poll() is not None or time.monotonic() > deadline:
                 self.stop()
                 raise Problem(
-                    f"RabbitMQ does not come up.\n{children.last_lines(self._log)}", f"Its log is {self._log}."
+                    f"RabbitMQ does not come up.\n{subprocesses.last_lines(self._log)}", f"Its log is {self._log}."
                 )
             time.sleep(0.1)
         (self._folder / "whole").touch()
@@ -143,7 +143,7 @@ class RabbitMQ:
     def stop(self) -> None:
         """In order: the node syncs its queues and leaves; then its name server."""
         if self._node is not None:
-            children.stop(self._node, signal.SIGTERM, STOP_GRACE)
+            subprocesses.stop(self._node, signal.SIGTERM, STOP_GRACE)
             self._node = None
         self._clear()
 
@@ -223,18 +223,18 @@ class RabbitMQ:
         if not (self._folder / "whole").exists():
             # A first start that was killed may have left a node without its user; nothing was ever kept in it.
             shutil.rmtree(self._folder / "data", ignore_errors=True)
-        children.set_aside(self._log)
+        subprocesses.set_aside(self._log)
         self._choose_ports()
         environment = self._environment()
         self._write_configuration()
-        self._names = children.spawn(
+        self._names = subprocesses.spawn(
             [rabbitmq_install.find_epmd(), "-address", "127.0.0.1", "-port", str(self.ports.names)],
             root=self._root,
             env=environment,
             log=self._log,
             cwd=self._folder,
         )
-        self._node = children.spawn([script], root=self._root, env=environment, log=self._log, cwd=self._folder)
+        self._node = subprocesses.spawn([script], root=self._root, env=environment, log=self._log, cwd=self._folder)
 
     def _choose_ports(self) -> None:
         """Those of the last start while they are free, else the next free ones; kept in ports.json."""
@@ -242,19 +242,19 @@ class RabbitMQ:
         if self._ports is None:
             with contextlib.suppress(OSError, ValueError, TypeError):
                 remembered = Ports(**json.loads(kept.read_text()))
-                if all(children.is_free(port) for port in asdict(remembered).values()):
+                if all(subprocesses.is_free(port) for port in asdict(remembered).values()):
                     self._ports = remembered
         if self._ports is None:
             offset = int(self._digest, 16) % 9000
             first = FAMILIAR if self._familiar else 16000 + offset
             taken = self._kept_beside()
-            amqp = children.free_port(first, taken)
+            amqp = subprocesses.free_port(first, taken)
             taken.add(amqp)
-            management = children.free_port(10000 + FAMILIAR if self._familiar else first + 1, taken)
+            management = subprocesses.free_port(10000 + FAMILIAR if self._familiar else first + 1, taken)
             taken.add(management)
-            distribution = children.free_port(20000 + FAMILIAR if self._familiar else first + 2, taken)
+            distribution = subprocesses.free_port(20000 + FAMILIAR if self._familiar else first + 2, taken)
             taken.add(distribution)
-            names = children.free_port(16000 + offset + 3, taken)
+            names = subprocesses.free_port(16000 + offset + 3, taken)
             self._ports = Ports(amqp, management, distribution, names)
         _write_private(kept, json.dumps(asdict(self._ports)))
 
@@ -313,9 +313,9 @@ class RabbitMQ:
     def _clear(self) -> None:
         """End what is left of the node: its name server, its helpers, and all that a killed owner left behind."""
         if self._names is not None:
-            children.stop(self._names, signal.SIGTERM, 5.0)
+            subprocesses.stop(self._names, signal.SIGTERM, 5.0)
             self._names = None
-        children.end(_beside(self._root, str(self._folder)), STOP_GRACE)
+        subprocesses.end(_beside(self._root, str(self._folder)), STOP_GRACE)
 
     # -- a container -----------------------------------------------------------------------------------------------
 
@@ -329,7 +329,7 @@ class RabbitMQ:
         self._choose_ports()
         self._report(f"RabbitMQ runs in the container {self._container}.")
         docker = shutil.which("docker") or "docker"
-        self._node = children.spawn(
+        self._node = subprocesses.spawn(
             [
                 *(docker, "run", "--rm", "--name", self._container, "--hostname", "palomar"),
                 *("--publish", f"127.0.0.1:{self.ports.amqp}:5672"),
@@ -351,7 +351,7 @@ class RabbitMQ:
 def _beside(root: Path, folder: str) -> list[psutil.Process]:
     """Of the processes that belong to `root`, those that run a broker from `folder`."""
     found = []
-    for process in children.belonging_to(root):
+    for process in subprocesses.belonging_to(root):
         with contextlib.suppress(psutil.Error, OSError):
             if process.environ().get("RABBITMQ_MNESIA_BASE", "").startswith(folder):
                 found.append(process)

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from honcho.environ import parse_procfile
 
-from ops import children
-from ops.logtail import LogTail
+from ops.local import subprocesses
+from ops.local.logtail import LogTail
 
 FIRST_PAUSE = 1.0  # seconds
 LONGEST_PAUSE = 30.0
@@ -89,7 +89,7 @@ class Supervisor:
                 process.send_signal(signal.SIGTERM)
         deadline = time.monotonic() + grace
         for process in running:
-            children.await_end(process, max(deadline - time.monotonic(), 0.1))
+            subprocesses.await_end(process, max(deadline - time.monotonic(), 0.1))
         for child in self.children:
             child.process = None
             child.start_again_at = None
@@ -97,9 +97,9 @@ class Supervisor:
     def _spawn(self, child: Child) -> None:
         child.start_again_at = None
         child.started_at = time.monotonic()
-        if children.set_aside(child.log):
+        if subprocesses.set_aside(child.log):
             child.tail = LogTail(child.name, child.log)
-        child.process = children.spawn(
+        child.process = subprocesses.spawn(
             shlex.split(child.command), root=self._root, env=child.env, log=child.log, cwd=self._cwd
         )
 
@@ -111,4 +111,4 @@ class Supervisor:
         child.start_again_at = time.monotonic() + pause
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
         self._report(f"{child.name} {how}; it starts again in {pause:.0f} s. The end of {child.log}:")
-        self._report(children.last_lines(child.log, 3))
+        self._report(subprocesses.last_lines(child.log, 3))

@@ -26,8 +26,8 @@ import psutil
 import psycopg
 from psycopg import sql
 
-from ops import children
 from ops.errors import Problem
+from ops.local import subprocesses
 
 OWNER = "palomar_owner"
 DATABASE = "palomar"
@@ -98,10 +98,10 @@ class Postgres:
         self._settle()
         _end_server(self._data)
         self._init()
-        children.set_aside(self._log)
+        subprocesses.set_aside(self._log)
         self._make_socket_folder()
         options = [f"--{name}={value}" for name, value in OPTIONS.items()]
-        self._process = children.spawn(
+        self._process = subprocesses.spawn(
             [self._binaries / "postgres", "-D", self._data, "-k", self._socket_folder, *options],
             root=self._root,
             env=_environment(),
@@ -117,7 +117,7 @@ class Postgres:
         """`fast` rolls back what is open and writes a checkpoint; `immediate` is a crash that recovers at start."""
         if self._process is None:
             return
-        children.stop(self._process, STOP_SIGNALS[mode], 20.0)
+        subprocesses.stop(self._process, STOP_SIGNALS[mode], 20.0)
         self._process = None
         if self._socket_folder.parent == Path(tempfile.gettempdir()):
             shutil.rmtree(self._socket_folder, ignore_errors=True)
@@ -260,7 +260,7 @@ class Postgres:
                 if not self.running or time.monotonic() > deadline:
                     self.stop("immediate")
                     raise Problem(
-                        f"PostgreSQL does not come up: {error}\n{children.last_lines(self._log)}",
+                        f"PostgreSQL does not come up: {error}\n{subprocesses.last_lines(self._log)}",
                         f"Its log is {self._log}.",
                     ) from error
             time.sleep(0.05)

@@ -4,8 +4,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from ops import packages
 from ops.errors import Problem
+from ops.local import packages
 
 SERVICES = ("rabbitmq-server.service", "epmd.service", "epmd.socket")
 REMEDY = "Install RabbitMQ 3.10 or later yourself, or set AMQP_URL."

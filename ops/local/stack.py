@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 from typing import Self, TextIO
 
-from ops import children
 from ops.errors import Problem
-from ops.postgres import Postgres
-from ops.rabbitmq import RabbitMQ
+from ops.local import subprocesses
+from ops.local.postgres import Postgres
+from ops.local.rabbitmq import RabbitMQ
 
 SERVERS = ("postgres", "beam.smp", "epmd")
 
@@ -22,8 +22,8 @@ def tell(line: str) -> None:
 class Stack:
     """RabbitMQ and PostgreSQL of our own; `start` and `stop`, or a `with` block.
 
-    Start it from the main thread (see ops.children.spawn). One owner at a time holds a state folder; what an owner
-    that was killed left running is ended at the next start. After `stop` nothing of ours runs.
+    Start it from the main thread (see subprocesses.spawn). One owner at a time holds a state folder; what an owner that
+    was killed left running is ended at the next start. After `stop` nothing of ours runs.
     """
 
     def __init__(self, root: Path, *, familiar_ports: bool = False, broker: bool = True, database: bool = True) -> None:
@@ -115,8 +115,8 @@ class Stack:
 
     def _end_leftovers(self) -> None:
         """End what a killed owner left: first whatever uses the two, while each of them ends its own in its start."""
-        users = [process for process in children.belonging_to(self.root) if process.name() not in SERVERS]
-        children.end(users, 20.0)
+        users = [process for process in subprocesses.belonging_to(self.root) if process.name() not in SERVERS]
+        subprocesses.end(users, 20.0)
 
     def _owner(self) -> str:
         return (self.root / "stack.lock").read_text().strip()
