@@ -11,12 +11,12 @@ import orjson
 import typer
 from rich.table import Table
 
-from ops import channels as numbers
-from ops import connections, setups, terminal
+from ops import connections, onboarding, terminal
 from ops.errors import Problem
-from ops.setups import endpoint_secrets
-from ops.setups.asking import asked
-from ops.setups.base import KINDS, Account, Given
+from ops.onboarding import channels as numbers
+from ops.onboarding import endpoint_secrets
+from ops.onboarding.base import KINDS, Account, Given
+from ops.onboarding.prompts import asked
 from shared.domain.channels import ChannelSettings, read_settings
 from shared.settings import settings
 from shared.store import channels as store
@@ -38,7 +38,7 @@ FromName = Annotated[str, typer.Option(help="e-mail: the name beside it")]
 
 @app.command()
 def add(
-    provider: Annotated[str, typer.Option(help=f"one of: {', '.join(setups.SETUPS)}")] = "twilio",
+    provider: Annotated[str, typer.Option(help=f"one of: {', '.join(onboarding.SETUPS)}")] = "twilio",
     kind: Annotated[str | None, typer.Option(help=f"one of: {', '.join(KINDS)}")] = None,
     tenant: Annotated[str | None, typer.Option(help="whose it is: a tenant's name or id")] = None,
     new_tenant: Annotated[bool, typer.Option("--new-tenant", help="make a tenant of that name")] = False,
@@ -77,8 +77,8 @@ def add(
     META_VERIFY_TOKEN (we make one where it is left out), or KOMMO_CHANNEL_SECRET, or SMTP_PASSWORD. They are stored
     sealed.
     """
-    setup = setups.setup(provider)
-    checked_kind = setups.kind_of(provider, kind)
+    setup = onboarding.setup(provider)
+    checked_kind = onboarding.kind_of(provider, kind)
     given = Given(
         address=address,
         messaging_service=messaging_service,
@@ -165,10 +165,10 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="for a program")]
     async def errand() -> tuple[list[Listed], dict[UUID, str]]:
         async with connections.database(settings(), "channels") as pool, pool.acquire() as connection:
             every = await store.listed(connection)
-            if not any(setups.setup(channel.provider).URL_HOLDS_SECRET for channel in every):
+            if not any(onboarding.setup(channel.provider).URL_HOLDS_SECRET for channel in every):
                 return every, {}
             keys = numbers.keyring(settings())
-            rows = [(setups.setup(row.provider), row) for row in await endpoints.live(connection)]
+            rows = [(onboarding.setup(row.provider), row) for row in await endpoints.live(connection)]
             return every, {row.id: setup.told(keys, row) for setup, row in rows if setup.URL_HOLDS_SECRET}
 
     every, secrets = connections.run(errand())
@@ -293,7 +293,7 @@ def set_(
             return await numbers.find(pool, channel_id)
 
     channel = connections.run(there())
-    if new_url and not setups.setup(channel.provider).URL_HOLDS_SECRET:
+    if new_url and not onboarding.setup(channel.provider).URL_HOLDS_SECRET:
         raise Problem("--new-url: this channel's URL holds no secret.", "Webhooks of its provider are signed.")
     account: Account | None = None
     if credentials:
@@ -308,7 +308,7 @@ def set_(
             from_address=from_address,
             from_name=from_name,
         )
-        account = setups.setup(channel.provider).account(given)
+        account = onboarding.setup(channel.provider).account(given)
 
     async def errand() -> Listed:
         async with connections.database(settings(), "channels") as pool:

@@ -6,8 +6,9 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from ops import channels, connections, consents, erasure, terminal
+from ops import connections, consents, erasure, terminal
 from ops.errors import Problem
+from ops.onboarding import channels
 from shared.domain import addresses
 from shared.settings import settings
 from shared.store import consents as ledger

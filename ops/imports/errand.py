@@ -10,7 +10,6 @@ from uuid import UUID
 
 import asyncpg
 
-from ops import channels as numbers
 from ops import connections
 from ops.errors import Problem
 from ops.imports.meter import Meter
@@ -18,6 +17,7 @@ from ops.imports.moving import Import, name_of
 from ops.imports.steps import System
 from ops.imports.tally import Compared
 from ops.imports.target import Target
+from ops.onboarding import channels as numbers
 from shared import database
 from shared.settings import Settings
 from shared.store import channels

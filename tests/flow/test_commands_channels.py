@@ -19,12 +19,12 @@ import pytest
 
 from ingress.endpoint_directory import Secrets
 from ops import connections
-from ops.channels import merged
 from ops.errors import Problem
 from ops.local.postgres import OWNER
 from ops.local.stack import Stack
+from ops.onboarding.channels import merged
+from ops.onboarding.twilio import sender_address
 from ops.sandbox.twilio import ACCOUNT_SID, AUTH_TOKEN
-from ops.setups.twilio import sender_address
 from shared import database
 from shared.crypto import KeyRing
 from shared.providers.base import ChannelKind

@@ -2,13 +2,13 @@
 
 import pytest
 
-from ops import setups
+from ops import onboarding
 from ops.errors import Problem
 from shared import providers
 
 
 def test_a_channel_can_be_set_up_at_every_provider() -> None:
-    assert tuple(setups.SETUPS) == providers.names()
+    assert tuple(onboarding.SETUPS) == providers.names()
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ def test_a_channel_can_be_set_up_at_every_provider() -> None:
     ],
 )
 def test_a_kind_need_not_be_named_where_a_provider_has_one(provider: str, told: str | None, kind: str) -> None:
-    assert setups.kind_of(provider, told) == kind
+    assert onboarding.kind_of(provider, told) == kind
 
 
 @pytest.mark.parametrize(
@@ -40,5 +40,5 @@ def test_a_kind_need_not_be_named_where_a_provider_has_one(provider: str, told: 
 )
 def test_a_kind_that_a_provider_has_not(provider: str, told: str, complaint: str, remedy: str) -> None:
     with pytest.raises(Problem) as refused:
-        setups.kind_of(provider, told)
+        onboarding.kind_of(provider, told)
     assert (refused.value.message, refused.value.remedy) == (complaint, remedy)

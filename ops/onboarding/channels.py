@@ -8,9 +8,9 @@ from uuid import UUID
 import asyncpg
 import orjson
 
-from ops import setups
+from ops import onboarding
 from ops.errors import Problem
-from ops.setups.base import Account, Urls
+from ops.onboarding.base import Account, Urls
 from shared import providers
 from shared.crypto import CryptoError, KeyRing
 from shared.database import Connection, Pool, new_id
@@ -26,7 +26,9 @@ SHORT_ID = 8  # characters of a channel's id that name it, if only one begins so
 
 def urls(settings: Settings, provider: str, endpoint_id: UUID, secret: str = "") -> Urls:
     """The webhook URLs of an endpoint; `secret` is what they end with where they hold one."""
-    return setups.setup(provider).urls(f"{settings.public_url.rstrip('/')}/webhooks/{provider}/{endpoint_id}", secret)
+    return onboarding.setup(provider).urls(
+        f"{settings.public_url.rstrip('/')}/webhooks/{provider}/{endpoint_id}", secret
+    )
 
 
 def keyring(settings: Settings) -> KeyRing:

@@ -9,9 +9,9 @@ from uuid import UUID
 from pydantic import SecretStr, ValidationError
 
 from ops.errors import Problem
-from ops.setups import endpoint_secrets
-from ops.setups.asking import asked, secret
-from ops.setups.base import Given, Urls
+from ops.onboarding import endpoint_secrets
+from ops.onboarding.base import Given, Urls
+from ops.onboarding.prompts import asked, secret
 from shared.crypto import KeyRing
 from shared.database import Connection, new_id
 from shared.providers.base import ChannelKind

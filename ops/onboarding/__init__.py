@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 
 from ops.errors import Problem
-from ops.setups import email, kommo, meta, twilio
-from ops.setups.asking import asked
-from ops.setups.base import KINDS, Setup
+from ops.onboarding import email, kommo, meta, twilio
+from ops.onboarding.base import KINDS, Setup
+from ops.onboarding.prompts import asked
 from shared.providers.base import ChannelKind
 
 SETUPS: Mapping[str, Setup] = {"email": email, "kommo": kommo, "meta": meta, "twilio": twilio}
