@@ -8,8 +8,8 @@ from rich.table import Table
 
 from ops import connections, terminal
 from ops.errors import Problem
-from ops.imports import errand
-from ops.imports.errand import Asked
+from ops.imports import run
+from ops.imports.run import Asked
 from ops.imports.systems import SYSTEMS
 from ops.imports.tally import Compared
 from shared.settings import settings
@@ -37,7 +37,7 @@ def import_(
         raise Problem(f"There is no system {system!r}.", f"Name one of:\n{known}")
     asked = Asked(SYSTEMS[system], source, tenant, new_tenant, channel or [], batch)
     try:
-        compared = connections.run(errand.run(settings(), asked))
+        compared = connections.run(run.run(settings(), asked))
         _show(compared)
     finally:  # what it made stays, whatever it ends with
         for note in asked.notes:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ops.imports import talk
+from ops.imports import conversations
 from ops.imports.steps import attempt, identified, in_order, store
 from ops.imports.tally import NEW, THERE, Fate
 from ops.imports.target import Target
@@ -15,7 +15,7 @@ from shared.store.imports.rows import ContactRow, GroupContactRow, GroupRow
 
 
 async def write_contacts(connection: Connection, readers: Sequence[Reader], into: Target) -> list[Fate]:
-    return await talk.write_people(
+    return await conversations.write_people(
         connection,
         readers,
         into,
@@ -25,8 +25,8 @@ async def write_contacts(connection: Connection, readers: Sequence[Reader], into
     )
 
 
-def _contact(reader: Reader, key: Key, into: Target) -> talk.Somebody:
-    number = talk.phone(reader.name("phone_number"))
+def _contact(reader: Reader, key: Key, into: Target) -> conversations.Somebody:
+    number = conversations.phone(reader.name("phone_number"))
     if number is None:
         reader.mend("number that is no phone number: left out", "phone_number")
     row = ContactRow(
@@ -38,7 +38,7 @@ def _contact(reader: Reader, key: Key, into: Target) -> talk.Somebody:
         deleted_at=reader.time("deleted_at"),
         metadata=reader.imported(),
     )
-    return talk.Somebody(row, () if number is None else (number,))
+    return conversations.Somebody(row, () if number is None else (number,))
 
 
 async def write_groups(connection: Connection, readers: Sequence[Reader], into: Target) -> list[Fate]:

@@ -14,7 +14,7 @@ import orjson
 
 from ops.imports import campaign_people as people
 from ops.imports import campaign_tables as tables
-from ops.imports import talk
+from ops.imports import conversations
 from ops.imports.steps import Step, System, attempt, counted, identified, in_order, store
 from ops.imports.tally import Fate
 from ops.imports.target import Target
@@ -239,7 +239,7 @@ async def write_history(connection: Connection, readers: Sequence[Reader], into:
     """The history has no conversations: one is made for each instance and number."""
     fates: dict[int, Fate] = {}
     read = attempt(lambda reader: _conversation(reader, into), readers, fates)
-    chats: dict[Key, talk.Started] = {}
+    chats: dict[Key, conversations.Started] = {}
     names: dict[int, str] = {}
     for index, (key, one) in read.items():
         before = chats.setdefault(key, one)
@@ -248,10 +248,10 @@ async def write_history(connection: Connection, readers: Sequence[Reader], into:
         names[index] = key[1]
     known = await into.ours(connection, TALKS, "conversations", chats)
     fresh = {index: (key, chats[key]) for index, key in enumerate(sorted(set(chats) - set(known)))}
-    await talk.add_conversations(connection, fresh, into, {}, table=TALKS)
+    await conversations.add_conversations(connection, fresh, into, {}, table=TALKS)
     chosen = [index for index in range(len(readers)) if index not in fates]
     of = {id(readers[index]): names[index] for index in chosen}
-    written = await talk.write_messages(
+    written = await conversations.write_messages(
         connection,
         [readers[index] for index in chosen],
         into,
@@ -265,7 +265,7 @@ async def write_history(connection: Connection, readers: Sequence[Reader], into:
     return in_order(fates, readers)
 
 
-def _conversation(reader: Reader, into: Target) -> tuple[Key, talk.Started]:
+def _conversation(reader: Reader, into: Target) -> tuple[Key, conversations.Started]:
     tenant_id = into.tenant_of(reader)
     instance = reader.id("whatsapp_instance_id") or ""
     through = into.channel(tenant_id, instance)
@@ -276,7 +276,7 @@ def _conversation(reader: Reader, into: Target) -> tuple[Key, talk.Started]:
     if number is None:
         reader.mended.add("no usable address: in a closed record")
     at = first_time(reader.time("created_at"), reader.time("sent_at")) or reader.now
-    started = talk.Started(
+    started = conversations.Started(
         through=through,
         addresses=() if number is None else (number,),
         name=reader.name("contact_name"),
@@ -297,12 +297,12 @@ def _number(reader: Reader) -> Address | None:
     if place == "g.us" or place == "broadcast" or place == "newsletter":
         raise Skip("a group's chat or a broadcast")
     dialled = chat.partition(":")[0] if place in ("", "c.us", "s.whatsapp.net") else None  # a device stands behind `:`
-    return talk.phone(dialled) or talk.phone(reader.name("contact_phone"))
+    return conversations.phone(dialled) or conversations.phone(reader.name("contact_phone"))
 
 
-def _message(reader: Reader) -> talk.Said:
-    return talk.Said(
-        inbound=talk.direction(reader, "direction"),
+def _message(reader: Reader) -> conversations.Said:
+    return conversations.Said(
+        inbound=conversations.direction(reader, "direction"),
         message_type=reader.message_type("type"),
         content=reader.text("content") or "",
         metadata=reader.object("metadata"),

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Final
 from uuid import UUID
 
-from ops.imports import talk
+from ops.imports import conversations
 from ops.imports.steps import Step, System, attempt, counted, identified, in_order
 from ops.imports.tally import NEW, THERE, Fate
 from ops.imports.target import Target
@@ -155,7 +155,7 @@ async def know_distributors(source: Source, found: Found, into: Target) -> None:
 
 
 async def write_customers(connection: Connection, readers: Sequence[Reader], into: Target) -> list[Fate]:
-    return await talk.write_people(
+    return await conversations.write_people(
         connection,
         readers,
         into,
@@ -165,7 +165,7 @@ async def write_customers(connection: Connection, readers: Sequence[Reader], int
     )
 
 
-def _customer(reader: Reader, key: Key, into: Target) -> talk.Somebody:
+def _customer(reader: Reader, key: Key, into: Target) -> conversations.Somebody:
     addresses = _addresses(reader, "phone", "email")
     row = ContactRow(
         id=our_id(into.system, "customers", *key),
@@ -176,11 +176,11 @@ def _customer(reader: Reader, key: Key, into: Target) -> talk.Somebody:
         deleted_at=reader.time("deleted_at"),
         metadata=reader.imported(),
     )
-    return talk.Somebody(row, addresses)
+    return conversations.Somebody(row, addresses)
 
 
 def _addresses(reader: Reader, phone: str, email: str) -> tuple[Address, ...]:
-    number, mail = talk.phone(reader.name(phone)), talk.email(reader.name(email))
+    number, mail = conversations.phone(reader.name(phone)), conversations.email(reader.name(email))
     if number is None and reader.name(phone) is not None:
         reader.mend("number that is no phone number: left out", phone)
     if mail is None and reader.name(email) is not None:
@@ -211,7 +211,7 @@ async def write_conversations(connection: Connection, readers: Sequence[Reader],
         whose="distributor_id",
         fates=fates,
     )
-    read = attempt(lambda reader: talk.complete(reader, _conversation(reader, into)), readers, fates)
+    read = attempt(lambda reader: conversations.complete(reader, _conversation(reader, into)), readers, fates)
     # Whoever can't be reached is a customer all the same.
     asked = {
         index: (keys[index][0], told)
@@ -223,21 +223,21 @@ async def write_conversations(connection: Connection, readers: Sequence[Reader],
         index: (keys[index], replace(one, contact_id=customers.get(asked[index])) if index in asked else one)
         for index, one in read.items()
     }
-    await talk.add_conversations(connection, started, into, fates, table="conversations")
+    await conversations.add_conversations(connection, started, into, fates, table="conversations")
     return in_order(fates, readers)
 
 
-def _conversation(reader: Reader, into: Target) -> talk.Started:
+def _conversation(reader: Reader, into: Target) -> conversations.Started:
     kind = reader.word("channel") or "whatsapp"
     if kind not in KINDS:
         raise Skip("unknown channel")
     column = "customer_email" if kind == "email" else "customer_phone"
-    address = talk.email(reader.name(column)) if kind == "email" else talk.phone(reader.name(column))
+    address = conversations.email(reader.name(column)) if kind == "email" else conversations.phone(reader.name(column))
     if address is None:
         reader.mend("its customer has no address there: left out", column)
     created_at = first_time(reader.time("created_at"), reader.time("last_message_at")) or reader.now
     last = reader.time("last_message_at") or created_at
-    return talk.Started(
+    return conversations.Started(
         through=into.channel(into.tenant_of(reader, "distributor_id"), kind),
         addresses=() if address is None else (address,),
         name=reader.name("customer_name"),
@@ -257,7 +257,7 @@ def _conversation(reader: Reader, into: Target) -> talk.Started:
 
 
 async def write_messages(connection: Connection, readers: Sequence[Reader], into: Target) -> list[Fate]:
-    return await talk.write_messages(
+    return await conversations.write_messages(
         connection,
         readers,
         into,
@@ -269,11 +269,11 @@ async def write_messages(connection: Connection, readers: Sequence[Reader], into
     )
 
 
-def _message(reader: Reader) -> talk.Said:
-    inbound = talk.direction(reader, "direction")
+def _message(reader: Reader) -> conversations.Said:
+    inbound = conversations.direction(reader, "direction")
     ai_status = reader.choice("ai_processing_status", AI_STATUSES, "") or None
     ai_metadata: Json | None = reader.json("ai_metadata")
-    return talk.Said(
+    return conversations.Said(
         inbound=inbound,
         role="system" if reader.word("direction") == "system" else None,
         message_type=reader.message_type("message_type"),

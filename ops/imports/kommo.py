@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from ops.imports import talk
+from ops.imports import conversations as talk
 from ops.imports.steps import Step, System, attempt, counted, identified, in_order
 from ops.imports.tally import Fate
 from ops.imports.target import Target

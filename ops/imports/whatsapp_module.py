@@ -12,7 +12,7 @@ from uuid import UUID
 import orjson
 
 from ops.errors import Problem
-from ops.imports import talk
+from ops.imports import conversations
 from ops.imports.steps import Step, System, attempt, counted, identified, in_order, store
 from ops.imports.tally import THERE, Fate
 from ops.imports.target import SILENT, STAND_IN, Target, Through
@@ -152,10 +152,10 @@ async def open_channel(source: Source, found: Found, into: Target) -> None:
 async def write_sessions(connection: Connection, readers: Sequence[Reader], into: Target) -> list[Fate]:
     fates: dict[int, Fate] = {}
     keys = await identified(connection, readers, into, table="whatsapp_sessions", our_table="sessions", fates=fates)
-    read = attempt(lambda reader: talk.complete(reader, _conversation(reader, into)), readers, fates)
+    read = attempt(lambda reader: conversations.complete(reader, _conversation(reader, into)), readers, fates)
     started = {index: (keys[index], one) for index, one in read.items()}
     of_talk: dict[int, Fate] = {}
-    people = await talk.add_conversations(connection, started, into, of_talk, table=TALKS)
+    people = await conversations.add_conversations(connection, started, into, of_talk, table=TALKS)
     ids = await into.ours(connection, TALKS, "conversations", [key for key, _ in started.values()])
     rows = {
         index: (key, _session(readers[index], key, ids[key], one, people[index], into))
@@ -178,14 +178,14 @@ async def write_sessions(connection: Connection, readers: Sequence[Reader], into
     return in_order(fates, readers)
 
 
-def _conversation(reader: Reader, into: Target) -> talk.Started:
-    number = talk.phone(reader.name("phone_number"))
+def _conversation(reader: Reader, into: Target) -> conversations.Started:
+    number = conversations.phone(reader.name("phone_number"))
     if number is None:
         reader.mend("number that is no phone number: left out", "phone_number")
     created_at = first_time(reader.time("created_at"), reader.time("last_message_at")) or reader.now
     last = reader.time("last_message_at") or created_at
     profile = reader.id("customer_profile_id")
-    return talk.Started(
+    return conversations.Started(
         through=into.channel(_tenant(into), CALL),
         addresses=() if number is None else (number,),
         name=None,
@@ -197,7 +197,7 @@ def _conversation(reader: Reader, into: Target) -> talk.Started:
 
 
 def _session(
-    reader: Reader, key: Key, conversation_id: UUID, one: talk.Started, contact_id: UUID | None, into: Target
+    reader: Reader, key: Key, conversation_id: UUID, one: conversations.Started, contact_id: UUID | None, into: Target
 ) -> SessionRow:
     state = (reader.name("state") or "IDLE").upper()
     if not _STATE.fullmatch(state):
@@ -222,7 +222,7 @@ def _session(
 
 
 async def write_messages(connection: Connection, readers: Sequence[Reader], into: Target) -> list[Fate]:
-    return await talk.write_messages(
+    return await conversations.write_messages(
         connection,
         readers,
         into,
@@ -234,9 +234,9 @@ async def write_messages(connection: Connection, readers: Sequence[Reader], into
     )
 
 
-def _message(reader: Reader) -> talk.Said:
-    return talk.Said(
-        inbound=talk.direction(reader, "direction"),
+def _message(reader: Reader) -> conversations.Said:
+    return conversations.Said(
+        inbound=conversations.direction(reader, "direction"),
         message_type=reader.message_type("message_type"),
         content=reader.text("content") or "",
         metadata=reader.object("metadata"),

@@ -12,8 +12,8 @@ import asyncpg
 
 from ops import connections
 from ops.errors import Problem
+from ops.imports.copy import Import, name_of
 from ops.imports.meter import Meter
-from ops.imports.moving import Import, name_of
 from ops.imports.steps import System
 from ops.imports.tally import Compared
 from ops.imports.target import Target
