@@ -19,9 +19,9 @@ import pytest
 from ops.errors import Problem
 from ops.local.stack import Stack
 from shared.settings import Settings
-from tests.databases import cloned, migrated
+from tests.support.databases import cloned, migrated
 
-pytest_plugins = ["tests.stacks", "tests.turns"]
+pytest_plugins = ["tests.support.stack_dumps", "tests.support.exclusive"]
 
 STATE = Path(__file__).resolve().parent.parent / ".palomar"
 STACKS_AT_ONCE = 16

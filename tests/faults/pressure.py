@@ -4,10 +4,10 @@ import asyncio
 from typing import Final
 from urllib.parse import urlsplit
 
-from tests.crowd import crowd
 from tests.faults.customers import Customers
 from tests.faults.staging import System
-from tests.small_disk import SmallDisk
+from tests.support.crowd import crowd
+from tests.support.small_disk import SmallDisk
 
 DISK: Final = 8 * 1024 * 1024  # bytes, for the spool
 AWAY: Final = 6.0  # seconds without a broker, the disk being full

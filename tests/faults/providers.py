@@ -15,9 +15,9 @@ from ops.sandbox import kommo_forms, meta_forms
 from ops.sandbox.client import SeenMessage
 from ops.sandbox.meta_forms import APP_SECRET, PHONE_NUMBER_ID
 from ops.sandbox.twilio_forms import AUTH_TOKEN, inbound_form, new_sid, webhook_headers
-from tests.workers.kommo_stage import add_kommo
-from tests.workers.meta_stage import add_app, add_number
-from tests.workers.stage import FORM, Ours, Stage
+from tests.support.kommo_stage import add_kommo
+from tests.support.meta_stage import add_app, add_number
+from tests.support.stage import FORM, Ours, Stage
 
 # What a provider does wrong all the time: of a share of the sends the connection is dropped, mostly after the message
 # was taken; a share is told to wait; many answers are slow, so that a kill finds them under way; receipts come thrice

@@ -35,8 +35,8 @@ from shared.queue import topology
 from shared.queue.publisher import Publisher
 from shared.settings import Settings
 from tests.faults.providers import TWILIO, Provider
-from tests.ports import free_port
-from tests.workers.stage import ROOT, Stage, environ, quick
+from tests.support.ports import free_port
+from tests.support.stage import ROOT, Stage, environ, quick
 
 T = TypeVar("T")
 

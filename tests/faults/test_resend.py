@@ -9,7 +9,7 @@ import pytest
 
 from ops.sandbox.receipts import Delays
 from shared.settings import Settings
-from tests.workers.stage import Stage, staged
+from tests.support.stage import Stage, staged
 
 POINTS: Final = ("claimed", "answered", "recorded", "looked", "resolved")
 AT_ONCE: Final = 8  # conversations that have a message to send when a process is killed
@@ -52,7 +52,7 @@ async def killed_everywhere(settings: Settings, conversations: int) -> str:
         async with stage.working("window", "clock"):
             for number, begin in enumerate(range(0, conversations, AT_ONCE)):
                 point = POINTS[number % len(POINTS)]
-                process = await stage.start(point, "send", module="tests.workers.dying")
+                process = await stage.start(point, "send", module="tests.support.dying")
                 try:
                     for customer in customers[begin : begin + AT_ONCE]:
                         await stage.owe(await stage.converse(customer=customer), f"answer to {customer}")

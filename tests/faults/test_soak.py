@@ -17,7 +17,7 @@ from tests.faults import faults, pressure, verdicts
 from tests.faults.customers import channel_settings, writing
 from tests.faults.staging import playing
 from tests.faults.test_outages import database_outage
-from tests.small_disk import SmallDisk, mounted
+from tests.support.small_disk import SmallDisk, mounted
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(0)]
 

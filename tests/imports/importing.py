@@ -20,8 +20,8 @@ from psycopg.rows import dict_row
 
 from ops.local.postgres import OWNER
 from ops.local.stack import Stack
-from tests.databases import cloned
-from tests.flow.commands_support import ROOT, palomar
+from tests.support.commands import ROOT, palomar
+from tests.support.databases import cloned
 
 TABLES = (
     "tenants", "channels", "contacts", "contact_addresses", "conversations", "messages", "sessions", "groups",

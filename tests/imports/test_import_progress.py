@@ -10,9 +10,9 @@ from contextlib import suppress
 import pytest
 
 from ops.local.stack import Stack
-from tests.flow.commands_support import ROOT
 from tests.imports import layouts
 from tests.imports.importing import SourceDatabase, furnish, moved, source_database
+from tests.support.commands import ROOT
 
 
 @pytest.fixture

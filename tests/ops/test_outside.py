@@ -13,7 +13,7 @@ from yarl import URL
 from ops.errors import Problem
 from ops.local import external_services
 from schema import migrate
-from tests.ports import free_port
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 # `palomar up`, with its state elsewhere than where a developer's own may be running.

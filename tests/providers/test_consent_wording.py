@@ -7,16 +7,16 @@ import orjson
 import pytest
 
 from shared.domain.consents import DEFAULT_WORDS, Change, told_by
+from shared.providers import email
 from shared.providers.base import InboundMessage, Parsed
-from shared.providers.email import webhooks as email
 from shared.providers.kommo import webhooks as kommo
 from shared.providers.twilio import webhooks
-from tests.providers.email_payloads import said as mail
-from tests.providers.kommo_payloads import added, chats, chats_raw, crm, form, said
-from tests.providers.meta_payloads import entry, of_type, read, value
-from tests.providers.meta_payloads import said as metas
 from tests.providers.test_twilio_parse import WHATSAPP
 from tests.providers.test_twilio_parse import form as twilios
+from tests.support.email_payloads import said as mail
+from tests.support.kommo_payloads import added, chats, chats_raw, crm, form, said
+from tests.support.meta_payloads import entry, of_type, read, value
+from tests.support.meta_payloads import said as metas
 
 WORDS: Final = ("START", "STOP", "hola")
 BOTH: Final = (Change("opted_in"), Change("opted_out"), None)  # what WORDS change where the customer said them

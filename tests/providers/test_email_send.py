@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from shared.providers import email
 from shared.providers.base import (
     Accepted,
     Ambiguous,
@@ -20,9 +21,8 @@ from shared.providers.base import (
     Throttled,
     Unreachable,
 )
-from shared.providers.email import webhooks
-from tests.ports import free_port
-from tests.providers.smtp_stage import MESSAGE_ID, Server, outgoing, sender_to, serving
+from tests.support.ports import free_port
+from tests.support.smtp_stage import MESSAGE_ID, Server, outgoing, sender_to, serving
 
 OWN_ID = f"<palomar.{MESSAGE_ID}@shop.example>"
 THREAD = Thread("<m2@example.com>", ("<m1@example.com>", "<r1@shop.example>", "<m2@example.com>"), "Precio")
@@ -289,7 +289,7 @@ async def test_no_tenant_reaches_our_own_network(host: str) -> None:
 )
 def test_wrong_credentials_are_told_by_field(credentials: str, field: str) -> None:
     with pytest.raises(ValueError, match=field):
-        webhooks.make_sender(credentials, api_url="", timeout=1)
+        email.make_sender(credentials, api_url="", timeout=1)
 
 
 @pytest.mark.parametrize(
@@ -298,4 +298,4 @@ def test_wrong_credentials_are_told_by_field(credentials: str, field: str) -> No
      ("5.6.0", ContentRejected), ("5.7.1", None), ("4.1.1", None), ("unknown", None)],
 )  # fmt: skip
 def test_a_bounces_code_has_a_class(code: str, kind: type | None) -> None:
-    assert webhooks.error_class(code) is kind
+    assert email.error_class(code) is kind

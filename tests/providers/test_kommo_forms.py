@@ -10,7 +10,7 @@ import pytest
 
 from shared.providers.base import Button, ContentRejected, Interactive, Media, Outgoing, Reaction, Report, Template
 from shared.providers.kommo.requests import LONGEST_TEXT, Call, call_of, report_of, scope_path, signed
-from tests.providers.kommo_payloads import CHAT, CUSTOMER, SCOPE
+from tests.support.kommo_payloads import CHAT, CUSTOMER, SCOPE
 
 OURS = UUID("018f0000-0000-7000-8000-000000000001")
 BOT = "66666666-2222-4333-8444-555555555555"

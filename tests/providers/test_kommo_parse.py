@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from shared.providers.base import SOLE_CHANNEL, Address, InboundMessage, ManagerMessage, Media, Parsed
 from shared.providers.kommo.fields import MOST_NOTICES
 from shared.providers.kommo.webhooks import parse
-from tests.providers.kommo_payloads import (
+from tests.support.kommo_payloads import (
     CHAT,
     CUSTOMER,
     MANAGER,

@@ -25,11 +25,11 @@ from shared.providers.base import (
     Throttled,
     Unreachable,
 )
+from shared.providers.kommo import make_sender
 from shared.providers.kommo.send import KommoSender
-from shared.providers.kommo.webhooks import make_sender
-from tests.providers.kommo_payloads import CHAT
-from tests.providers.sandbox_stage import playing
 from tests.providers.test_kommo_forms import OURS, outgoing
+from tests.support.kommo_payloads import CHAT
+from tests.support.sandbox_stage import playing
 
 ACCEPTED = {"new_message": {"conversation_id": CHAT, "sender_id": BOT_ID, "msgid": "m9", "ref_id": str(OURS)}}
 

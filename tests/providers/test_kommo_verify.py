@@ -6,7 +6,7 @@ import pytest
 
 from shared.providers.base import RawWebhook
 from shared.providers.kommo.webhooks import holds_secret, verify
-from tests.providers.kommo_payloads import BASE, FORM, OLD_SECRET, SECRET
+from tests.support.kommo_payloads import BASE, FORM, OLD_SECRET, SECRET
 
 BODY = b'{"account_id":"1","message":{}}'
 IN_URL = "a secret of the URL's own".replace(" ", "-")

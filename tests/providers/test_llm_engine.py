@@ -10,8 +10,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from shared.bot.base import Answer, Turn
-from tests.providers.llm_stage import HELLO, SAYS_FALLBACK, ask, llm_engine, reply_settings
-from tests.providers.sandbox_stage import Stage, playing
+from tests.support.llm_stage import HELLO, SAYS_FALLBACK, ask, llm_engine, reply_settings
+from tests.support.sandbox_stage import Stage, playing
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from aiohttp.test_utils import TestServer
 from ops.sandbox.openai import MODEL
 from shared.bot.base import Answer, Turn
 from shared.domain.channels import LIMIT
-from tests.ports import free_port
-from tests.providers.llm_stage import HELLO, SAYS_FALLBACK, Body, Reply, answering, ask, llm_engine, reply_settings
+from tests.support.llm_stage import HELLO, SAYS_FALLBACK, Body, Reply, answering, ask, llm_engine, reply_settings
+from tests.support.ports import free_port
 
 
 def _completion(message: object, finish_reason: str = "stop") -> dict[str, object]:

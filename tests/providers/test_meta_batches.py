@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from shared.providers.base import Parsed
 from shared.providers.meta.webhooks import MOST_UPDATES, parse
-from tests.providers.meta_payloads import (
+from tests.support.meta_payloads import (
     ACCOUNT,
     CUSTOMER,
     OTHER_PHONE_NUMBER_ID,

@@ -9,7 +9,7 @@ import pytest
 
 from shared.providers.base import InboundMessage, ManagerMessage, Media, Notice, Receipt
 from shared.providers.meta.webhooks import parse
-from tests.providers.meta_payloads import (
+from tests.support.meta_payloads import (
     ACCOUNT,
     CUSTOMER,
     PHONE_NUMBER_ID,

@@ -23,10 +23,10 @@ from shared.providers.base import (
     Unreachable,
     WindowClosed,
 )
+from shared.providers.meta import make_sender, parse
 from shared.providers.meta.send import MetaSender
-from shared.providers.meta.webhooks import make_sender, parse
-from tests.providers.meta_payloads import body, entry, raw, told, value
 from tests.providers.test_meta_forms import OURS, outgoing
+from tests.support.meta_payloads import body, entry, raw, told, value
 
 TOKEN = "EAAtestTokenOfNobody0123456789"
 NUMBER = "106540352242922"

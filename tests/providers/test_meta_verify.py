@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.providers.meta.webhooks import challenge, verify
-from tests.providers.meta_payloads import body, entry, raw, said, value
+from tests.support.meta_payloads import body, entry, raw, said, value
 
 SECRET = "app secret of a test"
 BODY = body(entry(value(said(text={"body": "¡hola! 🕊"}))))

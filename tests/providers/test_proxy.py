@@ -18,8 +18,9 @@ from shared.media.download import Fetcher
 from shared.providers.base import Accepted, Outgoing, Unreachable
 from shared.providers.media_source import Direct, Get
 from shared.settings import Settings
-from tests.providers import test_kommo_forms, test_meta_forms, twilio_stage
-from tests.providers.llm_stage import answering, reply_settings
+from tests.providers import test_kommo_forms, test_meta_forms
+from tests.support import twilio_stage
+from tests.support.llm_stage import answering, reply_settings
 
 CREDENTIALS: dict[str, dict[str, str]] = {
     "twilio": {"account_sid": twilio_stage.ACCOUNT, "auth_token": "token"},

@@ -8,6 +8,7 @@ import pytest
 
 from ops.sandbox.app import STOP_WITHIN
 from ops.sandbox.email_forms import ADDRESS, PASSWORD, USER
+from shared.providers import email
 from shared.providers.base import (
     Accepted,
     Ambiguous,
@@ -18,16 +19,15 @@ from shared.providers.base import (
     SendResult,
     Throttled,
 )
-from shared.providers.email import webhooks
-from tests.providers.sandbox_stage import Stage, playing
-from tests.providers.smtp_stage import outgoing
+from tests.support.sandbox_stage import Stage, playing
+from tests.support.smtp_stage import outgoing
 
 
 async def send(stage: Stage) -> SendResult:
     """One mail, with a second in all."""
     port = await stage.sandbox.smtp_port()
     login = {"host": "127.0.0.1", "port": port, "tls": "none", "user": USER, "password": PASSWORD}
-    sender = webhooks.make_sender(json.dumps(login), api_url="127.0.0.1", timeout=1.0)
+    sender = email.make_sender(json.dumps(login), api_url="127.0.0.1", timeout=1.0)
     return await sender.send(outgoing(sender=ADDRESS))
 
 

@@ -12,7 +12,7 @@ from twilio.base.exceptions import TwilioRestException
 from ops.sandbox.app import STOP_WITHIN
 from ops.sandbox.client import SandboxClient, SandboxError
 from ops.sandbox.twilio import ACCOUNT_SID
-from tests.providers.sandbox_stage import CHANNEL, CUSTOMER, SDK_WARNINGS, Stage, playing, receiving
+from tests.support.sandbox_stage import CHANNEL, CUSTOMER, SDK_WARNINGS, Stage, playing, receiving
 
 pytestmark = SDK_WARNINGS
 

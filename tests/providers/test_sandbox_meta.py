@@ -30,8 +30,8 @@ from shared.providers.base import (
 )
 from shared.providers.meta.send import make_sender
 from shared.providers.meta.webhooks import parse, verify
-from tests.providers.sandbox_stage import Stage, playing
 from tests.providers.test_meta_forms import OURS, outgoing
+from tests.support.sandbox_stage import Stage, playing
 
 CUSTOMER = "5215512345678"
 USER_ID = "MX.4566546130240823"

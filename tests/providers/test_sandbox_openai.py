@@ -8,7 +8,7 @@ import pytest
 from openai import AsyncOpenAI
 
 from ops.sandbox.openai import API_KEY, MODEL
-from tests.providers.sandbox_stage import Stage, playing
+from tests.support.sandbox_stage import Stage, playing
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from twilio.rest import Client
 
 from ops.sandbox.receipts import Delays
 from ops.sandbox.twilio import ACCOUNT_SID, AUTH_TOKEN
-from tests.providers.sandbox_stage import CHANNEL, CUSTOMER, SDK_WARNINGS, Stage, playing, receiving
+from tests.support.sandbox_stage import CHANNEL, CUSTOMER, SDK_WARNINGS, Stage, playing, receiving
 
 pytestmark = SDK_WARNINGS
 OTHER_SID, OTHER_TOKEN = "AC" + "b" * 32, "another token"

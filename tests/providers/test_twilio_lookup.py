@@ -13,7 +13,7 @@ from shared.providers.base import (
     SentRecord,
 )
 from shared.providers.twilio.send import TwilioCredentials, TwilioSender, make_sender
-from tests.providers.twilio_stage import ACCOUNT, CREDENTIALS, SINCE, Provider, outgoing, playing, sending_to
+from tests.support.twilio_stage import ACCOUNT, CREDENTIALS, SINCE, Provider, outgoing, playing, sending_to
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ from shared.providers.base import (
 )
 from shared.providers.twilio.send import TwilioSender
 from shared.providers.twilio.webhooks import parse
-from tests.providers.twilio_stage import (
+from tests.support.twilio_stage import (
     ACCOUNT,
     CREATED,
     CREDENTIALS,

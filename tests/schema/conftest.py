@@ -12,9 +12,9 @@ import pytest
 
 from ops.local.postgres import Postgres
 from ops.local.stack import Stack, tell
-from tests import debian
-from tests.databases import cloned, migrated
 from tests.schema.office import Office
+from tests.support import debian
+from tests.support.databases import cloned, migrated
 
 FOLDER: Final = Path(__file__).parent
 THROUGH_EVERYTHING: Final = ("test_isolation.py", "test_migrations.py", "test_online.py", "test_plans.py")

@@ -3,7 +3,7 @@
 import re
 
 from tests.schema.office import Office
-from tests.workers.processes import ROOT
+from tests.support.processes import ROOT
 
 
 def test_every_table_and_view_stands_in_the_documentation_and_no_other(office: Office) -> None:

@@ -12,7 +12,7 @@ from schema import migrate
 from tests.schema.office import Office
 from tests.schema.people import add_conversation, add_tenant, as_worker
 from tests.schema.test_verify import wrong
-from tests.workers.processes import ROOT
+from tests.support.processes import ROOT
 
 CHECK = "Palomar: the role of DATABASE_URL sees no tenant's rows by itself"
 

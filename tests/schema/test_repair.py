@@ -14,7 +14,7 @@ from schema import migrate, repair
 from tests.schema.dumping import dump
 from tests.schema.office import Office
 from tests.schema.test_verify import wrong
-from tests.workers.processes import ROOT
+from tests.support.processes import ROOT
 
 TWILIO_ROLLBACK = """
 DROP TRIGGER IF EXISTS trigger_update_last_user_message ON kommo_messages;

@@ -11,7 +11,7 @@ import pytest
 
 from ops.local.postgres import Postgres
 from schema import migrate, shape, verify
-from tests.workers.processes import ROOT
+from tests.support.processes import ROOT
 
 RUN_VERIFY = {"palomar": ["-m", "ops", "verify"], "schema": ["-m", "schema", "verify"]}
 

@@ -6,8 +6,8 @@ from uuid import UUID
 import pytest
 
 from shared.domain.channels import Channel, ChannelSettings
-from shared.providers.email import webhooks
-from tests.providers.email_payloads import said
+from shared.providers import email
+from tests.support.email_payloads import said
 from workers.persist.parsing import channel_of_message
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -32,5 +32,5 @@ SALES, HELP = mailbox(1, "Sales@shop.example"), mailbox(2, "help+vip@shop.exampl
 )
 def test_a_mail_is_of_the_mailbox_it_went_to_whatever_tag_was_put_to_it(to: str, channel: Channel | None) -> None:
     webhook = said(envelope=f'{{"to": ["{to}"], "from": "ana@example.com"}}', to=to)
-    (message,) = webhooks.parse(webhook).messages
+    (message,) = email.parse(webhook).messages
     assert channel_of_message([SALES, HELP], message) is channel

@@ -13,7 +13,7 @@ from shared.domain.media import REFUSED, Failure, Limits, Reason, digest_of, key
 from shared.providers import media_source
 from shared.providers.base import Media
 from shared.providers.media_source import Direct, Get, Located
-from tests.workers.processes import ROOT
+from tests.support.processes import ROOT
 
 TWILIO = json.dumps({"account_sid": "AC" + "5a" * 16, "auth_token": "secret"})
 META = json.dumps({"access_token": "EAAsecret"})

@@ -19,7 +19,7 @@ import pytest
 from ingress.receive.spool import Spool
 from ingress.receive.spool_file import Row
 from ingress.receive.spool_files import SpoolRefused
-from tests.small_disk import SmallDisk, small_disk
+from tests.support.small_disk import SmallDisk, small_disk
 
 SIZE = 8 * 1024 * 1024  # bytes of the disk: several of a file that is replaced once it is empty
 LIMIT = 10**9

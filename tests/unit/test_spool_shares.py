@@ -11,7 +11,7 @@ from ingress.receive.spool import Spool
 from ingress.receive.spool_file import Row
 from ingress.receive.spool_files import DELETE_PAUSE, SpoolFull, SpoolRefused
 from ingress.receive.spool_limits import share_out
-from tests.small_disk import small_disk
+from tests.support.small_disk import small_disk
 from tests.unit.test_spool import drained, spooling
 
 LIMIT = 2_000_000

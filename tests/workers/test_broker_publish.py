@@ -12,8 +12,8 @@ from shared.queue import publisher as broker
 from shared.queue import topology
 from shared.queue.publisher import BrokerAway, Publisher, PublishFailed, PublishRefused, PublishUnknown
 from shared.settings import Settings
-from tests.workers.broker_faults import out_of_memory, paused
-from tests.workers.runner_stage import QUEUE, Bench, Job, bench, items_of, jobs, names
+from tests.support.broker_faults import out_of_memory, paused
+from tests.support.runner_stage import QUEUE, Bench, Job, bench, items_of, jobs, names
 
 NOBODYS = {"tenant_id": None, "channel_id": None}
 

@@ -5,10 +5,10 @@ from datetime import timedelta
 from shared import database
 from shared.settings import Settings
 from shared.store import templates
-from tests.providers.meta_payloads import CUSTOMER, entry, said, value
-from tests.workers.meta_stage import add_app, add_number, posted
-from tests.workers.stage import CUSTOMER as SPANISH
-from tests.workers.stage import Ours, Stage, staged
+from tests.support.meta_payloads import CUSTOMER, entry, said, value
+from tests.support.meta_stage import add_app, add_number, posted
+from tests.support.stage import CUSTOMER as SPANISH
+from tests.support.stage import Ours, Stage, staged
 from workers.persist import worker
 
 HERS = "106540352242922"

@@ -12,7 +12,7 @@ from shared.queue import topology
 from shared.queue.jobs import ReplyWanted
 from shared.settings import Settings
 from shared.store import due_rows, webhook_log
-from tests.workers.stage import Stage, staged
+from tests.support.stage import Stage, staged
 from workers.clock import worker
 
 TODAY = datetime.now(UTC).date()

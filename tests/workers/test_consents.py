@@ -9,10 +9,10 @@ from shared.settings import Settings
 from shared.store import consents
 from shared.store.consents import Entry
 from shared.store.messages import sends
-from tests.providers.meta_payloads import CUSTOMER as META_CUSTOMER
-from tests.providers.meta_payloads import entry, value
-from tests.workers.meta_stage import add_app, add_number, posted
-from tests.workers.stage import Ours, Stage, staged
+from tests.support.meta_payloads import CUSTOMER as META_CUSTOMER
+from tests.support.meta_payloads import entry, value
+from tests.support.meta_stage import add_app, add_number, posted
+from tests.support.stage import Ours, Stage, staged
 from workers import window
 from workers.persist import worker
 

@@ -10,9 +10,9 @@ from ops.sandbox.email_forms import ADDRESS
 from shared.domain.message_form import Form, stored
 from shared.providers.base import Media
 from shared.settings import Settings
-from tests.flow.ingress_support import PUBLIC_URL
-from tests.providers.email_payloads import CONTENT_TYPE, fields, form
-from tests.workers.email_stage import ANA, mailbox
+from tests.support.email_payloads import CONTENT_TYPE, fields, form
+from tests.support.email_stage import ANA, mailbox
+from tests.support.ingress import PUBLIC_URL
 
 RULES: dict[str, object] = {
     "reply": {"greeting": "Hi Ana", "menu": [], "rules": [{"patterns": ["*price*"], "answer": "12 €"}]}

@@ -8,7 +8,7 @@ from shared import database
 from shared.settings import Settings
 from shared.store import channels, events
 from shared.store.events import Event
-from tests.workers.stage import Stage, staged
+from tests.support.stage import Stage, staged
 from tests.workers.test_pruning import aged
 from tests.workers.test_relay import listening
 from tests.workers.test_sealing import by_sql, opened, status, writing

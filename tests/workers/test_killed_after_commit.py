@@ -9,7 +9,7 @@ from typing import Any
 
 from ops.sandbox.receipts import Delays
 from shared.settings import Settings
-from tests.workers.stage import Stage, staged
+from tests.support.stage import Stage, staged
 
 EVERY = ("persist", "reply", "window", "send", "clock")
 LONG_AGO = timedelta(hours=25)
@@ -25,7 +25,7 @@ async def dying(stage: Stage, moment: str, victim: str) -> AsyncIterator[None]:
     """
     others = tuple(name for name in EVERY if name != victim)
     async with stage.working(*others):
-        process = await stage.start(moment, victim, module="tests.workers.dying")
+        process = await stage.start(moment, victim, module="tests.support.dying")
         try:
             yield
             async with asyncio.timeout(20):

@@ -1,7 +1,7 @@
 """The whole way at Kommo: a CRM webhook in, the answer out by the Chats API, a manager who takes over."""
 
 from shared.settings import Settings
-from tests.workers.kommo_stage import CHAT, opened
+from tests.support.kommo_stage import CHAT, opened
 
 
 async def test_a_customer_is_answered_once_and_the_echo_is_no_manager(settings: Settings) -> None:

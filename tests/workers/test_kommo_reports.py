@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from ops.sandbox.client import SeenReport
 from shared.queue.jobs import SendAdmitted
 from shared.settings import Settings
-from tests.workers.kommo_stage import Open, opened
+from tests.support.kommo_stage import Open, opened
 from workers.send import worker
 
 OF_REPORTS = {"provider": "kommo", "match": {"body_contains": "delivery status"}}

@@ -9,9 +9,9 @@ import pytest
 from shared import database
 from shared.queue.jobs import WebhookReceived
 from shared.settings import Settings
-from tests.providers.meta_payloads import entry, said, value
-from tests.workers.meta_stage import add_app, add_number, posted
-from tests.workers.stage import Ours, Stage, staged
+from tests.support.meta_payloads import entry, said, value
+from tests.support.meta_stage import add_app, add_number, posted
+from tests.support.stage import Ours, Stage, staged
 
 WORKERS = ("persist", "reply", "window", "send", "clock")
 SOON = 10.0  # seconds; a statement would wait for 30

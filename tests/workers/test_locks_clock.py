@@ -10,7 +10,7 @@ from shared import database
 from shared.queue.worker import Context
 from shared.settings import Settings
 from shared.store.messages import delivery_receipts
-from tests.workers.stage import Ours, Stage, staged
+from tests.support.stage import Ours, Stage, staged
 from tests.workers.test_locks import ROWS, holding
 from workers.clock import worker
 

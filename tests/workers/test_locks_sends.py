@@ -6,7 +6,7 @@ import pytest
 
 from shared.queue.jobs import SendAdmitted
 from shared.settings import Settings
-from tests.workers.stage import Ours, Stage, staged
+from tests.support.stage import Ours, Stage, staged
 from tests.workers.test_locks import ROWS, holding
 
 MANY = 60

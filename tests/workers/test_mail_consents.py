@@ -6,8 +6,8 @@ from shared.queue.jobs import WebhookReceived
 from shared.settings import Settings
 from shared.store import consents
 from shared.store.consents import Entry
-from tests.providers.email_payloads import CONTENT_TYPE, OURS, fields, form
-from tests.workers.email_stage import Mailbox, mailbox
+from tests.support.email_payloads import CONTENT_TYPE, OURS, fields, form
+from tests.support.email_stage import Mailbox, mailbox
 from workers.persist import worker
 
 SILENT: dict[str, object] = {"reply": {"engine": "none"}}

@@ -17,10 +17,10 @@ from shared.media.blob_store import Blobs
 from shared.queue import topology
 from shared.settings import Settings
 from shared.store import channels, due_rows, endpoints, media
-from tests.providers import email_payloads
-from tests.providers.meta_payloads import entry, of_type, value
-from tests.workers.meta_stage import add_app, add_number, posted
-from tests.workers.stage import CUSTOMER, Ours, Stage, staged
+from tests.support import email_payloads
+from tests.support.meta_payloads import entry, of_type, value
+from tests.support.meta_stage import add_app, add_number, posted
+from tests.support.stage import CUSTOMER, Ours, Stage, staged
 from workers.clock import blob_cleanup
 
 SILENT: dict[str, object] = {"reply": {"engine": "none"}}

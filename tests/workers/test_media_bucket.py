@@ -15,10 +15,10 @@ from pydantic import SecretStr
 from ops.erasure import erase, who
 from shared.media.blob_store import Blobs, StoreError
 from shared.settings import Settings
-from tests.ports import free_port
-from tests.workers import s3_bucket
-from tests.workers.s3_bucket import KEY_ID, REGION, SECRET, Bucket, serving
-from tests.workers.stage import CUSTOMER, Stage, staged
+from tests.support import s3_bucket
+from tests.support.ports import free_port
+from tests.support.s3_bucket import KEY_ID, REGION, SECRET, Bucket, serving
+from tests.support.stage import CUSTOMER, Stage, staged
 from tests.workers.test_media import OTHER_CUSTOMER, SILENT, ended, sends, twilio_file
 
 LARGE = 6 * 1024**2  # bytes; more than a part of an upload

@@ -15,9 +15,9 @@ from shared.queue.jobs import Lane
 from shared.settings import Settings
 from shared.store import conversations
 from shared.store.messages.outbound import NewMessage, add_outbound
-from tests.flow.ingress_support import ingress
-from tests.workers.meta_stage import add_app, add_number
-from tests.workers.stage import Ours, Stage, staged
+from tests.support.ingress import ingress
+from tests.support.meta_stage import add_app, add_number
+from tests.support.stage import Ours, Stage, staged
 
 ANA, LUIS = "5215512345678", "MX.4566546130240823"  # who has no number
 OTHER = "100000000000009"

@@ -8,9 +8,9 @@ from uuid import UUID
 from shared import database
 from shared.settings import Settings
 from shared.store import consents
-from tests.providers.meta_payloads import PHONE_NUMBER_ID, entry, said, value
-from tests.workers.meta_stage import add_app, add_number, posted
-from tests.workers.stage import Stage, staged
+from tests.support.meta_payloads import PHONE_NUMBER_ID, entry, said, value
+from tests.support.meta_stage import add_app, add_number, posted
+from tests.support.stage import Stage, staged
 from tests.workers.test_consents import SILENT, ends, heard, ledger, talk
 from workers import window
 from workers.persist import worker as persist

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import orjson
 
-from tests.ports import free_port
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 WATCHED = 6.0  # seconds; by then each was tried some ten times

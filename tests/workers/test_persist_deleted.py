@@ -11,8 +11,8 @@ import pytest
 from ops.sandbox.kommo_forms import crm_body
 from shared.queue.jobs import WebhookReceived
 from shared.settings import Settings
-from tests.workers.kommo_stage import CHAT, add_kommo, posted
-from tests.workers.stage import Stage, staged
+from tests.support.kommo_stage import CHAT, add_kommo, posted
+from tests.support.stage import Stage, staged
 from workers.persist import worker
 
 

@@ -12,7 +12,7 @@ from ops.sandbox.twilio import inbound_form
 from shared.queue.jobs import WebhookReceived
 from shared.settings import Settings
 from shared.store import webhook_log
-from tests.workers.stage import ADDRESS, Stage, staged
+from tests.support.stage import ADDRESS, Stage, staged
 from workers.persist import worker
 
 SILENT = {"reply": {"engine": "none"}}

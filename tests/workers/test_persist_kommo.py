@@ -11,9 +11,9 @@ from shared.settings import Settings
 from shared.store import conversations
 from shared.store.messages import inbound as said_so_far
 from shared.store.messages import outbound
-from tests.providers.kommo_payloads import added, form, said, written
-from tests.workers.kommo_stage import CHAT, add_kommo, posted
-from tests.workers.stage import Ours, Stage, staged
+from tests.support.kommo_payloads import added, form, said, written
+from tests.support.kommo_stage import CHAT, add_kommo, posted
+from tests.support.stage import Ours, Stage, staged
 from workers.persist import worker
 
 

@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from shared.settings import Settings
-from tests.providers.meta_payloads import ACCOUNT, CUSTOMER, Json, entry, of_type, said, told, value
-from tests.workers.meta_stage import add_app, add_number, posted
-from tests.workers.stage import staged
+from tests.support.meta_payloads import ACCOUNT, CUSTOMER, Json, entry, of_type, said, told, value
+from tests.support.meta_stage import add_app, add_number, posted
+from tests.support.stage import staged
 from workers.persist import worker
 
 HERS, HIS = "106540352242922", "106540352242999"

@@ -11,7 +11,7 @@ from shared.providers.base import Address
 from shared.queue.jobs import WebhookReceived
 from shared.settings import Settings
 from shared.store import contacts, webhook_log
-from tests.workers.stage import CUSTOMER, staged
+from tests.support.stage import CUSTOMER, staged
 from workers.persist import parsing
 from workers.persist import worker as persist
 

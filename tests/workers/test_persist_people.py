@@ -3,7 +3,7 @@
 import asyncio
 
 from shared.settings import Settings
-from tests.workers.stage import CUSTOMER, Stage, staged
+from tests.support.stage import CUSTOMER, Stage, staged
 from workers.persist import worker
 
 USER_ID = "ES.13491208655302741918"

@@ -14,12 +14,12 @@ from ops.errors import Problem
 from shared import database as db
 from shared.database import roles
 from shared.settings import Settings
-from tests.flow.ingress_support import health, ingress
-from tests.pgbouncer import pooled
-from tests.ports import free_port
 from tests.schema.people import add_tenant, as_worker
-from tests.workers.runner_stage import bench, until
-from tests.workers.stage import Stage, staged
+from tests.support.ingress import health, ingress
+from tests.support.pgbouncer import pooled
+from tests.support.ports import free_port
+from tests.support.runner_stage import bench, until
+from tests.support.stage import Stage, staged
 from tests.workers.test_relay import happen, holder, listening
 
 Mode = Literal["session", "transaction"]

@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 
 from shared.settings import Settings
-from tests.workers.stage import Stage, staged
+from tests.support.stage import Stage, staged
 from workers.clock import message_retention
 
 POLICY = """UPDATE tenants SET settings = settings || jsonb_build_object('messages_days', $2::int) WHERE id = $1"""

@@ -15,7 +15,7 @@ from shared.queue.worker import Context, Worker
 from shared.settings import Settings
 from shared.store import due_rows, reply_leases
 from shared.store.messages import parked as store
-from tests.workers.stage import Stage, staged
+from tests.support.stage import Stage, staged
 from workers import window
 from workers.reply import worker as reply
 from workers.send import worker as send

@@ -5,7 +5,7 @@ import pytest
 from psycopg.errors import CheckViolation
 
 from shared.settings import Settings
-from tests.workers.stage import staged
+from tests.support.stage import staged
 
 RECORD = """
 INSERT INTO messages (tenant_id, conversation_id, channel_id, provider, direction, role, content, status, out_seq,

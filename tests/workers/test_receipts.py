@@ -13,7 +13,7 @@ from ops.sandbox.twilio import ACCOUNT_SID, AUTH_TOKEN
 from shared.queue.jobs import WebhookReceived
 from shared.settings import Settings
 from shared.store.messages import delivery_receipts, sends
-from tests.workers.stage import Stage, staged
+from tests.support.stage import Stage, staged
 from workers import window
 from workers.persist import worker
 

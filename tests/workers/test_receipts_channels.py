@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 
 from shared.settings import Settings
-from tests.workers.stage import Stage, staged
+from tests.support.stage import Stage, staged
 from workers.persist import worker
 
 SID = "SM" + "7" * 32

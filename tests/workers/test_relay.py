@@ -23,7 +23,7 @@ from shared.queue import topology
 from shared.queue.jobs import EventHappened
 from shared.settings import Settings
 from shared.store import events
-from tests.workers.stage import Stage, staged
+from tests.support.stage import Stage, staged
 from workers.relay import Lag, runs_of
 
 

@@ -9,7 +9,7 @@ from ops.sandbox.openai import MODEL
 from shared.domain import loop_guard
 from shared.queue.jobs import ReplyWanted
 from shared.settings import Settings
-from tests.workers.stage import Stage, staged
+from tests.support.stage import Stage, staged
 
 OTHER_CUSTOMER = "+34600000002"
 EVERY = ("persist", "reply", "window", "send", "clock")

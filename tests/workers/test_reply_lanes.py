@@ -10,7 +10,7 @@ from ops.sandbox.openai import MODEL
 from shared.queue import topology
 from shared.queue.jobs import ReplyWanted
 from shared.settings import Settings
-from tests.workers.stage import CUSTOMER, Ours, Stage, staged
+from tests.support.stage import CUSTOMER, Ours, Stage, staged
 from workers.clock import worker
 from workers.reply.worker import CONCURRENCY, SHARE
 

@@ -9,7 +9,7 @@ import pytest
 
 from shared.settings import Settings
 from shared.store import channels
-from tests.workers.stage import Stage, staged
+from tests.support.stage import Stage, staged
 from workers.clock import worker
 
 PUT_OFF: Final = "UPDATE messages SET status = 'ready', due_at = now() + interval '1 hour', not_before = due_at"

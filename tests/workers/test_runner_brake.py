@@ -12,8 +12,8 @@ from shared.queue.outcomes import Dead
 from shared.queue.worker import Context
 from shared.resilience.circuit_breaker import Scope
 from shared.settings import Settings
-from tests.ports import free_port
-from tests.workers.runner_stage import QUEUE, Job, bench, header, jobs, names, until
+from tests.support.ports import free_port
+from tests.support.runner_stage import QUEUE, Job, bench, header, jobs, names, until
 
 HOSTILE, HEALTHY = (Scope(UUID(int=tenant), UUID(int=tenant)) for tenant in (1, 2))
 QUICK = {"brake_window": 5, "brake_trial": 1.0}

@@ -13,7 +13,7 @@ from shared.queue.delivery import ATTEMPT, DIED_AT, REASON, TRACEBACK
 from shared.queue.outcomes import Dead, Retry
 from shared.queue.worker import Context
 from shared.settings import Settings
-from tests.workers.runner_stage import QUEUE, Bench, Job, bench, header, items_of, jobs, names, until
+from tests.support.runner_stage import QUEUE, Bench, Job, bench, header, items_of, jobs, names, until
 
 
 class Broken(Exception):

@@ -10,7 +10,7 @@ import pytest
 from shared.queue import runner
 from shared.resilience.circuit_breaker import Scope
 from shared.settings import Settings
-from tests.workers.runner_stage import QUEUE, Job, bench, jobs, names
+from tests.support.runner_stage import QUEUE, Job, bench, jobs, names
 
 HOLDS, OTHER = (Scope(UUID(int=tenant), UUID(int=tenant)) for tenant in (1, 2))
 

@@ -14,8 +14,8 @@ from shared.queue import runner
 from shared.queue.publisher import BrokerAway, PublishFailed
 from shared.resilience.backoff import Backoff
 from shared.settings import Settings
-from tests.workers.broker_faults import paused
-from tests.workers.runner_stage import QUEUE, Bench, Job, bench, jobs, names, until
+from tests.support.broker_faults import paused
+from tests.support.runner_stage import QUEUE, Bench, Job, bench, jobs, names, until
 
 
 @contextmanager

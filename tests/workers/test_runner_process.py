@@ -11,8 +11,8 @@ import pytest
 
 from shared.queue import topology
 from shared.settings import Settings
-from tests.ports import free_port
-from tests.workers.runner_stage import ROOT, Bench, bench, environ, until
+from tests.support.ports import free_port
+from tests.support.runner_stage import ROOT, Bench, bench, environ, until
 from workers.__main__ import chosen, declared
 
 

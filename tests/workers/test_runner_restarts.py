@@ -9,7 +9,7 @@ import pytest
 
 from shared.queue.delivery import ATTEMPT, REASON
 from shared.settings import Settings
-from tests.workers.runner_stage import QUEUE, Bench, Job, bench, header, items_of, jobs, names, until
+from tests.support.runner_stage import QUEUE, Bench, Job, bench, header, items_of, jobs, names, until
 
 PREFETCH = 20
 

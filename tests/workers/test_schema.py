@@ -7,7 +7,7 @@ from psycopg import sql
 from schema import migrate
 from shared import database
 from shared.settings import Settings
-from tests.workers.stage import Ours, Stage, staged
+from tests.support.stage import Ours, Stage, staged
 from workers.persist import worker
 
 TENANT_TABLES = """

@@ -12,8 +12,8 @@ from shared.crypto import KeyRing
 from shared.queue.worker import Context
 from shared.settings import Settings
 from shared.store import channels
-from tests.workers.meta_stage import add_app
-from tests.workers.stage import Stage, staged
+from tests.support.meta_stage import add_app
+from tests.support.stage import Stage, staged
 from workers.clock import sealing, worker
 
 WRITE = """

@@ -9,7 +9,7 @@ import pytest
 from shared import database
 from shared.settings import Settings
 from shared.store import channels
-from tests.workers.stage import Ours, Stage, staged
+from tests.support.stage import Ours, Stage, staged
 from tests.workers.test_locks import holding
 from tests.workers.test_locks_clock import worker_context
 from tests.workers.test_sealing import GIVEN, by_sql, opened, writing

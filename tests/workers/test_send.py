@@ -12,7 +12,7 @@ from shared.providers.base import Media, Template
 from shared.settings import Settings
 from shared.store import channels
 from shared.store.messages import sends
-from tests.workers.stage import ADDRESS, CUSTOMER, Stage, staged
+from tests.support.stage import ADDRESS, CUSTOMER, Stage, staged
 
 TEMPLATE = Template("HX" + "1" * 32, {"1": "Ana", "2": "mañana"})
 

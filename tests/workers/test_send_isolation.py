@@ -6,8 +6,8 @@ import pytest
 
 from shared.sending.senders import CONCURRENCY
 from shared.settings import Settings
-from tests.workers.meta_stage import add_app, add_number
-from tests.workers.stage import Ours, Stage, staged
+from tests.support.meta_stage import add_app, add_number
+from tests.support.stage import Ours, Stage, staged
 
 HEALTHY = 20  # messages that must leave all the same
 OTHER_ACCOUNT = ("AC" + "7" * 32, "token of the account that hangs")

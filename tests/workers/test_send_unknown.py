@@ -11,7 +11,7 @@ from shared.providers.base import SendResult, Throttled, Unreachable, WindowClos
 from shared.settings import Settings
 from shared.store import channels, due_rows
 from shared.store.messages import sends, unknown_sends
-from tests.workers.stage import Stage, staged
+from tests.support.stage import Stage, staged
 from workers import window
 from workers.send import worker
 

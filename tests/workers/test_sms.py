@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from shared.domain.sms_segments import size
 from shared.settings import Settings
-from tests.workers.stage import CUSTOMER, staged
+from tests.support.stage import CUSTOMER, staged
 from workers.persist import worker
 
 

@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 
 from shared.domain.channels import UNREAD_WAIT
 from shared.settings import Settings
-from tests.workers.stage import Stage, staged
+from tests.support.stage import Stage, staged
 
 EVERY = ("persist", "reply", "window", "send", "clock")
 LONG_AGO = timedelta(hours=25)

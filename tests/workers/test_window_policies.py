@@ -11,7 +11,7 @@ from ops.sandbox.twilio import ACCOUNT_SID, AUTH_TOKEN
 from shared.providers.base import Template
 from shared.settings import Settings
 from shared.store.messages import sends
-from tests.workers.stage import CUSTOMER, Stage, staged
+from tests.support.stage import CUSTOMER, Stage, staged
 from workers import window
 from workers.persist import worker
 

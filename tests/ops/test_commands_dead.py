@@ -1,0 +1,171 @@
+"""`palomar dead`: an operator finds out what was given up and why, and puts it back to work or throws it away."""
+
+import asyncio
+import json
+import os
+import sys
+
+import aio_pika
+import pytest
+
+from shared.queue import topology
+from shared.queue.delivery import ATTEMPT, REASON
+from shared.settings import Settings
+from tests.support.commands import ROOT, broker_channel, bury, depth, depth_reaches, palomar, taken, webhook
+
+DEAD = topology.PERSIST.dead
+PERSIST = topology.PERSIST.name
+
+
+async def test_the_list_tells_how_much_since_when_and_mostly_why(
+    environment: dict[str, str], settings: Settings
+) -> None:
+    await bury(settings, [webhook(1), webhook(2)], "no such thing")
+    await bury(settings, [webhook(3)], "something else")
+    told = palomar(environment, "dead", "list")
+    assert told.returncode == 0, told.stderr
+    rows = {line.split("│")[1].strip(): line for line in told.stdout.splitlines() if "│" in line}
+    assert set(rows) == {queue.dead for queue in topology.QUEUES}
+    assert "no such thing (2 of the first 3)" in rows[DEAD]
+    assert " s ago" in rows[DEAD]
+    assert await depth(settings, DEAD) == 3  # looking takes nothing away
+
+
+async def test_an_item_is_shown_without_its_body_unless_asked_for(
+    environment: dict[str, str], settings: Settings
+) -> None:
+    dead = webhook(1)
+    await bury(settings, [dead], "no such \x1b[31mthing")
+    told = palomar(environment, "dead", "show", "persist")
+    assert told.returncode == 0, told.stderr
+    assert dead.inbound_id in told.stdout
+    assert dead.trace in told.stdout
+    assert r"no such \x1b[31mthing" in told.stdout  # nobody's text steers the terminal
+    assert "hola" not in told.stdout
+    assert "--body" in told.stdout
+    assert "hola 1" in palomar(environment, "dead", "show", DEAD, "--body").stdout
+    assert "raise Dead(reason)" in palomar(environment, "dead", "show", DEAD, "--traceback").stdout
+
+
+async def test_items_go_back_to_work_as_if_they_were_new(environment: dict[str, str], settings: Settings) -> None:
+    webhooks = [webhook(number) for number in range(30)]
+    await bury(settings, webhooks, "not yet")
+    told = palomar(environment, "dead", "replay", "persist", "--all")
+    assert told.returncode == 0, told.stderr
+    assert "30 put back into persist" in told.stdout
+    assert await depth(settings, DEAD) == 0
+    back = await taken(settings, PERSIST)
+    assert [message.message_id for message in back] == [one.inbound_id for one in webhooks]
+    assert not [name for message in back for name in message.headers if name in (ATTEMPT, REASON)]
+    assert json.loads(back[0].body)["items"][0]["inbound_id"] == webhooks[0].inbound_id
+
+
+async def test_only_the_items_named_go_back(environment: dict[str, str], settings: Settings) -> None:
+    webhooks = [webhook(number) for number in range(4)]
+    await bury(settings, webhooks, "not yet")
+    named = (webhooks[1].inbound_id, webhooks[3].inbound_id[:12])
+    told = palomar(environment, "dead", "replay", DEAD, "--id", named[0], "--id", named[1])
+    assert told.returncode == 0, told.stderr
+    assert [message.message_id for message in await taken(settings, PERSIST)] == [
+        webhooks[1].inbound_id,
+        webhooks[3].inbound_id,
+    ]
+    assert [message.message_id for message in await taken(settings, DEAD)] == [
+        webhooks[0].inbound_id,
+        webhooks[2].inbound_id,
+    ]
+
+
+async def test_discarding_asks_first(environment: dict[str, str], settings: Settings) -> None:
+    await bury(settings, [webhook(1), webhook(2)], "nonsense")
+    refused = palomar(environment, "dead", "discard", "persist", "--all", given="n\n")
+    assert refused.returncode == 1
+    assert await depth(settings, DEAD) == 2
+    assert "1 discarded" in palomar(environment, "dead", "discard", "persist", "--id", webhook(1).key, "--yes").stdout
+    assert "1 discarded" in palomar(environment, "dead", "discard", "persist", "--all", given="y\n").stdout
+    assert await depth(settings, DEAD) == 0
+    assert await depth(settings, PERSIST) == 0
+
+
+async def test_what_the_broker_itself_buried_is_told_and_goes_back_too(
+    environment: dict[str, str], settings: Settings
+) -> None:
+    async with broker_channel(settings) as channel:
+        work = await channel.get_exchange(topology.WORK, ensure=False)
+        await work.publish(aio_pika.Message(b"boom", message_id="killer", type="webhook.received"), PERSIST)
+        queue = await channel.get_queue(PERSIST, ensure=False)
+        for _ in range(topology.DELIVERY_LIMIT + 1):  # as if each delivery had killed its consumer
+            message = await queue.get(timeout=10)
+            assert message is not None
+            await message.nack(requeue=True)
+    await depth_reaches(settings, DEAD, 1)
+    told = palomar(environment, "dead", "show", "persist").stdout
+    assert "buried by the broker: taken and not finished more than 200 times" in told
+    assert "not counted" in told
+    assert " s ago" in told
+    replayed = palomar(environment, "dead", "replay", "persist", "--id", "killer")
+    assert replayed.returncode == 0, replayed.stderr
+    (back,) = await taken(settings, PERSIST)
+    assert (back.body, back.message_id) == (b"boom", "killer")
+    assert "x-death" not in back.headers
+
+
+async def test_a_replay_that_is_killed_loses_nothing(environment: dict[str, str], settings: Settings) -> None:
+    webhooks = [webhook(number) for number in range(200)]
+    async with broker_channel(settings) as channel:
+        dead = await channel.get_exchange(topology.DEAD, ensure=False)
+        for one in webhooks:
+            await dead.publish(aio_pika.Message(b"{}", message_id=one.key, delivery_mode=2), PERSIST)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "ops", "dead", "replay", "persist", "--all"),
+        cwd=environment["PALOMAR_STATE_DIR"],
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        await depth_reaches(settings, PERSIST, 20)
+    finally:
+        process.kill()
+        await process.wait()
+    async with asyncio.timeout(20):  # the broker notices, and gives back what was held
+        left = await taken(settings, DEAD)
+        moved = await taken(settings, PERSIST)
+        while len(left) + len(moved) < len(webhooks):
+            await asyncio.sleep(0.1)
+            left += await taken(settings, DEAD)
+    assert left
+    assert moved
+    assert {message.message_id for message in [*left, *moved]} == {one.key for one in webhooks}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint", "remedy"),
+    [
+        (("show", "persits"), "There is no queue 'persits'.", "persist, persist.receipts, persist.large, reply"),
+        (("replay", "persist"), "Say which items.", "--all"),
+        (("replay", "persist", "--all", "--id", "x"), "Say which items.", "--all"),
+        (("replay", "persist", "--id", "0123456789"), "persist.dead holds no item '0123456789'.", "dead show persist"),
+    ],
+)
+async def test_a_wrong_call_says_what_to_do(
+    environment: dict[str, str], settings: Settings, arguments: tuple[str, ...], complaint: str, remedy: str
+) -> None:
+    assert await depth(settings, DEAD) == 0  # and makes the queues
+    told = palomar(environment, "dead", *arguments)
+    assert (told.returncode, told.stdout) == (1, "")
+    assert complaint in told.stderr
+    assert remedy in told.stderr
+
+
+def test_without_a_broker_or_its_queues_it_says_how_to_start(environment: dict[str, str]) -> None:
+    fresh = palomar(environment, "dead", "list")
+    assert (fresh.returncode, fresh.stdout) == (1, "")
+    assert "./palomar up" in fresh.stderr
+    away = {**environment, "AMQP_URL": "amqp://guest:guest@127.0.0.1:1/"}
+    for arguments in (("list",), ("replay", "persist", "--all")):
+        told = palomar(away, "dead", *arguments)
+        assert (told.returncode, told.stdout) == (1, "")
+        assert "RabbitMQ does not answer." in told.stderr
+        assert "Start it with ./palomar up, or set AMQP_URL." in told.stderr
+        assert "Traceback" not in told.stderr

@@ -1,0 +1,101 @@
+"""Many clients that only want to be in the way, as a process of their own:
+
+python -m tests.support.crowd HOST PORT PATH TYPE …
+
+    stalled COUNT SIZE   so many connections, each with half a body of so many bytes; again where one is closed
+    paced COUNT SIZE     the same with whole bodies, each just fast enough to be no slow one
+    thrown COUNT SIZE    so many connections, each with one unsigned body after the other
+
+An address that follows is theirs as a proxy of ours would name it. It goes on until it is killed, and prints a line
+once all have begun. `crowd` starts and ends it.
+"""
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+PACE: Final = 90_000  # bytes a second of a paced body
+PAUSE: Final = 0.05  # seconds until a connection that was closed is made again
+
+
+@asynccontextmanager
+async def crowd(url: str, path: str, media_type: str, *how: str) -> AsyncIterator[None]:
+    """A crowd at a path of a server, as long as the block lasts; `how` as above."""
+    server = urlsplit(url)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.support.crowd", str(server.hostname), str(server.port), path, media_type, *how,
+        cwd=ROOT, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        assert await asyncio.wait_for(process.stdout.readline(), 60) == b"begun\n"
+        yield
+    finally:
+        process.kill()
+        await process.wait()
+
+
+class Crowd:
+    def __init__(self, host: str, port: int, head: bytes, size: int) -> None:
+        self._host = host
+        self._port = port
+        self._head = head
+        self._size = size
+
+    async def stall(self) -> None:
+        reader, writer = await asyncio.open_connection(self._host, self._port)
+        writer.write(self._head + bytes(self._size // 2))
+        await reader.read()  # to the end: it hangs up
+        writer.close()
+
+    async def pace(self) -> None:
+        reader, writer = await asyncio.open_connection(self._host, self._port)
+        answered = asyncio.create_task(reader.read())
+        writer.write(self._head)
+        for _ in range(0, self._size, PACE // 10):
+            if answered.done():
+                break
+            writer.write(bytes(PACE // 10))
+            await asyncio.sleep(0.1)
+        await answered
+        writer.close()
+
+    async def throw(self) -> None:
+        reader, writer = await asyncio.open_connection(self._host, self._port)
+        answered = asyncio.create_task(reader.readline())
+        writer.write(self._head + bytes(self._size))
+        await answered
+        writer.close()
+
+    async def insist(self, kind: str, begun: asyncio.Event) -> None:
+        kinds = {"stalled": self.stall, "paced": self.pace, "thrown": self.throw}
+        while True:
+            with contextlib.suppress(OSError):
+                attempt = asyncio.create_task(kinds[kind]())
+                await asyncio.sleep(PAUSE)
+                begun.set()
+                await attempt
+
+
+async def main(
+    host: str, port: str, path: str, media_type: str, kind: str, count: str, size: str, address: str = ""
+) -> None:
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: {media_type}\r\nContent-Length: {size}\r\n"
+    if address:
+        head += f"X-Forwarded-For: {address}\r\n"
+    crowd = Crowd(host, int(port), f"{head}\r\n".encode(), int(size))
+    begun = [asyncio.Event() for _ in range(int(count))]
+    everybody = asyncio.gather(*(crowd.insist(kind, one) for one in begun))
+    await asyncio.gather(*(one.wait() for one in begun))
+    print("begun", flush=True)
+    await everybody
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))

@@ -1,0 +1,72 @@
+"""python -m tests.support.dying MOMENT NAME…: workers that kill themselves with -9 at the first such moment.
+
+The moments are those at which a commit stands and nobody knows of it yet. Production code has no hook for this: what a
+worker calls at that moment is wrapped here, from outside.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from typing import ParamSpec, TypeVar
+
+import workers.__main__
+import workers.reply.worker
+import workers.send.worker
+from shared.queue.worker import Context
+from shared.store.messages import sends
+from workers.send import unknown_lookup
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _before(work: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
+    async def dying(*args: P.args, **kwargs: P.kwargs) -> T:
+        _die()
+        return await work(*args, **kwargs)
+
+    return dying
+
+
+def _after(work: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
+    async def dying(*args: P.args, **kwargs: P.kwargs) -> T:
+        result = await work(*args, **kwargs)
+        if result is not False:
+            _die()
+        return result
+
+    return dying
+
+
+def _handing_on(self: Context[object], *messages: object) -> Awaitable[None]:
+    if messages:
+        _die()
+    return _hand_on(self, *messages)  # type: ignore[arg-type]
+
+
+_hand_on = Context.hand_on
+MOMENTS: dict[str, Callable[[], None]] = {
+    # committed, and the next worker not told
+    "handing on": lambda: setattr(Context, "hand_on", _handing_on),
+    # the conversation's lease is taken, the engine about to think
+    "thinking": lambda: setattr(workers.reply.worker, "_make", _before(workers.reply.worker._make)),
+    # the message is `sending`, and the provider not called
+    "claimed": lambda: setattr(sends, "claim", _after(sends.claim)),
+    # the provider has answered, and nothing is written down
+    "answered": lambda: setattr(workers.send.worker, "_insist", _before(workers.send.worker._insist)),
+    # what the provider said is written down, and the delivery not acked
+    "recorded": lambda: setattr(workers.send.worker, "_insist", _after(workers.send.worker._insist)),
+    # the provider's list is seen without a message, and nothing decided
+    "looked": lambda: setattr(unknown_lookup, "_look", _after(unknown_lookup._look)),
+    # what follows from the list is written down, and the delivery not acked
+    "resolved": lambda: setattr(unknown_lookup, "look_up", _after(unknown_lookup.look_up)),
+}
+
+if __name__ == "__main__":
+    MOMENTS[sys.argv[1]]()
+    sys.exit(workers.__main__.main(sys.argv[2:]))

@@ -1,0 +1,34 @@
+"""Tests run beside each other; while one that is marked `alone` runs, no other test of this checkout does.
+
+Such a test fills the machine, or measures what it does in a time. Waiting for a turn is not part of a test's timeout.
+"""
+
+import fcntl
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).resolve().parents[2] / ".palomar"
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    with turn(alone=item.get_closest_marker("alone") is not None):
+        return (yield)
+
+
+@contextmanager
+def turn(*, alone: bool) -> Iterator[None]:
+    """Hold the room: with others, or alone. Who waits to be alone keeps the door, so that nobody else goes in before.
+
+    The kernel gives both back when a process ends, however it ends.
+    """
+    FOLDER.mkdir(mode=0o711, exist_ok=True)
+    how = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
+    with (FOLDER / "tests.door").open("w") as door, (FOLDER / "tests.room").open("w") as room:
+        fcntl.flock(door, how)
+        fcntl.flock(room, how)
+        fcntl.flock(door, fcntl.LOCK_UN)
+        yield

@@ -1,0 +1,38 @@
+"""A worker process whose handler does what its items say; `python -m tests.support.runner_process test`.
+
+It is `python -m workers` with another worker in it. JOBS is how many items it handles at once.
+"""
+
+import asyncio
+import os
+import sys
+
+from shared.queue.outcomes import Dead
+from shared.queue.worker import Context, Worker
+from tests.support.runner_stage import QUEUE, Job
+from workers import __main__ as workers
+
+worker: Worker[Job, None] = Worker("test", (QUEUE,), Job, concurrency=int(os.environ.get("JOBS", "10")))
+
+
+@worker.handle
+async def handle(item: Job, ctx: Context[None]) -> None:
+    """Count the item in `effects` once its act is through.
+
+    `do`, `exit` (the whole process, at once), `wait SECONDS`, or `die NAME`: hopeless until NAME is done.
+    """
+    act, _, argument = item.act.partition(" ")
+    if act == "exit":
+        os._exit(1)
+    if act == "wait":
+        await asyncio.sleep(float(argument))
+    if act == "die" and not await ctx.pool.fetchval("SELECT count(*) FROM effects WHERE name = $1", argument):
+        raise Dead("nothing works")
+    await ctx.pool.execute(
+        "INSERT INTO effects AS e (name) VALUES ($1) ON CONFLICT (name) DO UPDATE SET count = e.count + 1", item.name
+    )
+
+
+if __name__ == "__main__":
+    workers.declared = lambda: {"test": worker}
+    sys.exit(workers.main(sys.argv[1:]))
