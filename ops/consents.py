@@ -9,7 +9,7 @@ from ops.errors import Problem
 from shared import database
 from shared.actions import consents as consenting
 from shared.domain import consents
-from shared.providers.base import ChannelKind, ConsentScope, ConsentState
+from shared.domain.model import ChannelKind, ConsentScope, ConsentState
 from shared.store import consents as ledger
 from shared.store.consents import Entry, Kept
 from shared.store.erasure import Person

@@ -14,7 +14,7 @@ from ops.sandbox.openai import MODEL
 from ops.sandbox.twilio import ACCOUNT_SID, AUTH_TOKEN
 from shared import database
 from shared.crypto import CryptoError, KeyRing
-from shared.providers.base import ChannelKind
+from shared.domain.model import ChannelKind
 from shared.settings import Settings
 from shared.store import channels, endpoints
 

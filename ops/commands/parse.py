@@ -14,7 +14,8 @@ from rich.text import Text
 
 from ops.errors import Problem
 from shared import providers
-from shared.providers.base import InboundMessage, ManagerMessage, Parsed, RawWebhook, Receipt
+from shared.domain.model import InboundMessage, ManagerMessage, Receipt
+from shared.providers.base import Parsed, RawWebhook
 
 Parse = Callable[[RawWebhook], Parsed]
 _FORM = "application/x-www-form-urlencoded"

@@ -8,7 +8,7 @@ from uuid import UUID
 from shared.database import Connection
 from shared.domain import consents
 from shared.domain.consents import DEFAULT_WORDS, Change, Words, phrase_of
-from shared.providers.base import ChannelKind, InboundMessage
+from shared.domain.model import ChannelKind, InboundMessage
 from shared.store import consents as ledger
 from shared.store.consents import Entry
 from shared.store.imports.rows import MessageRow

@@ -20,7 +20,7 @@ from ops.imports.target import Target, Through
 from ops.imports.values import NO_TIME, Reader, Skip, first_time, our_id
 from shared.database import Connection
 from shared.domain import addresses
-from shared.providers.base import Address
+from shared.domain.model import Address
 from shared.store import contacts
 from shared.store.contacts import Person
 from shared.store.imports import joins, progress

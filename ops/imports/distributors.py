@@ -15,7 +15,7 @@ from ops.imports.tally import NEW, THERE, Fate
 from ops.imports.target import Target
 from ops.imports.values import Reader, Skip, first_time, our_id, same
 from shared.database import Connection
-from shared.providers.base import Address
+from shared.domain.model import Address
 from shared.store.imports import progress
 from shared.store.imports.progress import Key
 from shared.store.imports.rows import ContactRow, Json

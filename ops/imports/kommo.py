@@ -14,7 +14,7 @@ from ops.imports.tally import Fate
 from ops.imports.target import Target
 from ops.imports.values import Reader, Skip, first_time, same
 from shared.database import Connection
-from shared.providers.base import Address
+from shared.domain.model import Address
 from shared.store.imports.source import Column, Found, Source, Table
 
 PROVIDERS: Final = ("kommo", "twilio", "meta")

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from uuid import UUID
 
 from shared.database import Connection
-from shared.providers.base import Address
+from shared.domain.model import Address
 from shared.store.imports import joins
 
 

@@ -6,7 +6,7 @@ from ops.errors import Problem
 from ops.onboarding import email, kommo, meta, twilio
 from ops.onboarding.base import KINDS, Setup
 from ops.onboarding.prompts import asked
-from shared.providers.base import ChannelKind
+from shared.domain.model import ChannelKind
 
 SETUPS: Mapping[str, Setup] = {"email": email, "kommo": kommo, "meta": meta, "twilio": twilio}
 

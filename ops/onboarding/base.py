@@ -7,7 +7,7 @@ from uuid import UUID
 
 from shared.crypto import KeyRing
 from shared.database import Connection
-from shared.providers.base import ChannelKind
+from shared.domain.model import ChannelKind
 from shared.store.channels import Listed
 from shared.store.endpoints import EndpointRow
 

@@ -16,7 +16,7 @@ from shared.crypto import CryptoError, KeyRing
 from shared.database import Connection, Pool, new_id
 from shared.domain import addresses
 from shared.domain.channels import read_settings
-from shared.providers.base import ChannelKind
+from shared.domain.model import ChannelKind
 from shared.settings import Settings
 from shared.store import channels, endpoints, webhook_secrets
 from shared.store.channels import Listed

@@ -14,7 +14,7 @@ from ops.onboarding.base import Given, Urls
 from ops.onboarding.prompts import asked, chosen, secret
 from shared.crypto import KeyRing
 from shared.database import Connection, new_id
-from shared.providers.base import ChannelKind
+from shared.domain.model import ChannelKind
 from shared.providers.meta.send import MetaCredentials
 from shared.store import endpoints
 from shared.store.channels import Listed

@@ -15,7 +15,7 @@ from ops.onboarding.prompts import asked, secret
 from shared.crypto import CryptoError, KeyRing
 from shared.database import Connection, new_id
 from shared.domain import addresses
-from shared.providers.base import ChannelKind
+from shared.domain.model import ChannelKind
 from shared.providers.twilio.send import TwilioCredentials
 from shared.store import endpoints
 from shared.store.channels import Listed

@@ -9,7 +9,7 @@ from shared.database import Connection
 from shared.domain import consents
 from shared.domain.channels import Channel
 from shared.domain.consents import Change
-from shared.providers.base import Consent, InboundMessage
+from shared.domain.model import Consent, InboundMessage
 from shared.store import consents as ledger
 from shared.store import contacts
 from shared.store.consents import Entry

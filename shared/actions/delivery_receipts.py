@@ -15,9 +15,10 @@ from shared.database import Connection
 from shared.database.each_row import set_apart
 from shared.domain import consents
 from shared.domain.message_form import form_of, stored
+from shared.domain.model import Media
 from shared.domain.statuses import after_receipt
 from shared.providers import by_receipt, provider
-from shared.providers.base import ChannelBroken, Media, OptedOut, Throttled, WindowClosed
+from shared.providers.base import ChannelBroken, OptedOut, Throttled, WindowClosed
 from shared.queue.jobs import SendRequested
 from shared.store import channels, conversations
 from shared.store.events import Event, record

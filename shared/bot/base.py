@@ -6,7 +6,7 @@ from typing import ClassVar, Literal, Protocol, Self
 from unicodedata import category
 
 from shared.domain.channels import LIMIT, ReplySettings
-from shared.providers.base import ChannelKind
+from shared.domain.model import ChannelKind
 from shared.settings import Settings
 
 # How an answer came about; a metric's label. `unknown`: no rule matched, the menu is offered again.

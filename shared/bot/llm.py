@@ -14,8 +14,8 @@ from pydantic import SecretStr
 from shared.bot.base import Answer, Turn, plain, printable, shortened, unanswered
 from shared.bot.hidden_reasoning import said_aloud
 from shared.domain.channels import LlmSettings, ReplySettings, readable
+from shared.domain.model import ChannelKind
 from shared.process.log import get_logger
-from shared.providers.base import ChannelKind
 from shared.resilience.backoff import Backoff
 from shared.settings import Settings
 

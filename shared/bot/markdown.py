@@ -11,7 +11,7 @@ from urllib.parse import unquote
 from markdown_it import MarkdownIt
 from markdown_it.tree import SyntaxTreeNode
 
-from shared.providers.base import ChannelKind
+from shared.domain.model import ChannelKind
 
 LONGEST: Final = 4000  # characters that are read; a channel takes fewer, and broken Markdown costs time by its length
 # Without HTML, which stays text; and without what changes a text that was not meant as Markdown: text over a line of

@@ -11,8 +11,8 @@ from typing import ClassVar, Self
 from shared.bot.base import Answer, Turn, plain, unanswered
 from shared.domain import text_folding
 from shared.domain.channels import ReplySettings, Rule
+from shared.domain.model import ChannelKind
 from shared.domain.text_folding import bare
-from shared.providers.base import ChannelKind
 from shared.settings import Settings
 
 _READ = 1600  # characters of a message that are matched, before and after folding, which may lengthen a text

@@ -21,7 +21,7 @@ from functools import lru_cache
 
 import phonenumbers
 
-from shared.providers.base import Address
+from shared.domain.model import Address
 
 _SCHEME = re.compile(r"^\s*([a-z][a-z0-9_+.-]{0,31}):", re.IGNORECASE)
 _BLANK = r" \t\n\r\f\v\xa0"

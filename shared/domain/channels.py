@@ -19,9 +19,9 @@ from pydantic import (
 
 from shared.domain import loop_guard
 from shared.domain.consents import DEFAULT_WORDS, Words
+from shared.domain.model import ChannelKind, Template
 from shared.domain.sms_segments import MOST
 from shared.domain.window import Policy
-from shared.providers.base import ChannelKind, Template
 
 LIMIT = 1600  # characters; Twilio's limit of one body
 MOST_PATTERNS = 1000  # of one channel; each of them is held against each message

@@ -20,8 +20,8 @@ from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from shared.domain.model import ChannelKind, ConsentScope, ConsentState, InboundMessage
 from shared.domain.text_folding import bare, fold
-from shared.providers.base import ChannelKind, ConsentScope, ConsentState, InboundMessage
 
 OPTED_OUT: Final = "opted_out"  # the code of a message that does not leave because of it
 REASONS: Final[Mapping[ConsentScope, str]] = MappingProxyType(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from shared.providers.base import ChannelKind
+from shared.domain.model import ChannelKind
 
 WITHIN: Final = timedelta(hours=1)
 # Answers of an engine in one conversation in that time, beyond which nobody writes: a person sends few mails, but may

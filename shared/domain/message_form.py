@@ -9,7 +9,7 @@ from typing import Final
 
 from pydantic import TypeAdapter, ValidationError
 
-from shared.providers.base import Interactive, Reaction
+from shared.domain.model import Interactive, Reaction
 
 FORM: Final = "form"
 

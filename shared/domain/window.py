@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
 
-from shared.providers.base import ChannelKind, Template
+from shared.domain.model import ChannelKind, Template
 
 LENGTH: Final = timedelta(hours=24)
 MARGIN: Final = timedelta(minutes=2)

@@ -6,7 +6,8 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import Protocol, cast
 
-from shared.providers.base import Media, Parsed, RawWebhook, Refusal, Sender, Traits
+from shared.domain.model import Media
+from shared.providers.base import Parsed, RawWebhook, Refusal, Sender, Traits
 from shared.providers.media_source import Source, plain_link
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from yarl import URL
 
 from shared.domain.media import Failure
-from shared.providers.base import Media
+from shared.domain.model import Media
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import Final
 
 import orjson
 
-from shared.providers.base import Wording
+from shared.domain.model import Wording
 from shared.providers.json_fields import Fields, fields_of, items_of, text_of
 
 _MOST_LINES: Final = 50  # answers of a form, products of an order

@@ -10,9 +10,9 @@ from typing import Final
 
 from shared.domain.channels import Channel
 from shared.domain.media import Failure, Limits, name_of
+from shared.domain.model import File, Media, Outgoing
 from shared.media.download import Fetcher
 from shared.providers import traits
-from shared.providers.base import File, Media, Outgoing
 from shared.providers.media_source import Direct, Get
 from shared.resilience.bulkhead import NoPlaceError, Places
 from shared.settings import Settings

@@ -12,8 +12,9 @@ from uuid import UUID
 from shared.crypto import KeyRing
 from shared.database import Pool
 from shared.domain.channels import Channel
+from shared.domain.model import Outgoing
 from shared.providers import provider
-from shared.providers.base import Outgoing, Sender
+from shared.providers.base import Sender
 from shared.providers.email import unsubscribe
 from shared.queue.jobs import SendAdmitted
 from shared.resilience.bulkhead import Lane

@@ -8,7 +8,7 @@ from typing import Final, Literal
 from uuid import UUID
 
 from shared.database import Connection, Pool, new_id
-from shared.providers.base import ChannelKind, ConsentScope, ConsentState
+from shared.domain.model import ChannelKind, ConsentScope, ConsentState
 
 Source = Literal["message", "provider", "api", "import"]
 

@@ -6,7 +6,7 @@ from typing import Final
 from uuid import UUID
 
 from shared.database import Connection, new_id
-from shared.providers.base import Address
+from shared.domain.model import Address
 from shared.store.by_key import only_if
 
 

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from shared.database import Connection, Pool, new_id
 from shared.domain.media import Reason, Status, key_of
-from shared.providers.base import Media
+from shared.domain.model import Media
 from shared.queue.jobs import MediaWanted
 from shared.store.by_key import only_if
 

@@ -27,7 +27,7 @@ from ops.onboarding.twilio import sender_address
 from ops.sandbox.twilio import ACCOUNT_SID, AUTH_TOKEN
 from shared import database
 from shared.crypto import KeyRing
-from shared.providers.base import ChannelKind
+from shared.domain.model import ChannelKind
 from shared.queue.jobs import WebhookReceived
 from shared.settings import Settings
 from shared.store import channels, endpoints

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from shared.providers.base import Media, Template
+from shared.domain.model import Media, Template
 from shared.settings import Settings
 from shared.store.messages import outbound, sends
 from tests.support.commands import palomar

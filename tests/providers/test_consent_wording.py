@@ -7,8 +7,9 @@ import orjson
 import pytest
 
 from shared.domain.consents import DEFAULT_WORDS, Change, told_by
+from shared.domain.model import InboundMessage
 from shared.providers import email
-from shared.providers.base import InboundMessage, Parsed
+from shared.providers.base import Parsed
 from shared.providers.kommo import webhooks as kommo
 from shared.providers.twilio import webhooks
 from tests.providers.test_twilio_parse import WHATSAPP

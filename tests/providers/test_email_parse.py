@@ -9,8 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from shared.domain.model import InboundMessage
 from shared.providers import email
-from shared.providers.base import InboundMessage, OptedOut, Parsed, RawWebhook
+from shared.providers.base import OptedOut, Parsed, RawWebhook
 from tests.support.email_payloads import BOUNDARY, CONTENT_TYPE, ENVELOPE, HEADERS, OURS, fields, form, raw, said, whole
 
 OWN = UUID("01890a5d-ac96-774b-bcce-b302099a8057")

@@ -4,20 +4,14 @@ import re
 
 import pytest
 
+from shared.domain.model import Button, File, Interactive, Media, Reaction, Template, Thread
 from shared.providers import email
 from shared.providers.base import (
     Accepted,
     Ambiguous,
-    Button,
     ChannelBroken,
     ContentRejected,
-    File,
-    Interactive,
-    Media,
-    Reaction,
     RecipientInvalid,
-    Template,
-    Thread,
     Throttled,
     Unreachable,
 )

@@ -8,7 +8,8 @@ from uuid import UUID
 
 import pytest
 
-from shared.providers.base import Button, ContentRejected, Interactive, Media, Outgoing, Reaction, Report, Template
+from shared.domain.model import Button, Interactive, Media, Outgoing, Reaction, Template
+from shared.providers.base import ContentRejected, Report
 from shared.providers.kommo.requests import LONGEST_TEXT, Call, call_of, report_of, scope_path, signed
 from tests.support.kommo_payloads import CHAT, CUSTOMER, SCOPE
 

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.providers.base import SOLE_CHANNEL, Address, InboundMessage, ManagerMessage, Media, Parsed
+from shared.domain.model import Address, InboundMessage, ManagerMessage, Media
+from shared.providers.base import SOLE_CHANNEL, Parsed
 from shared.providers.kommo.fields import MOST_NOTICES
 from shared.providers.kommo.webhooks import parse
 from tests.support.kommo_payloads import (

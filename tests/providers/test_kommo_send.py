@@ -12,12 +12,12 @@ import pytest
 from aiohttp import web
 
 from ops.sandbox.kommo_forms import BOT_ID, CHANNEL_SECRET, SCOPE_ID
+from shared.domain.model import Media
 from shared.providers.base import (
     Accepted,
     Ambiguous,
     ChannelBroken,
     ContentRejected,
-    Media,
     RecipientInvalid,
     Refusal,
     Report,

@@ -5,18 +5,8 @@ from uuid import UUID
 
 import pytest
 
-from shared.providers.base import (
-    Button,
-    ChannelBroken,
-    ContentRejected,
-    Interactive,
-    Media,
-    Outgoing,
-    Reaction,
-    Row,
-    Section,
-    Template,
-)
+from shared.domain.model import Button, Interactive, Media, Outgoing, Reaction, Row, Section, Template
+from shared.providers.base import ChannelBroken, ContentRejected
 from shared.providers.meta.requests import body_of, media_kind
 
 OURS = UUID("01890000-0000-7000-8000-000000000002")

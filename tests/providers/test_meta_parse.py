@@ -7,7 +7,8 @@ from uuid import UUID
 import orjson
 import pytest
 
-from shared.providers.base import InboundMessage, ManagerMessage, Media, Notice, Receipt
+from shared.domain.model import InboundMessage, ManagerMessage, Media, Receipt
+from shared.providers.base import Notice
 from shared.providers.meta.webhooks import parse
 from tests.support.meta_payloads import (
     ACCOUNT,

@@ -14,8 +14,9 @@ from shared import providers
 from shared.bot import open_engines
 from shared.bot.base import Answer, Turn
 from shared.domain.media import Failure, Limits
+from shared.domain.model import Outgoing
 from shared.media.download import Fetcher
-from shared.providers.base import Accepted, Outgoing, Unreachable
+from shared.providers.base import Accepted, Unreachable
 from shared.providers.media_source import Direct, Get
 from shared.settings import Settings
 from tests.providers import test_kommo_forms, test_meta_forms

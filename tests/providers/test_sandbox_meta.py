@@ -12,19 +12,16 @@ from aiohttp.test_utils import TestServer
 
 from ops.sandbox.client import SandboxError
 from ops.sandbox.meta_forms import ACCESS_TOKEN, APP_SECRET, PHONE_NUMBER_ID
+from shared.domain.model import Button, Interactive, Reaction, Template
 from shared.providers.base import (
     Accepted,
     Ambiguous,
-    Button,
     ChannelBroken,
     ContentRejected,
-    Interactive,
     Parsed,
     RawWebhook,
-    Reaction,
     Refusal,
     SendResult,
-    Template,
     Throttled,
     WindowClosed,
 )

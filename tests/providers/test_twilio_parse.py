@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.providers.base import SOLE_CHANNEL, InboundMessage, Media, Parsed, RawWebhook, Receipt
+from shared.domain.model import InboundMessage, Media, Receipt
+from shared.providers.base import SOLE_CHANNEL, Parsed, RawWebhook
 from shared.providers.twilio.webhooks import parse
 
 URL = "https://palomar.example.com/webhooks/twilio/01890000-0000-7000-8000-000000000001"

@@ -12,18 +12,14 @@ import pytest
 from aiohttp import encode_basic_auth, web
 from pydantic import SecretStr
 
+from shared.domain.model import Button, Interactive, Media, Reaction, Template
 from shared.providers.base import (
     Accepted,
     Ambiguous,
-    Button,
     ChannelBroken,
     ContentRejected,
-    Interactive,
-    Media,
     RawWebhook,
-    Reaction,
     Refusal,
-    Template,
     Throttled,
     Unreachable,
     WindowClosed,

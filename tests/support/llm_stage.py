@@ -13,7 +13,7 @@ from ops.sandbox.openai import API_KEY, MODEL
 from shared.bot import open_engines
 from shared.bot.base import Answer, Engine, Turn
 from shared.domain.channels import ReplySettings
-from shared.providers.base import ChannelKind
+from shared.domain.model import ChannelKind
 from shared.settings import Settings
 
 SAYS_FALLBACK = Answer("We will write soon.", "fallback")

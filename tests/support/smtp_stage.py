@@ -13,8 +13,9 @@ from uuid import UUID
 
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
+from shared.domain.model import Outgoing
 from shared.providers import email
-from shared.providers.base import Outgoing, Sender
+from shared.providers.base import Sender
 
 MESSAGE_ID = UUID("01890a5d-ac96-774b-bcce-b302099a8057")
 USER, PASSWORD = "hola", "s3cret pass"

@@ -11,7 +11,7 @@ from uuid import UUID
 from aiohttp import web
 from pydantic import SecretStr
 
-from shared.providers.base import Outgoing
+from shared.domain.model import Outgoing
 from shared.providers.twilio.send import TwilioCredentials, TwilioSender
 
 ACCOUNT = "AC00000000000000000000000000000001"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from shared.actions import consents
 from shared.domain.channels import Channel, ChannelSettings
 from shared.domain.consents import DEFAULT_WORDS, Change, is_answered, phrase_of, scope_of_refusal, told_by, words_of
-from shared.providers.base import Authorship, ChannelKind, InboundMessage, Wording
+from shared.domain.model import Authorship, ChannelKind, InboundMessage, Wording
 
 OUT: Final = Change("opted_out")
 IN: Final = Change("opted_in")

@@ -4,7 +4,7 @@ import orjson
 import pytest
 
 from shared.domain.message_form import PLAIN, Form, form_of, stored
-from shared.providers.base import Button, Interactive, Reaction, Row, Section
+from shared.domain.model import Button, Interactive, Reaction, Row, Section
 
 
 @pytest.mark.parametrize(

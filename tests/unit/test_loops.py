@@ -5,7 +5,7 @@ from typing import get_args
 import pytest
 
 from shared.domain.loop_guard import MOST_ANSWERS, MOST_REPEATS, Exchange, is_loop
-from shared.providers.base import ChannelKind
+from shared.domain.model import ChannelKind
 
 
 @pytest.mark.parametrize("kind", get_args(ChannelKind))

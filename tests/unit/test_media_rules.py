@@ -10,8 +10,8 @@ import pytest
 from yarl import URL
 
 from shared.domain.media import REFUSED, Failure, Limits, Reason, digest_of, key_of, name_of, of_status, wait_after
+from shared.domain.model import Media
 from shared.providers import media_source
-from shared.providers.base import Media
 from shared.providers.media_source import Direct, Get, Located
 from tests.support.processes import ROOT
 

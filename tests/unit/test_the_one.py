@@ -10,7 +10,8 @@ import pytest
 from shared.database import new_id
 from shared.domain.channels import Unknown
 from shared.domain.message_form import PLAIN
-from shared.providers.base import SentRecord, Template
+from shared.domain.model import Template
+from shared.providers.base import SentRecord
 from shared.store.messages.outbound import Outbound
 from workers.send.unknown_lookup import NOTHING, Looked, Step, step, the_one
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.domain.model import ChannelKind, Template
 from shared.domain.window import LENGTH, MARGIN, Admit, Decision, Fail, Hold, Policy, closes_at, decide, is_open
-from shared.providers.base import ChannelKind, Template
 
 NOW = datetime(2026, 3, 14, 9, 30, tzinfo=UTC)
 OWN, FALLBACK = Template("own"), Template("fallback")

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from shared.providers.base import Template
+from shared.domain.model import Template
 from shared.settings import Settings
 from shared.store import consents
 from shared.store.consents import Entry

@@ -8,7 +8,7 @@ import aiohttp
 
 from ops.sandbox.email_forms import ADDRESS
 from shared.domain.message_form import Form, stored
-from shared.providers.base import Media
+from shared.domain.model import Media
 from shared.settings import Settings
 from tests.support.email_payloads import CONTENT_TYPE, fields, form
 from tests.support.email_stage import ANA, mailbox

@@ -10,7 +10,7 @@ from uuid import UUID
 from ops.sandbox.meta_forms import PHONE_NUMBER_ID
 from shared import database
 from shared.domain.message_form import PLAIN, Form, stored
-from shared.providers.base import Button, Interactive
+from shared.domain.model import Button, Interactive
 from shared.queue.jobs import Lane
 from shared.settings import Settings
 from shared.store import conversations

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from shared.providers.base import Address
+from shared.domain.model import Address
 from shared.queue.jobs import WebhookReceived
 from shared.settings import Settings
 from shared.store import contacts, webhook_log

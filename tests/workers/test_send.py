@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from ops.sandbox.twilio import AUTH_TOKEN
-from shared.providers.base import Media, Template
+from shared.domain.model import Media, Template
 from shared.settings import Settings
 from shared.store import channels
 from shared.store.messages import sends

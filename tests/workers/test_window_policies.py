@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ops.sandbox.twilio import ACCOUNT_SID, AUTH_TOKEN
-from shared.providers.base import Template
+from shared.domain.model import Template
 from shared.settings import Settings
 from shared.store.messages import sends
 from tests.support.stage import CUSTOMER, Stage, staged

@@ -8,7 +8,7 @@ from uuid import UUID
 from shared.actions import delivery_receipts
 from shared.database import Connection
 from shared.domain.channels import Channel
-from shared.providers.base import ManagerMessage, Receipt
+from shared.domain.model import ManagerMessage, Receipt
 from shared.queue.jobs import SendRequested
 from shared.store import contacts, conversations
 from shared.store.events import Event, record

@@ -10,7 +10,7 @@ from shared.bot import WAITING
 from shared.domain import consents
 from shared.domain.channels import UNREAD_WAIT, Channel
 from shared.domain.consents import Change
-from shared.providers.base import InboundMessage
+from shared.domain.model import InboundMessage
 from shared.queue.jobs import ReplyWanted, WebhookReceived
 from shared.store import conversations
 

@@ -9,17 +9,9 @@ from uuid import UUID
 from shared.actions import consents as consenting
 from shared.domain import addresses, consents
 from shared.domain.channels import Channel
+from shared.domain.model import Consent, InboundMessage, ManagerMessage, Receipt
 from shared.providers import provider, traits
-from shared.providers.base import (
-    SOLE_CHANNEL,
-    Consent,
-    InboundMessage,
-    ManagerMessage,
-    Notice,
-    Parsed,
-    RawWebhook,
-    Receipt,
-)
+from shared.providers.base import SOLE_CHANNEL, Notice, Parsed, RawWebhook
 from shared.queue.jobs import WebhookReceived
 from shared.store import webhook_log
 from shared.store.events import Event

@@ -13,8 +13,8 @@ from shared import database
 from shared.actions import consents, delivery_receipts
 from shared.domain.channels import Channel
 from shared.domain.consents import Change
+from shared.domain.model import InboundMessage
 from shared.process import metrics
-from shared.providers.base import InboundMessage
 from shared.queue import topology
 from shared.queue.jobs import MediaWanted, QueueMessage, ReplyWanted, SendRequested, WebhookReceived
 from shared.queue.outcomes import Locked, Retry

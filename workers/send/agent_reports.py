@@ -13,9 +13,10 @@ from shared.actions import delivery_receipts
 from shared.crypto import CryptoError
 from shared.domain import consents
 from shared.domain.channels import UNREAD_WAIT, Channel
+from shared.domain.model import Receipt
 from shared.process import metrics
 from shared.providers import traits
-from shared.providers.base import Ambiguous, ChannelBroken, Receipt, Refusal, Report, Reporter, Throttled, Unreachable
+from shared.providers.base import Ambiguous, ChannelBroken, Refusal, Report, Reporter, Throttled, Unreachable
 from shared.queue import topology
 from shared.queue.jobs import SendAdmitted
 from shared.queue.worker import Context

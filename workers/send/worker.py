@@ -19,6 +19,7 @@ from shared.actions import consents as consenting
 from shared.crypto import CryptoError
 from shared.domain import consents
 from shared.domain.channels import Channel
+from shared.domain.model import ConsentScope, Outgoing
 from shared.domain.window import Admit, decide
 from shared.process import metrics
 from shared.providers import traits
@@ -26,9 +27,7 @@ from shared.providers.base import (
     Accepted,
     Ambiguous,
     ChannelBroken,
-    ConsentScope,
     OptedOut,
-    Outgoing,
     Sender,
     SendResult,
     Throttled,

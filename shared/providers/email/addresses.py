@@ -7,7 +7,7 @@ from typing import Final
 from uuid import UUID
 
 from shared.domain import addresses
-from shared.providers.base import Address
+from shared.domain.model import Address
 from shared.providers.email.text import words
 
 _LONGEST_LIST = 10_000  # characters of one header

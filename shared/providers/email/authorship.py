@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from shared.providers.base import Authorship
+from shared.domain.model import Authorship
 
 # `{@example.com : pass, @other.example : fail}`, as SendGrid writes it, or the same as JSON.
 _SIGNED: Final = re.compile(

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 from uuid import UUID
 
-from shared.providers.base import Receipt
+from shared.domain.model import Receipt
 from shared.providers.email.addresses import message_ids, own_id, own_message_id
 from shared.providers.email.mime import Part
 from shared.providers.email.text import words

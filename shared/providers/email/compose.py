@@ -11,7 +11,8 @@ from email.utils import format_datetime
 from typing import Final
 
 from shared.domain import addresses
-from shared.providers.base import ContentRejected, Outgoing, RecipientInvalid, Refusal
+from shared.domain.model import Outgoing
+from shared.providers.base import ContentRejected, RecipientInvalid, Refusal
 from shared.providers.email import unsubscribe
 from shared.providers.email.addresses import LONGEST_ID, message_ids, own_message_id, thread_of
 

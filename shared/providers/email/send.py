@@ -15,11 +15,11 @@ import aiosmtplib
 from aiosmtplib import SMTP, SMTPException, SMTPResponseException
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
+from shared.domain.model import Outgoing
 from shared.providers.base import (
     Accepted,
     Ambiguous,
     ChannelBroken,
-    Outgoing,
     RecipientInvalid,
     Refusal,
     SendResult,

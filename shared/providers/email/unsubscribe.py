@@ -10,7 +10,7 @@ from typing import Final
 from urllib.parse import quote
 from uuid import UUID
 
-from shared.providers.base import Receipt
+from shared.domain.model import Receipt
 
 PATH: Final = "unsubscribe"  # below an endpoint's URL: `…/unsubscribe/<message id>`, and what proves it ours
 CODE: Final = "unsubscribed"  # of the receipt

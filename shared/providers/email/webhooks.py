@@ -17,7 +17,8 @@ import orjson
 
 from shared.domain import addresses
 from shared.domain.media import Failure
-from shared.providers.base import Address, InboundMessage, Media, Notice, Parsed, RawWebhook, Traits
+from shared.domain.model import Address, InboundMessage, Media
+from shared.providers.base import Notice, Parsed, RawWebhook, Traits
 from shared.providers.email.addresses import message_ids, people, thread_of
 from shared.providers.email.authorship import authorship
 from shared.providers.email.bodies import text_and_html

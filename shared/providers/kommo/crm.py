@@ -7,7 +7,8 @@ webhooks tell as `outgoing_message[add]`. Some accounts' webhooks have no `messa
 
 from collections.abc import Iterator
 
-from shared.providers.base import SOLE_CHANNEL, InboundMessage, ManagerMessage, Media
+from shared.domain.model import InboundMessage, ManagerMessage, Media
+from shared.providers.base import SOLE_CHANNEL
 from shared.providers.json_fields import Fields, fields_of, instant, plain, printable_word, text_of
 from shared.providers.kommo.fields import Found, chat_address, content, id_of, is_automatic, is_own, message_type
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import parse_qsl
 
+from shared.domain.model import Address, InboundMessage, ManagerMessage, MessageType
 from shared.providers import readable_text
-from shared.providers.base import Address, InboundMessage, ManagerMessage, MessageType, Notice, Parsed
+from shared.providers.base import Notice, Parsed
 from shared.providers.json_fields import Fields, fields_of, plain, text_of
 from shared.providers.readable_text import Readable
 

@@ -14,7 +14,8 @@ from hashlib import md5
 from urllib.parse import quote
 
 from shared.domain.media import name_of
-from shared.providers.base import ContentRejected, Media, Outgoing, Report
+from shared.domain.model import Media, Outgoing
+from shared.providers.base import ContentRejected, Report
 
 LONGEST_TEXT = 4096  # characters; not documented: the least of what the messengers behind Kommo take
 SENDER_NAME = "Palomar"  # the chat shows the name that the integration's bot has in Kommo

@@ -14,11 +14,11 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from yarl import URL
 
+from shared.domain.model import Outgoing
 from shared.providers.base import (
     Accepted,
     Ambiguous,
     ContentRejected,
-    Outgoing,
     Refusal,
     Report,
     SendResult,

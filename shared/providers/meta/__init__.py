@@ -1,6 +1,7 @@
 """Meta: WhatsApp through the Cloud API."""
 
-from shared.providers.base import Media, Sender
+from shared.domain.model import Media
+from shared.providers.base import Sender
 from shared.providers.media_source import Source
 from shared.providers.meta.errors import by_receipt, error_class
 from shared.providers.meta.webhooks import TRAITS, challenge, parse, verify

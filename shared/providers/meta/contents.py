@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from itertools import islice
 
+from shared.domain.model import Media, MessageType
 from shared.providers import readable_text
-from shared.providers.base import Media, MessageType
 from shared.providers.json_fields import Fields, fields_of, items_of, printable_word, text_of
 from shared.providers.readable_text import Readable
 

@@ -12,7 +12,8 @@ import orjson
 from pydantic import ValidationError
 
 from shared.domain.media import Failure, of_status
-from shared.providers.base import Media, Throttled
+from shared.domain.model import Media
+from shared.providers.base import Throttled
 from shared.providers.json_fields import Fields, fields_of, text_of
 from shared.providers.media_source import Direct, Get, Located, Source
 from shared.providers.meta.errors import error_class

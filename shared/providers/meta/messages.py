@@ -8,7 +8,7 @@ from hashlib import sha256
 import orjson
 
 from shared.domain import addresses
-from shared.providers.base import Address, InboundMessage, ManagerMessage
+from shared.domain.model import Address, InboundMessage, ManagerMessage
 from shared.providers.json_fields import Fields, fields_of, instant, items_of, plain, text_of
 from shared.providers.meta.contents import content, kind_of, media_of, reply_to, type_of
 

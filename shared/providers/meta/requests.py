@@ -9,14 +9,8 @@ from urllib.parse import urlsplit
 
 from shared.domain import addresses
 from shared.domain.media import name_of, plain_type
-from shared.providers.base import (
-    ChannelBroken,
-    ContentRejected,
-    Interactive,
-    Media,
-    Outgoing,
-    Template,
-)
+from shared.domain.model import Interactive, Media, Outgoing, Template
+from shared.providers.base import ChannelBroken, ContentRejected
 from shared.providers.template_values import on_one_line
 
 LONGEST_TEXT = 4096  # characters, as all lengths here

@@ -15,11 +15,11 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from shared.domain import addresses
+from shared.domain.model import Outgoing
 from shared.providers.base import (
     Accepted,
     Ambiguous,
     ContentRejected,
-    Outgoing,
     RecipientInvalid,
     Refusal,
     SendResult,

@@ -11,17 +11,8 @@ from dataclasses import dataclass, field, replace
 from urllib.parse import parse_qsl
 
 from shared.domain import addresses
-from shared.providers.base import (
-    Consent,
-    ConsentState,
-    InboundMessage,
-    ManagerMessage,
-    Notice,
-    Parsed,
-    RawWebhook,
-    Receipt,
-    Traits,
-)
+from shared.domain.model import Consent, ConsentState, InboundMessage, ManagerMessage, Receipt
+from shared.providers.base import Notice, Parsed, RawWebhook, Traits
 from shared.providers.json_fields import (
     Fields,
     fields_of,

@@ -1,6 +1,7 @@
 """Twilio: WhatsApp and SMS."""
 
-from shared.providers.base import Media, Sender
+from shared.domain.model import Media
+from shared.providers.base import Sender
 from shared.providers.media_source import Source
 from shared.providers.twilio.errors import by_receipt, error_class
 from shared.providers.twilio.webhooks import parse, verify

@@ -8,7 +8,7 @@ import aiohttp
 from pydantic import ValidationError
 
 from shared.domain.media import Failure
-from shared.providers.base import Media
+from shared.domain.model import Media
 from shared.providers.media_source import Direct, Get, Source
 from shared.providers.twilio.send import TwilioCredentials
 

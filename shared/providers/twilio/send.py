@@ -19,14 +19,13 @@ from twilio.rest import Client
 from yarl import URL
 
 from shared.domain import addresses
+from shared.domain.model import ChannelKind, Outgoing
 from shared.process.log import get_logger
 from shared.providers.base import (
     Accepted,
     Ambiguous,
     ChannelBroken,
-    ChannelKind,
     ContentRejected,
-    Outgoing,
     SendResult,
     SentList,
     SentRecord,

@@ -18,20 +18,9 @@ import orjson
 from yarl import URL
 
 from shared.domain import addresses
+from shared.domain.model import Address, ChannelKind, ConsentState, InboundMessage, Media, MessageType, Receipt
 from shared.providers import readable_text
-from shared.providers.base import (
-    SOLE_CHANNEL,
-    Address,
-    ChannelKind,
-    ConsentState,
-    InboundMessage,
-    Media,
-    MessageType,
-    Notice,
-    Parsed,
-    RawWebhook,
-    Receipt,
-)
+from shared.providers.base import SOLE_CHANNEL, Notice, Parsed, RawWebhook
 from shared.providers.readable_text import Readable
 
 # Twilio sends some 40 fields; ten media items make 60. Beyond this it is not Twilio, and not worth sorting.

@@ -8,7 +8,7 @@ from uuid import UUID
 import orjson
 
 from shared.database import Connection, new_id
-from shared.providers.base import ManagerMessage
+from shared.domain.model import ManagerMessage
 from shared.store.messages.outbound import media_json
 
 

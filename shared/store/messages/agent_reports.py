@@ -7,7 +7,7 @@ from typing import Final
 from uuid import UUID
 
 from shared.database import Connection, Pool
-from shared.providers.base import ConsentScope
+from shared.domain.model import ConsentScope
 from shared.queue.jobs import SendAdmitted
 from shared.store.by_key import only_if
 from shared.store.consents import STOPPED_BY

@@ -7,8 +7,8 @@ from typing import Final
 from uuid import UUID
 
 from shared.database import Connection, Pool, new_id
+from shared.domain.model import Receipt, Template
 from shared.domain.window import Policy
-from shared.providers.base import Receipt, Template
 from shared.queue.jobs import Lane
 from shared.store.by_key import only_if
 from shared.store.messages.outbound import template_of

@@ -9,7 +9,7 @@ import orjson
 
 from shared.database import Connection, Pool, new_id
 from shared.domain import loop_guard
-from shared.providers.base import Media
+from shared.domain.model import Media
 from shared.store.messages.outbound import media_json
 
 

@@ -14,9 +14,9 @@ import asyncpg
 from shared.database import Connection, Pool, new_id
 from shared.domain import window
 from shared.domain.message_form import Form, form_of
+from shared.domain.model import ConsentScope, Media, Template, Thread
 from shared.domain.statuses import RESTORED
 from shared.domain.window import Policy
-from shared.providers.base import ConsentScope, Media, Template, Thread
 from shared.queue.jobs import Lane, SendRequested
 from shared.store.by_key import only_if
 from shared.store.consents import STOPPED_BY

@@ -10,8 +10,8 @@ from uuid import UUID
 import asyncpg
 
 from shared.database import Connection, Pool
+from shared.domain.model import Media
 from shared.domain.statuses import RESTORED
-from shared.providers.base import Media
 from shared.queue.jobs import Lane, SendRequested
 from shared.store import conversations
 from shared.store.by_key import only_if

@@ -1,0 +1,207 @@
+"""The words of messaging: addresses, messages in and out, receipts, consents. Values without behaviour. No I/O."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+ChannelKind = Literal["whatsapp", "sms", "email"]
+AddressKind = Literal["phone", "user_id", "email", "kommo_chat"]
+ConsentState = Literal["opted_in", "opted_out"]
+ConsentScope = Literal["all", "blocked", "marketing"]
+"""What an entry of the ledger is about; shared/domain/consents.py says what each one stops."""
+Authorship = Literal["proven", "unknown", "refuted"]
+"""Whether the network vouches for who wrote: by a signature, by nothing, or it was somebody else as far as it knows."""
+Wording = Literal["own", "unclear", "data"]
+"""Whose words a customer's text is. `own`: they wrote it, or tapped what shows it. `unclear`: it stands where their
+words may be or a machine's, as the payload of a button, the id of a row, a part that nobody documents. `data`: we made
+it readable of a form, a place, an order, a card."""
+MessageType = Literal[
+    "text", "image", "audio", "video", "file", "sticker", "location", "contacts", "button", "reaction", "template",
+    "system", "unsupported",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Somebody's address: `given` as the provider wrote it, `canonical` as we compare it."""
+
+    kind: AddressKind
+    given: str
+    canonical: str
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    url: str | None = None
+    id: str | None = None
+    mime_type: str | None = None
+    filename: str | None = None
+    sha256: str | None = None  # as the provider writes it
+
+
+@dataclass(frozen=True, slots=True)
+class InboundMessage:
+    """A customer's message. `timestamp` is the provider's, None where it gives none (Twilio)."""
+
+    external_id: str
+    channel_kind: ChannelKind
+    sender: tuple[Address, ...]  # the first one names the conversation: a phone number where there is one
+    channel_address: str  # ours, canonical: E.164, or the provider's id of it (messaging service, phone number id)
+    message_type: str  # a MessageType, or the provider's own word for a type we have no name for (`order`, `poll`)
+    text: str = ""
+    media: tuple[Media, ...] = ()
+    timestamp: datetime | None = None
+    contact_name: str | None = None
+    reply_to: str | None = None  # external id of the message it answers
+    given_from: str = ""  # as the provider wrote them
+    given_to: str = ""
+    consent: ConsentState | None = None  # what the provider took it for, by words it knows
+    answered: bool = False  # by the provider itself, as Twilio answers STOP, START and HELP
+    place: int = 0  # among its webhook's messages, customers' and managers' together
+    authorship: Authorship = "proven"
+    author: Address | None = None  # who wrote, where they ask that the answer go to `sender` instead
+    wording: Wording = "unclear"
+    extra: Mapping[str, object] = field(default_factory=dict)  # every field we have no name for
+
+
+@dataclass(frozen=True, slots=True)
+class ManagerMessage:
+    """What the tenant's side wrote to a customer, but not through us: a person in the provider's own interface, or
+    another bot of theirs. An echo of what we sent ourselves looks the same, but for its id and its author."""
+
+    external_id: str
+    channel_kind: ChannelKind
+    customer: tuple[Address, ...]  # the first one names the conversation
+    channel_address: str  # ours
+    message_type: str
+    text: str = ""
+    media: tuple[Media, ...] = ()
+    timestamp: datetime | None = None
+    author_id: str = ""
+    author_name: str | None = None
+    automatic: bool = False  # the provider says that its author is no person
+    contact_name: str | None = None  # the customer's
+    reply_to: str | None = None
+    awaits_report: bool = False  # the provider waits to hear from us what became of it
+    place: int = 0  # as a customer's
+    extra: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of a message of ours. `status` is the provider's word; `shared.domain.statuses` ranks it."""
+
+    external_id: str
+    status: str
+    message_id: UUID | None = None  # ours, where it travelled with the send
+    channel_kind: ChannelKind | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+    timestamp: datetime | None = None
+    recipient: str | None = None
+    channel_address: str = ""  # ours, where the receipt names it as a message does: then it is that channel or none
+    extra: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Consent:
+    """What a customer told the provider, and not us, about being written to."""
+
+    state: ConsentState
+    scope: ConsentScope
+    channel_kind: ChannelKind
+    address: Address
+    timestamp: datetime | None = None
+
+
+# -- what leaves -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """An approved template: Twilio's ContentSid, or a Meta template's name with its language."""
+
+    name: str
+    variables: Mapping[str, str] = field(default_factory=dict)
+    language: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Button:
+    id: str
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    id: str
+    title: str
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    rows: tuple[Row, ...]
+    title: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Interactive:
+    """What a customer may tap below the message's text: reply buttons, or a list that `opener` opens."""
+
+    buttons: tuple[Button, ...] = ()
+    sections: tuple[Section, ...] = ()
+    opener: str = ""
+    header: str = ""
+    footer: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reaction:
+    """An emoji on a message of the customer's; an empty one takes it back."""
+
+    external_id: str
+    emoji: str
+
+
+@dataclass(frozen=True, slots=True)
+class Thread:
+    """What a mail answers: the customer's newest one, the ids of those before it (oldest first), and its subject."""
+
+    message_id: str = ""
+    references: tuple[str, ...] = ()
+    subject: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file that leaves inside a message."""
+
+    name: str
+    mime_type: str
+    content: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One message as it leaves. Where `template` is set, text and media are not sent."""
+
+    message_id: UUID
+    channel_kind: ChannelKind
+    sender: str  # the channel's address: E.164, or a Twilio messaging service's id (MG…)
+    recipient: str  # as this customer's messages gave it, without a scheme such as `whatsapp:`
+    recipient_name: str | None = None
+    text: str = ""
+    media: tuple[Media, ...] = ()
+    files: tuple[File, ...] = ()  # in the message itself; then `media` holds the others
+    template: Template | None = None
+    interactive: Interactive | None = None
+    reaction: Reaction | None = None
+    reply_to: str | None = None  # external id of the message it is shown to answer
+    status_callback: str | None = None
+    subject: str | None = None  # of a mail; None: its thread's
+    thread: Thread | None = None
+    unsubscribe: str | None = None  # of a bulk mail: the URL that takes the click of who wants no more of them
+    automatic: str = ""  # what a mail says of nobody having written it: `auto-replied`, `auto-generated`
