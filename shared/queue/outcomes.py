@@ -1,4 +1,7 @@
-"""How a handler ends when it does not simply return: raise one of these, the runner does the rest."""
+"""How a handler ends when it does not simply return: raise one of these, the runner does the rest.
+
+The third one is `Locked` of shared/resilience/lock_waits.py.
+"""
 
 
 class Retry(Exception):
@@ -11,14 +14,6 @@ class Retry(Exception):
     def __init__(self, reason: str, after: float = 0.0) -> None:
         super().__init__(reason)
         self.reason = reason
-        self.after = after
-
-
-class Locked(Exception):
-    """Its tenant holds rows that this item needs: it waits for `after` seconds, and no attempt is counted."""
-
-    def __init__(self, after: float) -> None:
-        super().__init__("its tenant holds a lock")
         self.after = after
 
 

@@ -36,7 +36,7 @@ from shared.queue.delivery import (
     decode,
 )
 from shared.queue.jobs import QueueMessage
-from shared.queue.outcomes import Dead, Locked, Retry
+from shared.queue.outcomes import Dead, Retry
 from shared.queue.publisher import (
     BrokerAway,
     Link,
@@ -50,7 +50,7 @@ from shared.queue.publisher import (
 from shared.queue.worker import Context, Worker
 from shared.resilience.backoff import Backoff, rung
 from shared.resilience.circuit_breaker import NOBODYS, Brakes, Scope
-from shared.resilience.lock_waits import PAUSE
+from shared.resilience.lock_waits import PAUSE, Locked
 
 log = get_logger(__name__)
 

@@ -11,12 +11,19 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-from shared.queue.outcomes import Locked
 from shared.resilience.backoff import Backoff
 
 PAUSE: Final = Backoff(first=1.0, longest=30.0, jitter=0.0)  # seconds without a try, longer after each one in vain
 REMEMBERED: Final = 60.0  # seconds after the last lock, during which a tenant's items are handled by themselves
 MOST_TENANTS: Final = 10_000  # that one process remembers; the oldest are forgotten first
+
+
+class Locked(Exception):
+    """Its tenant holds rows that this item needs: it waits for `after` seconds, and no attempt is counted."""
+
+    def __init__(self, after: float) -> None:
+        super().__init__("its tenant holds a lock")
+        self.after = after
 
 
 @dataclass(slots=True)

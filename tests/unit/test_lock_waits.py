@@ -4,8 +4,7 @@ from uuid import UUID
 
 import pytest
 
-from shared.queue.outcomes import Locked
-from shared.resilience.lock_waits import MOST_TENANTS, REMEMBERED, LockWaits, give_way
+from shared.resilience.lock_waits import MOST_TENANTS, REMEMBERED, Locked, LockWaits, give_way
 
 THEIRS, OURS = UUID(int=1), UUID(int=2)
 

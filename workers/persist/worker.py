@@ -17,9 +17,9 @@ from shared.domain.model import InboundMessage
 from shared.process import metrics
 from shared.queue import topology
 from shared.queue.jobs import MediaWanted, QueueMessage, ReplyWanted, SendRequested, WebhookReceived
-from shared.queue.outcomes import Locked, Retry
+from shared.queue.outcomes import Retry
 from shared.queue.worker import Context, Worker
-from shared.resilience.lock_waits import PAUSE, LockWaits
+from shared.resilience.lock_waits import PAUSE, Locked, LockWaits
 from shared.store import channels, contacts, conversations, media, webhook_log
 from shared.store.consents import Entry
 from shared.store.events import Event, record

@@ -36,10 +36,10 @@ from shared.providers.base import (
 )
 from shared.queue import topology
 from shared.queue.jobs import SendAdmitted
-from shared.queue.outcomes import Locked
 from shared.queue.worker import Context, Worker
 from shared.resilience.backoff import Backoff
 from shared.resilience.bulkhead import NoPlaceError, wait_for_place
+from shared.resilience.lock_waits import Locked
 from shared.sending.attachments import NoRoomError
 from shared.sending.senders import CONCURRENCY, Senders, open_senders, outgoing
 from shared.store import channels
