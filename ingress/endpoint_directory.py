@@ -15,7 +15,7 @@ import asyncpg
 from prometheus_client import Counter, Gauge
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
-from ingress.receive.app import Endpoint
+from ingress.receive.endpoint import Endpoint
 from ingress.receive.spool_file import write_durably
 from shared import database
 from shared.crypto import CryptoError, KeyRing

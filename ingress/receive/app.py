@@ -8,11 +8,8 @@ import asyncio
 import logging
 import traceback
 from contextlib import nullcontext
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol
 from urllib.parse import urlsplit
-from uuid import UUID
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -21,6 +18,7 @@ from prometheus_client import Counter
 from ingress.receive.bodies import Bodies, hang_up
 from ingress.receive.bounds import Bounds, Limits
 from ingress.receive.durability import NotKept
+from ingress.receive.endpoint import Endpoint, Endpoints, Keeps
 from ingress.receive.memory_budget import Room
 from ingress.receive.refusals import REFUSALS, RETRY_AFTER, Refused
 from ingress.receive.routing import INTAKES, Intake, intake_at
@@ -41,42 +39,6 @@ ROOM = 10 * 1024 * 1024
 LONG_TO_CHECK = 256 * 1024  # bytes; the signature of more is checked in a thread
 # What of a request's headers goes on: enough to read a body and to recognise a redelivery, never a credential.
 KEPT_HEADERS = ("content-type", "user-agent", "i-twilio-idempotency-token")
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """One webhook URL, as verifying needs it."""
-
-    id: UUID
-    tenant_id: UUID | None  # None: it serves several tenants
-    provider: str
-    tokens: tuple[str, ...]  # what may have signed; none where its secrets can't be opened
-    verify_token: str = ""  # what Meta names when it verifies the URL
-    url_secrets: tuple[str, ...] = ()  # what a URL may end with, where `tokens` are for signatures (Kommo has both)
-
-    @property
-    def owner(self) -> UUID:
-        """On whose account its bodies count: all of a tenant's together, which may make as many as it likes."""
-        return self.tenant_id or self.id
-
-
-class Endpoints(Protocol):
-    """The directory of endpoints, in memory."""
-
-    @property
-    def trouble(self) -> str | None:
-        """Why no endpoint is known at all; None when they are."""
-        ...
-
-    def find(self, name: str) -> Endpoint | None:
-        """The endpoint of this id as it stands in the URL, if there is one."""
-        ...
-
-
-class Keeps(Protocol):
-    async def keep(self, webhook: WebhookReceived) -> None:
-        """Return once it is durable. Raises NotKept."""
-        ...
 
 
 class Receiver:

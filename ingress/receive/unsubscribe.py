@@ -6,20 +6,18 @@ follow every link, and shows a person a button. What proves the URL ours is its 
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from uuid import UUID
 
 from aiohttp import web
 from prometheus_client import Counter
 
 from ingress.receive.durability import NotKept
+from ingress.receive.endpoint import Endpoint, Endpoints, Keeps
 from shared.crypto import CryptoError, KeyRing
 from shared.process.log import get_logger
 from shared.providers.email.unsubscribe import PATH, owner
 from shared.queue.jobs import WebhookReceived
-
-if TYPE_CHECKING:
-    from ingress.receive.app import Endpoint, Endpoints, Keeps
 
 log = get_logger(__name__)
 
@@ -47,7 +45,7 @@ _HEADERS: Final = {
 class Unsubscribing:
     """What the URL in a mail leads to."""
 
-    def __init__(self, endpoints: "Endpoints", keeper: "Keeps", keys: KeyRing, public_url: str) -> None:
+    def __init__(self, endpoints: Endpoints, keeper: Keeps, keys: KeyRing, public_url: str) -> None:
         self._endpoints = endpoints
         self._keeper = keeper
         self._keys = keys
@@ -73,7 +71,7 @@ class Unsubscribing:
             return _refused()
         return await self._click(*meant) if request.method == "POST" else _page(_ASK)
 
-    async def _click(self, endpoint: "Endpoint", message_id: UUID) -> web.Response:
+    async def _click(self, endpoint: Endpoint, message_id: UUID) -> web.Response:
         """Its body says nothing that the URL does not, so it is not read."""
         now = datetime.now(UTC)
         try:
@@ -96,7 +94,7 @@ class Unsubscribing:
         CLICKS.labels("kept").inc()
         return _page(_DONE)
 
-    def _meant(self, name: str, message: str, proof: str) -> "tuple[Endpoint, UUID] | None":
+    def _meant(self, name: str, message: str, proof: str) -> tuple[Endpoint, UUID] | None:
         """The endpoint and the mail; None where the URL is none of ours."""
         endpoint = self._endpoints.find(name)
         message_id = _id(message)

@@ -4,7 +4,8 @@ from uuid import UUID
 
 import pytest
 
-from ingress.receive.app import Endpoint, origin_form, printable
+from ingress.receive.app import origin_form, printable
+from ingress.receive.endpoint import Endpoint
 from ingress.receive.refusals import REFUSALS
 from ingress.receive.routing import INTAKES, intake_at
 

@@ -1,0 +1,43 @@
+"""A webhook URL as the receiving part knows it, and what it asks of the directory and of whoever stores webhooks."""
+
+from dataclasses import dataclass
+from typing import Protocol
+from uuid import UUID
+
+from shared.queue.jobs import WebhookReceived
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One webhook URL, as verifying needs it."""
+
+    id: UUID
+    tenant_id: UUID | None  # None: it serves several tenants
+    provider: str
+    tokens: tuple[str, ...]  # what may have signed; none where its secrets can't be opened
+    verify_token: str = ""  # what Meta names when it verifies the URL
+    url_secrets: tuple[str, ...] = ()  # what a URL may end with, where `tokens` are for signatures (Kommo has both)
+
+    @property
+    def owner(self) -> UUID:
+        """On whose account its bodies count: all of a tenant's together, which may make as many as it likes."""
+        return self.tenant_id or self.id
+
+
+class Endpoints(Protocol):
+    """The directory of endpoints, in memory."""
+
+    @property
+    def trouble(self) -> str | None:
+        """Why no endpoint is known at all; None when they are."""
+        ...
+
+    def find(self, name: str) -> Endpoint | None:
+        """The endpoint of this id as it stands in the URL, if there is one."""
+        ...
+
+
+class Keeps(Protocol):
+    async def keep(self, webhook: WebhookReceived) -> None:
+        """Return once it is durable. Raises NotKept."""
+        ...
