@@ -1,7 +1,7 @@
-"""The graph of queues and messages, built from what processes declare. Pure: it asks neither broker nor database.
+"""The graph of queues and messages, built from what processes declare. It asks neither broker nor database.
 
-Messages flow one way. Only a loop without a queue of its own (`clock`) may put work into any queue: its nudges stand
-beside the flow, and so does what the relay tells the world.
+Messages flow one way. Only a loop without a queue of its own (`clock`) may publish to any queue: what it publishes
+stands beside the flow, and so do the relay's events.
 """
 
 import textwrap
@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from graphlib import TopologicalSorter
 
 import ingress
-from ops.canvas import Canvas
 from shared.queue import topology
 from shared.queue.jobs import QueueMessage
 from shared.queue.worker import Worker
@@ -18,8 +17,7 @@ from shared.settings import Settings
 from workers.__main__ import declared
 
 INGRESS = "receive"
-WIDTH = 100  # columns of the drawing, at most
-_QUEUES_WIDTH = 56  # of the queues in a box; beside it run the lines that pass it by
+WIDTH = 100  # columns of the list, at most
 _Message = type[QueueMessage]
 
 
@@ -137,21 +135,27 @@ def _in_order(flow: Sequence[Stage], edges: Iterable[Edge]) -> list[Stage]:
 # -- how it is shown ---------------------------------------------------------------------------------------------------
 
 
-def draw(shown: Graph) -> str:
-    """The graph as text of at most WIDTH columns: a box per process with the queues it consumes, a line per message."""
-    lines = _draw_flow(shown)
+def listed(shown: Graph) -> str:
+    """The graph as text: a paragraph per process with the queues it consumes, a line per message that it publishes."""
+    width = max(len(name) for name in ("given up", *(stage.name for stage in shown.stages))) + 2
+    lines: list[str] = []
+    for stage in shown.stages:
+        lines += _note(stage.name, _named(stage.queues) or "HTTP", width)
+        for edge in shown.edges:
+            if edge.source == stage.name:
+                lines += _note("", f"→ {edge.target}: {edge.message} to {_named(edge.queues)}", width)
     lines.append("")
-    for stage in dict.fromkeys(edge.source for edge in shown.nudges):
-        nudges = [edge for edge in shown.nudges if edge.source == stage]
+    for name in dict.fromkeys(edge.source for edge in shown.nudges):
+        nudges = [edge for edge in shown.nudges if edge.source == name]
         queues = dict.fromkeys(queue for edge in nudges for queue in edge.queues)
         messages = dict.fromkeys(edge.message for edge in nudges)
-        lines += _note(stage, f"puts what is due into {_named(queues)} ({', '.join(messages)})")
+        lines += _note(name, f"publishes what is due to {_named(queues)} ({', '.join(messages)})", width)
     for source, message in shown.told:
-        lines += _note(source, f"tells the exchange `{topology.EVENTS}` what happened ({message}), for whoever listens")
+        lines += _note(source, f"publishes what happened to the exchange `{topology.EVENTS}` ({message})", width)
     if shown.retries:
-        lines += _note("failed", f"waits in {', '.join(shown.retries)}; then comes back to its queue")
+        lines += _note("failed", f"waits in {_named(shown.retries)}, then comes back to its queue", width)
     if shown.dead:
-        lines += _note("given up", f"lies beside its queue, in [{shown.dead[0]}] for instance: palomar dead list")
+        lines += _note("given up", f"lies beside its queue, as in [{shown.dead[0]}]: palomar dead list", width)
     return "\n".join(lines)
 
 
@@ -159,66 +163,26 @@ def _named(queues: Iterable[str]) -> str:
     return " ".join(f"[{queue}]" for queue in queues)
 
 
-def _note(who: str, what: str) -> list[str]:
+def _note(name: str, what: str, width: int) -> list[str]:
     return textwrap.wrap(
         what,
         WIDTH,
-        initial_indent=f"{who:10}",
-        subsequent_indent=" " * 10,
+        initial_indent=f"{name:{width}}",
+        subsequent_indent=" " * width,
         break_long_words=False,
         break_on_hyphens=False,
     )
 
 
-def _draw_flow(shown: Graph) -> list[str]:
-    """Boxes below each other. A line to the next box runs between them, one that passes boxes by runs beside them."""
-    label = max(len(stage.name) for stage in shown.stages) + 2
-    texts = {stage.name: _in_box(stage, label) for stage in shown.stages}
-    widest = max(len(text) for lines in texts.values() for text in lines)
-    inner = max(widest + 2, *(len(edge.message) + 6 for edge in shown.edges))
-    canvas = Canvas()
-    row: dict[str, int] = {}  # of each box's first line of text
-    below: dict[str, int] = {}  # each box's lower edge
-    top = 0
-    for name, lines in texts.items():
-        canvas.box(0, top, inner, lines)
-        row[name], below[name] = top + 1, top + len(lines) + 1
-        top = below[name] + 2
-    column = inner + 4
-    for edge in shown.edges:
-        start, end = row[edge.source], row[edge.target]
-        if end - 1 == below[edge.source] + 2:
-            canvas.down(4, below[edge.source], end - 1)
-            canvas.text(6, below[edge.source] + 1, edge.message)
-        else:
-            canvas.around(inner + 1, column, start, end)
-            canvas.text(column + 2, start + 1, edge.message)
-            column += len(edge.message) + 4
-    return canvas.lines()
-
-
-def _in_box(stage: Stage, label: int) -> list[str]:
-    """A process with its queues, as many lines as they take."""
-    queues = [f"[{queue}]" for queue in stage.queues] or ["HTTP"]
-    lines = textwrap.wrap(" ".join(queues), _QUEUES_WIDTH, break_long_words=False, break_on_hyphens=False)
-    return [f"{stage.name if number == 0 else '':{label}}{line}" for number, line in enumerate(lines)]
-
-
-def dot(shown: Graph) -> str:
-    """The graph for Graphviz: `palomar flow --dot | dot -Tsvg`. Nudges are dashed."""
-    lines = ["digraph palomar {", "  rankdir=LR;", "  node [fontname=Helvetica]; edge [fontname=Helvetica];"]
+def mermaid(shown: Graph) -> str:
+    """The graph as a Mermaid flowchart (https://mermaid.js.org/syntax/flowchart.html). What is due anyway is dotted."""
+    lines = ["flowchart TD"]
     for stage in shown.stages:
-        lines.append(f'  "{stage.name}" [shape=box];')
-        lines += [f'  "[{queue}]" [shape=cds]; "[{queue}]" -> "{stage.name}";' for queue in stage.queues]
-    for name in dict.fromkeys([*(edge.source for edge in shown.nudges), *(source for source, _ in shown.told)]):
-        lines.append(f'  "{name}" [shape=box, style=dashed];')
-    for edges, style in ((shown.edges, "solid"), (shown.nudges, "dashed")):
-        for edge in edges:
-            lines += [
-                f'  "{edge.source}" -> "[{queue}]" [label="{edge.message}", style={style}];' for queue in edge.queues
-            ]
-    lines += [f'  "{source}" -> "{topology.EVENTS}" [label="{message}"];' for source, message in shown.told]
-    return "\n".join([*lines, "}"])
+        lines.append(f'    {stage.name}["<b>{stage.name}</b><br>{"<br>".join(stage.queues) or "HTTP"}"]')
+    lines += [f"    {edge.source} -- {edge.message} --> {edge.target}" for edge in shown.edges]
+    lines += [f"    {edge.source} -. {edge.message} .-> {edge.target}" for edge in shown.nudges]
+    lines += [f"    {source} -- {message} --> {topology.EVENTS}([exchange events])" for source, message in shown.told]
+    return "\n".join(lines)
 
 
 def as_json(shown: Graph) -> dict[str, object]:

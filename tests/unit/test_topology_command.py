@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ops.flow import INGRESS, WIDTH, Stage, as_json, dot, draw, graph, graph_of, stages
 from ops.local.supervisor import read_procfile
+from ops.topology import INGRESS, WIDTH, Stage, as_json, graph, graph_of, listed, mermaid, stages
 from shared.queue import jobs, topology
 from shared.queue.jobs import QueueMessage, ReplyWanted, SendAdmitted, SendRequested, WebhookReceived
 from shared.queue.worker import Worker
@@ -47,8 +47,11 @@ def test_each_message_is_published_and_consumed_by_somebody() -> None:
 
 def test_a_worker_declares_every_message_its_module_handles() -> None:
     for name, worker in declared().items():
-        module = sys.modules[f"workers.{name}"]
-        handled = {m for m in vars(module).values() if inspect.isclass(m) and issubclass(m, QueueMessage)}
+        modules = [
+            m for path, m in sys.modules.items() if path == f"workers.{name}" or path.startswith(f"workers.{name}.")
+        ]
+        values = [value for module in modules for value in vars(module).values()]
+        handled = {m for m in values if inspect.isclass(m) and issubclass(m, QueueMessage)}
         told = {*worker.publishes, *((worker.consumes,) if isinstance(worker, Worker) else ())}
         assert handled - {QueueMessage} <= told, name
 
@@ -82,43 +85,37 @@ def test_a_message_that_nobody_takes_is_refused() -> None:
         graph_of([Stage("persist", publishes=(ReplyWanted,)), Stage("reply", ("reply", "reply.llm"), SendRequested)])
 
 
-def test_the_drawing_shows_every_process_queue_and_message_and_is_always_the_same() -> None:
-    drawn = draw(graph())
-    assert drawn == draw(graph())
-    assert max(map(len, drawn.splitlines())) <= WIDTH
+def test_the_list_shows_every_process_queue_and_message_and_is_always_the_same() -> None:
+    text = listed(graph())
+    assert text == listed(graph())
+    assert max(map(len, text.splitlines())) <= WIDTH
     shown = {*declared(), INGRESS, *(f"[{queue.name}]" for queue in topology.QUEUES)}
     shown |= {message.__name__ for stage in stages() for message in stage.publishes}
     shown |= {step.name for step in topology.ladder((1, 5, 30, 120, 600))}
-    assert {word for word in shown if word not in drawn} == set()
+    assert {word for word in shown if word not in text} == set()
 
 
-def test_a_line_past_a_box_runs_beside_it() -> None:
+def test_a_process_is_followed_by_what_it_publishes() -> None:
     a = Stage("a", publishes=(ReplyWanted, SendRequested))
     b = Stage("b", ("reply", "reply.llm"), ReplyWanted)
     c = Stage("c", ("window",), SendRequested)
-    assert draw(graph_of([a, b, c])).splitlines()[:11] == [
-        "┌────────────────────────┐",
-        "│ a  HTTP                ├──┐",
-        "└───┬────────────────────┘  │ SendRequested",
-        "    │ ReplyWanted           │",
-        "┌───▼────────────────────┐  │",
-        "│ b  [reply] [reply.llm] │  │",
-        "└────────────────────────┘  │",
-        "                            │",
-        "┌────────────────────────┐  │",
-        "│ c  [window]            │◀─┘",
-        "└────────────────────────┘",
+    assert listed(graph_of([a, b, c])).splitlines()[:5] == [
+        "a         HTTP",
+        "          → b: ReplyWanted to [reply] [reply.llm]",
+        "          → c: SendRequested to [window]",
+        "b         [reply] [reply.llm]",
+        "c         [window]",
     ]
 
 
-def test_programs_get_the_same_graph() -> None:
+def test_programs_and_mermaid_get_the_same_graph() -> None:
     shown = graph()
     edges = as_json(shown)["edges"]
     assert isinstance(edges, list)
     assert {(edge["source"], edge["target"]) for edge in edges} == {(e.source, e.target) for e in shown.edges}
-    drawn = dot(shown)
-    assert drawn.count("{") == drawn.count("}") == 1
-    assert '"clock" -> "[reply]" [label="ReplyWanted", style=dashed];' in drawn
+    chart = mermaid(shown).splitlines()
+    assert all(f"    {edge.source} -- {edge.message} --> {edge.target}" in chart for edge in shown.edges)
+    assert "    clock -. ReplyWanted .-> reply" in chart
 
 
 def test_what_ingress_publishes_is_known_without_a_database_driver() -> None:
