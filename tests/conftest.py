@@ -6,6 +6,7 @@ A test's database is a clone of one that was migrated once; its broker is a virt
 """
 
 import contextlib
+import os
 import secrets
 from base64 import b64encode
 from collections.abc import Iterator
@@ -17,9 +18,10 @@ from uuid import uuid4
 import pytest
 
 from ops.errors import Problem
+from ops.local import kept_stack
 from ops.local.stack import Stack
 from shared.settings import Settings
-from tests.support.databases import cloned, migrated
+from tests.support.databases import cloned, kept_template, migrated
 
 pytest_plugins = ["tests.support.stack_dumps", "tests.support.exclusive"]
 
@@ -30,6 +32,9 @@ STACKS_AT_ONCE = 16
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
     """A broker and a database, running. A test may kill and restart them, and leaves them running."""
+    if kept := os.environ.get(kept_stack.VARIABLE):
+        yield kept_stack.attached(Path(kept))
+        return
     started = _start_free_stack()
     try:
         yield started
@@ -51,8 +56,8 @@ def _start_free_stack() -> Stack:
 
 @pytest.fixture(scope="session")
 def template(stack: Stack) -> str:
-    """The name of a migrated, empty database that others are cloned from; made anew by each run."""
-    return migrated(stack.postgres)
+    """The name of a migrated, empty database that others are cloned from; made anew where no stack is kept."""
+    return kept_template(stack.postgres) if kept_stack.VARIABLE in os.environ else migrated(stack.postgres)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -15,10 +16,25 @@ PROCESSES = 4  # also on two cores: most of a test is waiting for the broker's a
 ONE_PROCESS = ("-n", "--numprocesses", "--dist", "-d", "-s", "--capture=no", "--pdb", "--trace")
 
 
-def test(context: typer.Context) -> None:
+KEPT = Path(".palomar/test-kept")
+
+
+def test(
+    context: typer.Context,
+    keep: Annotated[bool, typer.Option("--keep", help="leave the servers running for the next --keep")] = False,  # noqa: PT028
+    stop: Annotated[bool, typer.Option("--stop", help="end what --keep left")] = False,  # noqa: PT028
+) -> None:
     """Run the tests with pytest, which gets all arguments: palomar test tests/unit -k window."""
     importlib.import_module("pytest")  # where it is missing the command says so
-    os.execv(sys.executable, [sys.executable, "-m", "pytest", *beside(context.args), *context.args])
+    if keep or stop:
+        kept_stack = importlib.import_module("ops.local.kept_stack")  # the extra `local` has what it needs
+        if stop:
+            typer.echo("Stopped." if kept_stack.stop(KEPT.resolve()) else "Nothing was left running.")
+            return
+        kept_stack.ensure(KEPT.resolve())
+        os.environ[kept_stack.VARIABLE] = str(KEPT.resolve())
+    processes = [] if keep else beside(context.args)
+    os.execv(sys.executable, [sys.executable, "-m", "pytest", *processes, *context.args])
 
 
 def beside(arguments: Sequence[str]) -> list[str]:

@@ -66,6 +66,7 @@ class Postgres:
         self._process: subprocess.Popen[bytes] | None = None
         self._link = root / "postgres"
         self._binaries = binaries or _packaged_binaries()
+        self._attached = False  # another process runs it
 
     @property
     def running(self) -> bool:
@@ -91,8 +92,18 @@ class Postgres:
 
     # -- life ------------------------------------------------------------------------------------------------------
 
+    def attach(self) -> None:
+        """Use the server that another process runs on this folder's data."""
+        self._attached = True
+
+    def _own(self) -> None:
+        """Raises Problem where another process runs the server."""
+        if self._attached:
+            raise Problem("This PostgreSQL belongs to another process.", "Run what restarts it without --keep.")
+
     def start(self) -> None:
         """Run the server until it answers, with the owner role and the database in it. Idempotent."""
+        self._own()
         if self.running:
             return
         self._settle()
@@ -115,6 +126,7 @@ class Postgres:
 
     def stop(self, mode: Literal["fast", "immediate"] = "fast") -> None:
         """`fast` rolls back what is open and writes a checkpoint; `immediate` is a crash that recovers at start."""
+        self._own()
         if self._process is None:
             return
         subprocesses.stop(self._process, STOP_SIGNALS[mode], 20.0)

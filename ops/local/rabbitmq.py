@@ -70,6 +70,7 @@ class RabbitMQ:
         self._names: subprocess.Popen[bytes] | None = None
         self._script: Path | None = None
         self._young: set[str] = set()  # virtual hosts made since the node started
+        self._attached = False  # another process runs it
 
     @property
     def user(self) -> str:
@@ -103,6 +104,16 @@ class RabbitMQ:
 
     # -- life ------------------------------------------------------------------------------------------------------
 
+    def attach(self) -> None:
+        """Use the broker that another process runs in this folder. Raises OSError or ValueError where none did."""
+        self._ports = Ports(**json.loads((self._folder / "ports.json").read_text()))
+        self._attached = True
+
+    def _own(self) -> None:
+        """Raises Problem where another process runs the broker."""
+        if self._attached:
+            raise Problem("This broker belongs to another process.", "Run what restarts it without --keep.")
+
     def start(self) -> None:
         """Run the broker until it serves AMQP and the management API. Idempotent."""
         self.launch()
@@ -110,6 +121,7 @@ class RabbitMQ:
 
     def launch(self) -> None:
         """Start without waiting, so that something else can start meanwhile; `await_ready` follows."""
+        self._own()
         if self.running:
             return
         self._young = set()
@@ -142,6 +154,7 @@ class RabbitMQ:
 
     def stop(self) -> None:
         """In order: the node syncs its queues and leaves; then its name server."""
+        self._own()
         if self._node is not None:
             subprocesses.stop(self._node, signal.SIGTERM, STOP_GRACE)
             self._node = None
@@ -149,6 +162,7 @@ class RabbitMQ:
 
     def kill(self) -> None:
         """SIGKILL, as a power cut would: queues must survive it. `start` brings it back on the same ports."""
+        self._own()
         if self._node is None:
             return
         if self._script is None:

@@ -65,6 +65,11 @@ class Stack:
             self.stop()
             raise
 
+    def attach(self) -> None:
+        """Use what another process runs in this folder; neither is ours to stop or to start."""
+        self.rabbitmq.attach()
+        self.postgres.attach()
+
     def revive(self) -> list[str]:
         """Start what does not run, and return once it answers; names what was started."""
         broker_down = self._broker and not self.rabbitmq.running

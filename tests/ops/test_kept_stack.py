@@ -1,0 +1,31 @@
+"""What `palomar test --keep` leaves running: the next run finds it, and can't take it down."""
+
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from ops.errors import Problem
+from ops.local import kept_stack, subprocesses
+
+
+def test_a_kept_stack_is_found_again_and_only_its_owner_ends_it(tmp_path: Path) -> None:
+    tmp_path.chmod(0o711)
+    assert not kept_stack.stop(tmp_path)
+    kept_stack.ensure(tmp_path)
+    try:
+        owner = (tmp_path / "ready").read_text()
+        kept_stack.ensure(tmp_path)
+        assert (tmp_path / "ready").read_text() == owner
+        stack = kept_stack.attached(tmp_path)
+        stack.rabbitmq.add_vhost("kept")
+        assert "kept" in stack.rabbitmq.vhosts()
+        with psycopg.connect(stack.admin_database_url) as connection:
+            assert connection.execute("SELECT 1").fetchone() == (1,)
+        for restart in (stack.rabbitmq.kill, stack.rabbitmq.start, stack.postgres.restart):
+            with pytest.raises(Problem, match="belongs to another process"):
+                restart()
+    finally:
+        assert kept_stack.stop(tmp_path)
+    assert not kept_stack.stop(tmp_path)
+    assert subprocesses.belonging_to(tmp_path) == []
