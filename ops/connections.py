@@ -1,4 +1,4 @@
-"""What a command of one errand needs of the running system, and an outage told as a Problem instead of a traceback."""
+"""What a command needs of the running system for one session, and an outage as a Problem instead of a traceback."""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
@@ -15,16 +15,16 @@ from shared.queue.publisher import BrokerAway, Publisher, PublishFailed
 from shared.settings import Settings
 
 T = TypeVar("T")
-PATIENCE = 5.0  # seconds an errand waits for the broker
+PATIENCE = 5.0  # seconds a session waits for the broker
 NO_BROKER = ("RabbitMQ does not answer.", "Start it with ./palomar up, or set AMQP_URL.")
 NO_DATABASE = ("PostgreSQL does not answer.", "Start it with ./palomar up, or set DATABASE_URL.")
 
 
-def run(errand: Coroutine[Any, Any, T]) -> T:
+def run(session: Coroutine[Any, Any, T]) -> T:
     """Run it to its end. Raises Problem where the broker is away or doesn't confirm."""
     log.configure("palomar", "error")
     try:
-        return asyncio.run(errand)
+        return asyncio.run(session)
     except BrokerAway as error:
         raise Problem(*NO_BROKER) from error
     except PublishFailed as error:

@@ -18,11 +18,11 @@ KINDS: Final[tuple[ChannelKind, ...]] = get_args(ChannelKind)
 SHOWN: Final = 50  # entries of one contact
 
 
-def kind_of(told: str | None) -> ChannelKind:
+def kind_of(named: str | None) -> ChannelKind:
     """Raises Problem that names the kinds there are."""
-    found = next((kind for kind in KINDS if kind == told), None)
+    found = next((kind for kind in KINDS if kind == named), None)
     if found is None:
-        what = f"--kind: {told!r} is none." if told else "--kind is missing: it says of which channels."
+        what = f"--kind: {named!r} is none." if named else "--kind is missing: it says of which channels."
         raise Problem(what, f"Name one of: {', '.join(KINDS)}.")
     return found
 
@@ -34,7 +34,7 @@ def state(opted_in: bool) -> ConsentState:
 async def enter(
     pool: database.Pool, person: Person, kind: ChannelKind, state: ConsentState, *, marketing: bool, reason: str
 ) -> None:
-    """Write what a contact has told somebody, as of now. Opted in to everything, they block nobody either."""
+    """Write what a contact has named somebody, as of now. Opted in to everything, they block nobody either."""
     scopes: Sequence[ConsentScope] = ("marketing",) if marketing else ("all",)
     if state == "opted_in" and not marketing:
         scopes = ("all", "blocked")

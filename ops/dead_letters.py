@@ -61,8 +61,8 @@ class DeadItem:
         letter = _dead_letter(headers)
         reason = headers.get(REASON)
         if letter is not None:
-            told = str(letter.get("reason"))
-            reason = f"buried by the broker: {_BY_BROKER.get(told, told)}"
+            given = str(letter.get("reason"))
+            reason = f"buried by the broker: {_BY_BROKER.get(given, given)}"
         attempts = headers.get(ATTEMPT)
         traces, items = _envelope(message.body)
         return cls(
@@ -91,10 +91,10 @@ def _dead_letter(headers: Mapping[str, object]) -> Mapping[str, object] | None:
     return None
 
 
-def _moment(told: object) -> datetime | None:
-    if isinstance(told, datetime):
-        return told if told.tzinfo else told.replace(tzinfo=UTC)
-    return datetime.fromtimestamp(told, UTC) if isinstance(told, int) else None
+def _moment(headed: object) -> datetime | None:
+    if isinstance(headed, datetime):
+        return headed if headed.tzinfo else headed.replace(tzinfo=UTC)
+    return datetime.fromtimestamp(headed, UTC) if isinstance(headed, int) else None
 
 
 def _envelope(body: bytes) -> tuple[tuple[str, ...], int]:
@@ -118,7 +118,7 @@ def work_queue(name: str) -> WorkQueue:
     raise Problem(f"There is no queue {name!r}.", f"Name one of: {', '.join(queue.name for queue in topology.QUEUES)}.")
 
 
-class Shelf:
+class DeadLetterQueue:
     """A dead queue whose items are being held; `waiting` is how many lay there when it was opened."""
 
     def __init__(self, queue: AbstractQueue, waiting: int) -> None:
@@ -135,7 +135,7 @@ class Shelf:
 
 
 @asynccontextmanager
-async def opened(settings: Settings, queue: WorkQueue) -> AsyncIterator[Shelf]:
+async def opened(settings: Settings, queue: WorkQueue) -> AsyncIterator[DeadLetterQueue]:
     """Hold the dead queue of a work queue. Raises Problem where it is missing, BrokerAway without a broker."""
     async with broker.connected(settings.amqp_url.get_secret_value(), "palomar dead") as connection:
         # One of its own: a connection that is blocked from publishing does not get acks through either.
@@ -147,7 +147,7 @@ async def opened(settings: Settings, queue: WorkQueue) -> AsyncIterator[Shelf]:
                 f"RabbitMQ has no queue {queue.dead}.", "Start Palomar once with ./palomar up: it makes them."
             ) from None
         try:
-            yield Shelf(dead, dead.declaration_result.message_count or 0)
+            yield DeadLetterQueue(dead, dead.declaration_result.message_count or 0)
         finally:
             await channel.close()
 
@@ -167,19 +167,19 @@ async def summary(settings: Settings, queue: WorkQueue) -> Summary:
     """Look into one dead queue. Raises as `opened`."""
     reasons: Counter[str] = Counter()
     oldest: datetime | None = None
-    async with opened(settings, queue) as shelf:
-        async for message in shelf.take(LOOKED_AT):
+    async with opened(settings, queue) as dead_queue:
+        async for message in dead_queue.take(LOOKED_AT):
             item = DeadItem.read(message)
             reasons[item.reason] += 1
             oldest = min((at for at in (oldest, item.died_at) if at), default=None)
     reason, alike = reasons.most_common(1)[0] if reasons else ("", 0)
-    return Summary(queue, shelf.waiting, oldest, reason, alike)
+    return Summary(queue, dead_queue.waiting, oldest, reason, alike)
 
 
 async def look(settings: Settings, queue: WorkQueue, limit: int) -> tuple[int, list[DeadItem]]:
     """How many items lie in a dead queue, and the first of them. Raises as `opened`."""
-    async with opened(settings, queue) as shelf:
-        return shelf.waiting, [DeadItem.read(message) async for message in shelf.take(limit)]
+    async with opened(settings, queue) as dead_queue:
+        return dead_queue.waiting, [DeadItem.read(message) async for message in dead_queue.take(limit)]
 
 
 Deal = Callable[[AbstractIncomingMessage], Awaitable[None]]
@@ -220,14 +220,14 @@ async def settle(settings: Settings, queue: WorkQueue, ids: Sequence[str] | None
     Returns how many. Raises Problem for an id that none or several begin with, before anything is touched.
     """
     done = 0
-    async with opened(settings, queue) as shelf:
+    async with opened(settings, queue) as dead_queue:
         if ids is None:
-            async for message in shelf.take():
+            async for message in dead_queue.take():
                 await _remove(message, deal)
                 done += 1
-                tell(done, shelf.waiting)
+                tell(done, dead_queue.waiting)
         else:
-            chosen = await _chosen(shelf, queue, ids)
+            chosen = await _chosen(dead_queue, queue, ids)
             for message in chosen:
                 await _remove(message, deal)
                 done += 1
@@ -240,11 +240,11 @@ async def _remove(message: AbstractIncomingMessage, deal: Deal) -> None:
     await message.ack()
 
 
-async def _chosen(shelf: Shelf, queue: WorkQueue, ids: Sequence[str]) -> list[AbstractIncomingMessage]:
+async def _chosen(dead_queue: DeadLetterQueue, queue: WorkQueue, ids: Sequence[str]) -> list[AbstractIncomingMessage]:
     """The items that these ids, or beginnings of ids, mean."""
     found: dict[str, list[AbstractIncomingMessage]] = {}
     matches: dict[str, set[str]] = {wanted: set() for wanted in ids}
-    async for message in shelf.take():
+    async for message in dead_queue.take():
         name = item_id(message)
         for wanted in ids:
             if name == wanted or (len(wanted) >= SHORT_ID and name.startswith(wanted)):

@@ -69,31 +69,31 @@ def _spaced(digits: str) -> str:
     return (_SPACES if len(digits) >= SHORTEST_SPACED else "").join(digits)
 
 
-async def tenant(pool: database.Pool, told: str | None) -> UUID:
-    """The tenant meant, by name or id; the only one where none is told. Raises Problem."""
+async def tenant(pool: database.Pool, named: str | None) -> UUID:
+    """The tenant meant, by name or id; the only one where none is named. Raises Problem."""
     async with pool.acquire() as connection:
         every = await channels.tenants(connection)
-    found = [tenant_id for tenant_id, name in every if told in (None, name, str(tenant_id))]
+    found = [tenant_id for tenant_id, name in every if named in (None, name, str(tenant_id))]
     if len(found) == 1:
         return found[0]
     names = ", ".join(f"{name} ({tenant_id})" for tenant_id, name in every) or "none"
-    if told is None:
+    if named is None:
         raise Problem("Whose contact is it?", f"Add --tenant with a name or id. There are: {names}.")
-    raise Problem(f"{len(found) or 'No'} tenants are called {told!r}.", f"Give an id. There are: {names}.")
+    raise Problem(f"{len(found) or 'No'} tenants are called {named!r}.", f"Give an id. There are: {names}.")
 
 
-async def who(pool: database.Pool, tenant_id: UUID, told: str) -> Person:
+async def who(pool: database.Pool, tenant_id: UUID, named: str) -> Person:
     """The one contact that an id or an address names. Raises Problem."""
     try:
-        contact_id = UUID(told)
+        contact_id = UUID(named)
     except ValueError:
         contact_id = None
-    address = addresses.person(told)
-    canonical = {told, told.strip().lower()} | ({address.canonical} if address is not None else set())
-    found = await erasure.find(pool, tenant_id, contact_id, sorted(canonical), told)
+    address = addresses.person(named)
+    canonical = {named, named.strip().lower()} | ({address.canonical} if address is not None else set())
+    found = await erasure.find(pool, tenant_id, contact_id, sorted(canonical), named)
     if len(found) != 1:
         raise Problem(
-            f"{len(found) or 'No'} contacts of this tenant have the id or address {addresses.mask(told)}.",
+            f"{len(found) or 'No'} contacts of this tenant have the id or address {addresses.mask(named)}.",
             "Give the contact's id, or a phone number in international form, such as +14155238886.",
         )
     return await erasure.person(pool, tenant_id, found[0])

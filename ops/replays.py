@@ -33,15 +33,15 @@ class Span:
     only_failed: bool = False
 
 
-def moment(option: str, told: str, now: datetime) -> datetime:
+def moment(option: str, given: str, now: datetime) -> datetime:
     """`90m`, `2h`, `3d` ago, or an ISO date and time (of this machine's zone unless it says). Raises Problem."""
     try:
-        if ago := _AGO.fullmatch(told.strip()):
+        if ago := _AGO.fullmatch(given.strip()):
             return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
-        return datetime.fromisoformat(told.strip()).astimezone()
+        return datetime.fromisoformat(given.strip()).astimezone()
     except (ValueError, OverflowError):
         raise Problem(
-            f"{option}: {told!r} is no moment.", "Write 2026-03-14T09:30, or 90m, 2h, 3d for so long ago."
+            f"{option}: {given!r} is no moment.", "Write 2026-03-14T09:30, or 90m, 2h, 3d for so long ago."
         ) from None
 
 
@@ -50,7 +50,7 @@ async def replay(settings: Settings, asked: Sequence[str] | Span, advance: Advan
 
     Raises Problem for an id that is none or means several, before anything is published.
     """
-    named = () if isinstance(asked, Span) else [_beginning(told) for told in asked]
+    named = () if isinstance(asked, Span) else [_beginning(given) for given in asked]
     async with (
         connections.database(settings, "replay") as pool,
         connections.publisher(settings, "palomar replay") as publisher,
@@ -76,11 +76,11 @@ async def _between(pool: Pool, span: Span) -> tuple[list[str], list[str]]:
     return ids, []
 
 
-def _beginning(told: str) -> str:
-    beginning = told.strip().lower()
+def _beginning(given: str) -> str:
+    beginning = given.strip().lower()
     if not _ID.fullmatch(beginning):
         raise Problem(
-            f"{told!r} is no id of a webhook.", f"An id is 64 hexadecimal digits; the first {SHORT_ID} are enough."
+            f"{given!r} is no id of a webhook.", f"An id is 64 hexadecimal digits; the first {SHORT_ID} are enough."
         )
     return beginning
 

@@ -44,15 +44,15 @@ async def exchange(
             written = _written(channel, customer or channel.customer)
             before = max((seen.seq for seen in await sandbox.messages(to=written)), default=0)
             started = time.monotonic()
-            told = await _write(sandbox, channel, written, text, channel.webhook_url(settings.public_url))
-            if told.status is None or told.status >= 300:
+            posted = await _write(sandbox, channel, written, text, channel.webhook_url(settings.public_url))
+            if posted.status is None or posted.status >= 300:
                 raise Problem(
-                    f"Ingress did not take the webhook: {told.error or f'it answered {told.status}'}.",
+                    f"Ingress did not take the webhook: {posted.error or f'it answered {posted.status}'}.",
                     "Look at .palomar/logs/receive.log.",
                 )
             change = DEFAULT_WORDS.said(text, channel.kind)
             if change is not None and change.state == "opted_out":
-                hops = await _hops(settings, channel, told.message_sid or "")
+                hops = await _hops(settings, channel, posted.message_sid or "")
                 return Exchange(text, _NO_ANSWER, time.monotonic() - started, hops)
             try:
                 seen = await sandbox.wait(to=written, since=before, within=within)
@@ -64,7 +64,7 @@ async def exchange(
             seconds = time.monotonic() - started
     except (aiohttp.ClientError, SandboxError) as error:
         raise Problem(f"The sandbox at {settings.sandbox_url} does not answer: {error}", _START) from error
-    return Exchange(text, seen[0].body, seconds, await _hops(settings, channel, told.message_sid or ""))
+    return Exchange(text, seen[0].body, seconds, await _hops(settings, channel, posted.message_sid or ""))
 
 
 def _written(channel: DemoChannel, number: str) -> str:

@@ -122,7 +122,7 @@ async def take(settings: Settings) -> Snapshot:
     ticks = [value for one in running for value in one.metrics.get("palomar_clock_last_tick_seconds", {}).values()]
     return Snapshot(
         queues=None if isinstance(counted, Problem) else _queues(counted, known, running),
-        retrying=0 if isinstance(counted, Problem) else sum(counted[step].envelopes for step in _ladder(settings)),
+        retrying=0 if isinstance(counted, Problem) else sum(counted[step].envelopes for step in _retry_steps(settings)),
         rows=known,
         spool=spool,
         processes=tuple(running),
@@ -142,20 +142,20 @@ class _Counted:
     consumers: int
 
 
-def _ladder(settings: Settings) -> list[str]:
+def _retry_steps(settings: Settings) -> list[str]:
     return [step.name for step in topology.ladder(settings.retry_delays)]
 
 
 async def _broker(settings: Settings) -> dict[str, _Counted] | Problem:
     """Every queue's messages that are ready, and its consumers."""
-    names = [name for queue in topology.QUEUES for name in (queue.name, queue.dead)] + _ladder(settings)
+    names = [name for queue in topology.QUEUES for name in (queue.name, queue.dead)] + _retry_steps(settings)
     try:
         async with publisher.connected(settings.amqp_url.get_secret_value(), "palomar status") as connection:
             channel = await connection.channel()
             counted = {}
             for name in names:
-                told = (await channel.declare_queue(name, passive=True)).declaration_result
-                counted[name] = _Counted(told.message_count or 0, told.consumer_count or 0)
+                declared = (await channel.declare_queue(name, passive=True)).declaration_result
+                counted[name] = _Counted(declared.message_count or 0, declared.consumer_count or 0)
             return counted
     except publisher.BrokerAway:
         return Problem(*connections.NO_BROKER)
@@ -234,18 +234,18 @@ def _queues(counted: Mapping[str, _Counted], rows: Rows | None, running: Sequenc
     without_rows = (topology.PERSIST, topology.PERSIST_RECEIPTS)
     found = []
     for queue in topology.QUEUES:
-        told = counted[queue.name]
+        count = counted[queue.name]
         plain = queue in without_rows
-        items = told.envelopes if plain else rows.waiting.get(queue.name, 0) if rows else None
+        items = count.envelopes if plain else rows.waiting.get(queue.name, 0) if rows else None
         found.append(
             Queue(
                 name=queue.name,
                 worker=queue.name.partition(".")[0],
-                envelopes=told.envelopes,
-                consumers=told.consumers,
+                envelopes=count.envelopes,
+                consumers=count.consumers,
                 dead=counted[queue.dead].envelopes,
                 items=items,
-                at_least=plain and told.envelopes > 0,
+                at_least=plain and count.envelopes > 0,
                 in_hand=round(sum(one.metrics.get("palomar_items_in_hand", {}).get(queue.name, 0) for one in running)),
             )
         )

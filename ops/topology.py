@@ -49,7 +49,7 @@ class Graph:
     stages: tuple[Stage, ...]
     edges: tuple[Edge, ...]
     nudges: tuple[Edge, ...]
-    told: tuple[tuple[str, str], ...]  # (who, message) to the exchange of events
+    events: tuple[tuple[str, str], ...]  # (who, message) to the exchange of events
     retries: tuple[str, ...]
     dead: tuple[str, ...]
 
@@ -84,7 +84,7 @@ def graph_of(declarations: Sequence[Stage], retries: Sequence[str] = ()) -> Grap
         stages=tuple(_in_order([stage for stage in declarations if not stage.nudges], edges)),
         edges=edges,
         nudges=tuple(edge for edge in every if edge.source in beside),
-        told=tuple(
+        events=tuple(
             (stage.name, message.__name__)
             for stage in declarations
             for message in stage.publishes
@@ -150,7 +150,7 @@ def listed(shown: Graph) -> str:
         queues = dict.fromkeys(queue for edge in nudges for queue in edge.queues)
         messages = dict.fromkeys(edge.message for edge in nudges)
         lines += _note(name, f"publishes what is due to {_named(queues)} ({', '.join(messages)})", width)
-    for source, message in shown.told:
+    for source, message in shown.events:
         lines += _note(source, f"publishes what happened to the exchange `{topology.EVENTS}` ({message})", width)
     if shown.retries:
         lines += _note("failed", f"waits in {_named(shown.retries)}, then comes back to its queue", width)
@@ -181,7 +181,7 @@ def mermaid(shown: Graph) -> str:
         lines.append(f'    {stage.name}["<b>{stage.name}</b><br>{"<br>".join(stage.queues) or "HTTP"}"]')
     lines += [f"    {edge.source} -- {edge.message} --> {edge.target}" for edge in shown.edges]
     lines += [f"    {edge.source} -. {edge.message} .-> {edge.target}" for edge in shown.nudges]
-    lines += [f"    {source} -- {message} --> {topology.EVENTS}([exchange events])" for source, message in shown.told]
+    lines += [f"    {source} -- {message} --> {topology.EVENTS}([exchange events])" for source, message in shown.events]
     return "\n".join(lines)
 
 
@@ -199,7 +199,7 @@ def as_json(shown: Graph) -> dict[str, object]:
         ],
         "edges": [_edge_as_json(edge) for edge in shown.edges],
         "nudges": [_edge_as_json(edge) for edge in shown.nudges],
-        "events": [{"source": source, "message": message} for source, message in shown.told],
+        "events": [{"source": source, "message": message} for source, message in shown.events],
         "retries": list(shown.retries),
         "dead": list(shown.dead),
     }

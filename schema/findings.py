@@ -21,7 +21,7 @@ def as_table(findings: Iterable[Finding]) -> Table:
             group = finding.check.group
         mark = Text("✓", style="green") if finding.ok else Text("✗", style="bold red")
         remedy = "" if finding.ok else finding.check.remedy
-        table.add_row(mark, Text(group), Text(finding.check.name), Text(_told(finding.wrong)), Text(remedy))
+        table.add_row(mark, Text(group), Text(finding.check.name), Text(_sentence(finding.wrong)), Text(remedy))
     return table
 
 
@@ -31,6 +31,6 @@ def verdict(findings: list[Finding]) -> str:
     return f"{failed} of {len(findings)} checks failed." if failed else f"All {len(findings)} checks passed."
 
 
-def _told(wrong: tuple[str, ...]) -> str:
+def _sentence(wrong: tuple[str, ...]) -> str:
     more = [f"and {len(wrong) - SHOWN} more"] if len(wrong) > SHOWN else []
     return "\n".join([*wrong[:SHOWN], *more])

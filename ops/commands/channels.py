@@ -110,7 +110,7 @@ def add(
     )
     keys = numbers.keyring(settings())
 
-    async def errand() -> tuple[Listed, str]:
+    async def session() -> tuple[Listed, str]:
         async with (
             connections.database(settings(), "channels") as pool,
             pool.acquire() as connection,
@@ -119,12 +119,12 @@ def add(
             channel = await numbers.add(connection, keys, new)
             rows = {row.id: row for row in await endpoints.live(connection)}
             row = rows.get(channel.endpoint_id) if channel.endpoint_id else None
-            return channel, setup.told(keys, row) if row is not None else ""
+            return channel, setup.entered_secret(keys, row) if row is not None else ""
 
-    channel, told = connections.run(errand())
+    channel, secret = connections.run(session())
     assert channel.endpoint_id is not None, "add gives every channel an endpoint"
-    urls = numbers.urls(settings(), provider, channel.endpoint_id, told)
-    _explain(channel, setup.entered(channel, urls, told), setup.CALLER)
+    urls = numbers.urls(settings(), provider, channel.endpoint_id, secret)
+    _explain(channel, setup.entered(channel, urls, secret), setup.CALLER)
 
 
 def _read(file: Path) -> dict[str, object]:
@@ -162,16 +162,16 @@ def _unreachable(public_url: str, caller: str) -> str:
 def list_(as_json: Annotated[bool, typer.Option("--json", help="for a program")] = False) -> None:
     """Every channel, how it answers, whether it sends, and its webhook URLs."""
 
-    async def errand() -> tuple[list[Listed], dict[UUID, str]]:
+    async def session() -> tuple[list[Listed], dict[UUID, str]]:
         async with connections.database(settings(), "channels") as pool, pool.acquire() as connection:
             every = await store.listed(connection)
             if not any(onboarding.setup(channel.provider).URL_HOLDS_SECRET for channel in every):
                 return every, {}
             keys = numbers.keyring(settings())
             rows = [(onboarding.setup(row.provider), row) for row in await endpoints.live(connection)]
-            return every, {row.id: setup.told(keys, row) for setup, row in rows if setup.URL_HOLDS_SECRET}
+            return every, {row.id: setup.entered_secret(keys, row) for setup, row in rows if setup.URL_HOLDS_SECRET}
 
-    every, secrets = connections.run(errand())
+    every, secrets = connections.run(session())
     if as_json:
         typer.echo(orjson.dumps([_as_json(channel, secrets) for channel in every], option=orjson.OPT_INDENT_2))
         return
@@ -310,7 +310,7 @@ def set_(
         )
         account = onboarding.setup(channel.provider).account(given)
 
-    async def errand() -> Listed:
+    async def session() -> Listed:
         async with connections.database(settings(), "channels") as pool:
             channel = await numbers.find(pool, channel_id)
             async with pool.acquire() as connection, connection.transaction():
@@ -328,7 +328,7 @@ def set_(
                     await endpoint_secrets.change_url(connection, keys, channel.endpoint_id)
             return await numbers.find(pool, str(channel.id))
 
-    terminal.console().print(_table([connections.run(errand())]))
+    terminal.console().print(_table([connections.run(session())]))
     if new_url:
         typer.echo("Its new URL: ./palomar channels list. The one before stays good until the next --new-url.")
 
@@ -341,21 +341,21 @@ def test(channel_id: Id) -> None:
     """
     keys = numbers.keyring(settings())
 
-    async def errand() -> tuple[Listed, str | None, bool]:
+    async def session() -> tuple[Listed, str | None, bool]:
         async with connections.database(settings(), "channels") as pool:
             channel = await numbers.find(pool, channel_id)
-            trouble = await numbers.trouble(settings(), keys, channel)
-            if trouble is None:
+            problem = await numbers.problem(settings(), keys, channel)
+            if problem is None:
                 async with pool.acquire() as connection:
                     await numbers.prove(connection, channel)
-            resumed = trouble is None and await store.resume(pool, channel.tenant_id, channel.id)
-            return channel, trouble, resumed
+            resumed = problem is None and await store.resume(pool, channel.tenant_id, channel.id)
+            return channel, problem, resumed
 
-    channel, trouble, resumed = connections.run(errand())
+    channel, problem, resumed = connections.run(session())
     who = terminal.printable(f"{channel.kind} {channel.address} of {channel.tenant}")
-    if trouble is not None:
+    if problem is not None:
         raise Problem(
-            f"{who}: {terminal.printable(trouble)}.",
+            f"{who}: {terminal.printable(problem)}.",
             f"If they changed, enter them: ./palomar channels set {channel.id} --credentials",
         )
     typer.echo(f"{who}: {channel.provider} takes the credentials.")
@@ -368,7 +368,7 @@ def reseal() -> None:
     """Seal all secrets anew with the first of PALOMAR_SECRET_KEYS; then the older keys may go."""
     keys = numbers.keyring(settings())
 
-    async def errand() -> tuple[int, int]:
+    async def session() -> tuple[int, int]:
         async with (
             connections.database(settings(), "channels") as pool,
             pool.acquire() as connection,
@@ -376,5 +376,5 @@ def reseal() -> None:
         ):
             return await numbers.reseal(connection, keys)
 
-    changed, same = connections.run(errand())
+    changed, same = connections.run(session())
     typer.echo(f"{changed} sealed anew with key {keys.sealing_id!r}, {same} had it already.")

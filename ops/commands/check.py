@@ -39,6 +39,6 @@ def _check(name: str) -> bool:
         check=False,
     )
     verdict = "failed" if done.returncode else "ok"
-    told = f"{name:8} {verdict:6} {time.monotonic() - started:5.1f} s\n"
-    print(told + (f"{done.stdout.rstrip()}\n" if done.returncode else ""), end="", flush=True)
+    line = f"{name:8} {verdict:6} {time.monotonic() - started:5.1f} s\n"
+    print(line + (f"{done.stdout.rstrip()}\n" if done.returncode else ""), end="", flush=True)
     return not done.returncode

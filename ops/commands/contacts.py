@@ -36,7 +36,7 @@ def erase(
     Their opt-outs go too, and who writes again is a new contact. Exit code 1 where the search still finds a trace.
     """
 
-    async def errand() -> erasure.Erased:
+    async def session() -> erasure.Erased:
         async with connections.database(settings(), "erase") as pool:
             person = await erasure.who(pool, await erasure.tenant(pool, tenant), who)
             known = ", ".join(sorted({addresses.mask(address) for _, address in person.addresses})) or "no address"
@@ -44,7 +44,7 @@ def erase(
                 raise Problem("Nothing was erased.", "Answer y, or add --yes, to do it.")
             return await erasure.erase(pool, person)
 
-    erased = connections.run(errand())
+    erased = connections.run(session())
     console = terminal.console()
     table = Table()
     for heading in ("table", "removed or blanked", "found by the search afterwards"):
@@ -83,7 +83,7 @@ def consent(
     """
     checked = None if opted_in is None else consents.kind_of(kind)
 
-    async def errand() -> list[Kept]:
+    async def session() -> list[Kept]:
         async with connections.database(settings(), "consent") as pool:
             person = await erasure.who(pool, await erasure.tenant(pool, tenant), who)
             if checked is not None:
@@ -91,7 +91,7 @@ def consent(
                 await consents.enter(pool, person, checked, state, marketing=marketing, reason=reason[:200])
             return await consents.entries(pool, person)
 
-    every = connections.run(errand())
+    every = connections.run(session())
     if not every:
         typer.echo("Nothing is known of what they want: they are written to, as the channel's window allows.")
         return
@@ -99,7 +99,7 @@ def consent(
     for heading in ("channel", "of", "state", "since", "by", "evidence", "holds"):
         table.add_column(heading, overflow="fold")
     for entry in every:
-        evidence = ", ".join(f"{name} {told}" for name, told in entry.evidence.items())
+        evidence = ", ".join(f"{name} {value}" for name, value in entry.evidence.items())
         table.add_row(
             entry.channel_kind,
             entry.scope,
@@ -141,13 +141,13 @@ def words(
             raise Problem(f"{file} can't be read: {error}.", "Name a JSON file with words.") from error
         consents.words_of(given, str(file))
 
-    async def errand() -> dict[str, object] | None:
+    async def session() -> dict[str, object] | None:
         async with connections.database(settings(), "words") as pool:
             tenant_id = await erasure.tenant(pool, tenant)
             if given is not None or default:
                 await consents.set_words(pool, tenant_id, given)
             return await ledger.settings(pool, tenant_id)
 
-    stored = connections.run(errand())
+    stored = connections.run(session())
     for state, every in consents.words_of(stored, "it with --set FILE.json").items():
         typer.echo(terminal.printable(f"{state}: {', '.join(every) or 'none'}"))

@@ -27,7 +27,7 @@ Every = Annotated[bool, typer.Option("--all", help="everything that lies there n
 def list_() -> None:
     """Every dead queue: how much lies there, since when, and mostly why."""
 
-    async def errand() -> list[shelves.Summary]:
+    async def session() -> list[shelves.Summary]:
         return [await shelves.summary(settings(), queue) for queue in topology.QUEUES]
 
     table = Table()
@@ -38,7 +38,7 @@ def list_() -> None:
         ("mostly because", "left"),
     ):
         table.add_column(heading, justify="right" if justify == "right" else "left")
-    summaries = connections.run(errand())
+    summaries = connections.run(session())
     for one in summaries:
         share = f" ({one.alike} of the first {min(one.count, shelves.LOOKED_AT)})" if one.count > 1 else ""
         reason = terminal.plain(one.reason + share) if one.count else terminal.plain("–", "dim")
@@ -109,11 +109,11 @@ def replay(name: Name, ids: Ids = None, every: Every = False) -> None:
     queue = shelves.work_queue(name)
     wanted = _wanted(ids, every=every)
 
-    async def errand(tell: shelves.Tell) -> int:
+    async def session(tell: shelves.Tell) -> int:
         async with connections.publisher(settings(), "palomar dead replay") as publisher:
             return await shelves.settle(settings(), queue, wanted, shelves.put_back(publisher, queue), tell)
 
-    done = _with_progress(f"{queue.dead} → {queue.name}", lambda tell: connections.run(errand(tell)))
+    done = _with_progress(f"{queue.dead} → {queue.name}", lambda tell: connections.run(session(tell)))
     terminal.console().print(
         f"{done} put back into {queue.name}." if done else f"{queue.dead} is empty; nothing to replay."
     )
@@ -137,13 +137,13 @@ def discard(
         if not typer.confirm(f"Throw away {what} for good?"):
             raise Problem("Nothing was thrown away.", "Answer y, or add --yes, to do it.")
 
-    async def errand(tell: shelves.Tell) -> int:
+    async def session(tell: shelves.Tell) -> int:
         if queue.name in WebhookReceived.queues:
             return await shelves.settle(settings(), queue, wanted, shelves.throw_away, tell)
         async with connections.database(settings(), "palomar dead discard") as pool:
             return await shelves.settle(settings(), queue, wanted, shelves.give_up(pool), tell)
 
-    done = _with_progress(f"discarding {queue.dead}", lambda tell: connections.run(errand(tell)))
+    done = _with_progress(f"discarding {queue.dead}", lambda tell: connections.run(session(tell)))
     terminal.console().print(f"{done} discarded." if done else f"{queue.dead} is empty; nothing to discard.")
 
 

@@ -117,7 +117,7 @@ def _processes(taken: Snapshot) -> RenderableType:
     if not taken.looked:
         table.add_row("?", "–", "–", Text("not looked for: pip install 'palomar[local]'", style="dim"))
     for one in taken.processes:
-        why = "; ".join(f"{what}: {told}" for what, told in one.missing.items())
+        why = "; ".join(f"{what}: {why_not}" for what, why_not in one.missing.items())
         state = terminal.plain(why, "bold red") if why else Text("ready", style="green")
         table.add_row(one.name, str(one.pid), str(one.port or "–"), state)
     for name in taken.missing:

@@ -37,11 +37,11 @@ def list_(
 ) -> None:
     """Messages in `unknown`: they left, no answer came back, and nobody may send them again but you."""
 
-    async def errand() -> tuple[list[Undecided], list[OwedReply]]:
+    async def session() -> tuple[list[Undecided], list[OwedReply]]:
         async with connections.database(settings(), "unknown") as pool:
             return await unknown_sends.listed(pool, limit + 1), await restored.replies(pool, limit + 1)
 
-    messages, replies = connections.run(errand())
+    messages, replies = connections.run(session())
     if as_json:
         found = [_message(one, body=body) for one in messages[:limit]] + [_reply(one) for one in replies[:limit]]
         typer.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2))
@@ -147,7 +147,7 @@ def resend(
             raise Problem("Nothing was sent again.", "Answer y, or add --yes, to do it.")
     handoff = timedelta(seconds=settings().handoff_lease)
 
-    async def errand() -> bool:
+    async def session() -> bool:
         async with (
             connections.publisher(settings(), "palomar unknown") as publisher,
             connections.database(settings(), "unknown") as pool,
@@ -162,7 +162,7 @@ def resend(
 
             return await _each(chosen, one)
 
-    _end(connections.run(errand()))
+    _end(connections.run(session()))
 
 
 @app.command()
@@ -172,7 +172,7 @@ def fail(ids: Ids = None, every_restored: Restored = False) -> None:
     A reply that a restore put aside is not made; whatever the customer writes next is answered as ever.
     """
 
-    async def errand() -> bool:
+    async def session() -> bool:
         chosen = await _chosen(ids, every_restored)
         async with connections.database(settings(), "unknown") as pool:
 
@@ -185,7 +185,7 @@ def fail(ids: Ids = None, every_restored: Restored = False) -> None:
 
             return await _each(chosen, one)
 
-    _end(connections.run(errand()))
+    _end(connections.run(session()))
 
 
 async def _chosen(ids: list[str] | None, every_restored: bool) -> list[Decidable]:

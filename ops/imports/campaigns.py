@@ -52,8 +52,8 @@ async def know_tenants(source: Source, found: Found, into: Target) -> None:
 
 
 async def _names(source: Source) -> dict[str, str]:
-    told = await source.distinct(await source.find(tables.TENANTS), "id", "name")
-    return {one: name for one, name in told if one and name}
+    rows = await source.distinct(await source.find(tables.TENANTS), "id", "name")
+    return {one: name for one, name in rows if one and name}
 
 
 async def open_instances(source: Source, found: Found, into: Target) -> None:
@@ -67,11 +67,11 @@ async def open_instances(source: Source, found: Found, into: Target) -> None:
         for row in await source.distinct(table, *columns):
             one = dict(zip(columns, row, strict=True))
             named[one["tenant_id"], one["id"]] = (one.get("name"), one.get("phone_number"))
-    for told, instance in sorted(used | set(named), key=str):
-        tenant_id = into.tenants.get(told or "")
+    for their_id, instance in sorted(used | set(named), key=str):
+        tenant_id = into.tenants.get(their_id or "")
         if tenant_id is not None and instance:
             own_id = our_id(into.system, "whatsapp_instances", tenant_id, instance)
-            name = " ".join(filter(None, named.get((told, instance), ()))) or None
+            name = " ".join(filter(None, named.get((their_id, instance), ()))) or None
             await into.open_channel(
                 tenant_id, "whatsapp", provider=PROVIDER, only_that=False, call=instance, own_id=own_id, name=name
             )
@@ -110,7 +110,7 @@ async def write_templates(connection: Connection, readers: Sequence[Reader], int
 async def write_campaigns(connection: Connection, readers: Sequence[Reader], into: Target) -> list[Fate]:
     fates: dict[int, Fate] = {}
     keys = await identified(connection, readers, into, table="campaigns", our_table="campaigns", fates=fates)
-    asked = [(key[0], told) for i, key in keys.items() if (told := readers[i].id("message_template_id"))]
+    asked = [(key[0], template_id) for i, key in keys.items() if (template_id := readers[i].id("message_template_id"))]
     templates = await into.ours(connection, "message_templates", "message_templates", asked)
 
     def convert(reader: Reader) -> CampaignRow:
@@ -124,9 +124,9 @@ async def write_campaigns(connection: Connection, readers: Sequence[Reader], int
 def _campaign(reader: Reader, into: Target, templates: dict[Key, UUID]) -> CampaignRow:
     key = into.key(reader, into.tenant_of(reader))
     through = into.channel(key[0], reader.id("whatsapp_instance_id") or "")
-    told = reader.id("message_template_id")
-    template = templates.get((key[0], told)) if told else None
-    if told and template is None:
+    template_id = reader.id("message_template_id")
+    template = templates.get((key[0], template_id)) if template_id else None
+    if template_id and template is None:
         reader.mended.add("its template is missing: left out")
     message = reader.text("message")
     if message is None and template is None:
@@ -362,7 +362,7 @@ async def write_webhooks(connection: Connection, readers: Sequence[Reader], into
 async def write_webhook_logs(connection: Connection, readers: Sequence[Reader], into: Target) -> list[Fate]:
     fates: dict[int, Fate] = {}
     keys = await identified(connection, readers, into, table="webhook_logs", our_table="webhook_logs", fates=fates)
-    asked = [(key[0], told) for index, key in keys.items() if (told := readers[index].id("webhook_id"))]
+    asked = [(key[0], webhook_id) for index, key in keys.items() if (webhook_id := readers[index].id("webhook_id"))]
     webhooks = await into.ours(connection, "webhooks", "webhooks", asked)
 
     def convert(reader: Reader) -> WebhookLogRow:

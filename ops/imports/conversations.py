@@ -84,8 +84,8 @@ async def write_people(
     fates: dict[int, Fate] = {}
     keys = await identified(connection, readers, into, table=table, our_table="contacts", whose=whose, fates=fates)
     people = attempt(lambda reader: convert(reader, into.key(reader, into.tenant_of(reader, whose))), readers, fates)
-    told_of = {index: (one.row.tenant_id, one.addresses) for index, one in people.items()}
-    for index, own in (await shared_mail.own_addresses(connection, told_of)).items():
+    reachable_by = {index: (one.row.tenant_id, one.addresses) for index, one in people.items()}
+    for index, own in (await shared_mail.own_addresses(connection, reachable_by)).items():
         if own != people[index].addresses:
             people[index] = _without_mail(people[index], own, readers[index])
     reachable = {index: somebody for index, somebody in people.items() if somebody.addresses}
@@ -94,10 +94,12 @@ async def write_people(
         [Person(one.row.tenant_id, one.addresses, one.row.name, one.row.id) for one in reachable.values()],
     )
     theirs = dict(zip(reachable, found, strict=True))
-    told = {index: one.row for index, one in reachable.items() if theirs[index] == one.row.id and one.row.id in made}
-    await joins.tell_contacts(connection, list(told.values()))
-    fates |= dict.fromkeys(told, NEW)
-    joined = {index: one for index, one in reachable.items() if index not in told}
+    announced = {
+        index: one.row for index, one in reachable.items() if theirs[index] == one.row.id and one.row.id in made
+    }
+    await joins.tell_contacts(connection, list(announced.values()))
+    fates |= dict.fromkeys(announced, NEW)
+    joined = {index: one for index, one in reachable.items() if index not in announced}
     await joins.fill_metadata(connection, [(theirs[index], one.row) for index, one in joined.items()])
     in_use = {(one.row.tenant_id, theirs[i]) for i, one in joined.items() if one.row.deleted_at is None}
     await contacts.revive(connection, in_use)
@@ -287,7 +289,11 @@ async def _talks(
     conversation_of: Callable[[Reader], str | None],
 ) -> dict[int, Talk]:
     """Index → the conversation of ours that a message is in, locked."""
-    asked = {index: (keys[index][0], told) for index in keys if (told := conversation_of(readers[index])) is not None}
+    asked = {
+        index: (keys[index][0], conversation_id)
+        for index in keys
+        if (conversation_id := conversation_of(readers[index])) is not None
+    }
     ours = await into.ours(connection, conversations, "conversations", asked.values())
     locked = await joins.lock_talks(connection, {(key[0], ours[key]) for key in asked.values() if key in ours})
     talks = {
@@ -305,7 +311,7 @@ def _message(own_id: UUID, talk: Talk, said: Said, reader: Reader) -> MessageRow
         reader.mended.add("no time that can be: at its conversation's beginning")
     created_at = said.created_at or talk.created_at
     # The customer's window opens by when they wrote; not knowing it opens none.
-    heard_at = (said.created_at or NO_TIME) if said.inbound else None
+    received_at = (said.created_at or NO_TIME) if said.inbound else None
     status, error_code = ("received", None) if said.inbound else _outcome(said.status)
     reached = status in ("sent", "delivered", "read") and not said.inbound
     return MessageRow(
@@ -321,8 +327,8 @@ def _message(own_id: UUID, talk: Talk, said: Said, reader: Reader) -> MessageRow
         media=_media(said, reader),
         metadata=reader.imported(said.metadata),
         external_id=said.external_id,
-        provider_timestamp=heard_at,
-        received_at=heard_at,
+        provider_timestamp=received_at,
+        received_at=received_at,
         status=status,
         out_seq=None,
         error_code=error_code,
@@ -384,11 +390,11 @@ async def _numbered(connection: Connection, rows: dict[int, MessageRow]) -> dict
 
 
 async def _settle(connection: Connection, new: Sequence[MessageRow]) -> None:
-    told: dict[tuple[UUID, UUID], tuple[int, datetime]] = {}
+    totals: dict[tuple[UUID, UUID], tuple[int, datetime]] = {}
     for row in new:
-        heard, newest = told.get((row.tenant_id, row.conversation_id), (0, NO_TIME))
-        told[row.tenant_id, row.conversation_id] = (
-            heard + (row.direction == "inbound"),
+        inbound, newest = totals.get((row.tenant_id, row.conversation_id), (0, NO_TIME))
+        totals[row.tenant_id, row.conversation_id] = (
+            inbound + (row.direction == "inbound"),
             max(newest, row.created_at),
         )
-    await joins.settle(connection, told)
+    await joins.settle(connection, totals)

@@ -116,29 +116,29 @@ _MESSAGES = Table(
 async def write_distributors(connection: Connection, readers: Sequence[Reader], into: Target) -> list[Fate]:
     fates: dict[int, Fate] = {}
     ids = attempt(_distributor_id, readers, fates)
-    known = await progress.existing_tenants(connection, [_tenant(into, told) for told in ids.values()])
-    told = {
+    known = await progress.existing_tenants(connection, [_tenant(into, named) for named in ids.values()])
+    named = {
         ids[index]: (reader.name("name"), reader.time("created_at"), reader.imported())
         for index, reader in enumerate(readers)
         if index in ids
     }
-    await into.add_tenants(connection, told)
+    await into.add_tenants(connection, named)
     for index, source_id in ids.items():
         fates[index] = THERE if _tenant(into, source_id) in known else NEW
     return in_order(fates, readers)
 
 
 async def count_distributors(connection: Connection, readers: Sequence[Reader], into: Target) -> int:
-    ids = [_tenant(into, told) for told in attempt(_distributor_id, readers, {}).values()]
+    ids = [_tenant(into, named) for named in attempt(_distributor_id, readers, {}).values()]
     known = await progress.existing_tenants(connection, ids)
     return sum(one in known for one in ids)
 
 
 def _distributor_id(reader: Reader) -> str:
-    told = reader.id("id")
-    if told is None:
+    given = reader.id("id")
+    if given is None:
         raise Skip("no id")
-    return told
+    return given
 
 
 def _tenant(into: Target, source_id: str) -> UUID:
@@ -147,8 +147,8 @@ def _tenant(into: Target, source_id: str) -> UUID:
 
 async def know_distributors(source: Source, found: Found, into: Target) -> None:
     """Which distributors there are: an import that goes on has made their tenants in an earlier run."""
-    told = [one for (one,) in await source.distinct(found, "id") if one is not None]
-    into.tenants |= {one: _tenant(into, one) for one in told}
+    named = [one for (one,) in await source.distinct(found, "id") if one is not None]
+    into.tenants |= {one: _tenant(into, one) for one in named}
 
 
 # -- customers ---------------------------------------------------------------------------------------------------------
@@ -193,8 +193,8 @@ def _addresses(reader: Reader, phone: str, email: str) -> tuple[Address, ...]:
 
 async def open_channels(source: Source, found: Found, into: Target) -> None:
     """A channel for each way in which a distributor talks."""
-    for told, channel in sorted(await source.distinct(found, "distributor_id", "channel"), key=str):
-        tenant_id = into.tenants.get(told or "")
+    for their_id, channel in sorted(await source.distinct(found, "distributor_id", "channel"), key=str):
+        tenant_id = into.tenants.get(their_id or "")
         kind = (channel or "whatsapp").strip().lower()
         if tenant_id is not None and kind in KINDS:
             await into.open_channel(tenant_id, kind, provider=KINDS[kind], only_that=False, call=kind)
@@ -214,9 +214,9 @@ async def write_conversations(connection: Connection, readers: Sequence[Reader],
     read = attempt(lambda reader: conversations.complete(reader, _conversation(reader, into)), readers, fates)
     # Whoever can't be reached is a customer all the same.
     asked = {
-        index: (keys[index][0], told)
+        index: (keys[index][0], their_id)
         for index, one in read.items()
-        if not one.addresses and (told := readers[index].id("customer_id"))
+        if not one.addresses and (their_id := readers[index].id("customer_id"))
     }
     customers = await into.ours(connection, "customers", "contacts", asked.values())
     started = {

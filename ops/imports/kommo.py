@@ -59,8 +59,8 @@ def _before(table: Table, *added: str) -> Table:
 async def open_channels(source: Source, found: Found, into: Target) -> None:
     """One channel for each provider that the source knows."""
     assert into.tenant_id is not None, "the command names the tenant"
-    told = await source.distinct(found, "provider") if "provider" in found.places else [("kommo",)]
-    for provider in sorted({(one or "kommo").strip().lower() for (one,) in told} & set(PROVIDERS)):
+    named = await source.distinct(found, "provider") if "provider" in found.places else [("kommo",)]
+    for provider in sorted({(one or "kommo").strip().lower() for (one,) in named} & set(PROVIDERS)):
         await into.open_channel(into.tenant_id, "whatsapp", provider=provider, only_that=True, call=provider)
 
 

@@ -21,7 +21,7 @@ class Meter(AbstractContextManager["Meter"]):
         self._task: TaskID | None = None
         self._name = ""
         self._total = self._done = 0
-        self._told_at = float("-inf")
+        self._printed_at = float("-inf")
 
     def __enter__(self) -> Self:
         if self._bars is not None:
@@ -36,7 +36,7 @@ class Meter(AbstractContextManager["Meter"]):
 
     def begin(self, name: str, done: int, total: int) -> None:
         """A table of so many rows, of which so many are in from before."""
-        self._name, self._done, self._total, self._told_at = name, done, total, float("-inf")
+        self._name, self._done, self._total, self._printed_at = name, done, total, float("-inf")
         if self._bars is not None:
             self._task = self._bars.add_task(name, completed=done, total=total)
         elif done:
@@ -46,10 +46,10 @@ class Meter(AbstractContextManager["Meter"]):
         self._done += rows
         if self._bars is not None and self._task is not None:
             self._bars.update(self._task, advance=rows)
-        elif self._done >= self._total or time.monotonic() - self._told_at >= PAUSE:
+        elif self._done >= self._total or time.monotonic() - self._printed_at >= PAUSE:
             self._line("")
 
     def _line(self, what: str) -> None:
-        self._told_at = time.monotonic()
+        self._printed_at = time.monotonic()
         words = (self._name, what, f"{self._done} of {self._total}")
         print(" ".join(filter(None, words)), file=sys.stderr, flush=True)

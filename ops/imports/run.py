@@ -47,7 +47,7 @@ async def run(settings: Settings, asked: Asked) -> Sequence[Compared]:
     async with connections.database(settings, "import") as pool, _turn(settings) as ours, _source(asked.url) as source:
         await _refuse_ourselves(ours, source)
         tenant_id = await _tenant(pool, asked)
-        chosen = [await numbers.find(pool, told) for told in asked.channels]
+        chosen = [await numbers.find(pool, named) for named in asked.channels]
         for channel in chosen:
             if tenant_id is not None and channel.tenant_id != tenant_id:
                 raise Problem(

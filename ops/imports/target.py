@@ -49,16 +49,16 @@ class Target:
         """Whose a row is. Raises Skip where the source does not know either."""
         if self.tenant_id is not None:
             return self.tenant_id
-        told = reader.id(column)
-        if told is None:
-            raise Skip("whose it is cannot be told")
-        found = self.tenants.get(told)
+        given = reader.id(column)
+        if given is None:
+            raise Skip("whose it is cannot be said")
+        found = self.tenants.get(given)
         if found is None:
             raise Skip("its tenant is not in the source")
         return found
 
     async def add_tenants(
-        self, connection: Connection, told: Mapping[str, tuple[str | None, datetime | None, Json]]
+        self, connection: Connection, named: Mapping[str, tuple[str | None, datetime | None, Json]]
     ) -> int:
         """Tenants by the source's id, with name, beginning and settings; returns how many are new."""
         rows = [
@@ -68,10 +68,10 @@ class Target:
                 created_at or self.now,
                 settings,
             )
-            for source_id, (name, created_at, settings) in sorted(told.items())
+            for source_id, (name, created_at, settings) in sorted(named.items())
         ]
         new = await imported_rows.insert(connection, rows)
-        self.tenants |= {source_id: row.id for source_id, row in zip(sorted(told), rows, strict=True)}
+        self.tenants |= {source_id: row.id for source_id, row in zip(sorted(named), rows, strict=True)}
         return len(new)
 
     # -- channels --------------------------------------------------------------------------------------------------

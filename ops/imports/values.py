@@ -74,13 +74,13 @@ class Reader:
 
     def rest(self, *, secrets: bool = False) -> dict[str, object]:
         """The columns that have no name here, without those that are null, and those that may be secrets."""
-        told = orjson.loads(self.json(REST) or "{}")
-        if not isinstance(told, dict):
-            return {"row": told}  # of which nobody reads the JSON
-        hidden = {n for n, value in told.items() if value is not None and not secrets and _SECRET.search(n)}
+        rest = orjson.loads(self.json(REST) or "{}")
+        if not isinstance(rest, dict):
+            return {"row": rest}  # of which nobody reads the JSON
+        hidden = {n for n, value in rest.items() if value is not None and not secrets and _SECRET.search(n)}
         if hidden:
             self.mended.add("a column that may hold a secret: left out")
-        return {name: value for name, value in told.items() if value is not None and name not in hidden}
+        return {name: value for name, value in rest.items() if value is not None and name not in hidden}
 
     def imported(self, metadata: Json | None = None) -> Json:
         """The metadata, with the columns that have no name here, and what was mended, as `imported`. Call it last."""

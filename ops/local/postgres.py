@@ -313,8 +313,8 @@ def _packaged_binaries() -> Path:
 
 def _locale(binaries: Path) -> tuple[str, ...]:
     """C.UTF-8 for initdb: PostgreSQL's own, which 17 brought; before, the system's."""
-    told = subprocess.run([binaries / "postgres", "--version"], capture_output=True, text=True, check=True).stdout
-    if int(told.split()[2].partition(".")[0]) < 17:  # postgres (PostgreSQL) 15.18 (Debian …)
+    printed = subprocess.run([binaries / "postgres", "--version"], capture_output=True, text=True, check=True).stdout
+    if int(printed.split()[2].partition(".")[0]) < 17:  # postgres (PostgreSQL) 15.18 (Debian …)
         return ("--locale", "C.UTF-8")
     return ("--locale-provider", "builtin", "--builtin-locale", "C.UTF-8", "--locale", "C")
 

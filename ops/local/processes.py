@@ -127,13 +127,13 @@ async def _ask(client: aiohttp.ClientSession, one: Found) -> Process:
     base = f"http://{host}:{one.port}"
     try:
         async with client.get(f"{base}/readyz") as answer:
-            told = await answer.json()
+            ready = await answer.json()
         async with client.get(f"{base}/metrics") as answer:
             # The sandbox counts nothing.
             metrics = _metrics(await answer.text()) if answer.ok else {}
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:
         return Process(one.name, one.pid, one.port, {"http": f"does not answer ({type(error).__name__})"})
-    return Process(one.name, one.pid, one.port, told.get("missing", {}), told.get("warnings", {}), metrics)
+    return Process(one.name, one.pid, one.port, ready.get("missing", {}), ready.get("warnings", {}), metrics)
 
 
 def _metrics(text: str) -> Metrics:

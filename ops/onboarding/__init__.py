@@ -18,13 +18,13 @@ def setup(provider: str) -> Setup:
     return SETUPS[provider]
 
 
-def kind_of(provider: str, told: str | None) -> ChannelKind:
+def kind_of(provider: str, named: str | None) -> ChannelKind:
     """The kind of a channel to be added, asked for where the provider has several. Raises Problem."""
     its = setup(provider).KINDS
-    told = asked("--kind", its[0] if told is None and len(its) == 1 else told, f"Kind ({' or '.join(KINDS)})")
-    kind = next((one for one in KINDS if one == told), None)
+    named = asked("--kind", its[0] if named is None and len(its) == 1 else named, f"Kind ({' or '.join(KINDS)})")
+    kind = next((one for one in KINDS if one == named), None)
     if kind is None:
-        raise Problem(f"--kind: {told!r} is none.", f"Name one of: {', '.join(KINDS)}.")
+        raise Problem(f"--kind: {named!r} is none.", f"Name one of: {', '.join(KINDS)}.")
     if kind in its:
         return kind
     if len(its) == 1:

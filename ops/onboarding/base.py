@@ -87,10 +87,10 @@ class Setup(Protocol):
         """The webhook URLs of an endpoint, whose own is `base`; `secret` is what they end with where they hold one."""
         ...
 
-    def told(self, keys: KeyRing, row: EndpointRow, /) -> str:
+    def entered_secret(self, keys: KeyRing, row: EndpointRow, /) -> str:
         """The secret of an endpoint that is entered at the provider; empty where there is none, or it doesn't open."""
         ...
 
-    def entered(self, channel: Listed, urls: Urls, told: str, /) -> list[str]:
+    def entered(self, channel: Listed, urls: Urls, secret: str, /) -> list[str]:
         """What a person does at the provider, in lines."""
         ...

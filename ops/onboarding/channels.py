@@ -45,12 +45,12 @@ def keyring(settings: Settings) -> KeyRing:
 def settings_of(text: str, source: str) -> dict[str, object]:
     """A settings file as JSON. Raises Problem that names the file."""
     try:
-        told = orjson.loads(text)
+        parsed = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         raise Problem(f"{source} is no JSON: {error}.", 'It should hold an object, such as {"reply": {…}}.') from None
-    if not isinstance(told, dict):
+    if not isinstance(parsed, dict):
         raise Problem(f"{source} holds no JSON object.", 'It should hold one, such as {"reply": {"engine": "rules"}}.')
-    return told
+    return parsed
 
 
 def checked(settings: Mapping[str, object], source: str) -> dict[str, object]:
@@ -133,20 +133,20 @@ async def add(connection: Connection, keys: KeyRing, new: NewChannel) -> Listed:
     return next(channel for channel in await channels.listed(connection) if channel.id == channel_id)
 
 
-async def _tenant(connection: Connection, told: str, *, make: bool) -> UUID:
+async def _tenant(connection: Connection, named: str, *, make: bool) -> UUID:
     every = await channels.tenants(connection)
-    found = [tenant_id for tenant_id, name in every if told in (name, str(tenant_id))]
+    found = [tenant_id for tenant_id, name in every if named in (name, str(tenant_id))]
     if make and found:
-        raise Problem(f"There is a tenant {told!r} already.", "Leave --new-tenant out to add the channel to it.")
+        raise Problem(f"There is a tenant {named!r} already.", "Leave --new-tenant out to add the channel to it.")
     if make:
         tenant_id = new_id()
-        await channels.add_tenant(connection, tenant_id, told)
+        await channels.add_tenant(connection, tenant_id, named)
         return tenant_id
     if len(found) > 1:
-        raise Problem(f"{len(found)} tenants are called {told!r}.", f"Give one's id: {', '.join(map(str, found))}.")
+        raise Problem(f"{len(found)} tenants are called {named!r}.", f"Give one's id: {', '.join(map(str, found))}.")
     if not found:
         names = ", ".join(name for _, name in every[:20]) or "none yet"
-        raise Problem(f"There is no tenant {told!r}.", f"Add --new-tenant to make it. There are: {names}.")
+        raise Problem(f"There is no tenant {named!r}.", f"Add --new-tenant to make it. There are: {names}.")
     return found[0]
 
 
@@ -170,16 +170,16 @@ def _canonical(address: str) -> str:
 # -- one that is there -------------------------------------------------------------------------------------------------
 
 
-async def find(pool: Connection | Pool, told: str) -> Listed:
+async def find(pool: Connection | Pool, named: str) -> Listed:
     """The channel of this id, or of an id that begins so. Raises Problem."""
-    beginning = told.strip().lower()
+    beginning = named.strip().lower()
     every = await channels.listed(pool)
     found = [
         c for c in every if str(c.id) == beginning or (len(beginning) >= SHORT_ID and str(c.id).startswith(beginning))
     ]
     if len(found) != 1:
         what = f"{len(found)} channels' ids begin with" if found else "There is no channel"
-        raise Problem(f"{what} {told!r}.", "./palomar channels list shows their ids.")
+        raise Problem(f"{what} {named!r}.", "./palomar channels list shows their ids.")
     return found[0]
 
 
@@ -201,7 +201,7 @@ async def enter_account(connection: Connection, keys: KeyRing, channel: Listed, 
         await channels.set_endpoint(connection, channel.tenant_id, channel.id, endpoint_id)
 
 
-async def trouble(settings: Settings, keys: KeyRing, channel: Listed) -> str | None:
+async def problem(settings: Settings, keys: KeyRing, channel: Listed) -> str | None:
     """Ask the provider about a channel's account with the real credentials; None where they work."""
     try:
         opened = keys.open(channel.credentials, tenant_id=channel.tenant_id, owner=channel.id)

@@ -100,7 +100,7 @@ def urls(base: str, secret: str) -> Urls:
     return Urls(f"{base}/{endpoint_secrets.ending(secret)}", None)
 
 
-def told(keys: KeyRing, row: EndpointRow) -> str:
+def entered_secret(keys: KeyRing, row: EndpointRow) -> str:
     return endpoint_secrets.in_url(keys, row)
 
 

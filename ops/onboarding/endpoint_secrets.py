@@ -19,10 +19,10 @@ KEPT = 2  # the one before stays good while it is being rotated, or until the ne
 def opened(keys: KeyRing, row: EndpointRow) -> dict[str, object]:
     """An endpoint's secrets; none where they don't open."""
     try:
-        told = orjson.loads(keys.open(row.secrets, tenant_id=row.tenant_id, owner=row.id))
+        opened = orjson.loads(keys.open(row.secrets, tenant_id=row.tenant_id, owner=row.id))
     except (CryptoError, orjson.JSONDecodeError):
         return {}
-    return told if isinstance(told, dict) else {}
+    return opened if isinstance(opened, dict) else {}
 
 
 def sealed(keys: KeyRing, row: EndpointRow, known: Mapping[str, object]) -> str:

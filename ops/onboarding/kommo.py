@@ -31,9 +31,9 @@ def address(given: Given, _: ChannelKind) -> str:
     """What Kommo calls a channel in one account (its scope_id), which then is our channel's address."""
     channel_id = asked("--channel-id", given.channel_id, "Channel id").strip()
     account_id = asked("--account-id", given.account_id, "Chats API account id (amojo_id)").strip()
-    for option, told in (("--channel-id", channel_id), ("--account-id", account_id)):
-        if not _ID.fullmatch(told):
-            raise Problem(f"{option}: {told!r} is none of Kommo's.", "It is a UUID; see docs/providers.md, Kommo.")
+    for option, value in (("--channel-id", channel_id), ("--account-id", account_id)):
+        if not _ID.fullmatch(value):
+            raise Problem(f"{option}: {value!r} is none of Kommo's.", "It is a UUID; see docs/providers.md, Kommo.")
     return f"{channel_id}_{account_id}".lower()
 
 
@@ -93,7 +93,7 @@ def urls(base: str, secret: str) -> Urls:
     return Urls(f"{base}/{endpoint_secrets.ending(secret)}", None, f"{base}/chats/:scope_id")
 
 
-def told(keys: KeyRing, row: EndpointRow) -> str:
+def entered_secret(keys: KeyRing, row: EndpointRow) -> str:
     return endpoint_secrets.in_url(keys, row)
 
 

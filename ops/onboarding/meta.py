@@ -27,13 +27,13 @@ URL_HOLDS_SECRET = False
 
 def address(given: Given, _: ChannelKind) -> str:
     """The id of a phone number, which then is the channel's address."""
-    told = asked("--phone-number-id", given.phone_number_id, "Phone number id").strip()
-    if not (told.isascii() and told.isdigit() and 5 <= len(told) <= 20):
+    number_id = asked("--phone-number-id", given.phone_number_id, "Phone number id").strip()
+    if not (number_id.isascii() and number_id.isdigit() and 5 <= len(number_id) <= 20):
         raise Problem(
-            f"--phone-number-id: {told!r} is none.",
+            f"--phone-number-id: {number_id!r} is none.",
             "It is digits, and not the number itself: WhatsApp → API Setup shows both.",
         )
-    return told
+    return number_id
 
 
 def account(given: Given) -> "MetaAccount":
@@ -112,7 +112,7 @@ def urls(base: str, _: str) -> Urls:
     return Urls(base, None)
 
 
-def told(keys: KeyRing, row: EndpointRow) -> str:
+def entered_secret(keys: KeyRing, row: EndpointRow) -> str:
     """The verify token."""
     token = endpoint_secrets.opened(keys, row).get("verify_token")
     return token if isinstance(token, str) else ""

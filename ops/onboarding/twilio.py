@@ -142,7 +142,7 @@ def urls(base: str, _: str) -> Urls:
     return Urls(f"{base}{RETRIES}", f"{base}/status{RETRIES}")
 
 
-def told(_: KeyRing, __: EndpointRow) -> str:
+def entered_secret(_: KeyRing, __: EndpointRow) -> str:
     return ""  # webhooks are signed with the auth token, which Twilio has
 
 

@@ -164,31 +164,31 @@ class EmailSandbox:
         return await self._post(said.webhook_url, body, content_type, said.times, message_id)
 
     async def _bounce(self, request: web.Request) -> web.Response:
-        told = await read_json(request, _BOUNCE)
-        mail = self._mails.get(told.message_id)
-        message = self._messages.get(told.message_id)
+        asked = await read_json(request, _BOUNCE)
+        mail = self._mails.get(asked.message_id)
+        message = self._messages.get(asked.message_id)
         if mail is None or message is None:
             raise bad_request(("message_id", "no mail of this id was taken"))
-        if problem := address_problem(told.webhook_url):
+        if problem := address_problem(asked.webhook_url):
             raise bad_request(("webhook_url", problem))
         body, content_type = webhook(
             bounce_fields(
                 to=message.sender,
                 recipient=message.to,
                 returned=mail,
-                code=told.code,
-                diagnostic=told.diagnostic,
+                code=asked.code,
+                diagnostic=asked.diagnostic,
             )
         )
-        return await self._post(told.webhook_url, body, content_type, 1, told.message_id)
+        return await self._post(asked.webhook_url, body, content_type, 1, asked.message_id)
 
     async def _post(self, url: str, body: bytes, content_type: str, times: int, message_id: str) -> web.Response:
         headers = {"Content-Type": content_type, "User-Agent": "Palomar sandbox"}
         deliveries = await asyncio.gather(
             *(self._courier.deliver(url, body, headers, RetryPolicy()) for _ in range(times))
         )
-        told = [delivery.view() for delivery in deliveries]
-        return json_answer({"message_sid": message_id, **told[0], "deliveries": told})
+        views = [delivery.view() for delivery in deliveries]
+        return json_answer({"message_sid": message_id, **views[0], "deliveries": views})
 
 
 def _files(mail: EmailMessage) -> tuple[str, ...]:

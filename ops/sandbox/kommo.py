@@ -165,8 +165,8 @@ class KommoSandbox:
         url = self._hooks.get(message.to)
         if channel.echoes and url is not None:
             self._courier.later(self._delays.sent, partial(self._echo, channel, message, url))
-        told = {"conversation_id": message.to, "sender_id": channel.bot_id, "msgid": message.sid, "ref_id": msgid}
-        return json_answer({"new_message": told})
+        answer = {"conversation_id": message.to, "sender_id": channel.bot_id, "msgid": message.sid, "ref_id": msgid}
+        return json_answer({"new_message": answer})
 
     async def _echo(self, channel: KommoChannel, message: SentMessage, url: str) -> None:
         body = crm_body(
@@ -180,10 +180,12 @@ class KommoSandbox:
         if isinstance(called, web.Response):
             return called
         channel, asked = called
-        told = asked if isinstance(asked, dict) else {}
-        if not told.get("id") or told.get("type") not in ("react", "unreact"):
+        given = asked if isinstance(asked, dict) else {}
+        if not given.get("id") or given.get("type") not in ("react", "unreact"):
             return _refuse(400, 400, "id and type are required")
-        message = self._message(channel, received_at, str(told.get("conversation_ref_id")), str(told.get("emoji", "")))
+        message = self._message(
+            channel, received_at, str(given.get("conversation_ref_id")), str(given.get("emoji", ""))
+        )
         message.status, message.answered, message.finished_at = "sent", True, Moment.now()
         self._messages.accept(message)
         return web.Response()
@@ -233,11 +235,11 @@ class KommoSandbox:
             raise bad_request(("webhook_url", problem))
         message_id = said.message_id or new_id()
         if manager and said.through == "chats":
-            told = chats_message(
+            message = chats_message(
                 chat_id=said.chat_id, text=said.text, name=said.name, message_id=message_id, message=said.message
             )
             self._reports.wrote(said.scope_id, message_id, said.chat_id)
-            body = orjson.dumps(told)
+            body = orjson.dumps(message)
             headers = chats_headers(body, channel.secret)
         else:
             self._remember(said.chat_id, said.webhook_url)

@@ -56,8 +56,8 @@ class Reports:
 
     async def take(self, request: web.Request, received_at: Moment, scope_id: str, asked: object) -> web.Response:
         """Kommo's answer to an update of a delivery status."""
-        told = asked if isinstance(asked, dict) else {}
-        message_id, status, error = request.match_info["msgid"], told.get("delivery_status"), told.get("error_code")
+        given = asked if isinstance(asked, dict) else {}
+        message_id, status, error = request.match_info["msgid"], given.get("delivery_status"), given.get("error_code")
         self._seq += 1
         report = DeliveryStatus(
             seq=self._seq,
@@ -66,7 +66,7 @@ class Reports:
             message_id=message_id,
             status=status if isinstance(status, int) else 0,
             error=error if isinstance(error, int) else None,
-            problem=str(told.get("error", "")),
+            problem=str(given.get("error", "")),
         )
         self._kept.append(report)
 
@@ -78,7 +78,7 @@ class Reports:
         try:
             if chat_id is None:
                 return refused(report, self._refuse(404, 404, "no such message"), 404)
-            if problem := _problem(told, report):
+            if problem := _problem(given, report):
                 return refused(report, self._refuse(400, 400, problem), 400)
             fault = self._faults.answer_fault("kommo", to=chat_id, body=DELIVERY_STATUS, account=scope_id)
             return await answer(request, report, fault, accept=accept, refuse=self._refuse)
@@ -86,13 +86,13 @@ class Reports:
             report.finished_at = Moment.now()
 
 
-def _problem(told: dict[str, object], report: DeliveryStatus) -> str:
-    if told.get("msgid") != report.message_id:
+def _problem(given: dict[str, object], report: DeliveryStatus) -> str:
+    if given.get("msgid") != report.message_id:
         return "msgid: must be the one in the URL"
     if report.status not in (-1, 1, 2):
         return "delivery_status: -1, 1 or 2"
     if report.status != -1:
-        return "error_code and error: only of an error" if "error_code" in told or "error" in told else ""
+        return "error_code and error: only of an error" if "error_code" in given or "error" in given else ""
     if report.error not in CODES:
         return "error_code: 901 to 905"
     return "" if report.problem or report.error != 905 else "error: required with 905"

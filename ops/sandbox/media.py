@@ -124,7 +124,7 @@ class MediaSandbox:
         if not self._knows_token(request.headers.get("Authorization", "").removeprefix("Bearer ")):
             return self._asked(file, "api", request, json_answer(error_body(190, error_message(190), None), 401))
         until = str(time.time() + file.made.url_seconds)
-        told = {
+        located = {
             "messaging_product": "whatsapp",
             "url": str(request.url.with_path(f"/sandbox/files/{file.id}").with_query(until=until)),
             "mime_type": file.made.mime_type,
@@ -132,7 +132,7 @@ class MediaSandbox:
             "file_size": str(len(file.content)),
             "id": file.id,
         }
-        return self._asked(file, "located", request, json_answer(told))
+        return self._asked(file, "located", request, json_answer(located))
 
     async def _bytes(self, request: web.Request) -> web.StreamResponse:
         """The bytes themselves: at Meta's with the token and in time, elsewhere for whoever has the address."""

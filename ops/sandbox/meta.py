@@ -201,8 +201,10 @@ class MetaSandbox:
         headers = webhook_headers(body, number.app_secret)
         for _ in range(step.copies):
             posted_at = time.time()
-            told = await self._courier.deliver(url, body, headers, RETRIES)
-            message.statuses.append(PostedReceipt(step.status, step.error_code, posted_at, told.status, told.attempts))
+            delivery = await self._courier.deliver(url, body, headers, RETRIES)
+            message.statuses.append(
+                PostedReceipt(step.status, step.error_code, posted_at, delivery.status, delivery.attempts)
+            )
 
     async def _fetch_number(self, request: web.Request) -> web.Response:
         number = self._number_of(request)
@@ -237,14 +239,14 @@ class MetaSandbox:
             message=said.message,
         )
         message_id = webhook["entry"][0]["changes"][0]["value"]["messages"][0].get("id")
-        self._reads.heard(number.phone_number_id, str(message_id), said.sender.removeprefix("+"))
+        self._reads.received(number.phone_number_id, str(message_id), said.sender.removeprefix("+"))
         body = orjson.dumps(webhook)
         headers = webhook_headers(body, number.app_secret)
         deliveries = await asyncio.gather(
             *(self._courier.deliver(said.webhook_url, body, headers, RetryPolicy()) for _ in range(said.times))
         )
-        told = [delivery.view() for delivery in deliveries]
-        return json_answer({"message_sid": message_id, **told[0], "deliveries": told})
+        views = [delivery.view() for delivery in deliveries]
+        return json_answer({"message_sid": message_id, **views[0], "deliveries": views})
 
     def _written(self, number: Number, customer: str) -> None:
         key = (number.phone_number_id, customer)

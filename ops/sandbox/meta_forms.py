@@ -95,7 +95,7 @@ def inbound_body(
 
 def status_body(message: SentMessage, step: Planned, opaque: str | None) -> bytes:
     """The webhook of one step of a message."""
-    told: Json = {
+    status_update: Json = {
         "id": message.sid,
         "status": "failed" if step.status == "undelivered" else step.status,
         "timestamp": str(int(time.time())),
@@ -104,12 +104,14 @@ def status_body(message: SentMessage, step: Planned, opaque: str | None) -> byte
     if step.error_code:
         known = error_message(int(step.error_code))
         details = {"details": step.error_message or known}
-        told["errors"] = [{"code": int(step.error_code), "title": known, "message": known, "error_data": details}]
+        status_update["errors"] = [
+            {"code": int(step.error_code), "title": known, "message": known, "error_data": details}
+        ]
     else:
-        told["pricing"] = {"billable": False, "pricing_model": "PMP", "category": "service", "type": "free"}
+        status_update["pricing"] = {"billable": False, "pricing_model": "PMP", "category": "service", "type": "free"}
     if opaque is not None:
-        told["biz_opaque_callback_data"] = opaque
-    return orjson.dumps(_webhook(message.account, message.sender, {"statuses": [told]}))
+        status_update["biz_opaque_callback_data"] = opaque
+    return orjson.dumps(_webhook(message.account, message.sender, {"statuses": [status_update]}))
 
 
 def _webhook(account: str, phone_number_id: str, value: Json) -> Json:

@@ -11,7 +11,7 @@ from ops.sandbox.bodies import json_answer
 from ops.sandbox.faults import FaultBook
 from ops.sandbox.record import Call, Moment
 
-MOST_HEARD = 200_000  # messages of customers that are remembered
+MOST_REMEMBERED = 200_000  # messages of customers that are remembered
 MOST_KEPT = 10_000  # read receipts
 READ_RECEIPT = "read receipt"  # what a fault's `body_contains` is held against
 INVALID = 100
@@ -36,18 +36,18 @@ class Reads:
     def __init__(self, faults: FaultBook, refuse: Refuse) -> None:
         self._faults = faults
         self._refuse = refuse
-        self._heard: dict[tuple[str, str], str] = {}  # (phone number id, message id) → customer
+        self._received: dict[tuple[str, str], str] = {}  # (phone number id, message id) → customer
         self._kept: deque[ReadReceipt] = deque(maxlen=MOST_KEPT)
         self._seq = 0
 
-    def heard(self, phone_number_id: str, message_id: str, customer: str) -> None:
+    def received(self, phone_number_id: str, message_id: str, customer: str) -> None:
         """A customer's message came to this number."""
-        self._heard[phone_number_id, message_id] = customer
-        if len(self._heard) > MOST_HEARD:
-            del self._heard[next(iter(self._heard))]
+        self._received[phone_number_id, message_id] = customer
+        if len(self._received) > MOST_REMEMBERED:
+            del self._received[next(iter(self._received))]
 
     def clear(self) -> None:
-        self._heard.clear()
+        self._received.clear()
         self._kept.clear()
 
     async def show(self, _: web.Request) -> web.Response:
@@ -72,7 +72,7 @@ class Reads:
             read.outcome = "accepted"
             return json_answer({"success": True})
 
-        customer = self._heard.get((phone_number_id, read.message_id))
+        customer = self._received.get((phone_number_id, read.message_id))
         try:
             if asked.get("messaging_product") != "whatsapp":
                 problem = "(#100) The parameter messaging_product is required."

@@ -223,8 +223,10 @@ class TwilioSandbox:
         body, headers = urlencode(form).encode(), webhook_headers(url, form, account.token)
         for _ in range(step.copies):
             posted_at = time.time()
-            told = await self._courier.deliver(url, body, headers)
-            message.statuses.append(PostedReceipt(step.status, step.error_code, posted_at, told.status, told.attempts))
+            delivery = await self._courier.deliver(url, body, headers)
+            message.statuses.append(
+                PostedReceipt(step.status, step.error_code, posted_at, delivery.status, delivery.attempts)
+            )
 
     async def _list(self, request: web.Request) -> web.Response:
         account = self._account_of(request)
@@ -296,7 +298,7 @@ class TwilioSandbox:
         if problem is not None:
             raise bad_request(("webhook_url", problem))
         self._written(account, said.sender)
-        opt_out_type = self._opt_outs.heard(account.sid, said.to, said.sender, said.text)
+        opt_out_type = self._opt_outs.received(account.sid, said.to, said.sender, said.text)
         form = inbound_form(
             sender=said.sender,
             to=said.to,
@@ -311,8 +313,8 @@ class TwilioSandbox:
         deliveries = await asyncio.gather(
             *(self._courier.deliver(said.webhook_url, body, headers) for _ in range(said.times))
         )
-        told = [delivery.view() for delivery in deliveries]
-        return json_answer({"message_sid": form.get("MessageSid"), **told[0], "deliveries": told})
+        views = [delivery.view() for delivery in deliveries]
+        return json_answer({"message_sid": form.get("MessageSid"), **views[0], "deliveries": views})
 
     def _written(self, account: Account, customer: str) -> None:
         key = (account.sid, customer)

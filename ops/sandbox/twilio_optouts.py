@@ -23,7 +23,7 @@ class OptOuts:
     def __init__(self) -> None:
         self._out: dict[tuple[str, str, str], None] = {}
 
-    def heard(self, account: str, ours: str, customer: str, text: str) -> str | None:
+    def received(self, account: str, ours: str, customer: str, text: str) -> str | None:
         """Take note of a customer's message; the OptOutType that Twilio tells with it."""
         found = None if is_whatsapp(customer) else _TYPES.get(text.strip().upper())
         for key in ((account, ours, customer), (account, "", customer)):

@@ -28,7 +28,7 @@ def test_messages_flow_one_way() -> None:
 def test_only_the_clock_puts_work_into_queues_beside_the_flow() -> None:
     shown = graph()
     assert {edge.source for edge in shown.nudges} == {"clock"}
-    assert {source for source, _ in shown.told} == {"relay"}
+    assert {source for source, _ in shown.events} == {"relay"}
 
 
 def test_each_queue_is_consumed_by_one_worker() -> None:
