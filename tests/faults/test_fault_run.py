@@ -42,7 +42,7 @@ FIRST, *OTHERS = providers.ALL
     "provider", [FIRST, *(pytest.param(other, marks=pytest.mark.soak) for other in OTHERS)], ids=lambda one: one.name
 )
 @pytest.mark.timeout(420)
-async def test_conversations_survive_the_death_of_each_worker_of_the_broker_and_of_the_database(
+async def test_conversations_survive_the_death_of_each_worker_broker_and_database(
     stack: Stack, settings: Settings, tmp_path: Path, provider: providers.Provider
 ) -> None:
     dice = random.Random(SEED)

@@ -77,7 +77,7 @@ async def test_a_crowd_at_one_endpoint_keeps_no_other_tenant_waiting_and_fills_n
     ],
     ids=["all bytes", "an address"],
 )
-async def test_endpoints_that_take_all_bytes_with_bodies_not_slow_keep_no_quiet_endpoint_out(
+async def test_endpoints_that_take_all_bytes_keep_no_quiet_endpoint_out(
     settings: Settings, environment: dict[str, str], crowds: list[str], ours: str
 ) -> None:
     mail, apps = await mails.add_endpoint(settings), [await meta.add_app(settings) for _ in crowds]

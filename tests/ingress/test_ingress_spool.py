@@ -95,7 +95,7 @@ async def test_a_broker_that_is_away_is_not_waited_for_and_gets_everything_later
         assert before <= datetime.fromisoformat(str(item["received_at"])) <= after
 
 
-async def test_a_broker_that_does_not_confirm_costs_the_budget_three_times_and_then_nothing(
+async def test_a_broker_that_does_not_confirm_costs_the_budget_three_times_only(
     settings: Settings, amqp_url: str
 ) -> None:
     hook = await add_endpoint(settings)

@@ -183,7 +183,7 @@ async def test_credentials_are_tried_and_a_stopped_channel_resumes(shop: dict[st
     assert (await tokens(settings))[channel["endpoint_id"]] == (AUTH_TOKEN, "00" * 16)
 
 
-async def test_a_message_that_came_before_its_channel_is_replayed_once_the_channel_is_there(
+async def test_a_message_from_before_its_channel_is_replayed_once_that_is_there(
     shop: dict[str, str], settings: Settings
 ) -> None:
     palomar(shop, *NEW)

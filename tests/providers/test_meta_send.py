@@ -169,7 +169,7 @@ async def test_each_answer_has_its_class_and_is_asked_for_once(
         ("34600000001", ["34600000001"]),
     ],
 )
-async def test_a_number_that_may_not_be_written_to_is_tried_once_more_in_its_other_spelling(
+async def test_a_number_that_meta_refuses_is_tried_once_more_in_its_other_spelling(
     graph: Graph, sender: MetaSender, recipient: str, asked: list[str]
 ) -> None:
     graph.says(*error(131030))

@@ -143,7 +143,7 @@ async def test_a_model_is_asked_through_the_proxy() -> None:
         assert proxy.asked == [f"POST {model.url}/chat/completions"]
 
 
-async def test_files_are_fetched_through_the_proxy_and_private_addresses_are_not_even_asked_for() -> None:
+async def test_files_are_fetched_through_the_proxy_and_private_addresses_never() -> None:
     async with proxying() as proxy, Fetcher((), Limits(1, 1, 1, ("*/*",)), proxy.url) as fetcher:
         for url, failure in (
             ("https://files.invalid/picture", Failure("unreachable")),

@@ -64,7 +64,7 @@ OPEN = (
 )
 
 
-def test_every_table_of_tenants_is_protected_and_every_other_is_out_of_the_apis_reach(database_url: str) -> None:
+def test_every_table_of_tenants_is_protected_and_no_other_in_the_apis_reach(database_url: str) -> None:
     with psycopg.connect(database_url) as connection:
         tables = connection.execute(TABLES).fetchall()
         assert len(tables) > 20
@@ -407,7 +407,7 @@ Makes = Callable[[World, Relation], st.SearchStrategy[Statement]]
      ("update", updates, EXAMPLES), ("delete", deletes, EXAMPLES)],
     ids=["select", "copy", "insert", "update", "delete"],
 )  # fmt: skip
-def test_nothing_that_a_tenant_runs_on_a_table_or_view_tells_of_another_or_changes_it(
+def test_nothing_that_a_tenant_runs_shows_another_tenants_rows_or_changes_them(
     world: World, verb: str, make: Makes, examples: int
 ) -> None:
     outcomes: list[Outcome] = []

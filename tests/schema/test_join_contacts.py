@@ -207,7 +207,7 @@ def test_a_join_keeps_what_an_import_wrote_of_either(worker: Connection) -> None
 
 
 @pytest.mark.parametrize(("source", "then"), [("api", "opted_out"), ("message", "opted_in")])
-def test_who_takes_a_deleted_contacts_number_lifts_its_opt_out_by_their_own_word_alone(
+def test_a_deleted_contacts_number_is_opted_in_by_its_new_owners_own_word_alone(
     office: Office, worker: Connection, source: str, then: str
 ) -> None:
     with office.session() as sql:

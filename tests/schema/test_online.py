@@ -125,7 +125,7 @@ def test_a_migration_that_holds_writers_up_is_given_up_and_leaves_nothing(
     assert [step.name for step in migrate.status(database_url, folder) if not step.applied] == ["9999_added"]
 
 
-def test_a_migration_waits_for_a_long_transaction_without_standing_before_the_writers(
+def test_a_migration_waits_for_a_long_transaction_and_blocks_no_writer(
     database_url: str, live: tuple[Tenant, list[UUID]], folder: Path, add: Callable[[str], str]
 ) -> None:
     name = add("ALTER TABLE messages ADD COLUMN quick text;\n")

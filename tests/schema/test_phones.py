@@ -126,9 +126,7 @@ def test_the_migration_writes_what_is_there_in_one_way(office: Office, channel: 
         assert [row["phone_number"] for row in numbers] == ["+34600000001", NUMBER]
 
 
-def test_the_migration_makes_two_sessions_of_one_number_one_and_joins_those_that_are_alone(
-    office: Office, channel: UUID
-) -> None:
+def test_the_migration_joins_two_sessions_of_one_number_and_those_that_are_alone(office: Office, channel: UUID) -> None:
     before(office)
     with office.session() as sql:
         sql.all("INSERT INTO kommo_conversations (provider, phone) VALUES ('meta', '5491123456789')")

@@ -244,7 +244,7 @@ def test_complete_twilio_message_flow(office: Office) -> None:
     ]
 
 
-def test_complete_twilio_message_flow_its_answer_was_sent_by_them_and_is_not_sent_by_palomar(office: Office) -> None:
+def test_twilio_message_flow_an_answer_sent_by_them_is_not_sent_by_palomar(office: Office) -> None:
     with office.session() as sql:
         talk = handle_webhook(sql, PHONE, "Hola")["id"]
         owed = "SELECT count(*) AS n FROM messages WHERE due_at IS NOT NULL OR status IN ('queued', 'held', 'ready')"
@@ -279,7 +279,7 @@ SELECT tenant_id, id, channel_id, provider, 'outbound', 'assistant', 'queued', 1
 """
 
 
-def test_complete_twilio_message_flow_what_palomar_is_about_to_send_can_be_taken_back_by_sql(office: Office) -> None:
+def test_twilio_message_flow_what_is_about_to_be_sent_can_be_canceled_by_sql(office: Office) -> None:
     for status in ("canceled", "failed", "sent"):
         with office.session() as sql:
             conversation(sql)

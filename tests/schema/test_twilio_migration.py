@@ -52,7 +52,7 @@ def test_what_changed_only_the_three_providers_are_valid(office: Office) -> None
 
 
 @pytest.mark.usefixtures("channels")
-def test_what_changed_a_kommo_conversation_requires_its_chat_id_and_the_others_do_not(office: Office) -> None:
+def test_what_changed_a_kommo_conversation_requires_its_chat_id_others_do_not(office: Office) -> None:
     with office.session() as sql:
         with sql.refused(psycopg.errors.CheckViolation, "check_kommo_requires_chat_id"):
             sql.all("INSERT INTO kommo_conversations (provider, phone) VALUES ('kommo', %(phone)s)", phone=PHONE)

@@ -224,7 +224,7 @@ def test_what_somebody_added_is_no_fault(database_url: str) -> None:
     assert wrong(database_url) == {}
 
 
-def test_the_recorded_shape_is_that_of_a_migrated_database_whatever_the_build_of_postgresql(database_url: str) -> None:
+def test_the_recorded_shape_is_that_of_a_migrated_database_on_any_postgresql(database_url: str) -> None:
     found = shape.found(database_url)
     how = "write it anew: see schema/shape.py"
     assert found.last == shape.recorded().last, how

@@ -133,7 +133,7 @@ def waiting(office: Office) -> list[object]:
     return [row["secrets"] for row in office.worker("SELECT secrets FROM unsealed_credentials ORDER BY seq")]
 
 
-def test_whatsapp_settings_are_updated_without_touching_the_secrets_that_were_not_given(office: Office) -> None:
+def test_whatsapp_settings_are_updated_without_touching_secrets_not_given(office: Office) -> None:
     with office.session() as sql:
         sql.one(SETTINGS)
     sealed(office)

@@ -40,7 +40,7 @@ def test_what_was_under_way_already_makes_nobody_wait_longer() -> None:
     assert [waits.in_vain(THEIRS) for _ in range(8)] == [1.0] * 8
 
 
-def test_one_that_goes_through_lets_the_next_go_at_once_and_apart_from_others_for_a_minute() -> None:
+def test_one_that_goes_through_lets_the_next_go_at_once_and_apart_for_a_minute() -> None:
     clock = Clock()
     waits = LockWaits(clock)
     waits.in_vain(THEIRS)

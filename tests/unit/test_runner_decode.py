@@ -21,7 +21,7 @@ def test_items_are_read_in_order() -> None:
     assert bad == []
 
 
-def test_what_a_newer_process_adds_is_ignored_and_what_an_older_one_lacks_has_a_default() -> None:
+def test_what_a_newer_process_adds_is_ignored_what_an_older_lacks_has_a_default() -> None:
     newer = WANTED | {"urgency": {"level": 3}}
     older = {"tenant_id": TENANT, "conversation_id": CONVERSATION}
     (one, other), bad = decode(body(newer, older, version=7), ReplyWanted)

@@ -108,7 +108,7 @@ async def test_a_file_of_a_version_without_shares_is_adopted_and_emptied(tmp_pat
         assert not (tmp_path / "1-1-old.db").exists()
 
 
-async def test_on_a_full_disk_the_flood_stops_first_and_its_share_is_free_once_it_is_deleted(tmp_path: Path) -> None:
+async def test_on_a_full_disk_the_flood_stops_first_and_its_share_is_free_once_deleted(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", DISK) as disk:
         async with spooling(disk.folder, limit=10**9) as spool:
             count = await flood(spool, FLOOD)

@@ -105,7 +105,7 @@ def test_which_edges_there_are(current: Status, target: Status, allowed: bool) -
 
 
 @pytest.mark.parametrize("status", STATES)
-def test_from_a_terminal_state_no_edge_leads_on_and_from_the_others_each_leads_to_one(status: Status) -> None:
+def test_no_edge_leads_out_of_a_terminal_state_and_one_out_of_each_other(status: Status) -> None:
     assert (status in TERMINAL) == (not EDGES[status])
     reached, todo = {status}, [status]
     while todo:

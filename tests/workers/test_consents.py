@@ -51,7 +51,7 @@ async def ledger(stage: Stage) -> list[tuple[str, str, str, str]]:
     return [tuple(row) for row in rows]
 
 
-async def test_stop_in_one_spelling_stops_a_queued_reply_to_the_other_and_start_lets_the_next_go(
+async def test_stop_in_one_spelling_of_a_number_stops_a_queued_reply_to_the_other(
     settings: Settings,
 ) -> None:
     async with staged(settings, SILENT) as stage:
@@ -246,7 +246,7 @@ async def test_of_two_contacts_neither_lifts_the_others_opt_out_but_by_their_own
             assert head.stopped_by == stops, entries
 
 
-async def test_metas_marketing_switch_stops_campaigns_and_marketing_templates_and_no_answer(settings: Settings) -> None:
+async def test_metas_marketing_switch_stops_campaigns_and_templates_and_no_answer(settings: Settings) -> None:
     async with staged(settings) as stage:
         app = await add_app(stage)
         stage.ours = ours = await add_number(stage, app, NUMBER, channel=SILENT)
@@ -289,7 +289,7 @@ async def test_metas_marketing_switch_stops_campaigns_and_marketing_templates_an
         assert await admitted(lane="bulk") == "ready", "told late, it was before the customer resumed"
 
 
-async def test_who_presses_stop_promotions_gets_no_campaign_and_no_menu_and_still_their_answers(
+async def test_stop_promotions_stops_campaigns_and_the_menu_and_no_answers(
     settings: Settings,
 ) -> None:
     async with staged(settings, {"reply": {"greeting": "Hola", "menu": []}}) as stage:

@@ -111,7 +111,7 @@ async def test_window_before_the_send_is_asked_for(settings: Settings) -> None:
         assert await stage.bodies() == ["1", "2"]
 
 
-async def test_send_between_its_claim_and_the_call_is_unknown_and_sent_anew_where_the_list_has_it_not(
+async def test_send_killed_between_claim_and_call_is_sent_anew_where_the_list_lacks_it(
     settings: Settings,
 ) -> None:
     async with staged(settings, send_timeout=0.5, send_lease_margin=0.5) as stage:

@@ -108,7 +108,7 @@ async def test_a_bucket_that_takes_nothing_leaves_the_message_and_is_asked_again
         assert await stage.dead() == {}
 
 
-async def test_a_key_pair_that_is_wrong_is_told_by_the_file_and_once_it_is_right_the_file_is_fetched_again(
+async def test_a_wrong_key_pair_fails_the_file_which_is_fetched_once_it_is_right(
     settings: Settings,
 ) -> None:
     wrong: dict[str, Any] = {"media_s3_secret": SecretStr("another"), "media_attempts": 2}

@@ -81,7 +81,7 @@ async def test_stop_that_itself_names_both_is_kept_for_the_one_they_become(setti
         assert await ends(stage, by_number) == ("failed", "opted_out")
 
 
-async def test_stop_on_another_channel_holds_in_a_conversation_that_has_no_contact_or_another_one(
+async def test_stop_on_another_channel_holds_where_a_conversation_has_another_contact(
     settings: Settings,
 ) -> None:
     async with staged(settings, SILENT) as stage:
@@ -156,7 +156,7 @@ async def test_people_are_joined_beside_workers_that_write_to_them_and_every_sto
         assert stopped == await stage.value("SELECT count(DISTINCT contact_id) FROM conversations") == people
 
 
-async def test_one_webhook_that_shows_a_new_address_before_it_says_whose_it_is_is_kept_and_their_stop_holds(
+async def test_a_new_address_shown_before_whose_it_is_is_stored_and_their_stop_holds(
     settings: Settings,
 ) -> None:
     async with staged(settings, SILENT) as stage:

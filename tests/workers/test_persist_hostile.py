@@ -114,7 +114,7 @@ async def test_a_batch_of_two_hundred_survives_all_of_them_at_once(settings: Set
                                  "WHERE c.address LIKE '+34600%'") == 150  # fmt: skip
 
 
-async def test_a_message_to_an_unknown_number_is_answered_by_replay_once_the_channel_is_there(
+async def test_a_message_to_an_unknown_number_is_answered_by_replay_once_there_is_one(
     settings: Settings,
 ) -> None:
     async with staged(settings) as stage, stage.working("all"):

@@ -133,7 +133,7 @@ async def test_posts_of_one_batch_are_in_the_order_of_their_arrival_however_the_
         assert (await heard_by_the_engine(stage, ours))[-1] == ("user", "6")
 
 
-async def test_a_new_contact_has_its_name_though_a_manager_who_gives_none_answers_in_the_same_post(
+async def test_a_new_contact_has_its_name_though_an_agent_answers_in_the_same_post(
     settings: Settings,
 ) -> None:
     async with staged(settings) as stage:

@@ -188,7 +188,7 @@ async def test_a_person_who_writes_in_the_business_app_has_the_conversation(sett
         assert [tuple(row) for row in rows] == [("inbound", "received", "hola"), ("outbound", "sent", "ya voy")]
 
 
-async def test_a_person_who_writes_first_in_the_business_app_makes_a_conversation_of_that_number(
+async def test_an_agent_who_writes_first_in_the_business_app_makes_a_conversation(
     settings: Settings,
 ) -> None:
     async with staged(settings) as stage:
@@ -228,7 +228,7 @@ async def test_who_has_opted_out_has_so_under_a_new_number_too(settings: Setting
         ]  # two numbers are two conversations
 
 
-async def test_a_provider_whose_clock_runs_ahead_opens_no_window_after_the_messages_arrival(settings: Settings) -> None:
+async def test_a_provider_whose_clock_runs_ahead_opens_no_window_after_arrival(settings: Settings) -> None:
     """Of a webhook that waited in the spool, or is replayed: its time is not ahead of ours any more."""
     arrived = datetime.now(UTC) - timedelta(hours=25)
     async with staged(settings) as stage:

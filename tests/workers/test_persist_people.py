@@ -50,7 +50,7 @@ async def test_all_of_them_in_one_batch_are_one_conversation(settings: Settings)
         assert await people(stage) == (1, 1)
 
 
-async def test_the_two_ways_mexico_is_written_are_one_conversation_answered_as_it_wrote_last(
+async def test_two_spellings_of_mexico_are_one_conversation_answered_as_it_wrote_last(
     settings: Settings,
 ) -> None:
     async with staged(settings) as stage:
@@ -123,7 +123,7 @@ async def test_a_conversation_made_by_hand_under_an_odd_address_is_the_one_of_it
         assert await stage.count("messages WHERE direction = 'inbound'") == 2
 
 
-async def test_a_contact_who_was_deleted_and_writes_again_is_there_as_their_conversation_is(settings: Settings) -> None:
+async def test_a_deleted_contact_who_writes_again_is_there_as_their_conversation_is(settings: Settings) -> None:
     async with staged(settings) as stage:
         await worker.persist([stage.said("hola")], stage.context)
         await stage.pool.execute("UPDATE contacts SET deleted_at = now()")

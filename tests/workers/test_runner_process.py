@@ -94,7 +94,7 @@ async def test_all_workers_run_in_one_process(settings: Settings) -> None:
         assert await asyncio.wait_for(process.wait(), 15) == 0
 
 
-async def test_a_process_without_broker_and_database_is_alive_says_what_is_missing_and_stops(
+async def test_a_process_without_broker_and_database_lives_and_says_what_is_missing(
     settings: Settings,
 ) -> None:
     port = free_port()

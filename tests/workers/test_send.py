@@ -113,7 +113,7 @@ async def test_a_throttled_message_waits_as_long_as_it_was_told_and_its_lane_beh
         assert await stage.value("SELECT attempts FROM messages ORDER BY out_seq LIMIT 1") == 2
 
 
-async def test_a_throttled_message_is_not_tried_early_by_whoever_else_was_about_to_claim_it(
+async def test_a_throttled_message_is_not_tried_early_by_another_process(
     settings: Settings,
 ) -> None:
     """Many workers hold the same nudge: one is throttled, and none of the others may go on hammering."""
