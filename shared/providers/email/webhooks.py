@@ -18,7 +18,7 @@ import orjson
 from shared.domain import addresses
 from shared.domain.media import Failure
 from shared.domain.model import Address, InboundMessage, Media
-from shared.providers.base import Notice, Parsed, RawWebhook, Traits
+from shared.providers.base import Notice, Parsed, RawWebhook
 from shared.providers.email.addresses import message_ids, people, thread_of
 from shared.providers.email.authorship import authorship
 from shared.providers.email.bodies import text_and_html
@@ -28,10 +28,9 @@ from shared.providers.email.quotes import new_part, unified
 from shared.providers.email.text import clean, decoded, safe_html, text_of_html, words
 from shared.providers.email.unsubscribe import unsubscribed, unsubscribed_at, unsubscribed_by
 from shared.providers.media_source import InWebhook, Source
+from shared.settings import Settings
 
 FORM = "multipart/form-data"
-# Many servers take no mail beyond 10 MB, and its files grow by a third on their way.
-TRAITS = Traits(reads_nul=True, carries=5 * 1024 * 1024)
 MOST_FILES = 100
 _TEXT = 400_000  # bytes of a text that are read
 _LONGEST_TEXT = 100_000  # characters of it that are kept
@@ -110,7 +109,7 @@ def attached(raw: RawWebhook, media_id: str) -> Part | None:
     return next((part for part in found if part.name == media_id), None)
 
 
-def media_source(media: Media, credentials: str, *, api_url: str) -> Source:
+def media_source(media: Media, credentials: str, settings: Settings) -> Source:
     """A file came with its mail: nothing is called, and no credentials are needed."""
     return InWebhook(partial(_content, media.id)) if media.id else Failure("no_source")
 

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 
 from shared.domain import addresses
 from shared.domain.model import Consent, ConsentState, InboundMessage, ManagerMessage, Receipt
-from shared.providers.base import Notice, Parsed, RawWebhook, Traits
+from shared.providers.base import Notice, Parsed, RawWebhook
 from shared.providers.json_fields import (
     Fields,
     fields_of,
@@ -24,10 +24,7 @@ from shared.providers.json_fields import (
     printable_word,
     text_of,
 )
-from shared.providers.meta.errors import PAIR_WAIT
 from shared.providers.meta.messages import ECHOES, Around, read_echo, read_message
-
-TRAITS = Traits(read_receipts=True, pair_seconds=PAIR_WAIT)
 
 ACCOUNTS = "whatsapp_business_account"  # what `object` says of all WhatsApp webhooks
 MOST_UPDATES = 4000
