@@ -17,8 +17,8 @@ from prometheus_client import Counter
 
 from ingress.receive.bodies import Bodies, hang_up
 from ingress.receive.bounds import Bounds, Limits
-from ingress.receive.durability import NotKept
-from ingress.receive.endpoint import Endpoint, Endpoints, Keeps
+from ingress.receive.durability import NotDurable
+from ingress.receive.endpoint import Endpoint, Endpoints, WebhookQueue
 from ingress.receive.memory_budget import Room
 from ingress.receive.refusals import REFUSALS, RETRY_AFTER, Refused
 from ingress.receive.routing import WEBHOOKS, spec_at
@@ -39,7 +39,7 @@ SMALL_BODY = 16 * 1024  # bytes; what is larger takes turns for the room:
 ROOM = 10 * 1024 * 1024
 LONG_TO_CHECK = 256 * 1024  # bytes; the signature of more is checked in a thread
 # What of a request's headers goes on: enough to read a body and to recognise a redelivery, never a credential.
-KEPT_HEADERS = ("content-type", "user-agent", "i-twilio-idempotency-token")
+STORED_HEADERS = ("content-type", "user-agent", "i-twilio-idempotency-token")
 
 
 class Receiver:
@@ -48,7 +48,7 @@ class Receiver:
     def __init__(
         self,
         endpoints: Endpoints,
-        keeper: Keeps,
+        queue: WebhookQueue,
         *,
         public_url: str,
         body_limit: int,
@@ -63,14 +63,14 @@ class Receiver:
         `keys` seal what proves that a URL for unsubscribing is ours.
         """
         self._endpoints = endpoints
-        self._keeper = keeper
+        self._queue = queue
         self._public_url = public_url.rstrip("/")
         self._body_limit = body_limit
         self._body_timeout = body_timeout
         largest = max(body_limit, *(spec.body_limit for spec in WEBHOOKS.values()))
         self._bodies = Bodies(Bounds(Limits.of(bytes_in_hand, largest)), sources)
         self._room = Room(ROOM)
-        self._unsubscribing = Unsubscribing(endpoints, keeper, keys, self._public_url)
+        self._unsubscribing = Unsubscribing(endpoints, queue, keys, self._public_url)
         logging.getLogger("aiohttp.server").addFilter(_without_content)
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -120,8 +120,8 @@ class Receiver:
             await self._take(endpoint, secrets, spec, target, request)
         except Refused as refused:
             return self._refusal(refused.reason, request, name, spec)
-        except NotKept as error:
-            log.error("webhook not kept", why=str(error))
+        except NotDurable as error:
+            log.error("webhook not stored", why=str(error))
             return self._refusal("not_kept", request, name, spec)
         except Exception as error:
             # Only where and what kind: the text of an error may quote the body.
@@ -133,7 +133,7 @@ class Receiver:
     async def _take(
         self, endpoint: Endpoint, secrets: EndpointSecrets, spec: WebhookSpec, target: str, request: web.BaseRequest
     ) -> None:
-        """Check a request and make it durable. Raises Refused or NotKept."""
+        """Check a request and make it durable. Raises Refused or NotDurable."""
         headers = request.headers
         content_type = headers.get("Content-Type", "")
         if not spec.accepts(content_type.partition(";")[0].strip().lower(), target.partition("?")[2]):
@@ -148,7 +148,7 @@ class Receiver:
                     await asyncio.to_thread(self._check, spec, secrets, target, request, body)
                 else:
                     self._check(spec, secrets, target, request, body)
-            else:  # what is kept holds no secret
+            else:  # no secret is stored
                 target = target.partition("?")[0].rpartition("/")[0]
             received_at = datetime.now(UTC)
             async with self._room.held(len(body)) if len(body) > SMALL_BODY else nullcontext():
@@ -162,10 +162,10 @@ class Receiver:
                     method=request.method,
                     url=printable(self._public_url + target),
                     content_type=printable(content_type),
-                    headers={name: printable(headers[name]) for name in KEPT_HEADERS if name in headers},
+                    headers={name: printable(headers[name]) for name in STORED_HEADERS if name in headers},
                 )
                 del body  # the webhook holds it
-                await self._keeper.keep(webhook)
+                await self._queue.put(webhook)
         finally:
             self._bodies.leave(place)
 

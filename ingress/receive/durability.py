@@ -3,7 +3,7 @@
 A webhook is published confirmed within a budget; where the broker does not confirm in time it is fsynced to the spool
 instead. After three timeouts in a row nothing waits for the broker any more: webhooks go straight to the spool, and
 one of them is published each second to see whether the broker confirms again. A webhook whose publish timed out may
-be in both; persist keeps it once.
+be in both; persist stores it once.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from shared.queue.publisher import PublishFailed, PublishUnknown, dump
 
 log = get_logger(__name__)
 
-KEPT = Counter("palomar_webhooks_kept", "Webhooks answered 2xx, by where they were made durable", ["where"])
+STORED = Counter("palomar_webhooks_kept", "Webhooks answered 2xx, by where they were made durable", ["where"])
 DRAINED = Counter("palomar_spool_drained", "Spooled webhooks that the broker has confirmed since")
 SPOOL_WEBHOOKS = Gauge("palomar_spool_webhooks", "Webhooks waiting in this process's spool files")
 SPOOL_STUCK = Gauge(
@@ -41,7 +41,7 @@ DRAIN_ITEMS = WebhookReceived.batch
 DRAIN_BYTES = 256 * 1024
 DRAIN_PAUSE = 0.01  # seconds between two batches; at least as long as the last one took: fresh webhooks come first
 
-_BY_BROKER, _BY_SPOOL = KEPT.labels("broker"), KEPT.labels("spool")
+_BY_BROKER, _BY_SPOOL = STORED.labels("broker"), STORED.labels("spool")
 
 
 class Broker(Protocol):
@@ -53,11 +53,11 @@ class Broker(Protocol):
     async def publish(self, *messages: QueueMessage, timeout: float | None = None) -> None: ...  # noqa: ASYNC109
 
 
-class NotKept(Exception):
+class NotDurable(Exception):
     """Neither broker nor spool took the webhook."""
 
 
-class Keeper:
+class DurableQueue:
     """Makes webhooks durable. `start` it inside the loop, `close` it before the spool and the broker."""
 
     def __init__(self, broker: Broker, spool: Spool, *, budget: float) -> None:
@@ -68,7 +68,7 @@ class Keeper:
         self._timeouts = 0
         self._next_probe = 0.0  # by the monotonic clock, while nothing waits for the broker
         # Keys of the head's webhooks that are confirmed behind one that is not. By key: whatever becomes of the file, a
-        # webhook of the same key has the same content, and persist keeps it once.
+        # webhook of the same key has the same content, and persist stores it once.
         self._ahead: set[str] = set()
         self._wake = asyncio.Event()
         self._draining = asyncio.Lock()
@@ -109,8 +109,8 @@ class Keeper:
         stuck = f"{state.stuck} webhooks that the broker has can't be deleted from the spool"
         return f"{stuck}: {state.trouble}" if state.trouble else stuck
 
-    async def keep(self, webhook: WebhookReceived) -> None:
-        """Return once the webhook is durable. Raises NotKept, with the reason."""
+    async def put(self, webhook: WebhookReceived) -> None:
+        """Return once the webhook is durable. Raises NotDurable, with the reason."""
         probing = self._may_probe()
         asked = self._broker.ready and (not self._given_up or probing)
         if asked and await self._published(webhook, budget=self._budget):
@@ -125,7 +125,7 @@ class Keeper:
             if not asked and self._broker.ready and await self._published(webhook, budget=self._budget):
                 _BY_BROKER.inc()
                 return
-            raise NotKept(str(refused)) from refused
+            raise NotDurable(str(refused)) from refused
         _BY_SPOOL.inc()
         self._wake.set()
 
@@ -218,13 +218,13 @@ class Keeper:
         """
         readable: list[tuple[int, WebhookReceived]] = []
         set_aside: list[int] = []
-        for kept in batch.webhooks:
+        for row in batch.webhooks:
             try:
-                readable.append((kept.id, WebhookReceived.model_validate_json(kept.message)))
+                readable.append((row.id, WebhookReceived.model_validate_json(row.message)))
             except ValidationError:
-                if not await self._spool.set_aside(batch.file, kept):
+                if not await self._spool.set_aside(batch.file, row):
                     break
-                set_aside.append(kept.id)
+                set_aside.append(row.id)
         return readable, set_aside
 
 

@@ -36,7 +36,7 @@ class Endpoints(Protocol):
         ...
 
 
-class Keeps(Protocol):
-    async def keep(self, webhook: WebhookReceived) -> None:
-        """Return once it is durable. Raises NotKept."""
+class WebhookQueue(Protocol):
+    async def put(self, webhook: WebhookReceived) -> None:
+        """Return once it is durable. Raises NotDurable."""
         ...

@@ -1,8 +1,8 @@
-"""The durable local queue for when the broker is away.
+"""Stores webhooks on disk while the broker is away.
 
-A webhook counts as kept once its transaction is fsynced; webhooks that arrive while one commit is under way share the
-next. Rows are queue messages as JSON, exactly as they will be published, so a spooled webhook keeps its `received_at`.
-Each process writes a file of its own; what a dead process left is adopted by whoever finds it.
+A webhook is durable once its transaction is fsynced; webhooks that arrive during one commit share the next. A row is
+the job as JSON, exactly as it will be published, so its `received_at` stays the first one. Each process writes a file
+of its own, and adopts the files of dead processes.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from ingress.receive.spool_file import Kept, Row, SpoolFile
+from ingress.receive.spool_file import Row, SpoolFile, StoredRow
 from ingress.receive.spool_files import Batch, SpoolFailed, SpoolFiles, SpoolRefused, State
 from shared.process.log import get_logger
 
@@ -49,7 +49,7 @@ class Spool:
         self._thread.shutdown()
 
     async def put(self, row: Row) -> None:
-        """Return once the webhook is fsynced. Raises SpoolFull or SpoolFailed: then it is not kept."""
+        """Return once the webhook is fsynced. Raises SpoolFull or SpoolFailed: then it is not stored."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((row, done))
         if self._writer is None or self._writer.done():
@@ -70,12 +70,12 @@ class Spool:
         """
         await self._run(partial(self._files.remove, file, ids))
 
-    async def set_aside(self, file: SpoolFile, kept: Kept) -> bool:
+    async def set_aside(self, file: SpoolFile, row: StoredRow) -> bool:
         """Copy a webhook that nobody can read into a file of its own; whether it is there, so that it may be removed.
 
         Never raises for the disk.
         """
-        return await self._run(partial(self._files.set_aside, file, kept))
+        return await self._run(partial(self._files.set_aside, file, row))
 
     def depth(self) -> int:
         """Webhooks waiting in this process's files."""

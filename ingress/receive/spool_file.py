@@ -53,7 +53,7 @@ class Row(NamedTuple):
         return len(self.message) + _OVERHEAD
 
 
-class Kept(NamedTuple):
+class StoredRow(NamedTuple):
     """One webhook on the disk."""
 
     id: int
@@ -111,17 +111,17 @@ class SpoolFile:
         for row in rows:
             self.held[row.owner] += row.size
 
-    def oldest(self, count: int, size: int) -> tuple[Kept, ...]:
+    def oldest(self, count: int, size: int) -> tuple[StoredRow, ...]:
         """Up to `count` unconfirmed webhooks of up to `size` bytes together, but at least one if there is any."""
-        taken: list[Kept] = []
+        taken: list[StoredRow] = []
         cursor = self._db.execute(
             "SELECT id, message FROM webhooks WHERE id > ? ORDER BY id LIMIT ?", (self._confirmed, count)
         )
-        for kept in map(Kept._make, cursor):
-            size -= len(kept.message)
+        for row in map(StoredRow._make, cursor):
+            size -= len(row.message)
             if taken and size < 0:
                 break
-            taken.append(kept)
+            taken.append(row)
         cursor.close()  # an open one would hold a read transaction, and the write-ahead log could not be cut back
         return tuple(taken)
 

@@ -16,9 +16,9 @@ from prometheus_client import Counter
 
 from ingress.receive.spool_file import (
     SUFFIX,
-    Kept,
     Row,
     SpoolFile,
+    StoredRow,
     is_damage,
     set_aside,
     try_lock,
@@ -37,7 +37,7 @@ DELETE_PAUSE = 1.0  # seconds until confirmed webhooks that could not be deleted
 
 
 class SpoolRefused(Exception):
-    """The webhook is not kept."""
+    """The webhook is not stored."""
 
 
 class SpoolFull(SpoolRefused):
@@ -53,7 +53,7 @@ class Batch:
     """The oldest webhooks of one file, in order of arrival."""
 
     file: SpoolFile
-    webhooks: tuple[Kept, ...]
+    webhooks: tuple[StoredRow, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,14 +135,14 @@ class SpoolFiles:
             if file.count == 0 and file in self._files():
                 self._emptied(file, small)
 
-    def set_aside(self, file: SpoolFile, kept: Kept) -> bool:
+    def set_aside(self, file: SpoolFile, row: StoredRow) -> bool:
         """Copy a webhook into a file of its own; whether it is there."""
-        path = file.path.with_suffix(f".{kept.id}.unreadable")
+        path = file.path.with_suffix(f".{row.id}.unreadable")
         with self._minding(file):
             if not path.exists():  # else that was done before, and the batch was not published
-                write_durably(path, kept.message)
+                write_durably(path, row.message)
                 DAMAGED.labels("row").inc()
-                log.error("spooled webhook can't be read, set aside", file=path.name, size=len(kept.message))
+                log.error("spooled webhook can't be read, set aside", file=path.name, size=len(row.message))
             return True
         return False
 

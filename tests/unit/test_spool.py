@@ -36,8 +36,8 @@ async def drained(spool: Spool, count: int = 100, size: int = 10**6) -> list[byt
     """Take everything out, as ingress does when the broker is back."""
     messages: list[bytes] = []
     while batch := await spool.oldest(count, size):
-        messages += [kept.message for kept in batch.webhooks]
-        await spool.remove(batch.file, [kept.id for kept in batch.webhooks])
+        messages += [row.message for row in batch.webhooks]
+        await spool.remove(batch.file, [row.id for row in batch.webhooks])
     return messages
 
 

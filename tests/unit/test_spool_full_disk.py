@@ -76,8 +76,8 @@ class Story:
             batch = await spool.oldest(count, 10**6)
             if batch is None:
                 return
-            self.published[-1].update(kept.message for kept in batch.webhooks)
-            await spool.remove(batch.file, [kept.id for kept in batch.webhooks])
+            self.published[-1].update(row.message for row in batch.webhooks)
+            await spool.remove(batch.file, [row.id for row in batch.webhooks])
             assert spool.depth() >= 0
             assert max(self.published[-1].values()) == 1, "published again by the same process"
 

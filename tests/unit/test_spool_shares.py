@@ -90,7 +90,7 @@ async def test_shares_survive_a_restart(tmp_path: Path) -> None:
         assert await takes(spool, OTHER)
         batch = await spool.oldest(first // 2, 10**9)
         assert batch is not None
-        await spool.remove(batch.file, [kept.id for kept in batch.webhooks])
+        await spool.remove(batch.file, [row.id for row in batch.webhooks])
         assert await flood(spool, FLOOD) > 10
 
 
@@ -116,7 +116,7 @@ async def test_on_a_full_disk_the_flood_stops_first_and_its_share_is_free_once_i
             disk.fill()
             batch = await spool.oldest(count // 2, 10**9)
             assert batch is not None
-            await spool.remove(batch.file, [kept.id for kept in batch.webhooks])
+            await spool.remove(batch.file, [row.id for row in batch.webhooks])
             assert spool.state.stuck == count // 2  # no DELETE has room: they are confirmed, and still on the disk
             assert not await takes(spool, OTHER)
             disk.free()
