@@ -19,7 +19,7 @@ from ingress.receive.bodies import Bodies, hang_up
 from ingress.receive.bounds import Bounds, Limits
 from ingress.receive.durability import NotDurable
 from ingress.receive.endpoint import Endpoint, Endpoints, WebhookQueue
-from ingress.receive.memory_budget import Room
+from ingress.receive.memory_budget import MemoryBudget
 from ingress.receive.refusals import REFUSALS, RETRY_AFTER, Refused
 from ingress.receive.routing import WEBHOOKS, spec_at
 from ingress.receive.sources import Sources
@@ -34,9 +34,9 @@ log = get_logger(__name__)
 
 REFUSED = Counter("palomar_webhooks_refused", "Requests that were not answered 2xx", ["reason"])
 
-SMALL_BODY = 16 * 1024  # bytes; what is larger takes turns for the room:
-# Bytes of bodies that are made durable at once: by then each is in memory some five times.
-ROOM = 10 * 1024 * 1024
+SMALL_BODY = 16 * 1024  # bytes; a larger body reserves its size of the memory budget
+# Bytes of large bodies that are made durable at once: each is in memory some five times by then.
+MEMORY_BUDGET = 10 * 1024 * 1024
 LONG_TO_CHECK = 256 * 1024  # bytes; the signature of more is checked in a thread
 # What of a request's headers goes on: enough to read a body and to recognise a redelivery, never a credential.
 STORED_HEADERS = ("content-type", "user-agent", "i-twilio-idempotency-token")
@@ -69,7 +69,7 @@ class Receiver:
         self._body_timeout = body_timeout
         largest = max(body_limit, *(spec.body_limit for spec in WEBHOOKS.values()))
         self._bodies = Bodies(Bounds(Limits.of(bytes_in_hand, largest)), sources)
-        self._room = Room(ROOM)
+        self._memory = MemoryBudget(MEMORY_BUDGET)
         self._unsubscribing = Unsubscribing(endpoints, queue, keys, self._public_url)
         logging.getLogger("aiohttp.server").addFilter(_without_content)
 
@@ -151,7 +151,7 @@ class Receiver:
             else:  # no secret is stored
                 target = target.partition("?")[0].rpartition("/")[0]
             received_at = datetime.now(UTC)
-            async with self._room.held(len(body)) if len(body) > SMALL_BODY else nullcontext():
+            async with self._memory.reserve(len(body)) if len(body) > SMALL_BODY else nullcontext():
                 webhook = WebhookReceived.of(
                     endpoint.id,
                     body,
