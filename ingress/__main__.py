@@ -80,12 +80,12 @@ async def receive(settings: Settings, keys: KeyRing, stop: asyncio.Event, *, sha
 
 def _missing(directory: Directory, queue: DurableQueue) -> dict[str, str]:
     """Why no webhook can be accepted, by the part that is unready."""
-    troubles = {"directory": directory.trouble, "durability": queue.trouble}
-    return {name: trouble for name, trouble in troubles.items() if trouble is not None}
+    reasons = {"directory": directory.unready_reason, "durability": queue.unready_reason}
+    return {name: reason for name, reason in reasons.items() if reason is not None}
 
 
 def _warnings(directory: Directory, queue: DurableQueue) -> dict[str, str]:
-    """What a person should look at, though webhooks are taken."""
+    """What an operator should look at, though webhooks are accepted."""
     warnings = {"directory": directory.warning, "spool": queue.warning}
     return {name: warning for name, warning in warnings.items() if warning is not None}
 

@@ -15,8 +15,8 @@ import asyncpg
 from prometheus_client import Counter, Gauge
 from pydantic import TypeAdapter, ValidationError
 
+from ingress.receive.durable_files import write_durably
 from ingress.receive.endpoint import Endpoint
-from ingress.receive.spool_file import write_durably
 from shared import database
 from shared.crypto import CryptoError, KeyRing
 from shared.process.log import get_logger
@@ -65,7 +65,7 @@ class Directory:
         return time.time() - self._as_of if self.source else float("inf")
 
     @property
-    def trouble(self) -> str | None:
+    def unready_reason(self) -> str | None:
         """Why no endpoint is known at all; None when they are."""
         if self.source:
             return None

@@ -170,7 +170,7 @@ class Receiver:
             self._bodies.leave(place)
 
     def _endpoint(self, provider: str, name: str) -> tuple[Endpoint, EndpointSecrets]:
-        if self._endpoints.trouble is not None:
+        if self._endpoints.unready_reason is not None:
             raise Refused("no_directory")
         endpoint = self._endpoints.find(name)
         if endpoint is None or endpoint.provider != provider:

@@ -27,7 +27,7 @@ class Endpoints(Protocol):
     """The directory of endpoints, in memory."""
 
     @property
-    def trouble(self) -> str | None:
+    def unready_reason(self) -> str | None:
         """Why no endpoint is known at all; None when they are."""
         ...
 

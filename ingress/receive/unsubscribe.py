@@ -57,7 +57,7 @@ class Unsubscribing:
 
     async def answer(self, request: web.BaseRequest, name: str, rest: Sequence[str]) -> web.StreamResponse:
         """What a request gets; `name` is the endpoint's as it stands in the URL."""
-        if self._endpoints.trouble is not None:
+        if self._endpoints.unready_reason is not None:
             return _later()
         _, message, proof = rest
         meant = self._meant(name, message, proof)

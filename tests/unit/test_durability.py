@@ -172,11 +172,11 @@ async def test_when_the_disk_is_full_a_broker_that_was_given_up_is_asked_again(t
         for number in range(5):
             with pytest.raises(NotDurable):
                 await queue.put(webhook(str(number)))
-        assert queue.trouble is not None
+        assert queue.unready_reason is not None
         broker.otherwise = None
         await queue.put(webhook("fresh"))
         assert broker.confirmed == ["fresh"]
-        assert queue.trouble is None
+        assert queue.unready_reason is None
         assert queue.warning is not None  # ready, and yet something to look at
 
 
