@@ -194,9 +194,7 @@ class DurableQueue:
         if batch is None:
             return False
         readable, quarantined = await self._readable(batch)
-        if (
-            not readable and not quarantined
-        ):  # the first one can be neither read nor quarantined: it waits for disk space
+        if not readable and not quarantined:  # there is no disk space to quarantine the first row, which is unreadable
             return False
         # A probe waits as long as a fresh webhook; other batches have the publisher's own timeout.
         budget = self._budget if self._bypassing_broker else None

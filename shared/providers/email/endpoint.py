@@ -4,7 +4,8 @@ from typing import ClassVar, Final
 
 from pydantic import Field
 
-from shared.providers.email.webhooks import FORM, verify
+from shared.providers.email.forms import FORM
+from shared.providers.email.webhooks import verify
 from shared.providers.webhook_spec import EndpointSecrets, WebhookSpec
 
 

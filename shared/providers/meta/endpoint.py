@@ -5,7 +5,7 @@ from typing import ClassVar, Final
 
 from pydantic import Field
 
-from shared.providers.meta.webhooks import challenge, verify
+from shared.providers.meta.signature import challenge, verify
 from shared.providers.webhook_spec import EndpointSecrets, WebhookSpec, is_json
 from shared.settings import Settings
 

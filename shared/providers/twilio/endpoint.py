@@ -5,7 +5,7 @@ from typing import ClassVar, Final
 
 from pydantic import Field
 
-from shared.providers.twilio.webhooks import verify
+from shared.providers.twilio.signature import verify
 from shared.providers.webhook_spec import EndpointSecrets, WebhookSpec, always
 
 
