@@ -12,7 +12,7 @@ import uvloop
 
 from ingress.endpoint_directory import Directory
 from ingress.receive.app import Receiver
-from ingress.receive.durability import Keeper
+from ingress.receive.durability import DurableQueue
 from ingress.receive.sources import Sources
 from ingress.receive.spool import Spool
 from shared.crypto import KeyRing, KeysInvalid
@@ -38,9 +38,9 @@ async def receive(settings: Settings, keys: KeyRing, stop: asyncio.Event, *, sha
         )
         await publisher.start()
         stack.push_async_callback(publisher.close)
-        keeper = Keeper(publisher, spool, budget=settings.ingress_publish_budget)
-        await keeper.start()
-        stack.push_async_callback(keeper.close)
+        queue = DurableQueue(publisher, spool, budget=settings.ingress_publish_budget)
+        await queue.start()
+        stack.push_async_callback(queue.close)
         directory = Directory(settings, keys)
         stack.push_async_callback(directory.close)
         await directory.start()
@@ -49,7 +49,7 @@ async def receive(settings: Settings, keys: KeyRing, stop: asyncio.Event, *, sha
 
         receiver = Receiver(
             directory,
-            keeper,
+            queue,
             public_url=settings.public_url,
             body_limit=settings.ingress_body_limit,
             body_timeout=settings.ingress_body_timeout,
@@ -59,7 +59,7 @@ async def receive(settings: Settings, keys: KeyRing, stop: asyncio.Event, *, sha
         )
         health_port = await stack.enter_async_context(
             health.serving(
-                health.health(lambda: _missing(directory, keeper), lambda: _warnings(directory, keeper)),
+                health.health(lambda: _missing(directory, queue), lambda: _warnings(directory, queue)),
                 settings.host,
                 _health_port(settings, share_port=share_port),
             )
@@ -78,15 +78,15 @@ async def receive(settings: Settings, keys: KeyRing, stop: asyncio.Event, *, sha
     logger.info("stopped", spooled=spool.depth())
 
 
-def _missing(directory: Directory, keeper: Keeper) -> dict[str, str]:
-    """What keeps a webhook from being taken."""
-    troubles = {"directory": directory.trouble, "durability": keeper.trouble}
-    return {name: trouble for name, trouble in troubles.items() if trouble is not None}
+def _missing(directory: Directory, queue: DurableQueue) -> dict[str, str]:
+    """Why no webhook can be accepted, by the part that is unready."""
+    reasons = {"directory": directory.unready_reason, "durability": queue.unready_reason}
+    return {name: reason for name, reason in reasons.items() if reason is not None}
 
 
-def _warnings(directory: Directory, keeper: Keeper) -> dict[str, str]:
-    """What a person should look at, though webhooks are taken."""
-    warnings = {"directory": directory.warning, "spool": keeper.warning}
+def _warnings(directory: Directory, queue: DurableQueue) -> dict[str, str]:
+    """What an operator should look at, though webhooks are accepted."""
+    warnings = {"directory": directory.warning, "spool": queue.warning}
     return {name: warning for name, warning in warnings.items() if warning is not None}
 
 

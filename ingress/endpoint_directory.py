@@ -8,18 +8,19 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Annotated, Literal
+from typing import Literal
 from uuid import UUID
 
 import asyncpg
 from prometheus_client import Counter, Gauge
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
+from ingress.receive.durable_files import write_durably
 from ingress.receive.endpoint import Endpoint
-from ingress.receive.spool_file import write_durably
 from shared import database
 from shared.crypto import CryptoError, KeyRing
 from shared.process.log import get_logger
+from shared.providers import provider
 from shared.settings import Settings
 from shared.store import endpoints
 from shared.store.endpoints import EndpointRow
@@ -37,75 +38,6 @@ RECONNECT_DELAYS = (0.2, 0.5, 1.0, 2.0, 5.0)  # seconds; the last one goes on
 _ROWS = TypeAdapter(list[EndpointRow])
 
 Source = Literal["database", "copy"]
-
-
-class Secrets(BaseModel):
-    """What an endpoint's sealed JSON holds: here Twilio's."""
-
-    auth_tokens: tuple[str, ...] = Field(min_length=1)  # several while one is being rotated at the provider
-
-    @property
-    def tokens(self) -> tuple[str, ...]:
-        return self.auth_tokens
-
-    @property
-    def verify_token(self) -> str:
-        return ""
-
-
-class MetaSecrets(BaseModel):
-    """What the sealed JSON of an endpoint of Meta's holds: the app's secrets, and what Meta names to verify the URL."""
-
-    app_secrets: tuple[str, ...] = Field(min_length=1)  # several while one is being rotated
-    verify_token: str = Field(min_length=1)
-
-    @property
-    def tokens(self) -> tuple[str, ...]:
-        return self.app_secrets
-
-
-class UrlSecrets(BaseModel):
-    """What the sealed JSON of an endpoint holds whose webhooks are not signed: what its URL ends with."""
-
-    url_secrets: tuple[str, ...] = Field(min_length=1)  # several while one is being changed at the service
-
-    @property
-    def tokens(self) -> tuple[str, ...]:
-        return self.url_secrets
-
-    @property
-    def verify_token(self) -> str:
-        return ""
-
-
-class KommoSecrets(BaseModel):
-    """What the sealed JSON of an endpoint of Kommo's holds: what signs the Chats API's webhooks, and what stands at the
-    end of the URL of CRM webhooks, which nothing signs."""
-
-    channel_secrets: tuple[str, ...] = Field(min_length=1)
-    url_secrets: tuple[Annotated[str, Field(min_length=16)], ...] = Field(min_length=1)
-
-    @property
-    def tokens(self) -> tuple[str, ...]:
-        return self.channel_secrets
-
-    @property
-    def verify_token(self) -> str:
-        return ""
-
-
-_SECRETS: Mapping[str, type[Secrets] | type[MetaSecrets] | type[UrlSecrets] | type[KommoSecrets]] = {
-    "twilio": Secrets,
-    "meta": MetaSecrets,
-    "email": UrlSecrets,
-    "kommo": KommoSecrets,
-}
-_SHAPES = {
-    "twilio": '{"auth_tokens": ["…"]}',
-    "meta": '{"app_secrets": ["…"], "verify_token": "…"}',
-    "email": '{"url_secrets": ["…"]}',
-    "kommo": '{"channel_secrets": ["…"], "url_secrets": ["…"]}',
-}
 
 
 class Directory:
@@ -133,7 +65,7 @@ class Directory:
         return time.time() - self._as_of if self.source else float("inf")
 
     @property
-    def trouble(self) -> str | None:
+    def unready_reason(self) -> str | None:
         """Why no endpoint is known at all; None when they are."""
         if self.source:
             return None
@@ -208,7 +140,7 @@ class Directory:
         if source != self.source:
             log.info("directory loaded", source=source, endpoints=len(rows), age=round(time.time() - as_of))
         self.source, self._as_of = source, as_of
-        sealed = sum(not endpoint.tokens for endpoint in self._endpoints.values())
+        sealed = sum(endpoint.secrets is None for endpoint in self._endpoints.values())
         KNOWN.labels("open").set(len(rows) - sealed)
         KNOWN.labels("sealed").set(sealed)
         changed = sorted(rows) != self._rows
@@ -220,18 +152,18 @@ class Directory:
         """One whose secrets don't open stands there without tokens: its webhooks are refused, its neighbours' not."""
         try:
             opened = self._keys.open(row.secrets, tenant_id=row.tenant_id, owner=row.id)
-            secrets = _SECRETS[row.provider].model_validate_json(opened)
-            in_url = secrets.url_secrets if isinstance(secrets, KommoSecrets) else ()
-            return Endpoint(row.id, row.tenant_id, row.provider, secrets.tokens, secrets.verify_token, in_url)
+            secrets = provider(row.provider).endpoint_secrets.model_validate_json(opened)
+            return Endpoint(row.id, row.tenant_id, row.provider, secrets)
         except CryptoError as error:
             log.error("secrets of an endpoint can't be opened", endpoint=str(row.id), why=str(error))
-        except KeyError:
+        except LookupError:
             log.error("an endpoint is of a provider that this version does not know", endpoint=str(row.id))
         except ValidationError:  # whose text would quote the secret
-            log.error(f"secrets of an endpoint are not {_SHAPES[row.provider]}", endpoint=str(row.id))
+            example = provider(row.provider).endpoint_secrets.EXAMPLE
+            log.error(f"secrets of an endpoint are not {example}", endpoint=str(row.id))
         except Exception as error:  # whatever stands in its row, the other endpoints are served
             log.error("an endpoint can't be read", endpoint=str(row.id), error=type(error).__name__)
-        return Endpoint(row.id, row.tenant_id, row.provider, ())
+        return Endpoint(row.id, row.tenant_id, row.provider, None)
 
     # -- the copy ------------------------------------------------------------------------------------------------------
 

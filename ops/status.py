@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import aiormq
 
-from ingress.receive.spool_limits import SpoolRoom
+from ingress.receive.spool_limits import SpoolLimits
 from ops import connections
 from ops.errors import Problem
 from ops.local import processes
@@ -221,9 +221,9 @@ def look_into_spool(folder: Path, limit: int) -> Spool:
                 spool.close()
         except (sqlite3.Error, OSError):
             unreadable += file.exists()  # else its process has just emptied and removed it
-    room = SpoolRoom(folder, limit)
+    limits = SpoolLimits(folder, limit)
     try:
-        trouble = room.trouble(room.room(size, None))
+        trouble = limits.unready_reason(limits.space(size, None))
     except OSError as error:
         trouble = f"the disk of {folder} can't be asked: {error}"
     return Spool(webhooks, size if webhooks or unreadable else 0, unreadable, trouble)

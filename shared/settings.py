@@ -235,15 +235,6 @@ class Settings(BaseSettings):
         """Where a session is one's own: PostgreSQL itself, also where DATABASE_URL leads to a pooler."""
         return self.database_direct_url.get_secret_value() or self.database_url.get_secret_value()
 
-    def api_url(self, provider: str) -> str:
-        """Where a provider's API is called. Raises LookupError for a provider that sends nothing."""
-        return {
-            "twilio": self.twilio_api_url,
-            "meta": f"{self.meta_api_url.rstrip('/')}/{self.meta_api_version}",
-            "email": self.smtp_private_hosts,  # each channel names its server: what is ours to say is which may be near
-            "kommo": self.kommo_api_url,
-        }[provider]
-
 
 class SettingsInvalid(Exception):
     """What is wrong with the variables: a line for each, which names it and holds none of its value."""

@@ -19,7 +19,7 @@ from shared.domain.media import Failure, Limits, key_of, wait_after
 from shared.media.blob_store import Blobs, StoreError
 from shared.media.download import Fetched, Fetcher
 from shared.process import metrics
-from shared.providers import media_source
+from shared.providers import provider
 from shared.providers.media_source import Direct, InWebhook, Located, Source
 from shared.queue import topology
 from shared.queue.jobs import MediaWanted
@@ -132,16 +132,9 @@ async def _source(claim: Claim, ctx: Context[Kit]) -> Source:
     except CryptoError:
         opened = ""
     try:
-        return media_source(claim.provider, claim.media, opened, api_url=_api_url(ctx.settings, claim.provider))
+        return provider(claim.provider).media_source(claim.media, opened, ctx.settings)
     except ValueError:
         return Failure("credentials")
-
-
-def _api_url(settings: Settings, provider: str) -> str:
-    try:
-        return settings.api_url(provider)
-    except LookupError:
-        return ""  # it has none that files could be fetched from
 
 
 async def _fetched(

@@ -17,28 +17,29 @@ from prometheus_client import Counter
 
 from ingress.receive.bodies import Bodies, hang_up
 from ingress.receive.bounds import Bounds, Limits
-from ingress.receive.durability import NotKept
-from ingress.receive.endpoint import Endpoint, Endpoints, Keeps
-from ingress.receive.memory_budget import Room
+from ingress.receive.durability import NotDurable
+from ingress.receive.endpoint import Endpoint, Endpoints, WebhookQueue
+from ingress.receive.memory_budget import MemoryBudget
 from ingress.receive.refusals import REFUSALS, RETRY_AFTER, Refused
-from ingress.receive.routing import INTAKES, Intake, intake_at
+from ingress.receive.routing import WEBHOOKS, spec_at
 from ingress.receive.sources import Sources
 from ingress.receive.unsubscribe import Unsubscribing
 from shared.crypto import KeyRing
 from shared.process.log import get_logger
 from shared.providers.base import RawWebhook
+from shared.providers.webhook_spec import EndpointSecrets, WebhookSpec
 from shared.queue.jobs import WebhookReceived
 
 log = get_logger(__name__)
 
 REFUSED = Counter("palomar_webhooks_refused", "Requests that were not answered 2xx", ["reason"])
 
-SMALL_BODY = 16 * 1024  # bytes; what is larger takes turns for the room:
-# Bytes of bodies that are made durable at once: by then each is in memory some five times.
-ROOM = 10 * 1024 * 1024
+SMALL_BODY = 16 * 1024  # bytes; a larger body reserves its size of the memory budget
+# Bytes of large bodies that are made durable at once: each is in memory some five times by then.
+MEMORY_BUDGET = 10 * 1024 * 1024
 LONG_TO_CHECK = 256 * 1024  # bytes; the signature of more is checked in a thread
 # What of a request's headers goes on: enough to read a body and to recognise a redelivery, never a credential.
-KEPT_HEADERS = ("content-type", "user-agent", "i-twilio-idempotency-token")
+STORED_HEADERS = ("content-type", "user-agent", "i-twilio-idempotency-token")
 
 
 class Receiver:
@@ -47,7 +48,7 @@ class Receiver:
     def __init__(
         self,
         endpoints: Endpoints,
-        keeper: Keeps,
+        queue: WebhookQueue,
         *,
         public_url: str,
         body_limit: int,
@@ -62,14 +63,14 @@ class Receiver:
         `keys` seal what proves that a URL for unsubscribing is ours.
         """
         self._endpoints = endpoints
-        self._keeper = keeper
+        self._queue = queue
         self._public_url = public_url.rstrip("/")
         self._body_limit = body_limit
         self._body_timeout = body_timeout
-        largest = max(body_limit, *(intake.largest for intake in INTAKES.values()))
+        largest = max(body_limit, *(spec.body_limit for spec in WEBHOOKS.values()))
         self._bodies = Bodies(Bounds(Limits.of(bytes_in_hand, largest)), sources)
-        self._room = Room(ROOM)
-        self._unsubscribing = Unsubscribing(endpoints, keeper, keys, self._public_url)
+        self._memory = MemoryBudget(MEMORY_BUDGET)
+        self._unsubscribing = Unsubscribing(endpoints, queue, keys, self._public_url)
         logging.getLogger("aiohttp.server").addFilter(_without_content)
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -87,105 +88,108 @@ class Receiver:
             return web.Response(status=404, text="Nothing is here.\n")  # not worth a line in the log: anybody may ask
         if self._unsubscribing.takes(provider, rest):
             return await self._unsubscribing.answer(request, name, rest)
-        intake = intake_at(provider, rest)
-        if intake is None:
+        spec = spec_at(provider, rest)
+        if spec is None:
             return self._refusal("unknown_path", request, name)
         if request.method == "POST":
-            return await self._post(provider, name, intake, target, request)
-        if request.method == "GET" and intake.challenge is not None:
-            return self._verified(provider, name, intake, query, request)
-        return self._refusal("method", request, name, intake)
+            return await self._post(provider, name, spec, target, request)
+        if request.method == "GET" and spec.challenge is not None:
+            return self._verified(provider, name, spec, query, request)
+        return self._refusal("method", request, name, spec)
 
     def _verified(
-        self, provider: str, name: str, intake: Intake, query: str, request: web.BaseRequest
+        self, provider: str, name: str, spec: WebhookSpec, query: str, request: web.BaseRequest
     ) -> web.StreamResponse:
         """Answer a provider that asks, when a webhook URL is entered there, whether the URL is meant."""
         try:
-            endpoint = self._endpoint(provider, name)
+            _, secrets = self._endpoint(provider, name)
         except Refused as refused:
-            return self._refusal(refused.reason, request, name, intake)
-        told = intake.challenge(query, endpoint.verify_token) if intake.challenge is not None else None
-        if told is None:
-            return self._refusal("verify_token", request, name, intake)
-        return web.Response(text=told)
+            return self._refusal(refused.reason, request, name, spec)
+        answer = spec.challenge(query, secrets.verify_token) if spec.challenge is not None else None
+        if answer is None:
+            return self._refusal("verify_token", request, name, spec)
+        return web.Response(text=answer)
 
     async def _post(
-        self, provider: str, name: str, intake: Intake, target: str, request: web.BaseRequest
+        self, provider: str, name: str, spec: WebhookSpec, target: str, request: web.BaseRequest
     ) -> web.StreamResponse:
         try:
-            endpoint = self._endpoint(provider, name)
-            if intake.secret_path:  # before a place or a body is taken by somebody who does not know it
-                self._check(intake, endpoint, target, request, b"")
-            await self._take(endpoint, intake, target, request)
+            endpoint, secrets = self._endpoint(provider, name)
+            if spec.secret_in_url:  # before a stranger's body takes a place
+                self._check(spec, secrets, target, request, b"")
+            await self._take(endpoint, secrets, spec, target, request)
         except Refused as refused:
-            return self._refusal(refused.reason, request, name, intake)
-        except NotKept as error:
-            log.error("webhook not kept", why=str(error))
-            return self._refusal("not_kept", request, name, intake)
+            return self._refusal(refused.reason, request, name, spec)
+        except NotDurable as error:
+            log.error("webhook not stored", why=str(error))
+            return self._refusal("not_kept", request, name, spec)
         except Exception as error:
             # Only where and what kind: the text of an error may quote the body.
             place = traceback.extract_tb(error.__traceback__)[-1]
             log.error("receiving failed", error=type(error).__name__, at=f"{place.filename}:{place.lineno}")
-            return self._refusal("error", request, name, intake)
-        return web.Response(body=intake.answer, content_type=intake.answer_type)
+            return self._refusal("error", request, name, spec)
+        return web.Response(body=spec.answer, content_type=spec.answer_type)
 
-    async def _take(self, endpoint: Endpoint, intake: Intake, target: str, request: web.BaseRequest) -> None:
-        """Check a request and make it durable. Raises Refused or NotKept."""
+    async def _take(
+        self, endpoint: Endpoint, secrets: EndpointSecrets, spec: WebhookSpec, target: str, request: web.BaseRequest
+    ) -> None:
+        """Check a request and make it durable. Raises Refused or NotDurable."""
         headers = request.headers
         content_type = headers.get("Content-Type", "")
-        if not intake.takes(content_type.partition(";")[0].strip().lower(), target.partition("?")[2]):
+        if not spec.accepts(content_type.partition(";")[0].strip().lower(), target.partition("?")[2]):
             raise Refused("content_type")
         if headers.get("Content-Encoding", "identity").lower() != "identity":
             raise Refused("compressed")
-        limit, within = max(self._body_limit, intake.largest), self._body_timeout * intake.patience
+        limit, within = max(self._body_limit, spec.body_limit), self._body_timeout * spec.body_timeout_factor
         body, place = await self._bodies.read(request, endpoint.owner.int, limit, within)
         try:
-            if not intake.secret_path:
+            if not spec.secret_in_url:
                 if len(body) > LONG_TO_CHECK:  # hashing lets go of the interpreter: others' webhooks go on meanwhile
-                    await asyncio.to_thread(self._check, intake, endpoint, target, request, body)
+                    await asyncio.to_thread(self._check, spec, secrets, target, request, body)
                 else:
-                    self._check(intake, endpoint, target, request, body)
-            else:  # what is kept holds no secret
+                    self._check(spec, secrets, target, request, body)
+            else:  # no secret is stored
                 target = target.partition("?")[0].rpartition("/")[0]
             received_at = datetime.now(UTC)
-            async with self._room.held(len(body)) if len(body) > SMALL_BODY else nullcontext():
+            async with self._memory.reserve(len(body)) if len(body) > SMALL_BODY else nullcontext():
                 webhook = WebhookReceived.of(
                     endpoint.id,
                     body,
                     tenant_id=endpoint.tenant_id,
                     provider=endpoint.provider,
-                    receipts=intake.only_receipts(body),
+                    receipts=spec.only_receipts(body),
                     received_at=received_at,
                     method=request.method,
                     url=printable(self._public_url + target),
                     content_type=printable(content_type),
-                    headers={name: printable(headers[name]) for name in KEPT_HEADERS if name in headers},
+                    headers={name: printable(headers[name]) for name in STORED_HEADERS if name in headers},
                 )
                 del body  # the webhook holds it
-                await self._keeper.keep(webhook)
+                await self._queue.put(webhook)
         finally:
             self._bodies.leave(place)
 
-    def _endpoint(self, provider: str, name: str) -> Endpoint:
-        if self._endpoints.trouble is not None:
+    def _endpoint(self, provider: str, name: str) -> tuple[Endpoint, EndpointSecrets]:
+        if self._endpoints.unready_reason is not None:
             raise Refused("no_directory")
         endpoint = self._endpoints.find(name)
         if endpoint is None or endpoint.provider != provider:
             raise Refused("unknown_endpoint")
-        if not endpoint.tokens:
+        if endpoint.secrets is None:
             raise Refused("secrets")
-        return endpoint
+        return endpoint, endpoint.secrets
 
-    def _check(self, intake: Intake, endpoint: Endpoint, target: str, request: web.BaseRequest, body: bytes) -> None:
+    def _check(
+        self, spec: WebhookSpec, secrets: EndpointSecrets, target: str, request: web.BaseRequest, body: bytes
+    ) -> None:
         """Raises Refused where it is not the provider who calls."""
         headers = request.headers
         raw = RawWebhook(request.method, self._public_url + target, headers.get("Content-Type", ""), headers, body)
-        secrets = endpoint.url_secrets or endpoint.tokens if intake.secret_path else endpoint.tokens
-        if not intake.verify(raw, secrets):
+        if not spec.verify(raw, secrets.url_secrets if spec.secret_in_url else secrets.signing_secrets):
             raise Refused("signature")
 
     def _refusal(
-        self, reason: str, request: web.BaseRequest, name: str, intake: Intake | None = None
+        self, reason: str, request: web.BaseRequest, name: str, spec: WebhookSpec | None = None
     ) -> web.StreamResponse:
         """The answer to whoever is refused; `name` is the endpoint's as it stands in the URL."""
         REFUSED.labels(reason).inc()
@@ -198,16 +202,16 @@ class Receiver:
             size=request.content_length,
         )
         text = refusal.text.format(
-            taken=intake.taken if intake else "",
-            signed=intake.signed.format(public_url=self._public_url) if intake else "",
-            limit=max(self._body_limit, intake.largest) if intake else self._body_limit,
-            seconds=self._body_timeout * (intake.patience if intake else 1),
+            accepted_types=spec.accepted_types if spec else "",
+            signature_hint=spec.signature_hint.format(public_url=self._public_url) if spec else "",
+            limit=max(self._body_limit, spec.body_limit) if spec else self._body_limit,
+            seconds=self._body_timeout * (spec.body_timeout_factor if spec else 1),
         )
         response = web.Response(status=refusal.status, text=text + "\n")
         if refusal.status == 503:
             response.headers["Retry-After"] = RETRY_AFTER
         if reason == "method":
-            response.headers["Allow"] = "GET, POST" if intake and intake.challenge else "POST"
+            response.headers["Allow"] = "GET, POST" if spec and spec.challenge else "POST"
         if reason == "broken_body":  # what comes would be read as the next request
             response.force_close()
         return response

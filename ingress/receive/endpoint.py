@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
 
+from shared.providers.webhook_spec import EndpointSecrets
 from shared.queue.jobs import WebhookReceived
 
 
@@ -14,9 +15,7 @@ class Endpoint:
     id: UUID
     tenant_id: UUID | None  # None: it serves several tenants
     provider: str
-    tokens: tuple[str, ...]  # what may have signed; none where its secrets can't be opened
-    verify_token: str = ""  # what Meta names when it verifies the URL
-    url_secrets: tuple[str, ...] = ()  # what a URL may end with, where `tokens` are for signatures (Kommo has both)
+    secrets: EndpointSecrets | None  # None: they can't be opened, so all its webhooks are refused
 
     @property
     def owner(self) -> UUID:
@@ -28,7 +27,7 @@ class Endpoints(Protocol):
     """The directory of endpoints, in memory."""
 
     @property
-    def trouble(self) -> str | None:
+    def unready_reason(self) -> str | None:
         """Why no endpoint is known at all; None when they are."""
         ...
 
@@ -37,7 +36,7 @@ class Endpoints(Protocol):
         ...
 
 
-class Keeps(Protocol):
-    async def keep(self, webhook: WebhookReceived) -> None:
-        """Return once it is durable. Raises NotKept."""
+class WebhookQueue(Protocol):
+    async def put(self, webhook: WebhookReceived) -> None:
+        """Return once it is durable. Raises NotDurable."""
         ...

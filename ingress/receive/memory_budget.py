@@ -1,12 +1,12 @@
-"""Room in memory that large things take turns for."""
+"""Bounds the memory that large bodies take while they are made durable: a weighted semaphore."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 
-class Room:
-    """So many bytes, shared in the order in which they are asked for: what is large is not overtaken for ever."""
+class MemoryBudget:
+    """A number of bytes, reserved first come, first served: small reservations never overtake a large one."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -15,16 +15,16 @@ class Room:
         self._turn = asyncio.Lock()
 
     @asynccontextmanager
-    async def held(self, wanted: int) -> AsyncIterator[None]:
-        """Wait for so many bytes, and have them for as long as the block lasts. What is larger than all has all."""
-        wanted = min(wanted, self._size)
+    async def reserve(self, size: int) -> AsyncIterator[None]:
+        """Wait until `size` bytes are free and hold them for the block. More than the whole budget holds all of it."""
+        size = min(size, self._size)
         async with self._turn:
-            while self._free < wanted:
+            while self._free < size:
                 self._freed.clear()
                 await self._freed.wait()
-            self._free -= wanted
+            self._free -= size
         try:
             yield
         finally:
-            self._free += wanted
+            self._free += size
             self._freed.set()

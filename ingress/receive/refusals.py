@@ -20,12 +20,12 @@ REFUSALS: Mapping[str, Refusal] = {
     "verify_token": Refusal(
         403, "This verifies no webhook URL. Enter the verify token that `palomar channels add` printed for this URL."
     ),
-    "content_type": Refusal(415, "This provider's webhooks are {taken}."),
+    "content_type": Refusal(415, "This provider's webhooks are {accepted_types}."),
     "compressed": Refusal(415, "Webhooks come uncompressed. Send the body without Content-Encoding."),
     "too_large": Refusal(413, "The body is larger than {limit} bytes."),
     "stalled": Refusal(408, "The body did not arrive within {seconds:g} seconds."),
     "broken_body": Refusal(400, "The body does not arrive as its headers announce it."),
-    "signature": Refusal(403, "The signature is not right: {signed}."),
+    "signature": Refusal(403, "The signature is not right: {signature_hint}."),
     "secrets": Refusal(
         503, "The secrets of this endpoint can't be opened. Check PALOMAR_SECRET_KEYS, or enter them again."
     ),

@@ -1,8 +1,8 @@
-"""The durable local queue for when the broker is away.
+"""Stores webhooks on disk while the broker is away.
 
-A webhook counts as kept once its transaction is fsynced; webhooks that arrive while one commit is under way share the
-next. Rows are queue messages as JSON, exactly as they will be published, so a spooled webhook keeps its `received_at`.
-Each process writes a file of its own; what a dead process left is adopted by whoever finds it.
+A webhook is durable once its transaction is fsynced; webhooks that arrive during one commit share the next. A row is
+the job as JSON, exactly as it will be published, so its `received_at` stays the first one. Each process writes a file
+of its own, and adopts the files of dead processes.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from ingress.receive.spool_file import Kept, Row, SpoolFile
+from ingress.receive.spool_file import Row, SpoolFile, StoredRow
 from ingress.receive.spool_files import Batch, SpoolFailed, SpoolFiles, SpoolRefused, State
 from shared.process.log import get_logger
 
@@ -24,7 +24,7 @@ _T = TypeVar("_T")
 
 
 class Spool:
-    """What this process has written and what it adopted. All files are touched from one thread of its own."""
+    """The spool of one process: its own file and those it adopted. All files are used from one thread of its own."""
 
     def __init__(self, folder: Path, *, limit: int) -> None:
         """`limit` bounds the bytes on disk of all processes that share the folder."""
@@ -34,22 +34,22 @@ class Spool:
         self._writer: asyncio.Task[None] | None = None
         self.state = State()
 
-    async def tend(self) -> None:
-        """Make this process's file if there is none, adopt what dead processes left, and see whether trouble is over.
+    async def maintain(self) -> None:
+        """Make this process's file if there is none, adopt files of dead processes, and try again after a disk error.
 
-        To be called at start and now and then. Never raises for the disk: `state.trouble` tells.
+        To be called at start and now and then. Never raises for the disk: `state.unready_reason` says what is wrong.
         """
-        await self._run(self._files.tend)
+        await self._run(self._files.maintain)
 
     async def close(self) -> None:
-        """Finish what is being written and give the files up; those with webhooks wait for the next process."""
+        """Finish the write under way and release the files; those with webhooks wait for the next process."""
         if self._writer is not None:
             await self._writer
         await self._run(self._files.close)
         self._thread.shutdown()
 
     async def put(self, row: Row) -> None:
-        """Return once the webhook is fsynced. Raises SpoolFull or SpoolFailed: then it is not kept."""
+        """Return once the webhook is fsynced. Raises SpoolFull or SpoolFailed where it is not stored."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((row, done))
         if self._writer is None or self._writer.done():
@@ -57,25 +57,25 @@ class Spool:
         await done
 
     async def oldest(self, count: int, size: int) -> Batch | None:
-        """Up to `count` of the oldest webhooks, of up to `size` bytes together but at least one; None if none is here.
+        """Up to `count` of the oldest webhooks, of up to `size` bytes together but at least one; None if none waits.
 
-        They are one file's: the one with the oldest head.
+        They come from one file: the one whose first webhook is the oldest.
         """
         return await self._run(partial(self._files.oldest, count, size))
 
     async def remove(self, file: SpoolFile, ids: Sequence[int]) -> None:
-        """Forget webhooks that the broker has confirmed, or that were set aside: a batch's first ones.
+        """Remove a batch's first webhooks, which the broker has confirmed or which are quarantined.
 
-        Never raises for the disk: what can't be deleted now is remembered, so `oldest` does not give it again.
+        Never raises for the disk: what can't be deleted now is remembered, so `oldest` does not return it again.
         """
         await self._run(partial(self._files.remove, file, ids))
 
-    async def set_aside(self, file: SpoolFile, kept: Kept) -> bool:
-        """Copy a webhook that nobody can read into a file of its own; whether it is there, so that it may be removed.
+    async def quarantine(self, file: SpoolFile, row: StoredRow) -> bool:
+        """Copy an unreadable webhook into a file of its own; returns whether it is there, so that it may be removed.
 
         Never raises for the disk.
         """
-        return await self._run(partial(self._files.set_aside, file, kept))
+        return await self._run(partial(self._files.quarantine, file, row))
 
     def depth(self) -> int:
         """Webhooks waiting in this process's files."""
@@ -99,11 +99,11 @@ class Spool:
             outcomes: Sequence[SpoolRefused | None]
             try:
                 outcomes = await self._run(partial(self._files.commit, [row for row, _ in group]))
-            except Exception as error:  # nobody may be left waiting, whatever it is
+            except Exception as error:  # every caller of `put` gets an answer, whatever went wrong
                 log.exception("spool writer failed")
                 outcomes = [SpoolFailed(f"spool: {type(error).__name__}")] * len(group)
             for (_, done), refused in zip(group, outcomes, strict=True):
-                if done.done():  # whoever asked was cancelled meanwhile
+                if done.done():  # the caller was cancelled meanwhile
                     continue
                 if refused is None:
                     done.set_result(None)
@@ -111,8 +111,8 @@ class Spool:
                     done.set_exception(refused)
 
     def _operate(self, operation: Callable[[], _T]) -> _T:
-        """In the spool's thread: what is asked, then a look. `state` is replaced as a whole, for the event loop."""
+        """In the spool's thread: run the operation, then refresh `state`, which the event loop reads as one value."""
         try:
             return operation()
         finally:
-            self.state = self._files.look()
+            self.state = self._files.state()

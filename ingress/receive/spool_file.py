@@ -1,10 +1,5 @@
-"""One file of the spool: an SQLite database, and beside it a lock file that its process holds for as long as it lives.
+"""One file of the spool: an SQLite database of webhooks that only the process with its lock uses."""
 
-The lock is a file of its own because closing any handle of an SQLite database drops SQLite's own locks on it. A lock
-that is free belongs to a dead process: the kernel releases flock with the last handle, kill -9 or not.
-"""
-
-import fcntl
 import os
 import sqlite3
 import time
@@ -15,17 +10,20 @@ from pathlib import Path
 from typing import NamedTuple, Self
 from uuid import uuid4
 
+from ingress.receive.durable_files import touch
+from ingress.receive.spool_lock import try_lock, unlock
+
 SUFFIX = ".db"
 _WAL_BYTES = 1024 * 1024  # the write-ahead log is cut back to this when it starts again
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS webhooks (
     id integer PRIMARY KEY AUTOINCREMENT,
     received_at real NOT NULL,  -- Unix time
-    owner blob NOT NULL,  -- whose share it is; before the message, so that it is read without it
+    owner blob NOT NULL,  -- counts against this owner's share; before the message, so that reading it reads no message
     message blob NOT NULL
 )
 """
-# A few at a time: each transaction must fit into the room that is left on the disk.
+# A few at a time: each transaction must fit into the space that is left on the disk.
 _DELETE_ROWS = 1000
 _DELETE = """
 DELETE FROM webhooks WHERE id IN (SELECT id FROM webhooks WHERE id <= ? ORDER BY id LIMIT ?)
@@ -44,16 +42,16 @@ class Row(NamedTuple):
     """One webhook on its way to the disk."""
 
     received_at: float  # Unix time
-    owner: bytes  # an id: on whose share of the spool it counts
-    message: bytes  # JSON of the queue message
+    owner: bytes  # an id: the webhook counts against this owner's share of the spool
+    message: bytes  # the job as JSON
 
     @property
     def size(self) -> int:
-        """Bytes that it takes."""
+        """Bytes on the disk."""
         return len(self.message) + _OVERHEAD
 
 
-class Kept(NamedTuple):
+class StoredRow(NamedTuple):
     """One webhook on the disk."""
 
     id: int
@@ -61,24 +59,24 @@ class Kept(NamedTuple):
 
 
 class SpoolFile:
-    """An open file whose lock is held. Belongs to the one thread that opened it."""
+    """An open file whose lock this process holds. Belongs to the thread that opened it."""
 
     def __init__(self, path: Path, lock: int) -> None:
         """Open or make the file. Raises sqlite3.Error or OSError, and leaves the lock to its caller."""
         self.path = path
         self.count = 0  # webhooks that the broker has not confirmed
         self.stuck = 0  # webhooks that it has confirmed, and that can't be deleted yet
-        self.held = Counter[bytes]()  # bytes on the disk of each owner, confirmed or not
+        self.bytes_by_owner = Counter[bytes]()  # bytes on the disk of each owner, confirmed or not
         self._confirmed = 0  # the broker has everything up to this id
         self._lock = lock
-        self._inode = _touch(path)
+        self._inode = touch(path)
         self._db = sqlite3.connect(path, isolation_level=None)
         try:
             for pragma in ("journal_mode=WAL", "synchronous=FULL", "fullfsync=ON", "checkpoint_fullfsync=ON"):
                 self._db.execute(f"PRAGMA {pragma}")
             self._db.execute(f"PRAGMA journal_size_limit={_WAL_BYTES}")
             self._db.execute(_SCHEMA)
-            # What an earlier version wrote says of no webhook whose it is, and a full disk lets nobody write it there.
+            # A file of an earlier version has no owners, and on a full disk the column could not be added.
             columns = {name for (name,) in self._db.execute("SELECT name FROM pragma_table_info('webhooks')")}
             self._owner = "owner" if "owner" in columns else "x''"
             self._recount()
@@ -92,7 +90,7 @@ class SpoolFile:
         while True:
             path = folder / f"{time.time_ns()}-{os.getpid()}-{uuid4().hex[:8]}{SUFFIX}"
             lock = try_lock(path)
-            if lock is None:  # a neighbour took the fresh lock for a dead process's
+            if lock is None:  # another process took the new lock for a dead process's
                 continue
             try:
                 return cls(path, lock)
@@ -102,26 +100,26 @@ class SpoolFile:
                 raise
 
     def add(self, rows: Sequence[Row]) -> None:
-        """Write and fsync. Raises sqlite3.Error, or FileNotFoundError if somebody deleted the file meanwhile."""
+        """Write and fsync. Raises sqlite3.Error, or FileNotFoundError where the file was deleted meanwhile."""
         if os.stat(self.path).st_ino != self._inode:
             raise FileNotFoundError(f"{self.path} was replaced")
         with self._transaction() as db:
             db.executemany(_INSERT, rows)
         self.count += len(rows)
         for row in rows:
-            self.held[row.owner] += row.size
+            self.bytes_by_owner[row.owner] += row.size
 
-    def oldest(self, count: int, size: int) -> tuple[Kept, ...]:
+    def oldest(self, count: int, size: int) -> tuple[StoredRow, ...]:
         """Up to `count` unconfirmed webhooks of up to `size` bytes together, but at least one if there is any."""
-        taken: list[Kept] = []
+        taken: list[StoredRow] = []
         cursor = self._db.execute(
             "SELECT id, message FROM webhooks WHERE id > ? ORDER BY id LIMIT ?", (self._confirmed, count)
         )
-        for kept in map(Kept._make, cursor):
-            size -= len(kept.message)
+        for row in map(StoredRow._make, cursor):
+            size -= len(row.message)
             if taken and size < 0:
                 break
-            taken.append(kept)
+            taken.append(row)
         cursor.close()  # an open one would hold a read transaction, and the write-ahead log could not be cut back
         return tuple(taken)
 
@@ -133,9 +131,9 @@ class SpoolFile:
         return row[0] if row else None
 
     def confirm(self, ids: Sequence[int]) -> None:
-        """Remember that the broker has these, the oldest ones: `oldest` gives them no more, deleted or not.
+        """Remember that the broker has these, the oldest ones: `oldest` skips them, deleted or not.
 
-        It writes nothing, so it works on a full disk.
+        This writes nothing, so it works on a full disk.
         """
         self._confirmed = max(self._confirmed, *ids)
         self.count = max(0, self.count - len(ids))
@@ -146,34 +144,34 @@ class SpoolFile:
         while self.stuck:
             with self._transaction() as db:
                 deleted = db.execute(_DELETE.format(self._owner), (self._confirmed, _DELETE_ROWS)).fetchall()
-            # Counted only now that it is committed.
+            # Counted after the commit.
             self.stuck = max(0, self.stuck - len(deleted)) if deleted else 0
             for owner, size in deleted:
-                self.held[owner] -= size + _OVERHEAD
-            self.held = +self.held
+                self.bytes_by_owner[owner] -= size + _OVERHEAD
+            self.bytes_by_owner = +self.bytes_by_owner
 
     def is_done_with(self) -> bool:
-        """Whether the file itself says that it holds nothing unconfirmed. Raises sqlite3.Error.
+        """Whether the file holds nothing unconfirmed, counted anew. Raises sqlite3.Error.
 
-        `count` may be too small: a commit that was reported as failed may be on the disk after all.
+        `count` may be too small: a commit that was reported as failed may have reached the disk.
         """
         self._recount()
         return self.count == 0
 
     def probe(self) -> None:
-        """Write and fsync something that means nothing. Raises sqlite3.Error where a webhook could not be written."""
+        """Write and fsync a value without meaning. Raises sqlite3.Error where a webhook could not be written."""
         with self._transaction() as db:
             db.execute(f"PRAGMA user_version = {int(time.time())}")
 
     def checkpoint(self) -> None:
-        """Move the write-ahead log into the file and cut it to nothing."""
+        """Move the write-ahead log into the file and truncate it."""
         self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def size(self) -> int:
         return self.path.stat().st_size
 
     def log_size(self) -> int:
-        """Bytes of the write-ahead log, which the file may have to grow by."""
+        """Bytes of the write-ahead log, by which the file may have to grow."""
         try:
             return _parts(self.path)[1].stat().st_size
         except FileNotFoundError:
@@ -186,7 +184,7 @@ class SpoolFile:
         return int(pages * page_size)
 
     def close(self) -> None:
-        """Give the file up. It is deleted where it says itself that it holds nothing unconfirmed."""
+        """Release the file, and delete it where it holds nothing unconfirmed."""
         done = False
         with suppress(sqlite3.Error):
             done = not self.count and self.is_done_with()
@@ -196,11 +194,11 @@ class SpoolFile:
             _delete(self.path)
         unlock(self.path, self._lock, delete=done)
 
-    def set_aside(self) -> Path:
-        """Give a damaged file up, renamed so that nobody opens it again; returns its new name."""
+    def quarantine(self) -> Path:
+        """Release a damaged file, renamed so that no process opens it again; returns its new path."""
         with suppress(sqlite3.Error):
             self._db.close()
-        return set_aside(self.path, self._lock)
+        return quarantine(self.path, self._lock)
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -212,11 +210,13 @@ class SpoolFile:
             yield self._db
 
     def _recount(self) -> None:
-        """Ask the file, in one pass over it that reads no message."""
+        """Count what the file holds, in one pass that reads no message."""
         counted = self._db.execute(_COUNT.format(self._owner), (self._confirmed,)).fetchall()
         self.count = sum(count for _, count, _, _ in counted)
         self.stuck = sum(stuck for _, _, stuck, _ in counted)
-        self.held = Counter({owner: size + _OVERHEAD * (count + stuck) for owner, count, stuck, size in counted})
+        self.bytes_by_owner = Counter(
+            {owner: size + _OVERHEAD * (count + stuck) for owner, count, stuck, size in counted}
+        )
 
 
 def is_damage(error: BaseException) -> bool:
@@ -224,74 +224,14 @@ def is_damage(error: BaseException) -> bool:
     return isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED
 
 
-def try_lock(path: Path) -> int | None:
-    """Take the lock of the file at `path`: a descriptor to keep open, or None if another process lives by it.
-
-    Raises OSError where locks can't be had at all.
-    """
-    lock_path = _lock_path(path)
-    lock = os.open(lock_path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Its last owner may have deleted it between our open and our flock; that lock would exclude nobody.
-        if os.stat(lock_path).st_ino == os.fstat(lock).st_ino:
-            return lock
-    except (BlockingIOError, FileNotFoundError):
-        pass
-    except BaseException:
-        os.close(lock)
-        raise
-    os.close(lock)
-    return None
-
-
-def unlock(path: Path, lock: int, *, delete: bool) -> None:
-    """Release a lock; `delete` with it the lock file, while it is still held."""
-    if delete:
-        _lock_path(path).unlink(missing_ok=True)
-    os.close(lock)
-
-
-def set_aside(path: Path, lock: int) -> Path:
+def quarantine(path: Path, lock: int) -> Path:
     """Rename a damaged file with its log, so that `sqlite3 FILE .recover` still finds both, and release its lock."""
-    aside = path.with_suffix(".damaged")
-    for part, new in zip(_parts(path), _parts(aside), strict=True):
+    quarantined = path.with_suffix(".damaged")
+    for part, new in zip(_parts(path), _parts(quarantined), strict=True):
         with suppress(FileNotFoundError):
             part.rename(new)
     unlock(path, lock, delete=True)
-    return aside
-
-
-def write_durably(path: Path, content: bytes) -> None:
-    """Put a small file in place so that a crash leaves the old one or the new one whole. Mode 0600. Raises OSError."""
-    fresh = path.with_name(f"{path.name}.{os.getpid()}.{uuid4().hex[:8]}.new")
-    try:
-        handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(handle)
-        fresh.replace(path)
-    finally:
-        fresh.unlink(missing_ok=True)
-    _sync_folder(path.parent)
-
-
-def _touch(path: Path) -> int:
-    """Make the file where it is missing, 0600 (SQLite gives its log the same mode); return its inode."""
-    with suppress(FileExistsError):
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-        _sync_folder(path.parent)
-    return os.stat(path).st_ino
-
-
-def _sync_folder(folder: Path) -> None:
-    """A new name is durable only once its folder is."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    return quarantined
 
 
 def _delete(path: Path) -> None:
@@ -301,7 +241,3 @@ def _delete(path: Path) -> None:
 
 def _parts(path: Path) -> tuple[Path, Path, Path]:
     return path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")
-
-
-def _lock_path(path: Path) -> Path:
-    return path.with_name(f"{path.name}.lock")

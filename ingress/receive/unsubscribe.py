@@ -12,8 +12,8 @@ from uuid import UUID
 from aiohttp import web
 from prometheus_client import Counter
 
-from ingress.receive.durability import NotKept
-from ingress.receive.endpoint import Endpoint, Endpoints, Keeps
+from ingress.receive.durability import NotDurable
+from ingress.receive.endpoint import Endpoint, Endpoints, WebhookQueue
 from shared.crypto import CryptoError, KeyRing
 from shared.process.log import get_logger
 from shared.providers.email.unsubscribe import PATH, owner
@@ -45,9 +45,9 @@ _HEADERS: Final = {
 class Unsubscribing:
     """What the URL in a mail leads to."""
 
-    def __init__(self, endpoints: Endpoints, keeper: Keeps, keys: KeyRing, public_url: str) -> None:
+    def __init__(self, endpoints: Endpoints, queue: WebhookQueue, keys: KeyRing, public_url: str) -> None:
         self._endpoints = endpoints
-        self._keeper = keeper
+        self._queue = queue
         self._keys = keys
         self._public_url = public_url
 
@@ -57,7 +57,7 @@ class Unsubscribing:
 
     async def answer(self, request: web.BaseRequest, name: str, rest: Sequence[str]) -> web.StreamResponse:
         """What a request gets; `name` is the endpoint's as it stands in the URL."""
-        if self._endpoints.trouble is not None:
+        if self._endpoints.unready_reason is not None:
             return _later()
         _, message, proof = rest
         meant = self._meant(name, message, proof)
@@ -75,7 +75,7 @@ class Unsubscribing:
         """Its body says nothing that the URL does not, so it is not read."""
         now = datetime.now(UTC)
         try:
-            await self._keeper.keep(
+            await self._queue.put(
                 WebhookReceived.of(
                     endpoint.id,
                     f"{message_id} {now:%Y-%m-%dT%H:%MZ}".encode(),  # a click of another minute is another one
@@ -87,9 +87,9 @@ class Unsubscribing:
                     content_type="application/x-www-form-urlencoded",
                 )
             )
-        except NotKept as error:
+        except NotDurable as error:
             CLICKS.labels("not_kept").inc()
-            log.error("unsubscribe not kept", why=str(error))
+            log.error("unsubscribe not stored", why=str(error))
             return _later()
         CLICKS.labels("kept").inc()
         return _page(_DONE)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 from uuid import UUID
 
 from shared.crypto import KeyRing
@@ -68,6 +68,7 @@ class Account(Protocol):
         ...
 
 
+@runtime_checkable
 class Setup(Protocol):
     """What a provider's module says. What its functions miss they ask for; they raise Problem that names the field."""
 

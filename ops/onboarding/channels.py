@@ -205,12 +205,7 @@ async def problem(settings: Settings, keys: KeyRing, channel: Listed) -> str | N
     """Ask the provider about a channel's account with the real credentials; None where they work."""
     try:
         opened = keys.open(channel.credentials, tenant_id=channel.tenant_id, owner=channel.id)
-        sender = providers.provider(channel.provider).make_sender(
-            opened,
-            api_url=(api_url := settings.api_url(channel.provider)),
-            timeout=settings.send_timeout,
-            proxy=settings.proxy_for(api_url),
-        )
+        sender = providers.provider(channel.provider).make_sender(opened, settings)
     except (CryptoError, ValueError) as error:
         return f"its credentials can't be used: {error}"
     try:

@@ -17,7 +17,7 @@ from shared.domain import consents
 from shared.domain.message_form import form_of, stored
 from shared.domain.model import Media
 from shared.domain.statuses import after_receipt
-from shared.providers import by_receipt, provider
+from shared.providers import provider
 from shared.providers.base import ChannelBroken, OptedOut, Throttled, WindowClosed
 from shared.queue.jobs import SendRequested
 from shared.store import channels, conversations
@@ -157,7 +157,7 @@ async def _tell_channels(connection: Connection, failed: Sequence[tuple[Concerne
         if row.claimed_at is None or arrived.received_at - row.claimed_at > _NEWS:
             continue
         key = (row.tenant_id, row.channel_id)
-        match by_receipt(row.provider, arrived.receipt.error_code or ""):
+        match provider(row.provider).refusal_by_receipt(arrived.receipt.error_code or ""):
             case Throttled(scope="channel") as throttled:
                 wait = min(throttled.retry_after or _PAUSE, _LONGEST_PAUSE)
                 pauses[key] = max(wait, pauses.get(key, 0.0))

@@ -179,12 +179,6 @@ class ChannelSettings(_Part):
     )
 
 
-# Messages per second where the settings say nothing: of a WhatsApp sender, and of a Kommo account.
-_RATE: Final = 80.0
-_RATES: Final[Mapping[str, float]] = {"kommo": 7.0}
-_UNKNOWN: Final[Mapping[str, Unknown]] = {"twilio": "resend_if_absent"}  # the one whose list tells of all it took
-
-
 @dataclass(frozen=True, slots=True)
 class Channel:
     """One channel as the workers need it."""
@@ -201,16 +195,6 @@ class Channel:
     business_id: str | None = None  # Meta's, of the account that the number belongs to
     words: Words = DEFAULT_WORDS  # the tenant's, as of_endpoints reads them
     unread: frozenset[str] = frozenset()  # parts of the settings that could not be read; see stored_settings
-
-    @property
-    def unknown(self) -> Unknown:
-        """What becomes of a send that nobody knows about."""
-        return self.settings.unknown or _UNKNOWN.get(self.provider, "give_up")
-
-    @property
-    def rate(self) -> float:
-        """Messages per second."""
-        return self.settings.rate or _RATES.get(self.provider, _RATE)
 
 
 def read_settings(raw: Mapping[str, Any]) -> ChannelSettings:

@@ -202,14 +202,3 @@ class Reporter(Protocol):
         None where it took it. Never raises for what a provider or the network can do.
         """
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Traits:
-    """What is particular to a provider beyond what every one of them does; its module says so as `TRAITS`."""
-
-    read_receipts: bool = False  # its Sender is a Reader
-    reports: bool = False  # its Sender is a Reporter
-    reads_nul: bool = False  # its `parse` replaces U+0000 itself, by the field and not in a whole body
-    carries: int = 0  # bytes of files that leave inside one message of its; 0: it fetches links itself
-    pair_seconds: float = 0.0  # it takes one message to one recipient per so long; we keep bulk messages apart by it

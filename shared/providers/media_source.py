@@ -12,6 +12,7 @@ from yarl import URL
 
 from shared.domain.media import Failure
 from shared.domain.model import Media
+from shared.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,6 @@ class InWebhook:
 Source = Direct | Located | InWebhook | Failure
 
 
-def plain_link(media: Media, credentials: str, *, api_url: str) -> Source:
+def plain_link(media: Media, credentials: str, settings: Settings) -> Source:
     """Of a provider whose links open by themselves."""
     return Direct(Get(media.url), media.sha256, media.mime_type) if media.url else Failure("no_source")

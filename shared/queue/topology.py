@@ -13,6 +13,8 @@ import aiormq
 from aio_pika import ExchangeType
 from aio_pika.abc import AbstractChannel, AbstractConnection
 
+from shared.domain.provider_names import names
+
 Lane = Literal["normal", "bulk"]
 
 WORK: Final = "work"  # direct: the routing key is the queue's name
@@ -56,8 +58,6 @@ class RetryStep:
         return f"retry.{seconds:g}s"
 
 
-PROVIDERS: Final = ("email", "kommo", "meta", "twilio")
-
 PERSIST: Final = WorkQueue("persist")
 PERSIST_RECEIPTS: Final = WorkQueue("persist.receipts")
 PERSIST_LARGE: Final = WorkQueue("persist.large", prefetch=1)  # mails with files: one at a time bounds the memory
@@ -73,7 +73,7 @@ def send_queue(provider: str, lane: str = "normal") -> WorkQueue:
 
 
 LANES: Final[tuple[Lane, ...]] = ("normal", "bulk")
-SEND: Final = tuple(send_queue(provider, lane) for provider in PROVIDERS for lane in LANES)
+SEND: Final = tuple(send_queue(provider, lane) for provider in names() for lane in LANES)
 QUEUES: Final[tuple[WorkQueue, ...]] = (
     PERSIST, PERSIST_RECEIPTS, PERSIST_LARGE, REPLY, REPLY_LLM, WINDOW, *SEND, MEDIA,
 )  # fmt: skip

@@ -12,7 +12,7 @@ from shared.domain.channels import Channel
 from shared.domain.media import Failure, Limits, name_of
 from shared.domain.model import File, Media, Outgoing
 from shared.media.download import Fetcher
-from shared.providers import traits
+from shared.providers import provider
 from shared.providers.media_source import Direct, Get
 from shared.resilience.bulkhead import NoPlaceError, Places
 from shared.settings import Settings
@@ -42,7 +42,7 @@ class Packing:
 
         Raises NoRoomError.
         """
-        most = traits(channel.provider).carries
+        most = provider(channel.provider).max_attachment_bytes
         if not most or not message.media:
             yield message
             return

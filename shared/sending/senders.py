@@ -62,12 +62,7 @@ class Senders:
             if sealed is None:
                 raise ValueError("the channel was deleted")
             opened = self._keys.open(sealed, tenant_id=channel.tenant_id, owner=channel.id)
-            sender = provider(channel.provider).make_sender(
-                opened,
-                api_url=(api_url := self._settings.api_url(channel.provider)),
-                timeout=self._settings.send_timeout,
-                proxy=self._settings.proxy_for(api_url),
-            )
+            sender = provider(channel.provider).make_sender(opened, self._settings)
             if held is not None:
                 self._retired.append(held[1])
             self._senders[channel.id] = (channel.updated_at, sender)
@@ -90,7 +85,7 @@ class Senders:
 
         It is not where it begins later than `longest` seconds from now: ask again then.
         """
-        rate = channel.rate
+        rate = channel.settings.rate or provider(channel.provider).rate
         held = self._slices.setdefault(channel.id, _Slice())
         async with held.lock:
             now = time.monotonic()

@@ -17,7 +17,6 @@ from uuid import UUID
 
 import pytest
 
-from ingress.endpoint_directory import Secrets
 from ops import connections
 from ops.errors import Problem
 from ops.local.postgres import OWNER
@@ -28,6 +27,7 @@ from ops.sandbox.twilio import ACCOUNT_SID, AUTH_TOKEN
 from shared import database
 from shared.crypto import KeyRing
 from shared.domain.model import ChannelKind
+from shared.providers.twilio.endpoint import TwilioSecrets
 from shared.queue.jobs import WebhookReceived
 from shared.settings import Settings
 from shared.store import channels, endpoints
@@ -57,7 +57,7 @@ async def tokens(settings: Settings) -> dict[str, tuple[str, ...]]:
     connection = await database.connect(settings, process="test")
     try:
         return {
-            str(row.id): Secrets.model_validate_json(
+            str(row.id): TwilioSecrets.model_validate_json(
                 keys.open(row.secrets, tenant_id=row.tenant_id, owner=row.id)
             ).auth_tokens
             for row in await endpoints.live(connection)

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from ingress.endpoint_directory import KommoSecrets
 from ops.sandbox.kommo_forms import ACCOUNT_ID, BOT_ID, CHANNEL_ID, CHANNEL_SECRET, SCOPE_ID
 from shared import database
 from shared.crypto import KeyRing
+from shared.providers.kommo.endpoint import KommoSecrets
 from shared.settings import Settings
 from shared.store import endpoints
 from tests.support.commands import palomar

@@ -8,10 +8,10 @@ from uuid import UUID
 
 import pytest
 
-from ingress.endpoint_directory import MetaSecrets
 from ops.sandbox.meta_forms import ACCESS_TOKEN, APP_SECRET, PHONE_NUMBER_ID
 from shared import database
 from shared.crypto import KeyRing
+from shared.providers.meta.endpoint import MetaSecrets
 from shared.settings import Settings
 from shared.store import channels, endpoints
 from tests.support.commands import palomar

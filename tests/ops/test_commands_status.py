@@ -211,7 +211,7 @@ async def test_the_spool_is_counted_whether_ingress_lives_or_not(tmp_path: Path)
     limit = 2**30
     assert look_into_spool(folder, limit) == Spooled(0, 0, 0)
     spool = Spool(folder, limit=limit)
-    await spool.tend()
+    await spool.maintain()
     for number in range(3):
         await spool.put(Row(float(number), b"", b"x" * 1000))
     alive = look_into_spool(folder, limit)

@@ -8,8 +8,8 @@ import pytest
 
 from shared.domain.consents import DEFAULT_WORDS, Change, told_by
 from shared.domain.model import InboundMessage
-from shared.providers import email
 from shared.providers.base import Parsed
+from shared.providers.email.webhooks import parse
 from shared.providers.kommo import webhooks as kommo
 from shared.providers.twilio import webhooks
 from tests.providers.test_twilio_parse import WHATSAPP
@@ -158,4 +158,4 @@ def test_kommos_chats(sent: Mapping[str, Any], expected: tuple[Change | None, ..
 def test_email(subject: str, text: str, expected: tuple[Change | None, ...]) -> None:
     for word, change in zip(WORDS, expected, strict=True):
         webhook = mail(subject=subject.replace("?", word), text=text.replace("?", word))
-        assert changes(email.parse(webhook)) == change, word
+        assert changes(parse(webhook)) == change, word

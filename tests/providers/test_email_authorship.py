@@ -2,9 +2,9 @@
 
 import pytest
 
-from shared.providers import email
 from shared.providers.base import RawWebhook
 from shared.providers.email.authorship import authorship
+from shared.providers.email.webhooks import parse
 from tests.support.email_payloads import HEADERS, said, whole
 
 ANA = "ana@example.com"
@@ -82,12 +82,12 @@ DKIM = "{@example.com : pass}"
     ],
 )  # fmt: skip
 def test_what_a_mail_changes_is_its_authors(webhook: RawWebhook, known: str, author: str | None) -> None:
-    (found,) = email.parse(webhook).messages
+    (found,) = parse(webhook).messages
     assert found.authorship == known
     assert (found.author and found.author.canonical) == author
     assert found.extra["proven"] is (known == "proven" and author is None)
 
 
 def test_the_answer_goes_to_the_reply_to_by_its_own_name() -> None:
-    (found,) = email.parse(said(headers=f"{HEADERS}Reply-To: Eva <eva@x.example>\n")).messages
+    (found,) = parse(said(headers=f"{HEADERS}Reply-To: Eva <eva@x.example>\n")).messages
     assert (found.sender[0].canonical, found.contact_name) == ("eva@x.example", "Eva")

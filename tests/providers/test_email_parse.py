@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shared.domain.model import InboundMessage
-from shared.providers import email
 from shared.providers.base import OptedOut, Parsed, RawWebhook
+from shared.providers.email.errors import error_class
+from shared.providers.email.webhooks import attached, parse, verify
 from tests.support.email_payloads import BOUNDARY, CONTENT_TYPE, ENVELOPE, HEADERS, OURS, fields, form, raw, said, whole
 
 OWN = UUID("01890a5d-ac96-774b-bcce-b302099a8057")
@@ -20,7 +21,7 @@ MIB = 1024 * 1024
 
 
 def message(webhook: RawWebhook) -> InboundMessage:
-    parsed = email.parse(webhook)
+    parsed = parse(webhook)
     assert parsed.errors == ()
     (found,) = parsed.messages
     return found
@@ -69,7 +70,7 @@ def test_the_whole_mail_is_read_like_the_parsed_one() -> None:
     }
     (file,) = found.media
     assert (file.mime_type, file.filename) == ("image/png", "f.png")
-    part = email.attached(whole(mail), str(file.id))
+    part = attached(whole(mail), str(file.id))
     assert part is not None
     assert part.content() == b"hello"
 
@@ -149,10 +150,10 @@ def test_files_are_named_so_that_they_can_be_fetched() -> None:
         ("attachment1", "factura.pdf", "application/pdf"), ("attachment2", "foto.png", "image/png"),
     ]  # fmt: skip
     assert (found.message_type, found.text) == ("file", "")
-    part = email.attached(webhook, "attachment1")
+    part = attached(webhook, "attachment1")
     assert part is not None
     assert part.content() == b"\r\n--not the end\r\n\0\xff"
-    assert email.attached(webhook, "attachment3") is None
+    assert attached(webhook, "attachment3") is None
 
 
 def test_a_file_has_the_name_that_the_service_read() -> None:
@@ -233,7 +234,7 @@ def test_an_invitation_is_a_file() -> None:
     )
     found = message(whole(mail))
     assert (found.text, [file.mime_type for file in found.media]) == ("Tuesday?", ["text/calendar"])
-    part = email.attached(whole(mail), str(found.media[0].id))
+    part = attached(whole(mail), str(found.media[0].id))
     assert part is not None
     assert part.content() == b"BEGIN:VCALENDAR"
 
@@ -400,7 +401,7 @@ BOUNCED = {
 
 @pytest.mark.parametrize("webhook", BOUNCED.values(), ids=BOUNCED)
 def test_a_bounce_is_the_receipt_of_the_message_that_came_back(webhook: RawWebhook) -> None:
-    parsed = email.parse(webhook)
+    parsed = parse(webhook)
     (receipt,) = parsed.receipts
     assert parsed.messages == ()
     assert (receipt.message_id, receipt.external_id, receipt.status) == (OWN, OWN_ID, "failed")
@@ -414,7 +415,7 @@ def test_a_bounce_is_the_receipt_of_the_message_that_came_back(webhook: RawWebho
 )
 def test_a_report_says_what_happened(action: str, status: str) -> None:
     text = REPORT.replace("Action: failed", f"Action: {action}") + f"\r\nMessage-ID: {OWN_ID}\r\n"
-    (receipt,) = email.parse(said(headers=REPORTED, text=text)).receipts
+    (receipt,) = parse(said(headers=REPORTED, text=text)).receipts
     assert (receipt.status, receipt.error_code is None) == (status, action != "failed")
 
 
@@ -432,7 +433,7 @@ def test_of_a_report_about_several_the_one_that_failed_counts() -> None:
         "Status: 2.0.0\r\n\r\nFinal-Recipient: rfc822; b@x.example\r\nAction: failed\r\nStatus: 5.2.2\r\n"
         "Diagnostic-Code: smtp; 552 mailbox full\r\n"
     )
-    (receipt,) = email.parse(said(headers=REPORTED, text=f"{report}\r\nMessage-ID: {OWN_ID}\r\n")).receipts
+    (receipt,) = parse(said(headers=REPORTED, text=f"{report}\r\nMessage-ID: {OWN_ID}\r\n")).receipts
     assert (receipt.status, receipt.error_code) == ("failed", "5.2.2")
     assert "mailbox full" in str(receipt.error_message)
 
@@ -449,7 +450,7 @@ def test_of_a_report_about_several_the_one_that_failed_counts() -> None:
 def test_bounces_of_the_old_forms_are_receipts_too(headers: str, text: str, code: str) -> None:
     back = f"{text}\n--- Below this line is a copy of the message.\n\nMessage-ID: {OWN_ID}\n"
     sender = "From: Mail Delivery System <MAILER-DAEMON@mx.example>\n"
-    (receipt,) = email.parse(said(headers=HEADERS + sender + headers, text=back)).receipts
+    (receipt,) = parse(said(headers=HEADERS + sender + headers, text=back)).receipts
     assert (receipt.message_id, receipt.status, receipt.error_code) == (OWN, "failed", code)
     # A person who quotes such a mail is a person.
     assert message(said(headers=HEADERS + "From: ana@x.example\n", text=back)).message_type == "text"
@@ -465,20 +466,20 @@ def test_a_report_of_spam_is_a_complaint_about_our_mail(kind: str, is_complaint:
         attachment1=("", "message/feedback-report", f"Feedback-Type: {kind}\r\nVersion: 1\r\n".encode()),
         attachment2=("", "message/rfc822", f"Message-ID: {OWN_ID}\r\nSubject: x\r\n\r\nhola".encode()),
     )  # fmt: skip
-    parsed = email.parse(webhook)
+    parsed = parse(webhook)
     if is_complaint:
         (receipt,) = parsed.receipts
         assert (receipt.message_id, receipt.status, receipt.error_code) == (OWN, "complained", "complaint")
-        assert email.error_class("complaint") is OptedOut
+        assert error_class("complaint") is OptedOut
     else:
         assert [found.message_type for found in parsed.messages] == ["system"]
 
 
 def test_a_mailers_unsubscribe_mail_is_of_the_mail_it_names() -> None:
-    parsed = email.parse(said(subject=f"unsubscribe {OWN}", text="This was generated by a mailer."))
+    parsed = parse(said(subject=f"unsubscribe {OWN}", text="This was generated by a mailer."))
     (receipt,) = parsed.receipts
     assert (receipt.message_id, receipt.error_code, parsed.messages) == (OWN, "unsubscribed", ())
-    assert email.error_class("unsubscribed") is OptedOut
+    assert error_class("unsubscribed") is OptedOut
     assert message(said(subject=f"Re: unsubscribe {OWN}")).message_type == "text"
 
 
@@ -487,13 +488,13 @@ def test_a_mailers_unsubscribe_mail_is_of_the_mail_it_names() -> None:
 
 def test_what_is_no_form_is_told() -> None:
     for webhook in (raw(b"", "text/plain"), raw(b"x"), raw(form(fields()), "multipart/form-data")):
-        parsed = email.parse(webhook)
+        parsed = parse(webhook)
         assert parsed.errors
         assert parsed.messages == ()
 
 
 def test_a_form_that_is_no_mail_is_a_notice() -> None:
-    assert email.parse(raw(form({"hello": "world"}))).notices[0].data == {"fields": ["hello"]}
+    assert parse(raw(form({"hello": "world"}))).notices[0].data == {"fields": ["hello"]}
 
 
 HOSTILE = {
@@ -519,18 +520,18 @@ HOSTILE = {
 def test_no_body_takes_long(body: bytes) -> None:
     """Read as a whole these take minutes, or hours."""
     started = time.process_time()
-    email.parse(raw(body))
+    parse(raw(body))
     assert time.process_time() - started < 20
 
 
 def test_parts_without_end_are_not_all_read() -> None:
     many = form({f"field{n}": "x" for n in range(1000)})
-    assert "more than 200 parts" in email.parse(raw(many)).errors[0]
+    assert "more than 200 parts" in parse(raw(many)).errors[0]
 
 
 def test_a_mail_that_was_cut_off_is_read_as_far_as_it_came() -> None:
     body = form(fields(attachment1=("f.pdf", "application/pdf", b"x" * 1000)))
-    parsed = email.parse(raw(body[:-500]))
+    parsed = parse(raw(body[:-500]))
     assert parsed.messages[0].text == "¿Cuánto cuesta?"
 
 
@@ -572,7 +573,7 @@ def test_no_mutated_webhook_raises(data: st.DataObject) -> None:
         at = data.draw(st.integers(0, len(body)))
         cut = data.draw(st.integers(0, 40))
         body[at : at + cut] = data.draw(st.binary(max_size=30))
-    readable(email.parse(raw(bytes(body))))
+    readable(parse(raw(bytes(body))))
 
 
 @settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
@@ -598,17 +599,17 @@ def test_no_mutated_webhook_raises(data: st.DataObject) -> None:
     ),
 )
 def test_no_odd_field_costs_its_neighbours(odd: dict[str, str | bytes], envelope: str) -> None:
-    readable(email.parse(raw(form({**odd, "envelope": envelope}))))
+    readable(parse(raw(form({**odd, "envelope": envelope}))))
     kept = {name: value for name, value in odd.items() if name not in ("from", "text", "email", "charsets", "headers")}
-    found = email.parse(raw(form({**fields(), **kept})))
+    found = parse(raw(form({**fields(), **kept})))
     assert found.messages[0].text == "¿Cuánto cuesta?"
 
 
 @settings(deadline=None, max_examples=100, suppress_health_check=list(HealthCheck))
 @given(st.text(max_size=200), st.text(max_size=60))
 def test_no_content_type_raises(content_type: str, boundary: str) -> None:
-    email.parse(raw(form(fields()), content_type))
-    email.parse(raw(form(fields()), f"multipart/form-data; boundary={boundary}"))
+    parse(raw(form(fields()), content_type))
+    parse(raw(form(fields()), f"multipart/form-data; boundary={boundary}"))
     assert CONTENT_TYPE
 
 
@@ -616,8 +617,8 @@ def test_the_secret_is_the_end_of_the_url() -> None:
     def called(url: str) -> RawWebhook:
         return RawWebhook("POST", url, CONTENT_TYPE, {}, b"")
 
-    assert email.verify(called("https://x.example/webhooks/email/1/s3cret"), ("other", "s3cret"))
-    assert email.verify(called("https://x.example/webhooks/email/1/s3cret?a=/b"), ("s3cret",))
-    assert not email.verify(called("https://x.example/webhooks/email/1/s3cre"), ("s3cret",))
-    assert not email.verify(called("https://x.example/webhooks/email/1/"), ("",))
-    assert not email.verify(called("https://x.example/webhooks/email/1/ñ"), ("s3cret",))
+    assert verify(called("https://x.example/webhooks/email/1/s3cret"), ("other", "s3cret"))
+    assert verify(called("https://x.example/webhooks/email/1/s3cret?a=/b"), ("s3cret",))
+    assert not verify(called("https://x.example/webhooks/email/1/s3cre"), ("s3cret",))
+    assert not verify(called("https://x.example/webhooks/email/1/"), ("",))
+    assert not verify(called("https://x.example/webhooks/email/1/ñ"), ("s3cret",))

@@ -5,7 +5,6 @@ import re
 import pytest
 
 from shared.domain.model import Button, File, Interactive, Media, Reaction, Template, Thread
-from shared.providers import email
 from shared.providers.base import (
     Accepted,
     Ambiguous,
@@ -15,6 +14,8 @@ from shared.providers.base import (
     Throttled,
     Unreachable,
 )
+from shared.providers.email.errors import error_class
+from shared.providers.email.send import make_sender
 from tests.support.ports import free_port
 from tests.support.smtp_stage import MESSAGE_ID, Server, outgoing, sender_to, serving
 
@@ -283,7 +284,7 @@ async def test_no_tenant_reaches_our_own_network(host: str) -> None:
 )
 def test_wrong_credentials_are_told_by_field(credentials: str, field: str) -> None:
     with pytest.raises(ValueError, match=field):
-        email.make_sender(credentials, api_url="", timeout=1)
+        make_sender(credentials, private_hosts="", timeout=1)
 
 
 @pytest.mark.parametrize(
@@ -292,4 +293,4 @@ def test_wrong_credentials_are_told_by_field(credentials: str, field: str) -> No
      ("5.6.0", ContentRejected), ("5.7.1", None), ("4.1.1", None), ("unknown", None)],
 )  # fmt: skip
 def test_a_bounces_code_has_a_class(code: str, kind: type | None) -> None:
-    assert email.error_class(code) is kind
+    assert error_class(code) is kind

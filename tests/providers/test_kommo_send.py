@@ -25,8 +25,7 @@ from shared.providers.base import (
     Throttled,
     Unreachable,
 )
-from shared.providers.kommo import make_sender
-from shared.providers.kommo.send import KommoSender
+from shared.providers.kommo.send import KommoSender, make_sender
 from tests.providers.test_kommo_forms import OURS, outgoing
 from tests.support.kommo_payloads import CHAT
 from tests.support.sandbox_stage import playing

@@ -13,7 +13,7 @@ from shared.providers.base import (
     Unreachable,
     WindowClosed,
 )
-from shared.providers.meta.errors import Answer, by_receipt, error_class, refusal, scrub
+from shared.providers.meta.errors import Answer, error_class, refusal, refusal_by_receipt, scrub
 
 TABLE: dict[type[Refusal], list[int]] = {
     Throttled: [4, 80007, 130429, 133016, 131056, 131048, 131064, 131049, 130472],
@@ -84,10 +84,10 @@ def test_without_a_known_code_the_status_decides(answer: Answer, kind: type[Refu
 
 
 def test_a_receipt_says_for_whom_a_failure_holds_as_an_answer_does() -> None:
-    assert by_receipt("131048") == Throttled("131048", 3600.0, "", "channel")
-    assert by_receipt("131056") == Throttled("131056", 6.0, "", "message")
-    assert by_receipt("131042") == ChannelBroken("131042", "", "channel")
-    assert by_receipt("999999") is None
+    assert refusal_by_receipt("131048") == Throttled("131048", 3600.0, "", "channel")
+    assert refusal_by_receipt("131056") == Throttled("131056", 6.0, "", "message")
+    assert refusal_by_receipt("131042") == ChannelBroken("131042", "", "channel")
+    assert refusal_by_receipt("999999") is None
 
 
 def test_a_code_without_class_is_told_by_none() -> None:

@@ -23,8 +23,8 @@ from shared.providers.base import (
     Unreachable,
     WindowClosed,
 )
-from shared.providers.meta import make_sender, parse
-from shared.providers.meta.send import MetaSender
+from shared.providers.meta.send import MetaSender, make_sender
+from shared.providers.meta.webhooks import parse
 from tests.providers.test_meta_forms import OURS, outgoing
 from tests.support.meta_payloads import body, entry, raw, told, value
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.providers.meta.webhooks import challenge, verify
+from shared.providers.meta.signature import challenge, verify
 from tests.support.meta_payloads import body, entry, raw, said, value
 
 SECRET = "app secret of a test"

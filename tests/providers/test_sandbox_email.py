@@ -8,7 +8,6 @@ import pytest
 
 from ops.sandbox.app import STOP_WITHIN
 from ops.sandbox.email_forms import ADDRESS, PASSWORD, USER
-from shared.providers import email
 from shared.providers.base import (
     Accepted,
     Ambiguous,
@@ -19,6 +18,7 @@ from shared.providers.base import (
     SendResult,
     Throttled,
 )
+from shared.providers.email.send import make_sender
 from tests.support.sandbox_stage import Stage, playing
 from tests.support.smtp_stage import outgoing
 
@@ -27,7 +27,7 @@ async def send(stage: Stage) -> SendResult:
     """One mail, with a second in all."""
     port = await stage.sandbox.smtp_port()
     login = {"host": "127.0.0.1", "port": port, "tls": "none", "user": USER, "password": PASSWORD}
-    sender = email.make_sender(json.dumps(login), api_url="127.0.0.1", timeout=1.0)
+    sender = make_sender(json.dumps(login), private_hosts="127.0.0.1", timeout=1.0)
     return await sender.send(outgoing(sender=ADDRESS))
 
 

@@ -26,7 +26,8 @@ from shared.providers.base import (
     WindowClosed,
 )
 from shared.providers.meta.send import make_sender
-from shared.providers.meta.webhooks import parse, verify
+from shared.providers.meta.signature import verify
+from shared.providers.meta.webhooks import parse
 from tests.providers.test_meta_forms import OURS, outgoing
 from tests.support.sandbox_stage import Stage, playing
 

@@ -4,7 +4,6 @@ from datetime import UTC, datetime
 
 import pytest
 
-from shared.providers import twilio
 from shared.providers.base import (
     Ambiguous,
     ChannelBroken,
@@ -16,7 +15,7 @@ from shared.providers.base import (
     WindowClosed,
 )
 from shared.providers.http_client import retry_after
-from shared.providers.twilio.errors import Answer, refusal
+from shared.providers.twilio.errors import Answer, error_class, refusal, refusal_by_receipt
 
 MEXICAN = "+5215512345678"
 CODES: dict[type[Refusal], str] = {
@@ -31,13 +30,13 @@ CODES: dict[type[Refusal], str] = {
 
 @pytest.mark.parametrize(("kind", "code"), [(kind, code) for kind, codes in CODES.items() for code in codes.split()])
 def test_a_code_means_the_same_in_an_answer_and_in_a_receipt(kind: type[Refusal], code: str) -> None:
-    assert twilio.error_class(code) is kind
+    assert error_class(code) is kind
     assert isinstance(refusal(Answer(400, code), MEXICAN), kind)
 
 
 @pytest.mark.parametrize("code", ["", "30008", "99999", "63016x", "x" * 1000])
 def test_a_code_we_do_not_know_has_no_class(code: str) -> None:
-    assert twilio.error_class(code) is None
+    assert error_class(code) is None
 
 
 @pytest.mark.parametrize(
@@ -75,10 +74,10 @@ def test_the_marketing_limit_is_a_day_and_for_americans_for_good() -> None:
 
 
 def test_a_receipt_says_for_whom_a_failure_holds_as_an_answer_does() -> None:
-    assert twilio.by_receipt("63018") == Throttled("63018", 60.0, "", "channel")
-    assert twilio.by_receipt("30002") == ChannelBroken("30002", "", "channel")
-    assert twilio.by_receipt("63013") == ChannelBroken("63013", "", "message")
-    assert twilio.by_receipt("30003") is None
+    assert refusal_by_receipt("63018") == Throttled("63018", 60.0, "", "channel")
+    assert refusal_by_receipt("30002") == ChannelBroken("30002", "", "channel")
+    assert refusal_by_receipt("63013") == ChannelBroken("63013", "", "message")
+    assert refusal_by_receipt("30003") is None
 
 
 def test_a_detail_names_no_number_and_is_short() -> None:

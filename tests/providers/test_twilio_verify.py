@@ -11,7 +11,7 @@ from multidict import MultiDict
 from twilio.request_validator import RequestValidator
 
 from shared.providers.base import RawWebhook
-from shared.providers.twilio.webhooks import verify
+from shared.providers.twilio.signature import verify
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 URL = "https://palomar.example.com/webhooks/twilio/01890000-0000-7000-8000-000000000001"

@@ -14,8 +14,8 @@ from uuid import UUID
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
 from shared.domain.model import Outgoing
-from shared.providers import email
 from shared.providers.base import Sender
+from shared.providers.email.send import make_sender
 
 MESSAGE_ID = UUID("01890a5d-ac96-774b-bcce-b302099a8057")
 USER, PASSWORD = "hola", "s3cret pass"
@@ -98,7 +98,7 @@ def sender_to(
     port: int, *, private: str = "127.0.0.1", timeout: float = 5.0, host: str = "127.0.0.1", **changed: object
 ) -> Sender:
     credentials = {"host": host, "port": port, "tls": "none", "user": USER, "password": PASSWORD, **changed}
-    return email.make_sender(json.dumps(credentials), api_url=private, timeout=timeout)
+    return make_sender(json.dumps(credentials), private_hosts=private, timeout=timeout)
 
 
 def outgoing(**changed: Any) -> Outgoing:

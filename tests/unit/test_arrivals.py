@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 
 from shared.domain.channels import Channel, ChannelSettings
-from shared.providers import email
+from shared.providers.email.webhooks import parse
 from tests.support.email_payloads import said
 from workers.persist.parsing import channel_of_message
 
@@ -32,5 +32,5 @@ SALES, HELP = mailbox(1, "Sales@shop.example"), mailbox(2, "help+vip@shop.exampl
 )
 def test_a_mail_is_of_the_mailbox_it_went_to_whatever_tag_was_put_to_it(to: str, channel: Channel | None) -> None:
     webhook = said(envelope=f'{{"to": ["{to}"], "from": "ana@example.com"}}', to=to)
-    (message,) = email.parse(webhook).messages
+    (message,) = parse(webhook).messages
     assert channel_of_message([SALES, HELP], message) is channel

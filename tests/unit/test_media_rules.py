@@ -11,13 +11,15 @@ from yarl import URL
 
 from shared.domain.media import REFUSED, Failure, Limits, Reason, digest_of, key_of, name_of, of_status, wait_after
 from shared.domain.model import Media
-from shared.providers import media_source
+from shared.providers import provider
 from shared.providers.media_source import Direct, Get, Located
+from shared.settings import Settings
 from tests.support.processes import ROOT
 
 TWILIO = json.dumps({"account_sid": "AC" + "5a" * 16, "auth_token": "secret"})
 META = json.dumps({"access_token": "EAAsecret"})
 GRAPH = "https://graph.facebook.com/v24.0"
+SETTINGS = Settings(_env_file=None)
 DIGEST = hashlib.sha256(b"a picture").digest()
 
 
@@ -132,36 +134,34 @@ def test_a_file_lies_by_its_hash_below_its_tenant() -> None:
 
 
 @pytest.mark.parametrize(
-    ("provider", "credentials", "api_url", "url", "sees"),
+    ("name", "credentials", "url", "sees"),
     [
-        ("twilio", TWILIO, "https://api.twilio.com", "https://api.twilio.com/2010-04-01/Accounts/AC1/x", True),
-        ("twilio", TWILIO, "https://api.twilio.com", "https://api.twilio.com:443/x", True),
-        ("twilio", TWILIO, "https://api.twilio.com", "http://api.twilio.com/x", False),
-        ("twilio", TWILIO, "https://api.twilio.com", "https://api.twilio.com:8443/x", False),
-        ("twilio", TWILIO, "https://api.twilio.com", "https://mms.twiliocdn.com/x", False),
-        ("twilio", TWILIO, "https://api.twilio.com", "https://api.twilio.com.evil.example/x", False),
-        ("meta", META, GRAPH, "https://graph.facebook.com/v24.0/1", True),
-        ("meta", META, GRAPH, "https://lookaside.fbsbx.com/whatsapp_business/attachments/?mid=1", True),
-        ("meta", META, GRAPH, "http://lookaside.fbsbx.com/x", False),
-        ("meta", META, GRAPH, "https://lookaside.fbsbx.com:8443/x", False),
-        ("meta", META, GRAPH, "https://evilfbsbx.com/x", False),
-        ("meta", META, GRAPH, "https://fbsbx.com.evil.example/x", False),
+        ("twilio", TWILIO, "https://api.twilio.com/2010-04-01/Accounts/AC1/x", True),
+        ("twilio", TWILIO, "https://api.twilio.com:443/x", True),
+        ("twilio", TWILIO, "http://api.twilio.com/x", False),
+        ("twilio", TWILIO, "https://api.twilio.com:8443/x", False),
+        ("twilio", TWILIO, "https://mms.twiliocdn.com/x", False),
+        ("twilio", TWILIO, "https://api.twilio.com.evil.example/x", False),
+        ("meta", META, "https://graph.facebook.com/v24.0/1", True),
+        ("meta", META, "https://lookaside.fbsbx.com/whatsapp_business/attachments/?mid=1", True),
+        ("meta", META, "http://lookaside.fbsbx.com/x", False),
+        ("meta", META, "https://lookaside.fbsbx.com:8443/x", False),
+        ("meta", META, "https://evilfbsbx.com/x", False),
+        ("meta", META, "https://fbsbx.com.evil.example/x", False),
     ],
 )
-def test_credentials_are_for_their_provider_alone(
-    provider: str, credentials: str, api_url: str, url: str, sees: bool
-) -> None:
-    source = media_source(provider, Media(url=url), credentials, api_url=api_url)
+def test_credentials_are_for_their_provider_alone(name: str, credentials: str, url: str, sees: bool) -> None:
+    source = provider(name).media_source(Media(url=url), credentials, SETTINGS)
     assert isinstance(source, Direct)
     assert ("Authorization" in source.get.headers_for(URL(url))) is sees
     assert "secret" not in repr(source)
 
 
-@pytest.mark.parametrize("provider", ["twilio", "meta"])
+@pytest.mark.parametrize("name", ["twilio", "meta"])
 @pytest.mark.parametrize("credentials", ["", "{}", "nonsense"])
-def test_credentials_that_cant_be_read_are_told(provider: str, credentials: str) -> None:
+def test_credentials_that_cant_be_read_are_told(name: str, credentials: str) -> None:
     with pytest.raises(ValueError, match="credentials"):
-        media_source(provider, Media(url="https://a.example/x"), credentials, api_url="https://a.example")
+        provider(name).media_source(Media(url="https://a.example/x"), credentials, SETTINGS)
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_credentials_that_cant_be_read_are_told(provider: str, credentials: str)
     ],
 )
 def test_what_meta_tells_of_a_file(status: int, answer: object, found: str) -> None:
-    source = media_source("meta", Media(id="12/3", sha256="of the webhook"), META, api_url=GRAPH)
+    source = provider("meta").media_source(Media(id="12/3", sha256="of the webhook"), META, SETTINGS)
     assert isinstance(source, Located)
     assert source.get.url == f"{GRAPH}/12%2F3"
     told = source.read(status, json.dumps(answer).encode())
@@ -191,13 +191,13 @@ def test_what_meta_tells_of_a_file(status: int, answer: object, found: str) -> N
 
 
 def test_what_meta_tells_is_read_whatever_it_is() -> None:
-    source = media_source("meta", Media(id="1"), META, api_url=GRAPH)
+    source = provider("meta").media_source(Media(id="1"), META, SETTINGS)
     assert isinstance(source, Located)
     for body in (b"", b"{", b"[" * 100_000, b"\xff\xfe", b"[]", b'{"error": 3}', b'{"error": {"code": {}}}'):
         assert source.read(200, body) == Failure("unreadable")
 
 
 def test_a_file_that_nothing_leads_to_is_refused() -> None:
-    assert media_source("twilio", Media(), TWILIO, api_url="https://api.twilio.com") == Failure("no_source")
-    assert media_source("meta", Media(), META, api_url=GRAPH) == Failure("no_source")
+    assert provider("twilio").media_source(Media(), TWILIO, SETTINGS) == Failure("no_source")
+    assert provider("meta").media_source(Media(), META, SETTINGS) == Failure("no_source")
     assert Get("https://a.example").headers_for(URL("https://a.example")) == {}

@@ -7,7 +7,7 @@ import pytest
 from ingress.receive.app import origin_form, printable
 from ingress.receive.endpoint import Endpoint
 from ingress.receive.refusals import REFUSALS
-from ingress.receive.routing import INTAKES, intake_at
+from ingress.receive.routing import WEBHOOKS, spec_at
 
 
 @pytest.mark.parametrize(
@@ -48,13 +48,13 @@ def test_only_path_and_query_of_a_request_line_count(target: str, signed: str) -
 )
 def test_where_webhooks_are_taken(provider: str, rest: str, taken: bool) -> None:
     """The parts of the path behind /webhooks/PROVIDER/ENDPOINT."""
-    assert (intake_at(provider, rest.split("/") if rest else []) is not None) is taken
+    assert (spec_at(provider, rest.split("/") if rest else []) is not None) is taken
     if taken:  # an empty part is another path
-        assert intake_at(provider, [*rest.split("/"), ""]) is None
+        assert spec_at(provider, [*rest.split("/"), ""]) is None
 
 
 def test_what_comes_to_twilios_status_path_is_a_receipt_whatever_it_holds() -> None:
-    status, usual = intake_at("twilio", ["status"]), intake_at("twilio", [])
+    status, usual = spec_at("twilio", ["status"]), spec_at("twilio", [])
     assert status is not None
     assert status.only_receipts(b"Body=hello")
     assert usual is not None
@@ -76,7 +76,7 @@ def test_what_comes_to_twilios_status_path_is_a_receipt_whatever_it_holds() -> N
     ],
 )
 def test_twilio_posts_forms_and_json_with_its_hash(media_type: str, query: str, taken: bool) -> None:
-    assert INTAKES["twilio"].takes(media_type, query) is taken
+    assert WEBHOOKS["twilio"].accepts(media_type, query) is taken
 
 
 def test_header_bytes_that_are_no_text_become_question_marks() -> None:
@@ -94,5 +94,5 @@ def test_every_refusal_is_an_error_with_a_sentence() -> None:
 def test_all_endpoints_of_a_tenant_count_as_one() -> None:
     """It makes one with each number of Meta's that it writes by SQL."""
     theirs, shared = UUID(int=7), UUID(int=3)
-    assert {Endpoint(UUID(int=number), theirs, "meta", ()).owner for number in (1, 2)} == {theirs}
-    assert Endpoint(shared, None, "meta", ()).owner == shared
+    assert {Endpoint(UUID(int=number), theirs, "meta", None).owner for number in (1, 2)} == {theirs}
+    assert Endpoint(shared, None, "meta", None).owner == shared

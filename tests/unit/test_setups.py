@@ -4,11 +4,14 @@ import pytest
 
 from ops import onboarding
 from ops.errors import Problem
+from ops.onboarding.base import Setup
 from shared import providers
 
 
 def test_a_channel_can_be_set_up_at_every_provider() -> None:
     assert tuple(onboarding.SETUPS) == providers.names()
+    for setup in onboarding.SETUPS.values():
+        assert isinstance(setup, Setup)
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ LIMIT = 50 * 1024 * 1024
 @asynccontextmanager
 async def spooling(folder: Path, limit: int = LIMIT) -> AsyncIterator[Spool]:
     spool = Spool(folder, limit=limit)
-    await spool.tend()
+    await spool.maintain()
     try:
         yield spool
     finally:
@@ -36,8 +36,8 @@ async def drained(spool: Spool, count: int = 100, size: int = 10**6) -> list[byt
     """Take everything out, as ingress does when the broker is back."""
     messages: list[bytes] = []
     while batch := await spool.oldest(count, size):
-        messages += [kept.message for kept in batch.webhooks]
-        await spool.remove(batch.file, [kept.id for kept in batch.webhooks])
+        messages += [row.message for row in batch.webhooks]
+        await spool.remove(batch.file, [row.id for row in batch.webhooks])
     return messages
 
 
@@ -84,7 +84,7 @@ async def write(spool, lane):
 
 async def main():
     spool = Spool(Path(sys.argv[1]), limit=10**9)
-    await spool.tend()
+    await spool.maintain()
     await asyncio.gather(*(write(spool, lane) for lane in range(8)))
 
 asyncio.run(main())
@@ -149,12 +149,12 @@ async def test_a_living_process_keeps_its_file_and_loses_it_once_it_is_dead(tmp_
     assert writer.stdout is not None
     writer.stdout.readline()
     async with spooling(tmp_path) as spool:
-        await spool.tend()
+        await spool.maintain()
         assert await spool.oldest(1, 1) is None
         writer.kill()
         writer.wait()
         writer.stdout.close()
-        await spool.tend()
+        await spool.maintain()
         assert spool.depth() > 0
         assert len(await drained(spool)) > 0
 
@@ -173,7 +173,7 @@ async def test_a_damaged_file_is_set_aside_and_hinders_nobody(tmp_path: Path) ->
     async with spooling(tmp_path) as spool:
         await spool.put(Row(1, b"", b"fresh"))
         assert await drained(spool) == [b"fresh"]
-        assert spool.state.trouble is None
+        assert spool.state.unready_reason is None
     assert names(tmp_path) == ["1-1-dead.damaged"]
 
 
@@ -199,7 +199,7 @@ async def test_a_full_spool_refuses_and_takes_again_once_drained(tmp_path: Path)
         assert on_disk(tmp_path) <= 400_000 + 10_000
         assert len(await drained(spool)) == kept
         await spool.put(Row(1, b"", b"x" * 10_000))
-        assert spool.state.trouble is None
+        assert spool.state.unready_reason is None
 
 
 async def test_in_one_group_only_what_does_not_fit_is_refused(tmp_path: Path) -> None:
@@ -226,12 +226,12 @@ async def test_a_folder_that_cannot_be_made_refuses_and_recovers(tmp_path: Path)
     folder = tmp_path / "spool"
     folder.write_text("a file stands in the way")
     async with spooling(folder) as spool:
-        assert spool.state.trouble is not None
+        assert spool.state.unready_reason is not None
         with pytest.raises(SpoolFailed):
             await spool.put(Row(1, b"", b"x"))
         folder.unlink()
         await spool.put(Row(1, b"", b"x"))
-        assert spool.state.trouble is None
+        assert spool.state.unready_reason is None
         assert await drained(spool) == [b"x"]
 
 
@@ -246,7 +246,7 @@ from ingress.receive.spool_files import SpoolFailed
 
 async def main():
     spool = Spool(Path(sys.argv[1]), limit=10**9)
-    await spool.tend()
+    await spool.maintain()
     resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, resource.RLIM_INFINITY))
     kept, refused = 0, 0
     for _ in range(100):
@@ -255,10 +255,10 @@ async def main():
             kept += 1
         except SpoolFailed:
             refused += 1
-    assert spool.state.trouble, "trouble is told"
+    assert spool.state.unready_reason, "unready_reason is told"
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    await spool.tend()
-    assert spool.state.trouble is None, spool.state.trouble
+    await spool.maintain()
+    assert spool.state.unready_reason is None, spool.state.unready_reason
     await spool.put(Row(1, b"", b"after"))
     await spool.close()
     print(kept + 1, refused)
@@ -289,7 +289,7 @@ async def test_a_webhook_nobody_can_read_is_put_aside_with_its_content(tmp_path:
         await spool.put(Row(2, b"", b"fine"))
         batch = await spool.oldest(10, 1000)
         assert batch is not None
-        assert await spool.set_aside(batch.file, batch.webhooks[0])
+        assert await spool.quarantine(batch.file, batch.webhooks[0])
         await spool.remove(batch.file, [batch.webhooks[0].id])
         assert await drained(spool) == [b"fine"]
     (aside,) = names(tmp_path)

@@ -76,8 +76,8 @@ class Story:
             batch = await spool.oldest(count, 10**6)
             if batch is None:
                 return
-            self.published[-1].update(kept.message for kept in batch.webhooks)
-            await spool.remove(batch.file, [kept.id for kept in batch.webhooks])
+            self.published[-1].update(row.message for row in batch.webhooks)
+            await spool.remove(batch.file, [row.id for row in batch.webhooks])
             assert spool.depth() >= 0
             assert max(self.published[-1].values()) == 1, "published again by the same process"
 
@@ -92,7 +92,7 @@ async def process(folder: Path, story: Story) -> AsyncIterator[Spool]:
     """A process that has the spool for a while."""
     story.published.append(Counter())
     spool = Spool(folder, limit=LIMIT)
-    await spool.tend()
+    await spool.maintain()
     yield spool
     await spool.close()
 
@@ -114,7 +114,7 @@ async def live(folder: Path, story: Story) -> None:
         await story.drain(spool)
         await story.put(spool, *rows("one", 1, 100))
         await story.drain(spool)
-        await spool.tend()
+        await spool.maintain()
         await story.put(spool, *rows("left", 60, 2_000))
         await story.drain(spool, batches=1)
     async with process(folder, story) as spool:
@@ -127,7 +127,7 @@ async def room_again(folder: Path, story: Story) -> None:
     async with process(folder, story) as spool:
         await story.put(spool, b"room again")
         assert b"room again" in story.acknowledged
-        assert spool.state.trouble is None
+        assert spool.state.unready_reason is None
         await story.drain(spool)
         assert spool.depth() == 0
     assert not any(path.suffix == ".db" for path in on_disk(folder))

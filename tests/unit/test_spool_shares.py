@@ -23,15 +23,15 @@ DISK = 8 * 1024 * 1024  # bytes
 @pytest.mark.parametrize(
     ("wanted", "held", "left", "verdicts"),
     [
-        ([(FLOOD, 10)], {}, 10, ["taken"]),
+        ([(FLOOD, 10)], {}, 10, ["stored"]),
         ([(FLOOD, 11)], {}, 10, ["full"]),
-        ([(FLOOD, 10)], {FLOOD: 50}, 50, ["taken"]),
+        ([(FLOOD, 10)], {FLOOD: 50}, 50, ["stored"]),
         ([(FLOOD, 10)], {FLOOD: 51}, 50, ["share"]),
-        ([(OTHER, 10)], {FLOOD: 51}, 50, ["taken"]),
-        ([(FLOOD, 10)] * 8, {}, 70, ["taken"] * 4 + ["share"] * 4),  # half, and one that it ends with
-        ([(FLOOD, 10)] * 5 + [(OTHER, 10)] * 3, {}, 70, ["taken"] * 4 + ["share"] + ["taken"] * 2 + ["share"]),
-        ([(FLOOD, 60), (FLOOD, 10), (OTHER, 10)], {}, 70, ["taken", "share", "taken"]),
-        ([(FLOOD, 80), (OTHER, 10)], {}, 70, ["full", "taken"]),
+        ([(OTHER, 10)], {FLOOD: 51}, 50, ["stored"]),
+        ([(FLOOD, 10)] * 8, {}, 70, ["stored"] * 4 + ["share"] * 4),  # half, and one that it ends with
+        ([(FLOOD, 10)] * 5 + [(OTHER, 10)] * 3, {}, 70, ["stored"] * 4 + ["share"] + ["stored"] * 2 + ["share"]),
+        ([(FLOOD, 60), (FLOOD, 10), (OTHER, 10)], {}, 70, ["stored", "share", "stored"]),
+        ([(FLOOD, 80), (OTHER, 10)], {}, 70, ["full", "stored"]),
         ([(FLOOD, 10)], {FLOOD: 0}, 0, ["full"]),
         ([], {FLOOD: 1}, 0, []),
     ],
@@ -63,7 +63,7 @@ async def takes(spool: Spool, endpoint: bytes) -> bool:
 async def test_a_flood_at_one_endpoint_leaves_room_in_the_spool_for_the_others(tmp_path: Path) -> None:
     async with spooling(tmp_path, limit=LIMIT) as spool:
         first = await flood(spool, FLOOD)
-        assert spool.state.trouble is None  # others are taken
+        assert spool.state.unready_reason is None  # others are taken
         assert await takes(spool, OTHER)
         second = await flood(spool, OTHER)
         assert await takes(spool, THIRD)
@@ -90,7 +90,7 @@ async def test_shares_survive_a_restart(tmp_path: Path) -> None:
         assert await takes(spool, OTHER)
         batch = await spool.oldest(first // 2, 10**9)
         assert batch is not None
-        await spool.remove(batch.file, [kept.id for kept in batch.webhooks])
+        await spool.remove(batch.file, [row.id for row in batch.webhooks])
         assert await flood(spool, FLOOD) > 10
 
 
@@ -116,12 +116,12 @@ async def test_on_a_full_disk_the_flood_stops_first_and_its_share_is_free_once_d
             disk.fill()
             batch = await spool.oldest(count // 2, 10**9)
             assert batch is not None
-            await spool.remove(batch.file, [kept.id for kept in batch.webhooks])
+            await spool.remove(batch.file, [row.id for row in batch.webhooks])
             assert spool.state.stuck == count // 2  # no DELETE has room: they are confirmed, and still on the disk
             assert not await takes(spool, OTHER)
             disk.free()
             assert not await takes(spool, FLOOD)
             await asyncio.sleep(DELETE_PAUSE)
-            await spool.tend()
+            await spool.maintain()
             assert spool.state.stuck == 0
             assert await flood(spool, FLOOD) > 10

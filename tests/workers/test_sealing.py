@@ -6,9 +6,9 @@ from uuid import UUID
 import orjson
 from pydantic import SecretStr
 
-from ingress.endpoint_directory import MetaSecrets
 from shared import database
 from shared.crypto import KeyRing
+from shared.providers.meta.endpoint import MetaSecrets
 from shared.queue.worker import Context
 from shared.settings import Settings
 from shared.store import channels

@@ -14,7 +14,7 @@ from itertools import product
 from typing import Final
 from uuid import UUID
 
-from shared import database
+from shared import database, providers
 from shared.actions import delivery_receipts as receiving
 from shared.process import metrics
 from shared.process.log import get_logger
@@ -82,8 +82,8 @@ async def run_task(name: str, task: Task, ctx: Ctx) -> None:
     Nothing goes where much waits already: the hints of these rows stand in that queue, and a worker that was away for
     an hour would find each of them there many times over.
     """
-    target = TARGETS.get(name)
-    while target is None or not await _crowded(target, ctx):
+    targets = TARGETS.get(name, ())
+    while not await _crowded(targets, ctx):
 
         async def once() -> Sequence[QueueMessage]:
             async with ctx.transaction() as tx:
@@ -98,9 +98,10 @@ async def run_task(name: str, task: Task, ctx: Ctx) -> None:
             return
 
 
-async def _crowded(queue: topology.WorkQueue, ctx: Ctx) -> bool:
+async def _crowded(queues: Sequence[topology.WorkQueue], ctx: Ctx) -> bool:
+    """Whether any of the queues is."""
     try:
-        return await ctx.publisher.depth(queue.name) > CROWDED
+        return any([await ctx.publisher.depth(queue.name) > CROWDED for queue in queues])
     except BrokerAway:
         return True  # a hint could not be published either; the rows stay due
 
@@ -200,7 +201,7 @@ async def _webhook_secrets(tx: database.Connection, ctx: Ctx) -> Sequence[QueueM
 # A queue that is crowded keeps only its own rows waiting: each has a task, by its name.
 _READY: Final[dict[topology.WorkQueue, Task]] = {
     topology.send_queue(provider, lane): partial(_ready, provider, lane)
-    for provider, lane in product(topology.PROVIDERS, topology.LANES)
+    for provider, lane in product(providers.names(), topology.LANES)
 }
 
 TASKS: Final[dict[str, Task]] = {
@@ -218,13 +219,13 @@ TASKS: Final[dict[str, Task]] = {
     "webhook_secrets": _webhook_secrets,
 }
 
-TARGETS: Final[dict[str, topology.WorkQueue]] = {
-    "queued": topology.WINDOW,
-    **{queue.name: queue for queue in _READY},
-    "replies": topology.REPLY,
-    "replies_llm": topology.REPLY_LLM,
-    "media": topology.MEDIA,
-    "reports": topology.send_queue("kommo"),  # the one provider that waits for them
+TARGETS: Final[dict[str, tuple[topology.WorkQueue, ...]]] = {
+    "queued": (topology.WINDOW,),
+    **{queue.name: (queue,) for queue in _READY},
+    "replies": (topology.REPLY,),
+    "replies_llm": (topology.REPLY_LLM,),
+    "media": (topology.MEDIA,),
+    "reports": tuple(topology.send_queue(name) for name in providers.names() if providers.provider(name).agent_reports),
 }
 
 

@@ -10,7 +10,7 @@ from shared.actions import consents as consenting
 from shared.domain import addresses, consents
 from shared.domain.channels import Channel
 from shared.domain.model import Consent, InboundMessage, ManagerMessage, Receipt
-from shared.providers import provider, traits
+from shared.providers import provider
 from shared.providers.base import SOLE_CHANNEL, Notice, Parsed, RawWebhook
 from shared.queue.jobs import WebhookReceived
 from shared.store import webhook_log
@@ -64,14 +64,14 @@ async def read(webhooks: Sequence[WebhookReceived]) -> dict[str, Reading]:
 
 def parse(webhook: WebhookReceived) -> Parsed:
     """Read a webhook by its provider's module. Never raises for what it holds."""
-    body = webhook.raw_body
-    return provider(webhook.provider).parse(
+    body, its = webhook.raw_body, provider(webhook.provider)
+    return its.parse(
         RawWebhook(
             webhook.method,
             without_nul(webhook.url.encode()).decode(),
             webhook.content_type,
             webhook.headers,
-            body if traits(webhook.provider).reads_nul else without_nul(body),
+            body if its.parses_nul else without_nul(body),
         )
     )
 

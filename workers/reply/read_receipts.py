@@ -15,7 +15,7 @@ from shared.database import Connection, Pool
 from shared.domain.channels import Channel
 from shared.domain.window import is_open
 from shared.process import metrics
-from shared.providers import traits
+from shared.providers import provider
 from shared.providers.base import Ambiguous, ChannelBroken, Reader, Throttled, Unreachable
 from shared.sending.senders import Senders
 from shared.settings import Settings
@@ -36,7 +36,7 @@ async def to_show(connection: Connection, channel: Channel, conversation_id: UUI
     """
     if not channel.settings.reply.read_receipts or channel.status != "active":
         return None
-    if not traits(channel.provider).read_receipts:
+    if not provider(channel.provider).read_receipts:
         return None
     newest = await reading.newest(connection, channel.tenant_id, conversation_id)
     if newest is None or (channel.kind == "whatsapp" and not is_open(newest.last_user_message_at, newest.now)):

@@ -15,7 +15,7 @@ from shared.domain import consents
 from shared.domain.channels import UNREAD_WAIT, Channel
 from shared.domain.model import Receipt
 from shared.process import metrics
-from shared.providers import traits
+from shared.providers import provider
 from shared.providers.base import Ambiguous, ChannelBroken, Refusal, Report, Reporter, Throttled, Unreachable
 from shared.queue import topology
 from shared.queue.jobs import SendAdmitted
@@ -37,7 +37,7 @@ Outcome = Literal["delivered", "refused_to_carry", "put_off", "given_up"]
 
 async def report(admitted: SendAdmitted, ctx: Context[Senders]) -> None:
     """Tell the provider of this message, if that is owed."""
-    if not traits(admitted.provider).reports:
+    if not provider(admitted.provider).agent_reports:
         return
     owed = await agent_reports.owed(ctx.pool, admitted.tenant_id, admitted.message_id)
     if owed is None:
@@ -59,7 +59,7 @@ async def _tell(owed: Owed, channel: Channel, ctx: Context[Senders]) -> None:
     except (CryptoError, ValueError):  # the channel's next message stops it and says why
         await agent_reports.put_off(ctx.pool, owed.tenant_id, owed.id, STOPPED_WAIT)
         return
-    assert isinstance(sender, Reporter), "its provider's traits say so"
+    assert isinstance(sender, Reporter), "its provider declares so"
     wait, taken = await ctx.resource.turn(ctx.pool, channel, LONGEST_TURN)
     if not taken:
         await agent_reports.put_off(ctx.pool, owed.tenant_id, owed.id, timedelta(seconds=wait))

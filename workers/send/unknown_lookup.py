@@ -12,6 +12,7 @@ from typing import Literal
 from shared import database
 from shared.crypto import CryptoError
 from shared.domain.channels import Channel, Unknown
+from shared.providers import provider
 from shared.providers.base import SentRecord
 from shared.queue import topology
 from shared.queue.jobs import SendAdmitted
@@ -39,6 +40,11 @@ AROUND = timedelta(minutes=1)  # before the claim: however far the provider's cl
 SLACK = timedelta(seconds=5)  # between the provider's clock and ours; its list tells whole seconds
 
 
+def policy_of(channel: Channel) -> Unknown:
+    """The channel's policy for a send of unknown outcome; its provider's where its settings name none."""
+    return channel.settings.unknown or provider(channel.provider).unknown
+
+
 async def look_up(admitted: SendAdmitted, ctx: Context[Senders]) -> None:
     """Ask the provider's own list about a message of unknown outcome; after a while the channel's policy decides."""
     message = await sends.of_unknown(ctx.pool, admitted.tenant_id, admitted.message_id)
@@ -53,7 +59,7 @@ async def look_up(admitted: SendAdmitted, ctx: Context[Senders]) -> None:
         return
     next_step = step(
         looked,
-        None if channel is None or "unknown" in channel.unread else channel.unknown,
+        None if channel is None or "unknown" in channel.unread else policy_of(channel),
         deleted=channel is None,
         unknown_for=message.now - message.unknown_at,
         absent_for=None if message.absent_at is None else message.now - message.absent_at,

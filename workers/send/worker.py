@@ -22,7 +22,7 @@ from shared.domain.channels import Channel
 from shared.domain.model import ConsentScope, Outgoing
 from shared.domain.window import Admit, decide
 from shared.process import metrics
-from shared.providers import traits
+from shared.providers import provider
 from shared.providers.base import (
     Accepted,
     Ambiguous,
@@ -213,7 +213,7 @@ async def _apart(message: Outbound, channel: Channel, ctx: Ctx) -> float:
 
     Not an answer: providers let a burst pass, which is what answers are, and say where it was too much.
     """
-    pair = traits(channel.provider).pair_seconds
+    pair = provider(channel.provider).pair_interval
     if message.lane != "bulk" or not pair:
         return 0.0
     quiet = await sends.quiet_for(ctx.pool, message)

@@ -1,18 +1,30 @@
 """E-mail: in through an inbound-parse service, out through SMTP."""
 
+from typing import Final
+
 from shared.providers.base import Sender
+from shared.providers.declaration import Provider
+from shared.providers.email.endpoint import WEBHOOKS, EmailSecrets
 from shared.providers.email.errors import error_class
-from shared.providers.email.webhooks import FORM, TRAITS, attached, media_source, parse, verify
+from shared.providers.email.webhooks import media_source, parse
+from shared.settings import Settings
 
-__all__ = ["FORM", "TRAITS", "attached", "error_class", "make_sender", "media_source", "parse", "verify"]
+
+def _make_sender(credentials: str, settings: Settings) -> Sender:
+    from shared.providers.email import send  # a process that reads webhooks alone needs no SMTP client
+
+    # Each channel names its server. The proxy carries HTTP, so mails do not pass through it.
+    return send.make_sender(credentials, private_hosts=settings.smtp_private_hosts, timeout=settings.send_timeout)
 
 
-def make_sender(credentials: str, *, api_url: str, timeout: float, proxy: str | None = None) -> Sender:
-    """A sender for one channel's credentials (JSON, opened). Make it inside a running loop.
-
-    `api_url` names the hosts that may stand in a private network; a proxy carries HTTP, so mails pass it by. Raises
-    ValueError naming each wrong field, never its value.
-    """
-    from shared.providers.email import send  # what calls over SMTP is of no use to who only reads webhooks
-
-    return send.make_sender(credentials, private_hosts=api_url, timeout=timeout)
+PROVIDER: Final = Provider(
+    webhooks=WEBHOOKS,
+    endpoint_secrets=EmailSecrets,
+    parse=parse,
+    parses_nul=True,
+    make_sender=_make_sender,
+    error_class=error_class,
+    # Many servers accept no mail beyond 10 MB, and files grow by a third when they are encoded.
+    max_attachment_bytes=5 * 1024 * 1024,
+    media_source=media_source,
+)

@@ -1,17 +1,28 @@
 """Kommo (formerly amoCRM): the chats of its accounts, through the Chats API and CRM webhooks."""
 
+from typing import Final
+
 from shared.providers.base import Sender
+from shared.providers.declaration import Provider
+from shared.providers.kommo.endpoint import WEBHOOKS, KommoSecrets
 from shared.providers.kommo.errors import error_class
-from shared.providers.kommo.webhooks import CHATS, TRAITS, holds_secret, parse, verify
+from shared.providers.kommo.webhooks import parse
+from shared.settings import Settings
 
-__all__ = ["CHATS", "TRAITS", "error_class", "holds_secret", "make_sender", "parse", "verify"]
+
+def _make_sender(credentials: str, settings: Settings) -> Sender:
+    from shared.providers.kommo import send  # a process that reads webhooks alone needs no HTTP client
+
+    url = settings.kommo_api_url
+    return send.make_sender(credentials, api_url=url, timeout=settings.send_timeout, proxy=settings.proxy_for(url))
 
 
-def make_sender(credentials: str, *, api_url: str, timeout: float, proxy: str | None = None) -> Sender:
-    """A sender for one channel's credentials (JSON, opened). Make it inside a running loop.
-
-    Raises ValueError naming each wrong field, never its value.
-    """
-    from shared.providers.kommo import send  # what calls over HTTP is of no use to who only reads webhooks
-
-    return send.make_sender(credentials, api_url=api_url, timeout=timeout, proxy=proxy)
+PROVIDER: Final = Provider(
+    webhooks=WEBHOOKS,
+    endpoint_secrets=KommoSecrets,
+    parse=parse,
+    make_sender=_make_sender,
+    error_class=error_class,
+    rate=7.0,  # of an account
+    agent_reports=True,
+)

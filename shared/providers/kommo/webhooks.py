@@ -14,13 +14,12 @@ from collections.abc import Sequence
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
-from shared.providers.base import SOLE_CHANNEL, Parsed, RawWebhook, Traits
+from shared.providers.base import SOLE_CHANNEL, Parsed, RawWebhook
 from shared.providers.json_fields import loaded
 from shared.providers.kommo.chats import is_chats, read_chats
 from shared.providers.kommo.crm import read_crm
 from shared.providers.kommo.fields import Found, nested
 
-TRAITS: Final = Traits(reports=True)
 CHATS: Final = "chats"  # in a webhook's path, before the scope id that Kommo puts at its end
 _SCOPE = re.compile(r"[!-~]{1,200}")
 

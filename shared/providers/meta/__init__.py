@@ -1,26 +1,38 @@
 """Meta: WhatsApp through the Cloud API."""
 
+from typing import Final
+
 from shared.domain.model import Media
 from shared.providers.base import Sender
+from shared.providers.declaration import Provider
 from shared.providers.media_source import Source
-from shared.providers.meta.errors import by_receipt, error_class
-from shared.providers.meta.webhooks import TRAITS, challenge, parse, verify
-
-__all__ = ["TRAITS", "by_receipt", "challenge", "error_class", "make_sender", "media_source", "parse", "verify"]
-
-
-def make_sender(credentials: str, *, api_url: str, timeout: float, proxy: str | None = None) -> Sender:
-    """A sender for one channel's credentials (JSON, opened). Make it inside a running loop.
-
-    Raises ValueError naming each wrong field, never its value.
-    """
-    from shared.providers.meta import send  # what calls over HTTP is of no use to who only reads webhooks
-
-    return send.make_sender(credentials, api_url=api_url, timeout=timeout, proxy=proxy)
+from shared.providers.meta.endpoint import WEBHOOKS, MetaSecrets, api_url
+from shared.providers.meta.errors import PAIR_WAIT, error_class, refusal_by_receipt
+from shared.providers.meta.webhooks import parse
+from shared.settings import Settings
 
 
-def media_source(media: Media, credentials: str, *, api_url: str) -> Source:
-    """Where a customer's file lies. Raises ValueError where the credentials can't be read."""
-    from shared.providers.meta import media as files  # needed by who fetches files alone
+def _make_sender(credentials: str, settings: Settings) -> Sender:
+    from shared.providers.meta import send  # a process that reads webhooks alone needs no HTTP client
 
-    return files.media_source(media, credentials, api_url=api_url)
+    url = api_url(settings)
+    return send.make_sender(credentials, api_url=url, timeout=settings.send_timeout, proxy=settings.proxy_for(url))
+
+
+def _media_source(media: Media, credentials: str, settings: Settings) -> Source:
+    from shared.providers.meta import media as files  # imports the HTTP client too
+
+    return files.media_source(media, credentials, api_url=api_url(settings))
+
+
+PROVIDER: Final = Provider(
+    webhooks=WEBHOOKS,
+    endpoint_secrets=MetaSecrets,
+    parse=parse,
+    make_sender=_make_sender,
+    error_class=error_class,
+    refusal_by_receipt=refusal_by_receipt,
+    pair_interval=PAIR_WAIT,
+    read_receipts=True,
+    media_source=_media_source,
+)

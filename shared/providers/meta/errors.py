@@ -106,7 +106,7 @@ def refusal(answer: Answer) -> Refusal:
     return ContentRejected(code, detail)
 
 
-def by_receipt(code: str) -> Refusal | None:
+def refusal_by_receipt(code: str) -> Refusal | None:
     """What a failure means that comes after Meta had accepted the message; None for a code we have no class for."""
     return refusal(Answer(400, code)) if code in _CLASS_OF else None
 

@@ -1,18 +1,15 @@
-"""Meta's WhatsApp Cloud API: webhooks in (`verify`, `challenge`, `parse`), messages out (`make_sender`).
+"""Parses the webhooks of Meta's WhatsApp Cloud API: messages, delivery receipts, consents and all else.
 
-Sources: https://developers.facebook.com/docs/graph-api/webhooks/getting-started (verification, signature),
-https://developers.facebook.com/documentation/business-messaging/whatsapp/webhooks/reference (fields), and
+Sources: https://developers.facebook.com/documentation/business-messaging/whatsapp/webhooks/reference (fields), and
 …/whatsapp/business-scoped-user-ids (customers without a phone number).
 """
 
-import hmac
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from urllib.parse import parse_qsl
 
 from shared.domain import addresses
 from shared.domain.model import Consent, ConsentState, InboundMessage, ManagerMessage, Receipt
-from shared.providers.base import Notice, Parsed, RawWebhook, Traits
+from shared.providers.base import Notice, Parsed, RawWebhook
 from shared.providers.json_fields import (
     Fields,
     fields_of,
@@ -24,10 +21,7 @@ from shared.providers.json_fields import (
     printable_word,
     text_of,
 )
-from shared.providers.meta.errors import PAIR_WAIT
 from shared.providers.meta.messages import ECHOES, Around, read_echo, read_message
-
-TRAITS = Traits(read_receipts=True, pair_seconds=PAIR_WAIT)
 
 ACCOUNTS = "whatsapp_business_account"  # what `object` says of all WhatsApp webhooks
 MOST_UPDATES = 4000
@@ -40,34 +34,6 @@ _CONSENT: dict[str, tuple[str, ConsentState]] = {
     "signup": ("opt_in", "opted_in"),
 }
 _READ_OF_STATUS = frozenset(("id", "status", "timestamp", "recipient_id", "biz_opaque_callback_data"))
-
-
-# -- signature and verification ----------------------------------------------------------------------------------------
-
-
-def verify(raw: RawWebhook, tokens: Sequence[str]) -> bool:
-    """Whether one of `tokens` (app secrets; blank ones count for nothing) signed the raw body.
-
-    X-Hub-Signature-256 is `sha256=` and the hex HMAC-SHA256. False, and never an exception, for anything else.
-    """
-    scheme, _, claimed = raw.headers.get("x-hub-signature-256", "").partition("=")
-    if scheme != "sha256" or not claimed or not claimed.isascii():
-        return False
-    wanted = claimed.encode("ascii")
-    keys = [token.encode("utf-8", "replace") for token in tokens if token]
-    return any(hmac.compare_digest(hmac.digest(key, raw.body, "sha256").hex().encode(), wanted) for key in keys)
-
-
-def challenge(query: str, verify_token: str) -> str | None:
-    """What to answer where Meta verifies a webhook URL by GET: its challenge; None where it does not know the token."""
-    asked = dict(parse_qsl(query, keep_blank_values=True, errors="replace"))
-    known = hmac.compare_digest(asked.get("hub.verify_token", "").encode(), verify_token.encode("utf-8", "replace"))
-    if asked.get("hub.mode") != "subscribe" or not verify_token or not known:
-        return None
-    return asked.get("hub.challenge", "")
-
-
-# -- what came in ------------------------------------------------------------------------------------------------------
 
 
 @dataclass(slots=True)

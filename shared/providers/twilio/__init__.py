@@ -1,26 +1,37 @@
 """Twilio: WhatsApp and SMS."""
 
+from typing import Final
+
 from shared.domain.model import Media
 from shared.providers.base import Sender
+from shared.providers.declaration import Provider
 from shared.providers.media_source import Source
-from shared.providers.twilio.errors import by_receipt, error_class
-from shared.providers.twilio.webhooks import parse, verify
-
-__all__ = ["by_receipt", "error_class", "make_sender", "media_source", "parse", "verify"]
-
-
-def make_sender(credentials: str, *, api_url: str, timeout: float, proxy: str | None = None) -> Sender:
-    """A sender for one channel's credentials (JSON, opened). Make it inside a running loop.
-
-    Raises ValueError naming each wrong field, never its value.
-    """
-    from shared.providers.twilio import send  # the vendor's SDK costs 11 MB: only who sends pays for it
-
-    return send.make_sender(credentials, api_url=api_url, timeout=timeout, proxy=proxy)
+from shared.providers.twilio.endpoint import WEBHOOKS, TwilioSecrets
+from shared.providers.twilio.errors import error_class, refusal_by_receipt
+from shared.providers.twilio.webhooks import parse
+from shared.settings import Settings
 
 
-def media_source(media: Media, credentials: str, *, api_url: str) -> Source:
-    """Where a customer's file lies. Raises ValueError where the credentials can't be read."""
-    from shared.providers.twilio import media as files  # needed by who fetches files alone
+def _make_sender(credentials: str, settings: Settings) -> Sender:
+    from shared.providers.twilio import send  # the vendor's SDK takes 11 MB, which only a process that sends needs
 
-    return files.media_source(media, credentials, api_url=api_url)
+    url = settings.twilio_api_url
+    return send.make_sender(credentials, api_url=url, timeout=settings.send_timeout, proxy=settings.proxy_for(url))
+
+
+def _media_source(media: Media, credentials: str, settings: Settings) -> Source:
+    from shared.providers.twilio import media as files  # imports the SDK too
+
+    return files.media_source(media, credentials, api_url=settings.twilio_api_url)
+
+
+PROVIDER: Final = Provider(
+    webhooks=WEBHOOKS,
+    endpoint_secrets=TwilioSecrets,
+    parse=parse,
+    make_sender=_make_sender,
+    error_class=error_class,
+    refusal_by_receipt=refusal_by_receipt,
+    unknown="resend_if_absent",  # its list of sent messages is complete
+    media_source=_media_source,
+)

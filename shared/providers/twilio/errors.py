@@ -92,7 +92,7 @@ def refusal(answer: Answer, recipient: str) -> Refusal:
     return Ambiguous(code, detail)
 
 
-def by_receipt(code: str) -> Refusal | None:
+def refusal_by_receipt(code: str) -> Refusal | None:
     """What a failure means that comes after Twilio had accepted the message; None for a code we have no class for."""
     return refusal(Answer(400, code), recipient="") if code in _CLASS_OF else None
 

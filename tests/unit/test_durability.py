@@ -17,7 +17,7 @@ from uuid import UUID
 import pytest
 
 from ingress.receive import durability
-from ingress.receive.durability import Keeper, NotKept
+from ingress.receive.durability import DurableQueue, NotDurable
 from ingress.receive.spool import Spool
 from ingress.receive.spool_file import Row
 from shared.queue.jobs import QueueMessage, WebhookReceived
@@ -51,14 +51,14 @@ def webhook(body: str) -> WebhookReceived:
 
 
 @asynccontextmanager
-async def keeping(broker: Broker, folder: Path, limit: int = 10**8) -> AsyncIterator[tuple[Keeper, Spool]]:
+async def queueing(broker: Broker, folder: Path, limit: int = 10**8) -> AsyncIterator[tuple[DurableQueue, Spool]]:
     spool = Spool(folder, limit=limit)
-    keeper = Keeper(broker, spool, budget=0.2)
-    await keeper.start()
+    queue = DurableQueue(broker, spool, budget=0.2)
+    await queue.start()
     try:
-        yield keeper, spool
+        yield queue, spool
     finally:
-        await keeper.close()
+        await queue.close()
         await spool.close()
 
 
@@ -81,8 +81,8 @@ async def test_whatever_goes_wrong_with_the_broker_the_webhook_is_on_disk_and_ar
     tmp_path: Path, outcome: BaseException
 ) -> None:
     broker = Broker(outcome)
-    async with keeping(broker, tmp_path) as (keeper, spool):
-        await keeper.keep(webhook("a"))
+    async with queueing(broker, tmp_path) as (queue, spool):
+        await queue.put(webhook("a"))
         await confirmed(broker, 1)
         assert broker.confirmed == ["a"]
         await until(lambda: spool.depth() == 0)
@@ -104,9 +104,9 @@ class ReceiptsRefused(Broker):
 async def test_a_queue_that_takes_nothing_has_nothing_of_anothers_published_again(tmp_path: Path) -> None:
     broker = ReceiptsRefused()
     broker.ready = False
-    async with keeping(broker, tmp_path) as (keeper, spool):
+    async with queueing(broker, tmp_path) as (queue, spool):
         for one in (webhook("a"), webhook("receipt").model_copy(update={"receipts": True}), webhook("b")):
-            await keeper.keep(one)
+            await queue.put(one)
         broker.ready = True
         await confirmed(broker, 2)
         asked = len(broker.asked)
@@ -120,8 +120,8 @@ async def test_a_queue_that_takes_nothing_has_nothing_of_anothers_published_agai
 
 async def test_a_caller_that_is_really_cancelled_is_cancelled(tmp_path: Path) -> None:
     broker = Broker(HUNG)
-    async with keeping(broker, tmp_path) as (keeper, spool):
-        caller = asyncio.create_task(keeper.keep(webhook("a")))
+    async with queueing(broker, tmp_path) as (queue, spool):
+        caller = asyncio.create_task(queue.put(webhook("a")))
         await asyncio.sleep(0.05)
         caller.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -132,10 +132,10 @@ async def test_a_caller_that_is_really_cancelled_is_cancelled(tmp_path: Path) ->
 async def test_after_three_timeouts_nobody_waits_and_one_webhook_a_second_asks(tmp_path: Path) -> None:
     broker = Broker()
     broker.otherwise = PublishUnknown("timed out")
-    async with keeping(broker, tmp_path) as (keeper, spool):
+    async with queueing(broker, tmp_path) as (queue, spool):
         started = time.monotonic()
         for number in range(20):
-            await keeper.keep(webhook(str(number)))
+            await queue.put(webhook(str(number)))
         # The drainer may have asked first, and a slow disk makes these twenty last longer than a probe's second.
         assert 3 <= len(broker.asked) <= 4 + (time.monotonic() - started)
         await asyncio.sleep(2.5)
@@ -145,7 +145,7 @@ async def test_after_three_timeouts_nobody_waits_and_one_webhook_a_second_asks(t
         assert sorted(broker.confirmed, key=int) == [str(number) for number in range(20)]
         await until(lambda: spool.depth() == 0)
         asked = len(broker.asked)
-        await keeper.keep(webhook("fresh"))
+        await queue.put(webhook("fresh"))
         assert len(broker.asked) == asked + 1  # trusted again
         assert broker.confirmed[-1] == "fresh"
         assert spool.depth() == 0
@@ -154,38 +154,38 @@ async def test_after_three_timeouts_nobody_waits_and_one_webhook_a_second_asks(t
 async def test_two_timeouts_and_a_confirm_start_the_count_anew(tmp_path: Path) -> None:
     unknown = PublishUnknown("timed out")
     broker = Broker()
-    async with keeping(broker, tmp_path / "spool") as (keeper, _):
+    async with queueing(broker, tmp_path / "spool") as (queue, _):
         for _ in range(5):
             broker.script.extend([unknown, unknown])
             for number in range(2):
-                with suppress(NotKept):
-                    await keeper.keep(webhook(f"late {number}"))
+                with suppress(NotDurable):
+                    await queue.put(webhook(f"late {number}"))
             asked = len(broker.asked)
-            await keeper.keep(webhook("in time"))
+            await queue.put(webhook("in time"))
             assert len(broker.asked) == asked + 1
 
 
 async def test_when_the_disk_is_full_a_broker_that_was_given_up_is_asked_again(tmp_path: Path) -> None:
     broker = Broker()
     broker.otherwise = PublishUnknown("timed out")
-    async with keeping(broker, tmp_path, limit=0) as (keeper, _):
+    async with queueing(broker, tmp_path, limit=0) as (queue, _):
         for number in range(5):
-            with pytest.raises(NotKept):
-                await keeper.keep(webhook(str(number)))
-        assert keeper.trouble is not None
+            with pytest.raises(NotDurable):
+                await queue.put(webhook(str(number)))
+        assert queue.unready_reason is not None
         broker.otherwise = None
-        await keeper.keep(webhook("fresh"))
+        await queue.put(webhook("fresh"))
         assert broker.confirmed == ["fresh"]
-        assert keeper.trouble is None
-        assert keeper.warning is not None  # ready, and yet something to look at
+        assert queue.unready_reason is None
+        assert queue.warning is not None  # ready, and yet something to look at
 
 
 async def test_a_spooled_webhook_nobody_can_read_does_not_hold_up_the_others(tmp_path: Path) -> None:
     broker = Broker()
     broker.ready = False
-    async with keeping(broker, tmp_path) as (keeper, spool):
+    async with queueing(broker, tmp_path) as (queue, spool):
         await spool.put(Row(1.0, b"", b'{"from": "a future version"}'))
-        await keeper.keep(webhook("a"))
+        await queue.put(webhook("a"))
         broker.ready = True
         await confirmed(broker, 1)
     (aside,) = os.listdir(tmp_path)
@@ -195,8 +195,8 @@ async def test_a_spooled_webhook_nobody_can_read_does_not_hold_up_the_others(tmp
 async def test_draining_leaves_the_broker_time_for_fresh_webhooks(tmp_path: Path) -> None:
     broker = Broker()
     broker.ready = False
-    async with keeping(broker, tmp_path) as (keeper, _):
-        await asyncio.gather(*(keeper.keep(webhook(str(number))) for number in range(1000)))
+    async with queueing(broker, tmp_path) as (queue, _):
+        await asyncio.gather(*(queue.put(webhook(str(number))) for number in range(1000)))
         broker.ready = True
         await confirmed(broker, 1000)
         pauses = [later - earlier for earlier, later in zip(broker.asked, broker.asked[1:], strict=False)]
@@ -212,9 +212,9 @@ async def test_all_endpoints_of_a_tenant_have_one_share_of_the_spool(tmp_path: P
         facts = {"tenant_id": UUID(int=tenant), "provider": "twilio", "received_at": datetime.now(UTC)}
         return WebhookReceived.of(UUID(int=endpoint), b"x" * 10_000, **facts)
 
-    async with keeping(broker, tmp_path, limit=2_000_000) as (keeper, spool):
-        with suppress(NotKept):
+    async with queueing(broker, tmp_path, limit=2_000_000) as (queue, spool):
+        with suppress(NotDurable):
             for number in range(1000):
-                await keeper.keep(of(number, tenant=1))
+                await queue.put(of(number, tenant=1))
         assert spool.bytes() < 1_500_000
-        await keeper.keep(of(1000, tenant=2))
+        await queue.put(of(1000, tenant=2))

@@ -1,0 +1,45 @@
+"""What a provider's folder declares to the rest of the system: one `Provider`, as `PROVIDER` in its `__init__`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from shared.domain.channels import Unknown
+from shared.domain.model import Media
+from shared.providers.base import Parsed, RawWebhook, Refusal, Sender
+from shared.providers.media_source import Source, plain_link
+from shared.providers.webhook_spec import EndpointSecrets, WebhookSpec
+from shared.settings import Settings
+
+
+def _unclassified(code: str) -> None:
+    """The meaning of a failure receipt's code where the provider documents none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provider:
+    """One provider. A field with a default is for the providers that differ from most."""
+
+    # -- webhooks --------------------------------------------------------------------------------------------------
+    webhooks: WebhookSpec
+    endpoint_secrets: type[EndpointSecrets]
+    parse: Callable[[RawWebhook], Parsed]  # all of a webhook; never raises for what it holds
+    parses_nul: bool = False  # `parse` replaces U+0000 itself; for all others it is replaced in the whole body
+
+    # -- sends -----------------------------------------------------------------------------------------------------
+    # A sender for one channel's credentials (JSON, opened), made inside a running loop. Raises ValueError that names
+    # each wrong field, and none of their values.
+    make_sender: Callable[[str, Settings], Sender]
+    error_class: Callable[[str], type[Refusal] | None]  # the meaning of an error code; None: unknown
+    # The meaning of a code in the receipt of a message that the provider had accepted and failed to deliver.
+    refusal_by_receipt: Callable[[str], Refusal | None] = _unclassified
+    rate: float = 80.0  # messages per second of a channel whose settings name no rate: a WhatsApp sender's
+    pair_interval: float = 0.0  # seconds between two messages to one recipient; bulk messages keep to it
+    unknown: Unknown = "give_up"  # the policy for sends of unknown outcome, of a channel whose settings name none
+    max_attachment_bytes: int = 0  # of the files that leave inside one message; 0: the provider fetches links itself
+    read_receipts: bool = False  # its Sender is a `base.Reader`
+    agent_reports: bool = False  # its Sender is a `base.Reporter`
+
+    # -- files that customers send ---------------------------------------------------------------------------------
+    # Where a file lies, for the channel's credentials (JSON, opened). Raises ValueError where they are needed and
+    # can't be read.
+    media_source: Callable[[Media, str, Settings], Source] = plain_link
