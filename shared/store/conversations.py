@@ -89,29 +89,30 @@ _LOCK_FREE = f"{_LOCK} SKIP LOCKED"
 
 # What customers' messages change. The window opens at the provider's time, and an old webhook never moves it back.
 # A closed or deleted conversation opens again. LIMIT 1: one look into an index for each, however many are held in all.
-_HEARD = """
+_UPDATE = """
 UPDATE conversations c SET
-    last_user_message_at = greatest(c.last_user_message_at, least(heard.spoke_at, now())),
-    unread_count = c.unread_count + heard.messages,
-    user_message_count = c.user_message_count + heard.messages,
-    recipient = heard.recipient,
-    contact_name = coalesce(heard.contact_name, c.contact_name),
-    contact_id = coalesce(c.contact_id, heard.contact_id),
-    last_message_at = greatest(c.last_message_at, heard.at),
+    last_user_message_at = greatest(c.last_user_message_at, least(incoming.sent_at, now())),
+    unread_count = c.unread_count + incoming.messages,
+    user_message_count = c.user_message_count + incoming.messages,
+    recipient = incoming.recipient,
+    contact_name = coalesce(incoming.contact_name, c.contact_name),
+    contact_id = coalesce(c.contact_id, incoming.contact_id),
+    last_message_at = greatest(c.last_message_at, incoming.received_at),
     status = CASE WHEN c.status = 'closed' THEN 'active' ELSE c.status END,
     deleted_at = NULL,
-    reply_due_at = CASE WHEN heard.debounce IS NULL OR c.status = 'escalated' THEN c.reply_due_at
-        ELSE now() + least(heard.debounce,
-            greatest(coalesce(c.reply_wanted_since, now()) + heard.longest_wait - now(), interval '0'))
-            + CASE WHEN heard.debounce = interval '0' THEN $7::interval ELSE interval '0' END END,
-    reply_wanted_since = CASE WHEN heard.debounce IS NULL OR c.status = 'escalated' THEN c.reply_wanted_since
+    reply_due_at = CASE WHEN incoming.debounce IS NULL OR c.status = 'escalated' THEN c.reply_due_at
+        ELSE now() + least(incoming.debounce,
+            greatest(coalesce(c.reply_wanted_since, now()) + incoming.longest_wait - now(), interval '0'))
+            + CASE WHEN incoming.debounce = interval '0' THEN $7::interval ELSE interval '0' END END,
+    reply_wanted_since = CASE WHEN incoming.debounce IS NULL OR c.status = 'escalated' THEN c.reply_wanted_since
         ELSE coalesce(c.reply_wanted_since, now()) END
 FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::interval[], $6::interval[],
     $8::timestamptz[], $9::int[], $10::timestamptz[], $11::uuid[])
-    AS heard (tenant_id, id, recipient, contact_name, debounce, longest_wait, at, messages, spoke_at, contact_id)
-WHERE c.tenant_id = heard.tenant_id AND c.id = heard.id
-RETURNING c.id, c.reply_due_at IS NOT NULL AS owed, c.tenant_id, heard.contact_id, (
-    SELECT k.deleted_at IS NOT NULL FROM contacts k WHERE k.tenant_id = c.tenant_id AND k.id = heard.contact_id
+    AS incoming (tenant_id, id, recipient, contact_name, debounce, longest_wait, received_at, messages, sent_at,
+        contact_id)
+WHERE c.tenant_id = incoming.tenant_id AND c.id = incoming.id
+RETURNING c.id, c.reply_due_at IS NOT NULL AS owed, c.tenant_id, incoming.contact_id, (
+    SELECT k.deleted_at IS NOT NULL FROM contacts k WHERE k.tenant_id = c.tenant_id AND k.id = incoming.contact_id
     ) AS contact_deleted, (
     SELECT true FROM messages m WHERE m.tenant_id = c.tenant_id AND m.conversation_id = c.id AND m.status = 'held'
     LIMIT 1) AS holds
@@ -119,11 +120,11 @@ RETURNING c.id, c.reply_due_at IS NOT NULL AS owed, c.tenant_id, heard.contact_i
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class ConversationUpdate:
     """A customer wrote in this conversation. `debounce` None: this channel does not answer by itself.
 
-    `at` is when we had the newest of the messages, `spoke_at` when the provider says that the latest was written: the
-    window opens then.
+    `received_at` is when the newest of the messages reached us; `sent_at` is the latest time that the provider gives: the
+    24-hour window opens then.
     """
 
     tenant_id: UUID
@@ -133,9 +134,9 @@ class Heard:
     contact_name: str | None
     debounce: timedelta | None
     longest_wait: timedelta
-    at: datetime
+    received_at: datetime
     messages: int
-    spoke_at: datetime
+    sent_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,14 +266,17 @@ async def lock_free(connection: Connection, keys: Sequence[tuple[UUID, UUID]]) -
     return [(row["tenant_id"], row["id"]) for row in rows]
 
 
-async def heard(connection: Connection, conversations: Sequence[Heard], handoff: timedelta) -> Updated:
-    """Note that customers wrote; returns what follows. All of it in one statement, as the caller holds their locks.
+async def update_from_messages(
+    connection: Connection, conversations: Sequence[ConversationUpdate], handoff: timedelta
+) -> Updated:
+    """Record that customers wrote in these conversations; returns what follows. The caller holds their locks, so this is
+    one statement.
 
     With a debounce of 0 the caller publishes at once, and the reply is due again a handoff lease later.
     """
     ordered = sorted(conversations, key=lambda c: (c.tenant_id, c.id))
     rows = await connection.fetch(
-        _HEARD,
+        _UPDATE,
         [c.tenant_id for c in ordered],
         [c.id for c in ordered],
         [c.recipient for c in ordered],
@@ -280,9 +284,9 @@ async def heard(connection: Connection, conversations: Sequence[Heard], handoff:
         [c.debounce for c in ordered],
         [c.longest_wait for c in ordered],
         handoff,
-        [c.at for c in ordered],
+        [c.received_at for c in ordered],
         [c.messages for c in ordered],
-        [c.spoke_at for c in ordered],
+        [c.sent_at for c in ordered],
         [c.contact_id for c in ordered],
     )
     return Updated(

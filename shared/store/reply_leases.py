@@ -1,6 +1,6 @@
 """Replies that are owed in conversations: the lease of who is making one, and when the next is due.
 
-The lease stands in the conversation's row; a reply comes to be owed when the customer is heard (conversations.py).
+The lease stands in the conversation's row; `conversations.update_from_messages` makes a reply due.
 """
 
 from dataclasses import dataclass
@@ -78,7 +78,7 @@ WHERE (tenant_id, id) IN (
     FOR NO KEY UPDATE SKIP LOCKED)
 """
 
-# As when the customer is heard (conversations.py): a moment of quiet, but no longer than the longest wait in all.
+# As in `conversations.update_from_messages`: after the debounce, but no later than the longest wait in all.
 _LET_GO_UNTIL_QUIET = """
 UPDATE conversations SET reply_lease_id = NULL, reply_lease_until = NULL,
     reply_due_at = least(now() + $4::interval, greatest(now(), coalesce(reply_wanted_since, now()) + $5::interval))

@@ -20,10 +20,10 @@ Arrived = tuple[WebhookReceived, Channel, InboundMessage]
 
 
 @dataclass(frozen=True, slots=True)
-class Hearing:
+class ConversationUpdates:
     """What the customers' messages of a batch mean for their conversations, by its id."""
 
-    heard: Mapping[UUID, conversations.Heard]
+    by_conversation: Mapping[UUID, conversations.ConversationUpdate]
     at_once: Mapping[UUID, bool]  # to be answered now → whether its engine waits for somebody else
     channels: Mapping[UUID, UUID]
     traces: Mapping[UUID, str]
@@ -38,7 +38,7 @@ class Hearing:
         wishes: Mapping[int, Change],
     ) -> Self:
         """Of the messages at these places, the later ones of a conversation over the earlier."""
-        heard: dict[UUID, conversations.Heard] = {}
+        by_conversation: dict[UUID, conversations.ConversationUpdate] = {}
         channels: dict[UUID, UUID] = {}
         traces: dict[UUID, str] = {}
         at_once: dict[UUID, bool] = {}
@@ -49,9 +49,9 @@ class Hearing:
             conversation = found[place]
             reply = channel.settings.reply
             answered = m.message_type not in UNANSWERED and consents.is_answered(m, wishes.get(place))
-            before = heard.get(conversation.id)
-            spoke_at = told_at(m, webhook.received_at) or webhook.received_at
-            heard[conversation.id] = conversations.Heard(
+            before = by_conversation.get(conversation.id)
+            sent_at = provider_time(m, webhook.received_at) or webhook.received_at
+            by_conversation[conversation.id] = conversations.ConversationUpdate(
                 conversation.tenant_id,
                 conversation.id,
                 contact_id=contact_ids[place],
@@ -59,32 +59,32 @@ class Hearing:
                 contact_name=m.contact_name,
                 debounce=_debounce(channel) if answered else before.debounce if before is not None else None,
                 longest_wait=timedelta(seconds=reply.longest_wait),
-                at=webhook.received_at,
+                received_at=webhook.received_at,
                 messages=1 if before is None else before.messages + 1,
-                spoke_at=spoke_at if before is None else max(before.spoke_at, spoke_at),
+                sent_at=sent_at if before is None else max(before.sent_at, sent_at),
             )
             channels[conversation.id] = channel.id
             traces[conversation.id] = webhook.trace
             if reply.engine != "none" and reply.debounce == 0 and answered:
                 at_once[conversation.id] = reply.engine in WAITING
-        return cls(heard, at_once, channels, traces)
+        return cls(by_conversation, at_once, channels, traces)
 
     def replies(self, owed: set[UUID]) -> list[ReplyWanted]:
         """For those of the conversations `owed` an answer that wait for no quiet."""
         return [
             ReplyWanted(
-                tenant_id=self.heard[i].tenant_id,
+                tenant_id=self.by_conversation[i].tenant_id,
                 channel_id=self.channels[i],
                 conversation_id=i,
                 waits=self.at_once[i],
                 trace=self.traces[i],
             )
-            for i in self.heard
+            for i in self.by_conversation
             if i in owed and i in self.at_once
         ]
 
 
-def told_at(message: InboundMessage, received_at: datetime) -> datetime | None:
+def provider_time(message: InboundMessage, received_at: datetime) -> datetime | None:
     """The provider's time of a message, never later than ours. A mail's date is by its sender's clock: by one that is
     slow, who writes again after having called a mail spam would not have written."""
     if message.timestamp is None or message.channel_kind == "email":

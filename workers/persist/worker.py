@@ -26,7 +26,7 @@ from shared.store.events import Event, record
 from shared.store.messages import inbound, outbound
 from shared.store.webhook_log import Logged
 from workers.persist import agent_messages
-from workers.persist.conversation_updates import Arrived, Hearing, told_at
+from workers.persist.conversation_updates import Arrived, ConversationUpdates, provider_time
 from workers.persist.parsing import Reading, Received, assign_channels, in_order, notices, once, read, told
 
 worker: Worker[WebhookReceived, None] = Worker(
@@ -188,7 +188,7 @@ async def keep_talk(tx: database.Connection, received: Sequence[Received], hando
         ]
     )
     wishes = consents.wishes([(channel, m) for _, channel, m in arrived])
-    hearing = Hearing.of(arrived, found, contact_ids, rows.ids, wishes)
+    updates = ConversationUpdates.of(arrived, found, contact_ids, rows.ids, wishes)
 
     if not await conversations.lock(tx, {(one.tenant_id, one.id) for one in found}):
         raise Retry("a conversation was deleted while a message came for it")
@@ -199,12 +199,12 @@ async def keep_talk(tx: database.Connection, received: Sequence[Received], hando
         new = await inbound.insert_inbound(tx, rows)
         inserted, began = new.ids, new.began
         if len(inserted) < len(rows.ids):  # some were here before: they say nothing new
-            hearing = Hearing.of(arrived, found, contact_ids, inserted, wishes)
+            updates = ConversationUpdates.of(arrived, found, contact_ids, inserted, wishes)
         await consents.write(tx, _said(arrived, contact_ids, wishes, inserted))
         hand_on += await media.want(tx, _files(arrived, inserted), handoff)
-    if hearing.heard:
-        updated = await conversations.heard(tx, list(hearing.heard.values()), handoff)
-        hand_on += hearing.replies(updated.owed)
+    if updates.by_conversation:
+        updated = await conversations.update_from_messages(tx, list(updates.by_conversation.values()), handoff)
+        hand_on += updates.replies(updated.owed)
         if updated.deleted:
             await contacts.revive(tx, updated.deleted & _returned(arrived, contact_ids, new_contacts, inserted))
         if updated.held:
@@ -237,7 +237,7 @@ def _inbound(arrived: Arrived, conversation: conversations.Found, contact_id: UU
         message_type=m.message_type,
         content=m.text,
         received_at=webhook.received_at,
-        provider_timestamp=told_at(m, webhook.received_at),
+        provider_timestamp=provider_time(m, webhook.received_at),
         media=m.media,
         metadata=m.extra,
         reply_to=m.reply_to,

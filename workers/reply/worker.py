@@ -178,10 +178,10 @@ def trailing(said: Sequence[Said], unanswered: int) -> int:
 
     Something of ours may stand among them (a campaign's message): that is not an answer.
     """
-    heard = 0
+    from_customer = 0
     for count, message in enumerate(reversed(said), start=1):
-        heard += message.role == "user"
-        if heard == unanswered:
+        from_customer += message.role == "user"
+        if from_customer == unanswered:
             return count
     return len(said)
 

@@ -40,7 +40,7 @@ class Inbound:
 # takes longer than a microsecond for each is the insert, so the next transaction's times are later all the same.
 # What the network says of a customer (a changed number) is no message of theirs: it opens no window and owes no answer.
 # The event in the same statement: the conversations are locked meanwhile, and each round trip makes others wait.
-# `palomar.heard_by`: what the trigger would change of the conversations, `conversations.heard` does (0016_heard.sql).
+# `palomar.heard_by` switches the trigger off: `conversations.update_from_messages` makes its changes (0016_heard.sql).
 _INSERT_INBOUND = """
 WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now), new AS MATERIALIZED (
     SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::text[],
@@ -118,7 +118,8 @@ class Inserted:
 async def insert_inbound(connection: Connection, rows: InboundRows) -> Inserted:
     """Insert each message once, however often it comes, with its event.
 
-    Their conversations know nothing of it yet: `conversations.heard` must follow in the same transaction.
+    This leaves the conversations' own rows as they were: `conversations.update_from_messages` must follow in the same
+    transaction.
     """
     found = await connection.fetch(_INSERT_INBOUND, *rows.columns)
     inserted = {row["id"] for row in found}
