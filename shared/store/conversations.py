@@ -123,8 +123,8 @@ RETURNING c.id, c.reply_due_at IS NOT NULL AS owed, c.tenant_id, incoming.contac
 class ConversationUpdate:
     """A customer wrote in this conversation. `debounce` None: this channel does not answer by itself.
 
-    `received_at` is when the newest of the messages reached us; `sent_at` is the latest time that the provider gives: the
-    24-hour window opens then.
+    `received_at` is when the newest of the messages reached us; `sent_at` is the latest time that the provider gives,
+    and the 24-hour window opens then.
     """
 
     tenant_id: UUID
@@ -269,8 +269,8 @@ async def lock_free(connection: Connection, keys: Sequence[tuple[UUID, UUID]]) -
 async def update_from_messages(
     connection: Connection, conversations: Sequence[ConversationUpdate], handoff: timedelta
 ) -> Updated:
-    """Record that customers wrote in these conversations; returns what follows. The caller holds their locks, so this is
-    one statement.
+    """Record that customers wrote in these conversations; returns what follows. The caller holds their locks, so this
+    is one statement.
 
     With a debounce of 0 the caller publishes at once, and the reply is due again a handoff lease later.
     """

@@ -1,4 +1,4 @@
-"""What managers wrote in a provider's own interface: kept in the conversation, which is theirs from then on."""
+"""What agents wrote in a provider's own interface: kept in the conversation, which is theirs from then on."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from uuid import UUID
 from shared.actions import delivery_receipts
 from shared.database import Connection
 from shared.domain.channels import Channel
-from shared.domain.model import ManagerMessage, Receipt
+from shared.domain.model import AgentMessage, Receipt
 from shared.queue.jobs import SendRequested
 from shared.store import contacts, conversations
 from shared.store.events import Event, record
@@ -18,10 +18,10 @@ from shared.store.messages.agent_messages import Written
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """A manager's message with where it came in."""
+    """An agent's message with where it came in."""
 
     channel: Channel
-    message: ManagerMessage
+    message: AgentMessage
     received_at: datetime
     place: int  # among all messages of its batch, in the order in which they were said
 
@@ -45,12 +45,12 @@ class Arrived:
 
 
 def person(arrived: Arrived) -> contacts.Person:
-    """The customer to whom the manager wrote."""
+    """The customer to whom the agent wrote."""
     return contacts.Person(arrived.channel.tenant_id, arrived.message.customer, arrived.message.contact_name)
 
 
 def conversation(arrived: Arrived, contact_id: UUID) -> conversations.Wanted:
-    """The conversation in which the manager wrote."""
+    """The conversation in which the agent wrote."""
     customer = arrived.message.customer
     return conversations.Wanted(
         tenant_id=arrived.channel.tenant_id,
@@ -72,10 +72,10 @@ async def apply(
     began: datetime | None,
     handoff: timedelta,
 ) -> list[SendRequested]:
-    """Keep managers' messages in their conversations, which the caller has locked, and hand these over to them;
+    """Keep agents' messages in their conversations, which the caller has locked, and hand these over to them;
     returns what is to be handed on. `began` is the time of the batch's place 0, where customers' messages have it.
 
-    An echo of a message of ours is no manager's. It has the id that we know, or else comes before our own call has
+    An echo of a message of ours is no agent's. It has the id that we know, or else comes before our own call has
     ended: then it is a receipt for the one message that it can be.
     """
     if not arrived:

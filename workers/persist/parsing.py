@@ -9,7 +9,7 @@ from uuid import UUID
 from shared.actions import consents as consenting
 from shared.domain import addresses, consents
 from shared.domain.channels import Channel
-from shared.domain.model import Consent, InboundMessage, ManagerMessage, Receipt
+from shared.domain.model import AgentMessage, Consent, InboundMessage, Receipt
 from shared.providers import provider, traits
 from shared.providers.base import SOLE_CHANNEL, Notice, Parsed, RawWebhook
 from shared.queue.jobs import WebhookReceived
@@ -30,13 +30,13 @@ class Reading:
     served: Sequence[Channel] = ()  # the channels that may be meant
     messages: list[tuple[Channel, InboundMessage]] = field(default_factory=list)
     receipts: list[tuple[Channel, Receipt]] = field(default_factory=list)
-    managers: list[tuple[Channel, ManagerMessage]] = field(default_factory=list)
+    agent_messages: list[tuple[Channel, AgentMessage]] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
 
     @property
     def logged(self) -> Logged:
         errors = [*self.parsed.errors, *self.errors]
-        held = bool(self.messages or self.receipts or self.managers or self.parsed.notices)
+        held = bool(self.messages or self.receipts or self.agent_messages or self.parsed.notices)
         outcome: webhook_log.Outcome = "parsed" if not errors else "partly" if held else "unparsed"
         return Logged(self.webhook, outcome, "; ".join(errors)[:2000] or None)
 
@@ -105,11 +105,11 @@ def assign_channels(readings: Sequence[Reading], channels: Iterable[Channel]) ->
                 reading.messages.append((to, message))
             else:
                 reading.errors.append(_nobodys(message.channel_kind))
-        for written in reading.parsed.managers:
+        for written in reading.parsed.agent_messages:
             of_kind = [channel for channel in served if channel.kind == written.channel_kind]
             through = _addressed(of_kind, written.channel_address)
             if through is not None:
-                reading.managers.append((through, written))
+                reading.agent_messages.append((through, written))
             else:
                 reading.errors.append(_nobodys(written.channel_kind))
         for receipt in reading.parsed.receipts:
@@ -177,11 +177,11 @@ def _addressed(served: Sequence[Channel], address: str) -> Channel | None:
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A customer's or a manager's message, with where and when it came in."""
+    """A customer's or an agent's message, with where and when it came in."""
 
     webhook: WebhookReceived
     channel: Channel
-    message: InboundMessage | ManagerMessage
+    message: InboundMessage | AgentMessage
 
 
 def in_order(readings: Sequence[Reading]) -> list[Received]:
@@ -194,8 +194,8 @@ def in_order(readings: Sequence[Reading]) -> list[Received]:
     ]
 
 
-def _said(reading: Reading) -> list[tuple[Channel, InboundMessage | ManagerMessage]]:
-    said: list[tuple[Channel, InboundMessage | ManagerMessage]] = [*reading.messages, *reading.managers]
+def _said(reading: Reading) -> list[tuple[Channel, InboundMessage | AgentMessage]]:
+    said: list[tuple[Channel, InboundMessage | AgentMessage]] = [*reading.messages, *reading.agent_messages]
     if len(said) < 2:
         return said
     said.sort(key=lambda one: one[1].place)

@@ -89,7 +89,7 @@ def beside_locks(wanted: Sequence[Reading], locks: LockWaits) -> Iterator[None]:
         channel.tenant_id
         for reading in wanted
         if reading.webhook.tenant is None
-        for channel, _ in (*reading.messages, *reading.receipts, *reading.managers)
+        for channel, _ in (*reading.messages, *reading.receipts, *reading.agent_messages)
     }
     holding = [tenant for tenant in tenants if tenant in locks]
     if holding and len(wanted) > 1:
@@ -146,27 +146,27 @@ async def keep_raw(webhook: WebhookReceived, error: Exception, ctx: Context[None
 
 
 async def keep_talk(tx: database.Connection, received: Sequence[Received], handoff: timedelta) -> list[QueueMessage]:
-    """Contacts, conversations, and what customers and managers said in them, in this order; returns what may go on now.
+    """Contacts, conversations, and what customers and agents said in them, in this order; returns what may go on now.
 
     Whoever shares a conversation with this batch waits from its lock to our commit: what can be done before, is. And
     all of them are locked at once: two batches that took them by turns would wait for each other.
     """
     arrived: list[Arrived] = []
     places: list[int] = []  # of `arrived`, among all that was said
-    managers: list[agent_messages.Arrived] = []
+    from_agents: list[agent_messages.Arrived] = []
     for place, one in enumerate(received):
         if isinstance(one.message, InboundMessage):
             arrived.append((one.webhook, one.channel, one.message))
             places.append(place)
         else:
-            managers.append(agent_messages.Arrived(one.channel, one.message, one.webhook.received_at, place))
-    if not arrived and not managers:
+            from_agents.append(agent_messages.Arrived(one.channel, one.message, one.webhook.received_at, place))
+    if not arrived and not from_agents:
         return []
     contact_ids, new_contacts = await contacts.find_or_make(
         tx,
         [
             *(contacts.Person(channel.tenant_id, m.sender, m.contact_name) for _, channel, m in arrived),
-            *(agent_messages.person(one) for one in managers),
+            *(agent_messages.person(one) for one in from_agents),
         ],
     )
     found = await conversations.find_or_make(
@@ -175,11 +175,11 @@ async def keep_talk(tx: database.Connection, received: Sequence[Received], hando
             *(_conversation(channel, m, of) for (_, channel, m), of in zip(arrived, contact_ids, strict=False)),
             *(
                 agent_messages.conversation(one, of)
-                for one, of in zip(managers, contact_ids[len(arrived) :], strict=True)
+                for one, of in zip(from_agents, contact_ids[len(arrived) :], strict=True)
             ),
         ],
     )
-    served = [*(channel for _, channel, _ in arrived), *(one.channel for one in managers)]
+    served = [*(channel for _, channel, _ in arrived), *(one.channel for one in from_agents)]
     await record(tx, *_first_contacts(served, contact_ids, new_contacts, found))
     rows = inbound.inbound_rows(
         [
@@ -209,7 +209,7 @@ async def keep_talk(tx: database.Connection, received: Sequence[Received], hando
             await contacts.revive(tx, updated.deleted & _returned(arrived, contact_ids, new_contacts, inserted))
         if updated.held:
             hand_on += await outbound.release_held(tx, list(updated.held), handoff)
-    return [*hand_on, *await agent_messages.apply(tx, managers, found[len(arrived) :], began, handoff)]
+    return [*hand_on, *await agent_messages.apply(tx, from_agents, found[len(arrived) :], began, handoff)]
 
 
 def _conversation(channel: Channel, m: InboundMessage, contact_id: UUID) -> conversations.Wanted:
@@ -310,7 +310,7 @@ def _count(readings: Sequence[Reading]) -> None:
         provider = reading.webhook.provider
         held[provider, "message"] += len(reading.messages)
         held[provider, "receipt"] += len(reading.receipts)
-        held[provider, "manager"] += len(reading.managers)
+        held[provider, "manager"] += len(reading.agent_messages)
         held[provider, "notice"] += len(reading.parsed.notices)
         held[provider, "error"] += len(reading.parsed.errors) + len(reading.errors)
     for labels, count in held.items():

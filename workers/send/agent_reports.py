@@ -1,6 +1,6 @@
-"""What became of managers' messages, told to the provider that waits to hear it (Kommo).
+"""What became of agents' messages, told to the provider that waits to hear it (Kommo).
 
-What a manager writes in a chat of our own channel is ours to deliver. It is delivered once it is kept here, where the
+What an agent writes in a chat of our own channel is ours to deliver. It is delivered once it is kept here, where the
 tenant's systems are told of it; it is not where the customer has opted out. Told until the provider has taken it, for
 which the row has a due time; the same may be told twice.
 """
@@ -100,7 +100,7 @@ async def _again(owed: Owed, channel: Channel, refused: Refusal, ctx: Context[Se
     await agent_reports.put_off(ctx.pool, owed.tenant_id, owed.id, None if given_up else wait, tried=True)
     _count(channel, "given_up" if given_up else "put_off")
     if given_up:
-        ctx.log.warning("report of a manager's message given up", message=str(owed.id), code=refused.code)
+        ctx.log.warning("report of an agent's message given up", message=str(owed.id), code=refused.code)
 
 
 def _count(channel: Channel, outcome: Outcome) -> None:

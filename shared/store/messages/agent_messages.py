@@ -1,4 +1,4 @@
-"""What managers wrote elsewhere: rows of messages that we never send, and the conversations that are theirs then."""
+"""What agents wrote elsewhere: rows of messages that we never send, and the conversations that are theirs then."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,19 +8,19 @@ from uuid import UUID
 import orjson
 
 from shared.database import Connection, new_id
-from shared.domain.model import ManagerMessage
+from shared.domain.model import AgentMessage
 from shared.store.messages.outbound import media_json
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A manager's message and its conversation, which the caller has locked."""
+    """An agent's message and its conversation, which the caller has locked."""
 
     tenant_id: UUID
     conversation_id: UUID
     channel_id: UUID
     provider: str
-    message: ManagerMessage
+    message: AgentMessage
     received_at: datetime
     place: int  # among all messages of its batch, in the order in which they were said
 
@@ -76,7 +76,7 @@ WHERE (tenant_id, id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[])) AND stat
 RETURNING tenant_id, id
 """
 
-# Answers of ours that have not left, held ones too: they would speak into the manager's conversation.
+# Answers of ours that have not left, held ones too: they would speak into the agent's conversation.
 _SILENCE = """
 UPDATE messages SET status = 'canceled', due_at = NULL, error_code = 'escalated'
 WHERE (tenant_id, conversation_id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[]))
@@ -139,7 +139,7 @@ async def insert(connection: Connection, written: Mapping[int, Written], began: 
     return {index: message_id for index, message_id in ids.items() if message_id in inserted}
 
 
-def _metadata(message: ManagerMessage) -> dict[str, object]:
+def _metadata(message: AgentMessage) -> dict[str, object]:
     author = {"id": message.author_id, "name": message.author_name, "automatic": message.automatic}
     return {**message.extra, "manager": author}
 

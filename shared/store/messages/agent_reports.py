@@ -1,4 +1,4 @@
-"""Managers' messages whose provider waits to hear what became of them: `sent`, and due until it has heard it."""
+"""Agents' messages whose provider waits to hear what became of them: `sent`, and due until it has heard it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

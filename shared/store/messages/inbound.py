@@ -35,11 +35,13 @@ class Inbound:
 
 
 # clock_timestamp(), not now(): rows of one conversation are inserted under its lock, so the times follow the order in
-# which its transactions ended. `newest message` means that. In one batch a microsecond lies between two places, so that
-# managers' messages, which another statement inserts (managers.py), stand between customers' where they were said. What
-# takes longer than a microsecond for each is the insert, so the next transaction's times are later all the same.
-# What the network says of a customer (a changed number) is no message of theirs: it opens no window and owes no answer.
-# The event in the same statement: the conversations are locked meanwhile, and each round trip makes others wait.
+# which its transactions ended; "newest message" means that. Within a batch, each message's place adds a microsecond, so
+# that agents' messages, which another statement inserts (agent_messages.py), sort between customers' messages. The
+# insert takes longer than a microsecond a message, so the next transaction's times are later all the same.
+# A message about a customer from the network (a changed number) has the role `system`: it opens no window and is not
+# answered.
+# The event is inserted by the same statement: the conversations are locked meanwhile, and a round trip more would make
+# others wait.
 # `palomar.heard_by` switches the trigger off: `conversations.update_from_messages` makes its changes (0016_heard.sql).
 _INSERT_INBOUND = """
 WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now), new AS MATERIALIZED (

@@ -71,7 +71,7 @@ _SENT = f"""
 UPDATE messages SET
     status = CASE WHEN status IN ('sending', 'unknown') THEN 'sent' ELSE status END,
     due_at = CASE WHEN status IN ('sending', 'unknown') THEN NULL ELSE due_at END,
-    external_id = coalesce(external_id, CASE WHEN NOT EXISTS (  -- an echo that was taken for a manager's may have it
+    external_id = coalesce(external_id, CASE WHEN NOT EXISTS (  -- an echo that was taken for an agent's may have it
         SELECT FROM messages other
         WHERE other.tenant_id = $1 AND other.channel_id = messages.channel_id AND other.external_id = $4
             AND other.id <> $2
