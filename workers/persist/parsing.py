@@ -17,16 +17,16 @@ from shared.store import webhook_log
 from shared.store.events import Event
 from shared.store.webhook_log import Logged
 
-TURN = 20  # webhooks parsed at a stretch, about half a millisecond
+PARSED_AT_ONCE = 20  # webhooks parsed before other tasks run, about half a millisecond
 _NULS = ((b"%00", b"%EF%BF%BD"), (b"\\u0000", b"\\ufffd"), (b"\0", "\ufffd".encode()))
 
 
 @dataclass(slots=True)
-class Reading:
+class ParsedWebhook:
     """A webhook as parsed, with what of it has a channel of ours."""
 
     webhook: WebhookReceived
-    parsed: Parsed
+    content: Parsed
     served: Sequence[Channel] = ()  # the channels that may be meant
     messages: list[tuple[Channel, InboundMessage]] = field(default_factory=list)
     receipts: list[tuple[Channel, Receipt]] = field(default_factory=list)
@@ -35,13 +35,13 @@ class Reading:
 
     @property
     def logged(self) -> Logged:
-        errors = [*self.parsed.errors, *self.errors]
-        held = bool(self.messages or self.receipts or self.agent_messages or self.parsed.notices)
+        errors = [*self.content.errors, *self.errors]
+        held = bool(self.messages or self.receipts or self.agent_messages or self.content.notices)
         outcome: webhook_log.Outcome = "parsed" if not errors else "partly" if held else "unparsed"
         return Logged(self.webhook, outcome, "; ".join(errors)[:2000] or None)
 
 
-def once(webhooks: Sequence[WebhookReceived]) -> list[WebhookReceived]:
+def deduplicated(webhooks: Sequence[WebhookReceived]) -> list[WebhookReceived]:
     """Each webhook of a batch once, in their order: of the same one twice the replay, else the earlier, for the window
     opens by its time."""
     chosen: dict[str, WebhookReceived] = {}
@@ -52,14 +52,14 @@ def once(webhooks: Sequence[WebhookReceived]) -> list[WebhookReceived]:
     return list(chosen.values())
 
 
-async def read(webhooks: Sequence[WebhookReceived]) -> dict[str, Reading]:
+async def parse_all(webhooks: Sequence[WebhookReceived]) -> dict[str, ParsedWebhook]:
     """Each webhook parsed, by its id. In between, the batch that holds locks gets its turn."""
-    readings: dict[str, Reading] = {}
+    found: dict[str, ParsedWebhook] = {}
     for number, webhook in enumerate(webhooks):
-        if number % TURN == 0:
+        if number % PARSED_AT_ONCE == 0:
             await asyncio.sleep(0)
-        readings[webhook.inbound_id] = Reading(webhook, parse(webhook))
-    return readings
+        found[webhook.inbound_id] = ParsedWebhook(webhook, parse(webhook))
+    return found
 
 
 def parse(webhook: WebhookReceived) -> Parsed:
@@ -88,36 +88,36 @@ def without_nul(raw: bytes) -> bytes:
 # -- whose it is -------------------------------------------------------------------------------------------------------
 
 
-def assign_channels(readings: Sequence[Reading], channels: Iterable[Channel]) -> None:
+def assign_channels(webhooks: Sequence[ParsedWebhook], channels: Iterable[Channel]) -> None:
     """Give each message and receipt its channel, of these that its endpoint serves."""
     by_endpoint: defaultdict[UUID, list[Channel]] = defaultdict(list)
     for channel in channels:
         if channel.endpoint_id is not None:
             by_endpoint[channel.endpoint_id].append(channel)
-    for reading in readings:
-        webhook = reading.webhook
+    for parsed in webhooks:
+        webhook = parsed.webhook
         # An endpoint of no tenant serves several; any other one serves its own tenant's channels and no others.
         served = [c for c in by_endpoint[webhook.endpoint_id] if webhook.tenant_id in (None, c.tenant_id)]
-        reading.served = served
-        for message in reading.parsed.messages:
+        parsed.served = served
+        for message in parsed.content.messages:
             to = channel_of_message(served, message)
             if to is not None:
-                reading.messages.append((to, message))
+                parsed.messages.append((to, message))
             else:
-                reading.errors.append(_nobodys(message.channel_kind))
-        for written in reading.parsed.agent_messages:
+                parsed.errors.append(_nobodys(message.channel_kind))
+        for written in parsed.content.agent_messages:
             of_kind = [channel for channel in served if channel.kind == written.channel_kind]
             through = _addressed(of_kind, written.channel_address)
             if through is not None:
-                reading.agent_messages.append((through, written))
+                parsed.agent_messages.append((through, written))
             else:
-                reading.errors.append(_nobodys(written.channel_kind))
-        for receipt in reading.parsed.receipts:
+                parsed.errors.append(_nobodys(written.channel_kind))
+        for receipt in parsed.content.receipts:
             sender = channel_of_receipt(served, receipt)
             if sender is not None:
-                reading.receipts.append((sender, receipt))
+                parsed.receipts.append((sender, receipt))
             else:
-                reading.errors.append("this endpoint has no channel for the receipt")
+                parsed.errors.append("this endpoint has no channel for the receipt")
 
 
 def _nobodys(kind: str) -> str:
@@ -184,18 +184,18 @@ class Received:
     message: InboundMessage | AgentMessage
 
 
-def in_order(readings: Sequence[Reading]) -> list[Received]:
+def in_order(webhooks: Sequence[ParsedWebhook]) -> list[Received]:
     """All messages of a batch as they were said: by the arrival of their webhooks; of one webhook by the provider's
     clock where it gives the time of all, and of the same second as they stand in it."""
     return [
-        Received(reading.webhook, channel, message)
-        for reading in sorted(readings, key=lambda reading: reading.webhook.received_at)
-        for channel, message in _said(reading)
+        Received(parsed.webhook, channel, message)
+        for parsed in sorted(webhooks, key=lambda parsed: parsed.webhook.received_at)
+        for channel, message in _said(parsed)
     ]
 
 
-def _said(reading: Reading) -> list[tuple[Channel, InboundMessage | AgentMessage]]:
-    said: list[tuple[Channel, InboundMessage | AgentMessage]] = [*reading.messages, *reading.agent_messages]
+def _said(parsed: ParsedWebhook) -> list[tuple[Channel, InboundMessage | AgentMessage]]:
+    said: list[tuple[Channel, InboundMessage | AgentMessage]] = [*parsed.messages, *parsed.agent_messages]
     if len(said) < 2:
         return said
     said.sort(key=lambda one: one[1].place)
@@ -214,34 +214,34 @@ NOTICE_FACTS = (
 )  # fmt: skip
 
 
-def notices(readings: Sequence[Reading]) -> list[Event]:
+def notices(webhooks: Sequence[ParsedWebhook]) -> list[Event]:
     """What else the webhooks told us, announced to whom it concerns; the webhook itself is in `inbound_log`."""
     return [
         Event(
             f"provider.{notice.name}",
             tenant_id,
             channel_id,
-            detail={"inbound_id": reading.webhook.inbound_id, **_facts(notice.data)},
+            detail={"inbound_id": parsed.webhook.inbound_id, **_facts(notice.data)},
         )
-        for reading in readings
-        for notice in reading.parsed.notices
-        for tenant_id, channel_id in _concerned(reading, notice)
+        for parsed in webhooks
+        for notice in parsed.content.notices
+        for tenant_id, channel_id in _concerned(parsed, notice)
     ]
 
 
-def told(readings: Sequence[Reading]) -> list[consenting.Told]:
+def told(webhooks: Sequence[ParsedWebhook]) -> list[consenting.Told]:
     """What of the notices is a consent, and what authors say who have the answer go to somebody else."""
-    return [*_of_notices(readings), *_of_authors(readings)]
+    return [*_of_notices(webhooks), *_of_authors(webhooks)]
 
 
-def _of_authors(readings: Sequence[Reading]) -> list[consenting.Told]:
+def _of_authors(webhooks: Sequence[ParsedWebhook]) -> list[consenting.Told]:
     found = []
-    for r in readings:
-        for channel, m in r.messages:
+    for parsed in webhooks:
+        for channel, m in parsed.messages:
             change = None if m.author is None else consents.told_by(m, channel.words)
             if m.author is not None and change is not None and change.proven:
                 consent = Consent(change.state, change.scope, channel.kind, m.author)
-                webhook = r.webhook
+                webhook = parsed.webhook
                 found.append(
                     consenting.Told(
                         channel.tenant_id, channel.provider, consent, webhook.inbound_id, webhook.received_at
@@ -250,27 +250,29 @@ def _of_authors(readings: Sequence[Reading]) -> list[consenting.Told]:
     return found
 
 
-def _of_notices(readings: Sequence[Reading]) -> list[consenting.Told]:
+def _of_notices(webhooks: Sequence[ParsedWebhook]) -> list[consenting.Told]:
     return [
-        consenting.Told(tenant_id, r.webhook.provider, notice.consent, r.webhook.inbound_id, r.webhook.received_at)
-        for r in readings
-        for notice in r.parsed.notices
+        consenting.Told(
+            tenant_id, parsed.webhook.provider, notice.consent, parsed.webhook.inbound_id, parsed.webhook.received_at
+        )
+        for parsed in webhooks
+        for notice in parsed.content.notices
         if notice.consent is not None
-        for tenant_id, _ in _concerned(r, notice)
+        for tenant_id, _ in _concerned(parsed, notice)
     ]
 
 
-def _concerned(reading: Reading, notice: Notice) -> list[tuple[UUID, UUID | None]]:
+def _concerned(parsed: ParsedWebhook, notice: Notice) -> list[tuple[UUID, UUID | None]]:
     """Tenants and channel that a notice is about: the channel's it names, else of the account it names, else of the
     endpoint. Nobody where it may be any of several tenants': none of them may learn of another's account."""
     if notice.channel_address:
-        channel = _addressed(reading.served, notice.channel_address)
+        channel = _addressed(parsed.served, notice.channel_address)
         return [(channel.tenant_id, channel.id)] if channel is not None else []
-    if reading.webhook.tenant_id is not None:
-        return [(reading.webhook.tenant_id, None)]
+    if parsed.webhook.tenant_id is not None:
+        return [(parsed.webhook.tenant_id, None)]
     account = notice.data.get("waba_id")
-    owners = {c.tenant_id for c in reading.served if account is not None and c.business_id == account}
-    every = {c.tenant_id for c in reading.served}
+    owners = {c.tenant_id for c in parsed.served if account is not None and c.business_id == account}
+    every = {c.tenant_id for c in parsed.served}
     return [(tenant_id, None) for tenant_id in sorted(owners or (every if len(every) == 1 else ()))]
 
 

@@ -27,7 +27,16 @@ from shared.store.messages import inbound, outbound
 from shared.store.webhook_log import Logged
 from workers.persist import agent_messages
 from workers.persist.conversation_updates import Arrived, ConversationUpdates, provider_time
-from workers.persist.parsing import Reading, Received, assign_channels, in_order, notices, once, read, told
+from workers.persist.parsing import (
+    ParsedWebhook,
+    Received,
+    assign_channels,
+    deduplicated,
+    in_order,
+    notices,
+    parse_all,
+    told,
+)
 
 worker: Worker[WebhookReceived, None] = Worker(
     name="persist",
@@ -57,39 +66,39 @@ async def persist(webhooks: Sequence[WebhookReceived], ctx: Context[None]) -> No
 
 async def keep(webhooks: Sequence[WebhookReceived], ctx: Context[None]) -> None:
     """Keep all of a batch, in one transaction, and hand on what follows from it."""
-    readings = await read(once(webhooks))
+    parsed_by_id = await parse_all(deduplicated(webhooks))
     async with ctx.transaction() as tx:
         fresh = await webhook_log.remember(tx, webhooks)
-        wanted = [r for r in readings.values() if r.webhook.inbound_id in fresh or r.webhook.replayed]
+        wanted = [
+            parsed for parsed in parsed_by_id.values() if parsed.webhook.inbound_id in fresh or parsed.webhook.replayed
+        ]
         if not wanted:
             return
-        endpoints = sorted({reading.webhook.endpoint_id for reading in wanted})
+        endpoints = sorted({parsed.webhook.endpoint_id for parsed in wanted})
         assign_channels(wanted, await channels.of_endpoints(tx, endpoints))
-        await webhook_log.log(tx, [r.logged for r in wanted if r.webhook.inbound_id in fresh])
-        for reading in wanted:
-            if reading.webhook.inbound_id not in fresh:
-                logged = reading.logged
+        await webhook_log.log(tx, [parsed.logged for parsed in wanted if parsed.webhook.inbound_id in fresh])
+        for parsed in wanted:
+            if parsed.webhook.inbound_id not in fresh:
+                logged = parsed.logged
                 await webhook_log.set_outcome(tx, logged.webhook.inbound_id, logged.outcome, logged.error)
         with beside_locks(wanted, ctx.locks):
             hand_on = await keep_read(tx, wanted, timedelta(seconds=ctx.settings.handoff_lease))
     _count(wanted)
-    for reading in wanted:
-        if reading.logged.error:
-            ctx.log.warning(
-                "webhook not fully read", inbound_id=reading.webhook.inbound_id, problems=len(reading.errors)
-            )
+    for parsed in wanted:
+        if parsed.logged.error:
+            ctx.log.warning("webhook not fully read", inbound_id=parsed.webhook.inbound_id, problems=len(parsed.errors))
     await ctx.hand_on(*hand_on)
 
 
 @contextmanager
-def beside_locks(wanted: Sequence[Reading], locks: LockWaits) -> Iterator[None]:
+def beside_locks(wanted: Sequence[ParsedWebhook], locks: LockWaits) -> Iterator[None]:
     """Of webhooks that don't say whose they are, whose channels they are for is known here only: those of tenants who
     hold locks wait, and the others of their endpoint don't."""
     tenants = {
         channel.tenant_id
-        for reading in wanted
-        if reading.webhook.tenant is None
-        for channel, _ in (*reading.messages, *reading.receipts, *reading.agent_messages)
+        for parsed in wanted
+        if parsed.webhook.tenant is None
+        for channel, _ in (*parsed.messages, *parsed.receipts, *parsed.agent_messages)
     }
     holding = [tenant for tenant in tenants if tenant in locks]
     if holding and len(wanted) > 1:
@@ -106,7 +115,7 @@ def beside_locks(wanted: Sequence[Reading], locks: LockWaits) -> Iterator[None]:
         locks.went_through(tenant)
 
 
-async def keep_read(tx: database.Connection, wanted: Sequence[Reading], handoff: timedelta) -> list[QueueMessage]:
+async def keep_read(tx: database.Connection, wanted: Sequence[ParsedWebhook], handoff: timedelta) -> list[QueueMessage]:
     """Keep what was read in webhooks; returns what follows from it."""
     await consents.told(tx, told(wanted))
     hand_on = await keep_talk(tx, in_order(wanted), handoff)
@@ -118,11 +127,11 @@ async def keep_read(tx: database.Connection, wanted: Sequence[Reading], handoff:
                 channel.id,
                 channel.provider,
                 receipt,
-                reading.webhook.received_at,
-                reading.webhook.inbound_id,
+                parsed.webhook.received_at,
+                parsed.webhook.inbound_id,
             )
-            for reading in wanted
-            for channel, receipt in reading.receipts
+            for parsed in wanted
+            for channel, receipt in parsed.receipts
         ],
         handoff,
     )
@@ -304,15 +313,15 @@ def _said(
     ]
 
 
-def _count(readings: Sequence[Reading]) -> None:
+def _count(webhooks: Sequence[ParsedWebhook]) -> None:
     held: Counter[tuple[str, str]] = Counter()
-    for reading in readings:
-        provider = reading.webhook.provider
-        held[provider, "message"] += len(reading.messages)
-        held[provider, "receipt"] += len(reading.receipts)
-        held[provider, "manager"] += len(reading.agent_messages)
-        held[provider, "notice"] += len(reading.parsed.notices)
-        held[provider, "error"] += len(reading.parsed.errors) + len(reading.errors)
+    for parsed in webhooks:
+        provider = parsed.webhook.provider
+        held[provider, "message"] += len(parsed.messages)
+        held[provider, "receipt"] += len(parsed.receipts)
+        held[provider, "manager"] += len(parsed.agent_messages)
+        held[provider, "notice"] += len(parsed.content.notices)
+        held[provider, "error"] += len(parsed.content.errors) + len(parsed.errors)
     for labels, count in held.items():
         if count:
             metrics.WEBHOOKS_PARSED.labels(*labels).inc(count)
