@@ -28,7 +28,7 @@ READ_A_CONVERSATION: Final = (  # one conversation's messages; here one has 1,20
     "managers._SILENCE",
     "overdue._NEXT_IN_LANES",
     "pruning._PRUNE",
-    "reading._NEWEST",
+    "messages.inbound._NEWEST_READABLE",
     "receipts._CANCEL_RESENDS",  # once for a message that was sent anew, as is undecided._TAKEN
     "sends._QUIET_FOR",
     "sends._RIVALS",

@@ -19,16 +19,16 @@ from shared.providers import traits
 from shared.providers.base import Ambiguous, ChannelBroken, Reader, Throttled, Unreachable
 from shared.sending.senders import Senders
 from shared.settings import Settings
-from shared.store import reading
+from shared.store.messages import inbound
 
 LONGEST: Final = 5.0  # seconds from its beginning to its end; a later one would be of no use
 MOST_AT_ONCE: Final = 64  # of one process; what is more is dropped
-HUSH: Final = 60.0  # seconds without any for a channel whose provider throttles, refuses the channel or does not answer
+MUTE: Final = 60.0  # seconds without any for a channel whose provider throttles, refuses the channel or does not answer
 
 Outcome = Literal["shown", "refused", "failed", "dropped"]
 
 
-async def to_show(connection: Connection, channel: Channel, conversation_id: UUID) -> str | None:
+async def message_to_acknowledge(connection: Connection, channel: Channel, conversation_id: UUID) -> str | None:
     """The provider's id of the customer's newest message, where the channel shows that it is read; else None.
 
     None too where no answer would reach them: outside the window, from a stopped channel. (Nobody who has opted out is
@@ -38,20 +38,20 @@ async def to_show(connection: Connection, channel: Channel, conversation_id: UUI
         return None
     if not traits(channel.provider).read_receipts:
         return None
-    newest = await reading.newest(connection, channel.tenant_id, conversation_id)
+    newest = await inbound.newest_readable(connection, channel.tenant_id, conversation_id)
     if newest is None or (channel.kind == "whatsapp" and not is_open(newest.last_user_message_at, newest.now)):
         return None
     return newest.external_id
 
 
-class Reading:
+class ReadReceipts:
     """The read receipts of one process. Costs nothing until a channel shows one."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._senders: Senders | None = None
         self._under_way: set[asyncio.Task[None]] = set()
-        self._hushed: dict[UUID, float] = {}  # channel → when it may try again, monotonic seconds
+        self._muted_until: dict[UUID, float] = {}  # channel → when it may try again, monotonic seconds
 
     @contextmanager
     def shown(self, pool: Pool, channel: Channel, external_id: str | None, *, typing: bool) -> Iterator[None]:
@@ -68,10 +68,10 @@ class Reading:
                 showing.cancel()
 
     def _begin(self, pool: Pool, channel: Channel, external_id: str, typing: bool) -> asyncio.Task[None] | None:
-        if self._hushed.get(channel.id, 0.0) > time.monotonic() or len(self._under_way) >= MOST_AT_ONCE:
+        if self._muted_until.get(channel.id, 0.0) > time.monotonic() or len(self._under_way) >= MOST_AT_ONCE:
             _count(channel, "dropped")
             return None
-        self._hushed.pop(channel.id, None)
+        self._muted_until.pop(channel.id, None)
         showing = asyncio.create_task(self._show(pool, channel, external_id, typing))
         self._under_way.add(showing)
         showing.add_done_callback(self._under_way.discard)
@@ -87,15 +87,15 @@ class Reading:
                     return
                 refused = await sender.show_read(channel.address, external_id, typing=typing)
         except Exception:  # no key, no database, no answer: `send` meets the same and says what is to be done
-            self._hush(channel)
+            self._mute(channel)
             _count(channel, "failed")
             return
         if isinstance(refused, Throttled | ChannelBroken | Unreachable | Ambiguous):
-            self._hush(channel)
+            self._mute(channel)
         _count(channel, "shown" if refused is None else "refused")
 
-    def _hush(self, channel: Channel) -> None:
-        self._hushed[channel.id] = time.monotonic() + HUSH
+    def _mute(self, channel: Channel) -> None:
+        self._muted_until[channel.id] = time.monotonic() + MUTE
 
     async def close(self) -> None:
         """Drop what is under way."""
@@ -112,9 +112,9 @@ def _count(channel: Channel, outcome: Outcome) -> None:
 
 
 @asynccontextmanager
-async def open_reading(settings: Settings) -> AsyncIterator[Reading]:
+async def open_read_receipts(settings: Settings) -> AsyncIterator[ReadReceipts]:
     """This process's read receipts; what is under way is dropped at the end."""
-    opened = Reading(settings)
+    opened = ReadReceipts(settings)
     try:
         yield opened
     finally:

@@ -32,7 +32,7 @@ from shared.store.messages import inbound, outbound
 from shared.store.messages.inbound import Said
 from shared.store.messages.outbound import NewMessage
 from shared.store.reply_leases import ReplyClaim
-from workers.reply.read_receipts import Reading, open_reading, to_show
+from workers.reply.read_receipts import ReadReceipts, message_to_acknowledge, open_read_receipts
 
 DEEPEST_HISTORY = 200  # messages read for one answer, however many are unanswered
 VOID_ANSWERS = 5  # in a row, because the customer goes on writing; then the clock asks again a little later
@@ -48,13 +48,13 @@ class Engines:
 
     by_name: Mapping[str, Engine]
     places: Places
-    reading: Reading
+    read_receipts: ReadReceipts
 
 
 @asynccontextmanager
 async def _open(settings: Settings) -> AsyncIterator[Engines]:
-    async with open_engines(settings) as by_name, open_reading(settings) as reading:
-        yield Engines(by_name, Places(SHARE), reading)
+    async with open_engines(settings) as by_name, open_read_receipts(settings) as read_receipts:
+        yield Engines(by_name, Places(SHARE), read_receipts)
 
 
 worker: Worker[ReplyWanted, Engines] = Worker(
@@ -107,7 +107,7 @@ async def _answer_once(wanted: ReplyWanted, ctx: Context[Engines]) -> SendReques
         claim, channel = question.claim, question.channel
         # Who answers at once is not seen typing.
         typing = ctx.resource.by_name[channel.settings.reply.engine].waits
-        meanwhile.enter_context(ctx.resource.reading.shown(ctx.pool, channel, question.unread, typing=typing))
+        meanwhile.enter_context(ctx.resource.read_receipts.shown(ctx.pool, channel, question.unread, typing=typing))
         try:
             async with _kept(ctx, wanted, claim, lease):
                 answer = await _make(ctx.resource.by_name, question)
@@ -165,7 +165,7 @@ async def _claim(
     if newest is None or claim.unanswered < 1:
         await reply_leases.answered(tx, *key, claim)
         return None
-    return _Question(claim, channel, said, newest, await to_show(tx, channel, wanted.conversation_id))
+    return _Question(claim, channel, said, newest, await message_to_acknowledge(tx, channel, wanted.conversation_id))
 
 
 def newest_of_customer(said: Sequence[Said]) -> UUID | None:

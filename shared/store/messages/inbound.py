@@ -172,6 +172,33 @@ async def of_late(connection: Connection, tenant_id: UUID, conversation_id: UUID
     return loop_guard.Exchange(row["answers"], row["repeats"])
 
 
+# Reactions, edits and revocations are not messages that can be marked as read.
+_NEWEST_READABLE = """
+SELECT newest.external_id, c.last_user_message_at, now() AS now
+FROM (
+    SELECT external_id FROM messages
+    WHERE tenant_id = $1 AND conversation_id = $2 AND role = 'user' AND external_id IS NOT NULL
+        AND message_type NOT IN ('reaction', 'edit', 'revoke')
+    ORDER BY created_at DESC LIMIT 1
+) AS newest JOIN conversations c ON c.tenant_id = $1 AND c.id = $2
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class NewestReadable:
+    """The provider's id of the customer's newest message, when they last wrote, and the database's clock."""
+
+    external_id: str
+    last_user_message_at: datetime | None
+    now: datetime
+
+
+async def newest_readable(connection: Connection, tenant_id: UUID, conversation_id: UUID) -> NewestReadable | None:
+    """The customer's newest message that a read receipt can name; None where there is none."""
+    row = await connection.fetchrow(_NEWEST_READABLE, tenant_id, conversation_id)
+    return None if row is None else NewestReadable(**row)
+
+
 _HOPS = """
 SELECT i.received_at, i.created_at AS kept, o.created_at AS answered, o.admitted_at, o.claimed_at, o.sent_at,
     o.delivered_at
