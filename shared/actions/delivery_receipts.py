@@ -23,7 +23,7 @@ from shared.queue.jobs import SendRequested
 from shared.store import channels, conversations
 from shared.store.events import Event, record
 from shared.store.messages import delivery_receipts, outbound, sends
-from shared.store.messages.delivery_receipts import Arrived, Concerned, Move
+from shared.store.messages.delivery_receipts import Concerned, IncomingReceipt, Move
 
 # A receipt tells of the channel as it was when the message left: late ones may be from before somebody mended it.
 _NEWS = timedelta(minutes=10)
@@ -31,19 +31,19 @@ _PAUSE = 5.0  # seconds, where a throttle names none
 _LONGEST_PAUSE = 3600.0
 
 # Receipt, message, conversation, whether the message may be sent anew, row of message_statuses.
-_Located = tuple[Arrived, UUID, UUID, bool, UUID]
+_Located = tuple[IncomingReceipt, UUID, UUID, bool, UUID]
 
 
-async def apply(connection: Connection, arrived: Sequence[Arrived], handoff: timedelta) -> list[SendRequested]:
+async def apply(connection: Connection, incoming: Sequence[IncomingReceipt], handoff: timedelta) -> list[SendRequested]:
     """Keep receipts and move their messages; returns the fallback messages to hand on after the commit.
 
     Receipts whose message is not here yet are parked; `apply_parked` finds them later.
     """
-    if not arrived:
+    if not incoming:
         return []
-    found = await delivery_receipts.locate(connection, arrived)
-    kept = await delivery_receipts.keep(connection, arrived, found)
-    return await _move(connection, [(arrived[i], *found[i], kept[i]) for i in sorted(kept) if i in found], handoff)
+    found = await delivery_receipts.locate(connection, incoming)
+    kept = await delivery_receipts.keep(connection, incoming, found)
+    return await _move(connection, [(incoming[i], *found[i], kept[i]) for i in sorted(kept) if i in found], handoff)
 
 
 async def apply_parked(connection: Connection, limit: int, handoff: timedelta) -> tuple[int, list[SendRequested]]:
@@ -63,11 +63,11 @@ async def apply_parked(connection: Connection, limit: int, handoff: timedelta) -
     fallbacks: list[SendRequested] = []
     holding: set[UUID] = set()  # tenants
     for one in parked:
-        if one.arrived.tenant_id not in holding:
+        if one.incoming.tenant_id not in holding:
             try:
                 fallbacks += await _apply_by_itself(connection, one, handoff)
             except database.LockTimeout:
-                holding.add(one.arrived.tenant_id)
+                holding.add(one.incoming.tenant_id)
     return len(parked), fallbacks
 
 
@@ -81,7 +81,7 @@ async def _apply_by_itself(
     except Exception as error:
         if database.is_outage(error) or database.is_conflict(error) or isinstance(error, database.LockTimeout):
             raise
-        set_apart("receipt", error, tenant=str(one.arrived.tenant_id))
+        set_apart("receipt", error, tenant=str(one.incoming.tenant_id))
     async with connection.transaction():
         await delivery_receipts.adopt(connection, one)
     return []
@@ -92,8 +92,8 @@ async def _apply_parked(
 ) -> list[SendRequested]:
     for one in parked:
         await delivery_receipts.adopt(connection, one)
-    found = await delivery_receipts.locate(connection, [one.arrived for one in parked])
-    located = [(one.arrived, *found[i], one.status_id) for i, one in enumerate(parked) if i in found]
+    found = await delivery_receipts.locate(connection, [one.incoming for one in parked])
+    located = [(one.incoming, *found[i], one.status_id) for i, one in enumerate(parked) if i in found]
     return await _move(connection, located, handoff)
 
 
@@ -110,7 +110,7 @@ async def _move(connection: Connection, located: Sequence[_Located], handoff: ti
 
     # A message that was given up as unknown, or sent anew since, is still one that a receipt tells the truth about.
     status = {message_id: "unknown" if row.given_up else row.status for message_id, row in rows.items()}
-    told: dict[UUID, Arrived] = {}
+    told: dict[UUID, IncomingReceipt] = {}
     applied: list[tuple[UUID, UUID]] = []
     for a, message_id, _, _, row_id in sorted(located, key=lambda one: one[0].received_at):
         target = after_receipt(status[message_id], a.receipt.status) if message_id in status else None
@@ -148,16 +148,16 @@ async def _move(connection: Connection, located: Sequence[_Located], handoff: ti
     return [request for request in fallbacks if request is not None]
 
 
-async def _tell_channels(connection: Connection, failed: Sequence[tuple[Concerned, Arrived]]) -> None:
+async def _tell_channels(connection: Connection, failed: Sequence[tuple[Concerned, IncomingReceipt]]) -> None:
     """Let channels wait, or stop them, of which a provider says after the send what it may also answer to one: that
     they send too much, or that something about them is to be mended."""
     pauses: dict[tuple[UUID, UUID], float] = {}
     broken: dict[tuple[UUID, UUID], ChannelBroken] = {}
-    for row, arrived in failed:
-        if row.claimed_at is None or arrived.received_at - row.claimed_at > _NEWS:
+    for row, incoming in failed:
+        if row.claimed_at is None or incoming.received_at - row.claimed_at > _NEWS:
             continue
         key = (row.tenant_id, row.channel_id)
-        match by_receipt(row.provider, arrived.receipt.error_code or ""):
+        match by_receipt(row.provider, incoming.receipt.error_code or ""):
             case Throttled(scope="channel") as throttled:
                 wait = min(throttled.retry_after or _PAUSE, _LONGEST_PAUSE)
                 pauses[key] = max(wait, pauses.get(key, 0.0))
@@ -170,48 +170,48 @@ async def _tell_channels(connection: Connection, failed: Sequence[tuple[Concerne
             await record(connection, Event("channel.stopped", tenant_id, channel_id, detail={"error_code": one.code}))
 
 
-def _window_closed(arrived: Arrived) -> bool:
+def _window_closed(incoming: IncomingReceipt) -> bool:
     """Whether the provider says here, after it had accepted the message, that the 24-hour window was closed."""
-    code = arrived.receipt.error_code
-    return code is not None and provider(arrived.provider).error_class(code) is WindowClosed
+    code = incoming.receipt.error_code
+    return code is not None and provider(incoming.provider).error_class(code) is WindowClosed
 
 
-def _opted_out(arrived: Arrived) -> bool:
+def _opted_out(incoming: IncomingReceipt) -> bool:
     """Whether the provider says here that the customer does not want to be written to."""
-    code = arrived.receipt.error_code
-    return code is not None and provider(arrived.provider).error_class(code) is OptedOut
+    code = incoming.receipt.error_code
+    return code is not None and provider(incoming.provider).error_class(code) is OptedOut
 
 
-def _refused(arrived: Arrived, row: Concerned) -> consenting.Refused:
+def _refused(incoming: IncomingReceipt, row: Concerned) -> consenting.Refused:
     return consenting.Refused(
-        tenant_id=arrived.tenant_id,
+        tenant_id=incoming.tenant_id,
         conversation_id=row.conversation_id,
         message_id=row.id,
-        provider=arrived.provider,
-        code=arrived.receipt.error_code or "",
-        at=arrived.received_at
-        if arrived.receipt.error_code in consents.BY_RECIPIENT
-        else min(arrived.receipt.timestamp or row.claimed_at or arrived.received_at, arrived.received_at),
-        inbound_id=arrived.inbound_id,
+        provider=incoming.provider,
+        code=incoming.receipt.error_code or "",
+        at=incoming.received_at
+        if incoming.receipt.error_code in consents.BY_RECIPIENT
+        else min(incoming.receipt.timestamp or row.claimed_at or incoming.received_at, incoming.received_at),
+        inbound_id=incoming.inbound_id,
     )
 
 
-def _step(row: Concerned, arrived: Arrived, status: str) -> Move:
+def _step(row: Concerned, incoming: IncomingReceipt, status: str) -> Move:
     failed = status == "failed"
-    receipt = arrived.receipt
+    receipt = incoming.receipt
     return Move(
         tenant_id=row.tenant_id,
         message_id=row.id,
         status=status,
         external_id=receipt.external_id,
-        at=receipt.timestamp or arrived.received_at,
+        at=receipt.timestamp or incoming.received_at,
         error_code=(receipt.error_code or receipt.status) if failed else None,
         error_message=(receipt.error_message or "")[:500] or None if failed else None,
     )
 
 
 async def _fallback(
-    connection: Connection, row: Concerned, arrived: Arrived, handoff: timedelta
+    connection: Connection, row: Concerned, incoming: IncomingReceipt, handoff: timedelta
 ) -> SendRequested | None:
     """A new row in place of one that the provider refused by receipt; None where the policy is to let it fail.
 
@@ -234,11 +234,11 @@ async def _fallback(
             media=tuple(Media(**part) for part in row.media),
             lane=row.lane,
             window_policy=row.window_policy,
-            window_refused_at=row.claimed_at or arrived.received_at,
+            window_refused_at=row.claimed_at or incoming.received_at,
             metadata=stored(form_of(row.metadata)),
         ),
         handoff,
     )
 
 
-__all__ = ["Arrived", "apply", "apply_parked"]
+__all__ = ["IncomingReceipt", "apply", "apply_parked"]

@@ -96,7 +96,7 @@ async def test_parked_receipts_are_taken_of_each_tenant_in_turn(settings: Settin
         await parked_receipt(stage, ours)
         async with stage.pool.acquire() as connection, connection.transaction():
             parked = await delivery_receipts.parked_with_message(connection, 2)
-        assert {one.arrived.tenant_id for one in parked} == {stage.ours.tenant_id, ours.tenant_id}
+        assert {one.incoming.tenant_id for one in parked} == {stage.ours.tenant_id, ours.tenant_id}
 
 
 @pytest.mark.parametrize("row", ["conversation", "messages", "channel", "tenant"])

@@ -17,7 +17,7 @@ from shared.store.messages.agent_messages import Written
 
 
 @dataclass(frozen=True, slots=True)
-class Arrived:
+class IncomingAgentMessage:
     """An agent's message with where it came in."""
 
     channel: Channel
@@ -44,30 +44,30 @@ class Arrived:
         return not (self.is_ours or self.message.automatic or self.message.author_id in bots)
 
 
-def person(arrived: Arrived) -> contacts.Person:
+def person(incoming: IncomingAgentMessage) -> contacts.Person:
     """The customer to whom the agent wrote."""
-    return contacts.Person(arrived.channel.tenant_id, arrived.message.customer, arrived.message.contact_name)
+    return contacts.Person(incoming.channel.tenant_id, incoming.message.customer, incoming.message.contact_name)
 
 
-def conversation(arrived: Arrived, contact_id: UUID) -> conversations.Wanted:
+def conversation(incoming: IncomingAgentMessage, contact_id: UUID) -> conversations.Wanted:
     """The conversation in which the agent wrote."""
-    customer = arrived.message.customer
+    customer = incoming.message.customer
     return conversations.Wanted(
-        tenant_id=arrived.channel.tenant_id,
-        channel_id=arrived.channel.id,
-        provider=arrived.channel.provider,
+        tenant_id=incoming.channel.tenant_id,
+        channel_id=incoming.channel.id,
+        provider=incoming.channel.provider,
         addresses=tuple(address.canonical for address in customer),
         recipient=customer[0].given,
         phone=next((address.given for address in customer if address.kind == "phone"), None),
         contact_id=contact_id,
-        contact_name=arrived.message.contact_name,
+        contact_name=incoming.message.contact_name,
         kommo_chat_id=next((address.canonical for address in customer if address.kind == "kommo_chat"), None),
     )
 
 
 async def apply(
     connection: Connection,
-    arrived: Sequence[Arrived],
+    incoming: Sequence[IncomingAgentMessage],
     found: Sequence[conversations.Found],
     began: datetime | None,
     handoff: timedelta,
@@ -78,7 +78,7 @@ async def apply(
     An echo of a message of ours is no agent's. It has the id that we know, or else comes before our own call has
     ended: then it is a receipt for the one message that it can be.
     """
-    if not arrived:
+    if not incoming:
         return []
     written = [
         Written(
@@ -90,19 +90,19 @@ async def apply(
             received_at=one.received_at,
             place=one.place,
         )
-        for one, talk in zip(arrived, found, strict=True)
+        for one, talk in zip(incoming, found, strict=True)
     ]
-    suspects = [index for index, one in enumerate(arrived) if one.may_be_ours]
+    suspects = [index for index, one in enumerate(incoming) if one.may_be_ours]
     echoes = await agent_messages.echoes(connection, {index: written[index] for index in suspects})
-    ours = {index for index, ids in echoes.items() if ids or arrived[index].is_ours}
+    ours = {index for index, ids in echoes.items() if ids or incoming[index].is_ours}
     kept = await agent_messages.insert(connection, {i: one for i, one in enumerate(written) if i not in ours}, began)
     await agent_reports.owe(
-        connection, [one for i, one in enumerate(written) if i not in ours and arrived[i].to_be_reported]
+        connection, [one for i, one in enumerate(written) if i not in ours and incoming[i].to_be_reported]
     )
     theirs = {
-        (written[i].tenant_id, written[i].conversation_id): arrived[i]
+        (written[i].tenant_id, written[i].conversation_id): incoming[i]
         for i in kept
-        if arrived[i].by_person and arrived[i].channel.settings.manager.escalate
+        if incoming[i].by_person and incoming[i].channel.settings.manager.escalate
     }
     escalated = await agent_messages.escalate(connection, list(theirs))
     await record(
@@ -112,7 +112,7 @@ async def apply(
                 "message.recorded",
                 *_place(written[i]),
                 message_id,
-                detail={"by": "manager" if arrived[i].by_person else "bot", "type": written[i].message.message_type},
+                detail={"by": "manager" if incoming[i].by_person else "bot", "type": written[i].message.message_type},
             )
             for i, message_id in kept.items()
         ),
@@ -124,7 +124,7 @@ async def apply(
     return await delivery_receipts.apply(
         connection,
         [
-            delivery_receipts.Arrived(
+            delivery_receipts.IncomingReceipt(
                 written[i].tenant_id,
                 written[i].channel_id,
                 written[i].provider,

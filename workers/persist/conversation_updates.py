@@ -16,7 +16,7 @@ from shared.store import conversations
 
 # A customer's, but nobody expects an answer to them; or nobody can see what they say.
 UNANSWERED = ("reaction", "edit", "revoke", "unsupported")
-Arrived = tuple[WebhookReceived, Channel, InboundMessage]
+IncomingMessage = tuple[WebhookReceived, Channel, InboundMessage]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class ConversationUpdates:
     @classmethod
     def of(
         cls,
-        arrived: Sequence[Arrived],
+        incoming: Sequence[IncomingMessage],
         found: Sequence[conversations.Found],
         contact_ids: Sequence[UUID],
         places: Iterable[int],
@@ -43,7 +43,7 @@ class ConversationUpdates:
         traces: dict[UUID, str] = {}
         at_once: dict[UUID, bool] = {}
         for place in sorted(places):
-            webhook, channel, m = arrived[place]
+            webhook, channel, m = incoming[place]
             if m.message_type == "system":
                 continue
             conversation = found[place]

@@ -104,14 +104,14 @@ def assign_channels(webhooks: Sequence[ParsedWebhook], channels: Iterable[Channe
             if to is not None:
                 parsed.messages.append((to, message))
             else:
-                parsed.errors.append(_nobodys(message.channel_kind))
+                parsed.errors.append(_no_channel_error(message.channel_kind))
         for written in parsed.content.agent_messages:
             of_kind = [channel for channel in served if channel.kind == written.channel_kind]
             through = _addressed(of_kind, written.channel_address)
             if through is not None:
                 parsed.agent_messages.append((through, written))
             else:
-                parsed.errors.append(_nobodys(written.channel_kind))
+                parsed.errors.append(_no_channel_error(written.channel_kind))
         for receipt in parsed.content.receipts:
             sender = channel_of_receipt(served, receipt)
             if sender is not None:
@@ -120,7 +120,7 @@ def assign_channels(webhooks: Sequence[ParsedWebhook], channels: Iterable[Channe
                 parsed.errors.append("this endpoint has no channel for the receipt")
 
 
-def _nobodys(kind: str) -> str:
+def _no_channel_error(kind: str) -> str:
     return (
         f"no {kind} channel of this endpoint, or one of several tenants, has the address "
         "the message came to; add it with `palomar channels add`, then `palomar replay`"
@@ -176,7 +176,7 @@ def _addressed(served: Sequence[Channel], address: str) -> Channel | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Received:
+class Incoming:
     """A customer's or an agent's message, with where and when it came in."""
 
     webhook: WebhookReceived
@@ -184,11 +184,11 @@ class Received:
     message: InboundMessage | AgentMessage
 
 
-def in_order(webhooks: Sequence[ParsedWebhook]) -> list[Received]:
+def in_order(webhooks: Sequence[ParsedWebhook]) -> list[Incoming]:
     """All messages of a batch as they were said: by the arrival of their webhooks; of one webhook by the provider's
     clock where it gives the time of all, and of the same second as they stand in it."""
     return [
-        Received(parsed.webhook, channel, message)
+        Incoming(parsed.webhook, channel, message)
         for parsed in sorted(webhooks, key=lambda parsed: parsed.webhook.received_at)
         for channel, message in _said(parsed)
     ]

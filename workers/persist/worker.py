@@ -26,10 +26,10 @@ from shared.store.events import Event, record
 from shared.store.messages import inbound, outbound
 from shared.store.webhook_log import Logged
 from workers.persist import agent_messages
-from workers.persist.conversation_updates import Arrived, ConversationUpdates, provider_time
+from workers.persist.conversation_updates import ConversationUpdates, IncomingMessage, provider_time
 from workers.persist.parsing import (
+    Incoming,
     ParsedWebhook,
-    Received,
     assign_channels,
     deduplicated,
     in_order,
@@ -122,7 +122,7 @@ async def keep_read(tx: database.Connection, wanted: Sequence[ParsedWebhook], ha
     hand_on += await delivery_receipts.apply(
         tx,
         [
-            delivery_receipts.Arrived(
+            delivery_receipts.IncomingReceipt(
                 channel.tenant_id,
                 channel.id,
                 channel.provider,
@@ -154,71 +154,73 @@ async def keep_raw(webhook: WebhookReceived, error: Exception, ctx: Context[None
     ctx.log.error("webhook kept raw only", inbound_id=webhook.inbound_id, error=type(error).__name__)
 
 
-async def keep_talk(tx: database.Connection, received: Sequence[Received], handoff: timedelta) -> list[QueueMessage]:
+async def keep_talk(tx: database.Connection, received: Sequence[Incoming], handoff: timedelta) -> list[QueueMessage]:
     """Contacts, conversations, and what customers and agents said in them, in this order; returns what may go on now.
 
     Whoever shares a conversation with this batch waits from its lock to our commit: what can be done before, is. And
     all of them are locked at once: two batches that took them by turns would wait for each other.
     """
-    arrived: list[Arrived] = []
-    places: list[int] = []  # of `arrived`, among all that was said
-    from_agents: list[agent_messages.Arrived] = []
+    incoming: list[IncomingMessage] = []
+    places: list[int] = []  # of `incoming`, among all that was said
+    from_agents: list[agent_messages.IncomingAgentMessage] = []
     for place, one in enumerate(received):
         if isinstance(one.message, InboundMessage):
-            arrived.append((one.webhook, one.channel, one.message))
+            incoming.append((one.webhook, one.channel, one.message))
             places.append(place)
         else:
-            from_agents.append(agent_messages.Arrived(one.channel, one.message, one.webhook.received_at, place))
-    if not arrived and not from_agents:
+            from_agents.append(
+                agent_messages.IncomingAgentMessage(one.channel, one.message, one.webhook.received_at, place)
+            )
+    if not incoming and not from_agents:
         return []
     contact_ids, new_contacts = await contacts.find_or_make(
         tx,
         [
-            *(contacts.Person(channel.tenant_id, m.sender, m.contact_name) for _, channel, m in arrived),
+            *(contacts.Person(channel.tenant_id, m.sender, m.contact_name) for _, channel, m in incoming),
             *(agent_messages.person(one) for one in from_agents),
         ],
     )
     found = await conversations.find_or_make(
         tx,
         [
-            *(_conversation(channel, m, of) for (_, channel, m), of in zip(arrived, contact_ids, strict=False)),
+            *(_conversation(channel, m, of) for (_, channel, m), of in zip(incoming, contact_ids, strict=False)),
             *(
                 agent_messages.conversation(one, of)
-                for one, of in zip(from_agents, contact_ids[len(arrived) :], strict=True)
+                for one, of in zip(from_agents, contact_ids[len(incoming) :], strict=True)
             ),
         ],
     )
-    served = [*(channel for _, channel, _ in arrived), *(one.channel for one in from_agents)]
+    served = [*(channel for _, channel, _ in incoming), *(one.channel for one in from_agents)]
     await record(tx, *_first_contacts(served, contact_ids, new_contacts, found))
     rows = inbound.inbound_rows(
         [
             _inbound(one, of, contact_id, place)
-            for one, of, contact_id, place in zip(arrived, found, contact_ids, places, strict=False)
+            for one, of, contact_id, place in zip(incoming, found, contact_ids, places, strict=False)
         ]
     )
-    wishes = consents.wishes([(channel, m) for _, channel, m in arrived])
-    updates = ConversationUpdates.of(arrived, found, contact_ids, rows.ids, wishes)
+    wishes = consents.wishes([(channel, m) for _, channel, m in incoming])
+    updates = ConversationUpdates.of(incoming, found, contact_ids, rows.ids, wishes)
 
     if not await conversations.lock(tx, {(one.tenant_id, one.id) for one in found}):
         raise Retry("a conversation was deleted while a message came for it")
     hand_on: list[QueueMessage] = []
     began = None
     inserted: Mapping[int, UUID] = {}
-    if arrived:
+    if incoming:
         new = await inbound.insert_inbound(tx, rows)
         inserted, began = new.ids, new.began
         if len(inserted) < len(rows.ids):  # some were here before: they say nothing new
-            updates = ConversationUpdates.of(arrived, found, contact_ids, inserted, wishes)
-        await consents.write(tx, _said(arrived, contact_ids, wishes, inserted))
-        hand_on += await media.want(tx, _files(arrived, inserted), handoff)
+            updates = ConversationUpdates.of(incoming, found, contact_ids, inserted, wishes)
+        await consents.write(tx, _said(incoming, contact_ids, wishes, inserted))
+        hand_on += await media.want(tx, _files(incoming, inserted), handoff)
     if updates.by_conversation:
         updated = await conversations.update_from_messages(tx, list(updates.by_conversation.values()), handoff)
         hand_on += updates.replies(updated.owed)
         if updated.deleted:
-            await contacts.revive(tx, updated.deleted & _returned(arrived, contact_ids, new_contacts, inserted))
+            await contacts.revive(tx, updated.deleted & _returned(incoming, contact_ids, new_contacts, inserted))
         if updated.held:
             hand_on += await outbound.release_held(tx, list(updated.held), handoff)
-    return [*hand_on, *await agent_messages.apply(tx, from_agents, found[len(arrived) :], began, handoff)]
+    return [*hand_on, *await agent_messages.apply(tx, from_agents, found[len(incoming) :], began, handoff)]
 
 
 def _conversation(channel: Channel, m: InboundMessage, contact_id: UUID) -> conversations.Wanted:
@@ -235,8 +237,10 @@ def _conversation(channel: Channel, m: InboundMessage, contact_id: UUID) -> conv
     )
 
 
-def _inbound(arrived: Arrived, conversation: conversations.Found, contact_id: UUID, place: int) -> inbound.Inbound:
-    webhook, channel, m = arrived
+def _inbound(
+    incoming: IncomingMessage, conversation: conversations.Found, contact_id: UUID, place: int
+) -> inbound.Inbound:
+    webhook, channel, m = incoming
     return inbound.Inbound(
         tenant_id=channel.tenant_id,
         conversation_id=conversation.id,
@@ -275,31 +279,31 @@ def _first_contacts(
     return [*events.values(), *opened.values()]
 
 
-def _files(arrived: Sequence[Arrived], inserted: Mapping[int, UUID]) -> list[media.Sent]:
+def _files(incoming: Sequence[IncomingMessage], inserted: Mapping[int, UUID]) -> list[media.Sent]:
     """The files of the messages that are new."""
     return [
         media.Sent(channel.tenant_id, channel.id, inserted[place], position, part, webhook.inbound_id, webhook.trace)
-        for place, (webhook, channel, m) in enumerate(arrived)
+        for place, (webhook, channel, m) in enumerate(incoming)
         if m.media and place in inserted
         for position, part in enumerate(m.media)
     ]
 
 
 def _returned(
-    arrived: Sequence[Arrived], contact_ids: Sequence[UUID], new: set[UUID], inserted: Mapping[int, UUID]
+    incoming: Sequence[IncomingMessage], contact_ids: Sequence[UUID], new: set[UUID], inserted: Mapping[int, UUID]
 ) -> set[tuple[UUID, UUID]]:
     """(tenant, contact) of those known before who wrote, and in whose name nobody else can have written: a mail that
     asks for an answer to somebody who was deleted does not put them back among those whom campaigns reach."""
     return {
         (channel.tenant_id, contact_ids[place])
-        for place, (_, channel, m) in enumerate(arrived)
+        for place, (_, channel, m) in enumerate(incoming)
         if place in inserted and contact_ids[place] not in new
         and m.message_type != "system" and m.authorship == "proven" and m.author is None
     }  # fmt: skip
 
 
 def _said(
-    arrived: Sequence[Arrived],
+    incoming: Sequence[IncomingMessage],
     contact_ids: Sequence[UUID],
     wishes: Mapping[int, Change],
     inserted: Mapping[int, UUID],
@@ -308,7 +312,7 @@ def _said(
     conversation's customer are `arrivals.told`."""
     return [
         consents.said(channel, m, wishes[place], contact_ids[place], inserted[place], webhook.received_at)
-        for place, (webhook, channel, m) in ((place, arrived[place]) for place in wishes)
+        for place, (webhook, channel, m) in ((place, incoming[place]) for place in wishes)
         if place in inserted and wishes[place].proven and m.author is None
     ]
 

@@ -84,10 +84,10 @@ async def _tell(owed: Owed, channel: Channel, ctx: Context[Senders]) -> None:
         problem or None,
     )
     async with ctx.transaction() as tx:
-        arrived = delivery_receipts.Arrived(
+        incoming = delivery_receipts.IncomingReceipt(
             owed.tenant_id, owed.channel_id, channel.provider, receipt, datetime.now(UTC)
         )
-        await delivery_receipts.apply(tx, [arrived], timedelta(seconds=ctx.settings.handoff_lease))
+        await delivery_receipts.apply(tx, [incoming], timedelta(seconds=ctx.settings.handoff_lease))
     _count(channel, "refused_to_carry" if problem else "delivered")
 
 

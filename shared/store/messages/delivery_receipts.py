@@ -15,7 +15,7 @@ from shared.store.messages.outbound import template_of
 
 
 @dataclass(frozen=True, slots=True)
-class Arrived:
+class IncomingReceipt:
     """A receipt with where it came from."""
 
     tenant_id: UUID
@@ -163,41 +163,41 @@ PARKED_FOR = timedelta(hours=24)  # a receipt waits so long for its message
 PARKED_AT_ONCE = 5000  # the newest of them, looked for at once
 
 
-async def locate(connection: Connection, arrived: Sequence[Arrived]) -> dict[int, tuple[UUID, UUID, bool]]:
+async def locate(connection: Connection, incoming: Sequence[IncomingReceipt]) -> dict[int, tuple[UUID, UUID, bool]]:
     """Index → (message, conversation, whether it may be sent anew) of those receipts whose message is here, by our id
     or the provider's."""
     rows = await connection.fetch(
         _LOCATE,
-        list(range(len(arrived))),
-        [a.tenant_id for a in arrived],
-        [a.channel_id for a in arrived],
-        [a.receipt.external_id for a in arrived],
-        [a.receipt.message_id for a in arrived],
+        list(range(len(incoming))),
+        [a.tenant_id for a in incoming],
+        [a.channel_id for a in incoming],
+        [a.receipt.external_id for a in incoming],
+        [a.receipt.message_id for a in incoming],
     )
     return {row["place"]: (row["id"], row["conversation_id"], row["doubtful"]) for row in rows}
 
 
 async def keep(
-    connection: Connection, arrived: Sequence[Arrived], found: dict[int, tuple[UUID, UUID, bool]]
+    connection: Connection, incoming: Sequence[IncomingReceipt], found: dict[int, tuple[UUID, UUID, bool]]
 ) -> dict[int, UUID]:
     """Keep each receipt once; returns index → row id of those that are new. Without a message it is parked."""
     first: dict[tuple[UUID, UUID, str, str], int] = {}
-    for index, a in enumerate(arrived):
+    for index, a in enumerate(incoming):
         first.setdefault((a.tenant_id, a.channel_id, a.receipt.external_id, a.receipt.status), index)
     order = [first[key] for key in sorted(first, key=str)]
     ids = {index: new_id() for index in order}
     rows = await connection.fetch(
         _KEEP,
         [ids[i] for i in order],
-        [arrived[i].tenant_id for i in order],
-        [arrived[i].channel_id for i in order],
+        [incoming[i].tenant_id for i in order],
+        [incoming[i].channel_id for i in order],
         [found[i][0] if i in found else None for i in order],
-        [arrived[i].receipt.external_id for i in order],
-        [arrived[i].receipt.status for i in order],
-        [arrived[i].receipt.error_code for i in order],
-        [(arrived[i].receipt.error_message or "")[:500] or None for i in order],
-        [arrived[i].receipt.timestamp for i in order],
-        [arrived[i].received_at for i in order],
+        [incoming[i].receipt.external_id for i in order],
+        [incoming[i].receipt.status for i in order],
+        [incoming[i].receipt.error_code for i in order],
+        [(incoming[i].receipt.error_message or "")[:500] or None for i in order],
+        [incoming[i].receipt.timestamp for i in order],
+        [incoming[i].received_at for i in order],
     )
     kept = {row["id"] for row in rows}
     return {index: row_id for index, row_id in ids.items() if row_id in kept}
@@ -278,7 +278,7 @@ class Parked:
 
     status_id: UUID
     message_id: UUID
-    arrived: Arrived
+    incoming: IncomingReceipt
 
 
 async def parked_with_message(connection: Connection, limit: int) -> list[Parked]:
@@ -291,7 +291,7 @@ async def parked_with_message(connection: Connection, limit: int) -> list[Parked
         Parked(
             row["status_id"],
             row["message_id"],
-            Arrived(
+            IncomingReceipt(
                 row["tenant_id"],
                 row["channel_id"],
                 row["provider"],
@@ -313,7 +313,7 @@ async def parked_with_message(connection: Connection, limit: int) -> list[Parked
 
 async def adopt(connection: Connection, parked: Parked) -> None:
     """Tie a parked receipt to its message."""
-    await connection.execute(_ADOPT, parked.arrived.tenant_id, parked.status_id, parked.message_id)
+    await connection.execute(_ADOPT, parked.incoming.tenant_id, parked.status_id, parked.message_id)
 
 
 async def count_parked(pool: Pool) -> int:
