@@ -50,7 +50,7 @@ async def exchange(
                     f"Ingress did not take the webhook: {told.error or f'it answered {told.status}'}.",
                     "Look at .palomar/logs/receive.log.",
                 )
-            change = DEFAULT_WORDS.said(text, channel.kind)
+            change = DEFAULT_WORDS.change_in(text, channel.kind)
             if change is not None and change.state == "opted_out":
                 hops = await _hops(settings, channel, told.message_sid or "")
                 return Exchange(text, _NO_ANSWER, time.monotonic() - started, hops)

@@ -41,13 +41,13 @@ def _event(entry: Entry) -> Event:
     )
 
 
-def wishes(arrived: Sequence[tuple[Channel, InboundMessage]]) -> dict[int, Change]:
+def consent_changes(messages: Sequence[tuple[Channel, InboundMessage]]) -> dict[int, Change]:
     """Place → what the message there says of being written to. Nearly always empty."""
-    found = ((place, consents.told_by(m, channel.words)) for place, (channel, m) in enumerate(arrived))
+    found = ((place, consents.consent_change(m, channel.words)) for place, (channel, m) in enumerate(messages))
     return {place: change for place, change in found if change is not None}
 
 
-def said(
+def message_consent(
     channel: Channel,
     message: InboundMessage,
     change: Change,
@@ -57,14 +57,14 @@ def said(
 ) -> Entry:
     """What a customer's own word changes, which our message `message_id` holds."""
     # A mail's date is by its sender's clock, which may be wrong by years; a network's time is the network's.
-    told_at = None if message.channel_kind == "email" else message.timestamp
+    sent_at = None if message.channel_kind == "email" else message.timestamp
     return Entry(
         tenant_id=channel.tenant_id,
         contact_id=contact_id,
         channel_kind=channel.kind,
         state=change.state,
         source="message",
-        at=min(told_at or received_at, received_at),
+        at=min(sent_at or received_at, received_at),
         scope=change.scope,
         dedupe_key=f"said:{message_id}",
         message_id=message_id,
@@ -73,7 +73,7 @@ def said(
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ProviderConsent:
     """A consent that a provider's webhook tells of, for a tenant that it concerns."""
 
     tenant_id: UUID
@@ -83,31 +83,31 @@ class Told:
     received_at: datetime
 
 
-async def told(connection: Connection, heard: Sequence[Told]) -> None:
+async def record_provider_consents(connection: Connection, given: Sequence[ProviderConsent]) -> None:
     """Keep what providers' webhooks tell. Who is not known yet becomes a contact: the opt-out holds when they are."""
-    if not heard:
+    if not given:
         return
-    people = [contacts.Person(one.tenant_id, (one.consent.address,), None) for one in heard]
+    people = [contacts.Person(one.tenant_id, (one.consent.address,), None) for one in given]
     contact_ids, made = await contacts.find_or_make(connection, people)
-    new = {contact_id: one.tenant_id for contact_id, one in zip(contact_ids, heard, strict=True) if contact_id in made}
+    new = {contact_id: one.tenant_id for contact_id, one in zip(contact_ids, given, strict=True) if contact_id in made}
     await record(connection, *(Event("contact.created", tenant, contact_id=who) for who, tenant in new.items()))
-    await write(connection, [_of_event(one, who) for one, who in zip(heard, contact_ids, strict=True)])
+    await write(connection, [_provider_entry(one, who) for one, who in zip(given, contact_ids, strict=True)])
 
 
-def _of_event(told: Told, contact_id: UUID) -> Entry:
-    consent = told.consent
-    moment = consent.timestamp.isoformat() if consent.timestamp is not None else told.inbound_id
+def _provider_entry(given: ProviderConsent, contact_id: UUID) -> Entry:
+    consent = given.consent
+    moment = consent.timestamp.isoformat() if consent.timestamp is not None else given.inbound_id
     return Entry(
-        tenant_id=told.tenant_id,
+        tenant_id=given.tenant_id,
         contact_id=contact_id,
         channel_kind=consent.channel_kind,
         state=consent.state,
         source="provider",
-        at=min(consent.timestamp or told.received_at, told.received_at),
+        at=min(consent.timestamp or given.received_at, given.received_at),
         scope=consent.scope,
         # By what it says and not by the webhook, which may come again with other things in it.
         dedupe_key=f"told:{contact_id}:{consent.channel_kind}:{consent.scope}:{consent.state}:{moment}",
-        evidence={"provider": told.provider, "inbound_id": told.inbound_id},
+        evidence={"provider": given.provider, "inbound_id": given.inbound_id},
     )
 
 
@@ -124,18 +124,20 @@ class Refused:
     inbound_id: str | None = None  # of the receipt's webhook; None where the call itself was refused
 
 
-async def refused(connection: Connection, refusals: Sequence[Refused]) -> None:
+async def record_refusals(connection: Connection, refusals: Sequence[Refused]) -> None:
     """Keep what refusals tell, in the answer to the call or by receipt, whichever comes first."""
     if not refusals:
         return
-    parties = await ledger.parties(connection, [(one.tenant_id, one.conversation_id) for one in refusals])
+    contact_of = await ledger.contacts_of_conversations(
+        connection, [(one.tenant_id, one.conversation_id) for one in refusals]
+    )
     await write(
         connection,
         [
             Entry(
                 tenant_id=one.tenant_id,
-                contact_id=parties[one.conversation_id][0],
-                channel_kind=parties[one.conversation_id][1],
+                contact_id=contact_of[one.conversation_id][0],
+                channel_kind=contact_of[one.conversation_id][1],
                 state="opted_out",
                 source="provider",
                 at=one.at,
@@ -144,7 +146,7 @@ async def refused(connection: Connection, refusals: Sequence[Refused]) -> None:
                 evidence=_evidence(one),
             )
             for one in refusals
-            if one.conversation_id in parties
+            if one.conversation_id in contact_of
         ],
     )
 

@@ -10,7 +10,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from shared import database
-from shared.actions import consents as consenting
+from shared.actions import consents as consent_actions
 from shared.database import Connection
 from shared.database.each_row import set_apart
 from shared.domain import consents
@@ -139,7 +139,7 @@ async def _move(connection: Connection, located: Sequence[_Located], handoff: ti
     )
     await _tell_channels(connection, [(rows[i], a) for i, a in told.items() if status[i] == "failed"])
     refusals = [_refused(a, rows[i]) for a, i, *_ in located if i in rows and _opted_out(a)]
-    await consenting.refused(connection, refusals)
+    await consent_actions.record_refusals(connection, refusals)
     fallbacks = [
         await _fallback(connection, rows[i], a, handoff)
         for i, a in told.items()
@@ -182,8 +182,8 @@ def _opted_out(incoming: IncomingReceipt) -> bool:
     return code is not None and provider(incoming.provider).error_class(code) is OptedOut
 
 
-def _refused(incoming: IncomingReceipt, row: Concerned) -> consenting.Refused:
-    return consenting.Refused(
+def _refused(incoming: IncomingReceipt, row: Concerned) -> consent_actions.Refused:
+    return consent_actions.Refused(
         tenant_id=incoming.tenant_id,
         conversation_id=row.conversation_id,
         message_id=row.id,

@@ -54,7 +54,7 @@ _MARK: Final = re.compile(
 _CUT: Final = re.compile(r"<(?:[|\uff5c][^<>|\uff5c\n]{0,40}|/?(?P<name>[a-z_:]{0,20}))\Z", re.IGNORECASE)
 
 
-def said_aloud(content: str) -> str:
+def visible_text(content: str) -> str:
     """The part of a model's output that may leave; empty where all of it is thought.
 
     Nothing that stands in such a mark leaves, also where the mark is quoted or within a fence of code: to lose a piece

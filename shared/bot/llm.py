@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 from pydantic import SecretStr
 
 from shared.bot.base import Answer, Turn, plain, printable, shortened, unanswered
-from shared.bot.hidden_reasoning import said_aloud
+from shared.bot.hidden_reasoning import visible_text
 from shared.domain.channels import LlmSettings, ReplySettings, readable
 from shared.domain.model import ChannelKind
 from shared.process.log import get_logger
@@ -178,7 +178,7 @@ def _text(completion: "ChatCompletion", kind: ChannelKind) -> str:
         raise NoAnswerError("stopped by the model's content filter")
     if not isinstance(content, str):
         raise NoAnswerError("no text")
-    text = plain(markup.in_form_of(kind, printable(said_aloud(content))))
+    text = plain(markup.in_form_of(kind, printable(visible_text(content))))
     if reason == "length":
         text = shortened(text) if text and not text.endswith("…") else text
     if not readable(text):

@@ -74,7 +74,7 @@ WHERE a.tenant_id = talk.tenant_id
     AND a.canonical = CASE WHEN talk.provider = 'kommo' THEN talk.kommo_chat_id ELSE talk.address END
 )"""
 
-_PARTIES = f"""
+_CONTACTS_OF_CONVERSATIONS = f"""
 SELECT talk.id, coalesce({_RECIPIENT}, talk.contact_id) AS contact_id, via.kind
 FROM unnest($1::uuid[], $2::uuid[]) AS asked (tenant_id, id)
 JOIN conversations AS talk USING (tenant_id, id)
@@ -82,12 +82,12 @@ JOIN channels AS via ON via.tenant_id = talk.tenant_id AND via.id = talk.channel
 """
 
 
-async def parties(
+async def contacts_of_conversations(
     connection: Connection, conversations: Sequence[tuple[UUID, UUID]]
 ) -> dict[UUID, tuple[UUID, ChannelKind]]:
     """Of each (tenant, conversation) with somebody we know: conversation → who is written to, and channel kind."""
     keys = sorted(set(conversations))
-    rows = await connection.fetch(_PARTIES, [key[0] for key in keys], [key[1] for key in keys])
+    rows = await connection.fetch(_CONTACTS_OF_CONVERSATIONS, [key[0] for key in keys], [key[1] for key in keys])
     return {row["id"]: (row["contact_id"], row["kind"]) for row in rows if row["contact_id"] is not None}
 
 
@@ -139,7 +139,7 @@ async def answer_stopped(connection: Connection, tenant_id: UUID, conversation_i
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class LedgerEntry:
     """An entry as an operator reads it, and whether it is the one that holds of its channel kind and scope."""
 
     channel_kind: str
@@ -158,9 +158,9 @@ FROM consents WHERE tenant_id = $1 AND contact_id = $2 ORDER BY effective_at DES
 """
 
 
-async def ledger(connection: Connection | Pool, tenant_id: UUID, contact_id: UUID, limit: int) -> list[Kept]:
+async def ledger(connection: Connection | Pool, tenant_id: UUID, contact_id: UUID, limit: int) -> list[LedgerEntry]:
     """A contact's entries, newest first."""
-    return [Kept(**row) for row in await connection.fetch(_LEDGER, tenant_id, contact_id, limit)]
+    return [LedgerEntry(**row) for row in await connection.fetch(_LEDGER, tenant_id, contact_id, limit)]
 
 
 _WORDS = "SELECT settings -> 'consents' FROM tenants WHERE id = $1"

@@ -55,7 +55,7 @@ UNTIL_STATISTICS: Final[dict[When, tuple[str, ...]]] = {
     "while it was empty": (
         "channels._BY_ENDPOINTS",
         "consents._ANSWER_STOPPED",
-        "consents._PARTIES",
+        "consents._CONTACTS_OF_CONVERSATIONS",
         "conversations._OF_PHONES",
         "imported_joins._BY_PLACE",
         "pruning._CONVERSATIONS",

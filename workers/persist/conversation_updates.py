@@ -35,7 +35,7 @@ class ConversationUpdates:
         found: Sequence[conversations.Found],
         contact_ids: Sequence[UUID],
         places: Iterable[int],
-        wishes: Mapping[int, Change],
+        consent_changes: Mapping[int, Change],
     ) -> Self:
         """Of the messages at these places, the later ones of a conversation over the earlier."""
         by_conversation: dict[UUID, conversations.ConversationUpdate] = {}
@@ -48,7 +48,7 @@ class ConversationUpdates:
                 continue
             conversation = found[place]
             reply = channel.settings.reply
-            answered = m.message_type not in UNANSWERED and consents.is_answered(m, wishes.get(place))
+            answered = m.message_type not in UNANSWERED and consents.is_answered(m, consent_changes.get(place))
             before = by_conversation.get(conversation.id)
             sent_at = provider_time(m, webhook.received_at) or webhook.received_at
             by_conversation[conversation.id] = conversations.ConversationUpdate(

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from shared.actions import consents as consenting
+from shared.actions import consents as consent_actions
 from shared.domain import addresses, consents
 from shared.domain.channels import Channel
 from shared.domain.model import AgentMessage, Consent, InboundMessage, Receipt
@@ -185,24 +185,27 @@ class Incoming:
 
 
 def in_order(webhooks: Sequence[ParsedWebhook]) -> list[Incoming]:
-    """All messages of a batch as they were said: by the arrival of their webhooks; of one webhook by the provider's
-    clock where it gives the time of all, and of the same second as they stand in it."""
+    """All messages of a batch in the order in which they were written.
+
+    That is the order in which their webhooks arrived; within one webhook the provider's times, where it gives all of
+    them, and for equal times the order in the webhook.
+    """
     return [
         Incoming(parsed.webhook, channel, message)
         for parsed in sorted(webhooks, key=lambda parsed: parsed.webhook.received_at)
-        for channel, message in _said(parsed)
+        for channel, message in _messages_in_order(parsed)
     ]
 
 
-def _said(parsed: ParsedWebhook) -> list[tuple[Channel, InboundMessage | AgentMessage]]:
-    said: list[tuple[Channel, InboundMessage | AgentMessage]] = [*parsed.messages, *parsed.agent_messages]
-    if len(said) < 2:
-        return said
-    said.sort(key=lambda one: one[1].place)
-    times = [message.timestamp for _, message in said if message.timestamp is not None]
-    if len(times) == len(said):
-        said = [one for _, one in sorted(zip(times, said, strict=True), key=lambda pair: pair[0])]
-    return said
+def _messages_in_order(parsed: ParsedWebhook) -> list[tuple[Channel, InboundMessage | AgentMessage]]:
+    found: list[tuple[Channel, InboundMessage | AgentMessage]] = [*parsed.messages, *parsed.agent_messages]
+    if len(found) < 2:
+        return found
+    found.sort(key=lambda one: one[1].place)
+    times = [message.timestamp for _, message in found if message.timestamp is not None]
+    if len(times) == len(found):
+        found = [one for _, one in sorted(zip(times, found, strict=True), key=lambda pair: pair[0])]
+    return found
 
 
 # -- what else it tells ------------------------------------------------------------------------------------------------
@@ -229,30 +232,30 @@ def notices(webhooks: Sequence[ParsedWebhook]) -> list[Event]:
     ]
 
 
-def told(webhooks: Sequence[ParsedWebhook]) -> list[consenting.Told]:
+def provider_consents(webhooks: Sequence[ParsedWebhook]) -> list[consent_actions.ProviderConsent]:
     """What of the notices is a consent, and what authors say who have the answer go to somebody else."""
-    return [*_of_notices(webhooks), *_of_authors(webhooks)]
+    return [*_consents_of_notices(webhooks), *_consents_of_authors(webhooks)]
 
 
-def _of_authors(webhooks: Sequence[ParsedWebhook]) -> list[consenting.Told]:
+def _consents_of_authors(webhooks: Sequence[ParsedWebhook]) -> list[consent_actions.ProviderConsent]:
     found = []
     for parsed in webhooks:
         for channel, m in parsed.messages:
-            change = None if m.author is None else consents.told_by(m, channel.words)
+            change = None if m.author is None else consents.consent_change(m, channel.words)
             if m.author is not None and change is not None and change.proven:
                 consent = Consent(change.state, change.scope, channel.kind, m.author)
                 webhook = parsed.webhook
                 found.append(
-                    consenting.Told(
+                    consent_actions.ProviderConsent(
                         channel.tenant_id, channel.provider, consent, webhook.inbound_id, webhook.received_at
                     )
                 )
     return found
 
 
-def _of_notices(webhooks: Sequence[ParsedWebhook]) -> list[consenting.Told]:
+def _consents_of_notices(webhooks: Sequence[ParsedWebhook]) -> list[consent_actions.ProviderConsent]:
     return [
-        consenting.Told(
+        consent_actions.ProviderConsent(
             tenant_id, parsed.webhook.provider, notice.consent, parsed.webhook.inbound_id, parsed.webhook.received_at
         )
         for parsed in webhooks

@@ -35,7 +35,7 @@ from workers.persist.parsing import (
     in_order,
     notices,
     parse_all,
-    told,
+    provider_consents,
 )
 
 worker: Worker[WebhookReceived, None] = Worker(
@@ -52,7 +52,7 @@ worker: Worker[WebhookReceived, None] = Worker(
 async def persist(webhooks: Sequence[WebhookReceived], ctx: Context[None]) -> None:
     for _ in range(contacts.JOINS):
         try:
-            return await keep(webhooks, ctx)
+            return await persist_batch(webhooks, ctx)
         except contacts.SplitError as split:
             # In a transaction of its own: it locks few rows, and no batch waits for another's while it holds them.
             async with ctx.transaction() as tx:
@@ -60,11 +60,11 @@ async def persist(webhooks: Sequence[WebhookReceived], ctx: Context[None]) -> No
         except Exception as error:
             if len(webhooks) > 1 or database.is_conflict(error) or not database.is_unstorable(error):
                 raise
-            return await keep_raw(webhooks[0], error, ctx)
+            return await persist_raw(webhooks[0], error, ctx)
     raise Retry("contacts of one person are being joined")
 
 
-async def keep(webhooks: Sequence[WebhookReceived], ctx: Context[None]) -> None:
+async def persist_batch(webhooks: Sequence[WebhookReceived], ctx: Context[None]) -> None:
     """Keep all of a batch, in one transaction, and hand on what follows from it."""
     parsed_by_id = await parse_all(deduplicated(webhooks))
     async with ctx.transaction() as tx:
@@ -82,7 +82,7 @@ async def keep(webhooks: Sequence[WebhookReceived], ctx: Context[None]) -> None:
                 logged = parsed.logged
                 await webhook_log.set_outcome(tx, logged.webhook.inbound_id, logged.outcome, logged.error)
         with beside_locks(wanted, ctx.locks):
-            hand_on = await keep_read(tx, wanted, timedelta(seconds=ctx.settings.handoff_lease))
+            hand_on = await persist_parsed(tx, wanted, timedelta(seconds=ctx.settings.handoff_lease))
     _count(wanted)
     for parsed in wanted:
         if parsed.logged.error:
@@ -115,10 +115,12 @@ def beside_locks(wanted: Sequence[ParsedWebhook], locks: LockWaits) -> Iterator[
         locks.went_through(tenant)
 
 
-async def keep_read(tx: database.Connection, wanted: Sequence[ParsedWebhook], handoff: timedelta) -> list[QueueMessage]:
+async def persist_parsed(
+    tx: database.Connection, wanted: Sequence[ParsedWebhook], handoff: timedelta
+) -> list[QueueMessage]:
     """Keep what was read in webhooks; returns what follows from it."""
-    await consents.told(tx, told(wanted))
-    hand_on = await keep_talk(tx, in_order(wanted), handoff)
+    await consents.record_provider_consents(tx, provider_consents(wanted))
+    hand_on = await persist_messages(tx, in_order(wanted), handoff)
     hand_on += await delivery_receipts.apply(
         tx,
         [
@@ -139,7 +141,7 @@ async def keep_read(tx: database.Connection, wanted: Sequence[ParsedWebhook], ha
     return hand_on
 
 
-async def keep_raw(webhook: WebhookReceived, error: Exception, ctx: Context[None]) -> None:
+async def persist_raw(webhook: WebhookReceived, error: Exception, ctx: Context[None]) -> None:
     """Keep a webhook of which PostgreSQL takes nothing but the bytes: what is wrong can be mended, and it replayed."""
     reason = (
         f"{type(error).__name__}: PostgreSQL does not take it" if database.is_postgres(error) else str(error)[:2000]
@@ -154,7 +156,9 @@ async def keep_raw(webhook: WebhookReceived, error: Exception, ctx: Context[None
     ctx.log.error("webhook kept raw only", inbound_id=webhook.inbound_id, error=type(error).__name__)
 
 
-async def keep_talk(tx: database.Connection, received: Sequence[Incoming], handoff: timedelta) -> list[QueueMessage]:
+async def persist_messages(
+    tx: database.Connection, received: Sequence[Incoming], handoff: timedelta
+) -> list[QueueMessage]:
     """Contacts, conversations, and what customers and agents said in them, in this order; returns what may go on now.
 
     Whoever shares a conversation with this batch waits from its lock to our commit: what can be done before, is. And
@@ -198,8 +202,8 @@ async def keep_talk(tx: database.Connection, received: Sequence[Incoming], hando
             for one, of, contact_id, place in zip(incoming, found, contact_ids, places, strict=False)
         ]
     )
-    wishes = consents.wishes([(channel, m) for _, channel, m in incoming])
-    updates = ConversationUpdates.of(incoming, found, contact_ids, rows.ids, wishes)
+    consent_changes = consents.consent_changes([(channel, m) for _, channel, m in incoming])
+    updates = ConversationUpdates.of(incoming, found, contact_ids, rows.ids, consent_changes)
 
     if not await conversations.lock(tx, {(one.tenant_id, one.id) for one in found}):
         raise Retry("a conversation was deleted while a message came for it")
@@ -210,8 +214,8 @@ async def keep_talk(tx: database.Connection, received: Sequence[Incoming], hando
         new = await inbound.insert_inbound(tx, rows)
         inserted, began = new.ids, new.began
         if len(inserted) < len(rows.ids):  # some were here before: they say nothing new
-            updates = ConversationUpdates.of(incoming, found, contact_ids, inserted, wishes)
-        await consents.write(tx, _said(incoming, contact_ids, wishes, inserted))
+            updates = ConversationUpdates.of(incoming, found, contact_ids, inserted, consent_changes)
+        await consents.write(tx, _message_consents(incoming, contact_ids, consent_changes, inserted))
         hand_on += await media.want(tx, _files(incoming, inserted), handoff)
     if updates.by_conversation:
         updated = await conversations.update_from_messages(tx, list(updates.by_conversation.values()), handoff)
@@ -302,18 +306,20 @@ def _returned(
     }  # fmt: skip
 
 
-def _said(
+def _message_consents(
     incoming: Sequence[IncomingMessage],
     contact_ids: Sequence[UUID],
-    wishes: Mapping[int, Change],
+    consent_changes: Mapping[int, Change],
     inserted: Mapping[int, UUID],
 ) -> list[Entry]:
     """Opt-outs and opt-ins by what customers wrote, of the messages that are new. Those of an author who is not the
-    conversation's customer are `arrivals.told`."""
+    conversation's customer are `provider_events.provider_consents`."""
     return [
-        consents.said(channel, m, wishes[place], contact_ids[place], inserted[place], webhook.received_at)
-        for place, (webhook, channel, m) in ((place, incoming[place]) for place in wishes)
-        if place in inserted and wishes[place].proven and m.author is None
+        consents.message_consent(
+            channel, m, consent_changes[place], contact_ids[place], inserted[place], webhook.received_at
+        )
+        for place, (webhook, channel, m) in ((place, incoming[place]) for place in consent_changes)
+        if place in inserted and consent_changes[place].proven and m.author is None
     ]
 
 

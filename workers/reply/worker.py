@@ -29,7 +29,7 @@ from shared.settings import Settings
 from shared.store import channels, consents, reply_leases
 from shared.store.events import Event, record
 from shared.store.messages import inbound, outbound
-from shared.store.messages.inbound import Said
+from shared.store.messages.inbound import HistoryMessage
 from shared.store.messages.outbound import NewMessage
 from shared.store.reply_leases import ReplyClaim
 from workers.reply.read_receipts import ReadReceipts, message_to_acknowledge, open_read_receipts
@@ -92,7 +92,7 @@ class _Question:
 
     claim: ReplyClaim
     channel: Channel
-    said: Sequence[Said]
+    history: Sequence[HistoryMessage]
     newest: UUID  # the customer's last message
     unread: str | None  # the provider's id of what is shown as read
 
@@ -160,39 +160,39 @@ async def _claim(
             metrics.REPLIES_PUT_OFF.labels(engine).inc()
             return None
     depth = channel.settings.reply.llm.history + claim.unanswered
-    said = await inbound.history(tx, *key, min(depth, DEEPEST_HISTORY))
-    newest = newest_of_customer(said)
+    history = await inbound.history(tx, *key, min(depth, DEEPEST_HISTORY))
+    newest = newest_of_customer(history)
     if newest is None or claim.unanswered < 1:
         await reply_leases.answered(tx, *key, claim)
         return None
-    return _Question(claim, channel, said, newest, await message_to_acknowledge(tx, channel, wanted.conversation_id))
+    return _Question(claim, channel, history, newest, await message_to_acknowledge(tx, channel, wanted.conversation_id))
 
 
-def newest_of_customer(said: Sequence[Said]) -> UUID | None:
+def newest_of_customer(history: Sequence[HistoryMessage]) -> UUID | None:
     """The id of the customer's last message; the answer to it is made once."""
-    return next((message.id for message in reversed(said) if message.role == "user"), None)
+    return next((message.id for message in reversed(history) if message.role == "user"), None)
 
 
-def trailing(said: Sequence[Said], unanswered: int) -> int:
+def trailing(history: Sequence[HistoryMessage], unanswered: int) -> int:
     """How many of the last messages reach back to the first unanswered one of the customer.
 
     Something of ours may stand among them (a campaign's message): that is not an answer.
     """
     from_customer = 0
-    for count, message in enumerate(reversed(said), start=1):
+    for count, message in enumerate(reversed(history), start=1):
         from_customer += message.role == "user"
         if from_customer == unanswered:
             return count
-    return len(said)
+    return len(history)
 
 
 async def _make(engines: Mapping[str, Engine], question: _Question) -> Answer:
     turns = [
         Turn("user" if message.role == "user" else "assistant", message.content or f"[{message.message_type}]")
-        for message in question.said
+        for message in question.history
     ]
     channel = question.channel
-    settings, new = channel.settings.reply, trailing(question.said, question.claim.unanswered)
+    settings, new = channel.settings.reply, trailing(question.history, question.claim.unanswered)
     return await engines[settings.engine].answer(settings, turns, new, channel.kind)
 
 

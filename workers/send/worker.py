@@ -15,7 +15,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from shared import database
-from shared.actions import consents as consenting
+from shared.actions import consents as consent_actions
 from shared.crypto import CryptoError
 from shared.domain import consents
 from shared.domain.channels import Channel
@@ -315,16 +315,16 @@ async def _record(
                 await record(tx, Event("message.unknown", *about, detail={"error_code": code}))
         case _:
             if isinstance(result, OptedOut):
-                await consenting.refused(tx, [_refused(message, channel, result.code)])
+                await consent_actions.record_refusals(tx, [_refused(message, channel, result.code)])
             # OptedOut, RecipientInvalid, ContentRejected; a template that the window should not bind; configuration
             # that only concerns messages like this one; a throttle so long that it would block the lane for hours.
             if await sends.failed(*key, result.code, result.detail):
                 await record(tx, Event("message.failed", *about, detail={"error_code": result.code}))
 
 
-def _refused(message: Outbound, channel: Channel, code: str) -> consenting.Refused:
+def _refused(message: Outbound, channel: Channel, code: str) -> consent_actions.Refused:
     """`message` is as it was read before its claim, so its time is from before the call."""
-    return consenting.Refused(
+    return consent_actions.Refused(
         tenant_id=message.tenant_id,
         conversation_id=message.conversation_id,
         message_id=message.id,

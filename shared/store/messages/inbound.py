@@ -138,17 +138,19 @@ ORDER BY created_at DESC LIMIT $3
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class HistoryMessage:
     id: UUID
     role: str
     content: str
     message_type: str
 
 
-async def history(connection: Connection | Pool, tenant_id: UUID, conversation_id: UUID, limit: int) -> list[Said]:
+async def history(
+    connection: Connection | Pool, tenant_id: UUID, conversation_id: UUID, limit: int
+) -> list[HistoryMessage]:
     """The last messages of a conversation, oldest first."""
     rows = await connection.fetch(_HISTORY, tenant_id, conversation_id, limit)
-    return [Said(row["id"], row["role"], row["content"], row["message_type"]) for row in reversed(rows)]
+    return [HistoryMessage(row["id"], row["role"], row["content"], row["message_type"]) for row in reversed(rows)]
 
 
 _OF_LATE = """
