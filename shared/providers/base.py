@@ -211,5 +211,6 @@ class Traits:
     read_receipts: bool = False  # its Sender is a Reader
     reports: bool = False  # its Sender is a Reporter
     reads_nul: bool = False  # its `parse` replaces U+0000 itself, by the field and not in a whole body
-    carries: int = 0  # bytes of files that leave inside one message of its; 0: it fetches links itself
-    pair_seconds: float = 0.0  # it takes one message to one recipient per so long; we keep bulk messages apart by it
+    max_attachment_bytes: int = 0  # of files inside one message; 0: the provider fetches them by their links
+    # Seconds between two messages to one recipient, by the provider's pair rate limit; bulk messages keep to it.
+    pair_rate_seconds: float = 0.0

@@ -24,11 +24,11 @@ PATIENCE: Final = 5.0  # seconds that one waits for others'
 _PAGES: Final = ("text/html", "application/xhtml+xml")  # what a link leads to that is no file
 
 
-class NoRoomError(Exception):
+class AttachmentMemoryFullError(Exception):
     """Others' files are in memory; there is room once they have left."""
 
 
-class Packing:
+class Attachments:
     """The files of one process's messages."""
 
     def __init__(self, settings: Settings) -> None:
@@ -37,12 +37,12 @@ class Packing:
         self._room = asyncio.Semaphore(AT_ONCE)
 
     @asynccontextmanager
-    async def packed(self, channel: Channel, message: Outgoing) -> AsyncIterator[Outgoing]:
+    async def attached(self, channel: Channel, message: Outgoing) -> AsyncIterator[Outgoing]:
         """The message with as many of its files in it as its provider carries. They are in memory until the block ends.
 
-        Raises NoRoomError.
+        Raises AttachmentMemoryFullError.
         """
-        most = traits(channel.provider).carries
+        most = traits(channel.provider).max_attachment_bytes
         if not most or not message.media:
             yield message
             return
@@ -57,7 +57,7 @@ class Packing:
                 async with asyncio.timeout(PATIENCE):
                     await self._room.acquire()
             except (NoPlaceError, TimeoutError):
-                raise NoRoomError from None
+                raise AttachmentMemoryFullError from None
             stack.callback(self._room.release)
             yield
 

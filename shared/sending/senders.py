@@ -18,23 +18,23 @@ from shared.providers.base import Sender
 from shared.providers.email import unsubscribe
 from shared.queue.jobs import SendAdmitted
 from shared.resilience.bulkhead import Lane
-from shared.sending.attachments import Packing
+from shared.sending.attachments import Attachments
 from shared.settings import Settings
 from shared.store import channels
 from shared.store.messages import sends
 from shared.store.messages.outbound import Outbound
 
 CONCURRENCY = 64  # calls at once, per lane and process; one channel gets half of them where no other is at it
-SLICES_PER_SECOND = 10  # a process reserves a tenth of a second of a channel's rate at a time
+RESERVATIONS_PER_SECOND = 10  # a process reserves a tenth of a second of a channel's rate at a time
 
 
 @dataclass(slots=True)
-class _Slice:
+class _Reservation:
     """Reserved slots: the next one's moment (monotonic seconds), how many are left, and how far apart they are."""
 
     next_at: float = 0.0
     left: int = 0
-    apart: float = 0.0
+    interval: float = 0.0
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -47,17 +47,17 @@ class Senders:
         self._keys = KeyRing.parse(settings.secret_keys.get_secret_value())
         self._senders: dict[UUID, tuple[datetime, Sender]] = {}
         self._retired: list[Sender] = []
-        self._slices: dict[UUID, _Slice] = {}
+        self._reservations: dict[UUID, _Reservation] = {}
         self._lanes: dict[str, Lane[SendAdmitted]] = {}
         self._lock = asyncio.Lock()
-        self.packing = Packing(settings)
+        self.attachments = Attachments(settings)
 
     async def of(self, pool: Pool, channel: Channel) -> Sender:
         """The sender of a channel. Raises shared.crypto.CryptoError or ValueError where its credentials are no good."""
         async with self._lock:
-            held = self._senders.get(channel.id)
-            if held is not None and held[0] == channel.updated_at:
-                return held[1]
+            cached = self._senders.get(channel.id)
+            if cached is not None and cached[0] == channel.updated_at:
+                return cached[1]
             sealed = await channels.credentials(pool, channel.tenant_id, channel.id)
             if sealed is None:
                 raise ValueError("the channel was deleted")
@@ -68,8 +68,8 @@ class Senders:
                 timeout=self._settings.send_timeout,
                 proxy=self._settings.proxy_for(api_url),
             )
-            if held is not None:
-                self._retired.append(held[1])
+            if cached is not None:
+                self._retired.append(cached[1])
             self._senders[channel.id] = (channel.updated_at, sender)
             return sender
 
@@ -85,26 +85,27 @@ class Senders:
         """The places of a queue's lane, and what waits for one."""
         return self._lanes.setdefault(queue, Lane(CONCURRENCY))
 
-    async def turn(self, pool: Pool, channel: Channel, longest: float) -> tuple[float, bool]:
+    async def reserve_slot(self, pool: Pool, channel: Channel, longest: float) -> tuple[float, bool]:
         """Take the next slot of the channel's rate; returns the seconds until it comes, and whether it was taken.
 
         It is not where it begins later than `longest` seconds from now: ask again then.
         """
         rate = channel.rate
-        held = self._slices.setdefault(channel.id, _Slice())
-        async with held.lock:
+        reservation = self._reservations.setdefault(channel.id, _Reservation())
+        async with reservation.lock:
             now = time.monotonic()
-            if held.left == 0 or held.next_at < now - 1 / SLICES_PER_SECOND:
-                slots = max(1, round(rate / SLICES_PER_SECOND))
-                starts_in, taken = await sends.take_slice(
+            if reservation.left == 0 or reservation.next_at < now - 1 / RESERVATIONS_PER_SECOND:
+                slots = max(1, round(rate / RESERVATIONS_PER_SECOND))
+                starts_in, reserved = await sends.reserve(
                     pool, channel.tenant_id, channel.id, timedelta(seconds=slots / rate), timedelta(seconds=longest)
                 )
-                if not taken:
+                if not reserved:
                     return starts_in, False
-                held.next_at, held.left, held.apart = time.monotonic() + starts_in, slots, 1 / rate
-            wait = held.next_at - time.monotonic()
-            held.next_at += held.apart
-            held.left -= 1
+                reservation.next_at = time.monotonic() + starts_in
+                reservation.left, reservation.interval = slots, 1 / rate
+            wait = reservation.next_at - time.monotonic()
+            reservation.next_at += reservation.interval
+            reservation.left -= 1
             return max(wait, 0.0), True
 
     async def close(self) -> None:

@@ -30,8 +30,8 @@ READ_A_CONVERSATION: Final = (  # one conversation's messages; here one has 1,20
     "pruning._PRUNE",
     "messages.inbound._NEWEST_READABLE",
     "receipts._CANCEL_RESENDS",  # once for a message that was sent anew, as is undecided._TAKEN
-    "sends._QUIET_FOR",
-    "sends._RIVALS",
+    "sends._SECONDS_SINCE_LAST_SEND",
+    "sends._CANDIDATES",
     "undecided._TAKEN",
 )
 READ_ALL: Final = (  # for a person who waits for it

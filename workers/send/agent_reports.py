@@ -30,7 +30,7 @@ from shared.store.messages.agent_reports import Owed
 BACKOFF: Final = Backoff(first=2.0, longest=300.0)  # seconds between tries
 MOST_TRIES: Final = 100  # some eight hours; who reads the chat has seen by then that nothing is told
 STOPPED_WAIT: Final = timedelta(minutes=5)  # a stopped channel's are looked at this often
-LONGEST_TURN: Final = 2.0  # seconds waited in place for the channel's rate
+LONGEST_RATE_WAIT: Final = 2.0  # seconds waited in place for the channel's rate
 
 Outcome = Literal["delivered", "refused_to_carry", "put_off", "given_up"]
 
@@ -60,8 +60,8 @@ async def _tell(owed: Owed, channel: Channel, ctx: Context[Senders]) -> None:
         await agent_reports.put_off(ctx.pool, owed.tenant_id, owed.id, STOPPED_WAIT)
         return
     assert isinstance(sender, Reporter), "its provider's traits say so"
-    wait, taken = await ctx.resource.turn(ctx.pool, channel, LONGEST_TURN)
-    if not taken:
+    wait, reserved = await ctx.resource.reserve_slot(ctx.pool, channel, LONGEST_RATE_WAIT)
+    if not reserved:
         await agent_reports.put_off(ctx.pool, owed.tenant_id, owed.id, timedelta(seconds=wait))
         return
     if wait > 0:

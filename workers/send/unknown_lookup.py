@@ -124,13 +124,14 @@ async def _look(message: Outbound, channel: Channel, ctx: Context[Senders]) -> L
         listed = await sender.find(outgoing(*asked, ctx.settings.public_url), claimed_at - AROUND)
     if listed is None:
         return NOTHING
-    # The rivals first: one whose id is recorded in between is then among the taken.
-    rivals = await sends.rivals(ctx.pool, message)
+    # The candidates are read first: a message whose id is recorded in between is then among those already matched.
+    candidates = await sends.candidates(ctx.pool, message)
     ids = [entry.external_id for entry in listed.entries]
-    taken = await sends.taken(ctx.pool, message.tenant_id, message.channel_id, ids)
-    left = [entry for entry in listed.entries if entry.external_id not in taken]
-    # Whatever its text says: the provider may have changed it. What is left may be a rival's, and tells nothing yet.
-    return Looked(the_one(message, left, rivals), absent=same and listed.complete and not left)
+    already_matched = await sends.already_matched(ctx.pool, message.tenant_id, message.channel_id, ids)
+    left = [entry for entry in listed.entries if entry.external_id not in already_matched]
+    # Absent only where no entry is left, whatever its text: the provider may have changed the text, and an entry that is
+    # left may be this message or one of the candidates.
+    return Looked(match_sent_message(message, left, candidates), absent=same and listed.complete and not left)
 
 
 def as_called(message: Outbound, channel: Channel) -> tuple[tuple[Outbound, Channel], bool]:
@@ -144,15 +145,17 @@ def as_called(message: Outbound, channel: Channel) -> tuple[tuple[Outbound, Chan
     return asked, channel.updated_at == message.called.as_of
 
 
-def the_one(message: Outbound, entries: Sequence[SentRecord], rivals: Sequence[Outbound]) -> SentRecord | None:
-    """The entry that is this message: the only one that may be it, and that may be no rival's.
+def match_sent_message(
+    message: Outbound, entries: Sequence[SentRecord], candidates: Sequence[Outbound]
+) -> SentRecord | None:
+    """The entry that is this message; None where more than one may be it, or the one may be another candidate's.
 
-    `rivals` are the other messages to this recipient that the provider may have taken without our knowing its id.
+    `candidates` are the other messages to this recipient that the provider may have accepted without our knowing the id.
     """
     if named := [entry for entry in entries if entry.message_id == message.id]:
         return named[0]
     near = [entry for entry in entries if entry.message_id is None and _may_be(message, entry)]
-    if len(near) != 1 or any(_may_be(rival, near[0]) for rival in rivals):
+    if len(near) != 1 or any(_may_be(candidate, near[0]) for candidate in candidates):
         return None
     return near[0]
 

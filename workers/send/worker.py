@@ -40,7 +40,7 @@ from shared.queue.worker import Context, Worker
 from shared.resilience.backoff import Backoff
 from shared.resilience.bulkhead import NoPlaceError, wait_for_place
 from shared.resilience.lock_waits import Locked
-from shared.sending.attachments import NoRoomError
+from shared.sending.attachments import AttachmentMemoryFullError
 from shared.sending.senders import CONCURRENCY, Senders, open_senders, outgoing
 from shared.store import channels
 from shared.store.events import Event, record
@@ -64,7 +64,7 @@ GIVE_UP_AFTER = timedelta(hours=24)  # of tries; a day-old message helps nobody
 STOPPED_WAIT = timedelta(minutes=5)  # a stopped channel's messages are looked at this often
 SHORTEST_THROTTLE = 1.0  # seconds; "try again in 0 s" would be a loop
 LONGEST_THROTTLE = 3600.0  # seconds a message may be asked to wait; Meta's marketing limit asks for a day
-LONGEST_TURN = 2.0  # seconds waited in place for the channel's rate; a longer wait is a due time
+LONGEST_RATE_WAIT = 2.0  # seconds waited in place for the channel's rate; a longer wait is a due time
 LONGEST_SPREAD = 30.0  # seconds over which those that wait for the channel's rate ask for it again
 SELDOM = timedelta(minutes=1)  # as if it had waited so long, what waits for a place asks again
 LONGEST_HELP = 60.0  # seconds one delivery stays in hand for others of its channel; the broker waits half an hour
@@ -182,25 +182,25 @@ async def _in_turn(message: Outbound, channel: Channel, ctx: Ctx) -> bool:
     except (CryptoError, ValueError, LookupError) as error:
         await _stop(ctx, channel, f"credentials: {error}")
         return False
-    if (apart := await _apart(message, channel, ctx)) > 0:
-        await sends.postpone(ctx.pool, message.tenant_id, message.id, timedelta(seconds=apart), throttled=True)
+    if (pair_wait := await _pair_rate_wait(message, channel, ctx)) > 0:
+        await sends.postpone(ctx.pool, message.tenant_id, message.id, timedelta(seconds=pair_wait), throttled=True)
         return False
     try:
         # Before a slot of the rate is taken, which one that can't leave yet would waste.
-        async with ctx.resource.packing.packed(channel, _leaving(message, channel, ctx)) as leaving:
+        async with ctx.resource.attachments.attached(channel, _leaving(message, channel, ctx)) as leaving:
             return await _at_its_rate(message, channel, sender, leaving, ctx)
-    except NoRoomError:
+    except AttachmentMemoryFullError:
         wait = wait_for_place(message.now - (message.admitted_at or message.created_at))
         await sends.postpone(ctx.pool, message.tenant_id, message.id, wait, throttled=True)
         return False
 
 
 async def _at_its_rate(message: Outbound, channel: Channel, sender: Sender, leaving: Outgoing, ctx: Ctx) -> bool:
-    wait, taken = await ctx.resource.turn(ctx.pool, channel, LONGEST_TURN)
-    if not taken:
+    wait, reserved = await ctx.resource.reserve_slot(ctx.pool, channel, LONGEST_RATE_WAIT)
+    if not reserved:
         # Many may be waiting: the longer each has waited, the less often it asks.
         waited = (message.now - (message.admitted_at or message.created_at)).total_seconds()
-        wait += random.uniform(0, min(max(waited, 0.0), LONGEST_SPREAD)) - LONGEST_TURN
+        wait += random.uniform(0, min(max(waited, 0.0), LONGEST_SPREAD)) - LONGEST_RATE_WAIT
         await sends.postpone(ctx.pool, message.tenant_id, message.id, timedelta(seconds=wait), throttled=True)
         return False
     if wait > 0:
@@ -208,16 +208,16 @@ async def _at_its_rate(message: Outbound, channel: Channel, sender: Sender, leav
     return await _claim_and_send(message, channel, sender, leaving, ctx)
 
 
-async def _apart(message: Outbound, channel: Channel, ctx: Ctx) -> float:
+async def _pair_rate_wait(message: Outbound, channel: Channel, ctx: Ctx) -> float:
     """Seconds for which a bulk message has to wait, as its recipient was sent something just now.
 
     Not an answer: providers let a burst pass, which is what answers are, and say where it was too much.
     """
-    pair = traits(channel.provider).pair_seconds
+    pair = traits(channel.provider).pair_rate_seconds
     if message.lane != "bulk" or not pair:
         return 0.0
-    quiet = await sends.quiet_for(ctx.pool, message)
-    return 0.0 if quiet is None else pair - quiet
+    elapsed = await sends.seconds_since_last_send(ctx.pool, message)
+    return 0.0 if elapsed is None else pair - elapsed
 
 
 async def _opted_out(tx: database.Connection, message: Outbound, scope: ConsentScope) -> bool:

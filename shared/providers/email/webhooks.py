@@ -31,7 +31,7 @@ from shared.providers.media_source import InWebhook, Source
 
 FORM = "multipart/form-data"
 # Many servers take no mail beyond 10 MB, and its files grow by a third on their way.
-TRAITS = Traits(reads_nul=True, carries=5 * 1024 * 1024)
+TRAITS = Traits(reads_nul=True, max_attachment_bytes=5 * 1024 * 1024)
 MOST_FILES = 100
 _TEXT = 400_000  # bytes of a text that are read
 _LONGEST_TEXT = 100_000  # characters of it that are kept

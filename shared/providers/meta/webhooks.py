@@ -27,7 +27,7 @@ from shared.providers.json_fields import (
 from shared.providers.meta.errors import PAIR_WAIT
 from shared.providers.meta.messages import ECHOES, Around, read_echo, read_message
 
-TRAITS = Traits(read_receipts=True, pair_seconds=PAIR_WAIT)
+TRAITS = Traits(read_receipts=True, pair_rate_seconds=PAIR_WAIT)
 
 ACCOUNTS = "whatsapp_business_account"  # what `object` says of all WhatsApp webhooks
 MOST_UPDATES = 4000

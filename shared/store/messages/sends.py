@@ -198,14 +198,14 @@ WHERE m.tenant_id = $1 AND m.id = $2 AND {only_if("m.status = 'unknown'")}
 """
 
 # Of the same conversation, which is one recipient's. Given up as unknown, it may have been accepted all the same.
-_RIVALS = f"""
+_CANDIDATES = f"""
 SELECT {_OUTBOUND} FROM messages m JOIN conversations c ON c.tenant_id = m.tenant_id AND c.id = m.conversation_id
 WHERE m.tenant_id = $1 AND m.conversation_id = $2 AND m.id <> $3 AND m.external_id IS NULL
     AND (m.status IN ('sending', 'unknown') OR m.status = 'failed' AND m.error_code = 'unknown')
 ORDER BY m.created_at DESC LIMIT 100
 """
 
-_TAKEN = """
+_ALREADY_MATCHED = """
 SELECT asked.external_id FROM unnest($3::text[]) AS asked (external_id)
 CROSS JOIN LATERAL (
     SELECT FROM messages WHERE tenant_id = $1 AND channel_id = $2 AND external_id = asked.external_id OFFSET 0
@@ -234,15 +234,15 @@ async def of_unknown(pool: Pool, tenant_id: UUID, message_id: UUID) -> Outbound 
     return None if row is None else _outbound(row)
 
 
-async def rivals(pool: Pool, message: Outbound) -> list[Outbound]:
+async def candidates(pool: Pool, message: Outbound) -> list[Outbound]:
     """Other messages of its conversation that the provider may have taken without our knowing its id, newest first."""
-    rows = await pool.fetch(_RIVALS, message.tenant_id, message.conversation_id, message.id)
+    rows = await pool.fetch(_CANDIDATES, message.tenant_id, message.conversation_id, message.id)
     return [_outbound(row) for row in rows]
 
 
-async def taken(pool: Pool, tenant_id: UUID, channel_id: UUID, external_ids: Sequence[str]) -> set[str]:
+async def already_matched(pool: Pool, tenant_id: UUID, channel_id: UUID, external_ids: Sequence[str]) -> set[str]:
     """Which of the provider's ids are messages of ours already."""
-    rows = await pool.fetch(_TAKEN, tenant_id, channel_id, list(external_ids))
+    rows = await pool.fetch(_ALREADY_MATCHED, tenant_id, channel_id, list(external_ids))
     return {row["external_id"] for row in rows}
 
 
@@ -265,7 +265,7 @@ async def leave_unknown(connection: Connection | Pool, tenant_id: UUID, message_
 
 # The bucket is one moment: when the next message may leave. Whoever takes a slice moves it on; an idle bucket starts
 # from now, so nothing is saved up.
-_TAKE_SLICE = """
+_RESERVE = """
 INSERT INTO rate_limits AS r (tenant_id, channel_id, free_at)
 VALUES ($1, $2, clock_timestamp() + $3::interval)
 ON CONFLICT (tenant_id, channel_id) DO UPDATE
@@ -279,14 +279,14 @@ SELECT extract(epoch FROM free_at - clock_timestamp())::float8 FROM rate_limits 
 """
 
 
-async def take_slice(
+async def reserve(
     pool: Pool, tenant_id: UUID, channel_id: UUID, length: timedelta, longest: timedelta
 ) -> tuple[float, bool]:
     """Reserve a slice of a channel's rate if it begins within `longest`: a slice that nobody waits for is lost.
 
     Returns the seconds until it begins (≤ 0: now), and whether it was reserved.
     """
-    starts_in: float | None = await pool.fetchval(_TAKE_SLICE, tenant_id, channel_id, length, longest)
+    starts_in: float | None = await pool.fetchval(_RESERVE, tenant_id, channel_id, length, longest)
     if starts_in is not None:
         return starts_in, True
     free_in: float = await pool.fetchval(_FREE_IN, tenant_id, channel_id)
@@ -294,7 +294,7 @@ async def take_slice(
 
 
 # The last that was claimed in either lane: of its own the one before it, for a lane leaves in its order.
-_QUIET_FOR = """
+_SECONDS_SINCE_LAST_SEND = """
 SELECT extract(epoch FROM clock_timestamp() - max(claimed_at))::float8 FROM (
     (SELECT claimed_at FROM messages
     WHERE tenant_id = $1 AND conversation_id = $2 AND lane = 'normal' AND out_seq IS NOT NULL
@@ -309,9 +309,11 @@ SELECT extract(epoch FROM clock_timestamp() - max(claimed_at))::float8 FROM (
 """
 
 
-async def quiet_for(pool: Pool, message: Outbound) -> float | None:
+async def seconds_since_last_send(pool: Pool, message: Outbound) -> float | None:
     """Seconds since something else left for the recipient of this bulk message; None where nothing ever did."""
-    seconds: float | None = await pool.fetchval(_QUIET_FOR, message.tenant_id, message.conversation_id, message.id)
+    seconds: float | None = await pool.fetchval(
+        _SECONDS_SINCE_LAST_SEND, message.tenant_id, message.conversation_id, message.id
+    )
     return seconds
 
 

@@ -26,7 +26,7 @@ class Refused(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Undecided:
+class UnknownSend:
     """A send of unknown outcome. `looked_up_at` None: nobody asks the provider any more, a person decides."""
 
     id: UUID
@@ -51,9 +51,9 @@ ORDER BY m.unknown_at, m.id
 """
 
 
-async def listed(pool: Pool, limit: int) -> list[Undecided]:
+async def listed(pool: Pool, limit: int) -> list[UnknownSend]:
     """Messages in `unknown` of all tenants, those longest so first."""
-    return [Undecided(**row) for row in await pool.fetch(_LISTED, limit)]
+    return [UnknownSend(**row) for row in await pool.fetch(_LISTED, limit)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from shared.domain.message_form import PLAIN
 from shared.domain.model import Template
 from shared.providers.base import SentRecord
 from shared.store.messages.outbound import Outbound
-from workers.send.unknown_lookup import NOTHING, Looked, Step, step, the_one
+from workers.send.unknown_lookup import NOTHING, Looked, Step, match_sent_message, step
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 TEMPLATE = Template("HX1", {})
@@ -63,7 +63,7 @@ UNDER_WAY = replace(claimed(-60), status="sending", unknown_at=None)
 
 
 @pytest.mark.parametrize(
-    ("message", "entries", "rivals", "found"),
+    ("message", "entries", "candidates", "found"),
     [
         pytest.param(claimed(0), [listed(1)], [], "SM1", id="the only one of its text"),
         pytest.param(claimed(0), [], [], None, id="nothing listed"),
@@ -82,9 +82,9 @@ UNDER_WAY = replace(claimed(-60), status="sending", unknown_at=None)
     ],
 )
 def test_an_entry_is_taken_only_where_it_can_be_no_other_message(
-    message: Outbound, entries: Sequence[SentRecord], rivals: Sequence[Outbound], found: str | None
+    message: Outbound, entries: Sequence[SentRecord], candidates: Sequence[Outbound], found: str | None
 ) -> None:
-    one = the_one(message, entries, rivals)
+    one = match_sent_message(message, entries, candidates)
     assert (one.external_id if one else None) == found
 
 
