@@ -182,7 +182,7 @@ async def _counted_rows(pool: database.Pool) -> Rows:
     every = await channels.listed(pool)
     return Rows(
         overdue=counts["overdue"],
-        set_aside=counts["set_aside"],
+        set_aside=counts["parked"],
         restored=counts["restored"],
         held=counts["held"],
         unknown=counts["unknown"],

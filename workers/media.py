@@ -76,20 +76,20 @@ async def fetch(wanted: MediaWanted, ctx: Context[Kit]) -> None:
             try:
                 place.enter_context(ctx.resource.places.held(claim.channel_id))
             except NoPlaceError:
-                await media.let_go(tx, claim, wait_for_place(claim.waited))
+                await media.release(tx, claim, wait_for_place(claim.waited))
                 return
         try:
             await _bring(claim, ctx, lease)
         except BaseException:
             # Cancelled or failed: somebody else may try at once, rather than after the lease.
             with contextlib.suppress(Exception):
-                await media.let_go(ctx.pool, claim, timedelta(seconds=1))
+                await media.release(ctx.pool, claim, timedelta(seconds=1))
             raise
 
 
 @worker.put_off
 async def put_off(wanted: MediaWanted, ctx: Context[Kit], wait: timedelta | None) -> None:
-    await media.put_off(ctx.pool, wanted.tenant_id, wanted.media_id, wait)
+    await media.postpone(ctx.pool, wanted.tenant_id, wanted.media_id, wait)
 
 
 async def _bring(claim: Claim, ctx: Context[Kit], lease: timedelta) -> None:
@@ -109,14 +109,14 @@ async def _bring(claim: Claim, ctx: Context[Kit], lease: timedelta) -> None:
         for _ in range(COPIES_GONE):
             there = await media.reserve(ctx.pool, claim.tenant_id, found.sha256, found.size, lease)
             if there is None:
-                await media.let_go(ctx.pool, claim, A_MOMENT)
+                await media.release(ctx.pool, claim, A_MOMENT)
                 return
             if not there and not await _put(claim, ctx, found, file):
                 await _say_failed(claim, ctx, Failure("store"))
                 return
             if await database.repeat(lambda: _say_stored(claim, ctx, found)):
                 return
-        await media.let_go(ctx.pool, claim, A_MOMENT)
+        await media.release(ctx.pool, claim, A_MOMENT)
 
 
 def _scratch(settings: Settings) -> IO[bytes]:

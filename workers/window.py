@@ -38,7 +38,7 @@ async def admit(request: SendRequested, ctx: Context[None]) -> None:
         refusal = refusal_of(message, channel)
         decision = refusal or decision_on(message, channel)
         if "window" in channel.unread and refusal is None and not isinstance(decision, Admit):
-            await outbound.put_off(tx, message.tenant_id, message.id, UNREAD_WAIT, of=("queued",))
+            await outbound.postpone(tx, message.tenant_id, message.id, UNREAD_WAIT, of=("queued",))
             return  # the channel's policy is for a process to apply that can read it
         match decision:
             case Admit(template):
@@ -70,7 +70,7 @@ async def admit(request: SendRequested, ctx: Context[None]) -> None:
 
 @worker.put_off
 async def put_off(request: SendRequested, ctx: Context[None], wait: timedelta | None) -> None:
-    await outbound.put_off(ctx.pool, request.tenant_id, request.message_id, wait, of=("queued",))
+    await outbound.postpone(ctx.pool, request.tenant_id, request.message_id, wait, of=("queued",))
 
 
 def refusal_of(message: Outbound, channel: Channel) -> Fail | None:

@@ -109,7 +109,7 @@ async def _move(connection: Connection, located: Sequence[_Located], handoff: ti
     rows = await delivery_receipts.lock_messages(connection, {(a.tenant_id, message) for a, message, *_ in located})
 
     # A message that was given up as unknown, or sent anew since, is still one that a receipt tells the truth about.
-    status = {message_id: "unknown" if row.given_up else row.status for message_id, row in rows.items()}
+    status = {message_id: "unknown" if row.abandoned else row.status for message_id, row in rows.items()}
     told: dict[UUID, IncomingReceipt] = {}
     applied: list[tuple[UUID, UUID]] = []
     for a, message_id, _, _, row_id in sorted(located, key=lambda one: one[0].received_at):

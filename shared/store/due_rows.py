@@ -107,7 +107,7 @@ SELECT
             SELECT FROM channels c
             WHERE c.tenant_id = m.tenant_id AND c.id = m.channel_id AND c.settings ->> 'unknown' = 'ask'))
         + (SELECT count(*) FROM conversations WHERE reply_due_at IS NULL AND reply_wanted_since IS NOT NULL)
-        + (SELECT count(*) FROM media WHERE status = 'wanted' AND due_at IS NULL) AS set_aside,
+        + (SELECT count(*) FROM media WHERE status = 'wanted' AND due_at IS NULL) AS parked,
     (SELECT count(*) FROM messages WHERE status = 'unknown' AND error_code = '{RESTORED}')
         + (SELECT count(*) FROM conversations WHERE reply_restored_at IS NOT NULL) AS restored
 """
@@ -207,7 +207,7 @@ async def replies(connection: Connection, lease: timedelta, limit: int, *, waits
 async def counts(pool: Pool) -> dict[str, int]:
     """What `palomar status` shows of the rows, by its name.
 
-    `set_aside` are unfinished rows without a due time, whose item was buried: nothing hands them on by itself.
+    `parked` are unfinished rows without a due time, whose item was buried: nothing hands them on by itself.
     `restored` ones wait for a person.
     """
     row = await pool.fetchrow(_COUNTS)

@@ -136,7 +136,7 @@ async def claim(connection: Connection, tenant_id: UUID, media_id: UUID, lease: 
     )
 
 
-_LET_GO = """
+_RELEASE = """
 UPDATE media SET lease_id = NULL, lease_until = NULL, due_at = now() + $4::interval, attempts = attempts - 1
 WHERE tenant_id = $1 AND id = $2 AND lease_id = $3
 """
@@ -152,9 +152,9 @@ WHERE tenant_id = $1 AND id = $2 AND lease_id = $3 RETURNING id
 """
 
 
-async def let_go(connection: Connection | Pool, claim: Claim, wait: timedelta) -> None:
+async def release(connection: Connection | Pool, claim: Claim, wait: timedelta) -> None:
     """Give the lease back without having tried; due again after so long."""
-    await connection.execute(_LET_GO, claim.tenant_id, claim.id, claim.lease_id, wait)
+    await connection.execute(_RELEASE, claim.tenant_id, claim.id, claim.lease_id, wait)
 
 
 async def try_again(connection: Connection | Pool, claim: Claim, reason: Reason, wait: timedelta) -> None:
@@ -168,14 +168,14 @@ async def end(connection: Connection, claim: Claim, status: Status, reason: Reas
     return await connection.fetchval(_END, *args) is not None
 
 
-_PUT_OFF = f"""
+_POSTPONE = f"""
 UPDATE media SET due_at = now() + $3::interval WHERE tenant_id = $1 AND id = $2 AND {only_if("status = 'wanted'")}
 """
 
 
-async def put_off(connection: Connection | Pool, tenant_id: UUID, media_id: UUID, wait: timedelta | None) -> None:
+async def postpone(connection: Connection | Pool, tenant_id: UUID, media_id: UUID, wait: timedelta | None) -> None:
     """Not due before so long; with None set aside."""
-    await connection.execute(_PUT_OFF, tenant_id, media_id, wait)
+    await connection.execute(_POSTPONE, tenant_id, media_id, wait)
 
 
 # -- its copy ----------------------------------------------------------------------------------------------------------

@@ -56,19 +56,19 @@ UPDATE conversations SET reply_due_at = NULL, reply_wanted_since = NULL, reply_l
 WHERE tenant_id = $1 AND id = $2 AND reply_lease_id = $3
 """
 
-_LET_GO = """
+_RELEASE = """
 UPDATE conversations SET reply_lease_id = NULL, reply_lease_until = NULL, reply_due_at = now() + $4::interval
 WHERE tenant_id = $1 AND id = $2 AND reply_lease_id = $3
 """
 
-_SET_ASIDE = f"""
+_PARK = f"""
 UPDATE conversations SET reply_due_at = NULL, reply_wanted_since = coalesce(reply_wanted_since, now())
 WHERE tenant_id = $1 AND id = $2 AND {only_if("reply_due_at IS NOT NULL")}
     AND (reply_lease_until IS NULL OR reply_lease_until < now())
 """
 
 # Not a row that somebody holds: nor does the clock take that one.
-_PUT_OFF = f"""
+_POSTPONE = f"""
 UPDATE conversations SET reply_due_at = now() + $3::interval,
     reply_wanted_since = coalesce(reply_wanted_since, now())
 WHERE (tenant_id, id) IN (
@@ -79,7 +79,7 @@ WHERE (tenant_id, id) IN (
 """
 
 # As in `conversations.update_from_messages`: after the debounce, but no later than the longest wait in all.
-_LET_GO_UNTIL_QUIET = """
+_RELEASE_UNTIL_QUIET = """
 UPDATE conversations SET reply_lease_id = NULL, reply_lease_until = NULL,
     reply_due_at = least(now() + $4::interval, greatest(now(), coalesce(reply_wanted_since, now()) + $5::interval))
 WHERE tenant_id = $1 AND id = $2 AND reply_lease_id = $3
@@ -139,14 +139,14 @@ async def answered(connection: Connection | Pool, tenant_id: UUID, conversation_
     await connection.execute(_ANSWERED, tenant_id, conversation_id, claim.lease_id, claim.user_message_count)
 
 
-async def let_go(
+async def release(
     connection: Connection | Pool, tenant_id: UUID, conversation_id: UUID, lease_id: UUID, due_in: timedelta
 ) -> None:
     """Give the lease back; the reply is still owed and due in so long."""
-    await connection.execute(_LET_GO, tenant_id, conversation_id, lease_id, due_in)
+    await connection.execute(_RELEASE, tenant_id, conversation_id, lease_id, due_in)
 
 
-async def put_off(
+async def postpone(
     connection: Connection | Pool, tenant_id: UUID, conversation_id: UUID, wait: timedelta | None
 ) -> None:
     """A reply that is owed, and that nobody is making, is due after `wait`; with None it is set aside.
@@ -154,12 +154,12 @@ async def put_off(
     Set aside, it is wanted and never due: until its item is replayed, or the customer writes again.
     """
     if wait is None:
-        await connection.execute(_SET_ASIDE, tenant_id, conversation_id)
+        await connection.execute(_PARK, tenant_id, conversation_id)
     else:
-        await connection.execute(_PUT_OFF, tenant_id, conversation_id, wait)
+        await connection.execute(_POSTPONE, tenant_id, conversation_id, wait)
 
 
-async def let_go_until_quiet(
+async def release_until_quiet(
     connection: Connection | Pool,
     tenant_id: UUID,
     conversation_id: UUID,
@@ -168,4 +168,4 @@ async def let_go_until_quiet(
     longest_wait: timedelta,
 ) -> None:
     """Give the lease back, as the customer goes on writing; the reply is due after the channel's debounce."""
-    await connection.execute(_LET_GO_UNTIL_QUIET, tenant_id, conversation_id, lease_id, debounce, longest_wait)
+    await connection.execute(_RELEASE_UNTIL_QUIET, tenant_id, conversation_id, lease_id, debounce, longest_wait)

@@ -138,7 +138,7 @@ async def test_after_a_fail_over_nothing_leaves_that_may_have_left_until_a_perso
         (answer,) = await stage.bodies("+34600000013")
         assert answer != "was held", "an answer to what was written now, and nothing else"
         counts = await due_rows.counts(stage.pool)
-        assert (counts["restored"], counts["set_aside"], counts["overdue"]) == (6, 0, 0)
+        assert (counts["restored"], counts["parked"], counts["overdue"]) == (6, 0, 0)
         campaigns = await stage.rows("SELECT name, status, due_at FROM campaigns ORDER BY name")
         assert [tuple(row) for row in campaigns] == [
             ("completed", "completed", None),

@@ -13,7 +13,7 @@ from shared.domain.message_form import PLAIN
 from shared.domain.model import Template
 from shared.providers.base import SentRecord
 from shared.store.messages.outbound import Outbound
-from workers.send.unknown_lookup import NOTHING, Looked, Step, match_sent_message, step
+from workers.send.unknown_lookup import NOTHING, LookupResult, Step, match_sent_message, step
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 TEMPLATE = Template("HX1", {})
@@ -88,7 +88,7 @@ def test_an_entry_is_taken_only_where_it_can_be_no_other_message(
     assert (one.external_id if one else None) == found
 
 
-ABSENT, FOUND = Looked(absent=True), Looked(listed(1))
+ABSENT, FOUND = LookupResult(absent=True), LookupResult(listed(1))
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ ABSENT, FOUND = Looked(absent=True), Looked(listed(1))
     ],
 )
 def test_what_follows_from_a_look(
-    looked: Looked, policy: Unknown | None, unknown_for: float, absent_for: float | None, expected: Step
+    looked: LookupResult, policy: Unknown | None, unknown_for: float, absent_for: float | None, expected: Step
 ) -> None:
     follows = step(
         looked,

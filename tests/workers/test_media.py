@@ -305,8 +305,8 @@ async def test_a_file_given_up_by_the_runner_is_set_aside_and_counted(settings: 
             await sends(stage, await twilio_file(stage))
             await stage.until(ended, stage, equals=[("wanted", None)])
         (row,) = await stage.rows("SELECT tenant_id, id FROM media")
-        await media.put_off(stage.pool, row["tenant_id"], row["id"], timedelta(seconds=60))
+        await media.postpone(stage.pool, row["tenant_id"], row["id"], timedelta(seconds=60))
         assert await media.due(stage.pool, timedelta(0), 10) == []
         assert (await due_rows.unfinished(stage.pool))[topology.MEDIA.name] == 1
-        await media.put_off(stage.pool, row["tenant_id"], row["id"], None)
-        assert (await due_rows.counts(stage.pool))["set_aside"] == 1
+        await media.postpone(stage.pool, row["tenant_id"], row["id"], None)
+        assert (await due_rows.counts(stage.pool))["parked"] == 1

@@ -79,7 +79,7 @@ async def reply(wanted: ReplyWanted, ctx: Context[Engines]) -> None:
 
 @worker.put_off
 async def put_off(wanted: ReplyWanted, ctx: Context[Engines], wait: timedelta | None) -> None:
-    await reply_leases.put_off(ctx.pool, wanted.tenant_id, wanted.conversation_id, wait)
+    await reply_leases.postpone(ctx.pool, wanted.tenant_id, wanted.conversation_id, wait)
 
 
 class _Void:
@@ -114,7 +114,7 @@ async def _answer_once(wanted: ReplyWanted, ctx: Context[Engines]) -> SendReques
         except BaseException:
             # Cancelled or failed: somebody else may try at once, rather than after the lease.
             with contextlib.suppress(Exception):
-                await reply_leases.let_go(
+                await reply_leases.release(
                     ctx.pool, wanted.tenant_id, wanted.conversation_id, claim.lease_id, timedelta(seconds=1)
                 )
             raise
@@ -135,7 +135,7 @@ async def _claim(
         return None  # nothing is owed, or somebody is at it: the row remembers that a reply is wanted
     channel = await channels.get(tx, wanted.tenant_id, claim.channel_id)
     if channel is not None and "reply" in channel.unread:
-        await reply_leases.let_go(tx, *key, claim.lease_id, UNREAD_WAIT)
+        await reply_leases.release(tx, *key, claim.lease_id, UNREAD_WAIT)
         return None
     if channel is None or channel.settings.reply.engine == "none":
         await reply_leases.answered(tx, *key, claim)
@@ -156,7 +156,7 @@ async def _claim(
         try:
             place.enter_context(ctx.resource.places.held(channel.id))
         except NoPlaceError:
-            await reply_leases.let_go(tx, *key, claim.lease_id, wait_for_place(claim.waited))
+            await reply_leases.release(tx, *key, claim.lease_id, wait_for_place(claim.waited))
             metrics.REPLIES_PUT_OFF.labels(engine).inc()
             return None
     depth = channel.settings.reply.llm.history + claim.unanswered
@@ -261,9 +261,9 @@ async def _void(tx: database.Connection, wanted: ReplyWanted, claim: ReplyClaim,
     key = (wanted.tenant_id, wanted.conversation_id, claim.lease_id)
     reply = channel.settings.reply
     if reply.debounce == 0:
-        await reply_leases.let_go(tx, *key, timedelta(seconds=1))
+        await reply_leases.release(tx, *key, timedelta(seconds=1))
         return _Void()
-    await reply_leases.let_go_until_quiet(
+    await reply_leases.release_until_quiet(
         tx, *key, timedelta(seconds=reply.debounce), timedelta(seconds=reply.longest_wait)
     )
     return None

@@ -44,10 +44,10 @@ async def report(admitted: SendAdmitted, ctx: Context[Senders]) -> None:
         return
     channel = await channels.get(ctx.pool, owed.tenant_id, owed.channel_id)
     if channel is None or not channel.settings.manager.report:
-        await agent_reports.put_off(ctx.pool, owed.tenant_id, owed.id, None)
+        await agent_reports.postpone(ctx.pool, owed.tenant_id, owed.id, None)
     elif channel.status == "stopped" or "manager" in channel.unread:
         wait = STOPPED_WAIT if channel.status == "stopped" else UNREAD_WAIT
-        await agent_reports.put_off(ctx.pool, owed.tenant_id, owed.id, wait)
+        await agent_reports.postpone(ctx.pool, owed.tenant_id, owed.id, wait)
     else:
         await _tell(owed, channel, ctx)
 
@@ -57,12 +57,12 @@ async def _tell(owed: Owed, channel: Channel, ctx: Context[Senders]) -> None:
     try:
         sender = await ctx.resource.of(ctx.pool, channel)
     except (CryptoError, ValueError):  # the channel's next message stops it and says why
-        await agent_reports.put_off(ctx.pool, owed.tenant_id, owed.id, STOPPED_WAIT)
+        await agent_reports.postpone(ctx.pool, owed.tenant_id, owed.id, STOPPED_WAIT)
         return
     assert isinstance(sender, Reporter), "its provider's traits say so"
     wait, reserved = await ctx.resource.reserve_slot(ctx.pool, channel, LONGEST_RATE_WAIT)
     if not reserved:
-        await agent_reports.put_off(ctx.pool, owed.tenant_id, owed.id, timedelta(seconds=wait))
+        await agent_reports.postpone(ctx.pool, owed.tenant_id, owed.id, timedelta(seconds=wait))
         return
     if wait > 0:
         await asyncio.sleep(wait)
@@ -70,7 +70,7 @@ async def _tell(owed: Owed, channel: Channel, ctx: Context[Senders]) -> None:
         with ctx.resource.lane(topology.send_queue(channel.provider).name).held(channel.id):
             refused = await sender.report(channel.address, Report(owed.external_id, problem))
     except NoPlaceError:
-        await agent_reports.put_off(ctx.pool, owed.tenant_id, owed.id, wait_for_place(timedelta(seconds=1)))
+        await agent_reports.postpone(ctx.pool, owed.tenant_id, owed.id, wait_for_place(timedelta(seconds=1)))
         return
     if refused is not None:
         await _again(owed, channel, refused, ctx)
@@ -94,12 +94,12 @@ async def _tell(owed: Owed, channel: Channel, ctx: Context[Senders]) -> None:
 async def _again(owed: Owed, channel: Channel, refused: Refusal, ctx: Context[Senders]) -> None:
     """Later, where it may help. A refusal stops no channel: it may be about this one message."""
     passing = isinstance(refused, Throttled | Unreachable | Ambiguous | ChannelBroken)
-    given_up = not passing or owed.attempts + 1 >= MOST_TRIES
+    abandoned = not passing or owed.attempts + 1 >= MOST_TRIES
     told = refused.retry_after if isinstance(refused, Throttled) else None
     wait = timedelta(seconds=BACKOFF.delay(owed.attempts + 1) if told is None else max(told, 1.0))
-    await agent_reports.put_off(ctx.pool, owed.tenant_id, owed.id, None if given_up else wait, tried=True)
-    _count(channel, "given_up" if given_up else "put_off")
-    if given_up:
+    await agent_reports.postpone(ctx.pool, owed.tenant_id, owed.id, None if abandoned else wait, tried=True)
+    _count(channel, "given_up" if abandoned else "put_off")
+    if abandoned:
         ctx.log.warning("report of an agent's message given up", message=str(owed.id), code=refused.code)
 
 

@@ -27,14 +27,14 @@ Step = Literal["sent", "look_again", "absent", "resend", "ask", "give_up"]
 
 
 @dataclass(frozen=True, slots=True)
-class Looked:
+class LookupResult:
     """What a look at the provider's list told: the message's entry, or that it has none. Neither: it can't be told."""
 
     entry: SentRecord | None = None
     absent: bool = False
 
 
-NOTHING = Looked()
+NOTHING = LookupResult()
 AROUND = timedelta(minutes=1)  # before the claim: however far the provider's clock is behind ours, it is in the list
 SLACK = timedelta(seconds=5)  # between the provider's clock and ours; its list tells whole seconds
 
@@ -77,16 +77,16 @@ async def look_up(admitted: SendAdmitted, ctx: Context[Senders]) -> None:
                     named = unknown_sends.Named(message.tenant_id, message.conversation_id, message.id)
                     await unknown_sends.resend_absent(tx, named)
                 except unknown_sends.Refused as why:
-                    await _give_up(tx, message, f"it {why}")
+                    await _abandon(tx, message, f"it {why}")
             case "ask":
                 await sends.leave_unknown(tx, *key)
                 await record(tx, Event("message.decision_wanted", *about))
             case "give_up":
-                await _give_up(tx, message, "nobody knows whether it was sent")
+                await _abandon(tx, message, "nobody knows whether it was sent")
 
 
 def step(
-    looked: Looked,
+    looked: LookupResult,
     policy: Unknown | None,
     *,
     deleted: bool = False,
@@ -106,13 +106,13 @@ def step(
     return "ask" if policy == "ask" else "give_up"
 
 
-async def _give_up(tx: database.Connection, message: Outbound, reason: str) -> None:
+async def _abandon(tx: database.Connection, message: Outbound, reason: str) -> None:
     if await outbound.fail(tx, message.tenant_id, message.id, "unknown", reason, of=("unknown",)):
         about = (message.tenant_id, message.channel_id, message.conversation_id, message.id)
         await record(tx, Event("message.failed", *about, detail={"error_code": "unknown"}))
 
 
-async def _look(message: Outbound, channel: Channel, ctx: Context[Senders]) -> Looked:
+async def _look(message: Outbound, channel: Channel, ctx: Context[Senders]) -> LookupResult:
     """What the provider's list says of the message, by the addresses it was sent with. Raises NoPlaceError."""
     asked, same = as_called(message, channel)
     claimed_at = message.claimed_at or message.created_at
@@ -129,9 +129,9 @@ async def _look(message: Outbound, channel: Channel, ctx: Context[Senders]) -> L
     ids = [entry.external_id for entry in listed.entries]
     already_matched = await sends.already_matched(ctx.pool, message.tenant_id, message.channel_id, ids)
     left = [entry for entry in listed.entries if entry.external_id not in already_matched]
-    # Absent only where no entry is left, whatever its text: the provider may have changed the text, and an entry that is
-    # left may be this message or one of the candidates.
-    return Looked(match_sent_message(message, left, candidates), absent=same and listed.complete and not left)
+    # Absent only where no entry is left, whatever its text: the provider may have changed the text, and the entry may be
+    # this message or one of the candidates.
+    return LookupResult(match_sent_message(message, left, candidates), absent=same and listed.complete and not left)
 
 
 def as_called(message: Outbound, channel: Channel) -> tuple[tuple[Outbound, Channel], bool]:
@@ -150,7 +150,7 @@ def match_sent_message(
 ) -> SentRecord | None:
     """The entry that is this message; None where more than one may be it, or the one may be another candidate's.
 
-    `candidates` are the other messages to this recipient that the provider may have accepted without our knowing the id.
+    `candidates` are the other messages to this recipient that the provider may have accepted under an id we don't know.
     """
     if named := [entry for entry in entries if entry.message_id == message.id]:
         return named[0]

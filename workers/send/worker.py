@@ -60,7 +60,7 @@ worker: Worker[SendAdmitted, Senders] = Worker(
 Ctx = Context[Senders]
 
 BACKOFF = Backoff(first=2.0, longest=300.0)  # seconds between tries of a message that is provably not accepted
-GIVE_UP_AFTER = timedelta(hours=24)  # of tries; a day-old message helps nobody
+ABANDON_AFTER = timedelta(hours=24)  # of tries; a day-old message helps nobody
 STOPPED_WAIT = timedelta(minutes=5)  # a stopped channel's messages are looked at this often
 SHORTEST_THROTTLE = 1.0  # seconds; "try again in 0 s" would be a loop
 LONGEST_THROTTLE = 3600.0  # seconds a message may be asked to wait; Meta's marketing limit asks for a day
@@ -116,9 +116,9 @@ async def _drain(admitted: SendAdmitted, ctx: Ctx) -> UUID | None:
 @worker.put_off
 async def put_off(admitted: SendAdmitted, ctx: Ctx, wait: timedelta | None) -> None:
     """Never one in `sending`, whose due time is the lease of its claim."""
-    await outbound.put_off(ctx.pool, admitted.tenant_id, admitted.message_id, wait, of=("ready", "unknown"))
+    await outbound.postpone(ctx.pool, admitted.tenant_id, admitted.message_id, wait, of=("ready", "unknown"))
     # A report is never set aside: nothing would tell it from one that was given up.
-    await agent_reports.put_off(
+    await agent_reports.postpone(
         ctx.pool, admitted.tenant_id, admitted.message_id, STOPPED_WAIT if wait is None else wait
     )
 
@@ -264,10 +264,11 @@ async def _claim_and_send(message: Outbound, channel: Channel, sender: Sender, l
         about = (message.tenant_id, message.id, claim_id)
         why = "its claim took too long, so it was not sent on it"
 
-        async def give_back() -> None:
+        async def release_claim() -> None:
             await sends.back(ctx.pool, *about, timedelta(0), "late_claim", why)
 
-        await _insist(give_back, ctx, message, lease.total_seconds())  # in `sending` it would become unknown
+        # Left in `sending`, it would become unknown.
+        await _record_through_outages(release_claim, ctx, message, lease.total_seconds())
         return False
     result = await sender.send(leaving)
     metrics.SEND_SECONDS.labels(channel.provider).observe(time.monotonic() - started)
@@ -277,7 +278,7 @@ async def _claim_and_send(message: Outbound, channel: Channel, sender: Sender, l
         async with ctx.transaction() as tx:
             await _record(tx, message, channel, claim_id, result, ctx)
 
-    await _insist(write, ctx, message, lease.total_seconds())
+    await _record_through_outages(write, ctx, message, lease.total_seconds())
     return True  # what has to wait stands at the head of its lane with its time, and ends the turn there
 
 
@@ -342,10 +343,10 @@ async def _back(
     code: str,
     detail: str,
 ) -> None:
-    if message.now - (message.admitted_at or message.created_at) < GIVE_UP_AFTER:
+    if message.now - (message.admitted_at or message.created_at) < ABANDON_AFTER:
         if not await sends.back(*key, wait, code, detail):
             await _anew(key[0], message)
-    elif await sends.failed(*key, code, f"given up after {GIVE_UP_AFTER}: {detail}"):
+    elif await sends.failed(*key, code, f"given up after {ABANDON_AFTER}: {detail}"):
         await record(key[0], Event("message.failed", *about, detail={"error_code": code}))
 
 
@@ -357,11 +358,13 @@ async def _anew(tx: database.Connection, message: Outbound) -> None:
         await unknown_sends.resend_absent(tx, named, why=unknown_sends.AS_REFUSED)
 
 
-async def _insist(write: Callable[[], Awaitable[None]], ctx: Ctx, message: Outbound, lease: float) -> None:
-    """Record what came of a call through a database that comes and goes, and locks; the call can't be made again.
+async def _record_through_outages(
+    write: Callable[[], Awaitable[None]], ctx: Ctx, message: Outbound, lease: float
+) -> None:
+    """Record the result of a provider call, trying again through outages and locks: the call can't be repeated.
 
-    Goes on beyond the lease: a late answer still resolves the `unknown` that the clock has made of it. Of a tenant who
-    holds locks one is tried at a time, and all of them once more at the end.
+    It goes on beyond the claim's lease, for twice as long: a late answer still resolves the `unknown` that the clock has
+    made of the message. Where a tenant holds locks, one of its messages is tried at a time, and each once more at the end.
     """
     deadline, locked = time.monotonic() + 2 * lease, False
     while True:

@@ -34,7 +34,7 @@ SELECT m.id, m.tenant_id, m.conversation_id, m.channel_id, m.external_id, m.atte
 FROM messages m WHERE m.tenant_id = $1 AND m.id = $2 AND {OWED_OF} AND {only_if("m.due_at IS NOT NULL")}
 """
 
-_PUT_OFF = f"""
+_POSTPONE = f"""
 UPDATE messages SET due_at = clock_timestamp() + $3::interval, attempts = attempts + $4
 WHERE tenant_id = $1 AND id = $2 AND {OWED_OF} AND {only_if("due_at IS NOT NULL")}
 """
@@ -71,8 +71,8 @@ async def owed(pool: Pool, tenant_id: UUID, message_id: UUID) -> Owed | None:
     return None if row is None else Owed(**row)
 
 
-async def put_off(
+async def postpone(
     connection: Connection | Pool, tenant_id: UUID, message_id: UUID, wait: timedelta | None, *, tried: bool = False
 ) -> None:
     """It is due after `wait`; with None never again. `tried`: the provider was asked."""
-    await connection.execute(_PUT_OFF, tenant_id, message_id, wait, int(tried))
+    await connection.execute(_POSTPONE, tenant_id, message_id, wait, int(tried))

@@ -44,7 +44,7 @@ class Concerned:
     sent_as: Template | None
     window_policy: Policy | None
     claimed_at: datetime | None
-    given_up: bool  # failed only because nobody knew, or sent anew since
+    abandoned: bool  # failed only because nobody knew, or sent anew since
     resends: str | None  # how the keys of the messages begin that were made to send it anew; None: it was not
 
 
@@ -79,7 +79,7 @@ RETURNING id
 _LOCK = f"""
 SELECT id, tenant_id, conversation_id, channel_id, provider, status, content, media, metadata, lane, template,
     sent_as, window_policy, claimed_at,
-    status = 'failed' AND coalesce(error_code, '') IN ('unknown', 'resent') AS given_up,
+    status = 'failed' AND coalesce(error_code, '') IN ('unknown', 'resent') AS abandoned,
     {RESENDS} AS resends
 FROM messages WHERE (tenant_id, id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[]))
 ORDER BY tenant_id, id FOR NO KEY UPDATE
@@ -223,7 +223,7 @@ async def lock_messages(connection: Connection, keys: set[tuple[UUID, UUID]]) ->
             sent_as=template_of(row["sent_as"]),
             window_policy=row["window_policy"],
             claimed_at=row["claimed_at"],
-            given_up=row["given_up"],
+            abandoned=row["abandoned"],
             resends=row["resends"],
         )
         for row in rows

@@ -306,13 +306,13 @@ UPDATE messages SET status = 'failed', due_at = NULL, claim_id = NULL, failed_at
 WHERE tenant_id = $1 AND id = $2 AND status = ANY($3::text[]) RETURNING id
 """
 
-_SET_ASIDE = f"""
+_PARK = f"""
 UPDATE messages SET due_at = NULL
 WHERE tenant_id = $1 AND id = $2 AND status = ANY($3::text[]) AND error_code IS DISTINCT FROM '{RESTORED}'
 """
 
 # Not a row that somebody holds: nor does the clock take that one.
-_PUT_OFF = f"""
+_POSTPONE = f"""
 UPDATE messages SET due_at = now() + $4::interval WHERE (tenant_id, id) IN (
     SELECT tenant_id, id FROM messages
     WHERE tenant_id = $1 AND id = $2 AND status = ANY($3::text[]) AND error_code IS DISTINCT FROM '{RESTORED}'
@@ -361,11 +361,11 @@ async def cancel(connection: Connection, tenant_id: UUID, message_id: UUID, code
     return await connection.fetchval(_CANCEL, tenant_id, message_id, code) is not None
 
 
-async def put_off(
+async def postpone(
     connection: Connection | Pool, tenant_id: UUID, message_id: UUID, wait: timedelta | None, *, of: Sequence[str]
 ) -> None:
     """In one of the states `of` it is due after `wait`; with None it is set aside: in its state, and never due."""
     if wait is None:
-        await connection.execute(_SET_ASIDE, tenant_id, message_id, list(of))
+        await connection.execute(_PARK, tenant_id, message_id, list(of))
     else:
-        await connection.execute(_PUT_OFF, tenant_id, message_id, list(of), wait)
+        await connection.execute(_POSTPONE, tenant_id, message_id, list(of), wait)

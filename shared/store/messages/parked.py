@@ -37,7 +37,7 @@ WHERE tenant_id = $1 AND id = $2 AND {only_if("status = 'wanted'")} AND due_at I
 """
 
 
-async def give_up(connection: Connection, items: Sequence[QueueMessage]) -> None:
+async def abandon(connection: Connection, items: Sequence[QueueMessage]) -> None:
     """Give up the rows of these items, where they are set aside: what is due, or finished, goes its own way.
 
     A message is failed and announced, a reply is owed no longer, a file is not fetched.

@@ -17,61 +17,61 @@ LONG: Final = 24 * 3600.0  # seconds a statement may take here, where nobody els
 
 # Every unknown one too: by its channel's policy it would be sent anew, or given up, though a person may have done so.
 _MESSAGES: Final = f"""
-WITH aside AS (
+WITH suspended AS (
     UPDATE messages SET status = 'unknown', unknown_at = coalesce(unknown_at, now()), due_at = NULL, claim_id = NULL,
         not_before = NULL, error_code = '{RESTORED}',
         error_message = 'it was ' || status || ' in a database that was restored, and may have left since'
     WHERE status IN ('queued', 'ready', 'sending') OR status = 'held'
         OR status = 'unknown' AND error_code IS DISTINCT FROM '{RESTORED}'
     RETURNING tenant_id, channel_id, conversation_id, id
-), told AS (
+), announced AS (
     INSERT INTO events (name, tenant_id, channel_id, conversation_id, message_id, detail)
     SELECT 'message.decision_wanted', tenant_id, channel_id, conversation_id, id, '{{"error_code": "{RESTORED}"}}'
-    FROM aside
+    FROM suspended
 )
-SELECT count(*) FROM aside
+SELECT count(*) FROM suspended
 """
 
 # Also one that was set aside: the broker may still hold its item, and whoever replays that would have it answered.
 _REPLIES: Final = """
-WITH aside AS (
+WITH suspended AS (
     UPDATE conversations SET reply_restored_at = now(), reply_due_at = NULL, reply_wanted_since = NULL,
         reply_lease_id = NULL, reply_lease_until = NULL
     WHERE reply_due_at IS NOT NULL OR reply_due_at IS NULL AND reply_wanted_since IS NOT NULL
     RETURNING id
 )
-SELECT count(*) FROM aside
+SELECT count(*) FROM suspended
 """
 
 _REPORTS: Final = f"""
-WITH aside AS (UPDATE messages SET due_at = NULL WHERE due_at IS NOT NULL AND {OWED_OF} RETURNING id)
-SELECT count(*) FROM aside
+WITH suspended AS (UPDATE messages SET due_at = NULL WHERE due_at IS NOT NULL AND {OWED_OF} RETURNING id)
+SELECT count(*) FROM suspended
 """
 
 _CAMPAIGNS: Final = f"""
-WITH aside AS (
+WITH suspended AS (
     UPDATE campaigns SET status = 'paused', due_at = NULL WHERE status IN ('scheduled', 'running')
     RETURNING tenant_id, whatsapp_instance_id, id
-), told AS (
+), announced AS (
     INSERT INTO events (name, tenant_id, channel_id, detail)
     SELECT 'campaign.paused', tenant_id, whatsapp_instance_id,
         jsonb_build_object('campaign_id', id, 'error_code', '{RESTORED}')
-    FROM aside
+    FROM suspended
 )
-SELECT count(*) FROM aside
+SELECT count(*) FROM suspended
 """
 
 _DELIVERIES: Final = f"""
-WITH aside AS (
+WITH suspended AS (
     UPDATE webhook_logs SET success = false, due_at = NULL, completed_at = now(), error_message = '{RESTORED}'
     WHERE due_at IS NOT NULL RETURNING id
 )
-SELECT count(*) FROM aside
+SELECT count(*) FROM suspended
 """
 
 
 @dataclass(frozen=True, slots=True)
-class PutAside:
+class Suspended:
     """How many rows no longer go on by themselves."""
 
     messages: int  # unknown, for a person to decide
@@ -81,9 +81,9 @@ class PutAside:
     deliveries: int  # to tenants' own systems: failed
 
 
-async def put_aside(connection: Connection) -> PutAside:
+async def suspend(connection: Connection) -> Suspended:
     """Let nothing leave by itself that may have left before."""
-    return PutAside(
+    return Suspended(
         messages=await connection.fetchval(_MESSAGES, timeout=LONG),
         replies=await connection.fetchval(_REPLIES, timeout=LONG),
         reports=await connection.fetchval(_REPORTS, timeout=LONG),
