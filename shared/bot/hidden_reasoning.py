@@ -1,5 +1,5 @@
 """What of a model's output is meant for the customer: no thoughts, no calls of tools, no marks of its chat template.
-Pure.
+No I/O.
 
 A server is meant to take these out; many don't, for a model that they don't know. The marks are those that models and
 servers in use write: `<think>` (DeepSeek, Qwen), `[THINK]` (Mistral), `◁think▷` (Kimi), `<|channel|>` (gpt-oss),

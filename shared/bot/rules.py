@@ -1,4 +1,4 @@
-"""The rules engine: the tenant's patterns → the tenant's answers, else a greeting and a menu. Pure but for its class.
+"""The rules engine: the tenant's patterns → the tenant's answers, else a greeting and a menu. `decide` does no I/O.
 
 Two texts are the same when they are so without case, accents, width, invisible characters, and without the blanks
 and punctuation around them.

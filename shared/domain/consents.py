@@ -1,4 +1,4 @@
-"""Who may be written to: the words that say so, and what an opt-out stops. Pure.
+"""Who may be written to: the words that say so, and what an opt-out stops. No I/O.
 
 A ledger holds it per tenant, contact and channel kind (shared/store/consents.py). Of each scope the newest entry holds,
 by the time at which it took effect; of two of the same time, the opt-out.

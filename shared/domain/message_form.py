@@ -1,6 +1,6 @@
 """What a message asks of its form beside text, media and template: something to tap, a reaction, what it answers.
 
-It stands in the message's `metadata` under `form`, so that it lasts through a wait for the window and a resend. Pure.
+It stands in the message's `metadata` under `form`, so that it lasts through a wait for the window and a resend. No I/O.
 """
 
 from collections.abc import Mapping

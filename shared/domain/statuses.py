@@ -1,4 +1,4 @@
-"""The states of a message, the edges between them, and how receipts rank. Pure.
+"""The states of a message, the edges between them, and how receipts rank. No I/O.
 
 queued ──▶ ready ──▶ sending ──▶ sent ──▶ delivered ──▶ read
   ▲ │        ▲           │  ├──▶ failed

@@ -1,4 +1,4 @@
-"""Texts as people compare them: without case, accents, width, invisible characters and what surrounds them. Pure."""
+"""Texts as people compare them: without case, accents, width, invisible characters and what surrounds them. No I/O."""
 
 from typing import Final
 from unicodedata import category, combining, normalize

@@ -1,4 +1,4 @@
-"""What customers' messages mean for their conversations: who was heard, and who is answered at once. Pure."""
+"""What customers' messages mean for their conversations: who was heard, and who is answered at once. No I/O."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -129,8 +129,8 @@ async def _look(message: Outbound, channel: Channel, ctx: Context[Senders]) -> L
     ids = [entry.external_id for entry in listed.entries]
     already_matched = await sends.already_matched(ctx.pool, message.tenant_id, message.channel_id, ids)
     left = [entry for entry in listed.entries if entry.external_id not in already_matched]
-    # Absent only where no entry is left, whatever its text: the provider may have changed the text, and the entry may be
-    # this message or one of the candidates.
+    # Absent only where no entry is left, whatever its text: the provider may have changed the text, and the entry may
+    # be this message or one of the candidates.
     return LookupResult(match_sent_message(message, left, candidates), absent=same and listed.complete and not left)
 
 

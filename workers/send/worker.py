@@ -363,8 +363,9 @@ async def _record_through_outages(
 ) -> None:
     """Record the result of a provider call, trying again through outages and locks: the call can't be repeated.
 
-    It goes on beyond the claim's lease, for twice as long: a late answer still resolves the `unknown` that the clock has
-    made of the message. Where a tenant holds locks, one of its messages is tried at a time, and each once more at the end.
+    It goes on beyond the claim's lease, for twice as long: a late answer still resolves the `unknown` that the clock
+    has made of the message. Where a tenant holds locks, one of its messages is tried at a time, and each once more at
+    the end.
     """
     deadline, locked = time.monotonic() + 2 * lease, False
     while True:
