@@ -157,8 +157,8 @@ async def _fetched(
 
 async def _from_webhook(claim: Claim, ctx: Context[Kit], source: InWebhook, file: IO[bytes]) -> Fetched | Failure:
     async with ctx.resource.webhooks:
-        kept = await media.webhook(ctx.pool, claim.inbound_id) if claim.inbound_id is not None else None
-        part = await asyncio.to_thread(source.read, *kept) if kept is not None else None
+        webhook = await media.webhook(ctx.pool, claim.inbound_id) if claim.inbound_id is not None else None
+        part = await asyncio.to_thread(source.read, *webhook) if webhook is not None else None
         if part is None:
             return Failure("gone")
         try:

@@ -153,8 +153,8 @@ async def record_refusals(connection: Connection, refusals: Sequence[Refused]) -
 
 def _key_of(one: Refused) -> str:
     """A provider refuses a message once, by answer or receipt; its recipient may say so again after an opt-in."""
-    said = f":{one.code}:{one.inbound_id}" if one.code in consents.BY_RECIPIENT else ""
-    return f"refused:{one.message_id}{said}"
+    occasion = f":{one.code}:{one.inbound_id}" if one.code in consents.BY_RECIPIENT else ""
+    return f"refused:{one.message_id}{occasion}"
 
 
 def _evidence(one: Refused) -> dict[str, object]:

@@ -42,8 +42,10 @@ async def apply(connection: Connection, incoming: Sequence[IncomingReceipt], han
     if not incoming:
         return []
     found = await delivery_receipts.locate(connection, incoming)
-    kept = await delivery_receipts.keep(connection, incoming, found)
-    return await _move(connection, [(incoming[i], *found[i], kept[i]) for i in sorted(kept) if i in found], handoff)
+    inserted = await delivery_receipts.insert(connection, incoming, found)
+    return await _move(
+        connection, [(incoming[i], *found[i], inserted[i]) for i in sorted(inserted) if i in found], handoff
+    )
 
 
 async def apply_parked(connection: Connection, limit: int, handoff: timedelta) -> tuple[int, list[SendRequested]]:
@@ -110,16 +112,16 @@ async def _move(connection: Connection, located: Sequence[_Located], handoff: ti
 
     # A message that was given up as unknown, or sent anew since, is still one that a receipt tells the truth about.
     status = {message_id: "unknown" if row.abandoned else row.status for message_id, row in rows.items()}
-    told: dict[UUID, IncomingReceipt] = {}
+    moving: dict[UUID, IncomingReceipt] = {}
     applied: list[tuple[UUID, UUID]] = []
     for a, message_id, _, _, row_id in sorted(located, key=lambda one: one[0].received_at):
         target = after_receipt(status[message_id], a.receipt.status) if message_id in status else None
         if target is not None:
             status[message_id] = target
-            told[message_id] = a
+            moving[message_id] = a
             applied.append((a.tenant_id, row_id))
-    await delivery_receipts.move(connection, [_step(rows[i], a, status[i]) for i, a in told.items()])
-    for i in told:
+    await delivery_receipts.move(connection, [_step(rows[i], a, status[i]) for i, a in moving.items()])
+    for i in moving:
         if (resends := rows[i].resends) is not None:  # the provider has it after all
             await delivery_receipts.cancel_resends(connection, rows[i].tenant_id, rows[i].conversation_id, resends)
     await delivery_receipts.applied(connection, applied)
@@ -134,21 +136,21 @@ async def _move(connection: Connection, located: Sequence[_Located], handoff: ti
                 i,
                 detail={"error_code": a.receipt.error_code} if a.receipt.error_code else {},
             )
-            for i, a in told.items()
+            for i, a in moving.items()
         ),
     )
-    await _tell_channels(connection, [(rows[i], a) for i, a in told.items() if status[i] == "failed"])
+    await _slow_or_stop_channels(connection, [(rows[i], a) for i, a in moving.items() if status[i] == "failed"])
     refusals = [_refused(a, rows[i]) for a, i, *_ in located if i in rows and _opted_out(a)]
     await consent_actions.record_refusals(connection, refusals)
     fallbacks = [
         await _fallback(connection, rows[i], a, handoff)
-        for i, a in told.items()
+        for i, a in moving.items()
         if status[i] == "failed" and _window_closed(a)
     ]
     return [request for request in fallbacks if request is not None]
 
 
-async def _tell_channels(connection: Connection, failed: Sequence[tuple[Concerned, IncomingReceipt]]) -> None:
+async def _slow_or_stop_channels(connection: Connection, failed: Sequence[tuple[Concerned, IncomingReceipt]]) -> None:
     """Let channels wait, or stop them, of which a provider says after the send what it may also answer to one: that
     they send too much, or that something about them is to be mended."""
     pauses: dict[tuple[UUID, UUID], float] = {}

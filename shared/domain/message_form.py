@@ -35,10 +35,10 @@ def stored(form: Form) -> dict[str, object]:
 
 def form_of(metadata: object) -> Form:
     """The form of a message. What was written by somebody else under this name, and can't be read, asks for none."""
-    told = metadata.get(FORM) if isinstance(metadata, Mapping) else None
-    if told is None:
+    raw = metadata.get(FORM) if isinstance(metadata, Mapping) else None
+    if raw is None:
         return PLAIN
     try:
-        return _FORM.validate_python(told)
+        return _FORM.validate_python(raw)
     except ValidationError:
         return PLAIN

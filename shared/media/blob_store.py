@@ -44,13 +44,13 @@ class Blobs:
     @classmethod
     def of(cls, settings: Settings) -> "Blobs":
         """The store that the settings name. Raises ValueError that names the setting."""
-        told = settings.media_store
-        scheme = urlsplit(told).scheme
+        location = settings.media_store
+        scheme = urlsplit(location).scheme
         if scheme == "s3":
             return cls(_bucket(settings))
         if scheme:
             raise ValueError(f"PALOMAR_MEDIA_STORE: {scheme}:// is not known; give a folder, or s3://bucket/prefix")
-        folder = Path(told) if told else settings.state_dir / "media"
+        folder = Path(location) if location else settings.state_dir / "media"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return cls(LocalStore(folder.resolve()), folder.resolve())
 
@@ -97,11 +97,11 @@ class Blobs:
 
 def _bucket(settings: Settings) -> S3Store:
     endpoint = settings.media_s3_endpoint
-    told: S3Config = {"region": settings.media_s3_region}
+    config: S3Config = {"region": settings.media_s3_region}
     if endpoint:
-        told["endpoint"] = endpoint
+        config["endpoint"] = endpoint
     if settings.media_s3_key_id:
-        told["access_key_id"] = settings.media_s3_key_id
-        told["secret_access_key"] = settings.media_s3_secret.get_secret_value()
+        config["access_key_id"] = settings.media_s3_key_id
+        config["secret_access_key"] = settings.media_s3_secret.get_secret_value()
     options: ClientConfig = {"timeout": timedelta(seconds=TIMEOUT), "allow_http": endpoint.startswith("http://")}
-    return S3Store.from_url(settings.media_store, config=told, client_options=options)
+    return S3Store.from_url(settings.media_store, config=config, client_options=options)

@@ -18,7 +18,7 @@ from shared.providers.http_client import retry_after
 from shared.providers.media_source import Direct, Get, Located
 
 MOST_REDIRECTS: Final = 5
-LONGEST_TOLD: Final = 256 * 1024  # bytes of an answer that tells where a file lies
+LARGEST_ANSWER: Final = 256 * 1024  # bytes of an answer that tells where a file lies
 CHUNK: Final = 256 * 1024
 CONNECT_TIMEOUT: Final = 10.0  # seconds
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
@@ -89,7 +89,7 @@ class Fetcher:
             body = bytearray()
             async for chunk in answer.content.iter_chunked(CHUNK):
                 body += chunk
-                if len(body) > LONGEST_TOLD:
+                if len(body) > LARGEST_ANSWER:
                     return Failure("unreadable")
             return source.read(answer.status, bytes(body))
 

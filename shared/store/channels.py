@@ -18,7 +18,7 @@ from shared.store.fair_share import of_each_tenant, try_later
 
 log = get_logger(__name__)
 
-TALKS_AT_ONCE: Final = 1000  # conversations of a resumed channel that one statement makes due
+CONVERSATIONS_AT_ONCE: Final = 1000  # conversations of a resumed channel that one statement makes due
 
 _COLUMNS = "id, tenant_id, endpoint_id, provider, kind, address, status, settings, updated_at, business_id"
 
@@ -44,20 +44,20 @@ RETURNING id
 """
 # The first message of each lane: whoever sends it drains the lane. Of so many conversations, in the order of an index.
 _MAKE_DUE = f"""
-WITH talks AS MATERIALIZED (
+WITH resumed AS MATERIALIZED (
     SELECT id, address FROM conversations
     WHERE channel_id = $2 AND tenant_id = $1 AND address > $3 ORDER BY address LIMIT $4
 ), due AS (
     UPDATE messages m SET due_at = now(), not_before = NULL
-    FROM talks CROSS JOIN unnest(ARRAY['normal', 'bulk']) AS of (lane) CROSS JOIN LATERAL (
+    FROM resumed CROSS JOIN unnest(ARRAY['normal', 'bulk']) AS of (lane) CROSS JOIN LATERAL (
         SELECT id FROM messages
-        WHERE tenant_id = $1 AND conversation_id = talks.id AND lane = of.lane
+        WHERE tenant_id = $1 AND conversation_id = resumed.id AND lane = of.lane
             AND status IN ('queued', 'ready', 'sending')
         ORDER BY out_seq LIMIT 1
     ) AS head
     WHERE m.tenant_id = $1 AND m.id = head.id AND {only_if("m.status = 'ready'")}
 )
-SELECT address FROM talks ORDER BY address DESC LIMIT 1
+SELECT address FROM resumed ORDER BY address DESC LIMIT 1
 """
 _ADD_TENANT = "INSERT INTO tenants (id, name) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING"
 _ADD = """
@@ -71,7 +71,7 @@ def channel_of(row: asyncpg.Record, words: Words = DEFAULT_WORDS) -> Channel:
     """A row of `channels` as the workers need it."""
     settings, wrong = stored_settings(row["settings"])
     if wrong:
-        _tell_unread(row["id"], row["updated_at"], ", ".join(wrong.values()))
+        _log_unread(row["id"], row["updated_at"], ", ".join(wrong.values()))
     return Channel(
         id=row["id"],
         tenant_id=row["tenant_id"],
@@ -89,7 +89,7 @@ def channel_of(row: asyncpg.Record, words: Words = DEFAULT_WORDS) -> Channel:
 
 
 @lru_cache(maxsize=1000)
-def _tell_unread(channel_id: UUID, _: datetime, fields: str) -> None:
+def _log_unread(channel_id: UUID, _: datetime, fields: str) -> None:
     """Log it once for each version of a channel's row: the row is read for every message."""
     log.error(
         "channel settings can't be read: what they decide waits for a process that can",
@@ -112,12 +112,12 @@ def _words(tenant_id: UUID, consents: object) -> Words:
     try:
         return words_of(consents if isinstance(consents, Mapping) else {"words": consents})
     except ValueError as error:
-        _tell_unread_words(tenant_id, str(error))
+        _log_unread_words(tenant_id, str(error))
         return DEFAULT_WORDS
 
 
 @lru_cache(maxsize=1000)
-def _tell_unread_words(tenant_id: UUID, fields: str) -> None:
+def _log_unread_words(tenant_id: UUID, fields: str) -> None:
     log.error("tenant's words can't be read: the default ones hold", tenant=str(tenant_id), fields=fields)
 
 
@@ -159,7 +159,7 @@ async def resume(connection: Connection | Pool, tenant_id: UUID, channel_id: UUI
 
 async def _make_due(connection: Connection | Pool, tenant_id: UUID, channel_id: UUID, after: str) -> str | None:
     """Of the next conversations behind this address; returns the last one's address, None where there was none."""
-    last: str | None = await connection.fetchval(_MAKE_DUE, tenant_id, channel_id, after, TALKS_AT_ONCE)
+    last: str | None = await connection.fetchval(_MAKE_DUE, tenant_id, channel_id, after, CONVERSATIONS_AT_ONCE)
     return last
 
 

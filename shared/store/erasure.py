@@ -102,7 +102,7 @@ _DELIVERIES = """
 SELECT id FROM webhook_logs
 WHERE tenant_id = $1 AND (payload::text ~* $2 OR response ~* $2 OR error_message ~* $2) ORDER BY id
 """
-_TALK_IDS = "SELECT id FROM conversations WHERE tenant_id = $1 AND contact_id = $2"
+_CONVERSATION_IDS = "SELECT id FROM conversations WHERE tenant_id = $1 AND contact_id = $2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +117,8 @@ class Mentions:
 
 async def mentions(pool: Pool, person: Person, pattern: str) -> Mentions:
     """Reads every row of the tenant's. Outside the transaction that erases: behind a long one no event is published."""
-    talk = [row["id"] for row in await pool.fetch(_TALK_IDS, person.tenant_id, person.contact_id)]
-    known_by = "|".join([pattern, *(str(each) for each in (person.contact_id, *talk))])
+    conversations = [row["id"] for row in await pool.fetch(_CONVERSATION_IDS, person.tenant_id, person.contact_id)]
+    known_by = "|".join([pattern, *(str(each) for each in (person.contact_id, *conversations))])
     words = {
         table: [row["id"] for row in await pool.fetch(query, person.tenant_id, pattern, timeout=LONGEST_SEARCH)]
         for table, query in _MENTIONS.items()
@@ -135,7 +135,7 @@ async def mentions(pool: Pool, person: Person, pattern: str) -> Mentions:
 
 # -- removing ----------------------------------------------------------------------------------------------------------
 
-_TALK = "SELECT id FROM conversations WHERE tenant_id = $1 AND contact_id = $2 ORDER BY id FOR UPDATE"
+_LOCK_CONVERSATIONS = "SELECT id FROM conversations WHERE tenant_id = $1 AND contact_id = $2 ORDER BY id FOR UPDATE"
 
 # In this order. $1 is the tenant; what follows it stands beside the statement.
 _REMOVALS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
@@ -145,16 +145,16 @@ _REMOVALS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
         """DELETE FROM media f USING messages m
             WHERE m.tenant_id = $1 AND m.conversation_id = ANY($2::uuid[])
                 AND f.tenant_id = $1 AND f.message_id = m.id""",
-        ("talk",),
+        ("conversations",),
     ),
-    ("messages", "DELETE FROM messages WHERE tenant_id = $1 AND conversation_id = ANY($2::uuid[])", ("talk",)),
+    ("messages", "DELETE FROM messages WHERE tenant_id = $1 AND conversation_id = ANY($2::uuid[])", ("conversations",)),
     (
         "sessions",
         """DELETE FROM sessions WHERE tenant_id = $1
             AND (contact_id = $2 OR conversation_id = ANY($3::uuid[]) OR phone_number ~* $4)""",
-        ("contact", "talk", "pattern"),
+        ("contact", "conversations", "pattern"),
     ),
-    ("conversations", "DELETE FROM conversations WHERE tenant_id = $1 AND id = ANY($2::uuid[])", ("talk",)),
+    ("conversations", "DELETE FROM conversations WHERE tenant_id = $1 AND id = ANY($2::uuid[])", ("conversations",)),
     ("campaign_recipients", "DELETE FROM campaign_recipients WHERE tenant_id = $1 AND contact_id = $2", ("contact",)),
     ("consents", "DELETE FROM consents WHERE tenant_id = $1 AND contact_id = $2", ("contact",)),
     ("group_contacts", "DELETE FROM group_contacts WHERE tenant_id = $1 AND contact_id = $2", ("contact",)),
@@ -163,12 +163,12 @@ _REMOVALS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     (
         "import_aliases",
         "DELETE FROM import_aliases WHERE tenant_id = $1 AND (our_id = $2 OR our_id = ANY($3::uuid[]))",
-        ("contact", "talk"),
+        ("contact", "conversations"),
     ),
     (
         "events",
         "DELETE FROM events WHERE tenant_id = $1 AND (contact_id = $2 OR conversation_id = ANY($3::uuid[]))",
-        ("contact", "talk"),
+        ("contact", "conversations"),
     ),
     # A webhook's id stays in inbound_keys: one that is delivered again is still known, and not kept anew.
     (
@@ -196,10 +196,12 @@ _REMOVALS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
 
 async def erase(connection: Connection, person: Person, pattern: str, found: Mentions) -> dict[str, int]:
     """Remove their rows and blank what others' rows say of them, in the caller's transaction; returns rows by table."""
-    talk = [row["id"] for row in await connection.fetch(_TALK, person.tenant_id, person.contact_id)]
+    conversations = [
+        row["id"] for row in await connection.fetch(_LOCK_CONVERSATIONS, person.tenant_id, person.contact_id)
+    ]
     values = {
         "contact": person.contact_id,
-        "talk": talk,
+        "conversations": conversations,
         "pattern": pattern,
         "known_by": found.known_by,
         "webhooks": [key for key, _ in found.webhooks],
@@ -208,11 +210,11 @@ async def erase(connection: Connection, person: Person, pattern: str, found: Men
     }
     done: dict[str, int] = {}
     for table, statement, names in _REMOVALS:
-        told = await connection.execute(statement, person.tenant_id, *(values[name] for name in names))
-        done[table] = int(told.split()[-1])
+        tag = await connection.execute(statement, person.tenant_id, *(values[name] for name in names))
+        done[table] = int(tag.split()[-1])
     for table, ids in found.words.items():
-        told = await connection.execute(_BLANK[table], person.tenant_id, ids, pattern)
-        done[table] = done.get(table, 0) + int(told.split()[-1])
+        tag = await connection.execute(_BLANK[table], person.tenant_id, ids, pattern)
+        done[table] = done.get(table, 0) + int(tag.split()[-1])
     return done
 
 

@@ -120,7 +120,7 @@ async def claim(connection: Connection, tenant_id: UUID, media_id: UUID, lease: 
     row = await connection.fetchrow(_CLAIM, tenant_id, media_id, lease_id, lease)
     if row is None:
         return None
-    told = Media(row["url"], row["provider_id"], row["mime_type"], row["filename"], row["provider_sha256"])
+    file = Media(row["url"], row["provider_id"], row["mime_type"], row["filename"], row["provider_sha256"])
     return Claim(
         tenant_id,
         media_id,
@@ -129,7 +129,7 @@ async def claim(connection: Connection, tenant_id: UUID, media_id: UUID, lease: 
         row["conversation_id"],
         row["channel_id"],
         row["provider"],
-        told,
+        file,
         row["inbound_id"],
         row["attempts"],
         row["waited"],
@@ -223,24 +223,24 @@ async def stored(connection: Connection, claim: Claim, sha256: bytes, size: int,
 # -- copies that go ----------------------------------------------------------------------------------------------------
 
 # Nobody can begin to name a copy once it is marked: whoever does takes its row's lock, and looks at the mark.
-_MARK = """
+_MARK_UNUSED = """
 WITH due AS (
     SELECT tenant_id, sha256 FROM media_blobs WHERE due_at <= now() ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED
-), looked AS (
+), checked AS (
     SELECT tenant_id, sha256, EXISTS (
         SELECT FROM media f WHERE f.sha256 = due.sha256 AND f.tenant_id = due.tenant_id) AS named
     FROM due
 )
 UPDATE media_blobs b SET going = NOT named, due_at = CASE WHEN NOT named THEN now() + $1::interval END
-FROM looked WHERE b.tenant_id = looked.tenant_id AND b.sha256 = looked.sha256
+FROM checked WHERE b.tenant_id = checked.tenant_id AND b.sha256 = checked.sha256
 RETURNING b.tenant_id, b.sha256, b.key, b.going, b.due_at
 """
 
-_GONE = "DELETE FROM media_blobs WHERE tenant_id = $1 AND sha256 = $2 AND going AND due_at = $3"
+_FORGET_COPY = "DELETE FROM media_blobs WHERE tenant_id = $1 AND sha256 = $2 AND going AND due_at = $3"
 
 
 @dataclass(frozen=True, slots=True)
-class Going:
+class UnusedCopy:
     """A copy that nobody names, marked to be deleted; by somebody else once `until` has passed."""
 
     tenant_id: UUID
@@ -249,16 +249,16 @@ class Going:
     until: datetime
 
 
-async def mark(connection: Connection | Pool, lease: timedelta, limit: int) -> tuple[list[Going], int]:
+async def mark_unused(connection: Connection | Pool, lease: timedelta, limit: int) -> tuple[list[UnusedCopy], int]:
     """Look at copies that are due; returns those to delete now, and how many were looked at."""
-    rows = await connection.fetch(_MARK, lease, limit)
-    going = [Going(r["tenant_id"], r["sha256"], r["key"], r["due_at"]) for r in rows if r["going"]]
-    return going, len(rows)
+    rows = await connection.fetch(_MARK_UNUSED, lease, limit)
+    unused = [UnusedCopy(r["tenant_id"], r["sha256"], r["key"], r["due_at"]) for r in rows if r["going"]]
+    return unused, len(rows)
 
 
-async def gone(connection: Connection | Pool, copy: Going) -> None:
+async def forget_copy(connection: Connection | Pool, copy: UnusedCopy) -> None:
     """The copy's bytes are deleted: its row goes too, unless somebody else is at it by now."""
-    await connection.execute(_GONE, copy.tenant_id, copy.sha256, copy.until)
+    await connection.execute(_FORGET_COPY, copy.tenant_id, copy.sha256, copy.until)
 
 
 # -- the webhook it came with ------------------------------------------------------------------------------------------

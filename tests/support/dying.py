@@ -58,9 +58,13 @@ MOMENTS: dict[str, Callable[[], None]] = {
     # the message is `sending`, and the provider not called
     "claimed": lambda: setattr(sends, "claim", _after(sends.claim)),
     # the provider has answered, and nothing is written down
-    "answered": lambda: setattr(workers.send.worker, "_record_through_outages", _before(workers.send.worker._insist)),
+    "answered": lambda: setattr(
+        workers.send.worker, "_record_through_outages", _before(workers.send.worker._record_through_outages)
+    ),
     # what the provider said is written down, and the delivery not acked
-    "recorded": lambda: setattr(workers.send.worker, "_record_through_outages", _after(workers.send.worker._insist)),
+    "recorded": lambda: setattr(
+        workers.send.worker, "_record_through_outages", _after(workers.send.worker._record_through_outages)
+    ),
     # the provider's list is seen without a message, and nothing decided
     "looked": lambda: setattr(unknown_lookup, "_look", _after(unknown_lookup._look)),
     # what follows from the list is written down, and the delivery not acked

@@ -32,22 +32,22 @@ async def sweep_forever(ctx: Context[Any]) -> None:
 
 async def sweep(ctx: Context[Any]) -> int:
     """Delete every copy that is due and that nobody names; returns how many went."""
-    total, looked = 0, AT_ONCE
-    while looked == AT_ONCE:
-        going, looked = await media.mark(ctx.pool, LEASE, AT_ONCE)
-        if going:
+    total, checked = 0, AT_ONCE
+    while checked == AT_ONCE:
+        unused, checked = await media.mark_unused(ctx.pool, LEASE, AT_ONCE)
+        if unused:
             blobs = Blobs.of(ctx.settings)
-            for copy in going:
+            for copy in unused:
                 async with by_itself("blob", tenant=str(copy.tenant_id)):
                     if await _deleted(ctx, blobs, copy):
-                        await media.gone(ctx.pool, copy)
+                        await media.forget_copy(ctx.pool, copy)
                         total += 1
     if total:
         ctx.log.info("copies of files deleted", count=total)
     return total
 
 
-async def _deleted(ctx: Context[Any], blobs: Blobs, copy: media.Going) -> bool:
+async def _deleted(ctx: Context[Any], blobs: Blobs, copy: media.UnusedCopy) -> bool:
     try:
         async with asyncio.timeout(DELETE_TIMEOUT):
             await blobs.delete(copy.key)

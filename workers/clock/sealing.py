@@ -149,10 +149,10 @@ def _base(settings: Settings) -> str:
 def _opened(keys: KeyRing, row: EndpointRow) -> Mapping[str, object]:
     """An endpoint's secrets; none where they don't open."""
     try:
-        told = orjson.loads(keys.open(row.secrets, tenant_id=row.tenant_id, owner=row.id))
+        secrets = orjson.loads(keys.open(row.secrets, tenant_id=row.tenant_id, owner=row.id))
     except (CryptoError, orjson.JSONDecodeError):
         return {}
-    return told if isinstance(told, dict) else {}
+    return secrets if isinstance(secrets, dict) else {}
 
 
 def _app_secrets(known: Mapping[str, object]) -> list[str]:

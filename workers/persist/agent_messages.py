@@ -83,25 +83,27 @@ async def apply(
     written = [
         Written(
             tenant_id=one.channel.tenant_id,
-            conversation_id=talk.id,
+            conversation_id=conversation.id,
             channel_id=one.channel.id,
             provider=one.channel.provider,
             message=one.message,
             received_at=one.received_at,
             place=one.place,
         )
-        for one, talk in zip(incoming, found, strict=True)
+        for one, conversation in zip(incoming, found, strict=True)
     ]
     suspects = [index for index, one in enumerate(incoming) if one.may_be_ours]
     echoes = await agent_messages.echoes(connection, {index: written[index] for index in suspects})
     ours = {index for index, ids in echoes.items() if ids or incoming[index].is_ours}
-    kept = await agent_messages.insert(connection, {i: one for i, one in enumerate(written) if i not in ours}, began)
+    inserted = await agent_messages.insert(
+        connection, {i: one for i, one in enumerate(written) if i not in ours}, began
+    )
     await agent_reports.owe(
         connection, [one for i, one in enumerate(written) if i not in ours and incoming[i].to_be_reported]
     )
     theirs = {
         (written[i].tenant_id, written[i].conversation_id): incoming[i]
-        for i in kept
+        for i in inserted
         if incoming[i].by_person and incoming[i].channel.settings.manager.escalate
     }
     escalated = await agent_messages.escalate(connection, list(theirs))
@@ -114,7 +116,7 @@ async def apply(
                 message_id,
                 detail={"by": "manager" if incoming[i].by_person else "bot", "type": written[i].message.message_type},
             )
-            for i, message_id in kept.items()
+            for i, message_id in inserted.items()
         ),
         *(
             Event("conversation.escalated", tenant_id, theirs[tenant_id, conversation_id].channel.id, conversation_id)

@@ -109,7 +109,7 @@ async def _answer_once(wanted: ReplyWanted, ctx: Context[Engines]) -> SendReques
         typing = ctx.resource.by_name[channel.settings.reply.engine].waits
         meanwhile.enter_context(ctx.resource.read_receipts.shown(ctx.pool, channel, question.unread, typing=typing))
         try:
-            async with _kept(ctx, wanted, claim, lease):
+            async with _lease_renewed(ctx, wanted, claim, lease):
                 answer = await _make(ctx.resource.by_name, question)
         except BaseException:
             # Cancelled or failed: somebody else may try at once, rather than after the lease.
@@ -197,7 +197,9 @@ async def _make(engines: Mapping[str, Engine], question: _Question) -> Answer:
 
 
 @asynccontextmanager
-async def _kept(ctx: Context[Engines], wanted: ReplyWanted, claim: ReplyClaim, lease: timedelta) -> AsyncIterator[None]:
+async def _lease_renewed(
+    ctx: Context[Engines], wanted: ReplyWanted, claim: ReplyClaim, lease: timedelta
+) -> AsyncIterator[None]:
     """Renew the lease while the engine thinks."""
 
     async def renew() -> None:

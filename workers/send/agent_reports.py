@@ -49,10 +49,10 @@ async def report(admitted: SendAdmitted, ctx: Context[Senders]) -> None:
         wait = STOPPED_WAIT if channel.status == "stopped" else UNREAD_WAIT
         await agent_reports.postpone(ctx.pool, owed.tenant_id, owed.id, wait)
     else:
-        await _tell(owed, channel, ctx)
+        await _report(owed, channel, ctx)
 
 
-async def _tell(owed: Owed, channel: Channel, ctx: Context[Senders]) -> None:
+async def _report(owed: Owed, channel: Channel, ctx: Context[Senders]) -> None:
     problem = consents.REASONS[owed.stopped_by] if owed.stopped_by is not None else ""
     try:
         sender = await ctx.resource.of(ctx.pool, channel)
@@ -95,8 +95,8 @@ async def _again(owed: Owed, channel: Channel, refused: Refusal, ctx: Context[Se
     """Later, where it may help. A refusal stops no channel: it may be about this one message."""
     passing = isinstance(refused, Throttled | Unreachable | Ambiguous | ChannelBroken)
     abandoned = not passing or owed.attempts + 1 >= MOST_TRIES
-    told = refused.retry_after if isinstance(refused, Throttled) else None
-    wait = timedelta(seconds=BACKOFF.delay(owed.attempts + 1) if told is None else max(told, 1.0))
+    asked_wait = refused.retry_after if isinstance(refused, Throttled) else None
+    wait = timedelta(seconds=BACKOFF.delay(owed.attempts + 1) if asked_wait is None else max(asked_wait, 1.0))
     await agent_reports.postpone(ctx.pool, owed.tenant_id, owed.id, None if abandoned else wait, tried=True)
     _count(channel, "given_up" if abandoned else "put_off")
     if abandoned:

@@ -1,4 +1,4 @@
-"""What became of a send that nobody knows about: the provider's own list is asked, then the channel's policy decides.
+"""What became of a send that nobody knows about: the provider's own list is called, then the channel's policy decides.
 
 `unknown` leads to `sent` or `failed`, or to a person. Only where two looks at a complete list, a while apart, found
 nothing that it may be, and the policy says so, does it leave again, as a message of its own.
@@ -47,7 +47,7 @@ async def look_up(admitted: SendAdmitted, ctx: Context[Senders]) -> None:
     channel = await channels.get(ctx.pool, message.tenant_id, message.channel_id)
     try:
         looked = await _look(message, channel, ctx) if channel is not None else NOTHING
-    except NoPlaceError:  # nobody was asked, so nothing is decided
+    except NoPlaceError:  # nobody was called, so nothing is decided
         waited = message.now - message.unknown_at
         await sends.check_again(ctx.pool, message.tenant_id, message.id, wait_for_place(waited))
         return
@@ -114,14 +114,14 @@ async def _abandon(tx: database.Connection, message: Outbound, reason: str) -> N
 
 async def _look(message: Outbound, channel: Channel, ctx: Context[Senders]) -> LookupResult:
     """What the provider's list says of the message, by the addresses it was sent with. Raises NoPlaceError."""
-    asked, same = as_called(message, channel)
+    called, same = as_called(message, channel)
     claimed_at = message.claimed_at or message.created_at
     try:
         sender = await ctx.resource.of(ctx.pool, channel)
     except (CryptoError, ValueError):
         return NOTHING  # the next message of the channel stops it and says why
     with ctx.resource.lane(topology.send_queue(channel.provider, message.lane).name).held(channel.id):
-        listed = await sender.find(outgoing(*asked, ctx.settings.public_url), claimed_at - AROUND)
+        listed = await sender.find(outgoing(*called, ctx.settings.public_url), claimed_at - AROUND)
     if listed is None:
         return NOTHING
     # The candidates are read first: a message whose id is recorded in between is then among those already matched.
@@ -137,12 +137,12 @@ async def _look(message: Outbound, channel: Channel, ctx: Context[Senders]) -> L
 def as_called(message: Outbound, channel: Channel) -> tuple[tuple[Outbound, Channel], bool]:
     """The message and its channel with the addresses of the claim, and whether the channel is still as it was then.
 
-    Where it is not, another account may be asked: what its list lacks may have left all the same.
+    Where it is not, another account may be called: what its list lacks may have left all the same.
     """
     if message.called is None:
         return (message, channel), False
-    asked = replace(message, recipient=message.called.recipient), replace(channel, address=message.called.address)
-    return asked, channel.updated_at == message.called.as_of
+    called = replace(message, recipient=message.called.recipient), replace(channel, address=message.called.address)
+    return called, channel.updated_at == message.called.as_of
 
 
 def match_sent_message(

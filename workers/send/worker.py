@@ -148,7 +148,7 @@ async def _send_head(message: Outbound, ctx: Ctx) -> bool:
             )
     try:
         with ctx.resource.lane(_queue(message, channel)).held(channel.id):
-            return await _in_turn(message, channel, ctx)
+            return await _with_sender(message, channel, ctx)
     except NoPlaceError:
         await _wait_for_place(message, channel, ctx)
         return False
@@ -175,7 +175,7 @@ async def _wait_for_place(message: Outbound, channel: Channel, ctx: Ctx) -> None
     await sends.postpone(ctx.pool, message.tenant_id, message.id, wait, throttled=False)
 
 
-async def _in_turn(message: Outbound, channel: Channel, ctx: Ctx) -> bool:
+async def _with_sender(message: Outbound, channel: Channel, ctx: Ctx) -> bool:
     """Send a message once it is the turn of its channel's rate. False where that takes too long."""
     try:
         sender = await ctx.resource.of(ctx.pool, channel)
@@ -295,8 +295,10 @@ async def _record(
             if status == "sent":
                 await record(tx, Event("message.sent", *about))
         case Throttled(code, retry_after, detail, scope) if (retry_after or 0.0) <= LONGEST_THROTTLE:
-            told = BACKOFF.delay(message.attempts + 1) if retry_after is None else max(retry_after, SHORTEST_THROTTLE)
-            wait = timedelta(seconds=told)
+            seconds = (
+                BACKOFF.delay(message.attempts + 1) if retry_after is None else max(retry_after, SHORTEST_THROTTLE)
+            )
+            wait = timedelta(seconds=seconds)
             await _back(key, about, message, wait, code, detail)
             if scope == "channel":
                 await sends.pause(tx, message.tenant_id, message.channel_id, wait)

@@ -12,18 +12,18 @@ from shared.store.imports.rows import ChannelRow, ContactRow, ConversationRow, S
 # -- people ------------------------------------------------------------------------------------------------------------
 
 _DETAILS = """
-UPDATE contacts c SET is_active = told.is_active, created_at = told.created_at, deleted_at = told.deleted_at,
-    metadata = told.metadata::jsonb
+UPDATE contacts c SET is_active = given.is_active, created_at = given.created_at, deleted_at = given.deleted_at,
+    metadata = given.metadata::jsonb
 FROM unnest($1::uuid[], $2::uuid[], $3::boolean[], $4::timestamptz[], $5::timestamptz[], $6::text[])
-    AS told (tenant_id, id, is_active, created_at, deleted_at, metadata)
-WHERE c.tenant_id = told.tenant_id AND c.id = told.id
+    AS given (tenant_id, id, is_active, created_at, deleted_at, metadata)
+WHERE c.tenant_id = given.tenant_id AND c.id = given.id
 """
-# What is told last gives way: to what the contact has, and of `imported` to each column that it has.
+# What is given last gives way: to what the contact has, and of `imported` to each column that it has.
 _FILL_METADATA = """
-UPDATE contacts c SET metadata = told.metadata || c.metadata || CASE
-    WHEN jsonb_typeof(told.metadata -> 'imported') = 'object' AND jsonb_typeof(c.metadata -> 'imported') = 'object'
-    THEN jsonb_build_object('imported', (told.metadata -> 'imported') || (c.metadata -> 'imported')) ELSE '{}' END
-FROM (SELECT $3::text::jsonb) AS told (metadata) WHERE (c.tenant_id, c.id) = ($1, $2)
+UPDATE contacts c SET metadata = given.metadata || c.metadata || CASE
+    WHEN jsonb_typeof(given.metadata -> 'imported') = 'object' AND jsonb_typeof(c.metadata -> 'imported') = 'object'
+    THEN jsonb_build_object('imported', (given.metadata -> 'imported') || (c.metadata -> 'imported')) ELSE '{}' END
+FROM (SELECT $3::text::jsonb) AS given (metadata) WHERE (c.tenant_id, c.id) = ($1, $2)
 """
 _PHONES = """
 SELECT DISTINCT ON (a.contact_id) a.tenant_id, a.contact_id, a.given, a.canonical
@@ -44,7 +44,7 @@ WHERE number.kind = 'phone'
 """
 
 
-async def tell_contacts(connection: Connection, rows: Sequence[ContactRow]) -> None:
+async def set_details(connection: Connection, rows: Sequence[ContactRow]) -> None:
     """What else the source knows of contacts that were just made."""
     ordered = sorted(rows, key=lambda row: (row.tenant_id, row.id))
     await connection.execute(
@@ -60,8 +60,8 @@ async def tell_contacts(connection: Connection, rows: Sequence[ContactRow]) -> N
 
 async def fill_metadata(connection: Connection, joined: Sequence[tuple[UUID, ContactRow]]) -> None:
     """What the source says of people who are contacts of ours (id, row) already, where ours don't say it."""
-    told = sorted((row.tenant_id, contact_id, row.metadata) for contact_id, row in joined if row.metadata != "{}")
-    await connection.executemany(_FILL_METADATA, told)
+    given = sorted((row.tenant_id, contact_id, row.metadata) for contact_id, row in joined if row.metadata != "{}")
+    await connection.executemany(_FILL_METADATA, given)
 
 
 async def phones(connection: Connection, keys: set[tuple[UUID, UUID]]) -> dict[tuple[UUID, UUID], tuple[str, str]]:
@@ -109,16 +109,16 @@ async def same_conversations(connection: Connection, rows: Sequence[Conversation
 
 
 _WINDOWS = """
-UPDATE conversations c SET last_user_message_at = greatest(c.last_user_message_at, told.at)
-FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[]) AS told (tenant_id, id, at)
-WHERE c.tenant_id = told.tenant_id AND c.id = told.id AND told.at > coalesce(c.last_user_message_at, '-infinity')
+UPDATE conversations c SET last_user_message_at = greatest(c.last_user_message_at, given.at)
+FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[]) AS given (tenant_id, id, at)
+WHERE c.tenant_id = given.tenant_id AND c.id = given.id AND given.at > coalesce(c.last_user_message_at, '-infinity')
 """
 
 
-async def tell_windows(connection: Connection, told: dict[tuple[UUID, UUID], datetime]) -> None:
+async def advance_windows(connection: Connection, given: dict[tuple[UUID, UUID], datetime]) -> None:
     """When customers last wrote in conversations (tenant, id) that are ours, where the source knows better."""
-    ordered = sorted(told)
-    await connection.execute(_WINDOWS, [k[0] for k in ordered], [k[1] for k in ordered], [told[k] for k in ordered])
+    ordered = sorted(given)
+    await connection.execute(_WINDOWS, [k[0] for k in ordered], [k[1] for k in ordered], [given[k] for k in ordered])
 
 
 _SAME_SESSIONS = """
@@ -155,7 +155,7 @@ async def sessions_of(connection: Connection, keys: set[tuple[UUID, UUID]]) -> d
 
 
 @dataclass(frozen=True, slots=True)
-class Talk:
+class ImportTarget:
     """A conversation of ours that a source's messages belong to."""
 
     id: UUID
@@ -165,25 +165,25 @@ class Talk:
     created_at: datetime
 
 
-_TALKS = """
+_LOCK_CONVERSATIONS = """
 SELECT c.id, c.tenant_id, c.channel_id, c.provider, c.created_at
 FROM unnest($1::uuid[], $2::uuid[]) AS asked (tenant_id, id) JOIN conversations c USING (tenant_id, id)
 ORDER BY c.tenant_id, c.id FOR NO KEY UPDATE OF c
 """
 _PLACES = """
-UPDATE conversations c SET next_out_seq = c.next_out_seq + told.messages
-FROM unnest($1::uuid[], $2::uuid[], $3::int[]) AS told (tenant_id, id, messages)
-WHERE c.tenant_id = told.tenant_id AND c.id = told.id
-RETURNING c.id, c.next_out_seq - told.messages AS first
+UPDATE conversations c SET next_out_seq = c.next_out_seq + given.messages
+FROM unnest($1::uuid[], $2::uuid[], $3::int[]) AS given (tenant_id, id, messages)
+WHERE c.tenant_id = given.tenant_id AND c.id = given.id
+RETURNING c.id, c.next_out_seq - given.messages AS first
 """
 # The trigger counted what customers wrote as unread and unanswered. It was read, and answered or not, elsewhere.
 _SETTLE = """
 UPDATE conversations c SET
-    unread_count = c.unread_count - told.heard,
-    answered_count = c.answered_count + told.heard,
-    last_message_at = greatest(c.last_message_at, told.newest)
-FROM unnest($1::uuid[], $2::uuid[], $3::int[], $4::timestamptz[]) AS told (tenant_id, id, heard, newest)
-WHERE c.tenant_id = told.tenant_id AND c.id = told.id
+    unread_count = c.unread_count - given.from_customer,
+    answered_count = c.answered_count + given.from_customer,
+    last_message_at = greatest(c.last_message_at, given.newest)
+FROM unnest($1::uuid[], $2::uuid[], $3::int[], $4::timestamptz[]) AS given (tenant_id, id, from_customer, newest)
+WHERE c.tenant_id = given.tenant_id AND c.id = given.id
 """
 _BY_EXTERNAL = """
 SELECT m.tenant_id, m.channel_id, m.external_id, m.id, m.conversation_id, m.direction, m.content
@@ -192,11 +192,13 @@ JOIN messages m USING (tenant_id, channel_id, external_id)
 """
 
 
-async def lock_talks(connection: Connection, keys: set[tuple[UUID, UUID]]) -> dict[tuple[UUID, UUID], Talk]:
+async def lock_conversations(
+    connection: Connection, keys: set[tuple[UUID, UUID]]
+) -> dict[tuple[UUID, UUID], ImportTarget]:
     """Conversations by (tenant, id), locked in the order that all lock them in."""
     ordered = sorted(keys)
-    rows = await connection.fetch(_TALKS, [k[0] for k in ordered], [k[1] for k in ordered])
-    return {(row["tenant_id"], row["id"]): Talk(**row) for row in rows}
+    rows = await connection.fetch(_LOCK_CONVERSATIONS, [k[0] for k in ordered], [k[1] for k in ordered])
+    return {(row["tenant_id"], row["id"]): ImportTarget(**row) for row in rows}
 
 
 async def take_places(connection: Connection, wanted: dict[tuple[UUID, UUID], int]) -> dict[UUID, int]:
@@ -208,15 +210,15 @@ async def take_places(connection: Connection, wanted: dict[tuple[UUID, UUID], in
     return {row["id"]: row["first"] for row in rows}
 
 
-async def settle(connection: Connection, told: dict[tuple[UUID, UUID], tuple[int, datetime]]) -> None:
+async def settle(connection: Connection, given: dict[tuple[UUID, UUID], tuple[int, datetime]]) -> None:
     """After messages went in: (tenant, conversation) → how many were the customer's, and when the newest was."""
-    ordered = sorted(told)
+    ordered = sorted(given)
     await connection.execute(
         _SETTLE,
         [k[0] for k in ordered],
         [k[1] for k in ordered],
-        [told[key][0] for key in ordered],
-        [told[key][1] for key in ordered],
+        [given[key][0] for key in ordered],
+        [given[key][1] for key in ordered],
     )
 
 

@@ -97,8 +97,8 @@ ON CONFLICT (tenant_id, system, source_table, source_id) DO UPDATE SET our_id = 
 
 async def aliases(connection: Connection, system: str, table: str, keys: Iterable[Key]) -> dict[Key, UUID]:
     """The rows of ours that these rows of a source's table joined; without those that joined none."""
-    asked = sorted(set(keys))
-    rows = await connection.fetch(_ALIASES, system, table, [k[0] for k in asked], [k[1] for k in asked])
+    ordered = sorted(set(keys))
+    rows = await connection.fetch(_ALIASES, system, table, [k[0] for k in ordered], [k[1] for k in ordered])
     return {(row["tenant_id"], row["source_id"]): row["our_id"] for row in rows}
 
 
@@ -126,8 +126,8 @@ _EXISTING_TENANTS = "SELECT id FROM tenants WHERE id = ANY($1::uuid[])"
 
 async def existing(connection: Connection, table: str, keys: Iterable[tuple[UUID, UUID]]) -> set[tuple[UUID, UUID]]:
     """Which of these (tenant, id) are rows of this table of ours."""
-    asked = sorted(set(keys))
-    rows = await connection.fetch(_EXISTING[table], [k[0] for k in asked], [k[1] for k in asked])
+    ordered = sorted(set(keys))
+    rows = await connection.fetch(_EXISTING[table], [k[0] for k in ordered], [k[1] for k in ordered])
     return {(row["tenant_id"], row["id"]) for row in rows}
 
 

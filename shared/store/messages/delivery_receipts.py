@@ -67,7 +67,7 @@ JOIN LATERAL (
 ) m ON true
 """
 
-_KEEP = """
+_INSERT = """
 INSERT INTO message_statuses (id, tenant_id, channel_id, message_id, external_id, status, error_code, error_message,
     occurred_at, received_at)
 SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::text[],
@@ -87,18 +87,18 @@ ORDER BY tenant_id, id FOR NO KEY UPDATE
 
 # Meta tells whole seconds, and its clock is not ours: nothing is delivered before it was sent.
 _MOVE = """
-UPDATE messages m SET status = told.status, due_at = NULL, claim_id = NULL, not_before = NULL,
-    external_id = coalesce(m.external_id, told.external_id),
-    sent_at = coalesce(m.sent_at, greatest(told.at, m.claimed_at)),
-    delivered_at = CASE WHEN told.status IN ('delivered', 'read')
-        THEN coalesce(m.delivered_at, greatest(told.at, m.claimed_at, m.sent_at)) ELSE m.delivered_at END,
-    read_at = CASE WHEN told.status = 'read' THEN greatest(told.at, m.claimed_at, m.sent_at, m.delivered_at)
+UPDATE messages m SET status = new.status, due_at = NULL, claim_id = NULL, not_before = NULL,
+    external_id = coalesce(m.external_id, new.external_id),
+    sent_at = coalesce(m.sent_at, greatest(new.at, m.claimed_at)),
+    delivered_at = CASE WHEN new.status IN ('delivered', 'read')
+        THEN coalesce(m.delivered_at, greatest(new.at, m.claimed_at, m.sent_at)) ELSE m.delivered_at END,
+    read_at = CASE WHEN new.status = 'read' THEN greatest(new.at, m.claimed_at, m.sent_at, m.delivered_at)
         ELSE m.read_at END,
-    failed_at = CASE WHEN told.status = 'failed' THEN greatest(told.at, m.claimed_at, m.sent_at) ELSE m.failed_at END,
-    error_code = told.error_code, error_message = told.error_message
+    failed_at = CASE WHEN new.status = 'failed' THEN greatest(new.at, m.claimed_at, m.sent_at) ELSE m.failed_at END,
+    error_code = new.error_code, error_message = new.error_message
 FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::timestamptz[], $6::text[], $7::text[])
-    AS told (tenant_id, id, status, external_id, at, error_code, error_message)
-WHERE m.tenant_id = told.tenant_id AND m.id = told.id
+    AS new (tenant_id, id, status, external_id, at, error_code, error_message)
+WHERE m.tenant_id = new.tenant_id AND m.id = new.id
 """
 
 # What was made to send it anew, and has not left. Of its conversation: a client may have chosen such a key elsewhere.
@@ -177,7 +177,7 @@ async def locate(connection: Connection, incoming: Sequence[IncomingReceipt]) ->
     return {row["place"]: (row["id"], row["conversation_id"], row["doubtful"]) for row in rows}
 
 
-async def keep(
+async def insert(
     connection: Connection, incoming: Sequence[IncomingReceipt], found: dict[int, tuple[UUID, UUID, bool]]
 ) -> dict[int, UUID]:
     """Keep each receipt once; returns index → row id of those that are new. Without a message it is parked."""
@@ -187,7 +187,7 @@ async def keep(
     order = [first[key] for key in sorted(first, key=str)]
     ids = {index: new_id() for index in order}
     rows = await connection.fetch(
-        _KEEP,
+        _INSERT,
         [ids[i] for i in order],
         [incoming[i].tenant_id for i in order],
         [incoming[i].channel_id for i in order],
@@ -199,8 +199,8 @@ async def keep(
         [incoming[i].receipt.timestamp for i in order],
         [incoming[i].received_at for i in order],
     )
-    kept = {row["id"] for row in rows}
-    return {index: row_id for index, row_id in ids.items() if row_id in kept}
+    inserted = {row["id"] for row in rows}
+    return {index: row_id for index, row_id in ids.items() if row_id in inserted}
 
 
 async def lock_messages(connection: Connection, keys: set[tuple[UUID, UUID]]) -> dict[UUID, Concerned]:

@@ -273,10 +273,10 @@ def _called(row: asyncpg.Record) -> Called | None:
 
 def thread_of(answered: object) -> Thread | None:
     """What a mail answers, as the customer's newest message says it; None where they never wrote one."""
-    told = answered.get("thread") if isinstance(answered, Mapping) else None
-    if not isinstance(answered, Mapping) or not isinstance(told, Mapping):
+    thread = answered.get("thread") if isinstance(answered, Mapping) else None
+    if not isinstance(answered, Mapping) or not isinstance(thread, Mapping):
         return None
-    message_id, references, subject = told.get("message_id"), told.get("references"), answered.get("subject")
+    message_id, references, subject = thread.get("message_id"), thread.get("references"), answered.get("subject")
     return Thread(
         message_id if isinstance(message_id, str) else "",
         tuple(one for one in references if isinstance(one, str)) if isinstance(references, list) else (),
@@ -340,8 +340,8 @@ async def admit(
     facts: Mapping[str, object] | None = None,
 ) -> bool:
     """queued → ready, with the template that will really go out where it is not the text, and `facts` for metadata."""
-    told = (template_json(sent_as), handoff, facts)
-    return await connection.fetchval(_ADMIT, tenant_id, message_id, *told) is not None
+    changes = (template_json(sent_as), handoff, facts)
+    return await connection.fetchval(_ADMIT, tenant_id, message_id, *changes) is not None
 
 
 async def hold(connection: Connection, tenant_id: UUID, message_id: UUID, hold_for: timedelta) -> bool:

@@ -105,7 +105,7 @@ UPDATE events e SET xid = CASE WHEN (e.xid, e.seq) > (c.xid, c.seq) THEN pg_curr
 FROM relay_cursor c
 """
 _START: Final = "UPDATE relay_cursor SET xid = pg_current_xact_id(), seq = 0, moved_at = now()"
-_NOBODY_LEADS: Final = "UPDATE relay_cursor SET holder = NULL, held_until = NULL"
+_RELEASE_RELAY: Final = "UPDATE relay_cursor SET holder = NULL, held_until = NULL"
 
 
 async def adopt_events(connection: Connection) -> bool:
@@ -114,7 +114,7 @@ async def adopt_events(connection: Connection) -> bool:
     Events stand in the order of PostgreSQL's transaction ids. Those of another cluster may be ahead of this one's: then
     they are numbered anew (True), or the relay would pass by whatever happens until this cluster has come so far.
     """
-    await connection.execute(_NOBODY_LEADS)
+    await connection.execute(_RELEASE_RELAY)
     foreign: bool = await connection.fetchval(_NOT_OURS, timeout=LONG)
     if foreign:
         await connection.execute(_RENUMBER, timeout=LONG)

@@ -107,7 +107,7 @@ RETURNING id
 """
 
 # The message that was first of unknown outcome, or another one that was to send it anew.
-_TAKEN = """
+_ACCEPTED = """
 SELECT EXISTS (
     SELECT FROM messages WHERE tenant_id = $1 AND conversation_id = $2 AND sent_at IS NOT NULL
         AND (id = $3::uuid OR starts_with(dedupe_key, 'resend:' || $3::uuid || ':')))
@@ -147,7 +147,7 @@ async def resend_absent(connection: Connection, message: Named, *, why: str = AS
     if by_engine and not await connection.fetchval(_ACTIVE, message.tenant_id, message.conversation_id):
         raise Refused("is an answer in a conversation that is not answered any more")
     origin, tries = _origin(message, row)
-    if tries and await connection.fetchval(_TAKEN, message.tenant_id, message.conversation_id, UUID(origin)):
+    if tries and await connection.fetchval(_ACCEPTED, message.tenant_id, message.conversation_id, UUID(origin)):
         raise Refused("was to send anew what the provider had taken after all")
     if tries >= MOST_RESENDS:
         raise Refused(f"was sent anew {MOST_RESENDS} times, and nobody knows what became of any of them")
