@@ -19,7 +19,7 @@ from schema.migrate import MIGRATIONS
 from shared import database
 from shared.actions import delivery_receipts
 from shared.settings import Settings
-from shared.store import due_rows
+from shared.store import partitions
 from shared.store.messages import restored
 from shared.store.messages.restored import LONG, Suspended
 
@@ -92,7 +92,7 @@ async def _open(settings: Settings, manifest: Manifest, rights: str) -> Suspende
                     f"Not every row was restored: {'; '.join(wrong)}. No process of Palomar's may read this database.",
                     "Drop it, and restore into a new one.",
                 )
-            await due_rows.make_partitions(connection, PARTITIONS_AHEAD)
+            await partitions.make(connection, PARTITIONS_AHEAD)
             return await _put_aside(connection, settings)
     finally:
         await connection.close(timeout=5)

@@ -23,7 +23,7 @@ from shared import database
 from shared.queue import publisher, topology
 from shared.settings import Settings
 from shared.store import channels, events, table_locks
-from shared.store import due_rows as overdue
+from shared.store import counts as row_counts
 from shared.store.messages import delivery_receipts
 
 STILL = 10.0  # seconds without a tick, or of relay lag, that are worth a word
@@ -177,8 +177,8 @@ async def _rows(settings: Settings) -> Rows | Problem:
 
 
 async def _counted_rows(pool: database.Pool) -> Rows:
-    counts = await overdue.counts(pool)
-    waiting = await overdue.unfinished(pool)
+    counts = await row_counts.by_state(pool)
+    waiting = await row_counts.by_queue(pool)
     every = await channels.listed(pool)
     return Rows(
         overdue=counts["overdue"],

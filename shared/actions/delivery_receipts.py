@@ -20,9 +20,9 @@ from shared.domain.statuses import after_receipt
 from shared.providers import by_receipt, provider
 from shared.providers.base import ChannelBroken, OptedOut, Throttled, WindowClosed
 from shared.queue.jobs import SendRequested
-from shared.store import channels, conversations
+from shared.store import channels, conversations, rate_limits
 from shared.store.events import Event, record
-from shared.store.messages import delivery_receipts, outbound, sends
+from shared.store.messages import delivery_receipts, outbound
 from shared.store.messages.delivery_receipts import Concerned, IncomingReceipt, Move
 
 # A receipt tells of the channel as it was when the message left: late ones may be from before somebody mended it.
@@ -166,7 +166,7 @@ async def _slow_or_stop_channels(connection: Connection, failed: Sequence[tuple[
             case ChannelBroken(scope="channel") as one:
                 broken.setdefault(key, one)
     for (tenant_id, channel_id), wait in sorted(pauses.items()):
-        await sends.pause(connection, tenant_id, channel_id, timedelta(seconds=wait))
+        await rate_limits.pause(connection, tenant_id, channel_id, timedelta(seconds=wait))
     for (tenant_id, channel_id), one in sorted(broken.items(), key=lambda item: item[0]):
         if await channels.stop(connection, tenant_id, channel_id, f"{one.code}: by receipt"):
             await record(connection, Event("channel.stopped", tenant_id, channel_id, detail={"error_code": one.code}))

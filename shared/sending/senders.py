@@ -20,8 +20,7 @@ from shared.queue.jobs import SendAdmitted
 from shared.resilience.bulkhead import Lane
 from shared.sending.attachments import Attachments
 from shared.settings import Settings
-from shared.store import channels
-from shared.store.messages import sends
+from shared.store import channels, rate_limits
 from shared.store.messages.outbound import Outbound
 
 CONCURRENCY = 64  # calls at once, per lane and process; one channel gets half of them where no other is at it
@@ -96,7 +95,7 @@ class Senders:
             now = time.monotonic()
             if reservation.left == 0 or reservation.next_at < now - 1 / RESERVATIONS_PER_SECOND:
                 slots = max(1, round(rate / RESERVATIONS_PER_SECOND))
-                starts_in, reserved = await sends.reserve(
+                starts_in, reserved = await rate_limits.reserve(
                     pool, channel.tenant_id, channel.id, timedelta(seconds=slots / rate), timedelta(seconds=longest)
                 )
                 if not reserved:

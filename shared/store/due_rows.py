@@ -1,6 +1,5 @@
 """Whatever is due: the clock's queries. Each takes rows nobody else holds and pushes their due time a lease ahead."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -10,11 +9,9 @@ from uuid import UUID
 import asyncpg
 
 from shared.bot import WAITING
-from shared.database import Connection, Pool
+from shared.database import Connection
 from shared.domain import window
 from shared.domain.channels import ReplySettings
-from shared.domain.statuses import RESTORED
-from shared.queue import topology
 from shared.queue.jobs import Lane, ReplyWanted, SendAdmitted, SendRequested
 
 _QUEUED = """
@@ -86,30 +83,6 @@ UPDATE conversations SET reply_due_at = now() + $1::interval WHERE (tenant_id, i
     WHERE c.reply_due_at <= now() AND (coalesce(ch.settings #>> '{reply,engine}', $4) = ANY($3::text[])) = $5
     ORDER BY c.reply_due_at LIMIT $2 FOR UPDATE OF c SKIP LOCKED)
 RETURNING tenant_id, channel_id, id
-"""
-
-_COUNTS = f"""
-SELECT
-    (SELECT count(*) FROM messages
-        WHERE status IN ('ready', 'unknown') AND due_at < now() - interval '5 seconds')
-        + (SELECT count(*) FROM messages
-            WHERE status NOT IN ('ready', 'unknown') AND due_at < now() - interval '5 seconds')
-        + (SELECT count(*) FROM conversations WHERE reply_due_at < now() - interval '5 seconds')
-        + (SELECT count(*) FROM media WHERE due_at < now() - interval '5 seconds') AS overdue,
-    (SELECT count(*) FROM messages WHERE status = 'held') AS held,
-    (SELECT count(*) FROM messages WHERE status = 'unknown') AS unknown,
-    (SELECT count(*) FROM messages WHERE status = 'queued') AS queued,
-    (SELECT count(*) FROM messages WHERE status IN ('ready', 'sending')) AS ready,
-    (SELECT count(*) FROM conversations WHERE reply_due_at IS NOT NULL) AS replies_owed,
-    (SELECT count(*) FROM messages WHERE status IN ('queued', 'ready', 'sending') AND due_at IS NULL)
-        + (SELECT count(*) FROM messages m WHERE status = 'unknown' AND due_at IS NULL
-            AND error_code IS DISTINCT FROM '{RESTORED}' AND NOT EXISTS (
-            SELECT FROM channels c
-            WHERE c.tenant_id = m.tenant_id AND c.id = m.channel_id AND c.settings ->> 'unknown' = 'ask'))
-        + (SELECT count(*) FROM conversations WHERE reply_due_at IS NULL AND reply_wanted_since IS NOT NULL)
-        + (SELECT count(*) FROM media WHERE status = 'wanted' AND due_at IS NULL) AS parked,
-    (SELECT count(*) FROM messages WHERE status = 'unknown' AND error_code = '{RESTORED}')
-        + (SELECT count(*) FROM conversations WHERE reply_restored_at IS NOT NULL) AS restored
 """
 
 
@@ -202,76 +175,3 @@ async def replies(connection: Connection, lease: timedelta, limit: int, *, waits
         ReplyWanted(tenant_id=row["tenant_id"], channel_id=row["channel_id"], conversation_id=row["id"], waits=waits)
         for row in rows
     ]
-
-
-async def counts(pool: Pool) -> dict[str, int]:
-    """What `palomar status` shows of the rows, by its name.
-
-    `parked` are unfinished rows without a due time, whose item was buried: nothing hands them on by itself.
-    `restored` ones wait for a person.
-    """
-    row = await pool.fetchrow(_COUNTS)
-    assert row is not None
-    return dict(row)
-
-
-_UNFINISHED = """
-SELECT status, provider, lane, count(*) AS messages FROM messages WHERE status IN ('queued', 'ready', 'sending')
-GROUP BY status, provider, lane
-"""
-
-
-_REPLIES_OWED = """
-SELECT coalesce(ch.settings #>> '{reply,engine}', $2) = ANY($1::text[]) AS waits, count(*) AS replies
-FROM conversations c JOIN channels ch ON ch.tenant_id = c.tenant_id AND ch.id = c.channel_id
-WHERE c.reply_due_at IS NOT NULL GROUP BY 1
-"""
-
-
-_FILES_WANTED = "SELECT count(*) FROM media WHERE status = 'wanted'"
-
-
-async def unfinished(pool: Pool) -> dict[str, int]:
-    """Queue → rows that wait for the step that this queue leads to, handed on or not, in hand or not."""
-    waiting: Counter[str] = Counter()
-    for row in await pool.fetch(_UNFINISHED):
-        queue = topology.WINDOW if row["status"] == "queued" else topology.send_queue(row["provider"], row["lane"])
-        waiting[queue.name] += row["messages"]
-    for row in await pool.fetch(_REPLIES_OWED, list(WAITING), ReplySettings().engine):
-        waiting[(topology.REPLY_LLM if row["waits"] else topology.REPLY).name] += row["replies"]
-    if wanted := await pool.fetchval(_FILES_WANTED):
-        waiting[topology.MEDIA.name] = wanted
-    return dict(waiting)
-
-
-_PARTITIONS = "SELECT make_partitions($1)"
-_DROP_EVENTS = "SELECT drop_partitions('events', $1)"
-_DROP_STRAY_EVENTS = """
-DELETE FROM events WHERE created_at < now() - make_interval(days => $1 + 1) AND (xid, seq, created_at) IN (
-    SELECT xid, seq, created_at FROM events WHERE created_at < now() - make_interval(days => $1 + 1) LIMIT $2)
-"""
-
-
-async def lock_briefly(connection: Connection) -> None:
-    """Wait at most 250 ms for a lock in this transaction: writers queue behind whoever waits for a stronger one.
-
-    What can't get it raises db.LockTimeout.
-    """
-    await connection.execute("SET LOCAL lock_timeout = '250ms'")
-
-
-async def make_partitions(connection: Connection, days_ahead: int) -> int:
-    """Partitions of the coming days; returns how many were made."""
-    made: int = await connection.fetchval(_PARTITIONS, days_ahead)
-    return made
-
-
-async def forget_events(connection: Connection, days: int) -> int:
-    """Drop the events of days older than so many; returns how many partitions went."""
-    dropped: int = await connection.fetchval(_DROP_EVENTS, days)
-    return dropped
-
-
-async def forget_stray_events(connection: Connection, days: int, limit: int) -> int:
-    """Delete old events of days that had no partition, at most `limit` of them; returns how many went."""
-    return int((await connection.execute(_DROP_STRAY_EVENTS, days, limit)).split()[-1])

@@ -13,7 +13,7 @@ from shared.queue import topology
 from shared.queue.topology import WorkQueue
 from shared.queue.worker import Context, Worker
 from shared.settings import Settings
-from shared.store import due_rows, reply_leases
+from shared.store import counts, reply_leases
 from shared.store.messages import parked as store
 from tests.support.stage import Stage, staged
 from workers import window
@@ -60,7 +60,7 @@ async def discard(stage: Stage, queue: topology.WorkQueue) -> None:
 
 
 async def set_aside(stage: Stage) -> int:
-    return (await due_rows.counts(stage.pool))["parked"]
+    return (await counts.by_state(stage.pool))["parked"]
 
 
 async def test_a_message_the_window_fails_on_is_buried_once_and_goes_on_when_replayed(

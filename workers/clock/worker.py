@@ -22,7 +22,7 @@ from shared.queue import topology
 from shared.queue.jobs import Lane, MediaWanted, QueueMessage, ReplyWanted, SendAdmitted, SendRequested
 from shared.queue.publisher import BrokerAway
 from shared.queue.worker import Context, Loop
-from shared.store import channels, conversations, due_rows, media, webhook_log
+from shared.store import channels, conversations, due_rows, media, partitions, webhook_log
 from shared.store.events import Event, record
 from shared.store.messages import agent_reports, delivery_receipts, outbound
 from workers.clock import sealing
@@ -238,11 +238,11 @@ async def _serve_numbers(ctx: Ctx) -> None:
 
 
 async def _make_partitions(tx: database.Connection, ctx: Ctx) -> int:
-    return await due_rows.make_partitions(tx, PARTITIONS_AHEAD)
+    return await partitions.make(tx, PARTITIONS_AHEAD)
 
 
 async def _forget_events(tx: database.Connection, ctx: Ctx) -> int:
-    return await due_rows.forget_events(tx, ctx.settings.events_days)
+    return await partitions.forget_events(tx, ctx.settings.events_days)
 
 
 async def _forget_webhooks(tx: database.Connection, ctx: Ctx) -> int:
@@ -254,7 +254,7 @@ async def retain(ctx: Ctx) -> None:
     for work in (_make_partitions, _forget_events, _forget_webhooks):
         try:
             async with ctx.transaction() as tx:
-                await due_rows.lock_briefly(tx)
+                await partitions.lock_briefly(tx)
                 done = await work(tx, ctx)
             if done:
                 ctx.log.info("retention", what=work.__name__.strip("_"), partitions=done)
@@ -266,7 +266,7 @@ async def retain(ctx: Ctx) -> None:
         (webhook_log.forget_keys, webhooks_days),
         (delivery_receipts.forget_parked, webhooks_days),
         (webhook_log.forget_strays, webhooks_days),
-        (due_rows.forget_stray_events, events_days),
+        (partitions.forget_stray_events, events_days),
     ):
         forgotten = FORGOTTEN_AT_ONCE
         while forgotten == FORGOTTEN_AT_ONCE:

@@ -42,7 +42,7 @@ from shared.resilience.bulkhead import NoPlaceError, wait_for_place
 from shared.resilience.lock_waits import Locked
 from shared.sending.attachments import AttachmentMemoryFullError
 from shared.sending.senders import CONCURRENCY, Senders, open_senders, outgoing
-from shared.store import channels
+from shared.store import channels, rate_limits
 from shared.store.events import Event, record
 from shared.store.messages import agent_reports, outbound, sends, unknown_sends
 from shared.store.messages.outbound import Outbound
@@ -301,7 +301,7 @@ async def _record(
             wait = timedelta(seconds=seconds)
             await _back(key, about, message, wait, code, detail)
             if scope == "channel":
-                await sends.pause(tx, message.tenant_id, message.channel_id, wait)
+                await rate_limits.pause(tx, message.tenant_id, message.channel_id, wait)
         case Unreachable(code, detail):
             await _back(key, about, message, timedelta(seconds=BACKOFF.delay(message.attempts + 1)), code, detail)
         case ChannelBroken(code, detail, "channel"):
