@@ -8,7 +8,7 @@ from shared.domain.channels import ReplySettings
 from shared.domain.statuses import RESTORED
 from shared.queue import topology
 
-_COUNTS = f"""
+_BY_STATE = f"""
 SELECT
     (SELECT count(*) FROM messages
         WHERE status IN ('ready', 'unknown') AND due_at < now() - interval '5 seconds')
@@ -33,13 +33,13 @@ SELECT
 """
 
 
-async def counts(pool: Pool) -> dict[str, int]:
+async def by_state(pool: Pool) -> dict[str, int]:
     """What `palomar status` shows of the rows, by its name.
 
     `parked` are unfinished rows without a due time, whose item was buried: nothing hands them on by itself.
     `restored` ones wait for a person.
     """
-    row = await pool.fetchrow(_COUNTS)
+    row = await pool.fetchrow(_BY_STATE)
     assert row is not None
     return dict(row)
 
@@ -60,7 +60,7 @@ WHERE c.reply_due_at IS NOT NULL GROUP BY 1
 _FILES_WANTED = "SELECT count(*) FROM media WHERE status = 'wanted'"
 
 
-async def unfinished(pool: Pool) -> dict[str, int]:
+async def by_queue(pool: Pool) -> dict[str, int]:
     """Queue → rows that wait for the step that this queue leads to, handed on or not, in hand or not."""
     waiting: Counter[str] = Counter()
     for row in await pool.fetch(_UNFINISHED):

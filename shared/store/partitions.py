@@ -2,7 +2,7 @@
 
 from shared.database import Connection
 
-_PARTITIONS = "SELECT make_partitions($1)"
+_MAKE = "SELECT make_partitions($1)"
 _DROP_EVENTS = "SELECT drop_partitions('events', $1)"
 _DROP_STRAY_EVENTS = """
 DELETE FROM events WHERE created_at < now() - make_interval(days => $1 + 1) AND (xid, seq, created_at) IN (
@@ -18,9 +18,9 @@ async def lock_briefly(connection: Connection) -> None:
     await connection.execute("SET LOCAL lock_timeout = '250ms'")
 
 
-async def make_partitions(connection: Connection, days_ahead: int) -> int:
+async def make(connection: Connection, days_ahead: int) -> int:
     """Partitions of the coming days; returns how many were made."""
-    made: int = await connection.fetchval(_PARTITIONS, days_ahead)
+    made: int = await connection.fetchval(_MAKE, days_ahead)
     return made
 
 

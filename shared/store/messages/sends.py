@@ -261,8 +261,7 @@ async def leave_unknown(connection: Connection | Pool, tenant_id: UUID, message_
     await connection.execute(_LEAVE, tenant_id, message_id)
 
 
-# -- pair rate limit
-# -----------------------------------------------------------------------------------------------------
+# -- pair rate limit ---------------------------------------------------------------------------------------------------
 
 # The last that was claimed in either lane: of its own the one before it, for a lane leaves in its order.
 _SECONDS_SINCE_LAST_SEND = """
