@@ -17,8 +17,9 @@ from shared.database import Connection, new_id
 from shared.database.each_row import each
 from shared.process.log import get_logger
 from shared.settings import Settings
-from shared.store import channels, endpoints, webhook_secrets
-from shared.store.channels import Unsealed, Unserved
+from shared.store import channel_endpoints, channel_secrets, endpoints, webhook_secrets
+from shared.store.channel_endpoints import Unserved
+from shared.store.channel_secrets import Unsealed
 from shared.store.endpoints import EndpointRow
 from shared.store.webhook_secrets import WebhookSecret
 
@@ -29,7 +30,7 @@ APP_SECRETS: Final = 2  # the one before stays good while it is being rotated at
 
 async def seal_credentials(connection: Connection, settings: Settings, limit: int) -> None:
     """Seal what channels wait for. One whose secrets can't be sealed here stays stopped, and its secrets wait."""
-    waiting = await channels.unsealed(connection, limit)
+    waiting = await channel_secrets.unsealed(connection, limit)
     keys = _keys(settings, "credentials", [(channel.id, channel.newest) for channel in waiting])
     if keys is None:
         return
@@ -45,12 +46,12 @@ async def seal_credentials(connection: Connection, settings: Settings, limit: in
             _warn_once("credentials", channel.id, channel.newest, str(error))
             later.append(channel)
         else:
-            await channels.seal(connection, channel, sealed)
+            await channel_secrets.seal(connection, channel, sealed)
             await _serve(connection, keys, settings, channel, secrets)
             log.info("credentials sealed", channel=str(channel.id))
 
     later += await each("credentials", connection, waiting, seal)
-    await channels.seal_later(connection, later)
+    await channel_secrets.seal_later(connection, later)
 
 
 async def seal_webhook_secrets(connection: Connection, settings: Settings, limit: int) -> None:
@@ -79,13 +80,13 @@ def _keys(settings: Settings, what: str, waiting: Sequence[tuple[UUID, int]]) ->
 
 
 async def serve_numbers(
-    connection: Connection, settings: Settings, after: tuple[UUID, UUID] = channels.FIRST
+    connection: Connection, settings: Settings, after: tuple[UUID, UUID] = channel_endpoints.FIRST
 ) -> tuple[int, tuple[UUID, UUID] | None]:
     """Endpoints for some of the numbers of Meta's that have secrets and none, and the address of each as it is now;
     returns how many got one, and the (tenant, channel) behind which to go on: None after the last."""
     served = 0
-    await channels.set_webhook_urls(connection, "meta", _base(settings))
-    waiting = await channels.without_endpoint(connection, "meta", after)
+    await channel_endpoints.set_webhook_urls(connection, "meta", _base(settings))
+    waiting = await channel_endpoints.without_endpoint(connection, "meta", after)
 
     async def serve(channel: Unserved) -> None:
         nonlocal served
@@ -98,7 +99,7 @@ async def serve_numbers(
             served += await _serve(connection, keys, settings, channel, secrets)
 
     await each("endpoint", connection, waiting, serve)
-    more = len(waiting) == channels.SERVED_AT_ONCE
+    more = len(waiting) == channel_endpoints.SERVED_AT_ONCE
     return served, (waiting[-1].tenant_id, waiting[-1].id) if more else None
 
 
@@ -137,8 +138,8 @@ async def _serve(
         else:
             await endpoints.set_secrets(connection, row.id, sealed)
     if channel.endpoint_id is None:
-        await channels.set_endpoint(connection, channel.tenant_id, channel.id, row.id)
-    await channels.set_webhook_url(connection, channel.tenant_id, channel.id, _base(settings))
+        await channel_endpoints.set_endpoint(connection, channel.tenant_id, channel.id, row.id)
+    await channel_endpoints.set_webhook_url(connection, channel.tenant_id, channel.id, _base(settings))
     return True
 
 

@@ -22,7 +22,7 @@ from shared.queue import topology
 from shared.queue.jobs import Lane, MediaWanted, QueueMessage, ReplyWanted, SendAdmitted, SendRequested
 from shared.queue.publisher import BrokerAway
 from shared.queue.worker import Context, Loop
-from shared.store import channels, conversations, due_rows, media, partitions, webhook_log
+from shared.store import channel_endpoints, conversations, due_rows, media, partitions, webhook_log
 from shared.store.events import Event, record
 from shared.store.messages import agent_reports, delivery_receipts, outbound
 from workers.clock import sealing
@@ -229,7 +229,7 @@ TARGETS: Final[dict[str, topology.WorkQueue]] = {
 
 
 async def _serve_numbers(ctx: Ctx) -> None:
-    after: tuple[UUID, UUID] | None = channels.FIRST
+    after: tuple[UUID, UUID] | None = channel_endpoints.FIRST
     while after is not None:
         async with ctx.transaction() as tx:
             served, after = await sealing.serve_numbers(tx, ctx.settings, after)
