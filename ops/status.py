@@ -24,7 +24,7 @@ from shared.queue import publisher, topology
 from shared.settings import Settings
 from shared.store import channels, events, table_locks
 from shared.store import counts as row_counts
-from shared.store.messages import delivery_receipts
+from shared.store.messages import parked_receipts
 
 STILL = 10.0  # seconds without a tick, or of relay lag, that are worth a word
 LOCK_WAIT = 2.0  # seconds for a table that a session has locked
@@ -187,7 +187,7 @@ async def _counted_rows(pool: database.Pool) -> Rows:
         held=counts["held"],
         unknown=counts["unknown"],
         replies_owed=counts["replies_owed"],
-        parked_receipts=await delivery_receipts.count_parked(pool),
+        parked_receipts=await parked_receipts.count(pool),
         relay_lag=await events.lag(pool),
         stopped_channels=tuple(str(channel.id) for channel in every if channel.status == "stopped"),
         waiting=waiting,

@@ -11,7 +11,7 @@ from shared.queue.worker import Context, Worker
 from shared.store import channels, conversations, due_rows
 from shared.store.events import Event, record
 from shared.store.messages import outbound
-from shared.store.messages.outbound import Outbound
+from shared.store.messages.outbound_rows import Outbound
 
 worker: Worker[SendRequested, None] = Worker(
     name="window",

@@ -22,7 +22,7 @@ from shared.providers.base import ChannelBroken, OptedOut, Throttled, WindowClos
 from shared.queue.jobs import SendRequested
 from shared.store import channels, conversations, rate_limits
 from shared.store.events import Event, record
-from shared.store.messages import delivery_receipts, outbound
+from shared.store.messages import delivery_receipts, outbound, parked_receipts
 from shared.store.messages.delivery_receipts import Concerned, IncomingReceipt, Move
 
 # A receipt tells of the channel as it was when the message left: late ones may be from before somebody mended it.
@@ -53,7 +53,7 @@ async def apply_parked(connection: Connection, limit: int, handoff: timedelta) -
 
     One that can't be applied is set apart: it stays in its message's history, and moves nothing.
     """
-    parked = await delivery_receipts.parked_with_message(connection, limit)
+    parked = await parked_receipts.with_message(connection, limit)
     if not parked:
         return 0, []
     try:
@@ -74,7 +74,7 @@ async def apply_parked(connection: Connection, limit: int, handoff: timedelta) -
 
 
 async def _apply_by_itself(
-    connection: Connection, one: delivery_receipts.Parked, handoff: timedelta
+    connection: Connection, one: parked_receipts.Parked, handoff: timedelta
 ) -> list[SendRequested]:
     """Raises LockTimeout where somebody holds its rows: it stays parked."""
     try:
@@ -85,15 +85,15 @@ async def _apply_by_itself(
             raise
         set_apart("receipt", error, tenant=str(one.incoming.tenant_id))
     async with connection.transaction():
-        await delivery_receipts.adopt(connection, one)
+        await parked_receipts.adopt(connection, one)
     return []
 
 
 async def _apply_parked(
-    connection: Connection, parked: Sequence[delivery_receipts.Parked], handoff: timedelta
+    connection: Connection, parked: Sequence[parked_receipts.Parked], handoff: timedelta
 ) -> list[SendRequested]:
     for one in parked:
-        await delivery_receipts.adopt(connection, one)
+        await parked_receipts.adopt(connection, one)
     found = await delivery_receipts.locate(connection, [one.incoming for one in parked])
     located = [(one.incoming, *found[i], one.status_id) for i, one in enumerate(parked) if i in found]
     return await _move(connection, located, handoff)

@@ -21,7 +21,7 @@ from shared.resilience.bulkhead import Lane
 from shared.sending.attachments import Attachments
 from shared.settings import Settings
 from shared.store import channels, rate_limits
-from shared.store.messages.outbound import Outbound
+from shared.store.messages.outbound_rows import Outbound
 
 CONCURRENCY = 64  # calls at once, per lane and process; one channel gets half of them where no other is at it
 RESERVATIONS_PER_SECOND = 10  # a process reserves a tenth of a second of a channel's rate at a time

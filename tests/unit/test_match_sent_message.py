@@ -12,7 +12,7 @@ from shared.domain.channels import Unknown
 from shared.domain.message_form import PLAIN
 from shared.domain.model import Template
 from shared.providers.base import SentRecord
-from shared.store.messages.outbound import Outbound
+from shared.store.messages.outbound_rows import Outbound
 from workers.send.unknown_lookup import NOTHING, LookupResult, Step, match_sent_message, step
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)

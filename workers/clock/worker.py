@@ -24,7 +24,7 @@ from shared.queue.publisher import BrokerAway
 from shared.queue.worker import Context, Loop
 from shared.store import channel_endpoints, conversations, due_rows, media, partitions, webhook_log
 from shared.store.events import Event, record
-from shared.store.messages import agent_reports, delivery_receipts, outbound
+from shared.store.messages import agent_reports, outbound, parked_receipts
 from workers.clock import sealing
 from workers.clock.blob_cleanup import sweep_forever
 from workers.clock.message_retention import prune_forever
@@ -264,7 +264,7 @@ async def retain(ctx: Ctx) -> None:
     webhooks_days, events_days = ctx.settings.inbound_log_days, ctx.settings.events_days
     for forget, days in (
         (webhook_log.forget_keys, webhooks_days),
-        (delivery_receipts.forget_parked, webhooks_days),
+        (parked_receipts.forget, webhooks_days),
         (webhook_log.forget_strays, webhooks_days),
         (partitions.forget_stray_events, events_days),
     ):

@@ -21,7 +21,7 @@ from shared.sending.senders import Senders, outgoing
 from shared.store import channels
 from shared.store.events import Event, record
 from shared.store.messages import outbound, sends, unknown_sends
-from shared.store.messages.outbound import Outbound
+from shared.store.messages.outbound_rows import Outbound
 
 Step = Literal["sent", "look_again", "absent", "resend", "ask", "give_up"]
 

@@ -45,7 +45,7 @@ from shared.sending.senders import CONCURRENCY, Senders, open_senders, outgoing
 from shared.store import channels, rate_limits
 from shared.store.events import Event, record
 from shared.store.messages import agent_reports, outbound, sends, unknown_sends
-from shared.store.messages.outbound import Outbound
+from shared.store.messages.outbound_rows import Outbound
 from workers.send import agent_reports as reporting
 from workers.send import unknown_lookup
 

@@ -9,7 +9,7 @@ import orjson
 
 from shared.database import Connection, new_id
 from shared.domain.model import AgentMessage
-from shared.store.messages.outbound import media_json
+from shared.store.messages.outbound_rows import media_json
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,16 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from shared.database import Connection, Pool, new_id
+from shared.database import Connection, new_id
 from shared.domain.model import Receipt, Template
 from shared.domain.window import Policy
 from shared.queue.jobs import Lane
 from shared.store.by_key import only_if
-from shared.store.messages.outbound import template_of
+from shared.store.messages.outbound_rows import template_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,54 +113,6 @@ UPDATE message_statuses s SET applied = true
 FROM unnest($1::uuid[], $2::uuid[]) AS done (tenant_id, id)
 WHERE s.tenant_id = done.tenant_id AND s.id = done.id
 """
-
-# The clock asks at every tick, and another system's receipts on the same number would stay for ever: a message that is
-# to come comes soon, so the newest of a day are looked for, by the index of parked receipts. Of each tenant in turn:
-# those of a tenant who holds locks, however many, keep no others waiting.
-_PARKED = """
-WITH parked AS MATERIALIZED (
-    SELECT id, tenant_id, channel_id, external_id, status, error_code, error_message, occurred_at, received_at
-    FROM message_statuses WHERE message_id IS NULL AND received_at > now() - $2::interval
-    ORDER BY received_at DESC LIMIT $3
-), in_turn AS MATERIALIZED (
-    SELECT *, row_number() OVER (PARTITION BY tenant_id ORDER BY received_at) AS place FROM parked
-)
-SELECT s.id AS status_id, s.tenant_id, s.channel_id, s.external_id, s.status, s.error_code, s.error_message,
-    s.occurred_at, s.received_at, m.id AS message_id, m.provider
-FROM in_turn s
-JOIN messages m ON m.tenant_id = s.tenant_id AND m.channel_id = s.channel_id AND m.external_id = s.external_id
-    AND m.direction = 'outbound'
-JOIN conversations c ON c.tenant_id = m.tenant_id AND c.id = m.conversation_id
-ORDER BY s.place LIMIT $1 FOR NO KEY UPDATE OF c, m SKIP LOCKED
-"""
-
-# A tenant may be deleting its own.
-_HOLD = f"""
-SELECT held.id FROM unnest($1::uuid[], $2::uuid[]) AS asked (tenant_id, id)
-CROSS JOIN LATERAL (
-    SELECT id FROM message_statuses
-    WHERE tenant_id = asked.tenant_id AND id = asked.id AND {only_if("message_id IS NULL")}
-    FOR NO KEY UPDATE SKIP LOCKED
-) AS held
-"""
-
-_ADOPT = f"""
-UPDATE message_statuses SET message_id = $3 WHERE tenant_id = $1 AND id = $2 AND {only_if("message_id IS NULL")}
-"""
-
-_COUNT_PARKED = """
-SELECT count(*) FROM message_statuses WHERE message_id IS NULL AND received_at > now() - $1::interval
-"""
-
-_FORGET_PARKED = """
-DELETE FROM message_statuses WHERE (tenant_id, id) IN (
-    SELECT tenant_id, id FROM message_statuses
-    WHERE message_id IS NULL AND received_at < now() - make_interval(days => $1) ORDER BY received_at LIMIT $2
-    FOR UPDATE SKIP LOCKED)
-"""
-
-PARKED_FOR = timedelta(hours=24)  # a receipt waits so long for its message
-PARKED_AT_ONCE = 5000  # the newest of them, looked for at once
 
 
 async def locate(connection: Connection, incoming: Sequence[IncomingReceipt]) -> dict[int, tuple[UUID, UUID, bool]]:
@@ -270,58 +222,3 @@ async def applied(connection: Connection, rows: Sequence[tuple[UUID, UUID]]) -> 
     """Mark the receipts (tenant, row id) that moved their message."""
     ordered = sorted(rows)
     await connection.execute(_APPLIED, [r[0] for r in ordered], [r[1] for r in ordered])
-
-
-@dataclass(frozen=True, slots=True)
-class Parked:
-    """A receipt that was parked and whose message has come."""
-
-    status_id: UUID
-    message_id: UUID
-    incoming: IncomingReceipt
-
-
-async def parked_with_message(connection: Connection, limit: int) -> list[Parked]:
-    """Parked receipts whose message is known by now, each tenant's oldest first; locked with its message and
-    conversation, and none that somebody else holds."""
-    rows = await connection.fetch(_PARKED, limit, PARKED_FOR, PARKED_AT_ONCE)
-    held = await connection.fetch(_HOLD, [row["tenant_id"] for row in rows], [row["status_id"] for row in rows])
-    ours = {row["id"] for row in held}
-    return [
-        Parked(
-            row["status_id"],
-            row["message_id"],
-            IncomingReceipt(
-                row["tenant_id"],
-                row["channel_id"],
-                row["provider"],
-                Receipt(
-                    external_id=row["external_id"],
-                    status=row["status"],
-                    message_id=row["message_id"],
-                    error_code=row["error_code"],
-                    error_message=row["error_message"],
-                    timestamp=row["occurred_at"],
-                ),
-                row["received_at"],
-            ),
-        )
-        for row in rows
-        if row["status_id"] in ours
-    ]
-
-
-async def adopt(connection: Connection, parked: Parked) -> None:
-    """Tie a parked receipt to its message."""
-    await connection.execute(_ADOPT, parked.incoming.tenant_id, parked.status_id, parked.message_id)
-
-
-async def count_parked(pool: Pool) -> int:
-    """Receipts that wait for their message."""
-    count: int = await pool.fetchval(_COUNT_PARKED, PARKED_FOR)
-    return count
-
-
-async def forget_parked(connection: Connection, days: int, limit: int) -> int:
-    """Forget receipts parked for more than so many days, at most `limit` of them; returns how many went."""
-    return int((await connection.execute(_FORGET_PARKED, days, limit)).split()[-1])

@@ -10,7 +10,7 @@ import orjson
 from shared.database import Connection, Pool, new_id
 from shared.domain import loop_guard
 from shared.domain.model import Media
-from shared.store.messages.outbound import media_json
+from shared.store.messages.outbound_rows import media_json
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,12 +13,12 @@ from shared.queue.jobs import Lane
 from shared.store.by_key import only_if
 from shared.store.consents import STOPPED_BY
 from shared.store.messages import delivery_receipts
-from shared.store.messages.outbound import _OUTBOUND, Outbound, _outbound
+from shared.store.messages.outbound_rows import OUTBOUND_COLUMNS, Outbound, outbound_of
 
 # The head of a lane: nothing later leaves before it is out of the way. A message still `queued` blocks too, or the
 # next one would overtake it; held, failed and unknown ones don't.
 _HEAD = f"""
-SELECT {_OUTBOUND} FROM messages m JOIN conversations c ON c.tenant_id = m.tenant_id AND c.id = m.conversation_id
+SELECT {OUTBOUND_COLUMNS} FROM messages m JOIN conversations c ON c.tenant_id = m.tenant_id AND c.id = m.conversation_id
 WHERE m.tenant_id = $1 AND m.conversation_id = $2 AND m.lane = $3 AND m.status IN ('queued', 'ready', 'sending')
 ORDER BY m.out_seq LIMIT 1
 """
@@ -40,7 +40,7 @@ RETURNING id
 async def head(connection: Connection | Pool, tenant_id: UUID, conversation_id: UUID, lane: Lane) -> Outbound | None:
     """The first unfinished message of a lane; None where the lane is empty."""
     row = await connection.fetchrow(_HEAD, tenant_id, conversation_id, lane)
-    return None if row is None else _outbound(row)
+    return None if row is None else outbound_of(row)
 
 
 async def claim(pool: Pool, message: Outbound, channel: Channel, lease: timedelta) -> UUID | None:
@@ -192,14 +192,14 @@ async def owe_again(connection: Connection | Pool, tenant_id: UUID, message_id: 
 # -- unknown outcomes --------------------------------------------------------------------------------------------------
 
 _OF_UNKNOWN = f"""
-SELECT {_OUTBOUND} FROM messages m JOIN conversations c ON c.tenant_id = m.tenant_id AND c.id = m.conversation_id
+SELECT {OUTBOUND_COLUMNS} FROM messages m JOIN conversations c ON c.tenant_id = m.tenant_id AND c.id = m.conversation_id
 WHERE m.tenant_id = $1 AND m.id = $2 AND {only_if("m.status = 'unknown'")}
     AND m.error_code IS DISTINCT FROM '{RESTORED}'
 """
 
 # Of the same conversation, which is one recipient's. Given up as unknown, it may have been accepted all the same.
 _CANDIDATES = f"""
-SELECT {_OUTBOUND} FROM messages m JOIN conversations c ON c.tenant_id = m.tenant_id AND c.id = m.conversation_id
+SELECT {OUTBOUND_COLUMNS} FROM messages m JOIN conversations c ON c.tenant_id = m.tenant_id AND c.id = m.conversation_id
 WHERE m.tenant_id = $1 AND m.conversation_id = $2 AND m.id <> $3 AND m.external_id IS NULL
     AND (m.status IN ('sending', 'unknown') OR m.status = 'failed' AND m.error_code = 'unknown')
 ORDER BY m.created_at DESC LIMIT 100
@@ -231,13 +231,13 @@ UPDATE messages SET due_at = NULL WHERE tenant_id = $1 AND id = $2 AND {only_if(
 async def of_unknown(pool: Pool, tenant_id: UUID, message_id: UUID) -> Outbound | None:
     """The message if its outcome is still unknown."""
     row = await pool.fetchrow(_OF_UNKNOWN, tenant_id, message_id)
-    return None if row is None else _outbound(row)
+    return None if row is None else outbound_of(row)
 
 
 async def candidates(pool: Pool, message: Outbound) -> list[Outbound]:
     """Other messages of its conversation that the provider may have taken without our knowing its id, newest first."""
     rows = await pool.fetch(_CANDIDATES, message.tenant_id, message.conversation_id, message.id)
-    return [_outbound(row) for row in rows]
+    return [outbound_of(row) for row in rows]
 
 
 async def already_matched(pool: Pool, tenant_id: UUID, channel_id: UUID, external_ids: Sequence[str]) -> set[str]:

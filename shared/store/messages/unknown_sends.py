@@ -16,7 +16,7 @@ from shared.queue.jobs import Lane, SendRequested
 from shared.store import conversations
 from shared.store.by_key import only_if
 from shared.store.events import Event, record
-from shared.store.messages import outbound
+from shared.store.messages import outbound, outbound_rows
 
 _RESEND = re.compile(r"resend:([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}):([0-9]{1,9})")
 
@@ -190,7 +190,7 @@ async def _resend(
         role=row["role"],
         message_type=row["message_type"],
         media=tuple(Media(**part) for part in row["media"]),
-        template=outbound.template_of(row["template"]),
+        template=outbound_rows.template_of(row["template"]),
         lane=row["lane"],
         window_policy=row["window_policy"],
         window_refused_at=row["window_refused_at"],
