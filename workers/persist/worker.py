@@ -4,39 +4,25 @@ Many webhooks a transaction. Order-free: whatever comes twice, late or shuffled 
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from uuid import UUID
 
 from shared import database
 from shared.actions import consents, delivery_receipts
-from shared.domain.channels import Channel
-from shared.domain.consents import Change
-from shared.domain.model import InboundMessage
 from shared.process import metrics
 from shared.queue import topology
 from shared.queue.jobs import MediaWanted, QueueMessage, ReplyWanted, SendRequested, WebhookReceived
 from shared.queue.outcomes import Retry
 from shared.queue.worker import Context, Worker
 from shared.resilience.lock_waits import PAUSE, Locked, LockWaits
-from shared.store import channels, contacts, conversations, media, webhook_log
-from shared.store.consents import Entry
-from shared.store.events import Event, record
-from shared.store.messages import inbound, outbound
+from shared.store import channels, contacts, webhook_log
+from shared.store.events import record
 from shared.store.webhook_log import Logged
-from workers.persist import agent_messages
-from workers.persist.conversation_updates import ConversationUpdates, IncomingMessage, provider_time
-from workers.persist.parsing import (
-    Incoming,
-    ParsedWebhook,
-    assign_channels,
-    deduplicated,
-    in_order,
-    notices,
-    parse_all,
-    provider_consents,
-)
+from workers.persist import messages
+from workers.persist.parsing import ParsedWebhook, deduplicated, in_order, parse_all
+from workers.persist.provider_events import notices, provider_consents
+from workers.persist.routing import assign_channels
 
 worker: Worker[WebhookReceived, None] = Worker(
     name="persist",
@@ -120,7 +106,7 @@ async def persist_parsed(
 ) -> list[QueueMessage]:
     """Keep what was read in webhooks; returns what follows from it."""
     await consents.record_provider_consents(tx, provider_consents(wanted))
-    hand_on = await persist_messages(tx, in_order(wanted), handoff)
+    hand_on = await messages.persist(tx, in_order(wanted), handoff)
     hand_on += await delivery_receipts.apply(
         tx,
         [
@@ -154,173 +140,6 @@ async def persist_raw(webhook: WebhookReceived, error: Exception, ctx: Context[N
             await webhook_log.set_outcome(tx, webhook.inbound_id, logged.outcome, logged.error)
     metrics.WEBHOOKS_PARSED.labels(webhook.provider, "error").inc()
     ctx.log.error("webhook kept raw only", inbound_id=webhook.inbound_id, error=type(error).__name__)
-
-
-async def persist_messages(
-    tx: database.Connection, received: Sequence[Incoming], handoff: timedelta
-) -> list[QueueMessage]:
-    """Contacts, conversations, and what customers and agents said in them, in this order; returns what may go on now.
-
-    Whoever shares a conversation with this batch waits from its lock to our commit: what can be done before, is. And
-    all of them are locked at once: two batches that took them by turns would wait for each other.
-    """
-    incoming: list[IncomingMessage] = []
-    places: list[int] = []  # of `incoming`, among all that was said
-    from_agents: list[agent_messages.IncomingAgentMessage] = []
-    for place, one in enumerate(received):
-        if isinstance(one.message, InboundMessage):
-            incoming.append((one.webhook, one.channel, one.message))
-            places.append(place)
-        else:
-            from_agents.append(
-                agent_messages.IncomingAgentMessage(one.channel, one.message, one.webhook.received_at, place)
-            )
-    if not incoming and not from_agents:
-        return []
-    contact_ids, new_contacts = await contacts.find_or_make(
-        tx,
-        [
-            *(contacts.Person(channel.tenant_id, m.sender, m.contact_name) for _, channel, m in incoming),
-            *(agent_messages.person(one) for one in from_agents),
-        ],
-    )
-    found = await conversations.find_or_make(
-        tx,
-        [
-            *(_conversation(channel, m, of) for (_, channel, m), of in zip(incoming, contact_ids, strict=False)),
-            *(
-                agent_messages.conversation(one, of)
-                for one, of in zip(from_agents, contact_ids[len(incoming) :], strict=True)
-            ),
-        ],
-    )
-    served = [*(channel for _, channel, _ in incoming), *(one.channel for one in from_agents)]
-    await record(tx, *_first_contacts(served, contact_ids, new_contacts, found))
-    rows = inbound.inbound_rows(
-        [
-            _inbound(one, of, contact_id, place)
-            for one, of, contact_id, place in zip(incoming, found, contact_ids, places, strict=False)
-        ]
-    )
-    consent_changes = consents.consent_changes([(channel, m) for _, channel, m in incoming])
-    updates = ConversationUpdates.of(incoming, found, contact_ids, rows.ids, consent_changes)
-
-    if not await conversations.lock(tx, {(one.tenant_id, one.id) for one in found}):
-        raise Retry("a conversation was deleted while a message came for it")
-    hand_on: list[QueueMessage] = []
-    began = None
-    inserted: Mapping[int, UUID] = {}
-    if incoming:
-        new = await inbound.insert_inbound(tx, rows)
-        inserted, began = new.ids, new.began
-        if len(inserted) < len(rows.ids):  # some were here before: they say nothing new
-            updates = ConversationUpdates.of(incoming, found, contact_ids, inserted, consent_changes)
-        await consents.write(tx, _message_consents(incoming, contact_ids, consent_changes, inserted))
-        hand_on += await media.want(tx, _files(incoming, inserted), handoff)
-    if updates.by_conversation:
-        updated = await conversations.update_from_messages(tx, list(updates.by_conversation.values()), handoff)
-        hand_on += updates.replies(updated.owed)
-        if updated.deleted:
-            await contacts.revive(tx, updated.deleted & _returned(incoming, contact_ids, new_contacts, inserted))
-        if updated.held:
-            hand_on += await outbound.release_held(tx, list(updated.held), handoff)
-    return [*hand_on, *await agent_messages.apply(tx, from_agents, found[len(incoming) :], began, handoff)]
-
-
-def _conversation(channel: Channel, m: InboundMessage, contact_id: UUID) -> conversations.Wanted:
-    return conversations.Wanted(
-        tenant_id=channel.tenant_id,
-        channel_id=channel.id,
-        provider=channel.provider,
-        addresses=tuple(address.canonical for address in m.sender),
-        recipient=m.sender[0].given,
-        phone=next((address.given for address in m.sender if address.kind == "phone"), None),
-        contact_id=contact_id,
-        contact_name=m.contact_name,
-        kommo_chat_id=next((address.canonical for address in m.sender if address.kind == "kommo_chat"), None),
-    )
-
-
-def _inbound(
-    incoming: IncomingMessage, conversation: conversations.Found, contact_id: UUID, place: int
-) -> inbound.Inbound:
-    webhook, channel, m = incoming
-    return inbound.Inbound(
-        tenant_id=channel.tenant_id,
-        conversation_id=conversation.id,
-        channel_id=channel.id,
-        provider=channel.provider,
-        external_id=m.external_id,
-        message_type=m.message_type,
-        content=m.text,
-        received_at=webhook.received_at,
-        provider_timestamp=provider_time(m, webhook.received_at),
-        media=m.media,
-        metadata=m.extra,
-        reply_to=m.reply_to,
-        contact_name=m.contact_name,
-        contact_id=contact_id,
-        place=place,
-    )
-
-
-def _first_contacts(
-    served: Sequence[Channel], contact_ids: Sequence[UUID], new: set[UUID], found: Sequence[conversations.Found]
-) -> list[Event]:
-    """What is told of people and conversations that were not known before; `served` are the messages' channels."""
-    events = {
-        contact_id: Event("contact.created", channel.tenant_id, channel.id, contact_id=contact_id)
-        for contact_id, channel in zip(contact_ids, served, strict=True)
-        if contact_id in new
-    }
-    opened = {
-        conversation.id: Event(
-            "conversation.opened", channel.tenant_id, channel.id, conversation.id, contact_id=contact_id
-        )
-        for conversation, contact_id, channel in zip(found, contact_ids, served, strict=True)
-        if conversation.made
-    }
-    return [*events.values(), *opened.values()]
-
-
-def _files(incoming: Sequence[IncomingMessage], inserted: Mapping[int, UUID]) -> list[media.Sent]:
-    """The files of the messages that are new."""
-    return [
-        media.Sent(channel.tenant_id, channel.id, inserted[place], position, part, webhook.inbound_id, webhook.trace)
-        for place, (webhook, channel, m) in enumerate(incoming)
-        if m.media and place in inserted
-        for position, part in enumerate(m.media)
-    ]
-
-
-def _returned(
-    incoming: Sequence[IncomingMessage], contact_ids: Sequence[UUID], new: set[UUID], inserted: Mapping[int, UUID]
-) -> set[tuple[UUID, UUID]]:
-    """(tenant, contact) of those known before who wrote, and in whose name nobody else can have written: a mail that
-    asks for an answer to somebody who was deleted does not put them back among those whom campaigns reach."""
-    return {
-        (channel.tenant_id, contact_ids[place])
-        for place, (_, channel, m) in enumerate(incoming)
-        if place in inserted and contact_ids[place] not in new
-        and m.message_type != "system" and m.authorship == "proven" and m.author is None
-    }  # fmt: skip
-
-
-def _message_consents(
-    incoming: Sequence[IncomingMessage],
-    contact_ids: Sequence[UUID],
-    consent_changes: Mapping[int, Change],
-    inserted: Mapping[int, UUID],
-) -> list[Entry]:
-    """Opt-outs and opt-ins by what customers wrote, of the messages that are new. Those of an author who is not the
-    conversation's customer are `provider_events.provider_consents`."""
-    return [
-        consents.message_consent(
-            channel, m, consent_changes[place], contact_ids[place], inserted[place], webhook.received_at
-        )
-        for place, (webhook, channel, m) in ((place, incoming[place]) for place in consent_changes)
-        if place in inserted and consent_changes[place].proven and m.author is None
-    ]
 
 
 def _count(webhooks: Sequence[ParsedWebhook]) -> None:
