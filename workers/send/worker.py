@@ -6,16 +6,13 @@ list has it not (resolving.py).
 """
 
 import asyncio
-import contextlib
 import random
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
 from shared import database
-from shared.actions import consents as consent_actions
 from shared.crypto import CryptoError
 from shared.domain import consents
 from shared.domain.channels import Channel
@@ -23,31 +20,19 @@ from shared.domain.model import ConsentScope, Outgoing
 from shared.domain.window import Admit, decide
 from shared.process import metrics
 from shared.providers import traits
-from shared.providers.base import (
-    Accepted,
-    Ambiguous,
-    ChannelBroken,
-    OptedOut,
-    Sender,
-    SendResult,
-    Throttled,
-    Unreachable,
-    WindowClosed,
-)
+from shared.providers.base import Sender
 from shared.queue import topology
 from shared.queue.jobs import SendAdmitted
 from shared.queue.worker import Context, Worker
-from shared.resilience.backoff import Backoff
 from shared.resilience.bulkhead import NoPlaceError, wait_for_place
-from shared.resilience.lock_waits import Locked
 from shared.sending.attachments import AttachmentMemoryFullError
 from shared.sending.senders import CONCURRENCY, Senders, open_senders, outgoing
-from shared.store import channels, rate_limits
+from shared.store import channels
 from shared.store.events import Event, record
-from shared.store.messages import agent_reports, outbound, sends, unknown_sends
+from shared.store.messages import agent_reports, outbound, sends
 from shared.store.messages.outbound_rows import Outbound
 from workers.send import agent_reports as reporting
-from workers.send import unknown_lookup
+from workers.send import provider_call, unknown_lookup
 
 worker: Worker[SendAdmitted, Senders] = Worker(
     name="send",
@@ -59,11 +44,6 @@ worker: Worker[SendAdmitted, Senders] = Worker(
 
 Ctx = Context[Senders]
 
-BACKOFF = Backoff(first=2.0, longest=300.0)  # seconds between tries of a message that is provably not accepted
-ABANDON_AFTER = timedelta(hours=24)  # of tries; a day-old message helps nobody
-STOPPED_WAIT = timedelta(minutes=5)  # a stopped channel's messages are looked at this often
-SHORTEST_THROTTLE = 1.0  # seconds; "try again in 0 s" would be a loop
-LONGEST_THROTTLE = 3600.0  # seconds a message may be asked to wait; Meta's marketing limit asks for a day
 LONGEST_RATE_WAIT = 2.0  # seconds waited in place for the channel's rate; a longer wait is a due time
 LONGEST_SPREAD = 30.0  # seconds over which those that wait for the channel's rate ask for it again
 SELDOM = timedelta(minutes=1)  # as if it had waited so long, what waits for a place asks again
@@ -119,7 +99,7 @@ async def put_off(admitted: SendAdmitted, ctx: Ctx, wait: timedelta | None) -> N
     await outbound.postpone(ctx.pool, admitted.tenant_id, admitted.message_id, wait, of=("ready", "unknown"))
     # A report is never set aside: nothing would tell it from one that was given up.
     await agent_reports.postpone(
-        ctx.pool, admitted.tenant_id, admitted.message_id, STOPPED_WAIT if wait is None else wait
+        ctx.pool, admitted.tenant_id, admitted.message_id, provider_call.STOPPED_WAIT if wait is None else wait
     )
 
 
@@ -139,7 +119,7 @@ async def _send_head(message: Outbound, ctx: Ctx) -> bool:
         async with ctx.transaction() as tx:
             return await _opted_out(tx, message, message.stopped_by)
     if channel.status == "stopped":
-        await sends.postpone(ctx.pool, message.tenant_id, message.id, STOPPED_WAIT, throttled=False)
+        await sends.postpone(ctx.pool, message.tenant_id, message.id, provider_call.STOPPED_WAIT, throttled=False)
         return False
     if not still_open(message, channel):
         async with ctx.transaction() as tx:
@@ -205,7 +185,7 @@ async def _at_its_rate(message: Outbound, channel: Channel, sender: Sender, leav
         return False
     if wait > 0:
         await asyncio.sleep(wait)
-    return await _claim_and_send(message, channel, sender, leaving, ctx)
+    return await provider_call.claim_and_send(message, channel, sender, leaving, ctx)
 
 
 async def _pair_rate_wait(message: Outbound, channel: Channel, ctx: Ctx) -> float:
@@ -249,144 +229,6 @@ def _leaving(message: Outbound, channel: Channel, ctx: Ctx) -> Outgoing:
     if channel.kind == "email" and message.lane == "bulk":
         return replace(leaving, unsubscribe=ctx.resource.unsubscribe_url(channel, message.id))
     return leaving
-
-
-async def _claim_and_send(message: Outbound, channel: Channel, sender: Sender, leaving: Outgoing, ctx: Ctx) -> bool:
-    lease = timedelta(seconds=ctx.settings.send_timeout + ctx.settings.send_lease_margin)
-    before, before_wall = time.monotonic(), time.time()
-    claim_id = await sends.claim(ctx.pool, message, channel, lease)
-    if claim_id is None:
-        return False
-    started = time.monotonic()
-    # The claim's lease began at some moment of its own. A call that begins too late goes on beyond it, and may follow
-    # the looks that find nothing. A machine that is suspended stops the one clock, and a correction moves the other.
-    if max(started - before, time.time() - before_wall) > ctx.settings.send_lease_margin:
-        about = (message.tenant_id, message.id, claim_id)
-        why = "its claim took too long, so it was not sent on it"
-
-        async def release_claim() -> None:
-            await sends.back(ctx.pool, *about, timedelta(0), "late_claim", why)
-
-        # Left in `sending`, it would become unknown.
-        await _record_through_outages(release_claim, ctx, message, lease.total_seconds())
-        return False
-    result = await sender.send(leaving)
-    metrics.SEND_SECONDS.labels(channel.provider).observe(time.monotonic() - started)
-    metrics.SENDS.labels(channel.provider, type(result).__name__.lower()).inc()
-
-    async def write() -> None:
-        async with ctx.transaction() as tx:
-            await _record(tx, message, channel, claim_id, result, ctx)
-
-    await _record_through_outages(write, ctx, message, lease.total_seconds())
-    return True  # what has to wait stands at the head of its lane with its time, and ends the turn there
-
-
-async def _record(
-    tx: database.Connection, message: Outbound, channel: Channel, claim_id: UUID, result: SendResult, ctx: Ctx
-) -> None:
-    """What came of the call. Each write is void where a receipt or a lost lease has moved the message already. Where it
-    was the lease, what the provider took is `sent` all the same, and what it did not take is sent anew."""
-    key = (tx, message.tenant_id, message.id, claim_id)
-    about = (message.tenant_id, message.channel_id, message.conversation_id, message.id)
-    match result:
-        case Accepted(external_id):
-            status = await sends.sent(*key, external_id)
-            if status == "sent":
-                await record(tx, Event("message.sent", *about))
-        case Throttled(code, retry_after, detail, scope) if (retry_after or 0.0) <= LONGEST_THROTTLE:
-            seconds = (
-                BACKOFF.delay(message.attempts + 1) if retry_after is None else max(retry_after, SHORTEST_THROTTLE)
-            )
-            wait = timedelta(seconds=seconds)
-            await _back(key, about, message, wait, code, detail)
-            if scope == "channel":
-                await rate_limits.pause(tx, message.tenant_id, message.channel_id, wait)
-        case Unreachable(code, detail):
-            await _back(key, about, message, timedelta(seconds=BACKOFF.delay(message.attempts + 1)), code, detail)
-        case ChannelBroken(code, detail, "channel"):
-            await _back(key, about, message, STOPPED_WAIT, code, detail)
-            if await channels.stop(tx, channel.tenant_id, channel.id, f"{code}: {detail}"[:500]):
-                ctx.log.error("channel stopped", channel=str(channel.id), code=code)
-                await record(tx, Event("channel.stopped", channel.tenant_id, channel.id, detail={"error_code": code}))
-        case WindowClosed(code, _) if channel.kind == "whatsapp" and not (message.sent_as or message.template):
-            if not await sends.window_closed(*key, by_provider=True, code=code):
-                await _anew(tx, message)
-        case Ambiguous(code, detail):
-            check = timedelta(seconds=ctx.settings.unknown_check_after)
-            if await sends.unknown(*key, check, code, detail):
-                await record(tx, Event("message.unknown", *about, detail={"error_code": code}))
-        case _:
-            if isinstance(result, OptedOut):
-                await consent_actions.record_refusals(tx, [_refused(message, channel, result.code)])
-            # OptedOut, RecipientInvalid, ContentRejected; a template that the window should not bind; configuration
-            # that only concerns messages like this one; a throttle so long that it would block the lane for hours.
-            if await sends.failed(*key, result.code, result.detail):
-                await record(tx, Event("message.failed", *about, detail={"error_code": result.code}))
-
-
-def _refused(message: Outbound, channel: Channel, code: str) -> consent_actions.Refused:
-    """`message` is as it was read before its claim, so its time is from before the call."""
-    return consent_actions.Refused(
-        tenant_id=message.tenant_id,
-        conversation_id=message.conversation_id,
-        message_id=message.id,
-        provider=channel.provider,
-        code=code,
-        at=message.now,
-    )
-
-
-async def _back(
-    key: tuple[database.Connection, UUID, UUID, UUID],
-    about: tuple[UUID, UUID, UUID, UUID],
-    message: Outbound,
-    wait: timedelta,
-    code: str,
-    detail: str,
-) -> None:
-    if message.now - (message.admitted_at or message.created_at) < ABANDON_AFTER:
-        if not await sends.back(*key, wait, code, detail):
-            await _anew(key[0], message)
-    elif await sends.failed(*key, code, f"given up after {ABANDON_AFTER}: {detail}"):
-        await record(key[0], Event("message.failed", *about, detail={"error_code": code}))
-
-
-async def _anew(tx: database.Connection, message: Outbound) -> None:
-    """Send anew what was not taken, where the lease ran out before that could be written: it is `unknown` by now, and
-    where the provider has no list, it would be given up. Nothing happens where a receipt has moved it."""
-    with contextlib.suppress(unknown_sends.Refused):
-        named = unknown_sends.Named(message.tenant_id, message.conversation_id, message.id)
-        await unknown_sends.resend_absent(tx, named, why=unknown_sends.AS_REFUSED)
-
-
-async def _record_through_outages(
-    write: Callable[[], Awaitable[None]], ctx: Ctx, message: Outbound, lease: float
-) -> None:
-    """Record the result of a provider call, trying again through outages and locks: the call can't be repeated.
-
-    It goes on beyond the claim's lease, for twice as long: a late answer still resolves the `unknown` that the clock
-    has made of the message. Where a tenant holds locks, one of its messages is tried at a time, and each once more at
-    the end.
-    """
-    deadline, locked = time.monotonic() + 2 * lease, False
-    while True:
-        if locked and time.monotonic() < deadline and (wait := ctx.locks.wait(message.tenant_id)) > 0:
-            await asyncio.sleep(min(wait, 0.5))
-            continue
-        try:
-            with ctx.locks.handling(message.tenant_id):
-                await database.repeat(write)
-            ctx.locks.went_through(message.tenant_id)
-            return
-        except Exception as error:
-            locked = isinstance(error, (database.LockTimeout, Locked))
-            if isinstance(error, database.LockTimeout):
-                ctx.locks.in_vain(message.tenant_id)
-            if not (locked or database.is_outage(error)) or time.monotonic() > deadline:
-                ctx.log.error("send not recorded: it becomes unknown", message=str(message.id), error=str(error)[:200])
-                raise
-        await asyncio.sleep(0.5)
 
 
 async def _stop(ctx: Ctx, channel: Channel, reason: str) -> None:
