@@ -1,4 +1,4 @@
-"""What agents wrote in a provider's own interface: kept in the conversation, which is theirs from then on."""
+"""Stores what agents wrote in a provider's own interface, and hands the conversation over to them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,16 +18,16 @@ from shared.store.messages.agent_messages import Written
 
 @dataclass(frozen=True, slots=True)
 class IncomingAgentMessage:
-    """An agent's message with where it came in."""
+    """An agent's message with its channel."""
 
     channel: Channel
     message: AgentMessage
     received_at: datetime
-    place: int  # among all messages of its batch, in the order in which they were said
+    place: int  # among all messages of its batch, in the order in which they were written
 
     @property
     def is_ours(self) -> bool:
-        """Whether its author is our own bot, so that it is the echo of what we sent ourselves."""
+        """Whether its author is our own bot: then it is the echo of a message that we sent."""
         return self.message.author_id == self.channel.settings.manager.own_bot != ""
 
     @property
@@ -72,11 +72,11 @@ async def apply(
     began: datetime | None,
     handoff: timedelta,
 ) -> list[SendRequested]:
-    """Keep agents' messages in their conversations, which the caller has locked, and hand these over to them;
-    returns what is to be handed on. `began` is the time of the batch's place 0, where customers' messages have it.
+    """Store agents' messages in their conversations, which the caller has locked, and escalate these; returns the jobs
+    that follow. `began` is the time of the batch's place 0, where customers' messages have it.
 
-    An echo of a message of ours is no agent's. It has the id that we know, or else comes before our own call has
-    ended: then it is a receipt for the one message that it can be.
+    A provider also echoes the messages that we sent. We know an echo by its id. One that comes before our own call has
+    ended has an id that we don't know yet: it is a receipt for the one message that it can be.
     """
     if not incoming:
         return []

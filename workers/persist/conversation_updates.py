@@ -1,4 +1,4 @@
-"""What customers' messages mean for their conversations: who was heard, and who is answered at once. No I/O."""
+"""What a batch's messages change in their conversations, and which of them are answered at once. No I/O."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,17 +14,17 @@ from shared.domain.model import InboundMessage
 from shared.queue.jobs import ReplyWanted, WebhookReceived
 from shared.store import conversations
 
-# A customer's, but nobody expects an answer to them; or nobody can see what they say.
+# Messages of customers that are not answered: they expect no answer, or have no content that we can read.
 UNANSWERED = ("reaction", "edit", "revoke", "unsupported")
 IncomingMessage = tuple[WebhookReceived, Channel, InboundMessage]
 
 
 @dataclass(frozen=True, slots=True)
 class ConversationUpdates:
-    """What the customers' messages of a batch mean for their conversations, by its id."""
+    """What a batch of customers' messages changes in their conversations, by conversation."""
 
     by_conversation: Mapping[UUID, conversations.ConversationUpdate]
-    at_once: Mapping[UUID, bool]  # to be answered now → whether its engine waits for somebody else
+    at_once: Mapping[UUID, bool]  # to be answered without a debounce → whether its engine waits for another server
     channels: Mapping[UUID, UUID]
     traces: Mapping[UUID, str]
 
@@ -37,7 +37,7 @@ class ConversationUpdates:
         places: Iterable[int],
         consent_changes: Mapping[int, Change],
     ) -> Self:
-        """Of the messages at these places, the later ones of a conversation over the earlier."""
+        """The updates by the messages at these places; in a conversation, later messages go over earlier ones."""
         by_conversation: dict[UUID, conversations.ConversationUpdate] = {}
         channels: dict[UUID, UUID] = {}
         traces: dict[UUID, str] = {}
@@ -70,7 +70,7 @@ class ConversationUpdates:
         return cls(by_conversation, at_once, channels, traces)
 
     def replies(self, owed: set[UUID]) -> list[ReplyWanted]:
-        """For those of the conversations `owed` an answer that wait for no quiet."""
+        """Jobs for those of the conversations `owed` a reply that have no debounce."""
         return [
             ReplyWanted(
                 tenant_id=self.by_conversation[i].tenant_id,
@@ -85,16 +85,19 @@ class ConversationUpdates:
 
 
 def provider_time(message: InboundMessage, received_at: datetime) -> datetime | None:
-    """The provider's time of a message, never later than ours. A mail's date is by its sender's clock: by one that is
-    slow, who writes again after having called a mail spam would not have written."""
+    """The provider's time of a message, never later than ours; None for a mail.
+
+    A mail's date is by its sender's clock. With a slow clock, a customer who writes again after having reported a mail
+    as spam would seem to have written before.
+    """
     if message.timestamp is None or message.channel_kind == "email":
         return None
     return min(message.timestamp, received_at)
 
 
 def _debounce(channel: Channel) -> timedelta | None:
-    """How long a reply waits for quiet; None where the channel owes none."""
+    """How long a reply waits for further messages; None where the channel does not reply."""
     if "reply" in channel.unread:
-        return UNREAD_WAIT  # whether one is owed says a process that can read it
+        return UNREAD_WAIT  # a process that can read the settings decides whether a reply is owed
     reply = channel.settings.reply
     return None if reply.engine == "none" else timedelta(seconds=reply.debounce)

@@ -1,4 +1,4 @@
-"""Messages of a batch → contacts, conversations, rows of messages → what follows from them."""
+"""Stores a batch's messages with their contacts and conversations; returns the jobs that follow."""
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -21,13 +21,14 @@ from workers.persist.parsing import Incoming
 
 
 async def persist(tx: database.Connection, received: Sequence[Incoming], handoff: timedelta) -> list[QueueMessage]:
-    """Contacts, conversations, and what customers and agents said in them, in this order; returns what may go on now.
+    """Store contacts, conversations and messages, in this order; returns the jobs that follow.
 
-    Whoever shares a conversation with this batch waits from its lock to our commit: what can be done before, is. And
-    all of them are locked at once: two batches that took them by turns would wait for each other.
+    Other transactions that need one of these conversations wait from its lock to our commit, so all work that needs no
+    lock comes first. All conversations are locked by one statement: two batches that locked them one by one would wait
+    for each other.
     """
     incoming: list[IncomingMessage] = []
-    places: list[int] = []  # of `incoming`, among all that was said
+    places: list[int] = []  # of each of `incoming` among all messages of the batch
     from_agents: list[agent_messages.IncomingAgentMessage] = []
     for place, one in enumerate(received):
         if isinstance(one.message, InboundMessage):
@@ -75,7 +76,7 @@ async def persist(tx: database.Connection, received: Sequence[Incoming], handoff
     if incoming:
         new = await inbound.insert_inbound(tx, rows)
         inserted, began = new.ids, new.began
-        if len(inserted) < len(rows.ids):  # some were here before: they say nothing new
+        if len(inserted) < len(rows.ids):  # some were stored before: they change nothing
             updates = ConversationUpdates.of(incoming, found, contact_ids, inserted, consent_changes)
         await consents.write(tx, _message_consents(incoming, contact_ids, consent_changes, inserted))
         hand_on += await media.want(tx, _files(incoming, inserted), handoff)
@@ -129,7 +130,7 @@ def _inbound(
 def _first_contacts(
     served: Sequence[Channel], contact_ids: Sequence[UUID], new: set[UUID], found: Sequence[conversations.Found]
 ) -> list[Event]:
-    """What is told of people and conversations that were not known before; `served` are the messages' channels."""
+    """Events of contacts and conversations that are new; `served` are the messages' channels."""
     events = {
         contact_id: Event("contact.created", channel.tenant_id, channel.id, contact_id=contact_id)
         for contact_id, channel in zip(contact_ids, served, strict=True)
@@ -158,8 +159,10 @@ def _files(incoming: Sequence[IncomingMessage], inserted: Mapping[int, UUID]) ->
 def _returned(
     incoming: Sequence[IncomingMessage], contact_ids: Sequence[UUID], new: set[UUID], inserted: Mapping[int, UUID]
 ) -> set[tuple[UUID, UUID]]:
-    """(tenant, contact) of those known before who wrote, and in whose name nobody else can have written: a mail that
-    asks for an answer to somebody who was deleted does not put them back among those whom campaigns reach."""
+    """(tenant, contact) of customers who were known before and certainly wrote themselves.
+
+    A forged mail, or one that asks for the answer to go to a deleted contact, does not bring that contact back.
+    """
     return {
         (channel.tenant_id, contact_ids[place])
         for place, (_, channel, m) in enumerate(incoming)
@@ -174,8 +177,8 @@ def _message_consents(
     consent_changes: Mapping[int, Change],
     inserted: Mapping[int, UUID],
 ) -> list[Entry]:
-    """Opt-outs and opt-ins by what customers wrote, of the messages that are new. Those of an author who is not the
-    conversation's customer are `provider_events.provider_consents`."""
+    """Consents by the words of new messages. `provider_events.provider_consents` has those of mails whose author is
+    not the conversation's customer."""
     return [
         consents.message_consent(
             channel, m, consent_changes[place], contact_ids[place], inserted[place], webhook.received_at

@@ -1,4 +1,4 @@
-"""What webhooks hold, and whom it concerns: each parsed by its provider, each part with its channel. No I/O."""
+"""Parses webhooks by their provider, once each, and puts their messages in order. No I/O."""
 
 import asyncio
 from collections.abc import Sequence
@@ -18,11 +18,11 @@ _NULS = ((b"%00", b"%EF%BF%BD"), (b"\\u0000", b"\\ufffd"), (b"\0", "\ufffd".enco
 
 @dataclass(slots=True)
 class ParsedWebhook:
-    """A webhook as parsed, with what of it has a channel of ours."""
+    """A webhook with what its provider's parser found, and the parts that belong to a channel of ours."""
 
     webhook: WebhookReceived
     content: Parsed
-    served: Sequence[Channel] = ()  # the channels that may be meant
+    served: Sequence[Channel] = ()  # the channels of its endpoint
     messages: list[tuple[Channel, InboundMessage]] = field(default_factory=list)
     receipts: list[tuple[Channel, Receipt]] = field(default_factory=list)
     agent_messages: list[tuple[Channel, AgentMessage]] = field(default_factory=list)
@@ -37,8 +37,8 @@ class ParsedWebhook:
 
 
 def deduplicated(webhooks: Sequence[WebhookReceived]) -> list[WebhookReceived]:
-    """Each webhook of a batch once, in their order: of the same one twice the replay, else the earlier, for the window
-    opens by its time."""
+    """Each webhook of a batch once, in their order. Of two copies the replay is taken, else the earlier one: the
+    24-hour window opens by its time."""
     chosen: dict[str, WebhookReceived] = {}
     for webhook in webhooks:
         known = chosen.get(webhook.inbound_id, webhook)
@@ -48,7 +48,7 @@ def deduplicated(webhooks: Sequence[WebhookReceived]) -> list[WebhookReceived]:
 
 
 async def parse_all(webhooks: Sequence[WebhookReceived]) -> dict[str, ParsedWebhook]:
-    """Each webhook parsed, by its id. In between, the batch that holds locks gets its turn."""
+    """Parse webhooks; returns them by id. Other tasks run in between: another batch may be holding locks."""
     found: dict[str, ParsedWebhook] = {}
     for number, webhook in enumerate(webhooks):
         if number % PARSED_AT_ONCE == 0:
@@ -58,7 +58,7 @@ async def parse_all(webhooks: Sequence[WebhookReceived]) -> dict[str, ParsedWebh
 
 
 def parse(webhook: WebhookReceived) -> Parsed:
-    """Read a webhook by its provider's module. Never raises for what it holds."""
+    """Parse a webhook with its provider's module. Its content never makes this raise."""
     body = webhook.raw_body
     return provider(webhook.provider).parse(
         RawWebhook(
@@ -72,8 +72,10 @@ def parse(webhook: WebhookReceived) -> Parsed:
 
 
 def without_nul(raw: bytes) -> bytes:
-    """U+FFFD in place of U+0000, as it stands in a form, in JSON, or plainly: PostgreSQL takes none in text or jsonb,
-    and one of them would fail the whole batch. The raw webhook keeps it."""
+    """Replace U+0000 by U+FFFD, as written in a form, in JSON or plainly.
+
+    PostgreSQL refuses U+0000 in text and jsonb, and one would fail the whole batch. The raw webhook is stored as it is.
+    """
     for written, instead in _NULS:
         if written in raw:
             raw = raw.replace(written, instead)
@@ -82,7 +84,7 @@ def without_nul(raw: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """A customer's or an agent's message, with where and when it came in."""
+    """A customer's or an agent's message, with its webhook and channel."""
 
     webhook: WebhookReceived
     channel: Channel

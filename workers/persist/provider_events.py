@@ -1,7 +1,4 @@
-"""What a provider's webhooks report besides messages and receipts: events for the tenants concerned, and consents.
-
-No I/O.
-"""
+"""Events and consents that a provider reports beside messages and receipts. No I/O."""
 
 from collections.abc import Mapping, Sequence
 from uuid import UUID
@@ -14,7 +11,7 @@ from shared.store.events import Event
 from workers.persist.parsing import ParsedWebhook
 from workers.persist.routing import channel_at
 
-# Of a notice; the rest is somebody's text or address.
+# Fields of a notice that an event may hold; the others may hold texts and addresses.
 NOTICE_FACTS = (
     "change", "EventType", "CallStatus", "event", "decision", "code", "current_limit", "message_template_name",
     "message_template_language",
@@ -22,7 +19,7 @@ NOTICE_FACTS = (
 
 
 def notices(webhooks: Sequence[ParsedWebhook]) -> list[Event]:
-    """What else the webhooks told us, announced to whom it concerns; the webhook itself is in `inbound_log`."""
+    """Events of the webhooks' notices, for each tenant concerned; the webhook itself is in `inbound_log`."""
     return [
         Event(
             f"provider.{notice.name}",
@@ -37,7 +34,7 @@ def notices(webhooks: Sequence[ParsedWebhook]) -> list[Event]:
 
 
 def provider_consents(webhooks: Sequence[ParsedWebhook]) -> list[consent_actions.ProviderConsent]:
-    """What of the notices is a consent, and what authors say who have the answer go to somebody else."""
+    """Consents in notices, and in mails whose author asks for the answer to go to another address."""
     return [*_consents_of_notices(webhooks), *_consents_of_authors(webhooks)]
 
 
@@ -70,8 +67,8 @@ def _consents_of_notices(webhooks: Sequence[ParsedWebhook]) -> list[consent_acti
 
 
 def _concerned(parsed: ParsedWebhook, notice: Notice) -> list[tuple[UUID, UUID | None]]:
-    """Tenants and channel that a notice is about: the channel's it names, else of the account it names, else of the
-    endpoint. Nobody where it may be any of several tenants': none of them may learn of another's account."""
+    """(tenant, channel) of those that a notice concerns: by the channel that it names, else by the account, else by the
+    endpoint. Empty where it could be several tenants': none may learn of another's account."""
     if notice.channel_address:
         channel = channel_at(parsed.served, notice.channel_address)
         return [(channel.tenant_id, channel.id)] if channel is not None else []

@@ -12,14 +12,14 @@ from workers.persist.parsing import ParsedWebhook
 
 
 def assign_channels(webhooks: Sequence[ParsedWebhook], channels: Iterable[Channel]) -> None:
-    """Give each message and receipt its channel, of these that its endpoint serves."""
+    """Give each message and receipt its channel, or note an error with its webhook."""
     by_endpoint: defaultdict[UUID, list[Channel]] = defaultdict(list)
     for channel in channels:
         if channel.endpoint_id is not None:
             by_endpoint[channel.endpoint_id].append(channel)
     for parsed in webhooks:
         webhook = parsed.webhook
-        # An endpoint of no tenant serves several; any other one serves its own tenant's channels and no others.
+        # An endpoint without a tenant serves several; any other one serves only its own tenant's channels.
         served = [c for c in by_endpoint[webhook.endpoint_id] if webhook.tenant_id in (None, c.tenant_id)]
         parsed.served = served
         for message in parsed.content.messages:
@@ -51,7 +51,7 @@ def _no_channel_error(kind: str) -> str:
 
 
 def channel_of_message(served: Sequence[Channel], message: InboundMessage) -> Channel | None:
-    """The channel a message came to: by its address, else by the messaging service it names."""
+    """The channel that a message came to: by its address, else by the messaging service that it names."""
     service = message.extra.get("MessagingServiceSid")
     of_kind = [channel for channel in served if channel.kind == message.channel_kind]
     found = channel_at(of_kind, message.channel_address) or next((c for c in of_kind if c.address == service), None)
@@ -59,7 +59,7 @@ def channel_of_message(served: Sequence[Channel], message: InboundMessage) -> Ch
 
 
 def _mailbox(of_kind: Sequence[Channel], message: InboundMessage) -> Channel | None:
-    """The channel of a mail by any of those it went to; of one that was forwarded to us, the endpoint's only one."""
+    """The channel of a mail: by any of its recipients, else the endpoint's only channel, as for a forwarded mail."""
     named = message.extra.get("recipients")
     every = [str(one) for one in named] if isinstance(named, list) else []
     plain = [_without_tag(one) for one in every]  # RFC 5233: `hola+order17@` is `hola@`
@@ -73,8 +73,8 @@ def _without_tag(address: str) -> str:
 
 
 def channel_of_receipt(served: Sequence[Channel], receipt: Receipt) -> Channel | None:
-    """The channel a receipt belongs to: the one it names. Where it names none, which of several of a kind only matters
-    to a receipt that is parked."""
+    """The channel that a receipt names. Where it names none, the first of its kind: the channel matters only to a
+    receipt that comes before its message."""
     if receipt.channel_address:
         return channel_at(served, receipt.channel_address)
     sender = str(receipt.extra.get("From", "")).removeprefix("whatsapp:")
@@ -83,10 +83,11 @@ def channel_of_receipt(served: Sequence[Channel], receipt: Receipt) -> Channel |
 
 
 def channel_at(served: Sequence[Channel], address: str) -> Channel | None:
-    """The channel of this address; None where several tenants claim it, for one of them would read the other's."""
+    """The channel with this address; None where channels of several tenants have it: one would read another's
+    messages."""
     if address == SOLE_CHANNEL:
         return served[0] if len(served) == 1 else None
-    # As it is written first: a tenant's other spelling of it takes nothing from another.
+    # The exact spelling goes first: with another spelling of it a tenant takes no messages from its owner.
     found = [channel for channel in served if channel.address == address]
     for channel in () if found else served:
         own = addresses.phone(channel.address)

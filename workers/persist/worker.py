@@ -1,6 +1,7 @@
 """WebhookReceived → PostgreSQL: contact, conversation, message, receipts → ReplyWanted, SendRequested.
 
-Many webhooks a transaction. Order-free: whatever comes twice, late or shuffled leads to the same rows.
+A transaction holds many webhooks. Order does not matter: a webhook that comes twice, late or out of order leads to the
+same rows.
 """
 
 from collections import Counter
@@ -30,7 +31,7 @@ worker: Worker[WebhookReceived, None] = Worker(
     consumes=WebhookReceived,
     publishes=(ReplyWanted, SendRequested, MediaWanted),
     concurrency=2,  # one waits for PostgreSQL while the other parses
-    batch=400,  # what a transaction costs by itself is shared by more; it still ends within some 50 ms
+    batch=400,  # more webhooks share the cost of a transaction; it still ends within some 50 ms
 )
 
 
@@ -40,7 +41,7 @@ async def persist(webhooks: Sequence[WebhookReceived], ctx: Context[None]) -> No
         try:
             return await persist_batch(webhooks, ctx)
         except contacts.SplitError as split:
-            # In a transaction of its own: it locks few rows, and no batch waits for another's while it holds them.
+            # In a short transaction of its own that locks few rows, so that no batch waits for another one's contacts.
             async with ctx.transaction() as tx:
                 await contacts.join(tx, split)
         except Exception as error:
@@ -51,7 +52,7 @@ async def persist(webhooks: Sequence[WebhookReceived], ctx: Context[None]) -> No
 
 
 async def persist_batch(webhooks: Sequence[WebhookReceived], ctx: Context[None]) -> None:
-    """Keep all of a batch, in one transaction, and hand on what follows from it."""
+    """Store a batch of webhooks in one transaction; publish the jobs that follow from it."""
     parsed_by_id = await parse_all(deduplicated(webhooks))
     async with ctx.transaction() as tx:
         fresh = await webhook_log.remember(tx, webhooks)
@@ -78,8 +79,11 @@ async def persist_batch(webhooks: Sequence[WebhookReceived], ctx: Context[None])
 
 @contextmanager
 def beside_locks(wanted: Sequence[ParsedWebhook], locks: LockWaits) -> Iterator[None]:
-    """Of webhooks that don't say whose they are, whose channels they are for is known here only: those of tenants who
-    hold locks wait, and the others of their endpoint don't."""
+    """Keep the webhooks of tenants that hold locks apart from the others of a shared endpoint.
+
+    The runner does so by the tenant that a webhook names. Where it names none, its channels tell the tenants, and they
+    are known only here. Raises Locked: these webhooks are tried again alone, or later.
+    """
     tenants = {
         channel.tenant_id
         for parsed in wanted
@@ -104,7 +108,7 @@ def beside_locks(wanted: Sequence[ParsedWebhook], locks: LockWaits) -> Iterator[
 async def persist_parsed(
     tx: database.Connection, wanted: Sequence[ParsedWebhook], handoff: timedelta
 ) -> list[QueueMessage]:
-    """Keep what was read in webhooks; returns what follows from it."""
+    """Store the content of parsed webhooks; returns the jobs that follow from it."""
     await consents.record_provider_consents(tx, provider_consents(wanted))
     hand_on = await messages.persist(tx, in_order(wanted), handoff)
     hand_on += await delivery_receipts.apply(
@@ -128,7 +132,8 @@ async def persist_parsed(
 
 
 async def persist_raw(webhook: WebhookReceived, error: Exception, ctx: Context[None]) -> None:
-    """Keep a webhook of which PostgreSQL takes nothing but the bytes: what is wrong can be mended, and it replayed."""
+    """Store only the raw bytes of a webhook whose content PostgreSQL refuses: it can be replayed once that is
+    mended."""
     reason = (
         f"{type(error).__name__}: PostgreSQL does not take it" if database.is_postgres(error) else str(error)[:2000]
     )
