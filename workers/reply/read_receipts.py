@@ -1,7 +1,7 @@
-"""Read receipts: a customer sees that their message was read and, while a model thinks, that an answer is being typed.
+"""Read receipts: shows the customer that their message was read and, while a model answers, that we are typing.
 
-A courtesy beside the reply. Nobody waits for it, nothing is recorded of it, it takes no slot of the channel's rate, and
-what goes wrong with it is a metric and no more.
+The reply does not wait for it, nothing about it is stored, and it takes no slot of the channel's rate. A failure is
+counted in a metric and has no other effect.
 """
 
 import asyncio
@@ -22,17 +22,17 @@ from shared.settings import Settings
 from shared.store.messages import inbound
 
 LONGEST: Final = 5.0  # seconds from its beginning to its end; a later one would be of no use
-MOST_AT_ONCE: Final = 64  # of one process; what is more is dropped
+MOST_AT_ONCE: Final = 64  # of one process; further ones are dropped
 MUTE: Final = 60.0  # seconds without any for a channel whose provider throttles, refuses the channel or does not answer
 
 Outcome = Literal["shown", "refused", "failed", "dropped"]
 
 
 async def message_to_acknowledge(connection: Connection, channel: Channel, conversation_id: UUID) -> str | None:
-    """The provider's id of the customer's newest message, where the channel shows that it is read; else None.
+    """The provider's id of the customer's newest message, where the channel acknowledges it as read; else None.
 
-    None too where no answer would reach them: outside the window, from a stopped channel. (Nobody who has opted out is
-    answered at all.)
+    None too where no answer would reach the customer: outside the window, from a stopped channel. Customers who have
+    opted out get no reply, so they don't come here.
     """
     if not channel.settings.reply.read_receipts or channel.status != "active":
         return None
@@ -55,10 +55,10 @@ class ReadReceipts:
 
     @contextmanager
     def shown(self, pool: Pool, channel: Channel, external_id: str | None, *, typing: bool) -> Iterator[None]:
-        """Tell the provider beside what is done inside that this message was read, and with `typing` that we type.
+        """Show, while the block runs, that this message was read, and with `typing` that we are typing.
 
-        `external_id` None: tell nothing. One that shows typing ends with the block, for after the answer it would show
-        that another one is being typed.
+        `external_id` None: show nothing. With `typing` the call is cancelled at the end of the block: after the answer
+        it would show that another one is being typed.
         """
         showing = self._begin(pool, channel, external_id, typing) if external_id is not None else None
         try:
@@ -86,7 +86,7 @@ class ReadReceipts:
                 if not isinstance(sender, Reader):
                     return
                 refused = await sender.show_read(channel.address, external_id, typing=typing)
-        except Exception:  # no key, no database, no answer: `send` meets the same and says what is to be done
+        except Exception:  # no key, no database, no answer: `send` meets the same error and reports it
             self._mute(channel)
             _count(channel, "failed")
             return
@@ -98,7 +98,7 @@ class ReadReceipts:
         self._muted_until[channel.id] = time.monotonic() + MUTE
 
     async def close(self) -> None:
-        """Drop what is under way."""
+        """Cancel the calls that are under way."""
         under_way = list(self._under_way)
         for showing in under_way:
             showing.cancel()
@@ -113,7 +113,7 @@ def _count(channel: Channel, outcome: Outcome) -> None:
 
 @asynccontextmanager
 async def open_read_receipts(settings: Settings) -> AsyncIterator[ReadReceipts]:
-    """This process's read receipts; what is under way is dropped at the end."""
+    """This process's read receipts; calls under way are cancelled at the end."""
     opened = ReadReceipts(settings)
     try:
         yield opened

@@ -1,8 +1,8 @@
-"""What became of agents' messages, told to the provider that waits to hear it (Kommo).
+"""Reports the delivery status of agents' messages to the provider that waits for it (Kommo).
 
-What an agent writes in a chat of our own channel is ours to deliver. It is delivered once it is kept here, where the
-tenant's systems are told of it; it is not where the customer has opted out. Told until the provider has taken it, for
-which the row has a due time; the same may be told twice.
+An agent's message in a chat of our own channel counts as delivered once it is stored, for then the tenant's systems get
+it; it is refused where the customer has opted out. The report is tried until the provider accepts it, by the row's due
+time, and may be made twice.
 """
 
 import asyncio
@@ -28,15 +28,15 @@ from shared.store.messages import agent_reports
 from shared.store.messages.agent_reports import Owed
 
 BACKOFF: Final = Backoff(first=2.0, longest=300.0)  # seconds between tries
-MOST_TRIES: Final = 100  # some eight hours; who reads the chat has seen by then that nothing is told
-STOPPED_WAIT: Final = timedelta(minutes=5)  # a stopped channel's are looked at this often
+MOST_TRIES: Final = 100  # some eight hours; later the status is of no use to the agent
+STOPPED_WAIT: Final = timedelta(minutes=5)  # between two tries while the channel is stopped
 LONGEST_RATE_WAIT: Final = 2.0  # seconds waited in place for the channel's rate
 
 Outcome = Literal["delivered", "refused_to_carry", "put_off", "given_up"]
 
 
 async def report(admitted: SendAdmitted, ctx: Context[Senders]) -> None:
-    """Tell the provider of this message, if that is owed."""
+    """Report this message's status to the provider, if that is owed."""
     if not traits(admitted.provider).reports:
         return
     owed = await agent_reports.owed(ctx.pool, admitted.tenant_id, admitted.message_id)
@@ -56,7 +56,7 @@ async def _report(owed: Owed, channel: Channel, ctx: Context[Senders]) -> None:
     problem = consents.REASONS[owed.stopped_by] if owed.stopped_by is not None else ""
     try:
         sender = await ctx.resource.of(ctx.pool, channel)
-    except (CryptoError, ValueError):  # the channel's next message stops it and says why
+    except (CryptoError, ValueError):  # the channel's next message stops the channel with the reason
         await agent_reports.postpone(ctx.pool, owed.tenant_id, owed.id, STOPPED_WAIT)
         return
     assert isinstance(sender, Reporter), "its provider's traits say so"
@@ -92,7 +92,8 @@ async def _report(owed: Owed, channel: Channel, ctx: Context[Senders]) -> None:
 
 
 async def _again(owed: Owed, channel: Channel, refused: Refusal, ctx: Context[Senders]) -> None:
-    """Later, where it may help. A refusal stops no channel: it may be about this one message."""
+    """Postpone a refused report where another try may help, else abandon it. A refusal does not stop the channel: it
+    may concern only this message."""
     passing = isinstance(refused, Throttled | Unreachable | Ambiguous | ChannelBroken)
     abandoned = not passing or owed.attempts + 1 >= MOST_TRIES
     asked_wait = refused.retry_after if isinstance(refused, Throttled) else None
@@ -100,7 +101,7 @@ async def _again(owed: Owed, channel: Channel, refused: Refusal, ctx: Context[Se
     await agent_reports.postpone(ctx.pool, owed.tenant_id, owed.id, None if abandoned else wait, tried=True)
     _count(channel, "given_up" if abandoned else "put_off")
     if abandoned:
-        ctx.log.warning("report of an agent's message given up", message=str(owed.id), code=refused.code)
+        ctx.log.warning("report of an agent's message abandoned", message=str(owed.id), code=refused.code)
 
 
 def _count(channel: Channel, outcome: Outcome) -> None:

@@ -33,8 +33,8 @@ from shared.store.messages import sends, unknown_sends
 from shared.store.messages.outbound_rows import Outbound
 
 BACKOFF = Backoff(first=2.0, longest=300.0)  # seconds between tries of a message that is provably not accepted
-ABANDON_AFTER = timedelta(hours=24)  # of tries; a day-old message helps nobody
-STOPPED_WAIT = timedelta(minutes=5)  # a stopped channel's messages are looked at this often
+ABANDON_AFTER = timedelta(hours=24)  # of tries; a message that is a day late is of no use
+STOPPED_WAIT = timedelta(minutes=5)  # between two tries of a stopped channel's messages
 SHORTEST_THROTTLE = 1.0  # seconds; "try again in 0 s" would be a loop
 LONGEST_THROTTLE = 3600.0  # seconds a message may be asked to wait; Meta's marketing limit asks for a day
 
@@ -42,14 +42,15 @@ Ctx = Context[Senders]
 
 
 async def claim_and_send(message: Outbound, channel: Channel, sender: Sender, leaving: Outgoing, ctx: Ctx) -> bool:
+    """Claim the message, call the provider, record the result. False where the claim was not to be had, or too slow."""
     lease = timedelta(seconds=ctx.settings.send_timeout + ctx.settings.send_lease_margin)
     before, before_wall = time.monotonic(), time.time()
     claim_id = await sends.claim(ctx.pool, message, channel, lease)
     if claim_id is None:
         return False
     started = time.monotonic()
-    # The claim's lease began at some moment of its own. A call that begins too late goes on beyond it, and may follow
-    # the looks that find nothing. A machine that is suspended stops the one clock, and a correction moves the other.
+    # The lease runs from the claim. A call that begins too late would go on beyond it, perhaps after look-ups have
+    # found the message absent. Two clocks, for a suspended machine stops the one and a correction moves the other.
     if max(started - before, time.time() - before_wall) > ctx.settings.send_lease_margin:
         about = (message.tenant_id, message.id, claim_id)
         why = "its claim took too long, so it was not sent on it"
@@ -69,14 +70,17 @@ async def claim_and_send(message: Outbound, channel: Channel, sender: Sender, le
             await _record(tx, message, channel, claim_id, result, ctx)
 
     await _record_through_outages(write, ctx, message, lease.total_seconds())
-    return True  # what has to wait stands at the head of its lane with its time, and ends the turn there
+    return True  # a message that has to wait is now the head of its lane, and ends the drain there
 
 
 async def _record(
     tx: database.Connection, message: Outbound, channel: Channel, claim_id: UUID, result: SendResult, ctx: Ctx
 ) -> None:
-    """What came of the call. Each write is void where a receipt or a lost lease has moved the message already. Where it
-    was the lease, what the provider took is `sent` all the same, and what it did not take is sent anew."""
+    """Record the result of the call.
+
+    Each write changes nothing where a receipt or a lost lease has moved the message already. After a lost lease, a
+    message that the provider accepted is still recorded as `sent`, and one that it did not accept is sent again.
+    """
     key = (tx, message.tenant_id, message.id, claim_id)
     about = (message.tenant_id, message.channel_id, message.conversation_id, message.id)
     match result:
@@ -109,14 +113,14 @@ async def _record(
         case _:
             if isinstance(result, OptedOut):
                 await consent_actions.record_refusals(tx, [_refused(message, channel, result.code)])
-            # OptedOut, RecipientInvalid, ContentRejected; a template that the window should not bind; configuration
-            # that only concerns messages like this one; a throttle so long that it would block the lane for hours.
+            # OptedOut, RecipientInvalid, ContentRejected; a window closed for a template, which it should not bind;
+            # configuration that concerns only such messages; a throttle that would block the lane for hours.
             if await sends.failed(*key, result.code, result.detail):
                 await record(tx, Event("message.failed", *about, detail={"error_code": result.code}))
 
 
 def _refused(message: Outbound, channel: Channel, code: str) -> consent_actions.Refused:
-    """`message` is as it was read before its claim, so its time is from before the call."""
+    """`message.now` is from before the claim, so a consent that the customer gave since is newer than the refusal."""
     return consent_actions.Refused(
         tenant_id=message.tenant_id,
         conversation_id=message.conversation_id,
@@ -143,8 +147,11 @@ async def _back(
 
 
 async def _anew(tx: database.Connection, message: Outbound) -> None:
-    """Send anew what was not taken, where the lease ran out before that could be written: it is `unknown` by now, and
-    where the provider has no list, it would be given up. Nothing happens where a receipt has moved it."""
+    """Send again a message that the provider did not accept, where the lease ran out before that was recorded.
+
+    It is `unknown` by then, and would be abandoned where the provider has no list. Nothing is done where a receipt has
+    moved it.
+    """
     with contextlib.suppress(unknown_sends.Refused):
         named = unknown_sends.Named(message.tenant_id, message.conversation_id, message.id)
         await unknown_sends.resend_absent(tx, named, why=unknown_sends.AS_REFUSED)

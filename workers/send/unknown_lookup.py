@@ -1,7 +1,7 @@
-"""What became of a send that nobody knows about: the provider's own list is called, then the channel's policy decides.
+"""Finds out whether a message of unknown outcome was sent: by the provider's list, then by the channel's policy.
 
-`unknown` leads to `sent` or `failed`, or to a person. Only where two looks at a complete list, a while apart, found
-nothing that it may be, and the policy says so, does it leave again, as a message of its own.
+`unknown` leads to `sent` or `failed`, or waits for a person. The message is sent again, as a new message, only where
+the policy says so and two look-ups of a complete list, some time apart, have found no entry that it may be.
 """
 
 from collections.abc import Sequence
@@ -28,26 +28,27 @@ Step = Literal["sent", "look_again", "absent", "resend", "ask", "give_up"]
 
 @dataclass(frozen=True, slots=True)
 class LookupResult:
-    """What a look at the provider's list told: the message's entry, or that it has none. Neither: it can't be told."""
+    """What the provider's list shows: the message's entry, or that it is absent. Neither: the list does not decide
+    it."""
 
     entry: SentRecord | None = None
     absent: bool = False
 
 
 NOTHING = LookupResult()
-AROUND = timedelta(minutes=1)  # before the claim: however far the provider's clock is behind ours, it is in the list
-SLACK = timedelta(seconds=5)  # between the provider's clock and ours; its list tells whole seconds
+AROUND = timedelta(minutes=1)  # before the claim, so that an entry is listed though the provider's clock is behind
+SLACK = timedelta(seconds=5)  # between the provider's clock and ours; its list gives whole seconds
 
 
 async def look_up(admitted: SendAdmitted, ctx: Context[Senders]) -> None:
-    """Ask the provider's own list about a message of unknown outcome; after a while the channel's policy decides."""
+    """Look a message of unknown outcome up in the provider's list; after a while the channel's policy decides."""
     message = await sends.of_unknown(ctx.pool, admitted.tenant_id, admitted.message_id)
     if message is None or message.unknown_at is None:
         return
     channel = await channels.get(ctx.pool, message.tenant_id, message.channel_id)
     try:
         looked = await _look(message, channel, ctx) if channel is not None else NOTHING
-    except NoPlaceError:  # nobody was called, so nothing is decided
+    except NoPlaceError:  # the provider was not called, so nothing is decided
         waited = message.now - message.unknown_at
         await sends.check_again(ctx.pool, message.tenant_id, message.id, wait_for_place(waited))
         return
@@ -82,7 +83,7 @@ async def look_up(admitted: SendAdmitted, ctx: Context[Senders]) -> None:
                 await sends.leave_unknown(tx, *key)
                 await record(tx, Event("message.decision_wanted", *about))
             case "give_up":
-                await _abandon(tx, message, "nobody knows whether it was sent")
+                await _abandon(tx, message, "it is not known whether it was sent")
 
 
 def step(
@@ -95,7 +96,7 @@ def step(
     give_up_after: timedelta,
     look_apart: timedelta,
 ) -> Step:
-    """What follows from a look. `absent_for`: since the first of the looks that found nothing; `policy` None: it can't
+    """What follows from a look-up. `absent_for`: since the first look-up that found it absent; `policy` None: it can't
     be read, so nothing is decided, or the channel is gone."""
     if looked.entry is not None:
         return "sent"
@@ -113,13 +114,13 @@ async def _abandon(tx: database.Connection, message: Outbound, reason: str) -> N
 
 
 async def _look(message: Outbound, channel: Channel, ctx: Context[Senders]) -> LookupResult:
-    """What the provider's list says of the message, by the addresses it was sent with. Raises NoPlaceError."""
+    """Look for the message in the provider's list, by the addresses it was sent with. Raises NoPlaceError."""
     called, same = as_called(message, channel)
     claimed_at = message.claimed_at or message.created_at
     try:
         sender = await ctx.resource.of(ctx.pool, channel)
     except (CryptoError, ValueError):
-        return NOTHING  # the next message of the channel stops it and says why
+        return NOTHING  # the channel's next message stops the channel with the reason
     with ctx.resource.lane(topology.send_queue(channel.provider, message.lane).name).held(channel.id):
         listed = await sender.find(outgoing(*called, ctx.settings.public_url), claimed_at - AROUND)
     if listed is None:
@@ -137,7 +138,7 @@ async def _look(message: Outbound, channel: Channel, ctx: Context[Senders]) -> L
 def as_called(message: Outbound, channel: Channel) -> tuple[tuple[Outbound, Channel], bool]:
     """The message and its channel with the addresses of the claim, and whether the channel is still as it was then.
 
-    Where it is not, another account may be called: what its list lacks may have left all the same.
+    Where it is not, the list may be another account's: a message absent from it may have been sent all the same.
     """
     if message.called is None:
         return (message, channel), False
@@ -161,7 +162,7 @@ def match_sent_message(
 
 
 def _may_be(message: Outbound, entry: SentRecord) -> bool:
-    """Whether the entry is of the message's text (of any text, for a template) and from about its time."""
+    """Whether the entry has the message's text (for a template: any text) and about its time."""
     plain = message.sent_as is None and message.template is None
     return (
         entry.created_at >= (message.claimed_at or message.created_at) - SLACK

@@ -1,8 +1,8 @@
-"""SendAdmitted → claim → provider call → what came of it. At most once by itself.
+"""SendAdmitted → claim → provider call → result. At most once by itself.
 
-Neither Twilio nor Meta documents an idempotency key. So a message is claimed, committed, called, recorded; and what
-happened between the claim and a record that never came is `unknown`, looked up, and sent anew only where the provider's
-list has it not (resolving.py).
+Neither Twilio nor Meta documents an idempotency key. So a message is claimed and the claim committed before the call,
+and the result is recorded after it. A message whose result was never recorded is `unknown`: it is looked up in the
+provider's list (unknown_lookup.py), and sent again only where that list does not have it.
 """
 
 import asyncio
@@ -31,8 +31,8 @@ from shared.store import channels
 from shared.store.events import Event, record
 from shared.store.messages import agent_reports, outbound, sends
 from shared.store.messages.outbound_rows import Outbound
-from workers.send import agent_reports as reporting
 from workers.send import provider_call, unknown_lookup
+from workers.send.agent_reports import report
 
 worker: Worker[SendAdmitted, Senders] = Worker(
     name="send",
@@ -45,16 +45,17 @@ worker: Worker[SendAdmitted, Senders] = Worker(
 Ctx = Context[Senders]
 
 LONGEST_RATE_WAIT = 2.0  # seconds waited in place for the channel's rate; a longer wait is a due time
-LONGEST_SPREAD = 30.0  # seconds over which those that wait for the channel's rate ask for it again
-SELDOM = timedelta(minutes=1)  # as if it had waited so long, what waits for a place asks again
+LONGEST_SPREAD = 30.0  # seconds over which messages that wait for the channel's rate try again
+SELDOM = timedelta(minutes=1)  # a message that waits for a place is due as if it had waited so long
 LONGEST_HELP = 60.0  # seconds one delivery stays in hand for others of its channel; the broker waits half an hour
 
 
 @worker.handle
 async def send(admitted: SendAdmitted, ctx: Ctx) -> None:
-    """Whoever holds the lane drains it; who finds it held, or its head not ready, has nothing to do.
+    """Send what is ready in the conversation's lane, then what waits for a place of the same channel.
 
-    Then the channel's place is free, and what waits for one is next.
+    Only one process sends from a lane at a time. Nothing is done where another one does, or the first message is not
+    ready.
     """
     channel_id = await _drain(admitted, ctx)
     until = time.monotonic() + LONGEST_HELP
@@ -65,15 +66,15 @@ async def send(admitted: SendAdmitted, ctx: Ctx) -> None:
             return
         try:
             await _drain(waiting, ctx)
-        except Exception as error:  # not this delivery's: the row of what failed has its due time
+        except Exception as error:  # not an error of this delivery: the other message's row has its due time
             ctx.log.warning("send of another failed", message=str(waiting.message_id), error=type(error).__name__)
             return
 
 
 async def _drain(admitted: SendAdmitted, ctx: Ctx) -> UUID | None:
-    """Send what the lane of a conversation holds; returns its channel where something was sent.
+    """Send the ready messages of a conversation's lane in their order; returns the channel where any was sent.
 
-    At a stop the rest of the lane is left to whoever is nudged next: a call cut off later would be `unknown`.
+    A process that stops leaves the rest of the lane to the next one: a call that is cut off would be `unknown`.
     """
     channel_id: UUID | None = None
     drained: set[UUID] = set()
@@ -86,8 +87,8 @@ async def _drain(admitted: SendAdmitted, ctx: Ctx) -> UUID | None:
     if not drained:
         await unknown_lookup.look_up(admitted, ctx)
     if admitted.message_id not in drained:
-        await reporting.report(admitted, ctx)
-        # An operator may have replayed it, with no due time: whatever its lane waits for, it is owed again.
+        await report(admitted, ctx)
+        # An operator may have replayed the job of a parked message: it becomes due again, whatever its lane waits for.
         handoff = timedelta(seconds=ctx.settings.handoff_lease)
         await sends.owe_again(ctx.pool, admitted.tenant_id, admitted.message_id, handoff)
     return channel_id
@@ -95,16 +96,16 @@ async def _drain(admitted: SendAdmitted, ctx: Ctx) -> UUID | None:
 
 @worker.put_off
 async def put_off(admitted: SendAdmitted, ctx: Ctx, wait: timedelta | None) -> None:
-    """Never one in `sending`, whose due time is the lease of its claim."""
+    """Postpone the message and its report. Not in `sending`: then its due time is the lease of its claim."""
     await outbound.postpone(ctx.pool, admitted.tenant_id, admitted.message_id, wait, of=("ready", "unknown"))
-    # A report is never set aside: nothing would tell it from one that was given up.
+    # A report is never parked: it could not be told from one that was abandoned.
     await agent_reports.postpone(
         ctx.pool, admitted.tenant_id, admitted.message_id, provider_call.STOPPED_WAIT if wait is None else wait
     )
 
 
 async def _send_head(message: Outbound, ctx: Ctx) -> bool:
-    """Send the first message of a lane. False where the lane is blocked, or somebody else's."""
+    """Send the first message of a lane. False where it has to wait, or another process has the lane."""
     if message.status != "ready":
         return False
     if message.not_before is not None and message.not_before > message.now:
@@ -139,7 +140,10 @@ def _queue(message: Outbound, channel: Channel) -> str:
 
 
 async def _wait_for_place(message: Outbound, channel: Channel, ctx: Ctx) -> None:
-    """It is the channel's next. Its due time is for when nobody here comes to it, and seldom: many may be waiting."""
+    """Remember the message for the channel's next free place in this process.
+
+    Its due time is the fallback for a process that ends before. It is long, for many may be waiting.
+    """
     queue = _queue(message, channel)
     admitted = SendAdmitted(
         tenant_id=message.tenant_id,
@@ -149,14 +153,15 @@ async def _wait_for_place(message: Outbound, channel: Channel, ctx: Ctx) -> None
         provider=channel.provider,
         lane=message.lane,
     )
-    ctx.resource.lane(queue).remember(channel.id, admitted)  # before anything is waited for: a place may come free
+    ctx.resource.lane(queue).remember(channel.id, admitted)  # before the first await: a place may come free
     metrics.SENDS_PUT_OFF.labels(queue).inc()
     wait = wait_for_place(SELDOM)
     await sends.postpone(ctx.pool, message.tenant_id, message.id, wait, throttled=False)
 
 
 async def _with_sender(message: Outbound, channel: Channel, ctx: Ctx) -> bool:
-    """Send a message once it is the turn of its channel's rate. False where that takes too long."""
+    """Send a message with its channel's client, within the pair rate and with its attachments. False: it has to
+    wait."""
     try:
         sender = await ctx.resource.of(ctx.pool, channel)
     except (CryptoError, ValueError, LookupError) as error:
@@ -166,7 +171,7 @@ async def _with_sender(message: Outbound, channel: Channel, ctx: Ctx) -> bool:
         await sends.postpone(ctx.pool, message.tenant_id, message.id, timedelta(seconds=pair_wait), throttled=True)
         return False
     try:
-        # Before a slot of the rate is taken, which one that can't leave yet would waste.
+        # Before a rate slot is reserved: a message that can't leave yet would waste it.
         async with ctx.resource.attachments.attached(channel, _leaving(message, channel, ctx)) as leaving:
             return await _at_its_rate(message, channel, sender, leaving, ctx)
     except AttachmentMemoryFullError:
@@ -176,9 +181,10 @@ async def _with_sender(message: Outbound, channel: Channel, ctx: Ctx) -> bool:
 
 
 async def _at_its_rate(message: Outbound, channel: Channel, sender: Sender, leaving: Outgoing, ctx: Ctx) -> bool:
+    """Send a message in the next slot of its channel's rate. False where that is too far off."""
     wait, reserved = await ctx.resource.reserve_slot(ctx.pool, channel, LONGEST_RATE_WAIT)
     if not reserved:
-        # Many may be waiting: the longer each has waited, the less often it asks.
+        # Many may be waiting: the longer a message has waited, the less often it tries.
         waited = (message.now - (message.admitted_at or message.created_at)).total_seconds()
         wait += random.uniform(0, min(max(waited, 0.0), LONGEST_SPREAD)) - LONGEST_RATE_WAIT
         await sends.postpone(ctx.pool, message.tenant_id, message.id, timedelta(seconds=wait), throttled=True)
@@ -189,9 +195,9 @@ async def _at_its_rate(message: Outbound, channel: Channel, sender: Sender, leav
 
 
 async def _pair_rate_wait(message: Outbound, channel: Channel, ctx: Ctx) -> float:
-    """Seconds for which a bulk message has to wait, as its recipient was sent something just now.
+    """Seconds for which a bulk message has to wait by the provider's pair rate limit: one message per recipient.
 
-    Not an answer: providers let a burst pass, which is what answers are, and say where it was too much.
+    Answers don't wait: providers let short bursts pass, and report where one was too long.
     """
     pair = traits(channel.provider).pair_rate_seconds
     if message.lane != "bulk" or not pair:
