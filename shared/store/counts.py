@@ -34,10 +34,10 @@ SELECT
 
 
 async def by_state(pool: Pool) -> dict[str, int]:
-    """What `palomar status` shows of the rows, by its name.
+    """Rows by the state that `palomar status` shows.
 
-    `parked` are unfinished rows without a due time, whose item was buried: nothing hands them on by itself.
-    `restored` ones wait for a person.
+    `parked` are unfinished rows without a due time, whose job was dead-lettered: they wait for its replay. `restored`
+    ones wait for a person.
     """
     row = await pool.fetchrow(_BY_STATE)
     assert row is not None
@@ -61,7 +61,7 @@ _FILES_WANTED = "SELECT count(*) FROM media WHERE status = 'wanted'"
 
 
 async def by_queue(pool: Pool) -> dict[str, int]:
-    """Queue → rows that wait for the step that this queue leads to, handed on or not, in hand or not."""
+    """Queue → rows that wait for the step of this queue, whether or not their job is queued or in progress."""
     waiting: Counter[str] = Counter()
     for row in await pool.fetch(_UNFINISHED):
         queue = topology.WINDOW if row["status"] == "queued" else topology.send_queue(row["provider"], row["lane"])

@@ -1,4 +1,5 @@
-"""Whatever is due: the clock's queries. Each takes rows nobody else holds and pushes their due time a lease ahead."""
+"""Rows whose due time has passed, for the clock: each query takes rows that are not locked, and makes them due a lease
+later."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ UPDATE messages SET due_at = now() + $1::interval WHERE (tenant_id, id) IN (
 RETURNING tenant_id, conversation_id, channel_id, id, out_seq, provider, lane, status
 """
 
-# The lease is hard timeout plus margin by this clock: whoever claimed it is gone, and nobody knows what it did.
+# The lease is the call's hard timeout plus a margin: the process that claimed the message is gone, its result unknown.
 _LEASE_RAN_OUT = """
 UPDATE messages SET status = 'unknown', claim_id = NULL, unknown_at = now(), due_at = now() + $1::interval,
     error_code = 'lease_ran_out', error_message = 'the process that was sending it did not come back'
@@ -57,8 +58,8 @@ WHERE (tenant_id, id) IN (
 RETURNING tenant_id, conversation_id, channel_id, id
 """
 
-# Conversations with a held message though the window is open: persist releases them, this is the net below it. So many
-# held messages at a time, in the order of their index: where a million wait, a tick looks at a part of them.
+# Conversations that have held messages although their window is open. Persist releases these; this is the fallback. A
+# tick checks only so many held messages, in the order of their index: a million may wait.
 _HELD = """
 WITH held AS MATERIALIZED (
     SELECT conversation_id, tenant_id, window_refused_at FROM messages
@@ -75,7 +76,7 @@ FROM held CROSS JOIN LATERAL (
 GROUP BY held.conversation_id, held.tenant_id ORDER BY held.conversation_id, held.tenant_id
 """
 
-# Of one lane: those whose channel has one of the engines $3, or all others. $4: of a channel that names none.
+# For one queue: conversations whose channel has one of the engines $3, or all others. $4: the default engine.
 _REPLIES = """
 UPDATE conversations SET reply_due_at = now() + $1::interval WHERE (tenant_id, id) IN (
     SELECT c.tenant_id, c.id
@@ -91,7 +92,7 @@ def _in_order(rows: Sequence[asyncpg.Record]) -> list[asyncpg.Record]:
 
 
 async def queued(connection: Connection, lease: timedelta, limit: int) -> list[SendRequested]:
-    """Messages the window has yet to decide on."""
+    """Messages that the window has not decided on."""
     rows = await connection.fetch(_QUEUED, lease, limit)
     return [
         SendRequested(
@@ -107,8 +108,8 @@ async def queued(connection: Connection, lease: timedelta, limit: int) -> list[S
 async def ready(
     connection: Connection, lease: timedelta, limit: int, *, provider: str, lane: Lane
 ) -> list[SendAdmitted]:
-    """A provider's and lane's messages to send and unknown ones to look up: one nudge per conversation, and one per
-    unknown message."""
+    """A provider's messages of one lane to send or to look up: one job per conversation, and one per unknown
+    message."""
     rows = await connection.fetch(_READY, lease, limit, provider, lane)
     nudges: dict[tuple[Any, ...], SendAdmitted] = {}
     for r in _in_order(rows):
@@ -149,17 +150,17 @@ async def expired(connection: Connection, limit: int) -> list[asyncpg.Record]:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What a look at some of the held messages found. `after` None: these were the last, the next look begins anew."""
+    """The result of checking some held messages. `after` None: these were the last, the next check starts over."""
 
     may_go: list[tuple[UUID, UUID]]  # (tenant, conversation) whose window is open
-    after: tuple[UUID, UUID] | None  # (conversation, tenant) behind which the next look goes on
+    after: tuple[UUID, UUID] | None  # (conversation, tenant) after which the next check goes on
 
 
 BEGINNING: Final = (UUID(int=0), UUID(int=0))
 
 
 async def held(connection: Connection, after: tuple[UUID, UUID], limit: int) -> Held:
-    """Look at the next held messages behind a (conversation, tenant), at most `limit` of them."""
+    """Check the held messages after a (conversation, tenant), at most `limit` of them."""
     rows = await connection.fetch(_HELD, window.LENGTH - window.MARGIN, *after, limit)
     seen = sum(row["messages"] for row in rows)
     return Held(
@@ -169,7 +170,7 @@ async def held(connection: Connection, after: tuple[UUID, UUID], limit: int) -> 
 
 
 async def replies(connection: Connection, lease: timedelta, limit: int, *, waits: bool) -> list[ReplyWanted]:
-    """Conversations that owe a reply: those whose channel's engine waits for somebody else, or the others."""
+    """Conversations that owe a reply: those whose channel's engine waits for another server, or the others."""
     rows = await connection.fetch(_REPLIES, lease, limit, list(WAITING), ReplySettings().engine, waits)
     return [
         ReplyWanted(tenant_id=row["tenant_id"], channel_id=row["channel_id"], conversation_id=row["id"], waits=waits)

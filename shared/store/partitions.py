@@ -11,25 +11,25 @@ DELETE FROM events WHERE created_at < now() - make_interval(days => $1 + 1) AND 
 
 
 async def lock_briefly(connection: Connection) -> None:
-    """Wait at most 250 ms for a lock in this transaction: writers queue behind whoever waits for a stronger one.
+    """Wait at most 250 ms for a lock in this transaction; then a statement raises database.LockTimeout.
 
-    What can't get it raises db.LockTimeout.
+    Writers queue behind a transaction that waits for a stronger lock.
     """
     await connection.execute("SET LOCAL lock_timeout = '250ms'")
 
 
 async def make(connection: Connection, days_ahead: int) -> int:
-    """Partitions of the coming days; returns how many were made."""
+    """Make the coming days' partitions; returns how many."""
     made: int = await connection.fetchval(_MAKE, days_ahead)
     return made
 
 
 async def forget_events(connection: Connection, days: int) -> int:
-    """Drop the events of days older than so many; returns how many partitions went."""
+    """Drop the events of days older than so many; returns how many partitions."""
     dropped: int = await connection.fetchval(_DROP_EVENTS, days)
     return dropped
 
 
 async def forget_stray_events(connection: Connection, days: int, limit: int) -> int:
-    """Delete old events of days that had no partition, at most `limit` of them; returns how many went."""
+    """Delete old events of days that had no partition, at most `limit` of them; returns how many."""
     return int((await connection.execute(_DROP_STRAY_EVENTS, days, limit)).split()[-1])

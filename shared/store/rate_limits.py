@@ -5,8 +5,8 @@ from uuid import UUID
 
 from shared.database import Connection, Pool
 
-# The bucket is one moment: when the next message may leave. Whoever takes a slice moves it on; an idle bucket starts
-# from now, so nothing is saved up.
+# The bucket is one moment: when the channel's next message may leave. A reservation moves it on; that of an idle
+# channel starts now, so no unused rate is saved up.
 _RESERVE = """
 INSERT INTO rate_limits AS r (tenant_id, channel_id, free_at)
 VALUES ($1, $2, clock_timestamp() + $3::interval)
@@ -24,7 +24,8 @@ SELECT extract(epoch FROM free_at - clock_timestamp())::float8 FROM rate_limits 
 async def reserve(
     pool: Pool, tenant_id: UUID, channel_id: UUID, length: timedelta, longest: timedelta
 ) -> tuple[float, bool]:
-    """Reserve a slice of a channel's rate if it begins within `longest`: a slice that nobody waits for is lost.
+    """Reserve `length` of a channel's rate if that begins within `longest`; later, it would be lost while the row
+    waits.
 
     Returns the seconds until it begins (≤ 0: now), and whether it was reserved.
     """
@@ -42,5 +43,5 @@ ON CONFLICT (tenant_id, channel_id) DO UPDATE SET free_at = greatest(r.free_at, 
 
 
 async def pause(connection: Connection, tenant_id: UUID, channel_id: UUID, wait: timedelta) -> None:
-    """The provider throttles the channel: nobody takes a slice of it for so long."""
+    """The provider throttles the channel: nothing is reserved of its rate until `wait` has passed."""
     await connection.execute(_PAUSE, tenant_id, channel_id, wait)
