@@ -11,13 +11,13 @@ _SET_ENDPOINT = "UPDATE channels SET endpoint_id = $3 WHERE tenant_id = $1 AND i
 
 
 async def set_endpoint(connection: Connection | Pool, tenant_id: UUID, channel_id: UUID, endpoint_id: UUID) -> None:
-    """Where a channel's webhooks come in. Raises asyncpg.ForeignKeyViolationError for another tenant's endpoint."""
+    """Set a channel's endpoint. Raises asyncpg.ForeignKeyViolationError for another tenant's endpoint."""
     await connection.execute(_SET_ENDPOINT, tenant_id, channel_id, endpoint_id)
 
 
 @dataclass(frozen=True, slots=True)
 class Unserved:
-    """A channel, locked, with sealed secrets and without an endpoint: nothing comes in through it."""
+    """A locked channel with sealed secrets and without an endpoint, so that it receives nothing."""
 
     tenant_id: UUID
     id: UUID
@@ -26,7 +26,7 @@ class Unserved:
     sealed: str
 
 
-# Of each tenant the newest ones: however many can't be served, they hide nobody else's.
+# Each tenant's newest ones only: however many of a tenant's can't be served, they don't hide those of others.
 _WITHOUT_ENDPOINT = """
 SELECT c.tenant_id, c.id, c.provider, c.endpoint_id, c.credentials AS sealed
 FROM (
@@ -53,32 +53,32 @@ FIRST: Final = (UUID(int=0), UUID(int=0))
 
 
 async def without_endpoint(connection: Connection, provider: str, after: tuple[UUID, UUID]) -> list[Unserved]:
-    """A provider's channels that no endpoint serves, behind a (tenant, channel), at most SERVED_AT_ONCE; none that
-    somebody else holds."""
+    """A provider's channels without an endpoint, after a (tenant, channel), at most SERVED_AT_ONCE; none that is
+    locked."""
     rows = await connection.fetch(_WITHOUT_ENDPOINT, provider, *after, SERVED_AT_ONCE, SERVED_AT_ONCE)
     return [Unserved(**row) for row in rows]
 
 
 async def set_webhook_url(connection: Connection, tenant_id: UUID, channel_id: UUID, base: str) -> None:
-    """As `set_webhook_urls`, of one channel."""
+    """As `set_webhook_urls`, for one channel."""
     await connection.execute(_SET_URL, base, tenant_id, channel_id)
 
 
 async def set_webhook_urls(connection: Connection, provider: str, base: str) -> None:
-    """Note with each of a provider's channels where its webhooks come in; `base` is the address before the provider.
+    """Note each of a provider's channels' webhook URL; `base` is the part before the provider.
 
-    Not with one that somebody holds: that is for the next time.
+    Locked channels are left to the next call.
     """
     await connection.execute(_SET_URLS, base, provider)
 
 
-# A deleted tenant keeps no address from others.
+# A deleted tenant does not keep an address from others.
 _FREE = """
 UPDATE channels c SET proven = false FROM tenants t
 WHERE c.endpoint_id = $1 AND c.kind = $2 AND c.address = $3 AND c.proven
     AND t.id = c.tenant_id AND t.deleted_at IS NOT NULL
 """
-# Only what the provider was asked about: the tenant may have written another address meanwhile.
+# Only the address that the provider was asked about: the tenant may have changed it meanwhile.
 _PROVE = """
 UPDATE channels SET proven = true
 WHERE tenant_id = $1 AND id = $2 AND endpoint_id = $3 AND kind = $4 AND address = $5 RETURNING id
@@ -86,15 +86,15 @@ WHERE tenant_id = $1 AND id = $2 AND endpoint_id = $3 AND kind = $4 AND address 
 
 
 async def free(connection: Connection, endpoint_id: UUID, kind: str, address: str) -> None:
-    """Take an address on an endpoint from the channels of deleted tenants."""
+    """Free an address on an endpoint that deleted tenants' channels have."""
     await connection.execute(_FREE, endpoint_id, kind, address)
 
 
 async def prove(connection: Connection, channel: Listed) -> bool:
-    """The provider has said that a channel's address is its tenant's: what comes to it is given to them.
+    """Mark a channel's address as its tenant's, as the provider has confirmed: from now on it receives messages.
 
-    False where it has another address by now. Raises asyncpg.UniqueViolationError where it is another's on the same
-    endpoint.
+    False where the channel has another address by now. Raises asyncpg.UniqueViolationError where another channel of the
+    endpoint has the address.
     """
     if channel.endpoint_id is None or channel.proven:
         return True

@@ -11,19 +11,19 @@ from shared.store.fair_share import of_each_tenant, try_later
 
 @dataclass(frozen=True, slots=True)
 class Unsealed:
-    """A channel, locked, with secrets that wait to be sealed."""
+    """A locked channel with secrets that wait to be sealed."""
 
     tenant_id: UUID
     id: UUID
     provider: str
     endpoint_id: UUID | None
-    sealed: str  # what it has; empty for one that is new
-    resumes: bool  # it is stopped for their sake alone
+    sealed: str  # its credentials; empty for a new channel
+    resumes: bool  # it is stopped only until they are sealed
     secrets: Mapping[str, str]
-    newest: int  # of the rows that the secrets came in
+    newest: int  # `seq` of the newest row that holds them
 
 
-# The channel is what is locked: two clocks with a row each of one channel would lay the older over the newer.
+# The channel is locked, not the rows: of two clocks with a row each, one could write the older secrets over the newer.
 _UNSEALED = f"""
 SELECT c.tenant_id, c.id, c.provider, c.endpoint_id, c.credentials AS sealed,
     c.status = 'stopped' AND c.status_reason IS NOT DISTINCT FROM sealing_reason() AS resumes
@@ -39,7 +39,7 @@ _DONE = "DELETE FROM unsealed_credentials WHERE tenant_id = $1 AND channel_id = 
 
 
 async def unsealed(connection: Connection, limit: int) -> list[Unsealed]:
-    """Channels whose secrets wait, at most `limit`, of each tenant in turn; none that somebody else holds."""
+    """Channels with waiting secrets, at most `limit`, of each tenant in turn; without those that are locked."""
     found = []
     for channel in await connection.fetch(_UNSEALED, limit):
         if rows := await connection.fetch(_SECRETS, channel["tenant_id"], channel["id"]):
@@ -52,14 +52,15 @@ async def unsealed(connection: Connection, limit: int) -> list[Unsealed]:
 
 
 async def seal_later(connection: Connection, waiting: Sequence[Unsealed]) -> None:
-    """What could not be sealed is tried again in a minute: until then it takes no other's turn."""
+    """Try secrets that could not be sealed again in a minute, so that they don't delay others."""
     await connection.execute(_UNSEALED_LATER, [c.tenant_id for c in waiting], [c.id for c in waiting])
 
 
 async def seal(connection: Connection, channel: Unsealed, credentials: str) -> None:
-    """Exchange the waiting secrets of a channel for sealed credentials, and let it send where it stopped for them.
+    """Replace the waiting secrets of a channel by sealed credentials, and resume it where it was stopped for them.
 
-    Of what was put off, some conversations' is due at once: the transaction is the caller's, and other channels' wait.
+    Only some of its postponed messages are due at once: the transaction is the caller's, and other channels wait for
+    it.
     """
     await channels.set_credentials(connection, channel.tenant_id, channel.id, credentials)
     await connection.execute(_DONE, channel.tenant_id, channel.id, channel.newest)

@@ -1,4 +1,4 @@
-"""channels and tenants: who sends, and with what."""
+"""channels and tenants: reads a channel with its settings, adds, changes, stops and resumes it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -41,7 +41,8 @@ _RESUME = """
 UPDATE channels SET status = 'active', status_reason = NULL WHERE tenant_id = $1 AND id = $2 AND status = 'stopped'
 RETURNING id
 """
-# The first message of each lane: whoever sends it drains the lane. Of so many conversations, in the order of an index.
+# The first message of each lane: the process that sends it drains the lane. A bounded number of conversations, in the
+# order of an index.
 _MAKE_DUE = f"""
 WITH resumed AS MATERIALIZED (
     SELECT id, address FROM conversations
@@ -98,14 +99,16 @@ def _log_unread(channel_id: UUID, _: datetime, fields: str) -> None:
 
 
 async def of_endpoints(connection: Connection | Pool, endpoint_ids: Sequence[UUID]) -> list[Channel]:
-    """The channels that these endpoints serve, with their tenants' words. None whose address waits to be proven: it may
-    be another tenant's."""
+    """The channels that these endpoints serve, with their tenants' words.
+
+    Without channels whose address is not proven yet: it may be another tenant's.
+    """
     rows = await connection.fetch(_BY_ENDPOINTS, list(endpoint_ids))
     return [channel_of(row, _words(row["tenant_id"], row["consents"])) for row in rows]
 
 
 def _words(tenant_id: UUID, consents: object) -> Words:
-    """A tenant's words; where they can't be read our own, for a STOP that nobody hears is the worse mistake."""
+    """A tenant's words; the defaults where they can't be read, for to overlook a STOP would be the worse mistake."""
     if consents is None:
         return DEFAULT_WORDS
     try:
@@ -121,7 +124,7 @@ def _log_unread_words(tenant_id: UUID, fields: str) -> None:
 
 
 async def get(connection: Connection | Pool, tenant_id: UUID, channel_id: UUID) -> Channel | None:
-    """One channel, None where there is none (or it was deleted, or its tenant was)."""
+    """A channel; None where it does not exist, or it or its tenant was deleted."""
     row = await connection.fetchrow(_ONE, tenant_id, channel_id)
     return None if row is None else channel_of(row)
 
@@ -138,15 +141,15 @@ async def credentials(connection: Connection | Pool, tenant_id: UUID, channel_id
 
 
 async def stop(connection: Connection, tenant_id: UUID, channel_id: UUID, reason: str) -> bool:
-    """Nothing leaves through this channel until it is resumed. False where it was stopped already."""
+    """Stop a channel: no message leaves through it until it is resumed. False where it was stopped already."""
     return await connection.fetchval(_STOP, tenant_id, channel_id, reason) is not None
 
 
 async def resume(connection: Connection | Pool, tenant_id: UUID, channel_id: UUID) -> bool:
-    """Let a stopped channel send again, and what was put off meanwhile at once. False where it was not stopped.
+    """Resume a stopped channel, and make its postponed messages due at once. False where it was not stopped.
 
-    Not within a transaction: some conversations are made due in each statement, which is one of its own. What an
-    interruption leaves out is due within minutes by itself.
+    Call it outside of a transaction: it makes some conversations due in each statement, which commits by itself. After
+    an interruption the remaining messages are due within minutes.
     """
     if await connection.fetchval(_RESUME, tenant_id, channel_id) is None:
         return False
@@ -164,13 +167,13 @@ async def resume_in_transaction(connection: Connection, tenant_id: UUID, channel
 
 
 async def _make_due(connection: Connection | Pool, tenant_id: UUID, channel_id: UUID, after: str) -> str | None:
-    """Of the next conversations behind this address; returns the last one's address, None where there was none."""
+    """Make messages due of the next conversations after this address; returns the last address, None after the last."""
     last: str | None = await connection.fetchval(_MAKE_DUE, tenant_id, channel_id, after, CONVERSATIONS_AT_ONCE)
     return last
 
 
 async def add_tenant(connection: Connection, tenant_id: UUID, name: str) -> None:
-    """A tenant; does nothing where it exists."""
+    """Add a tenant; does nothing where it exists."""
     await connection.execute(_ADD_TENANT, tenant_id, name)
 
 
@@ -188,7 +191,7 @@ async def add(
     settings: dict[str, object],
     business_id: str | None = None,
 ) -> None:
-    """A channel. Raises asyncpg.UniqueViolationError where the tenant has this address already."""
+    """Add a channel. Raises asyncpg.UniqueViolationError where the tenant has this address already."""
     await connection.execute(
         _ADD, channel_id, tenant_id, endpoint_id, provider, kind, name, address, credentials, settings, business_id
     )
@@ -206,7 +209,7 @@ _SET_BUSINESS = "UPDATE channels SET business_id = $3 WHERE tenant_id = $1 AND i
 
 
 async def set_business(connection: Connection, tenant_id: UUID, channel_id: UUID, business_id: str) -> None:
-    """What the provider calls the account that the number belongs to."""
+    """Note the provider's id of the business account that the number belongs to."""
     await connection.execute(_SET_BUSINESS, tenant_id, channel_id, business_id)
 
 
@@ -222,7 +225,7 @@ async def set_settings(
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A channel as its row has it, settings unread and credentials sealed."""
+    """A channel as stored, with raw settings and sealed credentials."""
 
     tenant_id: UUID
     tenant: str

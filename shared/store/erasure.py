@@ -1,8 +1,9 @@
-"""Erasing a person: every row about them goes, raw webhooks included; what others wrote of them is
-blanked; and the search that proves it.
+"""Erases a person: deletes every row about them, raw webhooks included, blanks other rows that mention them, and
+searches for what is left.
 
-Traces in free text are found by a pattern over the person's addresses (a POSIX regular expression, matched without
-regard to case). What came in is bytes, read as the text PostgreSQL's `escape` encoding makes of them: ASCII stays.
+Mentions in free text are found by a pattern over the person's addresses (a POSIX regular expression, matched without
+regard to case). Raw webhooks are bytes, searched as the text that PostgreSQL's `escape` encoding makes of them: ASCII
+stays as it is.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,7 @@ LONGEST_SEARCH: Final = 3600  # seconds, of one table
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """A contact, and every way in which we have written down how to reach them."""
+    """A contact with all addresses that are stored for it."""
 
     tenant_id: UUID
     contact_id: UUID
@@ -59,8 +60,8 @@ async def person(connection: Connection | Pool, tenant_id: UUID, contact_id: UUI
 
 # -- finding what mentions them ----------------------------------------------------------------------------------------
 
-# Where words are kept that somebody else may have written about them, and how a stretch of those is blanked. JSON takes
-# a digit anywhere, within a string or as a number.
+# Columns whose text others may have written about the person. Matches are blanked, in JSON by a digit, which is valid
+# within a string and as a number.
 _WORDS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {  # table → columns of text, columns of JSON
     "campaign_recipients": (("error_message",), ("message_data",)),
     "campaigns": (("name", "message"), ()),
@@ -97,7 +98,7 @@ SELECT id, created_at FROM inbound_log
 WHERE (tenant_id = $1 OR (tenant_id IS NULL AND endpoint_id IN (SELECT endpoint_id FROM channels WHERE tenant_id = $1)))
     AND (encode(body, 'escape') ~* $2 OR url ~* $2 OR headers::text ~* $2)
 """
-# A delivery may hold what they said and name them by nothing but the ids of the contact and the conversation.
+# A delivery may hold the person's words, and name them only by the ids of the contact and the conversation.
 _DELIVERIES = """
 SELECT id FROM webhook_logs
 WHERE tenant_id = $1 AND (payload::text ~* $2 OR response ~* $2 OR error_message ~* $2) ORDER BY id
@@ -116,7 +117,10 @@ class Mentions:
 
 
 async def mentions(pool: Pool, person: Person, pattern: str) -> Mentions:
-    """Reads every row of the tenant's. Outside the transaction that erases: behind a long one no event is published."""
+    """Find what mentions the person; reads every row of the tenant.
+
+    Call it before the transaction that erases: no event is published while a long transaction runs.
+    """
     conversations = [row["id"] for row in await pool.fetch(_CONVERSATION_IDS, person.tenant_id, person.contact_id)]
     known_by = "|".join([pattern, *(str(each) for each in (person.contact_id, *conversations))])
     words = {
@@ -137,9 +141,9 @@ async def mentions(pool: Pool, person: Person, pattern: str) -> Mentions:
 
 _LOCK_CONVERSATIONS = "SELECT id FROM conversations WHERE tenant_id = $1 AND contact_id = $2 ORDER BY id FOR UPDATE"
 
-# In this order. $1 is the tenant; what follows it stands beside the statement.
+# In this order. $1 is the tenant; the names of the other parameters are beside the statement.
 _REMOVALS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
-    # Their copies in the blob store are due to be deleted by the same commit; see the trigger of 0015_media.
+    # The same commit makes their copies in the blob store due to be deleted, by the trigger of 0015_media.
     (
         "media",
         """DELETE FROM media f USING messages m
@@ -170,7 +174,7 @@ _REMOVALS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
         "DELETE FROM events WHERE tenant_id = $1 AND (contact_id = $2 OR conversation_id = ANY($3::uuid[]))",
         ("contact", "conversations"),
     ),
-    # A webhook's id stays in inbound_keys: one that is delivered again is still known, and not kept anew.
+    # A webhook's id stays in inbound_keys, so that a repeated delivery is still known and not stored again.
     (
         "inbound_log",
         """DELETE FROM inbound_log AS l USING unnest($2::bytea[], $3::timestamptz[]) AS found (id, created_at)
@@ -183,7 +187,7 @@ _REMOVALS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
             WHERE tenant_id = $1 AND id = ANY($2::uuid[])""",
         ("deliveries",),
     ),
-    # A client's own key may be made of the number; the row stays, so that its request is not carried out again.
+    # A client's key may contain the number. The row stays, so that its request is not carried out twice.
     (
         "idempotency_keys",
         """UPDATE idempotency_keys SET response = CASE WHEN response IS NOT NULL THEN '{}'::jsonb END,
@@ -195,7 +199,7 @@ _REMOVALS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
 
 
 async def erase(connection: Connection, person: Person, pattern: str, found: Mentions) -> dict[str, int]:
-    """Remove their rows and blank what others' rows say of them, in the caller's transaction; returns rows by table."""
+    """Delete the person's rows and blank mentions in other rows, in the caller's transaction; returns rows by table."""
     conversations = [
         row["id"] for row in await connection.fetch(_LOCK_CONVERSATIONS, person.tenant_id, person.contact_id)
     ]
@@ -235,7 +239,7 @@ GROUP BY c.oid, c.relname ORDER BY c.relname
 
 
 async def traces(pool: Pool, tenant_id: UUID, pattern: str) -> dict[str, int]:
-    """Table → rows of this tenant (or of nobody) in which the pattern is found, in whatever column. Reads it all."""
+    """Table → rows of this tenant (or of none) that match the pattern in any column. Reads the whole database."""
     found: dict[str, int] = {}
     for table in await pool.fetch(_COLUMNS):
         texts = [
