@@ -1,4 +1,5 @@
-"""message_statuses: every receipt once, and what it moved. Receipts that come before their message are parked."""
+"""message_statuses: stores each delivery receipt once, and moves its message. Without its message a receipt is
+parked."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,19 +17,19 @@ from shared.store.messages.outbound_rows import template_of
 
 @dataclass(frozen=True, slots=True)
 class IncomingReceipt:
-    """A receipt with where it came from."""
+    """A receipt with its channel and webhook."""
 
     tenant_id: UUID
     channel_id: UUID
     provider: str
     receipt: Receipt
     received_at: datetime
-    inbound_id: str | None = None  # of its webhook; a parked one has forgotten it
+    inbound_id: str | None = None  # of its webhook; not stored with a parked one
 
 
 @dataclass(frozen=True, slots=True)
 class Concerned:
-    """The message a receipt is about, locked."""
+    """The message of a receipt, locked."""
 
     id: UUID
     tenant_id: UUID
@@ -44,11 +45,11 @@ class Concerned:
     sent_as: Template | None
     window_policy: Policy | None
     claimed_at: datetime | None
-    abandoned: bool  # failed only because nobody knew, or sent anew since
-    resends: str | None  # how the keys of the messages begin that were made to send it anew; None: it was not
+    abandoned: bool  # failed only as its outcome was unknown, or sent again since
+    resends: str | None  # prefix of the dedupe_keys of the messages that send it again; None: it was not sent again
 
 
-# Of a message that was sent anew: how the keys of those begin that were made for it.
+# The prefix of the dedupe_keys of the messages that were made to send this one again.
 RESENDS: Final = """CASE WHEN status = 'failed' AND error_code = 'resent'
         THEN coalesce(substring(dedupe_key FROM '^resend:[0-9a-f-]{36}:'), 'resend:' || id || ':') END"""
 
@@ -85,7 +86,7 @@ FROM messages WHERE (tenant_id, id) IN (SELECT * FROM unnest($1::uuid[], $2::uui
 ORDER BY tenant_id, id FOR NO KEY UPDATE
 """
 
-# Meta tells whole seconds, and its clock is not ours: nothing is delivered before it was sent.
+# Meta gives whole seconds of its own clock; a message is still never delivered before it was sent.
 _MOVE = """
 UPDATE messages m SET status = new.status, due_at = NULL, claim_id = NULL, not_before = NULL,
     external_id = coalesce(m.external_id, new.external_id),
@@ -101,7 +102,8 @@ FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::timestamptz[], $
 WHERE m.tenant_id = new.tenant_id AND m.id = new.id
 """
 
-# What was made to send it anew, and has not left. Of its conversation: a client may have chosen such a key elsewhere.
+# Messages that were to send it again and have not left. Only of its conversation: a client may have chosen such a key
+# for a message of another one.
 _CANCEL_RESENDS = f"""
 UPDATE messages SET status = 'canceled', due_at = NULL, error_code = 'already_sent'
 WHERE tenant_id = $1 AND conversation_id = $2 AND starts_with(dedupe_key, $3)
@@ -116,8 +118,8 @@ WHERE s.tenant_id = done.tenant_id AND s.id = done.id
 
 
 async def locate(connection: Connection, incoming: Sequence[IncomingReceipt]) -> dict[int, tuple[UUID, UUID, bool]]:
-    """Index → (message, conversation, whether it may be sent anew) of those receipts whose message is here, by our id
-    or the provider's."""
+    """Index → (message, conversation, whether it may be sent again), of receipts whose message exists, by our id or the
+    provider's."""
     rows = await connection.fetch(
         _LOCATE,
         list(range(len(incoming))),
@@ -132,7 +134,7 @@ async def locate(connection: Connection, incoming: Sequence[IncomingReceipt]) ->
 async def insert(
     connection: Connection, incoming: Sequence[IncomingReceipt], found: dict[int, tuple[UUID, UUID, bool]]
 ) -> dict[int, UUID]:
-    """Keep each receipt once; returns index → row id of those that are new. Without a message it is parked."""
+    """Insert each receipt once; returns index → row id of the new ones. A receipt without a message is parked."""
     first: dict[tuple[UUID, UUID, str, str], int] = {}
     for index, a in enumerate(incoming):
         first.setdefault((a.tenant_id, a.channel_id, a.receipt.external_id, a.receipt.status), index)
@@ -156,7 +158,7 @@ async def insert(
 
 
 async def lock_messages(connection: Connection, keys: set[tuple[UUID, UUID]]) -> dict[UUID, Concerned]:
-    """Lock the messages (tenant, id) in one order for all."""
+    """Lock the messages (tenant, id), in the same order as everywhere."""
     ordered = sorted(keys)
     rows = await connection.fetch(_LOCK, [k[0] for k in ordered], [k[1] for k in ordered])
     return {
@@ -184,7 +186,7 @@ async def lock_messages(connection: Connection, keys: set[tuple[UUID, UUID]]) ->
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """A message goes forward."""
+    """The new state of a message, by a receipt."""
 
     tenant_id: UUID
     message_id: UUID
@@ -196,7 +198,7 @@ class Move:
 
 
 async def move(connection: Connection, moves: Sequence[Move]) -> None:
-    """Apply what the receipts say to messages that the caller has locked."""
+    """Move messages, which the caller has locked, to the states that their receipts report."""
     if not moves:
         return
     ordered = sorted(moves, key=lambda m: (m.tenant_id, m.message_id))
@@ -213,8 +215,8 @@ async def move(connection: Connection, moves: Sequence[Move]) -> None:
 
 
 async def cancel_resends(connection: Connection, tenant_id: UUID, conversation_id: UUID, resends: str) -> None:
-    """Nothing of what was to send a message anew leaves any more. The caller holds the lock of that message, which is
-    older than they are, and so does everybody who locks several."""
+    """Cancel the messages that were to send a message again. The caller has locked that message, which is older than
+    they are: everywhere older messages are locked first."""
     await connection.execute(_CANCEL_RESENDS, tenant_id, conversation_id, resends)
 
 

@@ -1,4 +1,4 @@
-"""messages, as talk: what customers wrote on its way in, and what was said so far."""
+"""messages from customers: inserts them, and reads a conversation's history."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,7 +31,7 @@ class Inbound:
     reply_to: str | None = None
     contact_name: str | None = None
     contact_id: UUID | None = None
-    place: int = 0  # among all messages of its batch, in the order in which they were said
+    place: int = 0  # among all messages of its batch, in the order in which they were written
 
 
 # clock_timestamp(), not now(): rows of one conversation are inserted under its lock, so the times follow the order in
@@ -72,9 +72,9 @@ SELECT id, (SELECT now FROM clock) AS began FROM added
 
 @dataclass(frozen=True, slots=True)
 class InboundRows:
-    """Messages made ready to be inserted: what takes time is done before anything is locked."""
+    """Messages ready to be inserted: what takes time is done before anything is locked."""
 
-    ids: Mapping[int, UUID]  # by the message's place in what was given; of those that came twice, the first
+    ids: Mapping[int, UUID]  # by index of the given message; of those that came twice, the first
     columns: tuple[Sequence[object], ...]
 
 
@@ -111,7 +111,7 @@ def inbound_rows(messages: Sequence[Inbound]) -> InboundRows:
 
 @dataclass(frozen=True, slots=True)
 class Inserted:
-    """What of a batch is new: ids by the message's place in what was given, and the time of place 0 of the batch."""
+    """The new messages of a batch: ids by index of the given message, and the time of place 0 of the batch."""
 
     ids: Mapping[int, UUID]
     began: datetime | None  # None where nothing is new
@@ -168,7 +168,7 @@ FROM late
 
 
 async def of_late(connection: Connection, tenant_id: UUID, conversation_id: UUID) -> loop_guard.Exchange:
-    """What says whether two machines answer each other in a conversation."""
+    """The latest counts of answers and repeats in a conversation, which show whether two machines answer each other."""
     row = await connection.fetchrow(_OF_LATE, tenant_id, conversation_id, loop_guard.WITHIN, loop_guard.SENTENCE)
     assert row is not None, "an aggregate has a row"
     return loop_guard.Exchange(row["answers"], row["repeats"])
@@ -210,17 +210,17 @@ WHERE i.tenant_id = $1 AND i.channel_id = $2 AND i.external_id = $3
 
 _HOP_NAMES = {
     "received_at": "ingress had it",
-    "kept": "persist kept it",
+    "kept": "persist stored it",
     "answered": "reply answered",
     "admitted_at": "window admitted",
     "claimed_at": "send claimed",
-    "sent_at": "provider took it",
+    "sent_at": "provider accepted it",
     "delivered_at": "delivered",
 }
 
 
 async def hops(pool: Pool, tenant_id: UUID, channel_id: UUID, external_id: str) -> list[tuple[str, datetime]]:
-    """When each hop had a customer's message and its answer, in order; without those that have not happened."""
+    """When a customer's message and its answer passed each step, in order; without steps that have not happened."""
     row = await pool.fetchrow(_HOPS, tenant_id, channel_id, external_id)
     if row is None:
         return []

@@ -1,4 +1,4 @@
-"""messages: what we owe customers until a provider took it. Every step is a compare-and-set.
+"""messages to customers: queues them, and takes the window's decisions. Every step is a compare-and-set.
 
 Locks are taken in one order everywhere: the conversation first, then its messages.
 """
@@ -17,12 +17,13 @@ from shared.queue.jobs import Lane, SendRequested
 from shared.store.by_key import only_if
 from shared.store.messages.outbound_rows import OUTBOUND_COLUMNS, Outbound, media_json, outbound_of, template_json
 
-# -- what we owe -------------------------------------------------------------------------------------------------------
+# -- queueing ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class NewMessage:
-    """A message to send. `dedupe_key` says once per tenant why there is one: `reply:<inbound id>` and the like."""
+    """A message to send. `dedupe_key` names its cause, such as `reply:<inbound id>`: each has one message per
+    tenant."""
 
     tenant_id: UUID
     conversation_id: UUID
@@ -60,7 +61,7 @@ RETURNING id
 
 
 async def add_outbound(connection: Connection, message: NewMessage, handoff: timedelta) -> SendRequested | None:
-    """Queue a message at the end of its lane; None where its dedupe_key has one already.
+    """Queue a message at the end of its lane; None where there is one with its dedupe_key.
 
     The caller holds the conversation's lock, and publishes what is returned after the commit; the row is due again a
     handoff lease later.
@@ -96,8 +97,8 @@ async def add_outbound(connection: Connection, message: NewMessage, handoff: tim
     )
 
 
-# OFFSET 0: by conversation, however few are held in all when this is planned.
-# Not a row that somebody holds: the clock comes back to it.
+# By conversation, even if only few messages are held in all when this is planned.
+# SKIP LOCKED: the clock releases a locked message later.
 _RELEASE = f"""
 UPDATE messages m SET status = 'queued', due_at = now() + $3::interval
 FROM (
@@ -120,7 +121,8 @@ RETURNING m.id, m.tenant_id, m.conversation_id, m.channel_id, m.out_seq
 async def release_held(
     connection: Connection, conversations: Sequence[tuple[UUID, UUID]], handoff: timedelta
 ) -> list[SendRequested]:
-    """Held messages of these (tenant, conversation), locked by the caller, go on where the window is open; in order."""
+    """Release the held messages of these (tenant, conversation), which the caller has locked, where the window is open;
+    returns their jobs in order."""
     ordered = sorted(set(conversations))
     rows = await connection.fetch(
         _RELEASE, [k[0] for k in ordered], [k[1] for k in ordered], handoff, window.LENGTH - window.MARGIN
@@ -166,7 +168,7 @@ UPDATE messages SET due_at = NULL
 WHERE tenant_id = $1 AND id = $2 AND status = ANY($3::text[]) AND error_code IS DISTINCT FROM '{RESTORED}'
 """
 
-# Not a row that somebody holds: nor does the clock take that one.
+# Not a locked row, which the clock does not take either.
 _POSTPONE = f"""
 UPDATE messages SET due_at = now() + $4::interval WHERE (tenant_id, id) IN (
     SELECT tenant_id, id FROM messages
@@ -194,32 +196,33 @@ async def admit(
     handoff: timedelta,
     facts: Mapping[str, object] | None = None,
 ) -> bool:
-    """queued → ready, with the template that will really go out where it is not the text, and `facts` for metadata."""
+    """queued → ready. `sent_as`: the template that is sent instead of the text; `facts` are added to the metadata."""
     changes = (template_json(sent_as), handoff, facts)
     return await connection.fetchval(_ADMIT, tenant_id, message_id, *changes) is not None
 
 
 async def hold(connection: Connection, tenant_id: UUID, message_id: UUID, hold_for: timedelta) -> bool:
-    """queued → held, to expire after so long, or when its own time has come."""
+    """queued → held, to expire after `hold_for` or at its own `expires_at`."""
     return await connection.fetchval(_HOLD, tenant_id, message_id, hold_for) is not None
 
 
 async def fail(
     connection: Connection, tenant_id: UUID, message_id: UUID, code: str, reason: str, *, of: Sequence[str]
 ) -> bool:
-    """To failed, from one of the states `of`."""
+    """→ failed, from one of the states `of`."""
     return (await connection.fetchval(_FAIL, tenant_id, message_id, list(of), code, reason[:500])) is not None
 
 
 async def cancel(connection: Connection, tenant_id: UUID, message_id: UUID, code: str) -> bool:
-    """To canceled, from any state before the send."""
+    """→ canceled, from any state before the send."""
     return await connection.fetchval(_CANCEL, tenant_id, message_id, code) is not None
 
 
 async def postpone(
     connection: Connection | Pool, tenant_id: UUID, message_id: UUID, wait: timedelta | None, *, of: Sequence[str]
 ) -> None:
-    """In one of the states `of` it is due after `wait`; with None it is set aside: in its state, and never due."""
+    """Make a message in one of the states `of` due after `wait`; with None park it: it keeps its state and is never
+    due."""
     if wait is None:
         await connection.execute(_PARK, tenant_id, message_id, list(of))
     else:

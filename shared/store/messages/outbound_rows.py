@@ -17,6 +17,7 @@ from shared.store.consents import STOPPED_BY
 
 
 def media_json(part: Media) -> dict[str, str]:
+    """A file as it is stored in `media`."""
     facts = {
         "url": part.url,
         "id": part.id,
@@ -28,7 +29,7 @@ def media_json(part: Media) -> dict[str, str]:
 
 
 def _media_of(part: Mapping[str, str]) -> Media:
-    """What we can send of a file; a row that came by SQL may say more of it."""
+    """The facts of a file that we can send; a row that came by SQL may have others."""
     return Media(part.get("url"), part.get("id"), part.get("mime_type"), part.get("filename"))
 
 
@@ -46,8 +47,8 @@ def template_of(raw: Mapping[str, Any] | None) -> Template | None:
 
 @dataclass(frozen=True, slots=True)
 class Called:
-    """Whom the provider was asked to send to, and from which address, at the last claim. `as_of`: the channel's
-    updated_at then, which tells its address and credentials of that moment from later ones."""
+    """Recipient and sender address of the last call. `as_of`: the channel's updated_at then, which shows whether its
+    address and credentials have changed since."""
 
     recipient: str
     address: str
@@ -56,7 +57,7 @@ class Called:
 
 @dataclass(frozen=True, slots=True)
 class Outbound:
-    """A message to send with what deciding and sending it takes."""
+    """A message with all that deciding on it and sending it needs."""
 
     id: UUID
     tenant_id: UUID
@@ -85,7 +86,7 @@ class Outbound:
     last_user_message_at: datetime | None
     now: datetime  # PostgreSQL's clock
     stopped_by: ConsentScope | None = None  # the opt-out that keeps it from leaving
-    by_engine: bool = False  # made by an engine, and by no person
+    by_engine: bool = False  # made by an engine, not by a person
     thread: Thread | None = None  # of a mail: what it answers
 
 
@@ -138,14 +139,14 @@ def outbound_of(row: asyncpg.Record) -> Outbound:
 
 
 def _called(row: asyncpg.Record) -> Called | None:
-    """None where it was never claimed, or by a version that did not write it down."""
+    """None where it was never claimed, or only by a version that did not record this."""
     if row["called_to"] is None:
         return None
     return Called(row["called_to"], row["called_from"], row["called_as_of"])
 
 
 def thread_of(answered: object) -> Thread | None:
-    """What a mail answers, as the customer's newest message says it; None where they never wrote one."""
+    """The thread that a mail answers, by the customer's newest message; None where they never wrote one."""
     thread = answered.get("thread") if isinstance(answered, Mapping) else None
     if not isinstance(answered, Mapping) or not isinstance(thread, Mapping):
         return None

@@ -9,12 +9,12 @@ from shared.domain.model import Receipt
 from shared.store.by_key import only_if
 from shared.store.messages.delivery_receipts import IncomingReceipt
 
-PARKED_FOR = timedelta(hours=24)  # a receipt waits so long for its message
-PARKED_AT_ONCE = 5000  # the newest of them, looked for at once
+PARKED_FOR = timedelta(hours=24)  # how long a receipt waits for its message
+PARKED_AT_ONCE = 5000  # of the newest, read at once
 
-# The clock asks at every tick, and another system's receipts on the same number would stay for ever: a message that is
-# to come comes soon, so the newest of a day are looked for, by the index of parked receipts. Of each tenant in turn:
-# those of a tenant who holds locks, however many, keep no others waiting.
+# Runs at every tick. Another system's receipts on the same number would stay for ever; a message that comes at all
+# comes soon. So only the newest receipts of a day are read, by the index of parked receipts. Each tenant has its turn,
+# so that one that holds locks does not delay the others.
 _WITH_MESSAGE = """
 WITH parked AS MATERIALIZED (
     SELECT id, tenant_id, channel_id, external_id, status, error_code, error_message, occurred_at, received_at
@@ -32,7 +32,7 @@ JOIN conversations c ON c.tenant_id = m.tenant_id AND c.id = m.conversation_id
 ORDER BY s.place LIMIT $1 FOR NO KEY UPDATE OF c, m SKIP LOCKED
 """
 
-# A tenant may be deleting its own.
+# SKIP LOCKED: a tenant may be deleting its own receipts.
 _HOLD = f"""
 SELECT held.id FROM unnest($1::uuid[], $2::uuid[]) AS asked (tenant_id, id)
 CROSS JOIN LATERAL (
@@ -68,8 +68,8 @@ class Parked:
 
 
 async def with_message(connection: Connection, limit: int) -> list[Parked]:
-    """Parked receipts whose message is known by now, each tenant's oldest first; locked with its message and
-    conversation, and none that somebody else holds."""
+    """Parked receipts whose message exists by now, each tenant's oldest first; locked with their message and
+    conversation, without those that are locked."""
     rows = await connection.fetch(_WITH_MESSAGE, limit, PARKED_FOR, PARKED_AT_ONCE)
     held = await connection.fetch(_HOLD, [row["tenant_id"] for row in rows], [row["status_id"] for row in rows])
     ours = {row["id"] for row in held}
@@ -109,5 +109,5 @@ async def count(pool: Pool) -> int:
 
 
 async def forget(connection: Connection, days: int, limit: int) -> int:
-    """Forget receipts parked for more than so many days, at most `limit` of them; returns how many went."""
+    """Forget receipts parked for more than so many days, at most `limit` of them; returns how many."""
     return int((await connection.execute(_FORGET, days, limit)).split()[-1])
