@@ -1,4 +1,5 @@
-"""What customers and providers say of being written to, into the ledger and announced, once each."""
+"""Records opt-ins and opt-outs, by customers' messages, providers' webhooks and refusals, with their event, once
+each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,9 +18,9 @@ from shared.store.events import Event, record
 
 
 async def write(connection: Connection, entries: Sequence[Entry]) -> None:
-    """Add entries and announce those that are new. Costs nothing where there are none.
+    """Add entries, and record an event for each new one. Runs no statement where there are none.
 
-    An event's `at` says which of two is the later one; they may be announced in the other order.
+    Events may come in another order than the entries took effect; their `at` tells.
     """
     if not entries:
         return
@@ -42,7 +43,7 @@ def _event(entry: Entry) -> Event:
 
 
 def consent_changes(messages: Sequence[tuple[Channel, InboundMessage]]) -> dict[int, Change]:
-    """Place → what the message there says of being written to. Nearly always empty."""
+    """Index of the message → its opt-in or opt-out. Nearly always empty."""
     found = ((place, consents.consent_change(m, channel.words)) for place, (channel, m) in enumerate(messages))
     return {place: change for place, change in found if change is not None}
 
@@ -55,8 +56,8 @@ def message_consent(
     message_id: UUID,
     received_at: datetime,
 ) -> Entry:
-    """What a customer's own word changes, which our message `message_id` holds."""
-    # A mail's date is by its sender's clock, which may be wrong by years; a network's time is the network's.
+    """The entry for an opt-in or opt-out that a customer wrote, in our message `message_id`."""
+    # A mail's date is by its sender's clock, which may be wrong by years; the other times are the network's.
     sent_at = None if message.channel_kind == "email" else message.timestamp
     return Entry(
         tenant_id=channel.tenant_id,
@@ -74,7 +75,7 @@ def message_consent(
 
 @dataclass(frozen=True, slots=True)
 class ProviderConsent:
-    """A consent that a provider's webhook tells of, for a tenant that it concerns."""
+    """A consent that a provider's webhook reports, for a tenant that it concerns."""
 
     tenant_id: UUID
     provider: str
@@ -84,7 +85,8 @@ class ProviderConsent:
 
 
 async def record_provider_consents(connection: Connection, given: Sequence[ProviderConsent]) -> None:
-    """Keep what providers' webhooks tell. Who is not known yet becomes a contact: the opt-out holds when they are."""
+    """Record consents that providers' webhooks report. An unknown address becomes a contact, so that its opt-out
+    holds."""
     if not given:
         return
     people = [contacts.Person(one.tenant_id, (one.consent.address,), None) for one in given]
@@ -105,7 +107,7 @@ def _provider_entry(given: ProviderConsent, contact_id: UUID) -> Entry:
         source="provider",
         at=min(consent.timestamp or given.received_at, given.received_at),
         scope=consent.scope,
-        # By what it says and not by the webhook, which may come again with other things in it.
+        # By its content and not by the webhook, which may come again with other content.
         dedupe_key=f"told:{contact_id}:{consent.channel_kind}:{consent.scope}:{consent.state}:{moment}",
         evidence={"provider": given.provider, "inbound_id": given.inbound_id},
     )
@@ -120,12 +122,12 @@ class Refused:
     message_id: UUID
     provider: str
     code: str
-    at: datetime  # of the call: what the customer has said since is newer than the refusal
+    at: datetime  # of the call: a consent that the customer gave since is newer
     inbound_id: str | None = None  # of the receipt's webhook; None where the call itself was refused
 
 
 async def record_refusals(connection: Connection, refusals: Sequence[Refused]) -> None:
-    """Keep what refusals tell, in the answer to the call or by receipt, whichever comes first."""
+    """Record the opt-outs that refusals show, in the answer to the call or by receipt, whichever comes first."""
     if not refusals:
         return
     contact_of = await ledger.contacts_of_conversations(
@@ -152,7 +154,7 @@ async def record_refusals(connection: Connection, refusals: Sequence[Refused]) -
 
 
 def _key_of(one: Refused) -> str:
-    """A provider refuses a message once, by answer or receipt; its recipient may say so again after an opt-in."""
+    """One key a message, for a provider refuses it once; one a webhook, for a recipient may opt out again later."""
     occasion = f":{one.code}:{one.inbound_id}" if one.code in consents.BY_RECIPIENT else ""
     return f"refused:{one.message_id}{occasion}"
 

@@ -1,8 +1,8 @@
-"""Receipts and the messages they are about: forward only; a closed window leads to the fallback row, an opt-out to the
-ledger, and what concerns a whole channel slows or stops it.
+"""Applies delivery receipts to their messages, forward only, and does what follows from a failure.
 
-No other failure is sent again by itself. The provider had accepted the message, and may deliver it after all: a
-`delivered` may follow a `failed`. Later messages may have left, so it would also come out of its order.
+A closed 24-hour window leads to a fallback message, an opt-out to an entry in the ledger, and an error that concerns
+the whole channel slows or stops it. No other failed message is sent again by itself: the provider had accepted it and
+may still deliver it (a `delivered` may follow a `failed`), and later messages may have left before it.
 """
 
 from collections.abc import Sequence
@@ -25,19 +25,19 @@ from shared.store.events import Event, record
 from shared.store.messages import delivery_receipts, outbound, parked_receipts
 from shared.store.messages.delivery_receipts import Concerned, IncomingReceipt, Move
 
-# A receipt tells of the channel as it was when the message left: late ones may be from before somebody mended it.
+# A receipt shows the channel as it was when the message left. A later one may be from before the channel was repaired.
 _NEWS = timedelta(minutes=10)
 _PAUSE = 5.0  # seconds, where a throttle names none
 _LONGEST_PAUSE = 3600.0
 
-# Receipt, message, conversation, whether the message may be sent anew, row of message_statuses.
+# Receipt, message, conversation, whether the message may be sent again, row of message_statuses.
 _Located = tuple[IncomingReceipt, UUID, UUID, bool, UUID]
 
 
 async def apply(connection: Connection, incoming: Sequence[IncomingReceipt], handoff: timedelta) -> list[SendRequested]:
-    """Keep receipts and move their messages; returns the fallback messages to hand on after the commit.
+    """Store receipts and move their messages; returns the jobs of fallback messages, to publish after the commit.
 
-    Receipts whose message is not here yet are parked; `apply_parked` finds them later.
+    A receipt that comes before its message is parked; `apply_parked` applies it later.
     """
     if not incoming:
         return []
@@ -49,9 +49,9 @@ async def apply(connection: Connection, incoming: Sequence[IncomingReceipt], han
 
 
 async def apply_parked(connection: Connection, limit: int, handoff: timedelta) -> tuple[int, list[SendRequested]]:
-    """Apply parked receipts whose message has come; returns how many there were, and the fallback messages.
+    """Apply parked receipts whose message exists by now; returns how many, and the jobs of fallback messages.
 
-    One that can't be applied is set apart: it stays in its message's history, and moves nothing.
+    A receipt that can't be applied is reported and skipped: it stays in its message's history, and moves nothing.
     """
     parked = await parked_receipts.with_message(connection, limit)
     if not parked:
@@ -76,7 +76,7 @@ async def apply_parked(connection: Connection, limit: int, handoff: timedelta) -
 async def _apply_by_itself(
     connection: Connection, one: parked_receipts.Parked, handoff: timedelta
 ) -> list[SendRequested]:
-    """Raises LockTimeout where somebody holds its rows: it stays parked."""
+    """Apply one parked receipt. Raises LockTimeout where its rows are locked: then it stays parked."""
     try:
         async with connection.transaction():
             return await _apply_parked(connection, [one], handoff)
@@ -102,7 +102,7 @@ async def _apply_parked(
 async def _move(connection: Connection, located: Sequence[_Located], handoff: timedelta) -> list[SendRequested]:
     if not located:
         return []
-    # A fallback row, and what is sent anew, need their conversation's lock: it comes before those of messages.
+    # A fallback message, and one that is sent again, need their conversation's lock, which goes before messages' locks.
     concerned = {
         (a.tenant_id, conversation) for a, _, conversation, doubtful, _ in located if doubtful or _window_closed(a)
     }
@@ -110,7 +110,7 @@ async def _move(connection: Connection, located: Sequence[_Located], handoff: ti
         await conversations.lock(connection, concerned)
     rows = await delivery_receipts.lock_messages(connection, {(a.tenant_id, message) for a, message, *_ in located})
 
-    # A message that was given up as unknown, or sent anew since, is still one that a receipt tells the truth about.
+    # For a message that was abandoned as unknown, or sent again since, a receipt still reports the true outcome.
     status = {message_id: "unknown" if row.abandoned else row.status for message_id, row in rows.items()}
     moving: dict[UUID, IncomingReceipt] = {}
     applied: list[tuple[UUID, UUID]] = []
@@ -122,7 +122,7 @@ async def _move(connection: Connection, located: Sequence[_Located], handoff: ti
             applied.append((a.tenant_id, row_id))
     await delivery_receipts.move(connection, [_step(rows[i], a, status[i]) for i, a in moving.items()])
     for i in moving:
-        if (resends := rows[i].resends) is not None:  # the provider has it after all
+        if (resends := rows[i].resends) is not None:  # the provider had accepted it after all
             await delivery_receipts.cancel_resends(connection, rows[i].tenant_id, rows[i].conversation_id, resends)
     await delivery_receipts.applied(connection, applied)
     await record(
@@ -151,8 +151,7 @@ async def _move(connection: Connection, located: Sequence[_Located], handoff: ti
 
 
 async def _slow_or_stop_channels(connection: Connection, failed: Sequence[tuple[Concerned, IncomingReceipt]]) -> None:
-    """Let channels wait, or stop them, of which a provider says after the send what it may also answer to one: that
-    they send too much, or that something about them is to be mended."""
+    """Slow or stop the channels whose failed receipts report a throttle, or an error of the channel itself."""
     pauses: dict[tuple[UUID, UUID], float] = {}
     broken: dict[tuple[UUID, UUID], ChannelBroken] = {}
     for row, incoming in failed:
@@ -173,13 +172,13 @@ async def _slow_or_stop_channels(connection: Connection, failed: Sequence[tuple[
 
 
 def _window_closed(incoming: IncomingReceipt) -> bool:
-    """Whether the provider says here, after it had accepted the message, that the 24-hour window was closed."""
+    """Whether the receipt reports that the 24-hour window was closed."""
     code = incoming.receipt.error_code
     return code is not None and provider(incoming.provider).error_class(code) is WindowClosed
 
 
 def _opted_out(incoming: IncomingReceipt) -> bool:
-    """Whether the provider says here that the customer does not want to be written to."""
+    """Whether the receipt reports that the customer has opted out."""
     code = incoming.receipt.error_code
     return code is not None and provider(incoming.provider).error_class(code) is OptedOut
 
@@ -215,9 +214,9 @@ def _step(row: Concerned, incoming: IncomingReceipt, status: str) -> Move:
 async def _fallback(
     connection: Connection, row: Concerned, incoming: IncomingReceipt, handoff: timedelta
 ) -> SendRequested | None:
-    """A new row in place of one that the provider refused by receipt; None where the policy is to let it fail.
+    """Queue a new message in place of one that failed by a closed window; None where the policy is to let it fail.
 
-    A template is not tried again: the window does not bind it, so another try would fail likewise.
+    A template is not tried again: the window does not bind it, so another try would fail in the same way.
     """
     channel = await channels.get(connection, row.tenant_id, row.channel_id)
     if channel is None or row.template is not None or row.sent_as is not None:

@@ -1,5 +1,8 @@
-"""The senders of one process: one per channel, made from its sealed credentials, made anew when they change; the
-channel's rate, shared with every other process through a bucket in PostgreSQL; and the places of each lane."""
+"""The provider clients of one process, one per channel, with the channel's rate and the places of each queue.
+
+A client is made from the channel's sealed credentials, and again when the channel changes. All processes share a
+channel's rate through its row in rate_limits.
+"""
 
 import asyncio
 import time
@@ -23,13 +26,13 @@ from shared.settings import Settings
 from shared.store import channels, rate_limits
 from shared.store.messages.outbound_rows import Outbound
 
-CONCURRENCY = 64  # calls at once, per lane and process; one channel gets half of them where no other is at it
+CONCURRENCY = 64  # calls at once, per queue and process; one channel gets half of them where no other sends
 RESERVATIONS_PER_SECOND = 10  # a process reserves a tenth of a second of a channel's rate at a time
 
 
 @dataclass(slots=True)
 class _Reservation:
-    """Reserved slots: the next one's moment (monotonic seconds), how many are left, and how far apart they are."""
+    """Reserved rate slots: the next one's time (monotonic seconds), how many are left, and the interval between two."""
 
     next_at: float = 0.0
     left: int = 0
@@ -38,8 +41,8 @@ class _Reservation:
 
 
 class Senders:
-    """Senders by channel. A channel that changed gets a new one; the old one is closed at the end of the process, as
-    a call may be under way on it."""
+    """Senders by channel. A changed channel gets a new one; the old one is closed at the end of the process, as it may
+    be in a call."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -52,7 +55,8 @@ class Senders:
         self.attachments = Attachments(settings)
 
     async def of(self, pool: Pool, channel: Channel) -> Sender:
-        """The sender of a channel. Raises shared.crypto.CryptoError or ValueError where its credentials are no good."""
+        """The sender of a channel. Raises shared.crypto.CryptoError or ValueError where its credentials are
+        unusable."""
         async with self._lock:
             cached = self._senders.get(channel.id)
             if cached is not None and cached[0] == channel.updated_at:
@@ -73,7 +77,7 @@ class Senders:
             return sender
 
     def unsubscribe_url(self, channel: Channel, message_id: UUID) -> str | None:
-        """Where who gets this bulk mail says that they want no more; None for a channel without an endpoint."""
+        """The unsubscribe link of a bulk mail; None for a channel without an endpoint."""
         if channel.endpoint_id is None:
             return None
         proof = self._keys.seal("", tenant_id=channel.tenant_id, owner=unsubscribe.owner(message_id))
@@ -81,13 +85,13 @@ class Senders:
         return f"{base}/webhooks/email/{channel.endpoint_id}/{unsubscribe.PATH}/{message_id}/{proof}"
 
     def lane(self, queue: str) -> Lane[SendAdmitted]:
-        """The places of a queue's lane, and what waits for one."""
+        """The places of a queue, and what waits for one."""
         return self._lanes.setdefault(queue, Lane(CONCURRENCY))
 
     async def reserve_slot(self, pool: Pool, channel: Channel, longest: float) -> tuple[float, bool]:
-        """Take the next slot of the channel's rate; returns the seconds until it comes, and whether it was taken.
+        """Reserve the next slot of the channel's rate; returns the seconds until it, and whether it was reserved.
 
-        It is not where it begins later than `longest` seconds from now: ask again then.
+        It is not reserved where it is more than `longest` seconds away: try again then.
         """
         rate = channel.rate
         reservation = self._reservations.setdefault(channel.id, _Reservation())
@@ -124,7 +128,7 @@ async def open_senders(settings: Settings) -> AsyncIterator[Senders]:
 
 def outgoing(message: Outbound, channel: Channel, public_url: str) -> Outgoing:
     """The message as it leaves: the template it was admitted with, else its text and media."""
-    # The fragment asks Twilio to repeat a receipt that we did not take, up to five times and on any failure.
+    # The fragment makes Twilio repeat a receipt that we did not accept, up to five times and on any failure.
     callback = f"{public_url.rstrip('/')}/webhooks/{channel.provider}/{channel.endpoint_id}/status#rc=5&rp=all"
     return Outgoing(
         message_id=message.id,

@@ -17,7 +17,7 @@ _TYPES: Final[dict[object, str]] = {
 
 
 def _statement(kind: type[ImportedRow]) -> str:
-    """One INSERT of a batch: an array for each column."""
+    """An INSERT of a batch of rows: each column is an array parameter."""
     columns: list[str] = []
     places: list[str] = []
     values: list[str] = []
@@ -38,7 +38,7 @@ def _statement(kind: type[ImportedRow]) -> str:
 
 
 def _columns(kind: type[ImportedRow]) -> dict[str, object]:
-    """Column → its type, None aside."""
+    """Column → its type, without None."""
     hints = get_type_hints(kind)
     return {field.name: (get_args(hints[field.name]) or (hints[field.name],))[0] for field in fields(kind)}
 
@@ -47,7 +47,7 @@ _STATEMENTS: Final[dict[str, str]] = {}  # by table, made when first needed
 
 
 async def insert(connection: Connection, rows: Sequence[ImportedRow]) -> set[UUID]:
-    """Insert rows of one kind; returns the ids of those that are new."""
+    """Insert rows of one class; returns the ids of those that are new."""
     return {row[0] for row in await _insert(connection, rows)}
 
 

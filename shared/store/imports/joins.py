@@ -1,4 +1,4 @@
-"""What of an imported row is here already under another id, and what else an import tells of rows that are."""
+"""Finds rows of ours that an imported row is the same as, and adds what the source knows of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ FROM unnest($1::uuid[], $2::uuid[], $3::boolean[], $4::timestamptz[], $5::timest
     AS given (tenant_id, id, is_active, created_at, deleted_at, metadata)
 WHERE c.tenant_id = given.tenant_id AND c.id = given.id
 """
-# What is given last gives way: to what the contact has, and of `imported` to each column that it has.
+# The contact's own values win over the given ones; within `imported` so does each of its columns.
 _FILL_METADATA = """
 UPDATE contacts c SET metadata = given.metadata || c.metadata || CASE
     WHEN jsonb_typeof(given.metadata -> 'imported') = 'object' AND jsonb_typeof(c.metadata -> 'imported') = 'object'
@@ -45,7 +45,7 @@ WHERE number.kind = 'phone'
 
 
 async def set_details(connection: Connection, rows: Sequence[ContactRow]) -> None:
-    """What else the source knows of contacts that were just made."""
+    """Set what else the source knows of contacts that were just created."""
     ordered = sorted(rows, key=lambda row: (row.tenant_id, row.id))
     await connection.execute(
         _DETAILS,
@@ -59,7 +59,7 @@ async def set_details(connection: Connection, rows: Sequence[ContactRow]) -> Non
 
 
 async def fill_metadata(connection: Connection, joined: Sequence[tuple[UUID, ContactRow]]) -> None:
-    """What the source says of people who are contacts of ours (id, row) already, where ours don't say it."""
+    """Add the source's metadata to contacts of ours (id, row), where ours have no value."""
     given = sorted((row.tenant_id, contact_id, row.metadata) for contact_id, row in joined if row.metadata != "{}")
     await connection.executemany(_FILL_METADATA, given)
 
@@ -72,7 +72,7 @@ async def phones(connection: Connection, keys: set[tuple[UUID, UUID]]) -> dict[t
 
 
 async def numbers_of_mails(connection: Connection, mails: set[tuple[UUID, str]]) -> dict[tuple[UUID, str], set[str]]:
-    """(tenant, mail address) → the canonical numbers of the contact that has it; without those that have none."""
+    """(tenant, mail address) → the canonical numbers of its contact; without addresses whose contact has none."""
     ordered = sorted(mails)
     rows = await connection.fetch(_NUMBERS_OF_MAILS, [k[0] for k in ordered], [k[1] for k in ordered])
     found: dict[tuple[UUID, str], set[str]] = {}
@@ -81,7 +81,7 @@ async def numbers_of_mails(connection: Connection, mails: set[tuple[UUID, str]])
     return found
 
 
-# -- talk --------------------------------------------------------------------------------------------------------------
+# -- conversations -----------------------------------------------------------------------------------------------------
 
 _BY_PLACE = """
 SELECT asked.place, c.id FROM unnest($1::int[], $2::uuid[], $3::uuid[], $4::text[])
@@ -95,7 +95,7 @@ JOIN conversations c USING (tenant_id, channel_id, phone, provider)
 
 
 async def same_conversations(connection: Connection, rows: Sequence[ConversationRow]) -> dict[UUID, UUID]:
-    """Conversations of ours with the same channel and address, or number, by the id of the row that asks."""
+    """Id of the given row → the conversation of ours with the same channel and address, or number."""
     found = await connection.fetch(
         _BY_PLACE,
         list(range(len(rows))),
@@ -116,7 +116,7 @@ WHERE c.tenant_id = given.tenant_id AND c.id = given.id AND given.at > coalesce(
 
 
 async def advance_windows(connection: Connection, given: dict[tuple[UUID, UUID], datetime]) -> None:
-    """When customers last wrote in conversations (tenant, id) that are ours, where the source knows better."""
+    """Move the 24-hour window of conversations (tenant, id) forward to when the customer last wrote by the source."""
     ordered = sorted(given)
     await connection.execute(_WINDOWS, [k[0] for k in ordered], [k[1] for k in ordered], [given[k] for k in ordered])
 
@@ -129,7 +129,7 @@ JOIN sessions s USING (tenant_id, channel_id, phone_number)
 
 
 async def same_sessions(connection: Connection, rows: Sequence[SessionRow]) -> dict[UUID, UUID]:
-    """Sessions of ours with the same channel and number, by the id of the row that asks."""
+    """Id of the given row → the session of ours with the same channel and number."""
     found = await connection.fetch(
         _SAME_SESSIONS,
         list(range(len(rows))),
@@ -148,7 +148,7 @@ JOIN sessions s USING (tenant_id, conversation_id) ORDER BY s.conversation_id, s
 
 
 async def sessions_of(connection: Connection, keys: set[tuple[UUID, UUID]]) -> dict[UUID, UUID]:
-    """Of conversations (tenant, id): conversation → its first session."""
+    """Conversation → its first session, of conversations (tenant, id)."""
     ordered = sorted(keys)
     rows = await connection.fetch(_SESSIONS_OF, [k[0] for k in ordered], [k[1] for k in ordered])
     return {row["conversation_id"]: row["id"] for row in rows}
@@ -156,7 +156,7 @@ async def sessions_of(connection: Connection, keys: set[tuple[UUID, UUID]]) -> d
 
 @dataclass(frozen=True, slots=True)
 class ImportTarget:
-    """A conversation of ours that a source's messages belong to."""
+    """A conversation of ours that imported messages go into."""
 
     id: UUID
     tenant_id: UUID
@@ -176,7 +176,7 @@ FROM unnest($1::uuid[], $2::uuid[], $3::int[]) AS given (tenant_id, id, messages
 WHERE c.tenant_id = given.tenant_id AND c.id = given.id
 RETURNING c.id, c.next_out_seq - given.messages AS first
 """
-# The trigger counted what customers wrote as unread and unanswered. It was read, and answered or not, elsewhere.
+# The trigger counted the customers' messages as unread and unanswered. They were read, and answered or not, elsewhere.
 _SETTLE = """
 UPDATE conversations c SET
     unread_count = c.unread_count - given.from_customer,
@@ -195,14 +195,14 @@ JOIN messages m USING (tenant_id, channel_id, external_id)
 async def lock_conversations(
     connection: Connection, keys: set[tuple[UUID, UUID]]
 ) -> dict[tuple[UUID, UUID], ImportTarget]:
-    """Conversations by (tenant, id), locked in the order that all lock them in."""
+    """Lock conversations, in the same order as everywhere; returns them by (tenant, id)."""
     ordered = sorted(keys)
     rows = await connection.fetch(_LOCK_CONVERSATIONS, [k[0] for k in ordered], [k[1] for k in ordered])
     return {(row["tenant_id"], row["id"]): ImportTarget(**row) for row in rows}
 
 
 async def take_places(connection: Connection, wanted: dict[tuple[UUID, UUID], int]) -> dict[UUID, int]:
-    """Reserve so many places in each conversation; returns conversation → the first of them."""
+    """Reserve places in each conversation's order; returns conversation → the first of them."""
     ordered = sorted(wanted)
     rows = await connection.fetch(
         _PLACES, [k[0] for k in ordered], [k[1] for k in ordered], [wanted[key] for key in ordered]
@@ -211,7 +211,8 @@ async def take_places(connection: Connection, wanted: dict[tuple[UUID, UUID], in
 
 
 async def settle(connection: Connection, given: dict[tuple[UUID, UUID], tuple[int, datetime]]) -> None:
-    """After messages went in: (tenant, conversation) → how many were the customer's, and when the newest was."""
+    """Correct the counts after an insert: (tenant, conversation) → the customer's messages, and the newest one's
+    time."""
     ordered = sorted(given)
     await connection.execute(
         _SETTLE,
@@ -227,7 +228,7 @@ External = tuple[UUID, UUID, str]  # tenant, channel, the provider's id
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """Of a message, what tells it from another one of the same provider's id."""
+    """What distinguishes a message from another one with the same provider's id."""
 
     id: UUID
     conversation_id: UUID
@@ -270,24 +271,24 @@ Trio = tuple[UUID, UUID, UUID]
 
 
 async def members(connection: Connection, keys: set[Trio]) -> set[tuple[UUID, UUID]]:
-    """Which of these (tenant, group, contact) are in: (group, contact)."""
+    """(group, contact) of those of these (tenant, group, contact) that exist."""
     rows = await connection.fetch(_MEMBERS, *([key[place] for key in sorted(keys)] for place in range(3)))
     return {(row["group_id"], row["contact_id"]) for row in rows}
 
 
 async def recipients(connection: Connection, keys: set[Trio]) -> dict[tuple[UUID, UUID], UUID]:
-    """Of these (tenant, campaign, contact): (campaign, contact) → the recipient that is there."""
+    """(campaign, contact) → the existing recipient, of these (tenant, campaign, contact)."""
     rows = await connection.fetch(_RECIPIENTS, *([key[place] for key in sorted(keys)] for place in range(3)))
     return {(row["campaign_id"], row["contact_id"]): row["id"] for row in rows}
 
 
 async def channel_at(connection: Connection, row: ChannelRow) -> UUID | None:
-    """The channel in use that has this one's address."""
+    """The channel of ours with this row's address, unless it is deleted."""
     found: UUID | None = await connection.fetchval(_CHANNEL, row.tenant_id, row.provider, row.kind, row.address)
     return found
 
 
 async def started(connection: Connection, keys: set[tuple[UUID, UUID]]) -> set[UUID]:
-    """Which of these campaigns (tenant, id) are more than drafts."""
+    """Which of these campaigns (tenant, id) are no longer drafts."""
     ordered = sorted(keys)
     return {row["id"] for row in await connection.fetch(_STARTED, [k[0] for k in ordered], [k[1] for k in ordered])}

@@ -1,15 +1,13 @@
-"""What an import writes: rows of ours by ids that the source decided. Each insert takes a batch and returns which
-of its rows are new; a row whose id or other key is there already is left as it is.
-"""
+"""The rows that an import writes: one class a table, whose fields are the columns. The source decides the ids."""
 
 from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar, Final, NewType
 from uuid import UUID
 
-Json = NewType("Json", str)  # JSON as text, so that a list of lists is no array of two dimensions
-SECRET_MASK: Final = "••••••••"  # what a secret that is sealed reads back as: secret_mask() in SQL
-TextArray = NewType("TextArray", str)  # the same of an array of strings
+Json = NewType("Json", str)  # JSON as text: a list of lists would be taken for an array of two dimensions
+SECRET_MASK: Final = "••••••••"  # shown in place of a sealed secret: secret_mask() in SQL
+TextArray = NewType("TextArray", str)  # an array of strings, as JSON text
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +77,7 @@ class MessageRow(ImportedRow):
 
 @dataclass(frozen=True, slots=True)
 class ContactRow(ImportedRow):
-    """A person without any address."""
+    """A contact that has no address."""
 
     TABLE: ClassVar[str] = "contacts"
     id: UUID
