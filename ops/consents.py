@@ -11,7 +11,7 @@ from shared.actions import consents as consenting
 from shared.domain import consents
 from shared.domain.model import ChannelKind, ConsentScope, ConsentState
 from shared.store import consents as ledger
-from shared.store.consents import Entry, Kept
+from shared.store.consents import Entry, LedgerEntry
 from shared.store.erasure import Person
 
 KINDS: Final[tuple[ChannelKind, ...]] = get_args(ChannelKind)
@@ -57,7 +57,7 @@ async def enter(
         )
 
 
-async def entries(pool: database.Pool, person: Person) -> list[Kept]:
+async def entries(pool: database.Pool, person: Person) -> list[LedgerEntry]:
     """The newest entries of a contact."""
     return await ledger.ledger(pool, person.tenant_id, person.contact_id, SHOWN)
 

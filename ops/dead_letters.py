@@ -209,7 +209,7 @@ def give_up(pool: Pool) -> Deal:
             with suppress(Undecodable):
                 items, _ = decode(message.body, kind)
                 async with pool.acquire() as connection, connection.transaction():
-                    await parked.give_up(connection, items)
+                    await parked.abandon(connection, items)
 
     return deal
 

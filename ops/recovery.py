@@ -19,9 +19,9 @@ from schema.migrate import MIGRATIONS
 from shared import database
 from shared.actions import delivery_receipts
 from shared.settings import Settings
-from shared.store import due_rows
+from shared.store import partitions
 from shared.store.messages import restored
-from shared.store.messages.restored import LONG, PutAside
+from shared.store.messages.restored import LONG, Suspended
 
 CLUSTER: Final = ("0001_roles", "0019_memberships")
 """Migrations whose work lies outside the database, so that no backup holds it. Each bears being run again."""
@@ -38,7 +38,7 @@ SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace AND re
 """
 
 
-def restore(settings: Settings, folder: Path, jobs: int) -> tuple[Manifest, PutAside]:
+def restore(settings: Settings, folder: Path, jobs: int) -> tuple[Manifest, Suspended]:
     """Fill an empty database from a backup, and put aside what may have left since. Raises Problem."""
     url = settings.database_session_url
     manifest = Manifest.read(folder)
@@ -74,7 +74,7 @@ def _refuse(owner: archives.Connection, manifest: Manifest, server: int) -> None
         )
 
 
-async def _open(settings: Settings, manifest: Manifest, rights: str) -> PutAside:
+async def _open(settings: Settings, manifest: Manifest, rights: str) -> Suspended:
     """Give everybody their rights, if every row is there, in the transaction that puts aside what may have left."""
     connection = await database.connect(settings, process="restore")
     try:
@@ -92,18 +92,18 @@ async def _open(settings: Settings, manifest: Manifest, rights: str) -> PutAside
                     f"Not every row was restored: {'; '.join(wrong)}. No process of Palomar's may read this database.",
                     "Drop it, and restore into a new one.",
                 )
-            await due_rows.make_partitions(connection, PARTITIONS_AHEAD)
+            await partitions.make(connection, PARTITIONS_AHEAD)
             return await _put_aside(connection, settings)
     finally:
         await connection.close(timeout=5)
 
 
-def fail_over(settings: Settings) -> PutAside:
+def fail_over(settings: Settings) -> Suspended:
     """The same for a database that was promoted, or restored by other means. Raises Problem."""
     return connections.run(_fail_over(settings))
 
 
-async def _fail_over(settings: Settings) -> PutAside:
+async def _fail_over(settings: Settings) -> Suspended:
     async with connections.database(settings, "failover"):  # tells why it can't be reached, or is none of ours
         pass
     connection = await database.connect(settings, process="failover")
@@ -126,16 +126,16 @@ def is_worker(application: str) -> bool:
     return any(word.partition(".")[0] in names for word in application.split()[1:-1])
 
 
-async def _put_aside(connection: database.Connection, settings: Settings) -> PutAside:
+async def _put_aside(connection: database.Connection, settings: Settings) -> Suspended:
     await restored.adopt_events(connection)
     # A receipt that waited for its message may make another one, which is then put aside too.
     handoff = timedelta(seconds=settings.handoff_lease)
     while (await delivery_receipts.apply_parked(connection, RECEIPTS_AT_ONCE, handoff))[0]:
         pass
-    return await restored.put_aside(connection)
+    return await restored.suspend(connection)
 
 
-def summary(aside: PutAside) -> str:
+def summary(aside: Suspended) -> str:
     """What was put aside and what to do about it, in sentences."""
     lines = [
         f"{aside.messages} messages may have left already, and are unknown now.",

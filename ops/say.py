@@ -50,7 +50,7 @@ async def exchange(
                     f"Ingress did not take the webhook: {posted.error or f'it answered {posted.status}'}.",
                     "Look at .palomar/logs/receive.log.",
                 )
-            change = DEFAULT_WORDS.said(text, channel.kind)
+            change = DEFAULT_WORDS.change_in(text, channel.kind)
             if change is not None and change.state == "opted_out":
                 hops = await _hops(settings, channel, posted.message_sid or "")
                 return Exchange(text, _NO_ANSWER, time.monotonic() - started, hops)
@@ -99,7 +99,7 @@ async def _hops(settings: Settings, channel: DemoChannel, external_id: str) -> l
         async with pool:
             hops: list[tuple[str, datetime]] = []
             # Neither Kommo nor a mail server tells of a delivery.
-            last = "provider took it" if channel.provider in ("kommo", "email") else "delivered"
+            last = "provider accepted it" if channel.provider in ("kommo", "email") else "delivered"
             for _ in range(50):
                 hops = await inbound.hops(pool, channel.tenant_id, channel.channel_id, external_id)
                 if hops and hops[-1][0] == last:

@@ -23,8 +23,8 @@ from shared import database
 from shared.queue import publisher, topology
 from shared.settings import Settings
 from shared.store import channels, events, table_locks
-from shared.store import due_rows as overdue
-from shared.store.messages import delivery_receipts
+from shared.store import counts as row_counts
+from shared.store.messages import parked_receipts
 
 STILL = 10.0  # seconds without a tick, or of relay lag, that are worth a word
 LOCK_WAIT = 2.0  # seconds for a table that a session has locked
@@ -177,17 +177,17 @@ async def _rows(settings: Settings) -> Rows | Problem:
 
 
 async def _counted_rows(pool: database.Pool) -> Rows:
-    counts = await overdue.counts(pool)
-    waiting = await overdue.unfinished(pool)
+    counts = await row_counts.by_state(pool)
+    waiting = await row_counts.by_queue(pool)
     every = await channels.listed(pool)
     return Rows(
         overdue=counts["overdue"],
-        set_aside=counts["set_aside"],
+        set_aside=counts["parked"],
         restored=counts["restored"],
         held=counts["held"],
         unknown=counts["unknown"],
         replies_owed=counts["replies_owed"],
-        parked_receipts=await delivery_receipts.count_parked(pool),
+        parked_receipts=await parked_receipts.count(pool),
         relay_lag=await events.lag(pool),
         stopped_channels=tuple(str(channel.id) for channel in every if channel.status == "stopped"),
         waiting=waiting,

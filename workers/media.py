@@ -1,7 +1,7 @@
 """MediaWanted → the provider → our own copy of a customer's file in the blob store.
 
-The message is there already, and stays whatever becomes of its file. One process fetches a file at a time, by a lease;
-a channel holds no more than a share of a process's places, so that a host that hangs leaves the others theirs.
+The message is stored already, and stays whatever becomes of its file. A lease lets one process fetch a file at a time;
+a channel holds at most a share of a process's places, so that a host that hangs leaves places to the others.
 """
 
 import asyncio
@@ -30,18 +30,18 @@ from shared.store import channels, media
 from shared.store.events import Event, record
 from shared.store.media import Claim
 
-CONCURRENCY = 16  # most of them wait for somebody else's server
+CONCURRENCY = 16  # most of them wait for the provider's server
 SHARE = CONCURRENCY // 4  # of these, for one channel
 STORE_TIMEOUT = 120.0  # seconds to store one file
 MARGIN = 15.0  # seconds of the lease beyond both timeouts
-WEBHOOKS_AT_ONCE = 2  # read for a file that came with one: a mail of 30 MB is in memory as a whole
-COPIES_GONE = 3  # times that a copy goes while it is being stored; then the clock asks again
+WEBHOOKS_AT_ONCE = 2  # in memory as a whole, for files that came in them: a mail may have 30 MB
+COPIES_GONE = 3  # times that the copy is deleted while it is being stored; then the file is due again later
 A_MOMENT = timedelta(seconds=2)
 
 
 @dataclass(frozen=True, slots=True)
 class Kit:
-    """What this process fetches and stores with."""
+    """This process's clients for fetching and storing files, and their limits."""
 
     fetcher: Fetcher
     blobs: Blobs
@@ -76,25 +76,25 @@ async def fetch(wanted: MediaWanted, ctx: Context[Kit]) -> None:
             try:
                 place.enter_context(ctx.resource.places.held(claim.channel_id))
             except NoPlaceError:
-                await media.let_go(tx, claim, wait_for_place(claim.waited))
+                await media.release(tx, claim, wait_for_place(claim.waited))
                 return
         try:
             await _bring(claim, ctx, lease)
         except BaseException:
-            # Cancelled or failed: somebody else may try at once, rather than after the lease.
+            # Cancelled or failed: another process may try at once, rather than after the lease.
             with contextlib.suppress(Exception):
-                await media.let_go(ctx.pool, claim, timedelta(seconds=1))
+                await media.release(ctx.pool, claim, timedelta(seconds=1))
             raise
 
 
 @worker.put_off
 async def put_off(wanted: MediaWanted, ctx: Context[Kit], wait: timedelta | None) -> None:
-    await media.put_off(ctx.pool, wanted.tenant_id, wanted.media_id, wait)
+    await media.postpone(ctx.pool, wanted.tenant_id, wanted.media_id, wait)
 
 
 async def _bring(claim: Claim, ctx: Context[Kit], lease: timedelta) -> None:
-    """Fetch the file, store it, and say so; or say why not."""
-    if claim.attempts > ctx.settings.media_attempts:  # and nobody came back to say how the last one ended
+    """Fetch the file and store it, and record that or the failure."""
+    if claim.attempts > ctx.settings.media_attempts:  # the process of the last attempt never recorded its end
         await _say_failed(claim, ctx, Failure("cut_off"))
         return
     source = await _source(claim, ctx)
@@ -109,23 +109,23 @@ async def _bring(claim: Claim, ctx: Context[Kit], lease: timedelta) -> None:
         for _ in range(COPIES_GONE):
             there = await media.reserve(ctx.pool, claim.tenant_id, found.sha256, found.size, lease)
             if there is None:
-                await media.let_go(ctx.pool, claim, A_MOMENT)
+                await media.release(ctx.pool, claim, A_MOMENT)
                 return
             if not there and not await _put(claim, ctx, found, file):
                 await _say_failed(claim, ctx, Failure("store"))
                 return
             if await database.repeat(lambda: _say_stored(claim, ctx, found)):
                 return
-        await media.let_go(ctx.pool, claim, A_MOMENT)
+        await media.release(ctx.pool, claim, A_MOMENT)
 
 
 def _scratch(settings: Settings) -> IO[bytes]:
-    """A file without a name: whoever is killed leaves nothing of it."""
+    """A temporary file without a name: a killed process leaves nothing of it."""
     return tempfile.TemporaryFile(dir=settings.state_dir)
 
 
 async def _source(claim: Claim, ctx: Context[Kit]) -> Source:
-    """Where the channel's provider says that the file lies."""
+    """Where to get the file, by the channel's provider."""
     try:
         sealed = await channels.credentials(ctx.pool, claim.tenant_id, claim.channel_id)
         opened = ctx.resource.keys.open(sealed, tenant_id=claim.tenant_id, owner=claim.channel_id) if sealed else ""
@@ -144,14 +144,14 @@ async def _fetched(
         return await _from_webhook(claim, ctx, source, file)
     try:
         return await ctx.resource.fetcher.fetch(source, file, ctx.settings.media_timeout)
-    except OSError:  # our own disk: nothing else gets this far
+    except OSError:  # of our own disk: the fetcher handles all others
         return Failure("store")
 
 
 async def _from_webhook(claim: Claim, ctx: Context[Kit], source: InWebhook, file: IO[bytes]) -> Fetched | Failure:
     async with ctx.resource.webhooks:
-        kept = await media.webhook(ctx.pool, claim.inbound_id) if claim.inbound_id is not None else None
-        part = await asyncio.to_thread(source.read, *kept) if kept is not None else None
+        webhook = await media.webhook(ctx.pool, claim.inbound_id) if claim.inbound_id is not None else None
+        part = await asyncio.to_thread(source.read, *webhook) if webhook is not None else None
         if part is None:
             return Failure("gone")
         try:
@@ -161,7 +161,7 @@ async def _from_webhook(claim: Claim, ctx: Context[Kit], source: InWebhook, file
 
 
 async def _put(claim: Claim, ctx: Context[Kit], found: Fetched, file: IO[bytes]) -> bool:
-    """Whether the store took it."""
+    """Write the file into the blob store; False where that fails."""
     try:
         async with asyncio.timeout(STORE_TIMEOUT):
             await ctx.resource.blobs.put(key_of(claim.tenant_id, found.sha256), file)
@@ -172,7 +172,7 @@ async def _put(claim: Claim, ctx: Context[Kit], found: Fetched, file: IO[bytes])
 
 
 async def _say_stored(claim: Claim, ctx: Context[Kit], found: Fetched) -> bool:
-    """Record the copy; False where it went meanwhile and is to be stored again."""
+    """Record the copy; False where it was deleted meanwhile and has to be stored again."""
     async with ctx.transaction() as tx:
         done = await media.stored(tx, claim, found.sha256, found.size, found.mime_type)
         if done:
@@ -183,7 +183,7 @@ async def _say_stored(claim: Claim, ctx: Context[Kit], found: Fetched) -> bool:
 
 
 async def _say_failed(claim: Claim, ctx: Context[Kit], failure: Failure) -> None:
-    """Record why there is no copy, or when it is tried again."""
+    """Record why there is no copy, or when the next try is due."""
     status = failure.ends_after(claim.attempts, ctx.settings.media_attempts)
     metrics.MEDIA.labels(claim.provider, failure.reason).inc()
     if status is None:

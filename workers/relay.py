@@ -1,10 +1,11 @@
-"""events → the `events` exchange, in commit order that never skips. Several may run, one is active.
+"""Publishes the table `events` to the exchange `events`, in commit order without gaps. Several may run, one is active.
 
-Only rows below every running transaction are read, ordered by (transaction, sequence): one that commits late is
-never behind the cursor. The cursor moves after the broker's confirm, so an event may be told twice, and never not.
+Only rows older than every running transaction are read, ordered by (transaction, sequence): a row that commits late is
+never behind the cursor. The cursor moves after the broker has confirmed, so an event may be published twice, but never
+lost.
 
-The active relay holds the cursor by a lease in its row, which no tenant's role may touch. One that stood still past its
-lease finds that out when it wants to move the cursor, and stands by.
+The active relay holds the cursor by a lease in its row, which no tenant's role may change. A relay that stood still
+longer than its lease finds that out when it moves the cursor, and stands by.
 """
 
 import asyncio
@@ -65,8 +66,8 @@ async def relay(ctx: Context[None]) -> None:
 async def _step_over(
     connection: database.Connection, holder: UUID, lease: timedelta, xid: int, seq: int, error: Exception
 ) -> tuple[int, int] | None:
-    """Set the next event apart, which stays in its table, and go on after it; returns its place, None where another
-    relay is the active one by now. Raises the error where there is no next event: then it is no row's."""
+    """Skip the next event, which can't be read; it stays in its table. Returns its place, None where another relay is
+    active by now. Raises the error where there is no next event: then no row caused it."""
     place = await events.place_after(connection, xid, seq)
     if place is None:
         raise error
@@ -99,7 +100,7 @@ async def _relay(connection: database.Connection, holder: UUID, woken: asyncio.E
                 if (place := await _step_over(connection, holder, lease, xid, seq, error)) is None:
                     break
                 xid, seq = place
-            limit = max(1, limit // 2)  # until the one that can't be read stands alone
+            limit = max(1, limit // 2)  # until the event that can't be read is alone in its batch
             continue
         if batch:
             LAG.measured((datetime.now(UTC) - batch[0].occurred_at).total_seconds())
@@ -113,7 +114,7 @@ async def _relay(connection: database.Connection, holder: UUID, woken: asyncio.E
             limit = min(2 * limit, ctx.settings.relay_batch)
         else:
             limit = ctx.settings.relay_batch
-            if time.monotonic() - lag_at >= ctx.settings.relay_poll:  # not for each commit that wakes us
+            if time.monotonic() - lag_at >= ctx.settings.relay_poll:  # not at every commit that wakes the relay
                 LAG.measured(await events.lag(connection))
                 lag_at = time.monotonic()
             with contextlib.suppress(TimeoutError):
@@ -132,7 +133,7 @@ async def _become_leader(
 
 
 async def _leave(holder: UUID, ctx: Context[None]) -> None:
-    """Let another one take over at once. Where that can't be said, it takes over when the lease is over."""
+    """Release the cursor, so that another relay takes over at once. Where that fails, it does after the lease."""
     with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
         async with asyncio.timeout(1):
             await events.leave(ctx.pool, holder)
@@ -149,7 +150,7 @@ async def _publish(batch: list[EventHappened], ctx: Context[None]) -> None:
                 envelope(EventHappened.type, [body for _, body in run]),
                 message_id=run[0][0].key if len(run) == 1 else group_key([event.key for event, _ in run]),
                 type_=EventHappened.type,
-                mandatory=False,  # nobody listening is fine
+                mandatory=False,  # an event without any subscriber is no error
             )
             for run in runs_of(batch)
         )
@@ -159,7 +160,7 @@ async def _publish(batch: list[EventHappened], ctx: Context[None]) -> None:
 def runs_of(batch: Sequence[EventHappened]) -> list[list[tuple[EventHappened, bytes]]]:
     """The batch in its order, cut where the name changes or an envelope is full; each event with its JSON.
 
-    Without what no message can hold, which is set apart.
+    Events that no AMQP message can hold are skipped and reported.
     """
     runs: list[list[tuple[EventHappened, bytes]]] = []
     size = 0

@@ -11,7 +11,7 @@ from shared.queue.worker import Context, Worker
 from shared.store import channels, conversations, due_rows
 from shared.store.events import Event, record
 from shared.store.messages import outbound
-from shared.store.messages.outbound import Outbound
+from shared.store.messages.outbound_rows import Outbound
 
 worker: Worker[SendRequested, None] = Worker(
     name="window",
@@ -26,11 +26,11 @@ worker: Worker[SendRequested, None] = Worker(
 async def admit(request: SendRequested, ctx: Context[None]) -> None:
     handoff = timedelta(seconds=ctx.settings.handoff_lease)
     async with ctx.transaction() as tx:
-        # persist takes this lock too: a message can't be held just as the customer's own opens the window.
+        # persist takes this lock too, so a message is never held at the moment at which a customer's opens the window.
         await conversations.lock(tx, {(request.tenant_id, request.conversation_id)})
         message = await outbound.lock_queued(tx, request.tenant_id, request.message_id)
         if message is None:
-            return  # it was moved on before: this request came twice
+            return  # it was decided before: this job came twice
         channel = await channels.get(tx, message.tenant_id, message.channel_id)
         if channel is None:
             await outbound.cancel(tx, message.tenant_id, message.id, "channel_deleted")
@@ -38,8 +38,8 @@ async def admit(request: SendRequested, ctx: Context[None]) -> None:
         refusal = refusal_of(message, channel)
         decision = refusal or decision_on(message, channel)
         if "window" in channel.unread and refusal is None and not isinstance(decision, Admit):
-            await outbound.put_off(tx, message.tenant_id, message.id, UNREAD_WAIT, of=("queued",))
-            return  # the channel's policy is for a process to apply that can read it
+            await outbound.postpone(tx, message.tenant_id, message.id, UNREAD_WAIT, of=("queued",))
+            return  # a process that can read the channel's policy applies it
         match decision:
             case Admit(template):
                 sent_as = template if template != message.template else None
@@ -51,7 +51,7 @@ async def admit(request: SendRequested, ctx: Context[None]) -> None:
             case Fail(code, reason):
                 await outbound.fail(tx, message.tenant_id, message.id, code, reason, of=("queued",))
         await record(tx, *_events(message, decision))
-        # Held or failed, it no longer stands before the next one, which may have been admitted earlier.
+        # A message held or failed no longer blocks the next one of its lane, which may have been admitted earlier.
         lane = (message.tenant_id, message.conversation_id, message.lane)
         freed = [] if isinstance(decision, Admit) else await due_rows.next_in_lanes(tx, [lane])
     if isinstance(decision, Admit):
@@ -70,7 +70,7 @@ async def admit(request: SendRequested, ctx: Context[None]) -> None:
 
 @worker.put_off
 async def put_off(request: SendRequested, ctx: Context[None], wait: timedelta | None) -> None:
-    await outbound.put_off(ctx.pool, request.tenant_id, request.message_id, wait, of=("queued",))
+    await outbound.postpone(ctx.pool, request.tenant_id, request.message_id, wait, of=("queued",))
 
 
 def refusal_of(message: Outbound, channel: Channel) -> Fail | None:

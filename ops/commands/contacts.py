@@ -12,7 +12,7 @@ from ops.onboarding import channels
 from shared.domain import addresses
 from shared.settings import settings
 from shared.store import consents as ledger
-from shared.store.consents import Kept
+from shared.store.consents import LedgerEntry
 
 Who = Annotated[str, typer.Argument(help="the contact's id or an address: +14155238886, ES.1349…", metavar="WHO")]
 Whose = Annotated[str | None, typer.Option(help="whose contact: a name or id; needed where there are several")]
@@ -83,7 +83,7 @@ def consent(
     """
     checked = None if opted_in is None else consents.kind_of(kind)
 
-    async def session() -> list[Kept]:
+    async def session() -> list[LedgerEntry]:
         async with connections.database(settings(), "consent") as pool:
             person = await erasure.who(pool, await erasure.tenant(pool, tenant), who)
             if checked is not None:

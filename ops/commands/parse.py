@@ -14,7 +14,7 @@ from rich.text import Text
 
 from ops.errors import Problem
 from shared import providers
-from shared.domain.model import InboundMessage, ManagerMessage, Receipt
+from shared.domain.model import AgentMessage, InboundMessage, Receipt
 from shared.providers.base import Parsed, RawWebhook
 
 Parse = Callable[[RawWebhook], Parsed]
@@ -101,7 +101,7 @@ def result(parsed: Parsed) -> dict[str, object]:
     return {
         "messages": [
             *(_message(message) for message in parsed.messages),
-            *(_of_manager(message) for message in parsed.managers),
+            *(_of_manager(message) for message in parsed.agent_messages),
         ],
         "statuses": [_status(receipt) for receipt in parsed.receipts],
         "other": [{"name": notice.name, "data": notice.data} for notice in parsed.notices],
@@ -124,7 +124,7 @@ def _message(message: InboundMessage) -> dict[str, object]:
     }
 
 
-def _of_manager(message: ManagerMessage) -> dict[str, object]:
+def _of_manager(message: AgentMessage) -> dict[str, object]:
     return {
         "external_id": message.external_id,
         "from": message.author_name or message.author_id or None,
@@ -154,7 +154,7 @@ def _show(parsed: Parsed) -> None:
     console = Console()
     for message in parsed.messages:
         console.print(_table("message", {**_message(message), "sender": message.sender, **message.extra}))
-    for written in parsed.managers:
+    for written in parsed.agent_messages:
         console.print(_table("manager's message", {**_of_manager(written), **written.extra}))
     for receipt in parsed.receipts:
         ours = {"message_id": receipt.message_id} if receipt.message_id else {}

@@ -18,7 +18,7 @@ from shared.queue.publisher import Publisher, PublishFailed
 from shared.settings import settings
 from shared.store.messages import restored, unknown_sends
 from shared.store.messages.restored import OwedReply
-from shared.store.messages.unknown_sends import Refused, Undecided
+from shared.store.messages.unknown_sends import Refused, UnknownSend
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -37,7 +37,7 @@ def list_(
 ) -> None:
     """Messages in `unknown`: they left, no answer came back, and nobody may send them again but you."""
 
-    async def session() -> tuple[list[Undecided], list[OwedReply]]:
+    async def session() -> tuple[list[UnknownSend], list[OwedReply]]:
         async with connections.database(settings(), "unknown") as pool:
             return await unknown_sends.listed(pool, limit + 1), await restored.replies(pool, limit + 1)
 
@@ -69,7 +69,7 @@ def _table(*headings: str) -> Table:
     return table
 
 
-def _messages(found: Sequence[Undecided], *, body: bool) -> Table:
+def _messages(found: Sequence[UnknownSend], *, body: bool) -> Table:
     headings = ("id", "tenant", "channel", "lane", "claimed", "unknown since", "why", "decides")
     table = _table(*headings, *(["text"] * body))
     for one in found:
@@ -100,7 +100,7 @@ def _replies(found: Sequence[OwedReply]) -> Table:
     return table
 
 
-def _message(one: Undecided, *, body: bool) -> dict[str, object]:
+def _message(one: UnknownSend, *, body: bool) -> dict[str, object]:
     facts: dict[str, object] = {
         "kind": "message",
         "id": str(one.id),

@@ -8,8 +8,8 @@ from ops.imports.tally import NEW, THERE, Fate
 from ops.imports.target import Target
 from ops.imports.values import Reader, our_id
 from shared.database import Connection
+from shared.store.imports import insert as imported
 from shared.store.imports import joins
-from shared.store.imports import rows as imported_rows
 from shared.store.imports.progress import Key
 from shared.store.imports.rows import ContactRow, GroupContactRow, GroupRow
 
@@ -81,7 +81,7 @@ async def write_members(connection: Connection, readers: Sequence[Reader], into:
         for index, trio in trios.items()
         if trio[1:] not in known
     }
-    new = await imported_rows.insert_members(connection, [rows[pair] for pair in sorted(rows)])
+    new = await imported.insert_members(connection, [rows[pair] for pair in sorted(rows)])
     for index, trio in trios.items():
         # Two contacts that are one person are in a group once.
         fates[index] = NEW if trio[1:] in new else THERE

@@ -19,12 +19,14 @@ async def keep(connection: Connection, new: Sequence[MessageRow]) -> None:
     short = [(row, row.received_at) for row in new if row.direction == "inbound" and phrase_of(row.content)]
     if not short:
         return
-    parties = await ledger.parties(connection, [(row.tenant_id, row.conversation_id) for row, _ in short])
+    contact_of = await ledger.contacts_of_conversations(
+        connection, [(row.tenant_id, row.conversation_id) for row, _ in short]
+    )
     words = {tenant: await _words(connection, tenant) for tenant in sorted({row.tenant_id for row, _ in short})}
     entries = []
     for row, at in short:
-        if row.conversation_id in parties and at is not None:
-            contact_id, kind = parties[row.conversation_id]
+        if row.conversation_id in contact_of and at is not None:
+            contact_id, kind = contact_of[row.conversation_id]
             change = said(row, kind, words[row.tenant_id])
             if change is not None and change.proven:
                 entries.append(_entry(row, contact_id, kind, change, at))
@@ -40,7 +42,7 @@ def said(row: MessageRow, kind: ChannelKind, words: Words) -> Change | None:
         authorship="unknown" if kind == "email" else "proven",
         wording="own" if row.message_type == "text" else "unclear",
     )  # fmt: skip
-    return consents.told_by(message, words)
+    return consents.consent_change(message, words)
 
 
 def _entry(row: MessageRow, contact_id: UUID, kind: ChannelKind, change: Change, at: datetime) -> Entry:

@@ -24,7 +24,7 @@ from shared.domain.model import Address
 from shared.store import contacts
 from shared.store.contacts import Person
 from shared.store.imports import joins, progress
-from shared.store.imports.joins import External, Message, Talk
+from shared.store.imports.joins import External, ImportTarget, Message
 from shared.store.imports.progress import Key
 from shared.store.imports.rows import ContactRow, ConversationRow, Json, MessageRow
 
@@ -97,7 +97,7 @@ async def write_people(
     announced = {
         index: one.row for index, one in reachable.items() if theirs[index] == one.row.id and one.row.id in made
     }
-    await joins.tell_contacts(connection, list(announced.values()))
+    await joins.set_details(connection, list(announced.values()))
     fates |= dict.fromkeys(announced, NEW)
     joined = {index: one for index, one in reachable.items() if index not in announced}
     await joins.fill_metadata(connection, [(theirs[index], one.row) for index, one in joined.items()])
@@ -176,7 +176,7 @@ async def add_conversations(
         if one.last_user_message_at is not None and rows[index][1].id not in new
     }
     ours = await into.ours(connection, table, "conversations", windows)
-    await joins.tell_windows(connection, {(key[0], ours[key]): windows[key] for key in sorted(ours)})
+    await joins.advance_windows(connection, {(key[0], ours[key]): windows[key] for key in sorted(ours)})
     return theirs
 
 
@@ -287,7 +287,7 @@ async def _talks(
     fates: dict[int, Fate],
     conversations: str,
     conversation_of: Callable[[Reader], str | None],
-) -> dict[int, Talk]:
+) -> dict[int, ImportTarget]:
     """Index → the conversation of ours that a message is in, locked."""
     asked = {
         index: (keys[index][0], conversation_id)
@@ -295,7 +295,7 @@ async def _talks(
         if (conversation_id := conversation_of(readers[index])) is not None
     }
     ours = await into.ours(connection, conversations, "conversations", asked.values())
-    locked = await joins.lock_talks(connection, {(key[0], ours[key]) for key in asked.values() if key in ours})
+    locked = await joins.lock_conversations(connection, {(key[0], ours[key]) for key in asked.values() if key in ours})
     talks = {
         index: locked[key[0], ours[key]]
         for index, key in asked.items()
@@ -306,7 +306,7 @@ async def _talks(
     return talks
 
 
-def _message(own_id: UUID, talk: Talk, said: Said, reader: Reader) -> MessageRow:
+def _message(own_id: UUID, talk: ImportTarget, said: Said, reader: Reader) -> MessageRow:
     if said.created_at is None:
         reader.mended.add("no time that can be: at its conversation's beginning")
     created_at = said.created_at or talk.created_at
@@ -364,7 +364,7 @@ async def _known(connection: Connection, rows: Sequence[MessageRow]) -> dict[UUI
     return {own_id: found[key].id for own_id, key in asked.items() if key in found}
 
 
-def _claim(own_id: UUID, talk: Talk, said: Said) -> tuple[External, Message]:
+def _claim(own_id: UUID, talk: ImportTarget, said: Said) -> tuple[External, Message]:
     direction = "inbound" if said.inbound else "outbound"
     return (talk.tenant_id, talk.channel_id, said.external_id or ""), Message(own_id, talk.id, direction, said.content)
 

@@ -9,8 +9,8 @@ from ops.imports.tally import NEW, THERE, Fate
 from ops.imports.target import Target
 from ops.imports.values import Reader, Skip, our_id
 from shared.database import Connection
+from shared.store.imports import insert as imported
 from shared.store.imports import progress
-from shared.store.imports import rows as imported_rows
 from shared.store.imports.progress import Key
 from shared.store.imports.rows import ImportedRow
 from shared.store.imports.source import Found, Source, Table
@@ -111,7 +111,7 @@ async def store(
     """Insert rows of one kind; returns the ids of the new ones. One that could not go in because another is in its
     place joins that one, if `join` finds it."""
     ordered = sorted(rows.values(), key=lambda pair: pair[0])
-    new = await imported_rows.insert(connection, [row for _, row in ordered])
+    new = await imported.insert(connection, [row for _, row in ordered])
     ids = {index: our_id(into.system, table, *key) for index, (key, _) in rows.items()}
     refused = {index: rows[index] for index in rows if ids[index] not in new}
     found = await join(connection, [row for _, row in refused.values()]) if join and refused else {}

@@ -12,8 +12,8 @@ from shared.crypto import KeyRing
 from shared.database import Connection, Pool, new_id
 from shared.store import channels
 from shared.store.channels import Listed
+from shared.store.imports import insert as imported
 from shared.store.imports import progress
-from shared.store.imports import rows as imported_rows
 from shared.store.imports.progress import Key
 from shared.store.imports.rows import ChannelRow, Json, TenantRow
 
@@ -70,7 +70,7 @@ class Target:
             )
             for source_id, (name, created_at, settings) in sorted(named.items())
         ]
-        new = await imported_rows.insert(connection, rows)
+        new = await imported.insert(connection, rows)
         self.tenants |= {source_id: row.id for source_id, row in zip(sorted(named), rows, strict=True)}
         return len(new)
 
@@ -134,7 +134,7 @@ class Target:
             webhook_url=None,
         )
         async with self.pool.acquire() as connection, connection.transaction():
-            await imported_rows.insert(connection, [row])
+            await imported.insert(connection, [row])
         self.notes.append(f"Made {provider} channel {channel_id} ({kind}), stopped: it has no credentials yet.")
         return Through(channel_id, provider)
 

@@ -18,7 +18,7 @@ from shared.domain import addresses
 from shared.domain.channels import read_settings
 from shared.domain.model import ChannelKind
 from shared.settings import Settings
-from shared.store import channels, endpoints, webhook_secrets
+from shared.store import channel_endpoints, channels, endpoints, webhook_secrets
 from shared.store.channels import Listed
 
 SHORT_ID = 8  # characters of a channel's id that name it, if only one begins so
@@ -111,7 +111,7 @@ async def add(connection: Connection, keys: KeyRing, new: NewChannel) -> Listed:
             f"The {new.kind} {_what(new.kind)} {rival.address} is a channel of {rival.tenant} already.",
             "Its messages could be given to neither of two tenants. Remove it there first.",
         )
-    await channels.free(connection, endpoint_id, new.kind, new.address)
+    await channel_endpoints.free(connection, endpoint_id, new.kind, new.address)
     try:
         await channels.add(
             connection,
@@ -198,7 +198,7 @@ async def enter_account(connection: Connection, keys: KeyRing, channel: Listed, 
     else:  # it was imported, or came by SQL: nothing comes in until it has one
         own = [other for other in await channels.listed(connection) if other.tenant_id == channel.tenant_id]
         endpoint_id = await account.endpoint(connection, keys, own, channel.tenant_id)
-        await channels.set_endpoint(connection, channel.tenant_id, channel.id, endpoint_id)
+        await channel_endpoints.set_endpoint(connection, channel.tenant_id, channel.id, endpoint_id)
 
 
 async def problem(settings: Settings, keys: KeyRing, channel: Listed) -> str | None:
@@ -221,7 +221,7 @@ async def prove(connection: Connection, channel: Listed) -> None:
     """
     try:
         async with connection.transaction():
-            proven = await channels.prove(connection, channel)
+            proven = await channel_endpoints.prove(connection, channel)
     except asyncpg.UniqueViolationError as error:
         raise Problem(
             f"The {channel.kind} {_what(channel.kind)} {channel.address} is another tenant's channel already.",

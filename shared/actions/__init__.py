@@ -1,1 +1,1 @@
-"""Changes to rows with their event in one transaction, which more than one process makes."""
+"""Changes to rows together with their event, in one transaction; used by more than one process."""

@@ -1,4 +1,5 @@
-"""What customers and providers say of being written to, into the ledger and announced, once each."""
+"""Records opt-ins and opt-outs, by customers' messages, providers' webhooks and refusals, with their event, once
+each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,9 +18,9 @@ from shared.store.events import Event, record
 
 
 async def write(connection: Connection, entries: Sequence[Entry]) -> None:
-    """Add entries and announce those that are new. Costs nothing where there are none.
+    """Add entries, and record an event for each new one. Runs no statement where there are none.
 
-    An event's `at` says which of two is the later one; they may be announced in the other order.
+    Events may come in another order than the entries took effect; their `at` tells.
     """
     if not entries:
         return
@@ -41,13 +42,13 @@ def _event(entry: Entry) -> Event:
     )
 
 
-def wishes(arrived: Sequence[tuple[Channel, InboundMessage]]) -> dict[int, Change]:
-    """Place → what the message there says of being written to. Nearly always empty."""
-    found = ((place, consents.told_by(m, channel.words)) for place, (channel, m) in enumerate(arrived))
+def consent_changes(messages: Sequence[tuple[Channel, InboundMessage]]) -> dict[int, Change]:
+    """Index of the message → its opt-in or opt-out. Nearly always empty."""
+    found = ((place, consents.consent_change(m, channel.words)) for place, (channel, m) in enumerate(messages))
     return {place: change for place, change in found if change is not None}
 
 
-def said(
+def message_consent(
     channel: Channel,
     message: InboundMessage,
     change: Change,
@@ -55,16 +56,16 @@ def said(
     message_id: UUID,
     received_at: datetime,
 ) -> Entry:
-    """What a customer's own word changes, which our message `message_id` holds."""
-    # A mail's date is by its sender's clock, which may be wrong by years; a network's time is the network's.
-    told_at = None if message.channel_kind == "email" else message.timestamp
+    """The entry for an opt-in or opt-out that a customer wrote, in our message `message_id`."""
+    # A mail's date is by its sender's clock, which may be wrong by years; the other times are the network's.
+    sent_at = None if message.channel_kind == "email" else message.timestamp
     return Entry(
         tenant_id=channel.tenant_id,
         contact_id=contact_id,
         channel_kind=channel.kind,
         state=change.state,
         source="message",
-        at=min(told_at or received_at, received_at),
+        at=min(sent_at or received_at, received_at),
         scope=change.scope,
         dedupe_key=f"said:{message_id}",
         message_id=message_id,
@@ -73,8 +74,8 @@ def said(
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """A consent that a provider's webhook tells of, for a tenant that it concerns."""
+class ProviderConsent:
+    """A consent that a provider's webhook reports, for a tenant that it concerns."""
 
     tenant_id: UUID
     provider: str
@@ -83,31 +84,32 @@ class Told:
     received_at: datetime
 
 
-async def told(connection: Connection, heard: Sequence[Told]) -> None:
-    """Keep what providers' webhooks tell. Who is not known yet becomes a contact: the opt-out holds when they are."""
-    if not heard:
+async def record_provider_consents(connection: Connection, given: Sequence[ProviderConsent]) -> None:
+    """Record consents that providers' webhooks report. An unknown address becomes a contact, so that its opt-out
+    holds."""
+    if not given:
         return
-    people = [contacts.Person(one.tenant_id, (one.consent.address,), None) for one in heard]
+    people = [contacts.Person(one.tenant_id, (one.consent.address,), None) for one in given]
     contact_ids, made = await contacts.find_or_make(connection, people)
-    new = {contact_id: one.tenant_id for contact_id, one in zip(contact_ids, heard, strict=True) if contact_id in made}
+    new = {contact_id: one.tenant_id for contact_id, one in zip(contact_ids, given, strict=True) if contact_id in made}
     await record(connection, *(Event("contact.created", tenant, contact_id=who) for who, tenant in new.items()))
-    await write(connection, [_of_event(one, who) for one, who in zip(heard, contact_ids, strict=True)])
+    await write(connection, [_provider_entry(one, who) for one, who in zip(given, contact_ids, strict=True)])
 
 
-def _of_event(told: Told, contact_id: UUID) -> Entry:
-    consent = told.consent
-    moment = consent.timestamp.isoformat() if consent.timestamp is not None else told.inbound_id
+def _provider_entry(given: ProviderConsent, contact_id: UUID) -> Entry:
+    consent = given.consent
+    moment = consent.timestamp.isoformat() if consent.timestamp is not None else given.inbound_id
     return Entry(
-        tenant_id=told.tenant_id,
+        tenant_id=given.tenant_id,
         contact_id=contact_id,
         channel_kind=consent.channel_kind,
         state=consent.state,
         source="provider",
-        at=min(consent.timestamp or told.received_at, told.received_at),
+        at=min(consent.timestamp or given.received_at, given.received_at),
         scope=consent.scope,
-        # By what it says and not by the webhook, which may come again with other things in it.
+        # By its content and not by the webhook, which may come again with other content.
         dedupe_key=f"told:{contact_id}:{consent.channel_kind}:{consent.scope}:{consent.state}:{moment}",
-        evidence={"provider": told.provider, "inbound_id": told.inbound_id},
+        evidence={"provider": given.provider, "inbound_id": given.inbound_id},
     )
 
 
@@ -120,22 +122,24 @@ class Refused:
     message_id: UUID
     provider: str
     code: str
-    at: datetime  # of the call: what the customer has said since is newer than the refusal
+    at: datetime  # of the call: a consent that the customer gave since is newer
     inbound_id: str | None = None  # of the receipt's webhook; None where the call itself was refused
 
 
-async def refused(connection: Connection, refusals: Sequence[Refused]) -> None:
-    """Keep what refusals tell, in the answer to the call or by receipt, whichever comes first."""
+async def record_refusals(connection: Connection, refusals: Sequence[Refused]) -> None:
+    """Record the opt-outs that refusals show, in the answer to the call or by receipt, whichever comes first."""
     if not refusals:
         return
-    parties = await ledger.parties(connection, [(one.tenant_id, one.conversation_id) for one in refusals])
+    contact_of = await ledger.contacts_of_conversations(
+        connection, [(one.tenant_id, one.conversation_id) for one in refusals]
+    )
     await write(
         connection,
         [
             Entry(
                 tenant_id=one.tenant_id,
-                contact_id=parties[one.conversation_id][0],
-                channel_kind=parties[one.conversation_id][1],
+                contact_id=contact_of[one.conversation_id][0],
+                channel_kind=contact_of[one.conversation_id][1],
                 state="opted_out",
                 source="provider",
                 at=one.at,
@@ -144,15 +148,15 @@ async def refused(connection: Connection, refusals: Sequence[Refused]) -> None:
                 evidence=_evidence(one),
             )
             for one in refusals
-            if one.conversation_id in parties
+            if one.conversation_id in contact_of
         ],
     )
 
 
 def _key_of(one: Refused) -> str:
-    """A provider refuses a message once, by answer or receipt; its recipient may say so again after an opt-in."""
-    said = f":{one.code}:{one.inbound_id}" if one.code in consents.BY_RECIPIENT else ""
-    return f"refused:{one.message_id}{said}"
+    """One key a message, for a provider refuses it once; one a webhook, for a recipient may opt out again later."""
+    occasion = f":{one.code}:{one.inbound_id}" if one.code in consents.BY_RECIPIENT else ""
+    return f"refused:{one.message_id}{occasion}"
 
 
 def _evidence(one: Refused) -> dict[str, object]:

@@ -1,8 +1,8 @@
-"""Receipts and the messages they are about: forward only; a closed window leads to the fallback row, an opt-out to the
-ledger, and what concerns a whole channel slows or stops it.
+"""Applies delivery receipts to their messages, forward only, and does what follows from a failure.
 
-No other failure is sent again by itself. The provider had accepted the message, and may deliver it after all: a
-`delivered` may follow a `failed`. Later messages may have left, so it would also come out of its order.
+A closed 24-hour window leads to a fallback message, an opt-out to an entry in the ledger, and an error that concerns
+the whole channel slows or stops it. No other failed message is sent again by itself: the provider had accepted it and
+may still deliver it (a `delivered` may follow a `failed`), and later messages may have left before it.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from shared import database
-from shared.actions import consents as consenting
+from shared.actions import consents as consent_actions
 from shared.database import Connection
 from shared.database.each_row import set_apart
 from shared.domain import consents
@@ -20,38 +20,40 @@ from shared.domain.statuses import after_receipt
 from shared.providers import provider
 from shared.providers.base import ChannelBroken, OptedOut, Throttled, WindowClosed
 from shared.queue.jobs import SendRequested
-from shared.store import channels, conversations
+from shared.store import channels, conversations, rate_limits
 from shared.store.events import Event, record
-from shared.store.messages import delivery_receipts, outbound, sends
-from shared.store.messages.delivery_receipts import Arrived, Concerned, Move
+from shared.store.messages import delivery_receipts, outbound, parked_receipts
+from shared.store.messages.delivery_receipts import Concerned, IncomingReceipt, Move
 
-# A receipt tells of the channel as it was when the message left: late ones may be from before somebody mended it.
+# A receipt shows the channel as it was when the message left. A later one may be from before the channel was repaired.
 _NEWS = timedelta(minutes=10)
 _PAUSE = 5.0  # seconds, where a throttle names none
 _LONGEST_PAUSE = 3600.0
 
-# Receipt, message, conversation, whether the message may be sent anew, row of message_statuses.
-_Located = tuple[Arrived, UUID, UUID, bool, UUID]
+# Receipt, message, conversation, whether the message may be sent again, row of message_statuses.
+_Located = tuple[IncomingReceipt, UUID, UUID, bool, UUID]
 
 
-async def apply(connection: Connection, arrived: Sequence[Arrived], handoff: timedelta) -> list[SendRequested]:
-    """Keep receipts and move their messages; returns the fallback messages to hand on after the commit.
+async def apply(connection: Connection, incoming: Sequence[IncomingReceipt], handoff: timedelta) -> list[SendRequested]:
+    """Store receipts and move their messages; returns the jobs of fallback messages, to publish after the commit.
 
-    Receipts whose message is not here yet are parked; `apply_parked` finds them later.
+    A receipt that comes before its message is parked; `apply_parked` applies it later.
     """
-    if not arrived:
+    if not incoming:
         return []
-    found = await delivery_receipts.locate(connection, arrived)
-    kept = await delivery_receipts.keep(connection, arrived, found)
-    return await _move(connection, [(arrived[i], *found[i], kept[i]) for i in sorted(kept) if i in found], handoff)
+    found = await delivery_receipts.locate(connection, incoming)
+    inserted = await delivery_receipts.insert(connection, incoming, found)
+    return await _move(
+        connection, [(incoming[i], *found[i], inserted[i]) for i in sorted(inserted) if i in found], handoff
+    )
 
 
 async def apply_parked(connection: Connection, limit: int, handoff: timedelta) -> tuple[int, list[SendRequested]]:
-    """Apply parked receipts whose message has come; returns how many there were, and the fallback messages.
+    """Apply parked receipts whose message exists by now; returns how many, and the jobs of fallback messages.
 
-    One that can't be applied is set apart: it stays in its message's history, and moves nothing.
+    A receipt that can't be applied is reported and skipped: it stays in its message's history, and moves nothing.
     """
-    parked = await delivery_receipts.parked_with_message(connection, limit)
+    parked = await parked_receipts.with_message(connection, limit)
     if not parked:
         return 0, []
     try:
@@ -63,44 +65,44 @@ async def apply_parked(connection: Connection, limit: int, handoff: timedelta) -
     fallbacks: list[SendRequested] = []
     holding: set[UUID] = set()  # tenants
     for one in parked:
-        if one.arrived.tenant_id not in holding:
+        if one.incoming.tenant_id not in holding:
             try:
                 fallbacks += await _apply_by_itself(connection, one, handoff)
             except database.LockTimeout:
-                holding.add(one.arrived.tenant_id)
+                holding.add(one.incoming.tenant_id)
     return len(parked), fallbacks
 
 
 async def _apply_by_itself(
-    connection: Connection, one: delivery_receipts.Parked, handoff: timedelta
+    connection: Connection, one: parked_receipts.Parked, handoff: timedelta
 ) -> list[SendRequested]:
-    """Raises LockTimeout where somebody holds its rows: it stays parked."""
+    """Apply one parked receipt. Raises LockTimeout where its rows are locked: then it stays parked."""
     try:
         async with connection.transaction():
             return await _apply_parked(connection, [one], handoff)
     except Exception as error:
         if database.is_outage(error) or database.is_conflict(error) or isinstance(error, database.LockTimeout):
             raise
-        set_apart("receipt", error, tenant=str(one.arrived.tenant_id))
+        set_apart("receipt", error, tenant=str(one.incoming.tenant_id))
     async with connection.transaction():
-        await delivery_receipts.adopt(connection, one)
+        await parked_receipts.adopt(connection, one)
     return []
 
 
 async def _apply_parked(
-    connection: Connection, parked: Sequence[delivery_receipts.Parked], handoff: timedelta
+    connection: Connection, parked: Sequence[parked_receipts.Parked], handoff: timedelta
 ) -> list[SendRequested]:
     for one in parked:
-        await delivery_receipts.adopt(connection, one)
-    found = await delivery_receipts.locate(connection, [one.arrived for one in parked])
-    located = [(one.arrived, *found[i], one.status_id) for i, one in enumerate(parked) if i in found]
+        await parked_receipts.adopt(connection, one)
+    found = await delivery_receipts.locate(connection, [one.incoming for one in parked])
+    located = [(one.incoming, *found[i], one.status_id) for i, one in enumerate(parked) if i in found]
     return await _move(connection, located, handoff)
 
 
 async def _move(connection: Connection, located: Sequence[_Located], handoff: timedelta) -> list[SendRequested]:
     if not located:
         return []
-    # A fallback row, and what is sent anew, need their conversation's lock: it comes before those of messages.
+    # A fallback message, and one that is sent again, need their conversation's lock, which goes before messages' locks.
     concerned = {
         (a.tenant_id, conversation) for a, _, conversation, doubtful, _ in located if doubtful or _window_closed(a)
     }
@@ -108,19 +110,19 @@ async def _move(connection: Connection, located: Sequence[_Located], handoff: ti
         await conversations.lock(connection, concerned)
     rows = await delivery_receipts.lock_messages(connection, {(a.tenant_id, message) for a, message, *_ in located})
 
-    # A message that was given up as unknown, or sent anew since, is still one that a receipt tells the truth about.
-    status = {message_id: "unknown" if row.given_up else row.status for message_id, row in rows.items()}
-    told: dict[UUID, Arrived] = {}
+    # For a message that was abandoned as unknown, or sent again since, a receipt still reports the true outcome.
+    status = {message_id: "unknown" if row.abandoned else row.status for message_id, row in rows.items()}
+    moving: dict[UUID, IncomingReceipt] = {}
     applied: list[tuple[UUID, UUID]] = []
     for a, message_id, _, _, row_id in sorted(located, key=lambda one: one[0].received_at):
         target = after_receipt(status[message_id], a.receipt.status) if message_id in status else None
         if target is not None:
             status[message_id] = target
-            told[message_id] = a
+            moving[message_id] = a
             applied.append((a.tenant_id, row_id))
-    await delivery_receipts.move(connection, [_step(rows[i], a, status[i]) for i, a in told.items()])
-    for i in told:
-        if (resends := rows[i].resends) is not None:  # the provider has it after all
+    await delivery_receipts.move(connection, [_step(rows[i], a, status[i]) for i, a in moving.items()])
+    for i in moving:
+        if (resends := rows[i].resends) is not None:  # the provider had accepted it after all
             await delivery_receipts.cancel_resends(connection, rows[i].tenant_id, rows[i].conversation_id, resends)
     await delivery_receipts.applied(connection, applied)
     await record(
@@ -134,88 +136,87 @@ async def _move(connection: Connection, located: Sequence[_Located], handoff: ti
                 i,
                 detail={"error_code": a.receipt.error_code} if a.receipt.error_code else {},
             )
-            for i, a in told.items()
+            for i, a in moving.items()
         ),
     )
-    await _tell_channels(connection, [(rows[i], a) for i, a in told.items() if status[i] == "failed"])
+    await _slow_or_stop_channels(connection, [(rows[i], a) for i, a in moving.items() if status[i] == "failed"])
     refusals = [_refused(a, rows[i]) for a, i, *_ in located if i in rows and _opted_out(a)]
-    await consenting.refused(connection, refusals)
+    await consent_actions.record_refusals(connection, refusals)
     fallbacks = [
         await _fallback(connection, rows[i], a, handoff)
-        for i, a in told.items()
+        for i, a in moving.items()
         if status[i] == "failed" and _window_closed(a)
     ]
     return [request for request in fallbacks if request is not None]
 
 
-async def _tell_channels(connection: Connection, failed: Sequence[tuple[Concerned, Arrived]]) -> None:
-    """Let channels wait, or stop them, of which a provider says after the send what it may also answer to one: that
-    they send too much, or that something about them is to be mended."""
+async def _slow_or_stop_channels(connection: Connection, failed: Sequence[tuple[Concerned, IncomingReceipt]]) -> None:
+    """Slow or stop the channels whose failed receipts report a throttle, or an error of the channel itself."""
     pauses: dict[tuple[UUID, UUID], float] = {}
     broken: dict[tuple[UUID, UUID], ChannelBroken] = {}
-    for row, arrived in failed:
-        if row.claimed_at is None or arrived.received_at - row.claimed_at > _NEWS:
+    for row, incoming in failed:
+        if row.claimed_at is None or incoming.received_at - row.claimed_at > _NEWS:
             continue
         key = (row.tenant_id, row.channel_id)
-        match provider(row.provider).refusal_by_receipt(arrived.receipt.error_code or ""):
+        match provider(row.provider).refusal_by_receipt(incoming.receipt.error_code or ""):
             case Throttled(scope="channel") as throttled:
                 wait = min(throttled.retry_after or _PAUSE, _LONGEST_PAUSE)
                 pauses[key] = max(wait, pauses.get(key, 0.0))
             case ChannelBroken(scope="channel") as one:
                 broken.setdefault(key, one)
     for (tenant_id, channel_id), wait in sorted(pauses.items()):
-        await sends.pause(connection, tenant_id, channel_id, timedelta(seconds=wait))
+        await rate_limits.pause(connection, tenant_id, channel_id, timedelta(seconds=wait))
     for (tenant_id, channel_id), one in sorted(broken.items(), key=lambda item: item[0]):
         if await channels.stop(connection, tenant_id, channel_id, f"{one.code}: by receipt"):
             await record(connection, Event("channel.stopped", tenant_id, channel_id, detail={"error_code": one.code}))
 
 
-def _window_closed(arrived: Arrived) -> bool:
-    """Whether the provider says here, after it had accepted the message, that the 24-hour window was closed."""
-    code = arrived.receipt.error_code
-    return code is not None and provider(arrived.provider).error_class(code) is WindowClosed
+def _window_closed(incoming: IncomingReceipt) -> bool:
+    """Whether the receipt reports that the 24-hour window was closed."""
+    code = incoming.receipt.error_code
+    return code is not None and provider(incoming.provider).error_class(code) is WindowClosed
 
 
-def _opted_out(arrived: Arrived) -> bool:
-    """Whether the provider says here that the customer does not want to be written to."""
-    code = arrived.receipt.error_code
-    return code is not None and provider(arrived.provider).error_class(code) is OptedOut
+def _opted_out(incoming: IncomingReceipt) -> bool:
+    """Whether the receipt reports that the customer has opted out."""
+    code = incoming.receipt.error_code
+    return code is not None and provider(incoming.provider).error_class(code) is OptedOut
 
 
-def _refused(arrived: Arrived, row: Concerned) -> consenting.Refused:
-    return consenting.Refused(
-        tenant_id=arrived.tenant_id,
+def _refused(incoming: IncomingReceipt, row: Concerned) -> consent_actions.Refused:
+    return consent_actions.Refused(
+        tenant_id=incoming.tenant_id,
         conversation_id=row.conversation_id,
         message_id=row.id,
-        provider=arrived.provider,
-        code=arrived.receipt.error_code or "",
-        at=arrived.received_at
-        if arrived.receipt.error_code in consents.BY_RECIPIENT
-        else min(arrived.receipt.timestamp or row.claimed_at or arrived.received_at, arrived.received_at),
-        inbound_id=arrived.inbound_id,
+        provider=incoming.provider,
+        code=incoming.receipt.error_code or "",
+        at=incoming.received_at
+        if incoming.receipt.error_code in consents.BY_RECIPIENT
+        else min(incoming.receipt.timestamp or row.claimed_at or incoming.received_at, incoming.received_at),
+        inbound_id=incoming.inbound_id,
     )
 
 
-def _step(row: Concerned, arrived: Arrived, status: str) -> Move:
+def _step(row: Concerned, incoming: IncomingReceipt, status: str) -> Move:
     failed = status == "failed"
-    receipt = arrived.receipt
+    receipt = incoming.receipt
     return Move(
         tenant_id=row.tenant_id,
         message_id=row.id,
         status=status,
         external_id=receipt.external_id,
-        at=receipt.timestamp or arrived.received_at,
+        at=receipt.timestamp or incoming.received_at,
         error_code=(receipt.error_code or receipt.status) if failed else None,
         error_message=(receipt.error_message or "")[:500] or None if failed else None,
     )
 
 
 async def _fallback(
-    connection: Connection, row: Concerned, arrived: Arrived, handoff: timedelta
+    connection: Connection, row: Concerned, incoming: IncomingReceipt, handoff: timedelta
 ) -> SendRequested | None:
-    """A new row in place of one that the provider refused by receipt; None where the policy is to let it fail.
+    """Queue a new message in place of one that failed by a closed window; None where the policy is to let it fail.
 
-    A template is not tried again: the window does not bind it, so another try would fail likewise.
+    A template is not tried again: the window does not bind it, so another try would fail in the same way.
     """
     channel = await channels.get(connection, row.tenant_id, row.channel_id)
     if channel is None or row.template is not None or row.sent_as is not None:
@@ -234,11 +235,11 @@ async def _fallback(
             media=tuple(Media(**part) for part in row.media),
             lane=row.lane,
             window_policy=row.window_policy,
-            window_refused_at=row.claimed_at or arrived.received_at,
+            window_refused_at=row.claimed_at or incoming.received_at,
             metadata=stored(form_of(row.metadata)),
         ),
         handoff,
     )
 
 
-__all__ = ["Arrived", "apply", "apply_parked"]
+__all__ = ["IncomingReceipt", "apply", "apply_parked"]

@@ -59,8 +59,8 @@ def plain(text: str) -> str:
 
     May be empty. A longer text is cut after a word and ends with an ellipsis.
     """
-    kept = printable(text)
-    return kept if len(kept) <= LIMIT else shortened(kept[:LIMIT])
+    text = printable(text)
+    return text if len(text) <= LIMIT else shortened(text[:LIMIT])
 
 
 def printable(text: str) -> str:

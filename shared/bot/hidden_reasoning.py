@@ -1,5 +1,5 @@
 """What of a model's output is meant for the customer: no thoughts, no calls of tools, no marks of its chat template.
-Pure.
+No I/O.
 
 A server is meant to take these out; many don't, for a model that they don't know. The marks are those that models and
 servers in use write: `<think>` (DeepSeek, Qwen), `[THINK]` (Mistral), `◁think▷` (Kimi), `<|channel|>` (gpt-oss),
@@ -54,7 +54,7 @@ _MARK: Final = re.compile(
 _CUT: Final = re.compile(r"<(?:[|\uff5c][^<>|\uff5c\n]{0,40}|/?(?P<name>[a-z_:]{0,20}))\Z", re.IGNORECASE)
 
 
-def said_aloud(content: str) -> str:
+def visible_text(content: str) -> str:
     """The part of a model's output that may leave; empty where all of it is thought.
 
     Nothing that stands in such a mark leaves, also where the mark is quoted or within a fence of code: to lose a piece

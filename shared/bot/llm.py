@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 from pydantic import SecretStr
 
 from shared.bot.base import Answer, Turn, plain, printable, shortened, unanswered
-from shared.bot.hidden_reasoning import said_aloud
+from shared.bot.hidden_reasoning import visible_text
 from shared.domain.channels import LlmSettings, ReplySettings, readable
 from shared.domain.model import ChannelKind
 from shared.process.log import get_logger
@@ -50,15 +50,15 @@ class LlmEngine:
         self._proxy = proxy
         self._client: AsyncOpenAI | None = None
         self._loading = asyncio.Lock()
-        self._told_unset = False
+        self._warned_unset = False
         self._strict_models: set[str] = set()  # that refused `max_tokens`; they exist at the operator's endpoint
 
     async def answer(self, settings: ReplySettings, history: Sequence[Turn], new: int, kind: ChannelKind) -> Answer:
         """The model's answer, or the channel's fallback text for whatever reason there is none. Logs no contents."""
         if not self._base_url:
-            if not self._told_unset:
+            if not self._warned_unset:
                 log.warning("llm engine has no model: set PALOMAR_LLM_BASE_URL; channels say their fallback text")
-                self._told_unset = True
+                self._warned_unset = True
             return _fallback(settings)
         if not any(map(readable, unanswered(history, new))):  # pictures alone, say
             return _fallback(settings)
@@ -144,16 +144,16 @@ def _prompt(llm: LlmSettings, history: Sequence[Turn]) -> "list[ChatCompletionMe
     prompt: list[ChatCompletionMessageParam] = []
     if llm.system_prompt:
         prompt.append({"role": "system", "content": llm.system_prompt})
-    said: list[Turn] = []
+    turns: list[Turn] = []
     for turn in history[-llm.history :]:
         text = turn.text[:_LONGEST_TURN]
         if not readable(text):  # a picture, say; some servers refuse an empty message
             continue
-        if said and said[-1].role == turn.role:
-            said[-1] = Turn(turn.role, f"{said[-1].text}\n{text}")
+        if turns and turns[-1].role == turn.role:
+            turns[-1] = Turn(turn.role, f"{turns[-1].text}\n{text}")
         else:
-            said.append(Turn(turn.role, text))
-    for turn in said:
+            turns.append(Turn(turn.role, text))
+    for turn in turns:
         if turn.role == "user":
             prompt.append({"role": "user", "content": turn.text})
         else:
@@ -178,7 +178,7 @@ def _text(completion: "ChatCompletion", kind: ChannelKind) -> str:
         raise NoAnswerError("stopped by the model's content filter")
     if not isinstance(content, str):
         raise NoAnswerError("no text")
-    text = plain(markup.in_form_of(kind, printable(said_aloud(content))))
+    text = plain(markup.in_form_of(kind, printable(visible_text(content))))
     if reason == "length":
         text = shortened(text) if text and not text.endswith("…") else text
     if not readable(text):
@@ -196,12 +196,12 @@ def _pause_after(error: "TimeoutError | APIError") -> float | None:
     if error.status_code not in (408, 429) and error.status_code < 500:
         return None
     try:
-        asked = float(error.response.headers.get("Retry-After", "0"))
+        wanted = float(error.response.headers.get("Retry-After", "0"))
     except ValueError:  # a date; none of the models' servers sends one
-        asked = 0.0
-    if math.isnan(asked) or asked > _LONGEST_PAUSE:
+        wanted = 0.0
+    if math.isnan(wanted) or wanted > _LONGEST_PAUSE:
         return None
-    return max(pause, asked)
+    return max(pause, wanted)
 
 
 def _fallback(settings: ReplySettings) -> Answer:

@@ -1,4 +1,4 @@
-"""A model's Markdown in a channel's own form: WhatsApp's `*bold*`, or plain text. Pure.
+"""A model's Markdown in a channel's own form: WhatsApp's `*bold*`, or plain text. No I/O.
 
 https://faq.whatsapp.com/539178204879377 (formatting): *bold*, _italic_, ~struck~, `code`, lists with `-` and numbers.
 """

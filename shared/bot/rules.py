@@ -1,4 +1,4 @@
-"""The rules engine: the tenant's patterns → the tenant's answers, else a greeting and a menu. Pure but for its class.
+"""The rules engine: the tenant's patterns → the tenant's answers, else a greeting and a menu. `decide` does no I/O.
 
 Two texts are the same when they are so without case, accents, width, invisible characters, and without the blanks
 and punctuation around them.
@@ -80,10 +80,10 @@ def _rule_for(text: str, rules: Iterable[Rule]) -> Rule | None:
 
 def _chosen(text: str, menu: Sequence[str], *, numbered: bool) -> str | None:
     """The menu's line that this message names, by its own text or, if the customer has seen numbers, by its number."""
-    said = bare(fold(text))
-    if numbered and said.isdecimal() and len(said) <= 2 and 1 <= int(said) <= len(menu):
-        return menu[int(said) - 1]
-    return next((line for line in menu if said and bare(fold(line)) == said), None)
+    choice = bare(fold(text))
+    if numbered and choice.isdecimal() and len(choice) <= 2 and 1 <= int(choice) <= len(menu):
+        return menu[int(choice) - 1]
+    return next((line for line in menu if choice and bare(fold(line)) == choice), None)
 
 
 def _menu_answer(line: str, settings: ReplySettings) -> Answer:

@@ -145,7 +145,7 @@ class WindowSettings(_Part):
     hold_for: float = Field(default=72 * 3600, gt=0, le=90 * 86400, description="seconds until a held message expires")
 
 
-class ManagerSettings(_Part):
+class AgentSettings(_Part):
     """What follows where a person of the tenant's writes to a customer in the provider's own interface: Kommo, or the
     WhatsApp Business app beside Meta's Cloud API."""
 
@@ -172,7 +172,7 @@ class ChannelSettings(_Part):
 
     reply: ReplySettings = ReplySettings()
     window: WindowSettings = WindowSettings()
-    manager: ManagerSettings = ManagerSettings()
+    manager: AgentSettings = AgentSettings()
     unknown: Unknown | None = Field(default=None, description="null: the provider's own")
     rate: float | None = Field(
         default=None, ge=0.001, le=1000, description="messages per second, shared by all senders; null: the provider's"

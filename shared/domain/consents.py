@@ -1,4 +1,4 @@
-"""Who may be written to: the words that say so, and what an opt-out stops. Pure.
+"""Who may be written to: the words that say so, and what an opt-out stops. No I/O.
 
 A ledger holds it per tenant, contact and channel kind (shared/store/consents.py). Of each scope the newest entry holds,
 by the time at which it took effect; of two of the same time, the opt-out.
@@ -188,7 +188,7 @@ class Words:
 
     meaning: Mapping[str, Change] = field(default_factory=dict)
 
-    def said(self, text: str, kind: ChannelKind) -> Change | None:
+    def change_in(self, text: str, kind: ChannelKind) -> Change | None:
         """What a message changes; None for nearly all."""
         phrase = phrase_of(text)
         return self.meaning.get(phrase) or (_ONLY_SMS.get(phrase) if kind == "sms" else None)
@@ -232,7 +232,7 @@ DEFAULT_WORDS: Final = _words(ConsentSettings())
 _WORDLESS: Final = frozenset(("system", "reaction", "edit", "revoke", "contacts", "location", "order"))
 
 
-def told_by(message: InboundMessage, words: Words) -> Change | None:
+def consent_change(message: InboundMessage, words: Words) -> Change | None:
     """What a customer's message says: what the provider took it for, else what its few words mean.
 
     Who can't be told from a forger is believed to want less, and never to want more: an opt-out that nobody vouches for
@@ -243,12 +243,12 @@ def told_by(message: InboundMessage, words: Words) -> Change | None:
         return Change(message.consent)
     if message.wording == "data" or message.message_type in _WORDLESS:
         return None
-    said = words.said(message.text, message.channel_kind)
-    if said is not None and said.state == "opted_in" and message.wording != "own":
+    change = words.change_in(message.text, message.channel_kind)
+    if change is not None and change.state == "opted_in" and message.wording != "own":
         return None
-    if said is None or message.authorship == "proven":
-        return said
-    return replace(said, proven=said.state == "opted_out" and message.authorship == "unknown")
+    if change is None or message.authorship == "proven":
+        return change
+    return replace(change, proven=change.state == "opted_out" and message.authorship == "unknown")
 
 
 def is_answered(message: InboundMessage, change: Change | None) -> bool:

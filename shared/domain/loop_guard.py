@@ -1,4 +1,4 @@
-"""When a conversation is between two machines, ours and one that does not say so: it would never end. Pure."""
+"""When a conversation is between two machines, ours and one that does not say so: it would never end. No I/O."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,5 +1,5 @@
 """What becomes of a file that a customer sent: its states, why one is not here, what is tried again, how large it may
-be. Pure."""
+be. No I/O."""
 
 import mimetypes
 from base64 import b64decode

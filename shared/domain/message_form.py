@@ -1,6 +1,6 @@
 """What a message asks of its form beside text, media and template: something to tap, a reaction, what it answers.
 
-It stands in the message's `metadata` under `form`, so that it lasts through a wait for the window and a resend. Pure.
+It stands in the message's `metadata` under `form`, so that it lasts through a wait for the window and a resend. No I/O.
 """
 
 from collections.abc import Mapping
@@ -35,10 +35,10 @@ def stored(form: Form) -> dict[str, object]:
 
 def form_of(metadata: object) -> Form:
     """The form of a message. What was written by somebody else under this name, and can't be read, asks for none."""
-    told = metadata.get(FORM) if isinstance(metadata, Mapping) else None
-    if told is None:
+    raw = metadata.get(FORM) if isinstance(metadata, Mapping) else None
+    if raw is None:
         return PLAIN
     try:
-        return _FORM.validate_python(told)
+        return _FORM.validate_python(raw)
     except ValidationError:
         return PLAIN

@@ -59,7 +59,7 @@ class InboundMessage:
     given_to: str = ""
     consent: ConsentState | None = None  # what the provider took it for, by words it knows
     answered: bool = False  # by the provider itself, as Twilio answers STOP, START and HELP
-    place: int = 0  # among its webhook's messages, customers' and managers' together
+    place: int = 0  # among its webhook's messages, customers' and agents' together
     authorship: Authorship = "proven"
     author: Address | None = None  # who wrote, where they ask that the answer go to `sender` instead
     wording: Wording = "unclear"
@@ -67,7 +67,7 @@ class InboundMessage:
 
 
 @dataclass(frozen=True, slots=True)
-class ManagerMessage:
+class AgentMessage:
     """What the tenant's side wrote to a customer, but not through us: a person in the provider's own interface, or
     another bot of theirs. An echo of what we sent ourselves looks the same, but for its id and its author."""
 

@@ -1,4 +1,4 @@
-"""How many SMS a text is: what carriers charge for, and what they may not join again. Pure.
+"""How many SMS a text is: what carriers charge for, and what they may not join again. No I/O.
 
 3GPP TS 23.038: a text of the GSM 7-bit alphabet has 160 septets alone and 153 in each of several segments, in which a
 character of the extension table takes two; any other one is UCS-2, with 70 and 67 units, in which a character beyond

@@ -1,4 +1,4 @@
-"""The states of a message, the edges between them, and how receipts rank. Pure.
+"""The states of a message, the edges between them, and how receipts rank. No I/O.
 
 queued ──▶ ready ──▶ sending ──▶ sent ──▶ delivered ──▶ read
   ▲ │        ▲           │  ├──▶ failed
@@ -63,10 +63,10 @@ def after_receipt(current: str, word: str) -> Status | None:
 
     Providers deliver receipts late, twice and out of order, so only a higher rank moves a message.
     """
-    told = meaning(word)
-    if told is None or current not in _MOVABLE:
+    status = meaning(word)
+    if status is None or current not in _MOVABLE:
         return None
-    return told if RANK[told] > RANK.get(current, 0) else None
+    return status if RANK[status] > RANK.get(current, 0) else None
 
 
 def may(current: Status, target: Status) -> bool:

@@ -1,4 +1,4 @@
-"""Texts as people compare them: without case, accents, width, invisible characters and what surrounds them. Pure."""
+"""Texts as people compare them: without case, accents, width, invisible characters and what surrounds them. No I/O."""
 
 from typing import Final
 from unicodedata import category, combining, normalize
@@ -12,8 +12,8 @@ def fold(text: str, longest: int) -> str:
     Of it no more than `longest` characters are read and given back, for folding may lengthen a text.
     """
     decomposed = normalize("NFKD", normalize("NFKD", text[:longest]).casefold())
-    kept = "".join(char for char in decomposed if char.isspace() or not _ignored(char))
-    return " ".join(kept.split())[:longest]
+    visible = "".join(char for char in decomposed if char.isspace() or not _ignored(char))
+    return " ".join(visible.split())[:longest]
 
 
 def _ignored(char: str) -> bool:

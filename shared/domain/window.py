@@ -1,4 +1,4 @@
-"""WhatsApp's 24-hour window: whether a message may leave, and in what form. Pure.
+"""WhatsApp's 24-hour window: whether a message may leave, and in what form. No I/O.
 
 WhatsApp lets a business write freely only within 24 hours of the customer's last message; after that only an approved
 template. Two minutes before the end count as closed, because a message leaves some time after it is admitted.

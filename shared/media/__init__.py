@@ -1,1 +1,1 @@
-"""Download and storage of the files that customers send."""
+"""Downloads the files that customers send, and stores our copies of them."""

@@ -1,5 +1,6 @@
-"""One file over HTTP into a sink: redirects checked one by one, credentials for whom they are meant, bytes counted and
-hashed as they come. No database and no broker; nothing is kept in memory but a chunk."""
+"""Downloads a file over HTTP into a sink: checks each redirect, sends credentials only where they belong, counts and
+hashes the bytes. Only one chunk is in memory.
+"""
 
 import asyncio
 import hashlib
@@ -18,22 +19,27 @@ from shared.providers.http_client import retry_after
 from shared.providers.media_source import Direct, Get, Located
 
 MOST_REDIRECTS: Final = 5
-LONGEST_TOLD: Final = 256 * 1024  # bytes of an answer that tells where a file lies
+LARGEST_ANSWER: Final = 256 * 1024  # bytes of an API's answer that says where the file is
 CHUNK: Final = 256 * 1024
 CONNECT_TIMEOUT: Final = 10.0  # seconds
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
-_UNNAMED: Final = ("", "application/octet-stream", "binary/octet-stream")  # what servers say that don't know
+_UNNAMED: Final = (
+    "",
+    "application/octet-stream",
+    "binary/octet-stream",
+)  # what a server sends that does not know the type
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
     sha256: bytes
     size: int
-    mime_type: str | None  # as the server names it, where it does
+    mime_type: str | None  # by the server, where it names one
 
 
 class Fetcher:
-    """Fetches over one session; `async with` opens and closes it. `trusted` and `proxy` as in shared.net.ssrf_guard."""
+    """Downloads over one session; `async with` opens and closes it. `trusted` and `proxy`: see
+    shared.net.ssrf_guard."""
 
     def __init__(self, trusted: Iterable[str], limits: Limits, proxy: str | None = None) -> None:
         self._trusted = tuple(trusted)
@@ -56,8 +62,8 @@ class Fetcher:
             await self._session.close()
 
     async def fetch(self, source: Direct | Located, sink: IO[bytes], within: float) -> Fetched | Failure:
-        """Bring the file into `sink`, within so many seconds in all. Raises nothing for what the network or the other
-        side does."""
+        """Download the file into `sink`, within so many seconds in all. Errors of the network and the server are
+        returned, not raised."""
         try:
             async with asyncio.timeout(within):
                 found = await self._locate(source) if isinstance(source, Located) else source
@@ -72,7 +78,7 @@ class Fetcher:
             return Failure("not_allowed" if ssrf_guard.is_forbidden(error) else "unreachable")
 
     async def take(self, part: bytes, mime_type: str | None, sink: IO[bytes]) -> Fetched | Failure:
-        """The same of a file that is here already, as bytes."""
+        """As `fetch`, for a file whose bytes are here already."""
         if not self._limits.allow(mime_type):
             return Failure("wrong_type")
         if len(part) > self._limits.size(mime_type):
@@ -89,7 +95,7 @@ class Fetcher:
             body = bytearray()
             async for chunk in answer.content.iter_chunked(CHUNK):
                 body += chunk
-                if len(body) > LONGEST_TOLD:
+                if len(body) > LARGEST_ANSWER:
                     return Failure("unreadable")
             return source.read(answer.status, bytes(body))
 
@@ -124,8 +130,8 @@ class Fetcher:
 
     @asynccontextmanager
     async def _answer(self, get: Get) -> AsyncIterator[aiohttp.ClientResponse | Failure]:
-        """The answer at the end of the redirects. Each of them is checked as the first address is, and sees the
-        headers only if it may."""
+        """The answer at the end of the redirects. Each address is checked as the first one is, and gets the headers
+        only where they belong."""
         assert self._session is not None, "use the fetcher as `async with Fetcher(…)`"
         url = ssrf_guard.parsed(get.url)
         for _ in range(MOST_REDIRECTS + 1):
@@ -143,7 +149,7 @@ class Fetcher:
 
 
 def _next(url: URL, location: str) -> URL:
-    """Where a redirect leads. Raises ValueError where it leads nowhere."""
+    """The URL that a redirect leads to. Raises ValueError where it names none."""
     if not location:
         raise ValueError("a redirect without Location")
     return url.join(ssrf_guard.parsed(location))

@@ -11,9 +11,9 @@ from typing import Final, Literal, Protocol, runtime_checkable
 from uuid import UUID
 
 from shared.domain.model import (
+    AgentMessage,
     Consent,
     InboundMessage,
-    ManagerMessage,
     Outgoing,
     Receipt,
 )
@@ -51,7 +51,7 @@ class Parsed:
     receipts: tuple[Receipt, ...] = ()
     notices: tuple[Notice, ...] = ()
     errors: tuple[str, ...] = ()
-    managers: tuple[ManagerMessage, ...] = ()
+    agent_messages: tuple[AgentMessage, ...] = ()
 
 
 # -- what leaves -------------------------------------------------------------------------------------------------------
@@ -185,7 +185,7 @@ class Reader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What became of a message that a manager wrote in the provider's own interface. `problem` is a sentence that they
+    """What became of a message that an agent wrote in the provider's own interface. `problem` is a sentence that they
     are shown there; empty where the message was delivered."""
 
     external_id: str
@@ -194,7 +194,7 @@ class Report:
 
 @runtime_checkable
 class Reporter(Protocol):
-    """What a Sender also is whose provider waits to hear what became of managers' messages."""
+    """What a Sender also is whose provider waits to hear what became of agents' messages."""
 
     async def report(self, address: str, report: Report) -> Refusal | None:
         """Tell the provider of one message in the channel of this address. The same may be told again.

@@ -1,1 +1,1 @@
-"""A provider's client for each channel, its rate, and the files that a message carries."""
+"""Sends messages: a provider's client for each channel, the channel's rate, and the files that a message carries."""

@@ -1,5 +1,8 @@
-"""The files that leave inside a message, for a provider that has no other way to send them: brought before the send is
-claimed, so that nothing is owed to anybody while they come. What can't be brought leaves as a link, as it was given."""
+"""Fetches the files that a message carries, for a provider that takes them only inside the message (e-mail).
+
+They are fetched before the message is claimed, so that no lease runs meanwhile. A file that can't be fetched is sent as
+a link, as it was given.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -17,19 +20,19 @@ from shared.providers.media_source import Direct, Get
 from shared.resilience.bulkhead import NoPlaceError, Places
 from shared.settings import Settings
 
-MOST_FILES: Final = 10  # of one message; more leave as links
+MOST_FILES: Final = 10  # of one message; further ones are sent as links
 LONGEST: Final = 10.0  # seconds for all of a message's files
-AT_ONCE: Final = 2  # messages with files in memory, of one process; one of a channel's
-PATIENCE: Final = 5.0  # seconds that one waits for others'
-_PAGES: Final = ("text/html", "application/xhtml+xml")  # what a link leads to that is no file
+AT_ONCE: Final = 2  # messages with files in memory, in one process; at most one of a channel
+PATIENCE: Final = 5.0  # seconds that a message waits for others to leave'
+_PAGES: Final = ("text/html", "application/xhtml+xml")  # a link to a web page is not a file
 
 
-class NoRoomError(Exception):
-    """Others' files are in memory; there is room once they have left."""
+class AttachmentMemoryFullError(Exception):
+    """As many messages' files are in memory as may be; there is room once they are sent."""
 
 
-class Packing:
-    """The files of one process's messages."""
+class Attachments:
+    """The attachments of one process's messages, within a bound of memory."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -37,10 +40,10 @@ class Packing:
         self._room = asyncio.Semaphore(AT_ONCE)
 
     @asynccontextmanager
-    async def packed(self, channel: Channel, message: Outgoing) -> AsyncIterator[Outgoing]:
-        """The message with as many of its files in it as its provider carries. They are in memory until the block ends.
+    async def attached(self, channel: Channel, message: Outgoing) -> AsyncIterator[Outgoing]:
+        """The message with its files attached, up to its provider's limit. They are in memory until the block ends.
 
-        Raises NoRoomError.
+        Raises AttachmentMemoryFullError.
         """
         most = provider(channel.provider).max_attachment_bytes
         if not most or not message.media:
@@ -57,7 +60,7 @@ class Packing:
                 async with asyncio.timeout(PATIENCE):
                     await self._room.acquire()
             except (NoPlaceError, TimeoutError):
-                raise NoRoomError from None
+                raise AttachmentMemoryFullError from None
             stack.callback(self._room.release)
             yield
 
@@ -77,7 +80,7 @@ class Packing:
         return replace(message, media=tuple(links), files=tuple(files))
 
     async def _brought(self, part: Media, most: int, within: float) -> File | None:
-        """The file behind a link; None for what is none, too large, not to be called, or does not come in time."""
+        """The file of a link; None where it is not a file, too large, not allowed, or does not come in time."""
         if not part.url or most <= 0:
             return None
         sink = BytesIO()

@@ -1,5 +1,8 @@
-"""The senders of one process: one per channel, made from its sealed credentials, made anew when they change; the
-channel's rate, shared with every other process through a bucket in PostgreSQL; and the places of each lane."""
+"""The provider clients of one process, one per channel, with the channel's rate and the places of each queue.
+
+A client is made from the channel's sealed credentials, and again when the channel changes. All processes share a
+channel's rate through its row in rate_limits.
+"""
 
 import asyncio
 import time
@@ -18,58 +21,58 @@ from shared.providers.base import Sender
 from shared.providers.email import unsubscribe
 from shared.queue.jobs import SendAdmitted
 from shared.resilience.bulkhead import Lane
-from shared.sending.attachments import Packing
+from shared.sending.attachments import Attachments
 from shared.settings import Settings
-from shared.store import channels
-from shared.store.messages import sends
-from shared.store.messages.outbound import Outbound
+from shared.store import channels, rate_limits
+from shared.store.messages.outbound_rows import Outbound
 
-CONCURRENCY = 64  # calls at once, per lane and process; one channel gets half of them where no other is at it
-SLICES_PER_SECOND = 10  # a process reserves a tenth of a second of a channel's rate at a time
+CONCURRENCY = 64  # calls at once, per queue and process; one channel gets half of them where no other sends
+RESERVATIONS_PER_SECOND = 10  # a process reserves a tenth of a second of a channel's rate at a time
 
 
 @dataclass(slots=True)
-class _Slice:
-    """Reserved slots: the next one's moment (monotonic seconds), how many are left, and how far apart they are."""
+class _Reservation:
+    """Reserved rate slots: the next one's time (monotonic seconds), how many are left, and the interval between two."""
 
     next_at: float = 0.0
     left: int = 0
-    apart: float = 0.0
+    interval: float = 0.0
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class Senders:
-    """Senders by channel. A channel that changed gets a new one; the old one is closed at the end of the process, as
-    a call may be under way on it."""
+    """Senders by channel. A changed channel gets a new one; the old one is closed at the end of the process, as it may
+    be in a call."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._keys = KeyRing.parse(settings.secret_keys.get_secret_value())
         self._senders: dict[UUID, tuple[datetime, Sender]] = {}
         self._retired: list[Sender] = []
-        self._slices: dict[UUID, _Slice] = {}
+        self._reservations: dict[UUID, _Reservation] = {}
         self._lanes: dict[str, Lane[SendAdmitted]] = {}
         self._lock = asyncio.Lock()
-        self.packing = Packing(settings)
+        self.attachments = Attachments(settings)
 
     async def of(self, pool: Pool, channel: Channel) -> Sender:
-        """The sender of a channel. Raises shared.crypto.CryptoError or ValueError where its credentials are no good."""
+        """The sender of a channel. Raises shared.crypto.CryptoError or ValueError where its credentials are
+        unusable."""
         async with self._lock:
-            held = self._senders.get(channel.id)
-            if held is not None and held[0] == channel.updated_at:
-                return held[1]
+            cached = self._senders.get(channel.id)
+            if cached is not None and cached[0] == channel.updated_at:
+                return cached[1]
             sealed = await channels.credentials(pool, channel.tenant_id, channel.id)
             if sealed is None:
                 raise ValueError("the channel was deleted")
             opened = self._keys.open(sealed, tenant_id=channel.tenant_id, owner=channel.id)
             sender = provider(channel.provider).make_sender(opened, self._settings)
-            if held is not None:
-                self._retired.append(held[1])
+            if cached is not None:
+                self._retired.append(cached[1])
             self._senders[channel.id] = (channel.updated_at, sender)
             return sender
 
     def unsubscribe_url(self, channel: Channel, message_id: UUID) -> str | None:
-        """Where who gets this bulk mail says that they want no more; None for a channel without an endpoint."""
+        """The unsubscribe link of a bulk mail; None for a channel without an endpoint."""
         if channel.endpoint_id is None:
             return None
         proof = self._keys.seal("", tenant_id=channel.tenant_id, owner=unsubscribe.owner(message_id))
@@ -77,29 +80,30 @@ class Senders:
         return f"{base}/webhooks/email/{channel.endpoint_id}/{unsubscribe.PATH}/{message_id}/{proof}"
 
     def lane(self, queue: str) -> Lane[SendAdmitted]:
-        """The places of a queue's lane, and what waits for one."""
+        """The places of a queue, and what waits for one."""
         return self._lanes.setdefault(queue, Lane(CONCURRENCY))
 
-    async def turn(self, pool: Pool, channel: Channel, longest: float) -> tuple[float, bool]:
-        """Take the next slot of the channel's rate; returns the seconds until it comes, and whether it was taken.
+    async def reserve_slot(self, pool: Pool, channel: Channel, longest: float) -> tuple[float, bool]:
+        """Reserve the next slot of the channel's rate; returns the seconds until it, and whether it was reserved.
 
-        It is not where it begins later than `longest` seconds from now: ask again then.
+        It is not reserved where it is more than `longest` seconds away: try again then.
         """
         rate = channel.settings.rate or provider(channel.provider).rate
-        held = self._slices.setdefault(channel.id, _Slice())
-        async with held.lock:
+        reservation = self._reservations.setdefault(channel.id, _Reservation())
+        async with reservation.lock:
             now = time.monotonic()
-            if held.left == 0 or held.next_at < now - 1 / SLICES_PER_SECOND:
-                slots = max(1, round(rate / SLICES_PER_SECOND))
-                starts_in, taken = await sends.take_slice(
+            if reservation.left == 0 or reservation.next_at < now - 1 / RESERVATIONS_PER_SECOND:
+                slots = max(1, round(rate / RESERVATIONS_PER_SECOND))
+                starts_in, reserved = await rate_limits.reserve(
                     pool, channel.tenant_id, channel.id, timedelta(seconds=slots / rate), timedelta(seconds=longest)
                 )
-                if not taken:
+                if not reserved:
                     return starts_in, False
-                held.next_at, held.left, held.apart = time.monotonic() + starts_in, slots, 1 / rate
-            wait = held.next_at - time.monotonic()
-            held.next_at += held.apart
-            held.left -= 1
+                reservation.next_at = time.monotonic() + starts_in
+                reservation.left, reservation.interval = slots, 1 / rate
+            wait = reservation.next_at - time.monotonic()
+            reservation.next_at += reservation.interval
+            reservation.left -= 1
             return max(wait, 0.0), True
 
     async def close(self) -> None:
@@ -119,7 +123,7 @@ async def open_senders(settings: Settings) -> AsyncIterator[Senders]:
 
 def outgoing(message: Outbound, channel: Channel, public_url: str) -> Outgoing:
     """The message as it leaves: the template it was admitted with, else its text and media."""
-    # The fragment asks Twilio to repeat a receipt that we did not take, up to five times and on any failure.
+    # The fragment makes Twilio repeat a receipt that we did not accept, up to five times and on any failure.
     callback = f"{public_url.rstrip('/')}/webhooks/{channel.provider}/{channel.endpoint_id}/status#rc=5&rp=all"
     return Outgoing(
         message_id=message.id,

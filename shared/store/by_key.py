@@ -1,8 +1,8 @@
-"""Statements that name a row by its primary key and touch it only in a certain state.
+"""SQL conditions that keep the planner on the primary key, for statements about one row in a certain state.
 
 A condition such as `status = 'ready'` implies the predicate of a partial index. While few rows are in that state,
-PostgreSQL takes a walk through that whole index for as cheap as a look into the primary key. A prepared statement keeps
-the plan, and when a backlog has come it reads all of it for each message.
+PostgreSQL may take a scan of that whole index for as cheap as a look-up by primary key. A prepared statement keeps the
+plan, and reads the whole index for each message once there is a backlog.
 """
 
 

@@ -1,5 +1,7 @@
-"""consents: the ledger of who may be written to. Entries are added and never changed; shared/domain/consents.py says
-what they mean."""
+"""consents: the ledger of opt-ins and opt-outs, and whether one stops a message. Entries are added and never changed.
+
+shared/domain/consents.py says what they mean.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,9 +17,9 @@ Source = Literal["message", "provider", "api", "import"]
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What a contact wants of a kind of channel, from when on, and how we know.
+    """A contact's opt-in or opt-out for a kind of channel, from when on, and its evidence.
 
-    `dedupe_key` names what it was written for, once per tenant; None: it is written however often it comes.
+    `dedupe_key` names its cause, once per tenant; None: an entry is added each time.
     """
 
     tenant_id: UUID
@@ -25,10 +27,10 @@ class Entry:
     channel_kind: ChannelKind
     state: ConsentState
     source: Source
-    at: datetime  # when it took effect: the provider's time, or that of the call it refused; not when we heard of it
+    at: datetime  # when it took effect: the provider's time, or that of the refused call; not when we learned of it
     scope: ConsentScope = "all"
     dedupe_key: str | None = None
-    message_id: UUID | None = None  # the customer's own words, where they are the evidence
+    message_id: UUID | None = None  # the customer's message, where it is the evidence
     evidence: Mapping[str, object] = field(default_factory=dict)  # codes and ids, no text and no address
 
 
@@ -43,7 +45,7 @@ RETURNING id
 
 
 async def add(connection: Connection, entries: Sequence[Entry]) -> list[Entry]:
-    """Write entries in one statement; returns those that were not there, in their order."""
+    """Add entries in one statement; returns those that are new."""
     ordered = sorted(entries, key=lambda entry: (entry.tenant_id, entry.dedupe_key or ""))
     ids = [new_id() for _ in ordered]
     rows = await connection.fetch(
@@ -64,8 +66,8 @@ async def add(connection: Connection, entries: Sequence[Entry]) -> list[Entry]:
     return [entry for entry_id, entry in zip(ids, ordered, strict=True) if entry_id in written]
 
 
-# Whose the address is that the conversation `talk` on the channel `via` writes to. Nearly always it is its contact's;
-# but by SQL it may be given another one, or none.
+# The contact with the address that the conversation `talk` on the channel `via` writes to. Nearly always it is the
+# conversation's contact; but one that came by SQL may have another contact, or none.
 _RECIPIENT = """(
 SELECT a.contact_id FROM contact_addresses AS a
 WHERE a.tenant_id = talk.tenant_id
@@ -74,7 +76,7 @@ WHERE a.tenant_id = talk.tenant_id
     AND a.canonical = CASE WHEN talk.provider = 'kommo' THEN talk.kommo_chat_id ELSE talk.address END
 )"""
 
-_PARTIES = f"""
+_CONTACTS_OF_CONVERSATIONS = f"""
 SELECT talk.id, coalesce({_RECIPIENT}, talk.contact_id) AS contact_id, via.kind
 FROM unnest($1::uuid[], $2::uuid[]) AS asked (tenant_id, id)
 JOIN conversations AS talk USING (tenant_id, id)
@@ -82,20 +84,21 @@ JOIN channels AS via ON via.tenant_id = talk.tenant_id AND via.id = talk.channel
 """
 
 
-async def parties(
+async def contacts_of_conversations(
     connection: Connection, conversations: Sequence[tuple[UUID, UUID]]
 ) -> dict[UUID, tuple[UUID, ChannelKind]]:
-    """Of each (tenant, conversation) with somebody we know: conversation → who is written to, and channel kind."""
+    """Conversation → the contact that it writes to, and its kind of channel; without those that have no contact."""
     keys = sorted(set(conversations))
-    rows = await connection.fetch(_PARTIES, [key[0] for key in keys], [key[1] for key in keys])
+    rows = await connection.fetch(_CONTACTS_OF_CONVERSATIONS, [key[0] for key in keys], [key[1] for key in keys])
     return {row["id"]: (row["contact_id"], row["kind"]) for row in rows if row["contact_id"] is not None}
 
 
-# What keeps the message `m` of the statement around it from leaving: the scope of an opt-out, NULL where it may leave.
-# The same at every step that lets it go on, so that none of them forgets half of it. It asks for the conversation's
-# contact and for whoever has its address: an opt-out that either of them holds counts. Where they are two, only a later
-# opt-in of the customer's own lifts the other's: any other was said of somebody who had not opted out. Anybody can
-# write a mail in another's name, so one lifts a block only where its author is proven.
+# The scope of the opt-out that keeps the message `m` of the surrounding statement from leaving; NULL where it may
+# leave. Every step that lets a message go on uses this one expression, so that all of them have the whole rule. An
+# opt-out counts by the conversation's contact and by the contact that has its address. Where these are two, an opt-in
+# of the one lifts the other's opt-out only if it is later and the customer's own: any other was given for a contact
+# that had not opted out. Anyone can write a mail in another's name, so a mail lifts a block only where its author is
+# proven.
 STOPPED_BY: Final = f"""(
     SELECT min(holds.scope) FROM (
         SELECT DISTINCT ON (k.contact_id, k.scope) k.scope, k.state, k.effective_at, talk.last_user_message_at,
@@ -119,7 +122,7 @@ STOPPED_BY: Final = f"""(
             ELSE coalesce(holds.last_user_message_at <= holds.effective_at, true) END
         WHEN 'marketing' THEN m.lane = 'bulk' OR EXISTS (
             SELECT FROM message_templates AS form
-            WHERE form.tenant_id = m.tenant_id AND lower(form.category) = 'marketing'  -- also a deleted one
+            WHERE form.tenant_id = m.tenant_id AND lower(form.category) = 'marketing'  -- deleted ones too
                 AND coalesce(m.sent_as, m.template) ->> 'name' IN (form.name, form.external_id))
         ELSE true END
 )"""
@@ -134,13 +137,13 @@ SELECT {STOPPED_BY} FROM (
 
 
 async def answer_stopped(connection: Connection, tenant_id: UUID, conversation_id: UUID) -> bool:
-    """Whether an answer in this conversation would not leave, as the contact has opted out of its kind of channel."""
+    """Whether an opt-out would keep an answer in this conversation from leaving."""
     return await connection.fetchval(_ANSWER_STOPPED, tenant_id, conversation_id) is not None
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """An entry as an operator reads it, and whether it is the one that holds of its channel kind and scope."""
+class LedgerEntry:
+    """An entry for an operator. `holds`: it is the newest of its channel kind and scope, so it counts."""
 
     channel_kind: str
     scope: str
@@ -158,9 +161,9 @@ FROM consents WHERE tenant_id = $1 AND contact_id = $2 ORDER BY effective_at DES
 """
 
 
-async def ledger(connection: Connection | Pool, tenant_id: UUID, contact_id: UUID, limit: int) -> list[Kept]:
+async def ledger(connection: Connection | Pool, tenant_id: UUID, contact_id: UUID, limit: int) -> list[LedgerEntry]:
     """A contact's entries, newest first."""
-    return [Kept(**row) for row in await connection.fetch(_LEDGER, tenant_id, contact_id, limit)]
+    return [LedgerEntry(**row) for row in await connection.fetch(_LEDGER, tenant_id, contact_id, limit)]
 
 
 _WORDS = "SELECT settings -> 'consents' FROM tenants WHERE id = $1"

@@ -1,4 +1,5 @@
-"""contacts and contact_addresses: one person is one contact, however the networks write the number."""
+"""contacts and contact_addresses: finds or creates the contact of a person by any of their addresses, and joins
+duplicates."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,21 +13,22 @@ from shared.store.by_key import only_if
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Somebody who wrote: every address of theirs that the message carried."""
+    """The sender of a message, with every address that the message carried."""
 
     tenant_id: UUID
     addresses: tuple[Address, ...]
     name: str | None
-    contact_id: UUID | None = None  # what a new contact is to be called; None: it gets an id of its own
+    contact_id: UUID | None = None  # the id of a new contact; None: one is made
 
 
 class SplitError(Exception):
-    """People of whom we have several contacts each: `join` them, in a transaction of its own, and look again."""
+    """People who have several contacts each. The caller joins these by `join`, in a transaction of its own, and tries
+    again."""
 
     def __init__(self, people: set[tuple[UUID, frozenset[UUID]]], made: set[UUID]) -> None:
         super().__init__(f"{len(people)} people are several contacts each")
         self.people = people  # (tenant, contacts) of each
-        self.made = made  # in this transaction, theirs or others'
+        self.made = made  # new in this transaction, theirs or others'
 
 
 _KNOWN = """
@@ -58,7 +60,7 @@ WHERE tenant_id = $1 AND id = $2 AND {only_if("deleted_at IS NOT NULL")}
 """
 
 _JOIN_CONTACTS = "SELECT join_contacts($1, $2, $3)"
-JOINS: Final = 5  # in a row: whom somebody else joins meanwhile is looked for again
+JOINS: Final = 5  # tries in a row: another transaction may join the same contacts meanwhile
 
 Key = tuple[UUID, str, str]
 
@@ -68,8 +70,10 @@ def _keys(person: Person) -> list[Key]:
 
 
 def _one_of_each(people: Sequence[Person]) -> dict[Key, Key]:
-    """Address → one of that person's addresses, the same for all that anybody here shows to be theirs. Whom a message
-    names by a new address, another of the same webhook may show to be somebody whom we know."""
+    """Address → one address of the same person, the same one for all addresses that any of these people share.
+
+    One message may have only an address that is new to us, and another one of the batch show whose it is.
+    """
     above: dict[Key, Key] = {}
 
     def top(key: Key) -> Key:
@@ -99,15 +103,17 @@ async def _join(connection: Connection, contacts: Mapping[Key, UUID]) -> None:
 
 
 async def find_or_make(connection: Connection, people: Sequence[Person]) -> tuple[list[UUID], set[UUID]]:
-    """The contact of each person, in their order, and which of them are new.
+    """Find or create the contact of each person; returns them in their order, and which of them are new.
 
-    Two workers that meet the same stranger at once agree: the address is inserted first, and who loses it takes the
-    winner's contact. Rows are written in sorted order, or two workers with overlapping batches would deadlock.
-    Raises SplitError where the addresses of one person are those of several contacts.
+    Two workers that meet the same new person agree on one contact: the address is inserted first, and the worker that
+    loses takes the winner's contact. Rows are written in sorted order, so that overlapping batches don't deadlock.
+    Raises SplitError where the addresses of one person belong to several contacts.
     """
     known = await _known(connection, list({key for person in people for key in _keys(person)}))
     _check_each_is_one(people, known, set())
-    named_last = sorted(people, key=lambda person: person.name is not None)  # whoever says a name, names the contact
+    named_last = sorted(
+        people, key=lambda person: person.name is not None
+    )  # so that a person with a name names the contact
     given: dict[Key, tuple[str, Person]] = {
         (person.tenant_id, a.kind, a.canonical): (a.given, person) for person in named_last for a in person.addresses
     }
@@ -139,7 +145,7 @@ async def find_or_make(connection: Connection, people: Sequence[Person]) -> tupl
         existing = set(known.values())
         lost = [key for key in keys if key not in won]
         if lost:
-            # Somebody else met this person at the same moment, by some of these addresses: the others follow.
+            # Another worker met this person at the same moment by some of these addresses: the others join its contact.
             theirs = await _known(connection, lost)
             known.update(theirs)
             instead = {wanted[key]: contact_id for key, contact_id in theirs.items() if wanted[key] not in existing}
@@ -176,14 +182,14 @@ def _check_each_is_one(people: Sequence[Person], known: Mapping[Key, UUID], made
 
 
 async def revive(connection: Connection, keys: set[tuple[UUID, UUID]]) -> None:
-    """Contacts (tenant, id) that are in use after all. Conversations are locked before them, as everywhere."""
+    """Undelete contacts (tenant, id). The caller has locked their conversations before, as everywhere."""
     await connection.executemany(_REVIVE, sorted(keys))
 
 
 async def join(connection: Connection, split: SplitError) -> None:
-    """Make one contact of each person's, in the caller's transaction: a short one of its own where others work.
+    """Join the contacts of each person into one, in the caller's transaction, which should be short and its own.
 
-    What the contacts had, has the one that stays; `contact.joined` is announced with the id of the one that went.
+    The remaining contact gets what the others had; the event `contact.joined` has the id of the removed one.
     """
     for tenant_id, contacts in sorted((tenant_id, sorted(contacts)) for tenant_id, contacts in split.people):
         stays, *others = contacts
@@ -192,8 +198,10 @@ async def join(connection: Connection, split: SplitError) -> None:
 
 
 async def find_or_join(connection: Connection, people: Sequence[Person]) -> tuple[list[UUID], set[UUID]]:
-    """As `find_or_make`, joining who is split in the same transaction: for who works alone, as an import does. A new
-    contact that took in one that was there is not new."""
+    """As `find_or_make`, and joins contacts in the same transaction: for a process that works alone, as an import does.
+
+    A new contact that took in an existing one does not count as new.
+    """
     made: set[UUID] = set()
     for _ in range(JOINS):
         try:

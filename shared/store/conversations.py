@@ -1,6 +1,6 @@
-"""conversations: found or made by (channel, canonical address), locked, and what customers' messages change in them.
+"""conversations: finds or creates them by (channel, canonical address), locks them, and records what messages change.
 
-That a reply is owed in one, and who is making it, is in replies.py.
+That a reply is owed, and which process is making it, is in reply_leases.py.
 """
 
 from collections.abc import Sequence
@@ -18,12 +18,12 @@ class Wanted:
     tenant_id: UUID
     channel_id: UUID
     provider: str
-    addresses: tuple[str, ...]  # canonical; an existing conversation by any of them is the one, else the first names it
+    addresses: tuple[str, ...]  # canonical; a conversation with any of them is taken, else a new one gets the first
     recipient: str
     phone: str | None  # as given
     contact_id: UUID
     contact_name: str | None
-    kommo_chat_id: str | None = None  # at Kommo a chat is one conversation, whoever else of the contact's there is
+    kommo_chat_id: str | None = None  # at Kommo each chat is one conversation, whatever others the contact has
 
     @property
     def key(self) -> tuple[UUID, UUID, str]:
@@ -43,8 +43,8 @@ FROM unnest($1::uuid[], $2::uuid[], $3::text[]) AS asked (tenant_id, channel_id,
 JOIN conversations c USING (tenant_id, channel_id, address)
 """
 
-# Where none has any of the message's addresses: the contact's own in this channel. Two phone numbers are two
-# conversations even of one contact; a user id joins its number's, and the other way round.
+# Where no conversation has any of the message's addresses: the contact's conversation in this channel. Two phone
+# numbers are two conversations even of one contact; a user id joins its number's conversation, and the other way round.
 _OF_CONTACTS = """
 SELECT DISTINCT ON (asked.place) asked.place, c.id
 FROM unnest($1::int[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[])
@@ -54,7 +54,7 @@ WHERE asked.phone IS NULL OR c.phone IS NULL
 ORDER BY asked.place, c.id
 """
 
-# One that came by SQL may have a number for its address, beside its chat.
+# A conversation that came by SQL may have a phone number as its address, beside its chat.
 _OF_CHATS = """
 SELECT DISTINCT ON (asked.place) asked.place, c.id
 FROM unnest($1::int[], $2::uuid[], $3::uuid[], $4::text[]) AS asked (place, tenant_id, channel_id, kommo_chat_id)
@@ -62,7 +62,7 @@ JOIN conversations c USING (tenant_id, channel_id, kommo_chat_id)
 ORDER BY asked.place, c.created_at, c.id
 """
 
-# One that came by SQL may have the number under an address that we would write in another way.
+# A conversation that came by SQL may have the number in an address that we would write in another way.
 _OF_PHONES = """
 SELECT asked.place, c.id
 FROM unnest($1::int[], $2::uuid[], $3::text[], $4::uuid[], $5::text[])
@@ -84,34 +84,35 @@ WHERE (tenant_id, id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[]))
 ORDER BY tenant_id, id FOR NO KEY UPDATE
 """
 
-# Those that nobody else holds.
+# Those that no other transaction has locked.
 _LOCK_FREE = f"{_LOCK} SKIP LOCKED"
 
-# What customers' messages change. The window opens at the provider's time, and an old webhook never moves it back.
-# A closed or deleted conversation opens again. LIMIT 1: one look into an index for each, however many are held in all.
-_HEARD = """
+# The window opens at the provider's time, and an old webhook never moves it back. A closed or deleted conversation
+# opens again. LIMIT 1: one index look-up for each conversation, however many messages are held in all.
+_UPDATE = """
 UPDATE conversations c SET
-    last_user_message_at = greatest(c.last_user_message_at, least(heard.spoke_at, now())),
-    unread_count = c.unread_count + heard.messages,
-    user_message_count = c.user_message_count + heard.messages,
-    recipient = heard.recipient,
-    contact_name = coalesce(heard.contact_name, c.contact_name),
-    contact_id = coalesce(c.contact_id, heard.contact_id),
-    last_message_at = greatest(c.last_message_at, heard.at),
+    last_user_message_at = greatest(c.last_user_message_at, least(incoming.sent_at, now())),
+    unread_count = c.unread_count + incoming.messages,
+    user_message_count = c.user_message_count + incoming.messages,
+    recipient = incoming.recipient,
+    contact_name = coalesce(incoming.contact_name, c.contact_name),
+    contact_id = coalesce(c.contact_id, incoming.contact_id),
+    last_message_at = greatest(c.last_message_at, incoming.received_at),
     status = CASE WHEN c.status = 'closed' THEN 'active' ELSE c.status END,
     deleted_at = NULL,
-    reply_due_at = CASE WHEN heard.debounce IS NULL OR c.status = 'escalated' THEN c.reply_due_at
-        ELSE now() + least(heard.debounce,
-            greatest(coalesce(c.reply_wanted_since, now()) + heard.longest_wait - now(), interval '0'))
-            + CASE WHEN heard.debounce = interval '0' THEN $7::interval ELSE interval '0' END END,
-    reply_wanted_since = CASE WHEN heard.debounce IS NULL OR c.status = 'escalated' THEN c.reply_wanted_since
+    reply_due_at = CASE WHEN incoming.debounce IS NULL OR c.status = 'escalated' THEN c.reply_due_at
+        ELSE now() + least(incoming.debounce,
+            greatest(coalesce(c.reply_wanted_since, now()) + incoming.longest_wait - now(), interval '0'))
+            + CASE WHEN incoming.debounce = interval '0' THEN $7::interval ELSE interval '0' END END,
+    reply_wanted_since = CASE WHEN incoming.debounce IS NULL OR c.status = 'escalated' THEN c.reply_wanted_since
         ELSE coalesce(c.reply_wanted_since, now()) END
 FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::interval[], $6::interval[],
     $8::timestamptz[], $9::int[], $10::timestamptz[], $11::uuid[])
-    AS heard (tenant_id, id, recipient, contact_name, debounce, longest_wait, at, messages, spoke_at, contact_id)
-WHERE c.tenant_id = heard.tenant_id AND c.id = heard.id
-RETURNING c.id, c.reply_due_at IS NOT NULL AS owed, c.tenant_id, heard.contact_id, (
-    SELECT k.deleted_at IS NOT NULL FROM contacts k WHERE k.tenant_id = c.tenant_id AND k.id = heard.contact_id
+    AS incoming (tenant_id, id, recipient, contact_name, debounce, longest_wait, received_at, messages, sent_at,
+        contact_id)
+WHERE c.tenant_id = incoming.tenant_id AND c.id = incoming.id
+RETURNING c.id, c.reply_due_at IS NOT NULL AS owed, c.tenant_id, incoming.contact_id, (
+    SELECT k.deleted_at IS NOT NULL FROM contacts k WHERE k.tenant_id = c.tenant_id AND k.id = incoming.contact_id
     ) AS contact_deleted, (
     SELECT true FROM messages m WHERE m.tenant_id = c.tenant_id AND m.conversation_id = c.id AND m.status = 'held'
     LIMIT 1) AS holds
@@ -119,36 +120,36 @@ RETURNING c.id, c.reply_due_at IS NOT NULL AS owed, c.tenant_id, heard.contact_i
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
-    """A customer wrote in this conversation. `debounce` None: this channel does not answer by itself.
+class ConversationUpdate:
+    """What customers' messages change in a conversation. `debounce` None: the channel sends no automatic replies.
 
-    `at` is when we had the newest of the messages, `spoke_at` when the provider says that the latest was written: the
-    window opens then.
+    `received_at` is when the newest of the messages reached us; `sent_at` is the latest time that the provider gives,
+    and the 24-hour window opens then.
     """
 
     tenant_id: UUID
     id: UUID
-    contact_id: UUID  # who wrote; the conversation's, where it had none
+    contact_id: UUID  # the sender's; becomes the conversation's, where it has none
     recipient: str
     contact_name: str | None
     debounce: timedelta | None
     longest_wait: timedelta
-    at: datetime
+    received_at: datetime
     messages: int
-    spoke_at: datetime
+    sent_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class Updated:
-    """Of conversations in which customers wrote, those that something follows for."""
+    """Conversations of an update for which something follows."""
 
-    owed: set[UUID]  # ids of those with an answer to give
-    held: set[tuple[UUID, UUID]]  # (tenant, id) of those with messages that wait for the window to open
-    deleted: set[tuple[UUID, UUID]]  # (tenant, contact) who wrote, though they are deleted
+    owed: set[UUID]  # ids of those that owe a reply
+    held: set[tuple[UUID, UUID]]  # (tenant, id) of those with messages held for the window
+    deleted: set[tuple[UUID, UUID]]  # (tenant, contact) of senders who are deleted contacts
 
 
 async def find_or_make(connection: Connection, wanted: Sequence[Wanted]) -> list[Found]:
-    """The conversation of each, in their order. `lock` them before writing into them."""
+    """Find or create the conversation of each, in their order. `lock` them before writing into them."""
     asked = list({(w.tenant_id, w.channel_id, a) for w in wanted for a in w.addresses})
     known = await _known(connection, asked)
     unknown = [w for w in wanted if not any((w.tenant_id, w.channel_id, a) in known for a in w.addresses)]
@@ -188,7 +189,7 @@ async def _known(connection: Connection, keys: Sequence[tuple[UUID, UUID, str]])
 
 
 async def _of_chats(connection: Connection, unknown: Sequence[Wanted]) -> dict[tuple[UUID, UUID, str], UUID]:
-    """By the first address of each of these: the conversation that has their chat of Kommo's under another address."""
+    """First address → the conversation that has the same Kommo chat under another address."""
     if not unknown:
         return {}
     rows = await connection.fetch(
@@ -202,7 +203,7 @@ async def _of_chats(connection: Connection, unknown: Sequence[Wanted]) -> dict[t
 
 
 async def _of_contacts(connection: Connection, unknown: Sequence[Wanted]) -> dict[tuple[UUID, UUID, str], UUID]:
-    """By the first address of each of these: the conversation that their contact has already under another one."""
+    """First address → the conversation that the contact has already under another address."""
     if not unknown:
         return {}
     rows = await connection.fetch(
@@ -217,7 +218,7 @@ async def _of_contacts(connection: Connection, unknown: Sequence[Wanted]) -> dic
 
 
 async def _of_phones(connection: Connection, refused: Sequence[Wanted]) -> dict[tuple[UUID, UUID, str], UUID]:
-    """By the first address of each of these: the conversation that has their phone under another address."""
+    """First address → the conversation that has the same phone number under another address."""
     if not refused:
         return {}
     rows = await connection.fetch(
@@ -232,7 +233,7 @@ async def _of_phones(connection: Connection, refused: Sequence[Wanted]) -> dict[
 
 
 def _leaders(unknown: Sequence[Wanted]) -> list[Wanted]:
-    """For each, the one that names the conversation it is to be in: the first of its contact, as in _OF_CONTACTS."""
+    """For each, the one whose new conversation it shares: the first of its contact, by the rule of _OF_CONTACTS."""
     first: dict[tuple[UUID, UUID], list[Wanted]] = {}
     leaders = []
     for want in unknown:
@@ -245,7 +246,7 @@ def _leaders(unknown: Sequence[Wanted]) -> list[Wanted]:
 
 
 def _is_one(one: Wanted, other: Wanted) -> bool:
-    """Whether two messages of one contact in one channel are of one conversation."""
+    """Whether two messages of one contact in one channel belong to one conversation."""
     if one.kommo_chat_id != other.kommo_chat_id:
         return False
     return one.phone is None or other.phone is None or one.phone == other.phone
@@ -259,20 +260,23 @@ async def lock(connection: Connection, keys: set[tuple[UUID, UUID]]) -> bool:
 
 
 async def lock_free(connection: Connection, keys: Sequence[tuple[UUID, UUID]]) -> list[tuple[UUID, UUID]]:
-    """As `lock`, but waiting for nobody; returns those that nobody else holds."""
+    """As `lock`, without waiting; returns those that no other transaction has locked."""
     ordered = sorted(keys)
     rows = await connection.fetch(_LOCK_FREE, [k[0] for k in ordered], [k[1] for k in ordered])
     return [(row["tenant_id"], row["id"]) for row in rows]
 
 
-async def heard(connection: Connection, conversations: Sequence[Heard], handoff: timedelta) -> Updated:
-    """Note that customers wrote; returns what follows. All of it in one statement, as the caller holds their locks.
+async def update_from_messages(
+    connection: Connection, conversations: Sequence[ConversationUpdate], handoff: timedelta
+) -> Updated:
+    """Record that customers wrote in these conversations; returns what follows. The caller holds their locks, so this
+    is one statement.
 
     With a debounce of 0 the caller publishes at once, and the reply is due again a handoff lease later.
     """
     ordered = sorted(conversations, key=lambda c: (c.tenant_id, c.id))
     rows = await connection.fetch(
-        _HEARD,
+        _UPDATE,
         [c.tenant_id for c in ordered],
         [c.id for c in ordered],
         [c.recipient for c in ordered],
@@ -280,9 +284,9 @@ async def heard(connection: Connection, conversations: Sequence[Heard], handoff:
         [c.debounce for c in ordered],
         [c.longest_wait for c in ordered],
         handoff,
-        [c.at for c in ordered],
+        [c.received_at for c in ordered],
         [c.messages for c in ordered],
-        [c.spoke_at for c in ordered],
+        [c.sent_at for c in ordered],
         [c.contact_id for c in ordered],
     )
     return Updated(

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from shared.database import Connection
 
-CHANGED = "palomar_endpoints"  # NOTIFY channel: an endpoint changed, or a tenant; it does not say which
+CHANGED = "palomar_endpoints"  # NOTIFY channel: some endpoint or tenant changed
 
 
 class EndpointRow(NamedTuple):
@@ -23,7 +23,7 @@ WHERE e.deleted_at IS NULL AND t.deleted_at IS NULL
 
 
 async def live(connection: Connection) -> list[EndpointRow]:
-    """Every endpoint that takes webhooks: neither it nor its tenant was deleted."""
+    """Every endpoint that accepts webhooks: neither it nor its tenant was deleted."""
     return [EndpointRow(*row) for row in await connection.fetch(_LIVE)]
 
 
@@ -34,7 +34,7 @@ WHERE tenant_id = $1 AND provider = $2 AND deleted_at IS NULL ORDER BY created_a
 
 
 async def of_tenant(connection: Connection, tenant_id: UUID, provider: str) -> list[EndpointRow]:
-    """A tenant's own endpoints at a provider, oldest first; none that it shares with others."""
+    """A tenant's own endpoints at a provider, oldest first; without those shared with others."""
     return [EndpointRow(*row) for row in await connection.fetch(_OF_TENANT, tenant_id, provider)]
 
 
@@ -45,7 +45,7 @@ VALUES ($1, $2, $3, $4)
 
 
 async def add(connection: Connection, endpoint: EndpointRow) -> None:
-    """Make an endpoint; every ingress hears of it. Raises asyncpg.ForeignKeyViolationError for an unknown tenant."""
+    """Add an endpoint; every ingress is notified. Raises asyncpg.ForeignKeyViolationError for an unknown tenant."""
     await connection.execute(_ADD, *endpoint)
 
 
@@ -53,5 +53,5 @@ _SET_SECRETS = "UPDATE endpoints SET secrets = $2 WHERE id = $1"
 
 
 async def set_secrets(connection: Connection, endpoint_id: UUID, secrets: str) -> None:
-    """Replace an endpoint's sealed secrets; every ingress hears of it."""
+    """Replace an endpoint's sealed secrets; every ingress is notified."""
     await connection.execute(_SET_SECRETS, endpoint_id, secrets)

@@ -1,8 +1,9 @@
-"""Erasing a person: every row about them goes, raw webhooks included; what others wrote of them is
-blanked; and the search that proves it.
+"""Erases a person: deletes every row about them, raw webhooks included, blanks other rows that mention them, and
+searches for what is left.
 
-Traces in free text are found by a pattern over the person's addresses (a POSIX regular expression, matched without
-regard to case). What came in is bytes, read as the text PostgreSQL's `escape` encoding makes of them: ASCII stays.
+Mentions in free text are found by a pattern over the person's addresses (a POSIX regular expression, matched without
+regard to case). Raw webhooks are bytes, searched as the text that PostgreSQL's `escape` encoding makes of them: ASCII
+stays as it is.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,7 @@ LONGEST_SEARCH: Final = 3600  # seconds, of one table
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """A contact, and every way in which we have written down how to reach them."""
+    """A contact with all addresses that are stored for it."""
 
     tenant_id: UUID
     contact_id: UUID
@@ -59,8 +60,8 @@ async def person(connection: Connection | Pool, tenant_id: UUID, contact_id: UUI
 
 # -- finding what mentions them ----------------------------------------------------------------------------------------
 
-# Where words are kept that somebody else may have written about them, and how a stretch of those is blanked. JSON takes
-# a digit anywhere, within a string or as a number.
+# Columns whose text others may have written about the person. Matches are blanked, in JSON by a digit, which is valid
+# within a string and as a number.
 _WORDS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {  # table → columns of text, columns of JSON
     "campaign_recipients": (("error_message",), ("message_data",)),
     "campaigns": (("name", "message"), ()),
@@ -97,12 +98,12 @@ SELECT id, created_at FROM inbound_log
 WHERE (tenant_id = $1 OR (tenant_id IS NULL AND endpoint_id IN (SELECT endpoint_id FROM channels WHERE tenant_id = $1)))
     AND (encode(body, 'escape') ~* $2 OR url ~* $2 OR headers::text ~* $2)
 """
-# A delivery may hold what they said and name them by nothing but the ids of the contact and the conversation.
+# A delivery may hold the person's words, and name them only by the ids of the contact and the conversation.
 _DELIVERIES = """
 SELECT id FROM webhook_logs
 WHERE tenant_id = $1 AND (payload::text ~* $2 OR response ~* $2 OR error_message ~* $2) ORDER BY id
 """
-_TALK_IDS = "SELECT id FROM conversations WHERE tenant_id = $1 AND contact_id = $2"
+_CONVERSATION_IDS = "SELECT id FROM conversations WHERE tenant_id = $1 AND contact_id = $2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +117,12 @@ class Mentions:
 
 
 async def mentions(pool: Pool, person: Person, pattern: str) -> Mentions:
-    """Reads every row of the tenant's. Outside the transaction that erases: behind a long one no event is published."""
-    talk = [row["id"] for row in await pool.fetch(_TALK_IDS, person.tenant_id, person.contact_id)]
-    known_by = "|".join([pattern, *(str(each) for each in (person.contact_id, *talk))])
+    """Find what mentions the person; reads every row of the tenant.
+
+    Call it before the transaction that erases: no event is published while a long transaction runs.
+    """
+    conversations = [row["id"] for row in await pool.fetch(_CONVERSATION_IDS, person.tenant_id, person.contact_id)]
+    known_by = "|".join([pattern, *(str(each) for each in (person.contact_id, *conversations))])
     words = {
         table: [row["id"] for row in await pool.fetch(query, person.tenant_id, pattern, timeout=LONGEST_SEARCH)]
         for table, query in _MENTIONS.items()
@@ -135,26 +139,26 @@ async def mentions(pool: Pool, person: Person, pattern: str) -> Mentions:
 
 # -- removing ----------------------------------------------------------------------------------------------------------
 
-_TALK = "SELECT id FROM conversations WHERE tenant_id = $1 AND contact_id = $2 ORDER BY id FOR UPDATE"
+_LOCK_CONVERSATIONS = "SELECT id FROM conversations WHERE tenant_id = $1 AND contact_id = $2 ORDER BY id FOR UPDATE"
 
-# In this order. $1 is the tenant; what follows it stands beside the statement.
+# In this order. $1 is the tenant; the names of the other parameters are beside the statement.
 _REMOVALS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
-    # Their copies in the blob store are due to be deleted by the same commit; see the trigger of 0015_media.
+    # The same commit makes their copies in the blob store due to be deleted, by the trigger of 0015_media.
     (
         "media",
         """DELETE FROM media f USING messages m
             WHERE m.tenant_id = $1 AND m.conversation_id = ANY($2::uuid[])
                 AND f.tenant_id = $1 AND f.message_id = m.id""",
-        ("talk",),
+        ("conversations",),
     ),
-    ("messages", "DELETE FROM messages WHERE tenant_id = $1 AND conversation_id = ANY($2::uuid[])", ("talk",)),
+    ("messages", "DELETE FROM messages WHERE tenant_id = $1 AND conversation_id = ANY($2::uuid[])", ("conversations",)),
     (
         "sessions",
         """DELETE FROM sessions WHERE tenant_id = $1
             AND (contact_id = $2 OR conversation_id = ANY($3::uuid[]) OR phone_number ~* $4)""",
-        ("contact", "talk", "pattern"),
+        ("contact", "conversations", "pattern"),
     ),
-    ("conversations", "DELETE FROM conversations WHERE tenant_id = $1 AND id = ANY($2::uuid[])", ("talk",)),
+    ("conversations", "DELETE FROM conversations WHERE tenant_id = $1 AND id = ANY($2::uuid[])", ("conversations",)),
     ("campaign_recipients", "DELETE FROM campaign_recipients WHERE tenant_id = $1 AND contact_id = $2", ("contact",)),
     ("consents", "DELETE FROM consents WHERE tenant_id = $1 AND contact_id = $2", ("contact",)),
     ("group_contacts", "DELETE FROM group_contacts WHERE tenant_id = $1 AND contact_id = $2", ("contact",)),
@@ -163,14 +167,14 @@ _REMOVALS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     (
         "import_aliases",
         "DELETE FROM import_aliases WHERE tenant_id = $1 AND (our_id = $2 OR our_id = ANY($3::uuid[]))",
-        ("contact", "talk"),
+        ("contact", "conversations"),
     ),
     (
         "events",
         "DELETE FROM events WHERE tenant_id = $1 AND (contact_id = $2 OR conversation_id = ANY($3::uuid[]))",
-        ("contact", "talk"),
+        ("contact", "conversations"),
     ),
-    # A webhook's id stays in inbound_keys: one that is delivered again is still known, and not kept anew.
+    # A webhook's id stays in inbound_keys, so that a repeated delivery is still known and not stored again.
     (
         "inbound_log",
         """DELETE FROM inbound_log AS l USING unnest($2::bytea[], $3::timestamptz[]) AS found (id, created_at)
@@ -183,7 +187,7 @@ _REMOVALS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
             WHERE tenant_id = $1 AND id = ANY($2::uuid[])""",
         ("deliveries",),
     ),
-    # A client's own key may be made of the number; the row stays, so that its request is not carried out again.
+    # A client's key may contain the number. The row stays, so that its request is not carried out twice.
     (
         "idempotency_keys",
         """UPDATE idempotency_keys SET response = CASE WHEN response IS NOT NULL THEN '{}'::jsonb END,
@@ -195,11 +199,13 @@ _REMOVALS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
 
 
 async def erase(connection: Connection, person: Person, pattern: str, found: Mentions) -> dict[str, int]:
-    """Remove their rows and blank what others' rows say of them, in the caller's transaction; returns rows by table."""
-    talk = [row["id"] for row in await connection.fetch(_TALK, person.tenant_id, person.contact_id)]
+    """Delete the person's rows and blank mentions in other rows, in the caller's transaction; returns rows by table."""
+    conversations = [
+        row["id"] for row in await connection.fetch(_LOCK_CONVERSATIONS, person.tenant_id, person.contact_id)
+    ]
     values = {
         "contact": person.contact_id,
-        "talk": talk,
+        "conversations": conversations,
         "pattern": pattern,
         "known_by": found.known_by,
         "webhooks": [key for key, _ in found.webhooks],
@@ -208,11 +214,11 @@ async def erase(connection: Connection, person: Person, pattern: str, found: Men
     }
     done: dict[str, int] = {}
     for table, statement, names in _REMOVALS:
-        told = await connection.execute(statement, person.tenant_id, *(values[name] for name in names))
-        done[table] = int(told.split()[-1])
+        tag = await connection.execute(statement, person.tenant_id, *(values[name] for name in names))
+        done[table] = int(tag.split()[-1])
     for table, ids in found.words.items():
-        told = await connection.execute(_BLANK[table], person.tenant_id, ids, pattern)
-        done[table] = done.get(table, 0) + int(told.split()[-1])
+        tag = await connection.execute(_BLANK[table], person.tenant_id, ids, pattern)
+        done[table] = done.get(table, 0) + int(tag.split()[-1])
     return done
 
 
@@ -233,7 +239,7 @@ GROUP BY c.oid, c.relname ORDER BY c.relname
 
 
 async def traces(pool: Pool, tenant_id: UUID, pattern: str) -> dict[str, int]:
-    """Table → rows of this tenant (or of nobody) in which the pattern is found, in whatever column. Reads it all."""
+    """Table → rows of this tenant (or of none) that match the pattern in any column. Reads the whole database."""
     found: dict[str, int] = {}
     for table in await pool.fetch(_COLUMNS):
         texts = [

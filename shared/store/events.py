@@ -1,4 +1,4 @@
-"""events and relay_cursor: what happened, in the transaction in which it happened, and how far it was told."""
+"""events and relay_cursor: records events in the transaction that causes them, and how far the relay has published."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -46,7 +46,7 @@ async def record(connection: Connection, *events: Event) -> None:
     )
 
 
-# Only what every running transaction is younger than: a lower (xid, seq) can't appear behind the cursor any more.
+# Only events older than every running transaction: no lower (xid, seq) can appear behind the cursor any more.
 # `e.xid`: a bare `xid` in ORDER BY is the column of the answer, which is text, and "10" sorts before "9".
 _NEXT = """
 SELECT e.xid::text, seq, name, tenant_id, channel_id, conversation_id, message_id, contact_id, detail, created_at
@@ -60,7 +60,7 @@ UPDATE relay_cursor SET xid = $1::text::xid8, seq = $2, moved_at = now(), held_u
 WHERE holder = $3 RETURNING true
 """
 
-# The first in the order in which they are published, which costs one look into each day's index.
+# The next event to be published; one look-up in each day's index.
 _OLDEST = """
 SELECT extract(epoch FROM clock_timestamp() - e.created_at)::float8 FROM events e
 WHERE (e.xid, e.seq) > ((SELECT xid FROM relay_cursor), (SELECT seq FROM relay_cursor))
@@ -76,21 +76,21 @@ _LEAVE = "UPDATE relay_cursor SET holder = NULL, held_until = NULL WHERE holder 
 
 
 async def lead(connection: Connection, holder: UUID, lease: timedelta) -> tuple[int, int] | None:
-    """Become or stay the one active relay for as long as `lease`; returns (xid, seq) up to which all is published.
+    """Become or stay the active relay for `lease`; returns (xid, seq) up to which all is published.
 
-    None: another one is active.
+    None: another relay is active.
     """
     row = await connection.fetchrow(_LEAD, holder, lease)
     return None if row is None else (int(row["xid"]), row["seq"])
 
 
 async def leave(pool: Pool, holder: UUID) -> None:
-    """Let another relay be the active one at once."""
+    """Release the cursor, so that another relay can become active at once."""
     await pool.execute(_LEAVE, holder)
 
 
 async def after(connection: Connection, xid: int, seq: int, limit: int) -> list[EventHappened]:
-    """The next events in an order that never skips one that commits later."""
+    """The next events, in an order that never skips an event that commits later."""
     rows = await connection.fetch(_NEXT, str(xid), seq, limit)
     return [
         EventHappened(
@@ -110,7 +110,7 @@ async def after(connection: Connection, xid: int, seq: int, limit: int) -> list[
 
 
 def _scalars(detail: object) -> dict[str, str | int | float | bool | None]:
-    # Whoever may insert an event may have put anything there; it must not stop everybody else's.
+    # A client with SQL access may have written anything there; it must not stop the events of others.
     if not isinstance(detail, dict):
         return {}
     return {
@@ -128,16 +128,16 @@ ORDER BY e.xid, e.seq LIMIT 1
 
 
 async def place_after(connection: Connection, xid: int, seq: int) -> tuple[int, int] | None:
-    """The place of the next event, whatever stands in its row; None where there is none."""
+    """(xid, seq) of the next event, whatever its row holds; None where there is none."""
     row = await connection.fetchrow(_PLACE, str(xid), seq)
     return None if row is None else (int(row["xid"]), row["seq"])
 
 
 async def move_cursor(connection: Connection, holder: UUID, lease: timedelta, xid: int, seq: int) -> bool:
-    """Everything up to here is confirmed by the broker. False: another relay is the active one by now."""
+    """Note that the broker has confirmed every event up to here. False: another relay is active by now."""
     return await connection.fetchval(_MOVE, str(xid), seq, holder, lease) is not None
 
 
 async def lag(connection: Connection | Pool) -> float:
-    """Age in seconds of the oldest event not yet published, whatever keeps it back; 0 where there is none."""
+    """Age in seconds of the oldest event that is not published; 0 where all are."""
     return max(0.0, await connection.fetchval(_OLDEST) or 0.0)

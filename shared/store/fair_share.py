@@ -1,17 +1,17 @@
-"""Rows that wait, taken in turn from each tenant: however many one has, the others' next ones are among the first.
+"""SQL that takes due rows from each tenant in turn, so that a tenant with many does not delay the others.
 
-For tables of the columns tenant_id and due_at, with an index on both.
+For tables with the columns tenant_id and due_at, and an index on both.
 """
 
 from typing import Final
 
-SHARE: Final = 50  # rows of one tenant that are looked at, at once
-LATER: Final = "1 minute"  # what could not be handled is due again
+SHARE: Final = 50  # rows of one tenant that are read at once
+LATER: Final = "1 minute"  # until rows that could not be handled are due again
 
 
 def of_each_tenant(table: str, row: str) -> str:
-    """SQL: (tenant_id, id, place) of what is due in `table`, whose column `row` says which; a tenant's oldest is its
-    place 1. It steps from tenant to tenant by the index, and reads no more than SHARE rows of each."""
+    """SQL: (tenant_id, id, place) of the due rows of `table`; `row` is the column with the id. A tenant's oldest has
+    place 1. The query steps from tenant to tenant by the index, and reads at most SHARE rows of each."""
     return f"""
 WITH RECURSIVE tenants_waiting AS (
     (SELECT tenant_id FROM {table} ORDER BY tenant_id LIMIT 1)
@@ -31,7 +31,7 @@ SELECT tenant_id, id, place FROM due
 
 
 def try_later(table: str, row: str) -> str:
-    """SQL: what waits for these ($1 tenants, $2 ids) is due in a minute. Not what somebody holds."""
+    """SQL: makes the rows of these ($1 tenants, $2 ids) due in a minute, without those that are locked."""
     return f"""
 UPDATE {table} u SET due_at = now() + interval '{LATER}' WHERE (tenant_id, {row}, seq) IN (
     SELECT w.tenant_id, w.{row}, w.seq

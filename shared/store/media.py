@@ -1,8 +1,8 @@
-"""media and media_blobs: the files that customers sent, who fetches one now, and which copies nobody names any more.
+"""media and media_blobs: the files that customers sent, the leases for fetching them, and the copies in the blob store.
 
-A copy is reserved before it is stored and recorded after; whoever dies in between leaves a row that is due. One that
-goes is marked first: who wants to store the same bytes meanwhile waits until it is gone. Locks are taken in one order:
-the file's row first, then its copy's.
+A copy is reserved before it is stored and recorded after; a process that is killed in between leaves a row that is due.
+A copy to be deleted is marked first: a process that wants to store the same bytes waits until it is deleted. Locks are
+taken in one order: the file's row first, then its copy's.
 """
 
 from collections.abc import Sequence
@@ -41,7 +41,8 @@ class Sent:
 
 
 async def want(connection: Connection, files: Sequence[Sent], handoff: timedelta) -> list[MediaWanted]:
-    """Have these files fetched: publish what is returned after the commit; the rows are due again a handoff later."""
+    """Note that these files are to be fetched. The caller publishes the jobs after the commit; the rows are due
+    `handoff` later."""
     if not files:
         return []
     ids = [new_id() for _ in files]
@@ -80,7 +81,7 @@ RETURNING tenant_id, message_id, id AS media_id, (
 
 
 async def due(connection: Connection | Pool, lease: timedelta, limit: int) -> list[MediaWanted]:
-    """Files to fetch: new ones whose hint was lost, those to be tried again, those whose worker did not come back."""
+    """Files to fetch: new ones whose job was lost, those to be tried again, and those whose worker did not finish."""
     return [MediaWanted(**row) for row in await connection.fetch(_DUE, lease, limit)]
 
 
@@ -99,7 +100,7 @@ RETURNING f.message_id, f.url, f.provider_id, f.mime_type, f.filename, f.provide
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A file that is ours to fetch until the lease runs out; `attempts` counts this one."""
+    """A file that this process may fetch until the lease ends; `attempts` counts this one."""
 
     tenant_id: UUID
     id: UUID
@@ -115,12 +116,12 @@ class Claim:
 
 
 async def claim(connection: Connection, tenant_id: UUID, media_id: UUID, lease: timedelta) -> Claim | None:
-    """Take the file's lease; None where it is not wanted any more, or somebody is at it."""
+    """Take the file's lease; None where it is not wanted any more, or another process has the lease."""
     lease_id = new_id()
     row = await connection.fetchrow(_CLAIM, tenant_id, media_id, lease_id, lease)
     if row is None:
         return None
-    told = Media(row["url"], row["provider_id"], row["mime_type"], row["filename"], row["provider_sha256"])
+    file = Media(row["url"], row["provider_id"], row["mime_type"], row["filename"], row["provider_sha256"])
     return Claim(
         tenant_id,
         media_id,
@@ -129,14 +130,14 @@ async def claim(connection: Connection, tenant_id: UUID, media_id: UUID, lease: 
         row["conversation_id"],
         row["channel_id"],
         row["provider"],
-        told,
+        file,
         row["inbound_id"],
         row["attempts"],
         row["waited"],
     )
 
 
-_LET_GO = """
+_RELEASE = """
 UPDATE media SET lease_id = NULL, lease_until = NULL, due_at = now() + $4::interval, attempts = attempts - 1
 WHERE tenant_id = $1 AND id = $2 AND lease_id = $3
 """
@@ -152,30 +153,30 @@ WHERE tenant_id = $1 AND id = $2 AND lease_id = $3 RETURNING id
 """
 
 
-async def let_go(connection: Connection | Pool, claim: Claim, wait: timedelta) -> None:
-    """Give the lease back without having tried; due again after so long."""
-    await connection.execute(_LET_GO, claim.tenant_id, claim.id, claim.lease_id, wait)
+async def release(connection: Connection | Pool, claim: Claim, wait: timedelta) -> None:
+    """Release the lease without an attempt; due again after `wait`."""
+    await connection.execute(_RELEASE, claim.tenant_id, claim.id, claim.lease_id, wait)
 
 
 async def try_again(connection: Connection | Pool, claim: Claim, reason: Reason, wait: timedelta) -> None:
-    """It did not work, for this reason; due again after so long."""
+    """Release the lease after a failed attempt; due again after `wait`."""
     await connection.execute(_TRY_AGAIN, claim.tenant_id, claim.id, claim.lease_id, wait, reason)
 
 
 async def end(connection: Connection, claim: Claim, status: Status, reason: Reason) -> bool:
-    """wanted → refused, expired or failed, with the reason. False where the lease is not ours any more."""
+    """wanted → refused, expired or failed, with the reason. False where another process has the lease by now."""
     args = (claim.tenant_id, claim.id, claim.lease_id, status, reason)
     return await connection.fetchval(_END, *args) is not None
 
 
-_PUT_OFF = f"""
+_POSTPONE = f"""
 UPDATE media SET due_at = now() + $3::interval WHERE tenant_id = $1 AND id = $2 AND {only_if("status = 'wanted'")}
 """
 
 
-async def put_off(connection: Connection | Pool, tenant_id: UUID, media_id: UUID, wait: timedelta | None) -> None:
-    """Not due before so long; with None set aside."""
-    await connection.execute(_PUT_OFF, tenant_id, media_id, wait)
+async def postpone(connection: Connection | Pool, tenant_id: UUID, media_id: UUID, wait: timedelta | None) -> None:
+    """Make it due after `wait`; with None park it, never due."""
+    await connection.execute(_POSTPONE, tenant_id, media_id, wait)
 
 
 # -- its copy ----------------------------------------------------------------------------------------------------------
@@ -202,15 +203,18 @@ WHERE tenant_id = $1 AND id = $2
 async def reserve(
     connection: Connection | Pool, tenant_id: UUID, sha256: bytes, size: int, lease: timedelta
 ) -> bool | None:
-    """Keep a copy from being deleted for so long; returns whether its bytes are stored. None: it is just being deleted,
-    so come again."""
+    """Keep a copy from being deleted for `lease`; returns whether its bytes are stored. None: it is being deleted, so
+    try again."""
     there: bool | None = await connection.fetchval(_RESERVE, tenant_id, sha256, key_of(tenant_id, sha256), size, lease)
     return there
 
 
 async def stored(connection: Connection, claim: Claim, sha256: bytes, size: int, mime_type: str | None) -> bool | None:
-    """wanted → stored, in the caller's transaction, with the copy it names. False where the file is not ours any more
-    (then the copy's reservation runs out), None where the copy went meanwhile: store it again."""
+    """wanted → stored, in the caller's transaction, with its copy.
+
+    False where another process has the lease by now (then the copy's reservation runs out); None where the copy was
+    deleted meanwhile: store it again.
+    """
     if await connection.fetchval(_OURS, claim.tenant_id, claim.id, claim.lease_id) is None:
         return False
     key = await connection.fetchval(_THERE, claim.tenant_id, sha256)
@@ -222,26 +226,26 @@ async def stored(connection: Connection, claim: Claim, sha256: bytes, size: int,
 
 # -- copies that go ----------------------------------------------------------------------------------------------------
 
-# Nobody can begin to name a copy once it is marked: whoever does takes its row's lock, and looks at the mark.
-_MARK = """
+# No row can begin to name a marked copy: to do so takes the lock of the copy's row, and checks the mark.
+_MARK_UNUSED = """
 WITH due AS (
     SELECT tenant_id, sha256 FROM media_blobs WHERE due_at <= now() ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED
-), looked AS (
+), checked AS (
     SELECT tenant_id, sha256, EXISTS (
         SELECT FROM media f WHERE f.sha256 = due.sha256 AND f.tenant_id = due.tenant_id) AS named
     FROM due
 )
 UPDATE media_blobs b SET going = NOT named, due_at = CASE WHEN NOT named THEN now() + $1::interval END
-FROM looked WHERE b.tenant_id = looked.tenant_id AND b.sha256 = looked.sha256
+FROM checked WHERE b.tenant_id = checked.tenant_id AND b.sha256 = checked.sha256
 RETURNING b.tenant_id, b.sha256, b.key, b.going, b.due_at
 """
 
-_GONE = "DELETE FROM media_blobs WHERE tenant_id = $1 AND sha256 = $2 AND going AND due_at = $3"
+_FORGET_COPY = "DELETE FROM media_blobs WHERE tenant_id = $1 AND sha256 = $2 AND going AND due_at = $3"
 
 
 @dataclass(frozen=True, slots=True)
-class Going:
-    """A copy that nobody names, marked to be deleted; by somebody else once `until` has passed."""
+class UnusedCopy:
+    """A copy that no row names, marked to be deleted; another process may delete it once `until` has passed."""
 
     tenant_id: UUID
     sha256: bytes
@@ -249,16 +253,16 @@ class Going:
     until: datetime
 
 
-async def mark(connection: Connection | Pool, lease: timedelta, limit: int) -> tuple[list[Going], int]:
-    """Look at copies that are due; returns those to delete now, and how many were looked at."""
-    rows = await connection.fetch(_MARK, lease, limit)
-    going = [Going(r["tenant_id"], r["sha256"], r["key"], r["due_at"]) for r in rows if r["going"]]
-    return going, len(rows)
+async def mark_unused(connection: Connection | Pool, lease: timedelta, limit: int) -> tuple[list[UnusedCopy], int]:
+    """Check copies that are due; returns those to delete now, and how many were checked."""
+    rows = await connection.fetch(_MARK_UNUSED, lease, limit)
+    unused = [UnusedCopy(r["tenant_id"], r["sha256"], r["key"], r["due_at"]) for r in rows if r["going"]]
+    return unused, len(rows)
 
 
-async def gone(connection: Connection | Pool, copy: Going) -> None:
-    """The copy's bytes are deleted: its row goes too, unless somebody else is at it by now."""
-    await connection.execute(_GONE, copy.tenant_id, copy.sha256, copy.until)
+async def forget_copy(connection: Connection | Pool, copy: UnusedCopy) -> None:
+    """Delete the row of a copy whose bytes are deleted, unless another process has taken it over."""
+    await connection.execute(_FORGET_COPY, copy.tenant_id, copy.sha256, copy.until)
 
 
 # -- the webhook it came with ------------------------------------------------------------------------------------------
@@ -267,6 +271,6 @@ _WEBHOOK = "SELECT content_type, body FROM inbound_log WHERE id = $1 LIMIT 1"
 
 
 async def webhook(pool: Pool, inbound_id: bytes) -> tuple[str, bytes] | None:
-    """Content type and body of the raw webhook; None where it is kept no longer."""
+    """Content type and body of the raw webhook; None where it was deleted."""
     row = await pool.fetchrow(_WEBHOOK, inbound_id)
     return None if row is None else (row["content_type"], row["body"])

@@ -1,6 +1,6 @@
-"""Replies that are owed in conversations: the lease of who is making one, and when the next is due.
+"""Replies that a conversation owes: the lease of the process that makes one, and when the next is due.
 
-The lease stands in the conversation's row; a reply comes to be owed when the customer is heard (conversations.py).
+The lease is part of the conversation's row; `conversations.update_from_messages` makes a reply due.
 """
 
 from dataclasses import dataclass
@@ -13,16 +13,16 @@ from shared.store.by_key import only_if
 
 @dataclass(frozen=True, slots=True)
 class ReplyClaim:
-    """A conversation that is ours to answer until the lease ends."""
+    """A conversation that this process may answer until the lease ends."""
 
     lease_id: UUID
     channel_id: UUID
     user_message_count: int
-    unanswered: int  # of them
-    waited: timedelta  # since the first of these
+    unanswered: int  # of the customer's messages
+    waited: timedelta  # since the first unanswered one
 
 
-# Wanted and not due: it was set aside, and somebody has replayed its item.
+# Wanted and not due: it was parked, and an operator has replayed its job.
 _CLAIM = f"""
 UPDATE conversations SET reply_lease_id = $3, reply_lease_until = now() + $4::interval,
     reply_due_at = now() + $4::interval
@@ -38,7 +38,7 @@ UPDATE conversations SET reply_lease_until = now() + $4::interval, reply_due_at 
 WHERE tenant_id = $1 AND id = $2 AND reply_lease_id = $3 RETURNING id
 """
 
-# An escalated or closed conversation owes nobody an answer.
+# An escalated or closed conversation owes no reply.
 _DROP_DUE = """
 UPDATE conversations SET reply_due_at = NULL, reply_wanted_since = NULL
 WHERE tenant_id = $1 AND id = $2 AND (reply_due_at IS NOT NULL OR reply_wanted_since IS NOT NULL)
@@ -56,19 +56,19 @@ UPDATE conversations SET reply_due_at = NULL, reply_wanted_since = NULL, reply_l
 WHERE tenant_id = $1 AND id = $2 AND reply_lease_id = $3
 """
 
-_LET_GO = """
+_RELEASE = """
 UPDATE conversations SET reply_lease_id = NULL, reply_lease_until = NULL, reply_due_at = now() + $4::interval
 WHERE tenant_id = $1 AND id = $2 AND reply_lease_id = $3
 """
 
-_SET_ASIDE = f"""
+_PARK = f"""
 UPDATE conversations SET reply_due_at = NULL, reply_wanted_since = coalesce(reply_wanted_since, now())
 WHERE tenant_id = $1 AND id = $2 AND {only_if("reply_due_at IS NOT NULL")}
     AND (reply_lease_until IS NULL OR reply_lease_until < now())
 """
 
-# Not a row that somebody holds: nor does the clock take that one.
-_PUT_OFF = f"""
+# Not a locked row, which the clock does not take either.
+_POSTPONE = f"""
 UPDATE conversations SET reply_due_at = now() + $3::interval,
     reply_wanted_since = coalesce(reply_wanted_since, now())
 WHERE (tenant_id, id) IN (
@@ -78,8 +78,8 @@ WHERE (tenant_id, id) IN (
     FOR NO KEY UPDATE SKIP LOCKED)
 """
 
-# As when the customer is heard (conversations.py): a moment of quiet, but no longer than the longest wait in all.
-_LET_GO_UNTIL_QUIET = """
+# As in `conversations.update_from_messages`: after the debounce, but no later than the longest wait in all.
+_RELEASE_UNTIL_QUIET = """
 UPDATE conversations SET reply_lease_id = NULL, reply_lease_until = NULL,
     reply_due_at = least(now() + $4::interval, greatest(now(), coalesce(reply_wanted_since, now()) + $5::interval))
 WHERE tenant_id = $1 AND id = $2 AND reply_lease_id = $3
@@ -87,10 +87,10 @@ WHERE tenant_id = $1 AND id = $2 AND reply_lease_id = $3
 
 
 async def claim(connection: Connection, tenant_id: UUID, conversation_id: UUID, lease: timedelta) -> ReplyClaim | None:
-    """Take the conversation's reply lease. None: nothing is owed, or somebody else is at it.
+    """Take the conversation's reply lease. None: no reply is owed, or another process has the lease.
 
-    That nobody forgets the contender's message is the row's: reply_due_at stays set until an answer to the newest
-    message is recorded.
+    A message that comes meanwhile is not lost: reply_due_at stays set until an answer to the newest message is
+    recorded.
     """
     lease_id = new_id()
     row = await connection.fetchrow(_CLAIM, tenant_id, conversation_id, lease_id, lease)
@@ -101,7 +101,7 @@ async def claim(connection: Connection, tenant_id: UUID, conversation_id: UUID, 
 
 
 async def renew(pool: Pool, tenant_id: UUID, conversation_id: UUID, lease_id: UUID, lease: timedelta) -> bool:
-    """Keep the lease while the model thinks. False: it is somebody else's by now."""
+    """Renew the lease while the engine answers. False: another process has it by now."""
     return await pool.fetchval(_RENEW, tenant_id, conversation_id, lease_id, lease) is not None
 
 
@@ -135,31 +135,31 @@ async def lock_for_answer(
 
 
 async def answered(connection: Connection | Pool, tenant_id: UUID, conversation_id: UUID, claim: ReplyClaim) -> None:
-    """Nothing is owed any more for the messages that the claim saw."""
+    """Note that the messages up to the claim are answered: no reply is owed for them."""
     await connection.execute(_ANSWERED, tenant_id, conversation_id, claim.lease_id, claim.user_message_count)
 
 
-async def let_go(
+async def release(
     connection: Connection | Pool, tenant_id: UUID, conversation_id: UUID, lease_id: UUID, due_in: timedelta
 ) -> None:
-    """Give the lease back; the reply is still owed and due in so long."""
-    await connection.execute(_LET_GO, tenant_id, conversation_id, lease_id, due_in)
+    """Release the lease; the reply is still owed, and due after `due_in`."""
+    await connection.execute(_RELEASE, tenant_id, conversation_id, lease_id, due_in)
 
 
-async def put_off(
+async def postpone(
     connection: Connection | Pool, tenant_id: UUID, conversation_id: UUID, wait: timedelta | None
 ) -> None:
-    """A reply that is owed, and that nobody is making, is due after `wait`; with None it is set aside.
+    """Make an owed reply that no process is making due after `wait`; with None park it.
 
-    Set aside, it is wanted and never due: until its item is replayed, or the customer writes again.
+    A parked reply is wanted and never due, until its job is replayed or the customer writes again.
     """
     if wait is None:
-        await connection.execute(_SET_ASIDE, tenant_id, conversation_id)
+        await connection.execute(_PARK, tenant_id, conversation_id)
     else:
-        await connection.execute(_PUT_OFF, tenant_id, conversation_id, wait)
+        await connection.execute(_POSTPONE, tenant_id, conversation_id, wait)
 
 
-async def let_go_until_quiet(
+async def release_until_quiet(
     connection: Connection | Pool,
     tenant_id: UUID,
     conversation_id: UUID,
@@ -167,5 +167,5 @@ async def let_go_until_quiet(
     debounce: timedelta,
     longest_wait: timedelta,
 ) -> None:
-    """Give the lease back, as the customer goes on writing; the reply is due after the channel's debounce."""
-    await connection.execute(_LET_GO_UNTIL_QUIET, tenant_id, conversation_id, lease_id, debounce, longest_wait)
+    """Release the lease, as the customer goes on writing; the reply is due after the channel's debounce."""
+    await connection.execute(_RELEASE_UNTIL_QUIET, tenant_id, conversation_id, lease_id, debounce, longest_wait)

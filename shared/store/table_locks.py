@@ -1,10 +1,11 @@
-"""Which sessions keep whole tables locked: whoever may change a table's rows may also lock it, for everybody."""
+"""Which sessions hold locks on whole tables: a role that may change a table's rows may also lock the table for
+everyone."""
 
 from dataclasses import dataclass
 
 from shared.database import Pool
 
-# A worker may not see what other sessions do, only that they are there and what they have locked.
+# A worker may not see what other sessions do, only that they exist and what they have locked.
 _HOLDERS = """
 SELECT l.pid, a.usename AS role, array_agg(DISTINCT c.relname::text ORDER BY c.relname::text) AS tables
 FROM pg_locks l JOIN pg_class c ON c.oid = l.relation LEFT JOIN pg_stat_activity a ON a.pid = l.pid
@@ -17,7 +18,7 @@ GROUP BY l.pid, a.usename ORDER BY l.pid LIMIT 10
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """A session that lets nobody else write to these tables, or read them either."""
+    """A session that keeps all others from writing to these tables, or even from reading them."""
 
     pid: int
     role: str | None  # that it logged in as

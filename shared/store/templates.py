@@ -1,4 +1,4 @@
-"""Approved templates, for whoever queues one from within a tenant's transaction."""
+"""Queues an approved template, within a tenant's transaction."""
 
 from collections.abc import Mapping
 from uuid import UUID
@@ -17,8 +17,8 @@ async def queue_template_message(
     language: str | None = None,
     dedupe_key: str | None = None,
 ) -> UUID:
-    """Queue an approved template to a conversation of the tenant's; returns the message's id. The clock hands it on
-    once the caller's transaction has committed.
+    """Queue an approved template to a conversation of the tenant's; returns the message's id. The clock
+    publishes it once the caller's transaction has committed.
 
     `template` is a row of message_templates by its id, name or external id, else the provider's own name for it. A
     second call with the same `dedupe_key` queues nothing and returns the first one's message. Raises

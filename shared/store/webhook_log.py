@@ -1,4 +1,4 @@
-"""inbound_log and inbound_keys: every webhook as it arrived, once, for replay."""
+"""inbound_log and inbound_keys: every webhook as it arrived, stored once, for replay."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ Outcome = Literal["parsed", "partly", "unparsed"]
 
 @dataclass(frozen=True, slots=True)
 class Logged:
-    """A webhook with what came of reading it."""
+    """A webhook with the outcome of parsing it."""
 
     webhook: WebhookReceived
     outcome: Outcome
@@ -53,7 +53,7 @@ class Logged:
 
 
 async def remember(connection: Connection, webhooks: Sequence[WebhookReceived]) -> set[str]:
-    """Claim these webhooks by their ids; returns the inbound_ids nobody had claimed before.
+    """Claim these webhooks by their ids; returns the inbound_ids that were not claimed before.
 
     A concurrent claim of the same id waits here until the other transaction ends.
     """
@@ -64,7 +64,7 @@ async def remember(connection: Connection, webhooks: Sequence[WebhookReceived]) 
 
 
 async def log(connection: Connection, entries: Sequence[Logged]) -> None:
-    """Keep raw webhooks, exactly as they arrived."""
+    """Store raw webhooks exactly as they arrived."""
     if not entries:
         return
     webhooks = [entry.webhook for entry in entries]
@@ -87,7 +87,7 @@ async def log(connection: Connection, entries: Sequence[Logged]) -> None:
 
 
 async def fetch(pool: Pool, inbound_ids: Sequence[str]) -> list[Logged]:
-    """Raw webhooks by id (hex), marked as replayed; those that are not there are missing from the answer."""
+    """Raw webhooks by id (hex), marked as replayed; without those that are not stored."""
     rows = await pool.fetch(_FETCH, [bytes.fromhex(i) for i in inbound_ids])
     return [
         Logged(
@@ -112,7 +112,7 @@ async def fetch(pool: Pool, inbound_ids: Sequence[str]) -> list[Logged]:
 
 
 async def set_outcome(connection: Connection, inbound_id: str, outcome: Outcome, error: str | None) -> None:
-    """What a replay made of it this time."""
+    """Record the outcome of a replay."""
     await connection.execute(_SET_OUTCOME, bytes.fromhex(inbound_id), outcome, error)
 
 
@@ -127,7 +127,7 @@ ORDER BY created_at LIMIT $5
 async def ids_between(
     pool: Pool, since: datetime, until: datetime, *, endpoint_id: UUID | None, only_failed: bool, limit: int
 ) -> list[str]:
-    """Ids of what came in a span of time, oldest first."""
+    """Ids of the webhooks that came in a span of time, oldest first."""
     rows = await pool.fetch(_IDS_BETWEEN, since, until, endpoint_id, only_failed, limit)
     return [row[0] for row in rows]
 
@@ -138,22 +138,22 @@ SELECT DISTINCT encode(id, 'hex') AS inbound_id FROM inbound_log WHERE id BETWEE
 
 
 async def ids_beginning(pool: Pool, beginning: str, limit: int) -> list[str]:
-    """Ids (hex) that begin so, at most `limit` of them."""
+    """Ids (hex) with this beginning, at most `limit` of them."""
     first, last = (bytes.fromhex(beginning.ljust(64, end)) for end in "0f")
     return [row["inbound_id"] for row in await pool.fetch(_BEGINNING, first, last, limit)]
 
 
 async def forget(connection: Connection, days: int) -> int:
-    """Drop the raw webhooks older than so many days; returns how many days' partitions went."""
+    """Drop the raw webhooks older than so many days; returns how many days' partitions."""
     dropped: int = await connection.fetchval(_DROP, days)
     return dropped
 
 
 async def forget_strays(connection: Connection, days: int, limit: int) -> int:
-    """Delete old webhooks of days that had no partition, at most `limit` of them; returns how many went."""
+    """Delete old webhooks of days that had no partition, at most `limit` of them; returns how many."""
     return int((await connection.execute(_DROP_STRAYS, days, limit)).split()[-1])
 
 
 async def forget_keys(connection: Connection, days: int, limit: int) -> int:
-    """Forget ids older than so many days, at most `limit` of them; returns how many went."""
+    """Forget ids older than so many days, at most `limit` of them; returns how many."""
     return int((await connection.execute(_FORGET_KEYS, days, limit)).split()[-1])

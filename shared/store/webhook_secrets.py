@@ -1,4 +1,4 @@
-"""What signs the calls to a tenant's own webhooks: sealed in `webhooks`, and in clear only until the clock has come."""
+"""Signing secrets of tenants' own webhooks: sealed in `webhooks`, and in clear only until the clock has sealed them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,15 +10,15 @@ from shared.store.fair_share import of_each_tenant, try_later
 
 @dataclass(frozen=True, slots=True)
 class WebhookSecret:
-    """A webhook, locked, with the newest secret that waits to be sealed; an empty one takes the secret away."""
+    """A locked webhook with the newest secret that waits to be sealed; an empty one removes the secret."""
 
     tenant_id: UUID
     id: UUID
     secret: str
-    newest: int  # of the rows that wait
+    newest: int  # `seq` of the newest row that waits
 
 
-# The webhook is what is locked: two clocks with a row each of one webhook would lay the older over the newer.
+# The webhook is locked, not the rows: of two clocks with a row each, one could write the older secret over the newer.
 _WAITING = f"""
 SELECT w.tenant_id, w.id
 FROM ({of_each_tenant("unsealed_webhook_secrets", "webhook_id")}) AS due
@@ -38,7 +38,7 @@ _SEALED = "SELECT tenant_id, id, sealed_secret FROM webhooks WHERE sealed_secret
 
 
 async def waiting(connection: Connection, limit: int) -> list[WebhookSecret]:
-    """Webhooks whose secret waits, at most `limit`, of each tenant in turn; none that somebody else holds."""
+    """Webhooks with a waiting secret, at most `limit`, of each tenant in turn; without those that are locked."""
     found = []
     for webhook in await connection.fetch(_WAITING, limit):
         if row := await connection.fetchrow(_NEWEST, webhook["tenant_id"], webhook["id"]):
@@ -47,12 +47,12 @@ async def waiting(connection: Connection, limit: int) -> list[WebhookSecret]:
 
 
 async def seal_later(connection: Connection, waiting: Sequence[WebhookSecret]) -> None:
-    """What could not be sealed is tried again in a minute: until then it takes no other's turn."""
+    """Try secrets that could not be sealed again in a minute, so that they don't delay others."""
     await connection.execute(_LATER, [w.tenant_id for w in waiting], [w.id for w in waiting])
 
 
 async def seal(connection: Connection, webhook: WebhookSecret, sealed: str) -> None:
-    """Exchange the waiting secret for a sealed one; an empty text is none."""
+    """Replace the waiting secret by a sealed one; an empty text removes it."""
     await set_sealed(connection, webhook.tenant_id, webhook.id, sealed)
     await connection.execute(_DONE, webhook.tenant_id, webhook.id, webhook.newest)
 

@@ -18,7 +18,7 @@ from schema import verify
 from shared import database
 from shared.queue.jobs import ReplyWanted, SendAdmitted, SendRequested
 from shared.settings import Settings
-from shared.store import due_rows
+from shared.store import counts
 from tests.conftest import STATE
 from tests.support.commands import palomar
 from tests.support.stage import Stage, staged
@@ -137,8 +137,8 @@ async def test_after_a_fail_over_nothing_leaves_that_may_have_left_until_a_perso
             await stage.until(left, stage, equals=1)
         (answer,) = await stage.bodies("+34600000013")
         assert answer != "was held", "an answer to what was written now, and nothing else"
-        counts = await due_rows.counts(stage.pool)
-        assert (counts["restored"], counts["set_aside"], counts["overdue"]) == (6, 0, 0)
+        rows = await counts.by_state(stage.pool)
+        assert (rows["restored"], rows["parked"], rows["overdue"]) == (6, 0, 0)
         campaigns = await stage.rows("SELECT name, status, due_at FROM campaigns ORDER BY name")
         assert [tuple(row) for row in campaigns] == [
             ("completed", "completed", None),
@@ -178,7 +178,7 @@ async def test_a_person_decides_about_what_was_put_aside(environment: dict[str, 
             assert await stage.bodies("+34600000011") == ["was ready"]
             await done(environment, "unknown", "resend", "--restored", "--yes")
             await stage.until(left, stage, equals=4)  # held: its window is closed still
-        assert (await due_rows.counts(stage.pool))["restored"] == 0
+        assert (await counts.by_state(stage.pool))["restored"] == 0
         assert await stage.value("SELECT count(*) FROM messages WHERE status = 'held'") == 1
         refused = await run(environment, "unknown", "fail", str(reply))
         assert refused.returncode == 1

@@ -55,8 +55,8 @@ async def test_a_customer_of_each_provider_is_answered(settings: Settings) -> No
         for channel in demo.DEMOS.values():
             happened = await exchange(settings, "hola", channel=channel, within=30)
             assert "Palomar" in happened.answered, channel.provider
-            assert [name for name, _ in happened.hops][:3] == ["ingress had it", "persist kept it", "reply answered"]
-            assert "provider took it" in dict(happened.hops)
+            assert [name for name, _ in happened.hops][:3] == ["ingress had it", "persist stored it", "reply answered"]
+            assert "provider accepted it" in dict(happened.hops)
         await demo.ensure(settings)  # again, and nothing is made twice
         again = await exchange(settings, "precios", channel=demo.DEMO_META, within=30)
         assert "12" in again.answered

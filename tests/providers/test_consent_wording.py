@@ -6,7 +6,7 @@ from typing import Any, Final
 import orjson
 import pytest
 
-from shared.domain.consents import DEFAULT_WORDS, Change, told_by
+from shared.domain.consents import DEFAULT_WORDS, Change, consent_change
 from shared.domain.model import InboundMessage
 from shared.providers.base import Parsed
 from shared.providers.email.webhooks import parse
@@ -42,7 +42,7 @@ SIGNED: Final = (  # by mail programs on phones
 def changes(parsed: Parsed) -> Change | None:
     assert (parsed.errors, len(parsed.messages)) == ((), 1)
     message: InboundMessage = parsed.messages[0]
-    return told_by(message, DEFAULT_WORDS)
+    return consent_change(message, DEFAULT_WORDS)
 
 
 def filled(part: Any, word: str) -> Any:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.domain.model import Address, InboundMessage, ManagerMessage, Media
+from shared.domain.model import Address, AgentMessage, InboundMessage, Media
 from shared.providers.base import SOLE_CHANNEL, Parsed
 from shared.providers.kommo.fields import MOST_NOTICES
 from shared.providers.kommo.webhooks import parse
@@ -48,13 +48,13 @@ def test_a_customers_message() -> None:
     assert message.timestamp == datetime(2026, 1, 1, tzinfo=UTC)
     assert message.extra["talk_id"] == "10"
     assert message.extra["account"] == {"id": "12345", "subdomain": "taller"}
-    assert (parsed.managers, parsed.notices, parsed.errors) == ((), (), ())
+    assert (parsed.agent_messages, parsed.notices, parsed.errors) == ((), (), ())
 
 
 @pytest.mark.parametrize("group", ["message", "outgoing_message"])
 def test_what_was_written_to_a_customer_is_a_managers(group: str) -> None:
     parsed = read(added(group, written()))
-    (message,) = parsed.managers
+    (message,) = parsed.agent_messages
     assert (message.external_id, message.text, message.customer) == ("m1", "hola", (ADDRESS,))
     assert (message.author_id, message.author_name, message.automatic) == (MANAGER, "Eva", False)
     assert message.contact_name == "Ana"
@@ -64,7 +64,7 @@ def test_what_was_written_to_a_customer_is_a_managers(group: str) -> None:
 @pytest.mark.parametrize(("told", "direction"), [("internal", None), ("User", None), ("bot", None), ("internal", "")])
 def test_what_our_side_wrote_is_no_customers_though_it_has_no_type(told: str, direction: str | None) -> None:
     parsed = read(added("message", said(type=direction, author__type=told)))
-    assert (len(parsed.managers), parsed.messages) == (1, ())
+    assert (len(parsed.agent_messages), parsed.messages) == (1, ())
 
 
 @pytest.mark.parametrize(("told", "direction"), [("external", None), (None, None), ("internal", "incoming")])
@@ -74,12 +74,12 @@ def test_a_customers_message_needs_no_type(told: str | None, direction: str | No
 
 @pytest.mark.parametrize(("told", "automatic"), [("bot", True), ("Bot", True), ("user", False), (None, False)])
 def test_the_author_is_a_person_unless_kommo_says_otherwise(told: str | None, automatic: bool) -> None:
-    (message,) = read(added("outgoing_message", written(author__type=told))).managers
+    (message,) = read(added("outgoing_message", written(author__type=told))).agent_messages
     assert message.automatic is automatic
 
 
 def test_an_outgoing_message_needs_no_type_in_its_own_group() -> None:
-    assert len(read(added("outgoing_message", written(type=None))).managers) == 1
+    assert len(read(added("outgoing_message", written(type=None))).agent_messages) == 1
 
 
 def test_all_of_a_post_is_read() -> None:
@@ -88,7 +88,7 @@ def test_all_of_a_post_is_read() -> None:
         others, added("message", said(), said(id="m2"), written(id="m3")), added("outgoing_message", written(id="m4"))
     )
     assert [message.external_id for message in parsed.messages] == ["m1", "m2"]
-    assert [message.external_id for message in parsed.managers] == ["m3", "m4"]
+    assert [message.external_id for message in parsed.agent_messages] == ["m3", "m4"]
     assert [notice.name for notice in parsed.notices] == ["leads_update", "talk_add", "other"]
     assert parsed.notices[0].data["leads"] == {"update": {"0": {"id": "7", "tags": {"0": "a"}}}}
     assert parsed.errors == ()
@@ -189,7 +189,7 @@ def test_nothing_is_an_error_in_words(body: bytes) -> None:
 
 def test_a_managers_message_of_the_chats_api() -> None:
     parsed = parse(chats_raw(chats()))
-    (message,) = parsed.managers
+    (message,) = parsed.agent_messages
     assert (message.external_id, message.text, message.message_type) == ("m2", "buenas", "text")
     assert (message.customer, message.channel_address) == ((ADDRESS,), SCOPE)
     assert (message.author_id, message.author_name, message.contact_name) == (MANAGER, "Eva", "Ana")
@@ -221,28 +221,28 @@ def test_one_without_a_receiver_is_the_customers() -> None:
     [({"client_id": "ours-1"}, "ours-1"), ({"id": 7, "client_id": "ours-1"}, "7")],
 )
 def test_a_chat_is_named_by_kommos_id_or_else_by_ours(conversation: dict[str, Any], chat: str) -> None:
-    (message,) = parse(chats_raw(chats(conversation=conversation))).managers
+    (message,) = parse(chats_raw(chats(conversation=conversation))).agent_messages
     assert message.customer[0].canonical == chat
 
 
 def test_a_file_of_a_managers() -> None:
     told = {"type": "picture", "text": "", "media": "https://amojo.example/p.jpg", "file_name": "p.jpg"}
-    (message,) = parse(chats_raw(chats(told))).managers
+    (message,) = parse(chats_raw(chats(told))).agent_messages
     assert (message.message_type, message.media) == ("image", (Media("https://amojo.example/p.jpg", filename="p.jpg"),))
 
 
 def test_a_file_of_a_kind_that_is_new_is_kept() -> None:
-    (message,) = parse(chats_raw(chats({"type": "round_video", "media": "https://amojo.example/r"}))).managers
+    (message,) = parse(chats_raw(chats({"type": "round_video", "media": "https://amojo.example/r"}))).agent_messages
     assert (message.message_type, message.media) == ("round_video", (Media("https://amojo.example/r"),))
 
 
 def test_a_webhook_that_names_no_account_is_read_all_the_same() -> None:
     root = {name: part for name, part in chats().items() if name != "account_id"}
-    assert len(parse(chats_raw(root)).managers) == 1
+    assert len(parse(chats_raw(root)).agent_messages) == 1
 
 
 def test_what_a_message_answers() -> None:
-    (message,) = parse(chats_raw(chats(reply_to={"message": {"id": "m1"}}))).managers
+    (message,) = parse(chats_raw(chats(reply_to={"message": {"id": "m1"}}))).agent_messages
     assert message.reply_to == "m1"
 
 
@@ -257,7 +257,7 @@ def test_typing_and_reactions_are_told_of_their_channel(root: dict[str, Any]) ->
 @pytest.mark.parametrize(("path", "address"), [("/chats", SOLE_CHANNEL), ("/chats/", SOLE_CHANNEL), ("", SOLE_CHANNEL),
                                                ("/chats/a_b?x=/1", "a_b")])  # fmt: skip
 def test_the_channel_is_the_scope_at_the_end_of_the_url(path: str, address: str) -> None:
-    (message,) = parse(chats_raw(chats(), path=path)).managers
+    (message,) = parse(chats_raw(chats(), path=path)).agent_messages
     assert message.channel_address == address
 
 
@@ -275,7 +275,7 @@ def test_a_message_that_cannot_be_read_is_told(root: dict[str, Any], problem: st
     parsed = parse(chats_raw(root))
     (error,) = parsed.errors
     assert error.startswith(problem)
-    assert (parsed.managers, parsed.messages) == ((), ())
+    assert (parsed.agent_messages, parsed.messages) == ((), ())
 
 
 # -- whatever comes ----------------------------------------------------------------------------------------------------
@@ -307,8 +307,8 @@ def mutated(root: Any, place: int, value: object) -> Any:
 @given(st.integers(0, 25), ODD)
 def test_a_chats_webhook_with_anything_anywhere_is_read_or_refused(place: int, value: object) -> None:
     parsed = parse(chats_raw(mutated(chats(reply_to={"message": {"id": "m1"}}), place, value)))
-    assert parsed.managers or parsed.messages or parsed.notices or parsed.errors
-    orjson.dumps([message.extra for message in parsed.managers])
+    assert parsed.agent_messages or parsed.messages or parsed.notices or parsed.errors
+    orjson.dumps([message.extra for message in parsed.agent_messages])
 
 
 @settings(deadline=None, max_examples=200)
@@ -321,7 +321,7 @@ def test_a_crm_message_with_anything_anywhere_costs_no_neighbour(place: int, val
     body = urlencode([pair for old in pairs for pair in (changed if old[0] == name else [old])]).encode()
     parsed = parse(crm(body))
     assert {"m1", "m3"} <= {message.external_id for message in parsed.messages}
-    assert len(parsed.messages) + len(parsed.managers) + len(parsed.errors) >= 3
+    assert len(parsed.messages) + len(parsed.agent_messages) + len(parsed.errors) >= 3
 
 
 @settings(deadline=None, max_examples=300)
@@ -337,7 +337,7 @@ def test_keys_of_any_form_cost_no_neighbour(pairs: list[tuple[str, str]]) -> Non
 @given(st.binary(max_size=200))
 def test_any_bytes_are_read_or_refused(body: bytes) -> None:
     parsed = parse(crm(body))
-    assert parsed.messages or parsed.managers or parsed.notices or parsed.errors
+    assert parsed.messages or parsed.agent_messages or parsed.notices or parsed.errors
 
 
 CRM_POST = form(
@@ -358,8 +358,8 @@ def test_a_body_cut_and_mended_anywhere_is_read_or_refused(body: bytes, cuts: li
         body = body[:place] + instead.encode() + body[place + length :]
     for raw in (crm(body), chats_raw(body)):
         parsed = parse(raw)
-        assert parsed.messages or parsed.managers or parsed.notices or parsed.errors
-        found: list[InboundMessage | ManagerMessage] = [*parsed.messages, *parsed.managers]
+        assert parsed.messages or parsed.agent_messages or parsed.notices or parsed.errors
+        found: list[InboundMessage | AgentMessage] = [*parsed.messages, *parsed.agent_messages]
         for message in found:
             orjson.dumps([message.extra, message.text, message.reply_to])
             assert 0 < len(message.external_id) <= 200

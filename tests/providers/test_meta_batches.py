@@ -206,7 +206,7 @@ def is_whole(parsed: Parsed) -> bool:
         assert one.sender
         assert one.message_type
         orjson.dumps(one.extra)
-    for written in parsed.managers:
+    for written in parsed.agent_messages:
         assert written.external_id
         assert written.customer
         assert written.message_type
@@ -218,7 +218,7 @@ def is_whole(parsed: Parsed) -> bool:
     for notice in parsed.notices:
         assert notice.name
         orjson.dumps(notice.data)
-    return bool(parsed.messages or parsed.managers or parsed.receipts or parsed.notices or parsed.errors)
+    return bool(parsed.messages or parsed.agent_messages or parsed.receipts or parsed.notices or parsed.errors)
 
 
 def places(node: Any) -> list[tuple[Any, Any]]:
@@ -269,7 +269,7 @@ def test_a_damaged_echo_costs_no_neighbour(data: st.DataObject, item: Json) -> N
     held = value(message_echoes=[said(id="before", to=CUSTOMER), odd, said(id="after", to=CUSTOMER)])
     parsed = read(entry(held, field="smb_message_echoes"))
     assert is_whole(parsed)
-    assert {"before", "after"} <= {one.external_id for one in parsed.managers}
+    assert {"before", "after"} <= {one.external_id for one in parsed.agent_messages}
 
 
 @settings(max_examples=200, deadline=None)

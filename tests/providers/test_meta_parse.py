@@ -7,7 +7,7 @@ from uuid import UUID
 import orjson
 import pytest
 
-from shared.domain.model import InboundMessage, ManagerMessage, Media, Receipt
+from shared.domain.model import AgentMessage, InboundMessage, Media, Receipt
 from shared.providers.base import Notice
 from shared.providers.meta.webhooks import parse
 from tests.support.meta_payloads import (
@@ -258,10 +258,10 @@ def test_what_is_said_in_a_group_is_told_and_not_answered_in_private() -> None:
     assert parsed.errors == ()
 
 
-def echoed(item: Json, **more: Any) -> ManagerMessage:
+def echoed(item: Json, **more: Any) -> AgentMessage:
     parsed = read(entry(value(message_echoes=[item], **more), field="smb_message_echoes"))
     assert (parsed.errors, parsed.messages, parsed.notices) == ((), (), ())
-    (one,) = parsed.managers
+    (one,) = parsed.agent_messages
     return one
 
 
@@ -285,7 +285,7 @@ def test_a_picture_of_the_business_app_and_its_customers_name() -> None:
 def test_an_echo_to_nobody_is_named_and_costs_no_neighbour() -> None:
     held = value(message_echoes=[said(), said(id="good", to=CUSTOMER), said(id="g", to=CUSTOMER, group_id="g")])
     parsed = read(entry(held, field="smb_message_echoes"))
-    assert [one.external_id for one in parsed.managers] == ["good"]
+    assert [one.external_id for one in parsed.agent_messages] == ["good"]
     assert [error.split(":")[0] for error in parsed.errors] == ["entry.0.changes.0.value.message_echoes.0.to"]
     assert [notice.name for notice in parsed.notices] == ["group_message"]
 

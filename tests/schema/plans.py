@@ -121,8 +121,8 @@ _TEXTS = {
 _OF_ITS_OWN = {
     ("channels._ADD", 5): "'sms'",
     ("media._INSERT", 4): "{n} + 1",
-    ("receipts._MOVE", 4): "gen_random_uuid()::text",
-    ("windows._CHECK", 1): "md5('{seed}conversation{n}')",
+    ("messages.delivery_receipts._MOVE", 4): "gen_random_uuid()::text",
+    ("messages.windows._CHECK", 1): "md5('{seed}conversation{n}')",
 }
 _BY_TYPE = {
     "text": "'{n}'", "timestamptz": "now()", "interval": "interval '1 minute'", "jsonb": "'{{}}'::jsonb",

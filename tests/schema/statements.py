@@ -9,7 +9,7 @@ from typing import Final, cast
 
 from shared import store
 
-FOREIGN: Final = {"sources"}  # modules whose statements are for another system's database
+FOREIGN: Final = {"imports.source"}  # modules whose statements are for another system's database
 _STATEMENT: Final = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|WITH)\s")
 _PARENTHESES: Final = re.compile(r"\([^()]*\)")
 _TABLE: Final = re.compile(r"\b(?:FROM|JOIN|UPDATE|INTO) (?!unnest\b|LATERAL\b)([a-z_]+)")
@@ -28,7 +28,8 @@ _LIMIT: Final = re.compile(r"LIMIT \$(\d+)")
 
 @dataclass(frozen=True)
 class Statement:
-    """One statement of the store. `name` is `module.CONSTANT`, or `module.CONSTANT[key]` in a collection."""
+    """One statement of the store. `name` is `module.CONSTANT`, or `module.CONSTANT[key]` in a collection; a module of a
+    package has the package's name before it."""
 
     name: str
     sql: str
@@ -79,14 +80,14 @@ def _pairs(columns: Sequence[str], values: Sequence[str]) -> dict[int, str]:
 def every_statement() -> list[Statement]:
     """All SQL that shared/store holds in constants, alone or in collections, in order of their names."""
     found: dict[str, Statement] = {}
-    for module in pkgutil.iter_modules(store.__path__):
-        if module.name in FOREIGN:
+    for module in pkgutil.walk_packages(store.__path__, f"{store.__name__}."):
+        module_name = module.name.removeprefix(f"{store.__name__}.")
+        if module_name in FOREIGN:
             continue
-        loaded = importlib.import_module(f"{store.__name__}.{module.name}")
-        for name, value in vars(loaded).items():
+        for name, value in vars(importlib.import_module(module.name)).items():
             for where, sql in _texts(value):
                 if _STATEMENT.match(sql):
-                    statement = Statement(f"{module.name}.{name}{where}", sql)
+                    statement = Statement(f"{module_name}.{name}{where}", sql)
                     found.setdefault(statement.sql, statement)  # a constant may be imported by another module
     return sorted(found.values(), key=lambda statement: statement.name)
 

@@ -24,42 +24,42 @@ When = Literal["with a backlog", "while nothing waited", "while it was empty"]
 
 # What reads more than it returns, and why that is right. By the beginning of the name.
 READ_A_CONVERSATION: Final = (  # one conversation's messages; here one has 1,200
-    "managers._ECHOES",
-    "managers._SILENCE",
-    "overdue._NEXT_IN_LANES",
-    "pruning._PRUNE",
-    "reading._NEWEST",
-    "receipts._CANCEL_RESENDS",  # once for a message that was sent anew, as is undecided._TAKEN
-    "sends._QUIET_FOR",
-    "sends._RIVALS",
-    "undecided._TAKEN",
+    "messages.agent_messages._ECHOES",
+    "messages.agent_messages._SILENCE",
+    "due_rows._NEXT_IN_LANES",
+    "messages.retention._PRUNE",
+    "messages.inbound._NEWEST_READABLE",
+    "messages.delivery_receipts._CANCEL_RESENDS",  # once for each message that was sent anew, as is _ACCEPTED below
+    "messages.sends._SECONDS_SINCE_LAST_SEND",
+    "messages.sends._CANDIDATES",
+    "messages.unknown_sends._ACCEPTED",
 )
 READ_ALL: Final = (  # for a person who waits for it
-    "erasing.",  # every word of the tenant's may mention the erased one
-    "overdue._COUNTS",
-    "overdue._REPLIES_OWED",
-    "overdue._UNFINISHED",
-    "restored.",  # a restore goes over everything
-    "undecided._LISTED",
-    "undecided._RESTORED",
+    "erasure.",  # every word of the tenant's may mention the erased one
+    "counts._BY_STATE",
+    "counts._REPLIES_OWED",
+    "counts._UNFINISHED",
+    "messages.restored.",  # a restore goes over everything
+    "messages.unknown_sends._LISTED",
+    "messages.unknown_sends._RESTORED",
 )
 READ_A_SMALL_TABLE: Final = (  # an import asks for many rows at once, and the whole table is fewer pages than they are
-    "imported_joins._STARTED",
+    "imports.joins._STARTED",
 )
 # Functions alone, which a session without a tenant may not call.
-OF_A_TENANT: Final = ("templates._QUEUE", "windows._NEEDING_TEMPLATES")
+OF_A_TENANT: Final = ("templates._QUEUE", "messages.windows._NEEDING_TEMPLATES")
 # On an empty table every index costs the same, and the table's first thousands of rows bring statistics.
 UNTIL_STATISTICS: Final[dict[When, tuple[str, ...]]] = {
     "with a backlog": (),
-    "while nothing waited": ("overdue._REPLIES",),
+    "while nothing waited": ("due_rows._REPLIES",),
     "while it was empty": (
         "channels._BY_ENDPOINTS",
         "consents._ANSWER_STOPPED",
-        "consents._PARTIES",
+        "consents._CONTACTS_OF_CONVERSATIONS",
         "conversations._OF_PHONES",
-        "imported_joins._BY_PLACE",
-        "pruning._CONVERSATIONS",
-        "sends._HEAD",
+        "imports.joins._BY_PLACE",
+        "messages.retention._CONVERSATIONS",
+        "messages.sends._HEAD",
     ),
 }
 

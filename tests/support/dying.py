@@ -12,10 +12,9 @@ from typing import ParamSpec, TypeVar
 
 import workers.__main__
 import workers.reply.worker
-import workers.send.worker
 from shared.queue.worker import Context
 from shared.store.messages import sends
-from workers.send import unknown_lookup
+from workers.send import provider_call, unknown_lookup
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -58,9 +57,13 @@ MOMENTS: dict[str, Callable[[], None]] = {
     # the message is `sending`, and the provider not called
     "claimed": lambda: setattr(sends, "claim", _after(sends.claim)),
     # the provider has answered, and nothing is written down
-    "answered": lambda: setattr(workers.send.worker, "_insist", _before(workers.send.worker._insist)),
+    "answered": lambda: setattr(
+        provider_call, "_record_through_outages", _before(provider_call._record_through_outages)
+    ),
     # what the provider said is written down, and the delivery not acked
-    "recorded": lambda: setattr(workers.send.worker, "_insist", _after(workers.send.worker._insist)),
+    "recorded": lambda: setattr(
+        provider_call, "_record_through_outages", _after(provider_call._record_through_outages)
+    ),
     # the provider's list is seen without a message, and nothing decided
     "looked": lambda: setattr(unknown_lookup, "_look", _after(unknown_lookup._look)),
     # what follows from the list is written down, and the delivery not acked

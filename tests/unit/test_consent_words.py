@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 
 from shared.actions import consents
 from shared.domain.channels import Channel, ChannelSettings
-from shared.domain.consents import DEFAULT_WORDS, Change, is_answered, phrase_of, scope_of_refusal, told_by, words_of
+from shared.domain.consents import (
+    DEFAULT_WORDS,
+    Change,
+    consent_change,
+    is_answered,
+    phrase_of,
+    scope_of_refusal,
+    words_of,
+)
 from shared.domain.model import Authorship, ChannelKind, InboundMessage, Wording
 
 OUT: Final = Change("opted_out")
@@ -53,29 +61,29 @@ PROMOTIONS: Final = Change("opted_in", "marketing")
     ],
 )
 def test_one_word_alone_changes_a_consent_however_it_is_written(text: str, change: Change | None) -> None:
-    assert DEFAULT_WORDS.said(text, "whatsapp") == change
+    assert DEFAULT_WORDS.change_in(text, "whatsapp") == change
 
 
 @pytest.mark.parametrize(("kind", "change"), [("sms", IN), ("whatsapp", None), ("email", None)])
 def test_yes_is_start_where_twilio_takes_it_for_that(kind: ChannelKind, change: Change | None) -> None:
-    assert DEFAULT_WORDS.said("Yes", kind) == change
+    assert DEFAULT_WORDS.change_in("Yes", kind) == change
 
 
 @pytest.mark.parametrize("word", ["CANCEL", "End", "quit"])
 def test_what_twilio_stops_at_in_sms_answers_a_question_elsewhere(word: str) -> None:
-    assert DEFAULT_WORDS.said(word, "sms") == OUT
-    assert DEFAULT_WORDS.said(word, "whatsapp") is None
+    assert DEFAULT_WORDS.change_in(word, "sms") == OUT
+    assert DEFAULT_WORDS.change_in(word, "whatsapp") is None
 
 
 def test_a_tenants_words_stand_in_place_of_a_languages_own() -> None:
     words = words_of({"words": {"es": {"stop": ["¡Basta!"]}, "fr": {"stop": ["Arrêt"], "start": ["reprendre"]}}})
-    assert words.said("basta", "sms") == OUT
-    assert words.said("ARRET", "sms") == OUT
-    assert words.said("Reprendre", "sms") == IN
-    assert words.said("baja", "sms") is None, "the tenant's list is the language's whole"
-    assert words.said("alta", "sms") == IN, "what it leaves out stays as it was"
-    assert words.said("stop", "sms") == OUT, "and so do the other languages"
-    assert words_of({"words": {"en": {"stop": []}}}).said("stop", "whatsapp") is None
+    assert words.change_in("basta", "sms") == OUT
+    assert words.change_in("ARRET", "sms") == OUT
+    assert words.change_in("Reprendre", "sms") == IN
+    assert words.change_in("baja", "sms") is None, "the tenant's list is the language's whole"
+    assert words.change_in("alta", "sms") == IN, "what it leaves out stays as it was"
+    assert words.change_in("stop", "sms") == OUT, "and so do the other languages"
+    assert words_of({"words": {"en": {"stop": []}}}).change_in("stop", "whatsapp") is None
     assert words_of(None) == words_of({}) == DEFAULT_WORDS
 
 
@@ -109,16 +117,16 @@ def said(text: str, **more: object) -> InboundMessage:
 
 
 def test_what_the_provider_took_it_for_goes_before_the_word() -> None:
-    assert told_by(said("adiós", consent="opted_out"), DEFAULT_WORDS) == OUT
-    assert told_by(said("stop", message_type="button"), DEFAULT_WORDS) == OUT
+    assert consent_change(said("adiós", consent="opted_out"), DEFAULT_WORDS) == OUT
+    assert consent_change(said("stop", message_type="button"), DEFAULT_WORDS) == OUT
     for kind in ("system", "reaction", "edit", "revoke"):
-        assert told_by(said("stop", message_type=kind), DEFAULT_WORDS) is None
+        assert consent_change(said("stop", message_type=kind), DEFAULT_WORDS) is None
 
 
 @pytest.mark.parametrize("kind", ["contacts", "location", "order"])
 @pytest.mark.parametrize("name", ["Alta", "start", "stop"])
 def test_the_name_of_what_somebody_shares_changes_no_consent(kind: str, name: str) -> None:
-    assert told_by(said(name, message_type=kind), DEFAULT_WORDS) is None
+    assert consent_change(said(name, message_type=kind), DEFAULT_WORDS) is None
 
 
 def test_an_opt_out_is_not_answered_and_an_opt_in_is_unless_the_provider_has() -> None:
@@ -144,7 +152,7 @@ def test_a_word_takes_effect_when_the_network_had_it(kind: ChannelKind, told: in
     message = InboundMessage("1", kind, (), "+1", "text", text="stop", timestamp=at)
     ids = [UUID(int=number) for number in range(4)]
     channel = Channel(ids[0], ids[1], None, "meta", kind, "+1", "active", ChannelSettings(), came)
-    entry = consents.said(channel, message, OUT, ids[2], ids[3], came)
+    entry = consents.message_consent(channel, message, OUT, ids[2], ids[3], came)
     assert entry.at == came + timedelta(seconds=took_effect)
     assert (entry.message_id, entry.channel_kind, entry.tenant_id) == (ids[3], kind, ids[1])
 
@@ -190,7 +198,7 @@ def test_any_text_is_a_few_words_or_none(text: str) -> None:
     ],
 )
 def test_a_marketing_button_changes_marketing_alone(text: str, change: Change | None) -> None:
-    assert DEFAULT_WORDS.said(text, "whatsapp") == change
+    assert DEFAULT_WORDS.change_in(text, "whatsapp") == change
     if change is not None:
         assert is_answered(said(text), change) is (change.state == "opted_in"), "no menu for who wants less"
 
@@ -198,11 +206,11 @@ def test_a_marketing_button_changes_marketing_alone(text: str, change: Change | 
 def test_a_tenants_phrases_stand_beside_words() -> None:
     own = {"words": {"es": {"stop": ["Ya no me escriban"], "stop_marketing": ["¡Sin ofertas!"], "start_marketing": []}}}
     words = words_of(own)
-    assert words.said("ya no me escriban", "whatsapp") == OUT
-    assert words.said("sin ofertas", "whatsapp") == NO_PROMOTIONS
-    assert words.said("detener promociones", "whatsapp") is None
-    assert words.said("reanudar promociones", "whatsapp") is None
-    assert words.said("stop promotions", "whatsapp") == NO_PROMOTIONS
+    assert words.change_in("ya no me escriban", "whatsapp") == OUT
+    assert words.change_in("sin ofertas", "whatsapp") == NO_PROMOTIONS
+    assert words.change_in("detener promociones", "whatsapp") is None
+    assert words.change_in("reanudar promociones", "whatsapp") is None
+    assert words.change_in("stop promotions", "whatsapp") == NO_PROMOTIONS
 
 
 @pytest.mark.parametrize(
@@ -212,7 +220,7 @@ def test_who_can_not_be_told_from_a_forger_wants_less_and_never_more(
     authorship: Authorship, stops: bool, starts: bool
 ) -> None:
     for text, holds in (("stop", stops), ("start", starts), ("stop promotions", stops)):
-        change = told_by(said(text, authorship=authorship), DEFAULT_WORDS)
+        change = consent_change(said(text, authorship=authorship), DEFAULT_WORDS)
         assert change is not None
         assert change.proven is holds, text
         assert is_answered(said(text), change) is (text == "start"), "and a forged opt-out is not answered either"
@@ -225,9 +233,9 @@ def test_what_may_be_a_machines_word_opts_out_at_most_and_data_says_nothing(
     wording: Wording, stops: bool, starts: bool
 ) -> None:
     for text, counts in (("stop", stops), ("start", starts), ("stop promotions", stops), ("resume promotions", starts)):
-        assert (told_by(said(text, wording=wording), DEFAULT_WORDS) is not None) is counts, text
+        assert (consent_change(said(text, wording=wording), DEFAULT_WORDS) is not None) is counts, text
 
 
 def test_a_provider_that_does_not_say_whose_words_they_are_opts_nobody_in() -> None:
     for text, change in (("stop", OUT), ("start", None)):
-        assert told_by(InboundMessage("1", "sms", (), "+1", "text", text=text), DEFAULT_WORDS) == change
+        assert consent_change(InboundMessage("1", "sms", (), "+1", "text", text=text), DEFAULT_WORDS) == change

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from shared.bot.hidden_reasoning import said_aloud
+from shared.bot.hidden_reasoning import visible_text
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ from shared.bot.hidden_reasoning import said_aloud
     ],
 )
 def test_only_what_is_meant_for_the_customer_leaves(content: str) -> None:
-    assert said_aloud(content) == "Hola"
+    assert visible_text(content) == "Hola"
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_only_what_is_meant_for_the_customer_leaves(content: str) -> None:
     ],
 )
 def test_an_output_that_is_only_thought_is_an_empty_one(content: str) -> None:
-    assert said_aloud(content) == ""
+    assert visible_text(content) == ""
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_an_output_that_is_only_thought_is_an_empty_one(content: str) -> None:
     ],
 )
 def test_what_only_looks_like_a_mark_stays(content: str) -> None:
-    assert said_aloud(content) == content
+    assert visible_text(content) == content
 
 
 @pytest.mark.parametrize(
@@ -86,5 +86,5 @@ def test_what_only_looks_like_a_mark_stays(content: str) -> None:
 )
 def test_a_megabyte_of_marks_costs_little_time(piece: str) -> None:
     began = time.process_time()
-    said_aloud(piece * (1024 * 1024 // len(piece)))
+    visible_text(piece * (1024 * 1024 // len(piece)))
     assert time.process_time() - began < 5

@@ -11,7 +11,7 @@ import pytest
 from shared.queue import topology
 from shared.queue.jobs import ReplyWanted
 from shared.settings import Settings
-from shared.store import due_rows, webhook_log
+from shared.store import partitions, webhook_log
 from tests.support.stage import Stage, staged
 from workers.clock import worker
 
@@ -175,7 +175,7 @@ async def test_however_many_such_rows_there_are_so_many_go_in_one_statement(sett
             "now() - interval '20 days' FROM generate_series(1, 5) n",
             stage.ours.endpoint_id,
         )
-        for forget in (due_rows.forget_stray_events, webhook_log.forget_strays):
+        for forget in (partitions.forget_stray_events, webhook_log.forget_strays):
             async with stage.pool.acquire() as connection:
                 assert [await forget(connection, 10, 3) for _ in range(3)] == [3, 2, 0]
 

@@ -9,7 +9,7 @@ import pytest
 from shared import database
 from shared.queue.worker import Context
 from shared.settings import Settings
-from shared.store.messages import delivery_receipts
+from shared.store.messages import parked_receipts
 from tests.support.stage import Ours, Stage, staged
 from tests.workers.test_locks import ROWS, holding
 from workers.clock import worker
@@ -95,8 +95,8 @@ async def test_parked_receipts_are_taken_of_each_tenant_in_turn(settings: Settin
             await parked_receipt(stage, stage.ours, number)
         await parked_receipt(stage, ours)
         async with stage.pool.acquire() as connection, connection.transaction():
-            parked = await delivery_receipts.parked_with_message(connection, 2)
-        assert {one.arrived.tenant_id for one in parked} == {stage.ours.tenant_id, ours.tenant_id}
+            parked = await parked_receipts.with_message(connection, 2)
+        assert {one.incoming.tenant_id for one in parked} == {stage.ours.tenant_id, ours.tenant_id}
 
 
 @pytest.mark.parametrize("row", ["conversation", "messages", "channel", "tenant"])

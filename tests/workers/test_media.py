@@ -16,7 +16,7 @@ from shared import database
 from shared.media.blob_store import Blobs
 from shared.queue import topology
 from shared.settings import Settings
-from shared.store import channels, due_rows, endpoints, media
+from shared.store import channels, counts, endpoints, media
 from tests.support import email_payloads
 from tests.support.meta_payloads import entry, of_type, value
 from tests.support.meta_stage import add_app, add_number, posted
@@ -305,8 +305,8 @@ async def test_a_file_given_up_by_the_runner_is_set_aside_and_counted(settings: 
             await sends(stage, await twilio_file(stage))
             await stage.until(ended, stage, equals=[("wanted", None)])
         (row,) = await stage.rows("SELECT tenant_id, id FROM media")
-        await media.put_off(stage.pool, row["tenant_id"], row["id"], timedelta(seconds=60))
+        await media.postpone(stage.pool, row["tenant_id"], row["id"], timedelta(seconds=60))
         assert await media.due(stage.pool, timedelta(0), 10) == []
-        assert (await due_rows.unfinished(stage.pool))[topology.MEDIA.name] == 1
-        await media.put_off(stage.pool, row["tenant_id"], row["id"], None)
-        assert (await due_rows.counts(stage.pool))["set_aside"] == 1
+        assert (await counts.by_queue(stage.pool))[topology.MEDIA.name] == 1
+        await media.postpone(stage.pool, row["tenant_id"], row["id"], None)
+        assert (await counts.by_state(stage.pool))["parked"] == 1

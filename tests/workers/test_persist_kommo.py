@@ -158,7 +158,7 @@ async def test_two_batches_that_meet_in_two_conversations_wait_for_each_other_in
             await connection.execute("SELECT FROM conversations FOR UPDATE")  # both begin with a lock that is taken
             batches = [
                 asyncio.create_task(
-                    worker.keep(
+                    worker.persist_batch(
                         [customer(stage, ours, "3", one), manager(stage, ours, "4", chat_id=other)], stage.context
                     )
                 )

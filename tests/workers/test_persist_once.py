@@ -178,5 +178,5 @@ def test_of_the_same_webhook_twice_in_a_batch_the_replay_counts_else_the_earlier
         return WebhookReceived.of(endpoint, body.encode(), provider="twilio", received_at=at, replayed=replayed)
 
     first, again, other = came("a=1"), came("a=1", 9), came("b=2")
-    assert parsing.once([again, other, first]) == [first, other]
-    assert parsing.once([came("a=1", 20, replayed=True), other, first])[0].replayed
+    assert parsing.deduplicated([again, other, first]) == [first, other]
+    assert parsing.deduplicated([came("a=1", 20, replayed=True), other, first])[0].replayed

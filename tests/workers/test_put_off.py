@@ -13,7 +13,7 @@ from shared.queue import topology
 from shared.queue.topology import WorkQueue
 from shared.queue.worker import Context, Worker
 from shared.settings import Settings
-from shared.store import due_rows, reply_leases
+from shared.store import counts, reply_leases
 from shared.store.messages import parked as store
 from tests.support.stage import Stage, staged
 from workers import window
@@ -60,7 +60,7 @@ async def discard(stage: Stage, queue: topology.WorkQueue) -> None:
 
 
 async def set_aside(stage: Stage) -> int:
-    return (await due_rows.counts(stage.pool))["set_aside"]
+    return (await counts.by_state(stage.pool))["parked"]
 
 
 async def test_a_message_the_window_fails_on_is_buried_once_and_goes_on_when_replayed(
@@ -130,7 +130,7 @@ async def test_what_is_due_goes_its_way_though_a_dead_letter_of_it_is_thrown_awa
         conversation = await stage.converse()
         request = await stage.requested(conversation, "hola")
         async with stage.pool.acquire() as connection, connection.transaction():
-            await store.give_up(connection, [request])
+            await store.abandon(connection, [request])
         assert await stage.status(request.message_id) == "queued"
 
 
@@ -196,10 +196,10 @@ async def test_a_reply_that_somebody_is_making_is_left_alone(settings: Settings)
         async with stage.context.transaction() as tx:
             claim = await reply_leases.claim(tx, *key, hour)
         assert claim is not None
-        await reply_leases.put_off(stage.pool, *key, None)
+        await reply_leases.postpone(stage.pool, *key, None)
         assert await stage.count("conversations WHERE reply_due_at IS NOT NULL") == 1
-        await reply_leases.let_go(stage.pool, *key, claim.lease_id, timedelta(0))
-        await reply_leases.put_off(stage.pool, *key, hour)
+        await reply_leases.release(stage.pool, *key, claim.lease_id, timedelta(0))
+        await reply_leases.postpone(stage.pool, *key, hour)
         assert await stage.count("conversations WHERE reply_due_at > now() + interval '50 minutes'") == 1
 
 

@@ -12,7 +12,7 @@ import pytest
 from ops.sandbox.twilio import ACCOUNT_SID, AUTH_TOKEN
 from shared.queue.jobs import WebhookReceived
 from shared.settings import Settings
-from shared.store.messages import delivery_receipts, sends
+from shared.store.messages import delivery_receipts, parked_receipts, sends
 from tests.support.stage import Stage, staged
 from workers import window
 from workers.persist import worker
@@ -130,7 +130,7 @@ async def test_one_is_looked_for_during_a_day_and_forgotten_with_the_webhooks(se
                 "UPDATE message_statuses SET received_at = now() - make_interval(hours => $2) WHERE external_id = $1",
                 *(external_id, age),
             )
-        assert await delivery_receipts.count_parked(stage.pool) == 1
+        assert await parked_receipts.count(stage.pool) == 1
         in_time, late = [await in_status(stage, "sent", external_id=name) for name in ("SM1", "SM2")]
         async with stage.working("clock"):
             await stage.until(stage.status, in_time, equals="delivered")

@@ -29,7 +29,7 @@ async def waiting(stage: Stage, conversations: int) -> None:
 async def test_some_conversations_at_a_time_are_due_when_a_channel_is_resumed(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(channels, "TALKS_AT_ONCE", 7)
+    monkeypatch.setattr(channels, "CONVERSATIONS_AT_ONCE", 7)
     async with staged(settings) as stage:
         other = await stage.add_channel()
         await waiting(stage, 30)

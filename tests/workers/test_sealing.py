@@ -11,7 +11,7 @@ from shared.crypto import KeyRing
 from shared.providers.meta.endpoint import MetaSecrets
 from shared.queue.worker import Context
 from shared.settings import Settings
-from shared.store import channels
+from shared.store import channel_secrets
 from tests.support.meta_stage import add_app
 from tests.support.stage import Stage, staged
 from workers.clock import sealing, worker
@@ -128,8 +128,8 @@ async def test_what_was_put_off_meanwhile_is_due_at_once(settings: Settings) -> 
         )
         await stage.pool.execute("UPDATE conversations SET channel_id = $1", meta)
         async with stage.pool.acquire() as connection, connection.transaction():
-            (waiting,) = await channels.unsealed(connection, 10)
-            await channels.seal(connection, waiting, "sealed")
+            (waiting,) = await channel_secrets.unsealed(connection, 10)
+            await channel_secrets.seal(connection, waiting, "sealed")
         assert await stage.count("messages WHERE id = $1 AND due_at <= now()", request.message_id) == 1
 
 
@@ -207,9 +207,9 @@ async def test_a_number_whose_secrets_were_sealed_before_gets_its_endpoint_too(s
     async with staged(settings) as stage:
         await by_sql(stage, writing(), writing("broken"))
         async with stage.pool.acquire() as connection, connection.transaction():
-            for channel in await channels.unsealed(connection, 10):
+            for channel in await channel_secrets.unsealed(connection, 10):
                 sealed = stage.sealed(channel.secrets, channel.tenant_id, channel.id)
-                await channels.seal(connection, channel, sealed)
+                await channel_secrets.seal(connection, channel, sealed)
             await connection.execute("UPDATE channels SET credentials = 'v1.lost.AAAA' WHERE address = 'broken'")
             assert await sealing.serve_numbers(connection, stage.settings) == (1, None)
         endpoint, secrets = await served(stage)

@@ -8,7 +8,7 @@ import pytest
 
 from shared import database
 from shared.settings import Settings
-from shared.store import channels
+from shared.store import channel_endpoints, channels
 from tests.support.stage import Ours, Stage, staged
 from tests.workers.test_locks import holding
 from tests.workers.test_locks_clock import worker_context
@@ -109,7 +109,10 @@ async def test_numbers_that_cannot_be_served_take_no_other_tenants_turn(
             served, after = await sealing.serve_numbers(connection, stage.settings)
         assert served == 0
         async with stage.pool.acquire() as connection, connection.transaction():
-            assert await sealing.serve_numbers(connection, stage.settings, after or channels.FIRST) == (1, None)
+            assert await sealing.serve_numbers(connection, stage.settings, after or channel_endpoints.FIRST) == (
+                1,
+                None,
+            )
 
 
 @pytest.mark.parametrize(

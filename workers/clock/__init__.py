@@ -1,1 +1,1 @@
-"""Whatever is due → the queue where it goes on. Several may run: each takes rows that nobody else holds."""
+"""Publishes a job for every row that is due. Several may run: each takes rows that no other one has locked."""

@@ -1,6 +1,6 @@
-"""Deletes the copies of files that nobody names any more, beside whatever else the process does.
+"""Deletes the stored copies of files that no row names any more, beside the clock's other work.
 
-Whoever deletes a file's row, by whatever way, leaves its copy due; see the trigger of 0015_media.
+However a file's row is deleted, a trigger makes its copy due (0015_media).
 """
 
 import asyncio
@@ -15,12 +15,12 @@ from shared.store import media
 
 EVERY: Final = 5.0  # ticks of the clock
 AT_ONCE: Final = 100
-LEASE: Final = timedelta(minutes=10)  # of those taken at once
-DELETE_TIMEOUT: Final = 5.0  # seconds of one, so that all of them end within the lease
+LEASE: Final = timedelta(minutes=10)  # of the copies taken at once
+DELETE_TIMEOUT: Final = 5.0  # seconds for one copy, so that all of them end within the lease
 
 
 async def sweep_forever(ctx: Context[Any]) -> None:
-    """Sweep every few ticks, until cancelled. An outage or an error is for the next round."""
+    """Delete unused copies every few ticks, until cancelled. After an outage or an error the next round tries again."""
     while True:
         try:
             await sweep(ctx)
@@ -31,23 +31,23 @@ async def sweep_forever(ctx: Context[Any]) -> None:
 
 
 async def sweep(ctx: Context[Any]) -> int:
-    """Delete every copy that is due and that nobody names; returns how many went."""
-    total, looked = 0, AT_ONCE
-    while looked == AT_ONCE:
-        going, looked = await media.mark(ctx.pool, LEASE, AT_ONCE)
-        if going:
+    """Delete every copy that is due and that no row names; returns how many."""
+    total, checked = 0, AT_ONCE
+    while checked == AT_ONCE:
+        unused, checked = await media.mark_unused(ctx.pool, LEASE, AT_ONCE)
+        if unused:
             blobs = Blobs.of(ctx.settings)
-            for copy in going:
+            for copy in unused:
                 async with by_itself("blob", tenant=str(copy.tenant_id)):
                     if await _deleted(ctx, blobs, copy):
-                        await media.gone(ctx.pool, copy)
+                        await media.forget_copy(ctx.pool, copy)
                         total += 1
     if total:
         ctx.log.info("copies of files deleted", count=total)
     return total
 
 
-async def _deleted(ctx: Context[Any], blobs: Blobs, copy: media.Going) -> bool:
+async def _deleted(ctx: Context[Any], blobs: Blobs, copy: media.UnusedCopy) -> bool:
     try:
         async with asyncio.timeout(DELETE_TIMEOUT):
             await blobs.delete(copy.key)

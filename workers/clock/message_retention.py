@@ -1,4 +1,4 @@
-"""Deletes tenants' old messages, beside whatever else the process does and a little at a time."""
+"""Deletes tenants' old messages, a few at a time, beside the clock's other work."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -14,11 +14,11 @@ EVERY: Final = 3600.0  # seconds
 AFTER_A_FAILURE: Final = 60.0
 CONVERSATIONS_AT_ONCE: Final = 200
 MESSAGES_AT_ONCE: Final = 1000  # a transaction
-BREATH: Final = 0.05  # seconds between two transactions: others use the same disk
+BREATH: Final = 0.05  # seconds between two transactions, which leave the disk to others
 
 
 async def prune_forever(ctx: Context[Any]) -> None:
-    """Prune each hour, until cancelled. An outage or an error is for the next round."""
+    """Prune each hour, until cancelled. After an outage or an error the next round tries again."""
     while True:
         pause = EVERY
         try:
@@ -31,9 +31,9 @@ async def prune_forever(ctx: Context[Any]) -> None:
 
 
 async def prune(ctx: Context[Any]) -> int:
-    """Delete what the tenants' policies no longer keep; returns how many messages went.
+    """Delete messages that are older than their tenant's policy; returns how many.
 
-    Never younger than the raw webhooks: a replay of one would make its message anew, and answer it.
+    Never one as young as the raw webhooks that are stored: a replay of its webhook would store and answer it again.
     """
     total = 0
     for tenant_id, days in await retention.policies(ctx.pool):

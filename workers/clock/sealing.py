@@ -1,8 +1,9 @@
-"""Secrets that came by SQL, which the database can't seal, as it has no key: sealed here, and put to use.
+"""Encrypts secrets that were written by SQL: the database has no key, so they wait there in clear until the clock
+comes.
 
-A number of Meta's that came by SQL, or with an import, gets an endpoint of its tenant's own: Meta verifies its address
-by the number's `webhook_token`, and signs by the app's secret, which is the number's `api_key`. An endpoint that
-several tenants share is the operator's, and no tenant's secret changes it.
+A Meta number that came by SQL or by an import then gets an endpoint of its tenant's own: Meta verifies the endpoint's
+URL by the number's `webhook_token` and signs with the app's secret, which is the number's `api_key`. An endpoint that
+several tenants share is the operator's, and a tenant's secret never changes it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,19 +18,20 @@ from shared.database import Connection, new_id
 from shared.database.each_row import each
 from shared.process.log import get_logger
 from shared.settings import Settings
-from shared.store import channels, endpoints, webhook_secrets
-from shared.store.channels import Unsealed, Unserved
+from shared.store import channel_endpoints, channel_secrets, endpoints, webhook_secrets
+from shared.store.channel_endpoints import Unserved
+from shared.store.channel_secrets import Unsealed
 from shared.store.endpoints import EndpointRow
 from shared.store.webhook_secrets import WebhookSecret
 
 log = get_logger(__name__)
 
-APP_SECRETS: Final = 2  # the one before stays good while it is being rotated at Meta
+APP_SECRETS: Final = 2  # the previous one stays valid while the secret is rotated at Meta
 
 
 async def seal_credentials(connection: Connection, settings: Settings, limit: int) -> None:
-    """Seal what channels wait for. One whose secrets can't be sealed here stays stopped, and its secrets wait."""
-    waiting = await channels.unsealed(connection, limit)
+    """Seal the waiting secrets of channels. A channel whose secrets can't be sealed stays stopped, and they wait."""
+    waiting = await channel_secrets.unsealed(connection, limit)
     keys = _keys(settings, "credentials", [(channel.id, channel.newest) for channel in waiting])
     if keys is None:
         return
@@ -45,16 +47,16 @@ async def seal_credentials(connection: Connection, settings: Settings, limit: in
             _warn_once("credentials", channel.id, channel.newest, str(error))
             later.append(channel)
         else:
-            await channels.seal(connection, channel, sealed)
+            await channel_secrets.seal(connection, channel, sealed)
             await _serve(connection, keys, settings, channel, secrets)
             log.info("credentials sealed", channel=str(channel.id))
 
     later += await each("credentials", connection, waiting, seal)
-    await channels.seal_later(connection, later)
+    await channel_secrets.seal_later(connection, later)
 
 
 async def seal_webhook_secrets(connection: Connection, settings: Settings, limit: int) -> None:
-    """Seal what webhooks are to sign with."""
+    """Seal the waiting signing secrets of tenants' webhooks."""
     waiting = await webhook_secrets.waiting(connection, limit)
     keys = _keys(settings, "webhook secret", [(webhook.id, webhook.newest) for webhook in waiting])
     if keys is None:
@@ -69,7 +71,8 @@ async def seal_webhook_secrets(connection: Connection, settings: Settings, limit
 
 
 def _keys(settings: Settings, what: str, waiting: Sequence[tuple[UUID, int]]) -> KeyRing | None:
-    """None where there are no keys for what waits (its owner, its newest row): it waits for them, due as it is."""
+    """The keys to seal with; None where none are configured. `waiting`: (owner, newest row), which stay due as they
+    are."""
     try:
         return KeyRing.parse(settings.secret_keys.get_secret_value())
     except CryptoError as error:
@@ -79,13 +82,15 @@ def _keys(settings: Settings, what: str, waiting: Sequence[tuple[UUID, int]]) ->
 
 
 async def serve_numbers(
-    connection: Connection, settings: Settings, after: tuple[UUID, UUID] = channels.FIRST
+    connection: Connection, settings: Settings, after: tuple[UUID, UUID] = channel_endpoints.FIRST
 ) -> tuple[int, tuple[UUID, UUID] | None]:
-    """Endpoints for some of the numbers of Meta's that have secrets and none, and the address of each as it is now;
-    returns how many got one, and the (tenant, channel) behind which to go on: None after the last."""
+    """Give an endpoint to some of the Meta numbers that have secrets but none, and note each number's webhook URL.
+
+    Returns how many got an endpoint, and the (tenant, channel) after which to go on: None after the last.
+    """
     served = 0
-    await channels.set_webhook_urls(connection, "meta", _base(settings))
-    waiting = await channels.without_endpoint(connection, "meta", after)
+    await channel_endpoints.set_webhook_urls(connection, "meta", _base(settings))
+    waiting = await channel_endpoints.without_endpoint(connection, "meta", after)
 
     async def serve(channel: Unserved) -> None:
         nonlocal served
@@ -98,7 +103,7 @@ async def serve_numbers(
             served += await _serve(connection, keys, settings, channel, secrets)
 
     await each("endpoint", connection, waiting, serve)
-    more = len(waiting) == channels.SERVED_AT_ONCE
+    more = len(waiting) == channel_endpoints.SERVED_AT_ONCE
     return served, (waiting[-1].tenant_id, waiting[-1].id) if more else None
 
 
@@ -109,7 +114,10 @@ async def _serve(
     channel: Unsealed | Unserved,
     secrets: Mapping[str, object],
 ) -> bool:
-    """Let in what Meta signs with these secrets. False where they don't suffice, or the endpoint is an operator's."""
+    """Make the number's endpoint accept webhooks signed with these secrets.
+
+    False where the secrets don't suffice, or the endpoint is the operator's.
+    """
     token, app_secret = secrets.get("webhook_token"), secrets.get("api_key")
     if channel.provider != "meta" or not isinstance(token, str) or not isinstance(app_secret, str):
         return False
@@ -123,7 +131,7 @@ async def _serve(
         chosen = own.get(channel.endpoint_id)
         if chosen is None:
             return False
-    else:  # numbers of one app share its address
+    else:  # numbers of one app share its endpoint
         chosen = next((pair for pair in own.values() if app_secret in _app_secrets(pair[1])), None)
     row, known = chosen or (EndpointRow(new_id(), channel.tenant_id, channel.provider, ""), {})
     changed = {
@@ -137,8 +145,8 @@ async def _serve(
         else:
             await endpoints.set_secrets(connection, row.id, sealed)
     if channel.endpoint_id is None:
-        await channels.set_endpoint(connection, channel.tenant_id, channel.id, row.id)
-    await channels.set_webhook_url(connection, channel.tenant_id, channel.id, _base(settings))
+        await channel_endpoints.set_endpoint(connection, channel.tenant_id, channel.id, row.id)
+    await channel_endpoints.set_webhook_url(connection, channel.tenant_id, channel.id, _base(settings))
     return True
 
 
@@ -147,12 +155,12 @@ def _base(settings: Settings) -> str:
 
 
 def _opened(keys: KeyRing, row: EndpointRow) -> Mapping[str, object]:
-    """An endpoint's secrets; none where they don't open."""
+    """An endpoint's secrets; empty where they can't be decrypted."""
     try:
-        told = orjson.loads(keys.open(row.secrets, tenant_id=row.tenant_id, owner=row.id))
+        secrets = orjson.loads(keys.open(row.secrets, tenant_id=row.tenant_id, owner=row.id))
     except (CryptoError, orjson.JSONDecodeError):
         return {}
-    return told if isinstance(told, dict) else {}
+    return secrets if isinstance(secrets, dict) else {}
 
 
 def _app_secrets(known: Mapping[str, object]) -> list[str]:
@@ -162,5 +170,5 @@ def _app_secrets(known: Mapping[str, object]) -> list[str]:
 
 @lru_cache(maxsize=1000)
 def _warn_once(what: str, owner: UUID, _: int, why: str) -> None:
-    """Log it once for what was entered, not every second."""
+    """Log it once for each row that was entered, not every second."""
     log.error(f"{what} waits: its secrets can't be sealed or opened", owner=str(owner), error=why)

@@ -1,7 +1,7 @@
-"""Whatever is due → the queue where it goes on. Several may run: each takes rows that nobody else holds.
+"""Publishes a job for every row that is due. Several may run: each takes rows that no other one has locked.
 
-The row is the promise, the queue is the hint: a lost publish, a killed worker, a restarted broker all end here, as a
-row whose due time has passed.
+The row's due time is the guarantee, the queued job only the fast way: after a lost publish, a killed worker or a
+restarted broker, the row's due time passes and the clock publishes its job again.
 """
 
 import asyncio
@@ -22,9 +22,9 @@ from shared.queue import topology
 from shared.queue.jobs import Lane, MediaWanted, QueueMessage, ReplyWanted, SendAdmitted, SendRequested
 from shared.queue.publisher import BrokerAway
 from shared.queue.worker import Context, Loop
-from shared.store import channels, conversations, due_rows, media, webhook_log
+from shared.store import channel_endpoints, conversations, due_rows, media, partitions, webhook_log
 from shared.store.events import Event, record
-from shared.store.messages import agent_reports, delivery_receipts, outbound
+from shared.store.messages import agent_reports, outbound, parked_receipts
 from workers.clock import sealing
 from workers.clock.blob_cleanup import sweep_forever
 from workers.clock.message_retention import prune_forever
@@ -38,7 +38,7 @@ Task = Callable[[database.Connection, Ctx], Awaitable[Sequence[QueueMessage]]]
 RETENTION_EVERY: Final = 3600.0  # seconds
 PARTITIONS_AHEAD: Final = 7  # days
 CROWDED: Final = 50  # envelopes that wait in a queue; beyond it the clock adds none
-HELD_AT_ONCE: Final = 1000  # messages that a tick looks at
+HELD_AT_ONCE: Final = 1000  # messages that a tick checks
 FORGOTTEN_AT_ONCE: Final = 10_000  # rows a transaction
 
 
@@ -67,7 +67,7 @@ async def _tick_forever(ctx: Ctx) -> None:
 
 
 async def apart(name: str, work: Awaitable[None], ctx: Ctx) -> None:
-    """One kind of work that fails must not keep the others from their turn. Raises only for an outage."""
+    """Run one kind of work so that its failure does not keep the others from theirs. Raises only for an outage."""
     try:
         await work
     except Exception as error:
@@ -77,10 +77,10 @@ async def apart(name: str, work: Awaitable[None], ctx: Ctx) -> None:
 
 
 async def run_task(name: str, task: Task, ctx: Ctx) -> None:
-    """Hand on all that is due of one kind, a batch a transaction.
+    """Publish jobs for all rows of one kind that are due, a batch a transaction.
 
-    Nothing goes where much waits already: the hints of these rows stand in that queue, and a worker that was away for
-    an hour would find each of them there many times over.
+    A queue that is crowded gets none: it holds jobs of these rows already, and a worker that was away for an hour would
+    find each of them many times over.
     """
     targets = TARGETS.get(name, ())
     while not await _crowded(targets, ctx):
@@ -103,7 +103,7 @@ async def _crowded(queues: Sequence[topology.WorkQueue], ctx: Ctx) -> bool:
     try:
         return any([await ctx.publisher.depth(queue.name) > CROWDED for queue in queues])
     except BrokerAway:
-        return True  # a hint could not be published either; the rows stay due
+        return True  # a job could not be published either; the rows stay due
 
 
 def _handoff(ctx: Ctx) -> timedelta:
@@ -154,7 +154,7 @@ async def _expired(tx: database.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
 
 @dataclass
 class HeldAndOpen:
-    """Each tick looks at some of the held messages, and goes on where the one before it ended."""
+    """Releases held messages whose window is open. Each tick checks some, and goes on where the last one ended."""
 
     _after: tuple[UUID, UUID] = due_rows.BEGINNING
 
@@ -198,7 +198,7 @@ async def _webhook_secrets(tx: database.Connection, ctx: Ctx) -> Sequence[QueueM
     return []
 
 
-# A queue that is crowded keeps only its own rows waiting: each has a task, by its name.
+# A task for each queue, so that a crowded queue delays only its own rows.
 _READY: Final[dict[topology.WorkQueue, Task]] = {
     topology.send_queue(provider, lane): partial(_ready, provider, lane)
     for provider, lane in product(providers.names(), topology.LANES)
@@ -230,7 +230,7 @@ TARGETS: Final[dict[str, tuple[topology.WorkQueue, ...]]] = {
 
 
 async def _serve_numbers(ctx: Ctx) -> None:
-    after: tuple[UUID, UUID] | None = channels.FIRST
+    after: tuple[UUID, UUID] | None = channel_endpoints.FIRST
     while after is not None:
         async with ctx.transaction() as tx:
             served, after = await sealing.serve_numbers(tx, ctx.settings, after)
@@ -239,11 +239,11 @@ async def _serve_numbers(ctx: Ctx) -> None:
 
 
 async def _make_partitions(tx: database.Connection, ctx: Ctx) -> int:
-    return await due_rows.make_partitions(tx, PARTITIONS_AHEAD)
+    return await partitions.make(tx, PARTITIONS_AHEAD)
 
 
 async def _forget_events(tx: database.Connection, ctx: Ctx) -> int:
-    return await due_rows.forget_events(tx, ctx.settings.events_days)
+    return await partitions.forget_events(tx, ctx.settings.events_days)
 
 
 async def _forget_webhooks(tx: database.Connection, ctx: Ctx) -> int:
@@ -251,23 +251,24 @@ async def _forget_webhooks(tx: database.Connection, ctx: Ctx) -> int:
 
 
 async def retain(ctx: Ctx) -> None:
-    """Make the coming days' partitions and drop the old ones. Waits for no lock for long: it comes again."""
+    """Make the coming days' partitions and drop the old ones. It waits for no lock for long: it runs again in an
+    hour."""
     for work in (_make_partitions, _forget_events, _forget_webhooks):
         try:
             async with ctx.transaction() as tx:
-                await due_rows.lock_briefly(tx)
+                await partitions.lock_briefly(tx)
                 done = await work(tx, ctx)
             if done:
                 ctx.log.info("retention", what=work.__name__.strip("_"), partitions=done)
         except database.LockTimeout:
             ctx.log.warning("could not get a lock; next hour again", what=work.__name__.strip("_"))
-    # Apart from the partitions, whose locks last as long as their transaction; and no long transaction for itself.
+    # In short transactions apart from the partitions' own, whose locks last as long as their transaction.
     webhooks_days, events_days = ctx.settings.inbound_log_days, ctx.settings.events_days
     for forget, days in (
         (webhook_log.forget_keys, webhooks_days),
-        (delivery_receipts.forget_parked, webhooks_days),
+        (parked_receipts.forget, webhooks_days),
         (webhook_log.forget_strays, webhooks_days),
-        (due_rows.forget_stray_events, events_days),
+        (partitions.forget_stray_events, events_days),
     ):
         forgotten = FORGOTTEN_AT_ONCE
         while forgotten == FORGOTTEN_AT_ONCE:

@@ -1,4 +1,4 @@
-"""What managers wrote in a provider's own interface: kept in the conversation, which is theirs from then on."""
+"""Stores what agents wrote in a provider's own interface, and hands the conversation over to them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from uuid import UUID
 from shared.actions import delivery_receipts
 from shared.database import Connection
 from shared.domain.channels import Channel
-from shared.domain.model import ManagerMessage, Receipt
+from shared.domain.model import AgentMessage, Receipt
 from shared.queue.jobs import SendRequested
 from shared.store import contacts, conversations
 from shared.store.events import Event, record
@@ -17,17 +17,17 @@ from shared.store.messages.agent_messages import Written
 
 
 @dataclass(frozen=True, slots=True)
-class Arrived:
-    """A manager's message with where it came in."""
+class IncomingAgentMessage:
+    """An agent's message with its channel."""
 
     channel: Channel
-    message: ManagerMessage
+    message: AgentMessage
     received_at: datetime
-    place: int  # among all messages of its batch, in the order in which they were said
+    place: int  # among all messages of its batch, in the order in which they were written
 
     @property
     def is_ours(self) -> bool:
-        """Whether its author is our own bot, so that it is the echo of what we sent ourselves."""
+        """Whether its author is our own bot: then it is the echo of a message that we sent."""
         return self.message.author_id == self.channel.settings.manager.own_bot != ""
 
     @property
@@ -44,65 +44,67 @@ class Arrived:
         return not (self.is_ours or self.message.automatic or self.message.author_id in bots)
 
 
-def person(arrived: Arrived) -> contacts.Person:
-    """The customer to whom the manager wrote."""
-    return contacts.Person(arrived.channel.tenant_id, arrived.message.customer, arrived.message.contact_name)
+def person(incoming: IncomingAgentMessage) -> contacts.Person:
+    """The customer to whom the agent wrote."""
+    return contacts.Person(incoming.channel.tenant_id, incoming.message.customer, incoming.message.contact_name)
 
 
-def conversation(arrived: Arrived, contact_id: UUID) -> conversations.Wanted:
-    """The conversation in which the manager wrote."""
-    customer = arrived.message.customer
+def conversation(incoming: IncomingAgentMessage, contact_id: UUID) -> conversations.Wanted:
+    """The conversation in which the agent wrote."""
+    customer = incoming.message.customer
     return conversations.Wanted(
-        tenant_id=arrived.channel.tenant_id,
-        channel_id=arrived.channel.id,
-        provider=arrived.channel.provider,
+        tenant_id=incoming.channel.tenant_id,
+        channel_id=incoming.channel.id,
+        provider=incoming.channel.provider,
         addresses=tuple(address.canonical for address in customer),
         recipient=customer[0].given,
         phone=next((address.given for address in customer if address.kind == "phone"), None),
         contact_id=contact_id,
-        contact_name=arrived.message.contact_name,
+        contact_name=incoming.message.contact_name,
         kommo_chat_id=next((address.canonical for address in customer if address.kind == "kommo_chat"), None),
     )
 
 
 async def apply(
     connection: Connection,
-    arrived: Sequence[Arrived],
+    incoming: Sequence[IncomingAgentMessage],
     found: Sequence[conversations.Found],
     began: datetime | None,
     handoff: timedelta,
 ) -> list[SendRequested]:
-    """Keep managers' messages in their conversations, which the caller has locked, and hand these over to them;
-    returns what is to be handed on. `began` is the time of the batch's place 0, where customers' messages have it.
+    """Store agents' messages in their conversations, which the caller has locked, and escalate these; returns the jobs
+    that follow. `began` is the time of the batch's place 0, where customers' messages have it.
 
-    An echo of a message of ours is no manager's. It has the id that we know, or else comes before our own call has
-    ended: then it is a receipt for the one message that it can be.
+    A provider also echoes the messages that we sent. We know an echo by its id. One that comes before our own call has
+    ended has an id that we don't know yet: it is a receipt for the one message that it can be.
     """
-    if not arrived:
+    if not incoming:
         return []
     written = [
         Written(
             tenant_id=one.channel.tenant_id,
-            conversation_id=talk.id,
+            conversation_id=conversation.id,
             channel_id=one.channel.id,
             provider=one.channel.provider,
             message=one.message,
             received_at=one.received_at,
             place=one.place,
         )
-        for one, talk in zip(arrived, found, strict=True)
+        for one, conversation in zip(incoming, found, strict=True)
     ]
-    suspects = [index for index, one in enumerate(arrived) if one.may_be_ours]
+    suspects = [index for index, one in enumerate(incoming) if one.may_be_ours]
     echoes = await agent_messages.echoes(connection, {index: written[index] for index in suspects})
-    ours = {index for index, ids in echoes.items() if ids or arrived[index].is_ours}
-    kept = await agent_messages.insert(connection, {i: one for i, one in enumerate(written) if i not in ours}, began)
+    ours = {index for index, ids in echoes.items() if ids or incoming[index].is_ours}
+    inserted = await agent_messages.insert(
+        connection, {i: one for i, one in enumerate(written) if i not in ours}, began
+    )
     await agent_reports.owe(
-        connection, [one for i, one in enumerate(written) if i not in ours and arrived[i].to_be_reported]
+        connection, [one for i, one in enumerate(written) if i not in ours and incoming[i].to_be_reported]
     )
     theirs = {
-        (written[i].tenant_id, written[i].conversation_id): arrived[i]
-        for i in kept
-        if arrived[i].by_person and arrived[i].channel.settings.manager.escalate
+        (written[i].tenant_id, written[i].conversation_id): incoming[i]
+        for i in inserted
+        if incoming[i].by_person and incoming[i].channel.settings.manager.escalate
     }
     escalated = await agent_messages.escalate(connection, list(theirs))
     await record(
@@ -112,9 +114,9 @@ async def apply(
                 "message.recorded",
                 *_place(written[i]),
                 message_id,
-                detail={"by": "manager" if arrived[i].by_person else "bot", "type": written[i].message.message_type},
+                detail={"by": "manager" if incoming[i].by_person else "bot", "type": written[i].message.message_type},
             )
-            for i, message_id in kept.items()
+            for i, message_id in inserted.items()
         ),
         *(
             Event("conversation.escalated", tenant_id, theirs[tenant_id, conversation_id].channel.id, conversation_id)
@@ -124,7 +126,7 @@ async def apply(
     return await delivery_receipts.apply(
         connection,
         [
-            delivery_receipts.Arrived(
+            delivery_receipts.IncomingReceipt(
                 written[i].tenant_id,
                 written[i].channel_id,
                 written[i].provider,

@@ -1,4 +1,4 @@
-"""What customers' messages mean for their conversations: who was heard, and who is answered at once. Pure."""
+"""What a batch's messages change in their conversations, and which of them are answered at once. No I/O."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,44 +14,44 @@ from shared.domain.model import InboundMessage
 from shared.queue.jobs import ReplyWanted, WebhookReceived
 from shared.store import conversations
 
-# A customer's, but nobody expects an answer to them; or nobody can see what they say.
+# Messages of customers that are not answered: they expect no answer, or have no content that we can read.
 UNANSWERED = ("reaction", "edit", "revoke", "unsupported")
-Arrived = tuple[WebhookReceived, Channel, InboundMessage]
+IncomingMessage = tuple[WebhookReceived, Channel, InboundMessage]
 
 
 @dataclass(frozen=True, slots=True)
-class Hearing:
-    """What the customers' messages of a batch mean for their conversations, by its id."""
+class ConversationUpdates:
+    """What a batch of customers' messages changes in their conversations, by conversation."""
 
-    heard: Mapping[UUID, conversations.Heard]
-    at_once: Mapping[UUID, bool]  # to be answered now → whether its engine waits for somebody else
+    by_conversation: Mapping[UUID, conversations.ConversationUpdate]
+    at_once: Mapping[UUID, bool]  # to be answered without a debounce → whether its engine waits for another server
     channels: Mapping[UUID, UUID]
     traces: Mapping[UUID, str]
 
     @classmethod
     def of(
         cls,
-        arrived: Sequence[Arrived],
+        incoming: Sequence[IncomingMessage],
         found: Sequence[conversations.Found],
         contact_ids: Sequence[UUID],
         places: Iterable[int],
-        wishes: Mapping[int, Change],
+        consent_changes: Mapping[int, Change],
     ) -> Self:
-        """Of the messages at these places, the later ones of a conversation over the earlier."""
-        heard: dict[UUID, conversations.Heard] = {}
+        """The updates by the messages at these places; in a conversation, later messages go over earlier ones."""
+        by_conversation: dict[UUID, conversations.ConversationUpdate] = {}
         channels: dict[UUID, UUID] = {}
         traces: dict[UUID, str] = {}
         at_once: dict[UUID, bool] = {}
         for place in sorted(places):
-            webhook, channel, m = arrived[place]
+            webhook, channel, m = incoming[place]
             if m.message_type == "system":
                 continue
             conversation = found[place]
             reply = channel.settings.reply
-            answered = m.message_type not in UNANSWERED and consents.is_answered(m, wishes.get(place))
-            before = heard.get(conversation.id)
-            spoke_at = told_at(m, webhook.received_at) or webhook.received_at
-            heard[conversation.id] = conversations.Heard(
+            answered = m.message_type not in UNANSWERED and consents.is_answered(m, consent_changes.get(place))
+            before = by_conversation.get(conversation.id)
+            sent_at = provider_time(m, webhook.received_at) or webhook.received_at
+            by_conversation[conversation.id] = conversations.ConversationUpdate(
                 conversation.tenant_id,
                 conversation.id,
                 contact_id=contact_ids[place],
@@ -59,42 +59,45 @@ class Hearing:
                 contact_name=m.contact_name,
                 debounce=_debounce(channel) if answered else before.debounce if before is not None else None,
                 longest_wait=timedelta(seconds=reply.longest_wait),
-                at=webhook.received_at,
+                received_at=webhook.received_at,
                 messages=1 if before is None else before.messages + 1,
-                spoke_at=spoke_at if before is None else max(before.spoke_at, spoke_at),
+                sent_at=sent_at if before is None else max(before.sent_at, sent_at),
             )
             channels[conversation.id] = channel.id
             traces[conversation.id] = webhook.trace
             if reply.engine != "none" and reply.debounce == 0 and answered:
                 at_once[conversation.id] = reply.engine in WAITING
-        return cls(heard, at_once, channels, traces)
+        return cls(by_conversation, at_once, channels, traces)
 
     def replies(self, owed: set[UUID]) -> list[ReplyWanted]:
-        """For those of the conversations `owed` an answer that wait for no quiet."""
+        """Jobs for those of the conversations `owed` a reply that have no debounce."""
         return [
             ReplyWanted(
-                tenant_id=self.heard[i].tenant_id,
+                tenant_id=self.by_conversation[i].tenant_id,
                 channel_id=self.channels[i],
                 conversation_id=i,
                 waits=self.at_once[i],
                 trace=self.traces[i],
             )
-            for i in self.heard
+            for i in self.by_conversation
             if i in owed and i in self.at_once
         ]
 
 
-def told_at(message: InboundMessage, received_at: datetime) -> datetime | None:
-    """The provider's time of a message, never later than ours. A mail's date is by its sender's clock: by one that is
-    slow, who writes again after having called a mail spam would not have written."""
+def provider_time(message: InboundMessage, received_at: datetime) -> datetime | None:
+    """The provider's time of a message, never later than ours; None for a mail.
+
+    A mail's date is by its sender's clock. With a slow clock, a customer who writes again after having reported a mail
+    as spam would seem to have written before.
+    """
     if message.timestamp is None or message.channel_kind == "email":
         return None
     return min(message.timestamp, received_at)
 
 
 def _debounce(channel: Channel) -> timedelta | None:
-    """How long a reply waits for quiet; None where the channel owes none."""
+    """How long a reply waits for further messages; None where the channel does not reply."""
     if "reply" in channel.unread:
-        return UNREAD_WAIT  # whether one is owed says a process that can read it
+        return UNREAD_WAIT  # a process that can read the settings decides whether a reply is owed
     reply = channel.settings.reply
     return None if reply.engine == "none" else timedelta(seconds=reply.debounce)

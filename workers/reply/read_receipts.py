@@ -1,7 +1,7 @@
-"""Read receipts: a customer sees that their message was read and, while a model thinks, that an answer is being typed.
+"""Read receipts: shows the customer that their message was read and, while a model answers, that we are typing.
 
-A courtesy beside the reply. Nobody waits for it, nothing is recorded of it, it takes no slot of the channel's rate, and
-what goes wrong with it is a metric and no more.
+The reply does not wait for it, nothing about it is stored, and it takes no slot of the channel's rate. A failure is
+counted in a metric and has no other effect.
 """
 
 import asyncio
@@ -19,46 +19,46 @@ from shared.providers import provider
 from shared.providers.base import Ambiguous, ChannelBroken, Reader, Throttled, Unreachable
 from shared.sending.senders import Senders
 from shared.settings import Settings
-from shared.store import reading
+from shared.store.messages import inbound
 
 LONGEST: Final = 5.0  # seconds from its beginning to its end; a later one would be of no use
-MOST_AT_ONCE: Final = 64  # of one process; what is more is dropped
-HUSH: Final = 60.0  # seconds without any for a channel whose provider throttles, refuses the channel or does not answer
+MOST_AT_ONCE: Final = 64  # of one process; further ones are dropped
+MUTE: Final = 60.0  # seconds without any for a channel whose provider throttles, refuses the channel or does not answer
 
 Outcome = Literal["shown", "refused", "failed", "dropped"]
 
 
-async def to_show(connection: Connection, channel: Channel, conversation_id: UUID) -> str | None:
-    """The provider's id of the customer's newest message, where the channel shows that it is read; else None.
+async def message_to_acknowledge(connection: Connection, channel: Channel, conversation_id: UUID) -> str | None:
+    """The provider's id of the customer's newest message, where the channel acknowledges it as read; else None.
 
-    None too where no answer would reach them: outside the window, from a stopped channel. (Nobody who has opted out is
-    answered at all.)
+    None too where no answer would reach the customer: outside the window, from a stopped channel. Customers who have
+    opted out get no reply, so they don't come here.
     """
     if not channel.settings.reply.read_receipts or channel.status != "active":
         return None
     if not provider(channel.provider).read_receipts:
         return None
-    newest = await reading.newest(connection, channel.tenant_id, conversation_id)
+    newest = await inbound.newest_readable(connection, channel.tenant_id, conversation_id)
     if newest is None or (channel.kind == "whatsapp" and not is_open(newest.last_user_message_at, newest.now)):
         return None
     return newest.external_id
 
 
-class Reading:
+class ReadReceipts:
     """The read receipts of one process. Costs nothing until a channel shows one."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._senders: Senders | None = None
         self._under_way: set[asyncio.Task[None]] = set()
-        self._hushed: dict[UUID, float] = {}  # channel → when it may try again, monotonic seconds
+        self._muted_until: dict[UUID, float] = {}  # channel → when it may try again, monotonic seconds
 
     @contextmanager
     def shown(self, pool: Pool, channel: Channel, external_id: str | None, *, typing: bool) -> Iterator[None]:
-        """Tell the provider beside what is done inside that this message was read, and with `typing` that we type.
+        """Show, while the block runs, that this message was read, and with `typing` that we are typing.
 
-        `external_id` None: tell nothing. One that shows typing ends with the block, for after the answer it would show
-        that another one is being typed.
+        `external_id` None: show nothing. With `typing` the call is cancelled at the end of the block: after the answer
+        it would show that another one is being typed.
         """
         showing = self._begin(pool, channel, external_id, typing) if external_id is not None else None
         try:
@@ -68,10 +68,10 @@ class Reading:
                 showing.cancel()
 
     def _begin(self, pool: Pool, channel: Channel, external_id: str, typing: bool) -> asyncio.Task[None] | None:
-        if self._hushed.get(channel.id, 0.0) > time.monotonic() or len(self._under_way) >= MOST_AT_ONCE:
+        if self._muted_until.get(channel.id, 0.0) > time.monotonic() or len(self._under_way) >= MOST_AT_ONCE:
             _count(channel, "dropped")
             return None
-        self._hushed.pop(channel.id, None)
+        self._muted_until.pop(channel.id, None)
         showing = asyncio.create_task(self._show(pool, channel, external_id, typing))
         self._under_way.add(showing)
         showing.add_done_callback(self._under_way.discard)
@@ -86,19 +86,19 @@ class Reading:
                 if not isinstance(sender, Reader):
                     return
                 refused = await sender.show_read(channel.address, external_id, typing=typing)
-        except Exception:  # no key, no database, no answer: `send` meets the same and says what is to be done
-            self._hush(channel)
+        except Exception:  # no key, no database, no answer: `send` meets the same error and reports it
+            self._mute(channel)
             _count(channel, "failed")
             return
         if isinstance(refused, Throttled | ChannelBroken | Unreachable | Ambiguous):
-            self._hush(channel)
+            self._mute(channel)
         _count(channel, "shown" if refused is None else "refused")
 
-    def _hush(self, channel: Channel) -> None:
-        self._hushed[channel.id] = time.monotonic() + HUSH
+    def _mute(self, channel: Channel) -> None:
+        self._muted_until[channel.id] = time.monotonic() + MUTE
 
     async def close(self) -> None:
-        """Drop what is under way."""
+        """Cancel the calls that are under way."""
         under_way = list(self._under_way)
         for showing in under_way:
             showing.cancel()
@@ -112,9 +112,9 @@ def _count(channel: Channel, outcome: Outcome) -> None:
 
 
 @asynccontextmanager
-async def open_reading(settings: Settings) -> AsyncIterator[Reading]:
-    """This process's read receipts; what is under way is dropped at the end."""
-    opened = Reading(settings)
+async def open_read_receipts(settings: Settings) -> AsyncIterator[ReadReceipts]:
+    """This process's read receipts; calls under way are cancelled at the end."""
+    opened = ReadReceipts(settings)
     try:
         yield opened
     finally:

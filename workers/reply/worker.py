@@ -1,9 +1,9 @@
 """ReplyWanted → engine of the channel → a message in the conversation → SendRequested.
 
-One process answers a conversation at a time, by a lease. Several messages in a row get one answer: an answer is only
-recorded if nothing newer came while it was being made. Engines that wait for somebody else have a lane of their own,
-and a channel holds no more than a share of a process's places while one of them makes its answers. Beside it, where the
-channel says so, the customer sees that they were read.
+A lease lets one process answer a conversation at a time. Several messages in a row get one answer: it is recorded only
+if no newer message came while it was made. Engines that wait for another server have a queue of their own, and one
+channel holds at most a share of a process's places while they answer. Where the channel says so, the customer sees
+meanwhile that the message was read.
 """
 
 import asyncio
@@ -29,32 +29,32 @@ from shared.settings import Settings
 from shared.store import channels, consents, reply_leases
 from shared.store.events import Event, record
 from shared.store.messages import inbound, outbound
-from shared.store.messages.inbound import Said
+from shared.store.messages.inbound import HistoryMessage
 from shared.store.messages.outbound import NewMessage
 from shared.store.reply_leases import ReplyClaim
-from workers.reply.read_receipts import Reading, open_reading, to_show
+from workers.reply.read_receipts import ReadReceipts, message_to_acknowledge, open_read_receipts
 
 DEEPEST_HISTORY = 200  # messages read for one answer, however many are unanswered
-VOID_ANSWERS = 5  # in a row, because the customer goes on writing; then the clock asks again a little later
+VOID_ANSWERS = 5  # in a row, because the customer goes on writing; then the reply is due again a little later
 LOOP = "loop"  # the outcome of a reply that is not made, for the metric
 CONCURRENCY = 32  # most of them wait for a model
-SHARE = CONCURRENCY // 4  # of these, for one channel whose engine waits for somebody else
+SHARE = CONCURRENCY // 4  # of these, for one channel whose engine waits for another server
 
 
 @dataclass(frozen=True, slots=True)
 class Engines:
-    """The engines of this process, by the name a channel's settings use, who may wait for them, and what customers see
-    while an answer is being made."""
+    """This process's engines by their name in a channel's settings, the places of those that wait, and read
+    receipts."""
 
     by_name: Mapping[str, Engine]
     places: Places
-    reading: Reading
+    read_receipts: ReadReceipts
 
 
 @asynccontextmanager
 async def _open(settings: Settings) -> AsyncIterator[Engines]:
-    async with open_engines(settings) as by_name, open_reading(settings) as reading:
-        yield Engines(by_name, Places(SHARE), reading)
+    async with open_engines(settings) as by_name, open_read_receipts(settings) as read_receipts:
+        yield Engines(by_name, Places(SHARE), read_receipts)
 
 
 worker: Worker[ReplyWanted, Engines] = Worker(
@@ -79,22 +79,22 @@ async def reply(wanted: ReplyWanted, ctx: Context[Engines]) -> None:
 
 @worker.put_off
 async def put_off(wanted: ReplyWanted, ctx: Context[Engines], wait: timedelta | None) -> None:
-    await reply_leases.put_off(ctx.pool, wanted.tenant_id, wanted.conversation_id, wait)
+    await reply_leases.postpone(ctx.pool, wanted.tenant_id, wanted.conversation_id, wait)
 
 
 class _Void:
-    """Something newer came while the answer was being made: it is dropped and a new one is due at once."""
+    """A newer message came while the answer was made: it is dropped, and a new one is due at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """A conversation that is ours to answer, and what was said in it."""
+    """A conversation that this process has the lease to answer, with its history."""
 
     claim: ReplyClaim
     channel: Channel
-    said: Sequence[Said]
+    history: Sequence[HistoryMessage]
     newest: UUID  # the customer's last message
-    unread: str | None  # the provider's id of what is shown as read
+    unread: str | None  # the provider's id of the message to acknowledge as read
 
 
 async def _answer_once(wanted: ReplyWanted, ctx: Context[Engines]) -> SendRequested | _Void | None:
@@ -105,16 +105,16 @@ async def _answer_once(wanted: ReplyWanted, ctx: Context[Engines]) -> SendReques
         if question is None:
             return None
         claim, channel = question.claim, question.channel
-        # Who answers at once is not seen typing.
+        # Only an engine that takes time shows that it is typing.
         typing = ctx.resource.by_name[channel.settings.reply.engine].waits
-        meanwhile.enter_context(ctx.resource.reading.shown(ctx.pool, channel, question.unread, typing=typing))
+        meanwhile.enter_context(ctx.resource.read_receipts.shown(ctx.pool, channel, question.unread, typing=typing))
         try:
-            async with _kept(ctx, wanted, claim, lease):
+            async with _lease_renewed(ctx, wanted, claim, lease):
                 answer = await _make(ctx.resource.by_name, question)
         except BaseException:
-            # Cancelled or failed: somebody else may try at once, rather than after the lease.
+            # Cancelled or failed: another process may try at once, rather than after the lease.
             with contextlib.suppress(Exception):
-                await reply_leases.let_go(
+                await reply_leases.release(
                     ctx.pool, wanted.tenant_id, wanted.conversation_id, claim.lease_id, timedelta(seconds=1)
                 )
             raise
@@ -125,30 +125,31 @@ async def _answer_once(wanted: ReplyWanted, ctx: Context[Engines]) -> SendReques
 async def _claim(
     tx: database.Connection, wanted: ReplyWanted, ctx: Context[Engines], lease: timedelta, place: ExitStack
 ) -> _Question | None:
-    """Take the conversation's lease and, until `place` is closed, one of its channel's places where it needs one.
+    """Take the conversation's reply lease and, where its engine waits, one of its channel's places until `place`
+    closes.
 
-    None where there is nothing to answer, or not now: the row says when.
+    None where there is nothing to answer, or not now; then the row has a due time.
     """
     key = (wanted.tenant_id, wanted.conversation_id)
     claim = await reply_leases.claim(tx, *key, lease)
     if claim is None:
-        return None  # nothing is owed, or somebody is at it: the row remembers that a reply is wanted
+        return None  # nothing is owed, or another process is answering: the row stays due
     channel = await channels.get(tx, wanted.tenant_id, claim.channel_id)
     if channel is not None and "reply" in channel.unread:
-        await reply_leases.let_go(tx, *key, claim.lease_id, UNREAD_WAIT)
+        await reply_leases.release(tx, *key, claim.lease_id, UNREAD_WAIT)
         return None
     if channel is None or channel.settings.reply.engine == "none":
         await reply_leases.answered(tx, *key, claim)
         return None
-    # By the engine and not by the lane: it may have been another one when the reply was asked for.
+    # By the engine and not by the queue: the channel may have had another engine when the job was made.
     engine = channel.settings.reply.engine
-    counted = claim.user_message_count >= loop_guard.FEWEST  # a statement less for nearly every reply
+    counted = claim.user_message_count >= loop_guard.FEWEST  # saves a statement for nearly every reply
     if counted and loop_guard.is_loop(channel.kind, await inbound.of_late(tx, *key), channel.settings.reply.loop_limit):
         ctx.log.warning("not answered: two machines may be answering each other", conversation=str(key[1]))
         await reply_leases.answered(tx, *key, claim)
         metrics.REPLIES.labels(engine, LOOP).inc()
         return None
-    if await consents.answer_stopped(tx, *key):  # no model is asked for what the window would only stop
+    if await consents.answer_stopped(tx, *key):  # no model is called for an answer that would not leave
         await reply_leases.answered(tx, *key, claim)
         metrics.REPLIES.labels(engine, OPTED_OUT).inc()
         return None
@@ -156,54 +157,56 @@ async def _claim(
         try:
             place.enter_context(ctx.resource.places.held(channel.id))
         except NoPlaceError:
-            await reply_leases.let_go(tx, *key, claim.lease_id, wait_for_place(claim.waited))
+            await reply_leases.release(tx, *key, claim.lease_id, wait_for_place(claim.waited))
             metrics.REPLIES_PUT_OFF.labels(engine).inc()
             return None
     depth = channel.settings.reply.llm.history + claim.unanswered
-    said = await inbound.history(tx, *key, min(depth, DEEPEST_HISTORY))
-    newest = newest_of_customer(said)
+    history = await inbound.history(tx, *key, min(depth, DEEPEST_HISTORY))
+    newest = newest_of_customer(history)
     if newest is None or claim.unanswered < 1:
         await reply_leases.answered(tx, *key, claim)
         return None
-    return _Question(claim, channel, said, newest, await to_show(tx, channel, wanted.conversation_id))
+    return _Question(claim, channel, history, newest, await message_to_acknowledge(tx, channel, wanted.conversation_id))
 
 
-def newest_of_customer(said: Sequence[Said]) -> UUID | None:
-    """The id of the customer's last message; the answer to it is made once."""
-    return next((message.id for message in reversed(said) if message.role == "user"), None)
+def newest_of_customer(history: Sequence[HistoryMessage]) -> UUID | None:
+    """The id of the customer's last message; it is answered once."""
+    return next((message.id for message in reversed(history) if message.role == "user"), None)
 
 
-def trailing(said: Sequence[Said], unanswered: int) -> int:
-    """How many of the last messages reach back to the first unanswered one of the customer.
+def trailing(history: Sequence[HistoryMessage], unanswered: int) -> int:
+    """How many of the last messages reach back to the customer's first unanswered one.
 
-    Something of ours may stand among them (a campaign's message): that is not an answer.
+    A message of ours among them (a campaign's) is not an answer.
     """
-    heard = 0
-    for count, message in enumerate(reversed(said), start=1):
-        heard += message.role == "user"
-        if heard == unanswered:
+    from_customer = 0
+    for count, message in enumerate(reversed(history), start=1):
+        from_customer += message.role == "user"
+        if from_customer == unanswered:
             return count
-    return len(said)
+    return len(history)
 
 
 async def _make(engines: Mapping[str, Engine], question: _Question) -> Answer:
     turns = [
         Turn("user" if message.role == "user" else "assistant", message.content or f"[{message.message_type}]")
-        for message in question.said
+        for message in question.history
     ]
     channel = question.channel
-    settings, new = channel.settings.reply, trailing(question.said, question.claim.unanswered)
+    settings, new = channel.settings.reply, trailing(question.history, question.claim.unanswered)
     return await engines[settings.engine].answer(settings, turns, new, channel.kind)
 
 
 @asynccontextmanager
-async def _kept(ctx: Context[Engines], wanted: ReplyWanted, claim: ReplyClaim, lease: timedelta) -> AsyncIterator[None]:
-    """Renew the lease while the engine thinks."""
+async def _lease_renewed(
+    ctx: Context[Engines], wanted: ReplyWanted, claim: ReplyClaim, lease: timedelta
+) -> AsyncIterator[None]:
+    """Renew the lease while the engine makes the answer."""
 
     async def renew() -> None:
         while True:
             await asyncio.sleep(lease.total_seconds() / 3)
-            with contextlib.suppress(Exception):  # if it can't be renewed, recording finds out
+            with contextlib.suppress(Exception):  # a lost lease shows when the answer is recorded
                 await reply_leases.renew(ctx.pool, wanted.tenant_id, wanted.conversation_id, claim.lease_id, lease)
 
     renewing = asyncio.create_task(renew())
@@ -222,16 +225,16 @@ async def _record(
     newest: UUID,
     answer: Answer,
 ) -> SendRequested | _Void | None:
-    """Record the answer if the conversation is as it was when it was made."""
+    """Queue the answer if the conversation is as it was when the answer was begun."""
     async with ctx.transaction() as tx:
         state = await reply_leases.lock_for_answer(tx, wanted.tenant_id, wanted.conversation_id, claim.lease_id)
         if state is None or not state.ours:
-            return None  # the lease ran out, and whoever has it now answers
+            return None  # the lease ran out, and the process that has it now answers
         if state.user_message_count != claim.user_message_count and state.active:
             return await _void(tx, wanted, claim, channel)
         await reply_leases.answered(tx, wanted.tenant_id, wanted.conversation_id, claim)
         if not state.active:
-            return None  # escalated meanwhile: a person answers
+            return None  # escalated meanwhile: an agent answers
         text = answer.text
         if channel.kind == "sms":
             text = sms_segments.fitted(text, channel.settings.reply.sms_segments)
@@ -257,13 +260,13 @@ async def _record(
 
 
 async def _void(tx: database.Connection, wanted: ReplyWanted, claim: ReplyClaim, channel: Channel) -> _Void | None:
-    """Give the lease back: a new answer is made at once, or when the channel's debounce has gone by in quiet."""
+    """Release the lease: a new answer is due at once, or after the channel's debounce."""
     key = (wanted.tenant_id, wanted.conversation_id, claim.lease_id)
     reply = channel.settings.reply
     if reply.debounce == 0:
-        await reply_leases.let_go(tx, *key, timedelta(seconds=1))
+        await reply_leases.release(tx, *key, timedelta(seconds=1))
         return _Void()
-    await reply_leases.let_go_until_quiet(
+    await reply_leases.release_until_quiet(
         tx, *key, timedelta(seconds=reply.debounce), timedelta(seconds=reply.longest_wait)
     )
     return None

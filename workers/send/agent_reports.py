@@ -1,8 +1,8 @@
-"""What became of managers' messages, told to the provider that waits to hear it (Kommo).
+"""Reports the delivery status of agents' messages to the provider that waits for it (Kommo).
 
-What a manager writes in a chat of our own channel is ours to deliver. It is delivered once it is kept here, where the
-tenant's systems are told of it; it is not where the customer has opted out. Told until the provider has taken it, for
-which the row has a due time; the same may be told twice.
+An agent's message in a chat of our own channel counts as delivered once it is stored, for then the tenant's systems get
+it; it is refused where the customer has opted out. The report is tried until the provider accepts it, by the row's due
+time, and may be made twice.
 """
 
 import asyncio
@@ -28,15 +28,15 @@ from shared.store.messages import agent_reports
 from shared.store.messages.agent_reports import Owed
 
 BACKOFF: Final = Backoff(first=2.0, longest=300.0)  # seconds between tries
-MOST_TRIES: Final = 100  # some eight hours; who reads the chat has seen by then that nothing is told
-STOPPED_WAIT: Final = timedelta(minutes=5)  # a stopped channel's are looked at this often
-LONGEST_TURN: Final = 2.0  # seconds waited in place for the channel's rate
+MOST_TRIES: Final = 100  # some eight hours; later the status is of no use to the agent
+STOPPED_WAIT: Final = timedelta(minutes=5)  # between two tries while the channel is stopped
+LONGEST_RATE_WAIT: Final = 2.0  # seconds waited in place for the channel's rate
 
 Outcome = Literal["delivered", "refused_to_carry", "put_off", "given_up"]
 
 
 async def report(admitted: SendAdmitted, ctx: Context[Senders]) -> None:
-    """Tell the provider of this message, if that is owed."""
+    """Report this message's status to the provider, if that is owed."""
     if not provider(admitted.provider).agent_reports:
         return
     owed = await agent_reports.owed(ctx.pool, admitted.tenant_id, admitted.message_id)
@@ -44,25 +44,25 @@ async def report(admitted: SendAdmitted, ctx: Context[Senders]) -> None:
         return
     channel = await channels.get(ctx.pool, owed.tenant_id, owed.channel_id)
     if channel is None or not channel.settings.manager.report:
-        await agent_reports.put_off(ctx.pool, owed.tenant_id, owed.id, None)
+        await agent_reports.postpone(ctx.pool, owed.tenant_id, owed.id, None)
     elif channel.status == "stopped" or "manager" in channel.unread:
         wait = STOPPED_WAIT if channel.status == "stopped" else UNREAD_WAIT
-        await agent_reports.put_off(ctx.pool, owed.tenant_id, owed.id, wait)
+        await agent_reports.postpone(ctx.pool, owed.tenant_id, owed.id, wait)
     else:
-        await _tell(owed, channel, ctx)
+        await _report(owed, channel, ctx)
 
 
-async def _tell(owed: Owed, channel: Channel, ctx: Context[Senders]) -> None:
+async def _report(owed: Owed, channel: Channel, ctx: Context[Senders]) -> None:
     problem = consents.REASONS[owed.stopped_by] if owed.stopped_by is not None else ""
     try:
         sender = await ctx.resource.of(ctx.pool, channel)
-    except (CryptoError, ValueError):  # the channel's next message stops it and says why
-        await agent_reports.put_off(ctx.pool, owed.tenant_id, owed.id, STOPPED_WAIT)
+    except (CryptoError, ValueError):  # the channel's next message stops the channel with the reason
+        await agent_reports.postpone(ctx.pool, owed.tenant_id, owed.id, STOPPED_WAIT)
         return
     assert isinstance(sender, Reporter), "its provider declares so"
-    wait, taken = await ctx.resource.turn(ctx.pool, channel, LONGEST_TURN)
-    if not taken:
-        await agent_reports.put_off(ctx.pool, owed.tenant_id, owed.id, timedelta(seconds=wait))
+    wait, reserved = await ctx.resource.reserve_slot(ctx.pool, channel, LONGEST_RATE_WAIT)
+    if not reserved:
+        await agent_reports.postpone(ctx.pool, owed.tenant_id, owed.id, timedelta(seconds=wait))
         return
     if wait > 0:
         await asyncio.sleep(wait)
@@ -70,7 +70,7 @@ async def _tell(owed: Owed, channel: Channel, ctx: Context[Senders]) -> None:
         with ctx.resource.lane(topology.send_queue(channel.provider).name).held(channel.id):
             refused = await sender.report(channel.address, Report(owed.external_id, problem))
     except NoPlaceError:
-        await agent_reports.put_off(ctx.pool, owed.tenant_id, owed.id, wait_for_place(timedelta(seconds=1)))
+        await agent_reports.postpone(ctx.pool, owed.tenant_id, owed.id, wait_for_place(timedelta(seconds=1)))
         return
     if refused is not None:
         await _again(owed, channel, refused, ctx)
@@ -84,23 +84,24 @@ async def _tell(owed: Owed, channel: Channel, ctx: Context[Senders]) -> None:
         problem or None,
     )
     async with ctx.transaction() as tx:
-        arrived = delivery_receipts.Arrived(
+        incoming = delivery_receipts.IncomingReceipt(
             owed.tenant_id, owed.channel_id, channel.provider, receipt, datetime.now(UTC)
         )
-        await delivery_receipts.apply(tx, [arrived], timedelta(seconds=ctx.settings.handoff_lease))
+        await delivery_receipts.apply(tx, [incoming], timedelta(seconds=ctx.settings.handoff_lease))
     _count(channel, "refused_to_carry" if problem else "delivered")
 
 
 async def _again(owed: Owed, channel: Channel, refused: Refusal, ctx: Context[Senders]) -> None:
-    """Later, where it may help. A refusal stops no channel: it may be about this one message."""
+    """Postpone a refused report where another try may help, else abandon it. A refusal does not stop the channel: it
+    may concern only this message."""
     passing = isinstance(refused, Throttled | Unreachable | Ambiguous | ChannelBroken)
-    given_up = not passing or owed.attempts + 1 >= MOST_TRIES
-    told = refused.retry_after if isinstance(refused, Throttled) else None
-    wait = timedelta(seconds=BACKOFF.delay(owed.attempts + 1) if told is None else max(told, 1.0))
-    await agent_reports.put_off(ctx.pool, owed.tenant_id, owed.id, None if given_up else wait, tried=True)
-    _count(channel, "given_up" if given_up else "put_off")
-    if given_up:
-        ctx.log.warning("report of a manager's message given up", message=str(owed.id), code=refused.code)
+    abandoned = not passing or owed.attempts + 1 >= MOST_TRIES
+    asked_wait = refused.retry_after if isinstance(refused, Throttled) else None
+    wait = timedelta(seconds=BACKOFF.delay(owed.attempts + 1) if asked_wait is None else max(asked_wait, 1.0))
+    await agent_reports.postpone(ctx.pool, owed.tenant_id, owed.id, None if abandoned else wait, tried=True)
+    _count(channel, "given_up" if abandoned else "put_off")
+    if abandoned:
+        ctx.log.warning("report of an agent's message abandoned", message=str(owed.id), code=refused.code)
 
 
 def _count(channel: Channel, outcome: Outcome) -> None:

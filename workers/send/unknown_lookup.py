@@ -1,7 +1,7 @@
-"""What became of a send that nobody knows about: the provider's own list is asked, then the channel's policy decides.
+"""Finds out whether a message of unknown outcome was sent: by the provider's list, then by the channel's policy.
 
-`unknown` leads to `sent` or `failed`, or to a person. Only where two looks at a complete list, a while apart, found
-nothing that it may be, and the policy says so, does it leave again, as a message of its own.
+`unknown` leads to `sent` or `failed`, or waits for a person. The message is sent again, as a new message, only where
+the policy says so and two look-ups of a complete list, some time apart, have found no entry that it may be.
 """
 
 from collections.abc import Sequence
@@ -22,22 +22,23 @@ from shared.sending.senders import Senders, outgoing
 from shared.store import channels
 from shared.store.events import Event, record
 from shared.store.messages import outbound, sends, unknown_sends
-from shared.store.messages.outbound import Outbound
+from shared.store.messages.outbound_rows import Outbound
 
 Step = Literal["sent", "look_again", "absent", "resend", "ask", "give_up"]
 
 
 @dataclass(frozen=True, slots=True)
-class Looked:
-    """What a look at the provider's list told: the message's entry, or that it has none. Neither: it can't be told."""
+class LookupResult:
+    """What the provider's list shows: the message's entry, or that it is absent. Neither: the list does not decide
+    it."""
 
     entry: SentRecord | None = None
     absent: bool = False
 
 
-NOTHING = Looked()
-AROUND = timedelta(minutes=1)  # before the claim: however far the provider's clock is behind ours, it is in the list
-SLACK = timedelta(seconds=5)  # between the provider's clock and ours; its list tells whole seconds
+NOTHING = LookupResult()
+AROUND = timedelta(minutes=1)  # before the claim, so that an entry is listed though the provider's clock is behind
+SLACK = timedelta(seconds=5)  # between the provider's clock and ours; its list gives whole seconds
 
 
 def policy_of(channel: Channel) -> Unknown:
@@ -46,14 +47,14 @@ def policy_of(channel: Channel) -> Unknown:
 
 
 async def look_up(admitted: SendAdmitted, ctx: Context[Senders]) -> None:
-    """Ask the provider's own list about a message of unknown outcome; after a while the channel's policy decides."""
+    """Look a message of unknown outcome up in the provider's list; after a while the channel's policy decides."""
     message = await sends.of_unknown(ctx.pool, admitted.tenant_id, admitted.message_id)
     if message is None or message.unknown_at is None:
         return
     channel = await channels.get(ctx.pool, message.tenant_id, message.channel_id)
     try:
         looked = await _look(message, channel, ctx) if channel is not None else NOTHING
-    except NoPlaceError:  # nobody was asked, so nothing is decided
+    except NoPlaceError:  # the provider was not called, so nothing is decided
         waited = message.now - message.unknown_at
         await sends.check_again(ctx.pool, message.tenant_id, message.id, wait_for_place(waited))
         return
@@ -83,16 +84,16 @@ async def look_up(admitted: SendAdmitted, ctx: Context[Senders]) -> None:
                     named = unknown_sends.Named(message.tenant_id, message.conversation_id, message.id)
                     await unknown_sends.resend_absent(tx, named)
                 except unknown_sends.Refused as why:
-                    await _give_up(tx, message, f"it {why}")
+                    await _abandon(tx, message, f"it {why}")
             case "ask":
                 await sends.leave_unknown(tx, *key)
                 await record(tx, Event("message.decision_wanted", *about))
             case "give_up":
-                await _give_up(tx, message, "nobody knows whether it was sent")
+                await _abandon(tx, message, "it is not known whether it was sent")
 
 
 def step(
-    looked: Looked,
+    looked: LookupResult,
     policy: Unknown | None,
     *,
     deleted: bool = False,
@@ -101,7 +102,7 @@ def step(
     give_up_after: timedelta,
     look_apart: timedelta,
 ) -> Step:
-    """What follows from a look. `absent_for`: since the first of the looks that found nothing; `policy` None: it can't
+    """What follows from a look-up. `absent_for`: since the first look-up that found it absent; `policy` None: it can't
     be read, so nothing is decided, or the channel is gone."""
     if looked.entry is not None:
         return "sent"
@@ -112,59 +113,62 @@ def step(
     return "ask" if policy == "ask" else "give_up"
 
 
-async def _give_up(tx: database.Connection, message: Outbound, reason: str) -> None:
+async def _abandon(tx: database.Connection, message: Outbound, reason: str) -> None:
     if await outbound.fail(tx, message.tenant_id, message.id, "unknown", reason, of=("unknown",)):
         about = (message.tenant_id, message.channel_id, message.conversation_id, message.id)
         await record(tx, Event("message.failed", *about, detail={"error_code": "unknown"}))
 
 
-async def _look(message: Outbound, channel: Channel, ctx: Context[Senders]) -> Looked:
-    """What the provider's list says of the message, by the addresses it was sent with. Raises NoPlaceError."""
-    asked, same = as_called(message, channel)
+async def _look(message: Outbound, channel: Channel, ctx: Context[Senders]) -> LookupResult:
+    """Look for the message in the provider's list, by the addresses it was sent with. Raises NoPlaceError."""
+    called, same = as_called(message, channel)
     claimed_at = message.claimed_at or message.created_at
     try:
         sender = await ctx.resource.of(ctx.pool, channel)
     except (CryptoError, ValueError):
-        return NOTHING  # the next message of the channel stops it and says why
+        return NOTHING  # the channel's next message stops the channel with the reason
     with ctx.resource.lane(topology.send_queue(channel.provider, message.lane).name).held(channel.id):
-        listed = await sender.find(outgoing(*asked, ctx.settings.public_url), claimed_at - AROUND)
+        listed = await sender.find(outgoing(*called, ctx.settings.public_url), claimed_at - AROUND)
     if listed is None:
         return NOTHING
-    # The rivals first: one whose id is recorded in between is then among the taken.
-    rivals = await sends.rivals(ctx.pool, message)
+    # The candidates are read first: a message whose id is recorded in between is then among those already matched.
+    candidates = await sends.candidates(ctx.pool, message)
     ids = [entry.external_id for entry in listed.entries]
-    taken = await sends.taken(ctx.pool, message.tenant_id, message.channel_id, ids)
-    left = [entry for entry in listed.entries if entry.external_id not in taken]
-    # Whatever its text says: the provider may have changed it. What is left may be a rival's, and tells nothing yet.
-    return Looked(the_one(message, left, rivals), absent=same and listed.complete and not left)
+    already_matched = await sends.already_matched(ctx.pool, message.tenant_id, message.channel_id, ids)
+    left = [entry for entry in listed.entries if entry.external_id not in already_matched]
+    # Absent only where no entry is left, whatever its text: the provider may have changed the text, and the entry may
+    # be this message or one of the candidates.
+    return LookupResult(match_sent_message(message, left, candidates), absent=same and listed.complete and not left)
 
 
 def as_called(message: Outbound, channel: Channel) -> tuple[tuple[Outbound, Channel], bool]:
     """The message and its channel with the addresses of the claim, and whether the channel is still as it was then.
 
-    Where it is not, another account may be asked: what its list lacks may have left all the same.
+    Where it is not, the list may be another account's: a message absent from it may have been sent all the same.
     """
     if message.called is None:
         return (message, channel), False
-    asked = replace(message, recipient=message.called.recipient), replace(channel, address=message.called.address)
-    return asked, channel.updated_at == message.called.as_of
+    called = replace(message, recipient=message.called.recipient), replace(channel, address=message.called.address)
+    return called, channel.updated_at == message.called.as_of
 
 
-def the_one(message: Outbound, entries: Sequence[SentRecord], rivals: Sequence[Outbound]) -> SentRecord | None:
-    """The entry that is this message: the only one that may be it, and that may be no rival's.
+def match_sent_message(
+    message: Outbound, entries: Sequence[SentRecord], candidates: Sequence[Outbound]
+) -> SentRecord | None:
+    """The entry that is this message; None where more than one may be it, or the one may be another candidate's.
 
-    `rivals` are the other messages to this recipient that the provider may have taken without our knowing its id.
+    `candidates` are the other messages to this recipient that the provider may have accepted under an id we don't know.
     """
     if named := [entry for entry in entries if entry.message_id == message.id]:
         return named[0]
     near = [entry for entry in entries if entry.message_id is None and _may_be(message, entry)]
-    if len(near) != 1 or any(_may_be(rival, near[0]) for rival in rivals):
+    if len(near) != 1 or any(_may_be(candidate, near[0]) for candidate in candidates):
         return None
     return near[0]
 
 
 def _may_be(message: Outbound, entry: SentRecord) -> bool:
-    """Whether the entry is of the message's text (of any text, for a template) and from about its time."""
+    """Whether the entry has the message's text (for a template: any text) and about its time."""
     plain = message.sent_as is None and message.template is None
     return (
         entry.created_at >= (message.claimed_at or message.created_at) - SLACK

@@ -4,7 +4,7 @@ A message has a `receiver` where it goes to a customer; one without is a custome
 https://developers.kommo.com/reference/receiving-chat-webhooks
 """
 
-from shared.domain.model import InboundMessage, ManagerMessage, Media
+from shared.domain.model import AgentMessage, InboundMessage, Media
 from shared.providers.json_fields import Fields, fields_of, instant, plain, printable_word, text_of
 from shared.providers.kommo.fields import Found, chat_address, content, id_of, is_automatic, message_type
 
@@ -61,8 +61,8 @@ def _read_message(item: Fields, root: Fields, scope_id: str, found: Found) -> st
         }
     )
     if receiver:
-        found.managers.append(
-            ManagerMessage(
+        found.agent_messages.append(
+            AgentMessage(
                 external_id=external_id,
                 channel_kind="whatsapp",
                 customer=(address,),

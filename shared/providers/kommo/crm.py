@@ -7,7 +7,7 @@ webhooks tell as `outgoing_message[add]`. Some accounts' webhooks have no `messa
 
 from collections.abc import Iterator
 
-from shared.domain.model import InboundMessage, ManagerMessage, Media
+from shared.domain.model import AgentMessage, InboundMessage, Media
 from shared.providers.base import SOLE_CHANNEL
 from shared.providers.json_fields import Fields, fields_of, instant, plain, printable_word, text_of
 from shared.providers.kommo.fields import Found, chat_address, content, id_of, is_automatic, is_own, message_type
@@ -36,7 +36,7 @@ def read_crm(root: Fields, found: Found) -> None:
                     found.tell(printable_word(f"{entity}_{action}"), told)
     if others:
         found.tell("other", {**others, "account": account})
-    if not (found.messages or found.managers or found.notices or found.errors):
+    if not (found.messages or found.agent_messages or found.notices or found.errors):
         found.tell("empty", {"account": account})
 
 
@@ -84,8 +84,8 @@ def _read_message(item: Fields, account: Fields, outgoing: bool, found: Found) -
         | {"account": {name: account[name] for name in ("id", "subdomain") if name in account}}
     )
     if outgoing:
-        found.managers.append(
-            ManagerMessage(
+        found.agent_messages.append(
+            AgentMessage(
                 external_id=external_id,
                 channel_kind="whatsapp",
                 customer=(address,),

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import parse_qsl
 
-from shared.domain.model import Address, InboundMessage, ManagerMessage, MessageType
+from shared.domain.model import Address, AgentMessage, InboundMessage, MessageType
 from shared.providers import readable_text
 from shared.providers.base import Notice, Parsed
 from shared.providers.json_fields import Fields, fields_of, plain, text_of
@@ -41,7 +41,7 @@ class Found:
     """What a webhook holds, as far as it has been read."""
 
     messages: list[InboundMessage] = field(default_factory=list)
-    managers: list[ManagerMessage] = field(default_factory=list)
+    agent_messages: list[AgentMessage] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     untold: int = 0  # kinds of events beyond MOST_NOTICES
@@ -49,7 +49,7 @@ class Found:
     @property
     def place(self) -> int:
         """Of the next message."""
-        return len(self.messages) + len(self.managers)
+        return len(self.messages) + len(self.agent_messages)
 
     def tell(self, name: str, data: Fields, channel_address: str = "") -> None:
         """Note one kind of event by its name, `other` where it has none."""
@@ -66,7 +66,7 @@ class Found:
             messages=tuple(self.messages),
             notices=tuple(self.notices),
             errors=tuple(self.errors),
-            managers=tuple(self.managers),
+            agent_messages=tuple(self.agent_messages),
         )
 
 

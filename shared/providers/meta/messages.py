@@ -8,7 +8,7 @@ from hashlib import sha256
 import orjson
 
 from shared.domain import addresses
-from shared.domain.model import Address, InboundMessage, ManagerMessage
+from shared.domain.model import Address, AgentMessage, InboundMessage
 from shared.providers.json_fields import Fields, fields_of, instant, items_of, plain, text_of
 from shared.providers.meta.contents import content, kind_of, media_of, reply_to, type_of
 
@@ -106,7 +106,7 @@ def read_message(item: Fields, around: Around, place: int = 0) -> InboundMessage
     )
 
 
-def read_echo(item: Fields, around: Around, place: int = 0) -> ManagerMessage | str:
+def read_echo(item: Fields, around: Around, place: int = 0) -> AgentMessage | str:
     """One of `value.message_echoes` of the field `smb_message_echoes`: what a person of the business wrote in the
     WhatsApp Business app or a device linked to it; or a sentence that begins with the field that is wrong.
 
@@ -118,7 +118,7 @@ def read_echo(item: Fields, around: Around, place: int = 0) -> ManagerMessage | 
         return "to: missing or unreadable, and so is to_user_id; nothing says whose conversation it belongs to"
     kind = kind_of(item)
     said = content(item, kind)
-    return ManagerMessage(
+    return AgentMessage(
         external_id=_id(item),
         channel_kind="whatsapp",
         customer=customer,

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from shared.domain import addresses
-from shared.domain.model import Consent, ConsentState, InboundMessage, ManagerMessage, Receipt
+from shared.domain.model import AgentMessage, Consent, ConsentState, InboundMessage, Receipt
 from shared.providers.base import Notice, Parsed, RawWebhook
 from shared.providers.json_fields import (
     Fields,
@@ -43,7 +43,7 @@ class _Found:
     messages: list[InboundMessage] = field(default_factory=list)
     receipts: list[Receipt] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
-    managers: list[ManagerMessage] = field(default_factory=list)
+    agent_messages: list[AgentMessage] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     left: int = MOST_UPDATES
     cut: bool = False
@@ -60,11 +60,11 @@ class _Found:
     @property
     def place(self) -> int:
         """Of the next message."""
-        return len(self.messages) + len(self.managers)
+        return len(self.messages) + len(self.agent_messages)
 
     @property
     def count(self) -> int:
-        return len(self.messages) + len(self.receipts) + len(self.notices) + len(self.managers) + len(self.errors)
+        return len(self.messages) + len(self.receipts) + len(self.notices) + len(self.agent_messages) + len(self.errors)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,11 @@ def parse(raw: RawWebhook) -> Parsed:
         if not found.count:
             found.notices.append(Notice("empty", plain(root)))
     return Parsed(
-        tuple(found.messages), tuple(found.receipts), tuple(found.notices), tuple(found.errors), tuple(found.managers)
+        tuple(found.messages),
+        tuple(found.receipts),
+        tuple(found.notices),
+        tuple(found.errors),
+        tuple(found.agent_messages),
     )
 
 
@@ -176,7 +180,7 @@ def _read_echoes(change: _Change, found: _Found) -> None:
         if isinstance(read, str):
             found.errors.append(f"{place}.{read}")
         else:
-            found.managers.append(read)
+            found.agent_messages.append(read)
 
 
 def _receipt(item: Fields, change: _Change) -> Receipt | str:

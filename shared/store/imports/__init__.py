@@ -1,1 +1,1 @@
-"""SQL of palomar import alone."""
+"""SQL that only `palomar import` runs."""

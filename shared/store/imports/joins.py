@@ -1,4 +1,4 @@
-"""What of an imported row is here already under another id, and what else an import tells of rows that are."""
+"""Finds rows of ours that an imported row is the same as, and adds what the source knows of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,18 +12,18 @@ from shared.store.imports.rows import ChannelRow, ContactRow, ConversationRow, S
 # -- people ------------------------------------------------------------------------------------------------------------
 
 _DETAILS = """
-UPDATE contacts c SET is_active = told.is_active, created_at = told.created_at, deleted_at = told.deleted_at,
-    metadata = told.metadata::jsonb
+UPDATE contacts c SET is_active = given.is_active, created_at = given.created_at, deleted_at = given.deleted_at,
+    metadata = given.metadata::jsonb
 FROM unnest($1::uuid[], $2::uuid[], $3::boolean[], $4::timestamptz[], $5::timestamptz[], $6::text[])
-    AS told (tenant_id, id, is_active, created_at, deleted_at, metadata)
-WHERE c.tenant_id = told.tenant_id AND c.id = told.id
+    AS given (tenant_id, id, is_active, created_at, deleted_at, metadata)
+WHERE c.tenant_id = given.tenant_id AND c.id = given.id
 """
-# What is told last gives way: to what the contact has, and of `imported` to each column that it has.
+# The contact's own values win over the given ones; within `imported` so does each of its columns.
 _FILL_METADATA = """
-UPDATE contacts c SET metadata = told.metadata || c.metadata || CASE
-    WHEN jsonb_typeof(told.metadata -> 'imported') = 'object' AND jsonb_typeof(c.metadata -> 'imported') = 'object'
-    THEN jsonb_build_object('imported', (told.metadata -> 'imported') || (c.metadata -> 'imported')) ELSE '{}' END
-FROM (SELECT $3::text::jsonb) AS told (metadata) WHERE (c.tenant_id, c.id) = ($1, $2)
+UPDATE contacts c SET metadata = given.metadata || c.metadata || CASE
+    WHEN jsonb_typeof(given.metadata -> 'imported') = 'object' AND jsonb_typeof(c.metadata -> 'imported') = 'object'
+    THEN jsonb_build_object('imported', (given.metadata -> 'imported') || (c.metadata -> 'imported')) ELSE '{}' END
+FROM (SELECT $3::text::jsonb) AS given (metadata) WHERE (c.tenant_id, c.id) = ($1, $2)
 """
 _PHONES = """
 SELECT DISTINCT ON (a.contact_id) a.tenant_id, a.contact_id, a.given, a.canonical
@@ -44,8 +44,8 @@ WHERE number.kind = 'phone'
 """
 
 
-async def tell_contacts(connection: Connection, rows: Sequence[ContactRow]) -> None:
-    """What else the source knows of contacts that were just made."""
+async def set_details(connection: Connection, rows: Sequence[ContactRow]) -> None:
+    """Set what else the source knows of contacts that were just created."""
     ordered = sorted(rows, key=lambda row: (row.tenant_id, row.id))
     await connection.execute(
         _DETAILS,
@@ -59,9 +59,9 @@ async def tell_contacts(connection: Connection, rows: Sequence[ContactRow]) -> N
 
 
 async def fill_metadata(connection: Connection, joined: Sequence[tuple[UUID, ContactRow]]) -> None:
-    """What the source says of people who are contacts of ours (id, row) already, where ours don't say it."""
-    told = sorted((row.tenant_id, contact_id, row.metadata) for contact_id, row in joined if row.metadata != "{}")
-    await connection.executemany(_FILL_METADATA, told)
+    """Add the source's metadata to contacts of ours (id, row), where ours have no value."""
+    given = sorted((row.tenant_id, contact_id, row.metadata) for contact_id, row in joined if row.metadata != "{}")
+    await connection.executemany(_FILL_METADATA, given)
 
 
 async def phones(connection: Connection, keys: set[tuple[UUID, UUID]]) -> dict[tuple[UUID, UUID], tuple[str, str]]:
@@ -72,7 +72,7 @@ async def phones(connection: Connection, keys: set[tuple[UUID, UUID]]) -> dict[t
 
 
 async def numbers_of_mails(connection: Connection, mails: set[tuple[UUID, str]]) -> dict[tuple[UUID, str], set[str]]:
-    """(tenant, mail address) → the canonical numbers of the contact that has it; without those that have none."""
+    """(tenant, mail address) → the canonical numbers of its contact; without addresses whose contact has none."""
     ordered = sorted(mails)
     rows = await connection.fetch(_NUMBERS_OF_MAILS, [k[0] for k in ordered], [k[1] for k in ordered])
     found: dict[tuple[UUID, str], set[str]] = {}
@@ -81,7 +81,7 @@ async def numbers_of_mails(connection: Connection, mails: set[tuple[UUID, str]])
     return found
 
 
-# -- talk --------------------------------------------------------------------------------------------------------------
+# -- conversations -----------------------------------------------------------------------------------------------------
 
 _BY_PLACE = """
 SELECT asked.place, c.id FROM unnest($1::int[], $2::uuid[], $3::uuid[], $4::text[])
@@ -95,7 +95,7 @@ JOIN conversations c USING (tenant_id, channel_id, phone, provider)
 
 
 async def same_conversations(connection: Connection, rows: Sequence[ConversationRow]) -> dict[UUID, UUID]:
-    """Conversations of ours with the same channel and address, or number, by the id of the row that asks."""
+    """Id of the given row → the conversation of ours with the same channel and address, or number."""
     found = await connection.fetch(
         _BY_PLACE,
         list(range(len(rows))),
@@ -109,16 +109,16 @@ async def same_conversations(connection: Connection, rows: Sequence[Conversation
 
 
 _WINDOWS = """
-UPDATE conversations c SET last_user_message_at = greatest(c.last_user_message_at, told.at)
-FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[]) AS told (tenant_id, id, at)
-WHERE c.tenant_id = told.tenant_id AND c.id = told.id AND told.at > coalesce(c.last_user_message_at, '-infinity')
+UPDATE conversations c SET last_user_message_at = greatest(c.last_user_message_at, given.at)
+FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[]) AS given (tenant_id, id, at)
+WHERE c.tenant_id = given.tenant_id AND c.id = given.id AND given.at > coalesce(c.last_user_message_at, '-infinity')
 """
 
 
-async def tell_windows(connection: Connection, told: dict[tuple[UUID, UUID], datetime]) -> None:
-    """When customers last wrote in conversations (tenant, id) that are ours, where the source knows better."""
-    ordered = sorted(told)
-    await connection.execute(_WINDOWS, [k[0] for k in ordered], [k[1] for k in ordered], [told[k] for k in ordered])
+async def advance_windows(connection: Connection, given: dict[tuple[UUID, UUID], datetime]) -> None:
+    """Move the 24-hour window of conversations (tenant, id) forward to when the customer last wrote by the source."""
+    ordered = sorted(given)
+    await connection.execute(_WINDOWS, [k[0] for k in ordered], [k[1] for k in ordered], [given[k] for k in ordered])
 
 
 _SAME_SESSIONS = """
@@ -129,7 +129,7 @@ JOIN sessions s USING (tenant_id, channel_id, phone_number)
 
 
 async def same_sessions(connection: Connection, rows: Sequence[SessionRow]) -> dict[UUID, UUID]:
-    """Sessions of ours with the same channel and number, by the id of the row that asks."""
+    """Id of the given row → the session of ours with the same channel and number."""
     found = await connection.fetch(
         _SAME_SESSIONS,
         list(range(len(rows))),
@@ -148,15 +148,15 @@ JOIN sessions s USING (tenant_id, conversation_id) ORDER BY s.conversation_id, s
 
 
 async def sessions_of(connection: Connection, keys: set[tuple[UUID, UUID]]) -> dict[UUID, UUID]:
-    """Of conversations (tenant, id): conversation → its first session."""
+    """Conversation → its first session, of conversations (tenant, id)."""
     ordered = sorted(keys)
     rows = await connection.fetch(_SESSIONS_OF, [k[0] for k in ordered], [k[1] for k in ordered])
     return {row["conversation_id"]: row["id"] for row in rows}
 
 
 @dataclass(frozen=True, slots=True)
-class Talk:
-    """A conversation of ours that a source's messages belong to."""
+class ImportTarget:
+    """A conversation of ours that imported messages go into."""
 
     id: UUID
     tenant_id: UUID
@@ -165,25 +165,25 @@ class Talk:
     created_at: datetime
 
 
-_TALKS = """
+_LOCK_CONVERSATIONS = """
 SELECT c.id, c.tenant_id, c.channel_id, c.provider, c.created_at
 FROM unnest($1::uuid[], $2::uuid[]) AS asked (tenant_id, id) JOIN conversations c USING (tenant_id, id)
 ORDER BY c.tenant_id, c.id FOR NO KEY UPDATE OF c
 """
 _PLACES = """
-UPDATE conversations c SET next_out_seq = c.next_out_seq + told.messages
-FROM unnest($1::uuid[], $2::uuid[], $3::int[]) AS told (tenant_id, id, messages)
-WHERE c.tenant_id = told.tenant_id AND c.id = told.id
-RETURNING c.id, c.next_out_seq - told.messages AS first
+UPDATE conversations c SET next_out_seq = c.next_out_seq + given.messages
+FROM unnest($1::uuid[], $2::uuid[], $3::int[]) AS given (tenant_id, id, messages)
+WHERE c.tenant_id = given.tenant_id AND c.id = given.id
+RETURNING c.id, c.next_out_seq - given.messages AS first
 """
-# The trigger counted what customers wrote as unread and unanswered. It was read, and answered or not, elsewhere.
+# The trigger counted the customers' messages as unread and unanswered. They were read, and answered or not, elsewhere.
 _SETTLE = """
 UPDATE conversations c SET
-    unread_count = c.unread_count - told.heard,
-    answered_count = c.answered_count + told.heard,
-    last_message_at = greatest(c.last_message_at, told.newest)
-FROM unnest($1::uuid[], $2::uuid[], $3::int[], $4::timestamptz[]) AS told (tenant_id, id, heard, newest)
-WHERE c.tenant_id = told.tenant_id AND c.id = told.id
+    unread_count = c.unread_count - given.from_customer,
+    answered_count = c.answered_count + given.from_customer,
+    last_message_at = greatest(c.last_message_at, given.newest)
+FROM unnest($1::uuid[], $2::uuid[], $3::int[], $4::timestamptz[]) AS given (tenant_id, id, from_customer, newest)
+WHERE c.tenant_id = given.tenant_id AND c.id = given.id
 """
 _BY_EXTERNAL = """
 SELECT m.tenant_id, m.channel_id, m.external_id, m.id, m.conversation_id, m.direction, m.content
@@ -192,15 +192,17 @@ JOIN messages m USING (tenant_id, channel_id, external_id)
 """
 
 
-async def lock_talks(connection: Connection, keys: set[tuple[UUID, UUID]]) -> dict[tuple[UUID, UUID], Talk]:
-    """Conversations by (tenant, id), locked in the order that all lock them in."""
+async def lock_conversations(
+    connection: Connection, keys: set[tuple[UUID, UUID]]
+) -> dict[tuple[UUID, UUID], ImportTarget]:
+    """Lock conversations, in the same order as everywhere; returns them by (tenant, id)."""
     ordered = sorted(keys)
-    rows = await connection.fetch(_TALKS, [k[0] for k in ordered], [k[1] for k in ordered])
-    return {(row["tenant_id"], row["id"]): Talk(**row) for row in rows}
+    rows = await connection.fetch(_LOCK_CONVERSATIONS, [k[0] for k in ordered], [k[1] for k in ordered])
+    return {(row["tenant_id"], row["id"]): ImportTarget(**row) for row in rows}
 
 
 async def take_places(connection: Connection, wanted: dict[tuple[UUID, UUID], int]) -> dict[UUID, int]:
-    """Reserve so many places in each conversation; returns conversation → the first of them."""
+    """Reserve places in each conversation's order; returns conversation → the first of them."""
     ordered = sorted(wanted)
     rows = await connection.fetch(
         _PLACES, [k[0] for k in ordered], [k[1] for k in ordered], [wanted[key] for key in ordered]
@@ -208,15 +210,16 @@ async def take_places(connection: Connection, wanted: dict[tuple[UUID, UUID], in
     return {row["id"]: row["first"] for row in rows}
 
 
-async def settle(connection: Connection, told: dict[tuple[UUID, UUID], tuple[int, datetime]]) -> None:
-    """After messages went in: (tenant, conversation) → how many were the customer's, and when the newest was."""
-    ordered = sorted(told)
+async def settle(connection: Connection, given: dict[tuple[UUID, UUID], tuple[int, datetime]]) -> None:
+    """Correct the counts after an insert: (tenant, conversation) → the customer's messages, and the newest one's
+    time."""
+    ordered = sorted(given)
     await connection.execute(
         _SETTLE,
         [k[0] for k in ordered],
         [k[1] for k in ordered],
-        [told[key][0] for key in ordered],
-        [told[key][1] for key in ordered],
+        [given[key][0] for key in ordered],
+        [given[key][1] for key in ordered],
     )
 
 
@@ -225,7 +228,7 @@ External = tuple[UUID, UUID, str]  # tenant, channel, the provider's id
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """Of a message, what tells it from another one of the same provider's id."""
+    """What distinguishes a message from another one with the same provider's id."""
 
     id: UUID
     conversation_id: UUID
@@ -268,24 +271,24 @@ Trio = tuple[UUID, UUID, UUID]
 
 
 async def members(connection: Connection, keys: set[Trio]) -> set[tuple[UUID, UUID]]:
-    """Which of these (tenant, group, contact) are in: (group, contact)."""
+    """(group, contact) of those of these (tenant, group, contact) that exist."""
     rows = await connection.fetch(_MEMBERS, *([key[place] for key in sorted(keys)] for place in range(3)))
     return {(row["group_id"], row["contact_id"]) for row in rows}
 
 
 async def recipients(connection: Connection, keys: set[Trio]) -> dict[tuple[UUID, UUID], UUID]:
-    """Of these (tenant, campaign, contact): (campaign, contact) → the recipient that is there."""
+    """(campaign, contact) → the existing recipient, of these (tenant, campaign, contact)."""
     rows = await connection.fetch(_RECIPIENTS, *([key[place] for key in sorted(keys)] for place in range(3)))
     return {(row["campaign_id"], row["contact_id"]): row["id"] for row in rows}
 
 
 async def channel_at(connection: Connection, row: ChannelRow) -> UUID | None:
-    """The channel in use that has this one's address."""
+    """The channel of ours with this row's address, unless it is deleted."""
     found: UUID | None = await connection.fetchval(_CHANNEL, row.tenant_id, row.provider, row.kind, row.address)
     return found
 
 
 async def started(connection: Connection, keys: set[tuple[UUID, UUID]]) -> set[UUID]:
-    """Which of these campaigns (tenant, id) are more than drafts."""
+    """Which of these campaigns (tenant, id) are no longer drafts."""
     ordered = sorted(keys)
     return {row["id"] for row in await connection.fetch(_STARTED, [k[0] for k in ordered], [k[1] for k in ordered])}

@@ -1,4 +1,4 @@
-"""import_progress, import_aliases: how far an import is, and which of a source's rows are whose of ours."""
+"""import_progress and import_aliases: how far an import has come, and which rows of ours the source's rows became."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ from shared.database import Connection, LockTimeout, Pool
 
 # -- one import at a time ----------------------------------------------------------------------------------------------
 
-LOCK: Final = 0x70616C6F0000  # of imports; any number nobody else locks
+LOCK: Final = 0x70616C6F0000  # of imports; any number that no other program locks
 
 _WAIT = "SELECT set_config('lock_timeout', $1, false)"
 _TAKE = "SELECT pg_advisory_lock($1)"
 
 
 async def take(connection: Connection, number: int, patience: timedelta) -> bool:
-    """Take an advisory lock for as long as this connection lives. False where somebody keeps it for that long."""
+    """Take an advisory lock for the life of this connection. False where it is not free within `patience`."""
     await connection.execute(_WAIT, f"{patience.total_seconds() * 1000:.0f}ms")
     try:
         await connection.execute(_TAKE, number)
@@ -31,7 +31,7 @@ async def take(connection: Connection, number: int, patience: timedelta) -> bool
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Whose progress: a system, a source (SHA-256) and one of its tables."""
+    """The table that a progress is about: system, source (SHA-256), table."""
 
     system: str
     source: bytes
@@ -40,7 +40,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    after: tuple[str, ...]  # key of the last row that is in
+    after: tuple[str, ...]  # key of the last imported row
     tally: Mapping[str, object]
 
 
@@ -58,7 +58,7 @@ _FORGET = "DELETE FROM import_progress WHERE (system, source) = ($1, $2)"
 
 
 async def progress(connection: Connection | Pool, place: Place) -> Progress | None:
-    """How far this table is; None where nothing of it is in."""
+    """How far this table is imported; None where nothing of it is."""
     row = await connection.fetchrow(_PROGRESS, place.system, place.source, place.table)
     if row is None:
         return None
@@ -66,12 +66,12 @@ async def progress(connection: Connection | Pool, place: Place) -> Progress | No
 
 
 async def keep(connection: Connection, place: Place, after: Sequence[str], tally: Mapping[str, object]) -> None:
-    """Note how far this table is, in the transaction that wrote its rows."""
+    """Record how far this table is imported, in the transaction that wrote its rows."""
     await connection.execute(_KEEP, place.system, place.source, place.table, list(after), tally)
 
 
 async def forget(connection: Connection | Pool, system: str, source: bytes) -> None:
-    """The next import of this source begins at the beginning."""
+    """Delete the progress of a source, so that its next import starts over."""
     await connection.execute(_FORGET, system, source)
 
 
@@ -96,14 +96,14 @@ ON CONFLICT (tenant_id, system, source_table, source_id) DO UPDATE SET our_id = 
 
 
 async def aliases(connection: Connection, system: str, table: str, keys: Iterable[Key]) -> dict[Key, UUID]:
-    """The rows of ours that these rows of a source's table joined; without those that joined none."""
-    asked = sorted(set(keys))
-    rows = await connection.fetch(_ALIASES, system, table, [k[0] for k in asked], [k[1] for k in asked])
+    """Source row → the row of ours that it became; without those that have none."""
+    ordered = sorted(set(keys))
+    rows = await connection.fetch(_ALIASES, system, table, [k[0] for k in ordered], [k[1] for k in ordered])
     return {(row["tenant_id"], row["source_id"]): row["our_id"] for row in rows}
 
 
 async def add_aliases(connection: Connection, system: str, table: str, joined: Mapping[Key, UUID]) -> None:
-    """These rows of a source's table are those of ours, and not what is no more there."""
+    """Record which rows of ours these source rows are, in place of earlier ones that are deleted."""
     if joined:
         keys = sorted(joined)
         ids = [joined[key] for key in keys]
@@ -125,12 +125,12 @@ _EXISTING_TENANTS = "SELECT id FROM tenants WHERE id = ANY($1::uuid[])"
 
 
 async def existing(connection: Connection, table: str, keys: Iterable[tuple[UUID, UUID]]) -> set[tuple[UUID, UUID]]:
-    """Which of these (tenant, id) are rows of this table of ours."""
-    asked = sorted(set(keys))
-    rows = await connection.fetch(_EXISTING[table], [k[0] for k in asked], [k[1] for k in asked])
+    """Which of these (tenant, id) exist in this table of ours."""
+    ordered = sorted(set(keys))
+    rows = await connection.fetch(_EXISTING[table], [k[0] for k in ordered], [k[1] for k in ordered])
     return {(row["tenant_id"], row["id"]) for row in rows}
 
 
 async def existing_tenants(connection: Connection | Pool, ids: Iterable[UUID]) -> set[UUID]:
-    """Which of these are tenants."""
+    """Which of these are ids of tenants."""
     return {row["id"] for row in await connection.fetch(_EXISTING_TENANTS, sorted(set(ids)))}

@@ -1,24 +1,13 @@
-"""What an import writes: rows of ours by ids that the source decided. Each insert takes a batch and returns which
-of its rows are new; a row whose id or other key is there already is left as it is.
-"""
+"""The rows that an import writes: one class a table, whose fields are the columns. The source decides the ids."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
-from typing import ClassVar, Final, NewType, get_args, get_type_hints
+from typing import ClassVar, Final, NewType
 from uuid import UUID
 
-import asyncpg
-
-from shared.database import Connection
-
-Json = NewType("Json", str)  # JSON as text, so that a list of lists is no array of two dimensions
-SECRET_MASK: Final = "••••••••"  # what a secret that is sealed reads back as: secret_mask() in SQL
-TextArray = NewType("TextArray", str)  # the same of an array of strings
-
-_TYPES: Final[dict[object, str]] = {
-    UUID: "uuid", str: "text", datetime: "timestamptz", int: "bigint", bool: "boolean", Json: "text", TextArray: "text"
-}  # fmt: skip
+Json = NewType("Json", str)  # JSON as text: a list of lists would be taken for an array of two dimensions
+SECRET_MASK: Final = "••••••••"  # shown in place of a sealed secret: secret_mask() in SQL
+TextArray = NewType("TextArray", str)  # an array of strings, as JSON text
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +77,7 @@ class MessageRow(ImportedRow):
 
 @dataclass(frozen=True, slots=True)
 class ContactRow(ImportedRow):
-    """A person without any address."""
+    """A contact that has no address."""
 
     TABLE: ClassVar[str] = "contacts"
     id: UUID
@@ -258,53 +247,3 @@ class TenantRow(ImportedRow):
     name: str
     created_at: datetime
     settings: Json
-
-
-def _statement(kind: type[ImportedRow]) -> str:
-    """One INSERT of a batch: an array for each column."""
-    columns: list[str] = []
-    places: list[str] = []
-    values: list[str] = []
-    for name, annotation in _columns(kind).items():
-        columns.append(name)
-        places.append(f"${len(places) + 1}::{_TYPES[annotation]}[]")
-        value = f"new.{name}"
-        if annotation is Json:
-            value += "::jsonb"
-        elif annotation is TextArray:
-            value = f"ARRAY(SELECT jsonb_array_elements_text({value}::jsonb))"
-        values.append(value)
-    return (
-        f"INSERT INTO {kind.TABLE} ({', '.join(columns)}) SELECT {', '.join(values)} "
-        f"FROM unnest({', '.join(places)}) AS new ({', '.join(columns)}) "
-        f"ON CONFLICT DO NOTHING RETURNING {kind.RETURNS}"
-    )
-
-
-def _columns(kind: type[ImportedRow]) -> dict[str, object]:
-    """Column → its type, None aside."""
-    hints = get_type_hints(kind)
-    return {field.name: (get_args(hints[field.name]) or (hints[field.name],))[0] for field in fields(kind)}
-
-
-_STATEMENTS: Final[dict[str, str]] = {}  # by table, made when first needed
-
-
-async def insert(connection: Connection, rows: Sequence[ImportedRow]) -> set[UUID]:
-    """Insert rows of one kind; returns the ids of those that are new."""
-    return {row[0] for row in await _insert(connection, rows)}
-
-
-async def insert_members(connection: Connection, rows: Sequence[GroupContactRow]) -> set[tuple[UUID, UUID]]:
-    """Put contacts into groups; returns the (group, contact) that are new."""
-    return {(row[0], row[1]) for row in await _insert(connection, rows)}
-
-
-async def _insert(connection: Connection, rows: Sequence[ImportedRow]) -> Sequence[asyncpg.Record]:
-    if not rows:
-        return []
-    kind = type(rows[0])
-    columns = [[getattr(row, name) for row in rows] for name in _columns(kind)]
-    if kind.TABLE not in _STATEMENTS:
-        _STATEMENTS[kind.TABLE] = _statement(kind)
-    return await connection.fetch(_STATEMENTS[kind.TABLE], *columns)

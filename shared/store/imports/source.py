@@ -1,7 +1,7 @@
-"""The database of another system, as `palomar import` reads it: in one read-only snapshot, by keyset pages.
+"""Reads another system's database for `palomar import`: in one read-only snapshot, by pages of keys.
 
-Nothing of its types is relied on: a value comes as text (cut a little beyond what we keep), or as a time. What a
-system calls its columns may be written `phone_number`, `phoneNumber` or `phonenumber`; the source's own catalog says.
+It does not rely on the source's column types: a value is read as text (cut a little above our limit) or as a time. A
+column may be written `phone_number`, `phoneNumber` or `phonenumber`; the source's catalog decides which.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 import asyncpg
 
 REST: Final = "*"  # in a row: a JSON object of the columns that its table has no name for
-LONGEST: Final = 100_000  # characters of a text that we keep
+LONGEST: Final = 100_000  # characters of a text that we store
 LONGEST_JSON: Final = 1_000_000  # and of a JSON value
 CONNECT_TIMEOUT: Final = 10.0  # seconds
 
@@ -59,12 +59,12 @@ class Missing(Exception):
 
 
 class Unreadable(Exception):
-    """The source went away, or refuses; the text says which."""
+    """The source is unreachable or refuses; the text says which."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where a column of ours stands in the source."""
+    """A column of ours as the source has it."""
 
     sql: str  # qualified and quoted
     type: str
@@ -72,7 +72,7 @@ class _Place:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A table that is there, with what reads it."""
+    """A table of the source, with the statements that read it."""
 
     table: Table
     count: str
@@ -85,7 +85,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """How a table stands in the source."""
+    """A table's columns as the source has them."""
 
     places: Mapping[str, _Place]
     names: Mapping[str, str]
@@ -93,13 +93,13 @@ class _Layout:
 
 
 class Source:
-    """A connection inside its snapshot. Make it with `opened`."""
+    """A connection within its snapshot; `opened` makes one."""
 
     def __init__(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
         self._connection = connection
 
     async def holds_lock(self, number: int) -> bool:
-        """Whether somebody holds this advisory lock (a 64-bit number) in this very database."""
+        """Whether any session holds this advisory lock (a 64-bit number) in this database."""
         held: bool = await self._value(_HOLDS_LOCK, number >> 32, number & 0xFFFFFFFF)
         return held
 
@@ -113,7 +113,7 @@ class Source:
         return _found(table, await self._layout(table))
 
     async def has(self, table: Table) -> bool:
-        """Whether there is such a table (or view) that this connection finds."""
+        """Whether this connection finds such a table or view."""
         return (await self._catalog(table.name, table.also)) is not None
 
     async def count(self, found: Found) -> tuple[int, int]:
@@ -123,7 +123,7 @@ class Source:
         return rows, keyless
 
     async def page(self, found: Found, after: Sequence[str] | None, limit: int) -> list[Row]:
-        """The next rows behind this key, in its order."""
+        """The next rows after this key, in its order."""
         if after is None:
             return [dict(row) for row in await self._fetch(found.first_page, limit)]
         return [dict(row) for row in await self._fetch(found.page, limit, *after)]
@@ -135,7 +135,7 @@ class Source:
         return [tuple(row) for row in rows]
 
     async def _catalog(self, name: str, also: Sequence[str] = ()) -> tuple[str, dict[str, str]] | None:
-        """What the source calls a table, and its columns with their types; None where it has none."""
+        """The source's name for a table, and its columns with their types; None where it has no such table."""
         for actual in _table_spellings(name, also):
             if rows := await self._fetch(_COLUMNS, _quoted(actual)):
                 return actual, {row["name"]: row["type"] for row in rows}
@@ -191,8 +191,9 @@ SELECT EXISTS (
 
 @asynccontextmanager
 async def opened(url: str) -> AsyncIterator[Source]:
-    """A source in one snapshot, which nothing can be written through. Raises what asyncpg raises."""
-    # Without prepared statements, so that a pooler in between may serve; the transaction keeps to one of its servers.
+    """Connect to a source within one read-only snapshot. Raises what asyncpg raises."""
+    # Without prepared statements, so that a pooler may stand in between; the transaction stays on one server
+    # connection.
     connection = await asyncpg.connect(url, timeout=CONNECT_TIMEOUT, statement_cache_size=0)
     try:
         await connection.execute("SET default_transaction_read_only = on")
@@ -203,7 +204,7 @@ async def opened(url: str) -> AsyncIterator[Source]:
             await connection.execute("SET LOCAL datestyle = 'ISO'")
             yield Source(connection)
     finally:
-        connection.terminate()  # a polite close would wait for a server that is away
+        connection.terminate()  # close() would wait for a server that does not answer
 
 
 # -- the statements ----------------------------------------------------------------------------------------------------

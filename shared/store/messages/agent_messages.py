@@ -1,4 +1,4 @@
-"""What managers wrote elsewhere: rows of messages that we never send, and the conversations that are theirs then."""
+"""Stores the messages that agents wrote outside of Palomar, and escalates their conversations."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,24 +8,24 @@ from uuid import UUID
 import orjson
 
 from shared.database import Connection, new_id
-from shared.domain.model import ManagerMessage
-from shared.store.messages.outbound import media_json
+from shared.domain.model import AgentMessage
+from shared.store.messages.outbound_rows import media_json
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A manager's message and its conversation, which the caller has locked."""
+    """An agent's message and its conversation, which the caller has locked."""
 
     tenant_id: UUID
     conversation_id: UUID
     channel_id: UUID
     provider: str
-    message: ManagerMessage
+    message: AgentMessage
     received_at: datetime
-    place: int  # among all messages of its batch, in the order in which they were said
+    place: int  # among all messages of its batch, in the order in which they were written
 
 
-# Ours, and under way: taken by the provider, while we don't know its id yet.
+# Messages of ours under way: the provider may have accepted them, and we don't know their ids yet.
 _ECHOES = """
 SELECT asked.place, under_way.id
 FROM unnest($1::int[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[])
@@ -76,7 +76,7 @@ WHERE (tenant_id, id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[])) AND stat
 RETURNING tenant_id, id
 """
 
-# Answers of ours that have not left, held ones too: they would speak into the manager's conversation.
+# Answers of ours that have not left, held ones too: they would interfere in the agent's conversation.
 _SILENCE = """
 UPDATE messages SET status = 'canceled', due_at = NULL, error_code = 'escalated'
 WHERE (tenant_id, conversation_id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[]))
@@ -86,7 +86,7 @@ WHERE (tenant_id, conversation_id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid
 
 
 async def echoes(connection: Connection, written: Mapping[int, Written]) -> dict[int, list[UUID]]:
-    """Of those that may be ours: the messages under way with the same text. Empty where the id is known already."""
+    """For each that may be an echo of ours: the messages under way with the same text; none where its id is known."""
     found: dict[int, list[UUID]] = {index: [] for index in written}
     if not written:
         return found
@@ -105,9 +105,9 @@ async def echoes(connection: Connection, written: Mapping[int, Written]) -> dict
 
 
 async def insert(connection: Connection, written: Mapping[int, Written], began: datetime | None) -> dict[int, UUID]:
-    """Keep each message once, however often it comes, and whatever it is by its id; returns index → id of new ones.
+    """Insert each message once, however often it comes; returns index → id of the new ones.
 
-    `began` is the time of place 0 where customers' messages of the same batch have theirs by it (talk.py).
+    `began` is the time of place 0, where customers' messages of the same batch have their times by it (inbound.py).
     """
     once: dict[tuple[UUID, UUID, str], int] = {}
     for index, one in written.items():
@@ -139,13 +139,14 @@ async def insert(connection: Connection, written: Mapping[int, Written], began: 
     return {index: message_id for index, message_id in ids.items() if message_id in inserted}
 
 
-def _metadata(message: ManagerMessage) -> dict[str, object]:
+def _metadata(message: AgentMessage) -> dict[str, object]:
     author = {"id": message.author_id, "name": message.author_name, "automatic": message.automatic}
     return {**message.extra, "manager": author}
 
 
 async def escalate(connection: Connection, conversations: Sequence[tuple[UUID, UUID]]) -> list[tuple[UUID, UUID]]:
-    """Nothing answers by itself in these (tenant, conversation), locked by the caller; returns those that are new."""
+    """Escalate these (tenant, conversation), which the caller has locked, and cancel their answers; returns those that
+    were not escalated before."""
     if not conversations:
         return []
     tenants, ids = [tenant for tenant, _ in conversations], [one for _, one in conversations]

@@ -1,4 +1,4 @@
-"""Managers' messages whose provider waits to hear what became of them: `sent`, and due until it has heard it."""
+"""Agents' messages whose delivery status is owed to the provider: they are `sent`, and due until it is reported."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from shared.store.by_key import only_if
 from shared.store.consents import STOPPED_BY
 from shared.store.messages.agent_messages import Written
 
-# What we sent ourselves has a key, and its receipts come from the provider.
+# A message that we sent has a dedupe_key, and its receipts come from the provider.
 OWED_OF: Final = "status = 'sent' AND dedupe_key IS NULL"
 
 _OWE = f"""
@@ -34,7 +34,7 @@ SELECT m.id, m.tenant_id, m.conversation_id, m.channel_id, m.external_id, m.atte
 FROM messages m WHERE m.tenant_id = $1 AND m.id = $2 AND {OWED_OF} AND {only_if("m.due_at IS NOT NULL")}
 """
 
-_PUT_OFF = f"""
+_POSTPONE = f"""
 UPDATE messages SET due_at = clock_timestamp() + $3::interval, attempts = attempts + $4
 WHERE tenant_id = $1 AND id = $2 AND {OWED_OF} AND {only_if("due_at IS NOT NULL")}
 """
@@ -42,7 +42,7 @@ WHERE tenant_id = $1 AND id = $2 AND {OWED_OF} AND {only_if("due_at IS NOT NULL"
 
 @dataclass(frozen=True, slots=True)
 class Owed:
-    """A message to be reported. `stopped_by`: the consent by which its customer is not written to."""
+    """A message whose status is owed. `stopped_by`: the scope of the customer's opt-out, if any."""
 
     id: UUID
     tenant_id: UUID
@@ -54,25 +54,25 @@ class Owed:
 
 
 async def owe(connection: Connection, written: Sequence[Written]) -> None:
-    """Their reports are due, whichever of the provider's webhooks told of the message first; not one that was made."""
+    """Make the reports of these messages due, whichever webhook brought them first; not those that were made before."""
     if written:
         keys = sorted({(one.tenant_id, one.channel_id, one.message.external_id) for one in written})
         await connection.execute(_OWE, [key[0] for key in keys], [key[1] for key in keys], [key[2] for key in keys])
 
 
 async def due(connection: Connection, lease: timedelta, limit: int) -> list[SendAdmitted]:
-    """The clock's: those that are due, each pushed a lease ahead."""
+    """Jobs for reports that are due, for the clock; each is due again a lease later."""
     return [SendAdmitted(**row) for row in await connection.fetch(_DUE, lease, limit)]
 
 
 async def owed(pool: Pool, tenant_id: UUID, message_id: UUID) -> Owed | None:
-    """The message, if its report is still to be made."""
+    """The message, if its report is still owed."""
     row = await pool.fetchrow(_OWED, tenant_id, message_id)
     return None if row is None else Owed(**row)
 
 
-async def put_off(
+async def postpone(
     connection: Connection | Pool, tenant_id: UUID, message_id: UUID, wait: timedelta | None, *, tried: bool = False
 ) -> None:
-    """It is due after `wait`; with None never again. `tried`: the provider was asked."""
-    await connection.execute(_PUT_OFF, tenant_id, message_id, wait, int(tried))
+    """Make the report due after `wait`; with None never again. `tried`: the provider was called."""
+    await connection.execute(_POSTPONE, tenant_id, message_id, wait, int(tried))

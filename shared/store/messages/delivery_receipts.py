@@ -1,34 +1,35 @@
-"""message_statuses: every receipt once, and what it moved. Receipts that come before their message are parked."""
+"""message_statuses: stores each delivery receipt once, and moves its message. Without its message a receipt is
+parked."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from shared.database import Connection, Pool, new_id
+from shared.database import Connection, new_id
 from shared.domain.model import Receipt, Template
 from shared.domain.window import Policy
 from shared.queue.jobs import Lane
 from shared.store.by_key import only_if
-from shared.store.messages.outbound import template_of
+from shared.store.messages.outbound_rows import template_of
 
 
 @dataclass(frozen=True, slots=True)
-class Arrived:
-    """A receipt with where it came from."""
+class IncomingReceipt:
+    """A receipt with its channel and webhook."""
 
     tenant_id: UUID
     channel_id: UUID
     provider: str
     receipt: Receipt
     received_at: datetime
-    inbound_id: str | None = None  # of its webhook; a parked one has forgotten it
+    inbound_id: str | None = None  # of its webhook; not stored with a parked one
 
 
 @dataclass(frozen=True, slots=True)
 class Concerned:
-    """The message a receipt is about, locked."""
+    """The message of a receipt, locked."""
 
     id: UUID
     tenant_id: UUID
@@ -44,11 +45,11 @@ class Concerned:
     sent_as: Template | None
     window_policy: Policy | None
     claimed_at: datetime | None
-    given_up: bool  # failed only because nobody knew, or sent anew since
-    resends: str | None  # how the keys of the messages begin that were made to send it anew; None: it was not
+    abandoned: bool  # failed only as its outcome was unknown, or sent again since
+    resends: str | None  # prefix of the dedupe_keys of the messages that send it again; None: it was not sent again
 
 
-# Of a message that was sent anew: how the keys of those begin that were made for it.
+# The prefix of the dedupe_keys of the messages that were made to send this one again.
 RESENDS: Final = """CASE WHEN status = 'failed' AND error_code = 'resent'
         THEN coalesce(substring(dedupe_key FROM '^resend:[0-9a-f-]{36}:'), 'resend:' || id || ':') END"""
 
@@ -67,7 +68,7 @@ JOIN LATERAL (
 ) m ON true
 """
 
-_KEEP = """
+_INSERT = """
 INSERT INTO message_statuses (id, tenant_id, channel_id, message_id, external_id, status, error_code, error_message,
     occurred_at, received_at)
 SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::text[],
@@ -79,29 +80,30 @@ RETURNING id
 _LOCK = f"""
 SELECT id, tenant_id, conversation_id, channel_id, provider, status, content, media, metadata, lane, template,
     sent_as, window_policy, claimed_at,
-    status = 'failed' AND coalesce(error_code, '') IN ('unknown', 'resent') AS given_up,
+    status = 'failed' AND coalesce(error_code, '') IN ('unknown', 'resent') AS abandoned,
     {RESENDS} AS resends
 FROM messages WHERE (tenant_id, id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[]))
 ORDER BY tenant_id, id FOR NO KEY UPDATE
 """
 
-# Meta tells whole seconds, and its clock is not ours: nothing is delivered before it was sent.
+# Meta gives whole seconds of its own clock; a message is still never delivered before it was sent.
 _MOVE = """
-UPDATE messages m SET status = told.status, due_at = NULL, claim_id = NULL, not_before = NULL,
-    external_id = coalesce(m.external_id, told.external_id),
-    sent_at = coalesce(m.sent_at, greatest(told.at, m.claimed_at)),
-    delivered_at = CASE WHEN told.status IN ('delivered', 'read')
-        THEN coalesce(m.delivered_at, greatest(told.at, m.claimed_at, m.sent_at)) ELSE m.delivered_at END,
-    read_at = CASE WHEN told.status = 'read' THEN greatest(told.at, m.claimed_at, m.sent_at, m.delivered_at)
+UPDATE messages m SET status = new.status, due_at = NULL, claim_id = NULL, not_before = NULL,
+    external_id = coalesce(m.external_id, new.external_id),
+    sent_at = coalesce(m.sent_at, greatest(new.at, m.claimed_at)),
+    delivered_at = CASE WHEN new.status IN ('delivered', 'read')
+        THEN coalesce(m.delivered_at, greatest(new.at, m.claimed_at, m.sent_at)) ELSE m.delivered_at END,
+    read_at = CASE WHEN new.status = 'read' THEN greatest(new.at, m.claimed_at, m.sent_at, m.delivered_at)
         ELSE m.read_at END,
-    failed_at = CASE WHEN told.status = 'failed' THEN greatest(told.at, m.claimed_at, m.sent_at) ELSE m.failed_at END,
-    error_code = told.error_code, error_message = told.error_message
+    failed_at = CASE WHEN new.status = 'failed' THEN greatest(new.at, m.claimed_at, m.sent_at) ELSE m.failed_at END,
+    error_code = new.error_code, error_message = new.error_message
 FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::timestamptz[], $6::text[], $7::text[])
-    AS told (tenant_id, id, status, external_id, at, error_code, error_message)
-WHERE m.tenant_id = told.tenant_id AND m.id = told.id
+    AS new (tenant_id, id, status, external_id, at, error_code, error_message)
+WHERE m.tenant_id = new.tenant_id AND m.id = new.id
 """
 
-# What was made to send it anew, and has not left. Of its conversation: a client may have chosen such a key elsewhere.
+# Messages that were to send it again and have not left. Only of its conversation: a client may have chosen such a key
+# for a message of another one.
 _CANCEL_RESENDS = f"""
 UPDATE messages SET status = 'canceled', due_at = NULL, error_code = 'already_sent'
 WHERE tenant_id = $1 AND conversation_id = $2 AND starts_with(dedupe_key, $3)
@@ -114,97 +116,49 @@ FROM unnest($1::uuid[], $2::uuid[]) AS done (tenant_id, id)
 WHERE s.tenant_id = done.tenant_id AND s.id = done.id
 """
 
-# The clock asks at every tick, and another system's receipts on the same number would stay for ever: a message that is
-# to come comes soon, so the newest of a day are looked for, by the index of parked receipts. Of each tenant in turn:
-# those of a tenant who holds locks, however many, keep no others waiting.
-_PARKED = """
-WITH parked AS MATERIALIZED (
-    SELECT id, tenant_id, channel_id, external_id, status, error_code, error_message, occurred_at, received_at
-    FROM message_statuses WHERE message_id IS NULL AND received_at > now() - $2::interval
-    ORDER BY received_at DESC LIMIT $3
-), in_turn AS MATERIALIZED (
-    SELECT *, row_number() OVER (PARTITION BY tenant_id ORDER BY received_at) AS place FROM parked
-)
-SELECT s.id AS status_id, s.tenant_id, s.channel_id, s.external_id, s.status, s.error_code, s.error_message,
-    s.occurred_at, s.received_at, m.id AS message_id, m.provider
-FROM in_turn s
-JOIN messages m ON m.tenant_id = s.tenant_id AND m.channel_id = s.channel_id AND m.external_id = s.external_id
-    AND m.direction = 'outbound'
-JOIN conversations c ON c.tenant_id = m.tenant_id AND c.id = m.conversation_id
-ORDER BY s.place LIMIT $1 FOR NO KEY UPDATE OF c, m SKIP LOCKED
-"""
 
-# A tenant may be deleting its own.
-_HOLD = f"""
-SELECT held.id FROM unnest($1::uuid[], $2::uuid[]) AS asked (tenant_id, id)
-CROSS JOIN LATERAL (
-    SELECT id FROM message_statuses
-    WHERE tenant_id = asked.tenant_id AND id = asked.id AND {only_if("message_id IS NULL")}
-    FOR NO KEY UPDATE SKIP LOCKED
-) AS held
-"""
-
-_ADOPT = f"""
-UPDATE message_statuses SET message_id = $3 WHERE tenant_id = $1 AND id = $2 AND {only_if("message_id IS NULL")}
-"""
-
-_COUNT_PARKED = """
-SELECT count(*) FROM message_statuses WHERE message_id IS NULL AND received_at > now() - $1::interval
-"""
-
-_FORGET_PARKED = """
-DELETE FROM message_statuses WHERE (tenant_id, id) IN (
-    SELECT tenant_id, id FROM message_statuses
-    WHERE message_id IS NULL AND received_at < now() - make_interval(days => $1) ORDER BY received_at LIMIT $2
-    FOR UPDATE SKIP LOCKED)
-"""
-
-PARKED_FOR = timedelta(hours=24)  # a receipt waits so long for its message
-PARKED_AT_ONCE = 5000  # the newest of them, looked for at once
-
-
-async def locate(connection: Connection, arrived: Sequence[Arrived]) -> dict[int, tuple[UUID, UUID, bool]]:
-    """Index → (message, conversation, whether it may be sent anew) of those receipts whose message is here, by our id
-    or the provider's."""
+async def locate(connection: Connection, incoming: Sequence[IncomingReceipt]) -> dict[int, tuple[UUID, UUID, bool]]:
+    """Index → (message, conversation, whether it may be sent again), of receipts whose message exists, by our id or the
+    provider's."""
     rows = await connection.fetch(
         _LOCATE,
-        list(range(len(arrived))),
-        [a.tenant_id for a in arrived],
-        [a.channel_id for a in arrived],
-        [a.receipt.external_id for a in arrived],
-        [a.receipt.message_id for a in arrived],
+        list(range(len(incoming))),
+        [a.tenant_id for a in incoming],
+        [a.channel_id for a in incoming],
+        [a.receipt.external_id for a in incoming],
+        [a.receipt.message_id for a in incoming],
     )
     return {row["place"]: (row["id"], row["conversation_id"], row["doubtful"]) for row in rows}
 
 
-async def keep(
-    connection: Connection, arrived: Sequence[Arrived], found: dict[int, tuple[UUID, UUID, bool]]
+async def insert(
+    connection: Connection, incoming: Sequence[IncomingReceipt], found: dict[int, tuple[UUID, UUID, bool]]
 ) -> dict[int, UUID]:
-    """Keep each receipt once; returns index → row id of those that are new. Without a message it is parked."""
+    """Insert each receipt once; returns index → row id of the new ones. A receipt without a message is parked."""
     first: dict[tuple[UUID, UUID, str, str], int] = {}
-    for index, a in enumerate(arrived):
+    for index, a in enumerate(incoming):
         first.setdefault((a.tenant_id, a.channel_id, a.receipt.external_id, a.receipt.status), index)
     order = [first[key] for key in sorted(first, key=str)]
     ids = {index: new_id() for index in order}
     rows = await connection.fetch(
-        _KEEP,
+        _INSERT,
         [ids[i] for i in order],
-        [arrived[i].tenant_id for i in order],
-        [arrived[i].channel_id for i in order],
+        [incoming[i].tenant_id for i in order],
+        [incoming[i].channel_id for i in order],
         [found[i][0] if i in found else None for i in order],
-        [arrived[i].receipt.external_id for i in order],
-        [arrived[i].receipt.status for i in order],
-        [arrived[i].receipt.error_code for i in order],
-        [(arrived[i].receipt.error_message or "")[:500] or None for i in order],
-        [arrived[i].receipt.timestamp for i in order],
-        [arrived[i].received_at for i in order],
+        [incoming[i].receipt.external_id for i in order],
+        [incoming[i].receipt.status for i in order],
+        [incoming[i].receipt.error_code for i in order],
+        [(incoming[i].receipt.error_message or "")[:500] or None for i in order],
+        [incoming[i].receipt.timestamp for i in order],
+        [incoming[i].received_at for i in order],
     )
-    kept = {row["id"] for row in rows}
-    return {index: row_id for index, row_id in ids.items() if row_id in kept}
+    inserted = {row["id"] for row in rows}
+    return {index: row_id for index, row_id in ids.items() if row_id in inserted}
 
 
 async def lock_messages(connection: Connection, keys: set[tuple[UUID, UUID]]) -> dict[UUID, Concerned]:
-    """Lock the messages (tenant, id) in one order for all."""
+    """Lock the messages (tenant, id), in the same order as everywhere."""
     ordered = sorted(keys)
     rows = await connection.fetch(_LOCK, [k[0] for k in ordered], [k[1] for k in ordered])
     return {
@@ -223,7 +177,7 @@ async def lock_messages(connection: Connection, keys: set[tuple[UUID, UUID]]) ->
             sent_as=template_of(row["sent_as"]),
             window_policy=row["window_policy"],
             claimed_at=row["claimed_at"],
-            given_up=row["given_up"],
+            abandoned=row["abandoned"],
             resends=row["resends"],
         )
         for row in rows
@@ -232,7 +186,7 @@ async def lock_messages(connection: Connection, keys: set[tuple[UUID, UUID]]) ->
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """A message goes forward."""
+    """The new state of a message, by a receipt."""
 
     tenant_id: UUID
     message_id: UUID
@@ -244,7 +198,7 @@ class Move:
 
 
 async def move(connection: Connection, moves: Sequence[Move]) -> None:
-    """Apply what the receipts say to messages that the caller has locked."""
+    """Move messages, which the caller has locked, to the states that their receipts report."""
     if not moves:
         return
     ordered = sorted(moves, key=lambda m: (m.tenant_id, m.message_id))
@@ -261,8 +215,8 @@ async def move(connection: Connection, moves: Sequence[Move]) -> None:
 
 
 async def cancel_resends(connection: Connection, tenant_id: UUID, conversation_id: UUID, resends: str) -> None:
-    """Nothing of what was to send a message anew leaves any more. The caller holds the lock of that message, which is
-    older than they are, and so does everybody who locks several."""
+    """Cancel the messages that were to send a message again. The caller has locked that message, which is older than
+    they are: everywhere older messages are locked first."""
     await connection.execute(_CANCEL_RESENDS, tenant_id, conversation_id, resends)
 
 
@@ -270,58 +224,3 @@ async def applied(connection: Connection, rows: Sequence[tuple[UUID, UUID]]) -> 
     """Mark the receipts (tenant, row id) that moved their message."""
     ordered = sorted(rows)
     await connection.execute(_APPLIED, [r[0] for r in ordered], [r[1] for r in ordered])
-
-
-@dataclass(frozen=True, slots=True)
-class Parked:
-    """A receipt that was parked and whose message has come."""
-
-    status_id: UUID
-    message_id: UUID
-    arrived: Arrived
-
-
-async def parked_with_message(connection: Connection, limit: int) -> list[Parked]:
-    """Parked receipts whose message is known by now, each tenant's oldest first; locked with its message and
-    conversation, and none that somebody else holds."""
-    rows = await connection.fetch(_PARKED, limit, PARKED_FOR, PARKED_AT_ONCE)
-    held = await connection.fetch(_HOLD, [row["tenant_id"] for row in rows], [row["status_id"] for row in rows])
-    ours = {row["id"] for row in held}
-    return [
-        Parked(
-            row["status_id"],
-            row["message_id"],
-            Arrived(
-                row["tenant_id"],
-                row["channel_id"],
-                row["provider"],
-                Receipt(
-                    external_id=row["external_id"],
-                    status=row["status"],
-                    message_id=row["message_id"],
-                    error_code=row["error_code"],
-                    error_message=row["error_message"],
-                    timestamp=row["occurred_at"],
-                ),
-                row["received_at"],
-            ),
-        )
-        for row in rows
-        if row["status_id"] in ours
-    ]
-
-
-async def adopt(connection: Connection, parked: Parked) -> None:
-    """Tie a parked receipt to its message."""
-    await connection.execute(_ADOPT, parked.arrived.tenant_id, parked.status_id, parked.message_id)
-
-
-async def count_parked(pool: Pool) -> int:
-    """Receipts that wait for their message."""
-    count: int = await pool.fetchval(_COUNT_PARKED, PARKED_FOR)
-    return count
-
-
-async def forget_parked(connection: Connection, days: int, limit: int) -> int:
-    """Forget receipts parked for more than so many days, at most `limit` of them; returns how many went."""
-    return int((await connection.execute(_FORGET_PARKED, days, limit)).split()[-1])

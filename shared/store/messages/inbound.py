@@ -1,4 +1,4 @@
-"""messages, as talk: what customers wrote on its way in, and what was said so far."""
+"""messages from customers: inserts them, and reads a conversation's history."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ import orjson
 from shared.database import Connection, Pool, new_id
 from shared.domain import loop_guard
 from shared.domain.model import Media
-from shared.store.messages.outbound import media_json
+from shared.store.messages.outbound_rows import media_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +31,18 @@ class Inbound:
     reply_to: str | None = None
     contact_name: str | None = None
     contact_id: UUID | None = None
-    place: int = 0  # among all messages of its batch, in the order in which they were said
+    place: int = 0  # among all messages of its batch, in the order in which they were written
 
 
 # clock_timestamp(), not now(): rows of one conversation are inserted under its lock, so the times follow the order in
-# which its transactions ended. `newest message` means that. In one batch a microsecond lies between two places, so that
-# managers' messages, which another statement inserts (managers.py), stand between customers' where they were said. What
-# takes longer than a microsecond for each is the insert, so the next transaction's times are later all the same.
-# What the network says of a customer (a changed number) is no message of theirs: it opens no window and owes no answer.
-# The event in the same statement: the conversations are locked meanwhile, and each round trip makes others wait.
-# `palomar.heard_by`: what the trigger would change of the conversations, `conversations.heard` does (0016_heard.sql).
+# which its transactions ended; "newest message" means that. Within a batch, each message's place adds a microsecond, so
+# that agents' messages, which another statement inserts (agent_messages.py), sort between customers' messages. The
+# insert takes longer than a microsecond a message, so the next transaction's times are later all the same.
+# A message about a customer from the network (a changed number) has the role `system`: it opens no window and is not
+# answered.
+# The event is inserted by the same statement: the conversations are locked meanwhile, and a round trip more would make
+# others wait.
+# `palomar.heard_by` switches the trigger off: `conversations.update_from_messages` makes its changes (0016_heard.sql).
 _INSERT_INBOUND = """
 WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now), new AS MATERIALIZED (
     SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::text[],
@@ -70,9 +72,9 @@ SELECT id, (SELECT now FROM clock) AS began FROM added
 
 @dataclass(frozen=True, slots=True)
 class InboundRows:
-    """Messages made ready to be inserted: what takes time is done before anything is locked."""
+    """Messages ready to be inserted: what takes time is done before anything is locked."""
 
-    ids: Mapping[int, UUID]  # by the message's place in what was given; of those that came twice, the first
+    ids: Mapping[int, UUID]  # by index of the given message; of those that came twice, the first
     columns: tuple[Sequence[object], ...]
 
 
@@ -109,7 +111,7 @@ def inbound_rows(messages: Sequence[Inbound]) -> InboundRows:
 
 @dataclass(frozen=True, slots=True)
 class Inserted:
-    """What of a batch is new: ids by the message's place in what was given, and the time of place 0 of the batch."""
+    """The new messages of a batch: ids by index of the given message, and the time of place 0 of the batch."""
 
     ids: Mapping[int, UUID]
     began: datetime | None  # None where nothing is new
@@ -118,7 +120,8 @@ class Inserted:
 async def insert_inbound(connection: Connection, rows: InboundRows) -> Inserted:
     """Insert each message once, however often it comes, with its event.
 
-    Their conversations know nothing of it yet: `conversations.heard` must follow in the same transaction.
+    This leaves the conversations' own rows as they were: `conversations.update_from_messages` must follow in the same
+    transaction.
     """
     found = await connection.fetch(_INSERT_INBOUND, *rows.columns)
     inserted = {row["id"] for row in found}
@@ -135,17 +138,19 @@ ORDER BY created_at DESC LIMIT $3
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class HistoryMessage:
     id: UUID
     role: str
     content: str
     message_type: str
 
 
-async def history(connection: Connection | Pool, tenant_id: UUID, conversation_id: UUID, limit: int) -> list[Said]:
+async def history(
+    connection: Connection | Pool, tenant_id: UUID, conversation_id: UUID, limit: int
+) -> list[HistoryMessage]:
     """The last messages of a conversation, oldest first."""
     rows = await connection.fetch(_HISTORY, tenant_id, conversation_id, limit)
-    return [Said(row["id"], row["role"], row["content"], row["message_type"]) for row in reversed(rows)]
+    return [HistoryMessage(row["id"], row["role"], row["content"], row["message_type"]) for row in reversed(rows)]
 
 
 _OF_LATE = """
@@ -163,10 +168,37 @@ FROM late
 
 
 async def of_late(connection: Connection, tenant_id: UUID, conversation_id: UUID) -> loop_guard.Exchange:
-    """What says whether two machines answer each other in a conversation."""
+    """The latest counts of answers and repeats in a conversation, which show whether two machines answer each other."""
     row = await connection.fetchrow(_OF_LATE, tenant_id, conversation_id, loop_guard.WITHIN, loop_guard.SENTENCE)
     assert row is not None, "an aggregate has a row"
     return loop_guard.Exchange(row["answers"], row["repeats"])
+
+
+# Reactions, edits and revocations are not messages that can be marked as read.
+_NEWEST_READABLE = """
+SELECT newest.external_id, c.last_user_message_at, now() AS now
+FROM (
+    SELECT external_id FROM messages
+    WHERE tenant_id = $1 AND conversation_id = $2 AND role = 'user' AND external_id IS NOT NULL
+        AND message_type NOT IN ('reaction', 'edit', 'revoke')
+    ORDER BY created_at DESC LIMIT 1
+) AS newest JOIN conversations c ON c.tenant_id = $1 AND c.id = $2
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class NewestReadable:
+    """The provider's id of the customer's newest message, when they last wrote, and the database's clock."""
+
+    external_id: str
+    last_user_message_at: datetime | None
+    now: datetime
+
+
+async def newest_readable(connection: Connection, tenant_id: UUID, conversation_id: UUID) -> NewestReadable | None:
+    """The customer's newest message that a read receipt can name; None where there is none."""
+    row = await connection.fetchrow(_NEWEST_READABLE, tenant_id, conversation_id)
+    return None if row is None else NewestReadable(**row)
 
 
 _HOPS = """
@@ -178,17 +210,17 @@ WHERE i.tenant_id = $1 AND i.channel_id = $2 AND i.external_id = $3
 
 _HOP_NAMES = {
     "received_at": "ingress had it",
-    "kept": "persist kept it",
+    "kept": "persist stored it",
     "answered": "reply answered",
     "admitted_at": "window admitted",
     "claimed_at": "send claimed",
-    "sent_at": "provider took it",
+    "sent_at": "provider accepted it",
     "delivered_at": "delivered",
 }
 
 
 async def hops(pool: Pool, tenant_id: UUID, channel_id: UUID, external_id: str) -> list[tuple[str, datetime]]:
-    """When each hop had a customer's message and its answer, in order; without those that have not happened."""
+    """When a customer's message and its answer passed each step, in order; without steps that have not happened."""
     row = await pool.fetchrow(_HOPS, tenant_id, channel_id, external_id)
     if row is None:
         return []

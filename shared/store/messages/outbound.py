@@ -1,4 +1,4 @@
-"""messages: what we owe customers until a provider took it. Every step is a compare-and-set.
+"""messages to customers: queues them, and takes the window's decisions. Every step is a compare-and-set.
 
 Locks are taken in one order everywhere: the conversation first, then its messages.
 """
@@ -6,44 +6,24 @@ Locks are taken in one order everywhere: the conversation first, then its messag
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID
-
-import asyncpg
 
 from shared.database import Connection, Pool, new_id
 from shared.domain import window
-from shared.domain.message_form import Form, form_of
-from shared.domain.model import ConsentScope, Media, Template, Thread
+from shared.domain.model import Media, Template
 from shared.domain.statuses import RESTORED
 from shared.domain.window import Policy
 from shared.queue.jobs import Lane, SendRequested
 from shared.store.by_key import only_if
-from shared.store.consents import STOPPED_BY
+from shared.store.messages.outbound_rows import OUTBOUND_COLUMNS, Outbound, media_json, outbound_of, template_json
 
-
-def media_json(part: Media) -> dict[str, str]:
-    facts = {
-        "url": part.url,
-        "id": part.id,
-        "mime_type": part.mime_type,
-        "filename": part.filename,
-        "sha256": part.sha256,
-    }
-    return {name: value for name, value in facts.items() if value is not None}
-
-
-def _media_of(part: Mapping[str, str]) -> Media:
-    """What we can send of a file; a row that came by SQL may say more of it."""
-    return Media(part.get("url"), part.get("id"), part.get("mime_type"), part.get("filename"))
-
-
-# -- what we owe -------------------------------------------------------------------------------------------------------
+# -- queueing ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class NewMessage:
-    """A message to send. `dedupe_key` says once per tenant why there is one: `reply:<inbound id>` and the like."""
+    """A message to send. `dedupe_key` names its cause, such as `reply:<inbound id>`: each has one message per
+    tenant."""
 
     tenant_id: UUID
     conversation_id: UUID
@@ -81,7 +61,7 @@ RETURNING id
 
 
 async def add_outbound(connection: Connection, message: NewMessage, handoff: timedelta) -> SendRequested | None:
-    """Queue a message at the end of its lane; None where its dedupe_key has one already.
+    """Queue a message at the end of its lane; None where there is one with its dedupe_key.
 
     The caller holds the conversation's lock, and publishes what is returned after the commit; the row is due again a
     handoff lease later.
@@ -117,20 +97,8 @@ async def add_outbound(connection: Connection, message: NewMessage, handoff: tim
     )
 
 
-def template_json(template: Template | None) -> dict[str, Any] | None:
-    """A template as it is stored in `template` and `sent_as`."""
-    if template is None:
-        return None
-    return {"name": template.name, "variables": dict(template.variables), "language": template.language}
-
-
-def template_of(raw: Mapping[str, Any] | None) -> Template | None:
-    """The inverse of `template_json`."""
-    return None if raw is None else Template(raw["name"], raw["variables"], raw.get("language"))
-
-
-# OFFSET 0: by conversation, however few are held in all when this is planned.
-# Not a row that somebody holds: the clock comes back to it.
+# By conversation, even if only few messages are held in all when this is planned.
+# SKIP LOCKED: the clock releases a locked message later.
 _RELEASE = f"""
 UPDATE messages m SET status = 'queued', due_at = now() + $3::interval
 FROM (
@@ -153,7 +121,8 @@ RETURNING m.id, m.tenant_id, m.conversation_id, m.channel_id, m.out_seq
 async def release_held(
     connection: Connection, conversations: Sequence[tuple[UUID, UUID]], handoff: timedelta
 ) -> list[SendRequested]:
-    """Held messages of these (tenant, conversation), locked by the caller, go on where the window is open; in order."""
+    """Release the held messages of these (tenant, conversation), which the caller has locked, where the window is open;
+    returns their jobs in order."""
     ordered = sorted(set(conversations))
     rows = await connection.fetch(
         _RELEASE, [k[0] for k in ordered], [k[1] for k in ordered], handoff, window.LENGTH - window.MARGIN
@@ -172,120 +141,8 @@ async def release_held(
 # -- the window's decision ---------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Called:
-    """Whom the provider was asked to send to, and from which address, at the last claim. `as_of`: the channel's
-    updated_at then, which tells its address and credentials of that moment from later ones."""
-
-    recipient: str
-    address: str
-    as_of: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Outbound:
-    """A message to send with what deciding and sending it takes."""
-
-    id: UUID
-    tenant_id: UUID
-    conversation_id: UUID
-    channel_id: UUID
-    status: str
-    lane: Lane
-    content: str
-    media: tuple[Media, ...]
-    form: Form
-    template: Template | None
-    sent_as: Template | None
-    window_policy: Policy | None
-    window_refused_at: datetime | None
-    attempts: int
-    created_at: datetime
-    admitted_at: datetime | None
-    claimed_at: datetime | None
-    unknown_at: datetime | None
-    absent_at: datetime | None
-    called: Called | None
-    expires_at: datetime | None
-    not_before: datetime | None
-    recipient: str
-    contact_name: str | None
-    last_user_message_at: datetime | None
-    now: datetime  # PostgreSQL's clock
-    stopped_by: ConsentScope | None = None  # the opt-out that keeps it from leaving
-    by_engine: bool = False  # made by an engine, and by no person
-    thread: Thread | None = None  # of a mail: what it answers
-
-
-_OUTBOUND = f"""
-m.id, m.tenant_id, m.conversation_id, m.channel_id, m.status, m.lane, m.content, m.media, m.metadata, m.template,
-m.sent_as, m.window_policy, m.window_refused_at, m.attempts, m.created_at, m.admitted_at, m.claimed_at, m.unknown_at,
-m.absent_at, m.called_to, m.called_from, m.called_as_of, m.expires_at, m.not_before,
-c.recipient, c.contact_name, c.last_user_message_at, {STOPPED_BY} AS stopped_by, clock_timestamp() AS now,
-CASE WHEN m.provider = 'email' THEN (
-    SELECT jsonb_build_object('thread', i.metadata -> 'thread', 'subject', i.metadata -> 'subject') FROM messages i
-    WHERE i.tenant_id = m.tenant_id AND i.conversation_id = m.conversation_id AND i.role = 'user'
-    ORDER BY i.created_at DESC LIMIT 1
-) END AS answered
-"""
-
-
-def _outbound(row: asyncpg.Record) -> Outbound:
-    return Outbound(
-        id=row["id"],
-        tenant_id=row["tenant_id"],
-        conversation_id=row["conversation_id"],
-        channel_id=row["channel_id"],
-        status=row["status"],
-        lane=row["lane"],
-        content=row["content"],
-        media=tuple(_media_of(part) for part in row["media"]),
-        form=form_of(row["metadata"]),
-        template=template_of(row["template"]),
-        sent_as=template_of(row["sent_as"]),
-        window_policy=row["window_policy"],
-        window_refused_at=row["window_refused_at"],
-        attempts=row["attempts"],
-        created_at=row["created_at"],
-        admitted_at=row["admitted_at"],
-        claimed_at=row["claimed_at"],
-        unknown_at=row["unknown_at"],
-        absent_at=row["absent_at"],
-        called=_called(row),
-        expires_at=row["expires_at"],
-        not_before=row["not_before"],
-        recipient=row["recipient"],
-        contact_name=row["contact_name"],
-        last_user_message_at=row["last_user_message_at"],
-        stopped_by=row["stopped_by"],
-        now=row["now"],
-        by_engine=isinstance(row["metadata"], Mapping) and "engine" in row["metadata"],
-        thread=thread_of(row["answered"]),
-    )
-
-
-def _called(row: asyncpg.Record) -> Called | None:
-    """None where it was never claimed, or by a version that did not write it down."""
-    if row["called_to"] is None:
-        return None
-    return Called(row["called_to"], row["called_from"], row["called_as_of"])
-
-
-def thread_of(answered: object) -> Thread | None:
-    """What a mail answers, as the customer's newest message says it; None where they never wrote one."""
-    told = answered.get("thread") if isinstance(answered, Mapping) else None
-    if not isinstance(answered, Mapping) or not isinstance(told, Mapping):
-        return None
-    message_id, references, subject = told.get("message_id"), told.get("references"), answered.get("subject")
-    return Thread(
-        message_id if isinstance(message_id, str) else "",
-        tuple(one for one in references if isinstance(one, str)) if isinstance(references, list) else (),
-        subject if isinstance(subject, str) else "",
-    )
-
-
 _QUEUED = f"""
-SELECT {_OUTBOUND} FROM messages m JOIN conversations c ON c.tenant_id = m.tenant_id AND c.id = m.conversation_id
+SELECT {OUTBOUND_COLUMNS} FROM messages m JOIN conversations c ON c.tenant_id = m.tenant_id AND c.id = m.conversation_id
 WHERE m.tenant_id = $1 AND m.id = $2 AND {only_if("m.status = 'queued'")} FOR NO KEY UPDATE OF m
 """
 
@@ -306,13 +163,13 @@ UPDATE messages SET status = 'failed', due_at = NULL, claim_id = NULL, failed_at
 WHERE tenant_id = $1 AND id = $2 AND status = ANY($3::text[]) RETURNING id
 """
 
-_SET_ASIDE = f"""
+_PARK = f"""
 UPDATE messages SET due_at = NULL
 WHERE tenant_id = $1 AND id = $2 AND status = ANY($3::text[]) AND error_code IS DISTINCT FROM '{RESTORED}'
 """
 
-# Not a row that somebody holds: nor does the clock take that one.
-_PUT_OFF = f"""
+# Not a locked row, which the clock does not take either.
+_POSTPONE = f"""
 UPDATE messages SET due_at = now() + $4::interval WHERE (tenant_id, id) IN (
     SELECT tenant_id, id FROM messages
     WHERE tenant_id = $1 AND id = $2 AND status = ANY($3::text[]) AND error_code IS DISTINCT FROM '{RESTORED}'
@@ -328,7 +185,7 @@ WHERE tenant_id = $1 AND id = $2 AND {only_if("status IN ('queued', 'held', 'rea
 async def lock_queued(connection: Connection, tenant_id: UUID, message_id: UUID) -> Outbound | None:
     """The message if it is still `queued`, locked. The caller holds its conversation's lock."""
     row = await connection.fetchrow(_QUEUED, tenant_id, message_id)
-    return None if row is None else _outbound(row)
+    return None if row is None else outbound_of(row)
 
 
 async def admit(
@@ -339,33 +196,34 @@ async def admit(
     handoff: timedelta,
     facts: Mapping[str, object] | None = None,
 ) -> bool:
-    """queued → ready, with the template that will really go out where it is not the text, and `facts` for metadata."""
-    told = (template_json(sent_as), handoff, facts)
-    return await connection.fetchval(_ADMIT, tenant_id, message_id, *told) is not None
+    """queued → ready. `sent_as`: the template that is sent instead of the text; `facts` are added to the metadata."""
+    changes = (template_json(sent_as), handoff, facts)
+    return await connection.fetchval(_ADMIT, tenant_id, message_id, *changes) is not None
 
 
 async def hold(connection: Connection, tenant_id: UUID, message_id: UUID, hold_for: timedelta) -> bool:
-    """queued → held, to expire after so long, or when its own time has come."""
+    """queued → held, to expire after `hold_for` or at its own `expires_at`."""
     return await connection.fetchval(_HOLD, tenant_id, message_id, hold_for) is not None
 
 
 async def fail(
     connection: Connection, tenant_id: UUID, message_id: UUID, code: str, reason: str, *, of: Sequence[str]
 ) -> bool:
-    """To failed, from one of the states `of`."""
+    """→ failed, from one of the states `of`."""
     return (await connection.fetchval(_FAIL, tenant_id, message_id, list(of), code, reason[:500])) is not None
 
 
 async def cancel(connection: Connection, tenant_id: UUID, message_id: UUID, code: str) -> bool:
-    """To canceled, from any state before the send."""
+    """→ canceled, from any state before the send."""
     return await connection.fetchval(_CANCEL, tenant_id, message_id, code) is not None
 
 
-async def put_off(
+async def postpone(
     connection: Connection | Pool, tenant_id: UUID, message_id: UUID, wait: timedelta | None, *, of: Sequence[str]
 ) -> None:
-    """In one of the states `of` it is due after `wait`; with None it is set aside: in its state, and never due."""
+    """Make a message in one of the states `of` due after `wait`; with None park it: it keeps its state and is never
+    due."""
     if wait is None:
-        await connection.execute(_SET_ASIDE, tenant_id, message_id, list(of))
+        await connection.execute(_PARK, tenant_id, message_id, list(of))
     else:
-        await connection.execute(_PUT_OFF, tenant_id, message_id, list(of), wait)
+        await connection.execute(_POSTPONE, tenant_id, message_id, list(of), wait)

@@ -1,5 +1,5 @@
-"""Rows whose items were buried: unfinished, in their state, and never due, until somebody replays the dead letter or
-throws it away. Then they are given up, here."""
+"""Abandons parked rows: unfinished rows without a due time, whose job was dead-lettered, when the dead letter is
+discarded."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -11,9 +11,9 @@ from shared.queue.jobs import MediaWanted, QueueMessage, ReplyWanted, SendAdmitt
 from shared.store.by_key import only_if
 from shared.store.events import Event, record
 
-CODE: Final = "discarded"  # of a message that was given up so
+CODE: Final = "discarded"  # the error code of an abandoned message
 
-# Of unknown outcome it is what its channel's policy makes of those that nobody knows about, unless a person decides.
+# A message of unknown outcome fails with the code `unknown`, unless the channel's policy leaves it to a person.
 _MESSAGE = f"""
 UPDATE messages m SET status = 'failed', failed_at = now(), claim_id = NULL,
     error_code = CASE status WHEN 'unknown' THEN 'unknown' ELSE $3 END,
@@ -37,10 +37,10 @@ WHERE tenant_id = $1 AND id = $2 AND {only_if("status = 'wanted'")} AND due_at I
 """
 
 
-async def give_up(connection: Connection, items: Sequence[QueueMessage]) -> None:
-    """Give up the rows of these items, where they are set aside: what is due, or finished, goes its own way.
+async def abandon(connection: Connection, items: Sequence[QueueMessage]) -> None:
+    """Abandon the rows of these jobs where they are parked; rows that are due or finished stay as they are.
 
-    A message is failed and announced, a reply is owed no longer, a file is not fetched.
+    A message is failed with its event, a reply is no longer owed, a file is not fetched.
     """
     for item in items:
         match item:

@@ -1,7 +1,7 @@
-"""What may have left since a database was lost, put to a person; and the relay's cursor in a cluster of other numbers.
+"""After a restore or fail-over: leaves to a person what may have been sent since, and renumbers the relay's events.
 
-A restored backup, and a standby that was promoted, hold rows as they were at some moment. What was to leave then may
-have left since: nobody knows, so none of it leaves by itself. All functions work in the caller's transaction.
+A restored backup and a promoted standby hold rows as they were at an earlier moment. Whatever was to be sent then may
+have been sent since, so none of it is sent by itself. All functions work in the caller's transaction.
 """
 
 from dataclasses import dataclass
@@ -13,66 +13,66 @@ from shared.database import Connection, Pool
 from shared.domain.statuses import RESTORED
 from shared.store.messages.agent_reports import OWED_OF
 
-LONG: Final = 24 * 3600.0  # seconds a statement may take here, where nobody else works
+LONG: Final = 24 * 3600.0  # seconds a statement may take here, while no other process works
 
-# Every unknown one too: by its channel's policy it would be sent anew, or given up, though a person may have done so.
+# Unknown ones too: the channel's policy would send them again or abandon them, which may have happened before.
 _MESSAGES: Final = f"""
-WITH aside AS (
+WITH suspended AS (
     UPDATE messages SET status = 'unknown', unknown_at = coalesce(unknown_at, now()), due_at = NULL, claim_id = NULL,
         not_before = NULL, error_code = '{RESTORED}',
         error_message = 'it was ' || status || ' in a database that was restored, and may have left since'
     WHERE status IN ('queued', 'ready', 'sending') OR status = 'held'
         OR status = 'unknown' AND error_code IS DISTINCT FROM '{RESTORED}'
     RETURNING tenant_id, channel_id, conversation_id, id
-), told AS (
+), announced AS (
     INSERT INTO events (name, tenant_id, channel_id, conversation_id, message_id, detail)
     SELECT 'message.decision_wanted', tenant_id, channel_id, conversation_id, id, '{{"error_code": "{RESTORED}"}}'
-    FROM aside
+    FROM suspended
 )
-SELECT count(*) FROM aside
+SELECT count(*) FROM suspended
 """
 
-# Also one that was set aside: the broker may still hold its item, and whoever replays that would have it answered.
+# Parked ones too: the broker may still hold the job, and to replay it would make an answer.
 _REPLIES: Final = """
-WITH aside AS (
+WITH suspended AS (
     UPDATE conversations SET reply_restored_at = now(), reply_due_at = NULL, reply_wanted_since = NULL,
         reply_lease_id = NULL, reply_lease_until = NULL
     WHERE reply_due_at IS NOT NULL OR reply_due_at IS NULL AND reply_wanted_since IS NOT NULL
     RETURNING id
 )
-SELECT count(*) FROM aside
+SELECT count(*) FROM suspended
 """
 
 _REPORTS: Final = f"""
-WITH aside AS (UPDATE messages SET due_at = NULL WHERE due_at IS NOT NULL AND {OWED_OF} RETURNING id)
-SELECT count(*) FROM aside
+WITH suspended AS (UPDATE messages SET due_at = NULL WHERE due_at IS NOT NULL AND {OWED_OF} RETURNING id)
+SELECT count(*) FROM suspended
 """
 
 _CAMPAIGNS: Final = f"""
-WITH aside AS (
+WITH suspended AS (
     UPDATE campaigns SET status = 'paused', due_at = NULL WHERE status IN ('scheduled', 'running')
     RETURNING tenant_id, whatsapp_instance_id, id
-), told AS (
+), announced AS (
     INSERT INTO events (name, tenant_id, channel_id, detail)
     SELECT 'campaign.paused', tenant_id, whatsapp_instance_id,
         jsonb_build_object('campaign_id', id, 'error_code', '{RESTORED}')
-    FROM aside
+    FROM suspended
 )
-SELECT count(*) FROM aside
+SELECT count(*) FROM suspended
 """
 
 _DELIVERIES: Final = f"""
-WITH aside AS (
+WITH suspended AS (
     UPDATE webhook_logs SET success = false, due_at = NULL, completed_at = now(), error_message = '{RESTORED}'
     WHERE due_at IS NOT NULL RETURNING id
 )
-SELECT count(*) FROM aside
+SELECT count(*) FROM suspended
 """
 
 
 @dataclass(frozen=True, slots=True)
-class PutAside:
-    """How many rows no longer go on by themselves."""
+class Suspended:
+    """How many rows were suspended, by kind."""
 
     messages: int  # unknown, for a person to decide
     replies: int  # likewise
@@ -81,9 +81,9 @@ class PutAside:
     deliveries: int  # to tenants' own systems: failed
 
 
-async def put_aside(connection: Connection) -> PutAside:
-    """Let nothing leave by itself that may have left before."""
-    return PutAside(
+async def suspend(connection: Connection) -> Suspended:
+    """Suspend everything that may have been sent before, so that none of it is sent by itself."""
+    return Suspended(
         messages=await connection.fetchval(_MESSAGES, timeout=LONG),
         replies=await connection.fetchval(_REPLIES, timeout=LONG),
         reports=await connection.fetchval(_REPORTS, timeout=LONG),
@@ -99,22 +99,22 @@ SELECT greatest((SELECT e.xid FROM events e ORDER BY e.xid DESC LIMIT 1), (SELEC
     >= pg_snapshot_xmax(pg_current_snapshot())
 """
 
-# What was published goes behind everything that comes, what was not before it and in the order of its sequence.
+# Published events go before the cursor; the others behind it, in the order of their sequence.
 _RENUMBER: Final = """
 UPDATE events e SET xid = CASE WHEN (e.xid, e.seq) > (c.xid, c.seq) THEN pg_current_xact_id() ELSE '0'::xid8 END
 FROM relay_cursor c
 """
 _START: Final = "UPDATE relay_cursor SET xid = pg_current_xact_id(), seq = 0, moved_at = now()"
-_NOBODY_LEADS: Final = "UPDATE relay_cursor SET holder = NULL, held_until = NULL"
+_RELEASE_RELAY: Final = "UPDATE relay_cursor SET holder = NULL, held_until = NULL"
 
 
 async def adopt_events(connection: Connection) -> bool:
-    """Make the relay go on after the events that were published; to be called before the transaction writes any.
+    """Make the relay go on after the published events. Call it before the transaction writes any event.
 
-    Events stand in the order of PostgreSQL's transaction ids. Those of another cluster may be ahead of this one's: then
-    they are numbered anew (True), or the relay would pass by whatever happens until this cluster has come so far.
+    Events are ordered by PostgreSQL's transaction ids. Those of another cluster may be ahead of this cluster's: then
+    they are renumbered (True). Otherwise the relay would skip all events until this cluster's ids have come so far.
     """
-    await connection.execute(_NOBODY_LEADS)
+    await connection.execute(_RELEASE_RELAY)
     foreign: bool = await connection.fetchval(_NOT_OURS, timeout=LONG)
     if foreign:
         await connection.execute(_RENUMBER, timeout=LONG)
@@ -127,7 +127,7 @@ async def adopt_events(connection: Connection) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class OwedReply:
-    """A conversation whose customer was to be answered."""
+    """A conversation with a suspended reply."""
 
     id: UUID
     tenant_id: UUID
@@ -154,7 +154,7 @@ WHERE tenant_id = $1 AND id = $2 AND reply_restored_at IS NOT NULL RETURNING id
 
 
 async def replies(pool: Pool, limit: int) -> list[OwedReply]:
-    """Replies that were put aside and that nobody has decided about."""
+    """Suspended replies that are not decided."""
     return [OwedReply(**row) for row in await pool.fetch(_LISTED, limit)]
 
 
@@ -165,5 +165,5 @@ async def replies_beginning(pool: Pool, digits: str) -> list[OwedReply]:
 
 
 async def decide_reply(connection: Connection, reply: OwedReply, *, answer: bool) -> bool:
-    """A person has the customer answered after all, or not. False where somebody has decided or answered meanwhile."""
+    """Answer the customer after all, or not, as a person decides. False where it was decided or answered meanwhile."""
     return await connection.fetchval(_DECIDED, reply.tenant_id, reply.id, answer) is not None

@@ -1,7 +1,7 @@
-"""Old messages are deleted by their tenant's policy, a bounded number at a time.
+"""Deletes old messages by their tenant's policy, a bounded number at a time.
 
-The policy is `messages_days` in the tenant's settings. By conversation, because that is how messages are indexed: a
-batch touches what it deletes, and nothing else however large the table is.
+The policy is `messages_days` in the tenant's settings. It goes by conversation, as messages are indexed: a batch reads
+only what it deletes, however large the table is.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from uuid import UUID
 from shared.database import Connection, Pool
 from shared.domain import statuses
 
-# What is no number of days is no policy, nor is one of centuries: nothing is deleted by a mistake.
+# A value that is not a number of days, or is one of centuries, is no policy, so that no mistake deletes messages.
 _POLICIES = """
 SELECT id, (settings->>'messages_days')::int AS days FROM tenants
 WHERE jsonb_typeof(settings->'messages_days') = 'number' AND settings->>'messages_days' ~ '^[1-9][0-9]{0,4}$'
@@ -22,7 +22,7 @@ _CONVERSATIONS = """
 SELECT id FROM conversations WHERE tenant_id = $1 AND id > $2 AND created_at < $3 ORDER BY id LIMIT $4
 """
 
-# Only what is finished. SKIP LOCKED: several clocks may do this, and a receipt may just be moving one.
+# Only finished messages. SKIP LOCKED: several clocks may do this, and a receipt may be moving a message.
 _PRUNE = """
 DELETE FROM messages WHERE (tenant_id, id) IN (
     SELECT old.tenant_id, old.id FROM unnest($2::uuid[]) AS of (conversation_id) CROSS JOIN LATERAL (
@@ -37,7 +37,7 @@ FIRST = UUID(int=0)
 
 
 async def policies(pool: Pool) -> list[tuple[UUID, int]]:
-    """(tenant, days) of those that have their messages deleted after so many days."""
+    """(tenant, days) of tenants with a policy."""
     return [(row["id"], row["days"]) for row in await pool.fetch(_POLICIES)]
 
 

@@ -1,4 +1,4 @@
-"""A conversation's lane and its one send: who claims it, and what came of it. The rows are `messages`."""
+"""The send of a message: the head of its lane, the claim, the result of the call, and look-ups of unknown outcomes."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -13,17 +13,17 @@ from shared.queue.jobs import Lane
 from shared.store.by_key import only_if
 from shared.store.consents import STOPPED_BY
 from shared.store.messages import delivery_receipts
-from shared.store.messages.outbound import _OUTBOUND, Outbound, _outbound
+from shared.store.messages.outbound_rows import OUTBOUND_COLUMNS, Outbound, outbound_of
 
-# The head of a lane: nothing later leaves before it is out of the way. A message still `queued` blocks too, or the
+# The head of a lane: no later message of the lane leaves before it. A message that is still `queued` blocks too, or the
 # next one would overtake it; held, failed and unknown ones don't.
 _HEAD = f"""
-SELECT {_OUTBOUND} FROM messages m JOIN conversations c ON c.tenant_id = m.tenant_id AND c.id = m.conversation_id
+SELECT {OUTBOUND_COLUMNS} FROM messages m JOIN conversations c ON c.tenant_id = m.tenant_id AND c.id = m.conversation_id
 WHERE m.tenant_id = $1 AND m.conversation_id = $2 AND m.lane = $3 AND m.status IN ('queued', 'ready', 'sending')
 ORDER BY m.out_seq LIMIT 1
 """
 
-# Only as it was read: meanwhile somebody else may have tried it, been told to wait, or changed its form, and the
+# Only if it is as it was read: another process may have tried it meanwhile, postponed it or changed its form, and the
 # customer may have opted out.
 _CLAIM = f"""
 UPDATE messages m SET status = 'sending', claim_id = $3, claimed_at = clock_timestamp(), attempts = attempts + 1,
@@ -40,13 +40,13 @@ RETURNING id
 async def head(connection: Connection | Pool, tenant_id: UUID, conversation_id: UUID, lane: Lane) -> Outbound | None:
     """The first unfinished message of a lane; None where the lane is empty."""
     row = await connection.fetchrow(_HEAD, tenant_id, conversation_id, lane)
-    return None if row is None else _outbound(row)
+    return None if row is None else outbound_of(row)
 
 
 async def claim(pool: Pool, message: Outbound, channel: Channel, lease: timedelta) -> UUID | None:
-    """ready → sending, committed before the call; returns the claim. None: somebody else has the lane.
+    """ready → sending, committed before the call; returns the claim. None: another process has the lane.
 
-    `message` and `channel` as they are read are what is called with, and so what is looked up by.
+    The addresses of `message` and `channel` are recorded: the call uses them, and a look-up has to use the same.
     """
     claim_id = new_id()
     try:
@@ -62,7 +62,7 @@ async def claim(pool: Pool, message: Outbound, channel: Channel, lease: timedelt
             channel.address,
             channel.updated_at,
         )
-    except asyncpg.UniqueViolationError:  # messages_one_sending: another message of the lane is at it
+    except asyncpg.UniqueViolationError:  # messages_one_sending: another message of the lane is being sent
         return None
     return claim_id if claimed is not None else None
 
@@ -71,7 +71,7 @@ _SENT = f"""
 UPDATE messages SET
     status = CASE WHEN status IN ('sending', 'unknown') THEN 'sent' ELSE status END,
     due_at = CASE WHEN status IN ('sending', 'unknown') THEN NULL ELSE due_at END,
-    external_id = coalesce(external_id, CASE WHEN NOT EXISTS (  -- an echo that was taken for a manager's may have it
+    external_id = coalesce(external_id, CASE WHEN NOT EXISTS (  -- an echo stored as an agent's message may have it
         SELECT FROM messages other
         WHERE other.tenant_id = $1 AND other.channel_id = messages.channel_id AND other.external_id = $4
             AND other.id <> $2
@@ -89,8 +89,8 @@ UPDATE messages SET status = 'ready', claim_id = NULL, not_before = clock_timest
 WHERE tenant_id = $1 AND id = $2 AND {only_if("status = 'sending'")} AND claim_id = $3 RETURNING id
 """
 
-# Refused at the moment of the claim: what the customer wrote since opens the window again.
-# Due at once: send publishes to nobody upstream, so the clock hands it back to the window.
+# Refused at the moment of the claim: a message that the customer wrote since opens the window again.
+# Due at once: send does not publish to the window's queue, so the clock does.
 _REFUSED_WINDOW = f"""
 UPDATE messages SET status = 'queued', claim_id = NULL, sent_as = NULL, due_at = clock_timestamp(),
     window_refused_at = CASE WHEN $4 THEN claimed_at ELSE window_refused_at END, error_code = $5
@@ -129,9 +129,9 @@ WHERE tenant_id = $1 AND id = $2 AND due_at IS NULL AND error_code IS DISTINCT F
 async def sent(
     connection: Connection, tenant_id: UUID, message_id: UUID, claim_id: UUID | None, external_id: str
 ) -> str | None:
-    """The provider took it; returns the status it has now (a receipt may have moved it on already), None where it is
-    another claim's. What was made meanwhile to send it anew, and has not left, is canceled.
+    """→ sent: the provider accepted it. Messages that were to send it again, and have not left, are canceled.
 
+    Returns the status it has now, for a receipt may have moved it on already; None where another claim has it.
     `claim_id` None: a late answer that resolves an `unknown`.
     """
     row = await connection.fetchrow(_SENT, tenant_id, message_id, claim_id, external_id)
@@ -152,7 +152,7 @@ async def back(
     code: str,
     detail: str,
 ) -> bool:
-    """sending → ready: provably not accepted, to be tried again after `wait`."""
+    """sending → ready: the provider certainly did not accept it; it is tried again after `wait`."""
     return (await connection.fetchval(_BACK, tenant_id, message_id, claim_id, wait, code, detail[:500])) is not None
 
 
@@ -180,32 +180,32 @@ async def unknown(
 async def postpone(
     connection: Connection | Pool, tenant_id: UUID, message_id: UUID, wait: timedelta, *, throttled: bool
 ) -> bool:
-    """A ready message is due again after `wait`; with `throttled` it does not leave before."""
+    """Make a ready message due after `wait`; with `throttled` it does not leave before."""
     return await connection.fetchval(_POSTPONE, tenant_id, message_id, wait, throttled) is not None
 
 
 async def owe_again(connection: Connection | Pool, tenant_id: UUID, message_id: UUID, lease: timedelta) -> None:
-    """A message that was set aside, and is not finished, is due again after `lease`; not one that a person decides."""
+    """Make a parked message due again after `lease`; not one that waits for a person's decision."""
     await connection.execute(_OWE_AGAIN, tenant_id, message_id, lease)
 
 
 # -- unknown outcomes --------------------------------------------------------------------------------------------------
 
 _OF_UNKNOWN = f"""
-SELECT {_OUTBOUND} FROM messages m JOIN conversations c ON c.tenant_id = m.tenant_id AND c.id = m.conversation_id
+SELECT {OUTBOUND_COLUMNS} FROM messages m JOIN conversations c ON c.tenant_id = m.tenant_id AND c.id = m.conversation_id
 WHERE m.tenant_id = $1 AND m.id = $2 AND {only_if("m.status = 'unknown'")}
     AND m.error_code IS DISTINCT FROM '{RESTORED}'
 """
 
-# Of the same conversation, which is one recipient's. Given up as unknown, it may have been accepted all the same.
-_RIVALS = f"""
-SELECT {_OUTBOUND} FROM messages m JOIN conversations c ON c.tenant_id = m.tenant_id AND c.id = m.conversation_id
+# Of the same conversation, which has one recipient. A message abandoned as unknown may have been accepted all the same.
+_CANDIDATES = f"""
+SELECT {OUTBOUND_COLUMNS} FROM messages m JOIN conversations c ON c.tenant_id = m.tenant_id AND c.id = m.conversation_id
 WHERE m.tenant_id = $1 AND m.conversation_id = $2 AND m.id <> $3 AND m.external_id IS NULL
     AND (m.status IN ('sending', 'unknown') OR m.status = 'failed' AND m.error_code = 'unknown')
 ORDER BY m.created_at DESC LIMIT 100
 """
 
-_TAKEN = """
+_ALREADY_MATCHED = """
 SELECT asked.external_id FROM unnest($3::text[]) AS asked (external_id)
 CROSS JOIN LATERAL (
     SELECT FROM messages WHERE tenant_id = $1 AND channel_id = $2 AND external_id = asked.external_id OFFSET 0
@@ -231,70 +231,42 @@ UPDATE messages SET due_at = NULL WHERE tenant_id = $1 AND id = $2 AND {only_if(
 async def of_unknown(pool: Pool, tenant_id: UUID, message_id: UUID) -> Outbound | None:
     """The message if its outcome is still unknown."""
     row = await pool.fetchrow(_OF_UNKNOWN, tenant_id, message_id)
-    return None if row is None else _outbound(row)
+    return None if row is None else outbound_of(row)
 
 
-async def rivals(pool: Pool, message: Outbound) -> list[Outbound]:
-    """Other messages of its conversation that the provider may have taken without our knowing its id, newest first."""
-    rows = await pool.fetch(_RIVALS, message.tenant_id, message.conversation_id, message.id)
-    return [_outbound(row) for row in rows]
+async def candidates(pool: Pool, message: Outbound) -> list[Outbound]:
+    """Other messages of the conversation that the provider may have accepted under an id we don't know, newest
+    first."""
+    rows = await pool.fetch(_CANDIDATES, message.tenant_id, message.conversation_id, message.id)
+    return [outbound_of(row) for row in rows]
 
 
-async def taken(pool: Pool, tenant_id: UUID, channel_id: UUID, external_ids: Sequence[str]) -> set[str]:
-    """Which of the provider's ids are messages of ours already."""
-    rows = await pool.fetch(_TAKEN, tenant_id, channel_id, list(external_ids))
+async def already_matched(pool: Pool, tenant_id: UUID, channel_id: UUID, external_ids: Sequence[str]) -> set[str]:
+    """Which of the provider's ids are already those of messages of ours."""
+    rows = await pool.fetch(_ALREADY_MATCHED, tenant_id, channel_id, list(external_ids))
     return {row["external_id"] for row in rows}
 
 
 async def check_again(connection: Connection | Pool, tenant_id: UUID, message_id: UUID, wait: timedelta) -> None:
-    """Look an unknown one up again after `wait`; whatever was seen of it before counts no longer."""
+    """Look an unknown message up again after `wait`; earlier look-ups that found it absent no longer count."""
     await connection.execute(_CHECK_AGAIN, tenant_id, message_id, wait)
 
 
 async def absent(connection: Connection | Pool, tenant_id: UUID, message_id: UUID, wait: timedelta) -> None:
-    """The provider's list has no such message: look again once it was so for `wait`."""
+    """Note that the provider's list does not have it; look again once it has been absent for `wait`."""
     await connection.execute(_ABSENT, tenant_id, message_id, wait)
 
 
 async def leave_unknown(connection: Connection | Pool, tenant_id: UUID, message_id: UUID) -> None:
-    """It stays unknown until a person or a receipt says otherwise."""
+    """Leave it unknown, never due, until a person decides or a receipt comes."""
     await connection.execute(_LEAVE, tenant_id, message_id)
 
 
-# -- rates -------------------------------------------------------------------------------------------------------------
+# -- pair rate limit ---------------------------------------------------------------------------------------------------
 
-# The bucket is one moment: when the next message may leave. Whoever takes a slice moves it on; an idle bucket starts
-# from now, so nothing is saved up.
-_TAKE_SLICE = """
-INSERT INTO rate_limits AS r (tenant_id, channel_id, free_at)
-VALUES ($1, $2, clock_timestamp() + $3::interval)
-ON CONFLICT (tenant_id, channel_id) DO UPDATE
-    SET free_at = greatest(r.free_at, clock_timestamp()) + $3::interval
-    WHERE r.free_at <= clock_timestamp() + $4::interval
-RETURNING extract(epoch FROM r.free_at - $3::interval - clock_timestamp())::float8
-"""
-
-_FREE_IN = """
-SELECT extract(epoch FROM free_at - clock_timestamp())::float8 FROM rate_limits WHERE tenant_id = $1 AND channel_id = $2
-"""
-
-
-async def take_slice(
-    pool: Pool, tenant_id: UUID, channel_id: UUID, length: timedelta, longest: timedelta
-) -> tuple[float, bool]:
-    """Reserve a slice of a channel's rate if it begins within `longest`: a slice that nobody waits for is lost.
-
-    Returns the seconds until it begins (≤ 0: now), and whether it was reserved.
-    """
-    starts_in: float | None = await pool.fetchval(_TAKE_SLICE, tenant_id, channel_id, length, longest)
-    if starts_in is not None:
-        return starts_in, True
-    free_in: float = await pool.fetchval(_FREE_IN, tenant_id, channel_id)
-    return free_in, False
-
-
-# The last that was claimed in either lane: of its own the one before it, for a lane leaves in its order.
-_QUIET_FOR = """
+# The last claimed message of either lane. In the message's own lane it is the one before it, for a lane keeps its
+# order.
+_SECONDS_SINCE_LAST_SEND = """
 SELECT extract(epoch FROM clock_timestamp() - max(claimed_at))::float8 FROM (
     (SELECT claimed_at FROM messages
     WHERE tenant_id = $1 AND conversation_id = $2 AND lane = 'normal' AND out_seq IS NOT NULL
@@ -309,18 +281,9 @@ SELECT extract(epoch FROM clock_timestamp() - max(claimed_at))::float8 FROM (
 """
 
 
-async def quiet_for(pool: Pool, message: Outbound) -> float | None:
-    """Seconds since something else left for the recipient of this bulk message; None where nothing ever did."""
-    seconds: float | None = await pool.fetchval(_QUIET_FOR, message.tenant_id, message.conversation_id, message.id)
+async def seconds_since_last_send(pool: Pool, message: Outbound) -> float | None:
+    """Seconds since another message was sent to the recipient of this bulk message; None where none ever was."""
+    seconds: float | None = await pool.fetchval(
+        _SECONDS_SINCE_LAST_SEND, message.tenant_id, message.conversation_id, message.id
+    )
     return seconds
-
-
-_PAUSE = """
-INSERT INTO rate_limits AS r (tenant_id, channel_id, free_at) VALUES ($1, $2, clock_timestamp() + $3::interval)
-ON CONFLICT (tenant_id, channel_id) DO UPDATE SET free_at = greatest(r.free_at, clock_timestamp() + $3::interval)
-"""
-
-
-async def pause(connection: Connection, tenant_id: UUID, channel_id: UUID, wait: timedelta) -> None:
-    """The provider throttles the channel: nobody takes a slice of it for so long."""
-    await connection.execute(_PAUSE, tenant_id, channel_id, wait)

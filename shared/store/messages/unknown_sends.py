@@ -1,4 +1,5 @@
-"""Sends nobody knows about, put to a person: which there are, and what was decided. The rows are `messages`."""
+"""Sends of unknown outcome that need a decision: lists them, sends one again, or fails it. The rows are in
+`messages`."""
 
 import re
 from collections.abc import Mapping
@@ -16,18 +17,18 @@ from shared.queue.jobs import Lane, SendRequested
 from shared.store import conversations
 from shared.store.by_key import only_if
 from shared.store.events import Event, record
-from shared.store.messages import outbound
+from shared.store.messages import outbound, outbound_rows
 
 _RESEND = re.compile(r"resend:([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}):([0-9]{1,9})")
 
 
 class Refused(Exception):
-    """Nothing was changed; says why in a clause that follows the message's id."""
+    """Nothing was changed. The text is the reason, as a clause that follows the message's id."""
 
 
 @dataclass(frozen=True, slots=True)
-class Undecided:
-    """A send of unknown outcome. `looked_up_at` None: nobody asks the provider any more, a person decides."""
+class UnknownSend:
+    """A send of unknown outcome. `looked_up_at` None: it is not looked up any more, a person decides."""
 
     id: UUID
     tenant_id: UUID
@@ -38,7 +39,7 @@ class Undecided:
     claimed_at: datetime | None
     unknown_at: datetime | None
     looked_up_at: datetime | None
-    reason: str | None  # the error code: `restored` for one that a restore put to a person
+    reason: str | None  # the error code; `restored`: left to a person by a restore
     content: str
 
 
@@ -51,21 +52,21 @@ ORDER BY m.unknown_at, m.id
 """
 
 
-async def listed(pool: Pool, limit: int) -> list[Undecided]:
-    """Messages in `unknown` of all tenants, those longest so first."""
-    return [Undecided(**row) for row in await pool.fetch(_LISTED, limit)]
+async def listed(pool: Pool, limit: int) -> list[UnknownSend]:
+    """Messages in `unknown` of all tenants, the oldest first."""
+    return [UnknownSend(**row) for row in await pool.fetch(_LISTED, limit)]
 
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """An outbound message that an id or the beginning of one means."""
+    """An outbound message that an operator named by its id or the beginning of it."""
 
     tenant_id: UUID
     conversation_id: UUID
     id: UUID
 
 
-# By tenant, so that each is a range of the primary key instead of a walk through the table.
+# By tenant, so that each is a range of the primary key instead of a scan of the table.
 _BEGINNING = """
 SELECT m.tenant_id, m.conversation_id, m.id FROM tenants t CROSS JOIN LATERAL (
     SELECT tenant_id, conversation_id, id FROM messages
@@ -81,12 +82,12 @@ ORDER BY conversation_id, lane, out_seq
 
 
 async def restored(pool: Pool) -> list[Named]:
-    """Messages that a restore put to a person, those of a conversation in their order."""
+    """Messages that a restore left to a person, those of a conversation in their order."""
     return [Named(**row) for row in await pool.fetch(_RESTORED)]
 
 
 async def beginning(pool: Pool, digits: str) -> list[Named]:
-    """Up to two outbound messages whose id begins so; `digits` are 1 to 32 hexadecimal ones, without hyphens."""
+    """Up to two outbound messages whose id begins with `digits`: 1 to 32 hexadecimal digits, without hyphens."""
     first, last = UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f"))
     return [Named(**row) for row in await pool.fetch(_BEGINNING, first, last)]
 
@@ -97,7 +98,7 @@ SELECT channel_id, provider, status, error_code, dedupe_key, content, role, mess
 FROM messages WHERE tenant_id = $1 AND id = $2 FOR NO KEY UPDATE
 """
 
-# From what was read under the lock, and again here: two operators may have decided at once.
+# The state is checked once more: two operators may have decided at the same time.
 _REPLACED = f"""
 UPDATE messages SET status = 'failed', due_at = NULL, claim_id = NULL, failed_at = now(), error_code = 'resent',
     error_message = $3
@@ -106,8 +107,8 @@ WHERE tenant_id = $1 AND id = $2 AND (
 RETURNING id
 """
 
-# The message that was first of unknown outcome, or another one that was to send it anew.
-_TAKEN = """
+# Whether the provider accepted the original message, or another one that was to send it again.
+_ACCEPTED = """
 SELECT EXISTS (
     SELECT FROM messages WHERE tenant_id = $1 AND conversation_id = $2 AND sent_at IS NOT NULL
         AND (id = $3::uuid OR starts_with(dedupe_key, 'resend:' || $3::uuid || ':')))
@@ -122,20 +123,20 @@ MOST_RESENDS: Final = 3  # of one message by themselves; a person may go on
 
 
 async def resend(connection: Connection, message: Named, handoff: timedelta) -> SendRequested:
-    """A person has it sent again, in the caller's transaction: a new row `resend:<id>:<n>`, and this one is failed.
+    """Send a message again as a person decides, in the caller's transaction; returns the job to publish after the
+    commit.
 
-    <id> is the message that was first of unknown outcome, however often it was sent again since. The caller publishes
-    what is returned after the commit. Raises Refused where its outcome is known by now.
+    The new row has the key `resend:<id>:<n>`, and this one is failed. <id> is the message whose outcome was unknown
+    first, however often it was sent again since. Raises Refused where the outcome is known by now.
     """
     await conversations.lock(connection, {(message.tenant_id, message.conversation_id)})
     return await _resend(connection, message, await _locked(connection, message), handoff, why=BY_A_PERSON)
 
 
 async def resend_absent(connection: Connection, message: Named, *, why: str = AS_ABSENT) -> None:
-    """As `resend`, and nobody decides it; the new row is due at once.
+    """As `resend`, but without a person; the new row is due at once.
 
-    Raises Refused also where that was tried often enough, and where it is an engine's answer in a conversation that is
-    an agent's by now.
+    Raises Refused also after MOST_RESENDS, and for an engine's answer in a conversation that is not active any more.
     """
     await conversations.lock(connection, {(message.tenant_id, message.conversation_id)})
     row = await _locked(connection, message)
@@ -147,7 +148,7 @@ async def resend_absent(connection: Connection, message: Named, *, why: str = AS
     if by_engine and not await connection.fetchval(_ACTIVE, message.tenant_id, message.conversation_id):
         raise Refused("is an answer in a conversation that is not answered any more")
     origin, tries = _origin(message, row)
-    if tries and await connection.fetchval(_TAKEN, message.tenant_id, message.conversation_id, UUID(origin)):
+    if tries and await connection.fetchval(_ACCEPTED, message.tenant_id, message.conversation_id, UUID(origin)):
         raise Refused("was to send anew what the provider had taken after all")
     if tries >= MOST_RESENDS:
         raise Refused(f"was sent anew {MOST_RESENDS} times, and nobody knows what became of any of them")
@@ -162,7 +163,7 @@ async def _locked(connection: Connection, message: Named) -> asyncpg.Record:
 
 
 def _origin(message: Named, row: asyncpg.Record) -> tuple[str, int]:
-    """Which message was first of unknown outcome, and how often it was sent again since."""
+    """The message whose outcome was unknown first, and how often it was sent again since."""
     again = _RESEND.fullmatch(row["dedupe_key"] or "")
     return (again[1], int(again[2])) if again else (str(message.id), 0)
 
@@ -173,7 +174,7 @@ async def _resend(
     given_up = row["status"] == "failed" and row["error_code"] == "unknown"
     if row["status"] != "unknown" and not given_up:
         raise Refused(_known(row["status"], row["error_code"]))
-    if row["sent_at"] is not None:  # a late answer, which leaves what was given up as it is
+    if row["sent_at"] is not None:  # by a late answer, which does not change an abandoned message
         raise Refused("was taken by the provider after all, as its late answer says")
     if row["expired"]:
         raise Refused(f"was to be sent before {row['expires_at']:%Y-%m-%d %H:%M} UTC")
@@ -190,7 +191,7 @@ async def _resend(
         role=row["role"],
         message_type=row["message_type"],
         media=tuple(Media(**part) for part in row["media"]),
-        template=outbound.template_of(row["template"]),
+        template=outbound_rows.template_of(row["template"]),
         lane=row["lane"],
         window_policy=row["window_policy"],
         window_refused_at=row["window_refused_at"],
@@ -198,7 +199,7 @@ async def _resend(
         metadata=row["metadata"],
     )
     while (request := await outbound.add_outbound(connection, new, handoff)) is None:
-        tries += 1  # the number is taken; an API client may have chosen such a key for a message of its own
+        tries += 1  # the key exists; an API client may have chosen it for a message of its own
         new = replace(new, dedupe_key=f"resend:{origin}:{tries + 1}")
     about = (message.tenant_id, row["channel_id"], message.conversation_id)
     await record(
@@ -210,7 +211,7 @@ async def _resend(
 
 
 async def fail(connection: Connection, message: Named) -> None:
-    """unknown → failed: a person gives it up, in the caller's transaction. Raises Refused where it isn't unknown."""
+    """unknown → failed, as a person decides, in the caller's transaction. Raises Refused where it isn't unknown."""
     await conversations.lock(connection, {(message.tenant_id, message.conversation_id)})
     row = await _locked(connection, message)
     if not await outbound.fail(

@@ -1,4 +1,4 @@
-"""The 24-hour window of conversations that are stored, for whoever asks from within a tenant's transaction."""
+"""The 24-hour window of stored conversations, for clients in a tenant's transaction."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -27,7 +27,7 @@ class Closed:
 
 
 async def check_whatsapp_24_hour_window(connection: Connection, conversation_id: UUID) -> WindowStatus:
-    """Whether this conversation may be written to freely, and until when; not where the tenant has no such one."""
+    """Whether this conversation may be written to without a template, and until when; not where it does not exist."""
     row = await connection.fetchrow(_CHECK, conversation_id)
     assert row is not None, "the function gives one row for every id"
     return WindowStatus(**dict(row))

@@ -8,7 +8,7 @@ import pytest
 from shared.domain.channels import Channel, ChannelSettings
 from shared.providers.email.webhooks import parse
 from tests.support.email_payloads import said
-from workers.persist.parsing import channel_of_message
+from workers.persist.routing import channel_of_message
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -12,8 +12,8 @@ from shared.domain.channels import Unknown
 from shared.domain.message_form import PLAIN
 from shared.domain.model import Template
 from shared.providers.base import SentRecord
-from shared.store.messages.outbound import Outbound
-from workers.send.unknown_lookup import NOTHING, Looked, Step, step, the_one
+from shared.store.messages.outbound_rows import Outbound
+from workers.send.unknown_lookup import NOTHING, LookupResult, Step, match_sent_message, step
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 TEMPLATE = Template("HX1", {})
@@ -63,7 +63,7 @@ UNDER_WAY = replace(claimed(-60), status="sending", unknown_at=None)
 
 
 @pytest.mark.parametrize(
-    ("message", "entries", "rivals", "found"),
+    ("message", "entries", "candidates", "found"),
     [
         pytest.param(claimed(0), [listed(1)], [], "SM1", id="the only one of its text"),
         pytest.param(claimed(0), [], [], None, id="nothing listed"),
@@ -82,13 +82,13 @@ UNDER_WAY = replace(claimed(-60), status="sending", unknown_at=None)
     ],
 )
 def test_an_entry_is_taken_only_where_it_can_be_no_other_message(
-    message: Outbound, entries: Sequence[SentRecord], rivals: Sequence[Outbound], found: str | None
+    message: Outbound, entries: Sequence[SentRecord], candidates: Sequence[Outbound], found: str | None
 ) -> None:
-    one = the_one(message, entries, rivals)
+    one = match_sent_message(message, entries, candidates)
     assert (one.external_id if one else None) == found
 
 
-ABSENT, FOUND = Looked(absent=True), Looked(listed(1))
+ABSENT, FOUND = LookupResult(absent=True), LookupResult(listed(1))
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ ABSENT, FOUND = Looked(absent=True), Looked(listed(1))
     ],
 )
 def test_what_follows_from_a_look(
-    looked: Looked, policy: Unknown | None, unknown_for: float, absent_for: float | None, expected: Step
+    looked: LookupResult, policy: Unknown | None, unknown_for: float, absent_for: float | None, expected: Step
 ) -> None:
     follows = step(
         looked,

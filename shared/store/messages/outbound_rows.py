@@ -1,0 +1,158 @@
+"""A message to send as its row holds it: the columns that deciding and sending need, and how they are read and
+written."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from shared.domain.message_form import Form, form_of
+from shared.domain.model import ConsentScope, Media, Template, Thread
+from shared.domain.window import Policy
+from shared.queue.jobs import Lane
+from shared.store.consents import STOPPED_BY
+
+
+def media_json(part: Media) -> dict[str, str]:
+    """A file as it is stored in `media`."""
+    facts = {
+        "url": part.url,
+        "id": part.id,
+        "mime_type": part.mime_type,
+        "filename": part.filename,
+        "sha256": part.sha256,
+    }
+    return {name: value for name, value in facts.items() if value is not None}
+
+
+def _media_of(part: Mapping[str, str]) -> Media:
+    """The facts of a file that we can send; a row that came by SQL may have others."""
+    return Media(part.get("url"), part.get("id"), part.get("mime_type"), part.get("filename"))
+
+
+def template_json(template: Template | None) -> dict[str, Any] | None:
+    """A template as it is stored in `template` and `sent_as`."""
+    if template is None:
+        return None
+    return {"name": template.name, "variables": dict(template.variables), "language": template.language}
+
+
+def template_of(raw: Mapping[str, Any] | None) -> Template | None:
+    """The inverse of `template_json`."""
+    return None if raw is None else Template(raw["name"], raw["variables"], raw.get("language"))
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """Recipient and sender address of the last call. `as_of`: the channel's updated_at then, which shows whether its
+    address and credentials have changed since."""
+
+    recipient: str
+    address: str
+    as_of: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Outbound:
+    """A message with all that deciding on it and sending it needs."""
+
+    id: UUID
+    tenant_id: UUID
+    conversation_id: UUID
+    channel_id: UUID
+    status: str
+    lane: Lane
+    content: str
+    media: tuple[Media, ...]
+    form: Form
+    template: Template | None
+    sent_as: Template | None
+    window_policy: Policy | None
+    window_refused_at: datetime | None
+    attempts: int
+    created_at: datetime
+    admitted_at: datetime | None
+    claimed_at: datetime | None
+    unknown_at: datetime | None
+    absent_at: datetime | None
+    called: Called | None
+    expires_at: datetime | None
+    not_before: datetime | None
+    recipient: str
+    contact_name: str | None
+    last_user_message_at: datetime | None
+    now: datetime  # PostgreSQL's clock
+    stopped_by: ConsentScope | None = None  # the opt-out that keeps it from leaving
+    by_engine: bool = False  # made by an engine, not by a person
+    thread: Thread | None = None  # of a mail: what it answers
+
+
+OUTBOUND_COLUMNS = f"""
+m.id, m.tenant_id, m.conversation_id, m.channel_id, m.status, m.lane, m.content, m.media, m.metadata, m.template,
+m.sent_as, m.window_policy, m.window_refused_at, m.attempts, m.created_at, m.admitted_at, m.claimed_at, m.unknown_at,
+m.absent_at, m.called_to, m.called_from, m.called_as_of, m.expires_at, m.not_before,
+c.recipient, c.contact_name, c.last_user_message_at, {STOPPED_BY} AS stopped_by, clock_timestamp() AS now,
+CASE WHEN m.provider = 'email' THEN (
+    SELECT jsonb_build_object('thread', i.metadata -> 'thread', 'subject', i.metadata -> 'subject') FROM messages i
+    WHERE i.tenant_id = m.tenant_id AND i.conversation_id = m.conversation_id AND i.role = 'user'
+    ORDER BY i.created_at DESC LIMIT 1
+) END AS answered
+"""
+
+
+def outbound_of(row: asyncpg.Record) -> Outbound:
+    """The message that a row of OUTBOUND_COLUMNS holds."""
+    return Outbound(
+        id=row["id"],
+        tenant_id=row["tenant_id"],
+        conversation_id=row["conversation_id"],
+        channel_id=row["channel_id"],
+        status=row["status"],
+        lane=row["lane"],
+        content=row["content"],
+        media=tuple(_media_of(part) for part in row["media"]),
+        form=form_of(row["metadata"]),
+        template=template_of(row["template"]),
+        sent_as=template_of(row["sent_as"]),
+        window_policy=row["window_policy"],
+        window_refused_at=row["window_refused_at"],
+        attempts=row["attempts"],
+        created_at=row["created_at"],
+        admitted_at=row["admitted_at"],
+        claimed_at=row["claimed_at"],
+        unknown_at=row["unknown_at"],
+        absent_at=row["absent_at"],
+        called=_called(row),
+        expires_at=row["expires_at"],
+        not_before=row["not_before"],
+        recipient=row["recipient"],
+        contact_name=row["contact_name"],
+        last_user_message_at=row["last_user_message_at"],
+        stopped_by=row["stopped_by"],
+        now=row["now"],
+        by_engine=isinstance(row["metadata"], Mapping) and "engine" in row["metadata"],
+        thread=thread_of(row["answered"]),
+    )
+
+
+def _called(row: asyncpg.Record) -> Called | None:
+    """None where it was never claimed, or only by a version that did not record this."""
+    if row["called_to"] is None:
+        return None
+    return Called(row["called_to"], row["called_from"], row["called_as_of"])
+
+
+def thread_of(answered: object) -> Thread | None:
+    """The thread that a mail answers, by the customer's newest message; None where they never wrote one."""
+    thread = answered.get("thread") if isinstance(answered, Mapping) else None
+    if not isinstance(answered, Mapping) or not isinstance(thread, Mapping):
+        return None
+    message_id, references, subject = thread.get("message_id"), thread.get("references"), answered.get("subject")
+    return Thread(
+        message_id if isinstance(message_id, str) else "",
+        tuple(one for one in references if isinstance(one, str)) if isinstance(references, list) else (),
+        subject if isinstance(subject, str) else "",
+    )
