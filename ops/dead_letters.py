@@ -18,9 +18,10 @@ from aio_pika.abc import AbstractIncomingMessage, AbstractQueue
 
 from ops.errors import Problem
 from shared.database import Pool
-from shared.queue import publisher as broker
 from shared.queue import topology
-from shared.queue.delivery import ATTEMPT, DIED_AT, REASON, TRACEBACK, Undecodable, decode
+from shared.queue.connection import connected
+from shared.queue.delivery import ATTEMPT, DIED_AT, REASON, TRACEBACK
+from shared.queue.envelope import Undecodable, decode
 from shared.queue.jobs import MediaWanted, QueueMessage, ReplyWanted, SendAdmitted, SendRequested
 from shared.queue.publisher import Publisher
 from shared.queue.topology import WorkQueue
@@ -137,7 +138,7 @@ class Shelf:
 @asynccontextmanager
 async def opened(settings: Settings, queue: WorkQueue) -> AsyncIterator[Shelf]:
     """Hold the dead queue of a work queue. Raises Problem where it is missing, BrokerAway without a broker."""
-    async with broker.connected(settings.amqp_url.get_secret_value(), "palomar dead") as connection:
+    async with connected(settings.amqp_url.get_secret_value(), "palomar dead") as connection:
         # One of its own: a connection that is blocked from publishing does not get acks through either.
         channel = await connection.channel()
         try:

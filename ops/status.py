@@ -20,7 +20,8 @@ from ops.errors import Problem
 from ops.local import processes
 from ops.local.processes import Process
 from shared import database
-from shared.queue import publisher, topology
+from shared.queue import topology
+from shared.queue.connection import BrokerAway, connected
 from shared.settings import Settings
 from shared.store import channels, events, table_locks
 from shared.store import due_rows as overdue
@@ -150,14 +151,14 @@ async def _broker(settings: Settings) -> dict[str, _Counted] | Problem:
     """Every queue's messages that are ready, and its consumers."""
     names = [name for queue in topology.QUEUES for name in (queue.name, queue.dead)] + _ladder(settings)
     try:
-        async with publisher.connected(settings.amqp_url.get_secret_value(), "palomar status") as connection:
+        async with connected(settings.amqp_url.get_secret_value(), "palomar status") as connection:
             channel = await connection.channel()
             counted = {}
             for name in names:
                 told = (await channel.declare_queue(name, passive=True)).declaration_result
                 counted[name] = _Counted(told.message_count or 0, told.consumer_count or 0)
             return counted
-    except publisher.BrokerAway:
+    except BrokerAway:
         return Problem(*connections.NO_BROKER)
     except aiormq.ChannelNotFoundEntity:
         return Problem("RabbitMQ has none of our queues.", "Start Palomar once with ./palomar up: it makes them.")

@@ -20,7 +20,8 @@ import uvloop
 import workers
 from shared import database
 from shared.process import health, log, memory
-from shared.queue.publisher import Link, Publisher, PublishFailed
+from shared.queue.connection import Link, PublishFailed
+from shared.queue.publisher import Publisher
 from shared.queue.runner import Runner
 from shared.queue.topology import WorkQueue
 from shared.queue.worker import Context, Loop, Worker

@@ -20,8 +20,9 @@ from shared import database
 from shared.database.each_row import set_apart
 from shared.process import metrics
 from shared.queue import topology
+from shared.queue.envelope import dump, envelope, group_key
 from shared.queue.jobs import EventHappened
-from shared.queue.publisher import ENVELOPE_BYTES, dump, envelope, group_key
+from shared.queue.publisher import ENVELOPE_BYTES
 from shared.queue.worker import Context, Loop
 from shared.store import events
 

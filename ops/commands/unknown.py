@@ -13,8 +13,9 @@ from ops.decisions import SHORT_ID, Decidable
 from ops.errors import Problem
 from shared import database
 from shared.domain.statuses import RESTORED
+from shared.queue.connection import PublishFailed
 from shared.queue.jobs import SendRequested
-from shared.queue.publisher import Publisher, PublishFailed
+from shared.queue.publisher import Publisher
 from shared.settings import settings
 from shared.store.messages import restored, unknown_sends
 from shared.store.messages.restored import OwedReply

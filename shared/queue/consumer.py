@@ -14,8 +14,8 @@ from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMe
 
 from shared.process.log import get_logger
 from shared.queue import topology
+from shared.queue.connection import Link, is_cancellation
 from shared.queue.delivery import Delivery
-from shared.queue.publisher import Link, is_cancellation
 
 log = get_logger(__name__)
 

@@ -5,12 +5,10 @@ import contextlib
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
-import orjson
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
-from pydantic import ValidationError
 
+from shared.queue.connection import is_cancellation
 from shared.queue.jobs import QueueMessage
-from shared.queue.publisher import is_cancellation
 
 M = TypeVar("M", bound=QueueMessage)
 
@@ -97,40 +95,3 @@ class Item(Generic[M]):
     def attempt(self) -> int:
         """Failed attempts so far."""
         return self.delivery.attempt
-
-
-class Undecodable(Exception):
-    """An envelope or one of its items that is not what the queue's worker consumes."""
-
-
-def decode(body: bytes, kind: type[M]) -> tuple[list[M], list[tuple[bytes, str]]]:
-    """An envelope's items: those that are fine, and (raw item, reason) of those that are not.
-
-    Raises Undecodable where the envelope itself can't be read.
-    """
-    try:
-        outer = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise Undecodable(f"not JSON: {error}") from error
-    if not isinstance(outer, dict) or not isinstance(outer.get("items"), list):
-        raise Undecodable("no envelope: it needs `type` and a list `items`")
-    if outer.get("type") != kind.type:
-        raise Undecodable(f"type is {str(outer.get('type'))[:60]!r}, this queue takes {kind.type!r}")
-    good: list[M] = []
-    bad: list[tuple[bytes, str]] = []
-    for raw in outer["items"]:
-        try:
-            good.append(kind.model_validate(raw))
-        except ValidationError as error:
-            fields = ", ".join(
-                f"{'.'.join(map(str, part['loc'])) or 'item'}: {part['msg']}" for part in error.errors()[:5]
-            )
-            bad.append((_as_it_came(raw), f"invalid {kind.type}: {fields}"))
-    return good, bad
-
-
-def _as_it_came(raw: object) -> bytes:
-    try:
-        return orjson.dumps(raw)
-    except orjson.JSONEncodeError as error:  # orjson reads deeper nesting than it writes
-        raise Undecodable(f"an item can't be taken out: {error}") from error

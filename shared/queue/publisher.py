@@ -1,135 +1,26 @@
-"""Connections that come back, and the confirmed publish with group commit.
-
-Plain connections with our own loop around them instead of aio-pika's robust ones: after a loss every channel, consumer
-and unconfirmed publish is gone for certain, and what to do about it is decided here and in the runner.
-"""
+"""Publishes jobs to RabbitMQ, each confirmed by the broker; jobs that are ready together share an envelope."""
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from hashlib import sha256
 
 import aio_pika
 import aiormq
-from aio_pika.abc import AbstractChannel, AbstractConnection, HeadersType
+from aio_pika.abc import AbstractChannel, AbstractConnection
 
 from shared.process import metrics
 from shared.process.log import get_logger
-from shared.process.outage_log import OutageLog
 from shared.queue import topology
+from shared.queue.connection import BrokerAway, Link, PublishFailed, PublishRefused, PublishUnknown, is_cancellation
+from shared.queue.envelope import amqp_headers, dump, envelope, group_key
 from shared.queue.jobs import QueueMessage
 
 log = get_logger(__name__)
 
-HEARTBEAT = 10  # seconds; a dead peer is noticed after 3 × (heartbeat + 1) s: 183 s by aio-pika's default
 ENVELOPE_BYTES = 256 * 1024  # an envelope takes no further item beyond this
 IN_FLIGHT = 2  # publishes under way per lane; what comes meanwhile shares the next one
-RECONNECT_DELAYS = (0.1, 0.3, 1.0, 2.0)  # seconds; the last one goes on
-OPENING = 30.0  # seconds that `on_open` may take; a broker that hangs is tried anew
-
-
-class PublishFailed(Exception):
-    """Not confirmed. Whoever asked still has the thing to publish."""
-
-
-class BrokerAway(PublishFailed):
-    """There is no connection: nothing left this process."""
-
-
-class PublishUnknown(PublishFailed):
-    """Timed out, or the connection went: it may have arrived, or may still."""
-
-
-class PublishRefused(PublishFailed):
-    """The broker said no: unroutable, or the queue rejected it."""
-
-
-class Link:
-    """One connection to the broker, made again whenever it is lost.
-
-    `on_open` runs on every new connection before `up` is set. The broker's absence is never an error here.
-    """
-
-    def __init__(
-        self, url: str, name: str, on_open: Callable[[AbstractConnection], Awaitable[None]] | None = None
-    ) -> None:
-        self._url = url
-        self._name = name
-        self._on_open = on_open
-        self._closing = asyncio.Event()
-        self._lost = asyncio.Event()
-        self._failures = 0
-        self._outage = OutageLog()
-        self._task: asyncio.Task[None] | None = None
-        self.up = asyncio.Event()
-        self.connection: AbstractConnection | None = None
-
-    def start(self) -> None:
-        self._task = asyncio.create_task(self._run(), name=f"link {self._name}")
-
-    def drop(self, connection: AbstractConnection) -> None:
-        """Give up this connection, if it is still the one, and make another: something on it is broken."""
-        if connection is self.connection:
-            self._lost.set()
-
-    async def close(self) -> None:
-        self._closing.set()
-        if self._task is not None:
-            await self._task
-
-    async def _run(self) -> None:
-        while not self._closing.is_set():
-            try:
-                await self._once()
-            except (Exception, asyncio.CancelledError) as error:
-                if is_cancellation(error):
-                    raise
-                delay = RECONNECT_DELAYS[min(self._failures, len(RECONNECT_DELAYS) - 1)]
-                if (lasted := self._outage.failed()) is not None:
-                    log.warning(
-                        "broker away", link=self._name, error=f"{type(error).__name__}: {error}", away_for=lasted
-                    )
-                self._failures += 1
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._closing.wait(), delay)
-
-    async def _once(self) -> None:
-        """Connect, serve until the connection is lost or we close. Raises what connecting raised."""
-        self._lost = lost = asyncio.Event()
-        connection = await aio_pika.connect(
-            self._url, timeout=5, heartbeat=HEARTBEAT, client_properties={"connection_name": self._name}
-        )
-        closing = asyncio.create_task(self._closing.wait())
-        losing = asyncio.create_task(lost.wait())
-        try:
-            connection.close_callbacks.add(lambda *_: lost.set())
-            self.connection = connection
-            if self._on_open is not None:
-                async with asyncio.timeout(OPENING):
-                    await self._on_open(connection)
-            self.up.set()
-            self._failures = 0
-            log.info("broker connected", link=self._name, away_for=self._outage.ended() or 0.0)
-            await asyncio.wait({closing, losing}, return_when=asyncio.FIRST_COMPLETED)
-            if not self._closing.is_set():
-                raise ConnectionResetError("connection lost")
-        finally:
-            self.up.clear()
-            closing.cancel()
-            losing.cancel()
-            with suppress(Exception):
-                await asyncio.wait_for(connection.close(), 5)
-
-
-def is_cancellation(error: BaseException) -> bool:
-    """Whether a CancelledError is a real cancellation of this task.
-
-    aiormq raises stray ones when a connection is torn down under a caller; those are only a lost connection.
-    """
-    task = asyncio.current_task()
-    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
 
 
 @dataclass(slots=True)
@@ -254,7 +145,7 @@ class Publisher:
             message_id=message_id,
             type=type_,
             app_id="palomar",
-            headers=_headers(headers),
+            headers=amqp_headers(headers),
         )
         try:
             async with asyncio.timeout(self._timeout), self._alone(message_id):
@@ -377,41 +268,3 @@ def _take(lane: _Lane) -> list[_Waiting]:
         group.append(item)
         size += len(item.body)
     return group
-
-
-def dump(message: QueueMessage) -> bytes:
-    """One item as JSON."""
-    return message.__pydantic_serializer__.to_json(message)
-
-
-def envelope(type_: str, items: Sequence[bytes]) -> bytes:
-    """`{"type": …, "items": […]}` of items that are JSON already."""
-    return b'{"type":"' + type_.encode() + b'","items":[' + b",".join(items) + b"]}"
-
-
-def group_key(keys: Sequence[str]) -> str:
-    """The message_id of an envelope: the same items in the same order give the same one."""
-    return sha256("\n".join(keys).encode()).hexdigest()[:40]
-
-
-def _headers(headers: Mapping[str, str | int] | None) -> HeadersType:
-    # The broker's own x-* headers never travel on: with x-death on it a replayed message vanishes by cycle detection.
-    # A traceback may hold half a surrogate pair, which can't be written.
-    return {
-        name: value.encode(errors="replace").decode() if isinstance(value, str) else value
-        for name, value in (headers or {}).items()
-        if not name.startswith("x-")
-    }
-
-
-@asynccontextmanager
-async def connected(url: str, name: str) -> AsyncIterator[AbstractConnection]:
-    """A connection for one errand of a command. Raises BrokerAway with the remedy."""
-    try:
-        connection = await aio_pika.connect(
-            url, timeout=5, heartbeat=HEARTBEAT, client_properties={"connection_name": name}
-        )
-    except (OSError, TimeoutError, aiormq.AMQPError) as error:
-        raise BrokerAway("can't reach RabbitMQ; is `./palomar up` running, and is AMQP_URL right?") from error
-    async with connection:
-        yield connection

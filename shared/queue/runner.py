@@ -22,31 +22,13 @@ from shared import database
 from shared.process import metrics
 from shared.process.log import get_logger
 from shared.queue import topology
+from shared.queue.connection import BrokerAway, Link, PublishFailed, PublishUnknown, is_cancellation
 from shared.queue.consumer import Consumer
-from shared.queue.delivery import (
-    ATTEMPT,
-    DIED_AT,
-    OVERTIME,
-    QUEUE,
-    REASON,
-    TRACEBACK,
-    Delivery,
-    Item,
-    Undecodable,
-    decode,
-)
+from shared.queue.delivery import ATTEMPT, DIED_AT, OVERTIME, QUEUE, REASON, TRACEBACK, Delivery, Item
+from shared.queue.envelope import Undecodable, decode, dump, envelope
 from shared.queue.jobs import QueueMessage
 from shared.queue.outcomes import Dead, Retry
-from shared.queue.publisher import (
-    BrokerAway,
-    Link,
-    Publisher,
-    PublishFailed,
-    PublishUnknown,
-    dump,
-    envelope,
-    is_cancellation,
-)
+from shared.queue.publisher import Publisher
 from shared.queue.worker import Context, Worker
 from shared.resilience.backoff import Backoff, rung
 from shared.resilience.circuit_breaker import NOBODYS, Brakes, Scope

@@ -15,8 +15,9 @@ from structlog.typing import FilteringBoundLogger
 
 from shared import database
 from shared.process.log import get_logger
+from shared.queue.connection import PublishFailed
 from shared.queue.jobs import QueueMessage
-from shared.queue.publisher import Publisher, PublishFailed
+from shared.queue.publisher import Publisher
 from shared.queue.topology import WorkQueue
 from shared.resilience.lock_waits import LockWaits
 from shared.settings import Settings

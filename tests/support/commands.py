@@ -15,9 +15,10 @@ from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
 from shared import database
 from shared.queue import topology
+from shared.queue.connection import Link
 from shared.queue.jobs import WebhookReceived
 from shared.queue.outcomes import Dead
-from shared.queue.publisher import Link, Publisher
+from shared.queue.publisher import Publisher
 from shared.queue.runner import Runner
 from shared.queue.worker import Context, Worker
 from shared.settings import Settings

@@ -24,8 +24,10 @@ from aio_pika.abc import AbstractIncomingMessage
 
 from shared import database
 from shared.queue import topology
+from shared.queue.connection import Link
+from shared.queue.envelope import dump, envelope
 from shared.queue.jobs import QueueMessage
-from shared.queue.publisher import Link, Publisher, dump, envelope
+from shared.queue.publisher import Publisher
 from shared.queue.runner import Runner
 from shared.queue.worker import Context, Worker
 from shared.resilience.circuit_breaker import NOBODYS, Scope

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from shared.queue import topology
-from shared.queue.delivery import decode
+from shared.queue.envelope import decode, dump, envelope
 from shared.queue.jobs import (
     EventHappened,
     MediaWanted,
@@ -20,7 +20,6 @@ from shared.queue.jobs import (
     SendRequested,
     WebhookReceived,
 )
-from shared.queue.publisher import dump, envelope
 
 A, B, C = (UUID(int=number << 64 | 7 << 76) for number in (1, 2, 3))
 AT = datetime(2026, 5, 1, 12, 30, 15, 123456, tzinfo=UTC)

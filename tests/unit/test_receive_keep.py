@@ -20,8 +20,8 @@ from ingress.receive import durability
 from ingress.receive.durability import Keeper, NotKept
 from ingress.receive.spool import Spool
 from ingress.receive.spool_file import Row
+from shared.queue.connection import BrokerAway, PublishRefused, PublishUnknown
 from shared.queue.jobs import QueueMessage, WebhookReceived
-from shared.queue.publisher import BrokerAway, PublishRefused, PublishUnknown
 
 HUNG = "hung"
 

@@ -3,7 +3,7 @@
 import orjson
 import pytest
 
-from shared.queue.delivery import Undecodable, decode
+from shared.queue.envelope import Undecodable, decode
 from shared.queue.jobs import ReplyWanted
 
 TENANT = "01890000-0000-7000-8000-00000000000a"

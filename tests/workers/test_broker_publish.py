@@ -8,9 +8,9 @@ import aio_pika
 import pytest
 
 from ops.local.stack import Stack
-from shared.queue import publisher as broker
-from shared.queue import topology
-from shared.queue.publisher import BrokerAway, Publisher, PublishFailed, PublishRefused, PublishUnknown
+from shared.queue import connection, publisher, topology
+from shared.queue.connection import BrokerAway, PublishFailed, PublishRefused, PublishUnknown
+from shared.queue.publisher import Publisher
 from shared.settings import Settings
 from tests.support.broker_faults import out_of_memory, paused
 from tests.support.runner_stage import QUEUE, Bench, Job, bench, items_of, jobs, names
@@ -37,7 +37,7 @@ async def test_large_items_share_no_envelope_beyond_its_bound(settings: Settings
         await stage.publish(*items)
         envelopes = await stage.take(QUEUE.name)
     assert sorted(len(items_of(message)) for message in envelopes) == [1, 2, 2, 2, 2, 2]
-    assert all(len(message.body) < broker.ENVELOPE_BYTES for message in envelopes if len(items_of(message)) > 1)
+    assert all(len(message.body) < publisher.ENVELOPE_BYTES for message in envelopes if len(items_of(message)) > 1)
 
 
 @pytest.mark.alone
@@ -67,7 +67,7 @@ async def test_the_same_items_travel_under_the_same_id(settings: Settings) -> No
 async def _withdrawn(stage: Bench, stack: Stack, withdraw: str) -> list[str]:
     """Publish while the broker stands still, give up on what has not left yet; the names that arrived."""
     with paused(stack):
-        leaving = [asyncio.create_task(stage.publish(item)) for item in jobs(broker.IN_FLIGHT)]
+        leaving = [asyncio.create_task(stage.publish(item)) for item in jobs(publisher.IN_FLIGHT)]
         await asyncio.sleep(0.1)
         late = asyncio.create_task(stage.publisher.publish(Job(name="late"), timeout=0.2 if withdraw == "time" else 9))
         if withdraw == "cancel":
@@ -138,7 +138,7 @@ async def test_a_broker_that_stands_still_leaves_a_publish_unknown_in_time(stack
 async def test_a_link_found_dead_leaves_a_publish_unknown_and_is_made_again(
     stack: Stack, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(broker, "HEARTBEAT", 1)
+    monkeypatch.setattr(connection, "HEARTBEAT", 1)
     async with bench(settings, publish_timeout=60.0) as stage:
         with paused(stack):
             asked = asyncio.create_task(stage.publish(*jobs(3)))

@@ -11,7 +11,7 @@ import time_machine
 
 from ops.local.stack import Stack
 from shared.queue import runner
-from shared.queue.publisher import BrokerAway, PublishFailed
+from shared.queue.connection import BrokerAway, PublishFailed
 from shared.resilience.backoff import Backoff
 from shared.settings import Settings
 from tests.support.broker_faults import paused

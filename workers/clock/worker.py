@@ -19,8 +19,8 @@ from shared.actions import delivery_receipts as receiving
 from shared.process import metrics
 from shared.process.log import get_logger
 from shared.queue import topology
+from shared.queue.connection import BrokerAway
 from shared.queue.jobs import Lane, MediaWanted, QueueMessage, ReplyWanted, SendAdmitted, SendRequested
-from shared.queue.publisher import BrokerAway
 from shared.queue.worker import Context, Loop
 from shared.store import channels, conversations, due_rows, media, webhook_log
 from shared.store.events import Event, record
