@@ -81,8 +81,8 @@ class Process:
         if self._publisher is None or not self._publisher.ready:
             missing["broker"] = "no connection to RabbitMQ"
         for runner in self._runners:
-            if runner.brakes.own.on:
-                missing[runner.queue.name] = "the brake is on: most of its items die; see its dead queue"
+            if runner.breakers.worker.open:
+                missing[runner.queue.name] = "the circuit breaker is open: most jobs fail; see its dead-letter queue"
             elif not runner.consuming:
                 missing[runner.queue.name] = "not consuming"
         return missing

@@ -13,8 +13,8 @@ ENVELOPE_ITEMS = Histogram(
 ITEMS = Counter("palomar_items", "Items taken, by outcome: done, retried, postponed, dead", ["queue", "outcome"])
 IN_HAND = Gauge("palomar_items_in_hand", "Items taken from the broker and not finished", ["queue"])
 HANDLER_SECONDS = Histogram("palomar_handler_seconds", "Time in a handler", ["queue"], buckets=_FAST)
-BRAKE = Gauge("palomar_brake_on", "1 while a worker refuses to bury more items", ["queue"])
-SET_APART = Gauge("palomar_set_apart", "Tenants' channels whose items wait, because most of them died", ["queue"])
+CIRCUIT_BREAKER = Gauge("palomar_brake_on", "1 while the circuit breaker of a worker is open", ["queue"])
+OPEN_SCOPES = Gauge("palomar_set_apart", "Tenants' channels whose circuit breaker is open", ["queue"])
 ROWS_SET_APART = Counter("palomar_rows_set_apart", "Rows that could not be handled, while the others went on", ["what"])
 DATABASE_UP = Gauge("palomar_database_up", "1 while PostgreSQL answers this process")
 

@@ -31,7 +31,7 @@ from shared.queue.outcomes import Dead, Retry
 from shared.queue.publisher import Publisher
 from shared.queue.worker import Context, Worker
 from shared.resilience.backoff import Backoff, rung
-from shared.resilience.circuit_breaker import NOBODYS, Brakes, Scope
+from shared.resilience.circuit_breaker import NO_SCOPE, CircuitBreakers, Scope
 from shared.resilience.lock_waits import PAUSE, Locked
 
 log = get_logger(__name__)
@@ -70,7 +70,7 @@ class Runner(Generic[M, R]):
         self._locks = context.locks
         settings = context.settings
         self._delays = [step.delay for step in topology.ladder(settings.retry_delays)]
-        self.brakes = Brakes(
+        self.breakers = CircuitBreakers(
             share=settings.brake_share,
             window=settings.brake_window,
             trial=settings.brake_trial,
@@ -263,11 +263,11 @@ class Runner(Generic[M, R]):
         """
         repeats = 0
         while items := [item for item in items if item.delivery.alive]:
-            if self.brakes.apart:
+            if self.breakers.open_scopes:
                 items = await self._without_those_apart(items, run)
                 if not items:
                     return
-            if self.brakes.own.on and len(items) > 1:  # a trial is one item's
+            if self.breakers.worker.open and len(items) > 1:  # a trial is one item's
                 for item in items:
                     await self._handle([item], run)
                 return
@@ -305,7 +305,7 @@ class Runner(Generic[M, R]):
                 metrics.HANDLER_SECONDS.labels(self._queue.name).observe(time.monotonic() - started)
                 metrics.ITEMS.labels(self._queue.name, "done").inc(len(items))
                 for item in items:
-                    self._finished(item.message.scope, died=False)
+                    self._record(item.message.scope, failed=False)
                     self._locks.went_through(item.message.tenant)
                     await item.delivery.settled()
                 return
@@ -330,7 +330,7 @@ class Runner(Generic[M, R]):
         while not self._stopping.is_set():
             if not self._watch.up:
                 await self._unless_stopping(self._watch.wait())
-            elif (delay := self.brakes.own.wait()) > 0:
+            elif (delay := self.breakers.worker.wait()) > 0:
                 await self._pause(min(delay, 1.0))
             else:
                 return True
@@ -347,25 +347,25 @@ class Runner(Generic[M, R]):
             for task in tasks:
                 task.cancel()
 
-    def _finished(self, scope: Scope, *, died: bool) -> None:
-        was = self.brakes.own.on
-        change = self.brakes.finished(scope, died=died)
+    def _record(self, scope: Scope, *, failed: bool) -> None:
+        was_open = self.breakers.worker.open
+        change = self.breakers.record(scope, failed=failed)
         if change is not None:
-            metrics.SET_APART.labels(self._queue.name).set(len(self.brakes.apart))
+            metrics.OPEN_SCOPES.labels(self._queue.name).set(len(self.breakers.open_scopes))
             about = {"queue": self._queue.name, "tenant": str(scope.tenant), "channel": str(scope.channel)}
-            log.error("most items die: set apart" if change == "engaged" else "set apart no more", **about)
-        if self.brakes.own.on != was:
-            metrics.BRAKE.labels(self._queue.name).set(int(self.brakes.own.on))
-            log.error("brake on: most items die" if self.brakes.own.on else "brake released", queue=self._queue.name)
+            log.error(f"circuit breaker of a channel {change}", **about)
+        if self.breakers.worker.open != was_open:
+            metrics.CIRCUIT_BREAKER.labels(self._queue.name).set(int(self.breakers.worker.open))
+            log.error(f"circuit breaker {'opened' if self.breakers.worker.open else 'closed'}", queue=self._queue.name)
 
     async def _without_those_apart(self, items: list[Item[M]], run: Run[M]) -> list[Item[M]]:
         """The items to be handled now. Those of a tenant's channel that is set apart wait on the retry schedule, and no
         attempt is counted; one of them is tried when it is time, by itself."""
         others = []
         for item in items:
-            if item.trial or item.message.scope not in self.brakes.apart:
+            if item.trial or item.message.scope not in self.breakers.open_scopes:
                 others.append(item)
-            elif (wait := self.brakes.postponed(item.message.scope)) is not None:
+            elif (wait := self.breakers.wait(item.message.scope)) is not None:
                 await self._postpone(item, wait, SET_APART)
             else:
                 item.trial = True
@@ -458,7 +458,7 @@ class Runner(Generic[M, R]):
         *,
         message_id: str | None,
         attempt: int | None = None,
-        scope: Scope = NOBODYS,
+        scope: Scope = NO_SCOPE,
     ) -> None:
         log.error("item buried", queue=self._queue.name, reason=summary(error), dead_queue=self._queue.dead)
         unread = isinstance(error, Undecodable)
@@ -471,7 +471,7 @@ class Runner(Generic[M, R]):
         }
         await self._insist(delivery, topology.DEAD, body, message_id, headers)
         metrics.ITEMS.labels(self._queue.name, "dead").inc()
-        self._finished(scope, died=True)
+        self._record(scope, failed=True)
 
     async def _insist(
         self,

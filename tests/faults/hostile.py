@@ -12,7 +12,7 @@ from shared.queue import topology
 from tests.faults.customers import Customers
 from tests.faults.staging import System
 
-ITEMS: Final = 200  # that die: more than the brakes' window in each of two processes
+ITEMS: Final = 200  # that fail: more than the circuit breakers' window in each of two processes
 FLOW: Final = 8  # messages answered while they do, at least
 HOSTILE: Final = (
     "UPDATE conversations SET last_user_message_at = 'infinity', last_message_at = '4713-01-01 BC'",

@@ -30,7 +30,7 @@ from shared.queue.jobs import QueueMessage
 from shared.queue.publisher import Publisher
 from shared.queue.runner import Runner
 from shared.queue.worker import Context, Worker
-from shared.resilience.circuit_breaker import NOBODYS, Scope
+from shared.resilience.circuit_breaker import NO_SCOPE, Scope
 from shared.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,7 +54,7 @@ class Job(QueueMessage):
         return f"job:{self.name}"
 
 
-def jobs(count: int, act: str = "do", prefix: str = "job", scope: Scope = NOBODYS) -> list[Job]:
+def jobs(count: int, act: str = "do", prefix: str = "job", scope: Scope = NO_SCOPE) -> list[Job]:
     return [
         Job(name=f"{prefix}-{number}", act=act, tenant_id=scope.tenant, channel_id=scope.channel)
         for number in range(count)

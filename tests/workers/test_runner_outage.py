@@ -69,7 +69,7 @@ async def test_twenty_minutes_without_database_cost_no_item_anything(stack: Stac
                     _let_pass(timedelta(minutes=2.5))
                     clock.shift(timedelta(minutes=2.5))
                 await asyncio.sleep(0.5)
-                assert not running.brakes.own.on
+                assert not running.breakers.worker.open
                 assert not stage.watch.up
                 tried = sum(stage.runs.values())
             await stage.until_done(names(jobs(5)) | names(jobs(100, prefix="later")))

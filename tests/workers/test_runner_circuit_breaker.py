@@ -1,4 +1,4 @@
-"""When most items of a tenant die they are set apart; when most of all die, the worker stops and tries some."""
+"""Most jobs of a channel fail: its circuit breaker opens. Most of all fail: the worker stops and tries some."""
 
 import asyncio
 from collections import Counter
@@ -19,7 +19,7 @@ HOSTILE, HEALTHY = (Scope(UUID(int=tenant), UUID(int=tenant)) for tenant in (1, 
 QUICK = {"brake_window": 5, "brake_trial": 1.0}
 
 
-async def test_a_worker_whose_items_die_stops_and_says_so_until_one_succeeds(settings: Settings) -> None:
+async def test_a_worker_whose_jobs_fail_stops_and_says_so_until_one_succeeds(settings: Settings) -> None:
     port = free_port()
     async with bench(settings, **QUICK) as stage, aiohttp.ClientSession(f"http://127.0.0.1:{port}") as http:
         items = jobs(40, act="die mended")
@@ -31,7 +31,7 @@ async def test_a_worker_whose_items_die_stops_and_says_so_until_one_succeeds(set
                 async with http.get("/readyz") as response:
                     told = (await response.json()).get("missing", {})
                     assert response.status == (503 if told else 200)
-                    assert not told or "brake" in told["reply"]
+                    assert not told or "circuit breaker" in told["reply"]
                     return response.status
 
             await stage.until_depth(QUEUE.dead, 5)
@@ -50,14 +50,14 @@ async def test_a_worker_whose_items_die_stops_and_says_so_until_one_succeeds(set
         assert len(await stage.done()) == len(items) - dead + len({"mended", "after"})
 
 
-async def test_a_batch_worker_tries_one_item_at_a_time_while_the_brake_is_on(settings: Settings) -> None:
+async def test_a_batch_worker_tries_one_item_at_a_time_while_the_breaker_is_open(settings: Settings) -> None:
     async with bench(settings, **QUICK) as stage:
         broken = True
         trials: list[int] = []
 
         async def together(items: Sequence[Job]) -> None:
             if broken:
-                if running.brakes.own.on:
+                if running.breakers.worker.open:
                     trials.append(len(items))
                 raise Dead("nothing works")
             for item in items:
@@ -77,25 +77,25 @@ async def test_a_batch_worker_tries_one_item_at_a_time_while_the_brake_is_on(set
                 return len(await stage.done()) + await stage.depth(QUEUE.dead) == 100
 
             await until(all_finished, "all items finished")
-            assert not running.brakes.own.on
+            assert not running.breakers.worker.open
     assert set(trials) == {1}
 
 
-async def test_items_that_can_not_be_read_engage_the_brake_too(settings: Settings) -> None:
+async def test_items_that_can_not_be_read_open_the_breaker_too(settings: Settings) -> None:
     async with bench(settings, **QUICK) as stage, stage.working() as running:
         for _ in range(20):
             await stage.put(b'{"type":"job.of.tomorrow","items":[{}]}')
         await stage.until_depth(QUEUE.dead, 5)
         await asyncio.sleep(0.5)
-        assert running.brakes.own.on
+        assert running.breakers.worker.open
         assert await stage.depth(QUEUE.dead) <= 6
 
 
-async def test_some_failures_among_many_engage_no_brake(settings: Settings) -> None:
+async def test_some_failures_among_many_open_no_breaker(settings: Settings) -> None:
     async with bench(settings, brake_window=10) as stage:
 
         async def every_fourth(item: Job) -> None:
-            assert not running.brakes.own.on
+            assert not running.breakers.worker.open
             if int(item.name.removeprefix("job-")) % 4 == 0:
                 raise Dead("just this one")
             await stage.do(item)
@@ -108,10 +108,10 @@ async def test_some_failures_among_many_engage_no_brake(settings: Settings) -> N
                 return len(await stage.done()) == 75
 
             await until(others_done, "the others done")
-            assert not running.brakes.own.on
+            assert not running.breakers.worker.open
 
 
-async def test_one_tenants_dying_items_are_set_apart_and_the_others_go_on(settings: Settings) -> None:
+async def test_one_tenants_failing_jobs_wait_and_the_others_go_on(settings: Settings) -> None:
     async with bench(settings, brake_window=10, brake_trial=1.0) as stage:
         broken = True
         tries: Counter[str] = Counter()
@@ -128,8 +128,8 @@ async def test_one_tenants_dying_items_are_set_apart_and_the_others_go_on(settin
             for start in range(0, len(hostile), 40):
                 await stage.publish(*hostile[start : start + 40], *jobs(20, prefix=f"in-{start}", scope=HEALTHY))
             await stage.until_done(f"in-{start}-{n}" for start in range(0, len(hostile), 40) for n in range(20))
-            assert set(running.brakes.apart) == {HOSTILE}
-            assert not running.brakes.own.on
+            assert set(running.breakers.open_scopes) == {HOSTILE}
+            assert not running.breakers.worker.open
             await asyncio.sleep(2.5)
             assert tries.total() <= 10 + 1 + 6, "one a second is tried"
             broken = False
@@ -138,12 +138,12 @@ async def test_one_tenants_dying_items_are_set_apart_and_the_others_go_on(settin
                 return len(await stage.done()) + await stage.depth(QUEUE.dead) == 600
 
             await until(all_finished, "nothing is lost, and what waited is done")
-            assert not running.brakes.apart
+            assert not running.breakers.open_scopes
         for message in await stage.dead():
             assert header(message, "palomar-attempt") == 1
 
 
-async def test_in_a_batch_only_the_tenant_that_dies_is_set_apart(settings: Settings) -> None:
+async def test_in_a_batch_only_the_failing_tenants_jobs_wait(settings: Settings) -> None:
     async with bench(settings, brake_window=10, brake_trial=30.0) as stage:
         trials = 0
 
@@ -161,12 +161,12 @@ async def test_in_a_batch_only_the_tenant_that_dies_is_set_apart(settings: Setti
             await stage.publish(*jobs(200, prefix="hostile", scope=HOSTILE))
             await stage.publish(*jobs(100, scope=HEALTHY))
             await stage.until_done(names(jobs(100)))
-            assert set(running.brakes.apart) == {HOSTILE}
-            assert not running.brakes.own.on
+            assert set(running.breakers.open_scopes) == {HOSTILE}
+            assert not running.breakers.worker.open
             assert trials == 10
 
 
-async def test_the_row_of_an_item_that_is_set_apart_waits_with_it(settings: Settings) -> None:
+async def test_the_row_of_a_job_whose_breaker_is_open_waits_with_it(settings: Settings) -> None:
     async with bench(settings, brake_window=5, brake_trial=30.0) as stage:
         waits: list[float | None] = []
 
