@@ -1,5 +1,5 @@
 """The senders of one process: one per channel, made from its sealed credentials, made anew when they change; the
-channel's rate, shared with every other process through a bucket in PostgreSQL; and the places of each lane."""
+channel's rate, shared with every other process through a bucket in PostgreSQL; and the bulkhead of each queue."""
 
 import asyncio
 import time
@@ -17,14 +17,14 @@ from shared.providers import provider
 from shared.providers.base import Sender
 from shared.providers.email import unsubscribe
 from shared.queue.jobs import SendAdmitted
-from shared.resilience.bulkhead import Lane
+from shared.resilience.bulkhead import SharedBulkhead
 from shared.sending.attachments import Packing
 from shared.settings import Settings
 from shared.store import channels
 from shared.store.messages import sends
 from shared.store.messages.outbound import Outbound
 
-CONCURRENCY = 64  # calls at once, per lane and process; one channel gets half of them where no other is at it
+CONCURRENCY = 64  # calls at once, per queue and process; one channel gets half of them where no other is at it
 SLICES_PER_SECOND = 10  # a process reserves a tenth of a second of a channel's rate at a time
 
 
@@ -48,7 +48,7 @@ class Senders:
         self._senders: dict[UUID, tuple[datetime, Sender]] = {}
         self._retired: list[Sender] = []
         self._slices: dict[UUID, _Slice] = {}
-        self._lanes: dict[str, Lane[SendAdmitted]] = {}
+        self._bulkheads: dict[str, SharedBulkhead[SendAdmitted]] = {}
         self._lock = asyncio.Lock()
         self.packing = Packing(settings)
 
@@ -81,9 +81,9 @@ class Senders:
         base = self._settings.public_url.rstrip("/")
         return f"{base}/webhooks/email/{channel.endpoint_id}/{unsubscribe.PATH}/{message_id}/{proof}"
 
-    def lane(self, queue: str) -> Lane[SendAdmitted]:
-        """The places of a queue's lane, and what waits for one."""
-        return self._lanes.setdefault(queue, Lane(CONCURRENCY))
+    def bulkhead(self, queue: str) -> SharedBulkhead[SendAdmitted]:
+        """Divides the calls of a queue among its channels, and remembers what waits for one."""
+        return self._bulkheads.setdefault(queue, SharedBulkhead(CONCURRENCY))
 
     async def turn(self, pool: Pool, channel: Channel, longest: float) -> tuple[float, bool]:
         """Take the next slot of the channel's rate; returns the seconds until it comes, and whether it was taken.

@@ -26,6 +26,15 @@ def test_chance_stays_within_the_jitter(attempt: int) -> None:
     assert 0.8 * 2 <= Backoff(first=2.0, longest=300.0).delay(attempt) <= 1.2 * 300
 
 
+@pytest.mark.parametrize("factor", [1.5, 2.0, 3.0])
+def test_time_waited_gives_the_same_schedule_as_the_attempts_that_took_it(factor: float) -> None:
+    backoff = Backoff(first=2.0, longest=300.0, factor=factor)
+    waited = 0.0
+    for attempt in range(1, 20):
+        assert backoff.delay_after(waited, roll=0.5) == pytest.approx(backoff.delay(attempt, roll=0.5))
+        waited += 2.0 * factor ** (attempt - 1)
+
+
 @pytest.mark.parametrize(
     ("attempt", "after", "step"),
     [

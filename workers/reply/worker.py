@@ -2,8 +2,8 @@
 
 One process answers a conversation at a time, by a lease. Several messages in a row get one answer: an answer is only
 recorded if nothing newer came while it was being made. Engines that wait for somebody else have a lane of their own,
-and a channel holds no more than a share of a process's places while one of them makes its answers. Beside it, where the
-channel says so, the customer sees that they were read.
+and a bulkhead limits how many of a process's answers are one channel's. Beside it, where the channel says so, the
+customer sees that they were read.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from shared.process import metrics
 from shared.queue import topology
 from shared.queue.jobs import ReplyWanted, SendRequested
 from shared.queue.worker import Context, Worker
-from shared.resilience.bulkhead import NoPlaceError, Places, wait_for_place
+from shared.resilience.bulkhead import Bulkhead, BulkheadFull, wait_when_full
 from shared.settings import Settings
 from shared.store import channels, consents, reply_leases
 from shared.store.events import Event, record
@@ -47,14 +47,14 @@ class Engines:
     while an answer is being made."""
 
     by_name: Mapping[str, Engine]
-    places: Places
+    bulkhead: Bulkhead
     reading: Reading
 
 
 @asynccontextmanager
 async def _open(settings: Settings) -> AsyncIterator[Engines]:
     async with open_engines(settings) as by_name, open_reading(settings) as reading:
-        yield Engines(by_name, Places(SHARE), reading)
+        yield Engines(by_name, Bulkhead(SHARE), reading)
 
 
 worker: Worker[ReplyWanted, Engines] = Worker(
@@ -123,9 +123,9 @@ async def _answer_once(wanted: ReplyWanted, ctx: Context[Engines]) -> SendReques
 
 
 async def _claim(
-    tx: database.Connection, wanted: ReplyWanted, ctx: Context[Engines], lease: timedelta, place: ExitStack
+    tx: database.Connection, wanted: ReplyWanted, ctx: Context[Engines], lease: timedelta, acquired: ExitStack
 ) -> _Question | None:
-    """Take the conversation's lease and, until `place` is closed, one of its channel's places where it needs one.
+    """Take the conversation's lease and, where its engine waits, the channel's bulkhead until `acquired` is closed.
 
     None where there is nothing to answer, or not now: the row says when.
     """
@@ -154,9 +154,9 @@ async def _claim(
         return None
     if ctx.resource.by_name[engine].waits:
         try:
-            place.enter_context(ctx.resource.places.held(channel.id))
-        except NoPlaceError:
-            await reply_leases.let_go(tx, *key, claim.lease_id, wait_for_place(claim.waited))
+            acquired.enter_context(ctx.resource.bulkhead.acquire(channel.id))
+        except BulkheadFull:
+            await reply_leases.let_go(tx, *key, claim.lease_id, wait_when_full(claim.waited))
             metrics.REPLIES_PUT_OFF.labels(engine).inc()
             return None
     depth = channel.settings.reply.llm.history + claim.unanswered

@@ -38,7 +38,7 @@ from shared.queue import topology
 from shared.queue.jobs import SendAdmitted
 from shared.queue.worker import Context, Worker
 from shared.resilience.backoff import Backoff
-from shared.resilience.bulkhead import NoPlaceError, wait_for_place
+from shared.resilience.bulkhead import BulkheadFull, wait_when_full
 from shared.resilience.lock_waits import Locked
 from shared.sending.attachments import NoRoomError
 from shared.sending.senders import CONCURRENCY, Senders, open_senders, outgoing
@@ -66,7 +66,7 @@ SHORTEST_THROTTLE = 1.0  # seconds; "try again in 0 s" would be a loop
 LONGEST_THROTTLE = 3600.0  # seconds a message may be asked to wait; Meta's marketing limit asks for a day
 LONGEST_TURN = 2.0  # seconds waited in place for the channel's rate; a longer wait is a due time
 LONGEST_SPREAD = 30.0  # seconds over which those that wait for the channel's rate ask for it again
-SELDOM = timedelta(minutes=1)  # as if it had waited so long, what waits for a place asks again
+SELDOM = timedelta(minutes=1)  # what found the bulkhead full asks again as if it had waited so long
 LONGEST_HELP = 60.0  # seconds one delivery stays in hand for others of its channel; the broker waits half an hour
 
 
@@ -74,11 +74,11 @@ LONGEST_HELP = 60.0  # seconds one delivery stays in hand for others of its chan
 async def send(admitted: SendAdmitted, ctx: Ctx) -> None:
     """Whoever holds the lane drains it; who finds it held, or its head not ready, has nothing to do.
 
-    Then the channel's place is free, and what waits for one is next.
+    Then the channel's bulkhead has a free call, and what waits for it is next.
     """
     channel_id = await _drain(admitted, ctx)
     until = time.monotonic() + LONGEST_HELP
-    lane = ctx.resource.lane(admitted.queue)
+    lane = ctx.resource.bulkhead(admitted.queue)
     while channel_id is not None and not ctx.stopping.is_set() and time.monotonic() < until:
         waiting = lane.next(channel_id)
         if waiting is None:
@@ -147,10 +147,10 @@ async def _send_head(message: Outbound, ctx: Ctx) -> bool:
                 tx, message.tenant_id, message.id, None, by_provider=False, code="window_closed"
             )
     try:
-        with ctx.resource.lane(_queue(message, channel)).held(channel.id):
+        with ctx.resource.bulkhead(_queue(message, channel)).acquire(channel.id):
             return await _in_turn(message, channel, ctx)
-    except NoPlaceError:
-        await _wait_for_place(message, channel, ctx)
+    except BulkheadFull:
+        await _wait_for_bulkhead(message, channel, ctx)
         return False
 
 
@@ -158,7 +158,7 @@ def _queue(message: Outbound, channel: Channel) -> str:
     return topology.send_queue(channel.provider, message.lane).name
 
 
-async def _wait_for_place(message: Outbound, channel: Channel, ctx: Ctx) -> None:
+async def _wait_for_bulkhead(message: Outbound, channel: Channel, ctx: Ctx) -> None:
     """It is the channel's next. Its due time is for when nobody here comes to it, and seldom: many may be waiting."""
     queue = _queue(message, channel)
     admitted = SendAdmitted(
@@ -169,9 +169,9 @@ async def _wait_for_place(message: Outbound, channel: Channel, ctx: Ctx) -> None
         provider=channel.provider,
         lane=message.lane,
     )
-    ctx.resource.lane(queue).remember(channel.id, admitted)  # before anything is waited for: a place may come free
+    ctx.resource.bulkhead(queue).remember(channel.id, admitted)  # before any await: a call may end meanwhile
     metrics.SENDS_PUT_OFF.labels(queue).inc()
-    wait = wait_for_place(SELDOM)
+    wait = wait_when_full(SELDOM)
     await sends.postpone(ctx.pool, message.tenant_id, message.id, wait, throttled=False)
 
 
@@ -190,7 +190,7 @@ async def _in_turn(message: Outbound, channel: Channel, ctx: Ctx) -> bool:
         async with ctx.resource.packing.packed(channel, _leaving(message, channel, ctx)) as leaving:
             return await _at_its_rate(message, channel, sender, leaving, ctx)
     except NoRoomError:
-        wait = wait_for_place(message.now - (message.admitted_at or message.created_at))
+        wait = wait_when_full(message.now - (message.admitted_at or message.created_at))
         await sends.postpone(ctx.pool, message.tenant_id, message.id, wait, throttled=True)
         return False
 
