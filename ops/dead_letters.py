@@ -20,9 +20,9 @@ from ops.errors import Problem
 from shared.database import Pool
 from shared.queue import topology
 from shared.queue.connection import connected
-from shared.queue.delivery import ATTEMPT, DIED_AT, REASON, TRACEBACK
+from shared.queue.delivery import ATTEMPT, DEAD_LETTERED_AT, REASON, TRACEBACK
 from shared.queue.envelope import Undecodable, decode
-from shared.queue.jobs import MediaWanted, QueueMessage, ReplyWanted, SendAdmitted, SendRequested
+from shared.queue.jobs import Job, MediaWanted, ReplyWanted, SendAdmitted, SendRequested
 from shared.queue.publisher import Publisher
 from shared.queue.topology import WorkQueue
 from shared.settings import Settings
@@ -30,7 +30,7 @@ from shared.store.messages import parked
 
 SHORT_ID = 8  # characters of an id that name an item, if only one begins so
 LOOKED_AT = 500  # items that a summary reads
-WITH_ROWS: Final[tuple[type[QueueMessage], ...]] = (ReplyWanted, SendRequested, SendAdmitted, MediaWanted)
+WITH_ROWS: Final[tuple[type[Job], ...]] = (ReplyWanted, SendRequested, SendAdmitted, MediaWanted)
 
 # What the broker gives as the reason of a dead letter, in words.
 _BY_BROKER = {
@@ -72,7 +72,7 @@ class DeadItem:
             reason=str(reason or "no reason given"),
             traceback=str(headers.get(TRACEBACK) or ""),
             attempts=attempts if isinstance(attempts, int) and letter is None else None,
-            died_at=_moment(letter.get("time") if letter is not None else headers.get(DIED_AT)),
+            died_at=_moment(letter.get("time") if letter is not None else headers.get(DEAD_LETTERED_AT)),
             traces=traces,
             items=items,
             body=message.body,
@@ -114,7 +114,7 @@ def _envelope(body: bytes) -> tuple[tuple[str, ...], int]:
 def work_queue(name: str) -> WorkQueue:
     """`persist` or `persist.dead` → the work queue. Raises Problem naming those that exist."""
     for queue in topology.QUEUES:
-        if name in (queue.name, queue.dead):
+        if name in (queue.name, queue.dead_letters):
             return queue
     raise Problem(f"There is no queue {name!r}.", f"Name one of: {', '.join(queue.name for queue in topology.QUEUES)}.")
 
@@ -142,10 +142,11 @@ async def opened(settings: Settings, queue: WorkQueue) -> AsyncIterator[Shelf]:
         # One of its own: a connection that is blocked from publishing does not get acks through either.
         channel = await connection.channel()
         try:
-            dead = await channel.declare_queue(queue.dead, passive=True)
+            dead = await channel.declare_queue(queue.dead_letters, passive=True)
         except aiormq.ChannelNotFoundEntity:
             raise Problem(
-                f"RabbitMQ has no queue {queue.dead}.", "Start Palomar once with ./palomar up: it makes them."
+                f"RabbitMQ has no queue {queue.dead_letters}.",
+                "Start Palomar once with ./palomar up: it makes them.",
             ) from None
         try:
             yield Shelf(dead, dead.declaration_result.message_count or 0)
@@ -254,8 +255,8 @@ async def _chosen(shelf: Shelf, queue: WorkQueue, ids: Sequence[str]) -> list[Ab
             found.setdefault(name, []).append(message)
     for wanted, names in matches.items():
         if not names:
-            raise Problem(f"{queue.dead} holds no item {wanted!r}.", f"See ./palomar dead show {queue.name}.")
+            raise Problem(f"{queue.dead_letters} holds no item {wanted!r}.", f"See ./palomar dead show {queue.name}.")
         if len(names) > 1 and wanted not in names:
-            raise Problem(f"{len(names)} items of {queue.dead} begin with {wanted!r}.", "Give more of the id.")
+            raise Problem(f"{len(names)} items of {queue.dead_letters} begin with {wanted!r}.", "Give more of the id.")
     wanted_ids = {wanted if wanted in names else next(iter(names)) for wanted, names in matches.items()}
     return [message for name, messages in found.items() if name in wanted_ids for message in messages]

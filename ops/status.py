@@ -75,7 +75,7 @@ class Spool:
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     queues: tuple[Queue, ...] | None  # None: the broker does not answer
-    retrying: int  # envelopes on the retry ladder
+    retrying: int  # envelopes on the retry schedule
     rows: Rows | None  # None: the database does not answer
     spool: Spool
     processes: tuple[Process, ...]  # of this machine
@@ -123,7 +123,9 @@ async def take(settings: Settings) -> Snapshot:
     ticks = [value for one in running for value in one.metrics.get("palomar_clock_last_tick_seconds", {}).values()]
     return Snapshot(
         queues=None if isinstance(counted, Problem) else _queues(counted, known, running),
-        retrying=0 if isinstance(counted, Problem) else sum(counted[step].envelopes for step in _ladder(settings)),
+        retrying=0
+        if isinstance(counted, Problem)
+        else sum(counted[step].envelopes for step in _retry_queues(settings)),
         rows=known,
         spool=spool,
         processes=tuple(running),
@@ -143,13 +145,13 @@ class _Counted:
     consumers: int
 
 
-def _ladder(settings: Settings) -> list[str]:
-    return [step.name for step in topology.ladder(settings.retry_delays)]
+def _retry_queues(settings: Settings) -> list[str]:
+    return [step.name for step in topology.retry_schedule(settings.retry_delays)]
 
 
 async def _broker(settings: Settings) -> dict[str, _Counted] | Problem:
     """Every queue's messages that are ready, and its consumers."""
-    names = [name for queue in topology.QUEUES for name in (queue.name, queue.dead)] + _ladder(settings)
+    names = [name for queue in topology.QUEUES for name in (queue.name, queue.dead_letters)] + _retry_queues(settings)
     try:
         async with connected(settings.amqp_url.get_secret_value(), "palomar status") as connection:
             channel = await connection.channel()
@@ -244,7 +246,7 @@ def _queues(counted: Mapping[str, _Counted], rows: Rows | None, running: Sequenc
                 worker=queue.name.partition(".")[0],
                 envelopes=told.envelopes,
                 consumers=told.consumers,
-                dead=counted[queue.dead].envelopes,
+                dead=counted[queue.dead_letters].envelopes,
                 items=items,
                 at_least=plain and told.envelopes > 0,
                 in_hand=round(sum(one.metrics.get("palomar_items_in_hand", {}).get(queue.name, 0) for one in running)),

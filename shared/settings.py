@@ -41,7 +41,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix="PALOMAR_",
         env_file=ENV_FILE,
-        env_ignore_empty=True,  # a compose file or a unit hands on what its own environment lacks as an empty string
+        env_ignore_empty=True,  # a compose file or a unit passes what its own environment lacks as an empty string
         extra="ignore",
         frozen=True,
         populate_by_name=True,
@@ -123,7 +123,9 @@ class Settings(BaseSettings):
     )
     brake_window: int = Field(default=50, ge=5, description="finished jobs the share is taken over")
     brake_trial: Seconds = Field(default=60.0, description="with the circuit breaker open, one job is tried this often")
-    retry_delays: tuple[float, ...] = Field(default=(1, 5, 30, 120, 600), description="the ladder; one queue per step")
+    retry_delays: tuple[float, ...] = Field(
+        default=(1, 5, 30, 120, 600), description="the retry schedule; a queue a step"
+    )
 
     # -- due times and leases --------------------------------------------------------------------------------------
     handoff_lease: Seconds = Field(default=20.0, description="a row handed to the next worker is due again after this")

@@ -87,7 +87,7 @@ async def fetch(wanted: MediaWanted, ctx: Context[Kit]) -> None:
             raise
 
 
-@worker.put_off
+@worker.postpone
 async def put_off(wanted: MediaWanted, ctx: Context[Kit], wait: timedelta | None) -> None:
     await media.put_off(ctx.pool, wanted.tenant_id, wanted.media_id, wait)
 

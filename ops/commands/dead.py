@@ -43,7 +43,7 @@ def list_() -> None:
         share = f" ({one.alike} of the first {min(one.count, shelves.LOOKED_AT)})" if one.count > 1 else ""
         reason = terminal.plain(one.reason + share) if one.count else terminal.plain("–", "dim")
         count = terminal.plain(str(one.count), "bold red" if one.count else "dim")
-        table.add_row(one.queue.dead, count, terminal.when(one.oldest), reason)
+        table.add_row(one.queue.dead_letters, count, terminal.when(one.oldest), reason)
     console = terminal.console()
     console.print(table)
     if any(one.count for one in summaries):
@@ -66,11 +66,11 @@ def show(
     for item in items:
         console.print(_facts(item, body=body, traceback=traceback))
     if not count:
-        console.print(f"{queue.dead} is empty.")
+        console.print(f"{queue.dead_letters} is empty.")
         return
     shown = f"{len(items)} of {count}" if len(items) < count else str(count)
     hint = "" if body else " Bodies may hold customers' texts; --body shows them."
-    console.print(f"{shown} in {queue.dead}.{hint}")
+    console.print(f"{shown} in {queue.dead_letters}.{hint}")
 
 
 def _facts(item: shelves.DeadItem, *, body: bool, traceback: bool) -> Table:
@@ -113,9 +113,9 @@ def replay(name: Name, ids: Ids = None, every: Every = False) -> None:
         async with connections.publisher(settings(), "palomar dead replay") as publisher:
             return await shelves.settle(settings(), queue, wanted, shelves.put_back(publisher, queue), tell)
 
-    done = _with_progress(f"{queue.dead} → {queue.name}", lambda tell: connections.run(errand(tell)))
+    done = _with_progress(f"{queue.dead_letters} → {queue.name}", lambda tell: connections.run(errand(tell)))
     terminal.console().print(
-        f"{done} put back into {queue.name}." if done else f"{queue.dead} is empty; nothing to replay."
+        f"{done} put back into {queue.name}." if done else f"{queue.dead_letters} is empty; nothing to replay."
     )
 
 
@@ -133,7 +133,7 @@ def discard(
     queue = shelves.work_queue(name)
     wanted = _wanted(ids, every=every)
     if not yes:
-        what = f"all of {queue.dead}" if wanted is None else f"{len(wanted)} of {queue.dead}"
+        what = f"all of {queue.dead_letters}" if wanted is None else f"{len(wanted)} of {queue.dead_letters}"
         if not typer.confirm(f"Throw away {what} for good?"):
             raise Problem("Nothing was thrown away.", "Answer y, or add --yes, to do it.")
 
@@ -143,8 +143,8 @@ def discard(
         async with connections.database(settings(), "palomar dead discard") as pool:
             return await shelves.settle(settings(), queue, wanted, shelves.give_up(pool), tell)
 
-    done = _with_progress(f"discarding {queue.dead}", lambda tell: connections.run(errand(tell)))
-    terminal.console().print(f"{done} discarded." if done else f"{queue.dead} is empty; nothing to discard.")
+    done = _with_progress(f"discarding {queue.dead_letters}", lambda tell: connections.run(errand(tell)))
+    terminal.console().print(f"{done} discarded." if done else f"{queue.dead_letters} is empty; nothing to discard.")
 
 
 def _wanted(ids: list[str] | None, *, every: bool) -> list[str] | None:

@@ -82,7 +82,7 @@ def _queues(queues: Iterable[Queue]) -> RenderableType:
         )
     note = (
         "envelopes: messages ready in RabbitMQ. items: of persist's queues at least the envelopes, each of which holds "
-        "up to 100; elsewhere the rows that wait for this step, handed on or not. in hand: of this machine's processes."
+        "up to 100; elsewhere the rows that wait for this step, published or not. in hand: of this machine's processes."
     )
     return Group(table, Text(note, style="dim"))
 

@@ -35,7 +35,7 @@ _Located = tuple[Arrived, UUID, UUID, bool, UUID]
 
 
 async def apply(connection: Connection, arrived: Sequence[Arrived], handoff: timedelta) -> list[SendRequested]:
-    """Keep receipts and move their messages; returns the fallback messages to hand on after the commit.
+    """Keep receipts and move their messages; returns the jobs of fallback messages, to publish after the commit.
 
     Receipts whose message is not here yet are parked; `apply_parked` finds them later.
     """

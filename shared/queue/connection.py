@@ -17,31 +17,32 @@ from shared.process.outage_log import OutageLog
 
 log = get_logger(__name__)
 
-HEARTBEAT = 10  # seconds; a dead peer is noticed after 3 × (heartbeat + 1) s: 183 s by aio-pika's default
-RECONNECT_DELAYS = (0.1, 0.3, 1.0, 2.0)  # seconds; the last one goes on
-OPENING = 30.0  # seconds that `on_open` may take; a broker that hangs is tried anew
+HEARTBEAT = 10  # seconds; a vanished peer is noticed after 3 × (heartbeat + 1) s: 183 s by aio-pika's default
+RECONNECT_DELAYS = (0.1, 0.3, 1.0, 2.0)  # seconds; the last one repeats
+OPENING = 30.0  # seconds that `on_open` may take; then we connect anew
 
 
 class PublishFailed(Exception):
-    """Not confirmed. Whoever asked still has the thing to publish."""
+    """The broker has not confirmed a publish. The caller still has to publish it."""
 
 
 class BrokerAway(PublishFailed):
-    """There is no connection: nothing left this process."""
+    """There is no connection: nothing was sent."""
 
 
 class PublishUnknown(PublishFailed):
-    """Timed out, or the connection went: it may have arrived, or may still."""
+    """The publish timed out or its connection was lost: it may have arrived, or may still arrive."""
 
 
 class PublishRefused(PublishFailed):
-    """The broker said no: unroutable, or the queue rejected it."""
+    """The broker refused the publish: it is unroutable, or the queue rejected it."""
 
 
 class Link:
     """One connection to the broker, made again whenever it is lost.
 
-    `on_open` runs on every new connection before `up` is set. The broker's absence is never an error here.
+    `on_open` runs on every new connection before `up` is set. While the broker is away, the link waits and raises
+    nothing.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class Link:
         self._task = asyncio.create_task(self._run(), name=f"link {self._name}")
 
     def drop(self, connection: AbstractConnection) -> None:
-        """Give up this connection, if it is still the one, and make another: something on it is broken."""
+        """Replace this connection, on which something is broken, unless it was replaced already."""
         if connection is self.connection:
             self._lost.set()
 
@@ -88,7 +89,7 @@ class Link:
                     await asyncio.wait_for(self._closing.wait(), delay)
 
     async def _once(self) -> None:
-        """Connect, serve until the connection is lost or we close. Raises what connecting raised."""
+        """Connect, and wait until the connection is lost or the link is closed. Raises what connecting raised."""
         self._lost = lost = asyncio.Event()
         connection = await aio_pika.connect(
             self._url, timeout=5, heartbeat=HEARTBEAT, client_properties={"connection_name": self._name}
@@ -116,9 +117,9 @@ class Link:
 
 
 def is_cancellation(error: BaseException) -> bool:
-    """Whether a CancelledError is a real cancellation of this task.
+    """Whether this error is a real cancellation of this task.
 
-    aiormq raises stray ones when a connection is torn down under a caller; those are only a lost connection.
+    aiormq also raises CancelledError in callers whose connection it closes. That is only a lost connection.
     """
     task = asyncio.current_task()
     return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
@@ -126,7 +127,7 @@ def is_cancellation(error: BaseException) -> bool:
 
 @asynccontextmanager
 async def connected(url: str, name: str) -> AsyncIterator[AbstractConnection]:
-    """A connection for one errand of a command. Raises BrokerAway with the remedy."""
+    """A connection for one command session. Raises BrokerAway with the remedy."""
     try:
         connection = await aio_pika.connect(
             url, timeout=5, heartbeat=HEARTBEAT, client_properties={"connection_name": name}

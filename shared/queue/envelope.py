@@ -1,4 +1,4 @@
-"""Writes jobs into the JSON envelope that travels through RabbitMQ, and reads them from it. No I/O.
+"""Writes jobs into the JSON envelopes that travel through RabbitMQ, and reads them from there. No I/O.
 
 An envelope is `{"type": …, "items": […]}`: jobs of one type, which share one publish and one confirm.
 """
@@ -11,23 +11,23 @@ import orjson
 from aio_pika.abc import HeadersType
 from pydantic import ValidationError
 
-from shared.queue.jobs import QueueMessage
+from shared.queue.jobs import Job
 
-M = TypeVar("M", bound=QueueMessage)
-
-
-def dump(message: QueueMessage) -> bytes:
-    """One item as JSON."""
-    return message.__pydantic_serializer__.to_json(message)
+J = TypeVar("J", bound=Job)
 
 
-def envelope(type_: str, items: Sequence[bytes]) -> bytes:
-    """`{"type": …, "items": […]}` of items that are JSON already."""
-    return b'{"type":"' + type_.encode() + b'","items":[' + b",".join(items) + b"]}"
+def dump(job: Job) -> bytes:
+    """One job as JSON."""
+    return job.__pydantic_serializer__.to_json(job)
+
+
+def envelope(type_: str, jobs: Sequence[bytes]) -> bytes:
+    """The envelope of jobs that are JSON already."""
+    return b'{"type":"' + type_.encode() + b'","items":[' + b",".join(jobs) + b"]}"
 
 
 def group_key(keys: Sequence[str]) -> str:
-    """The message_id of an envelope: the same items in the same order give the same one."""
+    """The message_id of an envelope: the same jobs in the same order give the same one."""
     return sha256("\n".join(keys).encode()).hexdigest()[:40]
 
 
@@ -45,11 +45,11 @@ def amqp_headers(headers: Mapping[str, str | int] | None) -> HeadersType:
 
 
 class Undecodable(Exception):
-    """An envelope or one of its items that is not what the queue's worker consumes."""
+    """An envelope, or a job in it, that is not what the queue's worker consumes."""
 
 
-def decode(body: bytes, kind: type[M]) -> tuple[list[M], list[tuple[bytes, str]]]:
-    """An envelope's items: those that are fine, and (raw item, reason) of those that are not.
+def decode(body: bytes, kind: type[J]) -> tuple[list[J], list[tuple[bytes, str]]]:
+    """The valid jobs of an envelope, and (raw job, reason) of each that is not valid.
 
     Raises Undecodable where the envelope itself can't be read.
     """
@@ -61,20 +61,20 @@ def decode(body: bytes, kind: type[M]) -> tuple[list[M], list[tuple[bytes, str]]
         raise Undecodable("no envelope: it needs `type` and a list `items`")
     if outer.get("type") != kind.type:
         raise Undecodable(f"type is {str(outer.get('type'))[:60]!r}, this queue takes {kind.type!r}")
-    good: list[M] = []
-    bad: list[tuple[bytes, str]] = []
+    valid: list[J] = []
+    invalid: list[tuple[bytes, str]] = []
     for raw in outer["items"]:
         try:
-            good.append(kind.model_validate(raw))
+            valid.append(kind.model_validate(raw))
         except ValidationError as error:
             fields = ", ".join(
                 f"{'.'.join(map(str, part['loc'])) or 'item'}: {part['msg']}" for part in error.errors()[:5]
             )
-            bad.append((_as_it_came(raw), f"invalid {kind.type}: {fields}"))
-    return good, bad
+            invalid.append((_json_of(raw), f"invalid {kind.type}: {fields}"))
+    return valid, invalid
 
 
-def _as_it_came(raw: object) -> bytes:
+def _json_of(raw: object) -> bytes:
     try:
         return orjson.dumps(raw)
     except orjson.JSONEncodeError as error:  # orjson reads deeper nesting than it writes

@@ -37,7 +37,7 @@ class Backoff:
         return min(seconds, self.longest) * (1 + self.jitter * (2 * chance - 1))
 
 
-def rung(attempt: int, after: float, delays: Sequence[float]) -> int | None:
+def retry_step(attempt: int, after: float, delays: Sequence[float]) -> int | None:
     """The index of the retry step that follows failed attempt number `attempt` (from 1); None: no step is left.
 
     Each failure moves one step on. `after` asks for a step of at least so many seconds, or the longest if none is.

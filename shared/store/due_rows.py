@@ -232,7 +232,7 @@ _FILES_WANTED = "SELECT count(*) FROM media WHERE status = 'wanted'"
 
 
 async def unfinished(pool: Pool) -> dict[str, int]:
-    """Queue → rows that wait for the step that this queue leads to, handed on or not, in hand or not."""
+    """Queue → rows that wait for the step that this queue leads to, published or not, in hand or not."""
     waiting: Counter[str] = Counter()
     for row in await pool.fetch(_UNFINISHED):
         queue = topology.WINDOW if row["status"] == "queued" else topology.send_queue(row["provider"], row["lane"])

@@ -48,7 +48,7 @@ async def hostile_tenant(system: System, customers: Customers) -> str:
         "WITH gone AS (DELETE FROM tenants WHERE id = $1 RETURNING id) SELECT * FROM gone", theirs.tenant_id
     )
     await asyncio.sleep(2 * max(system.settings.retry_delays))  # what still waits finds no row
-    dead = await system.take_all(topology.WINDOW.dead)
+    dead = await system.take_all(topology.WINDOW.dead_letters)
     others = [body for body in dead if orjson.loads(body)["items"][0].get("tenant_id") != str(theirs.tenant_id)]
     assert not others, f"dead letters of others: {others[:3]}"
     return f"hostile tenant: {refused} of {len(HOSTILE)} statements refused, {len(dead)} of {ITEMS} items dead"

@@ -291,7 +291,7 @@ class System:
 
     async def buried(self) -> dict[str, list[bytes]]:
         """Queue name → what lies in its dead queue, which is empty afterwards; without the empty ones."""
-        bodies = {queue.name: await self.take_all(queue.dead) for queue in topology.QUEUES}
+        bodies = {queue.name: await self.take_all(queue.dead_letters) for queue in topology.QUEUES}
         return {name: found for name, found in bodies.items() if found}
 
     def troubles(self, most: int = 6) -> str:

@@ -13,7 +13,7 @@ from shared.queue.delivery import ATTEMPT, REASON
 from shared.settings import Settings
 from tests.support.commands import ROOT, broker_channel, bury, depth, depth_reaches, palomar, taken, webhook
 
-DEAD = topology.PERSIST.dead
+DEAD = topology.PERSIST.dead_letters
 PERSIST = topology.PERSIST.name
 
 
@@ -25,7 +25,7 @@ async def test_the_list_tells_how_much_since_when_and_mostly_why(
     told = palomar(environment, "dead", "list")
     assert told.returncode == 0, told.stderr
     rows = {line.split("│")[1].strip(): line for line in told.stdout.splitlines() if "│" in line}
-    assert set(rows) == {queue.dead for queue in topology.QUEUES}
+    assert set(rows) == {queue.dead_letters for queue in topology.QUEUES}
     assert "no such thing (2 of the first 3)" in rows[DEAD]
     assert " s ago" in rows[DEAD]
     assert await depth(settings, DEAD) == 3  # looking takes nothing away
@@ -44,7 +44,7 @@ async def test_an_item_is_shown_without_its_body_unless_asked_for(
     assert "hola" not in told.stdout
     assert "--body" in told.stdout
     assert "hola 1" in palomar(environment, "dead", "show", DEAD, "--body").stdout
-    assert "raise Dead(reason)" in palomar(environment, "dead", "show", DEAD, "--traceback").stdout
+    assert "raise DeadLetter(reason)" in palomar(environment, "dead", "show", DEAD, "--traceback").stdout
 
 
 async def test_items_go_back_to_work_as_if_they_were_new(environment: dict[str, str], settings: Settings) -> None:
@@ -113,7 +113,7 @@ async def test_what_the_broker_itself_buried_is_told_and_goes_back_too(
 async def test_a_replay_that_is_killed_loses_nothing(environment: dict[str, str], settings: Settings) -> None:
     webhooks = [webhook(number) for number in range(200)]
     async with broker_channel(settings) as channel:
-        dead = await channel.get_exchange(topology.DEAD, ensure=False)
+        dead = await channel.get_exchange(topology.DEAD_LETTERS, ensure=False)
         for one in webhooks:
             await dead.publish(aio_pika.Message(b"{}", message_id=one.key, delivery_mode=2), PERSIST)
     process = await asyncio.create_subprocess_exec(

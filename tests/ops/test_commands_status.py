@@ -129,7 +129,7 @@ async def test_it_tells_what_waits_and_what_to_do(environment: dict[str, str], s
     async with connections.publisher(settings, "test") as publisher:
         await publisher.publish(*(webhook(number) for number in range(250)))
     async with broker_channel(settings) as channel:
-        dead = await channel.get_exchange(topology.DEAD, ensure=False)
+        dead = await channel.get_exchange(topology.DEAD_LETTERS, ensure=False)
         await dead.publish(aio_pika.Message(b"{}"), topology.REPLY.name)
         retry = await channel.get_exchange("retry.10m", ensure=False)
         await retry.publish(aio_pika.Message(b"{}"), topology.REPLY.name)

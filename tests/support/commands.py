@@ -17,7 +17,7 @@ from shared import database
 from shared.queue import topology
 from shared.queue.connection import Link
 from shared.queue.jobs import WebhookReceived
-from shared.queue.outcomes import Dead
+from shared.queue.outcomes import DeadLetter
 from shared.queue.publisher import Publisher
 from shared.queue.runner import Runner
 from shared.queue.worker import Context, Worker
@@ -92,12 +92,12 @@ async def bury(settings: Settings, webhooks: Sequence[WebhookReceived], reason: 
 
     @worker.handle
     async def refuse(_: WebhookReceived, __: Context[None]) -> None:
-        raise Dead(reason)
+        raise DeadLetter(reason)
 
     url = settings.amqp_url.get_secret_value()
     publisher = Publisher(url, "test", timeout=5, delays=settings.retry_delays)
     link = Link(url, "test consume")
-    before = await depth(settings, topology.PERSIST.dead)
+    before = await depth(settings, topology.PERSIST.dead_letters)
     async with database.make_pool(settings, process="test") as pool:
         watch = database.DatabaseWatch(pool)
         await publisher.start()
@@ -107,7 +107,7 @@ async def bury(settings: Settings, webhooks: Sequence[WebhookReceived], reason: 
             await publisher.publish(one)
         link.start()
         runner.start(link)
-        await depth_reaches(settings, topology.PERSIST.dead, before + len(webhooks))
+        await depth_reaches(settings, topology.PERSIST.dead_letters, before + len(webhooks))
         await runner.stop(5)
         await link.close()
         await publisher.close()

@@ -73,7 +73,7 @@ async def apply(
     handoff: timedelta,
 ) -> list[SendRequested]:
     """Keep managers' messages in their conversations, which the caller has locked, and hand these over to them;
-    returns what is to be handed on. `began` is the time of the batch's place 0, where customers' messages have it.
+    returns the jobs to publish. `began` is the time of the batch's place 0, where customers' messages have it.
 
     An echo of a message of ours is no manager's. It has the id that we know, or else comes before our own call has
     ended: then it is a receipt for the one message that it can be.

@@ -16,7 +16,7 @@ from shared.domain.consents import Change
 from shared.domain.model import InboundMessage
 from shared.process import metrics
 from shared.queue import topology
-from shared.queue.jobs import MediaWanted, QueueMessage, ReplyWanted, SendRequested, WebhookReceived
+from shared.queue.jobs import Job, MediaWanted, ReplyWanted, SendRequested, WebhookReceived
 from shared.queue.outcomes import Retry
 from shared.queue.worker import Context, Worker
 from shared.resilience.lock_waits import PAUSE, Locked, LockWaits
@@ -78,7 +78,7 @@ async def keep(webhooks: Sequence[WebhookReceived], ctx: Context[None]) -> None:
             ctx.log.warning(
                 "webhook not fully read", inbound_id=reading.webhook.inbound_id, problems=len(reading.errors)
             )
-    await ctx.hand_on(*hand_on)
+    await ctx.publish(*hand_on)
 
 
 @contextmanager
@@ -106,7 +106,7 @@ def beside_locks(wanted: Sequence[Reading], locks: LockWaits) -> Iterator[None]:
         locks.went_through(tenant)
 
 
-async def keep_read(tx: database.Connection, wanted: Sequence[Reading], handoff: timedelta) -> list[QueueMessage]:
+async def keep_read(tx: database.Connection, wanted: Sequence[Reading], handoff: timedelta) -> list[Job]:
     """Keep what was read in webhooks; returns what follows from it."""
     await consents.told(tx, told(wanted))
     hand_on = await keep_talk(tx, in_order(wanted), handoff)
@@ -145,7 +145,7 @@ async def keep_raw(webhook: WebhookReceived, error: Exception, ctx: Context[None
     ctx.log.error("webhook kept raw only", inbound_id=webhook.inbound_id, error=type(error).__name__)
 
 
-async def keep_talk(tx: database.Connection, received: Sequence[Received], handoff: timedelta) -> list[QueueMessage]:
+async def keep_talk(tx: database.Connection, received: Sequence[Received], handoff: timedelta) -> list[Job]:
     """Contacts, conversations, and what customers and managers said in them, in this order; returns what may go on now.
 
     Whoever shares a conversation with this batch waits from its lock to our commit: what can be done before, is. And
@@ -192,7 +192,7 @@ async def keep_talk(tx: database.Connection, received: Sequence[Received], hando
 
     if not await conversations.lock(tx, {(one.tenant_id, one.id) for one in found}):
         raise Retry("a conversation was deleted while a message came for it")
-    hand_on: list[QueueMessage] = []
+    hand_on: list[Job] = []
     began = None
     inserted: Mapping[int, UUID] = {}
     if arrived:

@@ -74,10 +74,10 @@ async def reply(wanted: ReplyWanted, ctx: Context[Engines]) -> None:
         if not isinstance(request, _Void):
             break
     if isinstance(request, SendRequested):
-        await ctx.hand_on(request.model_copy(update={"trace": wanted.trace}))
+        await ctx.publish(request.model_copy(update={"trace": wanted.trace}))
 
 
-@worker.put_off
+@worker.postpone
 async def put_off(wanted: ReplyWanted, ctx: Context[Engines], wait: timedelta | None) -> None:
     await reply_leases.put_off(ctx.pool, wanted.tenant_id, wanted.conversation_id, wait)
 
@@ -157,7 +157,7 @@ async def _claim(
             acquired.enter_context(ctx.resource.bulkhead.acquire(channel.id))
         except BulkheadFull:
             await reply_leases.let_go(tx, *key, claim.lease_id, wait_when_full(claim.waited))
-            metrics.REPLIES_PUT_OFF.labels(engine).inc()
+            metrics.REPLIES_POSTPONED.labels(engine).inc()
             return None
     depth = channel.settings.reply.llm.history + claim.unanswered
     said = await inbound.history(tx, *key, min(depth, DEEPEST_HISTORY))

@@ -113,7 +113,7 @@ async def _drain(admitted: SendAdmitted, ctx: Ctx) -> UUID | None:
     return channel_id
 
 
-@worker.put_off
+@worker.postpone
 async def put_off(admitted: SendAdmitted, ctx: Ctx, wait: timedelta | None) -> None:
     """Never one in `sending`, whose due time is the lease of its claim."""
     await outbound.put_off(ctx.pool, admitted.tenant_id, admitted.message_id, wait, of=("ready", "unknown"))
@@ -170,7 +170,7 @@ async def _wait_for_bulkhead(message: Outbound, channel: Channel, ctx: Ctx) -> N
         lane=message.lane,
     )
     ctx.resource.bulkhead(queue).remember(channel.id, admitted)  # before any await: a call may end meanwhile
-    metrics.SENDS_PUT_OFF.labels(queue).inc()
+    metrics.SENDS_POSTPONED.labels(queue).inc()
     wait = wait_when_full(SELDOM)
     await sends.postpone(ctx.pool, message.tenant_id, message.id, wait, throttled=False)
 

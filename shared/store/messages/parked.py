@@ -7,7 +7,7 @@ from uuid import UUID
 
 from shared.database import Connection
 from shared.domain.statuses import RESTORED
-from shared.queue.jobs import MediaWanted, QueueMessage, ReplyWanted, SendAdmitted, SendRequested
+from shared.queue.jobs import Job, MediaWanted, ReplyWanted, SendAdmitted, SendRequested
 from shared.store.by_key import only_if
 from shared.store.events import Event, record
 
@@ -37,7 +37,7 @@ WHERE tenant_id = $1 AND id = $2 AND {only_if("status = 'wanted'")} AND due_at I
 """
 
 
-async def give_up(connection: Connection, items: Sequence[QueueMessage]) -> None:
+async def give_up(connection: Connection, items: Sequence[Job]) -> None:
     """Give up the rows of these items, where they are set aside: what is due, or finished, goes its own way.
 
     A message is failed and announced, a reply is owed no longer, a file is not fetched.
