@@ -6,7 +6,6 @@ whose queue is long is all there is to scaling.
 
 import asyncio
 import errno
-import gc
 import importlib
 import pkgutil
 import signal
@@ -133,7 +132,7 @@ class Process:
                     else:
                         self._loops.append(asyncio.create_task(_forever(worker, context, self._watch)))
                         tasks.add(self._loops[-1])
-                _calm_the_collector()
+                memory.tune_collector()
                 done, _ = await asyncio.wait({*tasks, stopping}, return_when=asyncio.FIRST_COMPLETED)
                 stop.set()  # also where a task failed: handlers end with what they have in hand
                 for task in self._loops:
@@ -180,17 +179,6 @@ async def _forever(loop: Loop[Any], context: Context[Any], watch: database.Datab
         await asyncio.sleep(1)
 
 
-def _calm_the_collector() -> None:
-    """Let garbage collections come by the batch, not several within one, and never look at what start-up made.
-
-    Every 200 webhooks of a batch make some ten thousand objects that all die with it by their counts: with Python's own
-    thresholds persist spends a quarter of its time looking through them (5,300 webhooks a second instead of 7,200).
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
-
-
 async def _until(event: asyncio.Event) -> None:
     await event.wait()
 
@@ -212,7 +200,7 @@ def main(names: Sequence[str]) -> int:
         print(f"python -m workers: {error}", file=sys.stderr)
         return 2
     log.configure(" ".join(names), settings.log_level)
-    memory.give_back_large_blocks()
+    memory.return_large_blocks()
     try:
         uvloop.run(_main(settings, names))
     except OSError as error:
