@@ -75,8 +75,8 @@ class Process:
 
     def _missing(self) -> dict[str, str]:
         missing: dict[str, str] = {}
-        if trouble := self._watch.trouble if self._watch is not None else database.why_away(None):
-            missing["database"] = trouble
+        if reason := self._watch.unready_reason if self._watch is not None else database.why_away(None):
+            missing["database"] = reason
         if self._publisher is None or not self._publisher.ready:
             missing["broker"] = "no connection to RabbitMQ"
         for runner in self._runners:

@@ -34,7 +34,7 @@ class DatabaseWatch:
         return self._up.is_set()
 
     @property
-    def trouble(self) -> str | None:
+    def unready_reason(self) -> str | None:
         """Why work waits; None where the database answers."""
         return None if self.up else why_away(self._last)
 

@@ -13,7 +13,7 @@ IN_HAND = Gauge("palomar_items_in_hand", "Jobs taken from the broker and not fin
 HANDLER_SECONDS = Histogram("palomar_handler_seconds", "Time in a handler", ["queue"], buckets=_FAST)
 CIRCUIT_BREAKER = Gauge("palomar_brake_on", "1 while the circuit breaker of a worker is open", ["queue"])
 OPEN_SCOPES = Gauge("palomar_set_apart", "Tenants' channels whose circuit breaker is open", ["queue"])
-ROWS_SET_APART = Counter("palomar_rows_set_apart", "Rows that could not be handled and were skipped", ["what"])
+ROWS_SKIPPED = Counter("palomar_rows_set_apart", "Rows that could not be handled and were skipped", ["what"])
 DATABASE_UP = Gauge("palomar_database_up", "1 while PostgreSQL answers this process")
 
 SENDS = Counter("palomar_sends", "Provider calls by how they ended", ["provider", "outcome"])

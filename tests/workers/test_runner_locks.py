@@ -1,4 +1,4 @@
-"""A lock, or a statement that takes too long, is one tenant's: others go on, and nothing dies of it."""
+"""A lock, or a statement that takes too long, is one tenant's: others go on, and no job fails by it."""
 
 import asyncio
 from collections.abc import Sequence
