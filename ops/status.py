@@ -34,7 +34,7 @@ SPOOL = "spool"  # below the state folder, as ingress names it
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """A work queue. `items` is exact where every item has a row; else `at_least`, an envelope being one or more."""
+    """A work queue. `items`, its jobs, is exact where every job has a row; else `at_least`: an envelope holds some."""
 
     name: str
     worker: str
@@ -43,7 +43,7 @@ class Queue:
     dead: int
     items: int | None  # None: nobody could be asked
     at_least: bool
-    in_hand: int  # items that processes of this machine hold
+    in_hand: int  # jobs that processes of this machine hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Rows:
     """What the database says. Times are seconds."""
 
     overdue: int
-    set_aside: int  # unfinished, and nothing hands them on: their items are dead letters
+    set_aside: int  # parked: unfinished, without a due time, because their jobs are dead letters
     restored: int  # messages and replies that a restore put to a person
     held: int
     unknown: int
@@ -233,7 +233,7 @@ def look_into_spool(folder: Path, limit: int) -> Spool:
 
 
 def _queues(counted: Mapping[str, _Counted], rows: Rows | None, running: Sequence[Process]) -> tuple[Queue, ...]:
-    """The work queues. The webhooks' lanes hold what has no row yet; every other item is a row."""
+    """The work queues. The webhooks' queues hold what has no row yet; every other job has a row."""
     without_rows = (topology.PERSIST, topology.PERSIST_RECEIPTS)
     found = []
     for queue in topology.QUEUES:
@@ -262,7 +262,7 @@ def _advice(taken: Snapshot) -> list[str]:
     said = [f"{what} {remedy}" for what, remedy in taken.away]
     for queue in taken.queues or ():
         if not queue.consumers:
-            said.append(f"Nobody consumes {queue.name}. Start its worker: python -m workers {queue.worker}")
+            said.append(f"No process consumes {queue.name}. Start its worker: python -m workers {queue.worker}")
         if queue.dead:
             said.append(f"{queue.name}.dead holds {queue.dead}. See why: ./palomar dead show {queue.name}")
     for one in taken.processes:
@@ -276,7 +276,7 @@ def _advice(taken: Snapshot) -> list[str]:
             said.append(f"{rows.overdue} rows are overdue. Is a clock running? python -m workers clock")
         if rows.set_aside:
             said.append(
-                f"{rows.set_aside} rows are set aside: their items were buried. See why: ./palomar dead list. "
+                f"{rows.set_aside} rows are parked: their jobs are dead letters. See why: ./palomar dead list. "
                 "Mend it, then: ./palomar dead replay NAME --all"
             )
         if rows.restored:

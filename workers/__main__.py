@@ -1,6 +1,6 @@
 """python -m workers NAME… | all: runs workers in one process until SIGTERM.
 
-A name is a worker (`persist`: all its lanes) or one lane of it (`persist.receipts`). Starting more of the process
+A name is a worker (`persist`: all its queues) or one queue of it (`persist.receipts`). Starting more of the process
 whose queue is long is all there is to scaling.
 """
 
@@ -37,12 +37,12 @@ def declared() -> dict[str, AnyWorker]:
 
 
 def chosen(names: Sequence[str]) -> list[tuple[AnyWorker, tuple[WorkQueue, ...]]]:
-    """The workers and lanes that these names mean. Raises ValueError naming what exists."""
+    """The workers and queues that these names mean. Raises ValueError naming what exists."""
     every = declared()
-    lanes = {
+    workers_of_queues = {
         queue.name: name for name, worker in every.items() if isinstance(worker, Worker) for queue in worker.queues
     }
-    there_are = f"there are: all, {', '.join(sorted({*every, *lanes}))}"
+    there_are = f"there are: all, {', '.join(sorted({*every, *workers_of_queues}))}"
     if not names:
         raise ValueError(f"name at least one worker; {there_are}")
     wanted: dict[str, set[str]] = {}
@@ -51,8 +51,8 @@ def chosen(names: Sequence[str]) -> list[tuple[AnyWorker, tuple[WorkQueue, ...]]
             worker = every[name]
             queues = {queue.name for queue in worker.queues} if isinstance(worker, Worker) else set()
             wanted.setdefault(name, set()).update(queues)
-        elif name in lanes:
-            wanted.setdefault(lanes[name], set()).add(name)
+        elif name in workers_of_queues:
+            wanted.setdefault(workers_of_queues[name], set()).add(name)
         else:
             raise ValueError(f"no worker {name!r}; {there_are}")
     return [

@@ -1,4 +1,4 @@
-"""palomar dead: what was given up: list it, look at it, put it back to work or throw it away."""
+"""palomar dead: list the dead letters, look at them, put them back to work or throw them away."""
 
 from collections.abc import Callable
 from typing import Annotated
@@ -16,23 +16,24 @@ from shared.settings import settings
 
 app = typer.Typer(no_args_is_help=True)
 
-Name = Annotated[str, typer.Argument(help="the work queue (persist) or its dead queue (persist.dead)", metavar="NAME")]
+Name = Annotated[str, typer.Argument(help="a work queue (persist) or its dead letters (persist.dead)", metavar="NAME")]
 Ids = Annotated[
-    list[str] | None, typer.Option("--id", help=f"an item's id, or its first {shelves.SHORT_ID} characters or more")
+    list[str] | None,
+    typer.Option("--id", help=f"its id, or the first {shelves.SHORT_ID} characters or more"),
 ]
 Every = Annotated[bool, typer.Option("--all", help="everything that lies there now")]
 
 
 @app.command("list")
 def list_() -> None:
-    """Every dead queue: how much lies there, since when, and mostly why."""
+    """Every dead-letter queue: how many dead letters it holds, since when, and why."""
 
     async def errand() -> list[shelves.Summary]:
         return [await shelves.summary(settings(), queue) for queue in topology.QUEUES]
 
     table = Table()
     for heading, justify in (
-        ("dead queue", "left"),
+        ("dead-letter queue", "left"),
         ("count", "right"),
         ("oldest", "left"),
         ("mostly because", "left"),
@@ -55,11 +56,11 @@ def list_() -> None:
 @app.command()
 def show(
     name: Name,
-    limit: Annotated[int, typer.Option(min=1, help="items, oldest first")] = 20,
+    limit: Annotated[int, typer.Option(min=1, help="dead letters, oldest first")] = 20,
     body: Annotated[bool, typer.Option("--body", help="show the bodies too; they may hold customers' texts")] = False,
     traceback: Annotated[bool, typer.Option("--traceback", help="show where in the code it failed")] = False,
 ) -> None:
-    """The items of a dead queue: why, since when, after how many attempts. Bodies only when asked for."""
+    """The dead letters of a queue: why, since when, after how many attempts. Bodies only when asked for."""
     queue = shelves.work_queue(name)
     count, items = connections.run(shelves.look(settings(), queue, limit))
     console = terminal.console()
@@ -79,7 +80,7 @@ def _facts(item: shelves.DeadItem, *, body: bool, traceback: bool) -> Table:
     facts = {
         "id": item.id,
         "reason": item.reason,
-        "since": terminal.when(item.died_at),
+        "since": terminal.when(item.dead_lettered_at),
         "attempts": attempts,
         "type": f"{item.type} × {item.items}" if item.items != 1 else item.type,
         "trace": ", ".join(item.traces) or "–",
@@ -101,10 +102,10 @@ def _readable(body: bytes) -> str:
 
 @app.command()
 def replay(name: Name, ids: Ids = None, every: Every = False) -> None:
-    """Put items back into their work queue as if they were new.
+    """Put dead letters back into their work queue as if they were new.
 
-    Each is removed from the dead queue only once the broker has confirmed it in the work queue: killed in between, an
-    item is in both, and what it asks for is still done once.
+    Each is removed from the dead-letter queue only once the broker has confirmed it in the work queue. Killed in
+    between, a job is in both, and what it asks for is still done once.
     """
     queue = shelves.work_queue(name)
     wanted = _wanted(ids, every=every)
@@ -126,7 +127,7 @@ def discard(
     every: Every = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="don't ask")] = False,
 ) -> None:
-    """Throw items away for good, and give up what they stand for: a message fails, a reply is owed no longer.
+    """Throw dead letters away for good, and abandon their rows: a message fails, a reply is owed no longer.
 
     Webhooks that were never kept are gone; of those that were, the raw ones stay in the log: see `palomar replay`.
     """
@@ -150,7 +151,9 @@ def discard(
 def _wanted(ids: list[str] | None, *, every: bool) -> list[str] | None:
     """The ids asked for, None for all."""
     if every == bool(ids):
-        raise Problem("Say which items.", "Give --id ID (once for each), or --all; palomar dead show NAME lists them.")
+        raise Problem(
+            "Say which dead letters.", "Give --id ID (once for each), or --all; palomar dead show NAME lists them."
+        )
     return ids or None
 
 

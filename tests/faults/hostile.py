@@ -32,17 +32,17 @@ _BREAK = "UPDATE messages SET media = '[7]' WHERE status = 'queued'"  # which no
 
 
 async def hostile_tenant(system: System, customers: Customers) -> str:
-    """Its items die until it is set apart, and conversations must flow meanwhile; then it is deleted."""
+    """Its jobs fail until its circuit breaker opens, and conversations must flow meanwhile; then it is deleted."""
     theirs = await system.stage.add_channel()
     await system.stage.converse(ours=theirs, customer="+14155550111")
     refused = await _by_sql(system, theirs.tenant_id)
     await customers.answered_more(FLOW)
 
-    async def set_apart() -> bool:
+    async def breaker_open() -> bool:
         metric = 'palomar_set_apart{queue="window"}'
         return any([await system.metric(name, metric) for name in system.names("window") if system.runs(name)])
 
-    await system.until(set_apart, equals=True, within=60.0, what="the hostile tenant set apart")
+    await system.until(breaker_open, equals=True, within=60.0, what="the hostile tenant's circuit breaker open")
     await customers.answered_more(FLOW)
     await system.rows(
         "WITH gone AS (DELETE FROM tenants WHERE id = $1 RETURNING id) SELECT * FROM gone", theirs.tenant_id

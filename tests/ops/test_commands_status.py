@@ -153,10 +153,10 @@ async def test_it_tells_what_waits_and_what_to_do(environment: dict[str, str], s
     shown = palomar(environment, "status").stdout
     assert f"≥ {persist['envelopes']}" in shown
     for advice in (
-        "Nobody consumes persist. Start its worker: python -m workers persist",
+        "No process consumes persist. Start its worker: python -m workers persist",
         "reply.dead holds 1. See why: ./palomar dead show reply",
         "1 rows are overdue. Is a clock running?",
-        "4 rows are set aside: their items were buried.",
+        "4 rows are parked: their jobs are dead letters.",
         f"Channel {stopped} is stopped. Try it: ./palomar channels test {stopped}",
     ):
         assert any(line.startswith(advice) for line in taken["advice"])

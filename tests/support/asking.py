@@ -82,6 +82,6 @@ class Asking:
             return declared.declaration_result.message_count or 0
 
     async def dead_letters(self) -> dict[str, int]:
-        """Queue name → how many lie in its dead queue, without the empty ones."""
+        """Queue name → how many messages its dead-letter queue holds, without the empty ones."""
         depths = {queue.name: await self.depth(queue.dead_letters) for queue in topology.QUEUES}
         return {name: depth for name, depth in depths.items() if depth}

@@ -1,4 +1,4 @@
-"""What the tests of the palomar command share: the command as a person runs it, and items that really died."""
+"""What the tests of the palomar command share: the command as a person runs it, and real dead letters."""
 
 import asyncio
 import os
@@ -84,7 +84,7 @@ async def taken(settings: Settings, queue: str) -> list[AbstractIncomingMessage]
         return messages
 
 
-async def bury(settings: Settings, webhooks: Sequence[WebhookReceived], reason: str) -> None:
+async def dead_letter(settings: Settings, webhooks: Sequence[WebhookReceived], reason: str) -> None:
     """Let a worker of the persist queue give these up, each in its own envelope, in order."""
     worker: Worker[WebhookReceived, None] = Worker(
         name="persist", queues=(topology.PERSIST,), consumes=WebhookReceived, concurrency=1

@@ -1,7 +1,7 @@
 """ReplyWanted → engine of the channel → a message in the conversation → SendRequested.
 
 One process answers a conversation at a time, by a lease. Several messages in a row get one answer: an answer is only
-recorded if nothing newer came while it was being made. Engines that wait for somebody else have a lane of their own,
+recorded if nothing newer came while it was being made. Engines that wait for an outside service have their own queue,
 and a bulkhead limits how many of a process's answers are one channel's. Beside it, where the channel says so, the
 customer sees that they were read.
 """
@@ -38,7 +38,7 @@ DEEPEST_HISTORY = 200  # messages read for one answer, however many are unanswer
 VOID_ANSWERS = 5  # in a row, because the customer goes on writing; then the clock asks again a little later
 LOOP = "loop"  # the outcome of a reply that is not made, for the metric
 CONCURRENCY = 32  # most of them wait for a model
-SHARE = CONCURRENCY // 4  # of these, for one channel whose engine waits for somebody else
+SHARE = CONCURRENCY // 4  # of these, for one channel whose engine waits for an outside service
 
 
 @dataclass(frozen=True, slots=True)

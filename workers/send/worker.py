@@ -78,9 +78,9 @@ async def send(admitted: SendAdmitted, ctx: Ctx) -> None:
     """
     channel_id = await _drain(admitted, ctx)
     until = time.monotonic() + LONGEST_HELP
-    lane = ctx.resource.bulkhead(admitted.queue)
+    bulkhead = ctx.resource.bulkhead(admitted.queue)
     while channel_id is not None and not ctx.stopping.is_set() and time.monotonic() < until:
-        waiting = lane.next(channel_id)
+        waiting = bulkhead.next(channel_id)
         if waiting is None:
             return
         try:
