@@ -151,9 +151,7 @@ def discard(
 def _wanted(ids: list[str] | None, *, every: bool) -> list[str] | None:
     """The ids asked for, None for all."""
     if every == bool(ids):
-        raise Problem(
-            "Say which dead letters.", "Give --id ID (once for each), or --all; palomar dead show NAME lists them."
-        )
+        raise Problem("Say which ones.", "Give --id ID (once for each), or --all; palomar dead show NAME lists them.")
     return ids or None
 
 
