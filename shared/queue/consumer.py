@@ -1,9 +1,9 @@
 """Consumes one queue, and starts again on a new connection after every loss.
 
 When a process is killed, all its unacked messages come back with one delivery more, and the broker can't tell which of
-them killed it. So each channel starts with prefetch 1 and keeps it while the messages that come were redelivered
-before: if the process is killed again, the one message it held is to blame. The first message that was not redelivered
-opens the full prefetch.
+them killed it. So each channel starts with prefetch 1, and keeps it while the messages that come are suspect: they have
+come back twice. If the process is killed again, the one message that it held is to blame. The first message that is not
+suspect opens the full prefetch.
 """
 
 import asyncio

@@ -68,7 +68,7 @@ def decode(body: bytes, kind: type[J]) -> tuple[list[J], list[tuple[bytes, str]]
             valid.append(kind.model_validate(raw))
         except ValidationError as error:
             fields = ", ".join(
-                f"{'.'.join(map(str, part['loc'])) or 'item'}: {part['msg']}" for part in error.errors()[:5]
+                f"{'.'.join(map(str, part['loc'])) or 'job'}: {part['msg']}" for part in error.errors()[:5]
             )
             invalid.append((_json_of(raw), f"invalid {kind.type}: {fields}"))
     return valid, invalid
@@ -78,4 +78,4 @@ def _json_of(raw: object) -> bytes:
     try:
         return orjson.dumps(raw)
     except orjson.JSONEncodeError as error:  # orjson reads deeper nesting than it writes
-        raise Undecodable(f"an item can't be taken out: {error}") from error
+        raise Undecodable(f"a job can't be taken out: {error}") from error

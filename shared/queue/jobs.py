@@ -26,7 +26,7 @@ class Job(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     type: ClassVar[str]
-    queues: ClassVar[tuple[str, ...]]  # all values that `queue` may have: `palomar flow` draws them
+    queues: ClassVar[tuple[str, ...]]  # all values that `queue` may have; the drawing of the topology shows them
     exchange: ClassVar[str] = topology.WORK
     batch: ClassVar[int] = 100
 

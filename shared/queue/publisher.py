@@ -99,7 +99,7 @@ class Publisher:
         if not jobs:
             return
         loop = asyncio.get_running_loop()
-        # All jobs are serialised before the first one joins a batch, so that one that can't be leaves none behind.
+        # All jobs are serialised before the first one joins a batch, so that an error leaves none of them behind.
         waiting = [(self._batch(job), _Waiting(dump(job), job.key, loop.create_future())) for job in jobs]
         for batch, one in waiting:
             batch.waiting.append(one)
