@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import gc
 import signal
 import sys
 from collections.abc import Sequence
@@ -118,13 +117,8 @@ def main(arguments: Sequence[str]) -> int:
     except (SettingsInvalid, KeysInvalid, ValueError) as error:
         print(f"python -m ingress: {error}", file=sys.stderr)
         return 2
-    memory.give_back_large_blocks()
-    # What the imports made lives as long as the process. Else each full collection would look at all of it again, and
-    # every webhook in hand would wait for that: a p99 of 45 ms instead of 14. And at Python's own threshold the young
-    # are looked at every few requests: a tenth of all that a webhook costs.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
+    memory.return_large_blocks()
+    memory.tune_collector()
     try:
         uvloop.run(_main(settings, keys, chosen.share_port))
     except OSError as error:

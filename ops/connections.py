@@ -11,7 +11,8 @@ from ops.errors import Problem
 from shared import database as db
 from shared.database import roles
 from shared.process import log
-from shared.queue.publisher import BrokerAway, Publisher, PublishFailed
+from shared.queue.connection import BrokerAway, PublishFailed
+from shared.queue.publisher import Publisher
 from shared.settings import Settings
 
 T = TypeVar("T")

@@ -1,7 +1,7 @@
-"""The dead queues: what lies there, put back to work or thrown away.
+"""Reads the dead-letter queues, and puts dead letters back to work or throws them away.
 
-Whatever is taken from a queue stays unacked until it is dealt with; what nobody dealt with goes back to its place when
-the channel closes. So everything here may be killed at any moment.
+A message that is taken from a queue stays unacked until that is done. If the process is killed before, the broker puts
+the message back.
 """
 
 from collections import Counter
@@ -18,22 +18,23 @@ from aio_pika.abc import AbstractIncomingMessage, AbstractQueue
 
 from ops.errors import Problem
 from shared.database import Pool
-from shared.queue import publisher as broker
 from shared.queue import topology
-from shared.queue.delivery import ATTEMPT, DIED_AT, REASON, TRACEBACK, Undecodable, decode
-from shared.queue.jobs import MediaWanted, QueueMessage, ReplyWanted, SendAdmitted, SendRequested
+from shared.queue.connection import connected
+from shared.queue.delivery import ATTEMPT, DEAD_LETTERED_AT, REASON, TRACEBACK
+from shared.queue.envelope import Undecodable, decode
+from shared.queue.jobs import Job, MediaWanted, ReplyWanted, SendAdmitted, SendRequested
 from shared.queue.publisher import Publisher
 from shared.queue.topology import WorkQueue
 from shared.settings import Settings
 from shared.store.messages import parked
 
-SHORT_ID = 8  # characters of an id that name an item, if only one begins so
-LOOKED_AT = 500  # items that a summary reads
-WITH_ROWS: Final[tuple[type[QueueMessage], ...]] = (ReplyWanted, SendRequested, SendAdmitted, MediaWanted)
+SHORT_ID = 8  # characters of an id that name a dead letter, if only one begins so
+LOOKED_AT = 500  # dead letters that a summary reads
+WITH_ROWS: Final[tuple[type[Job], ...]] = (ReplyWanted, SendRequested, SendAdmitted, MediaWanted)
 
-# What the broker gives as the reason of a dead letter, in words.
+# The broker's own reasons for a dead letter, in words.
 _BY_BROKER = {
-    "delivery_limit": f"taken and not finished more than {topology.DELIVERY_LIMIT} times: its consumer dies on it",
+    "delivery_limit": f"taken and not finished more than {topology.DELIVERY_LIMIT} times: it kills its consumer",
     "rejected": "rejected by a consumer",
     "expired": "its time to live ran out",
     "maxlen": "its queue was full",
@@ -42,27 +43,27 @@ _BY_BROKER = {
 
 @dataclass(frozen=True, slots=True)
 class DeadItem:
-    """One message of a dead queue. `items` is how many the envelope holds, `attempts` how often they had failed."""
+    """One message of a dead-letter queue: `items` jobs, which have failed `attempts` times."""
 
     id: str
     type: str
     reason: str
     traceback: str
-    attempts: int | None  # None: the broker buried it, which counts no attempts
-    died_at: datetime | None
+    attempts: int | None  # None: dead-lettered by the broker, which counts no attempts
+    dead_lettered_at: datetime | None
     traces: tuple[str, ...]
     items: int
     body: bytes
 
     @classmethod
     def read(cls, message: AbstractIncomingMessage) -> Self:
-        """What a message's headers and envelope tell; nothing of it needs to be there."""
+        """Read a message's headers and envelope, of which each part may be missing."""
         headers = message.headers
         letter = _dead_letter(headers)
         reason = headers.get(REASON)
         if letter is not None:
             given = str(letter.get("reason"))
-            reason = f"buried by the broker: {_BY_BROKER.get(given, given)}"
+            reason = f"dead-lettered by the broker: {_BY_BROKER.get(given, given)}"
         attempts = headers.get(ATTEMPT)
         traces, items = _envelope(message.body)
         return cls(
@@ -71,7 +72,7 @@ class DeadItem:
             reason=str(reason or "no reason given"),
             traceback=str(headers.get(TRACEBACK) or ""),
             attempts=attempts if isinstance(attempts, int) and letter is None else None,
-            died_at=_moment(letter.get("time") if letter is not None else headers.get(DIED_AT)),
+            dead_lettered_at=_moment(letter.get("time") if letter is not None else headers.get(DEAD_LETTERED_AT)),
             traces=traces,
             items=items,
             body=message.body,
@@ -84,7 +85,7 @@ def item_id(message: AbstractIncomingMessage) -> str:
 
 
 def _dead_letter(headers: Mapping[str, object]) -> Mapping[str, object] | None:
-    """The newest entry of the broker's `x-death`, where it was the broker that buried the message."""
+    """The newest entry of the broker's `x-death`, where the broker dead-lettered the message itself."""
     entries = headers.get("x-death")
     if isinstance(entries, list) and entries and isinstance(entries[0], dict):
         return entries[0]
@@ -98,7 +99,7 @@ def _moment(headed: object) -> datetime | None:
 
 
 def _envelope(body: bytes) -> tuple[tuple[str, ...], int]:
-    """Traces and number of the items inside; of what is no envelope none, and one."""
+    """The traces and the number of the jobs inside; () and 1 where the body is no envelope."""
     try:
         outer = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -113,20 +114,20 @@ def _envelope(body: bytes) -> tuple[tuple[str, ...], int]:
 def work_queue(name: str) -> WorkQueue:
     """`persist` or `persist.dead` → the work queue. Raises Problem naming those that exist."""
     for queue in topology.QUEUES:
-        if name in (queue.name, queue.dead):
+        if name in (queue.name, queue.dead_letters):
             return queue
     raise Problem(f"There is no queue {name!r}.", f"Name one of: {', '.join(queue.name for queue in topology.QUEUES)}.")
 
 
 class DeadLetterQueue:
-    """A dead queue whose items are being held; `waiting` is how many lay there when it was opened."""
+    """A dead-letter queue that is open for reading; `waiting` is how many messages it held when it was opened."""
 
     def __init__(self, queue: AbstractQueue, waiting: int) -> None:
         self._queue = queue
         self.waiting = waiting
 
     async def take(self, limit: int | None = None) -> AsyncIterator[AbstractIncomingMessage]:
-        """Take items one by one, oldest first: those that lay there at the start, up to `limit`."""
+        """Take messages one by one, oldest first: those that were there at the start, up to `limit`."""
         for _ in range(min(self.waiting, limit) if limit is not None else self.waiting):
             message = await self._queue.get(no_ack=False, fail=False)
             if message is None:
@@ -136,15 +137,16 @@ class DeadLetterQueue:
 
 @asynccontextmanager
 async def opened(settings: Settings, queue: WorkQueue) -> AsyncIterator[DeadLetterQueue]:
-    """Hold the dead queue of a work queue. Raises Problem where it is missing, BrokerAway without a broker."""
-    async with broker.connected(settings.amqp_url.get_secret_value(), "palomar dead") as connection:
+    """Open the dead-letter queue of a work queue. Raises Problem where it is missing, BrokerAway without a broker."""
+    async with connected(settings.amqp_url.get_secret_value(), "palomar dead") as connection:
         # One of its own: a connection that is blocked from publishing does not get acks through either.
         channel = await connection.channel()
         try:
-            dead = await channel.declare_queue(queue.dead, passive=True)
+            dead = await channel.declare_queue(queue.dead_letters, passive=True)
         except aiormq.ChannelNotFoundEntity:
             raise Problem(
-                f"RabbitMQ has no queue {queue.dead}.", "Start Palomar once with ./palomar up: it makes them."
+                f"RabbitMQ has no queue {queue.dead_letters}.",
+                "Start Palomar once with ./palomar up: it makes them.",
             ) from None
         try:
             yield DeadLetterQueue(dead, dead.declaration_result.message_count or 0)
@@ -154,30 +156,30 @@ async def opened(settings: Settings, queue: WorkQueue) -> AsyncIterator[DeadLett
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """One dead queue. Oldest and reason are of the first LOOKED_AT items."""
+    """One dead-letter queue. Oldest and reason are of the first LOOKED_AT messages."""
 
     queue: WorkQueue
     count: int
     oldest: datetime | None
     reason: str
-    alike: int  # items with that reason
+    alike: int  # messages with that reason
 
 
 async def summary(settings: Settings, queue: WorkQueue) -> Summary:
-    """Look into one dead queue. Raises as `opened`."""
+    """Summarise one dead-letter queue. Raises as `opened`."""
     reasons: Counter[str] = Counter()
     oldest: datetime | None = None
     async with opened(settings, queue) as dead_queue:
         async for message in dead_queue.take(LOOKED_AT):
             item = DeadItem.read(message)
             reasons[item.reason] += 1
-            oldest = min((at for at in (oldest, item.died_at) if at), default=None)
+            oldest = min((at for at in (oldest, item.dead_lettered_at) if at), default=None)
     reason, alike = reasons.most_common(1)[0] if reasons else ("", 0)
     return Summary(queue, dead_queue.waiting, oldest, reason, alike)
 
 
 async def look(settings: Settings, queue: WorkQueue, limit: int) -> tuple[int, list[DeadItem]]:
-    """How many items lie in a dead queue, and the first of them. Raises as `opened`."""
+    """The number of messages in a dead-letter queue, and the first of them. Raises as `opened`."""
     async with opened(settings, queue) as dead_queue:
         return dead_queue.waiting, [DeadItem.read(message) async for message in dead_queue.take(limit)]
 
@@ -187,7 +189,7 @@ Tell = Callable[[int, int], None]  # (done, of all)
 
 
 def put_back(publisher: Publisher, queue: WorkQueue) -> Deal:
-    """Publish an item to its work queue, confirmed, as if it were new: without attempts and the broker's headers."""
+    """Publish a message to its work queue, confirmed, as if it were new: without attempts and the broker's headers."""
 
     async def deal(message: AbstractIncomingMessage) -> None:
         await publisher.publish_body(
@@ -198,11 +200,11 @@ def put_back(publisher: Publisher, queue: WorkQueue) -> Deal:
 
 
 async def throw_away(message: AbstractIncomingMessage) -> None:
-    """Nothing precedes the ack: what lies there has no row."""
+    """Do nothing before the ack: a job without a row leaves nothing to abandon."""
 
 
 def give_up(pool: Pool) -> Deal:
-    """Give up the rows that wait for this dead letter; nobody would ever come to them again."""
+    """Abandon the rows that are parked until this dead letter is replayed."""
 
     async def deal(message: AbstractIncomingMessage) -> None:
         for kind in WITH_ROWS:
@@ -215,7 +217,7 @@ def give_up(pool: Pool) -> Deal:
 
 
 async def settle(settings: Settings, queue: WorkQueue, ids: Sequence[str] | None, deal: Deal, tell: Tell) -> int:
-    """Deal with the items of these ids (None: all that lie there now), and remove each when that is done.
+    """Deal with the dead letters of these ids (None: all that are there now), and remove each after that.
 
     Returns how many. Raises Problem for an id that none or several begin with, before anything is touched.
     """
@@ -241,7 +243,7 @@ async def _remove(message: AbstractIncomingMessage, deal: Deal) -> None:
 
 
 async def _chosen(dead_queue: DeadLetterQueue, queue: WorkQueue, ids: Sequence[str]) -> list[AbstractIncomingMessage]:
-    """The items that these ids, or beginnings of ids, mean."""
+    """The messages that these ids, or beginnings of ids, mean."""
     found: dict[str, list[AbstractIncomingMessage]] = {}
     matches: dict[str, set[str]] = {wanted: set() for wanted in ids}
     async for message in dead_queue.take():
@@ -253,8 +255,8 @@ async def _chosen(dead_queue: DeadLetterQueue, queue: WorkQueue, ids: Sequence[s
             found.setdefault(name, []).append(message)
     for wanted, names in matches.items():
         if not names:
-            raise Problem(f"{queue.dead} holds no item {wanted!r}.", f"See ./palomar dead show {queue.name}.")
+            raise Problem(f"{queue.dead_letters} holds no id {wanted!r}.", f"See ./palomar dead show {queue.name}.")
         if len(names) > 1 and wanted not in names:
-            raise Problem(f"{len(names)} items of {queue.dead} begin with {wanted!r}.", "Give more of the id.")
+            raise Problem(f"{len(names)} ids in {queue.dead_letters} begin with {wanted!r}.", "Give more of the id.")
     wanted_ids = {wanted if wanted in names else next(iter(names)) for wanted, names in matches.items()}
     return [message for name, messages in found.items() if name in wanted_ids for message in messages]

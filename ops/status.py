@@ -20,7 +20,8 @@ from ops.errors import Problem
 from ops.local import processes
 from ops.local.processes import Process
 from shared import database
-from shared.queue import publisher, topology
+from shared.queue import topology
+from shared.queue.connection import BrokerAway, connected
 from shared.settings import Settings
 from shared.store import channels, events, table_locks
 from shared.store import counts as row_counts
@@ -33,7 +34,7 @@ SPOOL = "spool"  # below the state folder, as ingress names it
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """A work queue. `items` is exact where every item has a row; else `at_least`, an envelope being one or more."""
+    """A work queue. `items`, its jobs, is exact where every job has a row; else `at_least`: an envelope holds some."""
 
     name: str
     worker: str
@@ -42,7 +43,7 @@ class Queue:
     dead: int
     items: int | None  # None: nobody could be asked
     at_least: bool
-    in_hand: int  # items that processes of this machine hold
+    in_hand: int  # jobs that processes of this machine hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ class Rows:
     """What the database says. Times are seconds."""
 
     overdue: int
-    set_aside: int  # unfinished, and nothing hands them on: their items are dead letters
+    set_aside: int  # parked: unfinished, without a due time, because their jobs are dead letters
     restored: int  # messages and replies that a restore put to a person
     held: int
     unknown: int
@@ -74,7 +75,7 @@ class Spool:
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     queues: tuple[Queue, ...] | None  # None: the broker does not answer
-    retrying: int  # envelopes on the retry ladder
+    retrying: int  # envelopes on the retry schedule
     rows: Rows | None  # None: the database does not answer
     spool: Spool
     processes: tuple[Process, ...]  # of this machine
@@ -143,21 +144,21 @@ class _Counted:
 
 
 def _retry_steps(settings: Settings) -> list[str]:
-    return [step.name for step in topology.ladder(settings.retry_delays)]
+    return [step.name for step in topology.retry_schedule(settings.retry_delays)]
 
 
 async def _broker(settings: Settings) -> dict[str, _Counted] | Problem:
     """Every queue's messages that are ready, and its consumers."""
-    names = [name for queue in topology.QUEUES for name in (queue.name, queue.dead)] + _retry_steps(settings)
+    names = [name for queue in topology.QUEUES for name in (queue.name, queue.dead_letters)] + _retry_steps(settings)
     try:
-        async with publisher.connected(settings.amqp_url.get_secret_value(), "palomar status") as connection:
+        async with connected(settings.amqp_url.get_secret_value(), "palomar status") as connection:
             channel = await connection.channel()
             counted = {}
             for name in names:
                 declared = (await channel.declare_queue(name, passive=True)).declaration_result
                 counted[name] = _Counted(declared.message_count or 0, declared.consumer_count or 0)
             return counted
-    except publisher.BrokerAway:
+    except BrokerAway:
         return Problem(*connections.NO_BROKER)
     except aiormq.ChannelNotFoundEntity:
         return Problem("RabbitMQ has none of our queues.", "Start Palomar once with ./palomar up: it makes them.")
@@ -230,7 +231,7 @@ def look_into_spool(folder: Path, limit: int) -> Spool:
 
 
 def _queues(counted: Mapping[str, _Counted], rows: Rows | None, running: Sequence[Process]) -> tuple[Queue, ...]:
-    """The work queues. The webhooks' lanes hold what has no row yet; every other item is a row."""
+    """The work queues. The webhooks' queues hold what has no row yet; every other job has a row."""
     without_rows = (topology.PERSIST, topology.PERSIST_RECEIPTS)
     found = []
     for queue in topology.QUEUES:
@@ -243,7 +244,7 @@ def _queues(counted: Mapping[str, _Counted], rows: Rows | None, running: Sequenc
                 worker=queue.name.partition(".")[0],
                 envelopes=count.envelopes,
                 consumers=count.consumers,
-                dead=counted[queue.dead].envelopes,
+                dead=counted[queue.dead_letters].envelopes,
                 items=items,
                 at_least=plain and count.envelopes > 0,
                 in_hand=round(sum(one.metrics.get("palomar_items_in_hand", {}).get(queue.name, 0) for one in running)),
@@ -259,7 +260,7 @@ def _advice(taken: Snapshot) -> list[str]:
     said = [f"{what} {remedy}" for what, remedy in taken.away]
     for queue in taken.queues or ():
         if not queue.consumers:
-            said.append(f"Nobody consumes {queue.name}. Start its worker: python -m workers {queue.worker}")
+            said.append(f"No process consumes {queue.name}. Start its worker: python -m workers {queue.worker}")
         if queue.dead:
             said.append(f"{queue.name}.dead holds {queue.dead}. See why: ./palomar dead show {queue.name}")
     for one in taken.processes:
@@ -273,7 +274,7 @@ def _advice(taken: Snapshot) -> list[str]:
             said.append(f"{rows.overdue} rows are overdue. Is a clock running? python -m workers clock")
         if rows.set_aside:
             said.append(
-                f"{rows.set_aside} rows are set aside: their items were buried. See why: ./palomar dead list. "
+                f"{rows.set_aside} rows are parked: their jobs are dead letters. See why: ./palomar dead list. "
                 "Mend it, then: ./palomar dead replay NAME --all"
             )
         if rows.restored:

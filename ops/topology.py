@@ -11,14 +11,14 @@ from graphlib import TopologicalSorter
 
 import ingress
 from shared.queue import topology
-from shared.queue.jobs import QueueMessage
+from shared.queue.jobs import Job
 from shared.queue.worker import Worker
 from shared.settings import Settings
 from workers.__main__ import declared
 
 INGRESS = "receive"
 WIDTH = 100  # columns of the list, at most
-_Message = type[QueueMessage]
+_Message = type[Job]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +55,12 @@ class Graph:
 
 
 def graph(retry_delays: Sequence[float] | None = None) -> Graph:
-    """The graph of everything there is; the ladder is the default one where no delays (seconds) are given.
+    """The graph of everything there is; the retry schedule is the default one where no delays (seconds) are given.
 
     Raises ValueError where the declarations don't make a flow.
     """
     delays = Settings.model_fields["retry_delays"].default if retry_delays is None else retry_delays
-    return graph_of(stages(), [step.name for step in topology.ladder(delays)])
+    return graph_of(stages(), [step.name for step in topology.retry_schedule(delays)])
 
 
 def stages() -> list[Stage]:
@@ -91,7 +91,7 @@ def graph_of(declarations: Sequence[Stage], retries: Sequence[str] = ()) -> Grap
             if message.exchange == topology.EVENTS
         ),
         retries=tuple(retries),
-        dead=tuple(topology.WorkQueue(queue).dead for stage in declarations for queue in stage.queues),
+        dead=tuple(topology.WorkQueue(queue).dead_letters for stage in declarations for queue in stage.queues),
     )
 
 

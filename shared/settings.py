@@ -41,7 +41,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix="PALOMAR_",
         env_file=ENV_FILE,
-        env_ignore_empty=True,  # a compose file or a unit hands on what its own environment lacks as an empty string
+        env_ignore_empty=True,  # a compose file or a unit passes what its own environment lacks as an empty string
         extra="ignore",
         frozen=True,
         populate_by_name=True,
@@ -119,11 +119,13 @@ class Settings(BaseSettings):
     publish_timeout: Seconds = Field(default=5.0, description="then the outcome of a publish is unknown")
     stop_grace: Seconds = Field(default=20.0, description="what is in hand may finish for this long after SIGTERM")
     brake_share: float = Field(
-        default=0.5, gt=0, le=1, description="share of finished items that may die before the brake"
+        default=0.5, gt=0, le=1, description="share of jobs that may fail permanently before the circuit breaker opens"
     )
-    brake_window: int = Field(default=50, ge=5, description="finished items the share is taken over")
-    brake_trial: Seconds = Field(default=60.0, description="with the brake on, one item is tried this often")
-    retry_delays: tuple[float, ...] = Field(default=(1, 5, 30, 120, 600), description="the ladder; one queue per step")
+    brake_window: int = Field(default=50, ge=5, description="finished jobs the share is taken over")
+    brake_trial: Seconds = Field(default=60.0, description="with the circuit breaker open, one job is tried this often")
+    retry_delays: tuple[float, ...] = Field(
+        default=(1, 5, 30, 120, 600), description="the retry schedule; a queue a step"
+    )
 
     # -- due times and leases --------------------------------------------------------------------------------------
     handoff_lease: Seconds = Field(default=20.0, description="a row handed to the next worker is due again after this")

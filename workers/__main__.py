@@ -1,12 +1,11 @@
 """python -m workers NAME… | all: runs workers in one process until SIGTERM.
 
-A name is a worker (`persist`: all its lanes) or one lane of it (`persist.receipts`). Starting more of the process
+A name is a worker (`persist`: all its queues) or one queue of it (`persist.receipts`). Starting more of the process
 whose queue is long is all there is to scaling.
 """
 
 import asyncio
 import errno
-import gc
 import importlib
 import pkgutil
 import signal
@@ -20,7 +19,8 @@ import uvloop
 import workers
 from shared import database
 from shared.process import health, log, memory
-from shared.queue.publisher import Link, Publisher, PublishFailed
+from shared.queue.connection import Link, PublishFailed
+from shared.queue.publisher import Publisher
 from shared.queue.runner import Runner
 from shared.queue.topology import WorkQueue
 from shared.queue.worker import Context, Loop, Worker
@@ -37,12 +37,12 @@ def declared() -> dict[str, AnyWorker]:
 
 
 def chosen(names: Sequence[str]) -> list[tuple[AnyWorker, tuple[WorkQueue, ...]]]:
-    """The workers and lanes that these names mean. Raises ValueError naming what exists."""
+    """The workers and queues that these names mean. Raises ValueError naming what exists."""
     every = declared()
-    lanes = {
+    workers_of_queues = {
         queue.name: name for name, worker in every.items() if isinstance(worker, Worker) for queue in worker.queues
     }
-    there_are = f"there are: all, {', '.join(sorted({*every, *lanes}))}"
+    there_are = f"there are: all, {', '.join(sorted({*every, *workers_of_queues}))}"
     if not names:
         raise ValueError(f"name at least one worker; {there_are}")
     wanted: dict[str, set[str]] = {}
@@ -51,8 +51,8 @@ def chosen(names: Sequence[str]) -> list[tuple[AnyWorker, tuple[WorkQueue, ...]]
             worker = every[name]
             queues = {queue.name for queue in worker.queues} if isinstance(worker, Worker) else set()
             wanted.setdefault(name, set()).update(queues)
-        elif name in lanes:
-            wanted.setdefault(lanes[name], set()).add(name)
+        elif name in workers_of_queues:
+            wanted.setdefault(workers_of_queues[name], set()).add(name)
         else:
             raise ValueError(f"no worker {name!r}; {there_are}")
     return [
@@ -75,13 +75,13 @@ class Process:
 
     def _missing(self) -> dict[str, str]:
         missing: dict[str, str] = {}
-        if trouble := self._watch.trouble if self._watch is not None else database.why_away(None):
-            missing["database"] = trouble
+        if reason := self._watch.unready_reason if self._watch is not None else database.why_away(None):
+            missing["database"] = reason
         if self._publisher is None or not self._publisher.ready:
             missing["broker"] = "no connection to RabbitMQ"
         for runner in self._runners:
-            if runner.brakes.own.on:
-                missing[runner.queue.name] = "the brake is on: most of its items die; see its dead queue"
+            if runner.breakers.worker.open:
+                missing[runner.queue.name] = "the circuit breaker is open: most jobs fail; see its dead-letter queue"
             elif not runner.consuming:
                 missing[runner.queue.name] = "not consuming"
         return missing
@@ -132,7 +132,7 @@ class Process:
                     else:
                         self._loops.append(asyncio.create_task(_forever(worker, context, self._watch)))
                         tasks.add(self._loops[-1])
-                _calm_the_collector()
+                memory.tune_collector()
                 done, _ = await asyncio.wait({*tasks, stopping}, return_when=asyncio.FIRST_COMPLETED)
                 stop.set()  # also where a task failed: handlers end with what they have in hand
                 for task in self._loops:
@@ -179,17 +179,6 @@ async def _forever(loop: Loop[Any], context: Context[Any], watch: database.Datab
         await asyncio.sleep(1)
 
 
-def _calm_the_collector() -> None:
-    """Let garbage collections come by the batch, not several within one, and never look at what start-up made.
-
-    Every 200 webhooks of a batch make some ten thousand objects that all die with it by their counts: with Python's own
-    thresholds persist spends a quarter of its time looking through them (5,300 webhooks a second instead of 7,200).
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
-
-
 async def _until(event: asyncio.Event) -> None:
     await event.wait()
 
@@ -211,7 +200,7 @@ def main(names: Sequence[str]) -> int:
         print(f"python -m workers: {error}", file=sys.stderr)
         return 2
     log.configure(" ".join(names), settings.log_level)
-    memory.give_back_large_blocks()
+    memory.return_large_blocks()
     try:
         uvloop.run(_main(settings, names))
     except OSError as error:

@@ -24,7 +24,7 @@ from shared.providers.media_source import Direct, InWebhook, Located, Source
 from shared.queue import topology
 from shared.queue.jobs import MediaWanted
 from shared.queue.worker import Context, Worker
-from shared.resilience.bulkhead import NoPlaceError, Places, wait_for_place
+from shared.resilience.bulkhead import Bulkhead, BulkheadFull, wait_when_full
 from shared.settings import Settings
 from shared.store import channels, media
 from shared.store.events import Event, record
@@ -46,7 +46,7 @@ class Kit:
     fetcher: Fetcher
     blobs: Blobs
     keys: KeyRing
-    places: Places
+    bulkhead: Bulkhead
     webhooks: asyncio.Semaphore
 
 
@@ -57,7 +57,7 @@ async def _open(settings: Settings) -> AsyncIterator[Kit]:
     async with Fetcher(
         settings.trusted_origins, Limits.of(settings), settings.https_proxy.get_secret_value() or None
     ) as fetcher:
-        yield Kit(fetcher, Blobs.of(settings), keys, Places(SHARE), asyncio.Semaphore(WEBHOOKS_AT_ONCE))
+        yield Kit(fetcher, Blobs.of(settings), keys, Bulkhead(SHARE), asyncio.Semaphore(WEBHOOKS_AT_ONCE))
 
 
 worker: Worker[MediaWanted, Kit] = Worker(
@@ -68,15 +68,15 @@ worker: Worker[MediaWanted, Kit] = Worker(
 @worker.handle
 async def fetch(wanted: MediaWanted, ctx: Context[Kit]) -> None:
     lease = timedelta(seconds=ctx.settings.media_timeout + STORE_TIMEOUT + MARGIN)
-    with ExitStack() as place:
+    with ExitStack() as acquired:
         async with ctx.transaction() as tx:
             claim = await media.claim(tx, wanted.tenant_id, wanted.media_id, lease)
             if claim is None:
                 return
             try:
-                place.enter_context(ctx.resource.places.held(claim.channel_id))
-            except NoPlaceError:
-                await media.release(tx, claim, wait_for_place(claim.waited))
+                acquired.enter_context(ctx.resource.bulkhead.acquire(claim.channel_id))
+            except BulkheadFull:
+                await media.release(tx, claim, wait_when_full(claim.waited))
                 return
         try:
             await _bring(claim, ctx, lease)
@@ -87,7 +87,7 @@ async def fetch(wanted: MediaWanted, ctx: Context[Kit]) -> None:
             raise
 
 
-@worker.put_off
+@worker.postpone
 async def put_off(wanted: MediaWanted, ctx: Context[Kit], wait: timedelta | None) -> None:
     await media.postpone(ctx.pool, wanted.tenant_id, wanted.media_id, wait)
 

@@ -18,11 +18,12 @@ from uuid import UUID
 import asyncpg
 
 from shared import database
-from shared.database.each_row import set_apart
+from shared.database.each_row import skipped
 from shared.process import metrics
 from shared.queue import topology
+from shared.queue.envelope import dump, envelope, group_key
 from shared.queue.jobs import EventHappened
-from shared.queue.publisher import ENVELOPE_BYTES, dump, envelope, group_key
+from shared.queue.publisher import ENVELOPE_BYTES
 from shared.queue.worker import Context, Loop
 from shared.store import events
 
@@ -71,7 +72,7 @@ async def _step_over(
     place = await events.place_after(connection, xid, seq)
     if place is None:
         raise error
-    set_apart("event", error, xid=str(place[0]), seq=str(place[1]))
+    skipped("event", error, xid=str(place[0]), seq=str(place[1]))
     return place if await events.move_cursor(connection, holder, lease, *place) else None
 
 
@@ -170,7 +171,7 @@ def runs_of(batch: Sequence[EventHappened]) -> list[list[tuple[EventHappened, by
             if len(event.name.encode()) > LONGEST_KEY:
                 raise ValueError("the name is longer than a routing key")
         except ValueError as error:
-            set_apart("event", error, xid=str(event.xid), seq=str(event.seq))
+            skipped("event", error, xid=str(event.xid), seq=str(event.seq))
             continue
         size += len(body)
         if runs and runs[-1][0][0].name == event.name and len(runs[-1]) < event.batch and size <= ENVELOPE_BYTES:

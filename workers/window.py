@@ -65,10 +65,10 @@ async def admit(request: SendRequested, ctx: Context[None]) -> None:
                 lane=message.lane,
             )
         ]
-    await ctx.hand_on(*(admitted.model_copy(update={"trace": request.trace}) for admitted in freed))
+    await ctx.publish(*(admitted.model_copy(update={"trace": request.trace}) for admitted in freed))
 
 
-@worker.put_off
+@worker.postpone
 async def put_off(request: SendRequested, ctx: Context[None], wait: timedelta | None) -> None:
     await outbound.postpone(ctx.pool, request.tenant_id, request.message_id, wait, of=("queued",))
 

@@ -19,8 +19,9 @@ from ingress.receive.spool import Spool
 from ingress.receive.spool_file import Row
 from ingress.receive.spool_files import Batch, SpoolRefused
 from shared.process.log import get_logger
-from shared.queue.jobs import QueueMessage, WebhookReceived
-from shared.queue.publisher import PublishFailed, PublishUnknown, dump
+from shared.queue.connection import PublishFailed, PublishUnknown
+from shared.queue.envelope import dump
+from shared.queue.jobs import Job, WebhookReceived
 
 log = get_logger(__name__)
 
@@ -50,7 +51,7 @@ class Broker(Protocol):
     @property
     def ready(self) -> bool: ...
 
-    async def publish(self, *messages: QueueMessage, timeout: float | None = None) -> None: ...  # noqa: ASYNC109
+    async def publish(self, *messages: Job, timeout: float | None = None) -> None: ...  # noqa: ASYNC109
 
 
 class NotDurable(Exception):

@@ -62,7 +62,7 @@ def erase(
     console.print(
         f"Searched for {ways} ways to write their addresses in every column of every table: nothing is left.\n"
         "The bytes of their files are deleted by the clock within seconds, unless somebody else sent the same.\n"
-        "Not searched: dead queues (palomar dead list), the spool, backups, and what the provider keeps."
+        "Not searched: dead-letter queues (palomar dead list), the spool, backups, and what the provider keeps."
     )
 
 

@@ -1,4 +1,4 @@
-"""palomar dead: what was given up: list it, look at it, put it back to work or throw it away."""
+"""palomar dead: list the dead letters, look at them, put them back to work or throw them away."""
 
 from collections.abc import Callable
 from typing import Annotated
@@ -16,23 +16,24 @@ from shared.settings import settings
 
 app = typer.Typer(no_args_is_help=True)
 
-Name = Annotated[str, typer.Argument(help="the work queue (persist) or its dead queue (persist.dead)", metavar="NAME")]
+Name = Annotated[str, typer.Argument(help="a work queue (persist) or its dead letters (persist.dead)", metavar="NAME")]
 Ids = Annotated[
-    list[str] | None, typer.Option("--id", help=f"an item's id, or its first {shelves.SHORT_ID} characters or more")
+    list[str] | None,
+    typer.Option("--id", help=f"its id, or the first {shelves.SHORT_ID} characters or more"),
 ]
 Every = Annotated[bool, typer.Option("--all", help="everything that lies there now")]
 
 
 @app.command("list")
 def list_() -> None:
-    """Every dead queue: how much lies there, since when, and mostly why."""
+    """Every dead-letter queue: how many dead letters it holds, since when, and why."""
 
     async def session() -> list[shelves.Summary]:
         return [await shelves.summary(settings(), queue) for queue in topology.QUEUES]
 
     table = Table()
     for heading, justify in (
-        ("dead queue", "left"),
+        ("dead-letter queue", "left"),
         ("count", "right"),
         ("oldest", "left"),
         ("mostly because", "left"),
@@ -43,7 +44,7 @@ def list_() -> None:
         share = f" ({one.alike} of the first {min(one.count, shelves.LOOKED_AT)})" if one.count > 1 else ""
         reason = terminal.plain(one.reason + share) if one.count else terminal.plain("–", "dim")
         count = terminal.plain(str(one.count), "bold red" if one.count else "dim")
-        table.add_row(one.queue.dead, count, terminal.when(one.oldest), reason)
+        table.add_row(one.queue.dead_letters, count, terminal.when(one.oldest), reason)
     console = terminal.console()
     console.print(table)
     if any(one.count for one in summaries):
@@ -55,22 +56,22 @@ def list_() -> None:
 @app.command()
 def show(
     name: Name,
-    limit: Annotated[int, typer.Option(min=1, help="items, oldest first")] = 20,
+    limit: Annotated[int, typer.Option(min=1, help="dead letters, oldest first")] = 20,
     body: Annotated[bool, typer.Option("--body", help="show the bodies too; they may hold customers' texts")] = False,
     traceback: Annotated[bool, typer.Option("--traceback", help="show where in the code it failed")] = False,
 ) -> None:
-    """The items of a dead queue: why, since when, after how many attempts. Bodies only when asked for."""
+    """The dead letters of a queue: why, since when, after how many attempts. Bodies only when asked for."""
     queue = shelves.work_queue(name)
     count, items = connections.run(shelves.look(settings(), queue, limit))
     console = terminal.console()
     for item in items:
         console.print(_facts(item, body=body, traceback=traceback))
     if not count:
-        console.print(f"{queue.dead} is empty.")
+        console.print(f"{queue.dead_letters} is empty.")
         return
     shown = f"{len(items)} of {count}" if len(items) < count else str(count)
     hint = "" if body else " Bodies may hold customers' texts; --body shows them."
-    console.print(f"{shown} in {queue.dead}.{hint}")
+    console.print(f"{shown} in {queue.dead_letters}.{hint}")
 
 
 def _facts(item: shelves.DeadItem, *, body: bool, traceback: bool) -> Table:
@@ -79,7 +80,7 @@ def _facts(item: shelves.DeadItem, *, body: bool, traceback: bool) -> Table:
     facts = {
         "id": item.id,
         "reason": item.reason,
-        "since": terminal.when(item.died_at),
+        "since": terminal.when(item.dead_lettered_at),
         "attempts": attempts,
         "type": f"{item.type} × {item.items}" if item.items != 1 else item.type,
         "trace": ", ".join(item.traces) or "–",
@@ -101,10 +102,10 @@ def _readable(body: bytes) -> str:
 
 @app.command()
 def replay(name: Name, ids: Ids = None, every: Every = False) -> None:
-    """Put items back into their work queue as if they were new.
+    """Put dead letters back into their work queue as if they were new.
 
-    Each is removed from the dead queue only once the broker has confirmed it in the work queue: killed in between, an
-    item is in both, and what it asks for is still done once.
+    Each is removed from the dead-letter queue only once the broker has confirmed it in the work queue. Killed in
+    between, a job is in both, and what it asks for is still done once.
     """
     queue = shelves.work_queue(name)
     wanted = _wanted(ids, every=every)
@@ -113,9 +114,9 @@ def replay(name: Name, ids: Ids = None, every: Every = False) -> None:
         async with connections.publisher(settings(), "palomar dead replay") as publisher:
             return await shelves.settle(settings(), queue, wanted, shelves.put_back(publisher, queue), tell)
 
-    done = _with_progress(f"{queue.dead} → {queue.name}", lambda tell: connections.run(session(tell)))
+    done = _with_progress(f"{queue.dead_letters} → {queue.name}", lambda tell: connections.run(session(tell)))
     terminal.console().print(
-        f"{done} put back into {queue.name}." if done else f"{queue.dead} is empty; nothing to replay."
+        f"{done} put back into {queue.name}." if done else f"{queue.dead_letters} is empty; nothing to replay."
     )
 
 
@@ -126,14 +127,14 @@ def discard(
     every: Every = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="don't ask")] = False,
 ) -> None:
-    """Throw items away for good, and give up what they stand for: a message fails, a reply is owed no longer.
+    """Throw dead letters away for good, and abandon their rows: a message fails, a reply is owed no longer.
 
     Webhooks that were never kept are gone; of those that were, the raw ones stay in the log: see `palomar replay`.
     """
     queue = shelves.work_queue(name)
     wanted = _wanted(ids, every=every)
     if not yes:
-        what = f"all of {queue.dead}" if wanted is None else f"{len(wanted)} of {queue.dead}"
+        what = f"all of {queue.dead_letters}" if wanted is None else f"{len(wanted)} of {queue.dead_letters}"
         if not typer.confirm(f"Throw away {what} for good?"):
             raise Problem("Nothing was thrown away.", "Answer y, or add --yes, to do it.")
 
@@ -143,14 +144,14 @@ def discard(
         async with connections.database(settings(), "palomar dead discard") as pool:
             return await shelves.settle(settings(), queue, wanted, shelves.give_up(pool), tell)
 
-    done = _with_progress(f"discarding {queue.dead}", lambda tell: connections.run(session(tell)))
-    terminal.console().print(f"{done} discarded." if done else f"{queue.dead} is empty; nothing to discard.")
+    done = _with_progress(f"discarding {queue.dead_letters}", lambda tell: connections.run(session(tell)))
+    terminal.console().print(f"{done} discarded." if done else f"{queue.dead_letters} is empty; nothing to discard.")
 
 
 def _wanted(ids: list[str] | None, *, every: bool) -> list[str] | None:
     """The ids asked for, None for all."""
     if every == bool(ids):
-        raise Problem("Say which items.", "Give --id ID (once for each), or --all; palomar dead show NAME lists them.")
+        raise Problem("Say which ones.", "Give --id ID (once for each), or --all; palomar dead show NAME lists them.")
     return ids or None
 
 

@@ -69,20 +69,20 @@ def _table(*headings: str) -> Table:
 
 
 def _queues(queues: Iterable[Queue]) -> RenderableType:
-    table = _table("queue", "envelopes", "items", "in hand", "consumers", "dead")
+    table = _table("queue", "envelopes", "jobs", "in hand", "consumers", "dead letters")
     for queue in queues:
-        items = "?" if queue.items is None else f"≥ {queue.items}" if queue.at_least else str(queue.items)
+        jobs = "?" if queue.items is None else f"≥ {queue.items}" if queue.at_least else str(queue.items)
         table.add_row(
             queue.name,
             str(queue.envelopes),
-            items,
+            jobs,
             str(queue.in_hand),
             Text(str(queue.consumers), style="" if queue.consumers else "bold red"),
             Text(str(queue.dead), style="bold red" if queue.dead else ""),
         )
     note = (
-        "envelopes: messages ready in RabbitMQ. items: of persist's queues at least the envelopes, each of which holds "
-        "up to 100; elsewhere the rows that wait for this step, handed on or not. in hand: of this machine's processes."
+        "envelopes: messages ready in RabbitMQ. jobs: of persist's queues at least the envelopes, each of which holds "
+        "up to 100; elsewhere the rows that wait for this step, published or not. in hand: of this machine's processes."
     )
     return Group(table, Text(note, style="dim"))
 
@@ -95,7 +95,7 @@ def _facts(taken: Snapshot) -> RenderableType:
         facts |= {
             "replies owed": str(rows.replies_owed),
             "overdue": f"{rows.overdue} rows",
-            "set aside": f"{rows.set_aside} rows, whose items were buried",
+            "parked": f"{rows.set_aside} rows, whose jobs are dead letters",
             "put to you by a restore": f"{rows.restored} messages and replies",
             "held until the customer writes": str(rows.held),
             "sent or not, nobody knows": f"{rows.unknown} (unknown)",

@@ -13,8 +13,9 @@ from ops.decisions import SHORT_ID, Decidable
 from ops.errors import Problem
 from shared import database
 from shared.domain.statuses import RESTORED
+from shared.queue.connection import PublishFailed
 from shared.queue.jobs import SendRequested
-from shared.queue.publisher import Publisher, PublishFailed
+from shared.queue.publisher import Publisher
 from shared.settings import settings
 from shared.store.messages import restored, unknown_sends
 from shared.store.messages.restored import OwedReply
@@ -158,7 +159,7 @@ def resend(
                     await _decided(pool, lambda tx: _decide_reply(tx, about, answer=True))
                     return "is answered"
                 request = await _decided(pool, lambda tx: unknown_sends.resend(tx, about, handoff))
-                return f"is sent again as {request.message_id}{await _handed_on(publisher, request)}"
+                return f"is sent again as {request.message_id}{await _published(publisher, request)}"
 
             return await _each(chosen, one)
 
@@ -207,12 +208,12 @@ async def _decided(pool: database.Pool, work: Callable[[database.Connection], Aw
     return await database.repeat(transaction)
 
 
-async def _handed_on(publisher: Publisher, request: SendRequested) -> str:
-    """Tell the window. The row is committed, so a publish that fails is not the end: the clock hands it on."""
+async def _published(publisher: Publisher, request: SendRequested) -> str:
+    """Tell the window. The row is committed, so a publish that fails is not the end: the clock publishes it."""
     try:
         await publisher.publish(request)
     except PublishFailed:
-        return f", within {settings().handoff_lease:g} s or so: RabbitMQ did not confirm it, the clock hands it on"
+        return f", within {settings().handoff_lease:g} s or so: RabbitMQ did not confirm it, the clock publishes it"
     return ""
 
 

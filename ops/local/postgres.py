@@ -109,7 +109,7 @@ class Postgres:
         self._settle()
         _end_server(self._data)
         self._init()
-        subprocesses.set_aside(self._log)
+        subprocesses.rotate(self._log)
         self._make_socket_folder()
         options = [f"--{name}={value}" for name, value in OPTIONS.items()]
         self._process = subprocesses.spawn(

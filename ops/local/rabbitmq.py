@@ -237,7 +237,7 @@ class RabbitMQ:
         if not (self._folder / "whole").exists():
             # A first start that was killed may have left a node without its user; nothing was ever kept in it.
             shutil.rmtree(self._folder / "data", ignore_errors=True)
-        subprocesses.set_aside(self._log)
+        subprocesses.rotate(self._log)
         self._choose_ports()
         environment = self._environment()
         self._write_configuration()

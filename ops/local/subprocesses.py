@@ -21,7 +21,7 @@ import psutil
 from ops.errors import Problem
 
 MARK = "PALOMAR_STATE_OF"
-LARGEST_LOG = 20 * 1024 * 1024  # bytes; a larger one is set aside when its process starts
+LARGEST_LOG = 20 * 1024 * 1024  # bytes; a larger one is rotated when its process starts
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
@@ -61,8 +61,8 @@ def spawn(
         )
 
 
-def set_aside(log: Path) -> bool:
-    """Begin a new log where this one has grown large; the old one is kept as NAME.log.1. Whether it did."""
+def rotate(log: Path) -> bool:
+    """Rename a log that has grown large to NAME.log.1, so that a new one begins; returns whether it did."""
     large = log.exists() and log.stat().st_size > LARGEST_LOG
     if large:
         log.replace(log.with_name(f"{log.name}.1"))
@@ -73,7 +73,7 @@ def _follow(parent: int, number: signal.Signals) -> Callable[[], None]:
     def before_exec() -> None:
         assert _libc is not None
         _libc.prctl(PR_SET_PDEATHSIG, int(number))
-        if os.getppid() != parent:  # it died before the line above could hold
+        if os.getppid() != parent:  # it ended before the line above took effect
             os._exit(1)
 
     return before_exec

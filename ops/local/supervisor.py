@@ -97,7 +97,7 @@ class Supervisor:
     def _spawn(self, child: Child) -> None:
         child.start_again_at = None
         child.started_at = time.monotonic()
-        if subprocesses.set_aside(child.log):
+        if subprocesses.rotate(child.log):
             child.tail = LogTail(child.name, child.log)
         child.process = subprocesses.spawn(
             shlex.split(child.command), root=self._root, env=child.env, log=child.log, cwd=self._cwd

@@ -12,7 +12,7 @@ from uuid import UUID
 from shared import database
 from shared.actions import consents as consent_actions
 from shared.database import Connection
-from shared.database.each_row import set_apart
+from shared.database.each_row import skipped
 from shared.domain import consents
 from shared.domain.message_form import form_of, stored
 from shared.domain.model import Media
@@ -83,7 +83,7 @@ async def _apply_by_itself(
     except Exception as error:
         if database.is_outage(error) or database.is_conflict(error) or isinstance(error, database.LockTimeout):
             raise
-        set_apart("receipt", error, tenant=str(one.incoming.tenant_id))
+        skipped("receipt", error, tenant=str(one.incoming.tenant_id))
     async with connection.transaction():
         await parked_receipts.adopt(connection, one)
     return []

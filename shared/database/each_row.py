@@ -1,4 +1,4 @@
-"""Rows of many tenants, each handled by itself: one that fails keeps no other waiting, and does not go unseen."""
+"""Handles rows of many tenants one by one, so that a row that fails holds up no other and is logged and counted."""
 
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -13,64 +13,63 @@ from shared.process.log import get_logger
 log = get_logger(__name__)
 
 
-class _Tenants(Protocol):
+class _OfTenant(Protocol):
     @property
     def tenant_id(self) -> UUID: ...
 
 
-T = TypeVar("T", bound=_Tenants)
+T = TypeVar("T", bound=_OfTenant)
 
 
 @asynccontextmanager
-async def by_itself(what: str, **about: str) -> AsyncIterator[None]:
-    """Set apart what fails in here: its reason is logged and `what` is counted. An outage and a conflict are raised.
+async def isolated(what: str, **about: str) -> AsyncIterator[None]:
+    """Log and count an error of the block instead of raising it. `what` names the kind of row in log and metric.
 
-    A row that somebody holds is for the next time, and no fault of its own.
+    Outages and conflicts are raised. A row that another session locks is logged only: it is no fault of the row's, and
+    its next turn comes.
     """
     try:
         yield
     except database.LockTimeout:
-        log.warning("somebody holds a row; the others go on", what=what, **about)
+        log.warning("row skipped: another session locks it", what=what, **about)
     except Exception as error:
         if database.is_outage(error) or database.is_conflict(error):
             raise
-        set_apart(what, error, **about)
+        skipped(what, error, **about)
 
 
-def set_apart(what: str, error: BaseException, **about: str) -> None:
-    """Log and count a row that can't be handled. Not by the error's text, which may quote what a tenant wrote."""
-    metrics.ROWS_SET_APART.labels(what).inc()
+def skipped(what: str, error: BaseException, **about: str) -> None:
+    """Log and count a row that can't be handled, without the error's text, which may quote what a tenant wrote."""
+    metrics.ROWS_SKIPPED.labels(what).inc()
     frame = traceback.extract_tb(error.__traceback__)[-1:]
     where = [f"{part.name}:{part.lineno}" for part in frame]
-    log.error(
-        "a row can't be handled; the others go on", what=what, error=" ".join([type(error).__name__, *where]), **about
-    )
+    log.error("row skipped: it can't be handled", what=what, error=" ".join([type(error).__name__, *where]), **about)
 
 
 async def each(
     what: str, connection: database.Connection, rows: Iterable[T], handle: Callable[[T], Awaitable[None]]
 ) -> list[T]:
-    """Handle these rows of one transaction, each within a savepoint of its own; returns those that could not be.
+    """Handle the rows of one transaction, each in a savepoint of its own; returns those that could not be handled.
 
-    Where somebody holds what a row needs, the next ones of its tenant's are not tried: each might wait as long. An
-    outage and a conflict are raised.
+    After a row that another session locks, the next rows of its tenant are not tried: each might wait as long. Outages
+    and conflicts are raised.
     """
     left: list[T] = []
-    holding: set[UUID] = set()
+    locked: set[UUID] = set()  # tenants
     for row in rows:
-        if row.tenant_id in holding:
+        if row.tenant_id in locked:
             left.append(row)
             continue
         try:
             async with connection.transaction():
                 await handle(row)
         except database.LockTimeout:
-            holding.add(row.tenant_id)
+            locked.add(row.tenant_id)
             left.append(row)
-            log.warning("somebody holds a row; the others go on", what=what, tenant=str(row.tenant_id))
+            log.warning("row skipped: another session locks it", what=what, tenant=str(row.tenant_id))
         except Exception as error:
             if database.is_outage(error) or database.is_conflict(error):
                 raise
-            set_apart(what, error, tenant=str(row.tenant_id))
+            skipped(what, error, tenant=str(row.tenant_id))
             left.append(row)
     return left

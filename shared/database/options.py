@@ -1,4 +1,4 @@
-"""How long a connection to PostgreSQL lives, what it says of itself, and over which TLS it goes."""
+"""Computes the options of a connection to PostgreSQL: its name and timeouts, TCP keepalive, TLS."""
 
 import os
 import socket
@@ -14,18 +14,19 @@ if TYPE_CHECKING:
 
 
 def server_settings(settings: Settings, role: Role, process: str) -> dict[str, str]:
-    """What a connection tells PostgreSQL, at its start or in each transaction.
+    """The settings of a connection's session, set at its start or in each transaction.
 
-    The process id in the name tells an operator, who looks at pg_stat_activity, whose connection that is.
+    The application name holds the process id, so that an operator finds the process of a row in pg_stat_activity.
     """
     named = {"role": role, "application_name": f"palomar {process} {os.getpid()}", "timezone": "UTC"}
     return named | limits(settings)
 
 
 def limits(settings: Settings) -> dict[str, str]:
-    """When PostgreSQL itself ends a connection of ours: where we leave a transaction open, or have vanished.
+    """The timeouts after which PostgreSQL ends a connection whose transaction is idle, or whose client has vanished.
 
-    An open transaction that has written keeps every event of every tenant back, and its locks keep others waiting.
+    The relay can't publish any event that is newer than an open transaction which has written, of any tenant; and the
+    transaction's locks hold up others.
     """
     found: dict[str, str] = {}
     if settings.database_idle_in_transaction:
@@ -39,11 +40,14 @@ def limits(settings: Settings) -> dict[str, str]:
 
 
 def set_tcp_options(connection: "asyncpg.Connection[asyncpg.Record]", tcp: TcpOptions) -> None:
-    """Have our kernel notice a server that vanished. asyncpg has no way to set this, and none to reach the socket."""
+    """Set the keepalive of the socket, by which our kernel notices a server that vanished.
+
+    asyncpg has no option for this, and no public way to reach the socket.
+    """
     sock = connection._transport.get_extra_info("socket")  # type: ignore[attr-defined]
     if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
         return
-    with socket.socket(fileno=os.dup(sock.fileno())) as ours:  # uvloop's own object sets no options
+    with socket.socket(fileno=os.dup(sock.fileno())) as ours:  # uvloop's own socket object can't set options
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, tcp.keepalives)
         for name, value in (
             ("TCP_KEEPIDLE", tcp.idle),
@@ -56,7 +60,7 @@ def set_tcp_options(connection: "asyncpg.Connection[asyncpg.Record]", tcp: TcpOp
 
 
 def tls(roots: SystemRoots | None) -> ssl.SSLContext | None:
-    """None leaves it to asyncpg, which reads sslmode and the files from the address."""
+    """The TLS context of a connection; None leaves it to asyncpg, which reads sslmode and the files from the URL."""
     if roots is None:
         return None
     context = ssl.create_default_context()

@@ -1,8 +1,8 @@
-"""The role that a connection works as: taken as it connects, or anew in each transaction.
+"""Sets the role that a connection works as, when it connects or at the start of each transaction.
 
-Who connects as the role of DATABASE_URL sees nothing. A connection to PostgreSQL itself becomes one of our two roles
-as it starts, which costs nothing. Behind a pooler, such as PgBouncer, a connection is lent to others between two
-transactions, and none of its own start reaches PostgreSQL: there each transaction begins with the role.
+The role of DATABASE_URL itself sees no rows. A connection to PostgreSQL becomes one of our two roles as it starts,
+which costs nothing. A pooler, such as PgBouncer, lends its sessions to other clients between two transactions and
+passes on no start-up parameters: there each transaction begins by setting the role.
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -19,11 +19,14 @@ else:
 Role = Literal["palomar_worker", "palomar_api"]
 Connecting = Mapping[str, Any]  # arguments of asyncpg.connect and asyncpg.create_pool
 
-_AT_START: Final = ("application_name", "timezone")  # what a pooler takes from a client that connects, and follows
+_AT_START: Final = (
+    "application_name",
+    "timezone",
+)  # start-up parameters that a pooler accepts
 
 
 class WrongRole(Exception):
-    """A connection does not work as the role that it was opened for; it was not used."""
+    """A connection works as another role than the one it was opened for. No statement of ours ran on it."""
 
     def __init__(self, role: str, found: str) -> None:
         super().__init__(
@@ -33,12 +36,15 @@ class WrongRole(Exception):
 
 
 def per_connection(values: Mapping[str, str]) -> Connecting:
-    """How to connect to PostgreSQL itself. `values`, `role` among them, are set at the start and survive RESET ALL."""
+    """Arguments to connect to PostgreSQL itself.
+
+    `values`, which hold the `role`, are start-up parameters and survive RESET ALL.
+    """
     return {"server_settings": dict(values)}
 
 
 def per_transaction(values: Mapping[str, str]) -> Connecting:
-    """How to connect through a pooler. What it takes at no start is set in each transaction, and ends with it."""
+    """Arguments to connect through a pooler: values that it does not accept at the start are set per transaction."""
     local = {name: value for name, value in values.items() if name not in _AT_START}
     begins = " ".join(f"SET LOCAL {name} = {_quoted(value)};" for name, value in local.items())
     return {
@@ -48,7 +54,7 @@ def per_transaction(values: Mapping[str, str]) -> Connecting:
 
 
 async def connect(*arguments: Any, **options: Any) -> _Connection:
-    """asyncpg.connect. Raises WrongRole where a pooler refuses the role that the connection is to start with."""
+    """asyncpg.connect, which raises WrongRole where a pooler refuses the role as a start-up parameter."""
     try:
         return await asyncpg.connect(*arguments, **options)
     except asyncpg.ProtocolViolationError as error:
@@ -59,24 +65,24 @@ async def connect(*arguments: Any, **options: Any) -> _Connection:
 
 
 async def check(connection: _Connection, role: Role) -> None:
-    """Raises WrongRole where it works as another: a pooler may ignore what a connection starts with."""
+    """Raises WrongRole where the connection works as another role: a pooler may ignore start-up parameters."""
     require(role, await connection.fetchval("SELECT current_user"))
 
 
 def require(role: Role, found: str) -> None:
-    """Raises WrongRole where the current_user that was found is another."""
+    """Raises WrongRole where `found`, the current_user, is another role."""
     if found != role:
         raise WrongRole(role, found)
 
 
 class _PerTransaction(_Connection):
-    """Begins each transaction with `begins`, and is in one for each statement."""
+    """Starts each transaction with the statements `begins`, and runs each single statement in a transaction."""
 
     __slots__ = ()
     begins: str
 
     async def execute(self, query: str, *args: Any, **options: Any) -> str:
-        if query.startswith("BEGIN"):  # asyncpg's own: what is set travels with it, at no further round trip
+        if query.startswith("BEGIN"):  # by asyncpg's transaction(): `begins` needs no further round trip
             return await super().execute(f"{query} {self.begins}", **options)
         async with self._in_transaction():
             return await super().execute(query, *args, **options)

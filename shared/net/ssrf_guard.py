@@ -1,8 +1,9 @@
-"""Where we call out to for somebody else: the public network over https, and nothing of our own.
+"""Guards outbound calls to URLs that others supply (SSRF): only the public network over https, nothing of our own.
 
-A link in a message, a tenant's webhook or a mail host may lead into the network that Palomar runs in, by its own words
-or by what its name resolves to at the moment of the call. So what is checked is the address that is connected to, each
-time; no name is looked up twice. `problem` and `is_public` are pure, `connector` is the rule as aiohttp applies it.
+A link in a message, a tenant's webhook or a mail host may lead into the network that Palomar runs in, by its literal
+address or by what its name resolves to at the moment of the call. So each connection's own address is checked, and no
+name is resolved a second time after the check. `problem` and `is_public` do no I/O; `connector` applies the rule in
+aiohttp.
 """
 
 import ipaddress
@@ -17,11 +18,11 @@ from yarl import URL
 
 from shared.net.dns import AddrInfo, look_up
 
-# Of IPv6, nothing but what IANA gives out as global unicast is of the public network. What lies outside are all the
-# forms that hold an IPv4 address which is not looked at: compatible, mapped, translated (::ffff:0:127.0.0.1, NAT64).
+# In IPv6 only the range that IANA allocates as global unicast is public. Outside of it are all the forms that embed an
+# IPv4 address: compatible, mapped, translated (::ffff:0:127.0.0.1, NAT64).
 # https://www.iana.org/assignments/ipv6-address-space
 _GLOBAL_UNICAST: Final = ipaddress.ip_network("2000::/3")
-# Not of the public network, though Python 3.11 takes some of them for global; or tunnelled (Teredo, 6to4).
+# Not public, though Python 3.11 takes some of them for global; or tunnels (Teredo, 6to4).
 _CLOSED: Final = tuple(
     map(
         ipaddress.ip_network,
@@ -38,11 +39,11 @@ _PLAIN: Final = re.compile(r"[!-~]+", re.A)
 
 
 class ForbiddenAddressError(OSError):
-    """The address is not of the public network."""
+    """The address is not in the public network."""
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address, as the resolver writes it, is one of the public network. False for what is none."""
+    """Whether an IP address, as the resolver writes it, is in the public network. False for other text."""
     try:
         found = ipaddress.ip_address(address)
     except ValueError:
@@ -58,7 +59,7 @@ def is_public(address: str) -> bool:
 
 
 def public_of(addresses: Iterable[str]) -> list[str]:
-    """Of a name's addresses those that may be called. Raises ForbiddenAddressError where none is."""
+    """The public ones of a name's addresses. Raises ForbiddenAddressError where there is none."""
     public = [address for address in addresses if is_public(address)]
     if not public:
         raise ForbiddenAddressError("the name leads to no address of the public network")
@@ -66,16 +67,16 @@ def public_of(addresses: Iterable[str]) -> list[str]:
 
 
 def parsed(url: str) -> URL:
-    """The URL as it will be called, its bytes as they are where they can be. Raises ValueError where it is none."""
+    """The URL as it will be called, without re-encoding it where possible. Raises ValueError where it is no URL."""
     found = URL(url, encoded=True) if _PLAIN.fullmatch(url) else URL(url)
     _ = found.port, found.explicit_port
     return found
 
 
 def problem(url: URL, trusted: Iterable[str] = ()) -> str | None:
-    """Why this URL is not called; None where it may be, as far as its words tell.
+    """Why this URL must not be called; None where its text allows the call.
 
-    `trusted` are the origins (`http://127.0.0.1:4010`) that the operator lets be called all the same.
+    `trusted` are the origins (`http://127.0.0.1:4010`) that the operator exempts.
     """
     if url.scheme not in ("http", "https") or not url.host:
         return "an https URL is needed"
@@ -89,8 +90,10 @@ def problem(url: URL, trusted: Iterable[str] = ()) -> str | None:
 
 
 def _host_problem(host: str) -> str | None:
-    """An address is checked here; a name is when it is resolved. What C libraries read as an address (`127.1`,
-    `0x7f000001`, `2130706433`) is none."""
+    """Check a literal address; a name is checked when it is resolved.
+
+    Other forms that C libraries read as an address are refused: `127.1`, `0x7f000001`, `2130706433`.
+    """
     bare = host.rstrip(".")
     try:
         ipaddress.ip_address(bare.partition("%")[0])
@@ -105,24 +108,24 @@ def _host_problem(host: str) -> str | None:
 
 
 class _Gate:
-    """What one connector may connect to: public addresses, and the trusted origins' own."""
+    """The addresses that one connector may connect to: public ones, and those of the trusted origins."""
 
     def __init__(self, trusted: Iterable[str]) -> None:
         urls = [URL(origin) for origin in trusted]
         self.names = {(url.host, url.port) for url in urls}
-        # A literal is never resolved; a trusted name's addresses come beside them when it is.
+        # Literal addresses are never resolved; GuardedResolver adds the addresses of a trusted name.
         self.addresses: set[tuple[str, int]] = {(str(url.host), url.port or 0) for url in urls}
 
     def socket(self, info: AddrInfo) -> socket.socket:
-        """The socket for an address, at the moment of connecting to it. Raises ForbiddenAddressError."""
+        """Make the socket for a connection to an address. Raises ForbiddenAddressError."""
         family, kind, protocol, _, address = info
         if (address[0], address[1]) not in self.addresses and not is_public(address[0]):
             raise ForbiddenAddressError("the address is not of the public network")
         return socket.socket(family, kind, protocol)
 
 
-class _OwnThreads(AbstractResolver):
-    """Looks names up where one that hangs holds up nobody else; see shared/net/dns.py."""
+class _ThreadResolver(AbstractResolver):
+    """Resolves names in threads of their own, so that one that hangs holds up no other; see shared/net/dns.py."""
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
@@ -141,15 +144,15 @@ class _OwnThreads(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Whoever hangs ends by itself."""
+        """Nothing to close: a lookup that hangs ends with the system's resolver."""
 
 
 class GuardedResolver(AbstractResolver):
-    """Resolves names to those of their addresses that may be called; raises ForbiddenAddressError where none may."""
+    """Resolves a name to its addresses that may be called. Raises ForbiddenAddressError where there is none."""
 
     def __init__(self, gate: _Gate, inner: AbstractResolver | None = None) -> None:
         self._gate = gate
-        self._inner = inner or _OwnThreads()
+        self._inner = inner or _ThreadResolver()
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
@@ -168,11 +171,11 @@ class GuardedResolver(AbstractResolver):
 def connector(
     trusted: Iterable[str], *, proxy: str | None = None, resolver: AbstractResolver | None = None, limit: int = 100
 ) -> aiohttp.TCPConnector:
-    """A connector that reaches nothing but the public network and the trusted origins. Made inside a running loop.
+    """A connector that reaches only the public network and the trusted origins. Call it inside a running loop.
 
-    The proxy's own address may be reached too; what it connects to, it alone can check. No connection is kept and no
-    lookup remembered: each call is checked by what holds then. What it refuses arrives as
-    aiohttp.ClientConnectorError whose `os_error` is a ForbiddenAddressError (see `is_forbidden`).
+    The proxy may be reached too; only the proxy itself can check what it connects to. Connections are not reused and
+    lookups not cached, so that each call is checked anew. A refused call raises an aiohttp.ClientConnectorError whose
+    `os_error` is a ForbiddenAddressError (see `is_forbidden`).
     """
     gate = _Gate((*trusted, proxy) if proxy else trusted)
     return aiohttp.TCPConnector(

@@ -1,1 +1,1 @@
-"""What every process has: its log, its metrics, its health server, its memory, the address of its database."""
+"""Parts that every process has: log, metrics, health server, memory tuning, the database URL."""

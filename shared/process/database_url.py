@@ -1,9 +1,9 @@
-"""What DATABASE_URL asks for, in the terms of each driver. No I/O.
+"""Translates DATABASE_URL, which is written for libpq, for asyncpg. No I/O.
 
-An address that a host of databases hands out is written for libpq. psycopg, which migrates, is built on libpq and takes
-all of it; asyncpg takes a part, and hands what it does not know to the server, which then refuses every connection.
-So the rest is translated here where asyncpg has another way to do it, left out where it asks for nothing that we do not
-do anyway, and else refused by a sentence before anything connects.
+A database provider writes its URLs for libpq. psycopg, which runs the migrations, is built on libpq and knows every
+parameter. asyncpg knows some of them, and passes the others to the server, which then refuses every connection. So a
+parameter that asyncpg lacks is translated where asyncpg has another option for it, dropped where its value asks for the
+default, and otherwise refused with a remedy before any connection is made.
 https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
 """
 
@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 FORM: Final = "postgresql://USER:PASSWORD@HOST:PORT/NAME"
 
-# asyncpg reads these from the address by itself; the last two are the server's own.
+# asyncpg reads these from the URL itself; the last two are the server's own.
 _ASYNCPG: Final = frozenset(
     (
         "host", "port", "dbname", "user", "password", "passfile", "service", "sslmode", "sslcert", "sslkey",
@@ -21,7 +21,7 @@ _ASYNCPG: Final = frozenset(
         "ssl_max_protocol_version", "target_session_attrs", "krbsrvname", "gsslib", "application_name", "options",
     )
 )  # fmt: skip
-# The values that ask for what asyncpg does anyway; every other value is refused.
+# Parameter → values that ask for what asyncpg does by default; every other value is refused.
 _ALREADY_SO: Final = {
     "channel_binding": ("disable", "prefer"),
     "client_encoding": ("utf8", "UTF8", "auto"),
@@ -42,19 +42,21 @@ _KEEPALIVE_SECONDS: Final = ("keepalives_idle", "keepalives_interval")
 
 @dataclass(frozen=True, slots=True)
 class TcpOptions:
-    """How long a connection to a vanished server lives. None leaves a value to the system."""
+    """When a connection to a vanished server is closed. None leaves a value to the operating system."""
 
     keepalives: bool = True
     idle: int | None = None  # seconds of silence before the first probe
     interval: int | None = None  # seconds between probes
-    count: int | None = None  # probes without an answer until the connection is given up
+    count: int | None = None  # unanswered probes until the connection is closed
     user_timeout: int | None = None  # milliseconds that sent data may stay unacknowledged
 
 
 @dataclass(frozen=True, slots=True)
 class SystemRoots:
-    """TLS against the certificate authorities of the operating system, the server's name checked. The three name the
-    client's own certificate; None where there is none."""
+    """TLS that trusts the operating system's certificate authorities and checks the server's name.
+
+    The fields are the client's own certificate, if it has one: two file names and the key's password.
+    """
 
     certificate: str | None = None
     key: str | None = None
@@ -63,7 +65,7 @@ class SystemRoots:
 
 @dataclass(frozen=True, slots=True)
 class DatabaseUrl:
-    """`dsn` is what asyncpg is given. `connect_timeout` is in seconds; None where the address names none."""
+    """`dsn` is the URL for asyncpg. `connect_timeout` is in seconds; None where the URL has none."""
 
     dsn: str
     connect_timeout: float | None = None
@@ -72,8 +74,10 @@ class DatabaseUrl:
 
 
 def parse(url: str) -> DatabaseUrl:
-    """Translate an address. Raises ValueError with a sentence that names the parameter and the remedy, and holds no
-    password."""
+    """Translate a URL.
+
+    Raises ValueError with a sentence that names the parameter and the remedy, and holds no password.
+    """
     parts = urlsplit(url)
     if parts.scheme not in ("postgresql", "postgres"):
         raise ValueError(f"this is no address; give {FORM}")
@@ -81,9 +85,9 @@ def parse(url: str) -> DatabaseUrl:
     for name, value in given.items():
         _check(name, value)
     roots = _system_roots(given)
-    left_out = {"sslmode", "sslrootcert", "sslcert", "sslkey", "sslpassword"} if roots else set()
-    kept = {name: value for name, value in given.items() if name in _ASYNCPG and name not in left_out}
-    query = "&".join(f"{name}={quote(value, safe='/')}" for name, value in kept.items())
+    dropped = {"sslmode", "sslrootcert", "sslcert", "sslkey", "sslpassword"} if roots else set()
+    passed = {name: value for name, value in given.items() if name in _ASYNCPG and name not in dropped}
+    query = "&".join(f"{name}={quote(value, safe='/')}" for name, value in passed.items())
     return DatabaseUrl(
         dsn=parts._replace(query=query).geturl(),
         connect_timeout=_connect_timeout(given.get("connect_timeout")),
@@ -93,7 +97,7 @@ def parse(url: str) -> DatabaseUrl:
 
 
 def _parameters(query: str) -> dict[str, str]:
-    """As libpq reads them: only %XX is decoded, a + is a plus, and a name that is given twice holds its last value."""
+    """Read the parameters as libpq does: only %XX is decoded, + is a plus sign, the last of a repeated name wins."""
     found = {}
     for pair in filter(None, query.split("&")):
         name, separator, value = pair.partition("=")
@@ -122,13 +126,13 @@ def _number(name: str, value: str) -> int:
 
 
 def _connect_timeout(value: str | None) -> float | None:
-    """As libpq has it: zero and less wait without an end. Ours never do, so they leave the default."""
+    """Seconds; None leaves our default, also for zero and less, which libpq takes for no timeout at all."""
     seconds = _number("connect_timeout", value) if value else 0
     return float(seconds) if seconds > 0 else None
 
 
 def _tcp(given: dict[str, str]) -> TcpOptions:
-    """Zero leaves a value to the system, as in libpq."""
+    """The keepalive parameters. Zero leaves a value to the operating system, as in libpq."""
 
     def value(name: str) -> int | None:
         return max(_number(name, given[name]), 0) or None if name in given else None
@@ -143,7 +147,7 @@ def _tcp(given: dict[str, str]) -> TcpOptions:
 
 
 def _system_roots(given: dict[str, str]) -> SystemRoots | None:
-    """libpq has `sslrootcert=system` mean verify-full, and takes no weaker mode beside it."""
+    """The TLS options for `sslrootcert=system`, which in libpq implies verify-full and excludes any weaker mode."""
     if given.get("sslrootcert") != "system":
         return None
     mode = given.get("sslmode", "verify-full")

@@ -1,4 +1,4 @@
-"""The small HTTP server every process has: /healthz, /readyz, /metrics."""
+"""Serves /healthz, /readyz and /metrics of a process over HTTP."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -7,15 +7,15 @@ import prometheus_client
 from aiohttp import web
 
 Readiness = Callable[[], dict[str, str]]
-"""Names what keeps the process from being ready, each with its reason; empty when it is."""
+"""The parts of the process that are not ready, each with its reason; empty when all are."""
 Warnings = Callable[[], dict[str, str]]
-"""Names what a person should look at though the process is ready, each with its reason."""
+"""The parts that an operator should look at although the process is ready, each with its reason."""
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
-"""Answers a request, whatever is in it."""
+"""Answers any request."""
 
 
 def health(readiness: Readiness, warnings: Warnings = dict) -> Handler:
-    """Answers with one of the three, by the path; 404 where it is another one."""
+    """A handler of the three paths; 404 for any other."""
 
     async def healthz(_: web.BaseRequest) -> web.Response:
         return web.json_response({"status": "alive"})
@@ -39,7 +39,7 @@ def health(readiness: Readiness, warnings: Warnings = dict) -> Handler:
         if page is None:
             return web.Response(status=404, text="Nothing is here.\n")
         if request.method not in ("GET", "HEAD"):
-            return web.Response(status=405, text="Only GET is of use here.\n", headers={"Allow": "GET, HEAD"})
+            return web.Response(status=405, text="Only GET is allowed here.\n", headers={"Allow": "GET, HEAD"})
         return await page(request)
 
     return answer
@@ -47,16 +47,16 @@ def health(readiness: Readiness, warnings: Warnings = dict) -> Handler:
 
 @asynccontextmanager
 async def serving(handler: Handler, host: str, port: int, *, reuse_port: bool = False) -> AsyncIterator[int]:
-    """Have a handler answer every request; yields the port, a free one where 0 was asked for. Raises OSError if taken.
+    """Serve every request with a handler; yields the port, a free one for port 0. Raises OSError where it is taken.
 
-    By aiohttp's low-level server: with so few paths, its router, match objects and hooks would only cost time, and each
-    webhook pays it (`palomar bench ingress`).
+    This uses aiohttp's low-level server: with so few paths the router, match objects and hooks of an application would
+    only cost time with each webhook (`palomar bench ingress`).
     """
     server = web.Server(
         handler,
         access_log=None,
-        keepalive_timeout=30,  # half-sent headers are only closed after it; an hour by default
-        # Nobody who calls us compresses; what is left of a refused body would be inflated too, for the whole of:
+        keepalive_timeout=30,  # also ends connections with half-sent headers; an hour by default
+        # No provider compresses its requests. The rest of a refused body would be inflated too, for lingering_time.
         auto_decompress=False,
         lingering_time=2.0,
     )

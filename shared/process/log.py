@@ -1,4 +1,4 @@
-"""JSON log lines. Never a message's text, a phone number in clear, or a credential."""
+"""Configures the log of a process: JSON lines, without messages' texts, phone numbers in clear or credentials."""
 
 import logging
 import sys
@@ -8,7 +8,7 @@ import structlog
 from structlog.contextvars import merge_contextvars
 from structlog.types import EventDict, FilteringBoundLogger, WrappedLogger
 
-# A field of one of these names is a slip of the programmer; better a missing value than a leaked one.
+# A field of one of these names is a programming error; its value is withheld rather than leaked.
 _FORBIDDEN = frozenset({"body", "text", "content", "phone", "address", "token", "auth_token", "password", "secret"})
 
 
@@ -51,7 +51,7 @@ def configure(process: str, level: str = "info") -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
-    # aiormq and aio-pika tell every lost connection with a traceback; the link's own line says it in one.
+    # aiormq and aio-pika log every lost connection with a traceback; our own link logs it in one line.
     for noisy in ("aiormq", "aio_pika"):
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
 

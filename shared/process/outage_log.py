@@ -1,6 +1,6 @@
-"""How often an outage is worth a line in the log: once as it begins, then once a minute, and once as it ends. No I/O.
+"""Decides when an outage is logged: when it begins, then once a minute, and when it ends. No I/O.
 
-Whoever tries again every second would else write a line each second, and an operator looks for the one that matters.
+Code that tries again every second would otherwise log a line every second, which hides other lines.
 """
 
 import time
@@ -13,24 +13,24 @@ REMINDER: Final = 60.0  # seconds
 
 @dataclass(slots=True)
 class OutageLog:
-    """One thing that may be away. `now` gives monotonic seconds."""
+    """The outages of one service. `now` is a monotonic clock in seconds."""
 
     now: Callable[[], float] = time.monotonic
     _began: float | None = field(default=None, init=False)
-    _said: float = field(default=0.0, init=False)
+    _logged_at: float = field(default=0.0, init=False)
 
     def failed(self) -> float | None:
-        """Count a failure. Returns the seconds since the first one where a line is due, else None."""
+        """Record a failed attempt. Returns the seconds since the first one if a log line is due, else None."""
         now = self.now()
         if self._began is None:
             self._began = now
-        elif now - self._said < REMINDER:
+        elif now - self._logged_at < REMINDER:
             return None
-        self._said = now
+        self._logged_at = now
         return round(now - self._began, 1)
 
     def ended(self) -> float | None:
-        """It answers. Returns the seconds that the outage lasted; None where there was none."""
+        """Record a success. Returns the seconds that the outage lasted; None where there was none."""
         if self._began is None:
             return None
         lasted = self.now() - self._began

@@ -1,1 +1,1 @@
-"""RabbitMQ: its topology, jobs, the publisher, the consumer, the runner of a worker's jobs."""
+"""RabbitMQ: the topology, the jobs, the publisher, the consumer, and the runner of a worker's jobs."""

@@ -1,8 +1,9 @@
-"""Consumes one queue on whatever connection there is, again after every loss.
+"""Consumes one queue, and starts again on a new connection after every loss.
 
-Nobody can tell which of the messages in hand a consumer died on: all of them come back with one delivery more. So each
-channel begins with one message at a time, and goes on so while what comes is suspected of killing its consumer; who
-dies again died on that one. The first message above suspicion opens the full prefetch.
+When a process is killed, all its unacked messages come back with one delivery more, and the broker can't tell which of
+them killed it. So each channel starts with prefetch 1, and keeps it while the messages that come are suspect: they have
+come back twice. If the process is killed again, the one message that it held is to blame. The first message that is not
+suspect opens the full prefetch.
 """
 
 import asyncio
@@ -14,8 +15,8 @@ from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMe
 
 from shared.process.log import get_logger
 from shared.queue import topology
+from shared.queue.connection import Link, is_cancellation
 from shared.queue.delivery import Delivery
-from shared.queue.publisher import Link, is_cancellation
 
 log = get_logger(__name__)
 
@@ -23,9 +24,9 @@ PAUSE = 0.2  # seconds between two attempts to consume
 
 
 class Consumer:
-    """Hands every delivery of a queue to `take`, which must not wait. `run` it as a task, then `cancel` and `close`.
+    """Passes every delivery of a queue to `take`, which must not wait. `run` it as a task, then `cancel` and `close`.
 
-    `before` is awaited before each start; `redeclare` when the queue is gone.
+    `before` is awaited before each start, `redeclare` when the queue does not exist.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class Consumer:
         return self._channel is not None and not self._channel.is_closed
 
     async def run(self, link: Link) -> None:
-        """Consume until `cancel`. The broker's absence is never an error."""
+        """Consume until `cancel`. While the broker is away, it waits and raises nothing."""
         while not self._stopping:
             await link.up.wait()
             await self._before()
@@ -60,7 +61,7 @@ class Consumer:
                 if connection is not None and not connection.is_closed:
                     await self._consume_on(connection)
             except aiormq.ChannelNotFoundEntity:
-                log.error("queue is gone; declaring it again", queue=self._queue.name)
+                log.error("queue does not exist; declaring it again", queue=self._queue.name)
                 if connection is not None:
                     with contextlib.suppress(Exception):
                         await self._redeclare(connection)
@@ -71,7 +72,7 @@ class Consumer:
             await asyncio.sleep(PAUSE)
 
     async def _consume_on(self, connection: AbstractConnection) -> None:
-        """Open a channel, consume, return when the channel is closed or the broker ended the consumer."""
+        """Consume on a new channel; returns when the channel is closed or the broker has cancelled the consumer."""
         channel = await connection.channel()
         ended, unsuspected = asyncio.Event(), asyncio.Event()
         channel.close_callbacks.add(lambda *_: ended.set())
@@ -80,7 +81,7 @@ class Consumer:
         queue = await channel.get_queue(self._queue.name, ensure=False)
 
         async def taken(incoming: AbstractIncomingMessage) -> None:
-            # Only hand it over: a lost connection cancels this callback in the middle of whatever it does.
+            # Only pass it on: a lost connection cancels this callback at any point.
             delivery = Delivery(incoming, channel)
             if not delivery.suspect:
                 unsuspected.set()
@@ -89,7 +90,7 @@ class Consumer:
         self._channel = channel
         try:
             await self._start(channel, queue, taken, prefetch=1)
-            # Who holds one at most begins no second time: the broker would give it another one beside what it holds.
+            # With a prefetch of 1 in any case, a second consumer would get a message beside the one that is unacked.
             if self._prefetch > 1 and await _first(unsuspected, ended) is unsuspected and not self._stopping:
                 await queue.cancel(self._tag)
                 await self._start(channel, queue, taken, prefetch=self._prefetch)
@@ -112,7 +113,7 @@ class Consumer:
             self._tag = await queue.consume(taken)
 
     async def cancel(self) -> None:
-        """Take no more. What was taken stays ours until it is acked or `close`."""
+        """Take no more deliveries. Those taken stay ours until they are acked, or until `close`."""
         self._stopping = True
         if self._channel is not None and self._tag and self.consuming:
             with contextlib.suppress(Exception):
@@ -120,7 +121,7 @@ class Consumer:
                     await (await self._channel.get_underlay_channel()).basic_cancel(self._tag)
 
     async def close(self) -> None:
-        """Give back what was taken and not acked."""
+        """Close the channel: the broker takes back every delivery that is not acked."""
         if self._channel is not None and self.consuming:
             with contextlib.suppress(Exception):
                 async with asyncio.timeout(5):
@@ -128,7 +129,7 @@ class Consumer:
 
 
 async def _first(*events: asyncio.Event) -> asyncio.Event:
-    """The one of these events that is set first."""
+    """Wait until one of these events is set, and return it."""
     waits = {asyncio.create_task(event.wait()): event for event in events}
     try:
         done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)

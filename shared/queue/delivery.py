@@ -1,32 +1,31 @@
-"""What comes from a queue: the delivery, the items in its envelope, and the headers of ours that it carries."""
+"""One message from RabbitMQ while its jobs are handled: how often it came, which of its jobs are open, and its ack."""
 
 import asyncio
 import contextlib
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
-import orjson
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
-from pydantic import ValidationError
 
-from shared.queue.jobs import QueueMessage
-from shared.queue.publisher import is_cancellation
+from shared.queue.connection import is_cancellation
+from shared.queue.jobs import Job
 
-M = TypeVar("M", bound=QueueMessage)
+J = TypeVar("J", bound=Job)
 
+# The headers that we write.
 ATTEMPT: Final = "palomar-attempt"  # failed attempts so far
-OVERTIME: Final = "palomar-overtime"  # tries that took too long, one after the other
+OVERTIME: Final = "palomar-overtime"  # attempts in a row that took too long
 REASON: Final = "palomar-reason"
 TRACEBACK: Final = "palomar-traceback"
 QUEUE: Final = "palomar-queue"
-DIED_AT: Final = "palomar-died-at"
+DEAD_LETTERED_AT: Final = "palomar-died-at"
 
 # Earlier deliveries from which on a message is suspected of killing its consumer: it came back twice.
 SUSPECT_AT: Final = 2
 
 
 class Delivery:
-    """One AMQP message in hand, and how many of its items are open."""
+    """One AMQP message that the broker has given to this process, and how many of its jobs are open."""
 
     def __init__(self, incoming: AbstractIncomingMessage, channel: AbstractChannel) -> None:
         self.incoming = incoming
@@ -35,17 +34,18 @@ class Delivery:
 
     @property
     def alive(self) -> bool:
-        """False once its channel is gone: the broker gives it to somebody else, so nothing more is done with it."""
+        """False once its channel is closed: the broker delivers it again, so nothing more is done with it here."""
         return not self._channel.is_closed
 
     @property
-    def earlier(self) -> int:
-        """How often it was given out before and came back: its consumer died, or stopped in order."""
+    def earlier_deliveries(self) -> int:
+        """How often it was delivered before and came back, because its consumer was killed or stopped in order."""
         return self._number("x-delivery-count")
 
     @property
     def suspect(self) -> bool:
-        return self.earlier >= SUSPECT_AT
+        """Whether it may be what kills its consumers."""
+        return self.earlier_deliveries >= SUSPECT_AT
 
     @property
     def attempt(self) -> int:
@@ -54,28 +54,30 @@ class Delivery:
 
     @property
     def overtime(self) -> int:
-        """Tries that took too long, one after the other."""
+        """Attempts in a row that took too long."""
         return self._number(OVERTIME)
 
     def _number(self, header: str) -> int:
         count = self.incoming.headers.get(header, 0)
         return count if isinstance(count, int) else 0
 
-    def opened(self, items: int) -> None:
-        self._open = items
+    def opened(self, jobs: int) -> None:
+        """It holds so many jobs, all of them open."""
+        self._open = jobs
 
-    def release(self) -> None:
-        """Its items are taken out: they may be megabytes, which need not be there twice while they are handled."""
+    def release_body(self) -> None:
+        """Free the body once its jobs are decoded: they may be megabytes, which need not be in memory twice."""
         self.incoming.body = b""  # type: ignore[misc]  # an attribute all the same
 
     async def settled(self) -> None:
-        """One item is finished; the last one acks."""
+        """One of its jobs is finished. The last one acks the message."""
         self._open -= 1
         if self._open <= 0:
             await self.ack()
 
     async def ack(self) -> None:
-        # On a channel that is gone this raises nearly anything; redelivery and the claim in the row handle it.
+        # On a closed channel this raises nearly anything. The broker then delivers the message again, and the claim in
+        # the job's row keeps its work from being done twice.
         try:
             with contextlib.suppress(Exception):
                 await self.incoming.ack()
@@ -85,52 +87,15 @@ class Delivery:
 
 
 @dataclass(slots=True)
-class Item(Generic[M]):
-    """One message of an envelope on its way through a handler."""
+class JobRun(Generic[J]):
+    """One job of an envelope on its way through a handler."""
 
-    message: M
+    job: J
     delivery: Delivery
-    outages: int = 0  # in a row, met by this item
-    trial: bool = False  # handled though its tenant's channel is set apart
+    outages: int = 0  # in a row, met by this job
+    trial: bool = False  # handled although the circuit breaker of its tenant's channel is open
 
     @property
     def attempt(self) -> int:
         """Failed attempts so far."""
         return self.delivery.attempt
-
-
-class Undecodable(Exception):
-    """An envelope or one of its items that is not what the queue's worker consumes."""
-
-
-def decode(body: bytes, kind: type[M]) -> tuple[list[M], list[tuple[bytes, str]]]:
-    """An envelope's items: those that are fine, and (raw item, reason) of those that are not.
-
-    Raises Undecodable where the envelope itself can't be read.
-    """
-    try:
-        outer = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise Undecodable(f"not JSON: {error}") from error
-    if not isinstance(outer, dict) or not isinstance(outer.get("items"), list):
-        raise Undecodable("no envelope: it needs `type` and a list `items`")
-    if outer.get("type") != kind.type:
-        raise Undecodable(f"type is {str(outer.get('type'))[:60]!r}, this queue takes {kind.type!r}")
-    good: list[M] = []
-    bad: list[tuple[bytes, str]] = []
-    for raw in outer["items"]:
-        try:
-            good.append(kind.model_validate(raw))
-        except ValidationError as error:
-            fields = ", ".join(
-                f"{'.'.join(map(str, part['loc'])) or 'item'}: {part['msg']}" for part in error.errors()[:5]
-            )
-            bad.append((_as_it_came(raw), f"invalid {kind.type}: {fields}"))
-    return good, bad
-
-
-def _as_it_came(raw: object) -> bytes:
-    try:
-        return orjson.dumps(raw)
-    except orjson.JSONEncodeError as error:  # orjson reads deeper nesting than it writes
-        raise Undecodable(f"an item can't be taken out: {error}") from error

@@ -1,4 +1,4 @@
-"""Every message that stands in a queue. A class owns its type, its key and the queue it goes to.
+"""Defines every job that workers consume: its fields, its key and the queue it goes to.
 
 Unknown fields are ignored and new fields have defaults, so that old and new processes run side by side during a
 deploy. The key is deterministic: the same fact published twice carries the same `message_id`.
@@ -17,16 +17,16 @@ from shared.queue import topology
 from shared.resilience.circuit_breaker import Scope
 
 Lane = topology.Lane
-LARGE = 256 * 1024  # bytes of a webhook's body; a larger one stands alone in its envelope, and has a lane of its own
+LARGE = 256 * 1024  # bytes of a webhook's body; a larger one has an envelope of its own, and goes to a queue of its own
 
 
-class QueueMessage(BaseModel):
-    """Base of all items. `batch` is the most items of this class that share one envelope."""
+class Job(BaseModel):
+    """Base of all jobs. `batch` is the most jobs of a class that share one envelope."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     type: ClassVar[str]
-    queues: ClassVar[tuple[str, ...]]  # everywhere `queue` may point: the graph is drawn from it
+    queues: ClassVar[tuple[str, ...]]  # all values that `queue` may have; the drawing of the topology shows them
     exchange: ClassVar[str] = topology.WORK
     batch: ClassVar[int] = 100
 
@@ -35,7 +35,7 @@ class QueueMessage(BaseModel):
     @property
     def key(self) -> str:
         """Deterministic identity, at most 128 characters."""
-        raise NotImplementedError(f"{type(self).__name__} owns its key")
+        raise NotImplementedError(f"{type(self).__name__} defines no key")
 
     @property
     def queue(self) -> str:
@@ -44,18 +44,18 @@ class QueueMessage(BaseModel):
 
     @property
     def scope(self) -> Scope:
-        """The tenant and channel that are set apart where items such as this one die."""
+        """The tenant and channel whose circuit breaker counts the failures of this job."""
         return Scope(getattr(self, "tenant_id", None), getattr(self, "channel_id", None))
 
     @property
     def tenant(self) -> UUID | None:
-        """Whose it is, as far as the item says it: the webhook of an endpoint that spans tenants does not."""
+        """The job's tenant; None where the job does not name it, as the webhook of an endpoint that spans tenants."""
         tenant: UUID | None = getattr(self, "tenant_id", None)
         return tenant
 
     @property
     def about(self) -> dict[str, str]:
-        """What every log line of its handling carries, where it has it: trace, tenant, conversation, message."""
+        """The fields of every log line while this job is handled: trace, tenant, conversation, message."""
         facts = {
             "trace": self.trace,
             "tenant": getattr(self, "tenant_id", None),
@@ -65,8 +65,8 @@ class QueueMessage(BaseModel):
         return {name: str(value) for name, value in facts.items() if value}
 
 
-class WebhookReceived(QueueMessage):
-    """A provider's request whose signature held, exactly as it arrived."""
+class WebhookReceived(Job):
+    """A provider's request whose signature was valid, exactly as it arrived."""
 
     type: ClassVar[str] = "webhook.received"
     queues: ClassVar[tuple[str, ...]] = (
@@ -79,15 +79,15 @@ class WebhookReceived(QueueMessage):
     endpoint_id: UUID
     tenant_id: UUID | None = None  # None: the endpoint spans tenants
     provider: str
-    receipts: bool = False  # came in by the status path: goes to its own lane
-    received_at: datetime  # when ingress had it; survives spool, queue and replay
+    receipts: bool = False  # came in by the status path: goes to its own queue
+    received_at: datetime  # by ingress; survives spool, queue and replay
     method: str = "POST"
     url: str = ""
     content_type: str = ""
     headers: Mapping[str, str] = Field(default_factory=dict)
     body: str
     body_encoding: Literal["utf-8", "base64"] = "utf-8"
-    replayed: bool = False  # an operator wants it parsed again though it is known
+    replayed: bool = False  # an operator wants it parsed again although it is known
 
     @property
     def key(self) -> str:
@@ -101,7 +101,7 @@ class WebhookReceived(QueueMessage):
 
     @property
     def scope(self) -> Scope:
-        """Of an endpoint that spans tenants the endpoint: whose the webhook is, only its body says."""
+        """For an endpoint that spans tenants the endpoint itself: only the body says which tenant's webhook this is."""
         return Scope(self.tenant_id or self.endpoint_id, self.endpoint_id)
 
     @property
@@ -111,10 +111,10 @@ class WebhookReceived(QueueMessage):
 
     @classmethod
     def of(cls, endpoint_id: UUID, body: bytes, **fields: Any) -> Self:
-        """Build one from raw bytes: text stays readable in RabbitMQ's UI, anything else travels as base64; large text
-        too, which JSON may make six times as long.
+        """Build one from the raw bytes of a body. `fields` are this model's other fields, validated as usual.
 
-        `fields` are this model's other fields, validated as usual.
+        Text stays readable in RabbitMQ's UI. Other bytes travel as base64, and so does large text, which JSON may make
+        six times as long.
         """
         text = _text_of(body)
         encoding = "utf-8"
@@ -134,7 +134,7 @@ class WebhookReceived(QueueMessage):
 
 
 def _text_of(body: bytes) -> str | None:
-    """A body as readable text; None for what is none, or too large to be read."""
+    """A body as text; None where it is no UTF-8, or LARGE."""
     try:
         return body.decode() if len(body) <= LARGE else None
     except UnicodeDecodeError:
@@ -144,20 +144,20 @@ def _text_of(body: bytes) -> str | None:
 def inbound_id_of(endpoint_id: UUID, body: bytes) -> str:
     """Hex of SHA-256 over endpoint and body: the identity of a webhook in `inbound_log`."""
     digest = sha256(endpoint_id.bytes)
-    digest.update(body)  # not of both together: the body may be of ten megabytes
+    digest.update(body)  # not one digest of both joined: the body may be ten megabytes
     return digest.hexdigest()
 
 
-class ReplyWanted(QueueMessage):
+class ReplyWanted(Job):
     """A customer wrote; the conversation's row says that a reply is owed."""
 
     type: ClassVar[str] = "reply.wanted"
     queues: ClassVar[tuple[str, ...]] = (topology.REPLY.name, topology.REPLY_LLM.name)
 
     tenant_id: UUID
-    channel_id: UUID | None = None  # None: of an older process
+    channel_id: UUID | None = None  # None: published by an older process
     conversation_id: UUID
-    waits: bool = Field(default=False, description="the channel's engine waits for somebody else: it has its own lane")
+    waits: bool = Field(default=False, description="the engine waits for an outside service: own queue")
 
     @property
     def key(self) -> str:
@@ -168,14 +168,14 @@ class ReplyWanted(QueueMessage):
         return topology.REPLY_LLM.name if self.waits else topology.REPLY.name
 
 
-class SendRequested(QueueMessage):
-    """A message row is `queued`: the window decides what becomes of it."""
+class SendRequested(Job):
+    """A message's row is `queued`: the worker `window` decides whether it may be sent."""
 
     type: ClassVar[str] = "send.requested"
     queues: ClassVar[tuple[str, ...]] = (topology.WINDOW.name,)
 
     tenant_id: UUID
-    channel_id: UUID | None = None  # None: of an older process
+    channel_id: UUID | None = None  # None: published by an older process
     conversation_id: UUID
     message_id: UUID
 
@@ -184,14 +184,14 @@ class SendRequested(QueueMessage):
         return f"send:{self.message_id}"
 
 
-class SendAdmitted(QueueMessage):
-    """A lane of a conversation has a message that is `ready` (or one of unknown outcome to look up)."""
+class SendAdmitted(Job):
+    """A conversation has a message that is `ready` in this lane, or one of unknown outcome to look up."""
 
     type: ClassVar[str] = "send.admitted"
     queues: ClassVar[tuple[str, ...]] = tuple(queue.name for queue in topology.SEND)
 
     tenant_id: UUID
-    channel_id: UUID | None = None  # None: of an older process
+    channel_id: UUID | None = None  # None: published by an older process
     conversation_id: UUID
     message_id: UUID
     provider: str
@@ -206,15 +206,15 @@ class SendAdmitted(QueueMessage):
         return topology.send_queue(self.provider, self.lane).name
 
 
-class MediaWanted(QueueMessage):
-    """A customer's message holds a file that we have no copy of yet."""
+class MediaWanted(Job):
+    """A customer's message has a file that is not in our blob store yet."""
 
     type: ClassVar[str] = "media.wanted"
     queues: ClassVar[tuple[str, ...]] = (topology.MEDIA.name,)
-    batch: ClassVar[int] = 10  # so that several processes share what came at once
+    batch: ClassVar[int] = 10  # small, so that several processes share the files that came together
 
     tenant_id: UUID
-    channel_id: UUID | None = None  # None: of an older process
+    channel_id: UUID | None = None  # None: published by an older process
     message_id: UUID
     media_id: UUID
 
@@ -223,8 +223,8 @@ class MediaWanted(QueueMessage):
         return f"media:{self.media_id}"
 
 
-class EventHappened(QueueMessage):
-    """What happened, as `relay` tells everybody. (xid, seq) is its place in the order of all events."""
+class EventHappened(Job):
+    """An event, as `relay` publishes it. (xid, seq) is its position in the order of all events."""
 
     type: ClassVar[str] = "event.happened"
     queues: ClassVar[tuple[str, ...]] = ()

@@ -1,14 +1,15 @@
-"""How a handler ends when it does not simply return: raise one of these, the runner does the rest.
+"""The exceptions by which a handler ends a job: try it again, or dead-letter it.
 
-The third one is `Locked` of shared/resilience/lock_waits.py.
+A handler that simply returns has succeeded; any other exception is a failed attempt. The third exception of ours is
+`Locked` of shared/resilience/lock_waits.py.
 """
 
 
 class Retry(Exception):
-    """Try this item again. It goes to the retry queue whose delay is the next at or above `after`.
+    """Try this job again. It goes to the first retry step, from its next one on, that takes `after` seconds or longer.
 
-    Counts as an attempt; after the last step of the ladder the item is dead. Waits above ten minutes, and waits of
-    anything that has a row, are due times instead.
+    Counts as an attempt; after the last step of the retry schedule the job is dead-lettered. A wait of more than ten
+    minutes is a due time in the job's row instead, and so is any wait of a job that has a row.
     """
 
     def __init__(self, reason: str, after: float = 0.0) -> None:
@@ -17,8 +18,8 @@ class Retry(Exception):
         self.after = after
 
 
-class Dead(Exception):
-    """No attempt will ever succeed: bury the item in `<queue>.dead` with this reason."""
+class DeadLetter(Exception):
+    """No attempt will ever succeed: put the job into `<queue>.dead` with this reason."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)

@@ -1,135 +1,26 @@
-"""Connections that come back, and the confirmed publish with group commit.
-
-Plain connections with our own loop around them instead of aio-pika's robust ones: after a loss every channel, consumer
-and unconfirmed publish is gone for certain, and what to do about it is decided here and in the runner.
-"""
+"""Publishes jobs to RabbitMQ, each confirmed by the broker; jobs that are ready together share an envelope."""
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from hashlib import sha256
 
 import aio_pika
 import aiormq
-from aio_pika.abc import AbstractChannel, AbstractConnection, HeadersType
+from aio_pika.abc import AbstractChannel, AbstractConnection
 
 from shared.process import metrics
 from shared.process.log import get_logger
-from shared.process.outage_log import OutageLog
 from shared.queue import topology
-from shared.queue.jobs import QueueMessage
+from shared.queue.connection import BrokerAway, Link, PublishFailed, PublishRefused, PublishUnknown, is_cancellation
+from shared.queue.envelope import amqp_headers, dump, envelope, group_key
+from shared.queue.jobs import Job
 
 log = get_logger(__name__)
 
-HEARTBEAT = 10  # seconds; a dead peer is noticed after 3 × (heartbeat + 1) s: 183 s by aio-pika's default
-ENVELOPE_BYTES = 256 * 1024  # an envelope takes no further item beyond this
-IN_FLIGHT = 2  # publishes under way per lane; what comes meanwhile shares the next one
-RECONNECT_DELAYS = (0.1, 0.3, 1.0, 2.0)  # seconds; the last one goes on
-OPENING = 30.0  # seconds that `on_open` may take; a broker that hangs is tried anew
-
-
-class PublishFailed(Exception):
-    """Not confirmed. Whoever asked still has the thing to publish."""
-
-
-class BrokerAway(PublishFailed):
-    """There is no connection: nothing left this process."""
-
-
-class PublishUnknown(PublishFailed):
-    """Timed out, or the connection went: it may have arrived, or may still."""
-
-
-class PublishRefused(PublishFailed):
-    """The broker said no: unroutable, or the queue rejected it."""
-
-
-class Link:
-    """One connection to the broker, made again whenever it is lost.
-
-    `on_open` runs on every new connection before `up` is set. The broker's absence is never an error here.
-    """
-
-    def __init__(
-        self, url: str, name: str, on_open: Callable[[AbstractConnection], Awaitable[None]] | None = None
-    ) -> None:
-        self._url = url
-        self._name = name
-        self._on_open = on_open
-        self._closing = asyncio.Event()
-        self._lost = asyncio.Event()
-        self._failures = 0
-        self._outage = OutageLog()
-        self._task: asyncio.Task[None] | None = None
-        self.up = asyncio.Event()
-        self.connection: AbstractConnection | None = None
-
-    def start(self) -> None:
-        self._task = asyncio.create_task(self._run(), name=f"link {self._name}")
-
-    def drop(self, connection: AbstractConnection) -> None:
-        """Give up this connection, if it is still the one, and make another: something on it is broken."""
-        if connection is self.connection:
-            self._lost.set()
-
-    async def close(self) -> None:
-        self._closing.set()
-        if self._task is not None:
-            await self._task
-
-    async def _run(self) -> None:
-        while not self._closing.is_set():
-            try:
-                await self._once()
-            except (Exception, asyncio.CancelledError) as error:
-                if is_cancellation(error):
-                    raise
-                delay = RECONNECT_DELAYS[min(self._failures, len(RECONNECT_DELAYS) - 1)]
-                if (lasted := self._outage.failed()) is not None:
-                    log.warning(
-                        "broker away", link=self._name, error=f"{type(error).__name__}: {error}", away_for=lasted
-                    )
-                self._failures += 1
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._closing.wait(), delay)
-
-    async def _once(self) -> None:
-        """Connect, serve until the connection is lost or we close. Raises what connecting raised."""
-        self._lost = lost = asyncio.Event()
-        connection = await aio_pika.connect(
-            self._url, timeout=5, heartbeat=HEARTBEAT, client_properties={"connection_name": self._name}
-        )
-        closing = asyncio.create_task(self._closing.wait())
-        losing = asyncio.create_task(lost.wait())
-        try:
-            connection.close_callbacks.add(lambda *_: lost.set())
-            self.connection = connection
-            if self._on_open is not None:
-                async with asyncio.timeout(OPENING):
-                    await self._on_open(connection)
-            self.up.set()
-            self._failures = 0
-            log.info("broker connected", link=self._name, away_for=self._outage.ended() or 0.0)
-            await asyncio.wait({closing, losing}, return_when=asyncio.FIRST_COMPLETED)
-            if not self._closing.is_set():
-                raise ConnectionResetError("connection lost")
-        finally:
-            self.up.clear()
-            closing.cancel()
-            losing.cancel()
-            with suppress(Exception):
-                await asyncio.wait_for(connection.close(), 5)
-
-
-def is_cancellation(error: BaseException) -> bool:
-    """Whether a CancelledError is a real cancellation of this task.
-
-    aiormq raises stray ones when a connection is torn down under a caller; those are only a lost connection.
-    """
-    task = asyncio.current_task()
-    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
+ENVELOPE_BYTES = 256 * 1024  # an envelope takes no further job beyond this
+IN_FLIGHT = 2  # publishes under way per batch; jobs that come meanwhile share the next one
 
 
 @dataclass(slots=True)
@@ -140,22 +31,22 @@ class _Waiting:
 
 
 @dataclass(slots=True)
-class _Lane:
-    """Items of one type on their way to one routing key."""
+class _PublishBatch:
+    """The jobs of one type that wait to be published under one routing key."""
 
     exchange: str
     routing_key: str
     type: str
-    batch: int
+    limit: int  # jobs of one envelope
     waiting: deque[_Waiting] = field(default_factory=deque)
     in_flight: int = 0
 
 
 class Publisher:
-    """Publishes with confirms, grouping what is ready together.
+    """Publishes with confirms, and groups jobs that are ready together (group commit).
 
-    While IN_FLIGHT publishes of a lane are under way, items that arrive wait for the next one and share its confirm;
-    a lone item leaves at once, so grouping adds no wait.
+    While IN_FLIGHT publishes of a batch are under way, jobs that arrive wait for the next one and share its confirm.
+    A single job leaves at once, so that grouping adds no wait.
     """
 
     def __init__(self, url: str, name: str, *, timeout: float, delays: Sequence[float] = (1, 5, 30, 120, 600)) -> None:
@@ -164,16 +55,16 @@ class Publisher:
         self._delays = delays
         self._channel: AbstractChannel | None = None
         self._exchanges: dict[str, aio_pika.abc.AbstractExchange] = {}
-        self._lanes: dict[tuple[str, str, str], _Lane] = {}
+        self._batches: dict[tuple[str, str, str], _PublishBatch] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._under_way: dict[str, asyncio.Event] = {}  # message_id → its publish has ended
 
     async def start(self) -> None:
-        """Begin connecting. Does not wait for the broker: `ready` tells, `wait_ready` waits."""
+        """Begin to connect. Does not wait for the broker: see `ready` and `wait_ready`."""
         self._link.start()
 
     async def close(self) -> None:
-        """Let what is under way and what waits behind it finish, for one publish's patience; then close."""
+        """Finish the publishes that are under way or waiting, for one publish's timeout at most; then close."""
         with suppress(TimeoutError):
             async with asyncio.timeout(self._timeout):
                 while self._tasks:
@@ -188,7 +79,7 @@ class Publisher:
         await self._link.up.wait()
 
     async def depth(self, queue: str) -> int:
-        """Envelopes that wait in a queue for a consumer. Raises BrokerAway where nobody can be asked."""
+        """Envelopes that wait in a queue for a consumer. Raises BrokerAway where the broker can't be asked."""
         channel = self._channel
         if channel is None or not self.ready:
             raise BrokerAway("no connection to RabbitMQ")
@@ -199,24 +90,24 @@ class Publisher:
             raise BrokerAway(f"{queue} can't be looked at: {type(error).__name__}") from error
         return declared.declaration_result.message_count or 0
 
-    async def publish(self, *messages: QueueMessage, timeout: float | None = None) -> None:  # noqa: ASYNC109
+    async def publish(self, *jobs: Job, timeout: float | None = None) -> None:  # noqa: ASYNC109
         """Publish and wait until the broker has confirmed all of them.
 
-        `timeout` is seconds for the whole; an item whose turn has not come by then is taken back and never sent.
+        `timeout` is in seconds for all of them. A job that has not left by then is cancelled and never sent.
         Raises PublishFailed (BrokerAway, PublishUnknown, PublishRefused).
         """
-        if not messages:
+        if not jobs:
             return
         loop = asyncio.get_running_loop()
-        # All of them are written out before the first one joins a lane: one that can't be leaves nothing behind.
-        waiting = [(self._lane(m), _Waiting(dump(m), m.key, loop.create_future())) for m in messages]
-        for lane, item in waiting:
-            lane.waiting.append(item)
-        for lane in {id(lane): lane for lane, _ in waiting}.values():
-            self._pump(lane)
-        confirmed = [item.done for _, item in waiting]
-        # Not asyncio.timeout: with that and a gather for one item, waiting would cost ingress more than publishing.
-        patience = None if timeout is None else loop.call_later(timeout, _take_back, confirmed, timeout)
+        # All jobs are serialised before the first one joins a batch, so that an error leaves none of them behind.
+        waiting = [(self._batch(job), _Waiting(dump(job), job.key, loop.create_future())) for job in jobs]
+        for batch, one in waiting:
+            batch.waiting.append(one)
+        for batch in {id(batch): batch for batch, _ in waiting}.values():
+            self._pump(batch)
+        confirmed = [one.done for _, one in waiting]
+        # Not asyncio.timeout: that and a gather of one future would cost ingress more than the publish itself.
+        timer = None if timeout is None else loop.call_later(timeout, _fail_unconfirmed, confirmed, timeout)
         try:
             if len(confirmed) == 1:
                 await confirmed[0]
@@ -229,8 +120,8 @@ class Publisher:
                 raise
             raise PublishUnknown("the publisher was closed") from error
         finally:
-            if patience is not None:
-                patience.cancel()
+            if timer is not None:
+                timer.cancel()
 
     async def publish_body(
         self,
@@ -243,7 +134,7 @@ class Publisher:
         headers: Mapping[str, str | int] | None = None,
         mandatory: bool = True,
     ) -> None:
-        """Publish one ready-made body, confirmed. Raises PublishFailed."""
+        """Publish one body as it is and wait for its confirm. Raises PublishFailed."""
         channel = self._channel
         if channel is None or channel.is_closed or not self._link.up.is_set():
             raise BrokerAway("no connection to RabbitMQ; is it running, and is AMQP_URL right?")
@@ -254,7 +145,7 @@ class Publisher:
             message_id=message_id,
             type=type_,
             app_id="palomar",
-            headers=_headers(headers),
+            headers=amqp_headers(headers),
         )
         try:
             async with asyncio.timeout(self._timeout), self._alone(message_id):
@@ -265,17 +156,17 @@ class Publisher:
             raise PublishRefused(f"{exchange}/{routing_key} was not taken: {error}") from error
         except (ValueError, TypeError, LookupError) as error:
             raise PublishRefused(f"{exchange}/{routing_key} can't be written: {error!r}") from error
-        except (Exception, asyncio.CancelledError) as error:  # a lost connection raises nearly anything, Exception too
+        except (Exception, asyncio.CancelledError) as error:  # a lost connection raises nearly any exception
             if is_cancellation(error):
                 raise
             raise PublishUnknown(f"connection lost: {type(error).__name__}") from error
 
     @asynccontextmanager
     async def _alone(self, message_id: str) -> AsyncIterator[None]:
-        """Wait for a publish of the same id to end.
+        """Wait until no other publish of the same id is under way.
 
-        aiormq finds by message_id which publish a returned message belongs to; of two it would confirm one wrongly.
-        Without an id it makes one up.
+        aiormq matches a returned message to its publish by message_id; of two it would confirm one wrongly. For a
+        message without an id it makes one up.
         """
         if not message_id:
             yield
@@ -290,128 +181,91 @@ class Publisher:
             ended.set()
 
     async def _opened(self, connection: AbstractConnection) -> None:
-        for name in await topology.settle(connection, self._delays):
+        for name in await topology.declare_missing(connection, self._delays):
             log.error(
                 "queue exists with other arguments and is used as it is; to renew it, drain it, stop what uses it, "
                 "delete it, start again",
                 queue=name,
             )
         channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
-        names = [topology.WORK, topology.DEAD, topology.EVENTS, *(step.name for step in topology.ladder(self._delays))]
+        steps = (step.name for step in topology.retry_schedule(self._delays))
+        names = [topology.WORK, topology.DEAD_LETTERS, topology.EVENTS, *steps]
         self._exchanges = {name: await channel.get_exchange(name, ensure=False) for name in names}
-        # Some errors of the broker close the channel and leave the connection: nothing could be published any more.
+        # Some errors of the broker close the channel and leave the connection open, on which no publish would succeed.
         channel.close_callbacks.add(lambda *_: self._link.drop(connection))
         self._channel = channel
 
-    def _lane(self, message: QueueMessage) -> _Lane:
-        queue = message.queue
-        key = (message.exchange, queue, message.type)
-        lane = self._lanes.get(key)
-        if lane is None:
-            lane = self._lanes[key] = _Lane(message.exchange, queue, message.type, message.batch)
-        return lane
+    def _batch(self, job: Job) -> _PublishBatch:
+        queue = job.queue
+        key = (job.exchange, queue, job.type)
+        batch = self._batches.get(key)
+        if batch is None:
+            batch = self._batches[key] = _PublishBatch(job.exchange, queue, job.type, job.batch)
+        return batch
 
-    def _pump(self, lane: _Lane) -> None:
-        while lane.waiting and lane.in_flight < IN_FLIGHT:
-            group = _take(lane)
+    def _pump(self, batch: _PublishBatch) -> None:
+        while batch.waiting and batch.in_flight < IN_FLIGHT:
+            group = _next_group(batch)
             if not group:
                 return
-            lane.in_flight += 1
-            task = asyncio.create_task(self._send(lane, group))
+            batch.in_flight += 1
+            task = asyncio.create_task(self._send(batch, group))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _send(self, lane: _Lane, group: list[_Waiting]) -> None:
-        body = envelope(lane.type, [item.body for item in group])
-        for item in group:
-            item.body = b""  # a mail's files are megabytes, and nobody asks for them again
+    async def _send(self, batch: _PublishBatch, group: list[_Waiting]) -> None:
+        body = envelope(batch.type, [one.body for one in group])
+        for one in group:
+            one.body = b""  # a mail with files is megabytes, which need not be in memory twice
         try:
             await self.publish_body(
-                lane.exchange,
-                lane.routing_key,
+                batch.exchange,
+                batch.routing_key,
                 body,
-                message_id=group[0].key if len(group) == 1 else group_key([item.key for item in group]),
-                type_=lane.type,
-                mandatory=lane.exchange == topology.WORK,
+                message_id=group[0].key if len(group) == 1 else group_key([one.key for one in group]),
+                type_=batch.type,
+                mandatory=batch.exchange == topology.WORK,
             )
         except PublishFailed as error:
-            metrics.PUBLISH_FAILED.labels(lane.routing_key, type(error).__name__).inc()
-            for item in group:
-                if not item.done.done():
-                    item.done.set_exception(error)
+            metrics.PUBLISH_FAILED.labels(batch.routing_key, type(error).__name__).inc()
+            for one in group:
+                if not one.done.done():
+                    one.done.set_exception(error)
         except asyncio.CancelledError:
-            for item in group:
-                item.done.cancel()
+            for one in group:
+                one.done.cancel()
             raise
         else:
-            metrics.PUBLISHED.labels(lane.routing_key if lane.exchange == topology.WORK else lane.exchange).inc(
+            metrics.PUBLISHED.labels(batch.routing_key if batch.exchange == topology.WORK else batch.exchange).inc(
                 len(group)
             )
-            metrics.ENVELOPE_ITEMS.observe(len(group))
-            for item in group:
-                if not item.done.done():
-                    item.done.set_result(None)
+            metrics.ENVELOPE_JOBS.observe(len(group))
+            for one in group:
+                if not one.done.done():
+                    one.done.set_result(None)
         finally:
-            lane.in_flight -= 1
-            self._pump(lane)
+            batch.in_flight -= 1
+            self._pump(batch)
 
 
-def _take_back(waiting: Sequence[asyncio.Future[None]], timeout: float) -> None:
-    """The patience of whoever waits for these has ended."""
+def _fail_unconfirmed(waiting: Sequence[asyncio.Future[None]], timeout: float) -> None:
+    """Fail the publishes that are not confirmed after `timeout` seconds. Those that have not left are never sent."""
     for done in waiting:
         if not done.done():
             done.set_exception(PublishUnknown(f"not confirmed within {timeout} s"))
 
 
-def _take(lane: _Lane) -> list[_Waiting]:
-    """The next envelope's items: up to the class's bound and ENVELOPE_BYTES, without those given up meanwhile."""
+def _next_group(batch: _PublishBatch) -> list[_Waiting]:
+    """The jobs of the next envelope: up to the class's limit and ENVELOPE_BYTES, without those cancelled meanwhile."""
     group: list[_Waiting] = []
     size = 0
-    while lane.waiting and len(group) < lane.batch:
-        item = lane.waiting[0]
-        if group and size + len(item.body) > ENVELOPE_BYTES:
+    while batch.waiting and len(group) < batch.limit:
+        one = batch.waiting[0]
+        if group and size + len(one.body) > ENVELOPE_BYTES:
             break
-        lane.waiting.popleft()
-        if item.done.done():  # its publisher's patience ended; it may be spooled by now
+        batch.waiting.popleft()
+        if one.done.done():  # cancelled by its timeout; ingress may have spooled it
             continue
-        group.append(item)
-        size += len(item.body)
+        group.append(one)
+        size += len(one.body)
     return group
-
-
-def dump(message: QueueMessage) -> bytes:
-    """One item as JSON."""
-    return message.__pydantic_serializer__.to_json(message)
-
-
-def envelope(type_: str, items: Sequence[bytes]) -> bytes:
-    """`{"type": …, "items": […]}` of items that are JSON already."""
-    return b'{"type":"' + type_.encode() + b'","items":[' + b",".join(items) + b"]}"
-
-
-def group_key(keys: Sequence[str]) -> str:
-    """The message_id of an envelope: the same items in the same order give the same one."""
-    return sha256("\n".join(keys).encode()).hexdigest()[:40]
-
-
-def _headers(headers: Mapping[str, str | int] | None) -> HeadersType:
-    # The broker's own x-* headers never travel on: with x-death on it a replayed message vanishes by cycle detection.
-    # A traceback may hold half a surrogate pair, which can't be written.
-    return {
-        name: value.encode(errors="replace").decode() if isinstance(value, str) else value
-        for name, value in (headers or {}).items()
-        if not name.startswith("x-")
-    }
-
-
-@asynccontextmanager
-async def connected(url: str, name: str) -> AsyncIterator[AbstractConnection]:
-    """A connection for one errand of a command. Raises BrokerAway with the remedy."""
-    try:
-        connection = await aio_pika.connect(
-            url, timeout=5, heartbeat=HEARTBEAT, client_properties={"connection_name": name}
-        )
-    except (OSError, TimeoutError, aiormq.AMQPError) as error:
-        raise BrokerAway("can't reach RabbitMQ; is `./palomar up` running, and is AMQP_URL right?") from error
-    async with connection:
-        yield connection

@@ -1,8 +1,8 @@
-"""Every exchange, queue, binding and retry step, as values, declared by one function.
+"""Defines every exchange, queue, binding and retry step of RabbitMQ, and declares them.
 
-A work queue `name` has a dead queue `name.dead`. What is to be tried again waits in `retry.<delay>` and comes back
-through the `work` exchange by its original routing key. All queues are quorum queues and declare on RabbitMQ 3.10
-and on 4.x.
+A work queue `name` has a dead-letter queue `name.dead`. A job that is to be tried again waits in `retry.<delay>` and
+comes back through the `work` exchange by its original routing key. All queues are quorum queues, which RabbitMQ 3.10
+and 4.x declare alike.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,35 +18,39 @@ from shared.domain.provider_names import names
 Lane = Literal["normal", "bulk"]
 
 WORK: Final = "work"  # direct: the routing key is the queue's name
-DEAD: Final = "dead"  # direct: the routing key is the work queue's name
-EVENTS: Final = "events"  # topic: the routing key is the event's name; nobody listening is fine
+DEAD_LETTERS: Final = "dead"  # direct: the routing key is the work queue's name
+EVENTS: Final = "events"  # topic: the routing key is the event's name; an event without a subscriber is dropped
 
-# Guards only against a message that kills its consumer. Clean restarts count too, and a small limit then buries
-# healthy messages (seen on 3.10.8 with ten prefetched ones after four orderly restarts).
+# Guards only against a message that kills its consumer. Deliveries that come back from an orderly restart count too, so
+# that a small limit dead-letters healthy messages (seen on 3.10.8 with ten prefetched ones after four restarts).
 DELIVERY_LIMIT: Final = 200
 
-# Of a dead queue, where whoever looks at an item takes it and gives it back, which counts. Without a limit of our own
-# RabbitMQ 4.x takes 20 for it, and the twenty-first look would drop the item.
-DEAD_DELIVERY_LIMIT: Final = 1_000_000_000
+# Of a dead-letter queue. `palomar dead show` takes each message and returns it, which counts as a delivery. Without a
+# limit of our own RabbitMQ 4.x applies one of 20, and the twenty-first look would drop the message.
+DEAD_LETTER_DELIVERY_LIMIT: Final = 1_000_000_000
 
 QueueArguments = dict[str, str | int]
 
 
 @dataclass(frozen=True, slots=True)
 class WorkQueue:
-    """A queue that one worker consumes, or one lane of it."""
+    """A queue that one worker consumes. A worker may have several, which run independently."""
 
     name: str
-    prefetch: int | None = None  # envelopes that one process holds; None: as many as its worker likes
+    prefetch: int | None = None  # unacked envelopes of one process; None: as the worker's kind of handler needs
 
     @property
-    def dead(self) -> str:
+    def dead_letters(self) -> str:
+        """The name of its dead-letter queue."""
         return f"{self.name}.dead"
 
 
 @dataclass(frozen=True, slots=True)
 class RetryStep:
-    """One rung of the retry ladder: a queue with one fixed TTL, because per-message TTLs block behind the head."""
+    """One step of the retry schedule: a queue with one fixed TTL.
+
+    A TTL of each message's own would not do: RabbitMQ expires messages only at the head of a queue.
+    """
 
     delay: float  # seconds
 
@@ -60,15 +64,15 @@ class RetryStep:
 
 PERSIST: Final = WorkQueue("persist")
 PERSIST_RECEIPTS: Final = WorkQueue("persist.receipts")
-PERSIST_LARGE: Final = WorkQueue("persist.large", prefetch=1)  # mails with files: one at a time bounds the memory
+PERSIST_LARGE: Final = WorkQueue("persist.large", prefetch=1)  # mails with files; one at a time bounds the memory
 REPLY: Final = WorkQueue("reply")
-REPLY_LLM: Final = WorkQueue("reply.llm")  # of engines that wait for somebody else
+REPLY_LLM: Final = WorkQueue("reply.llm")  # replies whose engine waits for an outside service
 WINDOW: Final = WorkQueue("window")
 MEDIA: Final = WorkQueue("media")
 
 
 def send_queue(provider: str, lane: str = "normal") -> WorkQueue:
-    """Where one provider's sends wait; bulk has its own, so that replies never wait behind campaigns."""
+    """The queue of one provider's sends. Bulk has a queue of its own, so that replies never wait behind campaigns."""
     return WorkQueue(f"send.{provider}" if lane == "normal" else f"send.{provider}.{lane}")
 
 
@@ -79,8 +83,8 @@ QUEUES: Final[tuple[WorkQueue, ...]] = (
 )  # fmt: skip
 
 
-def ladder(delays: Sequence[float]) -> tuple[RetryStep, ...]:
-    """The retry ladder of these delays in seconds, shortest first."""
+def retry_schedule(delays: Sequence[float]) -> tuple[RetryStep, ...]:
+    """The retry steps of these delays in seconds, shortest first."""
     return tuple(RetryStep(delay) for delay in sorted(delays))
 
 
@@ -88,7 +92,7 @@ def _quorum(dead_letter_exchange: str, **more: str | int) -> QueueArguments:
     return {
         "x-queue-type": "quorum",
         "x-dead-letter-exchange": dead_letter_exchange,
-        # The default strategy loses messages when a node dies in between; at-least-once needs reject-publish.
+        # The default strategy loses messages if a node fails while they move; at-least-once needs reject-publish.
         "x-dead-letter-strategy": "at-least-once",
         "x-overflow": "reject-publish",
         **more,
@@ -96,13 +100,13 @@ def _quorum(dead_letter_exchange: str, **more: str | int) -> QueueArguments:
 
 
 def arguments(delays: Sequence[float]) -> Mapping[str, QueueArguments]:
-    """Queue name → arguments, for all queues there are with this ladder."""
+    """Queue name → arguments, of all queues that there are with this retry schedule."""
     declared: dict[str, QueueArguments] = {}
     for queue in QUEUES:
-        declared[queue.name] = _quorum(DEAD, **{"x-delivery-limit": DELIVERY_LIMIT})
-        declared[queue.dead] = {"x-queue-type": "quorum", "x-delivery-limit": DEAD_DELIVERY_LIMIT}
-    for step in ladder(delays):
-        # No dead-letter routing key: the original one survives and leads back to its queue.
+        declared[queue.name] = _quorum(DEAD_LETTERS, **{"x-delivery-limit": DELIVERY_LIMIT})
+        declared[queue.dead_letters] = {"x-queue-type": "quorum", "x-delivery-limit": DEAD_LETTER_DELIVERY_LIMIT}
+    for step in retry_schedule(delays):
+        # Without a dead-letter routing key a message keeps its own, which leads back to its queue.
         declared[step.name] = _quorum(WORK, **{"x-message-ttl": int(step.delay * 1000)})
     return declared
 
@@ -111,13 +115,16 @@ def _bound(delays: Sequence[float]) -> list[tuple[str, str, str]]:
     """(queue, exchange, routing key) of every binding."""
     return [
         *((queue.name, WORK, queue.name) for queue in QUEUES),
-        *((queue.dead, DEAD, queue.name) for queue in QUEUES),
-        *((step.name, step.name, "") for step in ladder(delays)),
+        *((queue.dead_letters, DEAD_LETTERS, queue.name) for queue in QUEUES),
+        *((step.name, step.name, "") for step in retry_schedule(delays)),
     ]
 
 
 async def declare(channel: AbstractChannel, delays: Sequence[float]) -> None:
-    """Declare everything; idempotent. Raises aio_pika's ChannelPreconditionFailed where a queue exists otherwise."""
+    """Declare everything; idempotent.
+
+    Raises aiormq.ChannelPreconditionFailed where a queue exists with other arguments.
+    """
     await _declare_exchanges(channel, delays)
     every = arguments(delays)
     for name, exchange, key in _bound(delays):
@@ -125,31 +132,31 @@ async def declare(channel: AbstractChannel, delays: Sequence[float]) -> None:
         await queue.bind(exchange, key)
 
 
-async def settle(connection: AbstractConnection, delays: Sequence[float]) -> list[str]:
-    """Declare everything, and go on with what exists otherwise; returns the names of those queues.
+async def declare_missing(connection: AbstractConnection, delays: Sequence[float]) -> list[str]:
+    """Declare everything that is missing; returns the names of queues that exist with other arguments.
 
-    A release that changes a queue's arguments must not stop the one that runs: the old queue does its work until an
-    operator replaces it.
+    Those are used as they are. A release that changes a queue's arguments must not stop the system that runs: the old
+    queue does its work until an operator replaces it.
     """
     every = arguments(delays)
-    otherwise: list[str] = []
+    different: list[str] = []
     channel = await connection.channel()
     await _declare_exchanges(channel, delays)
     for name, exchange, key in _bound(delays):
         try:
             queue = await channel.declare_queue(name, durable=True, arguments=dict(every[name]))
         except aiormq.ChannelPreconditionFailed:  # which closes the channel
-            otherwise.append(name)
+            different.append(name)
             channel = await connection.channel()
             queue = await channel.get_queue(name, ensure=False)
         await queue.bind(exchange, key)
     await channel.close()
-    return otherwise
+    return different
 
 
 async def _declare_exchanges(channel: AbstractChannel, delays: Sequence[float]) -> None:
     await channel.declare_exchange(WORK, ExchangeType.DIRECT, durable=True)
-    await channel.declare_exchange(DEAD, ExchangeType.DIRECT, durable=True)
+    await channel.declare_exchange(DEAD_LETTERS, ExchangeType.DIRECT, durable=True)
     await channel.declare_exchange(EVENTS, ExchangeType.TOPIC, durable=True)
-    for step in ladder(delays):
+    for step in retry_schedule(delays):
         await channel.declare_exchange(step.name, ExchangeType.FANOUT, durable=True)

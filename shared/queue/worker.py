@@ -1,6 +1,6 @@
-"""What a worker declares: its queue, what it consumes and publishes, and one handler. Nothing here does I/O.
+"""The contract of a worker: it declares its queues, the jobs it consumes and publishes, and one handler.
 
-A worker is options at the top and one function; everything mechanical is the runner's.
+A worker's file is options at the top and one function. Decoding, retries, dead letters and acks are the runner's.
 """
 
 import asyncio
@@ -15,15 +15,16 @@ from structlog.typing import FilteringBoundLogger
 
 from shared import database
 from shared.process.log import get_logger
-from shared.queue.jobs import QueueMessage
-from shared.queue.publisher import Publisher, PublishFailed
+from shared.queue.connection import PublishFailed
+from shared.queue.jobs import Job
+from shared.queue.publisher import Publisher
 from shared.queue.topology import WorkQueue
 from shared.resilience.lock_waits import LockWaits
 from shared.settings import Settings
 
 log = get_logger(__name__)
 
-M = TypeVar("M", bound=QueueMessage)
+J = TypeVar("J", bound=Job)
 R = TypeVar("R")
 
 Opener = Callable[[Settings], AbstractAsyncContextManager[R]]
@@ -37,8 +38,11 @@ async def nothing(_: Settings) -> AsyncIterator[None]:
 
 @dataclass(slots=True)
 class Context(Generic[R]):
-    """What a handler works with. `resource` is what the worker's opener made for this process; once `stopping` is set,
-    a handler that does one thing after another ends with the one at hand. `locks`: the tenants who hold locks."""
+    """The connections and resources that a handler works with.
+
+    `resource` is what the worker's opener made for this process. Once `stopping` is set, a handler that does several
+    things in a row ends after the current one. `locks` are the tenants that are known to hold locks.
+    """
 
     settings: Settings
     pool: database.Pool
@@ -54,72 +58,73 @@ class Context(Generic[R]):
         async with self.pool.acquire() as connection, connection.transaction():
             yield connection
 
-    async def hand_on(self, *messages: QueueMessage) -> None:
-        """Publish what one commit hands on, one envelope per queue.
+    async def publish(self, *jobs: Job) -> None:
+        """Publish the jobs that follow from one commit, in one envelope per queue.
 
-        Never raises for the broker: the rows are due again a lease later, so a lost publish costs seconds.
+        Never raises for the broker: the jobs' rows are due again after a lease, so that a lost publish costs seconds.
         """
         try:
-            await self.publisher.publish(*messages)
+            await self.publisher.publish(*jobs)
         except PublishFailed as error:
             if self.publisher.ready:  # else its link says that the broker is away
-                self.log.warning("hand-on not confirmed", count=len(messages), error=str(error))
+                self.log.warning("publish not confirmed", count=len(jobs), error=str(error))
 
 
-Handler = Callable[[M, Context[R]], Awaitable[None]]
-BatchHandler = Callable[[Sequence[M], Context[R]], Awaitable[None]]
-PutOff = Callable[[M, Context[R], timedelta | None], Awaitable[None]]
+Handler = Callable[[J, Context[R]], Awaitable[None]]
+BatchHandler = Callable[[Sequence[J], Context[R]], Awaitable[None]]
+Postpone = Callable[[J, Context[R], timedelta | None], Awaitable[None]]
 
 
 @dataclass(slots=True)
-class Worker(Generic[M, R]):
-    """One stage of the pipeline. Its name is its file's; each of its queues is a lane that runs by itself."""
+class Worker(Generic[J, R]):
+    """One stage of the pipeline. It has the name of its file; each of its queues has a runner of its own."""
 
     name: str
     queues: tuple[WorkQueue, ...]
-    consumes: type[M]
-    publishes: tuple[type[QueueMessage], ...] = ()
-    concurrency: int = 10  # handlers at once, per lane and process
-    batch: int = 1  # items a batch handler is given at once, at most
+    consumes: type[J]
+    publishes: tuple[type[Job], ...] = ()
+    concurrency: int = 10  # handlers at once, per queue and process
+    batch: int = 1  # the most jobs that a batch handler is given at once
     open: Opener[R] = field(default=nothing)  # type: ignore[assignment]  # R is None then
-    handler: Handler[M, R] | None = None
-    batch_handler: BatchHandler[M, R] | None = None
-    putting_off: PutOff[M, R] | None = None
+    handler: Handler[J, R] | None = None
+    batch_handler: BatchHandler[J, R] | None = None
+    postponing: Postpone[J, R] | None = None
 
-    def handle(self, handler: Handler[M, R]) -> Handler[M, R]:
-        """Decorate the function that takes one item. It returns, or raises Retry, Dead or an error."""
+    def handle(self, handler: Handler[J, R]) -> Handler[J, R]:
+        """Decorate the function that handles one job. It returns, or raises Retry, DeadLetter or another error."""
         self.handler = handler
         return handler
 
-    def handle_batch(self, handler: BatchHandler[M, R]) -> BatchHandler[M, R]:
-        """Decorate the function that takes many items in one transaction.
+    def handle_batch(self, handler: BatchHandler[J, R]) -> BatchHandler[J, R]:
+        """Decorate the function that handles many jobs in one transaction.
 
-        Where it raises, the runner halves the batch until the item that does it stands alone.
+        Where it raises, the runner halves the batch until the job that causes the error is alone.
         """
         self.batch_handler = handler
         return handler
 
-    def put_off(self, function: PutOff[M, R]) -> PutOff[M, R]:
-        """Decorate the function that tells an item's row when the item failed.
+    def postpone(self, function: Postpone[J, R]) -> Postpone[J, R]:
+        """Decorate the function that moves the due time of a job's row after the job failed.
 
-        The row is not due before `wait` is over: until then its item stands on the retry ladder, and the clock would
-        hand on a copy of it every lease. With None the item is buried: the row is set aside (no due time, its state as
-        it was) until an operator replays the dead letter. The handler then gives the row its due times again.
+        The row is not due before `wait` is over. Until then its job is on the retry schedule, and without a later due
+        time the clock would publish a copy of it every lease. A `wait` of None: the job is dead-lettered, and the row
+        is parked (no due time, its state as it was) until an operator replays the dead letter. The handler then gives
+        the row a due time again.
         """
-        self.putting_off = function
+        self.postponing = function
         return function
 
 
 @dataclass(slots=True)
 class Loop(Generic[R]):
-    """A worker without a queue: its function runs until it is cancelled."""
+    """A worker without a queue: its function runs until the process stops."""
 
     name: str
-    publishes: tuple[type[QueueMessage], ...] = ()
+    publishes: tuple[type[Job], ...] = ()
     open: Opener[R] = field(default=nothing)  # type: ignore[assignment]  # R is None then
     body: Callable[[Context[R]], Awaitable[None]] | None = None
 
     def run(self, body: Callable[[Context[R]], Awaitable[None]]) -> Callable[[Context[R]], Awaitable[None]]:
-        """Decorate the function. Where it raises, it is started again after a second."""
+        """Decorate the function that the process runs. Where it raises, it is started again after a second."""
         self.body = body
         return body

@@ -1,8 +1,8 @@
-"""Who may wait for somebody else: a channel holds a share of a worker's places, so that what hangs for it leaves the
-others theirs. Pure: it counts in this process alone.
+"""Limits how many of a process's slow calls one channel may hold, so that a hanging channel holds up no other. No I/O.
+
+A bulkhead counts in this process alone.
 """
 
-import random
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,72 +10,66 @@ from datetime import timedelta
 from typing import Final, Generic, TypeVar
 from uuid import UUID
 
+from shared.resilience.backoff import Backoff
+
 T = TypeVar("T")
 
-SHORTEST_WAIT: Final = 2.0  # seconds until one that found no place asks again
-LONGEST_WAIT: Final = 30.0
-SPREAD: Final = 0.2  # of the wait, up or down: those that were put off together come back apart
-MOST_WAITING: Final = 1000  # per channel, remembered by a Lane
+BACKOFF: Final = Backoff(first=2.0, longest=30.0, factor=1.5)  # between attempts at a bulkhead that is full
+MOST_WAITING: Final = 1000  # per channel, remembered by a SharedBulkhead
 
 
-class NoPlaceError(Exception):
-    """The channel has its share of the places already."""
+class BulkheadFull(Exception):
+    """The channel has reached its limit of calls."""
 
 
-class Places:
-    """The places of one process that channels hold while an engine of theirs waits for somebody else."""
+class Bulkhead:
+    """Lets each channel have at most `limit` calls under way, and at least one."""
 
-    def __init__(self, share: int) -> None:
-        self._share = max(1, share)
-        self._held: Counter[UUID] = Counter()
+    def __init__(self, limit: int) -> None:
+        self._limit = max(1, limit)
+        self._acquired: Counter[UUID] = Counter()
 
     @contextmanager
-    def held(self, channel_id: UUID) -> Iterator[None]:
-        """Hold one place of the channel's share. Raises NoPlaceError where it has none left."""
-        if self._held[channel_id] >= self._share:
-            raise NoPlaceError
-        self._held[channel_id] += 1
+    def acquire(self, channel_id: UUID) -> Iterator[None]:
+        """Count one call of the channel until the block ends. Raises BulkheadFull where the channel is at its limit."""
+        if self._acquired[channel_id] >= self._limit_now():
+            raise BulkheadFull
+        self._acquired[channel_id] += 1
         try:
             yield
         finally:
-            self._held[channel_id] -= 1
-            if not self._held[channel_id]:
-                del self._held[channel_id]
+            self._acquired[channel_id] -= 1
+            if not self._acquired[channel_id]:
+                del self._acquired[channel_id]
+
+    def _limit_now(self) -> int:
+        return self._limit
 
 
-class Lane(Generic[T]):
-    """The places of one lane in one process. A channel may hold as many as it leaves free: alone half of them, beside
-    another one a third. So however many channels hang, who comes next finds one, and no channel waits for itself only.
+class SharedBulkhead(Bulkhead, Generic[T]):
+    """Divides a fixed number of calls among the channels that are there: each may have as many as it leaves free.
 
-    What finds none is remembered, for the channel's next place to go on with.
+    A channel that is alone gets half of them, each of two a third. So a call is free for the next channel however many
+    hang, and no channel needs to know of the others. What finds the bulkhead full is remembered, so that the channel's
+    next free call goes to what has waited longest.
     """
 
-    def __init__(self, places: int) -> None:
-        self._places = places
-        self._held: Counter[UUID] = Counter()
+    def __init__(self, limit: int) -> None:
+        """`limit`: calls of all channels together."""
+        super().__init__(limit)
         self._waiting: dict[UUID, dict[T, None]] = {}  # by channel, in the order of asking
 
-    @contextmanager
-    def held(self, channel_id: UUID) -> Iterator[None]:
-        """Hold a place. Raises NoPlaceError where the channel holds as many as are free."""
-        if self._held[channel_id] >= max(1, self._places - self._held.total()):
-            raise NoPlaceError
-        self._held[channel_id] += 1
-        try:
-            yield
-        finally:
-            self._held[channel_id] -= 1
-            if not self._held[channel_id]:
-                del self._held[channel_id]
+    def _limit_now(self) -> int:
+        return max(1, self._limit - self._acquired.total())
 
     def remember(self, channel_id: UUID, what: T) -> None:
-        """For `next`; forgotten where too many are remembered already."""
+        """Keep this for `next`, unless the channel has MOST_WAITING already."""
         waiting = self._waiting.setdefault(channel_id, {})
         if len(waiting) < MOST_WAITING:
             waiting[what] = None
 
     def next(self, channel_id: UUID) -> T | None:
-        """What has waited longest for a place of the channel, and waits no more; None where nothing does."""
+        """Remove and return what has waited longest for the channel; None where nothing waits."""
         waiting = self._waiting.get(channel_id)
         if not waiting:
             return None
@@ -86,11 +80,9 @@ class Lane(Generic[T]):
         return first
 
 
-def wait_for_place(waited: timedelta, roll: float | None = None) -> timedelta:
-    """When one that has waited so long for its answer asks again: later and later, for it is one of many.
+def wait_when_full(waited: timedelta, roll: float | None = None) -> timedelta:
+    """How long to wait before asking a full bulkhead again, for one that has waited so long already.
 
     `roll` in [0, 1) replaces chance in tests.
     """
-    plain = min(SHORTEST_WAIT + max(waited.total_seconds(), 0.0) / 2, LONGEST_WAIT)
-    chance = random.random() if roll is None else roll  # spreads load; no secret depends on it
-    return timedelta(seconds=plain * (1 + SPREAD * (2 * chance - 1)))
+    return timedelta(seconds=BACKOFF.delay_after(waited.total_seconds(), roll))

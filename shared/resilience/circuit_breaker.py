@@ -1,7 +1,7 @@
-"""When items stop being handled because most of them die: those of one tenant's channel, or a worker's. Pure.
+"""Stops the jobs of a tenant's channel, or of a whole worker, while most of them fail permanently. No I/O.
 
-Each tenant's channel has a circuit breaker of its own, so who fails is set apart and the others go on. The worker stops
-only where items of several tenants die: then the fault is not the items'.
+Each tenant's channel has a circuit breaker of its own, so that a failing channel holds up no other. The worker's own
+breaker opens only where jobs of several tenants fail: then the fault is not in the jobs.
 """
 
 from collections import Counter, deque
@@ -9,50 +9,50 @@ from collections.abc import Callable, Collection, Hashable
 from typing import Final, Literal, NamedTuple
 from uuid import UUID
 
-Outcome = tuple[Hashable, bool]  # whose item it was, whether it died
+Outcome = tuple[Hashable, bool]  # the tenant whose job it was, whether the job failed permanently
 Rule = Callable[[Collection[Outcome], float], bool]
 
-MOST_SCOPES: Final = 2000  # channels with deaths that one process remembers; some kilobytes each
-OTHERS_SHARE: Final = 0.2  # of a window: so many deaths of others than the worst tenant are no accident
-COME_BACK: Final = 100  # items that are set apart and come back within the first interval; the next ones come later
+MOST_SCOPES: Final = 2000  # channels with failures that one process remembers; some kilobytes each
+OTHERS_SHARE: Final = 0.2  # of a window: so many failures outside the worst tenant are no accident
+JOBS_PER_INTERVAL: Final = 100  # jobs of an open scope that come back within the first interval; later jobs wait longer
 
 
 class Scope(NamedTuple):
-    """Whose an item is, as far as the item says it. The channel of a webhook is its endpoint."""
+    """The tenant and the channel of a job, as far as the job names them. The channel of a webhook is its endpoint."""
 
     tenant: UUID | None = None
     channel: UUID | None = None
 
 
-NOBODYS: Final = Scope()
+NO_SCOPE: Final = Scope()
 
 
-def most_died(finished: Collection[Outcome], share: float) -> bool:
-    """Whether more than `share` of these died."""
-    return sum(died for _, died in finished) > share * len(finished)
+def most_failed(finished: Collection[Outcome], share: float) -> bool:
+    """Whether more than `share` of these failed."""
+    return sum(failed for _, failed in finished) > share * len(finished)
 
 
-def several_fail(finished: Collection[Outcome], share: float) -> bool:
-    """Whether most died, and most of those of others than the tenant with the most deaths too.
+def several_tenants_fail(finished: Collection[Outcome], share: float) -> bool:
+    """Whether most failed, and most of the jobs outside the tenant with the most failures failed too.
 
-    An item that is nobody's is some other's each time.
+    Each job without a tenant counts as one of another tenant.
     """
-    if not most_died(finished, share):
+    if not most_failed(finished, share):
         return False
-    deaths = Counter(owner for owner, died in finished if died and owner is not None)
-    worst = max(deaths, key=lambda owner: deaths[owner], default=None)
-    others = [(owner, died) for owner, died in finished if owner is None or owner != worst]
-    return most_died(others, share) and sum(died for _, died in others) >= OTHERS_SHARE * len(finished)
+    failures = Counter(tenant for tenant, failed in finished if failed and tenant is not None)
+    worst = max(failures, key=lambda tenant: failures[tenant], default=None)
+    others = [(tenant, failed) for tenant, failed in finished if tenant is None or tenant != worst]
+    return most_failed(others, share) and sum(failed for _, failed in others) >= OTHERS_SHARE * len(finished)
 
 
-class Brake:
-    """Engages when its rule finds that too many of the last `window` finished items died; one success releases it.
+class CircuitBreaker:
+    """Opens when its rule finds that too many of the last `window` jobs failed; one success closes it.
 
-    While it is on, one item may be tried every `trial` seconds. `now` is a monotonic clock in seconds.
+    While it is open, one job may be tried every `trial` seconds. `now` is a monotonic clock in seconds.
     """
 
     def __init__(
-        self, *, share: float, window: int, trial: float, now: Callable[[], float], rule: Rule = most_died
+        self, *, share: float, window: int, trial: float, now: Callable[[], float], rule: Rule = most_failed
     ) -> None:
         self._share = share
         self._finished: deque[Outcome] = deque(maxlen=window)
@@ -60,22 +60,22 @@ class Brake:
         self._now = now
         self._rule = rule
         self._next_trial = 0.0
-        self.on = False
+        self.open = False
 
-    def finished(self, *, died: bool, owner: Hashable = None) -> None:
-        """Count an item that is done, or dead."""
-        self._finished.append((owner, died))
-        if self.on:
-            if not died:
-                self.on = False
+    def record(self, *, failed: bool, tenant: Hashable = None) -> None:
+        """Count a job that succeeded or failed permanently."""
+        self._finished.append((tenant, failed))
+        if self.open:
+            if not failed:
+                self.open = False
                 self._finished.clear()
-        elif died and len(self._finished) == self._finished.maxlen and self._rule(self._finished, self._share):
-            self.on = True
+        elif failed and len(self._finished) == self._finished.maxlen and self._rule(self._finished, self._share):
+            self.open = True
             self._next_trial = self._now() + self._trial
 
     def wait(self) -> float:
-        """Seconds until an item may be tried; 0 takes the turn."""
-        if not self.on:
+        """Seconds until a job may be tried. 0 reserves the trial: the next call has to wait for the one after it."""
+        if not self.open:
             return 0.0
         remaining = self._next_trial - self._now()
         if remaining > 0:
@@ -84,65 +84,67 @@ class Brake:
         return 0.0
 
     @property
-    def harmless(self) -> bool:
-        """Whether nothing in its window died."""
-        return not any(died for _, died in self._finished)
+    def no_failures(self) -> bool:
+        """Whether no job in its window failed."""
+        return not any(failed for _, failed in self._finished)
 
 
-Change = Literal["engaged", "released"]
+Change = Literal["opened", "closed"]
 
 
-class Brakes:
-    """A worker's own brake, and one for each tenant's channel whose items died lately."""
+class CircuitBreakers:
+    """A worker's own circuit breaker, and one for each tenant's channel whose jobs failed lately."""
 
     def __init__(self, *, share: float, window: int, trial: float, longest: float, now: Callable[[], float]) -> None:
-        """`longest`: seconds that an item which is set apart waits at most."""
-        self.own = Brake(share=share, window=window, trial=trial, now=now, rule=several_fail)
+        """`longest`: the most seconds that a job of an open scope waits."""
+        self.worker = CircuitBreaker(share=share, window=window, trial=trial, now=now, rule=several_tenants_fail)
         self._share, self._window, self._trial, self._longest, self._now = share, window, trial, longest, now
-        self._scopes: dict[Scope, Brake] = {}
-        self._apart: dict[Scope, int] = {}  # → items that came since its last trial
+        self._scopes: dict[Scope, CircuitBreaker] = {}
+        self._open: dict[Scope, int] = {}  # → jobs that came since its last trial
 
     @property
-    def apart(self) -> Collection[Scope]:
-        """Whose items are not handled."""
-        return self._apart.keys()
+    def open_scopes(self) -> Collection[Scope]:
+        """The scopes whose jobs are not handled."""
+        return self._open.keys()
 
-    def finished(self, scope: Scope, *, died: bool) -> Change | None:
-        """Count an item that is done, or dead; returns what that changed for its scope."""
-        if died and scope in self._apart:
-            return None  # a trial that failed says nothing new of the worker
-        self.own.finished(died=died, owner=scope.tenant)
-        return self._count(scope, died) if died or scope in self._scopes else None
+    def record(self, scope: Scope, *, failed: bool) -> Change | None:
+        """Count a job that succeeded or failed permanently; returns how the breaker of its scope changed."""
+        if failed and scope in self._open:
+            return None  # a failed trial is no news about the worker
+        self.worker.record(failed=failed, tenant=scope.tenant)
+        return self._record_scope(scope, failed) if failed or scope in self._scopes else None
 
-    def _count(self, scope: Scope, died: bool) -> Change | None:
+    def _record_scope(self, scope: Scope, failed: bool) -> Change | None:
         if scope.tenant is None:
             return None
-        brake = self._scopes.get(scope)
-        if brake is None:
+        breaker = self._scopes.get(scope)
+        if breaker is None:
             if len(self._scopes) >= MOST_SCOPES:
                 self._forget(
-                    next((known for known in self._scopes if known not in self._apart), next(iter(self._scopes)))
+                    next((known for known in self._scopes if known not in self._open), next(iter(self._scopes)))
                 )
-            brake = Brake(share=self._share, window=self._window, trial=self._trial, now=self._now)
-            self._scopes[scope] = brake
-        was = brake.on
-        brake.finished(died=died)
-        if brake.on and not was:
-            self._apart[scope] = 0
-            return "engaged"
-        if not brake.on and brake.harmless:
+            breaker = CircuitBreaker(share=self._share, window=self._window, trial=self._trial, now=self._now)
+            self._scopes[scope] = breaker
+        was_open = breaker.open
+        breaker.record(failed=failed)
+        if breaker.open and not was_open:
+            self._open[scope] = 0
+            return "opened"
+        if not breaker.open and breaker.no_failures:
             self._forget(scope)
-        return "released" if was and not brake.on else None
+        return "closed" if was_open and not breaker.open else None
 
     def _forget(self, scope: Scope) -> None:
         del self._scopes[scope]
-        self._apart.pop(scope, None)
+        self._open.pop(scope, None)
 
-    def postponed(self, scope: Scope) -> float | None:
-        """Seconds that an item of a scope that is set apart waits, longer the more there are; None: its turn to be
-        tried."""
+    def wait(self, scope: Scope) -> float | None:
+        """Seconds that a job of an open scope waits, longer the more of them there are.
+
+        None: this job is the scope's next trial.
+        """
         if self._scopes[scope].wait() == 0:
-            self._apart[scope] = 0
+            self._open[scope] = 0
             return None
-        self._apart[scope] += 1
-        return min(self._trial * (1 + self._apart[scope] // COME_BACK), self._longest)
+        self._open[scope] += 1
+        return min(self._trial * (1 + self._open[scope] // JOBS_PER_INTERVAL), self._longest)

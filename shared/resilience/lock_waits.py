@@ -1,7 +1,7 @@
-"""Which tenants' items lately waited for a lock in vain, and when the next one of theirs is tried. No I/O.
+"""Remembers which tenants' jobs lately waited for a lock in vain, and when their next job is tried. No I/O.
 
-Whoever may write a row by SQL may lock it, for as long as they like. Their own items wait for it, and nobody else's.
-Nor do many of them wait at once: each would hold one of the process's few connections, which others' items need.
+A tenant that may write rows by SQL may lock them for as long as it likes. Only that tenant's jobs wait for the lock,
+and few of them at once: each holds one of the process's few connections, which the jobs of others need.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,13 +13,13 @@ from uuid import UUID
 
 from shared.resilience.backoff import Backoff
 
-PAUSE: Final = Backoff(first=1.0, longest=30.0, jitter=0.0)  # seconds without a try, longer after each one in vain
-REMEMBERED: Final = 60.0  # seconds after the last lock, during which a tenant's items are handled by themselves
+PAUSE: Final = Backoff(first=1.0, longest=30.0, jitter=0.0)  # seconds without an attempt, longer after each one in vain
+REMEMBERED: Final = 60.0  # seconds after the last lock in which a tenant's jobs are handled one by one
 MOST_TENANTS: Final = 10_000  # that one process remembers; the oldest are forgotten first
 
 
 class Locked(Exception):
-    """Its tenant holds rows that this item needs: it waits for `after` seconds, and no attempt is counted."""
+    """The job's tenant locks rows that the job needs: it waits for `after` seconds, and no attempt is counted."""
 
     def __init__(self, after: float) -> None:
         super().__init__("its tenant holds a lock")
@@ -28,14 +28,14 @@ class Locked(Exception):
 
 @dataclass(slots=True)
 class _Waits:
-    in_vain: int  # tries, one after the other
-    until: float  # no try before
+    in_vain: int  # attempts in a row
+    until: float  # no attempt before
     forgotten_at: float
-    last: float  # when one waited in vain
+    last: float  # when a job last waited in vain
 
 
 class LockWaits:
-    """The tenants of whom one worker knows that they hold locks. `now` is a monotonic clock in seconds."""
+    """The tenants that are known to hold locks, for one worker. `now` is a monotonic clock in seconds."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
@@ -45,7 +45,7 @@ class LockWaits:
         return bool(self._tenants)
 
     def __contains__(self, tenant: UUID | None) -> bool:
-        """Whether an item of this tenant's waited in vain within the last minute."""
+        """Whether a job of this tenant waited in vain within the last minute."""
         if tenant is None or (waits := self._tenants.get(tenant)) is None:
             return False
         if waits.forgotten_at > self._now():
@@ -54,11 +54,11 @@ class LockWaits:
         return False
 
     def in_vain(self, tenant: UUID) -> float:
-        """An item of this tenant's waited in vain; returns the seconds for which the next ones are not tried."""
+        """Record that a job of this tenant waited in vain; returns the seconds until its next job is tried."""
         now = self._now()
         known = self._tenants.pop(tenant) if tenant in self else _Waits(0, 0.0, 0.0, 0.0)
         known.last = now
-        if known.until <= now:  # else it was under way already when another one waited in vain
+        if known.until <= now:  # else this job started before the last one that waited in vain had ended
             pause = PAUSE.delay(known.in_vain + 1)
             known = _Waits(known.in_vain + 1, now + pause, now + pause + REMEMBERED, now)
         if len(self._tenants) >= MOST_TENANTS:
@@ -67,12 +67,12 @@ class LockWaits:
         return known.until - now
 
     def went_through(self, tenant: UUID | None) -> None:
-        """An item of this tenant's was handled: the next ones are tried at once, by themselves for a while yet."""
+        """Record that a job of this tenant was handled: the next ones are tried at once, one by one for a while."""
         if tenant is not None and (waits := self._tenants.get(tenant)) is not None:
             waits.until = 0.0
 
     def wait(self, tenant: UUID | None) -> float:
-        """Seconds until an item of this tenant's may be tried; 0 takes the turn, so that one is tried at a time."""
+        """Seconds until a job of this tenant may be tried. 0 reserves the attempt, so that one is tried at a time."""
         if tenant is None or (waits := self._tenants.get(tenant)) is None or not waits.until:
             return 0.0
         remaining = waits.until - self._now()
@@ -82,7 +82,7 @@ class LockWaits:
 
     @contextmanager
     def handling(self, tenant: UUID | None) -> Iterator[None]:
-        """In here an item of this tenant's is handled, and `give_way` asks for its sake."""
+        """Mark the block as the handling of this tenant's job, which is what `give_way` checks."""
         token = _HANDLED.set(None if tenant is None else (self, tenant, self._now()))
         try:
             yield
@@ -90,16 +90,16 @@ class LockWaits:
             _HANDLED.reset(token)
 
     def give_way(self, tenant: UUID, began: float) -> None:
-        """Raise Locked where another item of this tenant's waited in vain after this one began."""
+        """Raise Locked where another job of this tenant waited in vain after this one began."""
         if (waits := self._tenants.get(tenant)) is not None and waits.last > began:
             raise Locked(max(waits.until - self._now(), PAUSE.first))
 
 
-_HANDLED: Final = ContextVar[tuple[LockWaits, UUID, float] | None]("the item at hand", default=None)
+_HANDLED: Final = ContextVar[tuple[LockWaits, UUID, float] | None]("the job at hand", default=None)
 
 
 def give_way() -> None:
-    """To be called where the item at hand gets a connection. Raises Locked where it would only wait as well."""
+    """Raise Locked where the job at hand would wait for a lock too. Called whenever a job gets a connection."""
     if (handled := _HANDLED.get()) is not None:
         locks, tenant, began = handled
         locks.give_way(tenant, began)

@@ -17,7 +17,7 @@ from shared.domain.model import File, Media, Outgoing
 from shared.media.download import Fetcher
 from shared.providers import provider
 from shared.providers.media_source import Direct, Get
-from shared.resilience.bulkhead import NoPlaceError, Places
+from shared.resilience.bulkhead import Bulkhead, BulkheadFull
 from shared.settings import Settings
 
 MOST_FILES: Final = 10  # of one message; further ones are sent as links
@@ -36,7 +36,7 @@ class Attachments:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._places = Places(1)
+        self._bulkhead = Bulkhead(1)
         self._room = asyncio.Semaphore(AT_ONCE)
 
     @asynccontextmanager
@@ -56,10 +56,10 @@ class Attachments:
     async def _held(self, channel: Channel) -> AsyncIterator[None]:
         with ExitStack() as stack:
             try:
-                stack.enter_context(self._places.held(channel.id))
+                stack.enter_context(self._bulkhead.acquire(channel.id))
                 async with asyncio.timeout(PATIENCE):
                     await self._room.acquire()
-            except (NoPlaceError, TimeoutError):
+            except (BulkheadFull, TimeoutError):
                 raise AttachmentMemoryFullError from None
             stack.callback(self._room.release)
             yield

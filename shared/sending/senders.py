@@ -1,4 +1,4 @@
-"""The provider clients of one process, one per channel, with the channel's rate and the places of each queue.
+"""The provider clients of one process, one per channel, with the channel's rate and the bulkhead of each queue.
 
 A client is made from the channel's sealed credentials, and again when the channel changes. All processes share a
 channel's rate through its row in rate_limits.
@@ -20,7 +20,7 @@ from shared.providers import provider
 from shared.providers.base import Sender
 from shared.providers.email import unsubscribe
 from shared.queue.jobs import SendAdmitted
-from shared.resilience.bulkhead import Lane
+from shared.resilience.bulkhead import SharedBulkhead
 from shared.sending.attachments import Attachments
 from shared.settings import Settings
 from shared.store import channels, rate_limits
@@ -50,7 +50,7 @@ class Senders:
         self._senders: dict[UUID, tuple[datetime, Sender]] = {}
         self._retired: list[Sender] = []
         self._reservations: dict[UUID, _Reservation] = {}
-        self._lanes: dict[str, Lane[SendAdmitted]] = {}
+        self._bulkheads: dict[str, SharedBulkhead[SendAdmitted]] = {}
         self._lock = asyncio.Lock()
         self.attachments = Attachments(settings)
 
@@ -79,9 +79,9 @@ class Senders:
         base = self._settings.public_url.rstrip("/")
         return f"{base}/webhooks/email/{channel.endpoint_id}/{unsubscribe.PATH}/{message_id}/{proof}"
 
-    def lane(self, queue: str) -> Lane[SendAdmitted]:
-        """The places of a queue, and what waits for one."""
-        return self._lanes.setdefault(queue, Lane(CONCURRENCY))
+    def bulkhead(self, queue: str) -> SharedBulkhead[SendAdmitted]:
+        """Divides the calls of a queue among its channels, and remembers what waits for one."""
+        return self._bulkheads.setdefault(queue, SharedBulkhead(CONCURRENCY))
 
     async def reserve_slot(self, pool: Pool, channel: Channel, longest: float) -> tuple[float, bool]:
         """Reserve the next slot of the channel's rate; returns the seconds until it, and whether it was reserved.

@@ -31,7 +31,7 @@ MESSAGES: Final = 300  # a round and provider
 WARM_UP: Final = 60
 WITHIN: Final = 30.0  # seconds for the last one to arrive
 HANGS: Final = 60.0  # seconds
-OWED_FOR: Final = timedelta(minutes=10)  # until the clock would hand on what waits for its turn in a round
+OWED_FOR: Final = timedelta(minutes=10)  # until the clock would publish again what waits for its turn in a round
 WORKERS: Final = ("window", "send", "clock")
 GOAL: Final = Goal("at most", 1.5)
 PROVIDERS: Final[Mapping[str, DemoChannel]] = {"twilio": DEMO, "meta": DEMO_META}

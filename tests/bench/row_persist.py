@@ -113,7 +113,7 @@ async def committed(arena: Arena, broker: str, database: str, count: int) -> Com
         arena.end(worker)
     finally:
         await connection.close()
-    for name in (topology.PERSIST.name, topology.PERSIST.dead):
+    for name in (topology.PERSIST.name, topology.PERSIST.dead_letters):
         if left := await queues.settled(broker, name, 0):
             raise Problem(f"persist left {left} envelopes in {name}.", f"Its log is {worker.log}.")
     await queues.purge_work(broker)

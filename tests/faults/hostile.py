@@ -12,7 +12,7 @@ from shared.queue import topology
 from tests.faults.customers import Customers
 from tests.faults.staging import System
 
-ITEMS: Final = 200  # that die: more than the brakes' window in each of two processes
+ITEMS: Final = 200  # that fail: more than the circuit breakers' window in each of two processes
 FLOW: Final = 8  # messages answered while they do, at least
 HOSTILE: Final = (
     "UPDATE conversations SET last_user_message_at = 'infinity', last_message_at = '4713-01-01 BC'",
@@ -32,23 +32,23 @@ _BREAK = "UPDATE messages SET media = '[7]' WHERE status = 'queued'"  # which no
 
 
 async def hostile_tenant(system: System, customers: Customers) -> str:
-    """Its items die until it is set apart, and conversations must flow meanwhile; then it is deleted."""
+    """Its jobs fail until its circuit breaker opens, and conversations must flow meanwhile; then it is deleted."""
     theirs = await system.stage.add_channel()
     await system.stage.converse(ours=theirs, customer="+14155550111")
     refused = await _by_sql(system, theirs.tenant_id)
     await customers.answered_more(FLOW)
 
-    async def set_apart() -> bool:
+    async def breaker_open() -> bool:
         metric = 'palomar_set_apart{queue="window"}'
         return any([await system.metric(name, metric) for name in system.names("window") if system.runs(name)])
 
-    await system.until(set_apart, equals=True, within=60.0, what="the hostile tenant set apart")
+    await system.until(breaker_open, equals=True, within=60.0, what="the hostile tenant's circuit breaker open")
     await customers.answered_more(FLOW)
     await system.rows(
         "WITH gone AS (DELETE FROM tenants WHERE id = $1 RETURNING id) SELECT * FROM gone", theirs.tenant_id
     )
     await asyncio.sleep(2 * max(system.settings.retry_delays))  # what still waits finds no row
-    dead = await system.take_all(topology.WINDOW.dead)
+    dead = await system.take_all(topology.WINDOW.dead_letters)
     others = [body for body in dead if orjson.loads(body)["items"][0].get("tenant_id") != str(theirs.tenant_id)]
     assert not others, f"dead letters of others: {others[:3]}"
     return f"hostile tenant: {refused} of {len(HOSTILE)} statements refused, {len(dead)} of {ITEMS} items dead"

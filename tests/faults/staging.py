@@ -289,9 +289,9 @@ class System:
                 bodies.append(message.body)
         return bodies
 
-    async def buried(self) -> dict[str, list[bytes]]:
-        """Queue name → what lies in its dead queue, which is empty afterwards; without the empty ones."""
-        bodies = {queue.name: await self.take_all(queue.dead) for queue in topology.QUEUES}
+    async def dead_letters(self) -> dict[str, list[bytes]]:
+        """Queue name → the bodies in its dead-letter queue, which is empty afterwards; without the empty ones."""
+        bodies = {queue.name: await self.take_all(queue.dead_letters) for queue in topology.QUEUES}
         return {name: found for name, found in bodies.items() if found}
 
     def troubles(self, most: int = 6) -> str:

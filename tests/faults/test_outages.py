@@ -13,7 +13,7 @@ import pytest
 
 from ops.local.stack import Stack
 from shared.queue import topology
-from shared.queue.jobs import QueueMessage, ReplyWanted
+from shared.queue.jobs import Job, ReplyWanted
 from shared.settings import Settings
 from tests.faults import faults, verdicts
 from tests.faults.customers import PATIENCE, Customers, channel_settings, customer, writing
@@ -117,7 +117,7 @@ async def nothing_finishes(system: System) -> AsyncIterator[None]:
         yield
 
 
-async def prepare(system: System) -> dict[str, list[QueueMessage]]:
+async def prepare(system: System) -> dict[str, list[Job]]:
     """Rows at every step of the way, each in a conversation of its own, and the message that leads to each."""
     stage = system.stage
     numbers = iter(range(10_000))

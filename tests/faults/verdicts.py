@@ -208,11 +208,11 @@ async def each_answered(system: System, customers: Customers) -> None:
 
 
 async def nothing_buried(system: System, poison: Sequence[bytes] = ()) -> None:
-    """Nothing is in a dead queue but the poison, which is there: perhaps twice, if its worker was killed meanwhile."""
-    buried = await system.buried()
-    healthy = [(name, body[:300]) for name, bodies in buried.items() for body in bodies if body not in poison]
-    assert not healthy, f"buried: {_show(healthy)}"
-    found = {body for bodies in buried.values() for body in bodies}
+    """No dead-letter queue holds anything but the poison, perhaps twice, if its worker was killed meanwhile."""
+    dead_letters = await system.dead_letters()
+    healthy = [(name, body[:300]) for name, bodies in dead_letters.items() for body in bodies if body not in poison]
+    assert not healthy, f"dead letters: {_show(healthy)}"
+    found = {body for bodies in dead_letters.values() for body in bodies}
     assert found == set(poison), f"poison that is nowhere: {_show(set(poison) - found)}"
 
 

@@ -11,21 +11,21 @@ import pytest
 from shared.queue import topology
 from shared.queue.delivery import ATTEMPT, REASON
 from shared.settings import Settings
-from tests.support.commands import ROOT, broker_channel, bury, depth, depth_reaches, palomar, taken, webhook
+from tests.support.commands import ROOT, broker_channel, dead_letter, depth, depth_reaches, palomar, taken, webhook
 
-DEAD = topology.PERSIST.dead
+DEAD = topology.PERSIST.dead_letters
 PERSIST = topology.PERSIST.name
 
 
 async def test_the_list_tells_how_much_since_when_and_mostly_why(
     environment: dict[str, str], settings: Settings
 ) -> None:
-    await bury(settings, [webhook(1), webhook(2)], "no such thing")
-    await bury(settings, [webhook(3)], "something else")
+    await dead_letter(settings, [webhook(1), webhook(2)], "no such thing")
+    await dead_letter(settings, [webhook(3)], "something else")
     told = palomar(environment, "dead", "list")
     assert told.returncode == 0, told.stderr
     rows = {line.split("│")[1].strip(): line for line in told.stdout.splitlines() if "│" in line}
-    assert set(rows) == {queue.dead for queue in topology.QUEUES}
+    assert set(rows) == {queue.dead_letters for queue in topology.QUEUES}
     assert "no such thing (2 of the first 3)" in rows[DEAD]
     assert " s ago" in rows[DEAD]
     assert await depth(settings, DEAD) == 3  # looking takes nothing away
@@ -35,7 +35,7 @@ async def test_an_item_is_shown_without_its_body_unless_asked_for(
     environment: dict[str, str], settings: Settings
 ) -> None:
     dead = webhook(1)
-    await bury(settings, [dead], "no such \x1b[31mthing")
+    await dead_letter(settings, [dead], "no such \x1b[31mthing")
     told = palomar(environment, "dead", "show", "persist")
     assert told.returncode == 0, told.stderr
     assert dead.inbound_id in told.stdout
@@ -44,12 +44,12 @@ async def test_an_item_is_shown_without_its_body_unless_asked_for(
     assert "hola" not in told.stdout
     assert "--body" in told.stdout
     assert "hola 1" in palomar(environment, "dead", "show", DEAD, "--body").stdout
-    assert "raise Dead(reason)" in palomar(environment, "dead", "show", DEAD, "--traceback").stdout
+    assert "raise DeadLetter(reason)" in palomar(environment, "dead", "show", DEAD, "--traceback").stdout
 
 
 async def test_items_go_back_to_work_as_if_they_were_new(environment: dict[str, str], settings: Settings) -> None:
     webhooks = [webhook(number) for number in range(30)]
-    await bury(settings, webhooks, "not yet")
+    await dead_letter(settings, webhooks, "not yet")
     told = palomar(environment, "dead", "replay", "persist", "--all")
     assert told.returncode == 0, told.stderr
     assert "30 put back into persist" in told.stdout
@@ -62,7 +62,7 @@ async def test_items_go_back_to_work_as_if_they_were_new(environment: dict[str, 
 
 async def test_only_the_items_named_go_back(environment: dict[str, str], settings: Settings) -> None:
     webhooks = [webhook(number) for number in range(4)]
-    await bury(settings, webhooks, "not yet")
+    await dead_letter(settings, webhooks, "not yet")
     named = (webhooks[1].inbound_id, webhooks[3].inbound_id[:12])
     told = palomar(environment, "dead", "replay", DEAD, "--id", named[0], "--id", named[1])
     assert told.returncode == 0, told.stderr
@@ -77,7 +77,7 @@ async def test_only_the_items_named_go_back(environment: dict[str, str], setting
 
 
 async def test_discarding_asks_first(environment: dict[str, str], settings: Settings) -> None:
-    await bury(settings, [webhook(1), webhook(2)], "nonsense")
+    await dead_letter(settings, [webhook(1), webhook(2)], "nonsense")
     refused = palomar(environment, "dead", "discard", "persist", "--all", given="n\n")
     assert refused.returncode == 1
     assert await depth(settings, DEAD) == 2
@@ -100,7 +100,7 @@ async def test_what_the_broker_itself_buried_is_told_and_goes_back_too(
             await message.nack(requeue=True)
     await depth_reaches(settings, DEAD, 1)
     told = palomar(environment, "dead", "show", "persist").stdout
-    assert "buried by the broker: taken and not finished more than 200 times" in told
+    assert "dead-lettered by the broker: taken and not finished more than 200 times" in told
     assert "not counted" in told
     assert " s ago" in told
     replayed = palomar(environment, "dead", "replay", "persist", "--id", "killer")
@@ -113,7 +113,7 @@ async def test_what_the_broker_itself_buried_is_told_and_goes_back_too(
 async def test_a_replay_that_is_killed_loses_nothing(environment: dict[str, str], settings: Settings) -> None:
     webhooks = [webhook(number) for number in range(200)]
     async with broker_channel(settings) as channel:
-        dead = await channel.get_exchange(topology.DEAD, ensure=False)
+        dead = await channel.get_exchange(topology.DEAD_LETTERS, ensure=False)
         for one in webhooks:
             await dead.publish(aio_pika.Message(b"{}", message_id=one.key, delivery_mode=2), PERSIST)
     process = await asyncio.create_subprocess_exec(
@@ -143,9 +143,13 @@ async def test_a_replay_that_is_killed_loses_nothing(environment: dict[str, str]
     ("arguments", "complaint", "remedy"),
     [
         (("show", "persits"), "There is no queue 'persits'.", "persist, persist.receipts, persist.large, reply"),
-        (("replay", "persist"), "Say which items.", "--all"),
-        (("replay", "persist", "--all", "--id", "x"), "Say which items.", "--all"),
-        (("replay", "persist", "--id", "0123456789"), "persist.dead holds no item '0123456789'.", "dead show persist"),
+        (("replay", "persist"), "Say which ones.", "--all"),
+        (("replay", "persist", "--all", "--id", "x"), "Say which ones.", "--all"),
+        (
+            ("replay", "persist", "--id", "0123456789"),
+            "persist.dead holds no id '0123456789'.",
+            "dead show persist",
+        ),
     ],
 )
 async def test_a_wrong_call_says_what_to_do(

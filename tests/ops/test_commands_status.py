@@ -129,7 +129,7 @@ async def test_it_tells_what_waits_and_what_to_do(environment: dict[str, str], s
     async with connections.publisher(settings, "test") as publisher:
         await publisher.publish(*(webhook(number) for number in range(250)))
     async with broker_channel(settings) as channel:
-        dead = await channel.get_exchange(topology.DEAD, ensure=False)
+        dead = await channel.get_exchange(topology.DEAD_LETTERS, ensure=False)
         await dead.publish(aio_pika.Message(b"{}"), topology.REPLY.name)
         retry = await channel.get_exchange("retry.10m", ensure=False)
         await retry.publish(aio_pika.Message(b"{}"), topology.REPLY.name)
@@ -153,10 +153,10 @@ async def test_it_tells_what_waits_and_what_to_do(environment: dict[str, str], s
     shown = palomar(environment, "status").stdout
     assert f"≥ {persist['envelopes']}" in shown
     for advice in (
-        "Nobody consumes persist. Start its worker: python -m workers persist",
+        "No process consumes persist. Start its worker: python -m workers persist",
         "reply.dead holds 1. See why: ./palomar dead show reply",
         "1 rows are overdue. Is a clock running?",
-        "4 rows are set aside: their items were buried.",
+        "4 rows are parked: their jobs are dead letters.",
         f"Channel {stopped} is stopped. Try it: ./palomar channels test {stopped}",
     ):
         assert any(line.startswith(advice) for line in taken["advice"])

@@ -81,7 +81,7 @@ class Asking:
             declared = await channel.declare_queue(queue, passive=True)
             return declared.declaration_result.message_count or 0
 
-    async def dead(self) -> dict[str, int]:
-        """Queue name → how many lie in its dead queue, without the empty ones."""
-        depths = {queue.name: await self.depth(queue.dead) for queue in topology.QUEUES}
+    async def dead_letters(self) -> dict[str, int]:
+        """Queue name → how many messages its dead-letter queue holds, without the empty ones."""
+        depths = {queue.name: await self.depth(queue.dead_letters) for queue in topology.QUEUES}
         return {name: depth for name, depth in depths.items() if depth}

@@ -1,4 +1,4 @@
-"""What the tests of the palomar command share: the command as a person runs it, and items that really died."""
+"""What the tests of the palomar command share: the command as a person runs it, and real dead letters."""
 
 import asyncio
 import os
@@ -15,9 +15,10 @@ from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
 from shared import database
 from shared.queue import topology
+from shared.queue.connection import Link
 from shared.queue.jobs import WebhookReceived
-from shared.queue.outcomes import Dead
-from shared.queue.publisher import Link, Publisher
+from shared.queue.outcomes import DeadLetter
+from shared.queue.publisher import Publisher
 from shared.queue.runner import Runner
 from shared.queue.worker import Context, Worker
 from shared.settings import Settings
@@ -83,7 +84,7 @@ async def taken(settings: Settings, queue: str) -> list[AbstractIncomingMessage]
         return messages
 
 
-async def bury(settings: Settings, webhooks: Sequence[WebhookReceived], reason: str) -> None:
+async def dead_letter(settings: Settings, webhooks: Sequence[WebhookReceived], reason: str) -> None:
     """Let a worker of the persist queue give these up, each in its own envelope, in order."""
     worker: Worker[WebhookReceived, None] = Worker(
         name="persist", queues=(topology.PERSIST,), consumes=WebhookReceived, concurrency=1
@@ -91,12 +92,12 @@ async def bury(settings: Settings, webhooks: Sequence[WebhookReceived], reason: 
 
     @worker.handle
     async def refuse(_: WebhookReceived, __: Context[None]) -> None:
-        raise Dead(reason)
+        raise DeadLetter(reason)
 
     url = settings.amqp_url.get_secret_value()
     publisher = Publisher(url, "test", timeout=5, delays=settings.retry_delays)
     link = Link(url, "test consume")
-    before = await depth(settings, topology.PERSIST.dead)
+    before = await depth(settings, topology.PERSIST.dead_letters)
     async with database.make_pool(settings, process="test") as pool:
         watch = database.DatabaseWatch(pool)
         await publisher.start()
@@ -106,7 +107,7 @@ async def bury(settings: Settings, webhooks: Sequence[WebhookReceived], reason: 
             await publisher.publish(one)
         link.start()
         runner.start(link)
-        await depth_reaches(settings, topology.PERSIST.dead, before + len(webhooks))
+        await depth_reaches(settings, topology.PERSIST.dead_letters, before + len(webhooks))
         await runner.stop(5)
         await link.close()
         await publisher.close()

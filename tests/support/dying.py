@@ -42,16 +42,16 @@ def _after(work: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
     return dying
 
 
-def _handing_on(self: Context[object], *messages: object) -> Awaitable[None]:
-    if messages:
+def _publishing(self: Context[object], *jobs: object) -> Awaitable[None]:
+    if jobs:
         _die()
-    return _hand_on(self, *messages)  # type: ignore[arg-type]
+    return _publish(self, *jobs)  # type: ignore[arg-type]
 
 
-_hand_on = Context.hand_on
+_publish = Context.publish
 MOMENTS: dict[str, Callable[[], None]] = {
     # committed, and the next worker not told
-    "handing on": lambda: setattr(Context, "hand_on", _handing_on),
+    "publishing": lambda: setattr(Context, "publish", _publishing),
     # the conversation's lease is taken, the engine about to think
     "thinking": lambda: setattr(workers.reply.worker, "_make", _before(workers.reply.worker._make)),
     # the message is `sending`, and the provider not called

@@ -1,35 +1,35 @@
-"""A worker process whose handler does what its items say; `python -m tests.support.runner_process test`.
+"""A worker process whose handler does what its jobs say; `python -m tests.support.runner_process test`.
 
-It is `python -m workers` with another worker in it. JOBS is how many items it handles at once.
+It is `python -m workers` with another worker in it. JOBS is how many jobs it handles at once.
 """
 
 import asyncio
 import os
 import sys
 
-from shared.queue.outcomes import Dead
+from shared.queue.outcomes import DeadLetter
 from shared.queue.worker import Context, Worker
-from tests.support.runner_stage import QUEUE, Job
+from tests.support.runner_stage import QUEUE, SampleJob
 from workers import __main__ as workers
 
-worker: Worker[Job, None] = Worker("test", (QUEUE,), Job, concurrency=int(os.environ.get("JOBS", "10")))
+worker: Worker[SampleJob, None] = Worker("test", (QUEUE,), SampleJob, concurrency=int(os.environ.get("JOBS", "10")))
 
 
 @worker.handle
-async def handle(item: Job, ctx: Context[None]) -> None:
-    """Count the item in `effects` once its act is through.
+async def handle(job: SampleJob, ctx: Context[None]) -> None:
+    """Count the job in `effects` once its act is through.
 
     `do`, `exit` (the whole process, at once), `wait SECONDS`, or `die NAME`: hopeless until NAME is done.
     """
-    act, _, argument = item.act.partition(" ")
+    act, _, argument = job.act.partition(" ")
     if act == "exit":
         os._exit(1)
     if act == "wait":
         await asyncio.sleep(float(argument))
     if act == "die" and not await ctx.pool.fetchval("SELECT count(*) FROM effects WHERE name = $1", argument):
-        raise Dead("nothing works")
+        raise DeadLetter("nothing works")
     await ctx.pool.execute(
-        "INSERT INTO effects AS e (name) VALUES ($1) ON CONFLICT (name) DO UPDATE SET count = e.count + 1", item.name
+        "INSERT INTO effects AS e (name) VALUES ($1) ON CONFLICT (name) DO UPDATE SET count = e.count + 1", job.name
     )
 
 

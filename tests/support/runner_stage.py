@@ -1,4 +1,4 @@
-"""What the tests of broker and runner stand on: a worker of one's own on a real queue, and what came of its items.
+"""What the tests of broker and runner stand on: a worker of one's own on a real queue, and what came of its jobs.
 
 The queue is `reply`, whose own worker does not run here. What a handler did is told by the table `effects`, which takes
 each name once, and by `runs`, which counts how often the handler was called.
@@ -24,11 +24,13 @@ from aio_pika.abc import AbstractIncomingMessage
 
 from shared import database
 from shared.queue import topology
-from shared.queue.jobs import QueueMessage
-from shared.queue.publisher import Link, Publisher, dump, envelope
+from shared.queue.connection import Link
+from shared.queue.envelope import dump, envelope
+from shared.queue.jobs import Job
+from shared.queue.publisher import Publisher
 from shared.queue.runner import Runner
 from shared.queue.worker import Context, Worker
-from shared.resilience.circuit_breaker import NOBODYS, Scope
+from shared.resilience.circuit_breaker import NO_SCOPE, Scope
 from shared.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,8 +38,8 @@ QUEUE = topology.REPLY
 SECONDS = 30.0  # patience of `until`; nothing takes a tenth of it on an idle machine
 
 
-class Job(QueueMessage):
-    """An item of these tests. `act` tells a handler what to do with it."""
+class SampleJob(Job):
+    """A job of these tests. `act` tells a handler what to do with it."""
 
     type: ClassVar[str] = "test.job"
     queues: ClassVar[tuple[str, ...]] = (QUEUE.name,)
@@ -52,19 +54,23 @@ class Job(QueueMessage):
         return f"job:{self.name}"
 
 
-def jobs(count: int, act: str = "do", prefix: str = "job", scope: Scope = NOBODYS) -> list[Job]:
+Act = Callable[[SampleJob], Awaitable[None]]
+BatchAct = Callable[[Sequence[SampleJob]], Awaitable[None]]
+
+
+def sample_jobs(count: int, act: str = "do", prefix: str = "job", scope: Scope = NO_SCOPE) -> list[SampleJob]:
     return [
-        Job(name=f"{prefix}-{number}", act=act, tenant_id=scope.tenant, channel_id=scope.channel)
+        SampleJob(name=f"{prefix}-{number}", act=act, tenant_id=scope.tenant, channel_id=scope.channel)
         for number in range(count)
     ]
 
 
-def names(items: Iterable[Job]) -> set[str]:
-    return {item.name for item in items}
+def names(jobs: Iterable[SampleJob]) -> set[str]:
+    return {job.name for job in jobs}
 
 
 def patient(settings: Settings, **others: object) -> Settings:
-    """The same settings with a quick ladder and short waits; `others` on top."""
+    """The same settings with a quick retry schedule and short waits; `others` on top."""
     return settings.model_copy(
         update={"retry_delays": (0.1, 0.2, 0.3), "publish_timeout": 3.0, "stop_grace": 10.0, **others}
     )
@@ -92,25 +98,25 @@ class Bench:
     def context(self) -> Context[None]:
         return Context(self.settings, self.pool, self.publisher, None)
 
-    # -- items and effects -----------------------------------------------------------------------------------------
+    # -- jobs and effects ------------------------------------------------------------------------------------------
 
-    async def publish(self, *items: QueueMessage) -> None:
-        await self.publisher.publish(*items)
+    async def publish(self, *jobs: Job) -> None:
+        await self.publisher.publish(*jobs)
 
     async def put(self, body: bytes, **headers: int) -> None:
         """One AMQP message with any body."""
         await self.publisher.publish_body(
-            topology.WORK, QUEUE.name, body, message_id="put", type_=Job.type, headers=headers
+            topology.WORK, QUEUE.name, body, message_id="put", type_=SampleJob.type, headers=headers
         )
 
-    async def put_envelope(self, *items: Job) -> None:
-        """These items as one AMQP message, however many."""
-        await self.put(envelope(Job.type, [dump(item) for item in items]))
+    async def put_envelope(self, *jobs: SampleJob) -> None:
+        """These jobs as one AMQP message, however many."""
+        await self.put(envelope(SampleJob.type, [dump(job) for job in jobs]))
 
-    async def do(self, item: Job) -> None:
-        """The effect of an item, once."""
-        self.runs[item.name] += 1
-        await self.pool.execute("INSERT INTO effects (name) VALUES ($1) ON CONFLICT DO NOTHING", item.name)
+    async def do(self, job: SampleJob) -> None:
+        """The effect of a job, once."""
+        self.runs[job.name] += 1
+        await self.pool.execute("INSERT INTO effects (name) VALUES ($1) ON CONFLICT DO NOTHING", job.name)
 
     async def done(self) -> set[str]:
         return {row["name"] for row in await self.pool.fetch("SELECT name FROM effects")}
@@ -121,7 +127,7 @@ class Bench:
         async def all_done() -> bool:
             return wanted <= await self.done()
 
-        await until(all_done, f"{len(wanted)} items done", within)
+        await until(all_done, f"{len(wanted)} jobs done", within)
 
     # -- queues ----------------------------------------------------------------------------------------------------
 
@@ -152,32 +158,32 @@ class Bench:
                 taken.append(message)
             return taken
 
-    async def dead(self) -> list[AbstractIncomingMessage]:
-        return await self.take(QUEUE.dead)
+    async def dead_letters(self) -> list[AbstractIncomingMessage]:
+        return await self.take(QUEUE.dead_letters)
 
     # -- workers ---------------------------------------------------------------------------------------------------
 
-    def worker(self, act: Callable[[Job], Awaitable[None]] | None = None, concurrency: int = 10) -> Worker[Job, None]:
-        """A worker that does `act` with each item, else `do`."""
-        worker: Worker[Job, None] = Worker("test", (QUEUE,), Job, concurrency=concurrency)
+    def worker(self, act: Act | None = None, concurrency: int = 10) -> Worker[SampleJob, None]:
+        """A worker that does `act` with each job, else `do`."""
+        worker: Worker[SampleJob, None] = Worker("test", (QUEUE,), SampleJob, concurrency=concurrency)
 
         @worker.handle
-        async def handle(item: Job, ctx: Context[None]) -> None:
-            await (act or self.do)(item)
+        async def handle(job: SampleJob, ctx: Context[None]) -> None:
+            await (act or self.do)(job)
 
         return worker
 
-    def batch_worker(self, act: Callable[[Sequence[Job]], Awaitable[None]], batch: int = 20) -> Worker[Job, None]:
-        worker: Worker[Job, None] = Worker("test", (QUEUE,), Job, concurrency=2, batch=batch)
+    def batch_worker(self, act: BatchAct, batch: int = 20) -> Worker[SampleJob, None]:
+        worker: Worker[SampleJob, None] = Worker("test", (QUEUE,), SampleJob, concurrency=2, batch=batch)
 
         @worker.handle_batch
-        async def handle(items: Sequence[Job], ctx: Context[None]) -> None:
-            await act(items)
+        async def handle(jobs: Sequence[SampleJob], ctx: Context[None]) -> None:
+            await act(jobs)
 
         return worker
 
     @asynccontextmanager
-    async def working(self, worker: Worker[Job, None] | None = None) -> AsyncIterator[Runner[Job, None]]:
+    async def working(self, worker: Worker[SampleJob, None] | None = None) -> AsyncIterator[Runner[SampleJob, None]]:
         """Run a worker inside the test. Fails if any of its tasks ends by itself."""
         runner = Runner(worker or self.worker(), QUEUE, self.context, self.watch)
         link = Link(self.settings.amqp_url.get_secret_value(), "test consume")
@@ -258,7 +264,7 @@ def header(message: AbstractIncomingMessage, name: str) -> Any:
     return message.headers.get(name)
 
 
-def items_of(message: AbstractIncomingMessage) -> list[dict[str, Any]]:
-    """The items in an envelope."""
-    items: list[dict[str, Any]] = orjson.loads(message.body)["items"]
-    return items
+def jobs_of(message: AbstractIncomingMessage) -> list[dict[str, Any]]:
+    """The jobs in an envelope."""
+    jobs: list[dict[str, Any]] = orjson.loads(message.body)["items"]
+    return jobs

@@ -29,7 +29,7 @@ from ops.sandbox.twilio import ACCOUNT_SID, AUTH_TOKEN, inbound_form
 from shared import database
 from shared.crypto import KeyRing
 from shared.domain.channels import Channel, read_settings
-from shared.queue.jobs import QueueMessage, SendAdmitted, SendRequested, WebhookReceived
+from shared.queue.jobs import Job, SendAdmitted, SendRequested, WebhookReceived
 from shared.queue.publisher import Publisher
 from shared.queue.worker import Context
 from shared.settings import Settings
@@ -176,7 +176,7 @@ class Stage(Asking):
         query = f"?m={message_id}" if message_id else ""
         return self.webhook(form, query=query, receipts=True, received_at=received_at)
 
-    async def deliver(self, *webhooks: QueueMessage) -> None:
+    async def deliver(self, *webhooks: Job) -> None:
         """Publish, confirmed; also any other message of a queue."""
         await self.publisher.publish(*webhooks)
 

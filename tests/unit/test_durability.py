@@ -20,8 +20,8 @@ from ingress.receive import durability
 from ingress.receive.durability import DurableQueue, NotDurable
 from ingress.receive.spool import Spool
 from ingress.receive.spool_file import Row
-from shared.queue.jobs import QueueMessage, WebhookReceived
-from shared.queue.publisher import BrokerAway, PublishRefused, PublishUnknown
+from shared.queue.connection import BrokerAway, PublishRefused, PublishUnknown
+from shared.queue.jobs import Job, WebhookReceived
 
 HUNG = "hung"
 
@@ -36,7 +36,7 @@ class Broker:
         self.asked: list[float] = []
         self.confirmed: list[str] = []
 
-    async def publish(self, *messages: QueueMessage, timeout: float | None = None) -> None:  # noqa: ASYNC109
+    async def publish(self, *messages: Job, timeout: float | None = None) -> None:  # noqa: ASYNC109
         self.asked.append(time.monotonic())
         outcome = self.script.popleft() if self.script else self.otherwise
         if outcome == HUNG:
@@ -93,7 +93,7 @@ class ReceiptsRefused(Broker):
 
     full = True
 
-    async def publish(self, *messages: QueueMessage, timeout: float | None = None) -> None:  # noqa: ASYNC109
+    async def publish(self, *messages: Job, timeout: float | None = None) -> None:  # noqa: ASYNC109
         refused = self.full and any(one.queue == "persist.receipts" for one in messages)
         taken = [one for one in messages if not refused or one.queue != "persist.receipts"]
         await super().publish(*taken, timeout=timeout)

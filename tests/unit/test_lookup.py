@@ -53,7 +53,7 @@ async def test_names_that_hang_leave_a_process_its_other_names_and_files(hanging
 async def test_more_lookups_than_may_hang_are_refused_and_work_again_later(
     hanging: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dns, "_places", threading.BoundedSemaphore(2))
+    monkeypatch.setattr(dns, "_free_lookups", threading.BoundedSemaphore(2))
     waiting = [asyncio.create_task(look_up("hangs.example", 443)) for _ in range(2)]
     await asyncio.sleep(0)
     with pytest.raises(OSError, match="too many names"):
@@ -69,7 +69,7 @@ async def test_a_name_that_is_none_is_an_error_of_the_network() -> None:
         await look_up("nobody.invalid", 443)
 
 
-async def test_a_system_that_has_no_thread_left_costs_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_system_that_has_no_thread_left_costs_no_lookup(monkeypatch: pytest.MonkeyPatch) -> None:
     def none_left(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 

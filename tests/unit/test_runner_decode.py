@@ -3,7 +3,7 @@
 import orjson
 import pytest
 
-from shared.queue.delivery import Undecodable, decode
+from shared.queue.envelope import Undecodable, decode
 from shared.queue.jobs import ReplyWanted
 
 TENANT = "01890000-0000-7000-8000-00000000000a"
@@ -15,9 +15,9 @@ def body(*items: object, **outer: object) -> bytes:
     return orjson.dumps({"type": "reply.wanted", "items": list(items)} | outer)
 
 
-def test_items_are_read_in_order() -> None:
+def test_jobs_are_read_in_order() -> None:
     good, bad = decode(body(WANTED, WANTED | {"trace": "t2"}), ReplyWanted)
-    assert [(str(item.tenant_id), item.trace) for item in good] == [(TENANT, "t1"), (TENANT, "t2")]
+    assert [(str(job.tenant_id), job.trace) for job in good] == [(TENANT, "t1"), (TENANT, "t2")]
     assert bad == []
 
 
@@ -58,9 +58,9 @@ def test_an_envelope_that_can_not_be_read_says_why(raw: bytes, reason: str) -> N
 @pytest.mark.parametrize(
     ("item", "reason"),
     [
-        (None, "item: "),
-        ("hola", "item: "),
-        ([], "item: "),
+        (None, "job: "),
+        ("hola", "job: "),
+        ([], "job: "),
         ({}, "tenant_id: Field required, conversation_id: Field required"),
         (WANTED | {"tenant_id": "me"}, "tenant_id: "),
         (WANTED | {"conversation_id": None}, "conversation_id: "),
@@ -68,7 +68,7 @@ def test_an_envelope_that_can_not_be_read_says_why(raw: bytes, reason: str) -> N
         ({"x": 1e400}, "tenant_id: "),
     ],
 )
-def test_a_bad_item_is_named_and_its_neighbours_stand(item: object, reason: str) -> None:
+def test_an_invalid_job_is_named_and_its_neighbours_are_read(item: object, reason: str) -> None:
     good, ((raw, why),) = decode(body(WANTED, item, WANTED), ReplyWanted)
     assert len(good) == 2
     assert orjson.loads(raw) == orjson.loads(orjson.dumps(item))

@@ -8,7 +8,7 @@ import pytest
 from aio_pika.abc import AbstractIncomingMessage
 
 from shared.queue import topology
-from shared.resilience.backoff import rung
+from shared.resilience.backoff import retry_step
 from shared.settings import Settings
 
 DELAYS = (1.0, 5.0, 30.0, 120.0, 600.0)
@@ -69,7 +69,7 @@ def test_a_work_queue_survives_restarts_and_loses_nothing_to_its_limit() -> None
 
 
 def test_what_waits_goes_back_by_the_key_it_came_with() -> None:
-    for step, milliseconds in zip(topology.ladder(DELAYS), (1000, 5000, 30_000, 120_000, 600_000), strict=True):
+    for step, milliseconds in zip(topology.retry_schedule(DELAYS), (1000, 5000, 30_000, 120_000, 600_000), strict=True):
         arguments = topology.arguments(DELAYS)[step.name]
         assert (arguments["x-message-ttl"], arguments["x-dead-letter-exchange"]) == (milliseconds, "work")
         assert "x-dead-letter-routing-key" not in arguments
@@ -101,11 +101,11 @@ def test_no_queue_has_what_a_quorum_queue_refuses() -> None:
     ],
 )
 def test_each_failure_climbs_one_step_or_as_far_as_was_asked(attempt: int, after: float, step: int | None) -> None:
-    assert rung(attempt, after, DELAYS) == step
+    assert retry_step(attempt, after, DELAYS) == step
 
 
-def test_without_a_ladder_the_first_failure_is_the_last() -> None:
-    assert rung(1, 0, ()) is None
+def test_without_a_retry_schedule_the_first_failure_is_the_last() -> None:
+    assert retry_step(1, 0, ()) is None
 
 
 async def test_a_broker_takes_the_declarations_again_and_again(settings: Settings) -> None:
@@ -118,7 +118,7 @@ async def test_a_queue_that_exists_with_other_arguments_is_used_as_it_is(setting
     async with await aio_pika.connect(settings.amqp_url.get_secret_value()) as connection:
         channel = await connection.channel()
         await channel.declare_queue("reply", durable=True, arguments={"x-queue-type": "quorum"})
-        assert await topology.settle(connection, DELAYS) == ["reply"]
+        assert await topology.declare_missing(connection, DELAYS) == ["reply"]
         work = await channel.get_exchange("work", ensure=False)
         await work.publish(aio_pika.Message(b"still bound"), "reply")
         await work.publish(aio_pika.Message(b"the others too"), "window")
@@ -131,9 +131,9 @@ async def test_what_failed_comes_back_to_its_own_queue_alone(settings: Settings)
     async with await aio_pika.connect(settings.amqp_url.get_secret_value()) as connection:
         channel = await connection.channel()
         await topology.declare(channel, (0.1,))
-        ladder = await channel.get_exchange("retry.0.1s", ensure=False)
+        step = await channel.get_exchange("retry.0.1s", ensure=False)
         for queue in topology.QUEUES:
-            await ladder.publish(aio_pika.Message(queue.name.encode()), queue.name)
+            await step.publish(aio_pika.Message(queue.name.encode()), queue.name)
         for queue in topology.QUEUES:
             came: asyncio.Queue[bytes] = asyncio.Queue()
             work = await channel.get_queue(queue.name, ensure=False)

@@ -11,7 +11,7 @@ import pytest
 from ops.local.supervisor import read_procfile
 from ops.topology import INGRESS, WIDTH, Stage, as_json, graph, graph_of, listed, mermaid, stages
 from shared.queue import jobs, topology
-from shared.queue.jobs import QueueMessage, ReplyWanted, SendAdmitted, SendRequested, WebhookReceived
+from shared.queue.jobs import Job, ReplyWanted, SendAdmitted, SendRequested, WebhookReceived
 from shared.queue.worker import Worker
 from workers.__main__ import declared
 
@@ -37,8 +37,8 @@ def test_each_queue_is_consumed_by_one_worker() -> None:
 
 
 def test_each_message_is_published_and_consumed_by_somebody() -> None:
-    every = {m for _, m in inspect.getmembers(jobs, inspect.isclass) if issubclass(m, QueueMessage)}
-    every.discard(QueueMessage)
+    every = {m for _, m in inspect.getmembers(jobs, inspect.isclass) if issubclass(m, Job)}
+    every.discard(Job)
     published = {message for stage in stages() for message in stage.publishes}
     consumed = {stage.consumes for stage in stages() if stage.consumes}
     assert published == every
@@ -51,9 +51,9 @@ def test_a_worker_declares_every_message_its_module_handles() -> None:
             m for path, m in sys.modules.items() if path == f"workers.{name}" or path.startswith(f"workers.{name}.")
         ]
         values = [value for module in modules for value in vars(module).values()]
-        handled = {m for m in values if inspect.isclass(m) and issubclass(m, QueueMessage)}
+        handled = {m for m in values if inspect.isclass(m) and issubclass(m, Job)}
         told = {*worker.publishes, *((worker.consumes,) if isinstance(worker, Worker) else ())}
-        assert handled - {QueueMessage} <= told, name
+        assert handled - {Job} <= told, name
 
 
 def test_the_procfile_starts_each_worker_once() -> None:
@@ -69,7 +69,7 @@ def test_the_procfile_starts_each_worker_once() -> None:
         ((SendRequested,), "one step back"),
     ],
 )
-def test_a_worker_that_publishes_upstream_is_refused(publishes: tuple[type[QueueMessage], ...], why: str) -> None:
+def test_a_worker_that_publishes_upstream_is_refused(publishes: tuple[type[Job], ...], why: str) -> None:
     others = [stage for stage in stages() if stage.name != "send"]
     (send,) = (stage for stage in stages() if stage.name == "send")
     with pytest.raises(CycleError):
@@ -91,7 +91,7 @@ def test_the_list_shows_every_process_queue_and_message_and_is_always_the_same()
     assert max(map(len, text.splitlines())) <= WIDTH
     shown = {*declared(), INGRESS, *(f"[{queue.name}]" for queue in topology.QUEUES)}
     shown |= {message.__name__ for stage in stages() for message in stage.publishes}
-    shown |= {step.name for step in topology.ladder((1, 5, 30, 120, 600))}
+    shown |= {step.name for step in topology.retry_schedule((1, 5, 30, 120, 600))}
     assert {word for word in shown if word not in text} == set()
 
 

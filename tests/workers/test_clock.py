@@ -1,4 +1,4 @@
-"""The clock hands on what is due, once however many clocks run, and keeps the partitions."""
+"""The clock publishes what is due, once however many clocks run, and keeps the partitions."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -44,7 +44,7 @@ async def test_several_clocks_hand_each_overdue_row_on_once(settings: Settings) 
         assert await items(stage, topology.WINDOW.name) == 60
 
 
-async def test_what_nobody_takes_up_is_handed_on_again_a_lease_later(settings: Settings) -> None:
+async def test_what_no_worker_takes_up_is_published_again_a_lease_later(settings: Settings) -> None:
     async with staged(settings, handoff_lease=0.5) as stage:
         await many_due(stage, 3)
         async with stage.working("clock"):

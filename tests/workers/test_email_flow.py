@@ -43,7 +43,7 @@ async def test_a_conversation_is_one_thread(settings: Settings) -> None:
         asked = await box.stage.row("SELECT * FROM messages WHERE external_id = $1", second.message_sid)
         assert (asked["content"], asked["reply_to"]) == ("What is the price?", own["external_id"])
         assert asked["metadata"]["full_text"] == QUOTED.strip()
-        assert await box.stage.dead() == {}
+        assert await box.stage.dead_letters() == {}
 
 
 async def test_a_mail_that_comes_back_has_failed(settings: Settings) -> None:
@@ -142,7 +142,7 @@ async def test_who_unsubscribes_gets_no_bulk_mail_and_still_their_answers(settin
         await stage.until(stage.statuses, equals=["sent", "sent", "failed"])
         await box.writes("price?")
         await stage.until(stage.statuses, equals=["sent", "sent", "failed", "sent"])
-        assert await stage.dead() == {}
+        assert await stage.dead_letters() == {}
 
 
 async def test_who_calls_a_mail_spam_is_left_alone_until_they_write(settings: Settings) -> None:

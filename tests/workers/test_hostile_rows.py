@@ -1,4 +1,4 @@
-"""Rows of one tenant that can't be handled: they are set apart and counted, and everybody else's go on."""
+"""Rows of one tenant that can't be handled: they are skipped and counted, and the rows of others are handled."""
 
 import asyncpg
 import pytest
@@ -23,14 +23,14 @@ async def without_checks(stage: Stage, *constraints: tuple[str, str]) -> None:
     await owner.close()
 
 
-def set_apart(what: str) -> float:
+def skipped(what: str) -> float:
     return REGISTRY.get_sample_value("palomar_rows_set_apart_total", {"what": what}) or 0.0
 
 
 async def test_the_relay_goes_on_past_an_event_that_cannot_be_told(settings: Settings) -> None:
     async with staged(settings) as stage, listening(stage) as listener:
         await without_checks(stage, ("events", "check_event_name"))
-        before = set_apart("event")
+        before = skipped("event")
         tenant = stage.ours.tenant_id
         async with stage.pool.acquire() as connection, connection.transaction():
             await events.record(connection, Event("first.told", tenant), Event("x" * 300, tenant))
@@ -43,12 +43,12 @@ async def test_the_relay_goes_on_past_an_event_that_cannot_be_told(settings: Set
         async with stage.working("relay"):
             await stage.until(listener.count, equals=4)
         assert listener.names == ["first.told", "with.infinity", "with.digits", "last.told"]
-        assert set_apart("event") == before + 1
+        assert skipped("event") == before + 1
 
 
 async def test_the_relay_goes_on_past_a_row_that_cannot_be_read(settings: Settings) -> None:
     async with staged(settings) as stage, listening(stage) as listener:
-        tenant, before = stage.ours.tenant_id, set_apart("event")
+        tenant, before = stage.ours.tenant_id, skipped("event")
         for name in ("first.told", "of.long.ago", "last.told"):
             await stage.pool.execute(
                 "INSERT INTO events (name, tenant_id, created_at) VALUES ($1, $2, $3::text::timestamptz)",
@@ -57,7 +57,7 @@ async def test_the_relay_goes_on_past_a_row_that_cannot_be_read(settings: Settin
         async with stage.working("relay"):
             await stage.until(listener.count, equals=2)
         assert listener.names == ["first.told", "last.told"]
-        assert set_apart("event") == before + 1
+        assert skipped("event") == before + 1
 
 
 @pytest.mark.parametrize("days", ["999999", "99999", "1e400", '"x"'])
@@ -93,7 +93,7 @@ async def test_sealing_goes_on_past_secrets_that_are_none(settings: Settings) ->
 
 async def test_parked_receipts_go_on_past_a_message_that_cannot_be_read(settings: Settings) -> None:
     async with staged(settings) as stage:
-        theirs, before = await stage.add_channel(), set_apart("receipt")
+        theirs, before = await stage.add_channel(), skipped("receipt")
         for ours, template in ((theirs, "7"), (stage.ours, None)):
             conversation = await stage.converse(ours=ours)
             await stage.pool.execute(
@@ -110,7 +110,7 @@ async def test_parked_receipts_go_on_past_a_message_that_cannot_be_read(settings
         await worker.run_task("parked_receipts", worker.TASKS["parked_receipts"], stage.context)
         statuses = "SELECT channel_id, status FROM messages ORDER BY status"
         assert [tuple(row) for row in await stage.rows(statuses)] == [(stage.ours.id, "delivered"), (theirs.id, "sent")]
-        assert set_apart("receipt") == before + 1
+        assert skipped("receipt") == before + 1
         assert await stage.count("message_statuses WHERE message_id IS NULL") == 0, "it is not tried at every tick"
 
 

@@ -43,12 +43,12 @@ async def settled(stage: Stage, statuses: list[str]) -> None:
     await stage.until(stage.waiting, equals=0)
     await asyncio.sleep(1.2)  # a lease later nobody hands it on again
     assert await stage.statuses() == statuses
-    assert await stage.dead() == {}
+    assert await stage.dead_letters() == {}
 
 
 async def test_persist_before_the_reply_is_asked_for(settings: Settings) -> None:
     async with staged(settings) as stage:
-        async with dying(stage, "handing on", "persist"):
+        async with dying(stage, "publishing", "persist"):
             await stage.deliver(stage.said("hola"))
         async with stage.working(*EVERY):
             await settled(stage, ["sent"])
@@ -58,7 +58,7 @@ async def test_persist_before_the_reply_is_asked_for(settings: Settings) -> None
 
 async def test_persist_before_what_was_held_goes_on(settings: Settings) -> None:
     async with staged(settings, SILENT) as stage:
-        async with dying(stage, "handing on", "persist"):
+        async with dying(stage, "publishing", "persist"):
             conversation = await stage.converse(heard=LONG_AGO)
             for text in ("1", "2", "3"):
                 await stage.owe(conversation, text)
@@ -72,7 +72,7 @@ async def test_persist_before_what_was_held_goes_on(settings: Settings) -> None:
 async def test_persist_before_the_fallback_of_a_refusal_by_receipt_goes_on(settings: Settings) -> None:
     fallback = {"name": "HX" + "2" * 32, "variables": {}}
     async with staged(settings, SILENT | {"window": {"policy": "template", "template": fallback}}) as stage:
-        async with dying(stage, "handing on", "persist"):
+        async with dying(stage, "publishing", "persist"):
             message = await stage.owe(await stage.converse(), "hola")
             await stage.until(stage.status, message, equals="sent")
             sid = (await stage.message(message))["external_id"]
@@ -84,7 +84,7 @@ async def test_persist_before_the_fallback_of_a_refusal_by_receipt_goes_on(setti
 
 async def test_reply_before_the_window_is_asked(settings: Settings) -> None:
     async with staged(settings) as stage:
-        async with dying(stage, "handing on", "reply"):
+        async with dying(stage, "publishing", "reply"):
             await stage.deliver(stage.said("hola"))
         async with stage.working(*EVERY):
             await settled(stage, ["sent"])
@@ -102,7 +102,7 @@ async def test_reply_while_it_thinks(settings: Settings) -> None:
 
 async def test_window_before_the_send_is_asked_for(settings: Settings) -> None:
     async with staged(settings) as stage:
-        async with dying(stage, "handing on", "window"):
+        async with dying(stage, "publishing", "window"):
             conversation = await stage.converse()
             await stage.owe(conversation, "1")
             await stage.owe(conversation, "2")
@@ -184,7 +184,7 @@ async def test_send_after_the_provider_said_that_the_window_is_closed(settings: 
 
 async def test_clock_before_it_tells_anybody(settings: Settings) -> None:
     async with staged(settings) as stage:
-        async with dying(stage, "handing on", "clock"):
+        async with dying(stage, "publishing", "clock"):
             request = await stage.requested(await stage.converse(), "hola")
             await stage.pool.execute("UPDATE messages SET due_at = now() WHERE id = $1", request.message_id)
         assert await stage.statuses() == ["queued"]

@@ -21,7 +21,7 @@ async def test_a_customer_is_answered_once_and_the_echo_is_no_manager(settings: 
         assert talk["recipient"].startswith(f"{CHAT} ")
         address = await stage.row("SELECT kind, canonical FROM contact_addresses")
         assert tuple(address) == ("kommo_chat", CHAT)
-        assert await stage.dead() == {}
+        assert await stage.dead_letters() == {}
 
 
 async def test_a_manager_who_writes_takes_the_conversation_over(settings: Settings) -> None:

@@ -90,7 +90,7 @@ async def test_a_report_that_can_never_be_taken_is_given_up(settings: Settings) 
 
         await door.stage.until(given_up, equals=("sent", None, 1))
         assert len(await door.stage.sandbox.kommo_reports()) == 1
-        assert await door.stage.dead() == {}
+        assert await door.stage.dead_letters() == {}
 
 
 async def test_a_tenant_may_have_nothing_reported(settings: Settings) -> None:
@@ -109,6 +109,6 @@ async def test_a_report_whose_item_is_buried_is_made_later_all_the_same(settings
         await door.stage.until(door.stage.count, "messages WHERE attempts = 1", equals=1)
         row = await door.stage.row("SELECT tenant_id, id, conversation_id FROM messages")
         about = {"tenant_id": row["tenant_id"], "conversation_id": row["conversation_id"], "message_id": row["id"]}
-        assert worker.worker.putting_off is not None
-        await worker.worker.putting_off(SendAdmitted(**about, provider="kommo"), door.stage.context, None)  # type: ignore[arg-type]
+        assert worker.worker.postponing is not None
+        await worker.worker.postponing(SendAdmitted(**about, provider="kommo"), door.stage.context, None)  # type: ignore[arg-type]
         assert await door.stage.count("messages WHERE due_at > now() + interval '1 minute'") == 1

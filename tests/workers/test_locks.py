@@ -65,7 +65,7 @@ async def test_rows_that_a_tenant_holds_keep_its_own_messages_waiting_and_nobody
                         await stage.until(sent_by, stage, ours, equals=turn, within=SOON)
             await stage.until(said_to, stage, theirs, equals=64, within=60)
             await stage.until(stage.owed, equals=0, within=60)
-        assert await stage.dead() == {}
+        assert await stage.dead_letters() == {}
         said_once = "SELECT content FROM messages WHERE tenant_id = $1 AND direction = 'inbound' AND content <> 'hola'"
         contents = [found["content"] for found in await stage.rows(said_once, theirs.tenant_id)]
         assert sorted(contents) == ["1", "2", "3", "first"]
@@ -92,7 +92,7 @@ async def test_at_a_url_that_tenants_share_a_lock_of_one_keeps_no_other_waiting(
                         await stage.until(said_to, stage, ours, equals=turn + 1, within=SOON)
                 assert await said_to(stage, theirs) == 0
             await stage.until(said_to, stage, theirs, equals=90, within=60)
-        assert await stage.dead() == {}
+        assert await stage.dead_letters() == {}
 
 
 async def test_what_came_of_a_send_is_recorded_once_its_tenant_lets_go(settings: Settings) -> None:
@@ -122,5 +122,5 @@ async def test_what_waits_for_a_table_that_a_session_locks_goes_on_once_it_ends(
             for ours in (stage.ours, other):
                 await stage.until(said_to, stage, ours, equals=4, within=60)
             await stage.until(stage.owed, equals=0, within=60)
-        assert await stage.dead() == {}
+        assert await stage.dead_letters() == {}
         assert len(await stage.sandbox.messages()) == await stage.count("messages WHERE status = 'sent'")

@@ -100,7 +100,7 @@ async def test_parked_receipts_are_taken_of_each_tenant_in_turn(settings: Settin
 
 
 @pytest.mark.parametrize("row", ["conversation", "messages", "channel", "tenant"])
-async def test_whatever_else_is_due_is_handed_on_beside_a_lock(settings: Settings, row: str) -> None:
+async def test_whatever_else_is_due_is_published_beside_a_lock(settings: Settings, row: str) -> None:
     async with staged(settings) as stage, worker_context(stage) as ctx:
         theirs, ours = stage.ours, await stage.add_channel()
         for one in (theirs, ours):

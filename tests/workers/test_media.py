@@ -67,7 +67,7 @@ async def test_a_file_of_two_messages_is_kept_once_and_read_by_its_key(settings:
         assert hashlib.sha256(content).hexdigest() == file.hex
         assert list(kept(stage)) == [key]
         assert await stage.count("events WHERE name = 'media.stored'") == 2
-        assert await stage.dead() == {}
+        assert await stage.dead_letters() == {}
 
 
 async def test_the_credentials_go_to_the_api_and_follow_no_redirect(settings: Settings) -> None:
@@ -160,7 +160,7 @@ async def test_a_file_that_does_not_come_leaves_its_message_and_says_why(setting
         assert await stage.count("messages WHERE content = 'mira'") == len(expected)
         assert len(kept(stage)) == 1, "those that came are the same bytes"
         assert await stage.count("events WHERE name = 'media.failed' AND detail ->> 'reason' = 'timeout'") == 1
-        assert await stage.dead() == {}
+        assert await stage.dead_letters() == {}
 
 
 async def test_a_killed_workers_file_is_fetched_by_another(settings: Settings) -> None:

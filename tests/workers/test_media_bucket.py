@@ -105,7 +105,7 @@ async def test_a_bucket_that_takes_nothing_leaves_the_message_and_is_asked_again
         bucket.fault = None
         await stage.until(ended, stage, equals=[("stored", None)])
         assert len(bucket.objects) == 1
-        assert await stage.dead() == {}
+        assert await stage.dead_letters() == {}
 
 
 async def test_a_wrong_key_pair_fails_the_file_which_is_fetched_once_it_is_right(

@@ -88,7 +88,7 @@ async def test_a_customer_is_answered_and_the_answer_is_read(settings: Settings)
         assert row["external_id"].startswith("wamid.")
         # Meta's receipts tell whole seconds, and yet it was not delivered before it was sent.
         assert row["claimed_at"] <= row["sent_at"] <= row["delivered_at"] <= row["read_at"]
-        assert await door.stage.dead() == {}
+        assert await door.stage.dead_letters() == {}
 
 
 async def test_two_tenants_behind_one_url_each_answer_from_their_own_number(settings: Settings) -> None:

@@ -119,4 +119,4 @@ async def test_a_provider_that_is_one_folder_and_one_migration(settings: Setting
             assert await post(client, path, {"id": "letter-1", "status": "delivered"}) == 200
             await stage.until(stage.statuses, equals=["delivered"])
             assert await post(client, path, hello, seal="another") == 403
-            assert await stage.dead() == {}
+            assert await stage.dead_letters() == {}

@@ -58,5 +58,5 @@ async def test_a_message_for_a_conversation_that_is_being_deleted_is_kept_in_a_n
         assert gone not in kept.values()
         assert all(row["contact_id"] is not None for row in rows)
         assert await stage.count("inbound_log WHERE error IS NOT NULL") == 0
-        assert await stage.dead() == {}
+        assert await stage.dead_letters() == {}
         assert await stage.depth("persist") == 0

@@ -100,7 +100,7 @@ async def test_what_cannot_be_read_is_kept_raw_and_its_neighbours_are_not_harmed
             assert logged["error"]
         assert await stage.value("SELECT unread_count FROM conversations") == 2
         await stage.until(stage.waiting, equals=0)
-        assert await stage.dead() == {}
+        assert await stage.dead_letters() == {}
 
 
 async def test_a_batch_of_two_hundred_survives_all_of_them_at_once(settings: Settings) -> None:
@@ -147,4 +147,4 @@ async def test_a_channel_whose_settings_are_not_valid_keeps_what_comes_and_harms
         await stage.until(stage.statuses, equals=["sent", "sent"])
         await stage.until(stage.count, "messages WHERE direction = 'inbound'", equals=3)
         await stage.until(stage.owed, equals=1)
-        assert await stage.dead() == {}
+        assert await stage.dead_letters() == {}

@@ -28,7 +28,7 @@ async def test_the_same_webhook_three_times_is_one_row_one_message_and_one_reply
         assert await stage.count("messages WHERE direction = 'inbound'") == 1
         assert await stage.statuses() == ["sent"]
         assert len(await stage.accepted()) == 1
-        assert await stage.dead() == {}
+        assert await stage.dead_letters() == {}
 
 
 async def test_two_workers_that_get_the_same_webhooks_at_once_keep_each_once(settings: Settings) -> None:

@@ -1,4 +1,4 @@
-"""An item that fails has no copies: its row waits with it, and once it is buried the row waits for somebody to act."""
+"""A job that fails has no copies: its row waits with it, and is parked once the job is dead-lettered."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -42,10 +42,10 @@ class Broken:
 
 
 async def buried_once(stage: Stage, queue: WorkQueue, broken: Broken) -> None:
-    """The item is buried after its last step, and stays the only one for longer than any lease."""
-    await stage.until(stage.dead, equals={queue.name: 1})
+    """The job is dead-lettered after its last step, and stays the only one for longer than any lease."""
+    await stage.until(stage.dead_letters, equals={queue.name: 1})
     await asyncio.sleep(LEASE + 1.5)
-    assert await stage.dead() == {queue.name: 1}
+    assert await stage.dead_letters() == {queue.name: 1}
     assert broken.failures == 1 + len(stage.settings.retry_delays)
 
 
@@ -125,7 +125,7 @@ async def test_a_reply_that_was_set_aside_is_owed_no_longer_once_its_dead_letter
 
 
 async def test_what_is_due_goes_its_way_though_a_dead_letter_of_it_is_thrown_away(settings: Settings) -> None:
-    """Somebody has replayed it, or the customer has written again, since the letter was buried."""
+    """Somebody has replayed it, or the customer has written again, since the job was dead-lettered."""
     async with staged(settings) as stage:
         conversation = await stage.converse()
         request = await stage.requested(conversation, "hola")
@@ -156,8 +156,8 @@ async def test_the_lease_of_a_send_under_way_is_left_alone(settings: Settings, s
         await stage.pool.execute("UPDATE messages SET status = $1", status)
         admitted = stage.admitted(conversation, message)
         for wait, due in ((timedelta(hours=1), "now() + interval '50 minutes' < due_at"), (None, "due_at IS NULL")):
-            assert send.worker.putting_off is not None
-            await send.worker.putting_off(admitted, stage.context, wait)  # type: ignore[arg-type]
+            assert send.worker.postponing is not None
+            await send.worker.postponing(admitted, stage.context, wait)  # type: ignore[arg-type]
             assert await stage.count(f"messages WHERE {due}") == int(touched)
 
 

@@ -56,7 +56,7 @@ async def test_a_token_that_may_send_and_not_mark_as_read_stops_nothing(settings
 
         await door.stage.until(codes, equals=["10"])
         assert await door.stage.count("channels WHERE status = 'stopped'") == 0
-        assert await door.stage.dead() == {}
+        assert await door.stage.dead_letters() == {}
 
 
 async def test_who_gets_no_answer_is_not_shown_as_read(settings: Settings) -> None:

@@ -252,7 +252,7 @@ async def test_who_has_opted_out_costs_no_model_call_until_they_opt_in_again(set
         await stage.deliver(stage.said("start"))
         await stage.until(stage.statuses, equals=["sent"])
         assert await asked(stage) == [["stop\n¿abrís hoy?\nstart"]]
-        assert await stage.dead() == {}
+        assert await stage.dead_letters() == {}
 
 
 async def test_a_stop_while_the_model_thinks_is_the_end_of_it(settings: Settings) -> None:

@@ -71,7 +71,7 @@ async def test_more_at_once_than_a_channels_share_are_all_answered_one_after_ano
         await many_write(stage, "hola", count)
         await stage.until(stage.statuses, equals=["sent"] * count, within=60)
         asked = await prompts_with(stage, "hola")
-        assert len(asked) == count, "a reply that found no place has cost a call"
+        assert len(asked) == count, "a reply that found the bulkhead full has cost a call"
         assert await stage.owed() == 0
 
 

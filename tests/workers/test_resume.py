@@ -74,7 +74,7 @@ async def test_a_tick_looks_at_a_part_of_what_is_held_and_the_next_ones_at_the_o
 TALKS: Final = 250_000
 EACH: Final = 4  # ready messages in each, and as many that are held
 LONGEST_LOOK: Final = (
-    0.020  # seconds of a tick, of one kind of work that hands on nothing; a batch's writes come on top
+    0.020  # seconds of a tick, of one kind of work that publishes nothing; a batch's writes come on top
 )
 LONGEST_STATEMENT: Final = 1.0  # seconds, a thirtieth of what it may take
 FILL: Final = (

@@ -1,4 +1,4 @@
-"""A lock, or a statement that takes too long, is one tenant's: others go on, and nothing dies of it."""
+"""A lock, or a statement that takes too long, is one tenant's: others go on, and no job fails by it."""
 
 import asyncio
 from collections.abc import Sequence
@@ -7,33 +7,33 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from shared.queue import runner
+from shared.queue import failures
 from shared.resilience.circuit_breaker import Scope
 from shared.settings import Settings
-from tests.support.runner_stage import QUEUE, Job, bench, jobs, names
+from tests.support.runner_stage import QUEUE, SampleJob, bench, names, sample_jobs
 
 HOLDS, OTHER = (Scope(UUID(int=tenant), UUID(int=tenant)) for tenant in (1, 2))
 
 
 @pytest.mark.parametrize("error", [asyncpg.LockNotAvailableError, TimeoutError])
-async def test_of_a_batch_only_the_items_wait_that_a_lock_is_in_the_way_of(
+async def test_of_a_batch_only_the_jobs_wait_that_a_lock_is_in_the_way_of(
     settings: Settings, error: type[Exception]
 ) -> None:
     async with bench(settings) as stage:
         locked, tries = True, 0
 
-        async def together(items: Sequence[Job]) -> None:
+        async def together(jobs: Sequence[SampleJob]) -> None:
             nonlocal tries
-            if locked and any(item.act == "locked" for item in items):
-                tries += len(items) > 1
+            if locked and any(job.act == "locked" for job in jobs):
+                tries += len(jobs) > 1
                 raise error
-            for item in items:
-                await stage.do(item)
+            for job in jobs:
+                await stage.do(job)
 
         worker = stage.batch_worker(together)
         worker.concurrency = 1
-        others, later = jobs(60, scope=OTHER), jobs(60, prefix="later", scope=OTHER)
-        theirs = jobs(23, act="locked", prefix="theirs", scope=HOLDS)
+        others, later = sample_jobs(60, scope=OTHER), sample_jobs(60, prefix="later", scope=OTHER)
+        theirs = sample_jobs(23, act="locked", prefix="theirs", scope=HOLDS)
         async with stage.working(worker):
             await stage.publish(*theirs[:20], *others)
             await stage.until_done(names(others))
@@ -42,7 +42,7 @@ async def test_of_a_batch_only_the_items_wait_that_a_lock_is_in_the_way_of(
             await stage.until_done(names(later))
             assert tries <= 2, "who holds a lock is handled apart"
             await asyncio.sleep(2.5)  # longer than all steps of the retry schedule
-            assert (stage.watch.up, await stage.depth(QUEUE.dead), set(stage.runs)) == (
+            assert (stage.watch.up, await stage.depth(QUEUE.dead_letters), set(stage.runs)) == (
                 True,
                 0,
                 names([*others, *later]),
@@ -55,13 +55,13 @@ async def test_of_a_batch_only_the_items_wait_that_a_lock_is_in_the_way_of(
 async def test_what_takes_too_long_again_and_again_fails_in_the_end(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "OVERTIME_LIMIT", 2)
+    monkeypatch.setattr(failures, "OVERTIME_LIMIT", 2)
     async with bench(settings) as stage:
 
-        async def too_long(_: Job) -> None:
+        async def too_long(_: SampleJob) -> None:
             raise TimeoutError
 
         worker = stage.worker(too_long)
         async with stage.working(worker):
-            await stage.publish(Job(name="slow"))
-            await stage.until_depth(QUEUE.dead, 1)
+            await stage.publish(SampleJob(name="slow"))
+            await stage.until_depth(QUEUE.dead_letters, 1)

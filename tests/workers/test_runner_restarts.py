@@ -1,4 +1,4 @@
-"""Processes that stop in order, that are killed, and that die on an item: nothing is lost, nobody else is buried."""
+"""Processes that stop in order, are killed, or are killed by a job: no job is lost, no other one dead-lettered."""
 
 import asyncio
 import signal
@@ -9,7 +9,7 @@ import pytest
 
 from shared.queue.delivery import ATTEMPT, REASON
 from shared.settings import Settings
-from tests.support.runner_stage import QUEUE, Bench, Job, bench, header, items_of, jobs, names, until
+from tests.support.runner_stage import QUEUE, Bench, SampleJob, bench, header, jobs_of, names, sample_jobs, until
 
 PREFETCH = 20
 
@@ -36,12 +36,12 @@ async def test_ten_restarts_with_full_prefetch_bury_and_lose_nothing(
     settings: Settings, number: signal.Signals
 ) -> None:
     async with bench(settings, stop_grace=25.0) as stage:
-        alone = jobs(200, act="wait 0.2")
-        together = jobs(60, act="wait 0.2", prefix="together")
+        alone = sample_jobs(200, act="wait 0.2")
+        together = sample_jobs(60, act="wait 0.2", prefix="together")
         for start in range(0, 60, 30):
             await stage.put_envelope(*together[start : start + 30])
-        for item in alone:
-            await stage.publish(item)
+        for job in alone:
+            await stage.publish(job)
         for _ in range(10):
             before = await stage.depth(QUEUE.name)
             async with stage.process(PREFETCH) as process:
@@ -52,56 +52,56 @@ async def test_ten_restarts_with_full_prefetch_bury_and_lose_nothing(
         async with stage.process(PREFETCH):
             await stage.until_done(names([*alone, *together]))
             await stage.until_depth(QUEUE.name, 0)
-        assert await stage.depth(QUEUE.dead) == 0
+        assert await stage.depth(QUEUE.dead_letters) == 0
         if number == signal.SIGTERM:  # what was in hand was finished, the rest had not been begun
             counts = await stage.pool.fetch("SELECT count FROM effects WHERE name LIKE 'job-%'")
             assert {row["count"] for row in counts} == {1}
 
 
-async def _restart_until_buried(stage: Bench) -> int:
-    """Start the worker again whenever it died, as a supervisor does, until something is buried; how often it died."""
-    deaths = 0
-    while not await stage.depth(QUEUE.dead):
-        assert deaths < 40
+async def _restart_until_dead_lettered(stage: Bench) -> int:
+    """Start the worker again whenever it was killed, until it has a dead letter; returns how often it was killed."""
+    killed = 0
+    while not await stage.depth(QUEUE.dead_letters):
+        assert killed < 40
         async with stage.process() as process:
             ended = asyncio.create_task(process.wait())
-            while not ended.done() and not await stage.depth(QUEUE.dead):
+            while not ended.done() and not await stage.depth(QUEUE.dead_letters):
                 await asyncio.wait({ended}, timeout=0.2)
-            deaths += ended.done()
+            killed += ended.done()
             ended.cancel()
-    return deaths
+    return killed
 
 
 @pytest.mark.parametrize("together", [True, False], ids=["in its envelope", "beside it in the queue"])
-async def test_an_item_that_kills_its_consumer_buries_nobody_else(settings: Settings, together: bool) -> None:
+async def test_a_job_that_kills_its_consumer_is_dead_lettered_alone(settings: Settings, together: bool) -> None:
     async with bench(settings, retry_delays=(0.1,)) as stage:
-        poison = Job(name="poison", act="exit")
-        neighbours = [*jobs(8), *jobs(8, prefix="after")]
-        items = [*neighbours[:8], poison, *neighbours[8:]]
-        await _put(stage, items, together)
-        deaths = await _restart_until_buried(stage)
+        poison = SampleJob(name="poison", act="exit")
+        neighbours = [*sample_jobs(8), *sample_jobs(8, prefix="after")]
+        jobs = [*neighbours[:8], poison, *neighbours[8:]]
+        await _put(stage, jobs, together)
+        killed = await _restart_until_dead_lettered(stage)
         async with stage.process():
             await stage.until_done(names(neighbours))
-        (buried,) = await stage.dead()
+        (dead_letter,) = await stage.dead_letters()
         assert await stage.depth(QUEUE.name) == 0
-    assert [item["name"] for item in items_of(buried)] == ["poison"]
-    assert "went while they had it in hand" in header(buried, REASON)
-    assert header(buried, ATTEMPT) == 2
-    assert deaths <= 16
+    assert [job["name"] for job in jobs_of(dead_letter)] == ["poison"]
+    assert "were killed while they held it" in header(dead_letter, REASON)
+    assert header(dead_letter, ATTEMPT) == 2
+    assert killed <= 16
 
 
-async def _put(stage: Bench, items: Sequence[Job], together: bool) -> None:
+async def _put(stage: Bench, jobs: Sequence[SampleJob], together: bool) -> None:
     if together:
-        await stage.put_envelope(*items)
+        await stage.put_envelope(*jobs)
     else:
-        for item in items:
-            await stage.publish(item)
+        for job in jobs:
+            await stage.publish(job)
 
 
 async def test_a_queue_of_one_at_a_time_has_one_at_a_time_from_its_start(settings: Settings) -> None:
     async with bench(settings) as stage:
-        for item in jobs(4, act="wait 2"):
-            await stage.publish(item)
+        for job in sample_jobs(4, act="wait 2"):
+            await stage.publish(job)
         async with stage.process(1):
             await _in_hand(stage, 4)
             for _ in range(10):

@@ -328,7 +328,7 @@ async def test_an_unknown_one_of_a_channel_whose_credentials_went_is_given_up_to
         await channels.set_credentials(stage.pool, ours.tenant_id, ours.id, stage.sealed({}, ours.tenant_id, ours.id))
         await stage.until(stage.status, message, equals="failed")
         await stage.until(stage.waiting, equals=0)
-        assert await stage.dead() == {}
+        assert await stage.dead_letters() == {}
 
 
 async def test_an_answer_that_comes_after_the_lease_still_counts(settings: Settings) -> None:

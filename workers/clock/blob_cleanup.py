@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from shared import database
-from shared.database.each_row import by_itself
+from shared.database.each_row import isolated
 from shared.media.blob_store import Blobs, StoreError
 from shared.queue.worker import Context
 from shared.store import media
@@ -38,7 +38,7 @@ async def sweep(ctx: Context[Any]) -> int:
         if unused:
             blobs = Blobs.of(ctx.settings)
             for copy in unused:
-                async with by_itself("blob", tenant=str(copy.tenant_id)):
+                async with isolated("blob", tenant=str(copy.tenant_id)):
                     if await _deleted(ctx, blobs, copy):
                         await media.forget_copy(ctx.pool, copy)
                         total += 1

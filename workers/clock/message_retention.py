@@ -6,7 +6,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from shared import database
-from shared.database.each_row import by_itself
+from shared.database.each_row import isolated
 from shared.queue.worker import Context
 from shared.store.messages import retention
 
@@ -37,7 +37,7 @@ async def prune(ctx: Context[Any]) -> int:
     """
     total = 0
     for tenant_id, days in await retention.policies(ctx.pool):
-        async with by_itself("pruning", tenant=str(tenant_id)):
+        async with isolated("pruning", tenant=str(tenant_id)):
             before = datetime.now(UTC) - timedelta(days=max(days, ctx.settings.inbound_log_days + 1))
             pruned = await _prune_tenant(ctx, tenant_id, before)
             if pruned:

@@ -19,8 +19,8 @@ from shared.actions import delivery_receipts as receiving
 from shared.process import metrics
 from shared.process.log import get_logger
 from shared.queue import topology
-from shared.queue.jobs import Lane, MediaWanted, QueueMessage, ReplyWanted, SendAdmitted, SendRequested
-from shared.queue.publisher import BrokerAway
+from shared.queue.connection import BrokerAway
+from shared.queue.jobs import Job, Lane, MediaWanted, ReplyWanted, SendAdmitted, SendRequested
 from shared.queue.worker import Context, Loop
 from shared.store import channel_endpoints, conversations, due_rows, media, partitions, webhook_log
 from shared.store.events import Event, record
@@ -33,7 +33,7 @@ log = get_logger(__name__)
 worker: Loop[None] = Loop(name="clock", publishes=(ReplyWanted, SendRequested, SendAdmitted, MediaWanted))
 
 Ctx = Context[None]
-Task = Callable[[database.Connection, Ctx], Awaitable[Sequence[QueueMessage]]]
+Task = Callable[[database.Connection, Ctx], Awaitable[Sequence[Job]]]
 
 RETENTION_EVERY: Final = 3600.0  # seconds
 PARTITIONS_AHEAD: Final = 7  # days
@@ -85,16 +85,16 @@ async def run_task(name: str, task: Task, ctx: Ctx) -> None:
     targets = TARGETS.get(name, ())
     while not await _crowded(targets, ctx):
 
-        async def once() -> Sequence[QueueMessage]:
+        async def once() -> Sequence[Job]:
             async with ctx.transaction() as tx:
                 return await task(tx, ctx)
 
-        handed_on = await database.repeat(once)
-        if handed_on:
-            metrics.NUDGES.labels(name).inc(len(handed_on))
-            ctx.log.info("overdue handed on", what=name, count=len(handed_on))
-            await ctx.hand_on(*handed_on)
-        if len(handed_on) < ctx.settings.clock_batch:
+        jobs = await database.repeat(once)
+        if jobs:
+            metrics.NUDGES.labels(name).inc(len(jobs))
+            ctx.log.info("overdue published", what=name, count=len(jobs))
+            await ctx.publish(*jobs)
+        if len(jobs) < ctx.settings.clock_batch:
             return
 
 
@@ -110,15 +110,15 @@ def _handoff(ctx: Ctx) -> timedelta:
     return timedelta(seconds=ctx.settings.handoff_lease)
 
 
-async def _queued(tx: database.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
+async def _queued(tx: database.Connection, ctx: Ctx) -> Sequence[Job]:
     return await due_rows.queued(tx, _handoff(ctx), ctx.settings.clock_batch)
 
 
-async def _ready(provider: str, lane: Lane, tx: database.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
+async def _ready(provider: str, lane: Lane, tx: database.Connection, ctx: Ctx) -> Sequence[Job]:
     return await due_rows.ready(tx, _handoff(ctx), ctx.settings.clock_batch, provider=provider, lane=lane)
 
 
-async def _lost_leases(tx: database.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
+async def _lost_leases(tx: database.Connection, ctx: Ctx) -> Sequence[Job]:
     check = timedelta(seconds=ctx.settings.unknown_check_after)
     rows = await due_rows.lost_leases(tx, check, ctx.settings.clock_batch)
     if not rows:
@@ -140,7 +140,7 @@ async def _lost_leases(tx: database.Connection, ctx: Ctx) -> Sequence[QueueMessa
     return await due_rows.next_in_lanes(tx, [(row["tenant_id"], row["conversation_id"], row["lane"]) for row in rows])
 
 
-async def _expired(tx: database.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
+async def _expired(tx: database.Connection, ctx: Ctx) -> Sequence[Job]:
     rows = await due_rows.expired(tx, ctx.settings.clock_batch)
     await record(
         tx,
@@ -158,7 +158,7 @@ class HeldAndOpen:
 
     _after: tuple[UUID, UUID] = due_rows.BEGINNING
 
-    async def __call__(self, tx: database.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
+    async def __call__(self, tx: database.Connection, ctx: Ctx) -> Sequence[Job]:
         held = await due_rows.held(tx, self._after, HELD_AT_ONCE)
         self._after = held.after or due_rows.BEGINNING
         if not held.may_go:
@@ -167,33 +167,33 @@ class HeldAndOpen:
         return await outbound.release_held(tx, free, _handoff(ctx))
 
 
-async def _replies(tx: database.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
+async def _replies(tx: database.Connection, ctx: Ctx) -> Sequence[Job]:
     return await due_rows.replies(tx, _handoff(ctx), ctx.settings.clock_batch, waits=False)
 
 
-async def _replies_llm(tx: database.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
+async def _replies_llm(tx: database.Connection, ctx: Ctx) -> Sequence[Job]:
     return await due_rows.replies(tx, _handoff(ctx), ctx.settings.clock_batch, waits=True)
 
 
-async def _media(tx: database.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
+async def _media(tx: database.Connection, ctx: Ctx) -> Sequence[Job]:
     return await media.due(tx, _handoff(ctx), ctx.settings.clock_batch)
 
 
-async def _reports(tx: database.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
+async def _reports(tx: database.Connection, ctx: Ctx) -> Sequence[Job]:
     return await agent_reports.due(tx, _handoff(ctx), ctx.settings.clock_batch)
 
 
-async def _parked_receipts(tx: database.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
+async def _parked_receipts(tx: database.Connection, ctx: Ctx) -> Sequence[Job]:
     _, fallbacks = await receiving.apply_parked(tx, ctx.settings.clock_batch, _handoff(ctx))
     return fallbacks
 
 
-async def _credentials(tx: database.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
+async def _credentials(tx: database.Connection, ctx: Ctx) -> Sequence[Job]:
     await sealing.seal_credentials(tx, ctx.settings, ctx.settings.clock_batch)
     return []
 
 
-async def _webhook_secrets(tx: database.Connection, ctx: Ctx) -> Sequence[QueueMessage]:
+async def _webhook_secrets(tx: database.Connection, ctx: Ctx) -> Sequence[Job]:
     await sealing.seal_webhook_secrets(tx, ctx.settings, ctx.settings.clock_batch)
     return []
 

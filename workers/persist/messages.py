@@ -9,7 +9,7 @@ from shared.actions import consents
 from shared.domain.channels import Channel
 from shared.domain.consents import Change
 from shared.domain.model import InboundMessage
-from shared.queue.jobs import QueueMessage
+from shared.queue.jobs import Job
 from shared.queue.outcomes import Retry
 from shared.store import contacts, conversations, media
 from shared.store.consents import Entry
@@ -20,7 +20,7 @@ from workers.persist.conversation_updates import ConversationUpdates, IncomingMe
 from workers.persist.parsing import Incoming
 
 
-async def persist(tx: database.Connection, received: Sequence[Incoming], handoff: timedelta) -> list[QueueMessage]:
+async def persist(tx: database.Connection, received: Sequence[Incoming], handoff: timedelta) -> list[Job]:
     """Store contacts, conversations and messages, in this order; returns the jobs that follow.
 
     Other transactions that need one of these conversations wait from its lock to our commit, so all work that needs no
@@ -70,7 +70,7 @@ async def persist(tx: database.Connection, received: Sequence[Incoming], handoff
 
     if not await conversations.lock(tx, {(one.tenant_id, one.id) for one in found}):
         raise Retry("a conversation was deleted while a message came for it")
-    hand_on: list[QueueMessage] = []
+    hand_on: list[Job] = []
     began = None
     inserted: Mapping[int, UUID] = {}
     if incoming:

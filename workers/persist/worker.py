@@ -13,7 +13,7 @@ from shared import database
 from shared.actions import consents, delivery_receipts
 from shared.process import metrics
 from shared.queue import topology
-from shared.queue.jobs import MediaWanted, QueueMessage, ReplyWanted, SendRequested, WebhookReceived
+from shared.queue.jobs import Job, MediaWanted, ReplyWanted, SendRequested, WebhookReceived
 from shared.queue.outcomes import Retry
 from shared.queue.worker import Context, Worker
 from shared.resilience.lock_waits import PAUSE, Locked, LockWaits
@@ -74,7 +74,7 @@ async def persist_batch(webhooks: Sequence[WebhookReceived], ctx: Context[None])
     for parsed in wanted:
         if parsed.logged.error:
             ctx.log.warning("webhook not fully read", inbound_id=parsed.webhook.inbound_id, problems=len(parsed.errors))
-    await ctx.hand_on(*hand_on)
+    await ctx.publish(*hand_on)
 
 
 @contextmanager
@@ -105,9 +105,7 @@ def beside_locks(wanted: Sequence[ParsedWebhook], locks: LockWaits) -> Iterator[
         locks.went_through(tenant)
 
 
-async def persist_parsed(
-    tx: database.Connection, wanted: Sequence[ParsedWebhook], handoff: timedelta
-) -> list[QueueMessage]:
+async def persist_parsed(tx: database.Connection, wanted: Sequence[ParsedWebhook], handoff: timedelta) -> list[Job]:
     """Store the content of parsed webhooks; returns the jobs that follow from it."""
     await consents.record_provider_consents(tx, provider_consents(wanted))
     hand_on = await messages.persist(tx, in_order(wanted), handoff)

@@ -24,7 +24,7 @@ from shared.process import metrics
 from shared.queue import topology
 from shared.queue.jobs import ReplyWanted, SendRequested
 from shared.queue.worker import Context, Worker
-from shared.resilience.bulkhead import NoPlaceError, Places, wait_for_place
+from shared.resilience.bulkhead import Bulkhead, BulkheadFull, wait_when_full
 from shared.settings import Settings
 from shared.store import channels, consents, reply_leases
 from shared.store.events import Event, record
@@ -47,14 +47,14 @@ class Engines:
     receipts."""
 
     by_name: Mapping[str, Engine]
-    places: Places
+    bulkhead: Bulkhead
     read_receipts: ReadReceipts
 
 
 @asynccontextmanager
 async def _open(settings: Settings) -> AsyncIterator[Engines]:
     async with open_engines(settings) as by_name, open_read_receipts(settings) as read_receipts:
-        yield Engines(by_name, Places(SHARE), read_receipts)
+        yield Engines(by_name, Bulkhead(SHARE), read_receipts)
 
 
 worker: Worker[ReplyWanted, Engines] = Worker(
@@ -74,10 +74,10 @@ async def reply(wanted: ReplyWanted, ctx: Context[Engines]) -> None:
         if not isinstance(request, _Void):
             break
     if isinstance(request, SendRequested):
-        await ctx.hand_on(request.model_copy(update={"trace": wanted.trace}))
+        await ctx.publish(request.model_copy(update={"trace": wanted.trace}))
 
 
-@worker.put_off
+@worker.postpone
 async def put_off(wanted: ReplyWanted, ctx: Context[Engines], wait: timedelta | None) -> None:
     await reply_leases.postpone(ctx.pool, wanted.tenant_id, wanted.conversation_id, wait)
 
@@ -123,7 +123,7 @@ async def _answer_once(wanted: ReplyWanted, ctx: Context[Engines]) -> SendReques
 
 
 async def _claim(
-    tx: database.Connection, wanted: ReplyWanted, ctx: Context[Engines], lease: timedelta, place: ExitStack
+    tx: database.Connection, wanted: ReplyWanted, ctx: Context[Engines], lease: timedelta, acquired: ExitStack
 ) -> _Question | None:
     """Take the conversation's reply lease and, where its engine waits, one of its channel's places until `place`
     closes.
@@ -155,10 +155,10 @@ async def _claim(
         return None
     if ctx.resource.by_name[engine].waits:
         try:
-            place.enter_context(ctx.resource.places.held(channel.id))
-        except NoPlaceError:
-            await reply_leases.release(tx, *key, claim.lease_id, wait_for_place(claim.waited))
-            metrics.REPLIES_PUT_OFF.labels(engine).inc()
+            acquired.enter_context(ctx.resource.bulkhead.acquire(channel.id))
+        except BulkheadFull:
+            await reply_leases.release(tx, *key, claim.lease_id, wait_when_full(claim.waited))
+            metrics.REPLIES_POSTPONED.labels(engine).inc()
             return None
     depth = channel.settings.reply.llm.history + claim.unanswered
     history = await inbound.history(tx, *key, min(depth, DEEPEST_HISTORY))

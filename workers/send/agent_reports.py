@@ -21,7 +21,7 @@ from shared.queue import topology
 from shared.queue.jobs import SendAdmitted
 from shared.queue.worker import Context
 from shared.resilience.backoff import Backoff
-from shared.resilience.bulkhead import NoPlaceError, wait_for_place
+from shared.resilience.bulkhead import BulkheadFull, wait_when_full
 from shared.sending.senders import Senders
 from shared.store import channels
 from shared.store.messages import agent_reports
@@ -67,10 +67,10 @@ async def _report(owed: Owed, channel: Channel, ctx: Context[Senders]) -> None:
     if wait > 0:
         await asyncio.sleep(wait)
     try:
-        with ctx.resource.lane(topology.send_queue(channel.provider).name).held(channel.id):
+        with ctx.resource.bulkhead(topology.send_queue(channel.provider).name).acquire(channel.id):
             refused = await sender.report(channel.address, Report(owed.external_id, problem))
-    except NoPlaceError:
-        await agent_reports.postpone(ctx.pool, owed.tenant_id, owed.id, wait_for_place(timedelta(seconds=1)))
+    except BulkheadFull:
+        await agent_reports.postpone(ctx.pool, owed.tenant_id, owed.id, wait_when_full(timedelta(seconds=1)))
         return
     if refused is not None:
         await _again(owed, channel, refused, ctx)

@@ -17,7 +17,7 @@ from shared.providers.base import SentRecord
 from shared.queue import topology
 from shared.queue.jobs import SendAdmitted
 from shared.queue.worker import Context
-from shared.resilience.bulkhead import NoPlaceError, wait_for_place
+from shared.resilience.bulkhead import BulkheadFull, wait_when_full
 from shared.sending.senders import Senders, outgoing
 from shared.store import channels
 from shared.store.events import Event, record
@@ -54,9 +54,9 @@ async def look_up(admitted: SendAdmitted, ctx: Context[Senders]) -> None:
     channel = await channels.get(ctx.pool, message.tenant_id, message.channel_id)
     try:
         looked = await _look(message, channel, ctx) if channel is not None else NOTHING
-    except NoPlaceError:  # the provider was not called, so nothing is decided
+    except BulkheadFull:  # the provider was not called, so nothing is decided
         waited = message.now - message.unknown_at
-        await sends.check_again(ctx.pool, message.tenant_id, message.id, wait_for_place(waited))
+        await sends.check_again(ctx.pool, message.tenant_id, message.id, wait_when_full(waited))
         return
     next_step = step(
         looked,
@@ -120,14 +120,14 @@ async def _abandon(tx: database.Connection, message: Outbound, reason: str) -> N
 
 
 async def _look(message: Outbound, channel: Channel, ctx: Context[Senders]) -> LookupResult:
-    """Look for the message in the provider's list, by the addresses it was sent with. Raises NoPlaceError."""
+    """Look for the message in the provider's list, by the addresses it was sent with. Raises BulkheadFull."""
     called, same = as_called(message, channel)
     claimed_at = message.claimed_at or message.created_at
     try:
         sender = await ctx.resource.of(ctx.pool, channel)
     except (CryptoError, ValueError):
         return NOTHING  # the channel's next message stops the channel with the reason
-    with ctx.resource.lane(topology.send_queue(channel.provider, message.lane).name).held(channel.id):
+    with ctx.resource.bulkhead(topology.send_queue(channel.provider, message.lane).name).acquire(channel.id):
         listed = await sender.find(outgoing(*called, ctx.settings.public_url), claimed_at - AROUND)
     if listed is None:
         return NOTHING

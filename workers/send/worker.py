@@ -24,7 +24,7 @@ from shared.providers.base import Sender
 from shared.queue import topology
 from shared.queue.jobs import SendAdmitted
 from shared.queue.worker import Context, Worker
-from shared.resilience.bulkhead import NoPlaceError, wait_for_place
+from shared.resilience.bulkhead import BulkheadFull, wait_when_full
 from shared.sending.attachments import AttachmentMemoryFullError
 from shared.sending.senders import CONCURRENCY, Senders, open_senders, outgoing
 from shared.store import channels
@@ -59,9 +59,9 @@ async def send(admitted: SendAdmitted, ctx: Ctx) -> None:
     """
     channel_id = await _drain(admitted, ctx)
     until = time.monotonic() + LONGEST_HELP
-    lane = ctx.resource.lane(admitted.queue)
+    bulkhead = ctx.resource.bulkhead(admitted.queue)
     while channel_id is not None and not ctx.stopping.is_set() and time.monotonic() < until:
-        waiting = lane.next(channel_id)
+        waiting = bulkhead.next(channel_id)
         if waiting is None:
             return
         try:
@@ -94,7 +94,7 @@ async def _drain(admitted: SendAdmitted, ctx: Ctx) -> UUID | None:
     return channel_id
 
 
-@worker.put_off
+@worker.postpone
 async def put_off(admitted: SendAdmitted, ctx: Ctx, wait: timedelta | None) -> None:
     """Postpone the message and its report. Not in `sending`: then its due time is the lease of its claim."""
     await outbound.postpone(ctx.pool, admitted.tenant_id, admitted.message_id, wait, of=("ready", "unknown"))
@@ -128,10 +128,10 @@ async def _send_head(message: Outbound, ctx: Ctx) -> bool:
                 tx, message.tenant_id, message.id, None, by_provider=False, code="window_closed"
             )
     try:
-        with ctx.resource.lane(_queue(message, channel)).held(channel.id):
+        with ctx.resource.bulkhead(_queue(message, channel)).acquire(channel.id):
             return await _with_sender(message, channel, ctx)
-    except NoPlaceError:
-        await _wait_for_place(message, channel, ctx)
+    except BulkheadFull:
+        await _wait_for_bulkhead(message, channel, ctx)
         return False
 
 
@@ -139,7 +139,7 @@ def _queue(message: Outbound, channel: Channel) -> str:
     return topology.send_queue(channel.provider, message.lane).name
 
 
-async def _wait_for_place(message: Outbound, channel: Channel, ctx: Ctx) -> None:
+async def _wait_for_bulkhead(message: Outbound, channel: Channel, ctx: Ctx) -> None:
     """Remember the message for the channel's next free place in this process.
 
     Its due time is the fallback for a process that ends before. It is long, for many may be waiting.
@@ -153,9 +153,9 @@ async def _wait_for_place(message: Outbound, channel: Channel, ctx: Ctx) -> None
         provider=channel.provider,
         lane=message.lane,
     )
-    ctx.resource.lane(queue).remember(channel.id, admitted)  # before the first await: a place may come free
-    metrics.SENDS_PUT_OFF.labels(queue).inc()
-    wait = wait_for_place(SELDOM)
+    ctx.resource.bulkhead(queue).remember(channel.id, admitted)  # before the first await: a place may come free
+    metrics.SENDS_POSTPONED.labels(queue).inc()
+    wait = wait_when_full(SELDOM)
     await sends.postpone(ctx.pool, message.tenant_id, message.id, wait, throttled=False)
 
 
@@ -175,7 +175,7 @@ async def _with_sender(message: Outbound, channel: Channel, ctx: Ctx) -> bool:
         async with ctx.resource.attachments.attached(channel, _leaving(message, channel, ctx)) as leaving:
             return await _at_its_rate(message, channel, sender, leaving, ctx)
     except AttachmentMemoryFullError:
-        wait = wait_for_place(message.now - (message.admitted_at or message.created_at))
+        wait = wait_when_full(message.now - (message.admitted_at or message.created_at))
         await sends.postpone(ctx.pool, message.tenant_id, message.id, wait, throttled=True)
         return False
 

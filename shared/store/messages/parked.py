@@ -7,7 +7,7 @@ from uuid import UUID
 
 from shared.database import Connection
 from shared.domain.statuses import RESTORED
-from shared.queue.jobs import MediaWanted, QueueMessage, ReplyWanted, SendAdmitted, SendRequested
+from shared.queue.jobs import Job, MediaWanted, ReplyWanted, SendAdmitted, SendRequested
 from shared.store.by_key import only_if
 from shared.store.events import Event, record
 
@@ -37,7 +37,7 @@ WHERE tenant_id = $1 AND id = $2 AND {only_if("status = 'wanted'")} AND due_at I
 """
 
 
-async def abandon(connection: Connection, items: Sequence[QueueMessage]) -> None:
+async def abandon(connection: Connection, items: Sequence[Job]) -> None:
     """Abandon the rows of these jobs where they are parked; rows that are due or finished stay as they are.
 
     A message is failed with its event, a reply is no longer owed, a file is not fetched.

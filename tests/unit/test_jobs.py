@@ -1,4 +1,4 @@
-"""Every message that stands in a queue: its identity, where it goes, and that its bytes survive the way."""
+"""Every kind of job: its identity, where it goes, and that its bytes survive the way."""
 
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -10,23 +10,22 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from shared.queue import topology
-from shared.queue.delivery import decode
+from shared.queue.envelope import decode, dump, envelope
 from shared.queue.jobs import (
     EventHappened,
+    Job,
     MediaWanted,
-    QueueMessage,
     ReplyWanted,
     SendAdmitted,
     SendRequested,
     WebhookReceived,
 )
-from shared.queue.publisher import dump, envelope
 
 A, B, C = (UUID(int=number << 64 | 7 << 76) for number in (1, 2, 3))
 AT = datetime(2026, 5, 1, 12, 30, 15, 123456, tzinfo=UTC)
 
 WEBHOOK = WebhookReceived.of(A, b"Body=hola", provider="twilio", received_at=AT, tenant_id=B)
-EVERY: dict[str, QueueMessage] = {
+EVERY: dict[str, Job] = {
     "webhook": WEBHOOK,
     "reply": ReplyWanted(tenant_id=A, conversation_id=B),
     "requested": SendRequested(tenant_id=A, conversation_id=B, message_id=C),
@@ -36,20 +35,20 @@ EVERY: dict[str, QueueMessage] = {
 }
 
 
-def test_every_message_is_here() -> None:
-    assert {type(message) for message in EVERY.values()} == set(QueueMessage.__subclasses__()) - _of_tests()
+def test_every_kind_of_job_is_here() -> None:
+    assert {type(job) for job in EVERY.values()} == set(Job.__subclasses__()) - _of_tests()
 
 
-def _of_tests() -> set[type[QueueMessage]]:
-    return {kind for kind in QueueMessage.__subclasses__() if kind.__module__ != QueueMessage.__module__}
+def _of_tests() -> set[type[Job]]:
+    return {kind for kind in Job.__subclasses__() if kind.__module__ != Job.__module__}
 
 
-@pytest.mark.parametrize("message", EVERY.values(), ids=EVERY)
-def test_the_same_fact_has_the_same_short_key(message: QueueMessage) -> None:
-    again = type(message).model_validate_json(dump(message))
-    later = message.model_copy(update={"trace": "another"})
-    assert message.key == again.key == later.key
-    assert 0 < len(message.key.encode()) <= 128
+@pytest.mark.parametrize("job", EVERY.values(), ids=EVERY)
+def test_the_same_fact_has_the_same_short_key(job: Job) -> None:
+    again = type(job).model_validate_json(dump(job))
+    later = job.model_copy(update={"trace": "another"})
+    assert job.key == again.key == later.key
+    assert 0 < len(job.key.encode()) <= 128
 
 
 def test_different_facts_have_different_keys() -> None:
@@ -61,21 +60,21 @@ def test_different_facts_have_different_keys() -> None:
         SendAdmitted(tenant_id=A, conversation_id=B, message_id=A, provider="twilio"),
         EventHappened(xid=1, seq=2**62, name="message.received", tenant_id=A, occurred_at=AT),
     ]
-    keys = [message.key for message in (*EVERY.values(), *others)]
+    keys = [job.key for job in (*EVERY.values(), *others)]
     assert len(set(keys)) == len(keys)
 
 
-@pytest.mark.parametrize("message", EVERY.values(), ids=EVERY)
-def test_a_message_goes_only_where_its_class_says(message: QueueMessage) -> None:
-    if message.exchange == topology.WORK:
-        assert message.queue in message.queues
-        assert set(message.queues) <= {queue.name for queue in topology.QUEUES}
+@pytest.mark.parametrize("job", EVERY.values(), ids=EVERY)
+def test_a_job_goes_only_where_its_class_says(job: Job) -> None:
+    if job.exchange == topology.WORK:
+        assert job.queue in job.queues
+        assert set(job.queues) <= {queue.name for queue in topology.QUEUES}
     else:
-        assert (message.exchange, message.queue) == ("events", "message.received")
+        assert (job.exchange, job.queue) == ("events", "message.received")
 
 
 @pytest.mark.parametrize(
-    ("message", "queue"),
+    ("job", "queue"),
     [
         (WEBHOOK, "persist"),
         (WEBHOOK.model_copy(update={"receipts": True}), "persist.receipts"),
@@ -88,14 +87,14 @@ def test_a_message_goes_only_where_its_class_says(message: QueueMessage) -> None
         ),
     ],
 )
-def test_each_lane_has_its_queue(message: QueueMessage, queue: str) -> None:
-    assert message.queue == queue
+def test_each_priority_has_its_queue(job: Job, queue: str) -> None:
+    assert job.queue == queue
 
 
-@pytest.mark.parametrize("message", EVERY.values(), ids=EVERY)
-def test_a_message_arrives_as_it_left(message: QueueMessage) -> None:
-    good, bad = decode(envelope(message.type, [dump(message)]), type(message))
-    assert (good, bad) == ([message], [])
+@pytest.mark.parametrize("job", EVERY.values(), ids=EVERY)
+def test_a_job_arrives_as_it_left(job: Job) -> None:
+    good, bad = decode(envelope(job.type, [dump(job)]), type(job))
+    assert (good, bad) == ([job], [])
 
 
 @given(st.binary(max_size=300))

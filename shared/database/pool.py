@@ -1,0 +1,146 @@
+"""Opens connections to PostgreSQL: a worker's pool, the API's pool of one tenant at a time, and single sessions."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
+from shared.database import roles
+from shared.database.json_codec import decode_json, encode_json
+from shared.database.options import server_settings, set_tcp_options, tls
+from shared.database.roles import Role
+from shared.process.database_url import TcpOptions, parse
+from shared.resilience import lock_waits
+from shared.settings import Settings
+
+if TYPE_CHECKING:  # generic in the stubs only
+    Connection = asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]
+    Pool = asyncpg.Pool[asyncpg.Record]
+else:
+    Connection = asyncpg.Connection | PoolConnectionProxy
+    Pool = asyncpg.Pool
+
+CONNECT_TIMEOUT: Final = 5.0  # seconds, where DATABASE_URL names no connect_timeout
+STATEMENT_TIMEOUT: Final = 30.0  # seconds; no statement between webhook and send takes a hundredth of it
+# Seconds that a worker's statement waits for a lock. Our own transactions hold none for a tenth of it. It is longer
+# than the deadlock_timeout of PostgreSQL, 1 s, so that a deadlock is reported as a deadlock.
+LOCK_WAIT: Final = 1.5
+
+
+def make_pool(settings: Settings, *, process: str, size: int | None = None, lock_wait: float | None = None) -> Pool:
+    """A worker's pool that has not connected yet: `await pool` (or `async with`) does, and raises where it can't.
+
+    A statement that has waited `lock_wait` seconds for a lock raises LockTimeout.
+    """
+    # A worker leaves no state on a session: it listens and takes advisory locks on sessions of their own (`connect`),
+    # and asyncpg rolls back an open transaction in any case. A full reset would cost a round trip after each commit,
+    # before the commit's jobs are published.
+    own = {} if lock_wait is None else {"lock_timeout": f"{lock_wait * 1000:.0f}"}
+    return _make_pool(settings, process, "palomar_worker", size, reset=_no_reset, own=own)
+
+
+async def connect(
+    settings: Settings, *, process: str, role: Role = "palomar_worker"
+) -> "asyncpg.Connection[asyncpg.Record]":
+    """A session of the caller's own with PostgreSQL itself, past any pooler, for LISTEN and advisory locks."""
+    address = parse(settings.database_session_url)
+    connection = await roles.connect(
+        address.dsn,
+        timeout=address.connect_timeout or CONNECT_TIMEOUT,
+        ssl=tls(address.system_roots),
+        command_timeout=STATEMENT_TIMEOUT,
+        **roles.per_connection(server_settings(settings, role, process)),
+    )
+    try:
+        await _prepare(connection, tcp=address.tcp, role=role)
+    except BaseException:
+        connection.terminate()
+        raise
+    return connection
+
+
+class ApiPool:
+    """Connections that see one tenant's rows and no others. They can only be used for a tenant.
+
+        async with ApiPool(settings, process="api") as pool, pool.tenant_transaction(tenant_id) as connection: ...
+
+    The database shows no row to a statement without a tenant; this class has no way to run such a statement.
+    """
+
+    def __init__(self, settings: Settings, *, process: str, size: int | None = None) -> None:
+        # A session carries a tenant here, so asyncpg asks the server to reset it each time it goes back to the pool.
+        self._role: Final[Role] = "palomar_api"
+        self._pool = _make_pool(settings, process, self._role, size, reset=None, own={})
+
+    async def __aenter__(self) -> "ApiPool":
+        """Raises where the database does not answer in time or refuses."""
+        await self._pool
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._pool.close()
+
+    @asynccontextmanager
+    async def tenant_transaction(self, tenant_id: UUID) -> AsyncIterator[Connection]:
+        """A transaction of this tenant. Its end, committed or not, takes the tenant off the connection.
+
+        Raises roles.WrongRole where a pooler has given us a connection that works as another role.
+        """
+        async with self._pool.acquire() as connection, connection.transaction():
+            set_tenant = "SELECT current_user FROM set_config('app.tenant_id', $1, true)"
+            roles.require(self._role, await connection.fetchval(set_tenant, str(tenant_id)))
+            yield connection
+
+
+def _make_pool(
+    settings: Settings,
+    process: str,
+    role: Role,
+    size: int | None,
+    reset: "Callable[[asyncpg.Connection[asyncpg.Record]], Awaitable[None]] | None",
+    own: Mapping[str, str],
+) -> Pool:
+    per_transaction = settings.database_role_per == "transaction"
+    how = roles.per_transaction if per_transaction else roles.per_connection
+    address = parse(settings.database_url.get_secret_value())
+    return asyncpg.create_pool(
+        address.dsn,
+        min_size=0,
+        max_size=size or settings.database_pool,
+        command_timeout=STATEMENT_TIMEOUT,
+        timeout=address.connect_timeout or CONNECT_TIMEOUT,
+        ssl=tls(address.system_roots),
+        max_inactive_connection_lifetime=300,
+        statement_cache_size=settings.database_statement_cache,
+        connect=roles.connect,
+        init=partial(_prepare, tcp=address.tcp, role=role),
+        # Behind a pooler our session holds no state, and a reset would hit the session of another client.
+        reset=_no_reset if per_transaction else reset,
+        setup=_give_way_to_locks,
+        **how({**server_settings(settings, role, process), **own}),
+    )
+
+
+async def _prepare(connection: "asyncpg.Connection[asyncpg.Record]", *, tcp: TcpOptions, role: Role) -> None:
+    set_tcp_options(connection, tcp)
+    await roles.check(connection, role)
+    for name in ("json", "jsonb"):
+        await connection.set_type_codec(
+            name, encoder=encode_json, decoder=decode_json, schema="pg_catalog", format="text"
+        )
+
+
+async def _give_way_to_locks(_: PoolConnectionProxy) -> None:
+    """Raises Locked where the tenant of the job at hand turned out to hold locks while the job waited for a connection.
+
+    Its job then needs no connection: it would only wait for the same lock.
+    """
+    lock_waits.give_way()
+
+
+async def _no_reset(_: "asyncpg.Connection[asyncpg.Record]") -> None:
+    """Takes the place of asyncpg's reset query; asyncpg itself has rolled back what was open."""
