@@ -15,6 +15,7 @@ from http.client import HTTPException
 from pathlib import Path
 from uuid import uuid4
 
+import hypothesis
 import pytest
 
 from ops.errors import Problem
@@ -22,6 +23,9 @@ from ops.local import kept_stack
 from ops.local.stack import Stack
 from shared.settings import Settings
 from tests.support.databases import cloned, kept_template, migrated
+
+hypothesis.settings.register_profile("palomar", deadline=None)  # a busy machine makes no example wrong
+hypothesis.settings.load_profile("palomar")
 
 pytest_plugins = ["tests.support.stack_dumps", "tests.support.exclusive"]
 
