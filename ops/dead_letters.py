@@ -62,8 +62,8 @@ class DeadItem:
         letter = _dead_letter(headers)
         reason = headers.get(REASON)
         if letter is not None:
-            told = str(letter.get("reason"))
-            reason = f"dead-lettered by the broker: {_BY_BROKER.get(told, told)}"
+            given = str(letter.get("reason"))
+            reason = f"dead-lettered by the broker: {_BY_BROKER.get(given, given)}"
         attempts = headers.get(ATTEMPT)
         traces, items = _envelope(message.body)
         return cls(

@@ -123,9 +123,7 @@ async def take(settings: Settings) -> Snapshot:
     ticks = [value for one in running for value in one.metrics.get("palomar_clock_last_tick_seconds", {}).values()]
     return Snapshot(
         queues=None if isinstance(counted, Problem) else _queues(counted, known, running),
-        retrying=0
-        if isinstance(counted, Problem)
-        else sum(counted[step].envelopes for step in _retry_queues(settings)),
+        retrying=0 if isinstance(counted, Problem) else sum(counted[step].envelopes for step in _retry_steps(settings)),
         rows=known,
         spool=spool,
         processes=tuple(running),
@@ -145,13 +143,13 @@ class _Counted:
     consumers: int
 
 
-def _retry_queues(settings: Settings) -> list[str]:
+def _retry_steps(settings: Settings) -> list[str]:
     return [step.name for step in topology.retry_schedule(settings.retry_delays)]
 
 
 async def _broker(settings: Settings) -> dict[str, _Counted] | Problem:
     """Every queue's messages that are ready, and its consumers."""
-    names = [name for queue in topology.QUEUES for name in (queue.name, queue.dead_letters)] + _retry_queues(settings)
+    names = [name for queue in topology.QUEUES for name in (queue.name, queue.dead_letters)] + _retry_steps(settings)
     try:
         async with connected(settings.amqp_url.get_secret_value(), "palomar status") as connection:
             channel = await connection.channel()

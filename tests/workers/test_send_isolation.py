@@ -65,7 +65,7 @@ async def test_a_provider_that_hangs_on_every_call_takes_nothing_that_another_on
         assert await hanging_calls(stage) == CONCURRENCY, "it no longer hangs: nothing was shown"
 
 
-async def test_a_channel_that_hangs_holds_up_no_other_channel_at_the_same_provider(settings: Settings) -> None:
+async def test_a_channel_that_hangs_leaves_its_neighbours_at_the_provider_their_calls(settings: Settings) -> None:
     async with (
         staged(settings, send_timeout=60.0, stop_grace=0.2) as stage,
         stage.working("window", "send", "clock"),
