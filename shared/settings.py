@@ -31,7 +31,7 @@ RECEIVE_HEALTH_PORT = 8089
 
 
 def _named(name: str) -> AliasChoices:
-    """Read a variable by a name the whole field knows, without our prefix."""
+    """Read a field from this variable, not from the one that has our prefix and the field's name."""
     return AliasChoices(name, name.lower())
 
 
@@ -118,11 +118,24 @@ class Settings(BaseSettings):
     # -- broker and runner -----------------------------------------------------------------------------------------
     publish_timeout: Seconds = Field(default=5.0, description="then the outcome of a publish is unknown")
     stop_grace: Seconds = Field(default=20.0, description="what is in hand may finish for this long after SIGTERM")
-    brake_share: float = Field(
-        default=0.5, gt=0, le=1, description="share of jobs that may fail permanently before the circuit breaker opens"
+    circuit_breaker_share: float = Field(
+        default=0.5,
+        gt=0,
+        le=1,
+        validation_alias=_named("PALOMAR_BRAKE_SHARE"),
+        description="share of jobs that may fail permanently before the circuit breaker opens",
     )
-    brake_window: int = Field(default=50, ge=5, description="finished jobs the share is taken over")
-    brake_trial: Seconds = Field(default=60.0, description="with the circuit breaker open, one job is tried this often")
+    circuit_breaker_window: int = Field(
+        default=50,
+        ge=5,
+        validation_alias=_named("PALOMAR_BRAKE_WINDOW"),
+        description="finished jobs the share is taken over",
+    )
+    circuit_breaker_trial: Seconds = Field(
+        default=60.0,
+        validation_alias=_named("PALOMAR_BRAKE_TRIAL"),
+        description="with the circuit breaker open, one job is tried this often",
+    )
     retry_delays: tuple[float, ...] = Field(
         default=(1, 5, 30, 120, 600), description="the retry schedule; a queue a step"
     )
@@ -260,7 +273,7 @@ def load(env_file: str | None = ENV_FILE) -> Settings:
 def _variable(place: tuple[int | str, ...]) -> str:
     """The variable that sets a field: pydantic names the field, or the alias that was read."""
     name = str(place[0]).upper()
-    return name if name in ("AMQP_URL", "DATABASE_URL", "PORT") else f"PALOMAR_{name}"
+    return name if name in ("AMQP_URL", "DATABASE_URL", "PORT") or name.startswith("PALOMAR_") else f"PALOMAR_{name}"
 
 
 def _sentence(message: str) -> str:

@@ -31,9 +31,9 @@ class Gate:
         self._watch = watch
         self._stopping = asyncio.Event()
         self.breakers = CircuitBreakers(
-            share=settings.brake_share,
-            window=settings.brake_window,
-            trial=settings.brake_trial,
+            share=settings.circuit_breaker_share,
+            window=settings.circuit_breaker_window,
+            trial=settings.circuit_breaker_trial,
             longest=retry_delays[-1],
             now=time.monotonic,
         )

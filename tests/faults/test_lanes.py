@@ -95,7 +95,7 @@ async def test_a_thousand_messages_keep_their_order_while_senders_are_killed(
         await verdicts.sent_once(system, seen)
         await verdicts.in_order(system, seen)
         unknown = await verdicts.ever_unknown(system, seen)
-        await verdicts.nothing_buried(system)
+        await verdicts.no_dead_letters(system)
         system.all_alive()
         calls = {system.provider.our_id(message) for message in seen if message.outcome == "accepted"}
         failed = await system.count("messages WHERE status = 'failed' AND error_code IS DISTINCT FROM 'resent'")

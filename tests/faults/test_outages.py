@@ -61,7 +61,7 @@ async def test_while_the_broker_is_down_webhooks_are_still_taken_and_arrive_afte
             await system.until(
                 lambda: system.metric("receive", "palomar_spool_webhooks"), equals=0, within=30, what="empty spool"
             )
-            await verdicts.nothing_buried(system)
+            await verdicts.no_dead_letters(system)
             system.all_alive()
 
 
@@ -151,7 +151,7 @@ async def prepare(system: System) -> dict[str, list[Job]]:
 
 
 @pytest.mark.timeout(240)
-async def test_ten_orderly_restarts_with_full_hands_bury_nothing_and_lose_nothing(
+async def test_ten_orderly_restarts_with_full_prefetch_dead_letter_and_lose_nothing(
     stack: Stack, settings: Settings, tmp_path: Path
 ) -> None:
     # The hints that the test publishes shall be what leads on: the rows are due much later.
@@ -179,6 +179,6 @@ async def test_ten_orderly_restarts_with_full_hands_bury_nothing_and_lose_nothin
         await verdicts.sent_once(system, seen)
         taken = [message.to for message in seen if message.outcome == "accepted"]
         assert len(taken) == len(set(taken)) == WEBHOOKS + REPLIES + REQUESTS + SENDS
-        await verdicts.nothing_buried(system)
+        await verdicts.no_dead_letters(system)
         left = {queue.name: await system.stage.depth(queue.name) for queue in topology.QUEUES}
         assert not any(left.values()), f"still in the queues: {left}"

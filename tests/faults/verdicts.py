@@ -207,7 +207,7 @@ async def each_answered(system: System, customers: Customers) -> None:
     assert not owing, f"conversations that count an unanswered message: {_show(row['id'] for row in owing)}"
 
 
-async def nothing_buried(system: System, poison: Sequence[bytes] = ()) -> None:
+async def no_dead_letters(system: System, poison: Sequence[bytes] = ()) -> None:
     """No dead-letter queue holds anything but the poison, perhaps twice, if its worker was killed meanwhile."""
     dead_letters = await system.dead_letters()
     healthy = [(name, body[:300]) for name, bodies in dead_letters.items() for body in bodies if body not in poison]
@@ -242,7 +242,7 @@ async def everything(system: System, customers: Customers, events_queue: str, po
     await in_order(system, seen)
     await each_answered(system, customers)
     await receipts_kept(system, seen)
-    await nothing_buried(system, poison)
+    await no_dead_letters(system, poison)
     await all_told(system, events_queue)
     system.all_alive()
     taken = sum(message.outcome == "accepted" for message in seen)

@@ -87,7 +87,7 @@ async def test_discarding_asks_first(environment: dict[str, str], settings: Sett
     assert await depth(settings, PERSIST) == 0
 
 
-async def test_what_the_broker_itself_buried_is_told_and_goes_back_too(
+async def test_what_the_broker_itself_dead_lettered_is_shown_and_put_back_too(
     environment: dict[str, str], settings: Settings
 ) -> None:
     async with broker_channel(settings) as channel:

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from pydantic import SecretStr
+from pydantic import AliasChoices, SecretStr
 
 from shared.settings import Settings
 
@@ -35,12 +35,12 @@ def quick(settings: Settings, **others: object) -> Settings:
 def environ(settings: Settings) -> dict[str, str]:
     """The variables that make a process's `Settings` equal to these, whatever env file lies about."""
     variables: dict[str, str] = {}
-    for name in Settings.model_fields:
+    for name, field in Settings.model_fields.items():
         value = getattr(settings, name)
         if value is None:
             continue
         plain = value.get_secret_value() if isinstance(value, SecretStr) else value
         text = json.dumps(plain, default=str) if isinstance(plain, tuple) else str(plain)
-        variables[{"amqp_url": "AMQP_URL", "database_url": "DATABASE_URL", "port": "PORT"}.get(name, "")
-                  or f"PALOMAR_{name.upper()}"] = text  # fmt: skip
+        alias = field.validation_alias
+        variables[str(alias.choices[0]) if isinstance(alias, AliasChoices) else f"PALOMAR_{name.upper()}"] = text
     return variables

@@ -232,8 +232,8 @@ def environ(settings: Settings) -> dict[str, str]:
         "PALOMAR_RETRY_DELAYS": orjson.dumps(settings.retry_delays).decode(),
         "PALOMAR_PUBLISH_TIMEOUT": str(settings.publish_timeout),
         "PALOMAR_STOP_GRACE": str(settings.stop_grace),
-        "PALOMAR_BRAKE_WINDOW": str(settings.brake_window),
-        "PALOMAR_BRAKE_TRIAL": str(settings.brake_trial),
+        "PALOMAR_BRAKE_WINDOW": str(settings.circuit_breaker_window),
+        "PALOMAR_BRAKE_TRIAL": str(settings.circuit_breaker_trial),
     }
 
 

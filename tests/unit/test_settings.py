@@ -1,16 +1,24 @@
 """The variables: what counts as set, and what an operator reads where one is wrong."""
 
 import pytest
+from pydantic import AliasChoices
 
 from shared.settings import Settings, SettingsInvalid, load
 
 
 def test_a_variable_that_is_set_to_nothing_means_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
     defaults = Settings(_env_file=None)
-    for name in Settings.model_fields:
-        variable = name.upper()
-        monkeypatch.setenv(variable if variable in ("PORT", "AMQP_URL", "DATABASE_URL") else f"PALOMAR_{variable}", "")
+    for name, field in Settings.model_fields.items():
+        alias = field.validation_alias
+        monkeypatch.setenv(str(alias.choices[0]) if isinstance(alias, AliasChoices) else f"PALOMAR_{name.upper()}", "")
     assert load(env_file=None) == defaults
+
+
+def test_the_circuit_breaker_is_set_by_its_first_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("SHARE", "0.25"), ("WINDOW", "7"), ("TRIAL", "3")):
+        monkeypatch.setenv(f"PALOMAR_BRAKE_{name}", value)
+    found = load(env_file=None)
+    assert (found.circuit_breaker_share, found.circuit_breaker_window, found.circuit_breaker_trial) == (0.25, 7, 3)
 
 
 def test_an_empty_variable_lets_the_file_have_its_say(
@@ -30,6 +38,7 @@ def test_an_empty_variable_lets_the_file_have_its_say(
     [
         ("PORT", "http", "PORT: should be a valid integer"),
         ("PORT", "65536", "PORT: should be less than or equal to 65535"),
+        ("PALOMAR_BRAKE_WINDOW", "4", "PALOMAR_BRAKE_WINDOW: should be greater than or equal to 5"),
         ("PALOMAR_DATABASE_POOL", "1", "PALOMAR_DATABASE_POOL: should be greater than or equal to 2"),
         ("PALOMAR_TRUSTED_ORIGINS", "http://a", "PALOMAR_TRUSTED_ORIGINS: should be a list in JSON"),
         ("PALOMAR_META_API_VERSION", "25", "PALOMAR_META_API_VERSION: "),

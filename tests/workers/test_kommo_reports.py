@@ -102,7 +102,7 @@ async def test_a_tenant_may_have_nothing_reported(settings: Settings) -> None:
         assert await door.stage.sandbox.kommo_reports() == ()
 
 
-async def test_a_report_whose_item_is_buried_is_made_later_all_the_same(settings: Settings) -> None:
+async def test_a_report_whose_job_is_dead_lettered_is_made_later_all_the_same(settings: Settings) -> None:
     async with opened(settings) as door:
         await door.stage.sandbox.faults({**OF_REPORTS, "action": "5xx", "status": 503, "times": 1})
         await said(door, "from-eva")

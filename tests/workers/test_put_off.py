@@ -41,7 +41,7 @@ class Broken:
         patch.setattr(worker, "handler", handle)
 
 
-async def buried_once(stage: Stage, queue: WorkQueue, broken: Broken) -> None:
+async def dead_lettered_once(stage: Stage, queue: WorkQueue, broken: Broken) -> None:
     """The job is dead-lettered after its last step, and stays the only one for longer than any lease."""
     await stage.until(stage.dead_letters, equals={queue.name: 1})
     await asyncio.sleep(LEASE + 1.5)
@@ -63,13 +63,13 @@ async def set_aside(stage: Stage) -> int:
     return (await counts.by_state(stage.pool))["parked"]
 
 
-async def test_a_message_the_window_fails_on_is_buried_once_and_goes_on_when_replayed(
+async def test_a_message_the_window_fails_on_is_one_dead_letter_and_goes_on_when_replayed(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = Broken(monkeypatch, window.worker)
     async with staged(settings, handoff_lease=LEASE) as stage, stage.working("window", "send", "clock"):
         message = await stage.owe(await stage.converse(), "hola")
-        await buried_once(stage, topology.WINDOW, broken)
+        await dead_lettered_once(stage, topology.WINDOW, broken)
         row = await stage.message(message)
         assert (row["status"], row["due_at"]) == ("queued", None)
         assert await set_aside(stage) == 1
@@ -79,13 +79,13 @@ async def test_a_message_the_window_fails_on_is_buried_once_and_goes_on_when_rep
         assert await set_aside(stage) == 0
 
 
-async def test_a_message_the_sender_fails_on_is_buried_once_and_goes_on_when_replayed(
+async def test_a_message_the_sender_fails_on_is_one_dead_letter_and_goes_on_when_replayed(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = Broken(monkeypatch, send.worker)
     async with staged(settings, handoff_lease=LEASE) as stage, stage.working("window", "send", "clock"):
         message = await stage.owe(await stage.converse(), "hola")
-        await buried_once(stage, topology.send_queue("twilio", "normal"), broken)
+        await dead_lettered_once(stage, topology.send_queue("twilio", "normal"), broken)
         row = await stage.message(message)
         assert (row["status"], row["due_at"]) == ("ready", None)
         assert await set_aside(stage) == 1
@@ -101,7 +101,7 @@ async def test_what_was_set_aside_is_given_up_with_its_dead_letter(
     broken = Broken(monkeypatch, window.worker)
     async with staged(settings, handoff_lease=LEASE) as stage, stage.working("window", "clock"):
         message = await stage.owe(await stage.converse(), "hola")
-        await buried_once(stage, topology.WINDOW, broken)
+        await dead_lettered_once(stage, topology.WINDOW, broken)
         assert await set_aside(stage) == 1
         await discard(stage, topology.WINDOW)
         row = await stage.message(message)
@@ -116,7 +116,7 @@ async def test_a_reply_that_was_set_aside_is_owed_no_longer_once_its_dead_letter
     broken = Broken(monkeypatch, reply.worker)
     async with owing(settings) as stage:
         await stage.deliver(stage.said("hola"))
-        await buried_once(stage, topology.REPLY, broken)
+        await dead_lettered_once(stage, topology.REPLY, broken)
         await discard(stage, topology.REPLY)
         assert await set_aside(stage) == 0
         broken.mended = True
@@ -161,13 +161,13 @@ async def test_the_lease_of_a_send_under_way_is_left_alone(settings: Settings, s
             assert await stage.count(f"messages WHERE {due}") == int(touched)
 
 
-async def test_a_reply_the_worker_fails_on_is_buried_once_and_given_when_replayed(
+async def test_a_reply_the_worker_fails_on_is_one_dead_letter_and_is_given_when_replayed(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = Broken(monkeypatch, reply.worker)
     async with owing(settings) as stage:
         await stage.deliver(stage.said("hola"))
-        await buried_once(stage, topology.REPLY, broken)
+        await dead_lettered_once(stage, topology.REPLY, broken)
         assert await set_aside(stage) == 1
         broken.mended = True
         await replay(stage, topology.REPLY)
@@ -181,7 +181,7 @@ async def test_what_the_customer_writes_next_makes_a_reply_owed_that_was_set_asi
     broken = Broken(monkeypatch, reply.worker)
     async with owing(settings) as stage:
         await stage.deliver(stage.said("hola"))
-        await buried_once(stage, topology.REPLY, broken)
+        await dead_lettered_once(stage, topology.REPLY, broken)
         broken.mended = True
         await stage.deliver(stage.said("¿hay alguien?"))
         await stage.until(stage.count, "messages WHERE direction = 'outbound'", equals=1)

@@ -16,7 +16,7 @@ from tests.support.ports import free_port
 from tests.support.runner_stage import QUEUE, SampleJob, bench, header, names, sample_jobs, until
 
 HOSTILE, HEALTHY = (Scope(UUID(int=tenant), UUID(int=tenant)) for tenant in (1, 2))
-QUICK = {"brake_window": 5, "brake_trial": 1.0}
+QUICK = {"circuit_breaker_window": 5, "circuit_breaker_trial": 1.0}
 
 
 async def test_a_worker_whose_jobs_fail_stops_and_says_so_until_one_succeeds(settings: Settings) -> None:
@@ -29,9 +29,9 @@ async def test_a_worker_whose_jobs_fail_stops_and_says_so_until_one_succeeds(set
 
             async def ready() -> int:
                 async with http.get("/readyz") as response:
-                    told = (await response.json()).get("missing", {})
-                    assert response.status == (503 if told else 200)
-                    assert not told or "circuit breaker" in told["reply"]
+                    missing = (await response.json()).get("missing", {})
+                    assert response.status == (503 if missing else 200)
+                    assert not missing or "circuit breaker" in missing["reply"]
                     return response.status
 
             await stage.until_depth(QUEUE.dead_letters, 5)
@@ -92,7 +92,7 @@ async def test_jobs_that_can_not_be_read_open_the_breaker_too(settings: Settings
 
 
 async def test_some_failures_among_many_open_no_breaker(settings: Settings) -> None:
-    async with bench(settings, brake_window=10) as stage:
+    async with bench(settings, circuit_breaker_window=10) as stage:
 
         async def every_fourth(job: SampleJob) -> None:
             assert not running.breakers.worker.open
@@ -112,7 +112,7 @@ async def test_some_failures_among_many_open_no_breaker(settings: Settings) -> N
 
 
 async def test_one_tenants_failing_jobs_wait_and_the_others_go_on(settings: Settings) -> None:
-    async with bench(settings, brake_window=10, brake_trial=1.0) as stage:
+    async with bench(settings, circuit_breaker_window=10, circuit_breaker_trial=1.0) as stage:
         broken = True
         tries: Counter[str] = Counter()
 
@@ -144,7 +144,7 @@ async def test_one_tenants_failing_jobs_wait_and_the_others_go_on(settings: Sett
 
 
 async def test_in_a_batch_only_the_failing_tenants_jobs_wait(settings: Settings) -> None:
-    async with bench(settings, brake_window=10, brake_trial=30.0) as stage:
+    async with bench(settings, circuit_breaker_window=10, circuit_breaker_trial=30.0) as stage:
         trials = 0
 
         async def together(jobs: Sequence[SampleJob]) -> None:
@@ -167,7 +167,7 @@ async def test_in_a_batch_only_the_failing_tenants_jobs_wait(settings: Settings)
 
 
 async def test_the_row_of_a_job_whose_breaker_is_open_waits_with_it(settings: Settings) -> None:
-    async with bench(settings, brake_window=5, brake_trial=30.0) as stage:
+    async with bench(settings, circuit_breaker_window=5, circuit_breaker_trial=30.0) as stage:
         waits: list[float | None] = []
 
         async def die(job: SampleJob) -> None:

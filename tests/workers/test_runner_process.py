@@ -79,9 +79,9 @@ async def test_a_lane_alone_consumes_its_queue_alone_and_tells_that_it_is_ready(
         async with http.get("/healthz") as response:
             assert response.status == 200
         async with http.get("/metrics") as response:
-            told = await response.text()
+            text = await response.text()
         for metric in ("palomar_items_total", "palomar_handler_seconds", "palomar_database_up 1.0"):
-            assert metric in told
+            assert metric in text
         process.send_signal(signal.SIGTERM)
         assert await asyncio.wait_for(process.wait(), 15) == 0
         await _until_consumed(stage, set())
@@ -117,9 +117,9 @@ async def test_a_process_without_broker_and_database_lives_and_says_what_is_miss
 
             await until(alive, "alive")
             async with http.get("/readyz") as response:
-                told = await response.json()
+                answer = await response.json()
             assert response.status == 503
-            assert set(told["missing"]) == {"broker", "database"}
+            assert set(answer["missing"]) == {"broker", "database"}
             process.send_signal(signal.SIGTERM)
             assert await asyncio.wait_for(process.wait(), 15) == 0
 

@@ -32,7 +32,7 @@ async def _end(process: asyncio.subprocess.Process, number: signal.Signals) -> f
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-async def test_ten_restarts_with_full_prefetch_bury_and_lose_nothing(
+async def test_ten_restarts_with_full_prefetch_dead_letter_and_lose_nothing(
     settings: Settings, number: signal.Signals
 ) -> None:
     async with bench(settings, stop_grace=25.0) as stage:

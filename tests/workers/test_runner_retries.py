@@ -49,7 +49,7 @@ def _gaps(times: Sequence[float]) -> list[float]:
 
 async def test_the_jobs_row_is_postponed_with_it_and_parked_when_it_is_dead_lettered(settings: Settings) -> None:
     async with bench(settings, handoff_lease=20.0) as stage:
-        told: list[tuple[str, timedelta | None]] = []
+        postponed: list[tuple[str, timedelta | None]] = []
 
         async def fail(job: SampleJob) -> None:
             if job.act == "fail":
@@ -59,14 +59,14 @@ async def test_the_jobs_row_is_postponed_with_it_and_parked_when_it_is_dead_lett
 
         @worker.postpone
         async def postpone(job: SampleJob, ctx: Context[None], wait: timedelta | None) -> None:
-            told.append((job.name, wait))
+            postponed.append((job.name, wait))
 
         async with stage.working(worker):
             await stage.publish(SampleJob(name="bad", act="fail"), SampleJob(name="good"))
             await stage.until_depth(QUEUE.dead_letters, 1)
         # Each step's delay and a lease for the way back.
         waits = [timedelta(seconds=20.1), timedelta(seconds=20.2), timedelta(seconds=20.3), None]
-        assert told == [("bad", wait) for wait in waits]
+        assert postponed == [("bad", wait) for wait in waits]
 
 
 async def test_a_job_whose_row_can_not_be_postponed_is_retried_all_the_same(settings: Settings) -> None:
