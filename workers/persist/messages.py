@@ -70,7 +70,7 @@ async def persist(tx: database.Connection, received: Sequence[Incoming], handoff
 
     if not await conversations.lock(tx, {(one.tenant_id, one.id) for one in found}):
         raise Retry("a conversation was deleted while a message came for it")
-    hand_on: list[Job] = []
+    jobs: list[Job] = []
     began = None
     inserted: Mapping[int, UUID] = {}
     if incoming:
@@ -79,15 +79,15 @@ async def persist(tx: database.Connection, received: Sequence[Incoming], handoff
         if len(inserted) < len(rows.ids):  # some were stored before: they change nothing
             updates = ConversationUpdates.of(incoming, found, contact_ids, inserted, consent_changes)
         await consents.write(tx, _message_consents(incoming, contact_ids, consent_changes, inserted))
-        hand_on += await media.want(tx, _files(incoming, inserted), handoff)
+        jobs += await media.want(tx, _files(incoming, inserted), handoff)
     if updates.by_conversation:
         updated = await conversations.update_from_messages(tx, list(updates.by_conversation.values()), handoff)
-        hand_on += updates.replies(updated.owed)
+        jobs += updates.replies(updated.owed)
         if updated.deleted:
             await contacts.revive(tx, updated.deleted & _returned(incoming, contact_ids, new_contacts, inserted))
         if updated.held:
-            hand_on += await outbound.release_held(tx, list(updated.held), handoff)
-    return [*hand_on, *await agent_messages.apply(tx, from_agents, found[len(incoming) :], began, handoff)]
+            jobs += await outbound.release_held(tx, list(updated.held), handoff)
+    return [*jobs, *await agent_messages.apply(tx, from_agents, found[len(incoming) :], began, handoff)]
 
 
 def _conversation(channel: Channel, m: InboundMessage, contact_id: UUID) -> conversations.Wanted:

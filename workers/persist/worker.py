@@ -69,12 +69,12 @@ async def persist_batch(webhooks: Sequence[WebhookReceived], ctx: Context[None])
                 logged = parsed.logged
                 await webhook_log.set_outcome(tx, logged.webhook.inbound_id, logged.outcome, logged.error)
         with beside_locks(wanted, ctx.locks):
-            hand_on = await persist_parsed(tx, wanted, timedelta(seconds=ctx.settings.handoff_lease))
+            jobs = await persist_parsed(tx, wanted, timedelta(seconds=ctx.settings.handoff_lease))
     _count(wanted)
     for parsed in wanted:
         if parsed.logged.error:
             ctx.log.warning("webhook not fully read", inbound_id=parsed.webhook.inbound_id, problems=len(parsed.errors))
-    await ctx.publish(*hand_on)
+    await ctx.publish(*jobs)
 
 
 @contextmanager
@@ -108,8 +108,8 @@ def beside_locks(wanted: Sequence[ParsedWebhook], locks: LockWaits) -> Iterator[
 async def persist_parsed(tx: database.Connection, wanted: Sequence[ParsedWebhook], handoff: timedelta) -> list[Job]:
     """Store the content of parsed webhooks; returns the jobs that follow from it."""
     await consents.record_provider_consents(tx, provider_consents(wanted))
-    hand_on = await messages.persist(tx, in_order(wanted), handoff)
-    hand_on += await delivery_receipts.apply(
+    jobs = await messages.persist(tx, in_order(wanted), handoff)
+    jobs += await delivery_receipts.apply(
         tx,
         [
             delivery_receipts.IncomingReceipt(
@@ -126,7 +126,7 @@ async def persist_parsed(tx: database.Connection, wanted: Sequence[ParsedWebhook
         handoff,
     )
     await record(tx, *notices(wanted))
-    return hand_on
+    return jobs
 
 
 async def persist_raw(webhook: WebhookReceived, error: Exception, ctx: Context[None]) -> None:

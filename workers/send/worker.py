@@ -153,7 +153,7 @@ async def _wait_for_bulkhead(message: Outbound, channel: Channel, ctx: Ctx) -> N
         provider=channel.provider,
         lane=message.lane,
     )
-    ctx.resource.bulkhead(queue).remember(channel.id, admitted)  # before the first await: a place may come free
+    ctx.resource.bulkhead(queue).remember(channel.id, admitted)  # before the first await: a call may end meanwhile
     metrics.SENDS_POSTPONED.labels(queue).inc()
     wait = wait_when_full(SELDOM)
     await sends.postpone(ctx.pool, message.tenant_id, message.id, wait, throttled=False)
