@@ -1,5 +1,5 @@
-"""Records opt-ins and opt-outs, by customers' messages, providers' webhooks and refusals, with their event, once
-each."""
+"""Records opt-ins and opt-outs with their event, once each: by customers' messages, providers' webhooks and
+refusals."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Removes from a model's output what the customer must not see: reasoning, tool calls, marks of its chat template. No
+"""Removes reasoning, tool calls and marks of the chat template from a model's output, before a customer sees it. No
 I/O.
 
 A server should remove these, but many don't for a model that they don't know. The marks are those of models and servers

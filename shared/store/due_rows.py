@@ -1,5 +1,7 @@
-"""Rows whose due time has passed, for the clock: each query takes rows that are not locked, and makes them due a lease
-later."""
+"""Rows whose due time has passed, for the clock.
+
+Each query takes rows that are not locked, and makes them due again a lease later.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

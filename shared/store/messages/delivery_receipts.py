@@ -1,5 +1,4 @@
-"""message_statuses: stores each delivery receipt once, and moves its message. Without its message a receipt is
-parked."""
+"""message_statuses: stores each delivery receipt once and moves its message; a receipt without a message is parked."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

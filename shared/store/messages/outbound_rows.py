@@ -1,5 +1,4 @@
-"""A message to send as its row holds it: the columns that deciding and sending need, and how they are read and
-written."""
+"""A message to send as its row holds it: the columns to read, and how they are read and written."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,5 +1,4 @@
-"""Sends of unknown outcome that need a decision: lists them, sends one again, or fails it. The rows are in
-`messages`."""
+"""Sends of unknown outcome that need a decision: lists them, sends one again, or fails it. Rows of `messages`."""
 
 import re
 from collections.abc import Mapping
@@ -151,7 +150,7 @@ async def resend_absent(connection: Connection, message: Named, *, why: str = AS
     if tries and await connection.fetchval(_ACCEPTED, message.tenant_id, message.conversation_id, UUID(origin)):
         raise Refused("was to send anew what the provider had taken after all")
     if tries >= MOST_RESENDS:
-        raise Refused(f"was sent anew {MOST_RESENDS} times, and nobody knows what became of any of them")
+        raise Refused(f"was sent anew {MOST_RESENDS} times, and the outcome of each is unknown")
     await _resend(connection, message, row, timedelta(0), why=why)
 
 
@@ -224,7 +223,7 @@ async def fail(connection: Connection, message: Named) -> None:
 
 def _known(status: str, error_code: str | None) -> str:
     if (status, error_code) == ("failed", "resent"):
-        return "was sent again already; if nobody knows about that one either, it has an id of its own"
+        return "was sent again already; if the outcome of that one is unknown too, it has an id of its own"
     if (status, error_code) == ("failed", "unknown"):
         return "was given up already"
     return f"is not unknown any more: it is {status}" + (f" ({error_code})" if error_code else "")
