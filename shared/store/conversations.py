@@ -10,6 +10,8 @@ from uuid import UUID
 
 from shared.database import Connection, new_id
 
+Key = tuple[UUID, UUID, str]  # tenant, channel, canonical address
+
 
 @dataclass(frozen=True, slots=True)
 class WantedConversation:
@@ -26,12 +28,14 @@ class WantedConversation:
     kommo_chat_id: str | None = None  # at Kommo each chat is one conversation, whatever others the contact has
 
     @property
-    def key(self) -> tuple[UUID, UUID, str]:
+    def key(self) -> Key:
         return self.tenant_id, self.channel_id, self.addresses[0]
 
 
 @dataclass(frozen=True, slots=True)
 class FoundConversation:
+    """A conversation that exists; `made`: it was created for this message."""
+
     id: UUID
     tenant_id: UUID
     made: bool
@@ -183,14 +187,12 @@ async def find_or_make(connection: Connection, wanted: Sequence[WantedConversati
     return [FoundConversation(i, w.tenant_id, i in made) for w, i in zip(wanted, ids, strict=True)]
 
 
-async def _known(connection: Connection, keys: Sequence[tuple[UUID, UUID, str]]) -> dict[tuple[UUID, UUID, str], UUID]:
+async def _known(connection: Connection, keys: Sequence[Key]) -> dict[Key, UUID]:
     rows = await connection.fetch(_KNOWN, [k[0] for k in keys], [k[1] for k in keys], [k[2] for k in keys])
     return {(row["tenant_id"], row["channel_id"], row["address"]): row["id"] for row in rows}
 
 
-async def _of_chats(
-    connection: Connection, unknown: Sequence[WantedConversation]
-) -> dict[tuple[UUID, UUID, str], UUID]:
+async def _of_chats(connection: Connection, unknown: Sequence[WantedConversation]) -> dict[Key, UUID]:
     """First address → the conversation that has the same Kommo chat under another address."""
     if not unknown:
         return {}
@@ -204,9 +206,7 @@ async def _of_chats(
     return {unknown[row["place"]].key: row["id"] for row in rows}
 
 
-async def _of_contacts(
-    connection: Connection, unknown: Sequence[WantedConversation]
-) -> dict[tuple[UUID, UUID, str], UUID]:
+async def _of_contacts(connection: Connection, unknown: Sequence[WantedConversation]) -> dict[Key, UUID]:
     """First address → the conversation that the contact has already under another address."""
     if not unknown:
         return {}
@@ -221,9 +221,7 @@ async def _of_contacts(
     return {unknown[row["place"]].key: row["id"] for row in rows}
 
 
-async def _of_phones(
-    connection: Connection, refused: Sequence[WantedConversation]
-) -> dict[tuple[UUID, UUID, str], UUID]:
+async def _of_phones(connection: Connection, refused: Sequence[WantedConversation]) -> dict[Key, UUID]:
     """First address → the conversation that has the same phone number under another address."""
     if not refused:
         return {}
