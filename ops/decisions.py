@@ -8,9 +8,9 @@ from ops.errors import Problem
 from shared import database
 from shared.store.messages import restored, unknown_sends
 from shared.store.messages.restored import OwedReply
-from shared.store.messages.unknown_sends import Named
+from shared.store.messages.unknown_sends import OutboundRef
 
-Decidable = Named | OwedReply
+Decidable = OutboundRef | OwedReply
 
 SHORT_ID: Final = 8  # characters of an id that name a message, if only one begins so
 _DIGITS: Final = re.compile(rf"[0-9a-f]{{{SHORT_ID},32}}")

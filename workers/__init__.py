@@ -1,0 +1,4 @@
+"""The workers: each consumes its queues, or runs a loop.
+
+A worker is a module, or a package once it needs a second file.
+"""

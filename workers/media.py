@@ -40,7 +40,7 @@ A_MOMENT = timedelta(seconds=2)
 
 
 @dataclass(frozen=True, slots=True)
-class Kit:
+class Clients:
     """This process's clients for fetching and storing files, and their limits."""
 
     fetcher: Fetcher
@@ -51,22 +51,22 @@ class Kit:
 
 
 @asynccontextmanager
-async def _open(settings: Settings) -> AsyncIterator[Kit]:
+async def _open(settings: Settings) -> AsyncIterator[Clients]:
     keys = KeyRing.parse(settings.secret_keys.get_secret_value())
     settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     async with Fetcher(
         settings.trusted_origins, Limits.of(settings), settings.https_proxy.get_secret_value() or None
     ) as fetcher:
-        yield Kit(fetcher, Blobs.of(settings), keys, Bulkhead(SHARE), asyncio.Semaphore(WEBHOOKS_AT_ONCE))
+        yield Clients(fetcher, Blobs.of(settings), keys, Bulkhead(SHARE), asyncio.Semaphore(WEBHOOKS_AT_ONCE))
 
 
-worker: Worker[MediaWanted, Kit] = Worker(
+worker: Worker[MediaWanted, Clients] = Worker(
     name="media", queues=(topology.MEDIA,), consumes=MediaWanted, concurrency=CONCURRENCY, open=_open
 )
 
 
 @worker.handle
-async def fetch(wanted: MediaWanted, ctx: Context[Kit]) -> None:
+async def fetch(wanted: MediaWanted, ctx: Context[Clients]) -> None:
     lease = timedelta(seconds=ctx.settings.media_timeout + STORE_TIMEOUT + MARGIN)
     with ExitStack() as acquired:
         async with ctx.transaction() as tx:
@@ -88,11 +88,11 @@ async def fetch(wanted: MediaWanted, ctx: Context[Kit]) -> None:
 
 
 @worker.postpone
-async def put_off(wanted: MediaWanted, ctx: Context[Kit], wait: timedelta | None) -> None:
+async def postpone(wanted: MediaWanted, ctx: Context[Clients], wait: timedelta | None) -> None:
     await media.postpone(ctx.pool, wanted.tenant_id, wanted.media_id, wait)
 
 
-async def _bring(claim: Claim, ctx: Context[Kit], lease: timedelta) -> None:
+async def _bring(claim: Claim, ctx: Context[Clients], lease: timedelta) -> None:
     """Fetch the file and store it, and record that or the failure."""
     if claim.attempts > ctx.settings.media_attempts:  # the process of the last attempt never recorded its end
         await _say_failed(claim, ctx, Failure("cut_off"))
@@ -124,7 +124,7 @@ def _scratch(settings: Settings) -> IO[bytes]:
     return tempfile.TemporaryFile(dir=settings.state_dir)
 
 
-async def _source(claim: Claim, ctx: Context[Kit]) -> Source:
+async def _source(claim: Claim, ctx: Context[Clients]) -> Source:
     """Where to get the file, by the channel's provider."""
     try:
         sealed = await channels.credentials(ctx.pool, claim.tenant_id, claim.channel_id)
@@ -138,7 +138,7 @@ async def _source(claim: Claim, ctx: Context[Kit]) -> Source:
 
 
 async def _fetched(
-    claim: Claim, ctx: Context[Kit], source: Direct | Located | InWebhook, file: IO[bytes]
+    claim: Claim, ctx: Context[Clients], source: Direct | Located | InWebhook, file: IO[bytes]
 ) -> Fetched | Failure:
     if isinstance(source, InWebhook):
         return await _from_webhook(claim, ctx, source, file)
@@ -148,7 +148,7 @@ async def _fetched(
         return Failure("store")
 
 
-async def _from_webhook(claim: Claim, ctx: Context[Kit], source: InWebhook, file: IO[bytes]) -> Fetched | Failure:
+async def _from_webhook(claim: Claim, ctx: Context[Clients], source: InWebhook, file: IO[bytes]) -> Fetched | Failure:
     async with ctx.resource.webhooks:
         webhook = await media.webhook(ctx.pool, claim.inbound_id) if claim.inbound_id is not None else None
         part = await asyncio.to_thread(source.read, *webhook) if webhook is not None else None
@@ -160,7 +160,7 @@ async def _from_webhook(claim: Claim, ctx: Context[Kit], source: InWebhook, file
             return Failure("store")
 
 
-async def _put(claim: Claim, ctx: Context[Kit], found: Fetched, file: IO[bytes]) -> bool:
+async def _put(claim: Claim, ctx: Context[Clients], found: Fetched, file: IO[bytes]) -> bool:
     """Write the file into the blob store; False where that fails."""
     try:
         async with asyncio.timeout(STORE_TIMEOUT):
@@ -171,7 +171,7 @@ async def _put(claim: Claim, ctx: Context[Kit], found: Fetched, file: IO[bytes])
     return True
 
 
-async def _say_stored(claim: Claim, ctx: Context[Kit], found: Fetched) -> bool:
+async def _say_stored(claim: Claim, ctx: Context[Clients], found: Fetched) -> bool:
     """Record the copy; False where it was deleted meanwhile and has to be stored again."""
     async with ctx.transaction() as tx:
         done = await media.stored(tx, claim, found.sha256, found.size, found.mime_type)
@@ -182,7 +182,7 @@ async def _say_stored(claim: Claim, ctx: Context[Kit], found: Fetched) -> bool:
     return done is not None
 
 
-async def _say_failed(claim: Claim, ctx: Context[Kit], failure: Failure) -> None:
+async def _say_failed(claim: Claim, ctx: Context[Clients], failure: Failure) -> None:
     """Record why there is no copy, or when the next try is due."""
     status = failure.ends_after(claim.attempts, ctx.settings.media_attempts)
     metrics.MEDIA.labels(claim.provider, failure.reason).inc()

@@ -69,7 +69,7 @@ async def admit(request: SendRequested, ctx: Context[None]) -> None:
 
 
 @worker.postpone
-async def put_off(request: SendRequested, ctx: Context[None], wait: timedelta | None) -> None:
+async def postpone(request: SendRequested, ctx: Context[None], wait: timedelta | None) -> None:
     await outbound.postpone(ctx.pool, request.tenant_id, request.message_id, wait, of=("queued",))
 
 

@@ -19,7 +19,7 @@ from shared.queue.publisher import Publisher
 from shared.settings import settings
 from shared.store.messages import restored, unknown_sends
 from shared.store.messages.restored import OwedReply
-from shared.store.messages.unknown_sends import Refused, UnknownSend
+from shared.store.messages.unknown_sends import DecisionRefused, UnknownSend
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -195,9 +195,9 @@ async def _chosen(ids: list[str] | None, every_restored: bool) -> list[Decidable
 
 
 async def _decide_reply(tx: database.Connection, reply: OwedReply, *, answer: bool) -> None:
-    """Raises Refused where somebody has decided or answered meanwhile."""
+    """Raises DecisionRefused where somebody has decided or answered meanwhile."""
     if not await restored.decide_reply(tx, reply, answer=answer):
-        raise Refused("was decided or answered meanwhile")
+        raise DecisionRefused("was decided or answered meanwhile")
 
 
 async def _decided(pool: database.Pool, work: Callable[[database.Connection], Awaitable[T]]) -> T:
@@ -223,7 +223,7 @@ async def _each(chosen: Sequence[Decidable], work: Callable[[Decidable], Awaitab
     for about in chosen:
         try:
             outcome = await work(about)
-        except Refused as refused:
+        except DecisionRefused as refused:
             outcome, all_done = f"{refused}. Nothing was changed", False
         console.print(f"{about.id} {outcome}.", soft_wrap=True)
     return all_done

@@ -1,5 +1,5 @@
-"""Records opt-ins and opt-outs, by customers' messages, providers' webhooks and refusals, with their event, once
-each."""
+"""Records opt-ins and opt-outs with their event, once each: by customers' messages, providers' webhooks and
+refusals."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -114,7 +114,7 @@ def _provider_entry(given: ProviderConsent, contact_id: UUID) -> Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class OptOutRefusal:
     """A message of ours that the provider did not send because the customer has opted out."""
 
     tenant_id: UUID
@@ -126,7 +126,7 @@ class Refused:
     inbound_id: str | None = None  # of the receipt's webhook; None where the call itself was refused
 
 
-async def record_refusals(connection: Connection, refusals: Sequence[Refused]) -> None:
+async def record_refusals(connection: Connection, refusals: Sequence[OptOutRefusal]) -> None:
     """Record the opt-outs that refusals show, in the answer to the call or by receipt, whichever comes first."""
     if not refusals:
         return
@@ -153,13 +153,13 @@ async def record_refusals(connection: Connection, refusals: Sequence[Refused]) -
     )
 
 
-def _key_of(one: Refused) -> str:
+def _key_of(one: OptOutRefusal) -> str:
     """One key a message, for a provider refuses it once; one a webhook, for a recipient may opt out again later."""
     occasion = f":{one.code}:{one.inbound_id}" if one.code in consents.BY_RECIPIENT else ""
     return f"refused:{one.message_id}{occasion}"
 
 
-def _evidence(one: Refused) -> dict[str, object]:
+def _evidence(one: OptOutRefusal) -> dict[str, object]:
     facts = {
         "provider": one.provider,
         "error_code": one.code,

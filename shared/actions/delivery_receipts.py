@@ -23,7 +23,7 @@ from shared.queue.jobs import SendRequested
 from shared.store import channels, conversations, rate_limits
 from shared.store.events import Event, record
 from shared.store.messages import delivery_receipts, outbound, parked_receipts
-from shared.store.messages.delivery_receipts import Concerned, IncomingReceipt, Move
+from shared.store.messages.delivery_receipts import IncomingReceipt, Move, ReceiptMessage
 
 # A receipt shows the channel as it was when the message left. A later one may be from before the channel was repaired.
 _NEWS = timedelta(minutes=10)
@@ -150,7 +150,9 @@ async def _move(connection: Connection, located: Sequence[_Located], handoff: ti
     return [request for request in fallbacks if request is not None]
 
 
-async def _slow_or_stop_channels(connection: Connection, failed: Sequence[tuple[Concerned, IncomingReceipt]]) -> None:
+async def _slow_or_stop_channels(
+    connection: Connection, failed: Sequence[tuple[ReceiptMessage, IncomingReceipt]]
+) -> None:
     """Slow or stop the channels whose failed receipts report a throttle, or an error of the channel itself."""
     pauses: dict[tuple[UUID, UUID], float] = {}
     broken: dict[tuple[UUID, UUID], ChannelBroken] = {}
@@ -183,8 +185,8 @@ def _opted_out(incoming: IncomingReceipt) -> bool:
     return code is not None and provider(incoming.provider).error_class(code) is OptedOut
 
 
-def _refused(incoming: IncomingReceipt, row: Concerned) -> consent_actions.Refused:
-    return consent_actions.Refused(
+def _refused(incoming: IncomingReceipt, row: ReceiptMessage) -> consent_actions.OptOutRefusal:
+    return consent_actions.OptOutRefusal(
         tenant_id=incoming.tenant_id,
         conversation_id=row.conversation_id,
         message_id=row.id,
@@ -197,7 +199,7 @@ def _refused(incoming: IncomingReceipt, row: Concerned) -> consent_actions.Refus
     )
 
 
-def _step(row: Concerned, incoming: IncomingReceipt, status: str) -> Move:
+def _step(row: ReceiptMessage, incoming: IncomingReceipt, status: str) -> Move:
     failed = status == "failed"
     receipt = incoming.receipt
     return Move(
@@ -212,7 +214,7 @@ def _step(row: Concerned, incoming: IncomingReceipt, status: str) -> Move:
 
 
 async def _fallback(
-    connection: Connection, row: Concerned, incoming: IncomingReceipt, handoff: timedelta
+    connection: Connection, row: ReceiptMessage, incoming: IncomingReceipt, handoff: timedelta
 ) -> SendRequested | None:
     """Queue a new message in place of one that failed by a closed window; None where the policy is to let it fail.
 

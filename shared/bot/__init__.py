@@ -1,4 +1,4 @@
-"""What answers a customer. The worker knows `base` and `open_engines`; one module per engine."""
+"""The engines that answer customers: `open_engines` opens them by name, `base` is their interface."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -9,16 +9,16 @@ from shared.bot.llm import LlmEngine
 from shared.bot.rules import RulesEngine
 from shared.settings import Settings
 
-# By the name a channel's settings give; `none` is not among them.
+# By their name in a channel's settings; `none` is not among them.
 ENGINES: Final[Mapping[str, type[Engine]]] = {"rules": RulesEngine, "llm": LlmEngine}
 WAITING: Final = tuple(name for name, engine in ENGINES.items() if engine.waits)
 
 
 @asynccontextmanager
 async def open_engines(settings: Settings) -> AsyncIterator[Mapping[str, Engine]]:
-    """This process's engines by name. Closes them at the end.
+    """This process's engines by name; closes them at the end.
 
-    Costs nothing until an engine is used: the model's client, 30 MB of it, comes with the first question.
+    Costs nothing until an engine is used: the model's client takes 30 MB and is loaded for the first answer.
     """
     async with AsyncExitStack() as stack:
         opened: dict[str, Engine] = {}

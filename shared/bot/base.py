@@ -1,4 +1,4 @@
-"""What every engine speaks: a conversation in, one text out. An engine reads and writes nothing else."""
+"""The interface of an engine: a conversation in, one text out. An engine has no other input and output."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from shared.domain.channels import LIMIT, ReplySettings
 from shared.domain.model import ChannelKind
 from shared.settings import Settings
 
-# How an answer came about; a metric's label. `unknown`: no rule matched, the menu is offered again.
+# How an answer was made, for a metric's label. `unknown`: no rule matched, the menu is sent again.
 Outcome = Literal["rule", "greeting", "menu", "unknown", "model", "fallback"]
 
 _ELLIPSIS = "…"
@@ -25,7 +25,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What to send: text as the channel shows it, never empty, at most LIMIT characters; and how it came about."""
+    """The text to send, as the channel shows it: never empty, at most LIMIT characters; and how it was made."""
 
     text: str
     outcome: Outcome
@@ -34,7 +34,9 @@ class Answer:
 class Engine(Protocol):
     """Answers conversations of any channel. Made once per process inside a running loop, closed by its owner."""
 
-    waits: ClassVar[bool]  # for somebody else, who may hang: its replies have a lane, and a channel a share of it
+    waits: ClassVar[
+        bool
+    ]  # for another server, which may hang: its replies have a queue, a channel a share of the places
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -55,24 +57,24 @@ def unanswered(history: Sequence[Turn], new: int) -> list[str]:
 
 
 def plain(text: str) -> str:
-    """`text` as it may leave: as `printable` has it, at most LIMIT characters.
+    """`text` ready to send: printable, at most LIMIT characters; may be empty.
 
-    May be empty. A longer text is cut after a word and ends with an ellipsis.
+    A longer text is cut after a word and ends with an ellipsis.
     """
     text = printable(text)
     return text if len(text) <= LIMIT else shortened(text[:LIMIT])
 
 
 def printable(text: str) -> str:
-    """`text` without control characters but line breaks, and without lone surrogates."""
+    """`text` without lone surrogates, and without control characters except line breaks."""
     lines = text.replace("\r\n", "\n").replace("\r", "\n").replace("\t", " ")
     return "".join(char for char in lines if char == "\n" or category(char) not in ("Cc", "Cs")).strip()
 
 
 def shortened(text: str) -> str:
-    """`text` without its last, perhaps broken word, and an ellipsis; not longer than it was.
+    """`text` with an ellipsis in place of its last, perhaps broken word; not longer than it was.
 
-    Without a blank in its second half (a script that writes none) only the last character goes.
+    Without a blank in its second half (some scripts write none) only the last character is replaced.
     """
     head = text[:-1]
     blank = max(head.rfind(" "), head.rfind("\n"))

@@ -1,9 +1,9 @@
-"""What of a model's output is meant for the customer: no thoughts, no calls of tools, no marks of its chat template.
-No I/O.
+"""Removes reasoning, tool calls and marks of the chat template from a model's output, before a customer sees it. No
+I/O.
 
-A server is meant to take these out; many don't, for a model that they don't know. The marks are those that models and
-servers in use write: `<think>` (DeepSeek, Qwen), `[THINK]` (Mistral), `◁think▷` (Kimi), `<|channel|>` (gpt-oss),
-`<|START_THINKING|>` (Cohere), `<|begin_of_thought|>` and their like.
+A server should remove these, but many don't for a model that they don't know. The marks are those of models and servers
+in use: `<think>` (DeepSeek, Qwen), `[THINK]` (Mistral), `◁think▷` (Kimi), `<|channel|>` (gpt-oss),
+`<|START_THINKING|>` (Cohere), `<|begin_of_thought|>` and the like.
 """
 
 import re
@@ -14,8 +14,8 @@ _NAMES: Final = (
     "seed:think|tool_call|tool_calls|tool_use|tool_response|tool_result|function_call|function_calls|function_results|"
     "invoke"
 )
-_AROUND: Final = "answer|response|final|final_answer|final_response|output|reply"  # what is for the customer
-# Of each mark: whether it ends what is hidden, and its name. Attributes are short: no text is taken for a tag.
+_AROUND: Final = "answer|response|final|final_answer|final_response|output|reply"  # around text for the customer
+# Each mark either begins or ends hidden text. Attributes are short, so that no prose is taken for a tag.
 _HIDING: Final = re.compile(
     rf"<(?P<end>/)?\s*(?:antml:)?(?:{_NAMES})(?:[\s=][^<>]{{0,200}})?>"
     rf"|\[(?P<end2>/)?(?:{_NAMES})\]"
@@ -28,13 +28,13 @@ _HIDING: Final = re.compile(
 _ENDS: Final = ("end", "end2", "end3", "end4", "end5", "end6")
 _FENCED: Final = re.compile(r"^(```+|~~~+)[ \t]*(?:thinking|think|thoughts?|reasoning|tool_call)[ \t]*\n.*?(?:^\1|\Z)",
                             re.IGNORECASE | re.MULTILINE | re.DOTALL)  # fmt: skip
-# gpt-oss: `<|channel|>analysis<|message|>…<|end|>`, of which the channel `final` alone is for the customer.
+# gpt-oss: `<|channel|>analysis<|message|>…<|end|>`; only the channel `final` is for the customer.
 _CHANNEL: Final = re.compile(
     r"<\|channel\|>[ \t]*([a-z_]*)[^<\n]{0,200}(?:<\|constrain\|>[^<\n]{0,40})?(?:<\|message\|>)?", re.IGNORECASE
 )
 _BARE_CHANNELS: Final = re.compile(
     r"\s*analysis.*assistantfinal", re.DOTALL
-)  # the same, where a server took the marks out
+)  # the same, where a server has removed the marks
 _TURN_ENDS: Final = re.compile(
     r"<\|(?:im_end|end|return|call|eot_id|eom_id|eot|endoftext|end_of_text|end_of_turn|user|observation|END_RESPONSE|"
     r"end_of_solution|start|end_of_turn_token)\|>"
@@ -50,22 +50,22 @@ _MARK: Final = re.compile(
     rf"|</?(?:{_AROUND})>|<unused[0-9]+>",
     re.IGNORECASE,
 )
-# The beginning of a mark that the limit of tokens cut off.
+# The beginning of a mark that the token limit has cut off.
 _CUT: Final = re.compile(r"<(?:[|\uff5c][^<>|\uff5c\n]{0,40}|/?(?P<name>[a-z_:]{0,20}))\Z", re.IGNORECASE)
 
 
 def visible_text(content: str) -> str:
-    """The part of a model's output that may leave; empty where all of it is thought.
+    """The part of a model's output for the customer; empty where all of it is reasoning.
 
-    Nothing that stands in such a mark leaves, also where the mark is quoted or within a fence of code: to lose a piece
-    of an answer about markup is the smaller harm.
+    Text between such marks is removed even where the mark is quoted or in a code fence: to lose a piece of an answer
+    about markup does less harm.
     """
     shown = _without_hidden(_FENCED.sub("", _of_final_channel(content)))
     return _MARK.sub("", _first_turn(_uncut(shown))).strip()
 
 
 def _of_final_channel(content: str) -> str:
-    """What stands in the channel `final`, the last one of them; all of it where no channels are named."""
+    """The text of the last channel `final`; all of it where no channels are named."""
     marks = list(_CHANNEL.finditer(content))
     if not marks:
         bare = _BARE_CHANNELS.match(content)
@@ -78,8 +78,8 @@ def _of_final_channel(content: str) -> str:
 
 
 def _without_hidden(content: str) -> str:
-    """Without what stands between marks; an opening one that is never closed hides the rest, and a closing one that was
-    never opened (many chat templates write that one themselves) hides all before it."""
+    """`content` without the text between marks. An opening mark that is never closed hides the rest; a closing mark
+    that was never opened (many chat templates write the opening one themselves) hides all before it."""
     shown: list[str] = []
     hidden, at = False, 0
     for mark in _HIDING.finditer(content):
@@ -94,7 +94,7 @@ def _without_hidden(content: str) -> str:
 
 
 def _first_turn(content: str) -> str:
-    """Up to the end of the model's turn: some go on with a turn of the customer's that they make up."""
+    """`content` up to the end of the model's turn: some models go on with an invented turn of the customer."""
     text = _ROLE.sub("", content, count=1) if _ROLE.match(content.lstrip()) else content
     for end in _TURN_ENDS.finditer(text):
         if _MARK.sub("", text[: end.start()]).strip():
@@ -103,7 +103,7 @@ def _first_turn(content: str) -> str:
 
 
 def _uncut(content: str) -> str:
-    """Without the beginning of a mark at its end."""
+    """`content` without the beginning of a mark at its end."""
     cut = _CUT.search(content)
     if cut is None:
         return content

@@ -1,7 +1,7 @@
-"""The llm engine: system prompt and last messages → any OpenAI-compatible model → a text, else the fallback.
+"""The llm engine: system prompt and last messages → any OpenAI-compatible model → a text, else the fallback text.
 
-What a customer writes is data: it travels in the roles `user` and `assistant` only, no tools are offered, and what
-comes back is text to send to this conversation and nothing else.
+A customer's text is only data: it is sent in the roles `user` and `assistant`, no tools are offered, and the model's
+output is only a text for this conversation.
 """
 
 import asyncio
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 
 _PAUSE = Backoff(first=0.5, longest=0.5)  # before the second try
-_LONGEST_PAUSE = 5.0  # seconds; a customer does not wait longer for a busy model, but gets the fallback
-_LONGEST_TURN = 4096  # characters of one message, which is all a WhatsApp text can have
+_LONGEST_PAUSE = 5.0  # seconds; for a longer wait the customer gets the fallback text instead
+_LONGEST_TURN = 4096  # characters of one message: the limit of a WhatsApp text
 _LimitName = Literal["max_tokens", "max_completion_tokens"]
 
 
 class NoAnswerError(Exception):
-    """The model answered with nothing that can be sent; the reason is one of a few words of ours."""
+    """The model's answer has nothing that can be sent; the text is one of a few reasons of ours."""
 
 
 class LlmEngine:
-    """Asks the operator's model. Its client is loaded and connected with the first question."""
+    """Calls the operator's model. Its client is loaded and connected for the first answer."""
 
     waits: ClassVar[bool] = True
 
@@ -51,22 +51,22 @@ class LlmEngine:
         self._client: AsyncOpenAI | None = None
         self._loading = asyncio.Lock()
         self._warned_unset = False
-        self._strict_models: set[str] = set()  # that refused `max_tokens`; they exist at the operator's endpoint
+        self._strict_models: set[str] = set()  # those that refuse `max_tokens`
 
     async def answer(self, settings: ReplySettings, history: Sequence[Turn], new: int, kind: ChannelKind) -> Answer:
-        """The model's answer, or the channel's fallback text for whatever reason there is none. Logs no contents."""
+        """The model's answer, or the channel's fallback text where there is none. Logs no content."""
         if not self._base_url:
             if not self._warned_unset:
                 log.warning("llm engine has no model: set PALOMAR_LLM_BASE_URL; channels say their fallback text")
                 self._warned_unset = True
             return _fallback(settings)
-        if not any(map(readable, unanswered(history, new))):  # pictures alone, say
+        if not any(map(readable, unanswered(history, new))):  # only pictures, for example
             return _fallback(settings)
         try:
             return Answer(_text(await self._ask_twice(settings.llm, history), kind), "model")
         except NoAnswerError as error:
             log.warning("model gave no answer", reason=str(error), model=settings.llm.model)
-        except Exception as error:  # a customer is waiting: whatever it was, there is something to say
+        except Exception as error:  # a customer is waiting: whatever the error, they get the fallback text
             status = getattr(error, "status_code", None)
             log.warning("model failed", reason=type(error).__name__, status=status, model=settings.llm.model)
         return _fallback(settings)
@@ -76,7 +76,7 @@ class LlmEngine:
             await self._client.close()
 
     async def _ask_twice(self, llm: LlmSettings, history: Sequence[Turn]) -> "ChatCompletion":
-        """One retry where the next moment may be better: no answer in time, no connection, 429, 5xx."""
+        """Call the model, once more where that may help: after a timeout, without a connection, for 429 and 5xx."""
         client = await self._connected()
         from openai import APIConnectionError, APIStatusError
 
@@ -92,9 +92,9 @@ class LlmEngine:
     async def _ask(self, client: "AsyncOpenAI", llm: LlmSettings, history: Sequence[Turn]) -> "ChatCompletion":
         """One try, in `llm.timeout` seconds in all.
 
-        `max_tokens` is the name every compatible server knows: some ignore `max_completion_tokens`, which would
-        leave the answer unlimited, others refuse it. OpenAI's reasoning models alone refuse `max_tokens`, with a 400
-        that names it, before anything is generated; they are asked again by the new name, and so from then on.
+        Every compatible server knows `max_tokens`. Some ignore `max_completion_tokens`, which would leave the answer
+        unlimited, and others refuse it. Only OpenAI's reasoning models refuse `max_tokens`, by a 400 that names it,
+        before they generate anything; they are called again with the new name, from then on at once.
         """
         from openai import BadRequestError
 
@@ -117,7 +117,7 @@ class LlmEngine:
 
 
 def _load(base_url: str, api_key: SecretStr, proxy: str | None) -> "AsyncOpenAI":
-    """Half a second of imports, so in a thread; other conversations go on meanwhile."""
+    """Import and connect the client. The imports take half a second, so this runs in a thread."""
     from shared.bot import markdown as markup  # noqa: F401 (read by `_text`)
     from shared.bot.openai_client import connect
 
@@ -139,7 +139,7 @@ async def _complete(
 def _prompt(llm: LlmSettings, history: Sequence[Turn]) -> "list[ChatCompletionMessageParam]":
     """The tenant's system prompt and the last messages, oldest first.
 
-    Messages in a row from one side are one: many models' chat templates refuse roles that don't alternate.
+    Messages in a row from one side are joined: many models' chat templates refuse roles that don't alternate.
     """
     prompt: list[ChatCompletionMessageParam] = []
     if llm.system_prompt:
@@ -147,7 +147,7 @@ def _prompt(llm: LlmSettings, history: Sequence[Turn]) -> "list[ChatCompletionMe
     turns: list[Turn] = []
     for turn in history[-llm.history :]:
         text = turn.text[:_LONGEST_TURN]
-        if not readable(text):  # a picture, say; some servers refuse an empty message
+        if not readable(text):  # a picture, for example; some servers refuse an empty message
             continue
         if turns and turns[-1].role == turn.role:
             turns[-1] = Turn(turn.role, f"{turns[-1].text}\n{text}")
@@ -162,8 +162,8 @@ def _prompt(llm: LlmSettings, history: Sequence[Turn]) -> "list[ChatCompletionMe
 
 
 def _text(completion: "ChatCompletion", kind: ChannelKind) -> str:
-    """The sendable text of an answer, in the form of a channel of this kind; raises NoAnswerError. Servers are many, so
-    no shape is taken for granted."""
+    """The text of an answer, in the form of a channel of this kind. Raises NoAnswerError. It checks the answer's shape,
+    as there are many servers."""
     from shared.bot import markdown as markup
 
     try:

@@ -1,4 +1,4 @@
-"""A model's Markdown in a channel's own form: WhatsApp's `*bold*`, or plain text. No I/O.
+"""Converts a model's Markdown into the channel's own form: WhatsApp's `*bold*`, or plain text. No I/O.
 
 https://faq.whatsapp.com/539178204879377 (formatting): *bold*, _italic_, ~struck~, `code`, lists with `-` and numbers.
 """
@@ -13,9 +13,9 @@ from markdown_it.tree import SyntaxTreeNode
 
 from shared.domain.model import ChannelKind
 
-LONGEST: Final = 4000  # characters that are read; a channel takes fewer, and broken Markdown costs time by its length
-# Without HTML, which stays text; and without what changes a text that was not meant as Markdown: text over a line of
-# dashes is no heading, indented text no code, `[a]: b` no definition.
+LONGEST: Final = 4000  # characters that are read; channels take fewer, and broken Markdown costs time by its length
+# HTML stays text. Rules are off that would change text not meant as Markdown: text over a line of dashes is not a
+# heading, indented text not code, `[a]: b` not a definition.
 _PARSER: Final = (
     MarkdownIt("commonmark", {"html": False, "maxNesting": 10})
     .enable(["table", "strikethrough"])
@@ -28,19 +28,20 @@ _SCHEME: Final = re.compile(r"(?:mailto|tel):", re.IGNORECASE)
 
 
 def in_form_of(kind: ChannelKind, text: str) -> str:
-    """`text`, read as Markdown, as the customer's channel shows it; no more than LONGEST characters of it are read."""
+    """`text`, read as Markdown, in the form of the customer's channel; at most LONGEST characters of it are read."""
     head = text[:LONGEST]
     return _Writer(head, marked=kind == "whatsapp").written()
 
 
 class _Writer:
-    """Writes one text anew. `marked`: with WhatsApp's marks, else without any."""
+    """Converts one text. `marked`: with WhatsApp's marks, else without any."""
 
     def __init__(self, source: str, *, marked: bool) -> None:
         self._lines = source.splitlines()
         self._root = SyntaxTreeNode(_PARSER.parse(source))
         self._marked = marked
-        # Who writes bold as `**` means italic by `*`. Who does not may have been told to write as WhatsApp does.
+        # In a text with `**` for bold, `*` means italic. Without, the model may have been asked to write as WhatsApp
+        # does.
         self._star = "_" if "**" in source else "*"
 
     def written(self) -> str:
@@ -48,7 +49,7 @@ class _Writer:
         return "\n".join(line.rstrip() for line in lines).strip()
 
     def _joined(self, blocks: Sequence[SyntaxTreeNode]) -> str:
-        """Blocks one below the other, with a blank line between them where there was one."""
+        """The blocks below each other, with a blank line where the source has one."""
         written = ""
         for block in blocks:
             part = self._block(block)
@@ -90,7 +91,7 @@ class _Writer:
         return " | ".join(filter(None, cells))
 
     def _inline(self, nodes: Sequence[SyntaxTreeNode], *, bold: bool = True) -> str:
-        """Text within a block; where `bold` is False it stands in bold text already."""
+        """Text within a block. `bold` False: it is within bold text already."""
         written = ""
         for node, following in zip(nodes, [*nodes[1:], None], strict=True):
             match node.type:
@@ -126,7 +127,7 @@ class _Writer:
 
 
 def _inlines(node: SyntaxTreeNode) -> Sequence[SyntaxTreeNode]:
-    """What stands in a paragraph, a heading or a cell."""
+    """The inline nodes of a paragraph, a heading or a cell."""
     return [part for child in node.children if child.type == "inline" for part in child.children]
 
 
@@ -140,7 +141,7 @@ def _within_a_word(before: str, following: SyntaxTreeNode | None) -> bool:
 
 
 def _link(text: str, url: str) -> str:
-    """`text (url)`; one of them where they are the same, or the text is the address that a mail or a call goes to."""
+    """`text (url)`; only one of them where they are the same, or the text is the address of a mailto: or tel: link."""
     address = _SCHEME.sub("", url)
     if not text or unquote(address) == text or address == text:
         return text or url

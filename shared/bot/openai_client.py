@@ -1,7 +1,7 @@
-"""The connection to an OpenAI-compatible model. Importing this costs about 30 MB: do it when a model is asked.
+"""The client of an OpenAI-compatible model. The import costs about 30 MB, so it is loaded for the first answer.
 
 The `openai` package runs on httpx2. Its own client would take a proxy from the environment, follow redirects with the
-customer's words in hand, and read an answer of any size; ours does none of these.
+customer's text, and read an answer of any size; ours does none of these.
 """
 
 import logging
@@ -11,11 +11,11 @@ import httpx2
 from openai import AsyncOpenAI
 
 LARGEST_ANSWER = 1024 * 1024  # bytes; 4000 tokens with all their wrapping stay far below
-_NO_KEY = "none"  # a model of one's own needs no key, but the package insists on one
+_NO_KEY = "none"  # a self-hosted model needs no key, but the package requires one
 
 
 class AnswerTooLargeError(Exception):
-    """The server sends more than an answer, or something that may unpack to more."""
+    """The server sends more than LARGEST_ANSWER, or compressed data that may expand to more."""
 
 
 class _Counted(httpx2.AsyncByteStream):
@@ -40,7 +40,7 @@ class _CountingTransport(httpx2.AsyncHTTPTransport):
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         response = await super().handle_async_request(request)
         if response.headers.get("Content-Encoding", "identity").lower() != "identity":
-            await response.aclose()  # what is counted is what comes over the wire, and would not be what it unpacks to
+            await response.aclose()  # the bytes on the wire are counted, not what they expand to
             raise AnswerTooLargeError("packed, though we asked for it as it is")
         assert isinstance(response.stream, httpx2.AsyncByteStream)
         response.stream = _Counted(response.stream)
@@ -48,7 +48,7 @@ class _CountingTransport(httpx2.AsyncHTTPTransport):
 
 
 def connect(base_url: str, api_key: str, proxy: str | None = None) -> AsyncOpenAI:
-    """A client that tries each question once; its owner closes it. Any thread may call this."""
+    """A client that tries each call once; its owner closes it. Any thread may call this."""
     client = AsyncOpenAI(
         base_url=base_url,
         api_key=api_key or _NO_KEY,  # never None: the package would send the environment's OPENAI_API_KEY instead
@@ -60,7 +60,7 @@ def connect(base_url: str, api_key: str, proxy: str | None = None) -> AsyncOpenA
             headers={"Accept-Encoding": "identity"},
         ),
     )
-    client.organization = client.project = None  # the package takes them from the environment; settings.py rules here
-    logging.getLogger("openai").setLevel(logging.WARNING)  # OPENAI_LOG=debug may not tell what customers write
+    client.organization = client.project = None  # the package takes them from the environment; ours are in settings.py
+    logging.getLogger("openai").setLevel(logging.WARNING)  # OPENAI_LOG=debug must not log customers' texts
     _ = client.chat.completions  # loads another part of the package now and not in the loop
     return client

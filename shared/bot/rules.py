@@ -1,7 +1,6 @@
 """The rules engine: the tenant's patterns → the tenant's answers, else a greeting and a menu. `decide` does no I/O.
 
-Two texts are the same when they are so without case, accents, width, invisible characters, and without the blanks
-and punctuation around them.
+Texts are compared without case, accents, width, invisible characters, and the blanks and punctuation around them.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,12 +15,12 @@ from shared.domain.text_folding import bare
 from shared.settings import Settings
 
 _READ = 1600  # characters of a message that are matched, before and after folding, which may lengthen a text
-_NEWEST = 10  # unanswered messages that are looked at; with _READ and MOST_PATTERNS this bounds the work of one answer
+_NEWEST = 10  # unanswered messages that are matched; with _READ and MOST_PATTERNS this bounds the work of one answer
 _STAR = "*"
 
 
 class RulesEngine:
-    """`decide` as an engine."""
+    """The engine that answers by `decide`."""
 
     waits: ClassVar[bool] = False
 
@@ -39,8 +38,8 @@ class RulesEngine:
 def decide(settings: ReplySettings, history: Sequence[Turn], new: int) -> Answer:
     """The answer to the last `new` turns of `history` (oldest first).
 
-    The newest message that a rule answers, or that chooses from the menu, decides; then a rule that answers
-    everything (`*`); then, if we never wrote to this customer, the greeting with the menu; else the menu again.
+    The newest message that matches a rule, or chooses from the menu, decides; then a rule that matches everything
+    (`*`); then, if we never wrote to this customer, the greeting with the menu; else the menu again.
     """
     texts = unanswered(history, new)[:_NEWEST]
     met = any(turn.role == "assistant" for turn in history)
@@ -59,17 +58,17 @@ def decide(settings: ReplySettings, history: Sequence[Turn], new: int) -> Answer
 
 
 def matches(pattern: str, text: str) -> bool:
-    """Whether `text` as a whole is what `pattern` says, `*` standing for any text, also for none.
+    """Whether `pattern` matches the whole `text`; `*` stands for any text, or none.
 
-    Each piece between two stars is looked for once, after the one before it: no pattern takes longer than to search
-    the text for its pieces. With stars, punctuation around the text may be part of the match, but need not.
+    Each piece between two stars is searched once, after the one before it, so no pattern takes longer than one search
+    for each of its pieces. With stars, punctuation around the text may be part of the match.
     """
     pieces = _pieces(pattern)
     return any(_fits(pieces, form) for form in _forms(text))
 
 
 def _rule_for(text: str, rules: Iterable[Rule]) -> Rule | None:
-    """The first rule that answers this message in particular."""
+    """The first rule that matches this message, without those that match everything."""
     forms = _forms(text)
     for rule in rules:
         for pattern in rule.patterns:
@@ -79,7 +78,8 @@ def _rule_for(text: str, rules: Iterable[Rule]) -> Rule | None:
 
 
 def _chosen(text: str, menu: Sequence[str], *, numbered: bool) -> str | None:
-    """The menu's line that this message names, by its own text or, if the customer has seen numbers, by its number."""
+    """The line of the menu that this message chooses: by its text or, once the customer has seen numbers, by its
+    number."""
     choice = bare(fold(text))
     if numbered and choice.isdecimal() and len(choice) <= 2 and 1 <= int(choice) <= len(menu):
         return menu[int(choice) - 1]
@@ -98,7 +98,7 @@ def fold(text: str) -> str:
 
 
 def _forms(text: str) -> tuple[str, ...]:
-    """A message as it is matched: bare, and with what stood around it where that differs."""
+    """The forms in which a message is matched: bare, and with the punctuation around it where that differs."""
     folded = fold(text)
     inner = bare(folded)
     return (inner,) if inner == folded else (inner, folded)
@@ -106,7 +106,8 @@ def _forms(text: str) -> tuple[str, ...]:
 
 @lru_cache(maxsize=4 * 1024)
 def _pieces(pattern: str) -> tuple[str, ...]:
-    """A folded pattern cut at its stars: one piece without any; the first and the last are at the text's ends."""
+    """A folded pattern split at its stars; without stars it is one piece. The first and last piece anchor at the
+    ends."""
     return tuple(bare(fold(pattern), keep=_STAR).split(_STAR))
 
 

@@ -1,1 +1,1 @@
-"""The rules and the words of messaging. No I/O."""
+"""The rules and the vocabulary of messaging. No I/O."""

@@ -1,19 +1,18 @@
-"""Canonical addresses: one person is one contact, however the networks write the number. No I/O.
+"""Canonical addresses: makes one person one contact, however a network writes the phone number or address. No I/O.
 
-`canonical_phone` of the schema is the same rules in SQL; tests/schema/test_canonical_phone.py holds the two together.
-They read digits and nothing else: a library's tables of who issued which number change with each release of it, and
-with them who is one contact.
+`canonical_phone` of the schema has the same rules in SQL; tests/schema/test_canonical_phone.py compares the two. The
+rules read only digits: a library's tables of issued numbers change with each of its releases, and would change contacts
+too.
 
-- What people dial within a country goes, where it can be nothing else: the trunk zero of `+44 (0) 7911 …`, Russia's 8,
-  North America's 1.
+- Prefixes that people dial within a country are removed where they can be nothing else: the trunk zero of
+  `+44 (0) 7911 …`, Russia's 8, North America's 1.
 - Mexico: `+52 1 XXXXXXXXXX` (WhatsApp) is `+52 XXXXXXXXXX`, the form of the numbering plan since 2019.
 - Argentina: `+54 9 …` (WhatsApp, and E.164 of a mobile) is `+54 …`, and so is `+54 … 15 …`, as a mobile is dialled. A
-  subscriber number is unique over mobiles and landlines, so neither tells anything two numbers would differ by.
-- Brazil: a mobile's `+55 DD XXXXXXXX` is `+55 DD 9XXXXXXXX`. The nine goes in before 6 to 9, and never where the eight
-  digits are a number of their own: landlines begin with 2 to 5, and the trunked radio ranges (70, 77 to 79) kept eight.
+  subscriber number is unique over mobiles and landlines, so no two numbers differ only by the 9 or the 15.
+- Brazil: a mobile's `+55 DD XXXXXXXX` is `+55 DD 9XXXXXXXX`. The nine is added before 6 to 9, and never where the eight
+  digits are a number of their own: landlines begin with 2 to 5, and the trunked radio ranges (70, 77 to 79) have eight.
 
-We compare the canonical form, and store and send to the form that was given, in E.164: both may be refused as a
-recipient.
+We compare canonical forms, but store and send to the form that was given, in E.164: a provider may refuse either form.
 """
 
 import re
@@ -25,16 +24,16 @@ from shared.domain.model import Address
 
 _SCHEME = re.compile(r"^\s*([a-z][a-z0-9_+.-]{0,31}):", re.IGNORECASE)
 _BLANK = r" \t\n\r\f\v\xa0"
-# Behind `messenger:` digits are a page's id.
+# After `messenger:` the digits are a page's id.
 _PHONE = re.compile(
     rf"[{_BLANK}]*(?:(?:whatsapp|tel|sms|rcs):[{_BLANK}]*)?(\+?[0-9 ().\-]*[0-9().\-])[{_BLANK}]*",
     re.ASCII | re.IGNORECASE,
 )
 # A WhatsApp business-scoped user id: country, a dot, letters and digits (`US.1234…`, `US.ENT.1234…`).
 _USER_ID = re.compile(r"[A-Z]{2}\.[A-Za-z0-9._\-]{1,128}", re.ASCII)
-# What a carrier lets stand as an alphanumeric sender: letters, digits, spaces, a little punctuation.
+# What carriers allow as an alphanumeric sender id: letters, digits, spaces, some punctuation.
 _SENDER_ID = re.compile(r"[A-Za-z0-9 +\-_&.]{1,64}", re.ASCII)
-# An address of a mailbox as anybody uses it: no quoted local part, no comment, no address literal.
+# A mailbox address as in common use: no quoted local part, no comment, no address literal.
 _MAILBOX = re.compile(r"[^\s\x00-\x1f\x7f\"(),:;<>@\[\\\]]{1,64}@[^\s\x00-\x1f\x7f\"(),:;<>@\[\\\]]{1,253}")
 _LONGEST_GIVEN = 64
 _LONGEST_SHORT_CODE = 6
@@ -50,12 +49,12 @@ def split_scheme(given: str) -> tuple[str, str]:
 def phone(given: str) -> Address | None:
     """A phone number or short code, with or without a scheme, `+` and punctuation; None where it is neither.
 
-    Takes international form: without `+`, 7 to 15 digits are a number with its country code (Meta writes them so)
-    and 3 to 6 are a short code, whose canonical form has no `+`. Numbers that no country issued stand as they are:
-    providers' test numbers are such. Only ASCII digits count. What is `given` of a number is E.164 with `+`, without
-    scheme and punctuation, and not folded: Meta's `5491123456789` is `+5491123456789`. SQL's is `phone_in_e164`.
+    Numbers are in international form: without `+`, 7 to 15 digits are a number with its country code (as Meta writes
+    them), and 3 to 6 digits are a short code, whose canonical form has no `+`. Numbers that no country has issued stay
+    as they are, for providers' test numbers are such. Only ASCII digits count. The `given` form is E.164 with `+`,
+    without scheme and punctuation, and not folded: Meta's `5491123456789` is `+5491123456789`. In SQL: `phone_in_e164`.
     """
-    return _phone(given) if len(given) <= _LONGEST_GIVEN else None  # nothing long is remembered
+    return _phone(given) if len(given) <= _LONGEST_GIVEN else None  # so that the cache holds nothing long
 
 
 @lru_cache(maxsize=8192)
@@ -81,16 +80,16 @@ def user_id(given: str) -> Address | None:
 
 
 def email(given: str) -> Address | None:
-    """An e-mail address, with or without `mailto:`; None where it is none. Canonical in lower case, both halves: no
-    mailbox that anybody uses tells `Ana@` from `ana@`."""
+    """An e-mail address, with or without `mailto:`; None where it is none. The canonical form is in lower case on both
+    sides: no mailbox in common use distinguishes `Ana@` from `ana@`."""
     text = given[:400].strip()
     text = text[len("mailto:") :] if text[:7].lower() == "mailto:" else text
     return Address("email", text, text.lower()) if _MAILBOX.fullmatch(text) else None
 
 
 def person(given: str) -> Address | None:
-    """Whoever wrote or is written to: a phone number, a user id, or else an alphanumeric sender id (`Foo`), which
-    has the kind `user_id` because no number stands behind it. None for what is none of them."""
+    """A sender's or recipient's address: a phone number, a user id, or else an alphanumeric sender id (`Foo`), which
+    has the kind `user_id` because it has no number. None where it is none of them."""
     address = phone(given) or user_id(given)
     if address is None:
         _, text = split_scheme(given[:256])
@@ -100,7 +99,7 @@ def person(given: str) -> Address | None:
 
 
 def region(canonical: str) -> str | None:
-    """The country of a canonical number as ISO 3166 letters (`US`, `MX`); None where it tells none."""
+    """The country of a canonical number as ISO 3166 letters (`US`, `MX`); None where it has none."""
     try:
         return phonenumbers.region_code_for_number(phonenumbers.parse(canonical))
     except phonenumbers.NumberParseException:
@@ -108,8 +107,8 @@ def region(canonical: str) -> str | None:
 
 
 def written_ways(canonical: str) -> set[str]:
-    """The digits under which one person's canonical number may have been written: `+525512345678` → `525512345678`,
-    `5215512345678`. The inverse of what the canonical form folds."""
+    """The digits in which a canonical number may have been written: `+525512345678` → `525512345678`, `5215512345678`.
+    The inverse of the canonical form's folding."""
     digits = canonical.removeprefix("+")
     ways = {digits}
     if re.fullmatch(r"52\d{10}", digits):
@@ -124,7 +123,7 @@ def written_ways(canonical: str) -> set[str]:
 def mask(given: str) -> str:
     """For logs: `+5215512345678` → `+52***78`, `whatsapp:US.13491208655302741918` → `whatsapp:US.***18`.
 
-    What is shorter than eight characters says nothing but `***`.
+    An address shorter than eight characters becomes `***`.
     """
     scheme, text = split_scheme(given)
     hidden = f"{text[:3]}***{text[-2:]}" if len(text) >= 8 else "***"
@@ -138,7 +137,7 @@ _TRUNK_ZERO = re.compile(
     r"|387|389|421|423|508|590|591|593|594|595|596|686|850|855|856|880|886|961|962|963|964|966|967|970|971|972|976|977|994"
     r"|995|996)0([1-9][0-9]*)"
 )
-# Each tells a whole number, and no number that another one makes.
+# Each pattern matches a whole number, and no result of another pattern.
 _FOLDED = (
     (re.compile(r"1(1[2-9][0-9]{9})"), r"\1"),
     (re.compile(r"(7)8([0-9]{10})"), r"\1\2"),
@@ -159,7 +158,7 @@ _FOLDED = (
 
 
 def _canonical(digits: str) -> str:
-    """The digits of a number given with its country code, written in one way."""
+    """The canonical digits of a number with its country code."""
     if (found := _TRUNK_ZERO.fullmatch(digits)) is not None:
         digits = found[1] + found[2]
     for pattern, instead in _FOLDED:

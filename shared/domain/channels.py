@@ -1,4 +1,4 @@
-"""A channel and its settings: how it answers, what it does outside the window, how fast it may send."""
+"""A channel and its settings: how it replies, what it does outside the 24-hour window, how fast it sends. No I/O."""
 
 import re
 from collections.abc import Mapping
@@ -24,11 +24,11 @@ from shared.domain.sms_segments import MOST
 from shared.domain.window import Policy
 
 LIMIT = 1600  # characters; Twilio's limit of one body
-MOST_PATTERNS = 1000  # of one channel; each of them is held against each message
+MOST_PATTERNS = 1000  # of one channel; each is compared with each message
 
 
 def readable(text: str) -> bool:
-    """Whether a person would see anything: blanks, control and zero-width characters alone are nothing."""
+    """Whether the text shows anything: blanks, control and zero-width characters alone do not."""
     return any(char.isprintable() and not char.isspace() for char in text)
 
 
@@ -46,9 +46,11 @@ class _Part(BaseModel):
 
 
 class Rule(_Part):
-    """One line of the rules engine: any of these patterns is answered so. `*` stands for any text; case, accents and
-    punctuation around the message don't matter. A lone `*` answers what nothing else does. No regular expressions: a
-    tenant could write one that never ends."""
+    """A rule of the rules engine: a message that matches any of the patterns gets the answer.
+
+    `*` stands for any text; case, accents and punctuation around the message don't matter. A lone `*` matches what no
+    other rule does. There are no regular expressions: a tenant could write one that never ends.
+    """
 
     patterns: Annotated[
         tuple[Annotated[str, StringConstraints(min_length=1, max_length=200)], ...], Field(min_length=1, max_length=100)
@@ -57,7 +59,7 @@ class Rule(_Part):
 
 
 class LlmSettings(_Part):
-    """The llm engine. Where the model is, and its key, are the operator's settings, not the tenant's."""
+    """Settings of the llm engine. The model's URL and key are the operator's settings, not the tenant's."""
 
     model: Annotated[str, StringConstraints(min_length=1, max_length=200)] = "gpt-4o-mini"
     system_prompt: Annotated[str, StringConstraints(max_length=20_000)] = "You answer a customer. Be brief and kind."
@@ -146,7 +148,7 @@ class WindowSettings(_Part):
 
 
 class AgentSettings(_Part):
-    """What follows where a person of the tenant's writes to a customer in the provider's own interface: Kommo, or the
+    """What follows where an agent of the tenant writes to a customer in the provider's own interface: Kommo, or the
     WhatsApp Business app beside Meta's Cloud API."""
 
     escalate: bool = Field(default=True, description="the conversation is theirs then: nothing answers it by itself")
@@ -162,8 +164,8 @@ class AgentSettings(_Part):
     ] = ()
 
 
-# What becomes of a send that nobody knows about: it is failed, put to a person, or sent anew where the provider's list
-# has no such message.
+# The policy for a send of unknown outcome: fail it, leave it to a person, or send it again where the provider's list
+# does not have it.
 Unknown = Literal["give_up", "ask", "resend_if_absent"]
 
 
@@ -198,7 +200,7 @@ class Channel:
 
 
 def read_settings(raw: Mapping[str, Any]) -> ChannelSettings:
-    """Settings as somebody entered them. Raises ValueError that names each wrong field and what it takes."""
+    """Settings as entered. Raises ValueError that names each wrong field and what it accepts."""
     try:
         return ChannelSettings.model_validate(raw)
     except ValidationError as error:
@@ -210,17 +212,17 @@ QUIET: Final = ChannelSettings(reply=ReplySettings(engine="none"), window=Window
 
 
 def stored_settings(raw: Mapping[str, Any]) -> tuple[ChannelSettings, Mapping[str, str]]:
-    """Settings as they were stored, and by the name of each part that can't be read (`reply`, `window`) what is wrong.
+    """Settings as stored, and part (`reply`, `window`) → wrong field, of the parts that can't be read.
 
-    Fields of a newer version are ignored, for old and new processes run side by side during a deploy. In place of a
-    part that can't be read stands QUIET's, so that it costs the neighbours in a batch nothing; what it would decide
-    waits for a process that can read it.
+    Fields of a newer version are ignored: old and new processes run side by side during a deploy. A part that can't be
+    read is replaced by QUIET's, so that it does not fail the other rows of a batch; what it would decide waits for a
+    process that can read it.
     """
     try:
         return ChannelSettings.model_validate(raw, extra="ignore"), {}
     except ValidationError as error:
         wrong = {str(part["loc"][0]): ".".join(map(str, part["loc"])) for part in error.errors() if part["loc"]}
-    if not wrong:  # it is no object
+    if not wrong:  # not a JSON object
         return QUIET, dict.fromkeys(ChannelSettings.model_fields, "settings")
     readable = ChannelSettings.model_validate(
         {name: value for name, value in raw.items() if name not in wrong}, extra="ignore"
@@ -228,5 +230,5 @@ def stored_settings(raw: Mapping[str, Any]) -> tuple[ChannelSettings, Mapping[st
     return readable.model_copy(update={name: getattr(QUIET, name) for name in wrong}), wrong
 
 
-# A row whose handling needs a part of the settings that this process can't read is looked at again after this.
+# After this, a row is tried again whose handling needs settings that this process can't read.
 UNREAD_WAIT: Final = timedelta(minutes=1)

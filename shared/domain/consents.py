@@ -1,15 +1,16 @@
-"""Who may be written to: the words that say so, and what an opt-out stops. No I/O.
+"""Who may be written to: the words of an opt-in or opt-out, and what an opt-out stops. No I/O.
 
-A ledger holds it per tenant, contact and channel kind (shared/store/consents.py). Of each scope the newest entry holds,
-by the time at which it took effect; of two of the same time, the opt-out.
+The ledger of consents (shared/store/consents.py) is by tenant, contact and channel kind. For each scope the newest
+entry counts, by the time at which it took effect; of two with the same time, the opt-out.
 
-| scope | says so | stops | until |
+| scope | comes from | stops | until |
 |---|---|---|---|
 | `all` | STOP and its like; 21610; an operator; the API | everything | START and its like; an operator; the API |
 | `blocked` | 63014: they block the sender; a mail reported as spam | everything | the same, or they write again |
-| `marketing` | Stop promotions; WhatsApp's switch; 131050, 63033; a mail's button | bulk; marketing forms | the same |
+| `marketing` | Stop promotions; WhatsApp's switch; 131050, 63033; a mail's button | bulk; marketing templates | the
+same |
 
-An answer to what a customer asks is no marketing, so it leaves in spite of switch and button.
+An answer to a customer's message is not marketing, so neither the switch nor the button stops it.
 """
 
 import string
@@ -23,7 +24,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from shared.domain.model import ChannelKind, ConsentScope, ConsentState, InboundMessage
 from shared.domain.text_folding import bare, fold
 
-OPTED_OUT: Final = "opted_out"  # the code of a message that does not leave because of it
+OPTED_OUT: Final = "opted_out"  # the error code of a message that an opt-out stops
 REASONS: Final[Mapping[ConsentScope, str]] = MappingProxyType(
     {
         "all": "the contact has opted out; START from them lifts it, or `palomar contacts consent` if they ask for it",
@@ -33,19 +34,19 @@ REASONS: Final[Mapping[ConsentScope, str]] = MappingProxyType(
     }
 )
 
-# 131050: https://developers.facebook.com/documentation/business-messaging/whatsapp/support/error-codes, and 63033 is
-# what Twilio makes of it; 63014: "blocked by user action … until they re-engage". https://www.twilio.com/docs/api/errors
-# Who calls one of our mails spam is left alone until they write again; who clicks a bulk mail's button wants no bulk.
+# 131050: https://developers.facebook.com/documentation/business-messaging/whatsapp/support/error-codes, 63033 is
+# Twilio's code for it; 63014: "blocked by user action … until they re-engage". https://www.twilio.com/docs/api/errors
+# A contact who reports a mail as spam is blocked until they write again; the button of a bulk mail stops only bulk.
 _SCOPES: Final[Mapping[str, ConsentScope]] = {
     "131050": "marketing", "63033": "marketing", "63014": "blocked", "unsubscribed": "marketing",
     "complaint": "blocked",
 }  # fmt: skip
-# Said by the recipient of a message, when they like; the others are a provider's answer to the call itself.
+# Codes by which a recipient opts out at any time after the send; the others are a provider's answer to the call.
 BY_RECIPIENT: Final = frozenset(("unsubscribed", "complaint"))
 
 
 def scope_of_refusal(code: str) -> ConsentScope:
-    """What a provider's refusal of the class OptedOut says the contact has opted out of."""
+    """The scope that the contact has opted out of, by the code of a refusal of the class OptedOut."""
     return _SCOPES.get(code, "all")
 
 
@@ -54,8 +55,8 @@ def scope_of_refusal(code: str) -> ConsentScope:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What a customer's message says of being written to. `proven`: nobody else can have written it in their name; what
-    is not proven changes nothing."""
+    """An opt-in or opt-out by a customer's message. `proven`: no one else can have written it in their name; a change
+    that is not proven has no effect."""
 
     state: ConsentState
     scope: ConsentScope = "all"
@@ -69,9 +70,9 @@ _AROUND: Final = string.punctuation + "".join(map(chr, range(33))) + "\x7f"
 
 
 def phrase_of(text: str) -> str:
-    """The few words that a message is, without case, accents, and punctuation around them; empty where it is more.
+    """A message of a few words without case, accents, and punctuation around it; empty for a longer one.
 
-    Costs a message of many words, which most are, next to nothing.
+    It costs next to nothing for a message of many words, which most are.
     """
     if len(text) > _READ or len(text.split(maxsplit=MOST_WORDS + 2)) > MOST_WORDS + 2:  # the two: mere punctuation
         return ""
@@ -95,8 +96,8 @@ Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2
 
 
 class WordsOfLanguage(BaseModel):
-    """A language's words and phrases. What is left out is our default for the language, which an empty list takes
-    away."""
+    """A language's words and phrases. A list that is left out is our default for the language; an empty one removes
+    it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -129,8 +130,8 @@ _MEANINGS: Final[Mapping[str, Change]] = MappingProxyType(
         "start_marketing": Change("opted_in", "marketing"),
     }
 )
-# Words that mean nothing else: in a bot's talk, `cancelar` is an appointment and `salir` is the way out of its menu.
-# Of marketing: what stands on the buttons that Meta's template editor and the bulk senders' own put below an offer.
+# Only words that mean nothing else: in a chat with a bot, `cancelar` is about an appointment and `salir` leaves a menu.
+# For marketing: the labels of the buttons that Meta's template editor and bulk senders put below an offer.
 DEFAULTS: Final[Mapping[str, WordsOfLanguage]] = MappingProxyType(
     {
         "en": _usual(
@@ -176,7 +177,7 @@ DEFAULTS: Final[Mapping[str, WordsOfLanguage]] = MappingProxyType(
         "id": _usual(stop_marketing="hentikan promosi, berhenti promosi", start_marketing="lanjutkan promosi"),
     }
 )
-# Twilio acts on these too, in SMS, whatever we make of them. Elsewhere they answer a question.
+# Twilio acts on these too in SMS, whatever we do. Elsewhere they answer a question.
 _ONLY_SMS: Final[Mapping[str, Change]] = {
     "yes": Change("opted_in"), **dict.fromkeys(("cancel", "end", "quit"), Change("opted_out"))
 }  # fmt: skip
@@ -184,12 +185,12 @@ _ONLY_SMS: Final[Mapping[str, Change]] = {
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """What a tenant's customers may say, in any language."""
+    """The words and phrases that a tenant's customers may use, in all languages."""
 
     meaning: Mapping[str, Change] = field(default_factory=dict)
 
     def change_in(self, text: str, kind: ChannelKind) -> Change | None:
-        """What a message changes; None for nearly all."""
+        """The change that a message makes; None for nearly all."""
         phrase = phrase_of(text)
         return self.meaning.get(phrase) or (_ONLY_SMS.get(phrase) if kind == "sms" else None)
 
@@ -227,17 +228,17 @@ def _words(read: ConsentSettings) -> Words:
 
 DEFAULT_WORDS: Final = _words(ConsentSettings())
 
-# What a customer does to a message is no word of theirs, nor is what the network says of them, nor the name of a
-# person, place or product that they share.
+# Message types without words of the customer's own: what they do to a message, what the network reports of them, and
+# names of persons, places or products that they share.
 _WORDLESS: Final = frozenset(("system", "reaction", "edit", "revoke", "contacts", "location", "order"))
 
 
 def consent_change(message: InboundMessage, words: Words) -> Change | None:
-    """What a customer's message says: what the provider took it for, else what its few words mean.
+    """The change that a customer's message makes: by the provider's own reading, else by the meaning of its few words.
 
-    Who can't be told from a forger is believed to want less, and never to want more: an opt-out that nobody vouches for
-    holds unless it is known to be somebody else's. Words that may be a machine's opt out and never in, and what we made
-    readable of other data says nothing.
+    Doubt counts for the opt-out. An opt-out of unproven authorship holds, unless it is known to be another person's; an
+    opt-in does not. Words that may be a machine's can opt out, but not in. Text that we made from other data changes
+    nothing.
     """
     if message.consent is not None:
         return Change(message.consent)
@@ -252,10 +253,10 @@ def consent_change(message: InboundMessage, words: Words) -> Change | None:
 
 
 def is_answered(message: InboundMessage, change: Change | None) -> bool:
-    """Whether our engine answers it, as far as consent goes.
+    """Whether our engine answers the message, as far as consent goes.
 
-    Nothing answers an opt-out, of whatever scope, and be it forged: Twilio confirms one by itself, and anything more is
-    a message to who asked for none. An opt-in is answered as any other message is, unless the provider says that it has
+    An opt-out is never answered, whatever its scope and even if it may be forged: Twilio confirms it by itself, and the
+    customer has asked for no more messages. An opt-in is answered as any other message, unless the provider has
     answered.
     """
     return (change is None or change.state != "opted_out") and not message.answered

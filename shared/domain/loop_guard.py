@@ -1,4 +1,4 @@
-"""When a conversation is between two machines, ours and one that does not say so: it would never end. No I/O."""
+"""Detects that a conversation is between our bot and another machine: it would never end. No I/O."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,28 +8,27 @@ from typing import Final
 from shared.domain.model import ChannelKind
 
 WITHIN: Final = timedelta(hours=1)
-# Answers of an engine in one conversation in that time, beyond which nobody writes: a person sends few mails, but may
-# talk with a bot for an hour.
+# Most answers of an engine in one conversation in that time: a person sends few mails, but may chat with a bot for an
+# hour.
 MOST_ANSWERS: Final[Mapping[ChannelKind, int]] = {"email": 10, "sms": 60, "whatsapp": 60}
-# A sentence of this many characters that comes so often in that time is an answering machine's. What is shorter, a
-# person may say as often: `1`, `sí`, `menú`.
+# A sentence of at least SENTENCE characters that comes so often in that time is an answering machine's. Shorter texts a
+# person may repeat as often: `1`, `sí`, `menú`.
 MOST_REPEATS: Final = 10
 SENTENCE: Final = 20
-FEWEST: Final = min(MOST_REPEATS, *MOST_ANSWERS.values())  # messages of a customer's below which nothing is counted
+FEWEST: Final = min(MOST_REPEATS, *MOST_ANSWERS.values())  # with fewer messages of the customer, nothing is counted
 
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """What was said of late in a conversation: answers of an engine, and how often the customer's most frequent
-    sentence came."""
+    """Recent counts of a conversation: answers of an engine, and repeats of the customer's most frequent sentence."""
 
     answers: int
     repeats: int
 
 
 def is_loop(kind: ChannelKind, of_late: Exchange, limit: int | None = None) -> bool:
-    """Whether nothing more is answered by itself, until some of these messages are older than WITHIN.
+    """Whether to stop answering, until some of these messages are older than WITHIN.
 
-    `limit` is the channel's own, for both counts: where customers are machines, as in a test, or never are.
+    `limit` is the channel's own for both counts, where customers are machines, as in a test, or never are.
     """
     return of_late.answers >= (limit or MOST_ANSWERS[kind]) or of_late.repeats >= (limit or MOST_REPEATS)

@@ -1,5 +1,4 @@
-"""What becomes of a file that a customer sent: its states, why one is not here, what is tried again, how large it may
-be. No I/O."""
+"""Rules for customers' files: states, reasons why a file has no copy, retries, and limits of size and type. No I/O."""
 
 import mimetypes
 from base64 import b64decode
@@ -15,44 +14,44 @@ from shared.settings import Settings
 Status = Literal["wanted", "stored", "refused", "expired", "failed"]
 
 Reason = Literal[
-    "gone",  # 410, and 404 more than once: the provider keeps it no longer
+    "gone",  # 410, and 404 more than once: the provider has deleted it
     "forbidden",  # 401, 403
-    "rejected",  # any other answer that no repetition mends
+    "rejected",  # any other answer that another try would not change
     "not_allowed",  # an address we don't call: not https, or not of the public network
     "too_large",
     "wrong_type",
-    "wrong_hash",  # not the bytes that the provider announced
+    "wrong_hash",  # the bytes don't have the provider's hash
     "no_source",  # the message names neither a link nor an id
-    # tried again, a bounded number of times
+    # These are tried again, a bounded number of times.
     "throttled",
     "server_error",
     "timeout",
     "unreachable",
     "cut_off",
-    "unreadable",  # the provider's answer is none of its API's
+    "unreadable",  # the provider's answer is not one of its API
     "credentials",  # the channel's can't be read
-    "store",  # our own blob store did not take it
+    "store",  # our own blob store failed
 ]
 
 REFUSED: Final[frozenset[Reason]] = frozenset(
     ("forbidden", "rejected", "not_allowed", "too_large", "wrong_type", "wrong_hash", "no_source")
 )
 
-NOT_FOUND_TRIES: Final = 4  # some two minutes: a provider may tell of a file before all of its servers have it
+NOT_FOUND_TRIES: Final = 4  # some two minutes: a provider may announce a file before all of its servers have it
 LONGEST_WAIT: Final = 3600.0  # seconds between two tries
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a try brought no file; `retry_after` are the seconds that the other side asked for. What is `gone` may not be
-    there yet, unless that is `certain`."""
+    """Why a try failed; `retry_after` are the seconds that the server asked for. With `gone`, the file may only not be
+    there yet, unless `certain`."""
 
     reason: Reason
     retry_after: float | None = None
     certain: bool = True
 
     def ends_after(self, attempts: int, most: int) -> Status | None:
-        """The state it leads to after so many attempts, of at most so many; None where another try may help."""
+        """The file's final state after so many attempts, of at most `most`; None where another try may help."""
         if self.reason in REFUSED:
             return "refused"
         if self.reason == "gone" and (self.certain or attempts >= min(most, NOT_FOUND_TRIES)):
@@ -79,7 +78,7 @@ def of_status(status: int, retry_after: float | None = None) -> Failure | None:
 
 
 def wait_after(failure: Failure, attempts: int, first: float, roll: float | None = None) -> float:
-    """Seconds until the next try, after so many: longer each time, and never shorter than was asked for.
+    """Seconds until the next try after `attempts`: longer each time, and never shorter than the server asked for.
 
     `roll` in [0, 1) replaces chance in tests.
     """
@@ -104,7 +103,7 @@ _URL_SAFE: Final = str.maketrans("-_", "+/")
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What is taken: bytes at most by kind, and types as patterns (`image/*`)."""
+    """Accepted files: most bytes by kind, and types as patterns (`image/*`)."""
 
     image: int
     audio: int
@@ -117,7 +116,7 @@ class Limits:
         return cls(settings.media_image_limit, settings.media_audio_limit, settings.media_limit, types)
 
     def size(self, mime_type: str | None) -> int:
-        """Bytes at most of a file that is said to be of this type."""
+        """Most bytes of a file of this type."""
         match plain_type(mime_type).partition("/")[0]:
             case "image":
                 return self.image
@@ -126,7 +125,7 @@ class Limits:
         return self.other
 
     def allow(self, mime_type: str | None) -> bool:
-        """Whether a file of this type is taken. One that nobody names is."""
+        """Whether a file of this type is accepted; without a type, it is."""
         named = plain_type(mime_type)
         return not named or any(fnmatchcase(named, pattern) for pattern in self.types)
 
@@ -137,7 +136,7 @@ def plain_type(mime_type: str | None) -> str:
 
 
 def name_of(url: str | None, mime_type: str | None) -> str:
-    """What to call a file that nobody named: the last part of its address, with an ending that says its type."""
+    """A name for a file without one: the last part of its URL, with the ending of its type."""
     try:
         path = urlsplit(url or "").path
     except ValueError:
@@ -147,6 +146,6 @@ def name_of(url: str | None, mime_type: str | None) -> str:
 
 
 def key_of(tenant_id: UUID, sha256: bytes) -> str:
-    """Where a tenant's file of this hash lies in the blob store."""
+    """The key of a tenant's file with this hash in the blob store."""
     name = sha256.hex()
     return f"{tenant_id}/{name[:2]}/{name}"

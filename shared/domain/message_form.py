@@ -1,6 +1,6 @@
-"""What a message asks of its form beside text, media and template: something to tap, a reaction, what it answers.
+"""What a message asks for beside text, media and template: something to tap, a reaction, a quoted message. No I/O.
 
-It stands in the message's `metadata` under `form`, so that it lasts through a wait for the window and a resend. No I/O.
+It is stored in the message's `metadata` under `form`, so that it survives a wait for the window and a resend.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ FORM: Final = "form"
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """All that a provider may be asked for; a provider that can't do it refuses the message."""
+    """Everything a provider may be asked for; one that can't do it refuses the message."""
 
     interactive: Interactive | None = None
     reaction: Reaction | None = None
@@ -29,12 +29,12 @@ _FORM: Final = TypeAdapter(Form)
 
 
 def stored(form: Form) -> dict[str, object]:
-    """The part of `metadata` that says so; empty for a plain message."""
+    """The form as a part of `metadata`; empty for a plain message."""
     return {} if form == PLAIN else {FORM: {name: part for name, part in asdict(form).items() if part is not None}}
 
 
 def form_of(metadata: object) -> Form:
-    """The form of a message. What was written by somebody else under this name, and can't be read, asks for none."""
+    """The form of a message; PLAIN where `form` in its metadata is missing or not ours."""
     raw = metadata.get(FORM) if isinstance(metadata, Mapping) else None
     if raw is None:
         return PLAIN

@@ -1,4 +1,4 @@
-"""The words of messaging: addresses, messages in and out, receipts, consents. Values without behaviour. No I/O."""
+"""The vocabulary of messaging: addresses, messages in and out, receipts, consents. Values without behaviour. No I/O."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,13 +10,13 @@ ChannelKind = Literal["whatsapp", "sms", "email"]
 AddressKind = Literal["phone", "user_id", "email", "kommo_chat"]
 ConsentState = Literal["opted_in", "opted_out"]
 ConsentScope = Literal["all", "blocked", "marketing"]
-"""What an entry of the ledger is about; shared/domain/consents.py says what each one stops."""
+"""What a consent applies to; shared/domain/consents.py says what each scope stops."""
 Authorship = Literal["proven", "unknown", "refuted"]
-"""Whether the network vouches for who wrote: by a signature, by nothing, or it was somebody else as far as it knows."""
+"""Whether the network proves the author: it does, it does not, or it shows that another one wrote."""
 Wording = Literal["own", "unclear", "data"]
-"""Whose words a customer's text is. `own`: they wrote it, or tapped what shows it. `unclear`: it stands where their
-words may be or a machine's, as the payload of a button, the id of a row, a part that nobody documents. `data`: we made
-it readable of a form, a place, an order, a card."""
+"""Whose words a customer's text has. `own`: they wrote it, or tapped a label with it. `unclear`: their words or a
+machine's, as the payload of a button, the id of a row, an undocumented field. `data`: we made the text from a form, a
+place, an order, a contact card."""
 MessageType = Literal[
     "text", "image", "audio", "video", "file", "sticker", "location", "contacts", "button", "reaction", "template",
     "system", "unsupported",
@@ -25,7 +25,7 @@ MessageType = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Somebody's address: `given` as the provider wrote it, `canonical` as we compare it."""
+    """An address: `given` as the provider wrote it, `canonical` as we compare it."""
 
     kind: AddressKind
     given: str
@@ -57,19 +57,19 @@ class InboundMessage:
     reply_to: str | None = None  # external id of the message it answers
     given_from: str = ""  # as the provider wrote them
     given_to: str = ""
-    consent: ConsentState | None = None  # what the provider took it for, by words it knows
+    consent: ConsentState | None = None  # how the provider understood it, by words that it knows
     answered: bool = False  # by the provider itself, as Twilio answers STOP, START and HELP
     place: int = 0  # among its webhook's messages, customers' and agents' together
     authorship: Authorship = "proven"
-    author: Address | None = None  # who wrote, where they ask that the answer go to `sender` instead
+    author: Address | None = None  # the author, where they ask for the answer to go to `sender` instead
     wording: Wording = "unclear"
-    extra: Mapping[str, object] = field(default_factory=dict)  # every field we have no name for
+    extra: Mapping[str, object] = field(default_factory=dict)  # every other field of the provider
 
 
 @dataclass(frozen=True, slots=True)
 class AgentMessage:
-    """What the tenant's side wrote to a customer, but not through us: a person in the provider's own interface, or
-    another bot of theirs. An echo of what we sent ourselves looks the same, but for its id and its author."""
+    """A message from the tenant to a customer that did not go through us: by an agent in the provider's own interface,
+    or by another bot. An echo of a message that we sent looks the same, except for its id and author."""
 
     external_id: str
     channel_kind: ChannelKind
@@ -81,17 +81,17 @@ class AgentMessage:
     timestamp: datetime | None = None
     author_id: str = ""
     author_name: str | None = None
-    automatic: bool = False  # the provider says that its author is no person
+    automatic: bool = False  # by the provider, its author is not a person
     contact_name: str | None = None  # the customer's
     reply_to: str | None = None
-    awaits_report: bool = False  # the provider waits to hear from us what became of it
-    place: int = 0  # as a customer's
+    awaits_report: bool = False  # the provider waits for its delivery status from us
+    place: int = 0  # as of a customer's message
     extra: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What became of a message of ours. `status` is the provider's word; `shared.domain.statuses` ranks it."""
+    """A delivery receipt of a message of ours. `status` is the provider's word; `shared.domain.statuses` ranks it."""
 
     external_id: str
     status: str
@@ -107,7 +107,7 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Consent:
-    """What a customer told the provider, and not us, about being written to."""
+    """An opt-in or opt-out that a customer gave to the provider and not to us."""
 
     state: ConsentState
     scope: ConsentScope
@@ -116,7 +116,7 @@ class Consent:
     timestamp: datetime | None = None
 
 
-# -- what leaves -------------------------------------------------------------------------------------------------------
+# -- outgoing ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +160,7 @@ class Interactive:
 
 @dataclass(frozen=True, slots=True)
 class Reaction:
-    """An emoji on a message of the customer's; an empty one takes it back."""
+    """An emoji on a message of the customer; an empty one removes it."""
 
     external_id: str
     emoji: str
@@ -168,7 +168,7 @@ class Reaction:
 
 @dataclass(frozen=True, slots=True)
 class Thread:
-    """What a mail answers: the customer's newest one, the ids of those before it (oldest first), and its subject."""
+    """The thread of a mail: the customer's newest one, the ids of those before it (oldest first), and its subject."""
 
     message_id: str = ""
     references: tuple[str, ...] = ()
@@ -177,7 +177,7 @@ class Thread:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file that leaves inside a message."""
+    """A file attached to a message."""
 
     name: str
     mime_type: str
@@ -186,7 +186,7 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """One message as it leaves. Where `template` is set, text and media are not sent."""
+    """A message as it is sent. Where `template` is set, text and media are not sent."""
 
     message_id: UUID
     channel_kind: ChannelKind
@@ -203,5 +203,5 @@ class Outgoing:
     status_callback: str | None = None
     subject: str | None = None  # of a mail; None: its thread's
     thread: Thread | None = None
-    unsubscribe: str | None = None  # of a bulk mail: the URL that takes the click of who wants no more of them
-    automatic: str = ""  # what a mail says of nobody having written it: `auto-replied`, `auto-generated`
+    unsubscribe: str | None = None  # of a bulk mail: the URL of its unsubscribe link
+    automatic: str = ""  # a mail's Auto-Submitted header: `auto-replied`, `auto-generated`

@@ -1,8 +1,8 @@
-"""How many SMS a text is: what carriers charge for, and what they may not join again. No I/O.
+"""Counts the segments of an SMS, which carriers charge for and may fail to join. No I/O.
 
-3GPP TS 23.038: a text of the GSM 7-bit alphabet has 160 septets alone and 153 in each of several segments, in which a
-character of the extension table takes two; any other one is UCS-2, with 70 and 67 units, in which a character beyond
-the basic plane (most emoji) takes two. Neither kind of pair is ever divided between two segments.
+3GPP TS 23.038: a text in the GSM 7-bit alphabet has 160 septets in one segment and 153 in each of several; a character
+of the extension table takes two. Any other text is UCS-2, with 70 and 67 units; a character beyond the basic plane
+(most emoji) takes two. Neither pair is ever divided between two segments.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ BASIC: Final = frozenset(
 )
 EXTENSION: Final = frozenset("\f^{}\\[~]|€")
 MOST: Final = 10  # segments of one message: Twilio takes 1600 characters, and carriers seldom join more than these
-TOO_LONG: Final = "too_long"  # the code of a message that is longer
+TOO_LONG: Final = "too_long"  # the error code of a longer message
 
 _ALONE: Final = {"gsm7": 160, "ucs2": 70}
 _JOINED: Final = {"gsm7": 153, "ucs2": 67}
@@ -30,7 +30,7 @@ class Size:
 
 
 def size(text: str) -> Size:
-    """What a text is as SMS; an empty one is one segment."""
+    """Encoding, units and segments of a text; an empty one has one segment."""
     encoding: Encoding = "gsm7" if all(char in BASIC or char in EXTENSION for char in text) else "ucs2"
     widths = [_width(char, encoding) for char in text]
     units = sum(widths)
@@ -51,7 +51,7 @@ def _width(char: str, encoding: Encoding) -> int:
 
 
 def facts(text: str) -> dict[str, object]:
-    """What a message's `metadata` keeps of it, under `sms`."""
+    """The part of a message's `metadata` under `sms`."""
     found = size(text)
     return {"sms": {"segments": found.segments, "encoding": found.encoding}}
 
@@ -77,7 +77,7 @@ def fitted(text: str, most: int) -> str:
 
 
 def _cut(text: str, length: int) -> str:
-    """The first `length` characters without their last, perhaps broken word. The ellipsis is no letter of GSM's."""
+    """The first `length` characters without their last, perhaps broken word. Three dots, as GSM has no ellipsis."""
     head = text[:length]
     blank = max(head.rfind(" "), head.rfind("\n"))
     return (head[:blank] if blank > length // 2 else head).rstrip(" \n,;:") + "..."

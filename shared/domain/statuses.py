@@ -1,4 +1,4 @@
-"""The states of a message, the edges between them, and how receipts rank. No I/O.
+"""The states of a message, the transitions between them, and the rank of receipts. No I/O.
 
 queued ──▶ ready ──▶ sending ──▶ sent ──▶ delivered ──▶ read
   ▲ │        ▲           │  ├──▶ failed
@@ -31,16 +31,16 @@ EDGES: Final[dict[Status, frozenset[Status]]] = {
 }
 
 TERMINAL: Final = frozenset({"received", "sent", "delivered", "read", "failed", "expired", "canceled"})
-"""Nothing is owed any more; receipts may still move those that were sent."""
+"""Finished; receipts may still move messages that were sent."""
 
 RESTORED: Final = "restored"
-"""The error code of an `unknown` message that a restore or a fail-over put to a person: no policy touches it."""
+"""The error code of an `unknown` message that a restore or fail-over left to a person: no policy applies to it."""
 
-# A failure never follows delivery. A delivery may follow a failure: one we had given up as unknown, for instance.
+# A failure never follows a delivery. A delivery may follow a failure, as of a message abandoned as unknown.
 RANK: Final[dict[str, int]] = {"sent": 1, "failed": 2, "delivered": 3, "read": 4}
 
 _MEANS: Final[dict[str, Status]] = {
-    # Twilio. Its `queued` and the like say that it has the message, which is our `sent`.
+    # Twilio. With `queued` and the like it has the message, which is our `sent`.
     "accepted": "sent", "scheduled": "sent", "queued": "sent", "sending": "sent", "sent": "sent",
     "partially_delivered": "sent", "delivered": "delivered", "read": "read",
     "undelivered": "failed", "failed": "failed", "canceled": "failed",
@@ -48,18 +48,18 @@ _MEANS: Final[dict[str, Status]] = {
     "played": "read",
 }  # fmt: skip
 
-# Where a receipt may still move a message: everything that may have reached the provider. `ready` too: a send we took
-# for not accepted may have been, and the receipt then keeps us from sending it again.
+# States from which a receipt may move a message: the provider may have it. `ready` too: a send that seemed not accepted
+# may have been, and the receipt then keeps us from sending it again.
 _MOVABLE: Final = frozenset({"ready", "sending", "unknown", "sent", "delivered", "read", "failed"})
 
 
 def meaning(word: str) -> Status | None:
-    """Our status for a provider's word in a receipt; None for one that changes nothing (`received`, `deleted`)."""
+    """Our status for a provider's word in a receipt; None for a word without effect (`received`, `deleted`)."""
     return _MEANS.get(word.lower())
 
 
 def after_receipt(current: str, word: str) -> Status | None:
-    """The state a receipt leads to, or None where it is only kept in the history.
+    """The state that a receipt leads to; None where it is only stored in the history.
 
     Providers deliver receipts late, twice and out of order, so only a higher rank moves a message.
     """
@@ -70,5 +70,5 @@ def after_receipt(current: str, word: str) -> Status | None:
 
 
 def may(current: Status, target: Status) -> bool:
-    """Whether this edge exists."""
+    """Whether this transition exists."""
     return target in EDGES[current]

@@ -1,10 +1,10 @@
-"""WhatsApp's 24-hour window: whether a message may leave, and in what form. No I/O.
+"""WhatsApp's 24-hour window: whether a message may be sent, and in what form. No I/O.
 
-WhatsApp lets a business write freely only within 24 hours of the customer's last message; after that only an approved
-template. Two minutes before the end count as closed, because a message leaves some time after it is admitted.
+WhatsApp lets a business write freely only within 24 hours of the customer's last message; after that, only by an
+approved template. The last two minutes count as closed, because a message is sent some time after it is admitted.
 
-The same rule in SQL is schema/migrations/0009_windows.sql: `is_open` is `window_is_open`, and by the statement's clock
-`is_within_24_hour_window`; `check` is `check_whatsapp_24_hour_window`.
+The same rule in SQL is in schema/migrations/0009_windows.sql: `is_open` is `window_is_open` (by the statement's clock
+`is_within_24_hour_window`), and `check` is `check_whatsapp_24_hour_window`.
 """
 
 from dataclasses import dataclass
@@ -28,14 +28,14 @@ def closes_at(last_user_message_at: datetime | None) -> datetime | None:
         return None
     if last_user_message_at.utcoffset() is None:
         raise ValueError("the window is counted from a moment, which a datetime without a time zone is not")
-    # In UTC: with any other tzinfo `+` moves the clock on the wall, which is an hour off on two days of the year.
+    # In UTC: with another tzinfo `+` moves the wall clock, which is an hour off on two days of the year.
     return last_user_message_at.astimezone(UTC) + LENGTH - MARGIN
 
 
 def is_open(last_user_message_at: datetime | None, now: datetime) -> bool:
-    """Whether a free-form message may leave now. Both are aware datetimes.
+    """Whether a free-form message may be sent now. Both are aware datetimes.
 
-    A message is never later than its arrival, so a time in the future is a clock that runs ahead by a little: open.
+    A message's time is never after its arrival, so a time in the future comes from a clock slightly ahead: open.
     """
     end = closes_at(last_user_message_at)
     return end is not None and now < end
@@ -43,9 +43,9 @@ def is_open(last_user_message_at: datetime | None, now: datetime) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class WindowStatus:
-    """Whether anything may be sent without a template, and until when.
+    """Whether a message may be sent without a template, and until when.
 
-    `open_until` has passed where the window has closed; it is None where the customer never wrote, and on channels
+    `open_until` is in the past where the window has closed; it is None where the customer never wrote, and on channels
     without a window (SMS, e-mail), where sending is always allowed.
     """
 
@@ -55,7 +55,7 @@ class WindowStatus:
 
 
 def check(kind: ChannelKind, last_user_message_at: datetime | None, now: datetime) -> WindowStatus:
-    """How a conversation stands on a channel of this kind."""
+    """The window of a conversation on a channel of this kind."""
     if kind != "whatsapp":
         return WindowStatus(True, None, last_user_message_at)
     return WindowStatus(is_open(last_user_message_at, now), closes_at(last_user_message_at), last_user_message_at)
@@ -63,7 +63,7 @@ def check(kind: ChannelKind, last_user_message_at: datetime | None, now: datetim
 
 @dataclass(frozen=True, slots=True)
 class Admit:
-    """It may leave; as this template where one is given, else as it is."""
+    """It may be sent: as this template where one is given, else as it is."""
 
     template: Template | None = None
 
@@ -92,10 +92,10 @@ def decide(
     fallback: Template | None = None,
     refused_at: datetime | None = None,
 ) -> Decision:
-    """What becomes of a message that is about to leave.
+    """The decision on a message that is about to be sent.
 
-    `template` is the one the message was made with, `fallback` the channel's for free-form text outside the window.
-    `refused_at` is when the provider itself said "closed": it knows better, until the customer writes again.
+    `template` is the message's own, `fallback` the channel's for free-form text outside the window. `refused_at` is
+    when the provider reported the window as closed, which counts until the customer writes again.
     """
     if template is not None or kind != "whatsapp":
         return Admit(template)

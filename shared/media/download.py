@@ -1,5 +1,7 @@
-"""Downloads a file over HTTP into a sink: checks each redirect, sends credentials only where they belong, counts and
-hashes the bytes. Only one chunk is in memory.
+"""Downloads a file over HTTP into a sink, with bounds on time, size, type and redirects.
+
+Each redirect is checked, credentials are sent only where they belong, and the bytes are counted and hashed as they
+come. Only one chunk is in memory.
 """
 
 import asyncio

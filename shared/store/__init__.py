@@ -1,0 +1,1 @@
+"""All SQL that runs, by table family."""

@@ -43,9 +43,8 @@ async def unsealed(connection: Connection, limit: int) -> list[Unsealed]:
     found = []
     for channel in await connection.fetch(_UNSEALED, limit):
         if rows := await connection.fetch(_SECRETS, channel["tenant_id"], channel["id"]):
-            given = [
-                row["secrets"] for row in rows if isinstance(row["secrets"], dict)
-            ]  # one that can't be read is lost
+            # Secrets that are not a JSON object can't be used, and are dropped.
+            given = [row["secrets"] for row in rows if isinstance(row["secrets"], dict)]
             secrets = {name: value for row in given for name, value in row.items()}
             found.append(Unsealed(**channel, secrets=secrets, newest=rows[-1]["seq"]))
     return found

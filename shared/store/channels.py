@@ -220,7 +220,7 @@ async def set_settings(
     return await connection.fetchval(_SET_SETTINGS, tenant_id, channel_id, settings) is not None
 
 
-# -- for an operator, who also sees what the workers could not use -----------------------------------------------------
+# -- for an operator, with settings that the workers could not read ----------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

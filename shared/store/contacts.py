@@ -1,5 +1,4 @@
-"""contacts and contact_addresses: finds or creates the contact of a person by any of their addresses, and joins
-duplicates."""
+"""contacts and contact_addresses: finds or creates a person's contact by their addresses, and joins duplicates."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

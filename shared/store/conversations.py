@@ -10,9 +10,11 @@ from uuid import UUID
 
 from shared.database import Connection, new_id
 
+Key = tuple[UUID, UUID, str]  # tenant, channel, canonical address
+
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WantedConversation:
     """A conversation that a message belongs to."""
 
     tenant_id: UUID
@@ -26,12 +28,14 @@ class Wanted:
     kommo_chat_id: str | None = None  # at Kommo each chat is one conversation, whatever others the contact has
 
     @property
-    def key(self) -> tuple[UUID, UUID, str]:
+    def key(self) -> Key:
         return self.tenant_id, self.channel_id, self.addresses[0]
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundConversation:
+    """A conversation that exists; `made`: it was created for this message."""
+
     id: UUID
     tenant_id: UUID
     made: bool
@@ -148,7 +152,7 @@ class Updated:
     deleted: set[tuple[UUID, UUID]]  # (tenant, contact) of senders who are deleted contacts
 
 
-async def find_or_make(connection: Connection, wanted: Sequence[Wanted]) -> list[Found]:
+async def find_or_make(connection: Connection, wanted: Sequence[WantedConversation]) -> list[FoundConversation]:
     """Find or create the conversation of each, in their order. `lock` them before writing into them."""
     asked = list({(w.tenant_id, w.channel_id, a) for w in wanted for a in w.addresses})
     known = await _known(connection, asked)
@@ -180,15 +184,15 @@ async def find_or_make(connection: Connection, wanted: Sequence[Wanted]) -> list
         for want, leader in zip(unknown, leaders, strict=True):
             known.setdefault(want.key, known[leader.key])
     ids = [next(known[k] for a in w.addresses if (k := (w.tenant_id, w.channel_id, a)) in known) for w in wanted]
-    return [Found(i, w.tenant_id, i in made) for w, i in zip(wanted, ids, strict=True)]
+    return [FoundConversation(i, w.tenant_id, i in made) for w, i in zip(wanted, ids, strict=True)]
 
 
-async def _known(connection: Connection, keys: Sequence[tuple[UUID, UUID, str]]) -> dict[tuple[UUID, UUID, str], UUID]:
+async def _known(connection: Connection, keys: Sequence[Key]) -> dict[Key, UUID]:
     rows = await connection.fetch(_KNOWN, [k[0] for k in keys], [k[1] for k in keys], [k[2] for k in keys])
     return {(row["tenant_id"], row["channel_id"], row["address"]): row["id"] for row in rows}
 
 
-async def _of_chats(connection: Connection, unknown: Sequence[Wanted]) -> dict[tuple[UUID, UUID, str], UUID]:
+async def _of_chats(connection: Connection, unknown: Sequence[WantedConversation]) -> dict[Key, UUID]:
     """First address → the conversation that has the same Kommo chat under another address."""
     if not unknown:
         return {}
@@ -202,7 +206,7 @@ async def _of_chats(connection: Connection, unknown: Sequence[Wanted]) -> dict[t
     return {unknown[row["place"]].key: row["id"] for row in rows}
 
 
-async def _of_contacts(connection: Connection, unknown: Sequence[Wanted]) -> dict[tuple[UUID, UUID, str], UUID]:
+async def _of_contacts(connection: Connection, unknown: Sequence[WantedConversation]) -> dict[Key, UUID]:
     """First address → the conversation that the contact has already under another address."""
     if not unknown:
         return {}
@@ -217,7 +221,7 @@ async def _of_contacts(connection: Connection, unknown: Sequence[Wanted]) -> dic
     return {unknown[row["place"]].key: row["id"] for row in rows}
 
 
-async def _of_phones(connection: Connection, refused: Sequence[Wanted]) -> dict[tuple[UUID, UUID, str], UUID]:
+async def _of_phones(connection: Connection, refused: Sequence[WantedConversation]) -> dict[Key, UUID]:
     """First address → the conversation that has the same phone number under another address."""
     if not refused:
         return {}
@@ -232,9 +236,9 @@ async def _of_phones(connection: Connection, refused: Sequence[Wanted]) -> dict[
     return {refused[row["place"]].key: row["id"] for row in rows}
 
 
-def _leaders(unknown: Sequence[Wanted]) -> list[Wanted]:
+def _leaders(unknown: Sequence[WantedConversation]) -> list[WantedConversation]:
     """For each, the one whose new conversation it shares: the first of its contact, by the rule of _OF_CONTACTS."""
-    first: dict[tuple[UUID, UUID], list[Wanted]] = {}
+    first: dict[tuple[UUID, UUID], list[WantedConversation]] = {}
     leaders = []
     for want in unknown:
         peers = first.setdefault((want.channel_id, want.contact_id), [])
@@ -245,7 +249,7 @@ def _leaders(unknown: Sequence[Wanted]) -> list[Wanted]:
     return leaders
 
 
-def _is_one(one: Wanted, other: Wanted) -> bool:
+def _is_one(one: WantedConversation, other: WantedConversation) -> bool:
     """Whether two messages of one contact in one channel belong to one conversation."""
     if one.kommo_chat_id != other.kommo_chat_id:
         return False

@@ -1,5 +1,7 @@
-"""Rows whose due time has passed, for the clock: each query takes rows that are not locked, and makes them due a lease
-later."""
+"""Rows whose due time has passed, for the clock.
+
+Each query takes rows that are not locked, and makes them due again a lease later.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -149,7 +151,7 @@ async def expired(connection: Connection, limit: int) -> list[asyncpg.Record]:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class HeldCheck:
     """The result of checking some held messages. `after` None: these were the last, the next check starts over."""
 
     may_go: list[tuple[UUID, UUID]]  # (tenant, conversation) whose window is open
@@ -159,11 +161,11 @@ class Held:
 BEGINNING: Final = (UUID(int=0), UUID(int=0))
 
 
-async def held(connection: Connection, after: tuple[UUID, UUID], limit: int) -> Held:
+async def held(connection: Connection, after: tuple[UUID, UUID], limit: int) -> HeldCheck:
     """Check the held messages after a (conversation, tenant), at most `limit` of them."""
     rows = await connection.fetch(_HELD, window.LENGTH - window.MARGIN, *after, limit)
     seen = sum(row["messages"] for row in rows)
-    return Held(
+    return HeldCheck(
         [(row["tenant_id"], row["conversation_id"]) for row in rows if row["open"]],
         (rows[-1]["conversation_id"], rows[-1]["tenant_id"]) if seen >= limit else None,
     )

@@ -1,5 +1,4 @@
-"""Erases a person: deletes every row about them, raw webhooks included, blanks other rows that mention them, and
-searches for what is left.
+"""Erases a person: deletes their rows and raw webhooks, blanks mentions in other rows, and searches for what is left.
 
 Mentions in free text are found by a pattern over the person's addresses (a POSIX regular expression, matched without
 regard to case). Raw webhooks are bytes, searched as the text that PostgreSQL's `escape` encoding makes of them: ASCII

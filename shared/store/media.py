@@ -28,7 +28,7 @@ FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::int[], $5::text[], $6::text[
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class SentFile:
     """One file of a new message; `position` is its place in the message's list."""
 
     tenant_id: UUID
@@ -40,7 +40,7 @@ class Sent:
     trace: str = ""
 
 
-async def want(connection: Connection, files: Sequence[Sent], handoff: timedelta) -> list[MediaWanted]:
+async def want(connection: Connection, files: Sequence[SentFile], handoff: timedelta) -> list[MediaWanted]:
     """Note that these files are to be fetched. The caller publishes the jobs after the commit; the rows are due
     `handoff` later."""
     if not files:

@@ -1,5 +1,7 @@
-"""Which sessions hold locks on whole tables: a role that may change a table's rows may also lock the table for
-everyone."""
+"""Which sessions hold locks on whole tables, for `palomar status`.
+
+A role that may change a table's rows may also lock the whole table, for everyone.
+"""
 
 from dataclasses import dataclass
 

@@ -146,7 +146,7 @@ async def _owe(pool: database.Pool, demo: DemoChannel, customers: Sequence[int])
         for customer in customers:
             number, contact = phone(customer), database.new_id()
             await connection.execute("INSERT INTO contacts (id, tenant_id) VALUES ($1, $2)", contact, demo.tenant_id)
-            wanted = conversations.Wanted(
+            wanted = conversations.WantedConversation(
                 tenant_id=demo.tenant_id, channel_id=demo.channel_id, provider=demo.provider, addresses=(number,),
                 recipient=number, phone=number, contact_id=contact, contact_name="",
             )  # fmt: skip

@@ -193,7 +193,7 @@ class Stage(Asking):
             await connection.execute(
                 "INSERT INTO contacts (id, tenant_id, name) VALUES ($1, $2, 'Ana')", contact_id, ours.tenant_id
             )
-            wanted = conversations.Wanted(
+            wanted = conversations.WantedConversation(
                 tenant_id=ours.tenant_id, channel_id=ours.id, provider=ours.provider, addresses=(customer,),
                 recipient=customer, phone=None if chat else customer, contact_id=contact_id, contact_name="Ana",
                 kommo_chat_id=customer if chat else None,

@@ -12,7 +12,7 @@ import pytest
 from ops.sandbox.twilio import ACCOUNT_SID, AUTH_TOKEN
 from shared.queue.jobs import WebhookReceived
 from shared.settings import Settings
-from shared.store.messages import delivery_receipts, parked_receipts, sends
+from shared.store.messages import parked_receipts, sends
 from tests.support.stage import Stage, staged
 from workers import window
 from workers.persist import worker
@@ -143,7 +143,7 @@ async def test_one_is_looked_for_during_a_day_and_forgotten_with_the_webhooks(se
 async def test_one_that_never_finds_its_message_keeps_no_newer_one_from_it(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(delivery_receipts, "PARKED_AT_ONCE", 3)
+    monkeypatch.setattr(parked_receipts, "PARKED_AT_ONCE", 3)
     async with staged(settings) as stage:
         await told(stage, *(stage.receipt(f"SM{n}", "delivered") for n in range(5)), stage.receipt(SID, "delivered"))
         message = await in_status(stage, "sent")

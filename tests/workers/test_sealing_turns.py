@@ -8,7 +8,7 @@ import pytest
 
 from shared import database
 from shared.settings import Settings
-from shared.store import channel_endpoints, channels
+from shared.store import channel_endpoints
 from tests.support.stage import Ours, Stage, staged
 from tests.workers.test_locks import holding
 from tests.workers.test_locks_clock import worker_context
@@ -99,7 +99,7 @@ async def test_webhook_secrets_that_cannot_be_sealed_take_no_other_tenants_turn(
 async def test_numbers_that_cannot_be_served_take_no_other_tenants_turn(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(channels, "SERVED_AT_ONCE", BATCH)
+    monkeypatch.setattr(channel_endpoints, "SERVED_AT_ONCE", BATCH)
     async with staged(settings) as stage:
         await unsealable(stage, await first_of_all(stage), 4 * BATCH)
         await by_sql(stage, writing())

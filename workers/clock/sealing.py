@@ -1,9 +1,9 @@
-"""Encrypts secrets that were written by SQL: the database has no key, so they wait there in clear until the clock
-comes.
+"""Encrypts secrets that were written by SQL.
 
-A Meta number that came by SQL or by an import then gets an endpoint of its tenant's own: Meta verifies the endpoint's
-URL by the number's `webhook_token` and signs with the app's secret, which is the number's `api_key`. An endpoint that
-several tenants share is the operator's, and a tenant's secret never changes it.
+The database has no key, so these secrets wait there in clear until the clock comes. A Meta number that came by SQL or
+by an import then gets an endpoint of its tenant's own: Meta verifies the endpoint's URL by the number's `webhook_token`
+and signs with the app's secret, which is the number's `api_key`. An endpoint that several tenants share is the
+operator's, and a tenant's secret never changes it.
 """
 
 from collections.abc import Mapping, Sequence

@@ -13,7 +13,7 @@ from shared.queue.jobs import SendRequested
 from shared.store import contacts, conversations
 from shared.store.events import Event, record
 from shared.store.messages import agent_messages, agent_reports
-from shared.store.messages.agent_messages import Written
+from shared.store.messages.agent_messages import AgentMessageRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +49,10 @@ def person(incoming: IncomingAgentMessage) -> contacts.Person:
     return contacts.Person(incoming.channel.tenant_id, incoming.message.customer, incoming.message.contact_name)
 
 
-def conversation(incoming: IncomingAgentMessage, contact_id: UUID) -> conversations.Wanted:
+def conversation(incoming: IncomingAgentMessage, contact_id: UUID) -> conversations.WantedConversation:
     """The conversation in which the agent wrote."""
     customer = incoming.message.customer
-    return conversations.Wanted(
+    return conversations.WantedConversation(
         tenant_id=incoming.channel.tenant_id,
         channel_id=incoming.channel.id,
         provider=incoming.channel.provider,
@@ -68,7 +68,7 @@ def conversation(incoming: IncomingAgentMessage, contact_id: UUID) -> conversati
 async def apply(
     connection: Connection,
     incoming: Sequence[IncomingAgentMessage],
-    found: Sequence[conversations.Found],
+    found: Sequence[conversations.FoundConversation],
     began: datetime | None,
     handoff: timedelta,
 ) -> list[SendRequested]:
@@ -81,7 +81,7 @@ async def apply(
     if not incoming:
         return []
     written = [
-        Written(
+        AgentMessageRow(
             tenant_id=one.channel.tenant_id,
             conversation_id=conversation.id,
             channel_id=one.channel.id,
@@ -140,5 +140,5 @@ async def apply(
     )
 
 
-def _place(written: Written) -> tuple[UUID, UUID, UUID]:
+def _place(written: AgentMessageRow) -> tuple[UUID, UUID, UUID]:
     return written.tenant_id, written.channel_id, written.conversation_id

@@ -32,7 +32,7 @@ class ConversationUpdates:
     def of(
         cls,
         incoming: Sequence[IncomingMessage],
-        found: Sequence[conversations.Found],
+        found: Sequence[conversations.FoundConversation],
         contact_ids: Sequence[UUID],
         places: Iterable[int],
         consent_changes: Mapping[int, Change],

@@ -90,8 +90,8 @@ async def persist(tx: database.Connection, received: Sequence[Incoming], handoff
     return [*jobs, *await agent_messages.apply(tx, from_agents, found[len(incoming) :], began, handoff)]
 
 
-def _conversation(channel: Channel, m: InboundMessage, contact_id: UUID) -> conversations.Wanted:
-    return conversations.Wanted(
+def _conversation(channel: Channel, m: InboundMessage, contact_id: UUID) -> conversations.WantedConversation:
+    return conversations.WantedConversation(
         tenant_id=channel.tenant_id,
         channel_id=channel.id,
         provider=channel.provider,
@@ -105,7 +105,7 @@ def _conversation(channel: Channel, m: InboundMessage, contact_id: UUID) -> conv
 
 
 def _inbound(
-    incoming: IncomingMessage, conversation: conversations.Found, contact_id: UUID, place: int
+    incoming: IncomingMessage, conversation: conversations.FoundConversation, contact_id: UUID, place: int
 ) -> inbound.Inbound:
     webhook, channel, m = incoming
     return inbound.Inbound(
@@ -128,7 +128,10 @@ def _inbound(
 
 
 def _first_contacts(
-    served: Sequence[Channel], contact_ids: Sequence[UUID], new: set[UUID], found: Sequence[conversations.Found]
+    served: Sequence[Channel],
+    contact_ids: Sequence[UUID],
+    new: set[UUID],
+    found: Sequence[conversations.FoundConversation],
 ) -> list[Event]:
     """Events of contacts and conversations that are new; `served` are the messages' channels."""
     events = {
@@ -146,10 +149,12 @@ def _first_contacts(
     return [*events.values(), *opened.values()]
 
 
-def _files(incoming: Sequence[IncomingMessage], inserted: Mapping[int, UUID]) -> list[media.Sent]:
+def _files(incoming: Sequence[IncomingMessage], inserted: Mapping[int, UUID]) -> list[media.SentFile]:
     """The files of the messages that are new."""
     return [
-        media.Sent(channel.tenant_id, channel.id, inserted[place], position, part, webhook.inbound_id, webhook.trace)
+        media.SentFile(
+            channel.tenant_id, channel.id, inserted[place], position, part, webhook.inbound_id, webhook.trace
+        )
         for place, (webhook, channel, m) in enumerate(incoming)
         if m.media and place in inserted
         for position, part in enumerate(m.media)

@@ -142,7 +142,7 @@ async def persist_raw(webhook: WebhookReceived, error: Exception, ctx: Context[N
         else:
             await webhook_log.set_outcome(tx, webhook.inbound_id, logged.outcome, logged.error)
     metrics.WEBHOOKS_PARSED.labels(webhook.provider, "error").inc()
-    ctx.log.error("webhook kept raw only", inbound_id=webhook.inbound_id, error=type(error).__name__)
+    ctx.log.error("webhook stored raw only", inbound_id=webhook.inbound_id, error=type(error).__name__)
 
 
 def _count(webhooks: Sequence[ParsedWebhook]) -> None:

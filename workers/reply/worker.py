@@ -78,7 +78,7 @@ async def reply(wanted: ReplyWanted, ctx: Context[Engines]) -> None:
 
 
 @worker.postpone
-async def put_off(wanted: ReplyWanted, ctx: Context[Engines], wait: timedelta | None) -> None:
+async def postpone(wanted: ReplyWanted, ctx: Context[Engines], wait: timedelta | None) -> None:
     await reply_leases.postpone(ctx.pool, wanted.tenant_id, wanted.conversation_id, wait)
 
 

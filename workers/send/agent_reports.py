@@ -25,7 +25,7 @@ from shared.resilience.bulkhead import BulkheadFull, wait_when_full
 from shared.sending.senders import Senders
 from shared.store import channels
 from shared.store.messages import agent_reports
-from shared.store.messages.agent_reports import Owed
+from shared.store.messages.agent_reports import OwedReport
 
 BACKOFF: Final = Backoff(first=2.0, longest=300.0)  # seconds between tries
 MOST_TRIES: Final = 100  # some eight hours; later the status is of no use to the agent
@@ -52,7 +52,7 @@ async def report(admitted: SendAdmitted, ctx: Context[Senders]) -> None:
         await _report(owed, channel, ctx)
 
 
-async def _report(owed: Owed, channel: Channel, ctx: Context[Senders]) -> None:
+async def _report(owed: OwedReport, channel: Channel, ctx: Context[Senders]) -> None:
     problem = consents.REASONS[owed.stopped_by] if owed.stopped_by is not None else ""
     try:
         sender = await ctx.resource.of(ctx.pool, channel)
@@ -91,7 +91,7 @@ async def _report(owed: Owed, channel: Channel, ctx: Context[Senders]) -> None:
     _count(channel, "refused_to_carry" if problem else "delivered")
 
 
-async def _again(owed: Owed, channel: Channel, refused: Refusal, ctx: Context[Senders]) -> None:
+async def _again(owed: OwedReport, channel: Channel, refused: Refusal, ctx: Context[Senders]) -> None:
     """Postpone a refused report where another try may help, else abandon it. A refusal does not stop the channel: it
     may concern only this message."""
     passing = isinstance(refused, Throttled | Unreachable | Ambiguous | ChannelBroken)

@@ -119,9 +119,9 @@ async def _record(
                 await record(tx, Event("message.failed", *about, detail={"error_code": result.code}))
 
 
-def _refused(message: Outbound, channel: Channel, code: str) -> consent_actions.Refused:
+def _refused(message: Outbound, channel: Channel, code: str) -> consent_actions.OptOutRefusal:
     """`message.now` is from before the claim, so a consent that the customer gave since is newer than the refusal."""
-    return consent_actions.Refused(
+    return consent_actions.OptOutRefusal(
         tenant_id=message.tenant_id,
         conversation_id=message.conversation_id,
         message_id=message.id,
@@ -152,8 +152,8 @@ async def _anew(tx: database.Connection, message: Outbound) -> None:
     It is `unknown` by then, and would be abandoned where the provider has no list. Nothing is done where a receipt has
     moved it.
     """
-    with contextlib.suppress(unknown_sends.Refused):
-        named = unknown_sends.Named(message.tenant_id, message.conversation_id, message.id)
+    with contextlib.suppress(unknown_sends.DecisionRefused):
+        named = unknown_sends.OutboundRef(message.tenant_id, message.conversation_id, message.id)
         await unknown_sends.resend_absent(tx, named, why=unknown_sends.AS_REFUSED)
 
 

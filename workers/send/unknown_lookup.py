@@ -81,9 +81,9 @@ async def look_up(admitted: SendAdmitted, ctx: Context[Senders]) -> None:
                 await sends.absent(tx, *key, timedelta(seconds=ctx.settings.unknown_absent_for))
             case "resend":
                 try:
-                    named = unknown_sends.Named(message.tenant_id, message.conversation_id, message.id)
+                    named = unknown_sends.OutboundRef(message.tenant_id, message.conversation_id, message.id)
                     await unknown_sends.resend_absent(tx, named)
-                except unknown_sends.Refused as why:
+                except unknown_sends.DecisionRefused as why:
                     await _abandon(tx, message, f"it {why}")
             case "ask":
                 await sends.leave_unknown(tx, *key)

@@ -95,7 +95,7 @@ async def _drain(admitted: SendAdmitted, ctx: Ctx) -> UUID | None:
 
 
 @worker.postpone
-async def put_off(admitted: SendAdmitted, ctx: Ctx, wait: timedelta | None) -> None:
+async def postpone(admitted: SendAdmitted, ctx: Ctx, wait: timedelta | None) -> None:
     """Postpone the message and its report. Not in `sending`: then its due time is the lease of its claim."""
     await outbound.postpone(ctx.pool, admitted.tenant_id, admitted.message_id, wait, of=("ready", "unknown"))
     # A report is never parked: it could not be told from one that was abandoned.

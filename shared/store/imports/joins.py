@@ -9,7 +9,7 @@ from shared.database import Connection
 from shared.store.by_key import only_if
 from shared.store.imports.rows import ChannelRow, ContactRow, ConversationRow, SessionRow
 
-# -- people ------------------------------------------------------------------------------------------------------------
+# -- contacts ----------------------------------------------------------------------------------------------------------
 
 _DETAILS = """
 UPDATE contacts c SET is_active = given.is_active, created_at = given.created_at, deleted_at = given.deleted_at,

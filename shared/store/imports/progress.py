@@ -75,7 +75,7 @@ async def forget(connection: Connection | Pool, system: str, source: bytes) -> N
     await connection.execute(_FORGET, system, source)
 
 
-# -- which rows are whose ----------------------------------------------------------------------------------------------
+# -- aliases -----------------------------------------------------------------------------------------------------------
 
 Key = tuple[UUID, str]  # tenant, id in the source
 

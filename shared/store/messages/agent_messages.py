@@ -13,7 +13,7 @@ from shared.store.messages.outbound_rows import media_json
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class AgentMessageRow:
     """An agent's message and its conversation, which the caller has locked."""
 
     tenant_id: UUID
@@ -85,7 +85,7 @@ WHERE (tenant_id, conversation_id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid
 """
 
 
-async def echoes(connection: Connection, written: Mapping[int, Written]) -> dict[int, list[UUID]]:
+async def echoes(connection: Connection, written: Mapping[int, AgentMessageRow]) -> dict[int, list[UUID]]:
     """For each that may be an echo of ours: the messages under way with the same text; none where its id is known."""
     found: dict[int, list[UUID]] = {index: [] for index in written}
     if not written:
@@ -104,7 +104,9 @@ async def echoes(connection: Connection, written: Mapping[int, Written]) -> dict
     return found
 
 
-async def insert(connection: Connection, written: Mapping[int, Written], began: datetime | None) -> dict[int, UUID]:
+async def insert(
+    connection: Connection, written: Mapping[int, AgentMessageRow], began: datetime | None
+) -> dict[int, UUID]:
     """Insert each message once, however often it comes; returns index → id of the new ones.
 
     `began` is the time of place 0, where customers' messages of the same batch have their times by it (inbound.py).

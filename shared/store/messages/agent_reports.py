@@ -11,7 +11,7 @@ from shared.domain.model import ConsentScope
 from shared.queue.jobs import SendAdmitted
 from shared.store.by_key import only_if
 from shared.store.consents import STOPPED_BY
-from shared.store.messages.agent_messages import Written
+from shared.store.messages.agent_messages import AgentMessageRow
 
 # A message that we sent has a dedupe_key, and its receipts come from the provider.
 OWED_OF: Final = "status = 'sent' AND dedupe_key IS NULL"
@@ -41,7 +41,7 @@ WHERE tenant_id = $1 AND id = $2 AND {OWED_OF} AND {only_if("due_at IS NOT NULL"
 
 
 @dataclass(frozen=True, slots=True)
-class Owed:
+class OwedReport:
     """A message whose status is owed. `stopped_by`: the scope of the customer's opt-out, if any."""
 
     id: UUID
@@ -53,7 +53,7 @@ class Owed:
     stopped_by: ConsentScope | None
 
 
-async def owe(connection: Connection, written: Sequence[Written]) -> None:
+async def owe(connection: Connection, written: Sequence[AgentMessageRow]) -> None:
     """Make the reports of these messages due, whichever webhook brought them first; not those that were made before."""
     if written:
         keys = sorted({(one.tenant_id, one.channel_id, one.message.external_id) for one in written})
@@ -65,10 +65,10 @@ async def due(connection: Connection, lease: timedelta, limit: int) -> list[Send
     return [SendAdmitted(**row) for row in await connection.fetch(_DUE, lease, limit)]
 
 
-async def owed(pool: Pool, tenant_id: UUID, message_id: UUID) -> Owed | None:
+async def owed(pool: Pool, tenant_id: UUID, message_id: UUID) -> OwedReport | None:
     """The message, if its report is still owed."""
     row = await pool.fetchrow(_OWED, tenant_id, message_id)
-    return None if row is None else Owed(**row)
+    return None if row is None else OwedReport(**row)
 
 
 async def postpone(

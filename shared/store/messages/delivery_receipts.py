@@ -1,5 +1,4 @@
-"""message_statuses: stores each delivery receipt once, and moves its message. Without its message a receipt is
-parked."""
+"""message_statuses: stores each delivery receipt once and moves its message; a receipt without a message is parked."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ class IncomingReceipt:
 
 
 @dataclass(frozen=True, slots=True)
-class Concerned:
+class ReceiptMessage:
     """The message of a receipt, locked."""
 
     id: UUID
@@ -157,12 +156,12 @@ async def insert(
     return {index: row_id for index, row_id in ids.items() if row_id in inserted}
 
 
-async def lock_messages(connection: Connection, keys: set[tuple[UUID, UUID]]) -> dict[UUID, Concerned]:
+async def lock_messages(connection: Connection, keys: set[tuple[UUID, UUID]]) -> dict[UUID, ReceiptMessage]:
     """Lock the messages (tenant, id), in the same order as everywhere."""
     ordered = sorted(keys)
     rows = await connection.fetch(_LOCK, [k[0] for k in ordered], [k[1] for k in ordered])
     return {
-        row["id"]: Concerned(
+        row["id"]: ReceiptMessage(
             id=row["id"],
             tenant_id=row["tenant_id"],
             conversation_id=row["conversation_id"],

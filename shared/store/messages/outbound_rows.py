@@ -1,5 +1,4 @@
-"""A message to send as its row holds it: the columns that deciding and sending need, and how they are read and
-written."""
+"""A message to send as its row holds it: the columns to read, and how they are read and written."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -46,7 +45,7 @@ def template_of(raw: Mapping[str, Any] | None) -> Template | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Called:
+class CallAddresses:
     """Recipient and sender address of the last call. `as_of`: the channel's updated_at then, which shows whether its
     address and credentials have changed since."""
 
@@ -78,7 +77,7 @@ class Outbound:
     claimed_at: datetime | None
     unknown_at: datetime | None
     absent_at: datetime | None
-    called: Called | None
+    called: CallAddresses | None
     expires_at: datetime | None
     not_before: datetime | None
     recipient: str
@@ -138,11 +137,11 @@ def outbound_of(row: asyncpg.Record) -> Outbound:
     )
 
 
-def _called(row: asyncpg.Record) -> Called | None:
+def _called(row: asyncpg.Record) -> CallAddresses | None:
     """None where it was never claimed, or only by a version that did not record this."""
     if row["called_to"] is None:
         return None
-    return Called(row["called_to"], row["called_from"], row["called_as_of"])
+    return CallAddresses(row["called_to"], row["called_from"], row["called_as_of"])
 
 
 def thread_of(answered: object) -> Thread | None:

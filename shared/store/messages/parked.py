@@ -1,5 +1,7 @@
-"""Abandons parked rows: unfinished rows without a due time, whose job was dead-lettered, when the dead letter is
-discarded."""
+"""Abandons parked rows when their dead letter is discarded.
+
+A parked row is unfinished and has no due time, because its job was dead-lettered; it waits for the job's replay.
+"""
 
 from collections.abc import Sequence
 from typing import Final

@@ -1,5 +1,4 @@
-"""Sends of unknown outcome that need a decision: lists them, sends one again, or fails it. The rows are in
-`messages`."""
+"""Sends of unknown outcome that need a decision: lists them, sends one again, or fails it. Rows of `messages`."""
 
 import re
 from collections.abc import Mapping
@@ -22,7 +21,7 @@ from shared.store.messages import outbound, outbound_rows
 _RESEND = re.compile(r"resend:([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}):([0-9]{1,9})")
 
 
-class Refused(Exception):
+class DecisionRefused(Exception):
     """Nothing was changed. The text is the reason, as a clause that follows the message's id."""
 
 
@@ -58,7 +57,7 @@ async def listed(pool: Pool, limit: int) -> list[UnknownSend]:
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
+class OutboundRef:
     """An outbound message that an operator named by its id or the beginning of it."""
 
     tenant_id: UUID
@@ -81,15 +80,15 @@ ORDER BY conversation_id, lane, out_seq
 """
 
 
-async def restored(pool: Pool) -> list[Named]:
+async def restored(pool: Pool) -> list[OutboundRef]:
     """Messages that a restore left to a person, those of a conversation in their order."""
-    return [Named(**row) for row in await pool.fetch(_RESTORED)]
+    return [OutboundRef(**row) for row in await pool.fetch(_RESTORED)]
 
 
-async def beginning(pool: Pool, digits: str) -> list[Named]:
+async def beginning(pool: Pool, digits: str) -> list[OutboundRef]:
     """Up to two outbound messages whose id begins with `digits`: 1 to 32 hexadecimal digits, without hyphens."""
     first, last = UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f"))
-    return [Named(**row) for row in await pool.fetch(_BEGINNING, first, last)]
+    return [OutboundRef(**row) for row in await pool.fetch(_BEGINNING, first, last)]
 
 
 _LOCK = """
@@ -122,64 +121,65 @@ AS_REFUSED: Final = "the provider had not taken it, as its late answer says, so 
 MOST_RESENDS: Final = 3  # of one message by themselves; a person may go on
 
 
-async def resend(connection: Connection, message: Named, handoff: timedelta) -> SendRequested:
+async def resend(connection: Connection, message: OutboundRef, handoff: timedelta) -> SendRequested:
     """Send a message again as a person decides, in the caller's transaction; returns the job to publish after the
     commit.
 
     The new row has the key `resend:<id>:<n>`, and this one is failed. <id> is the message whose outcome was unknown
-    first, however often it was sent again since. Raises Refused where the outcome is known by now.
+    first, however often it was sent again since. Raises DecisionRefused where the outcome is known by now.
     """
     await conversations.lock(connection, {(message.tenant_id, message.conversation_id)})
     return await _resend(connection, message, await _locked(connection, message), handoff, why=BY_A_PERSON)
 
 
-async def resend_absent(connection: Connection, message: Named, *, why: str = AS_ABSENT) -> None:
+async def resend_absent(connection: Connection, message: OutboundRef, *, why: str = AS_ABSENT) -> None:
     """As `resend`, but without a person; the new row is due at once.
 
-    Raises Refused also after MOST_RESENDS, and for an engine's answer in a conversation that is not active any more.
+    Raises DecisionRefused also after MOST_RESENDS, and for an engine's answer in a conversation that is not active any
+    more.
     """
     await conversations.lock(connection, {(message.tenant_id, message.conversation_id)})
     row = await _locked(connection, message)
     if row["status"] != "unknown":
-        raise Refused(_known(row["status"], row["error_code"]))
+        raise DecisionRefused(_known(row["status"], row["error_code"]))
     if row["error_code"] == RESTORED:
-        raise Refused("waits for a person: the database was restored")
+        raise DecisionRefused("waits for a person: the database was restored")
     by_engine = isinstance(row["metadata"], Mapping) and "engine" in row["metadata"]
     if by_engine and not await connection.fetchval(_ACTIVE, message.tenant_id, message.conversation_id):
-        raise Refused("is an answer in a conversation that is not answered any more")
+        raise DecisionRefused("is an answer in a conversation that is not answered any more")
     origin, tries = _origin(message, row)
     if tries and await connection.fetchval(_ACCEPTED, message.tenant_id, message.conversation_id, UUID(origin)):
-        raise Refused("was to send anew what the provider had taken after all")
+        raise DecisionRefused("was to send anew what the provider had taken after all")
     if tries >= MOST_RESENDS:
-        raise Refused(f"was sent anew {MOST_RESENDS} times, and nobody knows what became of any of them")
+        raise DecisionRefused(f"was sent anew {MOST_RESENDS} times, and the outcome of each is unknown")
     await _resend(connection, message, row, timedelta(0), why=why)
 
 
-async def _locked(connection: Connection, message: Named) -> asyncpg.Record:
+async def _locked(connection: Connection, message: OutboundRef) -> asyncpg.Record:
     row = await connection.fetchrow(_LOCK, message.tenant_id, message.id)
     if row is None:
-        raise Refused("is gone")
+        raise DecisionRefused("is gone")
     return row
 
 
-def _origin(message: Named, row: asyncpg.Record) -> tuple[str, int]:
+def _origin(message: OutboundRef, row: asyncpg.Record) -> tuple[str, int]:
     """The message whose outcome was unknown first, and how often it was sent again since."""
     again = _RESEND.fullmatch(row["dedupe_key"] or "")
     return (again[1], int(again[2])) if again else (str(message.id), 0)
 
 
 async def _resend(
-    connection: Connection, message: Named, row: asyncpg.Record, handoff: timedelta, *, why: str
+    connection: Connection, message: OutboundRef, row: asyncpg.Record, handoff: timedelta, *, why: str
 ) -> SendRequested:
     given_up = row["status"] == "failed" and row["error_code"] == "unknown"
     if row["status"] != "unknown" and not given_up:
-        raise Refused(_known(row["status"], row["error_code"]))
+        raise DecisionRefused(_known(row["status"], row["error_code"]))
     if row["sent_at"] is not None:  # by a late answer, which does not change an abandoned message
-        raise Refused("was taken by the provider after all, as its late answer says")
+        raise DecisionRefused("was taken by the provider after all, as its late answer says")
     if row["expired"]:
-        raise Refused(f"was to be sent before {row['expires_at']:%Y-%m-%d %H:%M} UTC")
+        raise DecisionRefused(f"was to be sent before {row['expires_at']:%Y-%m-%d %H:%M} UTC")
     if await connection.fetchval(_REPLACED, message.tenant_id, message.id, why) is None:
-        raise Refused("was decided meanwhile")
+        raise DecisionRefused("was decided meanwhile")
     origin, tries = _origin(message, row)
     new = outbound.NewMessage(
         tenant_id=message.tenant_id,
@@ -210,21 +210,22 @@ async def _resend(
     return request
 
 
-async def fail(connection: Connection, message: Named) -> None:
-    """unknown → failed, as a person decides, in the caller's transaction. Raises Refused where it isn't unknown."""
+async def fail(connection: Connection, message: OutboundRef) -> None:
+    """unknown → failed, as a person decides, in the caller's transaction. Raises DecisionRefused where it isn't
+    unknown."""
     await conversations.lock(connection, {(message.tenant_id, message.conversation_id)})
     row = await _locked(connection, message)
     if not await outbound.fail(
         connection, message.tenant_id, message.id, "unknown", "given up by a person", of=("unknown",)
     ):
-        raise Refused(_known(row["status"], row["error_code"]))
+        raise DecisionRefused(_known(row["status"], row["error_code"]))
     about = (message.tenant_id, row["channel_id"], message.conversation_id, message.id)
     await record(connection, Event("message.failed", *about, detail={"error_code": "unknown"}))
 
 
 def _known(status: str, error_code: str | None) -> str:
     if (status, error_code) == ("failed", "resent"):
-        return "was sent again already; if nobody knows about that one either, it has an id of its own"
+        return "was sent again already; if the outcome of that one is unknown too, it has an id of its own"
     if (status, error_code) == ("failed", "unknown"):
         return "was given up already"
     return f"is not unknown any more: it is {status}" + (f" ({error_code})" if error_code else "")

@@ -15,7 +15,7 @@ FROM conversations_needing_templates($1)
 
 
 @dataclass(frozen=True, slots=True)
-class Closed:
+class ClosedConversation:
     """A conversation that only an approved template can reach."""
 
     id: UUID
@@ -33,6 +33,6 @@ async def check_whatsapp_24_hour_window(connection: Connection, conversation_id:
     return WindowStatus(**dict(row))
 
 
-async def conversations_needing_templates(connection: Connection, provider: str) -> list[Closed]:
+async def conversations_needing_templates(connection: Connection, provider: str) -> list[ClosedConversation]:
     """The tenant's active conversations on WhatsApp whose window is closed, newest message first."""
-    return [Closed(**dict(row)) for row in await connection.fetch(_NEEDING_TEMPLATES, provider)]
+    return [ClosedConversation(**dict(row)) for row in await connection.fetch(_NEEDING_TEMPLATES, provider)]
