@@ -201,7 +201,7 @@ async def test_what_the_provider_took_after_all_is_not_sent_anew_a_second_time(s
             await stage.until(stage.status, message, equals="unknown")
             async with stage.working("clock"):
                 await stage.until(stage.count, "messages WHERE error_code = 'resent'", equals=1)
-            await stage.until(calls, stage, equals=2)
+                await stage.until(calls, stage, equals=2)
         async with stage.working("persist"):
             await stage.deliver(stage.receipt("SM" + "7" * 32, "sent", message_id=message))
             await stage.until(stage.status, message, equals="sent")
