@@ -1,4 +1,4 @@
-"""python -m ingress receive: takes webhooks until SIGTERM."""
+"""python -m ingress receive: receives webhooks until SIGTERM."""
 
 import argparse
 import asyncio
@@ -25,9 +25,9 @@ BROKER_WAIT = 3.0  # seconds a start waits for the broker, so that the first web
 
 
 async def receive(settings: Settings, keys: KeyRing, stop: asyncio.Event, *, share_port: bool = False) -> None:
-    """Take webhooks until `stop` is set, then finish those in hand. Raises OSError where the port can't be had.
+    """Receive webhooks until `stop` is set, then finish those in hand. Raises OSError where the port is taken.
 
-    With `share_port` several processes serve the same one, and the kernel spreads connections over them.
+    With `share_port` several processes serve one port, and the kernel spreads connections over them.
     """
     logger = log.get_logger("ingress")
     async with AsyncExitStack() as stack:
@@ -91,7 +91,7 @@ def _warnings(directory: Directory, queue: DurableQueue) -> dict[str, str]:
 
 
 def _health_port(settings: Settings, *, share_port: bool) -> int:
-    """Of processes that share the public port each has one of its own for health, any free one unless it is named."""
+    """The port for health and metrics. A process that shares the public port has its own, by default any free one."""
     if settings.health_port is not None:
         return settings.health_port
     return 0 if share_port else RECEIVE_HEALTH_PORT
@@ -119,9 +119,9 @@ def main(arguments: Sequence[str]) -> int:
         print(f"python -m ingress: {error}", file=sys.stderr)
         return 2
     memory.give_back_large_blocks()
-    # What the imports made lives as long as the process. Else each full collection would look at all of it again, and
-    # every webhook in hand would wait for that: a p99 of 45 ms instead of 14. And at Python's own threshold the young
-    # are looked at every few requests: a tenth of all that a webhook costs.
+    # Objects that the imports made live as long as the process. Unfrozen, each full collection would visit them all
+    # while every webhook in hand waits: a p99 of 45 ms instead of 14. With Python's own threshold young objects would
+    # be collected every few requests, which is a tenth of a webhook's cost.
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
