@@ -8,8 +8,7 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Self
-from urllib.parse import parse_qsl, urlencode, urlsplit
-from uuid import UUID
+from urllib.parse import urlencode, urlsplit
 
 import aiohttp
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
@@ -33,6 +32,7 @@ from shared.providers.base import (
 )
 from shared.providers.http_client import NOT_SENT, base_of, error_fields, make_session, read, retry_after
 from shared.providers.template_values import never_empty, on_one_line
+from shared.providers.twilio.endpoint import RETRIES, STATUS
 from shared.providers.twilio.errors import Answer, refusal, scrub
 
 API_URL = "https://api.twilio.com"
@@ -190,8 +190,8 @@ def _parameters(message: Outgoing) -> dict[str, object]:
             parameters["body"] = message.text
         if urls := [media.url for media in message.media if media.url]:
             parameters["media_url"] = urls
-    if message.status_callback:
-        parameters["status_callback"] = _with_message_id(message.status_callback, message.message_id)
+    if message.webhook_url is not None:  # `parse` reads our message's id again
+        parameters["status_callback"] = f"{message.webhook_url}/{STATUS}?m={message.message_id}{RETRIES}"
     return parameters
 
 
@@ -210,14 +210,6 @@ def _spellings(kind: ChannelKind, recipient: str) -> list[str]:
     number = addresses.phone(bare)
     ways = () if number is None or not number.canonical.startswith("+") else addresses.written_ways(number.canonical)
     return list(dict.fromkeys(_party(kind, one) for one in (recipient, *(f"+{way}" for way in sorted(ways)))))
-
-
-def _with_message_id(url: str, message_id: UUID) -> str:
-    """The URL with `m=<uuid>` in its query, before a fragment such as `#rc=5&rp=all`; `parse` reads it again."""
-    parts = urlsplit(url)
-    if any(name == "m" for name, _ in parse_qsl(parts.query, keep_blank_values=True)):
-        return url
-    return parts._replace(query=f"{parts.query}&m={message_id}".lstrip("&")).geturl()
 
 
 def _named(error: BaseException) -> str:
