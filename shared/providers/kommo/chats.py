@@ -39,11 +39,11 @@ def _read_message(item: Fields, root: Fields, scope_id: str, found: Found) -> st
     sender, receiver = fields_of(item, "sender"), fields_of(item, "receiver")
     external_id = id_of(said, "id")
     if not external_id:
-        return "message.id: missing or too long; the message could not be told from another"
+        return "message.id: missing or too long; the message cannot be identified"
     customer = receiver or sender
     address = chat_address(text_of(conversation, "id") or text_of(conversation, "client_id"), text_of(customer, "id"))
     if address is None:
-        return "conversation.id: missing or unreadable, and so is client_id; nobody can be answered"
+        return "conversation.id: missing or unreadable, and so is client_id; the customer cannot be answered"
     media = _media(said)
     kind = message_type(text_of(said, "type"), "file" if media else "text")
     readable = content(said)

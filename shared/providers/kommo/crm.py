@@ -66,14 +66,14 @@ def _read_message(item: Fields, account: Fields, outgoing: bool, found: Found) -
     """Read one message into `found`; returns None, or a sentence that begins with the wrong field."""
     external_id = id_of(item, "id")
     if not external_id:
-        return "id: missing or too long; the message could not be told from another"
+        return "id: missing or too long; the message cannot be identified"
     author, recipient = fields_of(item, "author"), fields_of(item, "recipient")
     direction = text_of(item, "type").strip().lower()
     outgoing = outgoing or direction == "outgoing" or (not direction and is_own(author))
     customer = recipient if outgoing else author
     address = chat_address(text_of(item, "chat_id"), text_of(customer, "id"))
     if address is None:
-        return "chat_id: missing or unreadable; whoever wrote cannot be answered"
+        return "chat_id: missing or unreadable; the sender cannot be answered"
     attachment = fields_of(item, "attachment")
     media = _media(attachment, text_of(item, "media"))
     kind = message_type(text_of(item, "message_type") or text_of(attachment, "type"), "file" if media else "text")

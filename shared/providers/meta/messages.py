@@ -86,7 +86,7 @@ def read_message(item: Fields, around: Around, place: int = 0) -> InboundMessage
     contact = _contact(item, around, _WRITER)
     sender = _people(item, contact, _WRITER)
     if not sender:
-        return "from: missing or unreadable, and so is from_user_id; whoever wrote cannot be answered"
+        return "from: missing or unreadable, and so is from_user_id; the sender cannot be answered"
     kind = kind_of(item)
     said = content(item, kind)
     return InboundMessage(

@@ -244,7 +244,7 @@ class _Http(AsyncHttpClient):  # type: ignore[misc]  # the SDK is typed but says
         data: Mapping[str, object] | None = None,
         headers: Mapping[str, str] | None = None,
         auth: tuple[str, str] | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109 (the SDK's signature; nobody passes it)
+        timeout: float | None = None,  # noqa: ASYNC109 (the SDK's signature; it passes none)
         allow_redirects: bool = False,
     ) -> Response:
         """The SDK calls this for every request. Whatever host it names, our base URL is called."""
