@@ -1,4 +1,4 @@
-"""Everything that enters over HTTP. It consumes no queue, and publishes what is declared here."""
+"""Everything that enters over HTTP. It consumes no queue, and publishes the jobs declared here."""
 
 from shared.queue.jobs import WebhookReceived
 

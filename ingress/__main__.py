@@ -1,4 +1,4 @@
-"""python -m ingress receive: takes webhooks until SIGTERM."""
+"""python -m ingress receive: receives webhooks until SIGTERM."""
 
 import argparse
 import asyncio
@@ -24,9 +24,9 @@ BROKER_WAIT = 3.0  # seconds a start waits for the broker, so that the first web
 
 
 async def receive(settings: Settings, keys: KeyRing, stop: asyncio.Event, *, share_port: bool = False) -> None:
-    """Take webhooks until `stop` is set, then finish those in hand. Raises OSError where the port can't be had.
+    """Receive webhooks until `stop` is set, then finish those in hand. Raises OSError where the port is taken.
 
-    With `share_port` several processes serve the same one, and the kernel spreads connections over them.
+    With `share_port` several processes serve one port, and the kernel spreads connections over them.
     """
     logger = log.get_logger("ingress")
     async with AsyncExitStack() as stack:
@@ -90,7 +90,7 @@ def _warnings(directory: Directory, queue: DurableQueue) -> dict[str, str]:
 
 
 def _health_port(settings: Settings, *, share_port: bool) -> int:
-    """Of processes that share the public port each has one of its own for health, any free one unless it is named."""
+    """The port for health and metrics. A process that shares the public port has its own, by default any free one."""
     if settings.health_port is not None:
         return settings.health_port
     return 0 if share_port else RECEIVE_HEALTH_PORT

@@ -1,6 +1,7 @@
-"""Which endpoint is whose, with what secret: in memory, fresh by NOTIFY and a slow poll, with a sealed copy on disk.
+"""Keeps all endpoints with their secrets in memory: loaded from PostgreSQL, refreshed by NOTIFY and a slow poll.
 
-When PostgreSQL goes away the directory stays as it is. A process that starts meanwhile reads the sealed copy.
+During an outage of PostgreSQL the directory stays as it is. A process that starts meanwhile reads a sealed copy from
+its disk.
 """
 
 import asyncio
@@ -32,8 +33,8 @@ LOADS = Counter("palomar_directory_loads", "Times the directory was read from th
 AGE = Gauge("palomar_directory_age_seconds", "Time since the database last confirmed what is in memory")
 
 COPY = "directory.sealed"
-FIRST_LOAD = 5.0  # seconds a start waits for the database before it makes do with the copy
-RELOAD_PAUSE = 1.0  # seconds between two loads: a thousand changes are told a thousand times
+FIRST_LOAD = 5.0  # seconds a start waits for the database before it reads the copy
+RELOAD_PAUSE = 1.0  # seconds between two loads: a thousand changes are a thousand notifications
 RECONNECT_DELAYS = (0.2, 0.5, 1.0, 2.0, 5.0)  # seconds; the last one goes on
 _ROWS = TypeAdapter(list[EndpointRow])
 
@@ -41,7 +42,7 @@ Source = Literal["database", "copy"]
 
 
 class Directory:
-    """All endpoints there are. `start` it inside the loop."""
+    """All endpoints. `start` it inside the loop."""
 
     def __init__(self, settings: Settings, keys: KeyRing) -> None:
         self._settings = settings
@@ -54,7 +55,7 @@ class Directory:
         self._tried = asyncio.Event()
         self._changed = asyncio.Event()
         self._failures = 0
-        self._why: str | None = None  # the database can't be asked; None while it is followed
+        self._why: str | None = None  # why the database can't be read; None while it can
         self._task: asyncio.Task[None] | None = None
         self.source: Source | None = None
         AGE.set_function(lambda: self.age)
@@ -66,18 +67,18 @@ class Directory:
 
     @property
     def unready_reason(self) -> str | None:
-        """Why no endpoint is known at all; None when they are."""
+        """Why no endpoint is known at all; None once the endpoints are loaded."""
         if self.source:
             return None
         return f"{self._why or database.why_away(None)}; and there is no copy of the directory on disk"
 
     @property
     def warning(self) -> str | None:
-        """Why changes of endpoints are not seen, though those that are known are served."""
+        """Why changes of endpoints are not seen, while known endpoints are served."""
         return f"changes of endpoints are not seen: {self._why}" if self._why is not None else None
 
     def find(self, name: str) -> Endpoint | None:
-        """The endpoint of this id, in any of the ways a UUID may be written."""
+        """The endpoint with this id, written in any form of a UUID; None where there is none."""
         endpoint = self._endpoints.get(name)
         if endpoint is None and len(name) <= 64:
             with suppress(ValueError):
@@ -85,7 +86,7 @@ class Directory:
         return endpoint
 
     async def start(self) -> None:
-        """Load from the database, or from the copy where it does not answer; then keep up with changes."""
+        """Load from the database, or from the copy where it does not answer; then follow changes."""
         self._task = asyncio.create_task(self._follow(), name="directory")
         with suppress(TimeoutError):
             await asyncio.wait_for(self._tried.wait(), FIRST_LOAD)
@@ -112,10 +113,10 @@ class Directory:
             self._failures += 1
 
     async def _session(self) -> None:
-        """Load, and load again on every change and at the poll, until the connection is lost. Raises what ended it."""
+        """Load, and load again on each change and each poll, until the connection is lost. Raises its error."""
         connection = await database.connect(self._settings, process="receive")
         try:
-            # Listening comes before the first load: a change in between would be missed.
+            # LISTEN comes before the first load: otherwise a change in between would be missed.
             await connection.add_listener(endpoints.CHANGED, lambda *_: self._changed.set())
             connection.add_termination_listener(lambda *_: self._changed.set())
             while True:
@@ -127,14 +128,14 @@ class Directory:
                 self._tried.set()
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._changed.wait(), self._settings.directory_poll)
-                # The first change is read at once, those that follow within the second together.
+                # The first change is loaded at once, those within the next second together.
                 await asyncio.sleep(loaded_at + RELOAD_PAUSE - time.monotonic())
         finally:
             with suppress(Exception):
                 await connection.close(timeout=2)
 
     async def _adopt(self, rows: Sequence[EndpointRow], source: Source, as_of: float) -> None:
-        """Take these endpoints for all there are."""
+        """Replace all endpoints by these."""
         self._opened = {row: self._opened.get(row) or self._open(row) for row in rows}
         self._endpoints = {str(endpoint.id): endpoint for endpoint in self._opened.values()}
         if source != self.source:
@@ -149,7 +150,7 @@ class Directory:
             await asyncio.to_thread(self._save, self._rows if changed else None, as_of)
 
     def _open(self, row: EndpointRow) -> Endpoint:
-        """One whose secrets don't open stands there without tokens: its webhooks are refused, its neighbours' not."""
+        """The endpoint of a row, without secrets where they can't be opened: then only its own webhooks are refused."""
         try:
             opened = self._keys.open(row.secrets, tenant_id=row.tenant_id, owner=row.id)
             secrets = provider(row.provider).endpoint_secrets.model_validate_json(opened)
@@ -158,17 +159,17 @@ class Directory:
             log.error("secrets of an endpoint can't be opened", endpoint=str(row.id), why=str(error))
         except LookupError:
             log.error("an endpoint is of a provider that this version does not know", endpoint=str(row.id))
-        except ValidationError:  # whose text would quote the secret
+        except ValidationError:  # its text would quote the secret
             example = provider(row.provider).endpoint_secrets.EXAMPLE
             log.error(f"secrets of an endpoint are not {example}", endpoint=str(row.id))
-        except Exception as error:  # whatever stands in its row, the other endpoints are served
+        except Exception as error:  # whatever is wrong with this row, the other endpoints are served
             log.error("an endpoint can't be read", endpoint=str(row.id), error=type(error).__name__)
         return Endpoint(row.id, row.tenant_id, row.provider, None)
 
     # -- the copy ------------------------------------------------------------------------------------------------------
 
     def _save(self, rows: Sequence[EndpointRow] | None, as_of: float) -> None:
-        """Write the copy; None: nothing changed, and only its time is brought up to date."""
+        """Write the copy. With None nothing has changed, and only its time is set."""
         try:
             if rows is not None or not self._copy.exists():
                 plain = _ROWS.dump_json(list(rows if rows is not None else self._rows or ())).decode()

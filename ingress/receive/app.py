@@ -1,7 +1,7 @@
-"""Provider webhooks: known endpoint → plausible body → signature → durable → 2xx.
+"""Receives the providers' webhooks: known endpoint → accepted body → signature → durable → 2xx.
 
-Checks come cheapest first. Every refusal is counted by its reason, logged without content, and answered with a
-sentence that says what to change. Nothing here reaches the database: who owns an endpoint is looked up in memory.
+The cheapest checks come first. Each refusal is counted by its reason, logged without content, and answered with a
+sentence that says what to change. Nothing here reaches the database: endpoints are looked up in memory.
 """
 
 import asyncio
@@ -37,13 +37,13 @@ REFUSED = Counter("palomar_webhooks_refused", "Requests that were not answered 2
 SMALL_BODY = 16 * 1024  # bytes; a larger body reserves its size of the memory budget
 # Bytes of large bodies that are made durable at once: each is in memory some five times by then.
 MEMORY_BUDGET = 10 * 1024 * 1024
-LONG_TO_CHECK = 256 * 1024  # bytes; the signature of more is checked in a thread
-# What of a request's headers goes on: enough to read a body and to recognise a redelivery, never a credential.
+LONG_TO_CHECK = 256 * 1024  # bytes; the signature of a larger body is checked in a thread
+# Headers that are stored: enough to parse a body and to recognise a redelivery, and no credential.
 STORED_HEADERS = ("content-type", "user-agent", "i-twilio-idempotency-token")
 
 
 class Receiver:
-    """Takes the webhooks of all providers."""
+    """Receives the webhooks of all providers."""
 
     def __init__(
         self,
@@ -57,10 +57,10 @@ class Receiver:
         sources: Sources,
         keys: KeyRing,
     ) -> None:
-        """`public_url` is what providers call and sign; `body_limit` is bytes, `body_timeout` seconds.
+        """`public_url` is the address that providers call and sign; `body_limit` is bytes, `body_timeout` seconds.
 
-        The limit gives way where a provider documents larger bodies. `bytes_in_hand` bounds all bodies together.
-        `keys` seal what proves that a URL for unsubscribing is ours.
+        A provider that documents larger bodies has its own limit. `bytes_in_hand` bounds all bodies together. `keys`
+        open the proof that a URL for unsubscribing is ours.
         """
         self._endpoints = endpoints
         self._queue = queue
@@ -74,7 +74,7 @@ class Receiver:
         logging.getLogger("aiohttp.server").addFilter(_without_content)
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        """What any request to the public port gets."""
+        """The answer to any request to the public port."""
         response = await self._answer(request)
         if not request.content.is_eof():
             hang_up(request, response)
@@ -85,8 +85,8 @@ class Receiver:
         path, _, query = target.partition("?")
         _, root, provider, name, *rest = path.split("/", 6) + [""] * (3 - path.count("/"))
         if root != "webhooks":
-            return web.Response(status=404, text="Nothing is here.\n")  # not worth a line in the log: anybody may ask
-        if self._unsubscribing.takes(provider, rest):
+            return web.Response(status=404, text="Nothing is here.\n")  # not logged: anyone can ask
+        if self._unsubscribing.handles(provider, rest):
             return await self._unsubscribing.answer(request, name, rest)
         spec = spec_at(provider, rest)
         if spec is None:
@@ -94,13 +94,13 @@ class Receiver:
         if request.method == "POST":
             return await self._post(provider, name, spec, target, request)
         if request.method == "GET" and spec.challenge is not None:
-            return self._verified(provider, name, spec, query, request)
+            return self._answer_challenge(provider, name, spec, query, request)
         return self._refusal("method", request, name, spec)
 
-    def _verified(
+    def _answer_challenge(
         self, provider: str, name: str, spec: WebhookSpec, query: str, request: web.BaseRequest
     ) -> web.StreamResponse:
-        """Answer a provider that asks, when a webhook URL is entered there, whether the URL is meant."""
+        """Answer the GET by which a provider verifies a webhook URL when it is entered there."""
         try:
             _, secrets = self._endpoint(provider, name)
         except Refused as refused:
@@ -117,20 +117,20 @@ class Receiver:
             endpoint, secrets = self._endpoint(provider, name)
             if spec.secret_in_url:  # before a stranger's body takes a place
                 self._check(spec, secrets, target, request, b"")
-            await self._take(endpoint, secrets, spec, target, request)
+            await self._accept(endpoint, secrets, spec, target, request)
         except Refused as refused:
             return self._refusal(refused.reason, request, name, spec)
         except NotDurable as error:
             log.error("webhook not stored", why=str(error))
             return self._refusal("not_kept", request, name, spec)
         except Exception as error:
-            # Only where and what kind: the text of an error may quote the body.
+            # Only the place and the class: the text of an error may quote the body.
             place = traceback.extract_tb(error.__traceback__)[-1]
             log.error("receiving failed", error=type(error).__name__, at=f"{place.filename}:{place.lineno}")
             return self._refusal("error", request, name, spec)
         return web.Response(body=spec.answer, content_type=spec.answer_type)
 
-    async def _take(
+    async def _accept(
         self, endpoint: Endpoint, secrets: EndpointSecrets, spec: WebhookSpec, target: str, request: web.BaseRequest
     ) -> None:
         """Check a request and make it durable. Raises Refused or NotDurable."""
@@ -144,7 +144,7 @@ class Receiver:
         body, place = await self._bodies.read(request, endpoint.owner.int, limit, within)
         try:
             if not spec.secret_in_url:
-                if len(body) > LONG_TO_CHECK:  # hashing lets go of the interpreter: others' webhooks go on meanwhile
+                if len(body) > LONG_TO_CHECK:  # hashing releases the GIL, so other webhooks go on
                     await asyncio.to_thread(self._check, spec, secrets, target, request, body)
                 else:
                     self._check(spec, secrets, target, request, body)
@@ -182,7 +182,7 @@ class Receiver:
     def _check(
         self, spec: WebhookSpec, secrets: EndpointSecrets, target: str, request: web.BaseRequest, body: bytes
     ) -> None:
-        """Raises Refused where it is not the provider who calls."""
+        """Raises Refused where the request is not from the provider."""
         headers = request.headers
         raw = RawWebhook(request.method, self._public_url + target, headers.get("Content-Type", ""), headers, body)
         if not spec.verify(raw, secrets.url_secrets if spec.secret_in_url else secrets.signing_secrets):
@@ -191,7 +191,7 @@ class Receiver:
     def _refusal(
         self, reason: str, request: web.BaseRequest, name: str, spec: WebhookSpec | None = None
     ) -> web.StreamResponse:
-        """The answer to whoever is refused; `name` is the endpoint's as it stands in the URL."""
+        """Count and log a refusal, and return its answer. `name` is the endpoint's, as written in the URL."""
         REFUSED.labels(reason).inc()
         refusal = REFUSALS[reason]
         log.warning(
@@ -212,13 +212,13 @@ class Receiver:
             response.headers["Retry-After"] = RETRY_AFTER
         if reason == "method":
             response.headers["Allow"] = "GET, POST" if spec and spec.challenge else "POST"
-        if reason == "broken_body":  # what comes would be read as the next request
+        if reason == "broken_body":  # the rest of the body would be read as the next request
             response.force_close()
         return response
 
 
 def _without_content(record: logging.LogRecord) -> bool:
-    """Tell a request that is no HTTP as a refusal: aiohttp's own line would quote it, credentials and all."""
+    """Log a request that is no HTTP as a refusal: aiohttp's own line would quote it, with its credentials."""
     error = record.exc_info[1] if record.exc_info else None
     if not isinstance(error, HttpProcessingError):
         return True
@@ -228,7 +228,7 @@ def _without_content(record: logging.LogRecord) -> bool:
 
 
 def origin_form(target: str) -> str:
-    """Path and query as they were sent; a request line may also hold a whole URL, whose host says nothing to us."""
+    """Path and query as they were sent. A request line may hold a whole URL, whose host is ignored."""
     if target.startswith("/"):
         return target
     parts = urlsplit(target)
@@ -236,5 +236,5 @@ def origin_form(target: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Header values and paths may hold bytes that are no UTF-8 and came to us as surrogates: these become `?`."""
+    """The text with `?` for each byte that was not UTF-8, and which aiohttp decoded to a surrogate."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode()

@@ -1,4 +1,4 @@
-"""Reads the bodies of requests, within the bounds on what is in hand."""
+"""Reads the bodies of requests within the bounds on bytes in hand."""
 
 import asyncio
 import time
@@ -19,17 +19,16 @@ class Bodies:
         self._sources = sources
 
     async def read(self, request: web.BaseRequest, endpoint: int, limit: int, within: float) -> tuple[bytes, Place]:
-        """A body of at most `limit` bytes that is whole within so many seconds, and its place: to be left afterwards.
+        """Read a body of at most `limit` bytes within so many seconds. Returns it with its place, to be released.
 
-        `endpoint` is whom it counts for: an endpoint's number, or its tenant's for all of the tenant's.
-        Raises Refused.
+        `endpoint` is the number against whose bound it counts: an endpoint's, or its tenant's. Raises Refused.
         """
         size = request.content_length
         if size is not None and size > limit:
             raise Refused("too_large")
         try:
-            # Not request.read(): that keeps the body for as long as the request lives, cycles and all.
-            if request.content.is_eof():  # all of it came with its headers, as nearly always: nothing to wait for
+            # Not request.read(), which keeps the body in memory as long as the request.
+            if request.content.is_eof():  # all of it came with the headers, as nearly always
                 body = request.content.read_nowait()
                 return body, self._bounds.enter(endpoint, len(body), time.monotonic())
             return await self._arriving(request, endpoint, size or 0, limit, within)
@@ -39,19 +38,19 @@ class Bodies:
             raise Refused("broken_body") from None
 
     def leave(self, place: Place) -> None:
-        """The body is no longer in hand."""
+        """Release the place of a body."""
         self._bounds.leave(place)
 
     async def _arriving(
         self, request: web.BaseRequest, endpoint: int, size: int, limit: int, within: float
     ) -> tuple[bytes, Place]:
-        """One that is still on its way. Raises OverBoundError, Refused, or what its connection raises."""
+        """Read a body that is still arriving. Raises OverBoundError, Refused, or an error of the connection."""
         loop, bounds = asyncio.get_running_loop(), self._bounds
         address = self._sources.address(request.remote, request.headers.get("X-Forwarded-For"))
         hurry = asyncio.timeout(within)
 
         def give_up() -> None:
-            if not hurry.expired():  # else its time has run out in this very turn of the loop, and it ends by itself
+            if not hurry.expired():  # else its time ran out in this very iteration of the loop, and it ends by itself
                 hurry.reschedule(loop.time())
 
         place = bounds.expect(endpoint, size, address, time.monotonic(), give_up)
@@ -71,23 +70,23 @@ class Bodies:
 
     async def _whole(self, request: web.BaseRequest, limit: int, place: Place) -> bytes:
         content = request.content
-        if request.headers.get("Expect", "").lower() == "100-continue":  # it comes once it is asked for
+        if request.headers.get("Expect", "").lower() == "100-continue":  # the client sends the body after this
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            request.writer.output_size = 0  # that was no part of the answer
+            request.writer.output_size = 0  # the 100 is no part of the answer
         body = bytearray()
         while not content.at_eof() and place.lost is None:
             body += await content.readany()
-            if len(body) > limit:  # grew over it without having said so
+            if len(body) > limit:  # it had announced no length, or a smaller one
                 raise Refused("too_large")
             self._bounds.arrived(place, len(body), time.monotonic())
         return bytes(body)
 
 
 def hang_up(request: web.BaseRequest, response: web.StreamResponse) -> None:
-    """Let go of a body that nobody reads any more.
+    """Discard the rest of a body and close the connection.
 
-    What still comes of it is dropped as it comes, and takes no memory; the connection ends once its sender has had
-    time to read the answer.
+    What still arrives is dropped and takes no memory. The connection ends once its sender has had time to read the
+    answer.
     """
     response.force_close()
     content = request.content

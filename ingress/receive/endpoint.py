@@ -1,4 +1,4 @@
-"""A webhook URL as the receiving part knows it, and what it asks of the directory and of whoever stores webhooks."""
+"""The endpoint of a webhook URL, and the two interfaces of the receiver: the directory and the durable queue."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,7 +10,7 @@ from shared.queue.jobs import WebhookReceived
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One webhook URL, as verifying needs it."""
+    """One webhook URL, with the secrets that verify its webhooks."""
 
     id: UUID
     tenant_id: UUID | None  # None: it serves several tenants
@@ -19,7 +19,7 @@ class Endpoint:
 
     @property
     def owner(self) -> UUID:
-        """On whose account its bodies count: all of a tenant's together, which may make as many as it likes."""
+        """The id against whose bounds its bodies count: the tenant's, which can make any number of endpoints."""
         return self.tenant_id or self.id
 
 
@@ -28,15 +28,17 @@ class Endpoints(Protocol):
 
     @property
     def unready_reason(self) -> str | None:
-        """Why no endpoint is known at all; None when they are."""
+        """Why no endpoint is known at all; None once the endpoints are loaded."""
         ...
 
     def find(self, name: str) -> Endpoint | None:
-        """The endpoint of this id as it stands in the URL, if there is one."""
+        """The endpoint with this id, written in any form of a UUID; None where there is none."""
         ...
 
 
 class WebhookQueue(Protocol):
+    """Makes webhooks durable."""
+
     async def put(self, webhook: WebhookReceived) -> None:
-        """Return once it is durable. Raises NotDurable."""
+        """Return once the webhook is durable. Raises NotDurable."""
         ...

@@ -1,9 +1,9 @@
-"""Why a request is not answered 2xx, and what its sender is told."""
+"""The reasons why a request is refused, each with its status and the sentence for its sender."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
 
-RETRY_AFTER = "5"  # seconds; what a 503 says
+RETRY_AFTER = "5"  # seconds; the header Retry-After of a 503
 
 
 class Refusal(NamedTuple):

@@ -1,4 +1,4 @@
-"""Whose address a request came from. No I/O."""
+"""Finds the address that a request came from, behind our own proxies. No I/O."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -6,7 +6,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address
 
 
 class Sources:
-    """Knows our own proxies, whose word counts for whom they pass on."""
+    """Our own proxies, whose X-Forwarded-For is trusted."""
 
     def __init__(self, proxies: Sequence[IPv4Network | IPv6Network]) -> None:
         @lru_cache(maxsize=1024)
@@ -20,9 +20,9 @@ class Sources:
         self._is_proxy = is_proxy
 
     def address(self, peer: str | None, forwarded_for: str | None) -> str | None:
-        """The last one who is no proxy of ours; None where our proxy does not say whom it passes on.
+        """The last address that is not a proxy of ours; None where our proxy names none.
 
-        `forwarded_for` is X-Forwarded-For as it came: what stands left of the first stranger is a stranger's word.
+        `forwarded_for` is the header X-Forwarded-For. Only its right end is trusted: a client can write the rest.
         """
         if peer is None or not self._is_proxy(peer):
             return peer

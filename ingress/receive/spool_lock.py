@@ -18,7 +18,7 @@ def try_lock(path: Path) -> int | None:
     lock = os.open(lock_path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Its last owner may have deleted it between our open and our flock; that lock would exclude nobody.
+        # Its last owner may have deleted it between our open and our flock, and would then exclude no one.
         if os.stat(lock_path).st_ino == os.fstat(lock).st_ino:
             return lock
     except (BlockingIOError, FileNotFoundError):

@@ -1,7 +1,7 @@
-"""A click on a bulk mail's unsubscribe button → durable, like a webhook → an opt-out in the ledger.
+"""Receives clicks on a bulk mail's unsubscribe button: click → durable, like a webhook → opt-out in the ledger.
 
-RFC 8058: mailbox providers POST to the URL in the mail, without anybody's cookies; a GET changes nothing, for scanners
-follow every link, and shows a person a button. What proves the URL ours is its end, sealed for this mail alone.
+RFC 8058: mailbox providers POST to the URL in the mail. A GET shows a button and changes nothing, because scanners
+follow every link. The last segment of the URL proves that it is ours: it is sealed for this mail alone.
 """
 
 from collections.abc import Sequence
@@ -43,7 +43,7 @@ _HEADERS: Final = {
 
 
 class Unsubscribing:
-    """What the URL in a mail leads to."""
+    """Answers requests to the URL in a mail."""
 
     def __init__(self, endpoints: Endpoints, queue: WebhookQueue, keys: KeyRing, public_url: str) -> None:
         self._endpoints = endpoints
@@ -51,34 +51,34 @@ class Unsubscribing:
         self._keys = keys
         self._public_url = public_url
 
-    def takes(self, provider: str, rest: Sequence[str]) -> bool:
-        """Whether it is asked for, by /webhooks/PROVIDER/ENDPOINT/REST."""
+    def handles(self, provider: str, rest: Sequence[str]) -> bool:
+        """Whether /webhooks/PROVIDER/ENDPOINT/REST is such a URL."""
         return provider == "email" and len(rest) == 3 and rest[0] == PATH
 
     async def answer(self, request: web.BaseRequest, name: str, rest: Sequence[str]) -> web.StreamResponse:
-        """What a request gets; `name` is the endpoint's as it stands in the URL."""
+        """The answer to a request. `name` is the endpoint's, as written in the URL."""
         if self._endpoints.unready_reason is not None:
             return _later()
         _, message, proof = rest
-        meant = self._meant(name, message, proof)
+        target = self._target(name, message, proof)
         if request.method not in ("GET", "HEAD", "POST"):
             return web.Response(
                 status=405, text="Open this link, or POST to it.\n", headers={"Allow": "GET, HEAD, POST"}
             )
-        if meant is None:
+        if target is None:
             CLICKS.labels("refused").inc()
             log.warning("unsubscribe refused", endpoint=_id(name))
             return _refused()
-        return await self._click(*meant) if request.method == "POST" else _page(_ASK)
+        return await self._click(*target) if request.method == "POST" else _page(_ASK)
 
     async def _click(self, endpoint: Endpoint, message_id: UUID) -> web.Response:
-        """Its body says nothing that the URL does not, so it is not read."""
+        """Store the click. Its body is not read: the URL says it all."""
         now = datetime.now(UTC)
         try:
             await self._queue.put(
                 WebhookReceived.of(
                     endpoint.id,
-                    f"{message_id} {now:%Y-%m-%dT%H:%MZ}".encode(),  # a click of another minute is another one
+                    f"{message_id} {now:%Y-%m-%dT%H:%MZ}".encode(),  # clicks of two minutes are two webhooks
                     tenant_id=endpoint.tenant_id,
                     provider=endpoint.provider,
                     receipts=True,
@@ -94,8 +94,8 @@ class Unsubscribing:
         CLICKS.labels("kept").inc()
         return _page(_DONE)
 
-    def _meant(self, name: str, message: str, proof: str) -> tuple[Endpoint, UUID] | None:
-        """The endpoint and the mail; None where the URL is none of ours."""
+    def _target(self, name: str, message: str, proof: str) -> tuple[Endpoint, UUID] | None:
+        """The endpoint and the mail's id; None where the URL is not ours."""
         endpoint = self._endpoints.find(name)
         message_id = _id(message)
         if endpoint is None or endpoint.provider != "email" or message_id is None:

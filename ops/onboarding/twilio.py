@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Final
+from typing import ClassVar
 from uuid import UUID
 
 from pydantic import SecretStr, ValidationError
@@ -16,6 +16,7 @@ from shared.crypto import CryptoError, KeyRing
 from shared.database import Connection, new_id
 from shared.domain import addresses
 from shared.domain.model import ChannelKind
+from shared.providers.twilio.endpoint import RETRIES, STATUS
 from shared.providers.twilio.send import TwilioCredentials
 from shared.store import endpoints
 from shared.store.channels import Listed
@@ -25,7 +26,6 @@ KINDS: tuple[ChannelKind, ...] = ("whatsapp", "sms")
 CALLER = "Twilio"
 URL_HOLDS_SECRET = False
 
-RETRIES: Final = "#rc=5&rp=all"  # asks Twilio to try five times, on any failure; by default once, if it can't connect
 # Where in Twilio's console the two URLs are entered: (place, name of the first field, name of the second).
 _PLACES = {
     "whatsapp": (
@@ -139,7 +139,7 @@ def _account_sid(keys: KeyRing, channel: Listed) -> str | None:
 
 
 def urls(base: str, _: str) -> Urls:
-    return Urls(f"{base}{RETRIES}", f"{base}/status{RETRIES}")
+    return Urls(f"{base}{RETRIES}", f"{base}/{STATUS}{RETRIES}")
 
 
 def entered_secret(_: KeyRing, __: EndpointRow) -> str:

@@ -200,7 +200,7 @@ class Outgoing:
     interactive: Interactive | None = None
     reaction: Reaction | None = None
     reply_to: str | None = None  # external id of the message it is shown to answer
-    status_callback: str | None = None
+    webhook_url: str | None = None  # of the channel's endpoint; None: the channel has none
     subject: str | None = None  # of a mail; None: its thread's
     thread: Thread | None = None
     unsubscribe: str | None = None  # of a bulk mail: the URL of its unsubscribe link

@@ -1,8 +1,4 @@
-"""What every provider module speaks: what came in, what goes out, and the closed set of answers to a send.
-
-A provider is one module with both directions: `verify` and `parse` for what arrives, a `Sender` for what leaves.
-None of them touches the database or the broker.
-"""
+"""The types that providers share: a webhook raw and parsed, a Sender, and the closed set of results of a send."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,16 +6,10 @@ from datetime import datetime
 from typing import Final, Literal, Protocol, runtime_checkable
 from uuid import UUID
 
-from shared.domain.model import (
-    AgentMessage,
-    Consent,
-    InboundMessage,
-    Outgoing,
-    Receipt,
-)
+from shared.domain.model import AgentMessage, Consent, InboundMessage, Outgoing, Receipt
 
 SOLE_CHANNEL: Final = "*"
-"""In place of our address, where a provider does not name it: the one channel that the endpoint serves, or none."""
+"""Stands for our address where a provider does not name it: the only channel that the endpoint serves, if it is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +25,7 @@ class RawWebhook:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Anything else a webhook told us; kept, announced, otherwise left alone but for a consent."""
+    """Any other event in a webhook. It is stored and announced, and nothing else follows but its consent, if any."""
 
     name: str
     data: Mapping[str, object] = field(default_factory=dict)
@@ -45,7 +35,7 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """All of a webhook. A part that could not be read is named in `errors`; its neighbours stand."""
+    """All of a webhook. Each part that could not be read is a sentence in `errors`, and costs no other part."""
 
     messages: tuple[InboundMessage, ...] = ()
     receipts: tuple[Receipt, ...] = ()
@@ -54,18 +44,18 @@ class Parsed:
     agent_messages: tuple[AgentMessage, ...] = ()
 
 
-# -- what leaves -------------------------------------------------------------------------------------------------------
+# -- sends -------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The provider took the message and named it."""
+    """The provider accepted the message and gave it an id."""
 
     external_id: str
 
 
 Scope = Literal["channel", "message"]
-"""Whom a refusal concerns: all that the channel sends, or only messages like this one (its template, its recipient)."""
+"""What a refusal concerns: all messages of the channel, or only those with this template or this recipient."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +70,7 @@ class Throttled:
 
 @dataclass(frozen=True, slots=True)
 class Unreachable:
-    """Provably not accepted: the connection was refused, or the provider said it is not there."""
+    """Provably not accepted: no connection was made, or the provider said that it is not available."""
 
     code: str
     detail: str = ""
@@ -112,7 +102,7 @@ class ContentRejected:
 
 @dataclass(frozen=True, slots=True)
 class ChannelBroken:
-    """Somebody has to mend something: the channel itself, or (scope `message`) a template or a permission of it."""
+    """An operator has to repair the channel itself or, with the scope `message`, a template or a permission of it."""
 
     code: str
     detail: str = ""
@@ -121,7 +111,7 @@ class ChannelBroken:
 
 @dataclass(frozen=True, slots=True)
 class Ambiguous:
-    """Nobody can say whether it was accepted: read timeout, 5xx, a connection lost after the request left."""
+    """Unknown outcome: a read timeout, a 5xx, or a connection lost after the request left."""
 
     code: str
     detail: str = ""
@@ -135,7 +125,7 @@ SendResult = Accepted | Refusal
 
 @dataclass(frozen=True, slots=True)
 class SentRecord:
-    """One entry of a provider's own list of what it accepted; used to resolve a send of unknown outcome."""
+    """One entry of a provider's list of accepted messages. It resolves a send of unknown outcome."""
 
     external_id: str
     text: str
@@ -146,8 +136,10 @@ class SentRecord:
 
 @dataclass(frozen=True, slots=True)
 class SentList:
-    """What a provider lists of what it accepted for one recipient. `complete`: nothing since the time asked for is
-    missing, so what is not in it was not accepted."""
+    """The messages that a provider says it accepted for one recipient since a time.
+
+    Where the list is `complete`, a message that is not in it was not accepted.
+    """
 
     entries: tuple[SentRecord, ...]
     complete: bool
@@ -157,11 +149,11 @@ class Sender(Protocol):
     """Sends through one channel's credentials. Made inside a running loop, closed by its owner."""
 
     async def send(self, message: Outgoing) -> SendResult:
-        """Make one call. Never raises for what a provider or the network can do: that is an Ambiguous or a kin."""
+        """Make one call. Never raises for an error of the provider or the network: that is a Refusal."""
         ...
 
     async def find(self, message: Outgoing, since: datetime) -> SentList | None:
-        """What the provider lists for this recipient since then; None where it can't be asked or does not answer."""
+        """The provider's list for this recipient since then; None where it has no list or does not answer."""
         ...
 
     async def check(self, address: str) -> str | None:
@@ -173,20 +165,22 @@ class Sender(Protocol):
 
 @runtime_checkable
 class Reader(Protocol):
-    """What a Sender also is whose provider shows a customer that their message was read."""
+    """A Sender whose provider shows a customer that their message was read."""
 
     async def show_read(self, address: str, external_id: str, *, typing: bool) -> Refusal | None:
-        """Tell the provider that this message to the channel of this address was read, and perhaps that we type.
+        """Mark this message to the channel of this address as read and, with `typing`, show that an answer comes.
 
-        None where it took it. Never raises for what a provider or the network can do.
+        Returns None on success. Never raises for an error of the provider or the network.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What became of a message that an agent wrote in the provider's own interface. `problem` is a sentence that they
-    are shown there; empty where the message was delivered."""
+    """The delivery status of a message that an agent wrote in the provider's own interface.
+
+    `problem` is a sentence that the agent is shown there; empty where the message was delivered.
+    """
 
     external_id: str
     problem: str = ""
@@ -194,11 +188,11 @@ class Report:
 
 @runtime_checkable
 class Reporter(Protocol):
-    """What a Sender also is whose provider waits to hear what became of agents' messages."""
+    """A Sender whose provider takes delivery status reports of agents' messages."""
 
     async def report(self, address: str, report: Report) -> Refusal | None:
-        """Tell the provider of one message in the channel of this address. The same may be told again.
+        """Report one message in the channel of this address. Reporting it again changes nothing.
 
-        None where it took it. Never raises for what a provider or the network can do.
+        Returns None on success. Never raises for an error of the provider or the network.
         """
         ...

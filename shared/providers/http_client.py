@@ -1,4 +1,4 @@
-"""What every sender needs of HTTP: a session that repeats nothing, answers read within bounds, Retry-After."""
+"""HTTP for senders: a session that repeats no POST, answers read within bounds, and Retry-After."""
 
 import contextlib
 import math
@@ -9,14 +9,13 @@ from urllib.parse import urlsplit
 import aiohttp
 import orjson
 
-# A connection the other side has closed while it lay idle costs a send whose outcome nobody knows: keep few, briefly.
+# A send on an idle connection that the provider has closed meanwhile has an unknown outcome: so they are kept briefly.
 _KEEPALIVE = 10.0
-_CONNECTIONS = 64  # as many calls as a channel's two lanes make at once: a campaign that hangs leaves replies theirs
-# What proves that a request had not left: resolving, connecting or TLS failed, or a proxy did not open the way.
+_CONNECTIONS = 64  # as many as a channel's two queues make at once: a campaign that hangs blocks no reply
+# Errors which prove that a request has not left: resolving, connecting or TLS failed, or the proxy refused.
 NOT_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.ClientHttpProxyError)
 _LONGEST_ANSWER = 2 * 1024 * 1024  # bytes
-# No wait a provider names is believed beyond this.
-LONGEST_WAIT = 24 * 3600.0
+LONGEST_WAIT = 24 * 3600.0  # seconds; a longer Retry-After is cut to this
 
 
 def base_of(url: str, setting: str) -> str:
@@ -28,10 +27,11 @@ def base_of(url: str, setting: str) -> str:
 
 
 def make_session(connect_timeout: float, proxy: str | None = None) -> aiohttp.ClientSession:
-    """A session, through a proxy where one is named, to be made inside a running loop and closed by its owner.
+    """A session, through the proxy if any. Made inside a running loop, closed by its owner.
 
-    The caller's asyncio.timeout is the total; a slow connect must end before it, as it is provably harmless. aiohttp
-    repeats a request by itself on a connection that turns out to be closed, but only idempotent methods: never a POST.
+    The caller bounds a whole call by asyncio.timeout. The connect timeout must be shorter, because a call that failed
+    to connect has provably sent nothing. aiohttp itself repeats a request whose connection turns out to be closed, but
+    only with an idempotent method: never a POST.
     """
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=_CONNECTIONS, keepalive_timeout=_KEEPALIVE),
@@ -42,7 +42,7 @@ def make_session(connect_timeout: float, proxy: str | None = None) -> aiohttp.Cl
 
 
 async def read(answer: aiohttp.ClientResponse) -> bytes:
-    """The body; of an endless one only its beginning, which then is no JSON."""
+    """The body. Of one beyond 2 MB only the beginning, which is then no JSON."""
     body = bytearray()
     async for chunk in answer.content.iter_chunked(65536):
         body += chunk
@@ -51,8 +51,8 @@ async def read(answer: aiohttp.ClientResponse) -> bytes:
     return bytes(body)
 
 
-async def told(answer: aiohttp.ClientResponse) -> dict[str, object]:
-    """The JSON object of an unsuccessful answer; empty where it does not arrive or is none: then the status tells."""
+async def error_fields(answer: aiohttp.ClientResponse) -> dict[str, object]:
+    """The JSON object of an unsuccessful answer; empty where there is none, which leaves the status to decide."""
     with contextlib.suppress(aiohttp.ClientError, orjson.JSONDecodeError):
         loaded = orjson.loads(await read(answer))
         if isinstance(loaded, dict):
@@ -61,7 +61,7 @@ async def told(answer: aiohttp.ClientResponse) -> dict[str, object]:
 
 
 def retry_after(value: str | None, now: datetime) -> float | None:
-    """Seconds of a Retry-After header, a number or an HTTP date (RFC 9110 §10.2.3); None where it says nothing."""
+    """Seconds of a Retry-After header, a number or an HTTP date (RFC 9110 §10.2.3); None where it is neither."""
     if not value:
         return None
     try:

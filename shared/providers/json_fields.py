@@ -1,4 +1,4 @@
-"""Reading JSON of which any part may be missing, or something else than documented. Pure; never raises."""
+"""Reads JSON in which any part may be missing or differ from its documentation. No I/O; never raises."""
 
 import json
 import math
@@ -13,15 +13,15 @@ Fields = Mapping[str, object]
 
 _WORD = re.compile(r"[a-z0-9_]{1,40}", re.ASCII)
 _LONGEST_NUMBER = 40  # characters of an id that came as a number
-_MOST_ERRORS = 100  # told of one webhook; a million items that are no objects would be a million sentences
+_MOST_ERRORS = 100  # sentences for one webhook, which may hold a million wrong items
 _MILLISECONDS_FROM = 10**11  # Unix seconds reach it in the year 5138
 
 
 def loaded(body: bytes) -> tuple[object, str]:
-    """The JSON of a body, and what is wrong with it, empty where nothing is; (None, …) where there is no JSON at all.
+    """The JSON of a body, and a sentence about what is wrong with it, or an empty text. None where it is no JSON.
 
-    Where a strict reader takes nothing, because a name was cut within an emoji or something follows the object, what
-    can be read is read: a whole batch must not be lost for it.
+    A strict reader refuses the whole body where a name was cut within an emoji or something follows the object. A whole
+    batch of messages must not be lost for that, so as much as possible is read.
     """
     try:
         return orjson.loads(body), ""
@@ -31,7 +31,7 @@ def loaded(body: bytes) -> tuple[object, str]:
     reader = json.JSONDecoder(parse_float=_finite, parse_int=_storable, parse_constant=lambda _: None)
     try:
         value, end = reader.raw_decode(text)
-        # Half a surrogate pair can't be stored; it becomes `?`.
+        # Half of a surrogate pair can't be stored; it becomes `?`.
         value = orjson.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
     except (ValueError, RecursionError):
         return None, f"no JSON ({strict})"
@@ -54,7 +54,7 @@ def fields_of(holder: Fields, name: str) -> Fields:
 
 
 def text_of(holder: Fields, name: str) -> str:
-    """The text of this name, or the number as text; empty where it is anything else."""
+    """The text of this name, or its number as text; empty for anything else."""
     value = holder.get(name)
     if isinstance(value, str):
         return value
@@ -66,13 +66,13 @@ def text_of(holder: Fields, name: str) -> str:
 def items_of(
     holder: Fields, name: str, prefix: str, errors: list[str], *, needed: bool = False
 ) -> Iterator[tuple[str, Fields]]:
-    """(place, object) of each object in the list of this name. What is none is told in `errors` with its place."""
+    """(place, object) of each object in the list of this name. Each other item is a sentence in `errors`."""
     value = holder.get(name)
     if value is None:
         if needed:
             errors.append(f"{prefix}{name}: missing; a list is needed")
         return
-    if value == {}:  # how some systems write a list that is empty
+    if value == {}:  # some systems write an empty list like this
         return
     if not isinstance(value, list):
         errors.append(f"{prefix}{name}: a list is needed")
@@ -98,7 +98,7 @@ def instant(value: object) -> datetime | None:
 
 
 def own_id(value: object) -> UUID | None:
-    """Our message id, as it travelled with what we sent."""
+    """Our message's id, which we sent along; None for anything else."""
     try:
         return UUID(value) if isinstance(value, str) else None
     except ValueError:
@@ -106,13 +106,13 @@ def own_id(value: object) -> UUID | None:
 
 
 def printable_word(text: str) -> str:
-    """The lower-case word of letters, digits and underscores that a text is; empty for any other text."""
+    """The text in lower case where it is one word of letters, digits and underscores; else empty."""
     word = text.strip().lower()
     return word if _WORD.fullmatch(word) else ""
 
 
 def plain(fields: Fields) -> dict[str, object]:
-    """The fields that hold something, each of a depth that can be written as JSON again: orjson reads deeper."""
+    """The fields that are not empty. One nested deeper than orjson can write is replaced, since orjson reads deeper."""
     return {name: _writable(value) for name, value in fields.items() if value not in (None, "", [], {})}
 
 
@@ -120,7 +120,7 @@ def _writable(value: object) -> object:
     if not isinstance(value, dict | list):
         return value
     try:
-        orjson.dumps([[value]])  # what is written stands some levels deeper
+        orjson.dumps([[value]])  # in what is stored, the value stands some levels deeper
     except orjson.JSONEncodeError:
         return "(nested too deep)"
     return value

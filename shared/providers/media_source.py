@@ -1,8 +1,8 @@
-"""Where a file lies that a customer sent, as its provider's module knows: which address, and who may see which header.
+"""Where a customer's file lies, as its provider knows it, and which hosts may see the channel's credentials.
 
-Direct     one GET brings it
-Located    one GET tells where it lies now
-InWebhook  it came with the webhook itself
+Direct     one GET returns the file
+Located    one GET returns its present address
+InWebhook  the webhook itself holds it
 """
 
 from collections.abc import Callable, Mapping
@@ -27,7 +27,7 @@ class Get:
     trusted: tuple[str, ...] = ()
 
     def headers_for(self, url: URL) -> Mapping[str, str]:
-        """What a call of this URL carries."""
+        """The headers for a call of this URL."""
         return self.headers if any(_is_of(url, origin) for origin in self.trusted) else {}
 
 
@@ -41,13 +41,13 @@ def _is_of(url: URL, origin: str) -> bool:
 @dataclass(frozen=True, slots=True)
 class Direct:
     get: Get
-    sha256: str | None = None  # as the provider wrote it
+    sha256: str | None = None  # in the provider's own encoding
     mime_type: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """`read` takes status and body (its beginning, if it is a long one) of the answer, and never raises."""
+    """`read` takes the status and the body of the answer (the beginning of a long one), and never raises."""
 
     get: Get
     read: Callable[[int, bytes], Direct | Failure]
@@ -64,5 +64,5 @@ Source = Direct | Located | InWebhook | Failure
 
 
 def plain_link(media: Media, credentials: str, settings: Settings) -> Source:
-    """Of a provider whose links open by themselves."""
+    """The source for a provider whose links need no credentials."""
     return Direct(Get(media.url), media.sha256, media.mime_type) if media.url else Failure("no_source")

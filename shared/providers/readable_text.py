@@ -1,7 +1,7 @@
-"""Text for what customers send that is no text: a place, a filled-in form, an order. Pure; never raises.
+"""Writes what customers send without text as text: a place, a filled-in form, an order. No I/O; never raises.
 
-People and engines read it as the message's content. It holds the customer's own data and no words of ours where it can
-do without, for nobody knows the conversation's language.
+People and engines read it as the message's content. It consists of the customer's own data with as few words of ours as
+possible, because the conversation's language is not known.
 """
 
 import math
@@ -18,34 +18,34 @@ from shared.providers.json_fields import Fields, fields_of, items_of, text_of
 
 _MOST_LINES: Final = 50  # answers of a form, products of an order
 _LONGEST_LINE: Final = 500  # characters
-_LONGEST_FORM: Final = 64 * 1024  # characters of a form's JSON that are read
+_LONGEST_FORM: Final = 64 * 1024  # characters of a form's JSON; longer ones are not read
 _DEEPEST: Final = 3  # groups within a form's answers
-_UNSAID: Final = frozenset(("flow_token",))  # of a form: for the machine that asked, and no answer of the customer's
+_HIDDEN: Final = frozenset(("flow_token",))  # fields of a form that are not the customer's answers
 # Meta's form builder names a field by its screen, its label and its number: `screen_0_First_name_2`.
 _BUILT_NAME: Final = re.compile(r"screen_[0-9]+_(.+)_[0-9]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Readable:
-    """The text of a message, and whose words it is."""
+    """The text of a message, and whether it is in the customer's own words."""
 
     text: str
     wording: Wording
 
 
 def first(every: Iterable[Readable]) -> Readable:
-    """The first that has a text, else none."""
+    """The first of these with a text; an empty one where none has."""
     return next((one for one in every if one.text), Readable("", "data"))
 
 
 def place(name: str, address: str, latitude: object, longitude: object, url: str = "") -> str:
-    """A location in lines: what it is called, where it is, its coordinates, its link; what is not given is left out."""
+    """A location as lines: name, address, coordinates and link, as far as they are given."""
     coordinates = ", ".join(filter(None, (_number(latitude), _number(longitude))))
     return "\n".join(dict.fromkeys(filter(None, (name.strip(), address.strip(), coordinates, url.strip()))))
 
 
 def form_json(written: str) -> str:
-    """The answers of a form that comes as JSON in a string, as `form` writes them; empty where it can't be read."""
+    """The answers of a form given as a JSON string, as `form` writes them; empty where the JSON can't be read."""
     try:
         loaded = orjson.loads(written) if len(written) <= _LONGEST_FORM else None
     except orjson.JSONDecodeError:
@@ -54,25 +54,25 @@ def form_json(written: str) -> str:
 
 
 def form(answers: Fields) -> str:
-    """`field: answer` of each answered field, one a line."""
+    """`field: answer` for each answered field, each on its own line."""
     return "\n".join(islice(_answers(answers, _DEEPEST), _MOST_LINES))
 
 
 def _answers(answers: Fields, deeper: int) -> Iterator[str]:
     for name, value in answers.items():
-        if name in _UNSAID:
+        if name in _HIDDEN:
             continue
         if isinstance(value, dict):
             if deeper:
                 yield from _answers(value, deeper - 1)
             continue
         several = value if isinstance(value, list) else [value]
-        said = ", ".join(filter(None, map(_said, several[:_MOST_LINES])))
-        if said:
-            yield f"{_label(name)}: {said}"[:_LONGEST_LINE]
+        answer = ", ".join(filter(None, map(_answer_text, several[:_MOST_LINES])))
+        if answer:
+            yield f"{_label(name)}: {answer}"[:_LONGEST_LINE]
 
 
-def _said(value: object) -> str:
+def _answer_text(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return value.strip() if isinstance(value, str) else _number(value)
@@ -84,7 +84,7 @@ def _label(name: str) -> str:
 
 
 def order(order: Fields) -> str:
-    """What the customer wrote beside an order, then its products: `2 × SKU-1 (19.9 EUR)`, one a line."""
+    """The text of an order, then its products, each on its own line: `2 × SKU-1 (19.9 EUR)`."""
     products = (_product(product) for _, product in items_of(order, "product_items", "", []))
     lines = (text_of(order, "text").strip(), *islice(products, _MOST_LINES))
     return "\n".join(filter(None, lines))
@@ -100,7 +100,7 @@ def _product(product: Fields) -> str:
 
 
 def reply(answer: Fields) -> Readable:
-    """What somebody tapped or filled in: the title of a button or row, the answers of a form, else whatever it says."""
+    """The answer to an interactive message: a button's or row's title, a form's answers, else any text in it."""
     filled = form_json(text_of(answer, "response_json")) or form(fields_of(answer, "response_json"))
     return first(
         (
@@ -113,7 +113,7 @@ def reply(answer: Fields) -> Readable:
 
 
 def _number(value: object) -> str:
-    """A number as it is written, or the text that stands in its place; empty for anything else."""
+    """A number as text, or the text in its place; empty for anything else."""
     if isinstance(value, float):
         return f"{value:.10g}" if math.isfinite(value) else ""
     return text_of({"value": value}, "value").strip()

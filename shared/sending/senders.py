@@ -123,8 +123,7 @@ async def open_senders(settings: Settings) -> AsyncIterator[Senders]:
 
 def outgoing(message: Outbound, channel: Channel, public_url: str) -> Outgoing:
     """The message as it leaves: the template it was admitted with, else its text and media."""
-    # The fragment makes Twilio repeat a receipt that we did not accept, up to five times and on any failure.
-    callback = f"{public_url.rstrip('/')}/webhooks/{channel.provider}/{channel.endpoint_id}/status#rc=5&rp=all"
+    webhook_url = f"{public_url.rstrip('/')}/webhooks/{channel.provider}/{channel.endpoint_id}"
     return Outgoing(
         message_id=message.id,
         channel_kind=channel.kind,
@@ -137,7 +136,7 @@ def outgoing(message: Outbound, channel: Channel, public_url: str) -> Outgoing:
         reaction=message.form.reaction,
         reply_to=message.form.reply_to,
         template=message.sent_as or message.template,
-        status_callback=callback if channel.endpoint_id is not None else None,
+        webhook_url=webhook_url if channel.endpoint_id is not None else None,
         subject=message.form.subject,
         thread=message.thread if message.lane == "normal" else None,  # a bulk mail answers nothing
         automatic="auto-replied" if message.by_engine else "auto-generated" if message.lane == "bulk" else "",

@@ -6,6 +6,7 @@ import psycopg
 import pytest
 
 from schema import migrate
+from shared.domain.provider_names import names
 from tests.schema.office import Office
 
 VIBER = """
@@ -15,6 +16,11 @@ $$;
 """
 BEFORE = "0032_templates"
 STATISTICS = "SELECT provider, total FROM active_conversations_by_provider"
+
+
+def test_the_schema_admits_each_provider_that_has_a_folder(office: Office) -> None:
+    with office.session() as sql:
+        assert sorted(sql.one("SELECT providers() AS names")["names"]) == list(names())
 
 
 def test_a_new_provider_is_one_statement(office: Office, tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
-"""Whether a mail's From is who wrote it, by what the inbound service found of its signatures. No I/O; never raises.
+"""Decides whether a mail's From is proven, by the inbound service's verdicts on SPF and DKIM. No I/O; never raises.
 
-SPF (RFC 7208) vouches for the domain of the envelope's sender, a DKIM signature (RFC 6376) for the domain that signed;
-either says something of the From only where that is of the same domain (DMARC, RFC 7489 §3.1). What the mail says of
-itself, such as an Authentication-Results header, anybody can write.
+SPF (RFC 7208) vouches for the domain of the envelope's sender, a DKIM signature (RFC 6376) for the signing domain.
+Either proves the From only where it is of the same domain (DMARC, RFC 7489 §3.1). The mail's own headers, such as
+Authentication-Results, prove nothing: any sender can write them.
 """
 
 import re
@@ -18,10 +18,11 @@ _SIGNED: Final = re.compile(
 
 
 def authorship(senders: Sequence[str], spf: str, dkim: str, envelope_from: str) -> Authorship:
-    """What is known of the one canonical address in a From; of several, or of none, that it is nobody's.
+    """Whether the only address in a From is proven; a From with several addresses or none is refuted.
 
-    `spf` and `dkim` are the service's verdicts, empty where it tells none. Only then is nothing known: a verdict
-    such as `none` is one too, which a forger gets by an envelope of a domain that publishes nothing.
+    `senders` are canonical. `spf` and `dkim` are the service's verdicts; the authorship is unknown only where both are
+    empty. A verdict such as `none` refutes it, because a forger gets that one by an envelope of any domain that
+    publishes nothing.
     """
     if len(senders) != 1:
         return "refuted"
@@ -37,6 +38,6 @@ def authorship(senders: Sequence[str], spf: str, dkim: str, envelope_from: str) 
 
 
 def _is_of(domain: str, vouching: str) -> bool:
-    """Whether one domain speaks for another: its own, or a parent of it. Not a child: under some domains, such as those
-    of dynamic DNS, anybody may have one."""
+    """Whether a domain vouches for another: for itself and for its children. A child does not vouch for its parent,
+    because under some domains, such as those of dynamic DNS, anyone can have a child."""
     return domain == vouching or ("." in vouching and domain.endswith(f".{vouching}"))

@@ -1,4 +1,4 @@
-"""The text of a whole mail: of each part that is said in several forms one, and all the others in their order. Pure.
+"""Chooses the text of a mail among its parts: one of several alternative forms, and all other parts in order. No I/O.
 
 RFC 2046 §5.1.3 (mixed: all of it is the mail), §5.1.4 (alternative: the same in several forms).
 """
@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from shared.providers.email.mime import Part
 from shared.providers.email.text import safe_html, text_of_html
 
-_MOST_TEXTS = 20  # parts of one mail that its text is in
-_LOOKED_AT = 4096  # bytes of a part, to see whether it says anything
+_MOST_TEXTS = 20  # parts of one mail whose text is read
+_LOOKED_AT = 4096  # bytes of a part, to see whether it is empty
 _PLAIN = ("text/plain", "")
 _HTML = "text/html"
 
 
 def text_and_html(parts: Sequence[Part], most_text: int, most_html: int) -> tuple[str, str]:
-    """(text, HTML) of a mail, whose parts these are as `mail_parts` gives them; so many bytes of each are read.
+    """(text, HTML) of a mail with these parts, as `mail_parts` returns them. At most so many bytes of each are read.
 
     The text is empty where all of it is HTML.
     """
@@ -37,21 +37,21 @@ def text_and_html(parts: Sequence[Part], most_text: int, most_html: int) -> tupl
 
 
 def _shown(parts: Sequence[Part], whole: Part) -> list[Part]:
-    """The parts within this one, itself among them, that say what the mail says."""
+    """The parts within this one, itself included, that make up the text."""
     if not whole.media_type.startswith("multipart/"):
         return [whole] if whole.media_type in (*_PLAIN, _HTML) and not whole.is_attached else []
     forms = [_shown(parts, part) for part in parts if _holder(part) == whole.name]
     if whole.media_type != "multipart/alternative":
         return [part for form in forms for part in form]
-    said = [form for form in forms if any(map(_says_anything, form))]
-    plain = (form for form in said if all(part.media_type in _PLAIN for part in form))
-    return next(plain, said[0] if said else [])
+    filled = [form for form in forms if any(map(_has_content, form))]
+    plain = (form for form in filled if all(part.media_type in _PLAIN for part in form))
+    return next(plain, filled[0] if filled else [])
 
 
 def _holder(part: Part) -> str:
-    """The name of the part that this one stands in; `0` is the mail itself."""
+    """The name of the part that contains this one; `0` is the mail itself."""
     return part.name.rpartition(".")[0] or ("" if part.name == "0" else "0")
 
 
-def _says_anything(part: Part) -> bool:
+def _has_content(part: Part) -> bool:
     return bool(part.content(_LOOKED_AT).strip()) if part.media_type != _HTML else part.end > part.start

@@ -1,7 +1,7 @@
-"""Which codec reads a text by the name of its charset, as browsers and mail programs do it. Pure.
+"""Finds the codec for a charset's name, as browsers and mail programs do. No I/O.
 
-The names are those of https://encoding.spec.whatwg.org/#names-and-labels. Python knows most of them; the tables hold
-where it differs: names that it does not know, and charsets under whose name mail programs write a larger one.
+The names are those of https://encoding.spec.whatwg.org/#names-and-labels. Python knows most of them. The tables hold
+the others, and the charsets in whose name mail programs write a larger charset.
 """
 
 import codecs
@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from typing import Final
 
 _LONGEST = 40  # characters of a charset's name
-# Codecs that are no charset of a text, or take time that grows faster than the text.
+# Codecs that are no charset of a text, or whose time grows faster than the text.
 _NO_CHARSETS: Final = frozenset(("idna", "punycode", "undefined", "unicode_escape", "raw_unicode_escape"))
-# By Python's name of a charset: the one that holds all of it and what is written besides. Not so ASCII: what is called
-# that and is none is UTF-8 more often than anything else.
+# By Python's name of a charset: the larger charset that mail programs write in its name. ASCII is not among them: a
+# text that is wrongly called ASCII is most often UTF-8.
 _WIDER: Final = {
     "iso8859-1": "cp1252",
     "iso8859-9": "cp1254",
@@ -45,18 +45,18 @@ _NAMES: Final = {
 }
 _KNOWN: Final = {
     **{label: codec for codec, labels in _NAMES.items() for label in labels},
-    **{f"iso8859{part}": f"iso8859-{part}" for part in range(1, 16) if part != 12},  # 12 was never one
+    **{f"iso8859{part}": f"iso8859-{part}" for part in range(1, 16) if part != 12},  # there is no part 12
     **{f"x-cp{page}": f"cp{page}" for page in range(1250, 1259)},
 }
 
 
 def codecs_of(charset: str) -> Iterator[str]:
-    """Python's names of the codecs that read a text of this charset, the wider one first; none for what is none."""
+    """Python's names of the codecs for this charset, the larger one first; none for an unknown charset."""
     label = charset.strip().strip("\"'").lower()[:_LONGEST]
     try:
         name = codecs.lookup(_KNOWN.get(label) or label or "?").name
         "0".encode(name)
-    except (LookupError, ValueError):  # not known, or no charset of a text (`hex`)
+    except (LookupError, ValueError):  # unknown, or no charset of a text (`hex`)
         return
     if name in _NO_CHARSETS:
         return

@@ -1,4 +1,4 @@
-"""A message of ours as a mail: its headers, its text, and the thread it belongs to. Pure."""
+"""Writes a message of ours as a mail: headers, text, files, and the thread it belongs to. No I/O."""
 
 import re
 from datetime import datetime
@@ -21,13 +21,15 @@ _OF_WORDS: Final = ("Subject", "From", "To", "Reply-To")
 
 
 class _Folding(EmailPolicy):
-    """Headers as every mailer reads them. Python makes encoded words of a long message id or URL, and so another one of
-    it: what is ASCII stays in one line (998 characters at most, RFC 5322 §2.1.1). Where it folds other text it loses
-    blanks, or makes encoded words longer than the 75 characters of RFC 2047: that is left to its older class.
+    """Folds headers so that every mail program reads them.
+
+    Python makes encoded words of a long message id or URL, which changes it: ASCII stays on one line (at most 998
+    characters, RFC 5322 §2.1.1). Where Python folds other text it loses blanks, or makes encoded words longer than the
+    75 characters of RFC 2047: its older class `Header` folds that.
     """
 
     def fold_binary(self, name: str, value: str) -> bytes:
-        """Raises ValueError where it would be more than one header, whatever made it so."""
+        """Raises ValueError where the value would become more than one header."""
         folded = self._folded(name, value)
         if _NEXT_HEADER.search(folded):
             raise ValueError(f"{name}: there is another header in it")
@@ -48,14 +50,14 @@ def _encoded(text: str, name: str) -> str:
 _POLICY: Final = _Folding(linesep="\r\n", max_line_length=998)
 _LONGEST_SUBJECT = 150  # characters
 _LONGEST_REFERENCES = 900
-_FIRST_WORDS = 70  # of a text, which are the subject where there is no other
-# What a mail holds as bytes; mails in mails and parts of parts have forms of their own.
+_FIRST_WORDS = 70  # characters of the text, which are the subject where there is no other
+# Types that are attached as bytes. A mail within the mail, or a multipart, would need another form.
 _TYPE: Final = re.compile(r"(?:application|audio|font|image|model|text|video)/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,100}")
 _ANSWERED: Final = re.compile(r"\s*(re|aw|sv|rv)\s?:", re.I)
 
 
 def mail_of(message: Outgoing, sender: str, sender_name: str, now: datetime) -> EmailMessage | Refusal:
-    """The mail, or why it can't be one. `sender` is the From; answers go to the channel's address where it differs."""
+    """The mail, or why it can't be written. `sender` is the From; the channel's address is Reply-To if it differs."""
     problem = _problem(message)
     if problem:
         return ContentRejected("content", problem)
@@ -79,7 +81,7 @@ def mail_of(message: Outgoing, sender: str, sender_name: str, now: datetime) -> 
         mail["References"] = _references(message, answered)
     if message.automatic:
         mail["Auto-Submitted"] = message.automatic
-        mail["X-Auto-Response-Suppress"] = "OOF, AutoReply"  # Exchange reads this one; never of bounces, which we want
+        mail["X-Auto-Response-Suppress"] = "OOF, AutoReply"  # Exchange reads it; bounces still come
     if message.unsubscribe is not None:
         for name, value in unsubscribe.headers(message.message_id, message.sender, message.unsubscribe).items():
             mail[name] = value
@@ -92,11 +94,11 @@ def mail_of(message: Outgoing, sender: str, sender_name: str, now: datetime) -> 
 
 
 def as_bytes(mail: EmailMessage) -> bytes | ContentRejected:
-    """The mail as it travels. An address beyond ASCII stands in it as it is (RFC 6532), for it can't be encoded."""
+    """The mail's bytes. An address beyond ASCII stays as it is (RFC 6532), because it can't be encoded."""
     plain = all(address.addr_spec.isascii() for name in _ADDRESSES for address in _addresses_of(mail, name))
     try:
         return mail.as_bytes(policy=_POLICY if plain else _POLICY.clone(utf8=True))
-    except (MessageError, ValueError, LookupError) as error:  # its own words are not quoted
+    except (MessageError, ValueError, LookupError) as error:  # the error's text may quote the content
         return ContentRejected("content", f"it can't be written as a mail ({type(error).__name__})")
 
 
@@ -109,7 +111,7 @@ def _addresses_of(mail: EmailMessage, name: str) -> tuple[Mailbox, ...]:
 
 
 def mailbox(given: str) -> Mailbox | None:
-    """An address that may stand in a header and in the SMTP dialogue, its domain in ASCII; None for what may not."""
+    """An address for headers and the SMTP session, its domain in ASCII; None where it is invalid there."""
     found = addresses.email(given)
     if found is None:
         return None
@@ -121,8 +123,10 @@ def mailbox(given: str) -> Mailbox | None:
 
 
 def one_line(text: str) -> str:
-    """No line break and nothing unprintable: what follows one would be a header of somebody else's making. Nor what
-    begins an encoded word, which Python reads in what it is given to write: there may be a line break in it."""
+    """The text without line breaks and unprintable characters, since text after a line break would be another header.
+
+    The beginning of an encoded word is broken up too: Python would decode it, and it may hold a line break.
+    """
     printable = "".join(char if char.isprintable() else " " for char in text)
     return " ".join(printable.split()).replace("=?", "= ?")
 
@@ -155,18 +159,18 @@ def _subject(message: Outgoing) -> str:
 
 
 def _answered(message: Outgoing) -> str:
-    """The Message-ID of what this answers: the message that it names, else the newest one of the customer."""
+    """The Message-ID that this mail answers: of the message that it names, else of the customer's newest."""
     newest = message.thread.message_id if message.thread else ""
     return next((one for one in (message.reply_to or "", newest) if _is_id(one)), "")
 
 
 def _is_id(one: str) -> bool:
-    """Whether it may stand in a header as it is; for `=?` see `one_line`."""
+    """Whether a Message-ID may stand in a header unchanged. For `=?` see `one_line`."""
     return len(one) <= LONGEST_ID and "=?" not in one and message_ids(one) == [one]
 
 
 def _references(message: Outgoing, answered: str) -> str:
-    """The thread's ids in one line that needs no folding: its first one, and as many of the newest as there is room."""
+    """The thread's ids on one line that needs no folding: the first, and as many of the newest as fit."""
     known = [one for one in (message.thread.references if message.thread else ()) if _is_id(one)]
     every = thread_of([one for one in known if one != answered], [answered])
     while len(every) > 2 and len(" ".join(every)) > _LONGEST_REFERENCES:

@@ -1,7 +1,7 @@
-"""What an SMTP server's answer means: RFC 5321 §4.2 (replies), RFC 3463 (enhanced codes), at which step it was said.
+"""Classifies an SMTP server's replies by code and step: RFC 5321 §4.2 (replies), RFC 3463 (enhanced codes).
 
-A 4xx is a promise that the mail was not taken, whenever it comes; so is a 5xx. Only silence after the mail's last line
-leaves it open.
+A 4xx or 5xx at any step means that the mail was not accepted. The outcome is unknown only where no reply follows the
+mail's last line.
 """
 
 import re
@@ -26,18 +26,18 @@ Step = Literal["connect", "tls", "login", "sender", "recipient", "content"]
 _LONGEST_DETAIL = 300  # characters
 _ENHANCED: Final = re.compile(r"\b[245]\.(\d{1,3})\.\d{1,3}\b")
 _RELAY: Final = re.compile(r"\brelay(ing)?\b", re.I)
-# What the recipient's own server said of them, quoted by ours: that one may be anybody's.
+# Marks of a reply of the recipient's own server, which ours quotes.
 _OF_ANOTHER: Final = re.compile(r"\b5\.1\.\d|\bsaid:|\bremote (server|host)\b", re.I)
-# Replies that are about the account, at whatever step they come: no login, a login that is not enough, no encryption.
+# Replies about the account, at any step: no login, a login without permission, no encryption.
 _OF_ACCOUNT: Final = frozenset((523, 530, 534, 535, 538))
 _ENHANCED_CLASSES: Final[dict[str, type[Refusal]]] = {"1": RecipientInvalid, "6": ContentRejected, "3": ContentRejected}
 
 
 def refusal(step: Step, code: int, text: str) -> Refusal:
-    """What a reply that is not the one hoped for means. Replies that are neither 4xx nor 5xx are no SMTP."""
+    """The class of an unsuccessful reply. One that is neither 4xx nor 5xx is no SMTP."""
     name, detail = str(code), scrub(text)
     if 400 <= code < 500:
-        # Of a mail's content, what a filter puts off is this one mail; 421 is said of the connection, and so of all.
+        # A filter that defers a mail's content defers only this mail. 421 is about the connection, so about all mails.
         one = step == "recipient" or (step == "content" and code != 421)
         return Throttled(name, None, detail, "message" if one else "channel")
     if not 500 <= code < 600:
@@ -45,7 +45,7 @@ def refusal(step: Step, code: int, text: str) -> Refusal:
     if code in _OF_ACCOUNT or step in ("connect", "tls", "login"):
         return ChannelBroken(name, detail)
     if step == "recipient":
-        if _RELAY.search(text) and not _OF_ANOTHER.search(text):  # it takes nobody's mail from us: a login is missing
+        if _RELAY.search(text) and not _OF_ANOTHER.search(text):  # it accepts no mail of ours: a login is missing
             return ChannelBroken(name, detail)
         return RecipientInvalid(name, detail)
     if step == "sender":
@@ -55,8 +55,10 @@ def refusal(step: Step, code: int, text: str) -> Refusal:
 
 
 def error_class(code: str) -> type[Refusal] | None:
-    """The class of a code as a receipt brings it: a bounce's status (RFC 3463: `5.1.1`), a complaint, a goodbye. None
-    for one that we have none for."""
+    """The class of a receipt's code: a bounce's status (RFC 3463: `5.1.1`), a complaint, or an unsubscription.
+
+    None for an unknown code.
+    """
     if code in (COMPLAINT, UNSUBSCRIBED):
         return OptedOut
     kind, _, rest = code.partition(".")
@@ -65,10 +67,10 @@ def error_class(code: str) -> type[Refusal] | None:
     return _ENHANCED_CLASSES.get(rest.partition(".")[0]) or (RecipientInvalid if rest in _OF_MAILBOX else None)
 
 
-_OF_MAILBOX: Final = frozenset(("2.0", "2.1", "4.1", "4.4"))  # disabled, or no server takes mail for it
+_OF_MAILBOX: Final = frozenset(("2.0", "2.1", "4.1", "4.4"))  # disabled, or without a server that accepts its mail
 
 
 def scrub(text: str) -> str:
-    """What we keep of a server's sentence: no address in clear, one line."""
+    """A server's sentence for the log and the database, on one line with addresses masked."""
     hidden = re.sub(r"([^\s<>@]{1,64})@", lambda found: f"{addresses.mask(found[1])}@", text[: 4 * _LONGEST_DETAIL])
     return " ".join(hidden.encode("utf-8", "replace").decode().replace("\0", "").split())[:_LONGEST_DETAIL]

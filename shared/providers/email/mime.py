@@ -1,7 +1,7 @@
-"""Multipart bodies, of a form and of a mail, taken apart in time that grows with their size. Pure; never raises.
+"""Splits multipart bodies, of forms and of mails, in time linear in their size. No I/O; never raises.
 
-RFC 2046 §5.1 (delimiters), RFC 7578 (forms). The standard library's parser looks at each line once for every level of
-nesting, and a mail of somebody's making may nest as deep as it likes.
+RFC 2046 §5.1 (delimiters), RFC 7578 (forms). The standard library's parser reads each line once for every level of
+nesting, and a hostile mail may be nested to any depth.
 """
 
 import binascii
@@ -16,14 +16,14 @@ from shared.providers.email.text import clean, decoded, words
 
 MOST_PARTS = 200  # of one body, at all levels
 DEEPEST = 8  # levels of a mail's parts
-_HEADERS = 64 * 1024  # bytes of one part's headers that are read
+_HEADERS = 64 * 1024  # bytes of one part's headers; the rest is not read
 _LONGEST_VALUE = 20_000  # characters of one header
-_LONGEST_STRUCTURED = 1000  # characters of one whose parameters are read
+_LONGEST_STRUCTURED = 1000  # characters of a header with parameters
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One part. `name` is a form field's, or the place of a mail's part (`1.2`)."""
+    """One part. Its `name` is that of a form's field, or the place of a part in its mail (`1.2`)."""
 
     name: str
     headers: Mapping[str, str]  # lower-case names, of repeated ones the first; values on one line
@@ -47,7 +47,7 @@ class Part:
         )
 
     def content(self, most: int | None = None) -> bytes:
-        """The bytes, out of their transfer encoding; `most` bounds what is read before decoding."""
+        """The bytes without their transfer encoding; `most` bounds the bytes before decoding."""
         end = self.end if most is None else min(self.end, self.start + most)
         raw = self.body[self.start : end]
         match self.headers.get("content-transfer-encoding", "").strip().lower():
@@ -58,12 +58,12 @@ class Part:
         return raw
 
     def text(self, most: int) -> str:
-        """Its text, of at most so many bytes."""
+        """The text of at most so many bytes."""
         return decoded(self.content(most), self.charset)
 
 
 def form_parts(content_type: str, body: bytes) -> tuple[list[Part], str]:
-    """The fields of a multipart/form-data body, and what is wrong with it, empty where nothing is."""
+    """The fields of a multipart/form-data body, and a sentence about what is wrong with it, or an empty text."""
     boundary = parameter(content_type, "boundary")
     if not boundary:
         return [], "content type: multipart/form-data with a boundary is needed"
@@ -81,7 +81,7 @@ def form_parts(content_type: str, body: bytes) -> tuple[list[Part], str]:
 
 
 def mail_parts(body: bytes, start: int = 0, end: int | None = None) -> list[Part]:
-    """A whole mail: itself first (named `0`), then its parts in their order, those within parts too."""
+    """All parts of a mail in order: the mail itself first (named `0`), and parts within parts."""
     found: list[Part] = []
     _read_mail(body, start, len(body) if end is None else end, "", DEEPEST, found)
     return found
@@ -105,13 +105,13 @@ def _read_mail(body: bytes, start: int, end: int, place: str, deeper: int, found
 
 
 def headers_of(text: str) -> dict[str, str]:
-    """Headers by lower-case name, of repeated ones the first, each on one line. A line that is none costs no other.
+    """Headers by lower-case name, each on one line; of a repeated header the first. A broken line costs no other.
 
-    Of several From, which none may have, all addresses: one that a signature covers must not stand for one that it does
-    not."""
+    Several From headers, which are forbidden, are joined, so that a signed one does not hide an unsigned one.
+    """
     found: dict[str, list[str]] = {}
-    lines: list[str] = []  # of the header that is being read
-    for line in _LINES.split(text[:_HEADERS]):  # not splitlines: U+2028 in a subject ends none
+    lines: list[str] = []  # of the current header
+    for line in _LINES.split(text[:_HEADERS]):  # not splitlines: U+2028 in a subject is no line end
         if line[:1] in (" ", "\t"):
             lines.append(line)
         elif (named := _HEADER.match(line)) is not None:
@@ -132,7 +132,7 @@ def media_type(content_type: str) -> str:
 
 
 def parameter(header: str, name: str) -> str:
-    """One parameter of a structured header (RFC 2231 too); empty where there is none."""
+    """One parameter of a header, RFC 2231 included; empty where there is none."""
     message = Message()
     message["content-type"] = "x/x;" + header[:_LONGEST_STRUCTURED].partition(";")[2]
     try:
@@ -145,13 +145,13 @@ def parameter(header: str, name: str) -> str:
 
 
 def _headers_of(body: bytes, start: int, end: int) -> tuple[dict[str, str], int]:
-    """The headers of what begins at `start`, and where what is below them begins."""
+    """The headers of the part that begins at `start`, and the place where its content begins."""
     for line_break in (b"\r\n", b"\n"):  # no headers
         if body.startswith(line_break, start, end):
             return {}, start + len(line_break)
     near = min(end, start + _HEADERS)
     blank = _BLANK.search(body, start, near)
-    if blank is None:  # nothing but headers, or no end of them to be seen
+    if blank is None:  # only headers, or headers without an end
         return headers_of(decoded(body[start:near])), end
     return headers_of(decoded(body[start : blank.start()])), blank.end()
 
@@ -162,7 +162,7 @@ _HEADER = re.compile(r"([!-9;-~]{1,100})[ \t]{0,20}:")  # RFC 5322 §3.6.8
 
 
 def _pieces(body: bytes, start: int, end: int, boundary: str) -> Iterator[tuple[int, int]]:
-    """Where each part begins and ends; one that is cut off ends with the body."""
+    """(start, end) of each part; a part that is cut off ends with the body."""
     delimiter = rb"--" + re.escape(boundary.encode("utf-8", "replace")) + rb"(--)?[ \t]*(?=\r?\n|\Z)"
     first = re.compile(delimiter).match(body, start, end)
     begun = None if first is None else _below(body, first.end())
@@ -180,17 +180,17 @@ def _pieces(body: bytes, start: int, end: int, boundary: str) -> Iterator[tuple[
 
 
 def _below(body: bytes, at: int) -> int:
-    """Where the line after the line break at this place begins."""
+    """The start of the line after the line break at this place."""
     return at + (2 if body.startswith(b"\r\n", at) else 1)
 
 
 def _from_base64(raw: bytes) -> bytes:
-    """Base64 as far as it can be read: line breaks and what is none of its alphabet are passed over."""
+    """Base64 decoded as far as possible: characters outside its alphabet are skipped."""
     try:
         return binascii.a2b_base64(raw)
     except binascii.Error:  # cut off
-        kept = re.sub(rb"[^A-Za-z0-9+/]", b"", raw)
+        alphabet = re.sub(rb"[^A-Za-z0-9+/]", b"", raw)
         try:
-            return binascii.a2b_base64(kept[: len(kept) // 4 * 4])
+            return binascii.a2b_base64(alphabet[: len(alphabet) // 4 * 4])
         except binascii.Error:
             return b""

@@ -1,13 +1,14 @@
-"""What of a mail is new: without the mail that it answers, and without its signature. Pure; never raises.
+"""Finds the new part of a mail: without the mail that it quotes, and without its signature. No I/O; never raises.
 
-What mail programs write over what they quote is known in English, Spanish, Portuguese, German, French and Italian.
+The lines that mail programs write above a quotation are known in English, Spanish, Portuguese, German, French and
+Italian.
 """
 
 import re
 from typing import Final
 
 _SIGNATURE = "-- "  # RFC 3676 §4.3
-_LINE_ENDS: Final = re.compile("\r\n|[\r\x85\u2028\u2029]")  # U+0085 is what mainframes end a line with
+_LINE_ENDS: Final = re.compile("\r\n|[\r\x85\u2028\u2029]")  # mainframes end a line with U+0085
 _TITLES: Final = (
     "original message", "original appointment", "forwarded message",
     "mensaje original", "mensaje reenviado",
@@ -22,16 +23,16 @@ _VERBS: Final = "wrote|writes|escribi[óo]|escreveu|schrieb|a écrit|ha scritto|
 _ATTRIBUTION: Final = re.compile(
     rf"(?:on|el|em|am|le|il|in data)\b.{{0,600}}\b(?:{_VERBS})\b.{{0,200}}:", re.IGNORECASE
 )
-# `Ana <ana@example.com> wrote:`, told by an address or a date in it.
+# `Ana <ana@example.com> wrote:`, recognised by an address or a date in it.
 _NAMED_FIRST: Final = re.compile(rf".{{0,200}}[@0-9].{{0,200}}\b(?:{_VERBS})\b.{{0,200}}:", re.IGNORECASE)
-_ATTRIBUTION_LINES = 3  # that one attribution is wrapped over
+_ATTRIBUTION_LINES = 3  # over which an attribution may be wrapped
 _LONGEST_LINE = 300  # characters of one of them
 _FROM: Final = re.compile(r"\*?(?:from|de|von|da)\s?:", re.IGNORECASE)
 _SUBJECT: Final = re.compile(r"\*?(?:subject|asunto|assunto|betreff|objet|oggetto)\s?:", re.IGNORECASE)
-_BLOCK_LINES = 6  # of the headers that Outlook puts over what it quotes
-_RULE: Final = re.compile(r"[_\-=]{5,200}")  # the line over them
-# What a mail program on a phone signs with: `Sent from my iPhone`, or `Get Outlook for iOS<https://…>`, which stands
-# over that line too. By whose device or which program it is: the customer's own last line may begin with the same word.
+_BLOCK_LINES = 6  # of the headers that Outlook puts above a quotation
+_RULE: Final = re.compile(r"[_\-=]{5,200}")  # the line above those headers
+# The signature of a mail program on a phone: `Sent from my iPhone`, or `Get Outlook for iOS<https://…>`. It must name
+# a device or a program, because the customer's own last line may begin with the same word.
 _OF_PROGRAM: Final = r"(?:yahoo|aol|outlook|proton|mail|e-?mail|correo|courrier)\b.{0,60}"
 _ON_A_PHONE: Final = re.compile(
     r"(?:\S{1,20}\s){0,3}Outlook\s(?:for|para|für|pour|per)\s(?:iOS|Android)\b.{0,80}"
@@ -50,7 +51,7 @@ def unified(text: str) -> str:
 
 
 def new_part(text: str) -> str:
-    """What somebody wrote, without the mail they answer and without their signature; all of it where that isn't sure.
+    """The text without the quoted mail and without the signature; the whole text where nothing would be left.
 
     An answer written between quoted lines stays whole.
     """
@@ -75,22 +76,22 @@ def _has_subject(lines: list[str], at: int) -> bool:
 
 
 def _before_quote(lines: list[str], end: int) -> int:
-    """Where the quoted lines begin that a text ends with, with the line that says whose they are."""
+    """The line at which the quotation at the end begins, with its attribution; `end` where there is none."""
     at = end
     while at > 0 and (lines[at - 1].startswith(">") or not lines[at - 1].strip()):
         at -= 1
     if not any(line.startswith(">") for line in lines[at:end]):
         return end
     for back in range(1, min(_ATTRIBUTION_LINES, at) + 1):
-        told = " ".join(line.strip()[:_LONGEST_LINE] for line in lines[at - back : at])
-        if _ATTRIBUTION.fullmatch(told):
+        attribution = " ".join(line.strip()[:_LONGEST_LINE] for line in lines[at - back : at])
+        if _ATTRIBUTION.fullmatch(attribution):
             return at - back
     named = at > 0 and _NAMED_FIRST.fullmatch(lines[at - 1].strip()[:_LONGEST_LINE])
     return at - 1 if named else at
 
 
 def _before_mark(lines: list[str], end: int) -> int:
-    """Without what a mail program on a phone has signed with at the end."""
+    """The line at which the signature of a phone's mail program begins; `end` where there is none."""
     at = end
     while at > 0 and not lines[at - 1].strip():
         at -= 1

@@ -1,6 +1,6 @@
-"""Messages out through SMTP: one connection and one mail a call, and one class of the closed set for what comes of it.
+"""Sends messages by SMTP: one connection and one mail a call, whose outcome is one class of the closed set.
 
-RFC 5321. What a server answers is a promise; only where it says nothing after it was given the mail nobody knows.
+RFC 5321. A server's reply is binding. The outcome is unknown only where no reply follows the mail.
 """
 
 import asyncio
@@ -31,17 +31,17 @@ from shared.providers.email.errors import Step, refusal, scrub
 from shared.providers.email.smtp_connect import PrivateAddressError, connected_socket
 
 _CONNECT_TIMEOUT = 5.0
-_QUIT_TIMEOUT = 1.0  # seconds; the mail is taken, so nobody waits for a goodbye
+_QUIT_TIMEOUT = 1.0  # seconds; the mail is accepted by then
 
 
 class EmailCredentials(BaseModel):
-    """What a channel sends with. The channel's address is the From where `from_address` is empty."""
+    """A channel's credentials. The channel's address is the From where `from_address` is empty."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
     host: str = Field(min_length=1, max_length=253)
     port: int = Field(default=587, ge=1, le=65535)
-    tls: Literal["starttls", "tls", "none"] = "starttls"  # begun on the open connection, from the first byte, never
+    tls: Literal["starttls", "tls", "none"] = "starttls"  # on the open connection, from the first byte, never
     user: str = Field(default="", max_length=320)
     password: SecretStr = SecretStr("")
     from_address: str = Field(default="", max_length=320)
@@ -49,7 +49,7 @@ class EmailCredentials(BaseModel):
 
 
 class _Refused(Exception):
-    """A step did not go as hoped; the outcome is known."""
+    """A step failed, and the outcome is known."""
 
     def __init__(self, outcome: Refusal) -> None:
         super().__init__(type(outcome).__name__)
@@ -57,7 +57,7 @@ class _Refused(Exception):
 
 
 class EmailSender:
-    """`base.Sender` of one mailbox. `timeout` is the hard total of one call in seconds, connecting included."""
+    """A `base.Sender` of one mailbox. `timeout` bounds one call in seconds, connecting included."""
 
     def __init__(self, credentials: EmailCredentials, *, private_hosts: str, timeout: float) -> None:
         self._credentials = credentials
@@ -76,30 +76,30 @@ class EmailSender:
         del mail  # with its files it is megabytes
         if not isinstance(content, bytes):
             return content
-        told = False  # whether the mail itself may have left
+        handed_over = False  # whether the mail itself may have left
         client = self._client()
         try:
             async with asyncio.timeout(self._timeout):
                 await self._open(client)
                 await self._address(client, message, len(content))
-                told = True
+                handed_over = True
                 await _step("content", lambda: client.data(content))
         except _Refused as refused:
             return refused.outcome
         except PrivateAddressError as error:
             return ChannelBroken("private_host", str(error))
         except Exception as error:
-            return _lost(error, told=told)
+            return _lost(error, handed_over=handed_over)
         finally:
             await _quit(client)
         return Accepted(external_id)
 
     async def find(self, message: Outgoing, since: datetime) -> SentList | None:
-        """None: no server lists what it took. What nobody knows of is resolved by a bounce, or not at all."""
+        """None: SMTP has no list of accepted mails. A bounce may resolve an unknown outcome."""
         return None
 
     async def check(self, address: str) -> str | None:
-        """None where the server lets us in, else a sentence with the remedy."""
+        """None where the server accepts the login, else a sentence with the remedy."""
         if mailbox(self._credentials.from_address or address) is None:
             return "from_address is no e-mail address: enter one such as hello@example.com"
         client = self._client()
@@ -151,10 +151,10 @@ class EmailSender:
         sender, recipient = mailbox(self._credentials.from_address or message.sender), mailbox(message.recipient)
         assert sender is not None, "mail_of has looked at it"
         assert recipient is not None, "mail_of has looked at it"
-        # RFC 1870: one that is too large is refused before it is sent.
+        # RFC 1870: the server refuses a mail that is too large before it is sent.
         options = [f"SIZE={size}"] if client.supports_extension("size") else []
         encoding: Literal["ascii", "utf-8"] = "ascii"
-        # What is refused because of the recipient's letters is no fault of the channel's.
+        # A refusal because of letters in the recipient's address is not the channel's fault.
         step: Step = "sender" if recipient.addr_spec.isascii() else "recipient"
         if not (sender.addr_spec + recipient.addr_spec).isascii():
             if not client.supports_extension("smtputf8"):
@@ -171,11 +171,11 @@ class EmailSender:
 
 
 async def _step(step: Step, call: Callable[[], Awaitable[object]]) -> None:
-    """One exchange with the server. Raises _Refused where it answered; else what went wrong."""
+    """One exchange with the server. Raises _Refused for a reply that settles the outcome, else the error itself."""
     try:
         await call()
     except SMTPResponseException as error:
-        # 250 itself would have been no error: here it was said of DATA, before there was a mail to take.
+        # 250 itself raises no error here, unless it was the reply to DATA, before the mail was sent.
         if step == "content" and 250 < error.code < 300:
             return
         raise _Refused(refusal(step, error.code, error.message)) from error
@@ -187,17 +187,17 @@ async def _step(step: Step, call: Callable[[], Awaitable[object]]) -> None:
         if isinstance(error.__cause__, ssl.SSLError):
             raise _Refused(ChannelBroken("tls", scrub(str(error.__cause__)))) from error
         raise
-    except SMTPException as error:  # no AUTH, no STARTTLS: the server can't what the channel asks of it
+    except SMTPException as error:  # no AUTH, no STARTTLS: the server lacks what the channel's settings demand
         if step == "content":
             raise
         raise _Refused(ChannelBroken(step, scrub(str(error)))) from error
 
 
-def _lost(error: Exception, *, told: bool) -> Refusal:
-    """Nothing was answered: before the mail left that is harmless, afterwards nobody knows."""
+def _lost(error: Exception, *, handed_over: bool) -> Refusal:
+    """The class of a call without a reply: harmless before the mail left, unknown afterwards."""
     name = scrub(f"{type(error).__name__}: {error}")
     code = "timeout" if isinstance(error, (TimeoutError, aiosmtplib.SMTPTimeoutError)) else "connection"
-    return Ambiguous(code, name) if told else Unreachable(code, name)
+    return Ambiguous(code, name) if handed_over else Unreachable(code, name)
 
 
 async def _quit(client: SMTP) -> None:

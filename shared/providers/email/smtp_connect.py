@@ -1,4 +1,4 @@
-"""Connecting to an SMTP server that a tenant names: never into our own network, by whatever name."""
+"""Connects to an SMTP server that a tenant names, and never to one in a private network."""
 
 import asyncio
 import socket
@@ -9,14 +9,14 @@ from shared.net.ssrf_guard import is_public
 
 
 class PrivateAddressError(Exception):
-    """The server's name leads into a private network; the text says what to do."""
+    """The server's name resolves to a private address. The text says what to do."""
 
 
 async def connected_socket(host: str, port: int, private_hosts: Collection[str], within: float) -> socket.socket:
-    """A connection to the first address that takes one. The address that is looked at is the one that is called: a name
-    that is asked twice may answer otherwise.
+    """A connection to the first address that accepts one.
 
-    Raises PrivateAddressError; OSError or TimeoutError where nobody answers within so many seconds.
+    The name is resolved once, and the checked address is the one connected to: a second look-up may give another
+    address. Raises PrivateAddressError, and OSError or TimeoutError where no address answers within so many seconds.
     """
     loop = asyncio.get_running_loop()
     trusted = "*" in private_hosts or host.lower() in private_hosts
@@ -27,7 +27,7 @@ async def connected_socket(host: str, port: int, private_hosts: Collection[str],
             raise PrivateAddressError(
                 f"{host} is in a private network: name a public server, or have it put in PALOMAR_SMTP_PRIVATE_HOSTS"
             )
-        trouble: OSError = OSError("the name has no address")
+        failure: OSError = OSError("the name has no address")
         for family, kind, protocol, _, address in targets[:4]:
             sock = socket.socket(family, kind, protocol)
             sock.setblocking(False)
@@ -35,10 +35,10 @@ async def connected_socket(host: str, port: int, private_hosts: Collection[str],
                 await loop.sock_connect(sock, address)
             except OSError as error:
                 sock.close()
-                trouble = error
+                failure = error
             except BaseException:
                 sock.close()
                 raise
             else:
                 return sock
-        raise trouble
+        raise failure

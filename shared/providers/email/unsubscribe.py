@@ -1,7 +1,7 @@
-"""How who gets our bulk mails takes no more of them: the headers that mailers turn into a button, and what it does.
+"""Unsubscribing from bulk mails: the headers that mail programs show as a button, and what a click sends us. No I/O.
 
-RFC 2369 (List-Unsubscribe), RFC 8058 (one click), which large mailbox providers ask of who sends in bulk. Either way
-names the mail, and who holds the mail knows its id. Pure.
+RFC 2369 (List-Unsubscribe), RFC 8058 (one click), which large mailbox providers demand of bulk senders. Each request
+names the mail by its id, which its recipient knows.
 """
 
 import re
@@ -12,7 +12,7 @@ from uuid import UUID
 
 from shared.domain.model import Receipt
 
-PATH: Final = "unsubscribe"  # below an endpoint's URL: `…/unsubscribe/<message id>`, and what proves it ours
+PATH: Final = "unsubscribe"  # below an endpoint's URL: `…/unsubscribe/<message id>/<proof that the URL is ours>`
 CODE: Final = "unsubscribed"  # of the receipt
 
 _UUID: Final = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
@@ -21,12 +21,12 @@ _SUBJECT: Final = re.compile(rf"\s*{PATH}\s+({_UUID})\s*", re.I)
 
 
 def owner(message_id: UUID) -> str:
-    """What the end of a mail's URL is sealed for (shared.crypto)."""
+    """The owner for which shared.crypto seals the end of a mail's URL."""
     return f"{PATH}:{message_id}"
 
 
 def headers(message_id: UUID, mailbox: str, url: str) -> Mapping[str, str]:
-    """What a bulk mail says of it. `mailbox` is the channel's address; `url` takes one click, where it is https."""
+    """A bulk mail's headers. `mailbox` is the channel's address; `url` takes one click if it is https."""
     mailto = f"<mailto:{quote(mailbox, safe='@')}?subject={PATH}%20{message_id}>"
     if not url.startswith("https://"):  # RFC 8058 §3.1
         return {"List-Unsubscribe": mailto}
@@ -34,8 +34,10 @@ def headers(message_id: UUID, mailbox: str, url: str) -> Mapping[str, str]:
 
 
 def unsubscribed(message_id: UUID, occasion: str) -> Receipt:
-    """What it says of a mail of ours: its recipient takes no bulk mails any more. `occasion` tells one time from
-    another, for they may have opted in again in between."""
+    """The receipt of a mail whose recipient has unsubscribed.
+
+    `occasion` distinguishes two requests for one mail, between which the recipient may have opted in again.
+    """
     return Receipt(
         external_id=f"{PATH}:{message_id}:{occasion}"[:200],
         status="unsubscribed",
@@ -46,12 +48,12 @@ def unsubscribed(message_id: UUID, occasion: str) -> Receipt:
 
 
 def unsubscribed_at(url: str) -> UUID | None:
-    """The mail whose button was clicked, of a webhook's URL as ingress keeps it; None for that of a mail."""
+    """The id of the mail whose button was clicked, from the URL that ingress stores; None for any other URL."""
     found = _AT.search(url)
     return UUID(found[1]) if found else None
 
 
 def unsubscribed_by(subject: str) -> UUID | None:
-    """The same of a mail that a mailer writes instead, by its subject; None for any other mail."""
+    """The id of the mail in the subject of a request by mail; None for any other mail."""
     found = _SUBJECT.fullmatch(subject)
     return UUID(found[1]) if found else None

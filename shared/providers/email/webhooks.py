@@ -58,7 +58,7 @@ def parse(raw: RawWebhook) -> Parsed:
     if receipt is not None:
         return Parsed(receipts=(receipt,), errors=tuple(errors))
     if not (people(mail.sender) or people(mail.envelope_from or "")):
-        return Parsed(errors=(*errors, "from: no address in it; nothing says who wrote"))
+        return Parsed(errors=(*errors, "from: there is no address in it"))
     return Parsed(messages=(message_of(mail, recipients),), errors=tuple(errors))
 
 

@@ -1,6 +1,6 @@
-"""Webhooks of Kommo's Chats API, version 2: what a manager wrote to a customer, that one is typing, reactions. Pure.
+"""Reads webhooks of Kommo's Chats API, version 2: agents' messages to customers, typing, reactions. No I/O.
 
-A message has a `receiver` where it goes to a customer; one without is a customer's.
+A message with a `receiver` goes to a customer; one without is a customer's.
 https://developers.kommo.com/reference/receiving-chat-webhooks
 """
 
@@ -26,24 +26,24 @@ def read_chats(root: Fields, scope_id: str, found: Found) -> None:
         problem = _read_message(message, root, scope_id, found)
         if problem:
             found.errors.append(f"message.{problem}")
-    for name, told in fields_of(root, "action").items():
-        data = told if isinstance(told, dict) else {"action": told}
-        found.tell(printable_word(name), data, scope_id)
+    for name, value in fields_of(root, "action").items():
+        data = value if isinstance(value, dict) else {"action": value}
+        found.add_notice(printable_word(name), data, scope_id)
     if not isinstance(message, dict) and not fields_of(root, "action"):
         found.errors.append("body: a message or an action is needed")
 
 
 def _read_message(item: Fields, root: Fields, scope_id: str, found: Found) -> str | None:
-    """One message into `found`; else a sentence that begins with the field that is wrong."""
+    """Read one message into `found`; returns None, or a sentence that begins with the wrong field."""
     said, conversation = fields_of(item, "message"), fields_of(item, "conversation")
     sender, receiver = fields_of(item, "sender"), fields_of(item, "receiver")
     external_id = id_of(said, "id")
     if not external_id:
-        return "message.id: missing or too long; the message could not be told from another"
+        return "message.id: missing or too long; the message cannot be identified"
     customer = receiver or sender
     address = chat_address(text_of(conversation, "id") or text_of(conversation, "client_id"), text_of(customer, "id"))
     if address is None:
-        return "conversation.id: missing or unreadable, and so is client_id; nobody can be answered"
+        return "conversation.id: missing or unreadable, and so is client_id; the customer cannot be answered"
     media = _media(said)
     kind = message_type(text_of(said, "type"), "file" if media else "text")
     readable = content(said)
@@ -77,7 +77,7 @@ def _read_message(item: Fields, root: Fields, scope_id: str, found: Found) -> st
                 automatic=is_automatic(sender),
                 contact_name=text_of(receiver, "name") or None,
                 reply_to=reply_to,
-                awaits_report=True,  # what is written in our channel's chats is ours to deliver
+                awaits_report=True,  # we deliver what agents write in our channel's chats
                 extra=extra,
             )
         )

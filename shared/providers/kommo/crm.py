@@ -1,8 +1,7 @@
-"""Kommo's CRM webhooks: one POST about any number of messages, leads, tasks and the like of an account. Pure.
+"""Reads Kommo's CRM webhooks: one POST holds any number of messages, leads, tasks and so on of an account. No I/O.
 
-`message[add]` holds what customers wrote, and in some accounts (type `outgoing`) what was written to them, which newer
-webhooks tell as `outgoing_message[add]`. Some accounts' webhooks have no `message` around what customers wrote, but
-`add[0][…]` alone. https://developers.kommo.com/docs/webhooks-general
+`message[add]` holds customers' messages and, in some accounts, messages to customers (type `outgoing`); newer webhooks
+have those in `outgoing_message[add]`. Some accounts' webhooks have customers' messages in `add[0][…]` alone. https://developers.kommo.com/docs/webhooks-general
 """
 
 from collections.abc import Iterator
@@ -32,16 +31,17 @@ def read_crm(root: Fields, found: Found) -> None:
                 if entity in _MESSAGES and action == "add":
                     _read_messages(items, f"{entity}.{action}", account, found)
                 else:
-                    told = {entity: {action: items}, "account": account}
-                    found.tell(printable_word(f"{entity}_{action}"), told)
+                    found.add_notice(
+                        printable_word(f"{entity}_{action}"), {entity: {action: items}, "account": account}
+                    )
     if others:
-        found.tell("other", {**others, "account": account})
+        found.add_notice("other", {**others, "account": account})
     if not (found.messages or found.agent_messages or found.notices or found.errors):
-        found.tell("empty", {"account": account})
+        found.add_notice("empty", {"account": account})
 
 
 def _read_messages(items: object, group: str, account: Fields, found: Found) -> None:
-    """What one group of messages holds, into `found`."""
+    """Read one group of messages into `found`."""
     for place, item in _items(items, group, found.errors):
         problem = _read_message(item, account, group.startswith("outgoing"), found)
         if problem:
@@ -49,7 +49,7 @@ def _read_messages(items: object, group: str, account: Fields, found: Found) -> 
 
 
 def _items(items: object, place: str, errors: list[str]) -> Iterator[tuple[str, Fields]]:
-    """(place, object) of each entry; by number in a form, a list in JSON."""
+    """(place, object) of each entry. The entries have numbers in a form, and are a list in JSON."""
     every = items.items() if isinstance(items, dict) else enumerate(items) if isinstance(items, list) else None
     if every is None:
         errors.append(f"{place}: numbered entries are needed")
@@ -63,17 +63,17 @@ def _items(items: object, place: str, errors: list[str]) -> Iterator[tuple[str, 
 
 
 def _read_message(item: Fields, account: Fields, outgoing: bool, found: Found) -> str | None:
-    """One message into `found`; else a sentence that begins with the field that is wrong."""
+    """Read one message into `found`; returns None, or a sentence that begins with the wrong field."""
     external_id = id_of(item, "id")
     if not external_id:
-        return "id: missing or too long; the message could not be told from another"
+        return "id: missing or too long; the message cannot be identified"
     author, recipient = fields_of(item, "author"), fields_of(item, "recipient")
     direction = text_of(item, "type").strip().lower()
     outgoing = outgoing or direction == "outgoing" or (not direction and is_own(author))
     customer = recipient if outgoing else author
     address = chat_address(text_of(item, "chat_id"), text_of(customer, "id"))
     if address is None:
-        return "chat_id: missing or unreadable; whoever wrote cannot be answered"
+        return "chat_id: missing or unreadable; the sender cannot be answered"
     attachment = fields_of(item, "attachment")
     media = _media(attachment, text_of(item, "media"))
     kind = message_type(text_of(item, "message_type") or text_of(attachment, "type"), "file" if media else "text")

@@ -1,6 +1,6 @@
-"""What Kommo's refusals mean: HTTP status and code → one class of the closed set. Pure.
+"""Classifies Kommo's errors: HTTP status and code → one class of the closed set. No I/O.
 
-The Chats API documents 200, 400 and 403 for a send; 901 to 905 are the reasons why a message was not delivered.
+The Chats API documents 200, 400 and 403 for a send; 901 to 905 are reasons why a message was not delivered.
 https://developers.kommo.com/reference/send-import-messages, …/update-delivery-status
 """
 
@@ -24,16 +24,16 @@ _CLASS_OF: Final[Mapping[str, type[Refusal]]] = {
     "902": ChannelBroken,  # the integration is disabled on the channel's side
     "903": Ambiguous,  # internal server error
     "904": RecipientInvalid,  # no conversation can be made: not registered in WhatsApp, for instance
-    "905": ContentRejected,  # any other, told in a sentence
+    "905": ContentRejected,  # any other reason, given in a sentence
 }
-# Signature, payment, permission, and a scope that is not there: nothing of this channel will be taken.
+# Signature, payment, permission, or a missing scope: no message of this channel will be accepted.
 _OF_CHANNEL: Final = frozenset((401, 402, 403, 404, 405, 410))
 _LONGEST_DETAIL = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer of the Chats API that is no success. `code` is empty where its body named none."""
+    """An unsuccessful answer of the Chats API. `code` is empty where the body names none."""
 
     status: int
     code: str = ""
@@ -42,15 +42,15 @@ class Answer:
 
 
 def error_class(code: str) -> type[Refusal] | None:
-    """The class of a code; None for one that we have no class for."""
+    """The class of a code; None for an unknown code."""
     return _CLASS_OF.get(code)
 
 
 def refusal(answer: Answer) -> Refusal:
-    """What an unsuccessful answer to a send means.
+    """The class of an unsuccessful answer to a send.
 
-    A known code decides. A 5xx may come from anything on the way, behind which the message was taken; so may a 2xx that
-    can't be read. A redirect comes from something that is not Kommo.
+    A known code decides. A 5xx, or an unreadable 2xx, may come from a proxy behind which the message was accepted. A
+    redirect does not come from Kommo.
     """
     kind = error_class(answer.code)
     code, detail = answer.code or str(answer.status), scrub(answer.message)
@@ -66,5 +66,5 @@ def refusal(answer: Answer) -> Refusal:
 
 
 def scrub(text: str) -> str:
-    """What we keep and log of a sentence: no phone number in clear."""
+    """A sentence for the log and the database, with phone numbers masked."""
     return re.sub(r"\+?\b[0-9]{9,15}\b", lambda number: addresses.mask(number[0]), text)[:_LONGEST_DETAIL]

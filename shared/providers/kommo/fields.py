@@ -1,4 +1,4 @@
-"""What both of Kommo's interfaces share: what was found, bracketed form keys, chats, kinds of messages. Pure."""
+"""Reads what both of Kommo's interfaces have: bracketed form keys, chats, kinds of messages. No I/O."""
 
 import re
 from collections.abc import Mapping
@@ -24,44 +24,44 @@ TYPES: Final[Mapping[str, MessageType]] = {
     "location": "location",
     "contact": "contacts",
 }
-# What may stand where the author's type is told, of an author that is no person.
+# Types of an author that is not a person.
 AUTOMATIC: Final = ("bot", "salesbot", "robot", "system")
-# And of one of the tenant's own side, a person or not; a customer is `external`, or nothing is told.
+# Types of an author on the tenant's side, a person or not. A customer's type is `external` or missing.
 OWN: Final = ("internal", "user", "manager", *AUTOMATIC)
 
 MOST_NOTICES: Final = 100  # in one POST; Kommo has some forty kinds of events, and each of them becomes a row
 
 _LONGEST_ID = 200  # characters; Kommo's have 36
-_ID = re.compile(r"[!-~]{1,200}")  # no blanks: one stands between the two ids of an address
+_ID = re.compile(r"[!-~]{1,200}")  # without blanks: a blank separates the two ids of an address
 _DEEPEST = 10  # levels of brackets
 
 
 @dataclass(slots=True)
 class Found:
-    """What a webhook holds, as far as it has been read."""
+    """The parts of a webhook that have been read so far."""
 
     messages: list[InboundMessage] = field(default_factory=list)
     agent_messages: list[AgentMessage] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
-    untold: int = 0  # kinds of events beyond MOST_NOTICES
+    not_announced: int = 0  # kinds of events beyond MOST_NOTICES
 
     @property
     def place(self) -> int:
-        """Of the next message."""
+        """The place of the next message in the webhook."""
         return len(self.messages) + len(self.agent_messages)
 
-    def tell(self, name: str, data: Fields, channel_address: str = "") -> None:
-        """Note one kind of event by its name, `other` where it has none."""
+    def add_notice(self, name: str, data: Fields, channel_address: str = "") -> None:
+        """Add a notice of one kind of event, named `other` where it has no name."""
         if len(self.notices) < MOST_NOTICES:
             self.notices.append(Notice(name or "other", plain(data), channel_address))
         else:
-            self.untold += 1
+            self.not_announced += 1
 
     def parsed(self) -> Parsed:
-        if self.untold:
-            told = f"the first {MOST_NOTICES} are announced"
-            self.errors.append(f"body: {MOST_NOTICES + self.untold} kinds of events; {told}")
+        if self.not_announced:
+            count = MOST_NOTICES + self.not_announced
+            self.errors.append(f"body: {count} kinds of events; the first {MOST_NOTICES} are announced")
         return Parsed(
             messages=tuple(self.messages),
             notices=tuple(self.notices),
@@ -73,7 +73,8 @@ class Found:
 def nested(body: bytes, errors: list[str]) -> dict[str, object]:
     """A form whose keys are paths, as PHP writes them: `message[add][0][id]` → {"message": {"add": {"0": {"id": …}}}}.
 
-    Of a key that comes twice, or stands for a value here and for a group there, the first counts; the other is told.
+    Where a key comes twice, or is a value in one place and a group in another, the first counts, and the other is a
+    sentence in `errors`.
     """
     root: dict[str, object] = {}
     for key, value in parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, errors="replace"):
@@ -94,7 +95,7 @@ def nested(body: bytes, errors: list[str]) -> dict[str, object]:
 
 
 def _group(root: dict[str, object], steps: list[str]) -> dict[str, object] | None:
-    """The group at the end of these steps, made where it is missing; None where a value stands in the way."""
+    """The group at the end of these steps, made where it is missing; None where one of the steps is a value."""
     holder = root
     for step in steps:
         below = holder.setdefault(step, {})
@@ -109,15 +110,15 @@ def _shown(key: str) -> str:
 
 
 def id_of(holder: Fields, name: str) -> str:
-    """The id of this name; empty where there is none, or one so long that no index takes it."""
+    """The id of this name; empty where there is none, or where it is too long for an index."""
     given = text_of(holder, name)
     return given if len(given) <= _LONGEST_ID else ""
 
 
 def chat_address(chat_id: str, participant_id: str) -> Address | None:
-    """A customer's chat. `given`, which is what we send to, holds the customer's own id too where it is told.
+    """A customer's chat as an address. Its `given`, to which we send, includes the customer's own id where known.
 
-    None where the chat's id is none: empty, with blanks, or longer than 200 characters.
+    None where the chat's id is empty, has blanks, or is longer than 200 characters.
     """
     if not _ID.fullmatch(chat_id):
         return None
@@ -125,14 +126,14 @@ def chat_address(chat_id: str, participant_id: str) -> Address | None:
     return Address("kommo_chat", given, chat_id)
 
 
-def message_type(told: str, fallback: str = "text") -> str:
-    """Our word for Kommo's type of a message; Kommo's own where we have none."""
-    word = told.strip().lower()[:40] or fallback
+def message_type(given: str, fallback: str = "text") -> str:
+    """Our word for Kommo's type of a message, or Kommo's own word."""
+    word = given.strip().lower()[:40] or fallback
     return TYPES.get(word, word)
 
 
 def content(said: Fields) -> Readable:
-    """What a person reads of a message: its text, else the place or the contact that it shares."""
+    """The readable text of a message: its text, else the place or the contact that it shares."""
     where, whom = fields_of(said, "location"), fields_of(said, "contact")
     place = readable_text.place(text_of(where, "title"), text_of(where, "address"), where.get("lat"), where.get("lon"))
     card = ": ".join(filter(None, (text_of(whom, "name"), text_of(whom, "phone"))))
@@ -142,9 +143,10 @@ def content(said: Fields) -> Readable:
 
 
 def is_automatic(author: Fields) -> bool:
+    """Whether the author is a bot."""
     return text_of(author, "type").strip().lower() in AUTOMATIC
 
 
 def is_own(author: Fields) -> bool:
-    """Whether the author is said to be of the tenant's side."""
+    """Whether the author is on the tenant's side."""
     return text_of(author, "type").strip().lower() in OWN

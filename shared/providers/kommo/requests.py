@@ -1,4 +1,4 @@
-"""What we ask Kommo's Chats API to do: the path and body of one call, and its signed headers. Pure.
+"""Writes a call of Kommo's Chats API: its path, its body, and its signed headers. No I/O.
 
 https://developers.kommo.com/reference/send-import-messages, …/update-delivery-status; …/connect-channel for the
 headers.
@@ -17,10 +17,10 @@ from shared.domain.media import name_of
 from shared.domain.model import Media, Outgoing
 from shared.providers.base import ContentRejected, Report
 
-LONGEST_TEXT = 4096  # characters; not documented: the least of what the messengers behind Kommo take
+LONGEST_TEXT = 4096  # characters; not documented: the least that the messengers behind Kommo accept
 SENDER_NAME = "Palomar"  # the chat shows the name that the integration's bot has in Kommo
-DELIVERED, NOT_DELIVERED = 1, -1  # Kommo's delivery_status; 2 would be read, of which nobody tells us
-OTHER_ERROR = 905  # the one whose sentence is ours, and needed
+DELIVERED, NOT_DELIVERED = 1, -1  # Kommo's delivery_status; 2 would be `read`, which we don't learn
+OTHER_ERROR = 905  # the code that needs a sentence of ours
 _LONGEST_PROBLEM = 200  # characters; not documented
 _KINDS = {"image": "picture", "video": "video", "audio": "audio"}
 
@@ -64,7 +64,7 @@ def call_of(message: Outgoing, bot_id: str, now: datetime) -> Call | ContentReje
         "sender": {"id": bot_id, "name": SENDER_NAME, "ref_id": bot_id},
         "receiver": receiver,
         "message": _content(message),
-        "silent": True,  # of our own messages nobody at the tenant's is told
+        "silent": True,  # no notification to the tenant's agents
     }
     if message.reply_to:
         payload["reply_to"] = {"message": {"id": message.reply_to}}
@@ -75,7 +75,7 @@ def _content(message: Outgoing) -> Body:
     if not message.media:
         return {"type": "text", "text": message.text}
     file = message.media[0]
-    # The size is asked for, and we don't know it; Kommo fetches the file and sees.
+    # A size is required, and not known here; Kommo fetches the file and finds it out.
     return {"type": _kind(file), "text": message.text, "media": file.url, "file_name": _name(file), "file_size": 0}
 
 
@@ -89,27 +89,27 @@ def _name(file: Media) -> str:
 
 
 def _reaction(message: Outgoing, chat_id: str, bot_id: str) -> Body:
-    assert message.reaction is not None, "asked for one"
-    told: Body = {
+    assert message.reaction is not None, "the caller has checked it"
+    reaction: Body = {
         "conversation_ref_id": chat_id,
         "id": message.reaction.external_id,
         "user": {"id": bot_id, "ref_id": bot_id},
         "type": "react" if message.reaction.emoji else "unreact",
     }
-    return {**told, "emoji": message.reaction.emoji} if message.reaction.emoji else told
+    return {**reaction, "emoji": message.reaction.emoji} if message.reaction.emoji else reaction
 
 
 def report_of(report: Report) -> Call:
-    """The call that tells Kommo what became of a manager's message; its id stands in the path and in the body."""
+    """The call that reports the delivery status of an agent's message."""
     body: Body = {"msgid": report.external_id, "delivery_status": DELIVERED}
-    if report.problem:  # for a delivered one these must not be sent
+    if report.problem:  # a report of a delivered message must not have an error
         error = {"error_code": OTHER_ERROR, "error": report.problem[:_LONGEST_PROBLEM]}
         body = {**body, "delivery_status": NOT_DELIVERED, **error}
     return Call(f"/{quote(report.external_id, safe='')}/delivery_status", body)
 
 
 def scope_path(scope_id: str) -> str:
-    """Where the calls of a channel in one account go."""
+    """The path below which a channel's calls in one account are made."""
     return f"/v2/origin/custom/{quote(scope_id, safe='')}"
 
 

@@ -1,6 +1,6 @@
-"""Messages out through Kommo's Chats API: one signed POST, and one class of the closed set for whatever comes of it.
+"""Sends messages through Kommo's Chats API: one signed POST, whose outcome is one class of the closed set.
 
-A chat's history names our own message ids, so a send of unknown outcome is looked up exactly.
+A chat's history has our own message ids, so the look-up of a send of unknown outcome is exact.
 https://developers.kommo.com/reference/send-import-messages, …/get-chat-history, …/connect-channel,
 …/update-delivery-status
 """
@@ -26,7 +26,7 @@ from shared.providers.base import (
     SentRecord,
     Unreachable,
 )
-from shared.providers.http_client import NOT_SENT, base_of, make_session, read, retry_after, told
+from shared.providers.http_client import NOT_SENT, base_of, error_fields, make_session, read, retry_after
 from shared.providers.json_fields import fields_of, instant, items_of, text_of
 from shared.providers.kommo.errors import Answer, refusal, scrub
 from shared.providers.kommo.requests import Call, call_of, report_of, scope_path, signed
@@ -36,7 +36,7 @@ _HISTORY = 50  # messages, the most of one call
 
 
 class KommoCredentials(BaseModel):
-    """What a channel calls with: the channel's secret, and the id of its bot, in whose name we write."""
+    """A channel's credentials: its secret, and the id of its bot, in whose name we write."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
@@ -45,10 +45,10 @@ class KommoCredentials(BaseModel):
 
 
 class KommoSender:
-    """`base.Sender` with one channel secret. Made inside a running loop, closed by its owner.
+    """A `base.Sender` with one channel secret. Made inside a running loop, closed by its owner.
 
-    `base_url` is the Chats API's address; `timeout` the hard total of one call in seconds, connecting included. The
-    channel's address is the scope id, `{channel id}_{account id}`, which is part of each call's path.
+    `base_url` is the Chats API's address; `timeout` bounds one call in seconds, connecting included. The channel's
+    address is the scope id, `{channel id}_{account id}`, which is part of each call's path.
     """
 
     def __init__(
@@ -68,39 +68,41 @@ class KommoSender:
         answered = await self._post(message.sender, call)
         if not isinstance(answered, dict):
             return answered
-        if message.reaction is not None:  # which is no message, and is answered with nothing
+        if message.reaction is not None:  # the answer to a reaction is empty
             return Accepted(f"reaction:{message.message_id}")
         external_id = text_of(fields_of(answered, "new_message"), "msgid")
         return Accepted(external_id) if external_id else Ambiguous("unreadable", "accepted, but the answer names no id")
 
     async def report(self, address: str, report: Report) -> Refusal | None:
-        """One POST that sets the delivery status of a manager's message; the same one again changes nothing."""
+        """One POST that sets the delivery status of an agent's message; repeating it changes nothing."""
         answered = await self._post(address, report_of(report))
         return None if isinstance(answered, dict) else answered
 
     async def find(self, message: Outgoing, since: datetime) -> SentList | None:
-        """This message among the newest 50 of its chat's history, found by our id of it; empty where it is not there.
-        None where Kommo can't be asked."""
+        """This message among the newest 50 of its chat's history, found by our id; empty where it is not among them.
+
+        None where Kommo does not answer.
+        """
         chat_id = message.recipient.partition(" ")[0]
         path = f"{scope_path(message.sender)}/chats/{quote(chat_id, safe='')}/history"
         try:
             async with asyncio.timeout(self._timeout):
                 answered = await self._call("GET", path, b"", f"?limit={_HISTORY}&offset=0")
-        except Exception:  # whatever it is, nothing is known
+        except Exception:  # whatever went wrong, the outcome stays unknown
             return None
         if isinstance(answered, Answer):
             return None
         entries = [entry for _, entry in items_of(answered, "messages", "", [])]
         for entry in entries:
-            said = fields_of(entry, "message")
-            if text_of(said, "client_id") == str(message.message_id) and text_of(said, "id"):
+            listed = fields_of(entry, "message")
+            if text_of(listed, "client_id") == str(message.message_id) and text_of(listed, "id"):
                 at = instant(entry.get("timestamp")) or since
-                found = SentRecord(text_of(said, "id"), text_of(said, "text"), "sent", at, message.message_id)
+                found = SentRecord(text_of(listed, "id"), text_of(listed, "text"), "sent", at, message.message_id)
                 return SentList((found,), complete=False)
-        return SentList((), complete=False)  # how soon Kommo lists a message is written nowhere
+        return SentList((), complete=False)  # Kommo does not document how soon it lists a message
 
     async def check(self, address: str) -> str | None:
-        """None where the channel is connected to the account, which this does; else a sentence with the remedy."""
+        """Connect the channel to its account; returns None on success, else a sentence with the remedy."""
         channel_id, _, account_id = address.partition("_")
         data = orjson.dumps({"account_id": account_id, "hook_api_version": "v2"})
         try:
@@ -125,7 +127,7 @@ class KommoSender:
         await self._session.close()
 
     async def _post(self, scope_id: str, call: Call) -> dict[str, object] | Refusal:
-        """The object that a successful answer holds, or what the lack of one means."""
+        """The object in a successful answer, or the class of any other outcome."""
         try:
             data = orjson.dumps(call.body)
         except orjson.JSONEncodeError:
@@ -142,9 +144,9 @@ class KommoSender:
         return refusal(answered) if isinstance(answered, Answer) else answered
 
     async def _call(self, method: str, path: str, data: bytes, query: str = "") -> dict[str, object] | Answer:
-        """The object that a successful answer holds, or what an unsuccessful one says. Raises what went wrong.
+        """The object in a successful answer, or an unsuccessful answer. Raises any other error.
 
-        The path goes out as it was signed: written otherwise, it would have another signature.
+        The path is sent exactly as it was signed.
         """
         url = f"{self._base}{path}"
         headers = signed(method, urlsplit(url).path, data, self._secret, datetime.now(UTC))
@@ -154,7 +156,7 @@ class KommoSender:
             if not 200 <= answer.status < 300:
                 return await _unsuccessful(answer)
             body = await read(answer)
-            loaded = orjson.loads(body) if body.strip() else {}  # nothing was found, or there is nothing to say
+            loaded = orjson.loads(body) if body.strip() else {}  # some answers are empty
             if not isinstance(loaded, dict):
                 raise ValueError("no JSON object")
             return loaded
@@ -174,8 +176,8 @@ def make_sender(credentials: str, *, api_url: str, timeout: float, proxy: str | 
 
 
 async def _unsuccessful(answer: aiohttp.ClientResponse) -> Answer:
-    """Status, code and sentence. The status alone tells enough where the body does not arrive or is no JSON."""
-    error = await told(answer)
+    """Status, code and sentence; the status alone where the body does not arrive or is no JSON."""
+    error = await error_fields(answer)
     code = text_of(error, "error_code")
     sentences = (text_of(error, name) for name in ("error_description", "error", "detail", "title", "message"))
     return Answer(

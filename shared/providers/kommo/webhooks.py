@@ -1,11 +1,11 @@
-"""Kommo (formerly amoCRM): webhooks in (`holds_secret`, `verify`, `parse`), messages out (`make_sender`).
+"""Verifies and parses the webhooks of Kommo's two interfaces.
 
-Two interfaces. CRM webhooks tell of everything in an account, also of what customers write in any of its chats; they
-are not signed, so the secret is the last part of their URL. The Chats API tells what managers write in the chats of one
-channel, signed, and is what we send through.
+CRM webhooks hold all events of an account, among them customers' messages in any of its chats. They are not signed: the
+last segment of their URL is a secret. The Chats API's webhooks hold agents' messages in the chats of one channel, and
+are signed; messages are sent through the Chats API.
 
-Sources: https://developers.kommo.com/docs/webhooks-general, https://developers.kommo.com/reference/receiving-chat-webhooks
-…/send-import-messages and …/update-delivery-status.
+Sources: https://developers.kommo.com/docs/webhooks-general and
+https://developers.kommo.com/reference/receiving-chat-webhooks.
 """
 
 import hmac
@@ -20,20 +20,20 @@ from shared.providers.kommo.chats import is_chats, read_chats
 from shared.providers.kommo.crm import read_crm
 from shared.providers.kommo.fields import Found, nested
 
-CHATS: Final = "chats"  # in a webhook's path, before the scope id that Kommo puts at its end
+CHATS: Final = "chats"  # a segment of the webhook's path; Kommo appends the scope id
 _SCOPE = re.compile(r"[!-~]{1,200}")
 
 
 def holds_secret(raw: RawWebhook, secrets: Sequence[str]) -> bool:
-    """Whether the last part of the URL's path is one of the secrets; blank ones count for nothing."""
+    """Whether the last segment of the URL's path is one of the secrets. Blank ones are ignored."""
     given = urlsplit(raw.url).path.rpartition("/")[2].encode("utf-8", "replace")
     return any(hmac.compare_digest(secret.encode("utf-8", "replace"), given) for secret in secrets if secret)
 
 
 def verify(raw: RawWebhook, tokens: Sequence[str]) -> bool:
-    """Whether one of `tokens` (channel secrets; blank ones count for nothing) signed the body, as it is or trimmed.
+    """Whether one of `tokens` (channel secrets; blank ones are ignored) signed the body, as it is or trimmed.
 
-    X-Signature is the hex HMAC-SHA1. False, and never an exception, for anything else.
+    X-Signature is the hex HMAC-SHA1. Returns False for anything else, and never raises.
     """
     claimed = raw.headers.get("x-signature", "").strip().lower()
     if not claimed or not claimed.isascii():
@@ -44,9 +44,9 @@ def verify(raw: RawWebhook, tokens: Sequence[str]) -> bool:
 
 
 def parse(raw: RawWebhook) -> Parsed:
-    """All a webhook says, of either interface: customers' and managers' messages, and everything else. Never raises.
+    """Parse all of a webhook of either interface: customers' and agents' messages, and other events. Never raises.
 
-    What cannot be read is a sentence in `errors` that names its place; everything beside it is read all the same.
+    What cannot be read is a sentence in `errors` that names its place, and costs nothing else.
     """
     found = Found()
     root: object

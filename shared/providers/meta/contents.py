@@ -1,4 +1,4 @@
-"""What one message in Meta's webhooks says: its type, its text, its file, and what it answers. Pure; never raises."""
+"""Reads the content of one message in Meta's webhooks: type, text, file, and reference. No I/O; never raises."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -26,26 +26,27 @@ _TYPES: dict[str, MessageType] = {
     "unknown": "unsupported",
 }
 _MEDIA = ("image", "audio", "voice", "video", "document", "sticker")
-# Where the type is not told, the one of these that stands there.
-_TELLING = (*_MEDIA, "text", "location", "contacts", "interactive", "button", "reaction", "order", "edit", "revoke")
-_MOST_CARDS = 20  # that the text names
-_WRITTEN = ("text", *_MEDIA)  # types whose text is what the customer wrote, as a caption is
-_SPOKEN = ("text", "interactive", "button")  # types that are nothing without words
+# Fields that tell the type of a message without one.
+_TYPE_FIELDS = (*_MEDIA, "text", "location", "contacts", "interactive", "button", "reaction", "order", "edit", "revoke")
+_MOST_CARDS = 20  # shared contacts that the text lists
+_WRITTEN = ("text", *_MEDIA)  # types whose text, such as a caption, is in the customer's own words
+_SPOKEN = ("text", "interactive", "button")  # types that are unsupported without a text
 
 
 def kind_of(item: Fields) -> str:
-    """Meta's word for the type; where it is missing, what stands in the message; else `unsupported`."""
-    told = printable_word(text_of(item, "type"))
-    return told or next((name for name in _TELLING if item.get(name)), "unsupported")
+    """Meta's word for the type; where it is missing, the name of the content's field; else `unsupported`."""
+    return printable_word(text_of(item, "type")) or next(
+        (name for name in _TYPE_FIELDS if item.get(name)), "unsupported"
+    )
 
 
 def type_of(kind: str, text: str) -> str:
-    """Our word for the type. A button without anything on it, and a text without words, say nothing: `unsupported`."""
+    """Our word for the type. A button without a title and a text without words are `unsupported`."""
     return "unsupported" if kind in _SPOKEN and not text.strip() else _TYPES.get(kind, kind)
 
 
 def content(item: Fields, kind: str) -> Readable:
-    """What a person reads of the message, of whatever type it is; empty where it has no words."""
+    """The readable text of a message of any type; empty where it has none."""
     part = fields_of(item, kind)
     match kind:
         case "interactive":
@@ -63,13 +64,13 @@ def content(item: Fields, kind: str) -> Readable:
         case "contacts":
             return Readable("\n".join(filter(None, map(_card, islice(_cards(item), _MOST_CARDS)))), "data")
         case "reaction":
-            return Readable(text_of(part, "emoji"), "data")  # an empty or absent one takes the reaction back
+            return Readable(text_of(part, "emoji"), "data")  # an empty or missing one removes the reaction
         case "edit":
             inner = fields_of(part, "message")
             return content(inner, kind_of(inner)) if kind_of(inner) != "edit" else Readable("", "data")
     if kind in _TYPES:
         return Readable(_written(part), "own" if kind in _WRITTEN else "unclear")
-    # A type we have no name for may bring its text under its own name, or as any text stands in a message.
+    # A type without a name here may have its text in a field of its own name, or in `text`.
     return readable_text.first(
         (
             Readable(_written(part), "unclear"),
@@ -84,16 +85,16 @@ def _written(part: Fields) -> str:
 
 
 def _interactive(part: Fields) -> Readable:
-    told = text_of(part, "type")
-    if told == "call_permission_reply":
-        return Readable(f"call permission: {text_of(fields_of(part, told), 'response') or '?'}", "data")
-    return readable_text.first(map(readable_text.reply, _replies(part, told)))
+    kind = text_of(part, "type")
+    if kind == "call_permission_reply":
+        return Readable(f"call permission: {text_of(fields_of(part, kind), 'response') or '?'}", "data")
+    return readable_text.first(map(readable_text.reply, _replies(part, kind)))
 
 
-def _replies(part: Fields, told: str) -> Iterator[Fields]:
-    """What of an interactive message may hold the answer: what its type names, then any other."""
-    yield fields_of(part, told)
-    yield from (fields_of(part, name) for name in part if name not in (told, "type"))
+def _replies(part: Fields, kind: str) -> Iterator[Fields]:
+    """The fields of an interactive message that may hold the answer: first the one that its type names."""
+    yield fields_of(part, kind)
+    yield from (fields_of(part, name) for name in part if name not in (kind, "type"))
 
 
 def _cards(item: Fields) -> Iterator[Fields]:
@@ -101,7 +102,7 @@ def _cards(item: Fields) -> Iterator[Fields]:
 
 
 def _card(card: Fields) -> str:
-    """`Luis Pérez: +52 55 1234 5678`, of a contact that a customer shares: the engines and a person read the text."""
+    """A contact that a customer shares, as text: `Luis Pérez: +52 55 1234 5678`."""
     name = fields_of(card, "name")
     named = text_of(name, "formatted_name") or text_of(name, "first_name")
     phones = (text_of(phone, "phone") or text_of(phone, "wa_id") for _, phone in items_of(card, "phones", "", []))
@@ -109,7 +110,7 @@ def _card(card: Fields) -> str:
 
 
 def media_of(item: Fields, kind: str) -> tuple[Media, ...]:
-    """The file of a message, with the id to fetch it by; of an edited one, the file that it now has."""
+    """The file of a message, with its id; of an edited message, the new file."""
     if kind == "edit":
         inner = fields_of(fields_of(item, "edit"), "message")
         return media_of(inner, kind_of(inner)) if kind_of(inner) != "edit" else ()
@@ -128,6 +129,6 @@ def reply_to(item: Fields) -> str | None:
         ("revoke", "original_message_id"),
         ("context", "id"),
     ):
-        if told := text_of(fields_of(item, name), key):
-            return told
+        if external_id := text_of(fields_of(item, name), key):
+            return external_id
     return None

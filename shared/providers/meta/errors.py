@@ -1,7 +1,7 @@
-"""What Meta's refusals mean: error code and HTTP status → one class of the closed set. Pure.
+"""Classifies Meta's errors: error code and HTTP status → one class of the closed set. No I/O.
 
-Codes: https://developers.facebook.com/documentation/business-messaging/whatsapp/support/error-codes. The same codes
-come in the answer to a send and in status webhooks. The code decides: titles and sentences change.
+Codes: https://developers.facebook.com/documentation/business-messaging/whatsapp/support/error-codes. The answer
+to a send and a status webhook have the same codes. The code decides, because titles and sentences change.
 """
 
 import re
@@ -24,10 +24,10 @@ from shared.providers.base import (
 NOT_ALLOWED = "131030"  # the recipient is not on the list of those that a test number may write to
 PAIR_RATE = "131056"
 PAIR_WAIT = 6.0  # seconds: one message per 6 s to one recipient
-# Too many messages of the account were blocked or marked as spam: asking again soon makes it worse.
+# Too many messages of the account were blocked or marked as spam: an early retry makes it worse.
 _SPAM = "131048 131064"
 _SPAM_WAIT = 3600.0
-# Meta holds marketing messages back from this person, or has put them into an experiment: at least a day.
+# Meta withholds marketing messages from this person, or has them in an experiment: for at least a day.
 _MARKETING = "131049 130472"
 _MARKETING_WAIT = 25 * 3600.0
 # "Object with ID … does not exist": the phone number id is wrong, or the token may not see it.
@@ -49,8 +49,8 @@ _CLASS_OF: dict[str, type[Refusal]] = _table(
         (Throttled, PAIR_RATE),
         (Throttled, _SPAM),
         (Throttled, _MARKETING),
-        (Unreachable, "131016 131057 131053"),  # "try again": Meta says so, and has accepted nothing
-        (Ambiguous, "131000"),  # "something went wrong", with no word on how far it had come by then
+        (Unreachable, "131016 131057 131053"),  # Meta says "try again" and has accepted nothing
+        (Ambiguous, "131000"),  # "something went wrong", which leaves open whether it was accepted
         (WindowClosed, "131047"),
         (OptedOut, "131050"),
         (RecipientInvalid, f"131026 131021 {NOT_ALLOWED}"),
@@ -58,7 +58,7 @@ _CLASS_OF: dict[str, type[Refusal]] = _table(
         (ContentRejected, f"131008 131009 131051 {_codes(132000, 132016)} 131063"),
     )
 )
-# Of these the recipient or the content is the reason, and the channel's other messages go on.
+# Codes about the recipient or the content: the channel's other messages are sent.
 _OF_MESSAGE = frozenset((PAIR_RATE, *_MARKETING.split(), "130497"))
 _WAIT = {
     PAIR_RATE: PAIR_WAIT,
@@ -69,7 +69,7 @@ _WAIT = {
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer of the Graph API that is no success. `code` is empty where its body named none."""
+    """An unsuccessful answer of the Graph API. `code` is empty where the body names none."""
 
     status: int
     code: str = ""
@@ -79,16 +79,16 @@ class Answer:
 
 
 def error_class(code: str) -> type[Refusal] | None:
-    """The class of an error code, as a receipt brings it too; None for a code we have no class for."""
+    """The class of an error code of an answer or a receipt; None for an unknown code."""
     return _CLASS_OF.get(code)
 
 
 def refusal(answer: Answer) -> Refusal:
-    """What an unsuccessful answer to a send means.
+    """The class of an unsuccessful answer to a send.
 
-    The code decides, at any status: an error with a code is Meta's own word that it did not accept the message. A 5xx
-    without one may come from anything on the way, behind which the message was accepted. 404 is the phone number's
-    address, not the message; a redirect comes from something that is not Meta.
+    The code decides, whatever the status: with an error code Meta itself says that it did not accept the message. A 5xx
+    without a code may come from a proxy behind which the message was accepted. A 404 is about the phone number id, not
+    the message; a redirect does not come from Meta.
     """
     code, detail = answer.code or str(answer.status), scrub(answer.message)
     kind = error_class(answer.code)
@@ -107,11 +107,11 @@ def refusal(answer: Answer) -> Refusal:
 
 
 def refusal_by_receipt(code: str) -> Refusal | None:
-    """What a failure means that comes after Meta had accepted the message; None for a code we have no class for."""
+    """The class of a failure after Meta had accepted the message; None for an unknown code."""
     return refusal(Answer(400, code)) if code in _CLASS_OF else None
 
 
 def scrub(text: str) -> str:
-    """What we keep and log of a sentence: no number in clear, and no access token."""
+    """A sentence for the log and the database, with numbers and access tokens masked."""
     hidden = re.sub(r"\bEA[A-Za-z0-9]{20,}", "EA***", text)
     return re.sub(r"\+?\b[0-9]{9,15}\b", lambda number: addresses.mask(number[0]), hidden)[:_LONGEST_DETAIL]

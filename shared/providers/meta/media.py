@@ -1,5 +1,7 @@
-"""Files that customers sent through Meta: a GET of the media id tells an address that is valid for five minutes, and a
-GET of that, again with the access token, brings the file.
+"""Where files lie that customers sent through Meta.
+
+A GET of the media id returns an address that is valid for five minutes; a GET of that address, again with the access
+token, returns the file.
 
 https://developers.facebook.com/docs/whatsapp/cloud-api/reference/media
 """
@@ -19,8 +21,8 @@ from shared.providers.media_source import Direct, Get, Located, Source
 from shared.providers.meta.errors import error_class
 from shared.providers.meta.send import MetaCredentials
 
-FILES: Final = "https://*.fbsbx.com"  # lookaside.fbsbx.com, where the addresses lead
-NO_SUCH_OBJECT: Final = "33"  # subcode of 100: it is not there (any more), or not for this token
+FILES: Final = "https://*.fbsbx.com"  # the addresses are of lookaside.fbsbx.com
+NO_SUCH_OBJECT: Final = "33"  # subcode of 100: the file does not exist any more, or not for this token
 
 
 def media_source(media: Media, credentials: str, *, api_url: str) -> Source:
@@ -41,13 +43,12 @@ def media_source(media: Media, credentials: str, *, api_url: str) -> Source:
 def _located(
     media: Media, headers: dict[str, str], trusted: tuple[str, ...], status: int, body: bytes
 ) -> Direct | Failure:
-    """Where the answer says that the file lies. The webhook's hash is the one that was signed; the answer's stands in
-    where it gives none."""
+    """The file's address in the answer, with the webhook's hash, which was signed, or else the answer's."""
     try:
-        told = orjson.loads(body)
+        loaded = orjson.loads(body)
     except orjson.JSONDecodeError:
-        told = None
-    fields: Fields = told if isinstance(told, dict) else {}
+        loaded = None
+    fields: Fields = loaded if isinstance(loaded, dict) else {}
     if failure := _refusal(status, fields):
         return failure
     url = text_of(fields, "url")
@@ -58,7 +59,7 @@ def _located(
 
 
 def _refusal(status: int, fields: Fields) -> Failure | None:
-    """The Graph API tells by its own codes: one that is not there is a 400, and so may be a limit."""
+    """The failure in an answer. The code decides first: a missing file is a 400, and a rate limit may be one."""
     error = fields_of(fields, "error")
     code, subcode = text_of(error, "code"), text_of(error, "error_subcode")
     if (code, subcode) == ("100", NO_SUCH_OBJECT):

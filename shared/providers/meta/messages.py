@@ -1,4 +1,4 @@
-"""One message of a customer's in Meta's webhooks: who wrote, and what stands around it. Pure; never raises."""
+"""Reads one message in Meta's webhooks: its customer, its content, and the facts around it. No I/O; never raises."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -17,16 +17,16 @@ _READ = frozenset(("id", "from", "timestamp"))
 _READ_OF_VALUE = frozenset(
     ("messaging_product", "metadata", "contacts", "messages", ECHOES, "statuses", "errors", "user_preferences")
 )
-_MOST_BESIDE = 4096  # bytes that each message of a batch may have a copy of
-_LONGEST_NAME = 256  # characters, and of ids that stand once for a whole batch; WhatsApp's profile names have 25
-# A business-scoped user id is `US.1234…`. What else stands in its place is taken as it is, for it may be an id of a new
-# form; but a word that begins in lower case is none, and nobody could be answered there.
+_MOST_BESIDE = 4096  # bytes of shared facts, of which each message of a batch gets a copy
+_LONGEST_NAME = 256  # characters, also of ids that stand once for a whole batch; WhatsApp's profile names have 25
+# A business-scoped user id is `US.1234…`. Another text in its place may be an id of a new form, and is used as it is. A
+# word that begins in lower case is no id: no answer could reach it.
 _ODD_ID = re.compile(r"[A-Z0-9][A-Za-z0-9._\-]{0,127}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Around:
-    """What stands around the messages of one `value`, read once for all of them."""
+    """The facts around the messages of one `value`, read once for all of them."""
 
     phone_number_id: str
     display_number: str
@@ -60,7 +60,7 @@ class Around:
 
 
 def _contact_of(contact: Fields) -> Fields:
-    """An entry of `contacts`, and of one that is too large for a copy with each message what we have names for."""
+    """An entry of `contacts`; of an entry too large to be copied to each message, only the known fields."""
     if (held := _little(contact)) is not None:
         return held
     profile = {name: text_of(fields_of(contact, "profile"), name)[:_LONGEST_NAME] for name in ("name", "username")}
@@ -69,8 +69,10 @@ def _contact_of(contact: Fields) -> Fields:
 
 
 def _little(fields: Fields) -> Fields | None:
-    """The fields; None where they are so many that a copy with each message would be too much: of a batch of three
-    megabytes it would make gigabytes. The raw webhook has them."""
+    """The fields; None where they are too large to be copied to each message. The raw webhook has them.
+
+    Copied without a bound, a batch of three megabytes would grow to gigabytes.
+    """
     held = plain(fields)
     return held if len(orjson.dumps(held)) <= _MOST_BESIDE else None
 
@@ -78,13 +80,13 @@ def _little(fields: Fields) -> Fields | None:
 def read_message(item: Fields, around: Around, place: int = 0) -> InboundMessage | str:
     """One of `value.messages`, or a sentence that begins with the field that is wrong.
 
-    Fields we have no name for stay in `extra`, which also holds the customer's entry of `contacts` and what else stands
-    in `value`.
+    Fields without a name here stay in `extra`, together with the customer's entry of `contacts` and the other fields of
+    `value`.
     """
     contact = _contact(item, around, _WRITER)
     sender = _people(item, contact, _WRITER)
     if not sender:
-        return "from: missing or unreadable, and so is from_user_id; whoever wrote cannot be answered"
+        return "from: missing or unreadable, and so is from_user_id; the sender cannot be answered"
     kind = kind_of(item)
     said = content(item, kind)
     return InboundMessage(
@@ -107,10 +109,10 @@ def read_message(item: Fields, around: Around, place: int = 0) -> InboundMessage
 
 
 def read_echo(item: Fields, around: Around, place: int = 0) -> AgentMessage | str:
-    """One of `value.message_echoes` of the field `smb_message_echoes`: what a person of the business wrote in the
-    WhatsApp Business app or a device linked to it; or a sentence that begins with the field that is wrong.
+    """One of `value.message_echoes` of the field `smb_message_echoes`, or a sentence that begins with the wrong field.
 
-    …/whatsapp/webhooks/reference/smb_message_echoes. What we send through the API ourselves is not echoed there.
+    An agent wrote it in the WhatsApp Business app or on a device linked to it. Messages sent through the API are not
+    echoed. …/whatsapp/webhooks/reference/smb_message_echoes
     """
     contact = _contact(item, around, _READER)
     customer = _people(item, contact, _READER)
@@ -135,7 +137,7 @@ def read_echo(item: Fields, around: Around, place: int = 0) -> AgentMessage | st
 
 
 def _id(item: Fields) -> str:
-    """Meta's id of the message. Should there be none, what it says tells it from others, and it comes again unlost."""
+    """Meta's id of the message; of one without an id a hash, so that it is neither lost nor stored twice."""
     return text_of(item, "id") or f"sha256:{sha256(orjson.dumps(plain(item))).hexdigest()}"
 
 
@@ -146,10 +148,10 @@ def _extra(item: Fields, contact: Fields, around: Around) -> dict[str, object]:
     return plain({**extra, "contact": contact, "value": around.beside, "waba_id": around.account})
 
 
-# -- who wrote, or is written to ---------------------------------------------------------------------------------------
+# -- the customer ------------------------------------------------------------------------------------------------------
 
-# What the network tells of somebody who writes under another number or id from now on: one person under all of them, so
-# that an opt-out holds. …/whatsapp/webhooks/reference/messages/system; the last is the name of it before 2025.
+# System messages about a customer whose number or id changes. All of these are one person's addresses, so that an
+# opt-out holds. …/whatsapp/webhooks/reference/messages/system; the last name is from before 2025.
 _CHANGED = ("user_changed_number", "user_changed_user_id", "customer_changed_number")
 _CHANGED_IDS = ("previous_user_id", "previous_parent_user_id", "user_id", "parent_user_id")
 
@@ -158,7 +160,7 @@ _READER = ("to", "to_user_id", "to_parent_user_id")
 
 
 def _contact(item: Fields, around: Around, names: Sequence[str]) -> Fields:
-    """The entry of `contacts` that is this message's customer; an empty one where none is, or nobody can tell."""
+    """The entry of `contacts` for this message's customer; an empty one where none matches."""
     known = _canonical(item, names)
     return next((around.contacts[one] for one in known if one in around.contacts), around.alone)
 
@@ -169,9 +171,9 @@ def _canonical(holder: Fields, names: Sequence[str]) -> list[str]:
 
 
 def _people(item: Fields, contact: Fields, names: Sequence[str]) -> tuple[Address, ...]:
-    """Every address of the customer's, a phone number first; none where all are unreadable.
+    """All addresses of the customer, a phone number first; none where all are unreadable.
 
-    `wa_id` goes before `from`: it is the one to answer to. Both may be absent, where the customer has a user name.
+    `wa_id` goes before `from`, because answers go to it. Both may be missing where the customer has a user name.
     """
     number, *user_ids = names
     found = [_person(text_of(contact, "wa_id")), _person(text_of(item, number))]

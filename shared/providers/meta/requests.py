@@ -1,4 +1,4 @@
-"""What we ask Meta to send: the body of one call, with the lengths checked that Meta would refuse. Pure.
+"""Writes the body of a call that sends a message, and checks the lengths that Meta would refuse. No I/O.
 
 https://developers.facebook.com/documentation/business-messaging/whatsapp/messages/send-messages and …/templates.
 """
@@ -21,10 +21,10 @@ _TITLE, _ROW_TITLE, _DESCRIPTION, _OPENER, _HEADER, _FOOTER = 20, 24, 72, 20, 60
 _BUTTON_ID, _ROW_ID = 256, 200
 _CAPTIONED = ("image", "video", "document")
 _HEADER_MEDIA = ("image", "video", "document")
-# A template's button: what its variable is called, and the type under which it travels.
+# By the kind of a template's button: the type of its parameter.
 _BUTTON_PARAMETERS = {"url": "text", "quick_reply": "payload", "copy_code": "coupon_code", "flow": "action"}
-# What Meta shows as a picture, a video or a sound, as it documents it and as people name the same; anything else, also
-# other sounds and videos (webm, wav, quicktime), it takes as a document. …/business-phone-numbers/media
+# MIME types that Meta shows as a picture, a video or a sound, with other common names of the same. It accepts any
+# other type, also other sounds and videos (webm, wav, quicktime), as a document. …/business-phone-numbers/media
 _TYPES = {
     **dict.fromkeys(("image/jpeg", "image/jpg", "image/png"), "image"),
     **dict.fromkeys(("video/mp4", "video/3gpp", "video/3gp"), "video"),
@@ -43,7 +43,7 @@ Body = dict[str, object]
 
 
 class _Wrong(Exception):
-    """The message can't be sent as it is; the text names the part and what Meta takes."""
+    """Meta would refuse the message. The text names the part and what Meta accepts."""
 
 
 def body_of(message: Outgoing) -> Body | ContentRejected | ChannelBroken:
@@ -67,7 +67,7 @@ def body_of(message: Outgoing) -> Body | ContentRejected | ChannelBroken:
 
 
 def _recipient(given: str) -> Body:
-    """A number is `to`, without `+` as Meta's own webhooks write it; a user id, which has none, is `recipient`."""
+    """A number is `to`, written without `+` as in Meta's own webhooks; a user id is `recipient`."""
     _, bare = addresses.split_scheme(given)
     number = addresses.phone(bare)
     return {"to": number.given.removeprefix("+")} if number is not None else {"recipient": bare}
@@ -92,7 +92,7 @@ def _content(message: Outgoing) -> tuple[str, object]:
 
 
 def _within(name: str, text: str, longest: int) -> str:
-    """The text, if there is any and it is not too long. Raises _Wrong."""
+    """The text, where it is neither empty nor too long. Raises _Wrong."""
     if not text.strip():
         raise _Wrong(f"{name}: empty")
     if len(text) > longest:
@@ -116,13 +116,13 @@ def _media(media: tuple[Media, ...], caption: str) -> tuple[str, object]:
             raise _Wrong(f"media: {kind} goes without text; send the text by itself")
         part["caption"] = _within("caption", caption, LONGEST_BODY)
     if kind == "document":
-        # Without a name the customer sees "Untitled", and their phone does not know what opens it.
+        # Without a name the customer sees "Untitled", and the phone can't choose a program for it.
         part["filename"] = file.filename or name_of(file.url, file.mime_type)
     return kind, part
 
 
 def media_kind(file: Media) -> str:
-    """image, video, audio, sticker or document, by the MIME type, else by the link's or the name's ending."""
+    """image, video, audio, sticker or document: by the MIME type, else by the extension of the name or link."""
     if mime_type := plain_type(file.mime_type):
         return _TYPES.get(mime_type, "document")
     name = file.filename or _path(file.url or "")
@@ -204,11 +204,12 @@ _BUTTON_VARIABLE = re.compile(r"button\.([0-9])(?:\.([a-z_]+))?", re.ASCII)
 
 
 def _template(asked: Template) -> Body:
-    """A template with its variables by name:
+    """A template with its variables, which have these names:
 
-    `1`, `2`, … or the names of the body's parameters; `header.1` or `header.NAME` of its header's text, `header.image`,
-    `header.video` and `header.document` (a link, or the id of an uploaded file); `button.0` of its first button's
-    address, or with the kind of button: `button.0.quick_reply`, `button.0.copy_code`.
+    - `1`, `2`, … or the parameters' own names for the body;
+    - `header.1` or `header.NAME` for the header's text;
+    - `header.image`, `header.video` and `header.document` for a link, or the id of an uploaded file;
+    - `button.0` for the first button's URL, or with the kind of button `button.0.quick_reply`, `button.0.copy_code`.
     """
     if not asked.language:
         raise _Wrong("template: Meta needs its language, such as en_US")
@@ -252,7 +253,7 @@ def _header_media(header: Mapping[str, str]) -> Iterator[Body]:
 
 
 def _header_location(header: Mapping[str, str]) -> Iterator[Body]:
-    """`header.location` is `latitude, longitude`; its name and address stand beside it."""
+    """`header.location` is `latitude, longitude`; `header.location.name` and `header.location.address` describe it."""
     place, name, address = (header.get(part, "") for part in _LOCATION)
     if not any((place, name, address)):
         return
@@ -265,7 +266,7 @@ def _header_location(header: Mapping[str, str]) -> Iterator[Body]:
 
 
 def _texts(variables: Mapping[str, str], without: tuple[str, ...] = ()) -> Iterator[Body]:
-    """Parameters by place, in their order; then those by name."""
+    """Numbered parameters in their order, then named ones."""
     named = {name: text for name, text in variables.items() if name not in without}
     for name in sorted((name for name in named if name.isdecimal()), key=int):
         yield {"type": "text", "text": on_one_line(named[name])}

@@ -1,4 +1,4 @@
-"""Messages out through Meta's Graph API: one POST, and one class of the closed set for whatever comes of it.
+"""Sends messages through Meta's Graph API: one POST, whose outcome is one class of the closed set.
 
 `POST /{version}/{phone number id}/messages`; Meta has no official SDK for Python.
 https://developers.facebook.com/documentation/business-messaging/whatsapp/reference/whatsapp-business-phone-number/message-api
@@ -26,17 +26,17 @@ from shared.providers.base import (
     SentList,
     Unreachable,
 )
-from shared.providers.http_client import NOT_SENT, base_of, make_session, read, retry_after, told
+from shared.providers.http_client import NOT_SENT, base_of, error_fields, make_session, read, retry_after
 from shared.providers.json_fields import fields_of, items_of, text_of
 from shared.providers.meta.errors import NOT_ALLOWED, Answer, error_class, refusal, scrub
 from shared.providers.meta.requests import Body, body_of
 
 _CONNECT_TIMEOUT = 5.0
-_LONGEST_READ = 4.0  # seconds of a read receipt; later it is of no use
+_LONGEST_READ = 4.0  # seconds of a call that marks a message as read; a later mark is of no use
 
 
 class MetaCredentials(BaseModel):
-    """What a channel calls with. An app secret or verify token that stands beside it is for webhooks."""
+    """A channel's credentials. An app secret or verify token in the same JSON is for webhooks."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
@@ -45,17 +45,17 @@ class MetaCredentials(BaseModel):
     @field_validator("access_token")
     @classmethod
     def _fits_a_header(cls, token: SecretStr) -> SecretStr:
-        # With a line break in it no call would ever leave, and each of them would look as if it might have.
+        # With a line break in the token no call would leave, and each would seem to have an unknown outcome.
         if not token.get_secret_value().isprintable():
             raise ValueError("a token has no line breaks and nothing invisible in it; enter it anew")
         return token
 
 
 class MetaSender:
-    """`base.Sender` with one access token. Made inside a running loop, closed by its owner.
+    """A `base.Sender` with one access token. Made inside a running loop, closed by its owner.
 
-    `base_url` is the Graph API's address with its version; `timeout` the hard total of one call in seconds, connecting
-    included. The channel's address is the phone number id, which is part of each call's path.
+    `base_url` is the Graph API's address with its version; `timeout` bounds one call in seconds, connecting included.
+    The channel's address is the phone number id, which is part of each call's path.
     """
 
     def __init__(
@@ -115,11 +115,11 @@ class MetaSender:
         return None if isinstance(answered, dict) else answered
 
     async def find(self, message: Outgoing, since: datetime) -> SentList | None:
-        """None: Meta lists no messages. A send of unknown outcome is resolved by its receipt, which brings our id."""
+        """None: Meta has no list of messages. A receipt, which holds our id, resolves a send of unknown outcome."""
         return None
 
     async def check(self, address: str) -> str | None:
-        """None where the access token sees the phone number of this id, else a sentence with the remedy."""
+        """None where the access token may use the phone number of this id, else a sentence with the remedy."""
         try:
             async with asyncio.timeout(self._timeout):
                 answered = await self._call(
@@ -141,7 +141,7 @@ class MetaSender:
         await self._session.close()
 
     async def _post(self, address: str, data: bytes, within: float) -> Body | Refusal:
-        """What Meta answered to a POST to the messages of a phone number. Raises nothing but CancelledError."""
+        """Meta's answer to a POST to the messages of a phone number. Raises nothing but CancelledError."""
         try:
             async with asyncio.timeout(within):
                 answered = await self._call("POST", f"{quote(address, safe='')}/messages", data)
@@ -154,7 +154,7 @@ class MetaSender:
         return refusal(answered) if isinstance(answered, Answer) else answered
 
     async def _call(self, method: str, path: str, data: bytes | None = None) -> Body | Answer:
-        """The object that a successful answer holds, or what an unsuccessful one says. Raises what went wrong."""
+        """The object in a successful answer, or an unsuccessful answer. Raises any other error."""
         async with self._session.request(
             method, f"{self._base}/{path}", data=data, headers=self._headers, allow_redirects=False
         ) as answer:
@@ -180,8 +180,8 @@ def make_sender(credentials: str, *, api_url: str, timeout: float, proxy: str | 
 
 
 async def _unsuccessful(answer: aiohttp.ClientResponse) -> Answer:
-    """Status, code and sentence. The status alone tells enough where the body does not arrive or is no JSON."""
-    error = fields_of(await told(answer), "error")
+    """Status, code and sentence; the status alone where the body does not arrive or is no JSON."""
+    error = fields_of(await error_fields(answer), "error")
     details = text_of(fields_of(error, "error_data"), "details")
     return Answer(
         status=answer.status,
@@ -193,10 +193,10 @@ async def _unsuccessful(answer: aiohttp.ClientResponse) -> Answer:
 
 
 def _other_spelling(recipient: str) -> str | None:
-    """The other way to write a mobile number of Mexico or Argentina, as Meta takes it; None for any other country's.
+    """The other spelling of a mobile number of Mexico or Argentina; None for any other country's.
 
-    WhatsApp writes `521…` and `549…`. Meta compares a recipient with its list of allowed ones as text, and that list
-    may hold the form without.
+    WhatsApp writes `521…` and `549…`. Meta compares a recipient as text with its list of allowed recipients, which may
+    hold the form without that digit.
     """
     number = addresses.phone(recipient)
     if number is None or not number.canonical.startswith(("+52", "+54")):

@@ -11,9 +11,9 @@ from shared.providers.base import RawWebhook
 
 
 def verify(raw: RawWebhook, tokens: Sequence[str]) -> bool:
-    """Whether one of `tokens` (app secrets; blank ones count for nothing) signed the raw body.
+    """Whether one of `tokens` (app secrets; blank ones are ignored) signed the raw body.
 
-    X-Hub-Signature-256 is `sha256=` and the hex HMAC-SHA256. False, and never an exception, for anything else.
+    X-Hub-Signature-256 is `sha256=` and the hex HMAC-SHA256. Returns False for anything else, and never raises.
     """
     scheme, _, claimed = raw.headers.get("x-hub-signature-256", "").partition("=")
     if scheme != "sha256" or not claimed or not claimed.isascii():
@@ -24,9 +24,9 @@ def verify(raw: RawWebhook, tokens: Sequence[str]) -> bool:
 
 
 def challenge(query: str, verify_token: str) -> str | None:
-    """What to answer where Meta verifies a webhook URL by GET: its challenge; None where it does not know the token."""
-    asked = dict(parse_qsl(query, keep_blank_values=True, errors="replace"))
-    known = hmac.compare_digest(asked.get("hub.verify_token", "").encode(), verify_token.encode("utf-8", "replace"))
-    if asked.get("hub.mode") != "subscribe" or not verify_token or not known:
+    """The answer to a GET by which Meta verifies a webhook URL: its challenge; None where the token is wrong."""
+    fields = dict(parse_qsl(query, keep_blank_values=True, errors="replace"))
+    known = hmac.compare_digest(fields.get("hub.verify_token", "").encode(), verify_token.encode("utf-8", "replace"))
+    if fields.get("hub.mode") != "subscribe" or not verify_token or not known:
         return None
-    return asked.get("hub.challenge", "")
+    return fields.get("hub.challenge", "")

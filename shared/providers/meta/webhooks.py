@@ -26,8 +26,8 @@ from shared.providers.meta.messages import ECHOES, Around, read_echo, read_messa
 ACCOUNTS = "whatsapp_business_account"  # what `object` says of all WhatsApp webhooks
 MOST_UPDATES = 4000
 """Entries, changes and what they hold, of one webhook: Meta documents 1000 updates, each perhaps in an entry and a
-change of its own. Whoever has an app secret of their own could sign a million of them in 3 MB."""
-_LONGEST_ACCOUNT = 100  # characters of an account's id, of which each update has a copy
+change of its own. A tenant with its own app secret could sign a million of them in 3 MB."""
+_LONGEST_ACCOUNT = 100  # characters of an account's id, which is copied to each update
 _CONSENT: dict[str, tuple[str, ConsentState]] = {
     "stop": ("opt_out", "opted_out"),
     "resume": ("opt_in", "opted_in"),
@@ -38,7 +38,7 @@ _READ_OF_STATUS = frozenset(("id", "status", "timestamp", "recipient_id", "biz_o
 
 @dataclass(slots=True)
 class _Found:
-    """What a webhook holds, as far as it has been read."""
+    """The parts of a webhook that have been read so far."""
 
     messages: list[InboundMessage] = field(default_factory=list)
     receipts: list[Receipt] = field(default_factory=list)
@@ -49,7 +49,7 @@ class _Found:
     cut: bool = False
 
     def items(self, holder: Fields, name: str, prefix: str, *, needed: bool = False) -> Iterator[tuple[str, Fields]]:
-        """As `items_of`, until the webhook has had all that one may hold."""
+        """As `items_of`, until MOST_UPDATES are read."""
         for place, item in items_of(holder, name, prefix, self.errors, needed=needed):
             if not self.left:
                 self.cut = True
@@ -59,7 +59,7 @@ class _Found:
 
     @property
     def place(self) -> int:
-        """Of the next message."""
+        """The place of the next message in the webhook."""
         return len(self.messages) + len(self.agent_messages)
 
     @property
@@ -69,7 +69,7 @@ class _Found:
 
 @dataclass(frozen=True, slots=True)
 class _Change:
-    """One change of one entry: `place` says where it stands, for sentences."""
+    """One change of one entry. `place` names it in sentences."""
 
     place: str
     account: str  # WhatsApp business account id
@@ -82,9 +82,9 @@ class _Change:
 
 
 def parse(raw: RawWebhook) -> Parsed:
-    """All a webhook says: every message, status and event of every change of every entry. Never raises.
+    """Parse all of a webhook: each message, status and event of each change of each entry. Never raises.
 
-    What cannot be read is a sentence in `errors` that names its place; everything beside it is read all the same.
+    What cannot be read is a sentence in `errors` that names its place, and costs nothing else.
     """
     found = _Found()
     root, problem = loaded(raw.body)
@@ -113,10 +113,10 @@ def parse(raw: RawWebhook) -> Parsed:
 
 
 def _changes(root: Fields, found: _Found) -> Iterator[_Change]:
-    if "entry" not in root and isinstance(root.get("value"), dict):  # one change by itself, as Meta's samples show it
+    if "entry" not in root and isinstance(root.get("value"), dict):  # a single change, as in Meta's samples
         yield _Change("value", "", text_of(root, "field"), fields_of(root, "value"))
         return
-    if "entry" not in root and ("messages" in root or "statuses" in root):  # a value by itself: the On-Premises API's
+    if "entry" not in root and ("messages" in root or "statuses" in root):  # a single value, of the On-Premises API
         yield _Change("body", "", "", root)
         return
     for place, entry in found.items(root, "entry", "", needed=True):
@@ -131,10 +131,10 @@ def _changes(root: Fields, found: _Found) -> Iterator[_Change]:
 
 
 def _read_change(change: _Change, found: _Found) -> None:
-    """Messages, statuses, errors and preferences of a change; a change with none of them is an event of its own."""
+    """Read the messages, statuses, errors and preferences of a change; a change without any is a notice."""
     before = found.count
     value, prefix = change.value, f"{change.place}."
-    # Under `standby` and the like stand messages that are another system's to answer.
+    # Messages under `standby` and similar fields are for another system to answer.
     if change.field in ("messages", ""):
         _read_messages(change, found)
         for place, item in found.items(value, "statuses", prefix):
@@ -164,7 +164,7 @@ def _read_messages(change: _Change, found: _Found) -> None:
             found.messages.append(read)
             if notice := _marketing(read, change.phone_number_id):
                 found.notices.append(notice)
-        elif item.get("type") == "system":  # of somebody's new user id, for instance, where no number is left
+        elif item.get("type") == "system":  # such as a customer's new user id, without a number
             found.notices.append(_notice("system", item, change))
         else:
             found.errors.append(f"{place}.{read}")
@@ -196,7 +196,7 @@ def _receipt(item: Fields, change: _Change) -> Receipt | str:
     details = text_of(fields_of(error, "error_data"), "details")
     extra = {name: value for name, value in item.items() if name not in _READ_OF_STATUS}
     if (opaque := item.get("biz_opaque_callback_data")) and own_id(opaque) is None:
-        extra["biz_opaque_callback_data"] = opaque  # of another system on the same number
+        extra["biz_opaque_callback_data"] = opaque  # another system on the same number has set it
     return Receipt(
         external_id=external_id,
         status=status,
@@ -212,27 +212,27 @@ def _receipt(item: Fields, change: _Change) -> Receipt | str:
 
 
 def _preference(item: Fields, change: _Change) -> Notice:
-    """`user_preferences`: whether a customer takes marketing messages, from any number of the business."""
-    told, state = _CONSENT.get(text_of(item, "value").lower(), ("", None))
+    """`user_preferences`: whether a customer wants marketing messages, from any number of the business."""
+    change_name, state = _CONSENT.get(text_of(item, "value").lower(), ("", None))
     given = text_of(item, "wa_id") or text_of(item, "user_id") or text_of(item, "parent_user_id")
     person = addresses.person(given)
     if state is None or person is None:
         return _notice("user_preferences", item, change)
     consent = Consent(state, "marketing", "whatsapp", person, instant(item.get("timestamp")))
-    notice = _notice("consent", {**item, "change": told, "address": person.canonical}, change)
+    notice = _notice("consent", {**item, "change": change_name, "address": person.canonical}, change)
     return replace(notice, consent=consent)
 
 
 def _marketing(message: InboundMessage, phone_number_id: str) -> Notice | None:
-    """The older form of the same: a system message `user_preference_changed` with `marketing`."""
+    """The older form of a preference: a system message `user_preference_changed` with `marketing`."""
     system, person = message.extra.get("system"), message.sender[0]
     if not isinstance(system, dict):
         return None
-    told, state = _CONSENT.get(text_of(system, "marketing").lower(), ("", None))
+    change_name, state = _CONSENT.get(text_of(system, "marketing").lower(), ("", None))
     if state is None:
         return None
     consent = Consent(state, "marketing", "whatsapp", person, message.timestamp)
-    return Notice("consent", {"change": told, "address": person.canonical}, phone_number_id, consent)
+    return Notice("consent", {"change": change_name, "address": person.canonical}, phone_number_id, consent)
 
 
 def _notice(name: str, data: Fields, change: _Change) -> Notice:

@@ -8,6 +8,11 @@ from pydantic import Field
 from shared.providers.twilio.signature import verify
 from shared.providers.webhook_spec import EndpointSecrets, WebhookSpec, always
 
+STATUS: Final = "status"  # the path segment of delivery receipts
+# A URL's fragment by which Twilio tries a webhook five times, on any failure; by default it tries again once, and only
+# if it can't connect.
+RETRIES: Final = "#rc=5&rp=all"
+
 
 class TwilioSecrets(EndpointSecrets):
     EXAMPLE: ClassVar[str] = '{"auth_tokens": ["…"]}'
@@ -36,4 +41,4 @@ _MESSAGES = WebhookSpec(
     answer_type="text/xml",
 )
 
-WEBHOOKS: Final = replace(_MESSAGES, subpaths={"status": replace(_MESSAGES, only_receipts=always)})
+WEBHOOKS: Final = replace(_MESSAGES, subpaths={STATUS: replace(_MESSAGES, only_receipts=always)})

@@ -1,6 +1,6 @@
-"""What Twilio's refusals mean: error code and HTTP status → one class of the closed set. Pure.
+"""Classifies Twilio's errors: error code and HTTP status → one class of the closed set. No I/O.
 
-Codes: https://www.twilio.com/docs/api/errors. The same codes come in the answer to a send and in status callbacks.
+Codes: https://www.twilio.com/docs/api/errors. The answer to a send and a status callback have the same codes.
 """
 
 import re
@@ -19,7 +19,7 @@ from shared.providers.base import (
     WindowClosed,
 )
 
-# Overflowing queues and provider trouble pass in minutes, not in the seconds of our own backoff.
+# Full queues and outages of a provider last minutes, longer than the first steps of our own backoff.
 LONGER_WAIT = 60.0
 # Meta's limit on marketing messages per person: "wait at least 24 hours". Meta sends none at all to US numbers.
 MARKETING_WAIT = 25 * 3600.0
@@ -52,7 +52,7 @@ _WAIT = {**dict.fromkeys(_THROTTLED_LONGER.split(), LONGER_WAIT), MARKETING_LIMI
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer of Twilio's that is no success. `code` is empty where its body named none."""
+    """An unsuccessful answer of Twilio. `code` is empty where the body names none."""
 
     status: int
     code: str = ""
@@ -61,16 +61,16 @@ class Answer:
 
 
 def error_class(code: str) -> type[Refusal] | None:
-    """The class of an error code, as a receipt brings it too; None for a code we have no class for."""
+    """The class of an error code of an answer or a receipt; None for an unknown code."""
     return _CLASS_OF.get(code)
 
 
 def refusal(answer: Answer, recipient: str) -> Refusal:
-    """What an unsuccessful answer to a send means.
+    """The class of an unsuccessful answer to a send.
 
-    A 5xx is Ambiguous whatever it says, for Twilio may have taken the message. Then the code decides, then the
-    status. 404 is the account's address, not the message: the credentials are wrong. A redirect comes from
-    something that is not Twilio.
+    A 5xx is Ambiguous whatever its code, because Twilio may have accepted the message. Otherwise the code decides, then
+    the status. A 404 is about the account, not the message: the credentials are wrong. A redirect does not come from
+    Twilio.
     """
     code, detail = answer.code or str(answer.status), scrub(answer.message)
     if answer.status >= 500:
@@ -93,12 +93,12 @@ def refusal(answer: Answer, recipient: str) -> Refusal:
 
 
 def refusal_by_receipt(code: str) -> Refusal | None:
-    """What a failure means that comes after Twilio had accepted the message; None for a code we have no class for."""
+    """The class of a failure after Twilio had accepted the message; None for an unknown code."""
     return refusal(Answer(400, code), recipient="") if code in _CLASS_OF else None
 
 
 def scrub(text: str) -> str:
-    """Twilio quotes the recipient in its sentences; what we keep and log names no number in clear."""
+    """A sentence of Twilio's, which may quote the recipient, with each number masked for the log and the database."""
     return re.sub(r"\+[0-9]{7,15}", lambda number: addresses.mask(number[0]), text)[:_LONGEST_DETAIL]
 
 

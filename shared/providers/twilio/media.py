@@ -1,7 +1,7 @@
-"""Files that customers sent through Twilio: a GET with the account's credentials, which redirects to a CDN.
+"""Where files lie that customers sent through Twilio: a GET with the account's credentials, redirected to a CDN.
 
-https://www.twilio.com/docs/messaging/api/media-resource: `MediaUrlN` is the resource's own address at api.twilio.com,
-which answers with a redirect to one that is valid for some hours and wants no credentials.
+https://www.twilio.com/docs/messaging/api/media-resource: `MediaUrlN` is the resource's address at api.twilio.com, which
+redirects to an address that is valid for some hours and needs no credentials.
 """
 
 import aiohttp

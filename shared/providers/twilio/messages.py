@@ -52,7 +52,7 @@ def read_message(external_id: str, read: Fields) -> Parsed:
     given_from, given_to = fields.get("From", ""), fields.get("To", "")
     sender = _sender(fields)
     if not sender:
-        return Parsed(errors=("From: missing or unreadable; whoever wrote cannot be answered",))
+        return Parsed(errors=("From: missing or unreadable; the sender cannot be answered",))
     scheme, _ = addresses.split_scheme(given_from)
     if scheme not in _CHANNELS:
         return Parsed(errors=(f"From: the channel `{scheme}` is not supported; use a WhatsApp or SMS sender",))

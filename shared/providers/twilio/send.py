@@ -1,4 +1,4 @@
-"""Messages out to Twilio: one call of the vendor's SDK, and one class of the closed set for whatever comes of it.
+"""Sends messages through Twilio: one call of the vendor's SDK, whose outcome is one class of the closed set.
 
 `POST /2010-04-01/Accounts/{sid}/Messages.json`, https://www.twilio.com/docs/messaging/api/message-resource.
 """
@@ -8,8 +8,7 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Self
-from urllib.parse import parse_qsl, urlencode, urlsplit
-from uuid import UUID
+from urllib.parse import urlencode, urlsplit
 
 import aiohttp
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
@@ -31,8 +30,9 @@ from shared.providers.base import (
     SentRecord,
     Unreachable,
 )
-from shared.providers.http_client import NOT_SENT, base_of, make_session, read, retry_after, told
+from shared.providers.http_client import NOT_SENT, base_of, error_fields, make_session, read, retry_after
 from shared.providers.template_values import never_empty, on_one_line
+from shared.providers.twilio.endpoint import RETRIES, STATUS
 from shared.providers.twilio.errors import Answer, refusal, scrub
 
 API_URL = "https://api.twilio.com"
@@ -67,9 +67,9 @@ class TwilioCredentials(BaseModel):
 
 
 class TwilioSender:
-    """`base.Sender` through one account. Made inside a running loop, closed by its owner.
+    """A `base.Sender` of one account. Made inside a running loop, closed by its owner.
 
-    `timeout` is the hard total of one call in seconds, connecting included; `base_url` stands for api.twilio.com.
+    `timeout` bounds one call in seconds, connecting included; `base_url` replaces api.twilio.com.
     """
 
     def __init__(
@@ -107,16 +107,16 @@ class TwilioSender:
         return Accepted(created.sid)
 
     async def find(self, message: Outgoing, since: datetime) -> SentList | None:
-        """What was made for this recipient since then, however the number is written; None where Twilio does not tell.
+        """The messages to this recipient since then, however the number is written; None where Twilio does not answer.
 
-        By To and From alone, and by date_created: date_sent is empty while Twilio queues a message. Of each spelling
-        the newest 50 are read. Of a user id the list is never complete: it may name the person by a number.
+        The list is filtered by To, From and date_created, because date_sent is empty while Twilio queues a message. Of
+        each spelling the newest 50 are read. A user id's list is never complete: it may name the person by a number.
         """
-        # A messaging service chooses the number; otherwise another number's message to this person is not this one.
+        # A messaging service chooses the number itself. Otherwise a message from another number is not this one.
         ours = not message.sender.startswith("MG")
         sender = {"from_": _party(message.channel_kind, message.sender)} if ours else {}
         parties = _spellings(message.channel_kind, message.recipient)
-        if message.channel_kind == "sms" and not ours:  # the service may have chosen RCS, which no number of ours sends
+        if message.channel_kind == "sms" and not ours:  # the service may have chosen RCS, which no number sends
             parties += [f"rcs:{one}" for one in parties]
         by_number = addresses.phone(addresses.split_scheme(message.recipient)[1]) is not None
         try:
@@ -134,12 +134,12 @@ class TwilioSender:
                 ),
                 complete=by_number and all(len(page) < _LISTED or page[-1].date_created < since for page in pages),
             )
-        except Exception as error:  # whatever it is, the answer is that we can't tell
+        except Exception as error:  # whatever went wrong, the outcome stays unknown
             log.warning("twilio list failed", error=type(error).__name__)
             return None
 
     async def check(self, address: str = "") -> str | None:
-        """None where these credentials open an active account, else a sentence with the remedy."""
+        """None where these credentials are those of an active account, else a sentence with the remedy."""
         try:
             async with asyncio.timeout(self._timeout):
                 account = await self._client.api.accounts(self._account_sid).fetch_async()
@@ -190,34 +190,26 @@ def _parameters(message: Outgoing) -> dict[str, object]:
             parameters["body"] = message.text
         if urls := [media.url for media in message.media if media.url]:
             parameters["media_url"] = urls
-    if message.status_callback:
-        parameters["status_callback"] = _with_message_id(message.status_callback, message.message_id)
+    if message.webhook_url is not None:  # `parse` reads our message's id again
+        parameters["status_callback"] = f"{message.webhook_url}/{STATUS}?m={message.message_id}{RETRIES}"
     return parameters
 
 
 def _party(kind: ChannelKind, address: str) -> str:
-    """`+52…` or a user id → how Twilio wants it on this kind of channel."""
+    """A number or user id as Twilio writes it on this kind of channel."""
     _, bare = addresses.split_scheme(address)
     number = addresses.phone(bare)
     if number is not None and number.canonical.startswith("+") and not bare.startswith("+"):
-        bare = "+" + bare  # Meta and WaId write the country code without it
+        bare = "+" + bare  # Meta and `WaId` leave the plus out
     return f"whatsapp:{bare}" if kind == "whatsapp" else bare
 
 
 def _spellings(kind: ChannelKind, recipient: str) -> list[str]:
-    """How Twilio may have written this recipient: as given first, then in the other ways of the number's country."""
+    """The ways in which Twilio may have written this recipient: as given, then as the number's country allows."""
     _, bare = addresses.split_scheme(recipient)
     number = addresses.phone(bare)
     ways = () if number is None or not number.canonical.startswith("+") else addresses.written_ways(number.canonical)
     return list(dict.fromkeys(_party(kind, one) for one in (recipient, *(f"+{way}" for way in sorted(ways)))))
-
-
-def _with_message_id(url: str, message_id: UUID) -> str:
-    """`m=<uuid>` in the query, before a fragment such as `#rc=5&rp=all`; `twilio.parse` reads it back."""
-    parts = urlsplit(url)
-    if any(name == "m" for name, _ in parse_qsl(parts.query, keep_blank_values=True)):
-        return url
-    return parts._replace(query=f"{parts.query}&m={message_id}".lstrip("&")).geturl()
 
 
 def _named(error: BaseException) -> str:
@@ -225,7 +217,7 @@ def _named(error: BaseException) -> str:
 
 
 class _UnsuccessfulError(Exception):
-    """An answer outside 2xx. The SDK's own exceptions drop the headers, and Retry-After stands there."""
+    """An answer outside 2xx. The SDK's own exceptions drop the headers, and with them Retry-After."""
 
     def __init__(self, answer: Answer) -> None:
         super().__init__(answer.status)
@@ -252,10 +244,10 @@ class _Http(AsyncHttpClient):  # type: ignore[misc]  # the SDK is typed but says
         data: Mapping[str, object] | None = None,
         headers: Mapping[str, str] | None = None,
         auth: tuple[str, str] | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109 (the SDK's signature; nobody passes it)
+        timeout: float | None = None,  # noqa: ASYNC109 (the SDK's signature; it passes none)
         allow_redirects: bool = False,
     ) -> Response:
-        """What the SDK calls for every request. Whatever host it names, ours is called."""
+        """The SDK calls this for every request. Whatever host it names, our base URL is called."""
         asked = urlsplit(url)
         query = "&".join(part for part in (asked.query, urlencode(dict(params or {}), doseq=True)) if part)
         async with self._session.request(
@@ -275,8 +267,8 @@ class _Http(AsyncHttpClient):  # type: ignore[misc]  # the SDK is typed but says
 
 
 async def _unsuccessful(answer: aiohttp.ClientResponse) -> Answer:
-    """Status, code and sentence. The status alone tells enough where the body does not arrive or is no JSON."""
-    fields = await told(answer)
+    """Status, code and sentence; the status alone where the body does not arrive or is no JSON."""
+    fields = await error_fields(answer)
     code, sentence = fields.get("code"), fields.get("message") or fields.get("detail") or fields.get("title")
     return Answer(
         status=answer.status,
