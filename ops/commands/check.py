@@ -1,4 +1,4 @@
-"""palomar check: lint, format, types and the walls between the packages."""
+"""palomar check: lint, format, types, the walls between the rooms, and the words that were given up."""
 
 import importlib
 import subprocess
@@ -14,6 +14,7 @@ CHECKS = {
     "imports": ("lint-imports", "--no-logo"),
     "lint": ("ruff", "check"),
     "format": ("ruff", "format", "--check"),
+    "words": ("python", "-m", "ops.words"),
 }
 AT_ONCE = 2
 

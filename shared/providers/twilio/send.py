@@ -115,15 +115,15 @@ class TwilioSender:
         # A messaging service chooses the number itself. Otherwise a message from another number is not this one.
         ours = not message.sender.startswith("MG")
         sender = {"from_": _party(message.channel_kind, message.sender)} if ours else {}
-        parties = _spellings(message.channel_kind, message.recipient)
+        addressed = _spellings(message.channel_kind, message.recipient)
         if message.channel_kind == "sms" and not ours:  # the service may have chosen RCS, which no number sends
-            parties += [f"rcs:{one}" for one in parties]
+            addressed += [f"rcs:{one}" for one in addressed]
         by_number = addresses.phone(addresses.split_scheme(message.recipient)[1]) is not None
         try:
             async with asyncio.timeout(self._timeout):
                 pages = [
                     await self._client.messages.list_async(to=to, **sender, limit=_LISTED, page_size=_LISTED)
-                    for to in parties
+                    for to in addressed
                 ]
             return SentList(
                 tuple(
