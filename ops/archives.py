@@ -1,4 +1,4 @@
-"""Backups of the database as pg_dump writes them: one folder, with the number of rows of each table beside it.
+"""Writes backups with pg_dump and restores them with pg_restore: a folder, with the number of rows of each table.
 
 The folder holds messages, addresses and sealed secrets, so nobody but its owner may look into it.
 """

@@ -1,4 +1,4 @@
-"""What a person decides about, found by ids: messages of unknown outcome, and replies that a restore put aside."""
+"""Finds by id what waits for a person: messages of unknown outcome, and replies that a restore put aside."""
 
 import re
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The tenants of a local stack: a channel at each provider the sandbox plays, to have somebody to talk to."""
+"""The tenants of a local stack: a channel at each provider the sandbox plays."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Erasing a person: who is meant, what to look for, what went, and what a search still finds."""
+"""Erases a person from every table, and searches for what is left."""
 
 import re
 from collections.abc import Iterable, Mapping

@@ -1,4 +1,4 @@
-"""A database that was restored or promoted: nothing leaves it by itself that may have left before.
+"""Puts aside, after a restore or a fail-over, every send that may already have happened.
 
 What is put aside, and for whom, is in shared/store/messages/restored.py. A restore does it in the one transaction that
 gives Palomar's roles their rights, so that no process, whenever it is started, finds a row that it could send.

@@ -1,4 +1,4 @@
-"""Raw webhooks from the log into the persist queue again."""
+"""Publishes raw webhooks from `inbound_log` to the persist queue again."""
 
 import re
 from collections.abc import Callable, Sequence

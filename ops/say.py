@@ -1,4 +1,4 @@
-"""Play a customer of a demo tenant at the sandbox, and follow the message through every hop."""
+"""Plays a customer of a demo tenant at the sandbox, and follows the message through every hop."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""How `palomar soak` tells its tests for how long, and with which seed: by the environment."""
+"""The variables by which `palomar soak` gives its tests their duration and seed."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""Words that were given up: `palomar check` refuses them in identifiers, and says which word of the field to use.
+"""Words that were given up: `palomar check` refuses them in identifiers, and names the usual term instead.
 
 Run by itself: python -m ops.words. The tests' own identifiers are not looked at yet.
 """

@@ -1,4 +1,4 @@
-"""Bounds the bytes of webhooks in hand at once: of an endpoint, from an address, and in all. No I/O.
+"""Bounds the bytes of the webhooks being received: per endpoint, per address, and in all. No I/O.
 
 All bodies in hand count: small ones, those that still arrive, and those that wait to be durable, signed or not. A body
 over a bound is refused at once, unless an arriving body under the same bound loses its place to it:

@@ -1,4 +1,4 @@
-"""The endpoint of a webhook URL, and the two interfaces of the receiver: the directory and the durable queue."""
+"""The endpoint of a webhook URL, and the two interfaces that the receiver calls: directory and durable queue."""
 
 from dataclasses import dataclass
 from typing import Protocol

@@ -1,4 +1,4 @@
-"""Receives clicks on a bulk mail's unsubscribe button: click → durable, like a webhook → opt-out in the ledger.
+"""Receives clicks on the unsubscribe button of bulk mails, and makes them durable as it does webhooks.
 
 RFC 8058: mailbox providers POST to the URL in the mail. A GET shows a button and changes nothing, because scanners
 follow every link. The last segment of the URL proves that it is ours: it is sealed for this mail alone.

@@ -1,4 +1,4 @@
-"""contacts, groups, group_contacts: the people that campaigns go to."""
+"""Imports the recipients of campaigns: contacts, groups, group_contacts."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""contacts, groups, templates, campaigns, messages_history, webhooks: many tenants, whose campaigns go out in bulk.
+"""Imports the contacts-and-campaigns system: many tenants, whose campaigns go out in bulk.
 
 The document names fields (`tenantId`); a source may have them as columns of either spelling. Tenants and WhatsApp
 instances are told only by their ids, unless the source has tables `tenants` and `whatsapp_instances` to name them.

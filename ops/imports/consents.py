@@ -1,5 +1,6 @@
-"""Who had said, in the system that is left, that they are not to be written to: in its messages, by the words that
-count here. The entries are `import`, of the message's own time; no event is published."""
+"""Imports opt-outs: finds them in the messages of the old system, by the words that count here.
+
+The ledger's entries are `import`, of the message's own time; no event is published."""
 
 from collections.abc import Sequence
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""People, conversations and messages as every system brings them: found or made, joined where they are one already.
+"""Imports people, conversations and messages of any system: finds or creates ours, and joins those that are one.
 
 What was sent elsewhere is a record: nothing imported here is ever due.
 """

@@ -1,4 +1,4 @@
-"""One import from beginning to end: the source's tables in order, page by page, then the counts of both sides.
+"""Runs one import from beginning to end: the source's tables in order, page by page, then the counts of both sides.
 
 A page goes in with one short transaction, which also notes how far the table is: whoever kills an import and runs it
 again goes on behind the last page. Nothing depends on that note but time: a row that is here already stays as it is.

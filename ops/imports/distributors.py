@@ -1,7 +1,7 @@
-"""distributors, customers, conversations, messages: distributors who talk to customers by WhatsApp, SMS and e-mail.
+"""Imports the system of the Database Setup document: distributors who talk to customers by WhatsApp, SMS and e-mail.
 
-The document names the tables and what they store, not each column; so a column may have any of the usual names.
-A distributor is a tenant.
+Its tables are distributors, customers, conversations and messages. The document names the tables and what they store,
+not each column; so a column may have any of the usual names. A distributor is a tenant.
 """
 
 from collections.abc import Sequence

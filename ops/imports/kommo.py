@@ -1,4 +1,4 @@
-"""kommo_conversations and kommo_messages: Kommo, with Twilio and Meta beside it since its migration.
+"""Imports kommo_conversations and kommo_messages: Kommo, with Twilio and Meta beside it since its migration.
 
 Two documents describe this product. The first tells of the migration, so its reader takes tables from before it as
 well: without `provider` everything is Kommo's. The second describes the tables as they are afterwards, all columns.

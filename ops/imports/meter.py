@@ -1,4 +1,4 @@
-"""How far an import is, for whoever watches: bars in a terminal, plain lines where there is none. On standard error."""
+"""Shows the progress of an import on standard error: bars in a terminal, else plain lines."""
 
 import sys
 import time

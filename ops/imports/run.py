@@ -1,4 +1,4 @@
-"""What an import needs before it can begin: its turn, a source that answers and is not ours, a tenant, channels."""
+"""Prepares an import: its turn, a source that answers and is not ours, a tenant, channels."""
 
 import secrets
 from collections.abc import AsyncIterator, Sequence

@@ -1,6 +1,6 @@
-"""A mail address that people of several numbers have in a source: `none@example.com`, where one had to be entered.
+"""Finds mail addresses that people of several numbers share, such as `none@example.com` where one had to be entered.
 
-It shows nobody to be somebody else: joined by it, one person's STOP would silence all of them, and one's START would
+They must not join these people into one contact: one person's STOP would silence all of them, and one's START would
 have the others written to.
 """
 

@@ -1,4 +1,4 @@
-"""The parts that systems are made of: a table with how its rows become ours, batch by batch."""
+"""The steps of an import: a table, with how its rows become ours, batch by batch."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field

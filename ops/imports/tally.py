@@ -1,4 +1,4 @@
-"""What became of a source's rows, counted: new, there already, skipped and mended with their reasons."""
+"""Counts the outcomes of a source's rows: new, there already, skipped and mended with their reasons."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Where an import goes: whose tenants, through which channels, and which of our rows a source's row is."""
+"""The target of an import: its tenants and channels, and which of our rows a source's row becomes."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field

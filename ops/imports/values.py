@@ -1,6 +1,6 @@
-"""A source's row as it can be used: mended where that loses little, with the reason; skipped where nothing is left.
+"""Reads a row of a source: mends a value where that loses little, else skips the row, with the reason. No I/O.
 
-Pure. Limits are those of a careful reader: a text that no messenger would carry is cut, an id that no index would
+Limits are those of a careful reader: a text that no messenger would carry is cut, an id that no index would
 take is refused.
 """
 

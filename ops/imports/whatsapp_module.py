@@ -1,4 +1,4 @@
-"""whatsapp_settings, whatsapp_sessions, whatsapp_messages: a shop's WhatsApp module on Meta's Cloud API.
+"""Imports whatsapp_settings, whatsapp_sessions, whatsapp_messages: a shop's WhatsApp module on Meta's Cloud API.
 
 A row of settings is a channel; its secrets are sealed on the way in. A session is a bot's place in its talk with a
 person: here a session and the conversation it belongs to, both by the session's id.

@@ -1,4 +1,4 @@
-"""A broker and a database that somebody else runs: what is wrong with them, told so that it names the variable."""
+"""Checks a broker and a database that are not ours, and names the variable to correct."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

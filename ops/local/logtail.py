@@ -1,4 +1,4 @@
-"""What a console shows of a process's log: the warnings and errors, one short line each."""
+"""Shows the warnings and errors of a process's log on a console, one short line each."""
 
 import time
 from collections.abc import Iterator

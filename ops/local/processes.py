@@ -1,4 +1,4 @@
-"""Which of our processes run on this machine for one state folder, asked from the kernel and from themselves.
+"""Lists the running processes of one state folder, by asking the kernel and the processes themselves.
 
 Nothing is written down anywhere, so nothing goes stale: a process is ours by its command line and by the state folder
 its environment names, whoever started it (`up`, a supervisor, a person in a second shell).

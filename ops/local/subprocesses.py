@@ -1,4 +1,4 @@
-"""Processes that belong to one state folder: started, found again after a crash, and ended.
+"""Starts the processes of one state folder, finds them again after a crash, and ends them.
 
 Each runs in a session of its own, so that a terminal's Ctrl-C reaches only `up`, which ends them in order. Each
 carries its state folder in its environment: whatever a killed owner left behind, grandchildren included, is

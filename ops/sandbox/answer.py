@@ -1,4 +1,4 @@
-"""How a call is answered when a fault may stand in the way; the same for every provider we play."""
+"""Answers a call, or spoils the answer by a fault; the same for every provider that the sandbox plays."""
 
 import asyncio
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Faults on demand: rules that say which calls go wrong and how, and the book that draws from them.
+"""Faults on demand: rules that say which calls go wrong and how, and the choice of those that apply to a call.
 
 A rule is JSON: `{"provider": "twilio", "action": "429", "retry_after": 2, "match": {"to": "+52…"}, "times": 3}`.
 Of the rules that spoil an answer the first that matches applies; the rules that spoil receipts apply together.

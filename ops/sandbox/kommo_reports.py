@@ -1,4 +1,4 @@
-"""Delivery statuses at the sandbox's Kommo: what it was told of what managers wrote in a channel's chats."""
+"""Takes delivery statuses at the sandbox's Kommo, of what agents wrote in a channel's chats."""
 
 from collections import deque
 from dataclasses import dataclass

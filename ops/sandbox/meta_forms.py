@@ -1,4 +1,4 @@
-"""What Meta writes and refuses: webhooks, signatures, answers, errors. Pure.
+"""What Meta writes and refuses: webhooks, signatures, answers, errors. No I/O.
 
 Facts from Meta's documentation: whatsapp/webhooks/reference/messages, whatsapp/support/error-codes, graph-api/webhooks.
 """

@@ -1,4 +1,4 @@
-"""What Meta refuses of the part of a message that its type names. Pure.
+"""What Meta refuses of the part of a message that its type names. No I/O.
 
 …/whatsapp/reference/whatsapp-business-phone-number/message-api.
 """

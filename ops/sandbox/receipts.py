@@ -1,4 +1,4 @@
-"""Which receipts follow an accepted message, when, in what order and how often. Pure."""
+"""Which receipts follow an accepted message, when, in what order and how often. No I/O."""
 
 import random
 from collections.abc import Iterable, Sequence

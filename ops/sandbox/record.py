@@ -1,4 +1,4 @@
-"""What the sandbox was asked to do: every call of a provider's API, in order of arrival, in bounded memory."""
+"""Records every call of a provider's API, in order of arrival, in bounded memory."""
 
 import asyncio
 import itertools

@@ -1,4 +1,4 @@
-"""What Twilio writes and refuses: webhook forms, signatures, message resources, errors. Pure.
+"""What Twilio writes and refuses: webhook forms, signatures, message resources, errors. No I/O.
 
 Facts from Twilio's documentation: messaging/guides/webhook-request, messaging/guides/track-outbound-message-status,
 messaging/api/message-resource, usage/security, api/errors.

@@ -1,5 +1,7 @@
 """Who may be written to: the words of an opt-in or opt-out, and what an opt-out stops. No I/O.
 
+Whether it stops a certain message is decided in SQL: `STOPPED_BY` of shared/store/consents.py.
+
 The ledger of consents (shared/store/consents.py) is by tenant, contact and channel kind. For each scope the newest
 entry counts, by the time at which it took effect; of two with the same time, the opt-out.
 

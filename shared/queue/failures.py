@@ -1,4 +1,4 @@
-"""Decides what becomes of a job that was not handled: retry it, let it wait for a lock, or dead-letter it."""
+"""Decides what becomes of a job that failed or met a lock: retry it, let it wait, or dead-letter it."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""SQL conditions that keep the planner on the primary key, for statements about one row in a certain state.
+"""Writes conditions on a state so that PostgreSQL looks the row up by its primary key and scans no partial index.
 
 A condition such as `status = 'ready'` implies the predicate of a partial index. While few rows are in that state,
 PostgreSQL may take a scan of that whole index for as cheap as a look-up by primary key. A prepared statement keeps the

@@ -1,4 +1,4 @@
-"""Which providers there are: the documented three, and what a new provider's one migration adds."""
+"""Which providers the schema admits: the three of the customers' documents, and those that a migration adds."""
 
 from pathlib import Path
 

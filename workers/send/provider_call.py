@@ -1,4 +1,4 @@
-"""One provider call: the message is claimed, sent, and the result recorded. At most once by itself."""
+"""Makes one provider call: claims the message, sends it, and records the result."""
 
 import asyncio
 import contextlib

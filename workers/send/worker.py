@@ -1,4 +1,4 @@
-"""SendAdmitted → claim → provider call → result. At most once by itself.
+"""SendAdmitted → claim → provider call → result. Palomar never sends a message twice on its own.
 
 Neither Twilio nor Meta documents an idempotency key. So a message is claimed and the claim committed before the call,
 and the result is recorded after it. A message whose result was never recorded is `unknown`: it is looked up in the
