@@ -20,7 +20,8 @@ ROOT = Path(__file__).resolve().parents[2]
 UP = """
 import sys
 from pathlib import Path
-from ops import cli, up
+from ops import cli
+from ops.local import up
 up.STATE = Path(sys.argv.pop())
 sys.argv[:] = ["palomar", "up"]
 cli.main()

@@ -70,9 +70,9 @@ def test_a_process_ends_with_its_owner_even_when_that_is_killed(tmp_path: Path) 
     script = f"""
 import os, time
 from pathlib import Path
-from ops import children
+from ops.local import subprocesses
 here = Path({str(tmp_path)!r})
-children.spawn(["sleep", "600"], root=here, env=dict(os.environ), log=here / "log", cwd=here)
+subprocesses.spawn(["sleep", "600"], root=here, env=dict(os.environ), log=here / "log", cwd=here)
 print("up", flush=True)
 time.sleep(600)
 """
