@@ -11,7 +11,7 @@ from ops.errors import Problem
 from shared import database as db
 from shared.database import roles
 from shared.process import log
-from shared.queue.connection import BrokerAway, PublishFailed
+from shared.queue.connection import AccessRefused, BrokerAway, PublishFailed
 from shared.queue.publisher import Publisher
 from shared.settings import Settings
 
@@ -21,13 +21,20 @@ NO_BROKER = ("RabbitMQ does not answer.", "Start it with ./palomar up, or set AM
 NO_DATABASE = ("PostgreSQL does not answer.", "Start it with ./palomar up, or set DATABASE_URL.")
 
 
+def no_broker(error: BrokerAway) -> Problem:
+    """Why the broker can't be used, and what to do."""
+    if isinstance(error, AccessRefused):
+        return Problem("RabbitMQ refuses the user or the password in AMQP_URL.", "Correct AMQP_URL.")
+    return Problem(*NO_BROKER)
+
+
 def run(session: Coroutine[Any, Any, T]) -> T:
     """Run it to its end. Raises Problem where the broker is away or doesn't confirm."""
     log.configure("palomar", "error")
     try:
         return asyncio.run(session)
     except BrokerAway as error:
-        raise Problem(*NO_BROKER) from error
+        raise no_broker(error) from error
     except PublishFailed as error:
         raise Problem(f"RabbitMQ did not take it: {error}.", "See ./palomar status, then run this again.") from error
 

@@ -158,8 +158,8 @@ async def _broker(settings: Settings) -> dict[str, _Counted] | Problem:
                 declared = (await channel.declare_queue(name, passive=True)).declaration_result
                 counted[name] = _Counted(declared.message_count or 0, declared.consumer_count or 0)
             return counted
-    except BrokerAway:
-        return Problem(*connections.NO_BROKER)
+    except BrokerAway as error:
+        return connections.no_broker(error)
     except aiormq.ChannelNotFoundEntity:
         return Problem("RabbitMQ has none of our queues.", "Start Palomar once with ./palomar up: it makes them.")
     except (aiormq.AMQPError, OSError, TimeoutError) as error:

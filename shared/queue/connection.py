@@ -30,6 +30,10 @@ class BrokerAway(PublishFailed):
     """There is no connection: nothing was sent."""
 
 
+class AccessRefused(BrokerAway):
+    """RabbitMQ refuses the user or the password."""
+
+
 class PublishUnknown(PublishFailed):
     """The publish timed out or its connection was lost: it may have arrived, or may still arrive."""
 
@@ -127,11 +131,13 @@ def is_cancellation(error: BaseException) -> bool:
 
 @asynccontextmanager
 async def connected(url: str, name: str) -> AsyncIterator[AbstractConnection]:
-    """A connection for one command session. Raises BrokerAway with the remedy."""
+    """A connection for one command session. Raises AccessRefused, or BrokerAway, with the remedy."""
     try:
         connection = await aio_pika.connect(
             url, timeout=5, heartbeat=HEARTBEAT, client_properties={"connection_name": name}
         )
+    except (aiormq.exceptions.AuthenticationError, aiormq.exceptions.ProbableAuthenticationError) as error:
+        raise AccessRefused("RabbitMQ refuses the user or the password; is AMQP_URL right?") from error
     except (OSError, TimeoutError, aiormq.AMQPError) as error:
         raise BrokerAway("can't reach RabbitMQ; is `./palomar up` running, and is AMQP_URL right?") from error
     async with connection:

@@ -7,6 +7,7 @@ import sys
 
 import aio_pika
 import pytest
+from yarl import URL
 
 from shared.queue import topology
 from shared.queue.delivery import ATTEMPT, REASON
@@ -173,3 +174,11 @@ def test_without_a_broker_or_its_queues_it_says_how_to_start(environment: dict[s
         assert "RabbitMQ does not answer." in told.stderr
         assert "Start it with ./palomar up, or set AMQP_URL." in told.stderr
         assert "Traceback" not in told.stderr
+
+
+def test_a_wrong_password_is_said_to_be_one(environment: dict[str, str]) -> None:
+    wrong = {**environment, "AMQP_URL": str(URL(environment["AMQP_URL"]).with_password("not-the-word"))}
+    for command in (("dead", "list"), ("status",)):
+        done = palomar(wrong, *command)
+        assert "RabbitMQ refuses the user or the password in AMQP_URL." in done.stderr + done.stdout
+        assert "Traceback" not in done.stderr
