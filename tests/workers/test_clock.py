@@ -199,10 +199,13 @@ async def test_a_reply_nobody_answers_is_asked_for_again(settings: Settings) -> 
     async with staged(settings, handoff_lease=0.3) as stage:
         conversation = await stage.converse()
         await stage.pool.execute("UPDATE conversations SET reply_due_at = now()")
+        queue = ReplyWanted(tenant_id=stage.ours.tenant_id, conversation_id=conversation).queue
+
+        async def asked_twice() -> bool:
+            return await stage.depth(queue) >= 2
+
         async with stage.working("clock"):
-            await asyncio.sleep(1.2)
-        wanted = ReplyWanted(tenant_id=stage.ours.tenant_id, conversation_id=conversation)
-        assert await items(stage, wanted.queue) >= 2
+            await stage.until(asked_twice, equals=True)
 
 
 async def test_where_much_waits_already_the_clock_adds_nothing(settings: Settings) -> None:
