@@ -31,7 +31,7 @@ RETURNING {}, length(message)
 """
 _INSERT = "INSERT INTO webhooks (received_at, owner, message) VALUES (?, ?, ?)"
 _COUNT = """
-SELECT {}, count(*) FILTER (WHERE id > ?1), count(*) FILTER (WHERE id <= ?1), sum(length(message))
+SELECT {}, count(*) FILTER (WHERE id > :confirmed), count(*) FILTER (WHERE id <= :confirmed), sum(length(message))
 FROM webhooks GROUP BY 1
 """
 _OVERHEAD = 64  # bytes a row takes beside its message
@@ -211,7 +211,7 @@ class SpoolFile:
 
     def _recount(self) -> None:
         """Count what the file holds, in one pass that reads no message."""
-        counted = self._db.execute(_COUNT.format(self._owner), (self._confirmed,)).fetchall()
+        counted = self._db.execute(_COUNT.format(self._owner), {"confirmed": self._confirmed}).fetchall()
         self.count = sum(count for _, count, _, _ in counted)
         self.stuck = sum(stuck for _, _, stuck, _ in counted)
         self.bytes_by_owner = Counter(
