@@ -41,7 +41,9 @@ BEGIN
     IF TG_OP = 'INSERT' THEN
         RETURN NEW;
     END IF;
-    IF NEW.due_at IS NOT NULL AND NEW.status NOT IN ('queued', 'held', 'ready', 'sending', 'unknown') THEN
+    IF NEW.due_at IS NOT NULL AND NEW.due_at IS DISTINCT FROM OLD.due_at
+        AND NEW.status NOT IN ('queued', 'held', 'ready', 'sending', 'unknown')
+    THEN
         RAISE check_violation USING
             MESSAGE = format('due_at: a message that is %L is a record, and owes nothing', NEW.status),
             HINT = 'What Palomar is to send is queued by queue_message(), or through its API.', COLUMN = 'due_at';
