@@ -118,7 +118,7 @@ class LlmEngine:
 
 def _load(base_url: str, api_key: SecretStr, proxy: str | None) -> "AsyncOpenAI":
     """Import and connect the client. The imports take half a second, so this runs in a thread."""
-    from shared.bot import markdown as markup  # noqa: F401 (read by `_text`)
+    from shared.bot import markdown  # noqa: F401 (read by `_text`)
     from shared.bot.openai_client import connect
 
     return connect(base_url, api_key.get_secret_value(), proxy)
@@ -164,7 +164,7 @@ def _prompt(llm: LlmSettings, history: Sequence[Turn]) -> "list[ChatCompletionMe
 def _text(completion: "ChatCompletion", kind: ChannelKind) -> str:
     """The text of an answer, in the form of a channel of this kind. Raises NoAnswerError. It checks the answer's shape,
     as there are many servers."""
-    from shared.bot import markdown as markup
+    from shared.bot import markdown
 
     try:
         choice = completion.choices[0]
@@ -178,7 +178,7 @@ def _text(completion: "ChatCompletion", kind: ChannelKind) -> str:
         raise NoAnswerError("stopped by the model's content filter")
     if not isinstance(content, str):
         raise NoAnswerError("no text")
-    text = plain(markup.in_form_of(kind, printable(visible_text(content))))
+    text = plain(markdown.in_form_of(kind, printable(visible_text(content))))
     if reason == "length":
         text = shortened(text) if text and not text.endswith("…") else text
     if not readable(text):

@@ -42,6 +42,18 @@ def test_a_record_owes_nothing_and_is_nobodys_to_send(office: Office) -> None:
             sql.all("UPDATE messages SET due_at = now()")
 
 
+def test_a_record_that_has_kept_a_due_time_can_be_changed_otherwise(office: Office) -> None:
+    """As one may have from before records owed nothing."""
+    office.channel("twilio")
+    with office.session() as sql:
+        conversation(office, sql)
+    office.worker(EVERYTHING, id=(message := uuid4()), status="sent")
+    office.worker("UPDATE messages SET due_at = now() WHERE id = %(id)s", id=message)
+    with office.session() as sql:
+        assert sql.count("UPDATE messages SET metadata = '{}'") == 1
+        assert sql.count("UPDATE messages SET due_at = NULL") == 1
+
+
 @pytest.mark.parametrize("status", ["sending", "unknown"])
 @pytest.mark.parametrize("change", ["due_at = now()", "error_code = NULL", "claimed_at = '2000-01-01'", "attempts = 0"])
 def test_what_may_have_left_is_nobodys_to_make_due(office: Office, status: str, change: str) -> None:
