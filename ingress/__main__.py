@@ -12,9 +12,9 @@ import uvloop
 from ingress.endpoint_directory import Directory
 from ingress.receive.app import Receiver
 from ingress.receive.durability import DurableQueue
-from ingress.receive.sources import Sources
 from ingress.receive.spool import Spool
 from shared.crypto import KeyRing, KeysInvalid
+from shared.http.sources import Sources
 from shared.process import health, log, memory
 from shared.queue.publisher import Publisher
 from shared.settings import RECEIVE_HEALTH_PORT, RECEIVE_PORT, Settings, SettingsInvalid, load

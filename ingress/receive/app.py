@@ -15,16 +15,16 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from prometheus_client import Counter
 
-from ingress.receive.bodies import Bodies, hang_up
-from ingress.receive.bounds import Bounds, Limits
 from ingress.receive.durability import NotDurable
 from ingress.receive.endpoint import Endpoint, Endpoints, WebhookQueue
 from ingress.receive.memory_budget import MemoryBudget
-from ingress.receive.refusals import REFUSALS, RETRY_AFTER, Refused
+from ingress.receive.refusals import REFUSALS, RETRY_AFTER
 from ingress.receive.routing import WEBHOOKS, spec_at
-from ingress.receive.sources import Sources
 from ingress.receive.unsubscribe import Unsubscribing
 from shared.crypto import KeyRing
+from shared.http.bodies import Bodies, Refused, hang_up
+from shared.http.bounds import Bounds, Limits
+from shared.http.sources import Sources
 from shared.process.log import get_logger
 from shared.providers.base import RawWebhook
 from shared.providers.webhook_spec import EndpointSecrets, WebhookSpec

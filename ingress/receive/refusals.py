@@ -35,11 +35,3 @@ REFUSALS: Mapping[str, Refusal] = {
     "not_kept": Refusal(503, "Neither the broker nor the disk takes webhooks at the moment."),
     "error": Refusal(500, "Something went wrong here. The log says what."),
 }
-
-
-class Refused(Exception):
-    """A request that is answered with REFUSALS[reason]."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason

@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
-from ingress.receive.bodies import Bodies
-from ingress.receive.bounds import Bounds, Limits
-from ingress.receive.refusals import Refused
-from ingress.receive.sources import Sources
+from shared.http.bodies import Bodies, Refused
+from shared.http.bounds import Bounds, Limits
+from shared.http.sources import Sources
 
 KIB = 1024
 

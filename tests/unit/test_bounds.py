@@ -5,8 +5,8 @@ from ipaddress import ip_network
 
 import pytest
 
-from ingress.receive.bounds import GRACE, LEAST, PACE, SPARE, Bounds, Limits, OverBoundError, Place
-from ingress.receive.sources import Sources
+from shared.http.bounds import GRACE, LEAST, PACE, SPARE, Bounds, Limits, OverBoundError, Place
+from shared.http.sources import Sources
 
 KIB = 1024
 LIMITS = Limits(everything=1000 * KIB, endpoint=400 * KIB, address=600 * KIB)

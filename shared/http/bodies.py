@@ -6,9 +6,16 @@ import time
 from aiohttp import ClientPayloadError, web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from ingress.receive.bounds import Bounds, OverBoundError, Place
-from ingress.receive.refusals import Refused
-from ingress.receive.sources import Sources
+from shared.http.bounds import Bounds, OverBoundError, Place
+from shared.http.sources import Sources
+
+
+class Refused(Exception):
+    """A body that is read no further. Its reason: `too_large`, `stalled`, `broken_body`, `crowded` or `slow`."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class Bodies:

@@ -1,4 +1,4 @@
-"""Bounds the bytes of the webhooks being received: per endpoint, per address, and in all. No I/O.
+"""Bounds the bytes of the bodies being received: per endpoint, per address, and in all. No I/O.
 
 All bodies in hand count: small ones, those that still arrive, and those that wait to be durable, signed or not. A body
 over a bound is refused at once, unless an arriving body under the same bound loses its place to it:
@@ -22,7 +22,7 @@ PACE: Final = 64 * 1024  # bytes a second
 
 Scope = int | str  # has a bound: an endpoint's number, an address, or everything
 Owner = Scope | tuple[int, str]  # a body counts against it; the pair is an address that sends to an endpoint
-Loss = Literal["slow", "crowded"]  # why a body lost its place, as REFUSALS calls it
+Loss = Literal["slow", "crowded"]  # why a body lost its place, as its refusal names it
 _ALL: Final = ""
 
 
