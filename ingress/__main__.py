@@ -1,4 +1,4 @@
-"""python -m ingress receive: receives webhooks until SIGTERM."""
+"""python -m ingress receive: receives webhooks until SIGTERM. python -m ingress api: serves the management API."""
 
 import argparse
 import asyncio
@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, suppress
 
 import uvloop
 
+from ingress.api import process as management
 from ingress.endpoint_directory import Directory
 from ingress.receive.app import Receiver
 from ingress.receive.durability import DurableQueue
@@ -20,6 +21,10 @@ from shared.queue.publisher import Publisher
 from shared.settings import RECEIVE_HEALTH_PORT, RECEIVE_PORT, Settings, SettingsInvalid, load
 
 NAME = "receive"
+_PORTS = {
+    NAME: "PORT (webhooks) or PALOMAR_HEALTH_PORT (health and metrics)",
+    management.NAME: "PALOMAR_API_PORT (clients) or PORT (health and metrics)",
+}
 BROKER_WAIT = 3.0  # seconds a start waits for the broker, so that the first webhooks need no spool
 
 
@@ -96,23 +101,26 @@ def _health_port(settings: Settings, *, share_port: bool) -> int:
     return 0 if share_port else RECEIVE_HEALTH_PORT
 
 
-async def _main(settings: Settings, keys: KeyRing, share_port: bool) -> None:
+async def _main(name: str, settings: Settings, keys: KeyRing, share_port: bool) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await receive(settings, keys, stop, share_port=share_port)
+    serve = management.serve if name == management.NAME else receive
+    await serve(settings, keys, stop, share_port=share_port)
 
 
 def main(arguments: Sequence[str]) -> int:
     """Exit code 0 after an orderly stop, 2 where the arguments or settings can't work, 1 where the port is taken."""
     parser = argparse.ArgumentParser("python -m ingress", description=__doc__)
-    parser.add_argument("name", choices=[NAME], help="receive: the providers' webhooks")
+    parser.add_argument(
+        "name", choices=[NAME, management.NAME], help="receive: the providers' webhooks; api: the management API"
+    )
     parser.add_argument("--share-port", action="store_true", help="several processes serve the same port")
     chosen = parser.parse_args(arguments)
     try:
         settings = load()
-        log.configure(NAME, settings.log_level)
+        log.configure(chosen.name, settings.log_level)
         keys = KeyRing.parse(settings.secret_keys.get_secret_value())
     except (SettingsInvalid, KeysInvalid, ValueError) as error:
         print(f"python -m ingress: {error}", file=sys.stderr)
@@ -120,11 +128,11 @@ def main(arguments: Sequence[str]) -> int:
     memory.return_large_blocks()
     memory.tune_collector()
     try:
-        uvloop.run(_main(settings, keys, chosen.share_port))
+        uvloop.run(_main(chosen.name, settings, keys, chosen.share_port))
     except OSError as error:
         print(
-            f"python -m ingress: {error}. Set PORT (webhooks) or PALOMAR_HEALTH_PORT (health and metrics) to a "
-            "free one, or start every process with --share-port.",
+            f"python -m ingress: {error}. Set {_PORTS[chosen.name]} to a free one, or start every process with "
+            "--share-port.",
             file=sys.stderr,
         )
         return 1

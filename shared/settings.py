@@ -28,6 +28,7 @@ ENV_FILE = ".palomar/env"
 Seconds = Annotated[float, Field(gt=0)]
 RECEIVE_PORT = 8080
 RECEIVE_HEALTH_PORT = 8089
+API_PORT = 8081
 
 
 def _named(name: str) -> AliasChoices:
@@ -114,6 +115,28 @@ class Settings(BaseSettings):
     )
     directory_poll: Seconds = Field(default=30.0, description="LISTEN/NOTIFY is the fast way, this poll the sure one")
     spool_limit: int = Field(default=2 * 1024**3, description="bytes on disk; beyond it ingress answers 503")
+
+    # -- management API --------------------------------------------------------------------------------------------
+    api_port: int = Field(
+        default=API_PORT,
+        ge=0,
+        le=65535,
+        description="of `api`, for clients; its health and metrics are at PORT, as a worker's (any free one)",
+    )
+    api_cors_origins: tuple[str, ...] = Field(
+        default=(), description='web pages that may call the API, such as ["https://console.example.com"]; * is any'
+    )
+    api_pool: int = Field(
+        default=10, ge=2, le=64, description="connections of tenants' calls; one tenant takes at most half of them"
+    )
+    api_patience: Seconds = Field(default=5.0, description="a call waits so long for a connection, then 503")
+    api_lock_wait: Seconds = Field(default=10.0, description="and so long for a lock, as a repeated request does")
+    api_rate_limit: int = Field(default=600, ge=1, description="calls of a key in api_rate_window; then 429")
+    api_rate_window: Seconds = 60.0
+    api_body_limit: int = Field(default=1024 * 1024, ge=1024)
+    api_body_timeout: Seconds = Field(default=10.0, description="a body that stalls this long is answered 408")
+    api_bytes: int = Field(default=20 * 1024**2, ge=1024**2, description="of bodies in hand, as ingress_bytes")
+    idempotency_days: int = Field(default=7, ge=1, description="answers to an Idempotency-Key are kept this long")
 
     # -- broker and runner -----------------------------------------------------------------------------------------
     publish_timeout: Seconds = Field(default=5.0, description="then the outcome of a publish is unknown")

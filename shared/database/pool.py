@@ -39,8 +39,7 @@ def make_pool(settings: Settings, *, process: str, size: int | None = None, lock
     # A worker leaves no state on a session: it listens and takes advisory locks on sessions of their own (`connect`),
     # and asyncpg rolls back an open transaction in any case. A full reset would cost a round trip after each commit,
     # before the commit's jobs are published.
-    own = {} if lock_wait is None else {"lock_timeout": f"{lock_wait * 1000:.0f}"}
-    return _make_pool(settings, process, "palomar_worker", size, reset=_no_reset, own=own)
+    return _make_pool(settings, process, "palomar_worker", size, reset=_no_reset, own=_lock_timeout(lock_wait))
 
 
 async def connect(
@@ -71,10 +70,21 @@ class ApiPool:
     The database shows no row to a statement without a tenant; this class has no way to run such a statement.
     """
 
-    def __init__(self, settings: Settings, *, process: str, size: int | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        process: str,
+        size: int | None = None,
+        lock_wait: float | None = None,
+        patience: float | None = None,
+    ) -> None:
+        """A statement that has waited `lock_wait` seconds for a lock raises LockTimeout; a transaction that has waited
+        `patience` seconds for a connection raises TimeoutError."""
         # A session carries a tenant here, so asyncpg asks the server to reset it each time it goes back to the pool.
         self._role: Final[Role] = "palomar_api"
-        self._pool = _make_pool(settings, process, self._role, size, reset=None, own={})
+        self._patience = patience
+        self._pool = _make_pool(settings, process, self._role, size, reset=None, own=_lock_timeout(lock_wait))
 
     async def __aenter__(self) -> "ApiPool":
         """Raises where the database does not answer in time or refuses."""
@@ -90,7 +100,7 @@ class ApiPool:
 
         Raises roles.WrongRole where a pooler has given us a connection that works as another role.
         """
-        async with self._pool.acquire() as connection, connection.transaction():
+        async with self._pool.acquire(timeout=self._patience) as connection, connection.transaction():
             set_tenant = "SELECT current_user FROM set_config('app.tenant_id', $1, true)"
             roles.require(self._role, await connection.fetchval(set_tenant, str(tenant_id)))
             yield connection
@@ -123,6 +133,10 @@ def _make_pool(
         setup=_give_way_to_locks,
         **how({**server_settings(settings, role, process), **own}),
     )
+
+
+def _lock_timeout(seconds: float | None) -> dict[str, str]:
+    return {} if seconds is None else {"lock_timeout": f"{seconds * 1000:.0f}"}
 
 
 async def _prepare(connection: "asyncpg.Connection[asyncpg.Record]", *, tcp: TcpOptions, role: Role) -> None:

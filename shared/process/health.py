@@ -46,15 +46,28 @@ def health(readiness: Readiness, warnings: Warnings = dict) -> Handler:
 
 
 @asynccontextmanager
-async def serving(handler: Handler, host: str, port: int, *, reuse_port: bool = False) -> AsyncIterator[int]:
+async def serving(
+    handler: Handler,
+    host: str,
+    port: int,
+    *,
+    reuse_port: bool = False,
+    longest_line: int = 8190,
+    kind: type[web.Server] = web.Server,
+) -> AsyncIterator[int]:
     """Serve every request with a handler; yields the port, a free one for port 0. Raises OSError where it is taken.
+
+    `longest_line` bounds the request's first line and each of its headers, in bytes. `kind` is aiohttp's server, or one
+    that answers otherwise what can't be parsed.
 
     This uses aiohttp's low-level server: with so few paths the router, match objects and hooks of an application would
     only cost time with each webhook (`palomar bench ingress`).
     """
-    server = web.Server(
+    server = kind(
         handler,
         access_log=None,
+        max_line_size=longest_line,
+        max_field_size=longest_line,
         keepalive_timeout=30,  # also ends connections with half-sent headers; an hour by default
         # No provider compresses its requests. The rest of a refused body would be inflated too, for lingering_time.
         auto_decompress=False,

@@ -1,0 +1,221 @@
+"""Runs a call, on one path for every transport: limit → scope → validate → tenant → transaction → handler → answer.
+
+A transport finds the caller once a request (`authenticate`), runs each of its calls (`execute`), and writes what comes
+of them in its own form. It knows no database; this knows no HTTP.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from time import perf_counter
+from typing import Any, Final, Protocol
+from uuid import UUID
+
+import orjson
+from prometheus_client import Counter, Histogram
+from pydantic import ValidationError
+
+from ingress.api import idempotency, problems
+from ingress.api.call import Call, version
+from ingress.api.caller import Authenticator, Caller
+from ingress.api.declaration import AnyProcedure
+from ingress.api.failures import problem_of
+from ingress.api.models import Input, Output, Part, TenantInput
+from ingress.api.problems import INVALID_INPUT, Problem
+from ingress.api.turns import Turns
+from shared import database
+from shared.crypto import KeyRing
+from shared.database import ApiPool, Connection, Pool
+from shared.process.log import get_logger
+from shared.queue.jobs import Job
+from shared.settings import Settings
+
+log = get_logger(__name__)
+
+CALLS: Final = Counter("palomar_api_calls", "Calls of procedures by their outcome", ["procedure", "outcome"])
+SECONDS: Final = Histogram("palomar_api_seconds", "Time of a call", ["procedure"])
+
+
+class Publish(Protocol):
+    """Publishes jobs of a committed transaction. An error is logged: the rows are due all the same."""
+
+    async def __call__(self, *jobs: Job) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a call led to. `body` is JSON."""
+
+    body: bytes
+    replayed: bool = False  # the answer to an earlier request with the same Idempotency-Key
+    version: str | None = None  # of the one row that it holds, as ETag writes it
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A call that may be run: its caller may make it, and its input is right."""
+
+    call: Call
+    procedure: AnyProcedure
+    given: Input
+
+
+class Executor:
+    """Runs calls. Belongs to one event loop."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        keys: KeyRing,
+        authenticator: Authenticator,
+        *,
+        tenants: ApiPool,
+        operators: Pool,
+        publish: Publish,
+        lost: Callable[[BaseException], None],
+    ) -> None:
+        """`tenants` serves tenants' procedures, `operators` (as palomar_worker) those that span tenants. `lost` is
+        called with an error that means that the database is away."""
+        self._settings = settings
+        self._keys = keys
+        self._tenants = tenants
+        self._operators = operators
+        self._publish = publish
+        self._lost = lost
+        self._turns = Turns(max(1, settings.api_pool // 2), settings.api_patience)
+        self.authenticator = authenticator
+
+    async def authenticate(self, key: str | None, address: str | None) -> Caller:
+        """The caller with this key, at this address. Raises a Problem."""
+        try:
+            return await self.authenticator.caller(key, address)
+        except Exception as error:
+            raise self._problem_of(error) from error
+
+    async def execute(
+        self,
+        caller: Caller,
+        procedure: AnyProcedure,
+        given: object,
+        *,
+        idempotency_key: str | None = None,
+        if_match: str | None = None,
+    ) -> Answer:
+        """Run a query or mutation with an input as JSON's Python objects. Raises a Problem, and nothing else.
+
+        `idempotency_key` is the effective one: a transport that takes several calls in one request makes one for each.
+        """
+        began, outcome = perf_counter(), "ok"
+        try:
+            accepted = self.accept(caller, procedure, given, if_match=if_match)
+            if idempotency_key is None or procedure.kind != "mutation":
+                return await self._run(accepted, None)
+            idempotency.check_key(idempotency_key)
+            return await self._run(accepted, idempotency_key)
+        except Exception as error:
+            problem = self._problem_of(error, procedure)
+            outcome = problem.type.name
+            raise problem from error
+        finally:
+            CALLS.labels(procedure.name, outcome).inc()
+            SECONDS.labels(procedure.name).observe(perf_counter() - began)
+
+    def accept(
+        self, caller: Caller, procedure: AnyProcedure, given: object, *, if_match: str | None = None
+    ) -> Accepted:
+        """Check a call without running it: rate limit, scope, input, tenant. Raises a Problem."""
+        caller.count()
+        caller.require(procedure.scope, operator=procedure.operator)
+        checked = validated(procedure, given)
+        tenant_id = None if procedure.operator else _tenant_of(caller, checked)
+        begin = partial(self._begin, tenant_id)
+        call = Call(procedure.name, caller, self._settings, self._keys, begin, tenant_id, if_match)
+        return Accepted(call, procedure, checked)
+
+    async def _run(self, accepted: Accepted, idempotency_key: str | None) -> Answer:
+        """Run the handler in a transaction, and again where that lost a deadlock; then publish its jobs."""
+        call = accepted.call
+        answer = await database.repeat(partial(self._once, accepted, idempotency_key))
+        if call.jobs:
+            await self._publish(*call.jobs)
+        return answer
+
+    async def _once(self, accepted: Accepted, idempotency_key: str | None) -> Answer:
+        call, procedure = accepted.call, accepted.procedure
+        call.jobs.clear()
+        async with call.transaction() as call._connection:
+            if idempotency_key is not None:
+                request_hash = idempotency.hash_of(procedure, accepted.given)
+                first = await idempotency.first_answer(call, idempotency_key, request_hash)
+                if first is not None:
+                    return Answer(orjson.dumps(first), replayed=True)
+            output: Output = await procedure.run(call, accepted.given)
+            if idempotency_key is not None:
+                await idempotency.keep(call, idempotency_key, procedure, output)
+            return Answer(output.model_dump_json(by_alias=True).encode(), version=_version_of(output))
+
+    def _problem_of(self, error: Exception, procedure: AnyProcedure | None = None) -> Problem:
+        if database.is_outage(error) and not isinstance(error, TimeoutError):  # which may be a call's own slowness
+            self._lost(error)
+        return problem_of(error, procedure)
+
+    @asynccontextmanager
+    async def _begin(self, tenant_id: UUID | None) -> AsyncIterator[Connection]:
+        """A transaction of this tenant, or one that spans tenants. Raises TimeoutError where no connection is free."""
+        if tenant_id is not None:
+            async with self._turns.take(tenant_id), self._tenants.tenant_transaction(tenant_id) as connection:
+                yield connection
+            return
+        patience = self._settings.api_patience
+        async with self._operators.acquire(timeout=patience) as session, session.transaction():
+            yield session
+
+
+def validated(procedure: AnyProcedure, given: object) -> Input:
+    """The input as its model. Raises the problem that names each wrong field."""
+    try:
+        text = orjson.dumps({} if given is None else given)
+    except orjson.JSONEncodeError:  # nested deeper than orjson writes
+        raise Problem(INVALID_INPUT, "The input is nested too deeply. Nest it as the reference shows.") from None
+    if b"\\u0000" in text:  # what PostgreSQL can't store
+        _refuse_nul(given, ())
+    try:
+        checked: Input = procedure.input.model_validate_json(text)
+    except ValidationError as error:
+        raise problems.of_validation(error) from None
+    return checked
+
+
+def _refuse_nul(given: Any, path: tuple[str | int, ...]) -> None:
+    if isinstance(given, str) and "\0" in given:
+        raise problems.invalid(path, "It holds the character NUL.", "Leave that character out.")
+    if isinstance(given, dict):
+        for name, value in given.items():
+            _refuse_nul(name, (*path, name.replace("\0", "")))
+            _refuse_nul(value, (*path, name))
+    elif isinstance(given, list):
+        for place, value in enumerate(given):
+            _refuse_nul(value, (*path, place))
+
+
+def _tenant_of(caller: Caller, given: Input) -> UUID:
+    """The tenant that a call is for: the key's own, or the one that an operator names. Raises a Problem."""
+    named = given.tenant_id if isinstance(given, TenantInput) else None
+    if caller.tenant_id is None:
+        if named is None:
+            raise problems.invalid("tenantId", "An operator's key belongs to no tenant.", "Name the tenant.")
+        return named
+    if named is not None and named != caller.tenant_id:
+        raise problems.not_found("tenant", "tenantId")
+    return caller.tenant_id
+
+
+def _version_of(output: Output) -> str | None:
+    """The version of the only row of an answer; None where it holds no or several rows, or one without a time."""
+    members = [getattr(output, name) for name in type(output).model_fields]
+    rows = [member for member in members if isinstance(member, Part)]
+    if len(rows) != 1 or any(isinstance(member, list) for member in members):
+        return None
+    updated_at = getattr(rows[0], "updated_at", None)
+    return None if updated_at is None else version(updated_at)

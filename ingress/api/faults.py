@@ -1,0 +1,60 @@
+"""Answers a request that can't be read as HTTP, or whose lines are too long, with a problem instead of plain text."""
+
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from ingress.api.problems import INTERNAL, PARSE_ERROR, Problem
+from shared.process.log import get_logger
+
+log = get_logger(__name__)
+
+
+class ApiServer(web.Server):
+    """aiohttp's server, with connections that answer faults as this API answers everything."""
+
+    def __call__(self) -> web.RequestHandler:
+        return _Connection(self, loop=self._loop, **self._kwargs)
+
+
+class _Connection(web.RequestHandler):
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """The answer to a request that could not be parsed, or whose handler failed. It ends the connection.
+
+        Which path was asked is not known, so the answer is a problem and, in the member `error`, what tRPC's clients
+        read.
+        """
+        if request.writer.output_size > 0:
+            raise ConnectionError("the answer has begun; no other one can be sent")
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            log.error("request failed", error=type(exc).__name__)
+            problem = Problem(INTERNAL, "Something went wrong here. The log of the API says what.")
+        else:
+            problem = Problem(PARSE_ERROR, "This is no HTTP request that can be read, or a line of it is too long.")
+        response = web.Response(
+            status=problem.type.status,
+            body=orjson.dumps(problem.document() | {"error": trpc_shape(problem)}),
+            content_type="application/problem+json",
+        )
+        response.force_close()
+        return response
+
+
+def trpc_shape(problem: Problem, path: str | None = None) -> dict[str, Any]:
+    """A problem as tRPC's clients read an error, with the whole problem in `data.problem`."""
+    data: dict[str, Any] = {"code": problem.type.code, "httpStatus": problem.type.status}
+    if path is not None:
+        data["path"] = path
+    return {
+        "message": problem.detail,
+        "code": problem.type.number,
+        "data": {**data, "problem": problem.document()},
+    }

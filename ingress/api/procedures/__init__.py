@@ -1,0 +1,1 @@
+"""The procedures, a module each family. Each module is found by itself."""

@@ -1,0 +1,97 @@
+"""The API's process: opens its pools and ports, and serves until it is to stop."""
+
+import asyncio
+from contextlib import AsyncExitStack
+
+from ingress.api.app import Api, Transport
+from ingress.api.caller import Authenticator
+from ingress.api.cors import Cors
+from ingress.api.declaration import registry
+from ingress.api.execute import Executor
+from ingress.api.faults import ApiServer
+from ingress.api.front import Front
+from ingress.api.rest import Rest
+from ingress.api.rest_paths import Routes
+from shared.crypto import KeyRing
+from shared.database import ApiPool, DatabaseWatch, make_pool
+from shared.http.bodies import Bodies
+from shared.http.bounds import Bounds, Limits
+from shared.http.sources import Sources
+from shared.process import health, log
+from shared.queue.connection import BrokerAway, PublishFailed
+from shared.queue.jobs import Job
+from shared.queue.publisher import Publisher
+from shared.settings import Settings
+
+NAME = "api"
+LONGEST_LINE = 64 * 1024  # bytes: tRPC writes a batch's inputs into the first line of a GET
+OPERATORS_POOL = 4  # connections: looking up keys, and calls that span tenants
+
+
+async def serve(settings: Settings, keys: KeyRing, stop: asyncio.Event, *, share_port: bool = False) -> None:
+    """Serve until `stop` is set, then finish the calls in hand. Raises OSError where a port is taken."""
+    logger = log.get_logger("api")
+    async with AsyncExitStack() as stack:
+        publisher = Publisher(
+            settings.amqp_url.get_secret_value(), NAME, timeout=settings.publish_timeout, delays=settings.retry_delays
+        )
+        await publisher.start()
+        stack.push_async_callback(publisher.close)
+        operators = make_pool(settings, process=NAME, size=OPERATORS_POOL, lock_wait=settings.api_lock_wait)
+        await stack.enter_async_context(operators)
+        watch = DatabaseWatch(operators)
+        stack.push_async_callback(watch.close)
+        watch.lost()  # until it has answered once
+        tenants = await stack.enter_async_context(
+            ApiPool(
+                settings,
+                process=NAME,
+                size=settings.api_pool,
+                lock_wait=settings.api_lock_wait,
+                patience=settings.api_patience,
+            )
+        )
+
+        async def publish(*jobs: Job) -> None:
+            try:
+                await publisher.publish(*jobs)
+            except (BrokerAway, PublishFailed) as error:  # the clock publishes them again
+                logger.warning("jobs not published", count=len(jobs), error=type(error).__name__)
+
+        authenticator = Authenticator(operators, quota=settings.api_rate_limit, window=settings.api_rate_window)
+        executor = Executor(
+            settings, keys, authenticator, tenants=tenants, operators=operators, publish=publish, lost=watch.lost
+        )
+        bounds = Bounds(Limits.of(settings.api_bytes, settings.api_body_limit))
+        sources = Sources(settings.trusted_proxies)
+        front = Front(executor, Bodies(bounds, sources), sources, settings)
+        api = make_api(front, settings)
+
+        def missing() -> dict[str, str]:
+            reason = watch.unready_reason
+            return {} if reason is None else {"database": reason}
+
+        health_port = await stack.enter_async_context(
+            health.serving(health.health(missing), settings.host, settings.port or 0)
+        )
+        port = await stack.enter_async_context(
+            health.serving(
+                api.answer,
+                settings.host,
+                settings.api_port,
+                reuse_port=share_port,
+                longest_line=LONGEST_LINE,
+                kind=ApiServer,
+            )
+        )
+        logger.info("serving", host=settings.host, port=port, health_port=health_port)
+        await stop.wait()
+        logger.info("stopping")
+    logger.info("stopped")
+
+
+def make_api(front: Front, settings: Settings) -> Api:
+    """All transports at their places. A new one is a line here."""
+    rest = Rest(front, Routes(registry().values()))
+    mounts: dict[str, Transport] = {"v1": rest}
+    return Api(mounts, Cors(settings.api_cors_origins), anywhere_else=rest)

@@ -1,0 +1,125 @@
+"""contacts: reads, lists and writes one contact's row, as the management API and the tenants' own systems know it."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+import asyncpg
+
+from shared.database import Connection
+from shared.store.by_key import only_if
+
+
+@dataclass(frozen=True, slots=True)
+class ContactRecord:
+    """A row of `contacts`."""
+
+    id: UUID
+    tenant_id: UUID
+    phone_number: str | None
+    name: str | None
+    is_active: bool
+    created_at: datetime
+    updated_at: datetime
+    deleted_at: datetime | None
+
+
+_COLUMNS: Final = "id, tenant_id, phone_number, name, is_active, created_at, updated_at, deleted_at"
+_GET = f"SELECT {_COLUMNS} FROM contacts WHERE tenant_id = $1 AND id = $2"
+_LOCK = f"{_GET} FOR NO KEY UPDATE"
+_BEHIND: Final = """
+    AND (created_at, id)
+        < (coalesce($3, 'infinity'::timestamptz), coalesce($4, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid))
+ORDER BY created_at DESC, id DESC LIMIT $5
+"""
+_PAGE = f"""
+SELECT {_COLUMNS} FROM contacts
+WHERE tenant_id = $1 AND deleted_at IS NULL AND ($2::boolean IS NULL OR is_active = $2) {_BEHIND}
+"""
+_DELETED_PAGE = f"""
+SELECT {_COLUMNS} FROM contacts
+WHERE tenant_id = $1 AND deleted_at IS NOT NULL AND ($2::boolean IS NULL OR is_active = $2) {_BEHIND}
+"""
+_INSERT = f"""
+INSERT INTO contacts (id, tenant_id, phone_number, name, is_active) VALUES ($1, $2, $3, $4, $5) RETURNING {_COLUMNS}
+"""
+_UPDATE = f"""
+UPDATE contacts SET phone_number = $3, name = $4, is_active = $5 WHERE tenant_id = $1 AND id = $2 RETURNING {_COLUMNS}
+"""
+_DELETE = f"""
+UPDATE contacts SET deleted_at = now()
+WHERE tenant_id = $1 AND id = $2 AND {only_if("deleted_at IS NULL")} RETURNING {_COLUMNS}
+"""
+_RESTORE = f"""
+UPDATE contacts SET deleted_at = NULL
+WHERE tenant_id = $1 AND id = $2 AND {only_if("deleted_at IS NOT NULL")} RETURNING {_COLUMNS}
+"""
+_HOLDER = """
+SELECT a.contact_id, c.deleted_at FROM contact_addresses a
+JOIN contacts c ON c.tenant_id = a.tenant_id AND c.id = a.contact_id
+WHERE a.tenant_id = $1 AND a.kind = 'phone' AND a.canonical = $2
+"""
+
+Position = tuple[datetime, UUID]
+"""Where a page ended: created_at and id of its last contact."""
+
+
+async def get(connection: Connection, tenant_id: UUID, contact_id: UUID, *, lock: bool = False) -> ContactRecord | None:
+    """The contact, deleted or not. With `lock` its row is locked until the transaction ends."""
+    row = await connection.fetchrow(_LOCK if lock else _GET, tenant_id, contact_id)
+    return None if row is None else ContactRecord(**row)
+
+
+async def page(
+    connection: Connection,
+    tenant_id: UUID,
+    *,
+    is_active: bool | None,
+    deleted: bool,
+    after: Position | None,
+    limit: int,
+) -> list[ContactRecord]:
+    """Contacts, newest first, behind the position `after`."""
+    created_at, contact_id = after or (None, None)
+    statement = _DELETED_PAGE if deleted else _PAGE
+    rows = await connection.fetch(statement, tenant_id, is_active, created_at, contact_id, limit)
+    return [ContactRecord(**row) for row in rows]
+
+
+async def insert(
+    connection: Connection, tenant_id: UUID, contact_id: UUID, phone_number: str | None, name: str | None, active: bool
+) -> ContactRecord:
+    """Insert a contact. As palomar_api, a trigger makes the number an address, and raises UniqueViolationError where
+    another contact has it."""
+    return _record(await connection.fetchrow(_INSERT, contact_id, tenant_id, phone_number, name, active))
+
+
+async def update(
+    connection: Connection, tenant_id: UUID, contact_id: UUID, phone_number: str | None, name: str | None, active: bool
+) -> ContactRecord:
+    """Write a contact's columns. Raises UniqueViolationError as `insert`. The contact must be there."""
+    return _record(await connection.fetchrow(_UPDATE, tenant_id, contact_id, phone_number, name, active))
+
+
+async def delete(connection: Connection, tenant_id: UUID, contact_id: UUID) -> ContactRecord | None:
+    """Delete a contact softly; None where there is no live one."""
+    row = await connection.fetchrow(_DELETE, tenant_id, contact_id)
+    return None if row is None else ContactRecord(**row)
+
+
+async def restore(connection: Connection, tenant_id: UUID, contact_id: UUID) -> ContactRecord | None:
+    """Undo a soft deletion; None where there is no deleted one."""
+    row = await connection.fetchrow(_RESTORE, tenant_id, contact_id)
+    return None if row is None else ContactRecord(**row)
+
+
+async def holder(connection: Connection, tenant_id: UUID, canonical: str) -> tuple[UUID, bool] | None:
+    """Whose address this phone number is, and whether that contact is live; None where it is no contact's."""
+    row = await connection.fetchrow(_HOLDER, tenant_id, canonical)
+    return None if row is None else (row["contact_id"], row["deleted_at"] is None)
+
+
+def _record(row: asyncpg.Record | None) -> ContactRecord:
+    assert row is not None, "the statement returns the row that it wrote"
+    return ContactRecord(**row)
