@@ -8,6 +8,7 @@ import orjson
 from pydantic import BaseModel
 
 _TRUTH: Final = {"true": True, "false": False}
+_READ: Final[Mapping[str, tuple[type, ...]]] = {"integer": (int, float), "number": (int, float), "object": (dict,)}
 
 
 def read(model: type[BaseModel], pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
@@ -29,13 +30,13 @@ def read(model: type[BaseModel], pairs: Sequence[tuple[str, str]]) -> dict[str, 
 def _value(kind: str, value: str) -> Any:
     if kind == "boolean":
         return _TRUTH.get(value, value)
-    if kind in ("integer", "number", "object"):
-        try:
-            read = orjson.loads(value)
-        except orjson.JSONDecodeError:
-            return value
-        return read if isinstance(read, dict if kind == "object" else (int, float)) else value
-    return value
+    if kind not in _READ:
+        return value
+    try:
+        read = orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return value
+    return read if type(read) in _READ[kind] else value
 
 
 @cache

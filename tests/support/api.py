@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from io import BytesIO
+from json import dumps
 from typing import Any
 from uuid import UUID
 
@@ -93,11 +95,12 @@ class ApiStage:
         if whose is not None:
             every.setdefault("Authorization", f"Bearer {whose.key}")
         if json is not None:
-            data = orjson.dumps(json)
+            data = dumps(json).encode()
         if data is not None:
             every.setdefault("Content-Type", "application/json")
         query = None if params is None else list(params.items() if isinstance(params, Mapping) else params)
-        async with self.client.request(method, path, data=data, params=query, headers=every) as answer:
+        body = None if data is None else BytesIO(data)
+        async with self.client.request(method, path, data=body, params=query, headers=every) as answer:
             text = await answer.read()
             is_json = "json" in answer.headers.get("Content-Type", "")
             return Answer(answer.status, answer.headers, orjson.loads(text) if is_json and text else text.decode())
@@ -115,7 +118,7 @@ class ApiStage:
         return await self.request("DELETE", path, whose, **rest)
 
     async def call(
-        self, procedure: AnyProcedure, whose: Tenant | None, given: Mapping[str, Any], **headers: str
+        self, procedure: AnyProcedure, whose: Tenant | None, given: Mapping[str, Any], **headers: Any
     ) -> Answer:
         """Call any query or mutation over REST, as its convention says. None in `given` is sent only in a body."""
         at = route(procedure)
@@ -138,7 +141,7 @@ def in_query(given: Mapping[str, Any]) -> list[tuple[str, str]]:
     pairs: list[tuple[str, str]] = []
     for name, value in given.items():
         for one in value if isinstance(value, list) else [value]:
-            pairs.append((name, one if isinstance(one, str) else orjson.dumps(one).decode()))
+            pairs.append((name, one if isinstance(one, str) else dumps(one)))
     return pairs
 
 

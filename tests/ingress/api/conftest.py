@@ -1,14 +1,39 @@
-"""The API of a test, and the settings that it serves with."""
+"""The API of a test, or of a whole module whose tests each have tenants of their own."""
 
+import secrets
+from base64 import b64encode
 from collections.abc import AsyncIterator
 
+import pytest
 import pytest_asyncio
 
+from ops.local.stack import Stack
 from shared.settings import Settings
+from tests.conftest import Vhosts
 from tests.support.api import ApiStage, serving
+from tests.support.databases import cloned
 
 
 @pytest_asyncio.fixture
 async def api(settings: Settings) -> AsyncIterator[ApiStage]:
     async with serving(settings) as stage:
         yield stage
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def one_api(
+    stack: Stack, template: str, vhosts: Vhosts, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[ApiStage]:
+    """For modules whose tests run in the module's loop: `pytestmark = pytest.mark.asyncio(loop_scope="module")`."""
+    vhost = vhosts.take()
+    with cloned(stack.postgres, template) as database_url:
+        settings = Settings(
+            _env_file=None,
+            amqp_url=stack.rabbitmq.vhost_url(vhost),
+            database_url=database_url,
+            state_dir=tmp_path_factory.mktemp("api"),
+            secret_keys=f"test:{b64encode(secrets.token_bytes(32)).decode()}",
+        )
+        async with serving(settings) as stage:
+            yield stage
+    vhosts.give_back(vhost)

@@ -1,0 +1,156 @@
+"""Keys: what opens the API, for how long, how often, and what a guesser gets."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import aiohttp
+import pytest
+
+from ingress.api import caller
+from shared.domain import api_keys
+from shared.settings import Settings
+from tests.support.api import ApiStage, serving
+
+SHOP = {"name": "Web shop", "scopes": ["contacts:read"]}
+
+
+async def test_a_key_is_shown_once_and_opens_what_its_scopes_say(api: ApiStage) -> None:
+    ana = await api.tenant()
+    made = (await api.post("/v1/api-keys", ana, SHOP)).body
+    key = made["key"]
+    assert key.startswith(made["apiKey"]["prefix"])
+    shop = ana.with_key(key)
+    assert (await api.get("/v1/contacts", shop)).status == 200
+    forbidden = await api.post("/v1/contacts", shop, {"phoneNumber": "+14155238886"})
+    assert (forbidden.status, forbidden.problem) == (403, "forbidden")
+    assert "contacts:write" in forbidden.body["detail"]
+    listed = (await api.get("/v1/api-keys", ana)).body["apiKeys"]
+    assert [one["name"] for one in listed] == ["Web shop", "test"]
+    everything = str(listed) + str(await api.rows("SELECT * FROM api_keys"))
+    assert key not in everything
+    assert key[20:] not in everything
+
+
+async def test_a_revoked_key_opens_nothing(api: ApiStage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(caller, "REMEMBERED", 0.0)
+    ana = await api.tenant()
+    other = await api.key(ana, "contacts:read")
+    assert (await api.get("/v1/contacts", other)).status == 200
+    assert (await api.post(f"/v1/api-keys/{other.key_id}/revoke", ana)).status == 200
+    refused = await api.get("/v1/contacts", other)
+    assert (refused.status, refused.problem) == (401, "unauthenticated")
+    assert (await api.post(f"/v1/api-keys/{other.key_id}/revoke", ana)).problem == "not-found"
+    events = await api.rows("SELECT name FROM events WHERE tenant_id = $1 ORDER BY seq", ana.id)
+    assert [one["name"] for one in events][-1] == "api_key.revoked"
+
+
+async def test_an_expired_key_opens_nothing_from_its_moment_on(api: ApiStage) -> None:
+    ana = await api.tenant()
+    soon = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    key = (await api.post("/v1/api-keys", ana, SHOP | {"expiresAt": soon})).body
+    shop = ana.with_key(key["key"])
+    assert (await api.get("/v1/contacts", shop)).status == 200
+    await api.pool.execute("UPDATE api_keys SET expires_at = now() WHERE id = $1::text::uuid", key["apiKey"]["id"])
+    other = await api.key(ana, "contacts:read")
+    await api.pool.execute("UPDATE api_keys SET expires_at = now() WHERE id = $1", other.key_id)
+    assert "expired" in (await api.get("/v1/contacts", other)).body["detail"]
+    past = (datetime.now(UTC) - timedelta(seconds=1)).isoformat()
+    assert (await api.post("/v1/api-keys", ana, SHOP | {"expiresAt": past})).pointers == ["#/expiresAt"]
+    naive = "2099-01-01T00:00:00"
+    assert (await api.post("/v1/api-keys", ana, SHOP | {"expiresAt": naive})).pointers == ["#/expiresAt"]
+
+
+async def test_no_key_makes_one_that_may_do_more(api: ApiStage) -> None:
+    ana = await api.tenant("apiKeys:write", "contacts:read")
+    assert (await api.post("/v1/api-keys", ana, SHOP)).status == 201
+    for more in (["*"], ["contacts:read", "contacts:write"]):
+        refused = await api.post("/v1/api-keys", ana, SHOP | {"scopes": more})
+        assert (refused.status, refused.problem, refused.pointers) == (403, "forbidden", ["#/scopes"])
+    for unknown in ("contacts:*", "tenants:write", "x"):
+        everything = await api.tenant()
+        wrong = await api.post("/v1/api-keys", everything, SHOP | {"scopes": ["contacts:read", unknown]})
+        assert (wrong.status, wrong.pointers) == (400, ["#/scopes/1"])
+
+
+async def test_an_operator_makes_a_tenant_and_its_first_key(api: ApiStage) -> None:
+    operator = await api.operator()
+    made = (await api.post("/v1/tenants", operator, {"name": "Tienda"})).body["tenant"]
+    assert (await api.post("/v1/tenants", operator, {"name": "Tienda"})).problem == "conflict"
+    assert (await api.post("/v1/api-keys", operator, SHOP)).pointers == ["#/tenantId"]
+    key = (await api.post("/v1/api-keys", operator, SHOP | {"tenantId": made["id"]})).body["key"]
+    shop = operator.with_key(key)
+    assert (await api.get("/v1/contacts", shop)).status == 200
+    assert (await api.get("/v1/tenants", shop)).problem == "forbidden"
+    assert [one["name"] for one in (await api.get("/v1/tenants", operator)).body["tenants"]] == ["Tienda"]
+    assert (await api.get("/v1/contacts", operator, params={"tenantId": made["id"]})).status == 200
+
+
+async def test_the_last_use_is_noted_to_the_minute(api: ApiStage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(caller, "REMEMBERED", 0.0)
+    ana = await api.tenant()
+    used = "SELECT last_used_at FROM api_keys"
+    await api.get("/v1/contacts", ana)
+    async with asyncio.timeout(10):
+        while (first := await api.pool.fetchval(used)) is None:  # noqa: ASYNC110 - no call waits for it
+            await asyncio.sleep(0.01)
+    for _ in range(3):
+        await api.get("/v1/contacts", ana)
+    assert await api.pool.fetchval(used) == first
+    changed = await api.pool.fetchval("SELECT updated_at = created_at FROM api_keys")
+    assert changed, "that a key was used is no change of it"
+
+
+async def test_a_mistyped_key_costs_no_query(api: ApiStage) -> None:
+    ana = await api.tenant()
+    typo = ana.key[:-1] + ("a" if ana.key[-1] != "a" else "b")
+    before = await refused(api, "mistyped")
+    answer = await api.get("/v1/contacts", ana.with_key(typo))
+    assert (answer.status, answer.problem) == (401, "unauthenticated")
+    assert await refused(api, "mistyped") == before + 1
+    assert (await api.get("/v1/contacts", ana.with_key(api_keys.new_key()))).problem == "unauthenticated"
+    assert (await api.get("/v1/contacts", None, Authorization=f"Basic {ana.key}")).problem == "unauthenticated"
+
+
+async def test_a_guesser_is_stopped_and_costs_nobody_else(settings: Settings) -> None:
+    async with serving(settings) as api:
+        ana = await api.tenant()
+        assert (await api.get("/v1/contacts", ana, X_Forwarded_For="192.0.2.1")).status == 200
+        for _ in range(caller.GUESSES):
+            wrong = ana.with_key(api_keys.new_key())
+            assert (await api.get("/v1/contacts", wrong, X_Forwarded_For="192.0.2.1")).status == 401
+        stopped = await api.get("/v1/contacts", ana.with_key(api_keys.new_key()), X_Forwarded_For="192.0.2.1")
+        assert (stopped.status, stopped.problem) == (429, "too-many-requests")
+        assert 0 < int(stopped.headers["Retry-After"]) <= caller.GUESS_WINDOW
+        in_use = await api.get("/v1/contacts", ana, X_Forwarded_For="192.0.2.1")
+        assert in_use.status == 200, "a key in use goes on: one address may be a whole office's"
+        bob = await api.tenant()
+        assert (await api.get("/v1/contacts", bob, X_Forwarded_For="192.0.2.2")).status == 200
+
+
+async def test_a_client_that_obeys_the_headers_never_gets_a_429(settings: Settings) -> None:
+    async with serving(settings.model_copy(update={"api_rate_limit": 5, "api_rate_window": 1.0})) as api:
+        ana = await api.tenant()
+        statuses, left = [], 1
+        for _ in range(20):
+            answer = await api.get("/v1/contacts", ana)
+            statuses.append(answer.status)
+            assert answer.headers["RateLimit-Policy"] == '"default";q=5;w=1'
+            left, seconds = (int(part.partition("=")[2]) for part in answer.headers["RateLimit"].split(";")[1:])
+            if left == 0:
+                await asyncio.sleep(seconds)
+        assert set(statuses) == {200}
+        greedy = [await api.get("/v1/contacts", ana) for _ in range(10)]
+        over = [one for one in greedy if one.status == 429]
+        assert over
+        assert over[0].problem == "too-many-requests"
+        assert int(over[0].headers["Retry-After"]) >= 1
+        bob = await api.tenant()
+        assert (await api.get("/v1/contacts", bob)).status == 200
+
+
+async def refused(api: ApiStage, reason: str) -> float:
+    async with aiohttp.ClientSession() as client, client.get(f"{api.health}/metrics") as answer:
+        for line in (await answer.text()).splitlines():
+            if line.startswith(f'palomar_api_keys_refused_total{{reason="{reason}"}}'):
+                return float(line.rpartition(" ")[2])
+    return 0.0

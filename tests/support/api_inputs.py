@@ -1,0 +1,81 @@
+"""Inputs for every procedure of the API, made from its declaration: its first example, with ids of rows that are there.
+
+A row of a family is made by the family's own `create`. What has none, or needs a state first, has a line here.
+"""
+
+import itertools
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from ingress.api.declaration import AnyProcedure, registry
+from tests.support.api import ApiStage, Tenant
+
+Given = dict[str, Any]
+Making = Callable[[ApiStage, Tenant], Awaitable[str]]
+
+_NUMBERS = itertools.count(34_600_000_000)
+
+# Families without a `create` that makes a row from its example alone.
+MAKERS: Final[dict[str, Making]] = {}
+
+# What a procedure's row must have gone through first, by its name.
+BEFORE: Final[dict[str, str]] = {"contacts.restore": "contacts.delete"}
+
+# Members of an example that must differ from call to call, or another row is in the way.
+FRESH: Final[dict[str, Callable[[], Any]]] = {
+    "phoneNumber": lambda: f"+{next(_NUMBERS)}",
+    "name": lambda: f"Name {next(_NUMBERS)}",
+}
+
+
+def properties(procedure: AnyProcedure) -> dict[str, Any]:
+    """The JSON Schema of each member of the input, by its name."""
+    found: dict[str, Any] = procedure.input.model_json_schema(by_alias=True).get("properties", {})
+    return found
+
+
+def id_fields(procedure: AnyProcedure) -> list[str]:
+    """The members of the input that name rows, but the tenant."""
+    return [
+        name for name in properties(procedure) if name != "tenantId" and (name == "id" or name.endswith(("Id", "Ids")))
+    ]
+
+
+def family_of(procedure: AnyProcedure, field: str) -> str:
+    """Whose rows an id names: `contactIds` → `contacts`, `id` → the procedure's own family."""
+    if field == "id":
+        return procedure.family
+    return field.removesuffix("s").removesuffix("Id") + "s"
+
+
+async def row(api: ApiStage, whose: Tenant, family: str) -> str:
+    """The id of a new row of this family and tenant."""
+    if family in MAKERS:
+        return await MAKERS[family](api, whose)
+    create = registry().get(f"{family}.create")
+    assert create is not None, f"add a line to MAKERS: how is one of {family} made?"
+    answer = await api.call(create, whose, await valid(api, whose, create))
+    assert answer.status == 201, answer.body
+    made = next(member for member in answer.body.values() if isinstance(member, dict) and "id" in member)
+    return str(made["id"])
+
+
+async def valid(api: ApiStage, whose: Tenant, procedure: AnyProcedure) -> Given:
+    """An input that succeeds now, once."""
+    given = dict(procedure.examples[0].given)
+    for name in given:
+        if name in FRESH and procedure.verb == "create":
+            given[name] = FRESH[name]()
+    for name in id_fields(procedure):
+        if name in given:
+            made = await row(api, whose, family_of(procedure, name))
+            given[name] = [made] if isinstance(given[name], list) else made
+    if (before := BEFORE.get(procedure.name)) is not None:
+        answer = await api.call(registry()[before], whose, {"id": given["id"]})
+        assert answer.status == 200, answer.body
+    return given
+
+
+async def caller(api: ApiStage, procedure: AnyProcedure, *scopes: str) -> Tenant:
+    """A new tenant, or a new operator's key for an operator's procedure."""
+    return await (api.operator(*scopes) if procedure.operator else api.tenant(*scopes))
