@@ -30,6 +30,7 @@ from shared.database import ApiPool, Connection, Pool
 from shared.process.log import get_logger
 from shared.queue.jobs import Job
 from shared.settings import Settings
+from shared.store import tenants
 
 log = get_logger(__name__)
 
@@ -145,6 +146,7 @@ class Executor:
         call, procedure = accepted.call, accepted.procedure
         call.jobs.clear()
         async with call.transaction() as call._connection:
+            await _check_tenant(call)
             if idempotency_key is not None:
                 request_hash = idempotency.hash_of(procedure, accepted.given)
                 first = await idempotency.first_answer(call, idempotency_key, request_hash)
@@ -209,6 +211,14 @@ def _tenant_of(caller: Caller, given: Input) -> UUID:
     if named is not None and named != caller.tenant_id:
         raise problems.not_found("tenant", "tenantId")
     return caller.tenant_id
+
+
+async def _check_tenant(call: Call) -> None:
+    """Raise the problem of a tenant that is not there. A tenant's own key has been checked for it."""
+    if not call.caller.is_operator or call.own_tenant is None:
+        return
+    if not await tenants.lives(call.connection, call.own_tenant):
+        raise problems.not_found("tenant", "tenantId")
 
 
 def _version_of(output: Output) -> str | None:

@@ -20,7 +20,7 @@ def problem_of(error: Exception, procedure: AnyProcedure | None = None) -> Probl
     """The problem that answers an error of any kind. An unexpected one is logged, under an id that the answer has."""
     if isinstance(error, Problem):
         return error
-    if isinstance(error, database.LockTimeout) or database.is_outage(error):
+    if isinstance(error, (database.LockTimeout, asyncpg.QueryCanceledError)) or database.is_outage(error):
         log.warning("call not possible", procedure=procedure and procedure.name, error=type(error).__name__)
         return Problem(UNAVAILABLE, "The database did not answer in time. Nothing was changed.", retry_after=AGAIN)
     if database.is_conflict(error) and not isinstance(error, asyncpg.ForeignKeyViolationError):

@@ -28,9 +28,18 @@ def check_key(key: str) -> None:
         raise invalid((_FIELD,), "It is empty, too long, or holds other characters.", remedy)
 
 
+def key_of_one(key: str, path: str, place: int) -> str:
+    """The key of one of several calls in a request, from the request's key and the call's path and place."""
+    whole = f"{key} {place} {path}"
+    return whole if len(whole) <= LONGEST_KEY else f"{hashlib.sha256(whole.encode()).hexdigest()} {place} {path[:100]}"
+
+
 def hash_of(procedure: AnyProcedure, given: Input) -> bytes:
-    """SHA-256 of what is asked: the procedure and its input, however its JSON was written."""
-    asked = given.model_dump(mode="json", exclude={"tenant_id"})
+    """SHA-256 of what is asked: the procedure and its input, however its JSON was written.
+
+    What is left out differs from null: an update leaves the one as it is, and removes the other.
+    """
+    asked = given.model_dump(mode="json", exclude={"tenant_id"}, exclude_unset=True)
     return hashlib.sha256(orjson.dumps([procedure.name, asked], option=orjson.OPT_SORT_KEYS)).digest()
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
-from shared.settings import RECEIVE_PORT
+from shared.settings import API_PORT, RECEIVE_PORT
 
 if TYPE_CHECKING:
     import psutil  # of the extra `local`, which a production machine need not have
@@ -98,17 +98,19 @@ def _state(process: "psutil.Process") -> Path:
 
 
 def _listens(process: "psutil.Process") -> tuple[str, int | None]:
-    """Where it tells of its health: at its PORT. `receive` has another one for that, and the sandbox one for mails."""
+    """Where it tells of its health: at its PORT. `receive` has another one for that, the sandbox one for mails, and
+    `api` one for its clients."""
     import psutil
 
     listening = [one.laddr for one in process.net_connections(kind="tcp") if one.status == psutil.CONN_LISTEN]
     environment = process.environ()
-    mails, own = environment.get("PALOMAR_SANDBOX_SMTP_PORT"), environment.get("PORT")
-    if "ingress" in process.cmdline()[1:3]:
+    own = environment.get("PORT")
+    if process.cmdline()[2:4] == ["ingress", "receive"]:
         public = own or str(RECEIVE_PORT)
         listening.sort(key=lambda one: str(one.port) == public)
     else:
-        listening.sort(key=lambda one: (str(one.port) != own, str(one.port) == mails))
+        other = {environment.get("PALOMAR_SANDBOX_SMTP_PORT"), environment.get("PALOMAR_API_PORT") or str(API_PORT)}
+        listening.sort(key=lambda one: (str(one.port) != own, str(one.port) in other))
     for host, port, *_ in listening:
         return ("127.0.0.1" if host in ("0.0.0.0", "::") else host), port
     return "", None

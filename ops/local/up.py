@@ -15,7 +15,7 @@ from types import FrameType
 
 import orjson
 
-from ops import demo, say
+from ops import demo, demo_key, say
 from ops.errors import Problem
 from ops.local import environment, external_services, subprocesses
 from ops.local.stack import Stack
@@ -23,11 +23,11 @@ from ops.local.supervisor import Child, Supervisor, read_procfile
 from ops.sandbox.openai import API_KEY
 from schema import migrate
 from shared.process import log
-from shared.settings import RECEIVE_HEALTH_PORT, RECEIVE_PORT, Settings, load
+from shared.settings import API_PORT, RECEIVE_HEALTH_PORT, RECEIVE_PORT, Settings, load
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 STATE = CHECKOUT / ".palomar"
-PORTS = {"receive": RECEIVE_PORT, "api": 8081, "sandbox": 4010}  # preferred; a taken one is stepped around
+PORTS = {"receive": RECEIVE_PORT, "sandbox": 4010}  # preferred; a taken one is stepped around
 SMTP_PORT = 4025  # the sandbox's second one, where it takes mails
 OTHER_PORTS = 9101  # and up: health and metrics of the workers
 PUBLIC = "receive"  # whose health and metrics have a port of their own
@@ -62,6 +62,7 @@ class System:
         self._supervisor = Supervisor(STATE, CHECKOUT, _say)
         self._ports: dict[str, int] = {}
         self._health_port = RECEIVE_HEALTH_PORT
+        self._api_port = API_PORT
         self._grace = 20.0
 
     def start(self) -> None:
@@ -84,6 +85,7 @@ class System:
         self._grace = settings.stop_grace + 5
         if self._sandbox:
             asyncio.run(demo.ensure(settings))
+            self._show_new_key(asyncio.run(demo_key.ensure(settings)))
         self._start_processes()
         unready = self._await_ready()
         for name, why in unready.items():
@@ -91,6 +93,11 @@ class System:
         if self._sandbox and not unready:
             self._converse(settings)
         _say("\n".join(["", *self.addresses(), "", "Ctrl-C stops everything."]))
+
+    def _show_new_key(self, key: str | None) -> None:
+        if key is not None:
+            _say(f"Made a key for the API, of the tenant {demo.DEMO.tenant!r}: {key}")
+            _say(f"It stays in {STATE / demo_key.FILE}.")
 
     def _converse(self, settings: Settings) -> None:
         """One conversation through the real path; where it gets stuck, the system stays up to be looked at."""
@@ -101,7 +108,10 @@ class System:
 
     def addresses(self) -> list[str]:
         """What there is to open, a line each."""
-        lines = [f"webhooks   http://127.0.0.1:{self._ports['receive']}"]
+        lines = [
+            f"webhooks   http://127.0.0.1:{self._ports['receive']}",
+            f"API        http://127.0.0.1:{self._api_port}/v1",
+        ]
         if self._own_broker:
             broker = self._stack.rabbitmq
             lines.append(f"RabbitMQ   {broker.management_url}  user {broker.user}, password {broker.password}")
@@ -136,11 +146,12 @@ class System:
         for name in self._commands:
             self._ports[name] = subprocesses.free_port(PORTS.get(name, OTHER_PORTS), self._ports.values())
         smtp_port = subprocesses.free_port(SMTP_PORT, self._ports.values())
-        given = os.environ.get("PALOMAR_HEALTH_PORT")
-        if given and not given.isdecimal():
-            raise Problem(f"PALOMAR_HEALTH_PORT is no port: {given}.", "Set it to a number, or leave it out.")
-        self._health_port = int(given) if given else subprocesses.free_port(RECEIVE_HEALTH_PORT, self._ports.values())
+        taken = [*self._ports.values(), smtp_port]
+        self._health_port = _given_port("PALOMAR_HEALTH_PORT") or subprocesses.free_port(RECEIVE_HEALTH_PORT, taken)
+        taken.append(self._health_port)
+        self._api_port = _given_port("PALOMAR_API_PORT") or subprocesses.free_port(API_PORT, taken)
         defaults = {
+            "PALOMAR_API_PORT": str(self._api_port),
             environment.SECRET_KEYS: environment.secret_keys(STATE / "env"),
             "PALOMAR_STATE_DIR": str(STATE),
             "PALOMAR_PUBLIC_URL": f"http://127.0.0.1:{self._ports['receive']}",
@@ -183,6 +194,14 @@ class System:
             waiting = {name: waiting[name] for name in reasons}
             time.sleep(TICK)
         return reasons
+
+
+def _given_port(variable: str) -> int | None:
+    """The port that the user's environment names; None where it names none. Raises Problem."""
+    given = os.environ.get(variable)
+    if given and not given.isdecimal():
+        raise Problem(f"{variable} is no port: {given}.", "Set it to a number, or leave it out.")
+    return int(given) if given else None
 
 
 def _unready(child: Child) -> str:

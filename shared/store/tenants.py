@@ -25,6 +25,7 @@ WHERE deleted_at IS NULL
 ORDER BY created_at, id LIMIT $3
 """
 _NAMED = "SELECT id FROM tenants WHERE name = $1 AND deleted_at IS NULL LIMIT 1"
+_LIVES = "SELECT true FROM tenants WHERE id = $1 AND deleted_at IS NULL"
 _INSERT = f"INSERT INTO tenants (id, name) VALUES ($1, $2) RETURNING {_COLUMNS}"
 
 Position = tuple[datetime, UUID]
@@ -35,6 +36,11 @@ async def page(connection: Connection, after: Position | None, limit: int) -> li
     """Tenants, oldest first, behind the position `after`."""
     created_at, tenant_id = after or (None, None)
     return [Tenant(**row) for row in await connection.fetch(_PAGE, created_at, tenant_id, limit)]
+
+
+async def lives(connection: Connection, tenant_id: UUID) -> bool:
+    """Whether there is such a tenant."""
+    return await connection.fetchval(_LIVES, tenant_id) is not None
 
 
 async def named(connection: Connection, name: str) -> UUID | None:

@@ -102,4 +102,4 @@ def test_log_lines_as_the_console_shows_them(line: bytes, shown: str | None) -> 
 def test_the_procfile_starts_every_worker_there_is() -> None:
     checkout = Path(__file__).resolve().parents[2]
     workers = {path.stem for path in (checkout / "workers").iterdir() if not path.name.startswith("_")}
-    assert set(read_procfile(checkout / "Procfile")) == {"receive", *workers}
+    assert set(read_procfile(checkout / "Procfile")) == {"receive", "api", *workers}

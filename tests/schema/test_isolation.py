@@ -27,7 +27,7 @@ from tests.schema.people import Connection, Tenant, as_worker
 
 EXAMPLES = 12  # of each kind of statement on each table, view and function
 # Tables without a tenant: what keeps the whole installation going. The API's role may do nothing with them.
-MACHINERY = {"inbound_keys", "relay_cursor", "import_progress"}
+MACHINERY = {"inbound_keys", "relay_cursor", "import_progress", "operator_keys", "operator_idempotency_keys"}
 UUID_TEXT = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 # -- what the catalogue says -------------------------------------------------------------------------------------------

@@ -58,7 +58,8 @@ def test_a_worker_declares_every_message_its_module_handles() -> None:
 
 def test_the_procfile_starts_each_worker_once() -> None:
     workers = {name: f"python -m workers {name}" for name in declared()}
-    assert read_procfile(ROOT / "Procfile") == {INGRESS: f"python -m ingress {INGRESS}", **workers}
+    ingress = {name: f"python -m ingress {name}" for name in (INGRESS, "api")}
+    assert read_procfile(ROOT / "Procfile") == {**ingress, **workers}
 
 
 @pytest.mark.parametrize(

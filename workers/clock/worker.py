@@ -22,7 +22,7 @@ from shared.queue import topology
 from shared.queue.connection import BrokerAway
 from shared.queue.jobs import Job, Lane, MediaWanted, ReplyWanted, SendAdmitted, SendRequested
 from shared.queue.worker import Context, Loop
-from shared.store import channel_endpoints, conversations, due_rows, media, partitions, webhook_log
+from shared.store import channel_endpoints, conversations, due_rows, idempotency, media, partitions, webhook_log
 from shared.store.events import Event, record
 from shared.store.messages import agent_reports, outbound, parked_receipts
 from workers.clock import sealing
@@ -269,6 +269,7 @@ async def retain(ctx: Ctx) -> None:
         (parked_receipts.forget, webhooks_days),
         (webhook_log.forget_strays, webhooks_days),
         (partitions.forget_stray_events, events_days),
+        (idempotency.forget, ctx.settings.idempotency_days),
     ):
         forgotten = FORGOTTEN_AT_ONCE
         while forgotten == FORGOTTEN_AT_ONCE:

@@ -83,6 +83,8 @@ async def test_an_operator_makes_a_tenant_and_its_first_key(api: ApiStage) -> No
     assert (await api.get("/v1/tenants", shop)).problem == "forbidden"
     assert [one["name"] for one in (await api.get("/v1/tenants", operator)).body["tenants"]] == ["Tienda"]
     assert (await api.get("/v1/contacts", operator, params={"tenantId": made["id"]})).status == 200
+    nobody = await api.get("/v1/contacts", operator, params={"tenantId": str(operator.key_id)})
+    assert (nobody.problem, nobody.pointers) == ("not-found", ["#/tenantId"])
 
 
 async def test_the_last_use_is_noted_to_the_minute(api: ApiStage, monkeypatch: pytest.MonkeyPatch) -> None:
