@@ -19,9 +19,9 @@ CREATE TABLE IF NOT EXISTS operator_keys (
 );
 CREATE INDEX IF NOT EXISTS operator_keys_prefix ON operator_keys (prefix) WHERE deleted_at IS NULL;
 
--- As idempotency_keys, of requests by an operator's key.
+-- As idempotency_keys, of requests by an operator's key. A row goes by its age, as those keys are never deleted.
 CREATE TABLE IF NOT EXISTS operator_idempotency_keys (
-    operator_key_id uuid NOT NULL REFERENCES operator_keys ON DELETE CASCADE,
+    operator_key_id uuid NOT NULL,
     key text NOT NULL CONSTRAINT check_operator_key_length CHECK (length(key) BETWEEN 1 AND 255),
     request_hash bytea NOT NULL,
     status_code integer,

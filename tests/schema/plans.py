@@ -123,6 +123,7 @@ _OF_ITS_OWN = {
     ("media._INSERT", 4): "{n} + 1",
     ("messages.delivery_receipts._MOVE", 4): "gen_random_uuid()::text",
     ("messages.windows._CHECK", 1): "md5('{seed}conversation{n}')",
+    ("tenants._INSERT", 1): "gen_random_uuid()",
 }
 _BY_TYPE = {
     "text": "'{n}'", "timestamptz": "now()", "interval": "interval '1 minute'", "jsonb": "'{{}}'::jsonb",
