@@ -1,9 +1,7 @@
 """What the documents' own scripts break: `migrate` sees it, and `migrate --repair` brings it back."""
 
-import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import psycopg
@@ -14,7 +12,7 @@ from schema import migrate, repair
 from tests.schema.dumping import dump
 from tests.schema.office import Office
 from tests.schema.test_verify import wrong
-from tests.support.processes import ROOT
+from tests.support.commands import palomar
 
 TWILIO_ROLLBACK = """
 DROP TRIGGER IF EXISTS trigger_update_last_user_message ON kommo_messages;
@@ -63,11 +61,7 @@ def run_script(database_url: str, script: str) -> None:
 
 
 def palomar_migrate(database_url: str, cwd: Path, *options: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "ops", "migrate", *options],
-        capture_output=True, text=True, check=False, cwd=cwd,
-        env={**os.environ, "DATABASE_URL": database_url, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+    return palomar({"DATABASE_URL": database_url, "PALOMAR_STATE_DIR": str(cwd)}, "migrate", *options)
 
 
 def definitions(postgres: Postgres, database_url: str) -> set[str]:

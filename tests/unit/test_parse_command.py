@@ -2,18 +2,18 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.support import commands
 
 MESSAGE = "MessageSid=SM1&From=whatsapp%3A%2B5215512345678&To=whatsapp%3A%2B14155238886&Body=hola&ProfileName=Ana"
 STATUS = "MessageSid=SM1&MessageStatus=failed&ErrorCode=63016&To=whatsapp%3A%2B5215512345678"
 
 
-def palomar(*arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "ops", "parse", *arguments]
-    return subprocess.run(command, input=given, capture_output=True, text=True, timeout=60, check=False)
+def palomar(*arguments: str, given: str = "") -> "subprocess.CompletedProcess[str]":
+    return commands.palomar({"PALOMAR_STATE_DIR": str(commands.ROOT)}, "parse", *arguments, given=given)
 
 
 def test_a_line_in_gives_a_line_out() -> None:
