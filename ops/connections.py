@@ -77,7 +77,8 @@ async def publisher(settings: Settings, name: str) -> AsyncIterator[Publisher]:
     await made.start()
     try:
         try:
-            await asyncio.wait_for(made.wait_ready(), PATIENCE)
+            async with asyncio.timeout(PATIENCE):
+                await made.wait_ready()
         except TimeoutError:
             raise Problem(*NO_BROKER) from None
         yield made

@@ -119,7 +119,8 @@ async def _relay(connection: database.Connection, holder: UUID, woken: asyncio.E
                 LAG.measured(await events.lag(connection))
                 lag_at = time.monotonic()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(woken.wait(), ctx.settings.relay_poll)
+                async with asyncio.timeout(ctx.settings.relay_poll):
+                    await woken.wait()
     ctx.log.warning("another relay is active by now")
 
 

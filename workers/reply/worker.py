@@ -21,6 +21,7 @@ from shared.domain import loop_guard, sms_segments
 from shared.domain.channels import UNREAD_WAIT, Channel
 from shared.domain.consents import OPTED_OUT
 from shared.process import metrics
+from shared.process.tasks import cancel
 from shared.queue import topology
 from shared.queue.jobs import ReplyWanted, SendRequested
 from shared.queue.worker import Context, Worker
@@ -213,8 +214,7 @@ async def _lease_renewed(
     try:
         yield
     finally:
-        renewing.cancel()
-        await asyncio.gather(renewing, return_exceptions=True)
+        await cancel([renewing])
 
 
 async def _record(
