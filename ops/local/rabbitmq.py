@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import psutil
@@ -200,6 +201,16 @@ class RabbitMQ:
         if name not in self._young:
             return
         self._manage("DELETE", f"/api/vhosts/{quote(name, safe='')}", None, absent=http.client.NOT_FOUND)
+
+    def is_young(self, name: str) -> bool:
+        """Whether the node has made this virtual host since it started."""
+        return name in self._young
+
+    def definitions(self, vhost: str) -> dict[str, Any]:
+        """Its queues, exchanges, bindings, policies and parameters, as the management API shows them."""
+        _, answer = self._request("GET", f"/api/definitions/{quote(vhost, safe='')}")
+        shown: dict[str, Any] = json.loads(answer)
+        return shown
 
     def vhosts(self) -> set[str]:
         """The names of the virtual hosts there are."""

@@ -111,7 +111,7 @@ def arguments(delays: Sequence[float]) -> Mapping[str, QueueArguments]:
     return declared
 
 
-def _bound(delays: Sequence[float]) -> list[tuple[str, str, str]]:
+def bound(delays: Sequence[float]) -> list[tuple[str, str, str]]:
     """(queue, exchange, routing key) of every binding."""
     return [
         *((queue.name, WORK, queue.name) for queue in QUEUES),
@@ -127,7 +127,7 @@ async def declare(channel: AbstractChannel, delays: Sequence[float]) -> None:
     """
     await _declare_exchanges(channel, delays)
     every = arguments(delays)
-    for name, exchange, key in _bound(delays):
+    for name, exchange, key in bound(delays):
         queue = await channel.declare_queue(name, durable=True, arguments=dict(every[name]))
         await queue.bind(exchange, key)
 
@@ -142,7 +142,7 @@ async def declare_missing(connection: AbstractConnection, delays: Sequence[float
     different: list[str] = []
     channel = await connection.channel()
     await _declare_exchanges(channel, delays)
-    for name, exchange, key in _bound(delays):
+    for name, exchange, key in bound(delays):
         try:
             queue = await channel.declare_queue(name, durable=True, arguments=dict(every[name]))
         except aiormq.ChannelPreconditionFailed:  # which closes the channel
