@@ -19,7 +19,7 @@ from ops.errors import Problem
 from ops.local import kept_stack
 from ops.local.stack import Stack
 from shared.settings import Settings
-from tests.support.databases import cloned, kept_template, migrated
+from tests.support.databases import cloned, kept_template, migrated, pristine
 from tests.support.vhosts import Vhosts
 
 hypothesis.settings.register_profile("palomar", deadline=None)  # a busy machine makes no example wrong
@@ -57,9 +57,14 @@ def _start_free_stack() -> Stack:
 
 
 @pytest.fixture(scope="session")
-def template(stack: Stack) -> str:
+def template(stack: Stack) -> Iterator[str]:
     """The name of a migrated, empty database that others are cloned from; made anew where no stack is kept."""
-    return kept_template(stack.postgres) if kept_stack.VARIABLE in os.environ else migrated(stack.postgres)
+    if kept_stack.VARIABLE not in os.environ:
+        yield migrated(stack.postgres)
+        return
+    name = kept_template(stack.postgres)
+    yield name
+    pristine(stack.postgres, name).close()
 
 
 @pytest.fixture
@@ -73,7 +78,8 @@ def database_url(stack: Stack, template: str) -> Iterator[str]:
 def vhosts(stack: Stack) -> Iterator[Vhosts]:
     made = Vhosts(stack.rabbitmq)
     yield made
-    made.close()
+    if kept_stack.VARIABLE in os.environ:
+        made.close()
 
 
 @pytest.fixture

@@ -53,14 +53,15 @@ def cloned(postgres: Postgres, template: str) -> Iterator[str]:
 
     The files are copied: through the write-ahead log it would take the processor three times as long.
     """
-    pristine = _pristine(postgres, template)
-    name = pristine.take()
+    clones = pristine(postgres, template)
+    name = clones.take()
     yield postgres.url(OWNER, name)
-    pristine.give_back(name)
+    clones.give_back(name)
 
 
 @cache
-def _pristine(postgres: Postgres, template: str) -> "Pristine":
+def pristine(postgres: Postgres, template: str) -> "Pristine":
+    """The clones of this template that this process has."""
     return Pristine(postgres, template)
 
 
@@ -96,6 +97,14 @@ class Pristine:
         if restored:
             self._free.append(name)
             return
+        self._drop(name)
+
+    def close(self) -> None:
+        """Drop those that no test uses, which a server that stays running would keep for ever."""
+        while self._free:
+            self._drop(self._free.pop())
+
+    def _drop(self, name: str) -> None:
         with psycopg.connect(self._postgres.admin_url, autocommit=True) as admin:
             admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 

@@ -50,7 +50,12 @@ class Vhosts:
         self._thread.submit(self._resting.append, name)
 
     def close(self) -> None:
+        """Remove all that tests have given back, which a broker that stays running would keep for ever."""
         self._thread.shutdown()
+        with contextlib.suppress(Problem, OSError, HTTPException):
+            self._resting.append(self._next.result())
+        for name in self._resting:
+            self._delete(name)
 
     def _make_ready(self) -> str:
         while len(self._resting) >= RESTING:
@@ -64,9 +69,12 @@ class Vhosts:
                         return name
             except (Problem, OSError, HTTPException, AMQPError, InUse):
                 pass  # of no use any more: the next, or a new one
-            with contextlib.suppress(Problem, OSError, HTTPException):  # `rabbitmq.forget` takes what stays
-                self._rabbitmq.delete_vhost(name)
+            self._delete(name)
         return self._new()
+
+    def _delete(self, name: str) -> None:
+        with contextlib.suppress(Problem, OSError, HTTPException):  # `rabbitmq.forget` takes what stays
+            self._rabbitmq.delete_vhost(name)
 
     def _new(self) -> str:
         name = f"test-{uuid4().hex}"
