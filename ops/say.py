@@ -12,8 +12,9 @@ from rich.table import Table
 
 from ops.demo import DEMO, DemoChannel
 from ops.errors import Problem
-from ops.sandbox.client import CustomerAnswer, SandboxClient, SandboxError
+from ops.sandbox.client import SandboxClient, SandboxError
 from ops.sandbox.kommo_forms import chat_of
+from ops.sandbox.observations import CustomerAnswer
 from shared import database
 from shared.domain.consents import DEFAULT_WORDS
 from shared.settings import Settings

@@ -5,7 +5,7 @@ from uuid import UUID
 
 import pytest
 
-from ops.sandbox.client import SeenCompletion
+from ops.sandbox.observations import SeenCompletion
 from ops.sandbox.openai import MODEL
 from shared.queue import topology
 from shared.queue.jobs import ReplyWanted
