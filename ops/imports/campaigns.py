@@ -12,9 +12,9 @@ from uuid import UUID
 
 import orjson
 
+from ops.imports import addresses, conversations, messages
 from ops.imports import campaign_people as people
 from ops.imports import campaign_tables as tables
-from ops.imports import conversations
 from ops.imports.steps import Step, System, attempt, counted, identified, in_order, store
 from ops.imports.tally import Fate
 from ops.imports.target import Target
@@ -239,7 +239,7 @@ async def write_history(connection: Connection, readers: Sequence[Reader], into:
     """The history has no conversations: one is made for each instance and number."""
     fates: dict[int, Fate] = {}
     read = attempt(lambda reader: _conversation(reader, into), readers, fates)
-    chats: dict[Key, conversations.Started] = {}
+    chats: dict[Key, conversations.SourceConversation] = {}
     names: dict[int, str] = {}
     for index, (key, one) in read.items():
         before = chats.setdefault(key, one)
@@ -251,7 +251,7 @@ async def write_history(connection: Connection, readers: Sequence[Reader], into:
     await conversations.add_conversations(connection, fresh, into, {}, table=TALKS)
     chosen = [index for index in range(len(readers)) if index not in fates]
     of = {id(readers[index]): names[index] for index in chosen}
-    written = await conversations.write_messages(
+    written = await messages.write_messages(
         connection,
         [readers[index] for index in chosen],
         into,
@@ -265,7 +265,7 @@ async def write_history(connection: Connection, readers: Sequence[Reader], into:
     return in_order(fates, readers)
 
 
-def _conversation(reader: Reader, into: Target) -> tuple[Key, conversations.Started]:
+def _conversation(reader: Reader, into: Target) -> tuple[Key, conversations.SourceConversation]:
     tenant_id = into.tenant_of(reader)
     instance = reader.id("whatsapp_instance_id") or ""
     through = into.channel(tenant_id, instance)
@@ -276,7 +276,7 @@ def _conversation(reader: Reader, into: Target) -> tuple[Key, conversations.Star
     if number is None:
         reader.mended.add("no usable address: in a closed record")
     at = first_time(reader.time("created_at"), reader.time("sent_at")) or reader.now
-    started = conversations.Started(
+    started = conversations.SourceConversation(
         through=through,
         addresses=() if number is None else (number,),
         name=reader.name("contact_name"),
@@ -297,12 +297,12 @@ def _number(reader: Reader) -> Address | None:
     if place == "g.us" or place == "broadcast" or place == "newsletter":
         raise Skip("a group's chat or a broadcast")
     dialled = chat.partition(":")[0] if place in ("", "c.us", "s.whatsapp.net") else None  # a device stands behind `:`
-    return conversations.phone(dialled) or conversations.phone(reader.name("contact_phone"))
+    return addresses.phone(dialled) or addresses.phone(reader.name("contact_phone"))
 
 
-def _message(reader: Reader) -> conversations.Said:
-    return conversations.Said(
-        inbound=conversations.direction(reader, "direction"),
+def _message(reader: Reader) -> messages.SourceMessage:
+    return messages.SourceMessage(
+        inbound=messages.direction(reader, "direction"),
         message_type=reader.message_type("type"),
         content=reader.text("content") or "",
         metadata=reader.object("metadata"),

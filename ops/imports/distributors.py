@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Final
 from uuid import UUID
 
-from ops.imports import conversations
+from ops.imports import addresses, conversations, messages, people
 from ops.imports.steps import Step, System, attempt, counted, identified, in_order
 from ops.imports.tally import NEW, THERE, Fate
 from ops.imports.target import Target
@@ -155,7 +155,7 @@ async def know_distributors(source: Source, found: Found, into: Target) -> None:
 
 
 async def write_customers(connection: Connection, readers: Sequence[Reader], into: Target) -> list[Fate]:
-    return await conversations.write_people(
+    return await people.write_people(
         connection,
         readers,
         into,
@@ -165,8 +165,8 @@ async def write_customers(connection: Connection, readers: Sequence[Reader], int
     )
 
 
-def _customer(reader: Reader, key: Key, into: Target) -> conversations.Somebody:
-    addresses = _addresses(reader, "phone", "email")
+def _customer(reader: Reader, key: Key, into: Target) -> people.SourcePerson:
+    own = _addresses(reader, "phone", "email")
     row = ContactRow(
         id=our_id(into.system, "customers", *key),
         tenant_id=key[0],
@@ -176,11 +176,11 @@ def _customer(reader: Reader, key: Key, into: Target) -> conversations.Somebody:
         deleted_at=reader.time("deleted_at"),
         metadata=reader.imported(),
     )
-    return conversations.Somebody(row, addresses)
+    return people.SourcePerson(row, own)
 
 
 def _addresses(reader: Reader, phone: str, email: str) -> tuple[Address, ...]:
-    number, mail = conversations.phone(reader.name(phone)), conversations.email(reader.name(email))
+    number, mail = addresses.phone(reader.name(phone)), addresses.email(reader.name(email))
     if number is None and reader.name(phone) is not None:
         reader.mend("number that is no phone number: left out", phone)
     if mail is None and reader.name(email) is not None:
@@ -227,17 +227,17 @@ async def write_conversations(connection: Connection, readers: Sequence[Reader],
     return in_order(fates, readers)
 
 
-def _conversation(reader: Reader, into: Target) -> conversations.Started:
+def _conversation(reader: Reader, into: Target) -> conversations.SourceConversation:
     kind = reader.word("channel") or "whatsapp"
     if kind not in KINDS:
         raise Skip("unknown channel")
     column = "customer_email" if kind == "email" else "customer_phone"
-    address = conversations.email(reader.name(column)) if kind == "email" else conversations.phone(reader.name(column))
+    address = addresses.email(reader.name(column)) if kind == "email" else addresses.phone(reader.name(column))
     if address is None:
         reader.mend("its customer has no address there: left out", column)
     created_at = first_time(reader.time("created_at"), reader.time("last_message_at")) or reader.now
     last = reader.time("last_message_at") or created_at
-    return conversations.Started(
+    return conversations.SourceConversation(
         through=into.channel(into.tenant_of(reader, "distributor_id"), kind),
         addresses=() if address is None else (address,),
         name=reader.name("customer_name"),
@@ -257,7 +257,7 @@ def _conversation(reader: Reader, into: Target) -> conversations.Started:
 
 
 async def write_messages(connection: Connection, readers: Sequence[Reader], into: Target) -> list[Fate]:
-    return await conversations.write_messages(
+    return await messages.write_messages(
         connection,
         readers,
         into,
@@ -269,11 +269,11 @@ async def write_messages(connection: Connection, readers: Sequence[Reader], into
     )
 
 
-def _message(reader: Reader) -> conversations.Said:
-    inbound = conversations.direction(reader, "direction")
+def _message(reader: Reader) -> messages.SourceMessage:
+    inbound = messages.direction(reader, "direction")
     ai_status = reader.choice("ai_processing_status", AI_STATUSES, "") or None
     ai_metadata: Json | None = reader.json("ai_metadata")
-    return conversations.Said(
+    return messages.SourceMessage(
         inbound=inbound,
         role="system" if reader.word("direction") == "system" else None,
         message_type=reader.message_type("message_type"),
