@@ -13,8 +13,7 @@ from uuid import UUID
 import orjson
 
 from ops.imports import addresses, conversations, messages
-from ops.imports import campaign_people as people
-from ops.imports import campaign_tables as tables
+from ops.imports.campaigns import people, tables
 from ops.imports.steps import Step, System, attempt, counted, identified, in_order, store
 from ops.imports.tally import Fate
 from ops.imports.target import Target
