@@ -14,7 +14,7 @@ from shared.settings import Settings
 from shared.store import channel_secrets
 from tests.support.meta_stage import add_app
 from tests.support.stage import Stage, staged
-from workers.clock import sealing, worker
+from workers.clock import sealing, tasks, worker
 
 WRITE = """
 INSERT INTO whatsapp_settings (api_key, phone_number_id, business_id, access_token, webhook_token)
@@ -100,7 +100,7 @@ async def test_without_keys_the_secrets_wait(settings: Settings) -> None:
         await by_sql(stage, writing())
         keyless = stage.settings.model_copy(update={"secret_keys": SecretStr("")})
         context: Context[None] = Context(keyless, stage.pool, stage.publisher, None)
-        await worker.run_task("credentials", worker.TASKS["credentials"], context)
+        await worker.run_task("credentials", tasks.TASKS["credentials"], context)
         assert await stage.count("unsealed_credentials") == 1
         assert await shown(stage) == (True, "its credentials wait to be sealed")
         async with stage.working("clock"):

@@ -17,6 +17,7 @@ from shared.crypto import CryptoError, KeyRing
 from shared.database import Connection, new_id
 from shared.database.each_row import each
 from shared.process.log import get_logger
+from shared.queue.worker import Context
 from shared.settings import Settings
 from shared.store import channel_endpoints, channel_secrets, endpoints, webhook_secrets
 from shared.store.channel_endpoints import Unserved
@@ -105,6 +106,16 @@ async def serve_numbers(
     await each("endpoint", connection, waiting, serve)
     more = len(waiting) == channel_endpoints.SERVED_AT_ONCE
     return served, (waiting[-1].tenant_id, waiting[-1].id) if more else None
+
+
+async def serve_every_number(ctx: Context[None]) -> None:
+    """Call `serve_numbers` until it has gone through all of them, in short transactions."""
+    after: tuple[UUID, UUID] | None = channel_endpoints.FIRST
+    while after is not None:
+        async with ctx.transaction() as tx:
+            served, after = await serve_numbers(tx, ctx.settings, after)
+        if served:
+            ctx.log.info("numbers have a webhook address now", count=served)
 
 
 async def _serve(
