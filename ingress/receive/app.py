@@ -87,7 +87,7 @@ class Receiver:
         if root != "webhooks":
             return web.Response(status=404, text="Nothing is here.\n")  # not logged: anyone can ask
         if self._unsubscribing.handles(provider, rest):
-            return await self._unsubscribing.answer(request, name, rest)
+            return await self._unsubscribing.answer(request, provider, name, rest)
         spec = spec_at(provider, rest)
         if spec is None:
             return self._refusal("unknown_path", request, name)

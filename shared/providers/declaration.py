@@ -36,6 +36,9 @@ class Provider:
     pair_interval: float = 0.0  # seconds between two messages to one recipient; bulk messages keep to it
     unknown: Unknown = "give_up"  # the policy for sends of unknown outcome, of a channel whose settings name none
     max_attachment_bytes: int = 0  # of the files that leave inside one message; 0: the provider fetches links itself
+    # Each bulk message has a link for unsubscribing (`Outgoing.unsubscribe`). A click comes to `parse` as a webhook
+    # whose URL is that link, without the proof at its end.
+    unsubscribe_links: bool = False
     read_receipts: bool = False  # its Sender is a `base.Reader`
     agent_reports: bool = False  # its Sender is a `base.Reporter`
 

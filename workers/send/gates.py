@@ -164,7 +164,7 @@ def still_open(message: Outbound, channel: Channel) -> bool:
 
 def _leaving(message: Outbound, channel: Channel, ctx: Ctx) -> Outgoing:
     leaving = outgoing(message, channel, ctx.settings.public_url)
-    if channel.kind == "email" and message.lane == "bulk":
+    if provider(channel.provider).unsubscribe_links and message.lane == "bulk":
         return replace(leaving, unsubscribe=ctx.resource.unsubscribe_url(channel, message.id))
     return leaving
 
