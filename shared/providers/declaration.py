@@ -7,6 +7,7 @@ from shared.domain.channels import Unknown
 from shared.domain.model import Media
 from shared.providers.base import Parsed, RawWebhook, Refusal, Sender
 from shared.providers.media_source import Source, plain_link
+from shared.providers.own_endpoint import OwnEndpoint, Secrets
 from shared.providers.webhook_spec import EndpointSecrets, WebhookSpec
 from shared.settings import Settings
 
@@ -22,6 +23,9 @@ class Provider:
     # -- webhooks --------------------------------------------------------------------------------------------------
     webhooks: WebhookSpec
     endpoint_secrets: type[EndpointSecrets]
+    # The endpoint that the clock makes for a channel with these credentials (JSON, opened), written by SQL; None where
+    # they don't suffice. Where a provider has no such function, only an operator makes endpoints.
+    own_endpoint: Callable[[Secrets], OwnEndpoint | None] | None = None
     parse: Callable[[RawWebhook], Parsed]  # all of a webhook; never raises for what it holds
     parses_nul: bool = False  # `parse` replaces U+0000 itself; for all others it is replaced in the whole body
 

@@ -211,13 +211,13 @@ async def test_a_number_whose_secrets_were_sealed_before_gets_its_endpoint_too(s
                 sealed = stage.sealed(channel.secrets, channel.tenant_id, channel.id)
                 await channel_secrets.seal(connection, channel, sealed)
             await connection.execute("UPDATE channels SET credentials = 'v1.lost.AAAA' WHERE address = 'broken'")
-            assert await sealing.serve_numbers(connection, stage.settings) == (1, None)
+            assert await sealing.serve_channels(connection, stage.settings, "meta") == (1, None)
         endpoint, secrets = await served(stage)
         assert secrets.verify_token == "webhook"
         assert await webhook_url(stage) == f"{stage.settings.public_url}/webhooks/meta/{endpoint}"
         elsewhere = stage.settings.model_copy(update={"public_url": "https://new.example"})
         async with stage.pool.acquire() as connection:
-            assert await sealing.serve_numbers(connection, elsewhere) == (0, None)
+            assert await sealing.serve_channels(connection, elsewhere, "meta") == (0, None)
         assert await webhook_url(stage) == f"https://new.example/webhooks/meta/{endpoint}"
 
 

@@ -106,10 +106,12 @@ async def test_numbers_that_cannot_be_served_take_no_other_tenants_turn(
         await seal(stage)
         await stage.pool.execute("UPDATE channels SET endpoint_id = NULL WHERE address = '1065403'")
         async with stage.pool.acquire() as connection, connection.transaction():
-            served, after = await sealing.serve_numbers(connection, stage.settings)
+            served, after = await sealing.serve_channels(connection, stage.settings, "meta")
         assert served == 0
         async with stage.pool.acquire() as connection, connection.transaction():
-            assert await sealing.serve_numbers(connection, stage.settings, after or channel_endpoints.FIRST) == (
+            assert await sealing.serve_channels(
+                connection, stage.settings, "meta", after or channel_endpoints.FIRST
+            ) == (
                 1,
                 None,
             )

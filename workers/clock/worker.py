@@ -46,7 +46,7 @@ async def _tick_forever(ctx: Ctx) -> None:
         if started >= retention_at:
             retention_at = started + RETENTION_EVERY
             await apart("retention", retain(ctx), ctx)
-            await apart("endpoints", sealing.serve_every_number(ctx), ctx)
+            await apart("endpoints", sealing.serve_every_channel(ctx), ctx)
         metrics.CLOCK_TICK.set_to_current_time()
         await asyncio.sleep(max(0.0, ctx.settings.clock_tick - (time.monotonic() - started)))
 
