@@ -311,7 +311,9 @@ def test_what_is_new_stands_in_the_text_and_all_of_it_beside(text: str, new: str
         ({"envelope": "no json", "to": None, "headers": f"Message-ID: <a@b>\nDelivered-To: {OURS}\n"}, OURS),
     ],
 )
-def test_the_channel_is_told_by_the_envelope_else_by_the_headers(changed: dict[str, str | None], address: str) -> None:
+def test_the_channel_comes_from_the_envelope_else_from_the_headers(
+    changed: dict[str, str | None], address: str
+) -> None:
     assert message(said(**changed)).channel_address == address
 
 
