@@ -20,7 +20,7 @@ from psycopg import sql
 
 from ops.errors import Problem
 from ops.local.pg_programs import Programs
-from schema.checks import UNREADABLE
+from schema.checks.own import UNREADABLE
 
 MANIFEST: Final = "palomar.json"
 ROLE: Final = "palomar_worker"  # which sees every tenant's rows

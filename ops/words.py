@@ -36,7 +36,7 @@ SAY: Final = {
     "wishes": "consent changes",
 }
 # Names that users' systems read.
-STAY: Final = frozenset({("ops/status.py", "trouble")})  # in `palomar status --json`
+STAY: Final = frozenset({("ops/snapshot.py", "trouble")})  # in `palomar status --json`
 _WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 
 

@@ -15,7 +15,7 @@ import psycopg
 from psycopg import sql
 
 from schema import locks, migrate
-from schema.checks import MADE
+from schema.checks.own import MADE
 from schema.migrate import MIGRATIONS
 from schema.parts import Connection, Part, parts
 from schema.verify import Finding, verify

@@ -6,7 +6,8 @@ from typing import Any, Final
 
 import psycopg
 
-from schema.checks import Check, checks
+from schema.checks import checks
+from schema.checks.check import Check
 from schema.migrate import MIGRATIONS
 
 TIMEOUT: Final = 15  # seconds to connect, and for each query

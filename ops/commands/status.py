@@ -13,7 +13,7 @@ from rich.text import Text
 
 from ops import connections, terminal
 from ops import status as states
-from ops.status import Queue, Snapshot
+from ops.snapshot import Queue, Snapshot
 from shared.settings import settings
 
 EVERY = 2.0  # seconds, with --watch

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Final
 
-from ops.imports.campaigns import CAMPAIGNS
-from ops.imports.distributors import DISTRIBUTORS
+from ops.imports.campaigns.system import CAMPAIGNS
+from ops.imports.distributors.system import DISTRIBUTORS
 from ops.imports.kommo import KOMMO, KOMMO_TWILIO
 from ops.imports.steps import System
 from ops.imports.whatsapp_module import WHATSAPP_MODULE

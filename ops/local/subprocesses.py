@@ -89,6 +89,16 @@ def belonging_to(root: Path) -> list[psutil.Process]:
     return found
 
 
+def with_variable(root: Path, name: str, start: str) -> list[psutil.Process]:
+    """Of these processes, those whose environment variable `name` starts with `start`."""
+    found = []
+    for process in belonging_to(root):
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.environ().get(name, "").startswith(start):
+                found.append(process)
+    return found
+
+
 def end(processes: Iterable[psutil.Process], grace: float) -> None:
     """SIGTERM, `grace` seconds to finish, SIGKILL; returns once all are gone."""
     processes = list(processes)

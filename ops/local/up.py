@@ -15,7 +15,8 @@ from types import FrameType
 
 import orjson
 
-from ops import demo, say
+from ops import say
+from ops.demo import tenants
 from ops.errors import Problem
 from ops.local import environment, external_services, subprocesses
 from ops.local.stack import Stack
@@ -83,7 +84,7 @@ class System:
         settings = load(env_file=None)
         self._grace = settings.stop_grace + 5
         if self._sandbox:
-            asyncio.run(demo.ensure(settings))
+            asyncio.run(tenants.ensure(settings))
         self._start_processes()
         unready = self._await_ready()
         for name, why in unready.items():

@@ -102,6 +102,7 @@ class Receipt:
     timestamp: datetime | None = None
     recipient: str | None = None
     channel_address: str = ""  # ours, where the receipt names it as a message does: then it is that channel or none
+    sent_from: str = ""  # the sender, where that may be another address of ours than a channel's
     extra: Mapping[str, object] = field(default_factory=dict)
 
 

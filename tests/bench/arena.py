@@ -23,7 +23,7 @@ import orjson
 import psycopg
 from psycopg import sql
 
-from ops import demo
+from ops.demo import tenants
 from ops.errors import Problem
 from ops.local import subprocesses
 from ops.local.postgres import OWNER
@@ -83,7 +83,7 @@ class Arena:
             )
         url = self.stack.postgres.url(OWNER, TEMPLATE)
         migrate.apply(url)
-        asyncio.run(demo.ensure(Settings(_env_file=None, **self._named({"database_url": url}))))
+        asyncio.run(tenants.ensure(Settings(_env_file=None, **self._named({"database_url": url}))))
 
     def _named(self, values: Mapping[str, str]) -> dict[str, Any]:
         return {"secret_keys": self._keys, "state_dir": self.folder, **values}

@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
 
-from ops.demo import DEMO, DEMO_META, DemoChannel
+from ops.demo.channel import DemoChannel
+from ops.demo.meta import DEMO_META
+from ops.demo.twilio import DEMO
 from ops.errors import Problem
 from ops.local.supervisor import read_procfile
 from ops.sandbox.client import SandboxClient

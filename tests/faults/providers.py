@@ -12,8 +12,8 @@ from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 from uuid import UUID
 
 from ops.sandbox import kommo_forms, meta_forms
-from ops.sandbox.client import SeenMessage
 from ops.sandbox.meta_forms import APP_SECRET, PHONE_NUMBER_ID
+from ops.sandbox.observations import SeenMessage
 from ops.sandbox.twilio_forms import AUTH_TOKEN, inbound_form, new_sid, webhook_headers
 from tests.support.kommo_stage import add_kommo
 from tests.support.meta_stage import add_app, add_number

@@ -13,7 +13,7 @@ from uuid import UUID
 
 import orjson
 
-from ops.sandbox.client import Instant, SeenMessage
+from ops.sandbox.observations import Instant, SeenMessage
 from shared.domain.statuses import RANK, meaning
 from tests.faults.customers import Customers, Written, answer_to
 from tests.faults.staging import System

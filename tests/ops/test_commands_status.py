@@ -18,7 +18,7 @@ from ingress.receive.spool import Spool
 from ingress.receive.spool_file import Row
 from ops import connections
 from ops.local.processes import ask, find
-from ops.status import Spool as Spooled
+from ops.snapshot import Spool as Spooled
 from ops.status import look_into_spool, take
 from shared import database as db
 from shared.database import new_id

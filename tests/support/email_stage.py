@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from ops.sandbox.client import CustomerAnswer
 from ops.sandbox.email_forms import ADDRESS, PASSWORD, URL_SECRET, USER
+from ops.sandbox.observations import CustomerAnswer
 from shared import database
 from shared.crypto import KeyRing
 from shared.settings import Settings

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from ops.sandbox.client import CustomerAnswer, SeenMessage
 from ops.sandbox.kommo_forms import BOT_ID, CHANNEL_SECRET, SCOPE_ID, URL_SECRET
+from ops.sandbox.observations import CustomerAnswer, SeenMessage
 from shared import database
 from shared.crypto import KeyRing
 from shared.queue.jobs import WebhookReceived

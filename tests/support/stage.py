@@ -23,7 +23,8 @@ from aiohttp import web
 from pydantic import SecretStr
 
 from ops.sandbox.app import make_app, serving
-from ops.sandbox.client import SandboxClient, SeenMessage
+from ops.sandbox.client import SandboxClient
+from ops.sandbox.observations import SeenMessage
 from ops.sandbox.receipts import Delays
 from ops.sandbox.twilio import ACCOUNT_SID, AUTH_TOKEN, inbound_form
 from shared import database

@@ -12,7 +12,7 @@ from tests.support.stage import Stage, staged
 from tests.workers.test_pruning import aged
 from tests.workers.test_relay import listening
 from tests.workers.test_sealing import by_sql, opened, status, writing
-from workers.clock import message_retention, worker
+from workers.clock import message_retention, tasks, worker
 
 
 async def without_checks(stage: Stage, *constraints: tuple[str, str]) -> None:
@@ -85,7 +85,7 @@ async def test_sealing_goes_on_past_secrets_that_are_none(settings: Settings) ->
             "WHERE channel_id = (SELECT id FROM channels WHERE address = 'broken')",
             f'{{"access_token": {deep}}}',
         )
-        await worker.run_task("credentials", worker.TASKS["credentials"], stage.context)
+        await worker.run_task("credentials", tasks.TASKS["credentials"], stage.context)
         assert await status(stage) == "active"
         assert await opened(stage) is not None
         assert await status(stage, "broken") == "stopped"
@@ -107,7 +107,7 @@ async def test_parked_receipts_go_on_past_a_message_that_cannot_be_read(settings
                 VALUES ($1, $2, $3, 'twilio', 'outbound', 'assistant', 'sent', 1, 'SM1', $4::text::jsonb)""",
                 *(ours.tenant_id, conversation, ours.id, template),
             )
-        await worker.run_task("parked_receipts", worker.TASKS["parked_receipts"], stage.context)
+        await worker.run_task("parked_receipts", tasks.TASKS["parked_receipts"], stage.context)
         statuses = "SELECT channel_id, status FROM messages ORDER BY status"
         assert [tuple(row) for row in await stage.rows(statuses)] == [(stage.ours.id, "delivered"), (theirs.id, "sent")]
         assert skipped("receipt") == before + 1

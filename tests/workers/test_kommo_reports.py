@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 
-from ops.sandbox.client import SeenReport
+from ops.sandbox.observations import SeenReport
 from shared.queue.jobs import SendAdmitted
 from shared.settings import Settings
 from tests.support.kommo_stage import Open, opened

@@ -9,8 +9,8 @@ from typing import Any
 from uuid import UUID
 
 from ops.erasure import erase, who
-from ops.sandbox.client import SeenFile
 from ops.sandbox.meta_forms import PHONE_NUMBER_ID
+from ops.sandbox.observations import SeenFile
 from ops.sandbox.twilio import ACCOUNT_SID
 from shared import database
 from shared.media.blob_store import Blobs

@@ -24,7 +24,8 @@ from shared.queue.jobs import EventHappened
 from shared.settings import Settings
 from shared.store import events
 from tests.support.stage import Stage, staged
-from workers.relay import Lag, runs_of
+from workers.relay.lag import Lag
+from workers.relay.publishing import runs_of
 
 
 @dataclass

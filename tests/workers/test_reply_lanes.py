@@ -5,14 +5,14 @@ from uuid import UUID
 
 import pytest
 
-from ops.sandbox.client import SeenCompletion
+from ops.sandbox.observations import SeenCompletion
 from ops.sandbox.openai import MODEL
 from shared.queue import topology
 from shared.queue.jobs import ReplyWanted
 from shared.settings import Settings
 from tests.support.stage import CUSTOMER, Ours, Stage, staged
 from workers.clock import worker
-from workers.reply.worker import CONCURRENCY, SHARE
+from workers.reply.engines import CONCURRENCY, SHARE
 
 EVERY = ("persist", "reply", "window", "send", "clock")
 RULES: dict[str, Any] = {"reply": {"engine": "rules", "greeting": "Hola", "menu": []}}
