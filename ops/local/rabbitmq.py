@@ -189,9 +189,7 @@ class RabbitMQ:
 
     def definitions(self, vhost: str) -> dict[str, Any]:
         """Its queues, exchanges, bindings, policies and parameters, as the management API shows them."""
-        _, answer = self._request("GET", f"/api/definitions/{quote(vhost, safe='')}")
-        shown: dict[str, Any] = json.loads(answer)
-        return shown
+        return self._management.definitions(vhost)
 
     def vhosts(self) -> set[str]:
         """The names of the virtual hosts there are."""

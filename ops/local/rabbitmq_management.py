@@ -6,6 +6,7 @@ import http.client
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from ops.errors import Problem
@@ -42,6 +43,12 @@ class Management:
         """The names of the virtual hosts there are."""
         _, answer = self._request("GET", "/api/vhosts?columns=name")
         return {vhost["name"] for vhost in json.loads(answer)}
+
+    def definitions(self, vhost: str) -> dict[str, Any]:
+        """Its queues, exchanges, bindings, policies and parameters."""
+        _, answer = self._request("GET", f"/api/definitions/{quote(vhost, safe='')}")
+        shown: dict[str, Any] = json.loads(answer)
+        return shown
 
     def _manage(self, method: str, path: str, body: object, absent: int | None = None) -> None:
         status, answer = self._request(method, path, body)
