@@ -122,7 +122,7 @@ async def _round(side: Side, healthy: str, hanging: str, first: int, count: int)
     customers = range(first, first + count)
     await side.sandbox.clear()
     owed = [await _owe(side.pool, PROVIDERS[provider], customers) for provider in (healthy, hanging)]
-    started = await _told(side.publisher, list(zip(*owed, strict=True)))
+    started = await _publish_all(side.publisher, list(zip(*owed, strict=True)))
     numbers = {phone(customer): at for customer, at in zip(customers, started, strict=True)}
     deadline = time.monotonic() + WITHIN
     while True:
@@ -170,7 +170,7 @@ async def _owe(pool: database.Pool, demo: DemoChannel, customers: Sequence[int])
     return requests
 
 
-async def _told(publisher: Publisher, owed: Sequence[tuple[SendRequested, ...]]) -> list[float]:
+async def _publish_all(publisher: Publisher, owed: Sequence[tuple[SendRequested, ...]]) -> list[float]:
     """Tell the window of these by the clock, both providers' together; the monotonic seconds of each."""
     beginning = time.monotonic() + 0.1
     started: list[float] = []

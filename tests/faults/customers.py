@@ -18,7 +18,7 @@ from typing import Final
 import aiohttp
 
 from shared.queue.jobs import inbound_id_of
-from tests.faults.providers import Said, Told
+from tests.faults.providers import Said, WithReceipt
 from tests.faults.staging import System
 
 TEXTS: Final = 400  # different messages, each with its answer; then they begin anew
@@ -26,7 +26,7 @@ SPREAD: Final = (0.05, 1.0, 4.0)  # seconds by which the three copies of a webho
 ONLY_ONCE: Final = 0.25  # share of webhooks that come once: what is lost of these no copy makes good
 PATIENCE: Final = 90.0  # seconds
 TOTAL: Final = aiohttp.ClientTimeout(total=15)  # Twilio's
-TOLD_AGAIN: Final = 5  # receipts that a gathering provider repeats in a webhook, at most
+REPEATED_RECEIPTS: Final = 5  # receipts that a gathering provider repeats in a webhook, at most
 
 
 def channel_settings(**more: object) -> dict[str, object]:
@@ -93,7 +93,7 @@ class Customers:
         self.answered: set[str] = set()  # sids of messages whose answer is recorded
         self.webhooks: list[Webhook] = []
         self._gathering: list[Written] = []
-        self._told: list[Told] = []  # of whose receipts the provider may tell again
+        self._with_receipts: list[WithReceipt] = []  # of whose receipts the provider may tell again
         self._system = system
         self._session = session
         self._dice = dice
@@ -134,8 +134,8 @@ class Customers:
         """The webhook that tells of these, signed."""
         ours = self._system.stage.ours
         said = [Said(one.sid, one.customer, text(one.number)) for one in written]
-        told = self._dice.sample(self._told, min(TOLD_AGAIN, len(self._told)))
-        body, headers = self._system.provider.webhook(ours, self._url, said, told)
+        repeated = self._dice.sample(self._with_receipts, min(REPEATED_RECEIPTS, len(self._with_receipts)))
+        body, headers = self._system.provider.webhook(ours, self._url, said, repeated)
         webhook = Webhook(inbound_id_of(ours.endpoint_id, body), body, headers)
         self.webhooks.append(webhook)
         for one in written:
@@ -240,14 +240,16 @@ class Customers:
             )
             self.answered |= {row["external_id"] for row in rows}
             if self._system.provider.gathers:
-                told = await self._system.rows(
+                delivered = await self._system.rows(
                     """SELECT m.external_id, m.id, c.recipient FROM messages m JOIN conversations c
                     ON c.tenant_id = m.tenant_id AND c.id = m.conversation_id
                     WHERE m.direction = 'outbound' AND m.status IN ('delivered', 'read')
                     ORDER BY m.created_at DESC LIMIT 50""",
                     patience=self._patience,
                 )
-                self._told = [Told(row["external_id"], row["recipient"], row["id"]) for row in told]
+                self._with_receipts = [
+                    WithReceipt(row["external_id"], row["recipient"], row["id"]) for row in delivered
+                ]
             await asyncio.sleep(0.2)
 
     def _check(self) -> None:

@@ -43,7 +43,7 @@ class Said:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class WithReceipt:
     """A message of ours that the provider took, of which a receipt came before."""
 
     sid: str
@@ -75,7 +75,7 @@ class Provider(Protocol):
         ...
 
     def webhook(
-        self, ours: Ours, url: str, said: Sequence[Said], told: Sequence[Told]
+        self, ours: Ours, url: str, said: Sequence[Said], repeated: Sequence[WithReceipt]
     ) -> tuple[bytes, Mapping[str, str]]:
         """One webhook of all these messages and receipts, signed: body and headers."""
         ...
@@ -113,7 +113,7 @@ class AtTwilio:
         return new_sid("SM")
 
     def webhook(
-        self, ours: Ours, url: str, said: Sequence[Said], told: Sequence[Told]
+        self, ours: Ours, url: str, said: Sequence[Said], repeated: Sequence[WithReceipt]
     ) -> tuple[bytes, Mapping[str, str]]:
         (one,) = said
         form = inbound_form(
@@ -159,7 +159,7 @@ class AtMeta:
         return meta_forms.new_id()
 
     def webhook(
-        self, ours: Ours, url: str, said: Sequence[Said], told: Sequence[Told]
+        self, ours: Ours, url: str, said: Sequence[Said], repeated: Sequence[WithReceipt]
     ) -> tuple[bytes, Mapping[str, str]]:
         """Messages of one customer stand in one change, each customer's in an entry of its own."""
         entries: list[dict[str, Any]] = []
@@ -174,7 +174,7 @@ class AtMeta:
             else:
                 by_customer[one.customer] = value
                 entries += whole["entry"]
-        if told:
+        if repeated:
             statuses = [
                 {
                     "id": one.sid,
@@ -183,7 +183,7 @@ class AtMeta:
                     "recipient_id": one.customer.removeprefix("+"),
                     "biz_opaque_callback_data": str(one.message_id),
                 }
-                for one in told
+                for one in repeated
             ]
             entries[0]["changes"][0]["value"]["statuses"] = statuses
         body = json.dumps({"object": "whatsapp_business_account", "entry": entries}).encode()
@@ -225,7 +225,7 @@ class AtKommo:
         return kommo_forms.new_id()
 
     def webhook(
-        self, ours: Ours, url: str, said: Sequence[Said], told: Sequence[Told]
+        self, ours: Ours, url: str, said: Sequence[Said], repeated: Sequence[WithReceipt]
     ) -> tuple[bytes, Mapping[str, str]]:
         parts = []
         for number, one in enumerate(said):

@@ -57,8 +57,8 @@ def test_a_third_row_that_shows_two_to_be_one_loses_nothing_of_either(
         SELECT gen_random_uuid(), id, 'hola', 'TEXT', true, created_at FROM conversations;
         """
     )
-    told = moved(environment, "distributors", "--from", distributors.url, "--batch", str(batch))
-    assert "✗" not in told
+    output = moved(environment, "distributors", "--from", distributors.url, "--batch", str(batch))
+    assert "✗" not in output
     ours = Ours(environment)
     (contact,) = ours.rows("SELECT * FROM contacts WHERE tenant_id = %s AND name <> 'no address'", NORTH)
     assert contact["metadata"]["imported"]["city"] in ("Lima", "Cusco")
@@ -131,7 +131,7 @@ def test_people_whom_a_webhook_joins_during_an_import_lose_nothing_that_comes_la
         SELECT join_contacts('{TENANT}', '{stays}', '{joined}'), join_contacts('{TENANT}', '{stays}', '{nameless}');
         """
     )
-    told = moved(environment, "campaigns", "--from", campaigns.url)
+    output = moved(environment, "campaigns", "--from", campaigns.url)
     groups, campaigns_, texts = holdings(ours, stays)
     assert groups == ["Everybody", "Of one", "Of the other"]
     assert campaigns_ == ["Done", "Under way"]
@@ -140,7 +140,7 @@ def test_people_whom_a_webhook_joins_during_an_import_lose_nothing_that_comes_la
     assert ours.rows("SELECT FROM contacts WHERE id IN (%s, %s)", joined, nameless) == []
     before = ours.everything()
     again = moved(environment, "campaigns", "--from", campaigns.url)
-    assert counts(again)["contacts"][1] == counts(told)["contacts"][1]
+    assert counts(again)["contacts"][1] == counts(output)["contacts"][1]
     assert ours.everything() == before
 
 
@@ -219,8 +219,8 @@ def test_messages_under_one_providers_id_that_are_not_one_message_all_come_over(
         ) AS told (conversation_id, content, heard, external_id);
         """
     )
-    told = moved(environment, "distributors", "--from", distributors.url, "--batch", str(batch))
-    assert counts(told)["messages"] == (5, 5, 4, 1, 0)
+    output = moved(environment, "distributors", "--from", distributors.url, "--batch", str(batch))
+    assert counts(output)["messages"] == (5, 5, 4, 1, 0)
     ours = Ours(environment)
     rows = ours.rows("SELECT content, external_id, metadata FROM messages WHERE tenant_id = %s ORDER BY content", NORTH)
     assert [row["content"] for row in rows] == ["cuatro", "dos", "tres", "uno"]
@@ -244,9 +244,9 @@ def test_a_mail_address_that_people_of_several_numbers_have_makes_no_one_of_them
         """
     )
     for new in (3, 0):
-        told = moved(environment, "distributors", "--from", distributors.url, "--batch", str(batch))
-        assert "✗" not in told
-        assert counts(told)["customers"][2] >= new
+        output = moved(environment, "distributors", "--from", distributors.url, "--batch", str(batch))
+        assert "✗" not in output
+        assert counts(output)["customers"][2] >= new
         rows = Ours(environment).rows(
             "SELECT metadata -> 'imported' ->> 'email' AS mail, array_agg(canonical ORDER BY canonical) AS addresses "
             "FROM contacts c JOIN contact_addresses a ON a.contact_id = c.id "

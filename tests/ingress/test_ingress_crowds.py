@@ -99,7 +99,7 @@ async def test_endpoints_that_take_all_bytes_keep_no_quiet_endpoint_out(
             await until(is_full)
 
 
-async def test_who_is_over_the_bound_is_told_at_once_when_to_come_again(
+async def test_a_request_over_the_bound_gets_a_retry_after_at_once(
     settings: Settings, environment: dict[str, str]
 ) -> None:
     app = await meta.add_app(settings)

@@ -31,9 +31,9 @@ from tests.support.ports import free_port
 
 
 def as_json(environment: Mapping[str, str], code: int = 0) -> dict[str, Any]:
-    told = palomar(environment, "status", "--json")
-    assert told.returncode == code, told.stderr
-    taken = json.loads(told.stdout)
+    result = palomar(environment, "status", "--json")
+    assert result.returncode == code, result.stderr
+    taken = json.loads(result.stdout)
     assert isinstance(taken, dict)
     return taken
 
@@ -145,8 +145,8 @@ async def test_it_tells_what_waits_and_what_to_do(environment: dict[str, str], s
     ]
     assert (queue(taken, "reply")["dead"], taken["retrying"]) == (1, 1)
     rows = taken["rows"]
-    told = ("overdue", "held", "unknown", "replies_owed", "parked_receipts", "set_aside")
-    assert [rows[name] for name in told] == [1, 3, 1, 1, 1, 4]
+    counted = ("overdue", "held", "unknown", "replies_owed", "parked_receipts", "set_aside")
+    assert [rows[name] for name in counted] == [1, 3, 1, 1, 1, 4]
     assert 0 < rows["relay_lag"] < 60
     assert {"receive", "persist", "clock"} <= set(taken["missing"])
     assert taken["clock_tick_age"] is None
@@ -236,11 +236,11 @@ async def test_what_is_away_hides_nothing_of_the_rest(
     environment |= {} if database else {"DATABASE_URL": "postgresql://palomar@127.0.0.1:1/palomar"}
     taken = as_json(environment, code=0 if broker and database else 1)
     assert (taken["queues"] is not None, taken["rows"] is not None) == (broker, database)
-    told = palomar(environment, "status")
-    assert told.returncode == (0 if broker and database else 1)
-    assert ("RabbitMQ does not answer. Start it with ./palomar up, or set AMQP_URL." in told.stdout) != broker
-    assert ("PostgreSQL does not answer. Start it with ./palomar up, or set DATABASE_URL." in told.stdout) != database
-    assert "0 webhooks, 0 bytes" in told.stdout
+    result = palomar(environment, "status")
+    assert result.returncode == (0 if broker and database else 1)
+    assert ("RabbitMQ does not answer. Start it with ./palomar up, or set AMQP_URL." in result.stdout) != broker
+    assert ("PostgreSQL does not answer. Start it with ./palomar up, or set DATABASE_URL." in result.stdout) != database
+    assert "0 webhooks, 0 bytes" in result.stdout
 
 
 async def test_a_session_that_locks_a_table_for_everybody_is_named(

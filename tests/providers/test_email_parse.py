@@ -321,7 +321,9 @@ def test_what_is_new_stands_in_the_text_and_all_of_it_beside(text: str, new: str
         ({"envelope": "no json", "to": None, "headers": f"Message-ID: <a@b>\nDelivered-To: {OURS}\n"}, OURS),
     ],
 )
-def test_the_channel_is_told_by_the_envelope_else_by_the_headers(changed: dict[str, str | None], address: str) -> None:
+def test_the_channel_comes_from_the_envelope_else_from_the_headers(
+    changed: dict[str, str | None], address: str
+) -> None:
     assert message(said(**changed)).channel_address == address
 
 
@@ -486,7 +488,7 @@ def test_a_mailers_unsubscribe_mail_is_of_the_mail_it_names() -> None:
 # -- hostile bodies ----------------------------------------------------------------------------------------------------
 
 
-def test_what_is_no_form_is_told() -> None:
+def test_a_body_that_is_no_form_is_an_error() -> None:
     for webhook in (raw(b"", "text/plain"), raw(b"x"), raw(form(fields()), "multipart/form-data")):
         parsed = parse(webhook)
         assert parsed.errors
@@ -546,21 +548,21 @@ def texts(value: object) -> list[str]:
 
 def readable(parsed: Parsed) -> None:
     """All of it is what the queue and PostgreSQL take."""
-    told: list[object] = [parsed.errors, [dict(notice.data) for notice in parsed.notices]]
+    values: list[object] = [parsed.errors, [dict(notice.data) for notice in parsed.notices]]
     for found in parsed.messages:
         assert found.external_id
         assert found.sender
         named = [found.contact_name, found.given_from, found.given_to, found.channel_address, found.external_id]
-        told += [
+        values += [
             found.text,
             dict(found.extra),
             named,
             [(file.id, file.filename, file.mime_type) for file in found.media],
         ]
-        told += [(address.given, address.canonical) for address in found.sender]
+        values += [(address.given, address.canonical) for address in found.sender]
     for receipt in parsed.receipts:
-        told += [receipt.external_id, receipt.status, receipt.error_code, receipt.error_message, dict(receipt.extra)]
-    for text in texts(told):
+        values += [receipt.external_id, receipt.status, receipt.error_code, receipt.error_message, dict(receipt.extra)]
+    for text in texts(values):
         assert "\0" not in text
         text.encode()
 

@@ -162,8 +162,14 @@ class World:
                     self.connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
                     return Outcome(count=cursor.rowcount, rows=sorted(self.blanked(str(row)) for row in rows))
         except psycopg.Error as error:
-            told = error.diag
-            parts = (told.sqlstate, told.message_primary, told.message_detail, told.message_hint, told.constraint_name)
+            diagnostic = error.diag
+            parts = (
+                diagnostic.sqlstate,
+                diagnostic.message_primary,
+                diagnostic.message_detail,
+                diagnostic.message_hint,
+                diagnostic.constraint_name,
+            )
             return Outcome(error=tuple(self.blanked(part or "") for part in parts))
 
     def blanked(self, text: str) -> str:

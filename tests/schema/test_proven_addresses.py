@@ -73,7 +73,7 @@ def test_a_deleted_row_that_comes_back_is_to_be_proven_again(office: Office, sha
 
 
 @pytest.mark.parametrize("also", ["", ", address = '106540352242333'"])
-def test_only_the_operator_says_whose_account_is_told_of(
+def test_only_the_operator_changes_the_account_of_a_shared_url(
     office: Office, shared: tuple[UUID, UUID, UUID], also: str
 ) -> None:
     with office.session() as sql, sql.refused(CheckViolation, "business_id: this channel shares its webhook URL"):

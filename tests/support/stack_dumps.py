@@ -27,9 +27,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     for path in sorted(FOLDER.glob(FILES)) if _hands_out(config) else ():
-        if told := path.read_text():
+        if dumps := path.read_text():
             terminalreporter.section(f"ended by a signal: {path.name}")
-            terminalreporter.write_line(told)
+            terminalreporter.write_line(dumps)
 
 
 def _hands_out(config: pytest.Config) -> bool:

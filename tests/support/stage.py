@@ -35,8 +35,8 @@ from shared.queue.worker import Context
 from shared.settings import Settings
 from shared.store import channels, conversations, endpoints
 from shared.store.messages import outbound
-from tests.support.asking import Asking
 from tests.support.processes import ROOT, environ, quick
+from tests.support.stage_queries import StageQueries
 from workers.__main__ import Process
 
 __all__ = ["ADDRESS", "CUSTOMER", "FORM", "ROOT", "Ours", "Stage", "environ", "quick", "staged"]
@@ -64,7 +64,7 @@ class Ours:
 
 
 @dataclass
-class Stage(Asking):
+class Stage(StageQueries):
     """A channel and all around it; see `staged`."""
 
     settings: Settings
@@ -183,7 +183,7 @@ class Stage(Asking):
     # -- what goes out ---------------------------------------------------------------------------------------------
 
     async def converse(
-        self, *, heard: timedelta | None = timedelta(0), customer: str = CUSTOMER, ours: Ours | None = None
+        self, *, last_message_ago: timedelta | None = timedelta(0), customer: str = CUSTOMER, ours: Ours | None = None
     ) -> UUID:
         """A conversation whose customer last wrote so long ago (None: never); its id."""
         ours = ours or self.ours
@@ -199,10 +199,10 @@ class Stage(Asking):
                 kommo_chat_id=customer if chat else None,
             )  # fmt: skip
             (found,) = await conversations.find_or_make(connection, [wanted])
-            if heard is not None:
+            if last_message_ago is not None:
                 await connection.execute(
                     "UPDATE conversations SET last_user_message_at = now() - $2::interval WHERE id = $1",
-                    found.id, heard,
+                    found.id, last_message_ago,
                 )  # fmt: skip
         return found.id
 

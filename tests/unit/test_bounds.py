@@ -32,7 +32,7 @@ class Door:
 
 
 @pytest.mark.parametrize(
-    ("filled", "asking", "refused"),
+    ("filled", "incoming", "refused"),
     [
         ([(1, "a", 400)], (1, "b", 1), True),  # its endpoint's
         ([(1, "a", 400)], (2, "b", 400), False),
@@ -44,12 +44,12 @@ class Door:
     ],
 )
 def test_who_is_over_a_bound_is_refused_at_once(
-    filled: list[tuple[int, str | None, int]], asking: tuple[int, str | None, int], refused: bool
+    filled: list[tuple[int, str | None, int]], incoming: tuple[int, str | None, int], refused: bool
 ) -> None:
     door = Door()
     for endpoint, address, size in filled:
         door.expect("first", size * KIB, endpoint=endpoint, address=address)
-    endpoint, address, size = asking
+    endpoint, address, size = incoming
     assert door.refuses(size * KIB, endpoint=endpoint, address=address) is refused
     assert door.gave_up == []  # nobody was slow
 
@@ -93,7 +93,7 @@ def test_nobody_is_slow_within_the_first_second_or_under_another_bound() -> None
 
 
 @pytest.mark.parametrize(
-    ("filled", "asking", "loses"),
+    ("filled", "incoming", "loses"),
     [
         # all bytes are in hand: (endpoint, address, KiB) in the order in which they began
         ([(1, "a", 100)] * 4 + [(2, "b", 150)] * 4, (3, "c", 200), ["6 of 2", "7 of 2"]),  # 2 holds most: its latest
@@ -116,13 +116,13 @@ def test_nobody_is_slow_within_the_first_second_or_under_another_bound() -> None
     ],
 )
 def test_where_a_bound_is_full_who_holds_most_gives_up_a_place_to_who_holds_less(
-    filled: list[tuple[int, str | None, int]], asking: tuple[int, str | None, int], loses: list[str] | None
+    filled: list[tuple[int, str | None, int]], incoming: tuple[int, str | None, int], loses: list[str] | None
 ) -> None:
     door = Door(Limits(everything=1000 * KIB, endpoint=600 * KIB, address=700 * KIB))
     for number, (endpoint, address, size) in enumerate(filled):
         door.expect(f"{number} of {endpoint}", size * KIB, endpoint=endpoint, address=address)
     used = door.bounds.used
-    endpoint, address, size = asking
+    endpoint, address, size = incoming
     assert door.refuses(size * KIB, endpoint=endpoint, address=address) is (loses is None)
     assert sorted(door.gave_up) == sorted(loses or [])
     if loses is None:

@@ -52,8 +52,8 @@ def test_a_worker_declares_every_message_its_module_handles() -> None:
         ]
         values = [value for module in modules for value in vars(module).values()]
         handled = {m for m in values if inspect.isclass(m) and issubclass(m, Job)}
-        told = {*worker.publishes, *((worker.consumes,) if isinstance(worker, Worker) else ())}
-        assert handled - {Job} <= told, name
+        named = {*worker.publishes, *((worker.consumes,) if isinstance(worker, Worker) else ())}
+        assert handled - {Job} <= named, name
 
 
 def test_the_procfile_starts_each_worker_once() -> None:

@@ -27,7 +27,7 @@ def skipped(what: str) -> float:
     return REGISTRY.get_sample_value("palomar_rows_set_apart_total", {"what": what}) or 0.0
 
 
-async def test_the_relay_goes_on_past_an_event_that_cannot_be_told(settings: Settings) -> None:
+async def test_the_relay_goes_on_past_an_event_that_cannot_be_published(settings: Settings) -> None:
     async with staged(settings) as stage, listening(stage) as listener:
         await without_checks(stage, ("events", "check_event_name"))
         before = skipped("event")

@@ -59,7 +59,7 @@ async def test_persist_before_the_reply_is_asked_for(settings: Settings) -> None
 async def test_persist_before_what_was_held_goes_on(settings: Settings) -> None:
     async with staged(settings, SILENT) as stage:
         async with dying(stage, "publishing", "persist"):
-            conversation = await stage.converse(heard=LONG_AGO)
+            conversation = await stage.converse(last_message_ago=LONG_AGO)
             for text in ("1", "2", "3"):
                 await stage.owe(conversation, text)
             await stage.until(stage.statuses, equals=["held"] * 3)
@@ -161,7 +161,7 @@ async def test_send_after_its_record(settings: Settings) -> None:
         assert await stage.bodies() == ["1", "2"]
 
 
-async def test_send_after_it_was_told_to_wait(settings: Settings) -> None:
+async def test_send_after_a_provider_asked_it_to_wait(settings: Settings) -> None:
     async with staged(settings) as stage:
         await stage.sandbox.faults({"provider": "twilio", "action": "429", "retry_after": 1, "times": 1})
         async with dying(stage, "recorded", "send"):

@@ -7,8 +7,8 @@ from tests.support.kommo_stage import CHAT, opened
 async def test_a_customer_is_answered_once_and_the_echo_is_no_manager(settings: Settings) -> None:
     async with opened(settings) as door:
         stage = door.stage
-        told = await door.says("customer", "hola", times=3)
-        assert [answer.status for answer in told.deliveries] == [200] * 3
+        answer = await door.says("customer", "hola", times=3)
+        assert [delivery.status for delivery in answer.deliveries] == [200] * 3
         await stage.until(stage.statuses, equals=["sent"])
         # Its echo has come as a CRM webhook, and changed nothing.
         await stage.until(stage.count, "inbound_log", equals=2)

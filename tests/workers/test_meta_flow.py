@@ -36,10 +36,10 @@ class Open:
         """Let a customer write, once ingress knows the endpoint."""
 
         async def taken() -> bool:
-            told = await self.stage.sandbox.meta_customer(
+            answer = await self.stage.sandbox.meta_customer(
                 sender=sender, webhook_url=self.url, phone_number_id=phone_number_id, text=text
             )
-            return told.status == 200
+            return answer.status == 200
 
         await self.stage.until(taken, equals=True)
 

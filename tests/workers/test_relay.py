@@ -161,7 +161,7 @@ async def test_no_lock_of_a_tenants_session_keeps_the_relay_from_its_work(settin
                     async with tenant.transaction():
                         await tenant.execute(statement)
             async with stage.working("relay"):
-                await happen(stage, "told")
+                await happen(stage, "published")
                 await stage.until(listener.count, equals=1)
                 taken = await stage.value(
                     "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid) "
@@ -262,8 +262,8 @@ async def test_a_relay_that_was_killed_goes_on_where_its_cursor_is(settings: Set
         await happen(stage, "second")
         async with stage.working("relay"):
             await stage.until(lambda: _has(listener, "second"), equals=True)
-        told = [name for name in listener.names if name != "second"]
-        assert sorted(set(map(str, told))) == sorted(f"first.{n}" for n in range(50))
+        published = [name for name in listener.names if name != "second"]
+        assert sorted(set(map(str, published))) == sorted(f"first.{n}" for n in range(50))
 
 
 async def _has(listener: Listener, name: str) -> bool:
