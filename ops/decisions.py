@@ -1,4 +1,4 @@
-"""Finds by id what waits for a person: messages of unknown outcome, and replies that a restore put aside."""
+"""Finds by id what waits for a person's decision: messages of unknown outcome, replies that a restore put aside."""
 
 import re
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Apply and take back the migrations beside this file: NNNN_name.sql with NNNN_name.rollback.sql.
+"""Applies and rolls back the migrations beside this file: NNNN_name.sql with NNNN_name.rollback.sql.
 
 yoyo-migrations reads the files, orders them and keeps the list of those applied; we run them. A file is one transaction
 together with its entry in that list. One that begins with `-- transactional: false` is a statement at a time instead
@@ -30,9 +30,9 @@ from schema import locks
 from schema.locks import Connection
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-LOCK = 0x70616C6F  # "palo"; any number nobody else locks
+LOCK = 0x70616C6F  # "palo"; any number that no other program locks
 
-# So that the lock of a host that vanished is let go within half a minute, instead of hours.
+# So that PostgreSQL releases the lock of a host that vanished within half a minute, instead of hours.
 _PEER: Final = {"tcp_keepalives_idle": 15, "tcp_keepalives_interval": 5, "tcp_keepalives_count": 3}
 
 Direction = Literal["apply", "rollback"]
@@ -52,15 +52,15 @@ ORDER BY rolname
 class NotGranted(Exception):
     """The owner of this database may not take the roles that processes take: every process would be refused.
 
-    Roles belong to the whole cluster. Whoever migrated another database of it made them, and from PostgreSQL 16 on only
-    their maker and a superuser may grant them. `statement` is what one of these has to run.
+    Roles belong to the whole cluster. The owner of another database made them when it was migrated, and from
+    PostgreSQL 16 on only that role and a superuser may grant them. One of these has to run `statement`.
     """
 
     def __init__(self, roles: Sequence[str], owner: str, *, with_options: bool) -> None:
         granted = sql.SQL(", ").join(map(sql.Identifier, roles))
         statement = sql.SQL("GRANT {} TO {}").format(granted, sql.Identifier(owner)).as_string()
         self.statement = f"{statement}{' WITH ADMIN TRUE, INHERIT FALSE, SET TRUE' * with_options};"
-        super().__init__(f"{owner} may not take and grant {', '.join(roles)}: somebody else made them in this cluster.")
+        super().__init__(f"{owner} may not take and grant {', '.join(roles)}: another role made them in this cluster.")
 
 
 _CONCURRENTLY: Final = re.compile(

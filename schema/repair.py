@@ -1,4 +1,4 @@
-"""Bring a schema back to what its migrations made, where somebody's script dropped or changed parts of it.
+"""Repairs a schema: makes again what its migrations made and a script has dropped or changed since.
 
 What the parts are to be PostgreSQL says itself: the applied migrations run once more, in a schema of their own, in a
 transaction that is rolled back. What is missing or different is made; what is as it should be is not touched, and the

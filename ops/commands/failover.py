@@ -1,4 +1,4 @@
-"""palomar failover: after a standby was promoted, what may have left before is put to a person."""
+"""palomar failover: after a standby was promoted, hold back every send that may have left already."""
 
 import typer
 

@@ -1,4 +1,4 @@
-"""palomar restore: a backup into an empty database, with what may have left since put to a person."""
+"""palomar restore: a backup into an empty database; it holds back every send that may have left since."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""Messages of a source that have a provider's id in common, and are not one message: a source may write `unknown`
+"""Finds messages of a source that share a provider's id and are not one message: a source may write `unknown`
 there, or one number in every talk. Joined, all of them but one would be lost."""
 
 from collections.abc import Mapping

@@ -17,8 +17,8 @@ from shared.store.imports import progress
 from shared.store.imports.progress import Key
 from shared.store.imports.rows import ChannelRow, Json, TenantRow
 
-STAND_IN: Final = "imported"  # address of a channel that stands for one nobody has entered yet
-SILENT: Final = Json('{"reply": {"engine": "none"}}')  # it answers nobody until somebody says how
+STAND_IN: Final = "imported"  # address of a channel that stands for one that no operator has entered yet
+SILENT: Final = Json('{"reply": {"engine": "none"}}')  # it answers no customer until an operator sets how
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Lists the running processes of one state folder, by asking the kernel and the processes themselves.
 
 Nothing is written down anywhere, so nothing goes stale: a process is ours by its command line and by the state folder
-its environment names, whoever started it (`up`, a supervisor, a person in a second shell).
+its environment names, however it was started (by `up`, a supervisor, a person in a second shell).
 """
 
 import asyncio

@@ -135,7 +135,7 @@ class MediaSandbox:
         return self._asked(file, "located", request, json_answer(located))
 
     async def _bytes(self, request: web.Request) -> web.StreamResponse:
-        """The bytes themselves: at Meta's with the token and in time, elsewhere for whoever has the address."""
+        """The bytes themselves: at Meta's with the token and in time, elsewhere for any caller that has the address."""
         file = self._file(request)
         if file is None:
             return web.Response(status=404)

@@ -76,12 +76,12 @@ def test_a_worker_that_publishes_upstream_is_refused(publishes: tuple[type[Job],
         graph_of([*others, Stage(send.name, send.queues, send.consumes, publishes)])
 
 
-def test_a_message_that_nobody_takes_is_refused() -> None:
+def test_a_job_without_a_consumer_is_refused() -> None:
     with pytest.raises(
-        ValueError, match=r"receive publishes WebhookReceived to persist, persist\.receipts, persist\.large, where"
+        ValueError, match=r"receive publishes WebhookReceived to persist, persist\.receipts, persist\.large: no worker"
     ):
         graph_of([Stage(INGRESS, publishes=(WebhookReceived,))])
-    with pytest.raises(ValueError, match=r"publishes ReplyWanted to reply, reply\.llm, where nobody takes it"):
+    with pytest.raises(ValueError, match=r"publishes ReplyWanted to reply, reply\.llm: no worker consumes it"):
         graph_of([Stage("persist", publishes=(ReplyWanted,)), Stage("reply", ("reply", "reply.llm"), SendRequested)])
 
 
