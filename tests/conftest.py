@@ -88,7 +88,7 @@ class Vhosts:
         return name
 
     def take(self) -> str:
-        """The name of one that nobody has used."""
+        """The name of one that no test has used."""
         try:
             name = self._next.result()
         except (Problem, OSError, HTTPException):  # the test before had taken the broker down

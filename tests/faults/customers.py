@@ -87,13 +87,13 @@ class Customers:
     """All of them. `steady` ones write when their last message was answered, `chatty` ones several in a row."""
 
     def __init__(self, system: System, session: aiohttp.ClientSession, dice: random.Random, patience: float) -> None:
-        """`patience`: seconds after which a webhook nobody takes, or an answer nobody records, is a failure."""
+        """`patience`: seconds after which a webhook without a 2xx, or an answer that is not recorded, is a failure."""
         self.written: list[Written] = []
         self.slowest = 0.0  # seconds until the slowest 2xx
         self.answered: set[str] = set()  # sids of messages whose answer is recorded
         self.webhooks: list[Webhook] = []
         self._gathering: list[Written] = []
-        self._with_receipts: list[WithReceipt] = []  # of whose receipts the provider may tell again
+        self._with_receipts: list[WithReceipt] = []  # whose receipts the provider may send again
         self._system = system
         self._session = session
         self._dice = dice
@@ -150,7 +150,7 @@ class Customers:
     async def _deliver(self, written: Written) -> None:
         """All copies of a webhook set out; returns when the first was taken. Copies come in no order among messages.
 
-        Whoever has waited long enough for others takes along all that gathered.
+        The task that has waited long enough takes along all that gathered.
         """
         self._gathering.append(written)
         if gathers := self._system.provider.gathers:
@@ -169,7 +169,7 @@ class Customers:
         await asyncio.sleep(late)
         deadline = time.monotonic() + self._patience
         while not await self.post(webhook):
-            assert time.monotonic() < deadline, f"nobody took a webhook for {self._patience:g} s: {webhook.answers}"
+            assert time.monotonic() < deadline, f"no process took a webhook for {self._patience:g} s: {webhook.answers}"
             await asyncio.sleep(0.3)
 
     async def post(self, webhook: Webhook) -> bool:
@@ -269,7 +269,7 @@ class Customers:
             await asyncio.sleep(0.1)
 
     async def end(self) -> None:
-        """Nobody writes any more; returns once all is taken, copies too, and the steady ones are answered."""
+        """No customer writes any more; returns once all is taken, copies too, and the steady ones are answered."""
         self._enough.set()
         while self._under_way:
             await asyncio.wait(self._under_way, timeout=1.0)

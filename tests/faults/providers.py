@@ -20,7 +20,7 @@ from tests.support.meta_stage import add_app, add_number
 from tests.support.stage import FORM, Ours, Stage
 
 # What a provider does wrong all the time: of a share of the sends the connection is dropped, mostly after the message
-# was taken; a share is told to wait; many answers are slow, so that a kill finds them under way; receipts come thrice
+# was taken; a share is throttled; many answers are slow, so that a kill finds them under way; receipts come thrice
 # and out of order.
 _FAULTS: Final[tuple[Mapping[str, object], ...]] = (
     {"action": "accept_then_drop", "probability": 0.04, "seed": 1},
@@ -58,7 +58,7 @@ class Provider(Protocol):
     gathers: float
     faults: Sequence[Mapping[str, object]]
     leases: Mapping[str, object]  # settings that differ from the tests' own
-    asked: bool  # whether it can be asked what became of a message; else only its receipts tell
+    asked: bool  # whether its API can be asked what became of a message; else only its receipts say so
 
     async def add_channel(self, stage: Stage, channel: Mapping[str, object] | None) -> Ours: ...
 
@@ -131,10 +131,10 @@ class AtTwilio:
 
 
 class AtMeta:
-    """One JSON body for whatever gathered: several customers' messages, and receipts that were told before.
+    """One JSON body for all that gathered: several customers' messages, and receipts that were sent before.
 
     Meta lists no messages: only a receipt tells what became of one of unknown outcome, so none is kept back here, and
-    it is given the time that it may take while nobody is at the door.
+    it is given the time that it may take while ingress is away.
     """
 
     name: str = "meta"

@@ -70,7 +70,7 @@ async def receipts_kept(system: System, seen: Sequence[SeenMessage]) -> None:
 
     One whose answer was lost on its way, as ingress was killed, may have moved it further.
     """
-    accepted: defaultdict[str, set[str]] = defaultdict(set)  # sid → what was told and taken of it
+    accepted: defaultdict[str, set[str]] = defaultdict(set)  # sid → statuses of its receipts that were answered 2xx
     tried: defaultdict[str, set[str]] = defaultdict(set)
     for message in seen:
         for receipt in message.statuses:
@@ -97,8 +97,8 @@ async def receipts_kept(system: System, seen: Sequence[SeenMessage]) -> None:
 
 
 async def sent_once(system: System, seen: Sequence[SeenMessage]) -> None:
-    """Nothing was taken twice by the provider; what it took is told as sent, and only what was in flight at a kill is
-    of unknown outcome: such a message was not taken, and failed as `unknown` when nobody could tell."""
+    """The provider took nothing twice. What it took is recorded as sent, and only what was in flight at a kill is
+    of unknown outcome: such a message was not taken, and failed as `unknown` where it could not be looked up."""
     our_id = system.provider.our_id
     taken = Counter(our_id(message) for message in seen if message.outcome == "accepted")
     twice = {str(message_id): count for message_id, count in taken.items() if count > 1}
@@ -119,7 +119,7 @@ async def sent_once(system: System, seen: Sequence[SeenMessage]) -> None:
     untaken = {message_id: row for message_id, row in rows.items() if message_id not in taken}
     given_up = (("failed", "unknown"), ("failed", "resent"))  # or sent anew, where the provider's list has it not
     wrong = [dict(row) for row in untaken.values() if (row["status"], row["error_code"]) not in given_up]
-    assert not wrong, f"never at the provider, and not told as unknown: {_show(wrong)}"
+    assert not wrong, f"never at the provider, and not recorded as unknown: {_show(wrong)}"
     explained = system.in_flight | _left_in_doubt(system, seen)
     unexplained = [dict(row) for message_id, row in untaken.items() if message_id not in explained]
     assert not unexplained, f"of unknown outcome, though not in flight at any kill: {_show(unexplained)}"
@@ -217,7 +217,7 @@ async def no_dead_letters(system: System, poison: Sequence[bytes] = ()) -> None:
 
 
 async def all_relayed(system: System, queue: str) -> None:
-    """Every event was relayed, told first in the order of (xid, seq). `queue` is bound to all since the start."""
+    """Every event was relayed, first in the order of (xid, seq). `queue` is bound to all since the start."""
     wanted = {(int(row["xid"]), row["seq"]) for row in await system.rows("SELECT xid::text AS xid, seq FROM events")}
     relayed = system.relayed
 
@@ -228,11 +228,11 @@ async def all_relayed(system: System, queue: str) -> None:
 
     await system.until(missing, equals=0, within=TERMINAL_WITHIN, what="events not relayed")
     turned = [(a, b) for a, b in pairwise(relayed) if a > b]
-    assert not turned, f"events told out of order: {_show(turned)}"
+    assert not turned, f"events relayed out of order: {_show(turned)}"
 
 
 async def everything(system: System, customers: Customers, events_queue: str, poison: Sequence[bytes] = ()) -> str:
-    """All of the above, once nobody writes any more; returns a line of figures."""
+    """All of the above, once no customer writes any more; returns a line of figures."""
     took = await terminal(system)
     await all_kept(system, customers.written)
     await system.until(system.receipts_pending, equals=0, within=TERMINAL_WITHIN, what="receipts on their way")

@@ -146,7 +146,7 @@ class Ours:
 
 
 def furnish(environment: Mapping[str, str]) -> None:
-    """The tenant Shop, empty; and a bystander who talks to somebody that is imported elsewhere too."""
+    """The tenant Shop, empty; and a bystander tenant with a contact that is imported for another tenant too."""
     Ours(environment).execute(
         f"""
         INSERT INTO tenants (id, name) VALUES ('{BYSTANDER}', 'Bystander'), ('{SHOP}', 'Shop');

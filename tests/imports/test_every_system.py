@@ -128,7 +128,7 @@ def test_nothing_that_was_imported_is_ever_due(environment: dict[str, str], sour
         ours.value("SELECT count(*) FROM campaigns WHERE due_at IS NOT NULL OR status IN ('scheduled', 'running')") == 0
     )
     assert ours.value("SELECT count(*) FROM webhook_logs WHERE due_at IS NOT NULL OR success IS NULL") == 0
-    assert ours.value("SELECT count(*) FROM events") == 0, "nobody is told of what happened long ago"
+    assert ours.value("SELECT count(*) FROM events") == 0, "what happened long ago is no event"
 
 
 def test_killed_in_the_middle_it_goes_on_to_the_same_end(

@@ -1,4 +1,4 @@
-"""What `palomar import` says where it can't, or may not, begin; and what it does with a row nobody can store."""
+"""What `palomar import` says where it can't, or may not, begin; and what it does with a row that can't be stored."""
 
 from collections.abc import Iterator
 from uuid import uuid4
@@ -113,7 +113,7 @@ def test_a_row_that_the_database_refuses_costs_the_others_nothing(
 
 
 def test_counts_that_differ_end_with_1(environment: dict[str, str], source: SourceDatabase) -> None:
-    """Somebody removes what the import has written."""
+    """Rows that the import has written are removed meanwhile."""
     furnish(environment)
     Ours(environment).as_owner(
         f"""

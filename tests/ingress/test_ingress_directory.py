@@ -1,4 +1,4 @@
-"""Who owns an endpoint, and with what secret, is known in memory: fresh within moments, and through an outage."""
+"""The owner and the secret of each endpoint are held in memory: fresh within moments, and through an outage."""
 
 import json
 import stat

@@ -1,5 +1,5 @@
-"""A disk that somebody fills to the last byte while the broker is away: what was acknowledged arrives, once, and
-whoever looks is told."""
+"""A disk that is full to the last byte while the broker is away: what was acknowledged arrives, once, and
+/readyz and `palomar status` report it."""
 
 from collections import Counter
 

@@ -219,12 +219,12 @@ def test_what_is_missing_is_asked_for_in_a_terminal(shop: dict[str, str]) -> Non
         stderr=theirs,
         cwd=shop["PALOMAR_STATE_DIR"],
         env={**os.environ, "PYTHONPATH": str(ROOT), **shop},
-        start_new_session=True,  # or it would ask for the token at the terminal of whoever runs the tests
+        start_new_session=True,  # or it would ask for the token at the terminal that runs the tests
     )
     os.close(theirs)
     seen = b""
     try:
-        with suppress(OSError):  # which is how a terminal tells that nobody is there any more
+        with suppress(OSError):  # which is how a terminal says that its other end is closed
             while chunk := os.read(ours, 4096):
                 seen += chunk
                 if chunk.endswith(b" ") and answers:  # a question ends with a blank

@@ -1,4 +1,4 @@
-"""`palomar dead`: an operator finds out what was given up and why, and puts it back to work or throws it away."""
+"""`palomar dead`: an operator lists dead letters with their reasons, and replays or discards them."""
 
 import asyncio
 import json
@@ -41,7 +41,7 @@ async def test_an_item_is_shown_without_its_body_unless_asked_for(
     assert result.returncode == 0, result.stderr
     assert dead.inbound_id in result.stdout
     assert dead.trace in result.stdout
-    assert r"no such \x1b[31mthing" in result.stdout  # nobody's text steers the terminal
+    assert r"no such \x1b[31mthing" in result.stdout  # no text from outside steers the terminal
     assert "hola" not in result.stdout
     assert "--body" in result.stdout
     assert "hola 1" in palomar(environment, "dead", "show", DEAD, "--body").stdout

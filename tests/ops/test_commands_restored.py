@@ -102,7 +102,7 @@ async def left(stage: Stage) -> int:
 
 
 def hints(stage: Stage, made: dict[str, UUID], conversations: dict[UUID, UUID]) -> list[SendRequested | SendAdmitted]:
-    """What the broker, which nobody restored, still holds of them."""
+    """The jobs that the broker, which was not restored, still holds of them."""
     tenant = stage.ours.tenant_id
     found: list[SendRequested | SendAdmitted] = []
     for message in made.values():

@@ -1,4 +1,4 @@
-"""`palomar status`: what waits where, who works, and what to do where something is wrong."""
+"""`palomar status`: the jobs that wait, the processes that run, and what to do where something is wrong."""
 
 import asyncio
 import json
@@ -45,7 +45,7 @@ def queue(taken: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 @asynccontextmanager
 async def worker(environment: Mapping[str, str], *names: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """`python -m workers …` as somebody in a second shell starts it."""
+    """`python -m workers …` as a person starts it in a second shell."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "workers", *names),
         cwd=environment["PALOMAR_STATE_DIR"],
@@ -218,7 +218,7 @@ async def test_the_spool_is_counted_whether_ingress_lives_or_not(tmp_path: Path)
     assert (alive.webhooks, alive.unreadable, alive.trouble) == (3, 0, None)
     assert alive.bytes > 3000
     assert "1000 bytes" in str(look_into_spool(folder, 1000).trouble)
-    await spool.put(Row(4.0, b"", b"y"))  # looking disturbs nobody
+    await spool.put(Row(4.0, b"", b"y"))  # a look blocks no writer
     await spool.close()
     (folder / "broken.db").write_bytes(b"this is no database at all" * 100)
     dead = look_into_spool(folder, limit)

@@ -1,4 +1,4 @@
-"""`palomar unknown`: a person decides on sends nobody knows about, and a second message needs that decision."""
+"""`palomar unknown`: a person decides on sends of unknown outcome, and a second message needs that decision."""
 
 import asyncio
 import json
@@ -62,7 +62,7 @@ async def test_the_list_tells_whose_and_since_when_and_the_text_only_when_asked(
         assert " s ago" in result.stdout
         assert "hola" not in result.stdout
         with_text = await unknown(environment, "list", "--body")
-        assert "\x1b" not in with_text.stdout  # nobody's text steers the terminal
+        assert "\x1b" not in with_text.stdout  # no text from outside steers the terminal
         (one,) = json.loads((await unknown(environment, "list", "--json")).stdout)
         assert (one["id"], one["tenant_id"], one["lane"]) == (str(message), str(stage.ours.tenant_id), "normal")
         assert one["claimed_at"] < one["unknown_at"]

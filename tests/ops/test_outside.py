@@ -1,4 +1,4 @@
-"""What does not let us in, of a broker or database of somebody else, is told in a sentence that holds no password."""
+"""An external broker or database that refuses us is reported in a sentence that holds no password."""
 
 import os
 import subprocess

@@ -110,7 +110,7 @@ def test_a_charset_is_believed_as_far_as_it_fits(charset: str, body: bytes, text
     ("subject", "shown"),
     [
         ("=?utf-8?b?A?= hola", "=?utf-8?b?A?= hola"),  # base64 that is none
-        ("=?utf-8?b?w6HD?= =?utf-8?b?rQ==?=", "áí"),  # a letter cut in two by whoever folded it
+        ("=?utf-8?b?w6HD?= =?utf-8?b?rQ==?=", "áí"),  # a letter cut in two where the line was folded
         ("=?utf-8?q?a=00b?= c\0d", "a\ufffdb c\ufffdd"),
         ("=?no-such?q?=E1?= =?x", "á =?x"),
     ],
@@ -333,7 +333,7 @@ def test_the_same_mail_without_an_id_is_the_same_message_however_it_is_wrapped()
     assert message(said(headers="", text="other")).external_id != one.external_id
 
 
-# -- what nobody answers -----------------------------------------------------------------------------------------------
+# -- what is not answered ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -352,7 +352,7 @@ def test_the_same_mail_without_an_id_is_the_same_message_however_it_is_wrapped()
         {"sender": f"Tienda <{OURS}>"},
         {"headers": HEADERS + f"Reply-To: {OURS}\n"},
         {"headers": HEADERS + "Reply-To: mailer-daemon@x.example\n"},
-        {"headers": f"Message-ID: {OWN_ID}\n"},  # one of ours that somebody sent back as it was
+        {"headers": f"Message-ID: {OWN_ID}\n"},  # one of ours that was sent back as it was
         {"headers": HEADERS + "Return-Path: <>\n", "envelope": None},
         {"headers": HEADERS + "X-Failed-Recipients: a@b.example\n"},
     ],

@@ -134,7 +134,7 @@ async def test_the_delivery_of_an_agents_message_is_reported_with_its_reason() -
                 "manager", chat_id=CHAT, webhook_url=stage.base_url, through="chats", message_id=message_id
             )
             assert await sender.report(SCOPE_ID, Report(message_id)) is None
-            assert await sender.report(SCOPE_ID, Report(message_id)) is None  # may be told again
+            assert await sender.report(SCOPE_ID, Report(message_id)) is None  # may be reported again
             assert await sender.report(SCOPE_ID, Report(message_id, "they stopped")) is None
         reports = await stage.sandbox.kommo_reports()
         assert [(one.status, one.error, one.problem) for one in reports[:3]] == [

@@ -103,7 +103,7 @@ async def test_who_hangs_or_waits_does_not_keep_the_sandbox_from_stopping() -> N
             await hanging
         with pytest.raises(TimeoutError, match="0 of 1"):
             await waiting
-    assert time.monotonic() - started < STOP_WITHIN, "nobody was waited for in vain"
+    assert time.monotonic() - started < STOP_WITHIN, "it waits for no request in vain"
 
 
 @pytest.mark.parametrize("accepted_first", [True, False])

@@ -117,7 +117,7 @@ _TEXTS = {
     "outcome": "'parsed'", "window_policy": "'hold'", "message_type": "'text'",
     "template": "NULL", "sent_as": "NULL",
 }  # fmt: skip
-# What its meaning does not tell: a value that the row has to be given anew, a row that a function is asked about.
+# What its meaning does not say: a value that the row has to be given anew, a row that a function is asked about.
 _OF_ITS_OWN = {
     ("channels._ADD", 5): "'sms'",
     ("media._INSERT", 4): "{n} + 1",

@@ -1,4 +1,4 @@
-"""What the workers keep right by themselves holds for whoever writes by SQL too."""
+"""The rules that the workers follow by themselves hold for writes by SQL too."""
 
 import psycopg
 import pytest

@@ -270,7 +270,7 @@ FRESH: dict[str, Callable[[], str]] = {
 
 
 def values_for(world: World, relation: Relation, column: Column) -> st.SearchStrategy[str | None]:
-    """Theirs, ours, one that is nobody's, or null."""
+    """Theirs, ours, one without a tenant, or null."""
     there = world.pool[relation.name, column.name]
     fresh = st.just(FRESH[column.type]()) if column.type in FRESH else st.none()
     owners = [str(world.theirs.id), str(world.mine.id)] if column.name == relation.tenant_column else []

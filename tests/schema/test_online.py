@@ -1,4 +1,4 @@
-"""Migrations pass beside live writers: nobody waits long for them, and they wait for nobody without an end."""
+"""Migrations run beside live writers: no writer waits long for them, and they wait for no lock without an end."""
 
 import shutil
 import time
@@ -158,7 +158,7 @@ def test_an_index_that_broke_off_is_made_again(
 ) -> None:
     name = add(CONCURRENTLY.format(guard=guard))
     with as_worker(database_url) as writer, writer.transaction():
-        writer.execute("DELETE FROM messages")  # the index waits for whoever has written to its table
+        writer.execute("DELETE FROM messages")  # the index waits for every transaction that has written to its table
         with pytest.raises(locks.Blocked, match="9999_added"):
             migrate.apply(database_url, folder, patience=1)
         assert invalid_indexes(database_url) == ["messages_added"]

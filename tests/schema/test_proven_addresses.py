@@ -1,4 +1,4 @@
-"""On an endpoint that several tenants share, nobody takes another's address by writing it into their own row."""
+"""On an endpoint that several tenants share, a tenant can't take another's address by writing it into its own row."""
 
 from uuid import UUID
 
@@ -14,7 +14,7 @@ PROVE = "UPDATE channels SET proven = true, status = 'active', status_reason = N
 
 
 def served(office: Office, address: str, endpoint: UUID | None = None, tenant: UUID | None = None) -> tuple[UUID, UUID]:
-    """A channel that an operator made on an endpoint of nobody's; it and the endpoint."""
+    """A channel that an operator made on an endpoint without a tenant; it and the endpoint."""
     endpoint = endpoint or office.worker(ENDPOINT, tenant=None)[0]["id"]
     channel = office.channel("meta", address=address, tenant=tenant)
     office.worker(SERVE, endpoint=endpoint, id=channel)

@@ -252,7 +252,7 @@ def test_a_pending_migration_is_named_and_nothing_else_is_wrong(database_url: st
 
 
 def test_roles_and_owners_with_too_many_rights_are_named(database_url: str, postgres: Postgres) -> None:
-    """By the superuser, as whom nothing protects anybody's rows."""
+    """By the superuser, from whom no policy protects any row."""
     database = database_url.rsplit("/", 1)[1].split("?")[0]
     with psycopg.connect(postgres.url("postgres", database), autocommit=True) as admin:
         admin.execute("CREATE TABLE stray (id int)")

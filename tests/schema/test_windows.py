@@ -160,7 +160,7 @@ def test_what_needs_a_template_is_active_on_whatsapp_of_that_provider_and_closed
         add_conversation(worker, ours, sms, **closed)
         of_meta = add_conversation(worker, ours, meta, provider="meta", **closed)
         add_conversation(worker, theirs, **closed)
-        # The workers' role sees every tenant; without one of its own it is told so, and not that nobody needs any.
+        # The workers' role sees every tenant; without one of its own it gets an error, and not an empty list.
         with pytest.raises(psycopg.errors.NotNullViolation, match="this session has no tenant"):
             worker.execute("SELECT id FROM conversations_needing_templates('twilio')")
     with as_api(database_url, ours.id) as api:
@@ -183,7 +183,7 @@ async def test_the_store_asks_the_same(settings: Settings) -> None:
 
 
 def test_a_worker_is_answered_by_the_id_alone_and_who_sees_nothing_gets_an_error(database_url: str) -> None:
-    """Never a false that only means that nobody looked."""
+    """Never a false that only means that the conversation could not be seen."""
     with as_worker(database_url) as worker:
         ours, theirs = add_tenant(worker), add_tenant(worker)
         wrote_at = datetime.now(UTC) - H

@@ -72,7 +72,7 @@ class Open:
     async def says(
         self, who: Literal["customer", "manager"], text: str, *, chat_id: str = CHAT, **more: object
     ) -> CustomerAnswer:
-        """Let somebody write, once ingress knows the endpoint."""
+        """Let a customer or an agent write, once ingress knows the endpoint."""
         path = f"chats/{SCOPE_ID}" if more.get("through") == "chats" else URL_SECRET
         answers: list[CustomerAnswer] = []
 

@@ -73,7 +73,7 @@ class Bucket:
         return answer
 
     def end(self) -> None:
-        """Let go of whoever hangs."""
+        """End all requests that hang."""
         self._hangs.set()
 
     def _refused(self, request: web.Request, body: bytes) -> web.Response | None:

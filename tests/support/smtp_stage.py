@@ -1,4 +1,4 @@
-"""An SMTP server of aiosmtpd's that answers each step as it is told, and a sender that is pointed at it."""
+"""An SMTP server of aiosmtpd's that answers each step as a test sets it, and a sender that is pointed at it."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Where a process that runs tests stood when a signal ended it: told in a file of its own.
+"""Writes the stack of a process that runs tests to a file when a signal ends it, and shows it in the report.
 
 A SIGABRT, as `.ci/run` sends it where the suite hangs, reaches all of them at once; on the common standard error they
 would write over each other. A process that runs the tests by itself tells it there, as pytest always does.

@@ -49,7 +49,7 @@ QUICK_RECEIPTS = Delays(sent=0.02, delivered=0.04, read=0.06)
 
 @dataclass(frozen=True)
 class Ours:
-    """A channel of the stage: who it belongs to, where its webhooks come in, and its address at the provider."""
+    """A channel of the stage: its tenant, its webhook URL, and its address at the provider."""
 
     tenant_id: UUID
     id: UUID
@@ -209,7 +209,7 @@ class Stage(StageQueries):
     async def requested(
         self, conversation_id: UUID, text: str = "", *, ours: Ours | None = None, **more: Any
     ) -> SendRequested:
-        """Queue a message of ours, with any field of `NewMessage`, and tell nobody."""
+        """Queue a message of ours, with any field of `NewMessage`, and publish no job."""
         ours = ours or self.ours
         fields: dict[str, Any] = {"channel_id": ours.id, "dedupe_key": f"test:{database.new_id()}"} | more
         message = outbound.NewMessage(
@@ -223,7 +223,7 @@ class Stage(StageQueries):
         return request
 
     async def owe(self, conversation_id: UUID, text: str = "", **more: Any) -> UUID:
-        """Queue a message of ours, with any field of `NewMessage`, and tell the window; its id."""
+        """Queue a message of ours, with any field of `NewMessage`, and publish its job; its id."""
         request = await self.requested(conversation_id, text, **more)
         await self.deliver(request)
         return request.message_id
@@ -292,7 +292,7 @@ async def staged(
 ) -> AsyncIterator[Stage]:
     """A stage with one channel. Settings are `quick`, with `others` on top.
 
-    With `receipts` the sandbox's webhooks reach persist's queues as through ingress; without, they find nobody.
+    With `receipts` the sandbox's webhooks reach persist's queues as through ingress; without, none is received.
     """
     async with serving(make_app(delays=delays)) as sandbox_url, SandboxClient(sandbox_url) as sandbox:
         door = _Door()

@@ -1,4 +1,4 @@
-"""Secrets at rest: what opens, what must not, and what an operator is told."""
+"""Secrets at rest: what opens, what must not, and which error an operator gets."""
 
 import base64
 from uuid import UUID

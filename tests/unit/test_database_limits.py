@@ -1,4 +1,4 @@
-"""What PostgreSQL is told at connect: when to end a connection of ours that rests in a transaction, or has vanished."""
+"""The settings sent at connect: when PostgreSQL ends a connection that rests in a transaction, or has vanished."""
 
 import asyncpg
 import pytest

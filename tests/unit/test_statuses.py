@@ -1,4 +1,4 @@
-"""States, edges and receipts: a message only goes forward, whatever is told and in whatever order."""
+"""States, edges and receipts: a message only goes forward, whatever receipts come and in whatever order."""
 
 from collections.abc import Sequence
 

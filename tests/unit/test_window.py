@@ -1,4 +1,4 @@
-"""The 24-hour window: who may write what, to the second."""
+"""The 24-hour window: when a message may be sent and in what form, to the second."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -1,4 +1,4 @@
-"""The confirmed publish: what travels together, what is never sent, and what whoever publishes is told."""
+"""The confirmed publish: what travels together, what is never sent, and which error a publisher gets."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""Who has opted out is not written to, on any path: by their own word or the provider's, in whatever order it comes."""
+"""After an opt-out nothing is sent, on any path: by the customer's word or the provider's, in whatever order."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -290,7 +290,7 @@ async def test_metas_marketing_switch_stops_campaigns_and_templates_and_no_answe
         assert await admitted(template=Template("offer")) == "ready"
         assert await admitted(lane="bulk") == "ready"
         await switched("stop", 5)
-        assert await admitted(lane="bulk") == "ready", "told late, it was before the customer resumed"
+        assert await admitted(lane="bulk") == "ready", "reported late, it was before the customer resumed"
 
 
 async def test_stop_promotions_stops_campaigns_and_the_menu_and_no_answers(

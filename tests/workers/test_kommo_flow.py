@@ -37,7 +37,7 @@ async def test_a_manager_who_writes_takes_the_conversation_over(settings: Settin
         await stage.until(stage.count, "messages WHERE direction = 'inbound'", equals=2)
         await stage.until(stage.count, "inbound_log", equals=5)  # the echo of the answer too
         assert [m.body for m in await door.answers()] == ["Hi Ana"]
-        await stage.until(stage.count, "messages WHERE status = 'delivered'", equals=1)  # as Kommo is told
+        await stage.until(stage.count, "messages WHERE status = 'delivered'", equals=1)  # as was reported to Kommo
         kept = await stage.row("SELECT * FROM messages WHERE external_id = 'from Eva'")
         assert (kept["direction"], kept["role"], kept["status"]) == ("outbound", "assistant", "delivered")
         assert kept["content"] == "I am Eva, how can I help?"

@@ -1,4 +1,4 @@
-"""What became of managers' messages, told to Kommo: delivered once they are kept, and why not."""
+"""The delivery status of agents' messages, reported to Kommo: delivered once they are stored, or why not."""
 
 from collections.abc import Awaitable, Callable
 
@@ -33,7 +33,7 @@ async def settled(door: Open, message_id: str) -> tuple[str, object, int]:
 
 async def test_what_a_manager_writes_in_our_channel_is_delivered_once_it_is_kept(settings: Settings) -> None:
     async with opened(settings) as door:
-        # The CRM has told of it before; and it tells of what is written in other channels, which is not ours to report.
+        # The CRM has reported it before; and it reports messages of other channels, whose status is not ours to report.
         for through in ("crm", "chats"):
             await said(door, "from-eva", through)
         await said(door, "elsewhere", "crm")

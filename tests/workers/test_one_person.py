@@ -37,7 +37,7 @@ async def add_contact(stage: Stage, number: str | None = None) -> UUID:
 
 
 async def add_conversation(stage: Stage, contact: UUID | None, address: str = NUMBER) -> UUID:
-    """A conversation as it may stand in the table, whoever wrote it; the customer wrote a moment ago."""
+    """A conversation as any session may have written it; the customer wrote a moment ago."""
     conversation = database.new_id()
     await stage.pool.execute(
         "INSERT INTO conversations (id, tenant_id, channel_id, contact_id, provider, address, recipient, phone, "
@@ -52,7 +52,7 @@ async def test_stop_by_user_id_holds_for_the_number_once_a_webhook_names_both(se
         imported = await add_contact(stage, NUMBER)
         by_number = await add_conversation(stage, imported)
         await customer_writes(stage, "STOP", sender=USER_ID)
-        assert await stage.count("contacts") == 2, "nothing has told yet that they are one"
+        assert await stage.count("contacts") == 2, "nothing shows yet that they are one"
         await customer_writes(stage, "hola", sender=NUMBER, extra=BOTH)
         assert [row["id"] for row in await stage.rows("SELECT id FROM contacts")] == [imported]
         assert await stage.count("conversations WHERE contact_id = $1", imported) == 2

@@ -1,4 +1,4 @@
-"""One webhook URL of a Meta app serves numbers of several tenants: each gets its own, and nobody another's."""
+"""One webhook URL of a Meta app serves numbers of several tenants: each gets its own, and none another's."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -89,7 +89,7 @@ async def test_an_event_of_meta_goes_to_the_tenant_it_concerns_and_to_no_other(s
     async with staged(settings) as stage:
         app = await add_app(stage)
         hers = await add_number(stage, app, HERS)
-        template = {"event": "REJECTED", "message_template_name": "hello", "reason": "words nobody else should see"}
+        template = {"event": "REJECTED", "message_template_name": "hello", "reason": "words no other tenant should see"}
         events = "SELECT tenant_id, channel_id, name, detail FROM events WHERE name LIKE 'provider.%' ORDER BY seq"
         account_event = entry(template, field="message_template_status_update")
         await worker.persist([posted(stage, app, account_event)], stage.context)
@@ -102,7 +102,7 @@ async def test_an_event_of_meta_goes_to_the_tenant_it_concerns_and_to_no_other(s
         stop = {"wa_id": CUSTOMER, "category": "marketing_messages", "value": "stop"}
         preference = entry(value(user_preferences=[stop], phone_number_id=HERS), field="user_preferences")
         await worker.persist([posted(stage, app, account_event, preference)], stage.context)
-        _, second = await stage.rows(events)  # whose template that was, nobody can tell any more
+        _, second = await stage.rows(events)  # its template's tenant is no longer known
         assert (second["tenant_id"], second["channel_id"]) == (hers.tenant_id, hers.id)
         assert (second["name"], second["detail"]["change"]) == ("provider.consent", "opt_out")
 

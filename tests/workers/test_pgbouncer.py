@@ -1,4 +1,4 @@
-"""Palomar behind PgBouncer: it works in session and in transaction mode where it is told so, and else refuses to."""
+"""Palomar behind PgBouncer: it works in session and in transaction mode once configured for it, and else refuses to."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime

@@ -25,7 +25,7 @@ async def sent(stage: Stage, *, minutes_ago: int = 0) -> UUID:
 
 
 async def paused_for(stage: Stage) -> float:
-    """Seconds until somebody may send through the channel again."""
+    """Seconds until a message may be sent through the channel again."""
     waits = await stage.rows("SELECT extract(epoch FROM free_at - now())::float8 AS wait FROM rate_limits")
     return max((row["wait"] for row in waits), default=0.0)
 

@@ -1,4 +1,4 @@
-"""When nobody knows whether a message was sent: it is looked up, decided on, and sent anew only where it is absent."""
+"""A send of unknown outcome is looked up, decided on, and sent anew only where the provider's list lacks it."""
 
 import asyncio
 from datetime import timedelta
