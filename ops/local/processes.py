@@ -98,7 +98,7 @@ def _state(process: "psutil.Process") -> Path:
 
 
 def _listens(process: "psutil.Process") -> tuple[str, int | None]:
-    """Where it tells of its health: at its PORT. `receive` has another one for that, and the sandbox one for mails."""
+    """Where it serves its health: at its PORT. `receive` has another port for that, and the sandbox one for mails."""
     import psutil
 
     listening = [one.laddr for one in process.net_connections(kind="tcp") if one.status == psutil.CONN_LISTEN]

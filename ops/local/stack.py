@@ -119,7 +119,7 @@ class Stack:
         return True
 
     def _end_leftovers(self) -> None:
-        """End what a killed owner left: first whatever uses the two, while each of them ends its own in its start."""
+        """End what a killed owner left: the processes that use broker and database; these end their own at start."""
         users = [process for process in subprocesses.belonging_to(self.root) if process.name() not in SERVERS]
         subprocesses.end(users, 20.0)
 

@@ -1,4 +1,4 @@
-"""Reads and writes the sandbox's JSON. A body that does not fit is answered 400, naming each field and its values."""
+"""Reads and writes the sandbox's JSON. A body that does not fit is answered 400, naming each wrong field."""
 
 import math
 from collections.abc import Mapping

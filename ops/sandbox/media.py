@@ -1,8 +1,8 @@
 """Plays the files of customers' messages: Twilio's MediaUrl, which wants the account's credentials and redirects to a
 CDN, and Meta's two steps, whose address is valid for a while.
 
-`POST /sandbox/media` makes a file and tells how a message names it: `url` for Twilio's MediaUrl or for a plain link,
-`id` and `sha256` for Meta. `GET /sandbox/media/{id}/calls` tells who asked for it, and with which credentials.
+`POST /sandbox/media` makes a file and returns how a message names it: `url` for Twilio's MediaUrl or for a plain link,
+`id` and `sha256` for Meta. `GET /sandbox/media/{id}/calls` lists the calls for it, and with which credentials.
 """
 
 import asyncio
