@@ -60,7 +60,7 @@ class DemoChannel:
     credentials: Mapping[str, object] = field(repr=False)
     kind: ChannelKind = "whatsapp"
     name: str = "WhatsApp at the sandbox"
-    customer: str = CUSTOMER  # who writes, unless a command names another
+    customer: str = CUSTOMER  # who writes where nobody is named
     url_secret: str = field(default="", repr=False)  # what the webhook URL ends with, where nothing is signed
     settings: Mapping[str, object] = field(default_factory=lambda: SETTINGS)
 
@@ -84,7 +84,7 @@ DEMO: Final = DemoChannel(
     secrets={"auth_tokens": [AUTH_TOKEN]},
     credentials={"account_sid": ACCOUNT_SID, "auth_token": AUTH_TOKEN},
 )
-# A tenant of its own: an INSERT need name no channel where the tenant has only one.
+# A tenant of its own: who writes by SQL names no channel where the tenant has only one.
 DEMO_META: Final = DemoChannel(
     tenant_id=uuid5(_NAMESPACE, "tenant at Meta"),
     channel_id=uuid5(_NAMESPACE, "channel at Meta"),

@@ -68,7 +68,7 @@ async def exchange(
 
 
 def _written(channel: DemoChannel, number: str) -> str:
-    """How the provider writes a number or address, and so how we answer it; at Kommo the chat of that person."""
+    """How the provider writes a number or address, and so how we answer it; at Kommo the chat of whoever has it."""
     if channel.provider == "kommo":
         return chat_of(number)
     if channel.provider == "meta":
