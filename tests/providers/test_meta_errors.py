@@ -74,7 +74,7 @@ def test_a_country_we_may_not_write_to_stops_no_channel() -> None:
         (Answer(401), ChannelBroken),
         (Answer(404), ChannelBroken),
         (Answer(302), ChannelBroken),
-        (Answer(400, "100", "33"), ChannelBroken),  # no number has this phone number id
+        (Answer(400, "100", "33"), ChannelBroken),  # the phone number id is nobody's
         (Answer(400, "100"), ContentRejected),
         (Answer(400), ContentRejected),
     ],

@@ -1,4 +1,4 @@
-"""A name that hangs, of a link or of a mail server, delays no look-up of another one."""
+"""A name that hangs, of a link or of a mail server, holds up nobody who asks for another one."""
 
 import asyncio
 import io
