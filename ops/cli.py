@@ -1,4 +1,4 @@
-"""The palomar command. Each subcommand is a module of ops/commands, found by its name: there is no list to edit.
+"""Runs the palomar command. Each subcommand is a module of ops/commands, found by its name: there is no list to edit.
 
 A module `ops/commands/NAME.py` begins with the docstring that `palomar --help` shows, and holds either a function
 called NAME, which is the command, or a `typer.Typer` called `app`, whose commands are its subcommands. Where NAME is

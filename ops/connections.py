@@ -1,4 +1,4 @@
-"""What a command needs of the running system for one session, and an outage as a Problem instead of a traceback."""
+"""Connects a command to the running system for one session; an outage becomes a Problem instead of a traceback."""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine

@@ -17,7 +17,7 @@ class Queue:
     envelopes: int  # ready in the broker
     consumers: int
     dead: int
-    items: int | None  # None: nobody could be asked
+    items: int | None  # None: neither broker nor database could be asked
     at_least: bool
     in_hand: int  # jobs that processes of this machine hold
 

@@ -1,6 +1,6 @@
 """Takes the snapshot for `palomar status`: asks the broker, the database, the spool and the processes.
 
-Each part is asked by itself, so that what is away hides nothing of the rest. Queues are asked over AMQP: that is exact
+Each part is asked separately, so an outage of one does not hide the others. Queues are asked over AMQP: that is exact
 at the moment, where the management API's figures are up to five seconds old, and it works with any broker.
 """
 
@@ -125,8 +125,8 @@ async def _counted_rows(pool: database.Pool) -> Rows:
 
 
 def _locked(holders: Sequence[table_locks.Holder]) -> Problem:
-    """Who keeps the tables locked for everybody, and how to end it."""
-    if not holders:  # it has just let go
+    """The sessions that lock whole tables for all tenants, and how to end them."""
+    if not holders:  # it has just released them
         return Problem("PostgreSQL's tables were locked.", "Ask again.")
     sessions = "; ".join(
         f"session {one.pid} of role {one.role or 'unknown'} locks {', '.join(one.tables)}" for one in holders

@@ -1,4 +1,4 @@
-"""Whether a database is as Palomar needs it, and as the users of the systems it replaces know it."""
+"""Verifies that a database is as Palomar needs it, and as the users of the systems it replaces know it."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -26,7 +26,7 @@ Id = Annotated[
 SmtpHost = Annotated[str | None, typer.Option(help="e-mail: the server that sends, such as smtp.sendgrid.net")]
 SmtpPort = Annotated[int | None, typer.Option(help="e-mail: 587 with starttls, 465 with tls, unless said")]
 SmtpTls = Annotated[str, typer.Option(help="e-mail: starttls, tls (from the first byte), or none")]
-SmtpUser = Annotated[str | None, typer.Option(help="e-mail: who logs in there")]
+SmtpUser = Annotated[str | None, typer.Option(help="e-mail: the user name of the login there")]
 FromAddress = Annotated[str, typer.Option(help="e-mail: the From, where it is not the channel's address")]
 FromName = Annotated[str, typer.Option(help="e-mail: the name beside it")]
 

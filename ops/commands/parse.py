@@ -1,4 +1,4 @@
-"""palomar parse: what we would make of a provider's raw webhook. Checks no signature, stores nothing."""
+"""palomar parse: show what Palomar reads in a provider's raw webhook. Checks no signature, stores nothing."""
 
 import sys
 from collections.abc import Callable, Mapping

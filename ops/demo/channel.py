@@ -77,7 +77,7 @@ class DemoChannel:
     last_hop: str = "delivered"  # what the provider reports last
     kind: ChannelKind = "whatsapp"
     name: str = "WhatsApp at the sandbox"
-    customer: str = CUSTOMER  # who writes where nobody is named
+    customer: str = CUSTOMER  # who writes, unless a command names another
     url_secret: str = field(default="", repr=False)  # what the webhook URL ends with, where nothing is signed
     settings: Mapping[str, object] = field(default_factory=lambda: SETTINGS)
 

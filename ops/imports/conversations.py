@@ -40,7 +40,7 @@ class SourceConversation:
 
 def complete(reader: Reader, one: SourceConversation) -> SourceConversation:
     """The conversation with all that its row says, which was read to its end. Without an address it is closed: nothing
-    can be sent there, and what was said is kept."""
+    can be sent there, and its messages stay."""
     if not one.addresses:
         reader.mended.add("no usable address: a closed record")
         one = replace(one, status="closed")

@@ -45,7 +45,7 @@ class SourceMessage:
     message_type: str
     content: str
     metadata: Json
-    created_at: datetime | None  # None: nobody knows
+    created_at: datetime | None  # None: unknown
     external_id: str | None = None
     role: str | None = None
     status: str = "sent"

@@ -36,9 +36,9 @@ async def write_people(
     whose: str,
     convert: Callable[[Reader, Key], SourcePerson],
 ) -> list[Fate]:
-    """Contacts by the source's ids; whoever is one of ours by an address joins that one.
+    """Contacts by the source's ids; a person who is a contact of ours by an address joins that one.
 
-    Each has an alias, also who is new: a later row, or a webhook, may show them to be one person with another contact,
+    Each has an alias, new ones too: a later row, or a webhook, may show them to be one person with another contact,
     and the row that had the source's id is no more.
     """
     fates: dict[int, Fate] = {}

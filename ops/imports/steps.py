@@ -52,7 +52,7 @@ class System:
 
 
 def attempt(convert: Callable[[Reader], T], readers: Sequence[Reader], fates: dict[int, Fate]) -> dict[int, T]:
-    """Index → what was made of a row; why not, where nothing was, goes into `fates`."""
+    """Index → the converted row. The reason why a row was skipped goes into `fates`."""
     made: dict[int, T] = {}
     for index, reader in enumerate(readers):
         if index in fates:

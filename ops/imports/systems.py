@@ -1,4 +1,4 @@
-"""The systems there are, by the names that `palomar import` takes."""
+"""Lists the systems that `palomar import` can import, by name."""
 
 from collections.abc import Mapping
 from typing import Final

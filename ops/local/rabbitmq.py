@@ -1,7 +1,7 @@
 """A RabbitMQ of our own: a private node with its ports, data, cookie and name server, or a container.
 
 The node shares nothing with a RabbitMQ of the system: not the port, not the configuration in /etc/rabbitmq, not even
-Erlang's name server (epmd), so that stopping ours disturbs nobody and stopping theirs does not disturb us.
+Erlang's name server (epmd), so that stopping ours does not affect theirs, nor theirs ours.
 """
 
 import contextlib
@@ -70,7 +70,7 @@ class RabbitMQ:
 
     @property
     def ports(self) -> Ports:
-        """The node's ports; chosen at the first start and kept from then on, over `kill` and `start` too."""
+        """The node's ports; chosen at the first start and the same from then on, over `kill` and `start` too."""
         if self._ports is None:
             raise RuntimeError("the broker was not started")
         return self._ports
@@ -157,7 +157,7 @@ class RabbitMQ:
         self._clear()
 
     def forget(self) -> None:
-        """Remove all that the stopped node kept: virtual hosts, queues, messages."""
+        """Remove all data of the stopped node: virtual hosts, queues, messages."""
         if self.running:
             raise RuntimeError("stop the broker first")
         shutil.rmtree(self._folder / "data", ignore_errors=True)
@@ -206,7 +206,7 @@ class RabbitMQ:
     def _launch_node(self, script: Path) -> None:
         self._clear()
         if not (self._folder / "whole").exists():
-            # A first start that was killed may have left a node without its user; nothing was ever kept in it.
+            # A first start that was killed may have left a node without its user; no data was ever stored in it.
             shutil.rmtree(self._folder / "data", ignore_errors=True)
         subprocesses.rotate(self._log)
         self._choose_ports()

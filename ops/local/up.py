@@ -71,7 +71,7 @@ class System:
             _say(f"Starting {' and '.join(servers)}.")
         self._stack.start()
         if not self._own_broker:
-            log.configure("palomar up", "critical")  # what is wrong is told below, once
+            log.configure("palomar up", "critical")  # reach_broker reports what is wrong, once
             asyncio.run(external_services.reach_broker(os.environ["AMQP_URL"]))
         values = self._settle()
         with external_services.migrating():

@@ -197,7 +197,7 @@ class SandboxClient:
         return _FILE.validate_json(await self._call("POST", "media", body={"provider": provider, **fields}))
 
     async def fetches(self, file: SeenFile) -> tuple[SeenFetch, ...]:
-        """Who asked for the file, in order."""
+        """The calls for the file, in order."""
         return _FETCHES.validate_json(await self._call("GET", f"media/{file.id}/calls"))
 
     async def kommo_says(
@@ -239,7 +239,7 @@ class SandboxClient:
         return waited.messages
 
     async def clear(self) -> None:
-        """Forget messages, completions and who wrote; faults and accounts stay."""
+        """Forget messages, completions and which customers wrote; faults and accounts stay."""
         await self._call("DELETE", "messages")
 
     async def completions(self) -> tuple[SeenCompletion, ...]:

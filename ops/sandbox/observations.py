@@ -84,7 +84,7 @@ class SeenCompletion(SeenCall):
 
 
 class WebhookAnswer(Shape):
-    """How our side answered one inbound webhook. `status` is None where nobody answered; `error` says why."""
+    """How our side answered one inbound webhook. `status` is None where no answer came; `error` says why."""
 
     status: int | None
     elapsed_ms: float

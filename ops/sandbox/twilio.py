@@ -91,7 +91,7 @@ class TwilioSandbox:
         ]
 
     def clear(self) -> None:
-        """Forget which customers wrote, so every window is closed again, and who opted out. Accounts stay."""
+        """Forget which customers wrote, so every window is closed again, and which opted out. Accounts stay."""
         self._accounts.close_windows()
         self._opt_outs.clear()
 
@@ -176,7 +176,7 @@ class TwilioSandbox:
         return json_answer(message_resource(message), 201)
 
     async def _step(self, account: Account, message: SentMessage, step: Planned) -> None:
-        """A message moves on, and whoever sent it is told."""
+        """A message moves on, and its sender gets a status callback."""
         if step.status == "sent":
             message.sent_at = message.sent_at or time.time()
         if _RANK[step.status] > _RANK[message.status]:

@@ -21,7 +21,7 @@ class Account(BaseModel):
     sid: Sid
     token: str = Field(min_length=1, max_length=200)
     enforce_window: bool = False
-    window_by: Literal["answer", "receipt"] = Field(default="receipt", description="how 63016 is told")
+    window_by: Literal["answer", "receipt"] = Field(default="receipt", description="how 63016 is reported")
     window_seconds: float = Field(default=86_400.0, gt=0)
 
     @property

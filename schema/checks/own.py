@@ -87,7 +87,7 @@ WHERE p.policyname IS NULL OR w.policy IS NULL OR p.cmd <> 'ALL' OR p.permissive
 ORDER BY 1
 """
 # What a backup would leave out: pg_dump reads each table by itself, as the role that sees all tenants. A table on which
-# nobody was given any right is somebody's own; pg_dump itself fails on that.
+# no role was given any right is a user's own; pg_dump itself fails on that.
 UNREADABLE: Final = """
 SELECT CASE WHEN has_table_privilege('palomar_worker', c.oid, 'SELECT') THEN c.relname || ' hides rows from'
     ELSE c.relname || ' can''t be read by' END || ' palomar_worker'
@@ -170,7 +170,7 @@ def own_checks(folder: Path) -> list[Check]:
             "the role of DATABASE_URL sees no tenant's rows by itself",
             _INHERITED,
             (),
-            "Who granted it: GRANT palomar_api, palomar_worker TO … WITH INHERIT FALSE, SET TRUE; before PostgreSQL 16 "
+            "As its grantor: GRANT palomar_api, palomar_worker TO … WITH INHERIT FALSE, SET TRUE; before PostgreSQL 16 "
             "GRANT palomar_member TO …; REVOKE palomar_api, palomar_worker FROM ….",
         ),
         Check(
@@ -189,7 +189,7 @@ def own_checks(folder: Path) -> list[Check]:
         ),
         Check(GROUP, "policies", _POLICIES, (), "DROP POLICY …; protect_tenant_table() makes a table's own."),
         Check(GROUP, "a backup holds every row", UNREADABLE, (), "GRANT SELECT ON … TO palomar_worker; see policies."),
-        Check(GROUP, "views ask as who asks", _VIEWS, (), "ALTER VIEW … SET (security_invoker)."),
+        Check(GROUP, "views run with their reader's rights", _VIEWS, (), "ALTER VIEW … SET (security_invoker)."),
         Check(GROUP, "functions are not for everybody", _FOR_EVERYBODY, (), "SELECT protect_functions()."),
         Check(GROUP, "triggers enabled", _DISABLED_TRIGGERS, (), "ALTER TABLE … ENABLE TRIGGER …."),
         Check(GROUP, "indexes valid", _INVALID_INDEXES, (), "REINDEX INDEX CONCURRENTLY …."),

@@ -1,4 +1,4 @@
-"""Who may be written to: the words of an opt-in or opt-out, and what an opt-out stops. No I/O.
+"""Decides on consents: which words opt in or out, and which messages an opt-out stops. No I/O.
 
 Whether it stops a certain message is decided in SQL: `STOPPED_BY` of shared/store/consents.py.
 

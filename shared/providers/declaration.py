@@ -1,4 +1,4 @@
-"""What a provider's folder declares to the rest of the system: one `Provider`, as `PROVIDER` in its `__init__`."""
+"""Defines what a folder of a provider declares to the rest of the system: one `Provider`, named `PROVIDER`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

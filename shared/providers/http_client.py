@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import orjson
 
-# A send on an idle connection that the provider has closed meanwhile has an unknown outcome: so they are kept briefly.
+# A send on an idle connection that the provider has closed meanwhile has an unknown outcome: so it stays open briefly.
 _KEEPALIVE = 10.0
 _CONNECTIONS = 64  # as many as a channel's two queues make at once: a campaign that hangs blocks no reply
 # Errors which prove that a request has not left: resolving, connecting or TLS failed, or the proxy refused.

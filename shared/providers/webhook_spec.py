@@ -1,4 +1,4 @@
-"""How the webhooks of a URL are verified, checked and answered, as a provider's folder declares it. No I/O."""
+"""Defines how a provider declares the webhooks of a URL: how to verify, check and answer them. No I/O."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -146,7 +146,7 @@ class Ours:
 
 
 def furnish(environment: Mapping[str, str]) -> None:
-    """The tenant Shop, empty; and a bystander who talks to somebody that is imported elsewhere too."""
+    """The tenant Shop, empty; and a bystander tenant with a contact that is imported for another tenant too."""
     Ours(environment).execute(
         f"""
         INSERT INTO tenants (id, name) VALUES ('{BYSTANDER}', 'Bystander'), ('{SHOP}', 'Shop');
@@ -166,15 +166,15 @@ def furnish(environment: Mapping[str, str]) -> None:
 def moved(environment: Mapping[str, str], *arguments: str, code: int = 0) -> str:
     """Run `palomar import`; returns what it printed, both streams."""
     done = palomar(environment, "import", *arguments, seconds=90)
-    told = done.stdout + done.stderr
-    assert done.returncode == code, told
-    return told
+    output = done.stdout + done.stderr
+    assert done.returncode == code, output
+    return output
 
 
-def counts(told: str) -> dict[str, tuple[int, int, int, int, int]]:
+def counts(output: str) -> dict[str, tuple[int, int, int, int, int]]:
     """Table → (source, ours, new, already there, skipped), as the command printed them."""
     found = {}
-    for line in told.splitlines():
+    for line in output.splitlines():
         cells = [cell.strip() for cell in re.split("[│┃|]", line)[1:-1]]
         if len(cells) == 7 and cells[1].isdigit():
             source, ours, new, there, skipped = (int(cell) for cell in cells[1:6])

@@ -75,7 +75,7 @@ async def test_a_mail_with_files_goes_its_own_way_and_has_a_limit(settings: Sett
     async with ingress(settings) as client:
         assert await post(client, path, body) == 200
         assert await post(client, path, body + b"\n" * MIB) == 413
-        assert await post(client, f"{path}x", body + b"\n" * MIB) == 403  # who does not know the secret is not read
+        assert await post(client, f"{path}x", body + b"\n" * MIB) == 403  # without the secret the body is not read
     (kept,) = await webhooks(amqp_url, 1, "persist.large")
     # As JSON text the line breaks would take twice their room, and RabbitMQ takes no message above 16 MiB.
     assert kept["body_encoding"] == "base64"

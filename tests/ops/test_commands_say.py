@@ -76,7 +76,7 @@ async def test_a_customer_of_each_provider_is_answered(settings: Settings) -> No
 def test_a_wrong_call_says_what_to_do(
     environment: dict[str, str], arguments: tuple[str, ...], complaint: str, remedy: str
 ) -> None:
-    told = palomar(environment, "say", "hola", *arguments)
-    assert (told.returncode, told.stdout) == (1, "")
-    assert complaint in told.stderr
-    assert remedy in told.stderr
+    result = palomar(environment, "say", "hola", *arguments)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert complaint in result.stderr
+    assert remedy in result.stderr

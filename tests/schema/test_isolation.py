@@ -78,8 +78,14 @@ class World:
                     self.connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
                     return Outcome(count=cursor.rowcount, rows=sorted(self.blanked(str(row)) for row in rows))
         except psycopg.Error as error:
-            told = error.diag
-            parts = (told.sqlstate, told.message_primary, told.message_detail, told.message_hint, told.constraint_name)
+            diagnostic = error.diag
+            parts = (
+                diagnostic.sqlstate,
+                diagnostic.message_primary,
+                diagnostic.message_detail,
+                diagnostic.message_hint,
+                diagnostic.constraint_name,
+            )
             return Outcome(error=tuple(self.blanked(part or "") for part in parts))
 
     def blanked(self, text: str) -> str:
@@ -180,7 +186,7 @@ FRESH: dict[str, Callable[[], str]] = {
 
 
 def values_for(world: World, relation: Relation, column: Column) -> st.SearchStrategy[str | None]:
-    """Theirs, ours, one that is nobody's, or null."""
+    """Theirs, ours, one without a tenant, or null."""
     there = world.pool[relation.name, column.name]
     fresh = st.just(FRESH[column.type]()) if column.type in FRESH else st.none()
     owners = [str(world.theirs.id), str(world.mine.id)] if column.name == relation.tenant_column else []

@@ -78,10 +78,10 @@ def test_migrate_sees_what_a_script_broke_and_repair_brings_it_back(
     run_script(office.url, SCRIPTS[script])
     assert wrong(office.url) != {}
 
-    told = palomar_migrate(office.url, tmp_path)
-    assert told.returncode == 1
-    assert "The schema is not as its migrations made it" in told.stderr
-    assert "palomar migrate --repair" in told.stderr
+    result = palomar_migrate(office.url, tmp_path)
+    assert result.returncode == 1
+    assert "The schema is not as its migrations made it" in result.stderr
+    assert "palomar migrate --repair" in result.stderr
 
     done = palomar_migrate(office.url, tmp_path, "--repair")
     assert done.returncode == 0, done.stderr
@@ -112,11 +112,11 @@ def test_rows_that_named_a_row_which_went_with_its_table_go_or_lose_the_name(off
     assert office.worker("SELECT conversation_id FROM sessions WHERE conversation_id IS NOT NULL") == []
 
 
-def test_what_is_damaged_is_told_before_a_pending_migration_is_tried(office: Office, tmp_path: Path) -> None:
+def test_damage_is_reported_before_a_pending_migration_is_tried(office: Office, tmp_path: Path) -> None:
     migrate.rollback(office.url, 1)
     run_script(office.url, SETUP_CLEANUP)
-    told = palomar_migrate(office.url, tmp_path)
-    assert "palomar migrate --repair" in told.stderr
+    result = palomar_migrate(office.url, tmp_path)
+    assert "palomar migrate --repair" in result.stderr
     assert palomar_migrate(office.url, tmp_path, "--repair").returncode == 0
     assert "applied" in palomar_migrate(office.url, tmp_path).stdout
     assert wrong(office.url) == {}

@@ -1,4 +1,4 @@
-"""A second installation in the same cluster: roles belong to all databases of it, and somebody else made them."""
+"""A second installation in the same cluster: roles belong to all databases of it, and another owner made them."""
 
 import subprocess
 from collections.abc import Iterator

@@ -73,7 +73,7 @@ def test_what_waits_goes_back_by_the_key_it_came_with() -> None:
         arguments = topology.arguments(DELAYS)[step.name]
         assert (arguments["x-message-ttl"], arguments["x-dead-letter-exchange"]) == (milliseconds, "work")
         assert "x-dead-letter-routing-key" not in arguments
-        assert "x-delivery-limit" not in arguments  # nobody consumes it
+        assert "x-delivery-limit" not in arguments  # it has no consumer
 
 
 def test_no_queue_has_what_a_quorum_queue_refuses() -> None:

@@ -27,36 +27,36 @@ def skipped(what: str) -> float:
     return REGISTRY.get_sample_value("palomar_rows_set_apart_total", {"what": what}) or 0.0
 
 
-async def test_the_relay_goes_on_past_an_event_that_cannot_be_told(settings: Settings) -> None:
+async def test_the_relay_goes_on_past_an_event_that_cannot_be_published(settings: Settings) -> None:
     async with staged(settings) as stage, listening(stage) as listener:
         await without_checks(stage, ("events", "check_event_name"))
         before = skipped("event")
         tenant = stage.ours.tenant_id
         async with stage.pool.acquire() as connection, connection.transaction():
-            await events.record(connection, Event("first.told", tenant), Event("x" * 300, tenant))
+            await events.record(connection, Event("first.published", tenant), Event("x" * 300, tenant))
             await connection.execute(
                 """INSERT INTO events (name, tenant_id, detail) VALUES ('with.infinity', $1, '{"n": 1e400}'),
                 ('with.digits', $1, ('{"n": 1' || repeat('0', 5000) || '}')::jsonb)""",
                 tenant,
             )
-            await events.record(connection, Event("last.told", tenant))
+            await events.record(connection, Event("last.published", tenant))
         async with stage.working("relay"):
             await stage.until(listener.count, equals=4)
-        assert listener.names == ["first.told", "with.infinity", "with.digits", "last.told"]
+        assert listener.names == ["first.published", "with.infinity", "with.digits", "last.published"]
         assert skipped("event") == before + 1
 
 
 async def test_the_relay_goes_on_past_a_row_that_cannot_be_read(settings: Settings) -> None:
     async with staged(settings) as stage, listening(stage) as listener:
         tenant, before = stage.ours.tenant_id, skipped("event")
-        for name in ("first.told", "of.long.ago", "last.told"):
+        for name in ("first.published", "of.long.ago", "last.published"):
             await stage.pool.execute(
                 "INSERT INTO events (name, tenant_id, created_at) VALUES ($1, $2, $3::text::timestamptz)",
                 *(name, tenant, "0044-03-15 BC" if name == "of.long.ago" else "now"),
             )
         async with stage.working("relay"):
             await stage.until(listener.count, equals=2)
-        assert listener.names == ["first.told", "last.told"]
+        assert listener.names == ["first.published", "last.published"]
         assert skipped("event") == before + 1
 
 

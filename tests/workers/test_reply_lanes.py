@@ -1,4 +1,4 @@
-"""A model that hangs for one channel keeps nobody else waiting: not those with rules, not those with another model."""
+"""A model that hangs for one channel delays no other channel: neither those with rules nor those with other models."""
 
 from typing import Any
 from uuid import UUID
@@ -41,7 +41,7 @@ async def count_prompts(stage: Stage, text: str) -> int:
 
 
 async def put_off(stage: Stage, ours: Ours) -> int:
-    """Conversations of a channel that owe a reply later, and that nobody is answering."""
+    """Conversations of a channel that owe a reply later, and that no worker is answering."""
     owed = "conversations WHERE channel_id = $1 AND reply_due_at IS NOT NULL AND reply_lease_id IS NULL"
     return await stage.count(owed, ours.id)
 

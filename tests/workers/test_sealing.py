@@ -1,4 +1,4 @@
-"""Secrets that a tenant writes by SQL: the clock seals them, nobody reads them in between, and webhooks come in by
+"""Secrets that a tenant writes by SQL: the clock seals them, no session reads them in between, and webhooks come in by
 them."""
 
 from uuid import UUID

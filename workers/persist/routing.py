@@ -1,4 +1,4 @@
-"""Which channel each message and receipt of a webhook belongs to: by the address it came to or names. No I/O."""
+"""Finds the channel of each message and receipt of a webhook: by the address it came to or names. No I/O."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence

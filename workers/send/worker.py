@@ -77,7 +77,7 @@ async def _drain(admitted: SendAdmitted, ctx: Ctx) -> UUID | None:
 async def postpone(admitted: SendAdmitted, ctx: Ctx, wait: timedelta | None) -> None:
     """Postpone the message and its report. Not in `sending`: then its due time is the lease of its claim."""
     await outbound.postpone(ctx.pool, admitted.tenant_id, admitted.message_id, wait, of=("ready", "unknown"))
-    # A report is never parked: it could not be told from one that was abandoned.
+    # A report is never parked: a parked one would look the same as an abandoned one.
     await agent_reports.postpone(
         ctx.pool, admitted.tenant_id, admitted.message_id, provider_call.STOPPED_WAIT if wait is None else wait
     )

@@ -158,7 +158,7 @@ def _recipient(reader: Reader, own_id: UUID, tenant_id: UUID, campaign_id: UUID,
 
 
 def _unsent(reader: Reader, row: RecipientRow, *, was_started: bool) -> RecipientRow:
-    """A draft's recipients wait for whoever starts it; of one that had begun, the old system may yet send them."""
+    """A draft's recipients wait until it is started; those of a campaign that had begun the old system may yet send."""
     if not was_started:
         return replace(row, status="pending")
     reader.mended.add("was still to be sent: canceled")

@@ -74,7 +74,7 @@ def _conversation(reader: Reader, into: Target) -> tuple[Key, conversations.Sour
         last_message_at=at,
         updated_at=at,
     )
-    # A digest, so that no number stands where nobody would look for it when its person is to be forgotten.
+    # A digest: the erasure of a person would not look for a number here.
     name = sha256(f"{through.id} {number.canonical if number is not None else chat}".encode()).hexdigest()
     return (tenant_id, name), started
 

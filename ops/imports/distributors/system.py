@@ -123,7 +123,7 @@ async def write_conversations(connection: Connection, readers: Sequence[Reader],
         fates=fates,
     )
     read = attempt(lambda reader: conversations.complete(reader, _conversation(reader, into)), readers, fates)
-    # Whoever can't be reached is a customer all the same.
+    # A customer without an address is imported all the same.
     asked = {
         index: (keys[index][0], their_id)
         for index, one in read.items()

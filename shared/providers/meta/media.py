@@ -1,4 +1,4 @@
-"""Where files lie that customers sent through Meta.
+"""Locates files that customers sent through Meta.
 
 A GET of the media id returns an address that is valid for five minutes; a GET of that address, again with the access
 token, returns the file.

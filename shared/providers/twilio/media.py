@@ -1,4 +1,4 @@
-"""Where files lie that customers sent through Twilio: a GET with the account's credentials, redirected to a CDN.
+"""Locates files that customers sent through Twilio: a GET with the account's credentials, redirected to a CDN.
 
 https://www.twilio.com/docs/messaging/api/media-resource: `MediaUrlN` is the resource's address at api.twilio.com, which
 redirects to an address that is valid for some hours and needs no credentials.

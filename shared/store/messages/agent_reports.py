@@ -1,4 +1,4 @@
-"""Agents' messages whose delivery status is owed to the provider: they are `sent`, and due until it is reported."""
+"""Selects agents' messages whose delivery status has to be reported: they are `sent`, and due until the report."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
