@@ -134,10 +134,6 @@ class Postgres:
         if self._socket_folder.parent == Path(tempfile.gettempdir()):
             shutil.rmtree(self._socket_folder, ignore_errors=True)
 
-    def restart(self, mode: Literal["fast", "immediate"] = "fast") -> None:
-        self.stop(mode)
-        self.start()
-
     # -- where it lives --------------------------------------------------------------------------------------------
 
     @property
