@@ -30,7 +30,7 @@ from shared.sending.senders import CONCURRENCY, Senders, open_senders, outgoing
 from shared.store import channels
 from shared.store.events import Event, record
 from shared.store.messages import agent_reports, outbound, sends
-from shared.store.messages.outbound_rows import Outbound
+from shared.store.messages.outbound_rows import Outbound, send_job
 from workers.send import provider_call, unknown_lookup
 from workers.send.agent_reports import report
 
@@ -145,15 +145,8 @@ async def _wait_for_bulkhead(message: Outbound, channel: Channel, ctx: Ctx) -> N
     Its due time is the fallback for a process that ends before. It is long, for many may be waiting.
     """
     queue = _queue(message, channel)
-    admitted = SendAdmitted(
-        tenant_id=message.tenant_id,
-        channel_id=message.channel_id,
-        conversation_id=message.conversation_id,
-        message_id=message.id,
-        provider=channel.provider,
-        lane=message.lane,
-    )
-    ctx.resource.bulkhead(queue).remember(channel.id, admitted)  # before the first await: a call may end meanwhile
+    job = send_job(message, channel.provider)
+    ctx.resource.bulkhead(queue).remember(channel.id, job)  # before the first await: a call may end meanwhile
     metrics.SENDS_POSTPONED.labels(queue).inc()
     wait = wait_when_full(SELDOM)
     await sends.postpone(ctx.pool, message.tenant_id, message.id, wait, throttled=False)
