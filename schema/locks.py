@@ -5,7 +5,6 @@ again. It also holds its locks briefly: where a writer has waited too long for o
 lets the writer go on, and is tried again as well.
 """
 
-import random
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,11 +15,13 @@ from typing import Any, Final
 import psycopg
 from psycopg import sql
 
+from shared.resilience.backoff import Backoff
+
 LOCK_TIMEOUT: Final = 0.1  # seconds a statement waits for a lock
 BLOCKING: Final = 0.15  # seconds after which we release a writer that waits for us; with LOOK it stays below 0.25
 LOOK: Final = 0.025  # seconds between two looks at the sessions that wait
 PATIENCE: Final = 60.0  # seconds in all, for one migration
-PAUSES: Final = (0.1, 2.0)  # seconds between two tries: the first, the longest
+PAUSE: Final = Backoff(first=0.075, longest=1.5, factor=1.5, jitter=1 / 3)  # seconds between two tries: 0.05 to 2
 AUTOVACUUM: Final = 5.0  # seconds; PostgreSQL cancels autovacuum for a session that has waited a deadlock_timeout (1 s)
 
 _PASSING: Final = (
@@ -96,7 +97,7 @@ def insist(name: str, attempt: Attempt, database_url: str, observer: Connection,
     `attempt` must bear being called again after it raised. `observer` is another connection in autocommit, idle
     meanwhile. Raises Blocked once `patience` seconds are over, and what `attempt` raises for other reasons at once.
     """
-    started, pause = time.monotonic(), PAUSES[0]
+    started, attempts = time.monotonic(), 0
     tables: set[str] = set()
     in_the_way: list[Session] = []
     while True:
@@ -113,11 +114,11 @@ def insist(name: str, attempt: Attempt, database_url: str, observer: Connection,
             raise cause  # canceled by another session
         tables |= seen.tables
         in_the_way = seen.sessions or in_the_way
-        spent = time.monotonic() - started
+        attempts += 1
+        spent, pause = time.monotonic() - started, PAUSE.delay(attempts)
         if spent + pause > patience:
             raise Blocked(name, spent, in_the_way, held_up_writers=seen.let_go_on) from cause
-        time.sleep(pause * random.uniform(0.5, 1.0))
-        pause = min(pause * 1.5, PAUSES[1])
+        time.sleep(pause)
 
 
 def _keep_autovacuum_away(session: Connection, tables: set[str]) -> None:

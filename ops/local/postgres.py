@@ -114,10 +114,6 @@ class Postgres:
         self._process = None
         self._home.remove_socket_folder()
 
-    def restart(self, mode: Literal["fast", "immediate"] = "fast") -> None:
-        self.stop(mode)
-        self.start()
-
     # -- the server itself -----------------------------------------------------------------------------------------
 
     def _init(self) -> None:

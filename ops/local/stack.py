@@ -49,11 +49,6 @@ class Stack:
         """The database `palomar` as its owner, which is no superuser."""
         return self.postgres.database_url
 
-    @property
-    def admin_database_url(self) -> str:
-        """As the superuser, for CREATE DATABASE."""
-        return self.postgres.admin_url
-
     def start(self) -> None:
         """Raises Problem when the folder is in use, or when either does not come up."""
         if not self.claim():

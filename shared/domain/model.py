@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Literal, TypedDict
 from uuid import UUID
 
 ChannelKind = Literal["whatsapp", "sms", "email"]
@@ -87,6 +87,22 @@ class AgentMessage:
     awaits_report: bool = False  # the provider waits for its delivery status from us
     place: int = 0  # as of a customer's message
     extra: Mapping[str, object] = field(default_factory=dict)
+
+
+class MessageFields(TypedDict):
+    """The fields that InboundMessage and AgentMessage share, for a provider that reads both from the same form."""
+
+    external_id: str
+    channel_kind: ChannelKind
+    channel_address: str
+    message_type: str
+    text: str
+    media: tuple[Media, ...]
+    timestamp: datetime | None
+    contact_name: str | None
+    reply_to: str | None
+    place: int
+    extra: Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,11 @@ def make_session(connect_timeout: float, proxy: str | None = None) -> aiohttp.Cl
     only with an idempotent method: never a POST.
     """
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=_CONNECTIONS, keepalive_timeout=_KEEPALIVE),
+        # The system's resolver, for the few names that an operator configures: where aiodns is installed aiohttp's own
+        # choice is aiodns, which gives up sooner (shared/net/dns.py) and does not know every source of names.
+        connector=aiohttp.TCPConnector(
+            limit=_CONNECTIONS, keepalive_timeout=_KEEPALIVE, resolver=aiohttp.ThreadedResolver()
+        ),
         timeout=aiohttp.ClientTimeout(total=None, connect=connect_timeout, sock_connect=connect_timeout),
         cookie_jar=aiohttp.DummyCookieJar(),
         proxy=proxy,

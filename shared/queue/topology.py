@@ -120,20 +120,8 @@ def bound(delays: Sequence[float]) -> list[tuple[str, str, str]]:
     ]
 
 
-async def declare(channel: AbstractChannel, delays: Sequence[float]) -> None:
-    """Declare everything; idempotent.
-
-    Raises aiormq.ChannelPreconditionFailed where a queue exists with other arguments.
-    """
-    await _declare_exchanges(channel, delays)
-    every = arguments(delays)
-    for name, exchange, key in bound(delays):
-        queue = await channel.declare_queue(name, durable=True, arguments=dict(every[name]))
-        await queue.bind(exchange, key)
-
-
 async def declare_missing(connection: AbstractConnection, delays: Sequence[float]) -> list[str]:
-    """Declare everything that is missing; returns the names of queues that exist with other arguments.
+    """Declare everything that is missing; idempotent. Returns the names of queues that exist with other arguments.
 
     Those are used as they are. A release that changes a queue's arguments must not stop the system that runs: the old
     queue does its work until an operator replaces it.

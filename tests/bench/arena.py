@@ -75,7 +75,7 @@ class Arena:
 
     def _prepare(self) -> None:
         """A migrated database with the demo tenant, to clone; what an earlier run left goes."""
-        with psycopg.connect(self.stack.admin_database_url, autocommit=True) as admin:
+        with psycopg.connect(self.stack.postgres.admin_url, autocommit=True) as admin:
             for (left,) in admin.execute("SELECT datname FROM pg_database WHERE datname LIKE 'bench\\_%'").fetchall():
                 admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(left)))
             admin.execute(
@@ -91,7 +91,7 @@ class Arena:
     def database(self, name: str) -> str:
         """A fresh database `bench_NAME` in place of any of that name; its owner's URL."""
         full = f"bench_{name}"
-        with psycopg.connect(self.stack.admin_database_url, autocommit=True) as admin:
+        with psycopg.connect(self.stack.postgres.admin_url, autocommit=True) as admin:
             admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(full)))
             admin.execute(
                 sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {}").format(

@@ -97,7 +97,7 @@ def _machine() -> dict[str, object]:
 
 
 def _versions(stack: Stack) -> dict[str, str]:
-    with psycopg.connect(stack.admin_database_url) as connection:
+    with psycopg.connect(stack.postgres.admin_url) as connection:
         (postgres,) = connection.execute("SHOW server_version").fetchone() or ("?",)
     python = sys.version.split()[0]
     return {

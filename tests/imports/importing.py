@@ -63,14 +63,14 @@ class SourceDatabase:
 @contextmanager
 def source_database(stack: Stack, statements: str) -> Iterator[SourceDatabase]:
     name, reader = f"test_source_{uuid4().hex}", f"reader_{uuid4().hex}"
-    with psycopg.connect(stack.admin_database_url, autocommit=True) as admin:
+    with psycopg.connect(stack.postgres.admin_url, autocommit=True) as admin:
         admin.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(name), sql.Identifier(OWNER)))
         admin.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(reader)))
     source = SourceDatabase(stack.postgres.url(reader, name), stack.postgres.url(OWNER, name))
     source.execute(statements)
     source.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {reader}")
     yield source
-    with psycopg.connect(stack.admin_database_url, autocommit=True) as admin:
+    with psycopg.connect(stack.postgres.admin_url, autocommit=True) as admin:
         admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
         admin.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(reader)))
 

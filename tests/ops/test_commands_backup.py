@@ -28,7 +28,7 @@ from tests.support.commands import palomar
 def empty_url(stack: Stack) -> Iterator[str]:
     """A database of the same server with nothing in it."""
     name = f"test_{uuid4().hex}"
-    with psycopg.connect(stack.admin_database_url, autocommit=True) as admin:
+    with psycopg.connect(stack.postgres.admin_url, autocommit=True) as admin:
         admin.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(name), sql.Identifier(OWNER)))
         yield stack.postgres.url(OWNER, name)
         admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))

@@ -10,7 +10,8 @@ from shared.providers.base import (
     Refusal,
     Throttled,
 )
-from shared.providers.kommo.errors import Answer, error_class, refusal
+from shared.providers.http_outcomes import Answer
+from shared.providers.kommo.errors import error_class, refusal
 
 
 @pytest.mark.parametrize(

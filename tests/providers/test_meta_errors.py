@@ -13,7 +13,8 @@ from shared.providers.base import (
     Unreachable,
     WindowClosed,
 )
-from shared.providers.meta.errors import Answer, error_class, refusal, refusal_by_receipt, scrub
+from shared.providers.http_outcomes import Answer
+from shared.providers.meta.errors import error_class, refusal, refusal_by_receipt, scrub
 
 TABLE: dict[type[Refusal], list[int]] = {
     Throttled: [4, 80007, 130429, 133016, 131056, 131048, 131064, 131049, 130472],
@@ -74,7 +75,7 @@ def test_a_country_we_may_not_write_to_stops_no_channel() -> None:
         (Answer(401), ChannelBroken),
         (Answer(404), ChannelBroken),
         (Answer(302), ChannelBroken),
-        (Answer(400, "100", "33"), ChannelBroken),  # the phone number id is nobody's
+        (Answer(400, "100", subcode="33"), ChannelBroken),  # the phone number id is nobody's
         (Answer(400, "100"), ContentRejected),
         (Answer(400), ContentRejected),
     ],

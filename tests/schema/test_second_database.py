@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def second(stack: Stack, template: str) -> Iterator[tuple[str, str]]:
     """A new role and its own empty database, beside a migrated one; the role's name and the database's URL."""
     name = f"test_{uuid4().hex}"
-    with psycopg.connect(stack.admin_database_url, autocommit=True) as admin:
+    with psycopg.connect(stack.postgres.admin_url, autocommit=True) as admin:
         admin.execute(sql.SQL("CREATE ROLE {} LOGIN NOSUPERUSER CREATEROLE").format(sql.Identifier(name)))
         admin.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(*map(sql.Identifier, (name, name))))
         yield name, stack.postgres.url(name, name)
@@ -44,7 +44,7 @@ def test_migrate_names_the_grant_that_a_second_database_needs(
     with pytest.raises(psycopg.OperationalError, match="permission denied to set role"):
         psycopg.connect(url, options="-c role=palomar_worker")
 
-    with psycopg.connect(stack.admin_database_url, autocommit=True) as admin:
+    with psycopg.connect(stack.postgres.admin_url, autocommit=True) as admin:
         admin.execute(grant.encode())
     again = migrated(url, tmp_path)
     assert (again.returncode, again.stderr) == (0, "")
@@ -56,7 +56,7 @@ def test_a_membership_without_the_right_to_take_the_role_is_not_enough(
     stack: Stack, second: tuple[str, str], tmp_path: Path
 ) -> None:
     name, url = second
-    with psycopg.connect(stack.admin_database_url, autocommit=True) as admin:
+    with psycopg.connect(stack.postgres.admin_url, autocommit=True) as admin:
         if admin.info.server_version < 160000:
             pytest.skip("before PostgreSQL 16 every membership has that right")
         admin.execute(sql.SQL("GRANT palomar_api, palomar_worker TO {} WITH SET FALSE").format(sql.Identifier(name)))

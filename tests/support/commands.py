@@ -54,9 +54,8 @@ def webhook(number: int) -> WebhookReceived:
 async def broker_channel(settings: Settings) -> AsyncIterator[AbstractChannel]:
     """A channel on the test's broker, with everything declared."""
     async with await aio_pika.connect(settings.amqp_url.get_secret_value()) as connection:
-        channel = await connection.channel()
-        await topology.declare(channel, settings.retry_delays)
-        yield channel
+        await topology.declare_missing(connection, settings.retry_delays)
+        yield await connection.channel()
 
 
 async def depth(settings: Settings, queue: str) -> int:

@@ -38,7 +38,7 @@ async def test_only_what_our_topology_declares_may_be_used_again(
 ) -> None:
     vhost = amqp_url.rpartition("/")[2]
     async with await aio_pika.connect(amqp_url) as connection, connection.channel() as channel:
-        await topology.declare(channel, DELAYS)
+        await topology.declare_missing(connection, DELAYS)
         assert as_declared(stack.rabbitmq.definitions(vhost))
         await change(channel)
         assert not as_declared(stack.rabbitmq.definitions(vhost))
@@ -47,7 +47,7 @@ async def test_only_what_our_topology_declares_may_be_used_again(
 async def test_messages_that_come_back_late_are_purged_too(amqp_url: str) -> None:
     queues = list(topology.arguments(DELAYS))
     async with await aio_pika.connect(amqp_url) as connection, connection.channel() as channel:
-        await topology.declare(channel, DELAYS)
+        await topology.declare_missing(connection, DELAYS)
         for name in ("persist", "send.meta.dead", "retry.5s", "retry.0.2s"):
             body = Message(b"left", delivery_mode=2)
             await channel.default_exchange.publish(body, routing_key=name)

@@ -291,8 +291,7 @@ async def test_the_cursor_stays_until_the_broker_has_confirmed(settings: Setting
                 await happen(stage, "two")
                 await asyncio.sleep(0.8)
                 assert await stage.value("SELECT seq FROM relay_cursor") == 1
-            async with connection.channel() as channel:
-                await topology.declare(channel, stage.settings.retry_delays)
+            await topology.declare_missing(connection, stage.settings.retry_delays)
         async with listening(stage) as listener, stage.working("relay"):
             await stage.until(listener.count, equals=1)
             assert listener.names == ["two"]

@@ -19,7 +19,6 @@ from shared.process import metrics
 from shared.providers import provider
 from shared.providers.base import Sender
 from shared.queue import topology
-from shared.queue.jobs import SendAdmitted
 from shared.queue.worker import Context
 from shared.resilience.bulkhead import BulkheadFull, wait_when_full
 from shared.sending.attachments import AttachmentMemoryFullError
@@ -27,7 +26,7 @@ from shared.sending.senders import Senders, outgoing
 from shared.store import channels
 from shared.store.events import Event, record
 from shared.store.messages import outbound, sends
-from shared.store.messages.outbound_rows import Outbound
+from shared.store.messages.outbound_rows import Outbound, send_job
 from workers.send import provider_call
 
 Ctx = Context[Senders]
@@ -77,15 +76,8 @@ async def _wait_for_bulkhead(message: Outbound, channel: Channel, ctx: Ctx) -> N
     Its due time is the fallback for a process that ends before. It is long, for many may be waiting.
     """
     queue = _queue(message, channel)
-    admitted = SendAdmitted(
-        tenant_id=message.tenant_id,
-        channel_id=message.channel_id,
-        conversation_id=message.conversation_id,
-        message_id=message.id,
-        provider=channel.provider,
-        lane=message.lane,
-    )
-    ctx.resource.bulkhead(queue).remember(channel.id, admitted)  # before the first await: a call may end meanwhile
+    job = send_job(message, channel.provider)
+    ctx.resource.bulkhead(queue).remember(channel.id, job)  # before the first await: a call may end meanwhile
     metrics.SENDS_POSTPONED.labels(queue).inc()
     wait = wait_when_full(SELDOM)
     await sends.postpone(ctx.pool, message.tenant_id, message.id, wait, throttled=False)
