@@ -49,7 +49,8 @@ async def receive(settings: Settings, keys: KeyRing, stop: asyncio.Event, *, sha
         stack.push_async_callback(directory.close)
         await directory.start()
         with suppress(TimeoutError):
-            await asyncio.wait_for(publisher.wait_ready(), BROKER_WAIT)
+            async with asyncio.timeout(BROKER_WAIT):
+                await publisher.wait_ready()
 
         receiver = Receiver(
             directory,

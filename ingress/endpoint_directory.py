@@ -21,6 +21,7 @@ from ingress.receive.endpoint import Endpoint
 from shared import database
 from shared.crypto import CryptoError, KeyRing
 from shared.process.log import get_logger
+from shared.process.tasks import cancel
 from shared.providers import provider
 from shared.settings import Settings
 from shared.store import endpoints
@@ -89,14 +90,14 @@ class Directory:
         """Load from the database, or from the copy where it does not answer; then follow changes."""
         self._task = asyncio.create_task(self._follow(), name="directory")
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._tried.wait(), FIRST_LOAD)
+            async with asyncio.timeout(FIRST_LOAD):
+                await self._tried.wait()
         if self.source is None:
             await self._load_copy()
 
     async def close(self) -> None:
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await cancel([self._task])
 
     async def _follow(self) -> None:
         while True:
@@ -127,7 +128,8 @@ class Directory:
                 self._failures, self._why = 0, None
                 self._tried.set()
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._changed.wait(), self._settings.directory_poll)
+                    async with asyncio.timeout(self._settings.directory_poll):
+                        await self._changed.wait()
                 # The first change is loaded at once, those within the next second together.
                 await asyncio.sleep(loaded_at + RELOAD_PAUSE - time.monotonic())
         finally:

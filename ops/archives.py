@@ -1,6 +1,6 @@
 """Writes backups with pg_dump and restores them with pg_restore: a folder, with the number of rows of each table.
 
-The folder holds messages, addresses and sealed secrets, so nobody but its owner may look into it.
+The folder holds messages, addresses and sealed secrets, so only its owner may read it.
 """
 
 import os
@@ -20,7 +20,7 @@ from psycopg import sql
 
 from ops.errors import Problem
 from ops.local.pg_programs import Programs
-from schema.checks import UNREADABLE
+from schema.checks.own import UNREADABLE
 
 MANIFEST: Final = "palomar.json"
 ROLE: Final = "palomar_worker"  # which sees every tenant's rows
@@ -174,7 +174,7 @@ def rows_of(script: Iterable[bytes]) -> dict[str, int]:
 
 
 def load(database_url: str, folder: Path, server: int, jobs: int) -> None:
-    """Make everything that the archive holds in an empty database, but nobody's rights. Raises Problem.
+    """Make everything that the archive holds in an empty database, but no role's rights. Raises Problem.
 
     Without rights no process of Palomar's can read a row: nothing leaves until `rights` are given.
     """
@@ -190,7 +190,7 @@ def load(database_url: str, folder: Path, server: int, jobs: int) -> None:
 
 
 def rights(database_url: str, folder: Path, server: int) -> str:
-    """The SQL that gives everybody the rights that they had."""
+    """The SQL that gives each role the rights that it had."""
     programs = Programs.of(server, database_url)
     listed = programs.output("pg_restore", "--list", str(folder)).splitlines()
     with _list([line for line in listed if _RIGHTS.match(line)]) as file:

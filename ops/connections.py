@@ -1,4 +1,4 @@
-"""What a command needs of the running system for one session, and an outage as a Problem instead of a traceback."""
+"""Connects a command to the running system for one session; an outage becomes a Problem instead of a traceback."""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
@@ -77,7 +77,8 @@ async def publisher(settings: Settings, name: str) -> AsyncIterator[Publisher]:
     await made.start()
     try:
         try:
-            await asyncio.wait_for(made.wait_ready(), PATIENCE)
+            async with asyncio.timeout(PATIENCE):
+                await made.wait_ready()
         except TimeoutError:
             raise Problem(*NO_BROKER) from None
         yield made

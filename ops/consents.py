@@ -1,4 +1,4 @@
-"""An operator's view of consents: what the ledger says of a contact, an entry of one's own, a tenant's words."""
+"""Consents for an operator: reads a contact's ledger, adds an entry to it, and sets a tenant's words."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -34,7 +34,7 @@ def state(opted_in: bool) -> ConsentState:
 async def enter(
     pool: database.Pool, person: Person, kind: ChannelKind, state: ConsentState, *, marketing: bool, reason: str
 ) -> None:
-    """Write what a contact has named somebody, as of now. Opted in to everything, they block nobody either."""
+    """Add what a contact has asked an operator for, as of now. An opt-in to everything also ends a block."""
     scopes: Sequence[ConsentScope] = ("marketing",) if marketing else ("all",)
     if state == "opted_in" and not marketing:
         scopes = ("all", "blocked")

@@ -1,4 +1,4 @@
-"""Finds by id what waits for a person: messages of unknown outcome, and replies that a restore put aside."""
+"""Finds by id what waits for a person's decision: messages of unknown outcome, replies that a restore put aside."""
 
 import re
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ _MANY: Final = 10_000_000
 
 
 async def named(pool: database.Pool, ids: Sequence[str], *, every_restored: bool) -> list[Decidable]:
-    """What these ids mean, each once, or all that a restore put aside, in the order in which it was to leave.
+    """The rows that these ids name, each once, or all that a restore put aside, in the order in which they were due.
 
     Raises Problem for an id that is none or means several or nothing.
     """

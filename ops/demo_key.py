@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-from ops.demo import DEMO
+from ops.demo.tenants import DEMOS, USUAL
 from shared import database
 from shared.actions import api_keys as actions
 from shared.domain import api_keys
@@ -25,7 +25,7 @@ async def ensure(settings: Settings) -> str | None:
             if any(one.hash == digest for one in await store.find(connection, api_keys.prefix_of(kept))):
                 return None
         async with connection.transaction():
-            made = await actions.create(connection, DEMO.tenant_id, "palomar up", [api_keys.ALL])
+            made = await actions.create(connection, DEMOS[USUAL].tenant_id, "palomar up", [api_keys.ALL])
             _write(file, made.key)
         return made.key
     finally:

@@ -1,4 +1,4 @@
-"""What a command raises when a person has to do something: what is wrong, and what to do next."""
+"""The error that a command raises when a person has to act: what is wrong, and what to do next."""
 
 
 class Problem(Exception):

@@ -25,7 +25,7 @@ Advance = Callable[[int, int], None]  # (done, of all)
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Webhooks by when they were kept: from `since` on, before `until`."""
+    """Webhooks by when they were stored: from `since` on, before `until`."""
 
     since: datetime
     until: datetime

@@ -10,15 +10,16 @@ import asyncpg
 from rich.console import Console
 from rich.table import Table
 
-from ops.demo import DEMO, DemoChannel
+from ops.demo.channel import DemoChannel, Play
+from ops.demo.tenants import DEMOS, USUAL
 from ops.errors import Problem
-from ops.sandbox.client import CustomerAnswer, SandboxClient, SandboxError
-from ops.sandbox.kommo_forms import chat_of
+from ops.sandbox.client import SandboxClient, SandboxError
 from shared import database
 from shared.domain.consents import DEFAULT_WORDS
 from shared.settings import Settings
 from shared.store.messages import inbound
 
+_DEMO = DEMOS[USUAL]
 _NO_ANSWER = "(nothing: they have opted out, until they write START)"
 _START = "Start Palomar with ./palomar up, in another shell."
 
@@ -34,17 +35,23 @@ class Exchange:
 
 
 async def exchange(
-    settings: Settings, text: str, *, channel: DemoChannel = DEMO, customer: str | None = None, within: float = 20.0
+    settings: Settings,
+    text: str,
+    *,
+    channel: DemoChannel = _DEMO,
+    customer: str | None = None,
+    within: float = 20.0,
 ) -> Exchange:
     """Say something and wait for the answer at the provider's API. Raises Problem that says where it got stuck."""
     if not settings.sandbox_url:
         raise Problem("There is no sandbox to play the customer in.", _START)
     try:
         async with SandboxClient(settings.sandbox_url) as sandbox:
-            written = _written(channel, customer or channel.customer)
+            written = channel.written(customer or channel.customer)
             before = max((seen.seq for seen in await sandbox.messages(to=written)), default=0)
             started = time.monotonic()
-            posted = await _write(sandbox, channel, written, text, channel.webhook_url(settings.public_url))
+            url = channel.webhook_url(settings.public_url)
+            posted = await channel.write(sandbox, Play(channel, written, text, url))
             if posted.status is None or posted.status >= 300:
                 raise Problem(
                     f"Ingress did not take the webhook: {posted.error or f'it answered {posted.status}'}.",
@@ -67,42 +74,15 @@ async def exchange(
     return Exchange(text, seen[0].body, seconds, await _hops(settings, channel, posted.message_sid or ""))
 
 
-def _written(channel: DemoChannel, number: str) -> str:
-    """How the provider writes a number or address, and so how we answer it; at Kommo the chat of whoever has it."""
-    if channel.provider == "kommo":
-        return chat_of(number)
-    if channel.provider == "meta":
-        return number.removeprefix("+")
-    return f"whatsapp:{number}" if channel.kind == "whatsapp" else number
-
-
-async def _write(sandbox: SandboxClient, channel: DemoChannel, sender: str, text: str, url: str) -> CustomerAnswer:
-    """Let the sandbox's customer write to a demo channel."""
-    if channel.provider == "meta":
-        return await sandbox.meta_customer(
-            sender=sender, phone_number_id=channel.address, text=text, profile_name="Ana", webhook_url=url
-        )
-    if channel.provider == "kommo":
-        return await sandbox.kommo_says("customer", chat_id=sender, text=text, name="Ana", webhook_url=url)
-    if channel.provider == "email":
-        return await sandbox.email_customer(
-            sender=f"Ana <{sender}>", to=channel.address, subject="Consulta", text=text, webhook_url=url
-        )
-    to = _written(channel, channel.address)
-    return await sandbox.customer(sender=sender, to=to, text=text, profile_name="Ana", webhook_url=url)
-
-
 async def _hops(settings: Settings, channel: DemoChannel, external_id: str) -> list[tuple[str, datetime]]:
     """When each hop had it, once the last of them has written it down."""
     try:
         pool = database.make_pool(settings, process="say", size=1)
         async with pool:
             hops: list[tuple[str, datetime]] = []
-            # Neither Kommo nor a mail server tells of a delivery.
-            last = "provider accepted it" if channel.provider in ("kommo", "email") else "delivered"
             for _ in range(50):
                 hops = await inbound.hops(pool, channel.tenant_id, channel.channel_id, external_id)
-                if hops and hops[-1][0] == last:
+                if hops and hops[-1][0] == channel.last_hop:
                     break
                 await asyncio.sleep(0.02)
             return hops
@@ -130,6 +110,6 @@ def _escaped(text: str) -> str:
     return text.replace("[", r"\[")
 
 
-async def converse(settings: Settings, text: str, *, channel: DemoChannel = DEMO, customer: str | None = None) -> None:
+async def converse(settings: Settings, text: str, *, channel: DemoChannel = _DEMO, customer: str | None = None) -> None:
     """Say something and print what happened. Raises Problem."""
     show(await exchange(settings, text, channel=channel, customer=customer))

@@ -1,4 +1,4 @@
-"""The variables by which `palomar soak` gives its tests their duration and seed."""
+"""Names the environment variables through which `palomar soak` passes duration and seed to its tests."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""What commands print for a person: tables that fit, times that read, and nothing a stranger's text could do."""
+"""Prints for a person: tables that fit, readable times, and text from outside without control characters."""
 
 import sys
 from datetime import UTC, datetime
@@ -27,7 +27,7 @@ def progress() -> Progress:
 
 
 def printable(text: str) -> str:
-    """Text of a stranger's, with every character that could steer a terminal written as its escape."""
+    """Text from outside, with every character that could steer a terminal written as its escape."""
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 

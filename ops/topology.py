@@ -107,12 +107,12 @@ def _edges(source: Stage, declarations: Sequence[Stage]) -> list[Edge]:
                 found.append(Edge(source.name, message.__name__, queues, target.name))
                 reached.update(queues)
         if lost := [queue for queue in message.queues if queue not in reached]:
-            raise ValueError(f"{source.name} publishes {message.__name__} to {', '.join(lost)}, where nobody takes it")
+            raise ValueError(f"{source.name} publishes {message.__name__} to {', '.join(lost)}: no worker consumes it")
     return found
 
 
 def _in_order(flow: Sequence[Stage], edges: Iterable[Edge]) -> list[Stage]:
-    """Whoever publishes before whoever consumes, so that most lines are short: behind each the one it feeds, first of
+    """Each publisher before its consumers, so that most lines are short: behind each the one it feeds, first of
     these one that feeds another. Raises graphlib.CycleError."""
     sorter: TopologicalSorter[str] = TopologicalSorter({stage.name: () for stage in flow})
     for edge in edges:

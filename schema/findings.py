@@ -1,4 +1,4 @@
-"""What was verified, as a table for a person."""
+"""Formats the findings of `verify` as a table for the terminal."""
 
 from collections.abc import Iterable
 

@@ -1,11 +1,10 @@
-"""Migrations beside live writers: how long one may wait for locks, how long others for it, and who is in its way.
+"""Runs migrations beside live writers: bounds how long they wait for locks, and how long writers wait for them.
 
-A statement that waits for a lock on a table makes everybody wait who comes to the table after it, so it waits briefly
-and is tried again. What it holds it holds briefly too: where a writer has waited too long for it, it is canceled, which
+A statement that waits for a lock on a table blocks every later session at that table, so it waits briefly and is tried
+again. It also holds its locks briefly: where a writer has waited too long for one, the statement is canceled, which
 lets the writer go on, and is tried again as well.
 """
 
-import random
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,12 +15,14 @@ from typing import Any, Final
 import psycopg
 from psycopg import sql
 
+from shared.resilience.backoff import Backoff
+
 LOCK_TIMEOUT: Final = 0.1  # seconds a statement waits for a lock
-BLOCKING: Final = 0.15  # seconds after which a writer that waits for us is let go on; with LOOK it stays below 0.25
-LOOK: Final = 0.025  # seconds between two looks at who waits
+BLOCKING: Final = 0.15  # seconds after which we release a writer that waits for us; with LOOK it stays below 0.25
+LOOK: Final = 0.025  # seconds between two looks at the sessions that wait
 PATIENCE: Final = 60.0  # seconds in all, for one migration
-PAUSES: Final = (0.1, 2.0)  # seconds between two tries: the first, the longest
-AUTOVACUUM: Final = 5.0  # seconds; PostgreSQL itself cancels autovacuum for whoever has waited a deadlock_timeout (1 s)
+PAUSE: Final = Backoff(first=0.075, longest=1.5, factor=1.5, jitter=1 / 3)  # seconds between two tries: 0.05 to 2
+AUTOVACUUM: Final = 5.0  # seconds; PostgreSQL cancels autovacuum for a session that has waited a deadlock_timeout (1 s)
 
 _PASSING: Final = (
     psycopg.errors.LockNotAvailable,
@@ -38,7 +39,7 @@ FROM unnest(pg_blocking_pids(%s)) AS b (pid) LEFT JOIN pg_stat_activity a ON a.p
 ORDER BY a.xact_start
 """
 _WAITING_FOR = "SELECT relation::regclass::text FROM pg_locks WHERE pid = %s AND NOT granted AND locktype = 'relation'"
-# Readers and writers of a table, and who waits for a row. Another DDL or VACUUM may wait.
+# Readers and writers of a table, and sessions that wait for a row. Another DDL or VACUUM may wait.
 _LET_GO_ON = """
 SELECT pg_cancel_backend(%(pid)s) WHERE EXISTS (
     SELECT FROM pg_locks
@@ -51,7 +52,7 @@ SELECT pg_cancel_backend(%(pid)s) WHERE EXISTS (
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """Who holds a lock that a migration needs. What is None PostgreSQL shows only to the session's own role."""
+    """A session with a lock that a migration needs. What is None PostgreSQL shows only to the session's own role."""
 
     pid: int  # 0: a prepared transaction
     application: str | None
@@ -74,7 +75,7 @@ class Blocked(Exception):
         self.name = name
         self.sessions = sessions
         why = "it held up writers each time it had its locks" if held_up_writers else "it did not get its locks"
-        in_the_way = "; ".join(map(str, sessions)) or "nobody that could be seen"
+        in_the_way = "; ".join(map(str, sessions)) or "no session that could be seen"
         super().__init__(f"{name} was given up after {seconds:.0f} s: {why}. In its way: {in_the_way}.")
 
 
@@ -96,7 +97,7 @@ def insist(name: str, attempt: Attempt, database_url: str, observer: Connection,
     `attempt` must bear being called again after it raised. `observer` is another connection in autocommit, idle
     meanwhile. Raises Blocked once `patience` seconds are over, and what `attempt` raises for other reasons at once.
     """
-    started, pause = time.monotonic(), PAUSES[0]
+    started, attempts = time.monotonic(), 0
     tables: set[str] = set()
     in_the_way: list[Session] = []
     while True:
@@ -110,20 +111,20 @@ def insist(name: str, attempt: Attempt, database_url: str, observer: Connection,
         if cause is None:
             return
         if isinstance(cause, psycopg.errors.QueryCanceled) and not seen.let_go_on:
-            raise cause  # somebody else's wish
+            raise cause  # canceled by another session
         tables |= seen.tables
         in_the_way = seen.sessions or in_the_way
-        spent = time.monotonic() - started
+        attempts += 1
+        spent, pause = time.monotonic() - started, PAUSE.delay(attempts)
         if spent + pause > patience:
             raise Blocked(name, spent, in_the_way, held_up_writers=seen.let_go_on) from cause
-        time.sleep(pause * random.uniform(0.5, 1.0))
-        pause = min(pause * 1.5, PAUSES[1])
+        time.sleep(pause)
 
 
 def _keep_autovacuum_away(session: Connection, tables: set[str]) -> None:
-    """Wait for tables that were not to be had, in a mode in which no writer has to wait for us meanwhile.
+    """Wait for tables that we could not lock, in a mode in which no writer has to wait for us meanwhile.
 
-    An autovacuum gives way to who has waited for a second, which is longer than we ever wait in any other mode.
+    An autovacuum gives way to a session that has waited for a second: longer than we ever wait in any other mode.
     """
     for table in sorted(tables):
         with session.transaction():

@@ -1,15 +1,15 @@
-"""Apply and take back the migrations beside this file: NNNN_name.sql with NNNN_name.rollback.sql.
+"""Applies and rolls back the migrations beside this file: NNNN_name.sql with NNNN_name.rollback.sql.
 
 yoyo-migrations reads the files, orders them and keeps the list of those applied; we run them. A file is one transaction
 together with its entry in that list. One that begins with `-- transactional: false` is a statement at a time instead
 (CREATE INDEX CONCURRENTLY takes no other), and must bear being run again from its start.
 
-Statements run as the owner of the tables, whom row level security binds: it sees no tenant's row. One that needs such
-rows, a foreign key's check included, is refused, and runs again with them in sight.
+Statements run as the owner of the tables. Row level security holds for it too: it sees no tenant's row. PostgreSQL
+refuses a statement that needs such rows, a foreign key's check included; it runs again with the rows visible.
 
-Both pass beside live writers: see schema/locks.py. yoyo guards against two runs at once with a row that a killed run
-leaves behind for ever; we hold an advisory lock, which ends with its connection, and under that lock any such row is a
-dead one.
+Both run beside live writers: see schema/locks.py. yoyo guards against two runs at once with a row that a killed run
+leaves behind for ever. We hold an advisory lock, which ends with its connection; under that lock any such row is left
+from a killed run.
 """
 
 import re
@@ -30,16 +30,16 @@ from schema import locks
 from schema.locks import Connection
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-LOCK = 0x70616C6F  # "palo"; any number nobody else locks
+LOCK = 0x70616C6F  # "palo"; any number that no other program locks
 
-# So that the lock of a host that vanished is let go within half a minute, instead of hours.
+# So that PostgreSQL releases the lock of a host that vanished within half a minute, instead of hours.
 _PEER: Final = {"tcp_keepalives_idle": 15, "tcp_keepalives_interval": 5, "tcp_keepalives_count": 3}
 
 Direction = Literal["apply", "rollback"]
 
 _REFUSES_FILTERED_ROWS: Final = "check_enable_rls"  # PostgreSQL's own; its messages may be in any language
 # From PostgreSQL 16 on a membership may lack the right to take the role, and the right to grant it, which some
-# migrations need to see the tenants' rows. Before, each membership had the one and who may CREATEROLE the other.
+# migrations need to see the tenants' rows. Before, each membership had the one and a role with CREATEROLE the other.
 _NOT_GRANTED: Final = """
 SELECT rolname FROM pg_roles
 WHERE rolname IN ('palomar_api', 'palomar_worker') AND CASE
@@ -52,15 +52,15 @@ ORDER BY rolname
 class NotGranted(Exception):
     """The owner of this database may not take the roles that processes take: every process would be refused.
 
-    Roles belong to the whole cluster. Whoever migrated another database of it made them, and from PostgreSQL 16 on only
-    their maker and a superuser may grant them. `statement` is what one of these has to run.
+    Roles belong to the whole cluster. The owner of another database made them when it was migrated, and from
+    PostgreSQL 16 on only that role and a superuser may grant them. One of these has to run `statement`.
     """
 
     def __init__(self, roles: Sequence[str], owner: str, *, with_options: bool) -> None:
         granted = sql.SQL(", ").join(map(sql.Identifier, roles))
         statement = sql.SQL("GRANT {} TO {}").format(granted, sql.Identifier(owner)).as_string()
         self.statement = f"{statement}{' WITH ADMIN TRUE, INHERIT FALSE, SET TRUE' * with_options};"
-        super().__init__(f"{owner} may not take and grant {', '.join(roles)}: somebody else made them in this cluster.")
+        super().__init__(f"{owner} may not take and grant {', '.join(roles)}: another role made them in this cluster.")
 
 
 _CONCURRENTLY: Final = re.compile(
@@ -185,7 +185,7 @@ def alone(statement: str, patience: float) -> locks.Attempt:
 
     def attempt(session: Connection) -> None:
         if _CONCURRENTLY.search(statement):
-            # It lets everybody pass, and waits only until those who came before it are done.
+            # It blocks no session, and waits only for transactions that began before it.
             wait_briefly(session, patience)
             if made := _INDEX_MADE.search(statement):
                 _drop_if_invalid(session, made[1].lower())
@@ -202,10 +202,10 @@ def alone(statement: str, patience: float) -> locks.Attempt:
 
 
 def execute(session: Connection, statement: str) -> None:
-    """Run a statement in the open transaction, with the tenants' rows in sight where it needs them."""
+    """Run a statement in the open transaction, with the tenants' rows visible where it needs them."""
     try:
         with session.transaction():
-            # Without this it would pass over all rows in silence: an UPDATE would change none, a key be valid unseen.
+            # Without this it would skip all rows in silence: an UPDATE would change none, a key be valid unchecked.
             session.execute("SET LOCAL row_security = off")
             session.execute(statement.encode())
     except psycopg.errors.InsufficientPrivilege as error:
@@ -217,10 +217,10 @@ def execute(session: Connection, statement: str) -> None:
 
 @contextmanager
 def _rows_in_sight(session: Connection) -> Iterator[None]:
-    """Let the owner see what palomar_worker sees. It ends with the block, and nobody else comes to know of it before
+    """Let the owner see what palomar_worker sees, until the end of the block. No other session sees the grant before
     the transaction's end.
 
-    It takes the right to grant that role: who made it has it, from PostgreSQL 16 on; before, who may CREATEROLE.
+    It takes the right to grant that role. From PostgreSQL 16 on the role's maker has it; before, any CREATEROLE role.
     """
     session.execute("SET LOCAL row_security = on")
     if (session.execute("SELECT pg_has_role('palomar_worker', 'USAGE')").fetchone() or (False,))[0]:

@@ -1,4 +1,4 @@
-"""The parts of a schema, each with its definition and with the statements that make it."""
+"""Reads the parts of a schema from the database: each with its definition and the statements that make it."""
 
 from dataclasses import dataclass
 from typing import Any, Final

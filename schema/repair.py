@@ -1,9 +1,8 @@
-"""Bring a schema back to what its migrations made, where somebody's script dropped or changed parts of it.
+"""Repairs a schema: makes again what its migrations made and a script has dropped or changed since.
 
-What the parts are to be PostgreSQL says itself: the applied migrations run once more, in a schema of their own, in a
-transaction that is rolled back. What is missing or different is made; what is as it should be is not touched, and the
-rows of tables that are there stay. A row whose foreign key names a row that went with its table goes too, or loses the
-name, as its ON DELETE says.
+To learn how the parts should be, it runs the applied migrations once more, in a schema of their own, in a transaction
+that it rolls back. It makes what is missing or different, touches nothing else, and keeps the rows of tables that are
+there. A row whose foreign key names a row of a dropped table is deleted or loses the reference, as its ON DELETE says.
 """
 
 import re
@@ -15,7 +14,7 @@ import psycopg
 from psycopg import sql
 
 from schema import locks, migrate
-from schema.checks import MADE
+from schema.checks.own import MADE
 from schema.migrate import MIGRATIONS
 from schema.parts import Connection, Part, parts
 from schema.verify import Finding, verify
@@ -103,7 +102,7 @@ def _as_migrated(session: Connection, statements: Iterable[str]) -> dict[str, Pa
 
 
 def _make(session: Connection, broken: list[Part]) -> None:
-    """All of them in one transaction: again and again, as one may need another, for as long as that makes any."""
+    """All of them in one transaction: repeated as long as a pass makes any, because one may need another."""
     migrate.wait_briefly(session)
     with session.transaction():
         session.execute("SET LOCAL search_path = public")

@@ -1,7 +1,7 @@
-"""The shape of a migrated database: a digest of each thing that the migrations make, kept in shape.json beside this.
+"""The shape of a migrated database: a digest of each thing that the migrations make, stored in shape.json beside this.
 
 `verify` compares a database with it: a foreign key that was dropped, a default that was lost, a right that was given, a
-function that was replaced. What somebody added (an index of their own) is no fault. After a new migration, write the
+function that was replaced. An addition (a user's own index) is no fault. After a new migration, write the
 file anew: DATABASE_URL=… python -m schema shape > schema/shape.json, with a database that was only ever migrated.
 """
 

@@ -1,4 +1,4 @@
-"""Whether a database is as Palomar needs it, and as the users of the systems it replaces know it."""
+"""Verifies that a database is as Palomar needs it, and as the users of the systems it replaces know it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,7 +6,8 @@ from typing import Any, Final
 
 import psycopg
 
-from schema.checks import Check, checks
+from schema.checks import checks
+from schema.checks.check import Check
 from schema.migrate import MIGRATIONS
 
 TIMEOUT: Final = 15  # seconds to connect, and for each query

@@ -1,8 +1,8 @@
-"""Secrets at rest: AES-256-GCM under keys from settings, readable tokens, rotation by sealing again.
+"""Encrypts secrets at rest: AES-256-GCM under keys from settings, readable tokens, rotation by sealing again.
 
 A token is `v1.<key id>.<base64url of nonce and ciphertext>`. Its associated data are tenant, owner (the channel or
-endpoint that the secret belongs to) and key id, so that a token copied into another row, by accident or by somebody
-who may write to the table, does not open there.
+endpoint that the secret belongs to) and key id, so that a token copied into another row, by accident or by a person
+with write access to the table, does not open there.
 """
 
 import base64

@@ -182,7 +182,7 @@ class Settings(BaseSettings):
     relay_poll: Seconds = 1.0
     relay_lease: Seconds = Field(default=15.0, description="a relay that is silent for so long is replaced by another")
     relay_batch: int = Field(default=500, ge=1)
-    inbound_log_days: int = Field(default=30, ge=1, description="raw webhooks are kept this long")
+    inbound_log_days: int = Field(default=30, ge=1, description="raw webhooks are stored this long")
     events_days: int = Field(default=14, ge=1)
 
     # -- providers -------------------------------------------------------------------------------------------------
@@ -214,7 +214,7 @@ class Settings(BaseSettings):
     # -- files that customers send -------------------------------------------------------------------------------------
     media_store: str = Field(
         default="",
-        description="where our copies are kept: a folder (empty: `media` in state_dir), or s3://bucket/prefix",
+        description="where our copies are stored: a folder (empty: `media` in state_dir), or s3://bucket/prefix",
     )
     media_s3_endpoint: str = Field(default="", description="of an S3-compatible store that is not Amazon's")
     media_s3_region: str = "us-east-1"
@@ -228,7 +228,7 @@ class Settings(BaseSettings):
     media_limit: int = Field(default=100 * 1024**2, ge=1, description="largest document or video")
     media_image_limit: int = Field(default=16 * 1024**2, ge=1, description="largest picture")
     media_audio_limit: int = Field(default=16 * 1024**2, ge=1, description="largest voice message")
-    media_types: tuple[str, ...] = Field(default=("*/*",), description="what is kept, as patterns such as image/*")
+    media_types: tuple[str, ...] = Field(default=("*/*",), description="what is stored, as patterns such as image/*")
 
     # -- logs and metrics ------------------------------------------------------------------------------------------
     log_level: str = "info"

@@ -2,18 +2,15 @@
 
 The stack lives in `.palomar/test` and starts when the first test asks for it; a running `palomar up` is never
 touched. Of the processes that run tests beside each other each has a stack of its own, so that a test may take it down.
-A test's database is a clone of one that was migrated once; its broker is a virtual host of its own.
+A test's database is a clone of one that was migrated once; its broker is a virtual host
+of its own, emptied before.
 """
 
-import contextlib
 import os
 import secrets
 from base64 import b64encode
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from http.client import HTTPException
 from pathlib import Path
-from uuid import uuid4
 
 import hypothesis
 import pytest
@@ -22,7 +19,8 @@ from ops.errors import Problem
 from ops.local import kept_stack
 from ops.local.stack import Stack
 from shared.settings import Settings
-from tests.support.databases import cloned, kept_template, migrated
+from tests.support.databases import cloned, kept_template, migrated, pristine
+from tests.support.vhosts import Vhosts
 
 hypothesis.settings.register_profile("palomar", deadline=None)  # a busy machine makes no example wrong
 hypothesis.settings.load_profile("palomar")
@@ -59,9 +57,14 @@ def _start_free_stack() -> Stack:
 
 
 @pytest.fixture(scope="session")
-def template(stack: Stack) -> str:
+def template(stack: Stack) -> Iterator[str]:
     """The name of a migrated, empty database that others are cloned from; made anew where no stack is kept."""
-    return kept_template(stack.postgres) if kept_stack.VARIABLE in os.environ else migrated(stack.postgres)
+    if kept_stack.VARIABLE not in os.environ:
+        yield migrated(stack.postgres)
+        return
+    name = kept_template(stack.postgres)
+    yield name
+    pristine(stack.postgres, name).close()
 
 
 @pytest.fixture
@@ -71,52 +74,17 @@ def database_url(stack: Stack, template: str) -> Iterator[str]:
         yield url
 
 
-class Vhosts:
-    """Virtual hosts, one made ahead of the test that wants it and each removed behind its test.
-
-    RabbitMQ takes half a second for one; this way it takes it while a test runs.
-    """
-
-    def __init__(self, stack: Stack) -> None:
-        self._rabbitmq = stack.rabbitmq
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="vhosts")
-        self._next = self._thread.submit(self._make)
-
-    def _make(self) -> str:
-        name = f"test-{uuid4().hex}"
-        self._rabbitmq.add_vhost(name)
-        return name
-
-    def take(self) -> str:
-        """The name of one that nobody has used."""
-        try:
-            name = self._next.result()
-        except (Problem, OSError, HTTPException):  # the test before had taken the broker down
-            name = self._make()
-        self._next = self._thread.submit(self._make)
-        return name
-
-    def give_back(self, name: str) -> None:
-        self._thread.submit(self._remove, name)
-
-    def _remove(self, name: str) -> None:
-        with contextlib.suppress(Problem, OSError, HTTPException):  # `rabbitmq.forget` takes what stays
-            self._rabbitmq.delete_vhost(name)
-
-    def close(self) -> None:
-        self._thread.shutdown()
-
-
 @pytest.fixture(scope="session")
 def vhosts(stack: Stack) -> Iterator[Vhosts]:
-    made = Vhosts(stack)
+    made = Vhosts(stack.rabbitmq)
     yield made
-    made.close()
+    if kept_stack.VARIABLE in os.environ:
+        made.close()
 
 
 @pytest.fixture
 def amqp_url(stack: Stack, vhosts: Vhosts) -> Iterator[str]:
-    """A fresh virtual host for this test alone, without any queue."""
+    """A virtual host for this test alone, without a message; our queues may be declared: tests/support/vhosts.py."""
     name = vhosts.take()
     yield stack.rabbitmq.vhost_url(name)  # now: a broker that was started again may have another port
     vhosts.give_back(name)

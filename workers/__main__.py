@@ -19,6 +19,7 @@ import uvloop
 import workers
 from shared import database
 from shared.process import health, log, memory
+from shared.process.tasks import cancel
 from shared.queue.connection import Link, PublishFailed
 from shared.queue.publisher import Publisher
 from shared.queue.runner import Runner
@@ -135,9 +136,7 @@ class Process:
                 memory.tune_collector()
                 done, _ = await asyncio.wait({*tasks, stopping}, return_when=asyncio.FIRST_COMPLETED)
                 stop.set()  # also where a task failed: handlers end with what they have in hand
-                for task in self._loops:
-                    task.cancel()
-                await asyncio.gather(*self._loops, return_exceptions=True)
+                await cancel(self._loops)
                 await asyncio.gather(*(runner.stop(self._settings.stop_grace) for runner in self._runners))
                 for task in done & tasks:
                     task.result()

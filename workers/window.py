@@ -11,7 +11,7 @@ from shared.queue.worker import Context, Worker
 from shared.store import channels, conversations, due_rows
 from shared.store.events import Event, record
 from shared.store.messages import outbound
-from shared.store.messages.outbound_rows import Outbound
+from shared.store.messages.outbound_rows import Outbound, send_job
 
 worker: Worker[SendRequested, None] = Worker(
     name="window",
@@ -55,17 +55,8 @@ async def admit(request: SendRequested, ctx: Context[None]) -> None:
         lane = (message.tenant_id, message.conversation_id, message.lane)
         freed = [] if isinstance(decision, Admit) else await due_rows.next_in_lanes(tx, [lane])
     if isinstance(decision, Admit):
-        freed = [
-            SendAdmitted(
-                tenant_id=message.tenant_id,
-                channel_id=message.channel_id,
-                conversation_id=message.conversation_id,
-                message_id=message.id,
-                provider=channel.provider,
-                lane=message.lane,
-            )
-        ]
-    await ctx.publish(*(admitted.model_copy(update={"trace": request.trace}) for admitted in freed))
+        freed = [send_job(message, channel.provider)]
+    await ctx.publish(*(job.model_copy(update={"trace": request.trace}) for job in freed))
 
 
 @worker.postpone

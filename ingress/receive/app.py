@@ -38,8 +38,8 @@ SMALL_BODY = 16 * 1024  # bytes; a larger body reserves its size of the memory b
 # Bytes of large bodies that are made durable at once: each is in memory some five times by then.
 MEMORY_BUDGET = 10 * 1024 * 1024
 LONG_TO_CHECK = 256 * 1024  # bytes; the signature of a larger body is checked in a thread
-# Headers that are stored: enough to parse a body and to recognise a redelivery, and no credential.
-STORED_HEADERS = ("content-type", "user-agent", "i-twilio-idempotency-token")
+# Headers that are stored, beside the provider's own: enough to parse a body and recognise a redelivery; no credential.
+STORED_HEADERS = ("content-type", "user-agent")
 
 
 class Receiver:
@@ -87,7 +87,7 @@ class Receiver:
         if root != "webhooks":
             return web.Response(status=404, text="Nothing is here.\n")  # not logged: anyone can ask
         if self._unsubscribing.handles(provider, rest):
-            return await self._unsubscribing.answer(request, name, rest)
+            return await self._unsubscribing.answer(request, provider, name, rest)
         spec = spec_at(provider, rest)
         if spec is None:
             return self._refusal("unknown_path", request, name)
@@ -162,7 +162,11 @@ class Receiver:
                     method=request.method,
                     url=printable(self._public_url + target),
                     content_type=printable(content_type),
-                    headers={name: printable(headers[name]) for name in STORED_HEADERS if name in headers},
+                    headers={
+                        name: printable(headers[name])
+                        for name in (*STORED_HEADERS, *spec.stored_headers)
+                        if name in headers
+                    },
                 )
                 del body  # the webhook holds it
                 await self._queue.put(webhook)

@@ -19,6 +19,7 @@ from ingress.receive.spool import Spool
 from ingress.receive.spool_file import Row
 from ingress.receive.spool_files import Batch, SpoolRefused
 from shared.process.log import get_logger
+from shared.process.tasks import cancel
 from shared.queue.connection import PublishFailed, PublishUnknown
 from shared.queue.envelope import dump
 from shared.queue.jobs import Job, WebhookReceived
@@ -92,7 +93,7 @@ class DurableQueue:
         async with self._draining:  # a confirmed batch is also removed, or the next process would publish it again
             for task in tasks:
                 task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel(tasks)
 
     @property
     def unready_reason(self) -> str | None:

@@ -6,6 +6,8 @@ from shared.providers import names, provider
 from shared.providers.webhook_spec import WebhookSpec
 
 WEBHOOKS: Mapping[str, WebhookSpec] = {name: provider(name).webhooks for name in names()}
+# Whose bulk messages have a link for unsubscribing.
+UNSUBSCRIBING = frozenset(name for name in names() if provider(name).unsubscribe_links)
 
 
 def spec_at(provider: str, segments: Sequence[str]) -> WebhookSpec | None:

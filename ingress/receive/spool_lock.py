@@ -31,7 +31,7 @@ def try_lock(path: Path) -> int | None:
 
 
 def unlock(path: Path, lock: int, *, delete: bool) -> None:
-    """Release a lock; `delete` with it the lock file, while it is still bytes_by_owner."""
+    """Release a lock; `delete` with it the lock file, while the lock is still held."""
     if delete:
         _lock_path(path).unlink(missing_ok=True)
     os.close(lock)

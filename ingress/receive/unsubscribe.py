@@ -1,4 +1,4 @@
-"""Receives clicks on the unsubscribe button of bulk mails, and makes them durable as it does webhooks.
+"""Receives clicks on the unsubscribe link of bulk messages, and makes them durable as it does webhooks.
 
 RFC 8058: mailbox providers POST to the URL in the mail. A GET shows a button and changes nothing, because scanners
 follow every link. The last segment of the URL proves that it is ours: it is sealed for this mail alone.
@@ -14,9 +14,10 @@ from prometheus_client import Counter
 
 from ingress.receive.durability import NotDurable
 from ingress.receive.endpoint import Endpoint, Endpoints, WebhookQueue
+from ingress.receive.routing import UNSUBSCRIBING
 from shared.crypto import CryptoError, KeyRing
+from shared.domain.unsubscribe_links import PATH, owner
 from shared.process.log import get_logger
-from shared.providers.email.unsubscribe import PATH, owner
 from shared.queue.jobs import WebhookReceived
 
 log = get_logger(__name__)
@@ -43,7 +44,7 @@ _HEADERS: Final = {
 
 
 class Unsubscribing:
-    """Answers requests to the URL in a mail."""
+    """Answers requests to the URL in a message."""
 
     def __init__(self, endpoints: Endpoints, queue: WebhookQueue, keys: KeyRing, public_url: str) -> None:
         self._endpoints = endpoints
@@ -53,14 +54,16 @@ class Unsubscribing:
 
     def handles(self, provider: str, rest: Sequence[str]) -> bool:
         """Whether /webhooks/PROVIDER/ENDPOINT/REST is such a URL."""
-        return provider == "email" and len(rest) == 3 and rest[0] == PATH
+        return provider in UNSUBSCRIBING and len(rest) == 3 and rest[0] == PATH
 
-    async def answer(self, request: web.BaseRequest, name: str, rest: Sequence[str]) -> web.StreamResponse:
-        """The answer to a request. `name` is the endpoint's, as written in the URL."""
+    async def answer(
+        self, request: web.BaseRequest, provider: str, name: str, rest: Sequence[str]
+    ) -> web.StreamResponse:
+        """The answer to a request. `provider` and `name`, the endpoint's, are those of the URL."""
         if self._endpoints.unready_reason is not None:
             return _later()
         _, message, proof = rest
-        target = self._target(name, message, proof)
+        target = self._target(provider, name, message, proof)
         if request.method not in ("GET", "HEAD", "POST"):
             return web.Response(
                 status=405, text="Open this link, or POST to it.\n", headers={"Allow": "GET, HEAD, POST"}
@@ -83,7 +86,7 @@ class Unsubscribing:
                     provider=endpoint.provider,
                     receipts=True,
                     received_at=now,
-                    url=f"{self._public_url}/webhooks/email/{endpoint.id}/{PATH}/{message_id}",
+                    url=f"{self._public_url}/webhooks/{endpoint.provider}/{endpoint.id}/{PATH}/{message_id}",
                     content_type="application/x-www-form-urlencoded",
                 )
             )
@@ -94,11 +97,11 @@ class Unsubscribing:
         CLICKS.labels("kept").inc()
         return _page(_DONE)
 
-    def _target(self, name: str, message: str, proof: str) -> tuple[Endpoint, UUID] | None:
-        """The endpoint and the mail's id; None where the URL is not ours."""
+    def _target(self, provider: str, name: str, message: str, proof: str) -> tuple[Endpoint, UUID] | None:
+        """The endpoint and the message's id; None where the URL is not ours."""
         endpoint = self._endpoints.find(name)
         message_id = _id(message)
-        if endpoint is None or endpoint.provider != "email" or message_id is None:
+        if endpoint is None or endpoint.provider != provider or message_id is None:
             return None
         try:
             self._keys.open(proof, tenant_id=endpoint.tenant_id, owner=owner(message_id))

@@ -1,23 +1,18 @@
 """palomar channels: the numbers you write from: add them, list them, change them, try their credentials."""
 
-from collections.abc import Mapping
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import urlsplit
 from uuid import UUID
 
 import orjson
 import typer
-from rich.table import Table
 
 from ops import connections, onboarding, terminal
 from ops.errors import Problem
+from ops.onboarding import channel_views, endpoint_secrets
 from ops.onboarding import channels as numbers
-from ops.onboarding import endpoint_secrets
 from ops.onboarding.base import KINDS, Account, Given
 from ops.onboarding.prompts import asked
-from shared.domain.channels import ChannelSettings, read_settings
 from shared.settings import settings
 from shared.store import channels as store
 from shared.store import endpoints
@@ -31,7 +26,7 @@ Id = Annotated[
 SmtpHost = Annotated[str | None, typer.Option(help="e-mail: the server that sends, such as smtp.sendgrid.net")]
 SmtpPort = Annotated[int | None, typer.Option(help="e-mail: 587 with starttls, 465 with tls, unless said")]
 SmtpTls = Annotated[str, typer.Option(help="e-mail: starttls, tls (from the first byte), or none")]
-SmtpUser = Annotated[str | None, typer.Option(help="e-mail: who logs in there")]
+SmtpUser = Annotated[str | None, typer.Option(help="e-mail: the user name of the login there")]
 FromAddress = Annotated[str, typer.Option(help="e-mail: the From, where it is not the channel's address")]
 FromName = Annotated[str, typer.Option(help="e-mail: the name beside it")]
 
@@ -124,7 +119,7 @@ def add(
     channel, secret = connections.run(session())
     assert channel.endpoint_id is not None, "add gives every channel an endpoint"
     urls = numbers.urls(settings(), provider, channel.endpoint_id, secret)
-    _explain(channel, setup.entered(channel, urls, secret), setup.CALLER)
+    channel_views.explain(channel, setup.entered(channel, urls, secret), setup.CALLER)
 
 
 def _read(file: Path) -> dict[str, object]:
@@ -132,30 +127,6 @@ def _read(file: Path) -> dict[str, object]:
         return numbers.settings_of(file.read_text(), str(file))
     except (OSError, UnicodeDecodeError) as error:
         raise Problem(f"{file} can't be read: {error}.", "Name a JSON file with settings.") from error
-
-
-def _explain(channel: Listed, entered: list[str], caller: str) -> None:
-    """What a person does next."""
-    lines = [f"Channel {channel.id} of {channel.tenant}: {channel.kind} {channel.address}.", "", *entered]
-    if reachable := _unreachable(settings().public_url, caller):
-        lines.append(reachable)
-    lines.append(f"Then try the credentials: ./palomar channels test {channel.id}")
-    for line in lines:
-        typer.echo(terminal.printable(line))
-
-
-def _unreachable(public_url: str, caller: str) -> str:
-    """A warning where a provider could not call this address; empty where it could."""
-    host = urlsplit(public_url).hostname or ""
-    try:
-        private = ip_address(host).is_private
-    except ValueError:
-        private = host == "localhost"
-    if not private:
-        return ""
-    return (
-        f"Only this machine reaches {public_url}: set PALOMAR_PUBLIC_URL to where {caller} finds it, then list again."
-    )
 
 
 @app.command("list")
@@ -173,13 +144,15 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="for a program")]
 
     every, secrets = connections.run(session())
     if as_json:
-        typer.echo(orjson.dumps([_as_json(channel, secrets) for channel in every], option=orjson.OPT_INDENT_2))
+        typer.echo(
+            orjson.dumps([channel_views.as_json(channel, secrets) for channel in every], option=orjson.OPT_INDENT_2)
+        )
         return
     console = terminal.console()
     if not every:
         console.print("There is no channel yet. Add one: ./palomar channels add")
         return
-    console.print(_table(every))
+    console.print(channel_views.table(every))
     for endpoint_id in dict.fromkeys(channel.endpoint_id for channel in every):
         of_endpoint = [channel for channel in every if channel.endpoint_id == endpoint_id]
         addresses = ", ".join(channel.address for channel in of_endpoint)
@@ -193,63 +166,6 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="for a program")]
             console.print(f"  receipts  {urls.receipts}", soft_wrap=True)
         if urls.chats:
             console.print(f"  Chats API {urls.chats}", soft_wrap=True)
-
-
-def _table(every: list[Listed]) -> Table:
-    table = Table()
-    for heading in ("tenant", "channel", "kind", "address", "answers", "outside the window", "status"):
-        table.add_column(heading, overflow="fold")
-    for channel in every:
-        read = _settings_of(channel)
-        answers, policy = (read.reply.engine, read.window.policy) if isinstance(read, ChannelSettings) else (read, "")
-        stopped = channel.status != "active"
-        status = f"{channel.status}: {channel.status_reason}" if channel.status_reason else channel.status
-        table.add_row(
-            terminal.plain(channel.tenant),
-            terminal.plain(f"{channel.id}\n{channel.name}".strip()),
-            channel.kind,
-            terminal.plain(channel.address),
-            terminal.plain(answers),
-            policy if channel.kind == "whatsapp" else "–",
-            terminal.plain(status, "bold red" if stopped else "green"),
-        )
-    return table
-
-
-def _settings_of(channel: Listed) -> ChannelSettings | str:
-    """A channel's settings, or what is wrong with them."""
-    try:
-        return read_settings(channel.settings)
-    except ValueError as error:
-        return str(error)
-
-
-def _as_json(channel: Listed, secrets: Mapping[UUID, str]) -> dict[str, object]:
-    read = _settings_of(channel)
-    valid = read if isinstance(read, ChannelSettings) else None
-    endpoint_id = channel.endpoint_id
-    urls = (
-        numbers.urls(settings(), channel.provider, endpoint_id, secrets.get(endpoint_id, "")) if endpoint_id else None
-    )
-    return {
-        "tenant_id": str(channel.tenant_id),
-        "tenant": channel.tenant,
-        "id": str(channel.id),
-        "name": channel.name,
-        "provider": channel.provider,
-        "kind": channel.kind,
-        "address": channel.address,
-        "status": channel.status,
-        "status_reason": channel.status_reason,
-        "engine": valid.reply.engine if valid else None,
-        "window_policy": valid.window.policy if valid else None,
-        "settings": channel.settings,
-        "settings_error": None if valid else read,
-        "endpoint_id": str(channel.endpoint_id) if channel.endpoint_id else None,
-        "webhook_url": urls.messages if urls else None,
-        "status_url": urls.receipts if urls else None,
-        "chats_url": urls.chats if urls else None,
-    }
 
 
 @app.command("set")
@@ -328,7 +244,7 @@ def set_(
                     await endpoint_secrets.change_url(connection, keys, channel.endpoint_id)
             return await numbers.find(pool, str(channel.id))
 
-    terminal.console().print(_table([connections.run(session())]))
+    terminal.console().print(channel_views.table([connections.run(session())]))
     if new_url:
         typer.echo("Its new URL: ./palomar channels list. The one before stays good until the next --new-url.")
 

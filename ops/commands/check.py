@@ -1,4 +1,4 @@
-"""palomar check: lint, format, types, the walls between the rooms, and the words that were given up."""
+"""palomar check: lint, format, types, the walls between the rooms, and words that are no longer used."""
 
 import importlib
 import subprocess

@@ -1,4 +1,4 @@
-"""palomar contacts: who may be written to, and a person erased from every table, proven by a search."""
+"""palomar contacts: show and change consents and their words, or erase a person from every table."""
 
 from pathlib import Path
 from typing import Annotated
@@ -57,12 +57,12 @@ def erase(
     if not erased.gone:
         raise Problem(
             "The search still finds them.",
-            "It came while they were being erased, or it names somebody else's row; look at the tables above.",
+            "A row came while they were being erased, or another person's row names them; look at the tables above.",
         )
     console.print(
         f"Searched for {ways} ways to write their addresses in every column of every table: nothing is left.\n"
-        "The bytes of their files are deleted by the clock within seconds, unless somebody else sent the same.\n"
-        "Not searched: dead-letter queues (palomar dead list), the spool, backups, and what the provider keeps."
+        "The clock deletes the bytes of their files within seconds, unless another contact sent the same file.\n"
+        "Not searched: dead-letter queues (palomar dead list), the spool, backups, and what the provider stores."
     )
 
 
@@ -71,13 +71,13 @@ def consent(
     who: Who,
     tenant: Whose = None,
     opted_in: Annotated[
-        bool | None, typer.Option("--in/--out", help="what they told you; left out, the ledger is only shown")
+        bool | None, typer.Option("--in/--out", help="what the contact asked for; left out: only show the ledger")
     ] = None,
     kind: Annotated[str | None, typer.Option(help=f"of channel, one of: {', '.join(consents.KINDS)}")] = None,
     marketing: Annotated[bool, typer.Option("--marketing", help="of marketing only, not of everything")] = False,
     reason: Annotated[str, typer.Option(help="how you know; no address and no name")] = "",
 ) -> None:
-    """Show what a contact wants to be sent, or enter what they have told you.
+    """Show a contact's consents, or enter an opt-in or opt-out that the contact has asked you for.
 
     The newest entry of each kind of channel and scope holds. An entry takes effect at once, also for what is queued.
     """

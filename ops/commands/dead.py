@@ -1,4 +1,4 @@
-"""palomar dead: list the dead letters, look at them, put them back to work or throw them away."""
+"""palomar dead: list dead letters, show, replay or discard them."""
 
 from collections.abc import Callable
 from typing import Annotated
@@ -129,7 +129,7 @@ def discard(
 ) -> None:
     """Throw dead letters away for good, and abandon their rows: a message fails, a reply is owed no longer.
 
-    Webhooks that were never kept are gone; of those that were, the raw ones stay in the log: see `palomar replay`.
+    A webhook that was never stored is lost; a stored one stays in the log of raw webhooks: see `palomar replay`.
     """
     queue = shelves.work_queue(name)
     wanted = _wanted(ids, every=every)

@@ -1,4 +1,4 @@
-"""palomar flow: the name that `palomar topology` had; it goes in version 0.2."""
+"""palomar flow: the old name of `palomar topology`, which version 0.2 removes."""
 
 import typer
 

@@ -29,7 +29,7 @@ def import_(
 ) -> None:
     """Copy another system's data into Palomar. Safe to repeat, and to kill: run it again, and it goes on.
 
-    The source is only read. What was to be sent there is not sent here. Ends with the counts of both sides, and with
+    The source is only read. Its unsent messages are not sent here. Ends with the counts of both sides, and with
     exit code 1 where they differ.
     """
     if system not in SYSTEMS:

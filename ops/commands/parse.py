@@ -1,4 +1,4 @@
-"""palomar parse: what we would make of a provider's raw webhook. Checks no signature, stores nothing."""
+"""palomar parse: show what Palomar reads in a provider's raw webhook. Checks no signature, stores nothing."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -114,12 +114,7 @@ def _message(message: InboundMessage) -> dict[str, object]:
         "external_id": message.external_id,
         "from": message.given_from or next((address.given for address in message.sender), None),
         "to": message.given_to or message.channel_address or None,
-        "type": message.message_type,
-        "text": message.text,
-        "media": [{"url": media.url, "id": media.id, "mime_type": media.mime_type} for media in message.media],
-        "timestamp": message.timestamp,
-        "contact_name": message.contact_name,
-        "reply_to": message.reply_to,
+        **_shared(message),
         "direction": "inbound",
     }
 
@@ -129,13 +124,19 @@ def _of_manager(message: AgentMessage) -> dict[str, object]:
         "external_id": message.external_id,
         "from": message.author_name or message.author_id or None,
         "to": next((address.given for address in message.customer), None),
+        **_shared(message),
+        "direction": "outbound",
+    }
+
+
+def _shared(message: InboundMessage | AgentMessage) -> dict[str, object]:
+    return {
         "type": message.message_type,
         "text": message.text,
         "media": [{"url": media.url, "id": media.id, "mime_type": media.mime_type} for media in message.media],
         "timestamp": message.timestamp,
         "contact_name": message.contact_name,
         "reply_to": message.reply_to,
-        "direction": "outbound",
     }
 
 

@@ -20,7 +20,7 @@ def replay(
     ] = None,
     since: Annotated[
         str | None,
-        typer.Option(help="what was kept from then on: 2026-03-14T09:30 (this machine's time), or 90m, 2h, 3d ago"),
+        typer.Option(help="what was stored from then on: 2026-03-14T09:30 (this machine's time), or 90m, 2h, 3d ago"),
     ] = None,
     until: Annotated[str | None, typer.Option(help="and before then; now where left out")] = None,
     endpoint: Annotated[UUID | None, typer.Option(help="only what came to this endpoint")] = None,

@@ -1,4 +1,4 @@
-"""palomar restore: a backup into an empty database, with what may have left since put to a person."""
+"""palomar restore: a backup into an empty database; it holds back every send that may have left since."""
 
 from pathlib import Path
 from typing import Annotated
@@ -18,7 +18,7 @@ def restore(
 ) -> None:
     """Fill the empty database that DATABASE_URL names, as the role that is to own the tables.
 
-    No process can read it before every row is counted, and whatever may have left since is put to you.
+    No process can read it before every row is counted. A send that may have left since waits for your decision.
     """
     try:
         manifest, aside = recovery.restore(settings(), folder, jobs)

@@ -30,7 +30,7 @@ def soak(
     done = subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "-m", "soak", "-s", "-q", "tests"),
-            *("-o", "session_timeout=", "-o", "faulthandler_timeout=0"),  # it lasts as long as it was told to
+            *("-o", "session_timeout=", "-o", "faulthandler_timeout=0"),  # the test ends by itself, after `minutes`
         ],
         env={
             **os.environ,

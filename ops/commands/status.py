@@ -13,7 +13,7 @@ from rich.text import Text
 
 from ops import connections, terminal
 from ops import status as states
-from ops.status import Queue, Snapshot
+from ops.snapshot import Queue, Snapshot
 from shared.settings import settings
 
 EVERY = 2.0  # seconds, with --watch
@@ -98,9 +98,9 @@ def _facts(taken: Snapshot) -> RenderableType:
             "parked": f"{rows.set_aside} rows, whose jobs are dead letters",
             "put to you by a restore": f"{rows.restored} messages and replies",
             "held until the customer writes": str(rows.held),
-            "sent or not, nobody knows": f"{rows.unknown} (unknown)",
+            "sends of unknown outcome": f"{rows.unknown} (unknown)",
             "receipts before their message": f"{rows.parked_receipts} (parked)",
-            "events not yet told": f"since {rows.relay_lag:.1f} s" if rows.relay_lag else "none",
+            "events not yet published": f"since {rows.relay_lag:.1f} s" if rows.relay_lag else "none",
         }
     facts["last tick of a clock"] = (
         "not known here" if taken.clock_tick_age is None else terminal.ago(taken.clock_tick_age)

@@ -1,4 +1,4 @@
-"""palomar unknown: sends nobody knows about: list them, have them sent again, or give them up."""
+"""palomar unknown: list sends of unknown outcome, send them again, or give them up."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
@@ -36,7 +36,7 @@ def list_(
     body: Annotated[bool, typer.Option("--body", help="show the texts too")] = False,
     limit: Annotated[int, typer.Option(min=1, help="messages, those longest unknown first")] = 100,
 ) -> None:
-    """Messages in `unknown`: they left, no answer came back, and nobody may send them again but you."""
+    """Messages in `unknown`: the call was made, no answer came, and only you may have them sent again."""
 
     async def session() -> tuple[list[UnknownSend], list[OwedReply]]:
         async with connections.database(settings(), "unknown") as pool:
@@ -195,7 +195,7 @@ async def _chosen(ids: list[str] | None, every_restored: bool) -> list[Decidable
 
 
 async def _decide_reply(tx: database.Connection, reply: OwedReply, *, answer: bool) -> None:
-    """Raises DecisionRefused where somebody has decided or answered meanwhile."""
+    """Raises DecisionRefused where a person has decided, or the reply was made, meanwhile."""
     if not await restored.decide_reply(tx, reply, answer=answer):
         raise DecisionRefused("was decided or answered meanwhile")
 
@@ -209,7 +209,7 @@ async def _decided(pool: database.Pool, work: Callable[[database.Connection], Aw
 
 
 async def _published(publisher: Publisher, request: SendRequested) -> str:
-    """Tell the window. The row is committed, so a publish that fails is not the end: the clock publishes it."""
+    """Publish the job for the window. The row is committed, so after a failed publish the clock publishes it."""
     try:
         await publisher.publish(request)
     except PublishFailed:
@@ -218,7 +218,7 @@ async def _published(publisher: Publisher, request: SendRequested) -> str:
 
 
 async def _each(chosen: Sequence[Decidable], work: Callable[[Decidable], Awaitable[str]]) -> bool:
-    """Decide on each by itself and tell what came of it; False where one was refused."""
+    """Decide on each by itself and print the result; False where one was refused."""
     console, all_done = terminal.console(), True
     for about in chosen:
         try:

@@ -1,4 +1,4 @@
-"""palomar verify: check that the database is as Palomar and the users of the systems it replaces need it."""
+"""palomar verify: check the schema, its roles and its policies against what Palomar and its users need."""
 
 import psycopg
 import typer

@@ -1,4 +1,4 @@
-"""The files of a source's message, as `messages.media` lists them: by the URLs that its columns or its metadata name.
+"""Finds the files of a source's message by the URLs in its columns or metadata, as `messages.media` lists them.
 
 No system's document says where its attachments stand, so any of the usual places is looked into. No I/O.
 """

@@ -63,5 +63,5 @@ def _entry(row: MessageRow, contact_id: UUID, kind: ChannelKind, change: Change,
 async def _words(connection: Connection, tenant_id: UUID) -> Words:
     try:
         return consents.words_of(await ledger.settings(connection, tenant_id))
-    except ValueError:  # written by SQL, and told where channels are read
+    except ValueError:  # written by SQL; the error is logged where channels are read
         return DEFAULT_WORDS

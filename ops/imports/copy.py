@@ -1,6 +1,6 @@
 """Runs one import from beginning to end: the source's tables in order, page by page, then the counts of both sides.
 
-A page goes in with one short transaction, which also notes how far the table is: whoever kills an import and runs it
+A page goes in with one short transaction, which also notes how far the table is: an import that was killed and is run
 again goes on behind the last page. Nothing depends on that note but time: a row that is here already stays as it is.
 """
 
@@ -86,7 +86,7 @@ class Import:
         return await self._write(step, place, readers[middle:], tally)
 
     async def _skip(self, step: Step, place: Place, reader: Reader, tally: Tally, error: Exception) -> Tally:
-        # The error's own words may quote somebody's message.
+        # The error's own words may quote a customer's message.
         fate = Fate(is_new=False, skipped=f"PostgreSQL does not take it ({type(error).__name__})")
         sum_ = tally.with_rows([reader], [fate])
         async with self.into.pool.acquire() as connection:
@@ -120,6 +120,6 @@ def _key(table: Table, row: Row) -> list[str]:
 
 
 def name_of(url: str, tenant: object) -> bytes:
-    """What tells a source apart from another one, and for whom it is imported; the password is no part of it."""
+    """Identifies a source and the tenant it is imported for; the password is no part of it."""
     parts = urlsplit(url)
     return hashlib.sha256(f"{parts.hostname}:{parts.port}{parts.path}?{parts.query} {tenant}".encode()).digest()

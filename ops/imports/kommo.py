@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from ops.imports import conversations as talk
+from ops.imports import addresses, conversations, messages
 from ops.imports.steps import Step, System, attempt, counted, identified, in_order
 from ops.imports.tally import Fate
 from ops.imports.target import Target
@@ -69,17 +69,17 @@ async def write_conversations(connection: Connection, readers: Sequence[Reader],
     keys = await identified(
         connection, readers, into, table="kommo_conversations", our_table="conversations", fates=fates
     )
-    read = attempt(lambda reader: talk.complete(reader, _conversation(reader, into)), readers, fates)
+    read = attempt(lambda reader: conversations.complete(reader, _conversation(reader, into)), readers, fates)
     started = {index: (keys[index], one) for index, one in read.items()}
-    await talk.add_conversations(connection, started, into, fates, table="kommo_conversations")
+    await conversations.add_conversations(connection, started, into, fates, table="kommo_conversations")
     return in_order(fates, readers)
 
 
-def _conversation(reader: Reader, into: Target) -> talk.Started:
+def _conversation(reader: Reader, into: Target) -> conversations.SourceConversation:
     provider = _provider(reader)
     chat_id = reader.id("kommo_chat_id")
     given = reader.name("phone")
-    number = talk.phone(given)
+    number = addresses.phone(given)
     if number is None and given is not None:
         reader.mend("number that is no phone number: left out", "phone")
     chat = Address("kommo_chat", chat_id, chat_id) if chat_id is not None and provider == "kommo" else None
@@ -90,7 +90,7 @@ def _conversation(reader: Reader, into: Target) -> talk.Started:
     assert into.tenant_id is not None, "the command names the tenant"
     created_at = first_time(reader.time("created_at"), reader.time("last_message_at")) or reader.now
     last = reader.time("last_message_at") or created_at
-    return talk.Started(
+    return conversations.SourceConversation(
         through=into.channel(into.tenant_id, provider),
         addresses=known,
         name=reader.name("contact_name"),
@@ -112,7 +112,7 @@ def _provider(reader: Reader) -> str:
 
 
 async def write_messages(connection: Connection, readers: Sequence[Reader], into: Target) -> list[Fate]:
-    return await talk.write_messages(
+    return await messages.write_messages(
         connection,
         readers,
         into,
@@ -124,12 +124,12 @@ async def write_messages(connection: Connection, readers: Sequence[Reader], into
     )
 
 
-def _message(reader: Reader) -> talk.Said:
+def _message(reader: Reader) -> messages.SourceMessage:
     role = reader.word("role")
     if role not in ("user", "assistant", "system"):
         raise Skip("unknown role")
     _provider(reader)
-    return talk.Said(
+    return messages.SourceMessage(
         inbound=role == "user",
         role=role,
         message_type=reader.message_type("message_type"),

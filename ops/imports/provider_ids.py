@@ -1,5 +1,5 @@
-"""Messages of a source that have a provider's id in common, and are not one message: a source may write `unknown`
-there, or one number in every talk. Joined, all of them but one would be lost."""
+"""Finds messages of a source that share a provider's id and are not one message: a source may write `unknown`
+there, or the same number in every conversation. If they were joined, all of them but one would be lost."""
 
 from collections.abc import Mapping
 
@@ -20,7 +20,7 @@ async def of_others(connection: Connection, claims: Mapping[int, tuple[External,
 
 
 def _is_one(one: Message, other: Message) -> bool:
-    """By whom it is; and where it stands, or what it says, as a person may have two talks with a channel."""
+    """Same side, and same conversation or same text: a person may have two conversations with a channel."""
     if one.direction != other.direction:
         return False
     return one.conversation_id == other.conversation_id or one.content == other.content

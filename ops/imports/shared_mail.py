@@ -15,7 +15,7 @@ from shared.store.imports import joins
 async def own_addresses(
     connection: Connection, people: Mapping[int, tuple[UUID, tuple[Address, ...]]]
 ) -> dict[int, tuple[Address, ...]]:
-    """Of people (tenant, addresses) by their place: their addresses, without a mail address that somebody of another
+    """Of people (tenant, addresses) by their place: their addresses, without a mail address that a person with another
     number has, here or before them among these."""
     asked = {(tenant, one.canonical) for tenant, every in people.values() for one in every if one.kind == "email"}
     numbers_of = await joins.numbers_of_mails(connection, asked)

@@ -1,7 +1,7 @@
 """The steps of an import: a table, with how its rows become ours, batch by batch."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeVar
 from uuid import UUID
 
@@ -37,7 +37,6 @@ class Step:
     count: Count
     whose: tuple[str, ...] = ()
     prepare: Prepare = _nothing
-    optional: bool = False  # a table that not every system of this kind has
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +47,10 @@ class System:
     summary: str
     brings_tenants: bool
     steps: tuple[Step, ...]
-    unimported: tuple[str, ...] = field(default=())
 
 
 def attempt(convert: Callable[[Reader], T], readers: Sequence[Reader], fates: dict[int, Fate]) -> dict[int, T]:
-    """Index → what was made of a row; why not, where nothing was, goes into `fates`."""
+    """Index → the converted row. The reason why a row was skipped goes into `fates`."""
     made: dict[int, T] = {}
     for index, reader in enumerate(readers):
         if index in fates:

@@ -1,10 +1,10 @@
-"""The systems there are, by the names that `palomar import` takes."""
+"""Lists the systems that `palomar import` can import, by name."""
 
 from collections.abc import Mapping
 from typing import Final
 
-from ops.imports.campaigns import CAMPAIGNS
-from ops.imports.distributors import DISTRIBUTORS
+from ops.imports.campaigns.system import CAMPAIGNS
+from ops.imports.distributors.system import DISTRIBUTORS
 from ops.imports.kommo import KOMMO, KOMMO_TWILIO
 from ops.imports.steps import System
 from ops.imports.whatsapp_module import WHATSAPP_MODULE

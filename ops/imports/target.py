@@ -17,8 +17,8 @@ from shared.store.imports import progress
 from shared.store.imports.progress import Key
 from shared.store.imports.rows import ChannelRow, Json, TenantRow
 
-STAND_IN: Final = "imported"  # address of a channel that stands for one nobody has entered yet
-SILENT: Final = Json('{"reply": {"engine": "none"}}')  # it answers nobody until somebody says how
+STAND_IN: Final = "imported"  # address of a channel that stands for one that no operator has entered yet
+SILENT: Final = Json('{"reply": {"engine": "none"}}')  # it answers no customer until an operator sets how
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +80,11 @@ class Target:
         self, tenant_id: UUID, kind: str, *, provider: str, only_that: bool, call: str, own_id: UUID | None = None,
         name: str | None = None,
     ) -> None:  # fmt: skip
-        """Decide on the channel that the rows said to be in `call` belong to.
+        """Choose the channel for the rows that the source calls `call`.
 
-        The one that was chosen, else the one by its own id, else the tenant's only one, else a stand-in that is made:
-        stopped, silent, without credentials, by the `name` that the source gives it. `only_that`: of this provider,
-        because the rows say so. Raises Problem
-        where there are several.
+        The one that was chosen, else the one by its own id, else the tenant's only one, else a new stand-in: stopped,
+        silent, without credentials, with the source's `name`. `only_that`: only of this provider, because the rows
+        name it. Raises Problem where there are several.
         """
         every = [c for c in await channels.listed(self.pool) if c.tenant_id == tenant_id and c.kind == kind]
         fitting = [c for c in every if c.provider == provider] if only_that else every

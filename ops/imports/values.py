@@ -20,11 +20,11 @@ LONGEST_NAME: Final = 500
 LONGEST_ID: Final = 255
 LARGEST: Final = 2**31 - 1  # of a number
 CLOCK_SKEW: Final = timedelta(minutes=2)  # a time so little ahead is another clock's now
-NO_TIME: Final = datetime(1970, 1, 1, tzinfo=UTC)  # of a message whose time nobody knows: it opens no window
+NO_TIME: Final = datetime(1970, 1, 1, tzinfo=UTC)  # of a message whose time is unknown: it opens no window
 
 _NAMESPACE: Final = UUID("6f1c1f0c-6d7f-5c0e-9d0b-7d2f5a8b3c11")
 _UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
-# A column that nobody here knows and that may hold one is not shown to whoever reads `metadata`.
+# A column that is unknown here and may hold a secret is left out of `metadata`.
 _SECRET: Final = re.compile(r"secret|passw|token|credential|api_?key|private_?key|authorization", re.IGNORECASE)
 _LONGEST_ORIGINAL: Final = 1_000  # characters of what was mended
 _NUL_IN_JSON: Final = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000", re.IGNORECASE)
@@ -76,7 +76,7 @@ class Reader:
         """The columns that have no name here, without those that are null, and those that may be secrets."""
         rest = orjson.loads(self.json(REST) or "{}")
         if not isinstance(rest, dict):
-            return {"row": rest}  # of which nobody reads the JSON
+            return {"row": rest}  # JSON that can't be read, as its text
         hidden = {n for n, value in rest.items() if value is not None and not secrets and _SECRET.search(n)}
         if hidden:
             self.mended.add("a column that may hold a secret: left out")
@@ -123,7 +123,7 @@ class Reader:
         return found
 
     def external_id(self, name: str) -> str | None:
-        """A provider's id of a message. One too long is none: what it would tell apart is told apart by the row's."""
+        """A provider's id of a message. One too long counts as none: the row's own id identifies the message."""
         found = self.text(name)
         if found is not None and len(found) > LONGEST_ID:
             self.mend("external id too long: left out", name)

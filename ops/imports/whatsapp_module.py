@@ -12,7 +12,7 @@ from uuid import UUID
 import orjson
 
 from ops.errors import Problem
-from ops.imports import conversations
+from ops.imports import addresses, conversations, messages
 from ops.imports.steps import Step, System, attempt, counted, identified, in_order, store
 from ops.imports.tally import THERE, Fate
 from ops.imports.target import SILENT, STAND_IN, Target, Through
@@ -178,14 +178,14 @@ async def write_sessions(connection: Connection, readers: Sequence[Reader], into
     return in_order(fates, readers)
 
 
-def _conversation(reader: Reader, into: Target) -> conversations.Started:
-    number = conversations.phone(reader.name("phone_number"))
+def _conversation(reader: Reader, into: Target) -> conversations.SourceConversation:
+    number = addresses.phone(reader.name("phone_number"))
     if number is None:
         reader.mend("number that is no phone number: left out", "phone_number")
     created_at = first_time(reader.time("created_at"), reader.time("last_message_at")) or reader.now
     last = reader.time("last_message_at") or created_at
     profile = reader.id("customer_profile_id")
-    return conversations.Started(
+    return conversations.SourceConversation(
         through=into.channel(_tenant(into), CALL),
         addresses=() if number is None else (number,),
         name=None,
@@ -197,7 +197,12 @@ def _conversation(reader: Reader, into: Target) -> conversations.Started:
 
 
 def _session(
-    reader: Reader, key: Key, conversation_id: UUID, one: conversations.Started, contact_id: UUID | None, into: Target
+    reader: Reader,
+    key: Key,
+    conversation_id: UUID,
+    one: conversations.SourceConversation,
+    contact_id: UUID | None,
+    into: Target,
 ) -> SessionRow:
     state = (reader.name("state") or "IDLE").upper()
     if not _STATE.fullmatch(state):
@@ -222,7 +227,7 @@ def _session(
 
 
 async def write_messages(connection: Connection, readers: Sequence[Reader], into: Target) -> list[Fate]:
-    return await conversations.write_messages(
+    return await messages.write_messages(
         connection,
         readers,
         into,
@@ -234,9 +239,9 @@ async def write_messages(connection: Connection, readers: Sequence[Reader], into
     )
 
 
-def _message(reader: Reader) -> conversations.Said:
-    return conversations.Said(
-        inbound=conversations.direction(reader, "direction"),
+def _message(reader: Reader) -> messages.SourceMessage:
+    return messages.SourceMessage(
+        inbound=messages.direction(reader, "direction"),
         message_type=reader.message_type("message_type"),
         content=reader.text("content") or "",
         metadata=reader.object("metadata"),

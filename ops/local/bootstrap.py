@@ -1,8 +1,8 @@
-"""Make `.venv` exactly as requirements.lock says. Run by ./palomar, with nothing but the standard library at hand.
+"""Makes `.venv` exactly as requirements.lock says. Run by ./palomar, with nothing but the standard library at hand.
 
 `.venv/made-from.lock` is a copy of the lock the environment was made from, written last: a run that was killed
-half-way leaves none, and the next one starts over. The kernel's file lock lets one run work while others wait, and
-is let go however the holder dies.
+half-way leaves none, and the next one starts over. The kernel's file lock lets one run work while others wait; the
+kernel releases it however its holder ends.
 """
 
 import fcntl

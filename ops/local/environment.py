@@ -1,4 +1,4 @@
-"""The variables of a local system, and the file that hands them to a second shell: `.palomar/env`."""
+"""Makes the variables of a local system, and writes them to the file that a second shell reads: `.palomar/env`."""
 
 import os
 import secrets

@@ -37,7 +37,7 @@ async def reach_broker(url: str) -> None:
 
 @contextmanager
 def migrating() -> Iterator[None]:
-    """Tell what keeps migrations from being applied. Raises Problem."""
+    """Raises Problem that says why migrations can't be applied here."""
     try:
         yield
     except locks.Blocked as error:

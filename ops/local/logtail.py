@@ -24,7 +24,7 @@ class LogTail:
         self._left_out = 0
 
     def warnings(self) -> Iterator[str]:
-        """The new lines of level warning or worse, shortened; what was left out for its number is told as a number."""
+        """The new lines of level warning or worse, shortened; of more than LINES_PER_SECOND it gives the number."""
         second = int(time.monotonic())
         if second != self._second:
             if self._left_out:

@@ -1,7 +1,7 @@
-"""Install a program with the machine's package manager: apt as root, else brew.
+"""Installs a program with the machine's package manager: apt as root, else brew.
 
-Debian's packages start their services and keep them for every boot. We need the files only, so services are kept from
-starting and are switched off; what was installed before is left as it is.
+Debian's packages start their services, at every boot too. We need the files only, so no service is started, and those
+that were installed are switched off; what was there before is left as it is.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""pg_dump and pg_restore, of the server's own major version: what a newer one writes an older server may not read."""
+"""Finds and runs pg_dump and pg_restore of the server's major version: an older server may not read a newer dump."""
 
 import importlib.util
 import os
@@ -67,7 +67,7 @@ class Programs:
 
     @property
     def _place(self) -> str:
-        """The database without the password, which everybody on the machine could read in the list of processes."""
+        """The database without the password, which any user of the machine could read in the list of processes."""
         parts = conninfo.conninfo_to_dict(self.database_url)
         return conninfo.make_conninfo("", **{name: str(value) for name, value in parts.items() if name != "password"})
 

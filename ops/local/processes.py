@@ -1,7 +1,7 @@
 """Lists the running processes of one state folder, by asking the kernel and the processes themselves.
 
 Nothing is written down anywhere, so nothing goes stale: a process is ours by its command line and by the state folder
-its environment names, whoever started it (`up`, a supervisor, a person in a second shell).
+its environment names, however it was started (by `up`, a supervisor, a person in a second shell).
 """
 
 import asyncio
@@ -98,8 +98,8 @@ def _state(process: "psutil.Process") -> Path:
 
 
 def _listens(process: "psutil.Process") -> tuple[str, int | None]:
-    """Where it tells of its health: at its PORT. `receive` has another one for that, the sandbox one for mails, and
-    `api` one for its clients."""
+    """Where it serves its health: at its PORT. `receive` and `api` have another port for their clients, and the
+    sandbox one for mails."""
     import psutil
 
     listening = [one.laddr for one in process.net_connections(kind="tcp") if one.status == psutil.CONN_LISTEN]

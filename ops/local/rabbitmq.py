@@ -1,13 +1,11 @@
 """A RabbitMQ of our own: a private node with its ports, data, cookie and name server, or a container.
 
 The node shares nothing with a RabbitMQ of the system: not the port, not the configuration in /etc/rabbitmq, not even
-Erlang's name server (epmd), so that stopping ours disturbs nobody and stopping theirs does not disturb us.
+Erlang's name server (epmd), so that stopping ours does not affect theirs, nor theirs ours.
 """
 
-import base64
 import contextlib
 import hashlib
-import http.client
 import json
 import os
 import secrets
@@ -17,18 +15,18 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
-import psutil
-
 from ops.errors import Problem
-from ops.local import packages, rabbitmq_install, subprocesses
+from ops.local import packages, rabbitmq_install, rabbitmq_ports, subprocesses
+from ops.local.rabbitmq_container import Container, require_docker
+from ops.local.rabbitmq_management import Management
+from ops.local.rabbitmq_ports import Ports
 
 USER = "palomar"
-IMAGE = "rabbitmq:4-management"
-FAMILIAR = 5672
 READY_TIMEOUT = 90.0  # seconds; 8 are usual, a first start on a loaded laptop takes longer
 STOP_GRACE = 20.0
 
@@ -40,16 +38,6 @@ ERLANG_ARGUMENTS = (
 )
 
 Report = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Ports:
-    """Loopback TCP ports of one node: AMQP, the management UI, Erlang's distribution, Erlang's name server."""
-
-    amqp: int
-    management: int
-    distribution: int
-    names: int
 
 
 class RabbitMQ:
@@ -82,7 +70,7 @@ class RabbitMQ:
 
     @property
     def ports(self) -> Ports:
-        """The node's ports; chosen at the first start and kept from then on, over `kill` and `start` too."""
+        """The node's ports; chosen at the first start and the same from then on, over `kill` and `start` too."""
         if self._ports is None:
             raise RuntimeError("the broker was not started")
         return self._ports
@@ -106,7 +94,7 @@ class RabbitMQ:
 
     def attach(self) -> None:
         """Use the broker that another process runs in this folder. Raises OSError or ValueError where none did."""
-        self._ports = Ports(**json.loads((self._folder / "ports.json").read_text()))
+        self._ports = rabbitmq_ports.remembered(self._root)
         self._attached = True
 
     def _own(self) -> None:
@@ -131,12 +119,8 @@ class RabbitMQ:
         packages.tidy()
         if self._script is None:
             self._script = rabbitmq_install.find_server() or rabbitmq_install.install(self._report)
-        if self._script is None and not _docker_works():
-            raise Problem(
-                "RabbitMQ is not installed, and this account can neither install it nor run a container.",
-                "Install it (apt-get install rabbitmq-server, as root), or set AMQP_URL to a broker of yours.",
-            )
         if self._script is None:
+            require_docker()
             self._launch_container()
         else:
             self._launch_node(self._script)
@@ -166,28 +150,27 @@ class RabbitMQ:
         if self._node is None:
             return
         if self._script is None:
-            subprocess.run(["docker", "kill", self._container], capture_output=True, check=False)
+            self._container.kill()
         self._node.kill()
         self._node.wait()
         self._node = None
         self._clear()
 
     def forget(self) -> None:
-        """Remove all that the stopped node kept: virtual hosts, queues, messages."""
+        """Remove all data of the stopped node: virtual hosts, queues, messages."""
         if self.running:
             raise RuntimeError("stop the broker first")
         shutil.rmtree(self._folder / "data", ignore_errors=True)
 
     # -- management ------------------------------------------------------------------------------------------------
 
+    @property
+    def _management(self) -> Management:
+        return Management(self.ports.management, USER, self.password, self._log)
+
     def add_vhost(self, name: str) -> str:
         """A virtual host of that name, ours to use; returns its AMQP URL. Idempotent."""
-        self._manage("PUT", f"/api/vhosts/{quote(name, safe='')}", {})
-        self._manage(
-            "PUT",
-            f"/api/permissions/{quote(name, safe='')}/{USER}",
-            {"configure": ".*", "write": ".*", "read": ".*"},
-        )
+        self._management.add_vhost(name)
         self._young.add(name)
         return self.vhost_url(name)
 
@@ -197,37 +180,25 @@ class RabbitMQ:
         On 3.10.8 a queue deleted while its dead-lettering worker comes up again after a start takes that worker's
         supervisor with it, and from then on every publish to any such queue of the node is refused (seen).
         """
-        if name not in self._young:
-            return
-        self._manage("DELETE", f"/api/vhosts/{quote(name, safe='')}", None, absent=http.client.NOT_FOUND)
+        if name in self._young:
+            self._management.delete_vhost(name)
+
+    def is_young(self, name: str) -> bool:
+        """Whether the node has made this virtual host since it started."""
+        return name in self._young
+
+    def definitions(self, vhost: str) -> dict[str, Any]:
+        """Its queues, exchanges, bindings, policies and parameters, as the management API shows them."""
+        return self._management.definitions(vhost)
 
     def vhosts(self) -> set[str]:
         """The names of the virtual hosts there are."""
-        _, answer = self._request("GET", "/api/vhosts?columns=name")
-        return {vhost["name"] for vhost in json.loads(answer)}
-
-    def _manage(self, method: str, path: str, body: object, absent: int | None = None) -> None:
-        status, answer = self._request(method, path, body)
-        if status >= 300 and status != absent:
-            raise Problem(f"RabbitMQ answered {status} to {method} {path}: {answer}", f"Its log is {self._log}.")
-
-    def _request(self, method: str, path: str, body: object = None) -> tuple[int, str]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.ports.management, timeout=20)
-        credentials = base64.b64encode(f"{USER}:{self.password}".encode()).decode()
-        with contextlib.closing(connection):
-            connection.request(
-                method,
-                path,
-                None if body is None else json.dumps(body),
-                {"Authorization": f"Basic {credentials}", "Content-Type": "application/json"},
-            )
-            response = connection.getresponse()
-            return response.status, response.read().decode(errors="replace")
+        return self._management.vhosts()
 
     def _answers(self) -> bool:
-        with contextlib.suppress(OSError, http.client.HTTPException):
+        with contextlib.suppress(OSError):
             socket.create_connection(("127.0.0.1", self.ports.amqp), timeout=2).close()
-            return self._request("GET", "/api/whoami")[0] == http.client.OK
+            return self._management.serves()
         return False
 
     # -- a private node --------------------------------------------------------------------------------------------
@@ -235,7 +206,7 @@ class RabbitMQ:
     def _launch_node(self, script: Path) -> None:
         self._clear()
         if not (self._folder / "whole").exists():
-            # A first start that was killed may have left a node without its user; nothing was ever kept in it.
+            # A first start that was killed may have left a node without its user; no data was ever stored in it.
             shutil.rmtree(self._folder / "data", ignore_errors=True)
         subprocesses.rotate(self._log)
         self._choose_ports()
@@ -251,34 +222,10 @@ class RabbitMQ:
         self._node = subprocesses.spawn([script], root=self._root, env=environment, log=self._log, cwd=self._folder)
 
     def _choose_ports(self) -> None:
-        """Those of the last start while they are free, else the next free ones; kept in ports.json."""
-        kept = self._folder / "ports.json"
+        """At the first start. They are remembered over the next ones, of other processes too."""
         if self._ports is None:
-            with contextlib.suppress(OSError, ValueError, TypeError):
-                remembered = Ports(**json.loads(kept.read_text()))
-                if all(subprocesses.is_free(port) for port in asdict(remembered).values()):
-                    self._ports = remembered
-        if self._ports is None:
-            offset = int(self._digest, 16) % 9000
-            first = FAMILIAR if self._familiar else 16000 + offset
-            taken = self._kept_beside()
-            amqp = subprocesses.free_port(first, taken)
-            taken.add(amqp)
-            management = subprocesses.free_port(10000 + FAMILIAR if self._familiar else first + 1, taken)
-            taken.add(management)
-            distribution = subprocesses.free_port(20000 + FAMILIAR if self._familiar else first + 2, taken)
-            taken.add(distribution)
-            names = subprocesses.free_port(16000 + offset + 3, taken)
-            self._ports = Ports(amqp, management, distribution, names)
-        _write_private(kept, json.dumps(asdict(self._ports)))
-
-    def _kept_beside(self) -> set[int]:
-        """Ports of the stacks in the folders beside ours: they may start at this moment, and then look free."""
-        ports: set[int] = set()
-        for kept in self._root.parent.glob("*/rabbitmq/ports.json"):
-            with contextlib.suppress(OSError, ValueError, TypeError):
-                ports.update(asdict(Ports(**json.loads(kept.read_text()))).values())
-        return ports
+            self._ports = rabbitmq_ports.choose(self._root, self._digest, familiar=self._familiar)
+        _write_private(self._root / rabbitmq_ports.REMEMBERED, json.dumps(asdict(self._ports)))
 
     def _environment(self) -> dict[str, str]:
         """What the node reads: only ours, nothing from /etc/rabbitmq nor from the caller's environment."""
@@ -329,54 +276,25 @@ class RabbitMQ:
         if self._names is not None:
             subprocesses.stop(self._names, signal.SIGTERM, 5.0)
             self._names = None
-        subprocesses.end(_beside(self._root, str(self._folder)), STOP_GRACE)
+        ours = subprocesses.with_variable(self._root, "RABBITMQ_MNESIA_BASE", str(self._folder))
+        subprocesses.end(ours, STOP_GRACE)
 
     # -- a container -----------------------------------------------------------------------------------------------
 
     @property
-    def _container(self) -> str:
-        return f"palomar-{self._digest}"
+    def _container(self) -> Container:
+        return Container(f"palomar-{self._digest}", self._root, USER, self.password)
 
     def _launch_container(self) -> None:
-        """The same broker from Docker's image; its data in a volume that outlives the container."""
-        subprocess.run(["docker", "rm", "--force", self._container], capture_output=True, check=False)
+        container = self._container
+        container.remove()
         self._choose_ports()
-        self._report(f"RabbitMQ runs in the container {self._container}.")
-        docker = shutil.which("docker") or "docker"
-        self._node = subprocesses.spawn(
-            [
-                *(docker, "run", "--rm", "--name", self._container, "--hostname", "palomar"),
-                *("--publish", f"127.0.0.1:{self.ports.amqp}:5672"),
-                *("--publish", f"127.0.0.1:{self.ports.management}:15672"),
-                *("--volume", f"{self._container}:/var/lib/rabbitmq"),
-                *("--env", f"RABBITMQ_DEFAULT_USER={USER}", "--env", "RABBITMQ_DEFAULT_PASS", IMAGE),
-            ],
-            root=self._root,
-            env={**os.environ, "RABBITMQ_DEFAULT_PASS": self.password},
-            log=self._log,
-            cwd=self._folder,
-        )
+        self._report(f"RabbitMQ runs in the container {container.name}.")
+        self._node = container.start(self.ports, log=self._log, cwd=self._folder)
 
     @property
     def _digest(self) -> str:
         return hashlib.sha256(os.fsencode(self._root)).hexdigest()[:10]
-
-
-def _beside(root: Path, folder: str) -> list[psutil.Process]:
-    """Of the processes that belong to `root`, those that run a broker from `folder`."""
-    found = []
-    for process in subprocesses.belonging_to(root):
-        with contextlib.suppress(psutil.Error, OSError):
-            if process.environ().get("RABBITMQ_MNESIA_BASE", "").startswith(folder):
-                found.append(process)
-    return found
-
-
-def _docker_works() -> bool:
-    return (
-        shutil.which("docker") is not None
-        and subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0
-    )
 
 
 def _write_private(path: Path, text: str) -> None:

@@ -1,4 +1,4 @@
-"""Find an installed RabbitMQ, or install one: apt as root, brew, and else say what to do."""
+"""Finds an installed RabbitMQ, or installs one: with apt as root, with brew, else it says what to do."""
 
 import shutil
 from collections.abc import Callable

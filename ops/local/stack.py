@@ -46,13 +46,8 @@ class Stack:
 
     @property
     def database_url(self) -> str:
-        """The database `palomar` as its owner, who is no superuser."""
+        """The database `palomar` as its owner, which is no superuser."""
         return self.postgres.database_url
-
-    @property
-    def admin_database_url(self) -> str:
-        """As the superuser, for CREATE DATABASE."""
-        return self.postgres.admin_url
 
     def start(self) -> None:
         """Raises Problem when the folder is in use, or when either does not come up."""
@@ -103,7 +98,7 @@ class Stack:
         """Take the state folder for this process; False when another one has it. `start` does it by itself."""
         if self._lock is not None:
             return True
-        # Others may pass through (PostgreSQL's own account must), nobody may look around.
+        # Others may pass through (PostgreSQL's own account must) and may not list its files.
         self.root.mkdir(mode=0o711, parents=True, exist_ok=True)
         (self.root / "logs").mkdir(mode=0o700, exist_ok=True)
         lock = (self.root / "stack.lock").open("a+")
@@ -119,7 +114,7 @@ class Stack:
         return True
 
     def _end_leftovers(self) -> None:
-        """End what a killed owner left: first whatever uses the two, while each of them ends its own in its start."""
+        """End what a killed owner left: the processes that use broker and database; these end their own at start."""
         users = [process for process in subprocesses.belonging_to(self.root) if process.name() not in SERVERS]
         subprocesses.end(users, 20.0)
 

@@ -2,7 +2,7 @@
 
 Each runs in a session of its own, so that a terminal's Ctrl-C reaches only `up`, which ends them in order. Each
 carries its state folder in its environment: whatever a killed owner left behind, grandchildren included, is
-recognised by that and by nothing else, so nobody else's process is ever touched.
+recognised by that and by nothing else, so no other process is ever touched.
 """
 
 import contextlib
@@ -39,7 +39,7 @@ def spawn(
 ) -> subprocess.Popen[bytes]:
     """Start a process that belongs to the state folder `root`, its output appended to `log`.
 
-    On Linux the kernel sends it `on_orphaned` when this process dies, however it dies. That holds for the thread that
+    On Linux the kernel sends it `on_orphaned` when this process ends, however it ends. That holds for the thread that
     called, which is why only the main thread may. `user` runs it under another account (root only).
     """
     if threading.current_thread() is not threading.main_thread():
@@ -85,6 +85,16 @@ def belonging_to(root: Path) -> list[psutil.Process]:
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
             if process.environ().get(MARK) == str(root) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
+def with_variable(root: Path, name: str, start: str) -> list[psutil.Process]:
+    """Of these processes, those whose environment variable `name` starts with `start`."""
+    found = []
+    for process in belonging_to(root):
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.environ().get(name, "").startswith(start):
                 found.append(process)
     return found
 

@@ -1,8 +1,8 @@
 """Keeps the Procfile's processes running: each logs to a file, and one that ends is started again.
 
 Honcho parses the Procfile; its own manager ends everything as soon as one process ends, which is the opposite of what
-a system made of restartable workers wants. Here a process that dies is started again after a pause that doubles up
-to half a minute, and the others never notice.
+a system made of restartable workers wants. Here a process that ends is started again after a pause that doubles up
+to half a minute, and the others go on.
 """
 
 import shlex

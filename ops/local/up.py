@@ -15,7 +15,8 @@ from types import FrameType
 
 import orjson
 
-from ops import demo, demo_key, say
+from ops import demo_key, say
+from ops.demo import tenants
 from ops.errors import Problem
 from ops.local import environment, external_services, subprocesses
 from ops.local.stack import Stack
@@ -71,7 +72,7 @@ class System:
             _say(f"Starting {' and '.join(servers)}.")
         self._stack.start()
         if not self._own_broker:
-            log.configure("palomar up", "critical")  # what is wrong is told below, once
+            log.configure("palomar up", "critical")  # reach_broker reports what is wrong, once
             asyncio.run(external_services.reach_broker(os.environ["AMQP_URL"]))
         values = self._settle()
         with external_services.migrating():
@@ -84,7 +85,7 @@ class System:
         settings = load(env_file=None)
         self._grace = settings.stop_grace + 5
         if self._sandbox:
-            asyncio.run(demo.ensure(settings))
+            asyncio.run(tenants.ensure(settings))
             self._show_new_key(asyncio.run(demo_key.ensure(settings)))
         self._start_processes()
         unready = self._await_ready()
@@ -96,7 +97,7 @@ class System:
 
     def _show_new_key(self, key: str | None) -> None:
         if key is not None:
-            _say(f"Made a key for the API, of the tenant {demo.DEMO.tenant!r}: {key}")
+            _say(f"Made a key for the API, of the tenant {tenants.DEMOS[tenants.USUAL].tenant!r}: {key}")
             _say(f"It stays in {STATE / demo_key.FILE}.")
 
     def _converse(self, settings: Settings) -> None:

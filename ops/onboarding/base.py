@@ -1,4 +1,4 @@
-"""What every provider's setup speaks: what an operator gave, the account a channel calls with, the URLs to enter."""
+"""The interface of a provider's setup: an operator's options, the account a channel calls with, the URLs to enter."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ KINDS: Final[tuple[ChannelKind, ...]] = ("whatsapp", "sms", "email")
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What an operator gave by options. None was left out: what is missing is asked for by whoever needs it."""
+    """What an operator gave by options. None was left out: the function that needs it asks for it."""
 
     address: str | None = None
     messaging_service: str | None = None
@@ -47,7 +47,7 @@ class Account(Protocol):
 
     @property
     def business_id(self) -> str | None:
-        """What the provider calls the account that the number belongs to, where it is kept with the channel."""
+        """What the provider calls the account that the number belongs to, where it is stored with the channel."""
         ...
 
     @property
@@ -72,12 +72,12 @@ class Account(Protocol):
 class Setup(Protocol):
     """What a provider's module says. What its functions miss they ask for; they raise Problem that names the field."""
 
-    KINDS: tuple[ChannelKind, ...]  # of channel that it has; where it is one, nobody need name it
-    CALLER: str  # who calls our webhooks, in a sentence
+    KINDS: tuple[ChannelKind, ...]  # of channel that it has; where it is one, it need not be named
+    CALLER: str  # the name of the service that calls our webhooks, in a sentence
     URL_HOLDS_SECRET: bool  # whether the webhook URL ends with a secret, where nothing is signed
 
     def address(self, given: Given, kind: ChannelKind, /) -> str:
-        """Whom the provider knows as our sender: the channel's address."""
+        """The sender address that the provider knows us by: the channel's address."""
         ...
 
     def account(self, given: Given, /) -> Account:

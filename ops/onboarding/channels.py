@@ -1,4 +1,4 @@
-"""An operator's view of channels: made, listed, their settings changed, their credentials sealed and tried."""
+"""Manages channels for an operator: adds and lists them, changes settings, seals and tests credentials."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -126,7 +126,7 @@ async def add(connection: Connection, keys: KeyRing, new: NewChannel) -> Listed:
             settings=dict(new.settings),
             business_id=new.account.business_id,
         )
-    except asyncpg.UniqueViolationError as error:  # somebody else was faster
+    except asyncpg.UniqueViolationError as error:  # another session was faster
         raise Problem(
             f"The {new.kind} {_what(new.kind)} {new.address} is a channel already.", "See ./palomar channels list."
         ) from error
@@ -228,7 +228,7 @@ async def prove(connection: Connection, channel: Listed) -> None:
             "Remove it there first; ./palomar channels list shows whose it is.",
         ) from error
     if not proven:
-        raise Problem("Somebody changed the channel's address meanwhile.", "Look at it and try it again.")
+        raise Problem("The channel's address was changed meanwhile.", "Look at it and try it again.")
 
 
 async def reseal(connection: Connection, keys: KeyRing) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""A mailbox: what sends from it, and the URL to which a mail service posts what comes in."""
+"""Sets up a mailbox: the SMTP login that sends, and the URL to which a mail service posts what comes in."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -93,7 +93,7 @@ class EmailAccount:
         return row.id
 
     async def accept(self, connection: Connection, keys: KeyRing, endpoint_id: UUID) -> None:
-        """Nothing to do: who posts mails knows the URL, whatever the account is."""
+        """Nothing to do: the secret is in the URL, and does not depend on the account."""
 
 
 def urls(base: str, secret: str) -> Urls:
@@ -114,6 +114,6 @@ def entered(channel: Listed, urls: Urls, _: str) -> list[str]:
         "  Destination URL:",
         f"    {urls.messages}",
         "",
-        "Whoever knows this URL can write to you as anybody: keep it secret. Another one:",
+        "Keep this URL secret: it lets anyone write to you under any name. For another one:",
         "  ./palomar channels set CHANNEL --new-url",
     ]

@@ -1,4 +1,4 @@
-"""The secrets by which an endpoint lets webhooks in: sealed JSON, each list with the newest first."""
+"""Reads and changes the secrets that an endpoint accepts webhooks by: sealed JSON, each list with the newest first."""
 
 import json
 import secrets

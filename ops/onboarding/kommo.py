@@ -1,4 +1,4 @@
-"""A chat channel in an account of Kommo's: CRM webhooks come in by a secret in the URL, the Chats API's are signed."""
+"""Sets up a chat channel of a Kommo account: CRM webhooks carry a secret in the URL, the Chats API signs its own."""
 
 import json
 import re
@@ -102,7 +102,8 @@ def entered(_: Listed, urls: Urls, __: str) -> list[str]:
         "Enter at Kommo, Settings → Integrations → Web hooks (upper right) → Add webhook:",
         "  URL:",
         f"    {urls.messages}",
-        "  with the events about incoming and outgoing messages. Who knows this URL can write as your customers.",
+        "  with the events about incoming and outgoing messages. Keep the URL secret:",
+        "  it lets anyone write as one of your customers.",
         "",
         "Have Kommo's support set the webhook URL of your chat channel (its webhook_url):",
         f"    {urls.chats}",

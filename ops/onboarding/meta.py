@@ -1,4 +1,4 @@
-"""A number at Meta: an app has one webhook URL for all its numbers, whoever's they are: its endpoint has no tenant."""
+"""Sets up a number at Meta. An app has one webhook URL for all tenants' numbers, so its endpoint has no tenant."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -1,6 +1,6 @@
-"""What is missing is asked for, where somebody is there to answer.
+"""Prompts for options and secrets that were left out, where a person is at the terminal.
 
-Secrets are asked for or come from variables: as arguments others could read them in the list of processes.
+Secrets come from variables or a prompt: as arguments other users could read them in the list of processes.
 """
 
 import os
@@ -12,7 +12,7 @@ from ops.errors import Problem
 
 
 def asked(option: str, given: str | None, question: str) -> str:
-    """An option's value, asked for where it is missing. Raises Problem where nobody is there to answer."""
+    """An option's value, prompted for where it is missing. Raises Problem without a terminal."""
     if given is not None and given.strip():
         return given
     if not sys.stdin.isatty():
@@ -21,7 +21,7 @@ def asked(option: str, given: str | None, question: str) -> str:
 
 
 def secret(variable: str, name: str) -> str:
-    """A secret from its variable, or asked for without showing it. Raises Problem where nobody is there to answer."""
+    """A secret from its variable, or prompted for without showing it. Raises Problem without a terminal."""
     given = os.environ.get(variable, "")
     if not given:
         if not sys.stdin.isatty():
@@ -31,7 +31,7 @@ def secret(variable: str, name: str) -> str:
 
 
 def chosen(variable: str, question: str) -> str:
-    """A secret that somebody may choose, from its variable or asked for; empty where we are to make one."""
+    """A secret that a person may choose, from its variable or a prompt; empty where we are to make one."""
     given = os.environ.get(variable, "")
     if not given and sys.stdin.isatty():
         given = typer.prompt(question, default="", show_default=False)

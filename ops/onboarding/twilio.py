@@ -1,4 +1,4 @@
-"""A number or a messaging service of Twilio's: an account's channels share the endpoint that its tenant has for it."""
+"""Sets up a number or a messaging service of Twilio's; the channels of a tenant's account share one endpoint."""
 
 import json
 from collections.abc import Mapping, Sequence

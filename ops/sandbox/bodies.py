@@ -1,4 +1,4 @@
-"""JSON in and out of the sandbox. A body that does not fit is answered 400, naming each field and what it may be."""
+"""Reads and writes the sandbox's JSON. A body that does not fit is answered 400, naming each wrong field."""
 
 import math
 from collections.abc import Mapping

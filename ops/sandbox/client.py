@@ -2,152 +2,39 @@
 
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Literal, Self, TypeVar
+from typing import Literal, Self
 
 import orjson
 from aiohttp import ClientSession, ClientTimeout
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import TypeAdapter
 
-from ops.sandbox.record import Outcome
-
-T = TypeVar("T")
+from ops.sandbox.observations import (
+    CustomerAnswer,
+    SeenCompletion,
+    SeenFetch,
+    SeenFile,
+    SeenMessage,
+    SeenRead,
+    SeenReport,
+    Shape,
+    StandingFault,
+)
 
 
 class SandboxError(Exception):
     """The sandbox refused a control call; the text names the field and the remedy."""
 
 
-class _Shape(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class Instant(_Shape):
-    wall: float
-    monotonic: float
-
-
-class SeenReceipt(_Shape):
-    status: str
-    error_code: str | None
-    posted_at: float
-    http_status: int | None
-    attempts: int
-
-
-class SeenCall(_Shape):
-    """One request the sandbox got. `code` is the provider's code of a refusal."""
-
-    seq: int
-    received_at: Instant
-    finished_at: Instant | None
-    outcome: Outcome
-    code: str | None
-    answered: bool
-
-
-class SeenMessage(SeenCall):
-    """A message the sandbox was asked to send, with the receipts it POSTed."""
-
-    provider: str
-    sid: str
-    account: str
-    to: str
-    sender: str = Field(alias="from")
-    body: str
-    media_urls: tuple[str, ...]
-    content_sid: str | None
-    content_variables: str | None
-    status_callback: str | None
-    opaque: str | None
-    status: str
-    statuses: tuple[SeenReceipt, ...]
-
-
-class SeenRead(SeenCall):
-    """A read receipt that Meta's sandbox was given, and whether it shows that we type."""
-
-    phone_number_id: str
-    message_id: str
-    typing: bool
-
-
-class SeenReport(SeenCall):
-    """A delivery status that Kommo's sandbox was given of a manager's message: 1 delivered, -1 not."""
-
-    scope_id: str
-    message_id: str
-    status: int
-    error: int | None
-    problem: str
-
-
-class SeenTurn(_Shape):
-    role: str
-    content: str
-
-
-class SeenCompletion(SeenCall):
-    model: str
-    messages: tuple[SeenTurn, ...]
-    max_tokens: int | None
-    text: str
-
-
-class WebhookAnswer(_Shape):
-    """How our side answered one inbound webhook. `status` is None where nobody answered; `error` says why."""
-
-    status: int | None
-    elapsed_ms: float
-    answer: str  # the body
-    attempts: int
-    error: str | None
-
-
-class CustomerAnswer(WebhookAnswer):
-    """The first of `deliveries`, and all of them where the webhook was repeated."""
-
-    message_sid: str | None
-    deliveries: tuple[WebhookAnswer, ...]
-
-
-class SeenFile(_Shape):
-    """A file of the sandbox as a message names it; `sha256` as Meta's webhooks write it."""
-
-    id: str
-    url: str
-    mime_type: str
-    sha256: str
-    hex: str
-
-
-class SeenFetch(_Shape):
-    """One call for a file: for Twilio's resource or Meta's address of it (`api`, `located`), or for its `bytes`."""
-
-    step: str
-    host: str
-    authorization: bool
-    status: int
-
-
-class StandingFault(_Shape):
-    model_config = ConfigDict(frozen=True, extra="allow")
-
-    id: str
-    provider: str
-    action: str
-    applied: int
-
-
-class _Waited(_Shape):
+class _Waited(Shape):
     reached: bool
     messages: tuple[SeenMessage, ...]
 
 
-class _Ids(_Shape):
+class _Ids(Shape):
     ids: tuple[str, ...]
 
 
-class _Smtp(_Shape):
+class _Smtp(Shape):
     smtp_port: int
 
 
@@ -310,7 +197,7 @@ class SandboxClient:
         return _FILE.validate_json(await self._call("POST", "media", body={"provider": provider, **fields}))
 
     async def fetches(self, file: SeenFile) -> tuple[SeenFetch, ...]:
-        """Who asked for the file, in order."""
+        """The calls for the file, in order."""
         return _FETCHES.validate_json(await self._call("GET", f"media/{file.id}/calls"))
 
     async def kommo_says(
@@ -352,7 +239,7 @@ class SandboxClient:
         return waited.messages
 
     async def clear(self) -> None:
-        """Forget messages, completions and who wrote; faults and accounts stay."""
+        """Forget messages, completions and which customers wrote; faults and accounts stay."""
         await self._call("DELETE", "messages")
 
     async def completions(self) -> tuple[SeenCompletion, ...]:

@@ -78,6 +78,6 @@ class Control:
 
 
 def _address(request: web.Request, name: str) -> str | None:
-    """An address from the query. No address holds a blank: one that came is a `+` somebody did not escape."""
+    """An address from the query. No address holds a blank: one that came is a `+` that the caller did not escape."""
     given = request.query.get(name)
     return given.replace(" ", "+") if given else None

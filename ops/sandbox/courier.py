@@ -26,7 +26,7 @@ log = structlog.get_logger("sandbox.courier")
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What became of one webhook. `status` is None where nobody answered; `error` then says why. Times are seconds."""
+    """The result of one webhook. `status` is None where no answer came; `error` then says why. Times are seconds."""
 
     status: int | None
     body: str
@@ -110,7 +110,7 @@ class Courier:
             try:
                 await job()
             except Exception:
-                log.exception("sandbox.receipt_failed")  # one webhook's trouble is not the next one's
+                log.exception("sandbox.receipt_failed")  # an error in one webhook does not stop the next ones
             finally:
                 self._pending -= 1
 
@@ -154,7 +154,7 @@ class Courier:
         return response.status, answer, f"{response.status // 100}xx", None
 
     async def close(self) -> None:
-        """Stop: what is in hand is cancelled, and what is due later finds nobody to carry it."""
+        """Stop: what is in hand is cancelled, and what is due later is not delivered."""
         for worker in self._workers:
             worker.cancel()
         await asyncio.gather(*self._workers, return_exceptions=True)

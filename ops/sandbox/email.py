@@ -1,4 +1,4 @@
-"""A mail service: an SMTP server that takes our mails after a login, and a customer who writes and bounces."""
+"""Plays a mail service: an SMTP server that takes our mails after a login, customers' mails, and bounces."""
 
 import asyncio
 import hashlib

@@ -1,4 +1,4 @@
-"""Mails as an inbound-parse service posts them: a customer's, and the report of one that came back."""
+"""Writes mails as an inbound-parse service posts them: a customer's, and the report of one that came back."""
 
 import uuid
 from collections.abc import Mapping, Sequence

@@ -54,7 +54,7 @@ class KommoChannel(BaseModel):
 
 
 class Says(BaseModel):
-    """Somebody writes in a chat: what `POST /sandbox/kommo/customer` and `…/manager` take."""
+    """A customer or an agent writes in a chat: what `POST /sandbox/kommo/customer` and `…/manager` take."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -1,4 +1,4 @@
-"""What Kommo writes and refuses: CRM and Chats API webhooks, signatures, answers. No I/O.
+"""Writes Kommo's webhooks, signatures and answers, and checks calls as Kommo does. No I/O.
 
 Facts from Kommo's documentation: reference/send-import-messages, reference/connect-channel,
 reference/receiving-chat-webhooks, docs/webhooks-general.

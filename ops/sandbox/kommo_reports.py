@@ -1,4 +1,4 @@
-"""Takes delivery statuses at the sandbox's Kommo, of what agents wrote in a channel's chats."""
+"""Records the delivery statuses of agents' messages that we report to the sandbox's Kommo."""
 
 from collections import deque
 from dataclasses import dataclass

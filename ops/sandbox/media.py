@@ -1,8 +1,8 @@
 """Plays the files of customers' messages: Twilio's MediaUrl, which wants the account's credentials and redirects to a
 CDN, and Meta's two steps, whose address is valid for a while.
 
-`POST /sandbox/media` makes a file and tells how a message names it: `url` for Twilio's MediaUrl or for a plain link,
-`id` and `sha256` for Meta. `GET /sandbox/media/{id}/calls` tells who asked for it, and with which credentials.
+`POST /sandbox/media` makes a file and returns how a message names it: `url` for Twilio's MediaUrl or for a plain link,
+`id` and `sha256` for Meta. `GET /sandbox/media/{id}/calls` lists the calls for it, and with which credentials.
 """
 
 import asyncio
@@ -135,7 +135,7 @@ class MediaSandbox:
         return self._asked(file, "located", request, json_answer(located))
 
     async def _bytes(self, request: web.Request) -> web.StreamResponse:
-        """The bytes themselves: at Meta's with the token and in time, elsewhere for whoever has the address."""
+        """The bytes themselves: at Meta's with the token and in time, elsewhere for any caller that has the address."""
         file = self._file(request)
         if file is None:
             return web.Response(status=404)

@@ -58,7 +58,7 @@ class Number(BaseModel):
     account: Digits = ACCOUNT
     webhook_url: str | None = Field(default=None, description="where its app's webhooks go; loopback only")
     enforce_window: bool = False
-    window_by: Literal["answer", "receipt"] = Field(default="receipt", description="how 131047 is told")
+    window_by: Literal["answer", "receipt"] = Field(default="receipt", description="how 131047 is reported")
     window_seconds: float = Field(default=86_400.0, gt=0)
 
 
@@ -188,7 +188,7 @@ class MetaSandbox:
         return json_answer(accepted(message))
 
     async def _step(self, number: Number, message: SentMessage, opaque: str | None, step: Planned) -> None:
-        """A message moves on, and the app is told."""
+        """A message moves on, and the app gets a status webhook."""
         if _RANK[step.status] > _RANK[message.status]:
             message.status = step.status
         if step.error_code:

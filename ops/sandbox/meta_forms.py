@@ -1,4 +1,4 @@
-"""What Meta writes and refuses: webhooks, signatures, answers, errors. No I/O.
+"""Writes Meta's webhooks, signatures, answers and errors, and checks calls as Meta does. No I/O.
 
 Facts from Meta's documentation: whatsapp/webhooks/reference/messages, whatsapp/support/error-codes, graph-api/webhooks.
 """

@@ -1,4 +1,4 @@
-"""What Meta refuses of the part of a message that its type names. No I/O.
+"""Checks the part of a message that its type names, as Meta does: lengths and required fields. No I/O.
 
 …/whatsapp/reference/whatsapp-business-phone-number/message-api.
 """

@@ -1,4 +1,4 @@
-"""Read receipts at the sandbox's Meta: which customers' messages were shown as read, and where we were seen typing."""
+"""Records read receipts at the sandbox's Meta: which customers' messages we marked as read, and where we typed."""
 
 from collections import deque
 from collections.abc import Mapping

@@ -25,7 +25,7 @@ KEEP = 10_000  # completions
 
 
 class Part(BaseModel):
-    """One part of a message's content; parts other than text are read over."""
+    """One part of a message's content; parts other than text are ignored."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 

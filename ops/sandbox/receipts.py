@@ -1,4 +1,4 @@
-"""Which receipts follow an accepted message, when, in what order and how often. No I/O."""
+"""Plans the receipts of an accepted message: which, when, in what order and how often. No I/O."""
 
 import random
 from collections.abc import Iterable, Sequence
@@ -25,7 +25,7 @@ class Delays:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """One step of a message: `after` seconds on it has `status`, and that is POSTed `copies` times (0: kept quiet)."""
+    """One step of a message: `after` seconds on it has `status`, and that is POSTed `copies` times (0: never)."""
 
     after: float
     status: str

@@ -50,7 +50,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class PostedReceipt:
-    """One receipt the sandbox POSTed; `http_status` is None where nobody answered."""
+    """One receipt the sandbox POSTed; `http_status` is None where no answer came."""
 
     status: str
     error_code: str | None
@@ -70,7 +70,7 @@ class PostedReceipt:
 
 @dataclass(slots=True, kw_only=True)
 class SentMessage(Call):
-    """A message somebody sent through a provider we play. Addresses and body are as they were given."""
+    """A message that a client sent through a provider we play. Addresses and body are as they were given."""
 
     provider: str
     sid: str
@@ -138,7 +138,7 @@ class MessageLog:
         if len(self._by_sid) > self._keep:
             oldest = self._by_sid.pop(next(iter(self._by_sid)))
             of_recipient = self._by_to[oldest.to]
-            of_recipient.popleft()  # arrivals leave in the order they came, so the oldest is its recipient's oldest
+            of_recipient.popleft()  # messages leave in the order they came, so the oldest is its recipient's oldest
             if not of_recipient:
                 del self._by_to[oldest.to]
 
@@ -147,7 +147,7 @@ class MessageLog:
         message.outcome = "accepted"
         message.accepted_at = time.time()
         if message.sid not in self._by_sid:
-            return  # cleared meanwhile: nobody may count on it any more
+            return  # cleared meanwhile
         for key in (message.to, None):
             for waiter in self._waiters.get(key, ()):
                 if message.seq > waiter.since:
@@ -191,7 +191,7 @@ class MessageLog:
         return self.accepted(to=to, since=since)
 
     def release(self) -> None:
-        """Let go of everybody who waits: the sandbox is stopping."""
+        """End all calls of `wait`: the sandbox is stopping."""
         for waiter in itertools.chain.from_iterable(self._waiters.values()):
             if not waiter.woken.done():
                 waiter.woken.set_result(None)

@@ -5,11 +5,9 @@ The customer is ours: `POST /sandbox/customer` makes the inbound webhook that Tw
 """
 
 import asyncio
-import base64
 import random
 import time
 from functools import partial
-from typing import Annotated, Literal
 from urllib.parse import urlencode
 
 from aiohttp import web
@@ -21,50 +19,29 @@ from ops.sandbox.courier import Courier, address_problem
 from ops.sandbox.faults import FaultBook, ReceiptError, ReceiptFault
 from ops.sandbox.receipts import Delays, Planned, plan
 from ops.sandbox.record import MessageLog, Moment, PostedReceipt, SentMessage
+from ops.sandbox.twilio_accounts import Account, Accounts, Sid
+from ops.sandbox.twilio_errors import error_body, error_message
 from ops.sandbox.twilio_forms import (
     ACCOUNT_SID,
     AUTH_TOKEN,
     MediaItem,
     Problem,
-    account_resource,
-    date_range,
-    error_body,
-    error_message,
     inbound_form,
     is_whatsapp,
-    message_resource,
     new_sid,
-    page_uri,
     receipt_form,
     send_problem,
     sign,
     webhook_headers,
 )
 from ops.sandbox.twilio_optouts import UNSUBSCRIBED, OptOuts
+from ops.sandbox.twilio_resources import account_resource, date_range, message_resource, page_uri
 
 __all__ = ["ACCOUNT_SID", "AUTH_TOKEN", "Account", "CustomerSays", "MediaItem", "TwilioSandbox", "inbound_form", "sign"]
 
 PROVIDER = "twilio"
 WINDOW_CLOSED = 63016
-MOST_CUSTOMERS = 200_000  # whose window is remembered
 _RANK = {"accepted": 0, "queued": 0, "sent": 1, "undelivered": 2, "failed": 2, "delivered": 3, "read": 4}
-Sid = Annotated[str, Field(pattern=r"^AC[0-9a-f]{32}$")]
-
-
-class Account(BaseModel):
-    """An account the sandbox knows. In a strict one, free-form WhatsApp needs a customer's message in the window."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    sid: Sid
-    token: str = Field(min_length=1, max_length=200)
-    enforce_window: bool = False
-    window_by: Literal["answer", "receipt"] = Field(default="receipt", description="how 63016 is told")
-    window_seconds: float = Field(default=86_400.0, gt=0)
-
-    @property
-    def authorization(self) -> str:
-        return "Basic " + base64.b64encode(f"{self.sid}:{self.token}".encode()).decode()
 
 
 class CustomerSays(BaseModel):
@@ -98,11 +75,8 @@ class TwilioSandbox:
         self._delays = delays
         self._dice = random.Random(0)
         self._started = time.time()
-        self._accounts: dict[str, Account] = {}
-        self._by_authorization: dict[str, Account] = {}
-        self._last_written: dict[tuple[str, str], float] = {}  # (account, customer) → Unix seconds
+        self._accounts = Accounts(Account(sid=ACCOUNT_SID, token=AUTH_TOKEN))
         self._opt_outs = OptOuts()
-        self._keep_account(Account(sid=ACCOUNT_SID, token=AUTH_TOKEN))
 
     def routes(self) -> list[web.RouteDef]:
         base = "/2010-04-01/Accounts/{account}"
@@ -117,24 +91,24 @@ class TwilioSandbox:
         ]
 
     def clear(self) -> None:
-        """Forget which customers wrote, so every window is closed again, and who opted out. Accounts stay."""
-        self._last_written.clear()
+        """Forget which customers wrote, so every window is closed again, and which opted out. Accounts stay."""
+        self._accounts.close_windows()
         self._opt_outs.clear()
 
     def knows(self, account: str, authorization: str) -> bool:
         """Whether this header is that account's."""
-        caller = self._by_authorization.get(authorization)
+        caller = self._accounts.of(authorization)
         return caller is not None and caller.sid == account
 
     # -- the REST API --------------------------------------------------------------------------------------------------
 
     def _account_of(self, request: web.Request) -> Account | web.Response:
         """The account of this request, or the refusal."""
-        caller = self._by_authorization.get(request.headers.get("Authorization", ""))
+        caller = self._accounts.of(request.headers.get("Authorization", ""))
         named = request.match_info["account"]
         if caller is not None and caller.sid == named:
             return caller
-        if named in self._accounts:
+        if self._accounts.get(named) is not None:
             return _refuse(401, 20003)
         return _refuse(404, 20404)
 
@@ -181,15 +155,9 @@ class TwilioSandbox:
                 return Problem(400, 21609, f"The 'StatusCallback' URL is not valid: {host_problem}")
         if self._opt_outs.refuses(account.sid, message.sender, message.to):
             return Problem(400, UNSUBSCRIBED, error_message(UNSUBSCRIBED))
-        if account.window_by == "answer" and self._window_closed(account, message):
+        if account.window_by == "answer" and self._accounts.window_closed(account, message):
             return Problem(400, WINDOW_CLOSED, error_message(WINDOW_CLOSED))
         return None
-
-    def _window_closed(self, account: Account, message: SentMessage) -> bool:
-        if not account.enforce_window or message.content_sid or not is_whatsapp(message.to):
-            return False
-        written = self._last_written.get((account.sid, message.to))
-        return written is None or time.time() - written >= account.window_seconds
 
     def _accept(self, account: Account, message: SentMessage) -> web.Response:
         message.status = "accepted" if message.sender.startswith("MG") else "queued"
@@ -200,7 +168,7 @@ class TwilioSandbox:
         faults: list[ReceiptFault] = self._faults.receipt_faults(
             PROVIDER, to=message.to, body=message.body, account=account.sid
         )
-        if self._window_closed(account, message):
+        if self._accounts.window_closed(account, message):
             faults.append(ReceiptError(provider="twilio", action="receipt_error", code=WINDOW_CLOSED))
         usual = ("sent", "delivered", "read") if is_whatsapp(message.to) else ("sent", "delivered")
         for step in plan(usual, self._delays, faults, self._dice):
@@ -208,7 +176,7 @@ class TwilioSandbox:
         return json_answer(message_resource(message), 201)
 
     async def _step(self, account: Account, message: SentMessage, step: Planned) -> None:
-        """A message moves on, and whoever sent it is told."""
+        """A message moves on, and its sender gets a status callback."""
         if step.status == "sent":
             message.sent_at = message.sent_at or time.time()
         if _RANK[step.status] > _RANK[message.status]:
@@ -297,7 +265,7 @@ class TwilioSandbox:
         problem = address_problem(said.webhook_url)
         if problem is not None:
             raise bad_request(("webhook_url", problem))
-        self._written(account, said.sender)
+        self._accounts.customer_wrote(account, said.sender)
         opt_out_type = self._opt_outs.received(account.sid, said.to, said.sender, said.text)
         form = inbound_form(
             sender=said.sender,
@@ -316,24 +284,10 @@ class TwilioSandbox:
         views = [delivery.view() for delivery in deliveries]
         return json_answer({"message_sid": form.get("MessageSid"), **views[0], "deliveries": views})
 
-    def _written(self, account: Account, customer: str) -> None:
-        key = (account.sid, customer)
-        self._last_written.pop(key, None)  # so that the order of the dict is that of writing
-        self._last_written[key] = time.time()
-        if len(self._last_written) > MOST_CUSTOMERS:
-            del self._last_written[next(iter(self._last_written))]
-
     async def _add_account(self, request: web.Request) -> web.Response:
         account = await read_json(request, _ACCOUNT)
-        self._keep_account(account)
+        self._accounts.add(account)
         return json_answer({"sid": account.sid})
-
-    def _keep_account(self, account: Account) -> None:
-        known = self._accounts.get(account.sid)
-        if known is not None:
-            self._by_authorization.pop(known.authorization, None)
-        self._accounts[account.sid] = account
-        self._by_authorization[account.authorization] = account
 
 
 def _refuse(

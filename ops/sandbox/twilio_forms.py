@@ -1,22 +1,20 @@
-"""What Twilio writes and refuses: webhook forms, signatures, message resources, errors. No I/O.
+"""The forms of Twilio's webhooks with their signatures, and which send it refuses. No I/O.
 
 Facts from Twilio's documentation: messaging/guides/webhook-request, messaging/guides/track-outbound-message-status,
-messaging/api/message-resource, usage/security, api/errors.
+usage/security, api/errors.
 """
 
 import re
 import uuid
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from email.utils import format_datetime
 from typing import NamedTuple
-from urllib.parse import quote
 
 import orjson
 from twilio.request_validator import RequestValidator
 
 from ops.sandbox.receipts import Planned
 from ops.sandbox.record import SentMessage
+from ops.sandbox.twilio_errors import error_message
 
 ACCOUNT_SID = "AC" + "5a" * 16
 AUTH_TOKEN = "7e" * 16  # of an account that exists on this machine only
@@ -28,24 +26,6 @@ INSTALLED_CHANNEL = "XE" + "5a" * 16
 _WHATSAPP = "whatsapp:"
 _PHONE = re.compile(r"\+[1-9]\d{6,14}")
 _USER_ID = re.compile(r"[A-Z]{2}\.[A-Za-z0-9.]{1,128}")  # business-scoped: a country, then an id without a phone number
-_KNOWN_ERRORS = {
-    20001: "Invalid parameter",
-    20003: "Authenticate",
-    20404: "The requested resource was not found",
-    20429: "Too Many Requests",
-    20500: "Internal Server Error",
-    20503: "Service Unavailable",
-    21211: "Invalid 'To' Phone Number",
-    21610: "Attempt to send to unsubscribed recipient",
-    30003: "Unreachable destination handset",
-    30005: "Unknown destination handset",
-    30007: "Message filtered",
-    63003: "Channel could not find To address",
-    63007: "Twilio could not find a Channel with the specified From address",
-    63016: "Failed to send freeform message because you are outside the allowed window. If you are using WhatsApp, "
-    "please use a Message Template.",
-    63018: "Rate limit exceeded for Channel",
-}
 
 
 class Problem(NamedTuple):
@@ -155,7 +135,7 @@ def receipt_form(message: SentMessage, step: Planned) -> dict[str, str]:
         "SmsStatus": step.status,
         "AccountSid": message.account,
         "To": message.to,
-        "From": _shown_sender(message),
+        "From": shown_sender(message),
         "ApiVersion": API_VERSION,
     }
     if message.sender.startswith("MG"):
@@ -178,7 +158,7 @@ def receipt_form(message: SentMessage, step: Planned) -> dict[str, str]:
     return form
 
 
-def _shown_sender(message: SentMessage) -> str:
+def shown_sender(message: SentMessage) -> str:
     if not message.sender.startswith("MG"):
         return message.sender
     return _WHATSAPP + SERVICE_SENDER if is_whatsapp(message.to) else SERVICE_SENDER
@@ -224,79 +204,3 @@ def _is_object(text: str) -> bool:
         return isinstance(orjson.loads(text), dict)
     except orjson.JSONDecodeError:
         return False
-
-
-def error_message(code: int) -> str:
-    return _KNOWN_ERRORS.get(code, f"Error {code}")
-
-
-def error_body(status: int, code: int | str, message: str) -> dict[str, object]:
-    """Twilio's JSON of a refusal."""
-    return {
-        "code": code,
-        "message": message,
-        "more_info": f"https://www.twilio.com/docs/errors/{code}",
-        "status": status,
-    }
-
-
-def account_resource(sid: str, created: float) -> dict[str, object]:
-    """The account as GET …/Accounts/{sid}.json gives it, without the token."""
-    uri = f"/{API_VERSION}/Accounts/{sid}"
-    return {
-        "sid": sid,
-        "friendly_name": "Palomar sandbox",
-        "status": "active",
-        "type": "Full",
-        "owner_account_sid": sid,
-        "date_created": _date(created),
-        "date_updated": _date(created),
-        "uri": f"{uri}.json",
-        "subresource_uris": {"messages": f"{uri}/Messages.json"},
-    }
-
-
-def message_resource(message: SentMessage) -> dict[str, object]:
-    """An accepted message as Twilio's REST API gives it."""
-    uri = f"/{API_VERSION}/Accounts/{message.account}/Messages/{message.sid}"
-    by_service = message.sender.startswith("MG")
-    return {
-        "sid": message.sid,
-        "account_sid": message.account,
-        "messaging_service_sid": message.sender if by_service else None,
-        "to": message.to,
-        "from": (_shown_sender(message) if message.sent_at else None) if by_service else message.sender,
-        "body": message.body,
-        "status": message.status,
-        "direction": "outbound-api",
-        "num_segments": "0" if by_service else "1",
-        "num_media": str(len(message.media_urls)),
-        "error_code": int(message.error_code) if message.error_code else None,
-        "error_message": message.error_message,
-        "price": None,
-        "price_unit": None,
-        "api_version": API_VERSION,
-        "date_created": _date(message.accepted_at),
-        "date_updated": _date(message.sent_at or message.accepted_at),
-        "date_sent": _date(message.sent_at),
-        "uri": f"{uri}.json",
-        "subresource_uris": {"media": f"{uri}/Media.json"},
-    }
-
-
-def page_uri(account: str, query: Mapping[str, str]) -> str:
-    """The relative address of one page of a list."""
-    pairs = "&".join(f"{quote(name)}={quote(value)}" for name, value in query.items())
-    return f"/{API_VERSION}/Accounts/{account}/Messages.json?{pairs}"
-
-
-def _date(moment: float | None) -> str | None:
-    """RFC 2822 in GMT, as Twilio's 2010 API writes times; whole seconds."""
-    return None if moment is None else format_datetime(datetime.fromtimestamp(int(moment), UTC))
-
-
-def date_range(given: str) -> tuple[float, float]:
-    """First and last second (Unix) of `2026-05-01` or `2026-05-01T10:00:00Z`. Raises ValueError."""
-    moment = datetime.fromisoformat(given)
-    start = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    return start, start + 86_399 if "T" not in given else start

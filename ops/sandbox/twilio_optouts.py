@@ -1,7 +1,7 @@
-"""Which customers have opted out of SMS at the Twilio we play.
+"""Remembers which customers have opted out of SMS at the sandbox's Twilio.
 
-Twilio acts on these words by itself where they are all of a text message: it answers the customer, tells us with
-OptOutType, and refuses what we send with 21610. https://www.twilio.com/docs/messaging/tutorials/advanced-opt-out
+Twilio acts on these words by itself where they are all of a text message: it answers the customer, names the word in
+OptOutType, and refuses our later messages with 21610. https://www.twilio.com/docs/messaging/tutorials/advanced-opt-out
 """
 
 from typing import Final

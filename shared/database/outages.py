@@ -1,4 +1,4 @@
-"""Tells the errors of PostgreSQL apart: an outage, a conflict that a repetition solves, values that can't be stored."""
+"""Classifies errors of PostgreSQL: an outage, a conflict that a retry solves, values that can't be stored."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

@@ -1,7 +1,6 @@
 """Knows whether PostgreSQL answers this process, and lets work wait while it does not."""
 
 import asyncio
-import contextlib
 from typing import Final
 
 from shared.database.outages import why_away
@@ -9,6 +8,7 @@ from shared.database.pool import Pool
 from shared.process import metrics
 from shared.process.log import get_logger
 from shared.process.outage_log import OutageLog
+from shared.process.tasks import cancel
 
 log = get_logger(__name__)
 
@@ -64,9 +64,7 @@ class DatabaseWatch:
 
     async def close(self) -> None:
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await cancel([self._task])
 
     async def _probe(self) -> None:
         delay = 0.1

@@ -19,6 +19,7 @@ from pydantic import (
 
 from shared.domain import loop_guard
 from shared.domain.consents import DEFAULT_WORDS, Words
+from shared.domain.field_errors import field_errors
 from shared.domain.model import ChannelKind, Template
 from shared.domain.sms_segments import MOST
 from shared.domain.window import Policy
@@ -204,8 +205,7 @@ def read_settings(raw: Mapping[str, Any]) -> ChannelSettings:
     try:
         return ChannelSettings.model_validate(raw)
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, part['loc']))}: {part['msg']}" for part in error.errors()[:5])
-        raise ValueError(f"channel settings: {problems}") from error
+        raise ValueError(f"channel settings: {field_errors(error)}") from error
 
 
 QUIET: Final = ChannelSettings(reply=ReplySettings(engine="none"), window=WindowSettings(policy="hold"))

@@ -1,4 +1,4 @@
-"""Who may be written to: the words of an opt-in or opt-out, and what an opt-out stops. No I/O.
+"""Decides on consents: which words opt in or out, and which messages an opt-out stops. No I/O.
 
 Whether it stops a certain message is decided in SQL: `STOPPED_BY` of shared/store/consents.py.
 
@@ -23,6 +23,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from shared.domain.field_errors import field_errors
 from shared.domain.model import ChannelKind, ConsentScope, ConsentState, InboundMessage
 from shared.domain.text_folding import bare, fold
 
@@ -204,8 +205,7 @@ def words_of(settings: Mapping[str, Any] | None) -> Words:
     try:
         read = ConsentSettings.model_validate(settings)
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, part['loc']))}: {part['msg']}" for part in error.errors()[:5])
-        raise ValueError(f"consents: {problems}") from error
+        raise ValueError(f"consents: {field_errors(error)}") from error
     return _words(read)
 
 

@@ -1,4 +1,4 @@
-"""What a message asks for beside text, media and template: something to tap, a reaction, a quoted message. No I/O.
+"""Reads and writes a message's form beside text, media and template: buttons, a reaction, a quoted message. No I/O.
 
 It is stored in the message's `metadata` under `form`, so that it survives a wait for the window and a resend.
 """

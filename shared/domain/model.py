@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Literal, TypedDict
 from uuid import UUID
 
 ChannelKind = Literal["whatsapp", "sms", "email"]
@@ -89,6 +89,22 @@ class AgentMessage:
     extra: Mapping[str, object] = field(default_factory=dict)
 
 
+class MessageFields(TypedDict):
+    """The fields that InboundMessage and AgentMessage share, for a provider that reads both from the same form."""
+
+    external_id: str
+    channel_kind: ChannelKind
+    channel_address: str
+    message_type: str
+    text: str
+    media: tuple[Media, ...]
+    timestamp: datetime | None
+    contact_name: str | None
+    reply_to: str | None
+    place: int
+    extra: Mapping[str, object]
+
+
 @dataclass(frozen=True, slots=True)
 class Receipt:
     """A delivery receipt of a message of ours. `status` is the provider's word; `shared.domain.statuses` ranks it."""
@@ -102,6 +118,7 @@ class Receipt:
     timestamp: datetime | None = None
     recipient: str | None = None
     channel_address: str = ""  # ours, where the receipt names it as a message does: then it is that channel or none
+    sent_from: str = ""  # the sender, where that may be another address of ours than a channel's
     extra: Mapping[str, object] = field(default_factory=dict)
 
 

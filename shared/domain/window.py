@@ -1,4 +1,4 @@
-"""WhatsApp's 24-hour window: whether a message may be sent, and in what form. No I/O.
+"""Decides by WhatsApp's 24-hour window whether a message may be sent, and in what form. No I/O.
 
 WhatsApp lets a business write freely only within 24 hours of the customer's last message; after that, only by an
 approved template. The last two minutes count as closed, because a message is sent some time after it is admitted.

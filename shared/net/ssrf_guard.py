@@ -124,8 +124,8 @@ class _Gate:
         return socket.socket(family, kind, protocol)
 
 
-class _ThreadResolver(AbstractResolver):
-    """Resolves names in threads of their own, so that one that hangs holds up no other; see shared/net/dns.py."""
+class _BoundedResolver(AbstractResolver):
+    """Resolves names within the bounds of shared/net/dns.py, so that one that hangs holds up no other."""
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
@@ -144,7 +144,7 @@ class _ThreadResolver(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Nothing to close: a lookup that hangs ends with the system's resolver."""
+        """Nothing to close: the resolver is the process's."""
 
 
 class GuardedResolver(AbstractResolver):
@@ -152,7 +152,7 @@ class GuardedResolver(AbstractResolver):
 
     def __init__(self, gate: _Gate, inner: AbstractResolver | None = None) -> None:
         self._gate = gate
-        self._inner = inner or _ThreadResolver()
+        self._inner = inner or _BoundedResolver()
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
@@ -174,8 +174,8 @@ def connector(
     """A connector that reaches only the public network and the trusted origins. Call it inside a running loop.
 
     The proxy may be reached too; only the proxy itself can check what it connects to. Connections are not reused and
-    lookups not cached, so that each call is checked anew. A refused call raises an aiohttp.ClientConnectorError whose
-    `os_error` is a ForbiddenAddressError (see `is_forbidden`).
+    checks not cached: each call is checked anew, also where the resolver answers from its own cache. A refused call
+    raises an aiohttp.ClientConnectorError whose `os_error` is a ForbiddenAddressError (see `is_forbidden`).
     """
     gate = _Gate((*trusted, proxy) if proxy else trusted)
     return aiohttp.TCPConnector(

@@ -1,4 +1,4 @@
-"""What a provider's folder declares to the rest of the system: one `Provider`, as `PROVIDER` in its `__init__`."""
+"""Defines what a folder of a provider declares to the rest of the system: one `Provider`, named `PROVIDER`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from shared.domain.channels import Unknown
 from shared.domain.model import Media
 from shared.providers.base import Parsed, RawWebhook, Refusal, Sender
 from shared.providers.media_source import Source, plain_link
+from shared.providers.own_endpoint import OwnEndpoint, Secrets
 from shared.providers.webhook_spec import EndpointSecrets, WebhookSpec
 from shared.settings import Settings
 
@@ -22,6 +23,9 @@ class Provider:
     # -- webhooks --------------------------------------------------------------------------------------------------
     webhooks: WebhookSpec
     endpoint_secrets: type[EndpointSecrets]
+    # The endpoint that the clock makes for a channel with these credentials (JSON, opened), written by SQL; None where
+    # they don't suffice. Where a provider has no such function, only an operator makes endpoints.
+    own_endpoint: Callable[[Secrets], OwnEndpoint | None] | None = None
     parse: Callable[[RawWebhook], Parsed]  # all of a webhook; never raises for what it holds
     parses_nul: bool = False  # `parse` replaces U+0000 itself; for all others it is replaced in the whole body
 
@@ -36,6 +40,9 @@ class Provider:
     pair_interval: float = 0.0  # seconds between two messages to one recipient; bulk messages keep to it
     unknown: Unknown = "give_up"  # the policy for sends of unknown outcome, of a channel whose settings name none
     max_attachment_bytes: int = 0  # of the files that leave inside one message; 0: the provider fetches links itself
+    # Each bulk message has a link for unsubscribing (`Outgoing.unsubscribe`). A click comes to `parse` as a webhook
+    # whose URL is that link, without the proof at its end.
+    unsubscribe_links: bool = False
     read_receipts: bool = False  # its Sender is a `base.Reader`
     agent_reports: bool = False  # its Sender is a `base.Reporter`
 

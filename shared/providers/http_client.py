@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import orjson
 
-# A send on an idle connection that the provider has closed meanwhile has an unknown outcome: so they are kept briefly.
+# A send on an idle connection that the provider has closed meanwhile has an unknown outcome: so it stays open briefly.
 _KEEPALIVE = 10.0
 _CONNECTIONS = 64  # as many as a channel's two queues make at once: a campaign that hangs blocks no reply
 # Errors which prove that a request has not left: resolving, connecting or TLS failed, or the proxy refused.
@@ -34,7 +34,11 @@ def make_session(connect_timeout: float, proxy: str | None = None) -> aiohttp.Cl
     only with an idempotent method: never a POST.
     """
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=_CONNECTIONS, keepalive_timeout=_KEEPALIVE),
+        # The system's resolver, for the few names that an operator configures: where aiodns is installed aiohttp's own
+        # choice is aiodns, which gives up sooner (shared/net/dns.py) and does not know every source of names.
+        connector=aiohttp.TCPConnector(
+            limit=_CONNECTIONS, keepalive_timeout=_KEEPALIVE, resolver=aiohttp.ThreadedResolver()
+        ),
         timeout=aiohttp.ClientTimeout(total=None, connect=connect_timeout, sock_connect=connect_timeout),
         cookie_jar=aiohttp.DummyCookieJar(),
         proxy=proxy,

@@ -1,4 +1,4 @@
-"""Where a customer's file lies, as its provider knows it, and which hosts may see the channel's credentials.
+"""Where a provider stores a customer's file: the URL to fetch, and which hosts may see the channel's credentials.
 
 Direct     one GET returns the file
 Located    one GET returns its present address

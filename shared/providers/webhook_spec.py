@@ -1,4 +1,4 @@
-"""How the webhooks of a URL are verified, checked and answered, as a provider's folder declares it. No I/O."""
+"""Defines how a provider declares the webhooks of a URL: how to verify, check and answer them. No I/O."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -40,6 +40,7 @@ class WebhookSpec:
     body_timeout_factor: float = 1.0  # of the usual time that a body may take
     extra_segments: tuple[int, ...] = (0,)  # how many path segments may follow
     subpaths: Mapping[str, "WebhookSpec"] = field(default_factory=dict)  # the endpoint's others, by the next segment
+    stored_headers: tuple[str, ...] = ()  # of the provider's own, in lower case: what recognises a redelivery
     secret_in_url: bool = False  # the path ends with a secret, because the provider signs nothing
 
     def at(self, segments: Sequence[str]) -> "WebhookSpec | None":

@@ -90,7 +90,8 @@ class Link:
                     )
                 self._failures += 1
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._closing.wait(), delay)
+                    async with asyncio.timeout(delay):
+                        await self._closing.wait()
 
     async def _once(self) -> None:
         """Connect, and wait until the connection is lost or the link is closed. Raises what connecting raised."""
@@ -117,7 +118,8 @@ class Link:
             closing.cancel()
             losing.cancel()
             with suppress(Exception):
-                await asyncio.wait_for(connection.close(), 5)
+                async with asyncio.timeout(5):
+                    await connection.close()
 
 
 def is_cancellation(error: BaseException) -> bool:

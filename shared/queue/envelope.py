@@ -11,6 +11,7 @@ import orjson
 from aio_pika.abc import HeadersType
 from pydantic import ValidationError
 
+from shared.domain.field_errors import field_errors
 from shared.queue.jobs import Job
 
 J = TypeVar("J", bound=Job)
@@ -67,10 +68,7 @@ def decode(body: bytes, kind: type[J]) -> tuple[list[J], list[tuple[bytes, str]]
         try:
             valid.append(kind.model_validate(raw))
         except ValidationError as error:
-            fields = ", ".join(
-                f"{'.'.join(map(str, part['loc'])) or 'job'}: {part['msg']}" for part in error.errors()[:5]
-            )
-            invalid.append((_json_of(raw), f"invalid {kind.type}: {fields}"))
+            invalid.append((_json_of(raw), f"invalid {kind.type}: {field_errors(error, 'job')}"))
     return valid, invalid
 
 

@@ -17,6 +17,7 @@ from aio_pika.abc import AbstractConnection
 from shared import database
 from shared.process import metrics
 from shared.process.log import get_logger
+from shared.process.tasks import cancel
 from shared.queue import topology
 from shared.queue.connection import Link
 from shared.queue.consumer import Consumer
@@ -90,10 +91,9 @@ class Runner(Generic[J, R]):
         self._gate.stop()
         await self._consumer.cancel()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._executor.idle.wait(), grace)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+            async with asyncio.timeout(grace):
+                await self._executor.idle.wait()
+        await cancel(self._tasks)
         await self._consumer.close()
 
     async def _declare(self, connection: AbstractConnection) -> None:

@@ -111,7 +111,7 @@ def arguments(delays: Sequence[float]) -> Mapping[str, QueueArguments]:
     return declared
 
 
-def _bound(delays: Sequence[float]) -> list[tuple[str, str, str]]:
+def bound(delays: Sequence[float]) -> list[tuple[str, str, str]]:
     """(queue, exchange, routing key) of every binding."""
     return [
         *((queue.name, WORK, queue.name) for queue in QUEUES),
@@ -120,20 +120,8 @@ def _bound(delays: Sequence[float]) -> list[tuple[str, str, str]]:
     ]
 
 
-async def declare(channel: AbstractChannel, delays: Sequence[float]) -> None:
-    """Declare everything; idempotent.
-
-    Raises aiormq.ChannelPreconditionFailed where a queue exists with other arguments.
-    """
-    await _declare_exchanges(channel, delays)
-    every = arguments(delays)
-    for name, exchange, key in _bound(delays):
-        queue = await channel.declare_queue(name, durable=True, arguments=dict(every[name]))
-        await queue.bind(exchange, key)
-
-
 async def declare_missing(connection: AbstractConnection, delays: Sequence[float]) -> list[str]:
-    """Declare everything that is missing; returns the names of queues that exist with other arguments.
+    """Declare everything that is missing; idempotent. Returns the names of queues that exist with other arguments.
 
     Those are used as they are. A release that changes a queue's arguments must not stop the system that runs: the old
     queue does its work until an operator replaces it.
@@ -142,7 +130,7 @@ async def declare_missing(connection: AbstractConnection, delays: Sequence[float
     different: list[str] = []
     channel = await connection.channel()
     await _declare_exchanges(channel, delays)
-    for name, exchange, key in _bound(delays):
+    for name, exchange, key in bound(delays):
         try:
             queue = await channel.declare_queue(name, durable=True, arguments=dict(every[name]))
         except aiormq.ChannelPreconditionFailed:  # which closes the channel

@@ -16,9 +16,9 @@ from shared.crypto import KeyRing
 from shared.database import Pool
 from shared.domain.channels import Channel
 from shared.domain.model import Outgoing
+from shared.domain.unsubscribe_links import PATH, owner
 from shared.providers import provider
 from shared.providers.base import Sender
-from shared.providers.email import unsubscribe
 from shared.queue.jobs import SendAdmitted
 from shared.resilience.bulkhead import SharedBulkhead
 from shared.sending.attachments import Attachments
@@ -72,12 +72,12 @@ class Senders:
             return sender
 
     def unsubscribe_url(self, channel: Channel, message_id: UUID) -> str | None:
-        """The unsubscribe link of a bulk mail; None for a channel without an endpoint."""
+        """The unsubscribe link of a bulk message; None for a channel without an endpoint."""
         if channel.endpoint_id is None:
             return None
-        proof = self._keys.seal("", tenant_id=channel.tenant_id, owner=unsubscribe.owner(message_id))
+        proof = self._keys.seal("", tenant_id=channel.tenant_id, owner=owner(message_id))
         base = self._settings.public_url.rstrip("/")
-        return f"{base}/webhooks/email/{channel.endpoint_id}/{unsubscribe.PATH}/{message_id}/{proof}"
+        return f"{base}/webhooks/{channel.provider}/{channel.endpoint_id}/{PATH}/{message_id}/{proof}"
 
     def bulkhead(self, queue: str) -> SharedBulkhead[SendAdmitted]:
         """Divides the calls of a queue among its channels, and remembers what waits for one."""

@@ -1,4 +1,4 @@
-"""How a channel's webhooks come in: its endpoint, its webhook URL, and whether its address is proven its tenant's."""
+"""The endpoint and webhook URL of a channel, and whether the channel's address is proven to belong to its tenant."""
 
 from dataclasses import dataclass
 from typing import Final

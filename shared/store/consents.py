@@ -11,6 +11,7 @@ from uuid import UUID
 
 from shared.database import Connection, Pool, new_id
 from shared.domain.model import ChannelKind, ConsentScope, ConsentState
+from shared.store.arrays import arrays
 
 Source = Literal["message", "provider", "api", "import"]
 
@@ -89,7 +90,7 @@ async def contacts_of_conversations(
 ) -> dict[UUID, tuple[UUID, ChannelKind]]:
     """Conversation → the contact that it writes to, and its kind of channel; without those that have no contact."""
     keys = sorted(set(conversations))
-    rows = await connection.fetch(_CONTACTS_OF_CONVERSATIONS, [key[0] for key in keys], [key[1] for key in keys])
+    rows = await connection.fetch(_CONTACTS_OF_CONVERSATIONS, *arrays(keys, 2))
     return {row["id"]: (row["contact_id"], row["kind"]) for row in rows if row["contact_id"] is not None}
 
 

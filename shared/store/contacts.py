@@ -7,6 +7,7 @@ from uuid import UUID
 
 from shared.database import Connection, new_id
 from shared.domain.model import Address
+from shared.store.arrays import arrays
 from shared.store.by_key import only_if
 
 
@@ -89,7 +90,7 @@ def _one_of_each(people: Sequence[Person]) -> dict[Key, Key]:
 
 
 async def _known(connection: Connection, keys: Sequence[Key]) -> dict[Key, UUID]:
-    rows = await connection.fetch(_KNOWN, [key[0] for key in keys], [key[1] for key in keys], [key[2] for key in keys])
+    rows = await connection.fetch(_KNOWN, *arrays(keys, 3))
     return {(row["tenant_id"], row["kind"], row["canonical"]): row["contact_id"] for row in rows}
 
 
@@ -97,7 +98,7 @@ async def _join(connection: Connection, contacts: Mapping[Key, UUID]) -> None:
     """Give addresses inserted in this transaction to another contact."""
     if contacts:
         keys = list(contacts)
-        columns = [[key[place] for key in keys] for place in range(3)]
+        columns = arrays(keys, 3)
         await connection.execute(_JOIN, *columns, [contacts[key] for key in keys])
 
 
@@ -134,9 +135,7 @@ async def find_or_make(connection: Connection, people: Sequence[Person]) -> tupl
         keys = sorted(wanted, key=str)
         rows = await connection.fetch(
             _ADD_ADDRESSES,
-            [key[0] for key in keys],
-            [key[1] for key in keys],
-            [key[2] for key in keys],
+            *arrays(keys, 3),
             [given[key][0] for key in keys],
             [wanted[key] for key in keys],
         )

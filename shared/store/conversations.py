@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from shared.database import Connection, new_id
+from shared.store.arrays import arrays, ids_by_place
 
 Key = tuple[UUID, UUID, str]  # tenant, channel, canonical address
 
@@ -188,52 +189,29 @@ async def find_or_make(connection: Connection, wanted: Sequence[WantedConversati
 
 
 async def _known(connection: Connection, keys: Sequence[Key]) -> dict[Key, UUID]:
-    rows = await connection.fetch(_KNOWN, [k[0] for k in keys], [k[1] for k in keys], [k[2] for k in keys])
+    rows = await connection.fetch(_KNOWN, *arrays(keys, 3))
     return {(row["tenant_id"], row["channel_id"], row["address"]): row["id"] for row in rows}
 
 
 async def _of_chats(connection: Connection, unknown: Sequence[WantedConversation]) -> dict[Key, UUID]:
     """First address → the conversation that has the same Kommo chat under another address."""
-    if not unknown:
-        return {}
-    rows = await connection.fetch(
-        _OF_CHATS,
-        list(range(len(unknown))),
-        [w.tenant_id for w in unknown],
-        [w.channel_id for w in unknown],
-        [w.kommo_chat_id for w in unknown],
-    )
-    return {unknown[row["place"]].key: row["id"] for row in rows}
+    chats = [(w.tenant_id, w.channel_id, w.kommo_chat_id) for w in unknown]
+    found = await ids_by_place(connection, _OF_CHATS, chats)
+    return {unknown[place].key: conversation for place, conversation in found.items()}
 
 
 async def _of_contacts(connection: Connection, unknown: Sequence[WantedConversation]) -> dict[Key, UUID]:
     """First address → the conversation that the contact has already under another address."""
-    if not unknown:
-        return {}
-    rows = await connection.fetch(
-        _OF_CONTACTS,
-        list(range(len(unknown))),
-        [w.tenant_id for w in unknown],
-        [w.channel_id for w in unknown],
-        [w.contact_id for w in unknown],
-        [w.phone for w in unknown],
-    )
-    return {unknown[row["place"]].key: row["id"] for row in rows}
+    contacts = [(w.tenant_id, w.channel_id, w.contact_id, w.phone) for w in unknown]
+    found = await ids_by_place(connection, _OF_CONTACTS, contacts)
+    return {unknown[place].key: conversation for place, conversation in found.items()}
 
 
 async def _of_phones(connection: Connection, refused: Sequence[WantedConversation]) -> dict[Key, UUID]:
     """First address → the conversation that has the same phone number under another address."""
-    if not refused:
-        return {}
-    rows = await connection.fetch(
-        _OF_PHONES,
-        list(range(len(refused))),
-        [w.tenant_id for w in refused],
-        [w.provider for w in refused],
-        [w.channel_id for w in refused],
-        [w.phone for w in refused],
-    )
-    return {refused[row["place"]].key: row["id"] for row in rows}
+    phones = [(w.tenant_id, w.provider, w.channel_id, w.phone) for w in refused]
+    found = await ids_by_place(connection, _OF_PHONES, phones)
+    return {refused[place].key: conversation for place, conversation in found.items()}
 
 
 def _leaders(unknown: Sequence[WantedConversation]) -> list[WantedConversation]:
@@ -259,14 +237,14 @@ def _is_one(one: WantedConversation, other: WantedConversation) -> bool:
 async def lock(connection: Connection, keys: set[tuple[UUID, UUID]]) -> bool:
     """Lock conversations (tenant, id) until the transaction ends, in one order for all. False: some are gone."""
     ordered = sorted(keys)
-    rows = await connection.fetch(_LOCK, [k[0] for k in ordered], [k[1] for k in ordered])
+    rows = await connection.fetch(_LOCK, *arrays(ordered, 2))
     return len(rows) == len(ordered)
 
 
 async def lock_free(connection: Connection, keys: Sequence[tuple[UUID, UUID]]) -> list[tuple[UUID, UUID]]:
     """As `lock`, without waiting; returns those that no other transaction has locked."""
     ordered = sorted(keys)
-    rows = await connection.fetch(_LOCK_FREE, [k[0] for k in ordered], [k[1] for k in ordered])
+    rows = await connection.fetch(_LOCK_FREE, *arrays(ordered, 2))
     return [(row["tenant_id"], row["id"]) for row in rows]
 
 

@@ -1,4 +1,4 @@
-"""How many rows wait for what, for `palomar status` and the depth of each queue."""
+"""Counts the rows that wait, by what they wait for: for `palomar status` and the depth of each queue."""
 
 from collections import Counter
 

@@ -16,6 +16,7 @@ from shared.database import Connection
 from shared.domain import window
 from shared.domain.channels import ReplySettings
 from shared.queue.jobs import Lane, ReplyWanted, SendAdmitted, SendRequested
+from shared.store.arrays import arrays
 
 _QUEUED = """
 UPDATE messages SET due_at = now() + $1::interval WHERE (tenant_id, id) IN (
@@ -139,9 +140,7 @@ async def lost_leases(connection: Connection, check: timedelta, limit: int) -> l
 
 async def next_in_lanes(connection: Connection, lanes: Sequence[tuple[UUID, UUID, str]]) -> list[SendAdmitted]:
     """The next ready message of each (tenant, conversation, lane) that has become free."""
-    rows = await connection.fetch(
-        _NEXT_IN_LANES, [lane[0] for lane in lanes], [lane[1] for lane in lanes], [lane[2] for lane in lanes]
-    )
+    rows = await connection.fetch(_NEXT_IN_LANES, *arrays(lanes, 3))
     return [_admitted(row) for row in rows]
 
 

@@ -1,4 +1,4 @@
-"""Partitions by day of events and raw webhooks: the coming days' are made, and old events dropped."""
+"""Makes the coming days' partitions of events and raw webhooks, and drops old ones."""
 
 from shared.database import Connection
 

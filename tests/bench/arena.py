@@ -23,7 +23,7 @@ import orjson
 import psycopg
 from psycopg import sql
 
-from ops import demo
+from ops.demo import tenants
 from ops.errors import Problem
 from ops.local import subprocesses
 from ops.local.postgres import OWNER
@@ -75,7 +75,7 @@ class Arena:
 
     def _prepare(self) -> None:
         """A migrated database with the demo tenant, to clone; what an earlier run left goes."""
-        with psycopg.connect(self.stack.admin_database_url, autocommit=True) as admin:
+        with psycopg.connect(self.stack.postgres.admin_url, autocommit=True) as admin:
             for (left,) in admin.execute("SELECT datname FROM pg_database WHERE datname LIKE 'bench\\_%'").fetchall():
                 admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(left)))
             admin.execute(
@@ -83,7 +83,7 @@ class Arena:
             )
         url = self.stack.postgres.url(OWNER, TEMPLATE)
         migrate.apply(url)
-        asyncio.run(demo.ensure(Settings(_env_file=None, **self._named({"database_url": url}))))
+        asyncio.run(tenants.ensure(Settings(_env_file=None, **self._named({"database_url": url}))))
 
     def _named(self, values: Mapping[str, str]) -> dict[str, Any]:
         return {"secret_keys": self._keys, "state_dir": self.folder, **values}
@@ -91,7 +91,7 @@ class Arena:
     def database(self, name: str) -> str:
         """A fresh database `bench_NAME` in place of any of that name; its owner's URL."""
         full = f"bench_{name}"
-        with psycopg.connect(self.stack.admin_database_url, autocommit=True) as admin:
+        with psycopg.connect(self.stack.postgres.admin_url, autocommit=True) as admin:
             admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(full)))
             admin.execute(
                 sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {}").format(

@@ -30,7 +30,7 @@ ROWS: Mapping[str, Callable[[Arena, int, Advance], Awaitable[Result]]] = {
 }
 BY_NAME_ONLY = (row_growth.ROW,)  # takes many minutes and gigabytes
 LIBRARIES = ("aio-pika", "aiormq", "aiohttp", "asyncpg", "pydantic", "uvloop", "twilio")
-Begin = Callable[[str], Advance]  # a row begins; what it returns is told after each round
+Begin = Callable[[str], Advance]  # a row begins; what it returns is called after each round
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ def _machine() -> dict[str, object]:
 
 
 def _versions(stack: Stack) -> dict[str, str]:
-    with psycopg.connect(stack.admin_database_url) as connection:
+    with psycopg.connect(stack.postgres.admin_url) as connection:
         (postgres,) = connection.execute("SHOW server_version").fetchone() or ("?",)
     python = sys.version.split()[0]
     return {

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Literal
 
-Advance = Callable[[], None]  # told after each round, the first one to warm up included
+Advance = Callable[[], None]  # called after each round, the first one to warm up included
 MEMORY_GOAL = 150 * 1024**2  # bytes; of each of our processes, in every row
 
 
@@ -68,7 +68,7 @@ class Measure:
 
 @dataclass(frozen=True, slots=True)
 class Peak:
-    """The most memory a process had in a row; `ours` False: a floor's, told for comparison. None: not known here."""
+    """The most memory a process had in a row; `ours` False: a floor's, for comparison. None: not known here."""
 
     row: str
     process: str

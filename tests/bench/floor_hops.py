@@ -44,8 +44,8 @@ async def main(queue_name: str, following: str | None) -> None:
             await publisher.default_exchange.publish(message, following or "", mandatory=True)
 
         async def send(body: bytes) -> None:
-            heard = dict(parse_qsl(body.decode()))
-            answer = {"To": heard["From"], "From": heard["To"], "Body": "Hello! Thank you for writing to us."}
+            form = dict(parse_qsl(body.decode()))
+            answer = {"To": form["From"], "From": form["To"], "Body": "Hello! Thank you for writing to us."}
             url = f"{os.environ['TWILIO_API_URL']}/2010-04-01/Accounts/{ACCOUNT_SID}/Messages.json"
             headers = {
                 "Authorization": aiohttp.encode_basic_auth(ACCOUNT_SID, AUTH_TOKEN),

@@ -12,7 +12,7 @@ import orjson
 from aio_pika.abc import AbstractChannel, AbstractQueue
 from prometheus_client import REGISTRY
 
-from ops.demo import DEMO
+from ops.demo.twilio import DEMO
 from shared.queue import topology
 from shared.queue.jobs import WebhookReceived
 from shared.queue.publisher import Publisher

@@ -40,11 +40,11 @@ WORDS: Final = "hola quer√≠a preguntar por el pedido de la semana pasada, todav√
 # Those who write while it is measured (webhooks.phone) lie among all the others, in the table and in its indexes.
 _CONVERSATIONS = """
 INSERT INTO conversations (id, tenant_id, channel_id, provider, address, recipient, phone, created_at)
-SELECT gen_random_uuid(), c.tenant_id, c.id, 'twilio', told.address, told.address, told.address,
+SELECT gen_random_uuid(), c.tenant_id, c.id, 'twilio', made.address, made.address, made.address,
     now() - interval '400 days'
 FROM channels c, generate_series(0, $1::int - 1) AS n, LATERAL (SELECT
     '+346' || lpad((n % $2::int)::text, 8, '0') || CASE WHEN n < $2::int THEN '' ELSE (n / $2::int)::text END AS address
-) AS told
+) AS made
 WHERE c.provider = 'twilio' AND c.kind = 'whatsapp'
 ORDER BY random() RETURNING id
 """

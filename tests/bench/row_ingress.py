@@ -6,7 +6,7 @@ answered 2xx must stand in the queue afterwards, or the row fails.
 
 from dataclasses import dataclass
 
-from ops.demo import DEMO
+from ops.demo.twilio import DEMO
 from ops.errors import Problem
 from shared.queue import topology
 from tests.bench import queues

@@ -1,7 +1,7 @@
 """Row `isolation`: what a provider's sends take while every call of another one hangs.
 
 Two systems of the workers window, send and clock, each with a sandbox of its own. Both send as much through one
-provider as through the other; at the second one the other provider answers nobody. Ours is that system, the floor the
+provider as through the other; at the second one the other provider answers no call. Ours is that system, the floor the
 one in which nothing hangs. Both ways round.
 """
 
@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
 
-from ops.demo import DEMO, DEMO_META, DemoChannel
+from ops.demo.channel import DemoChannel
+from ops.demo.meta import DEMO_META
+from ops.demo.twilio import DEMO
 from ops.errors import Problem
 from ops.local.supervisor import read_procfile
 from ops.sandbox.client import SandboxClient
@@ -122,7 +124,7 @@ async def _round(side: Side, healthy: str, hanging: str, first: int, count: int)
     customers = range(first, first + count)
     await side.sandbox.clear()
     owed = [await _owe(side.pool, PROVIDERS[provider], customers) for provider in (healthy, hanging)]
-    started = await _told(side.publisher, list(zip(*owed, strict=True)))
+    started = await _publish_all(side.publisher, list(zip(*owed, strict=True)))
     numbers = {phone(customer): at for customer, at in zip(customers, started, strict=True)}
     deadline = time.monotonic() + WITHIN
     while True:
@@ -140,7 +142,7 @@ async def _round(side: Side, healthy: str, hanging: str, first: int, count: int)
 
 
 async def _owe(pool: database.Pool, demo: DemoChannel, customers: Sequence[int]) -> list[SendRequested]:
-    """A message to each of these customers, who have all just written, of which nobody is told yet."""
+    """A message to each of these customers, who have all just written; no job is published yet."""
     requests = []
     async with pool.acquire() as connection, connection.transaction():
         for customer in customers:
@@ -170,8 +172,8 @@ async def _owe(pool: database.Pool, demo: DemoChannel, customers: Sequence[int])
     return requests
 
 
-async def _told(publisher: Publisher, owed: Sequence[tuple[SendRequested, ...]]) -> list[float]:
-    """Tell the window of these by the clock, both providers' together; the monotonic seconds of each."""
+async def _publish_all(publisher: Publisher, owed: Sequence[tuple[SendRequested, ...]]) -> list[float]:
+    """Publish these at a steady rate, both providers' together; returns the monotonic seconds of each."""
     beginning = time.monotonic() + 0.1
     started: list[float] = []
     under_way = []

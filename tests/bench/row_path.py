@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ops.demo import DEMO
+from ops.demo.twilio import DEMO
 from ops.errors import Problem
 from ops.local.supervisor import read_procfile
 from ops.sandbox.client import SandboxClient

@@ -4,7 +4,7 @@ import random
 from collections.abc import Iterator
 from urllib.parse import urlencode
 
-from ops.demo import ADDRESS
+from ops.demo.twilio import ADDRESS
 from ops.sandbox.twilio import AUTH_TOKEN, inbound_form, sign
 
 CUSTOMERS = 2_000

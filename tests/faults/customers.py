@@ -18,7 +18,7 @@ from typing import Final
 import aiohttp
 
 from shared.queue.jobs import inbound_id_of
-from tests.faults.providers import Said, Told
+from tests.faults.providers import Said, WithReceipt
 from tests.faults.staging import System
 
 TEXTS: Final = 400  # different messages, each with its answer; then they begin anew
@@ -26,7 +26,7 @@ SPREAD: Final = (0.05, 1.0, 4.0)  # seconds by which the three copies of a webho
 ONLY_ONCE: Final = 0.25  # share of webhooks that come once: what is lost of these no copy makes good
 PATIENCE: Final = 90.0  # seconds
 TOTAL: Final = aiohttp.ClientTimeout(total=15)  # Twilio's
-TOLD_AGAIN: Final = 5  # receipts that a gathering provider repeats in a webhook, at most
+REPEATED_RECEIPTS: Final = 5  # receipts that a gathering provider repeats in a webhook, at most
 
 
 def channel_settings(**more: object) -> dict[str, object]:
@@ -87,13 +87,13 @@ class Customers:
     """All of them. `steady` ones write when their last message was answered, `chatty` ones several in a row."""
 
     def __init__(self, system: System, session: aiohttp.ClientSession, dice: random.Random, patience: float) -> None:
-        """`patience`: seconds after which a webhook nobody takes, or an answer nobody records, is a failure."""
+        """`patience`: seconds after which a webhook without a 2xx, or an answer that is not recorded, is a failure."""
         self.written: list[Written] = []
         self.slowest = 0.0  # seconds until the slowest 2xx
         self.answered: set[str] = set()  # sids of messages whose answer is recorded
         self.webhooks: list[Webhook] = []
         self._gathering: list[Written] = []
-        self._told: list[Told] = []  # of whose receipts the provider may tell again
+        self._with_receipts: list[WithReceipt] = []  # whose receipts the provider may send again
         self._system = system
         self._session = session
         self._dice = dice
@@ -134,8 +134,8 @@ class Customers:
         """The webhook that tells of these, signed."""
         ours = self._system.stage.ours
         said = [Said(one.sid, one.customer, text(one.number)) for one in written]
-        told = self._dice.sample(self._told, min(TOLD_AGAIN, len(self._told)))
-        body, headers = self._system.provider.webhook(ours, self._url, said, told)
+        repeated = self._dice.sample(self._with_receipts, min(REPEATED_RECEIPTS, len(self._with_receipts)))
+        body, headers = self._system.provider.webhook(ours, self._url, said, repeated)
         webhook = Webhook(inbound_id_of(ours.endpoint_id, body), body, headers)
         self.webhooks.append(webhook)
         for one in written:
@@ -150,7 +150,7 @@ class Customers:
     async def _deliver(self, written: Written) -> None:
         """All copies of a webhook set out; returns when the first was taken. Copies come in no order among messages.
 
-        Whoever has waited long enough for others takes along all that gathered.
+        The task that has waited long enough takes along all that gathered.
         """
         self._gathering.append(written)
         if gathers := self._system.provider.gathers:
@@ -169,7 +169,7 @@ class Customers:
         await asyncio.sleep(late)
         deadline = time.monotonic() + self._patience
         while not await self.post(webhook):
-            assert time.monotonic() < deadline, f"nobody took a webhook for {self._patience:g} s: {webhook.answers}"
+            assert time.monotonic() < deadline, f"no process took a webhook for {self._patience:g} s: {webhook.answers}"
             await asyncio.sleep(0.3)
 
     async def post(self, webhook: Webhook) -> bool:
@@ -240,14 +240,16 @@ class Customers:
             )
             self.answered |= {row["external_id"] for row in rows}
             if self._system.provider.gathers:
-                told = await self._system.rows(
+                delivered = await self._system.rows(
                     """SELECT m.external_id, m.id, c.recipient FROM messages m JOIN conversations c
                     ON c.tenant_id = m.tenant_id AND c.id = m.conversation_id
                     WHERE m.direction = 'outbound' AND m.status IN ('delivered', 'read')
                     ORDER BY m.created_at DESC LIMIT 50""",
                     patience=self._patience,
                 )
-                self._told = [Told(row["external_id"], row["recipient"], row["id"]) for row in told]
+                self._with_receipts = [
+                    WithReceipt(row["external_id"], row["recipient"], row["id"]) for row in delivered
+                ]
             await asyncio.sleep(0.2)
 
     def _check(self) -> None:
@@ -267,7 +269,7 @@ class Customers:
             await asyncio.sleep(0.1)
 
     async def end(self) -> None:
-        """Nobody writes any more; returns once all is taken, copies too, and the steady ones are answered."""
+        """No customer writes any more; returns once all is taken, copies too, and the steady ones are answered."""
         self._enough.set()
         while self._under_way:
             await asyncio.wait(self._under_way, timeout=1.0)

@@ -22,7 +22,7 @@ AT_WORK: Final = (0.0, 0.08)  # seconds into the work that piled up, when a proc
 
 
 async def listen(system: System) -> None:
-    """Keep every event that is told from now on in the queue EVENTS."""
+    """Collect every event that is published from now on in the queue EVENTS."""
     async with await aio_pika.connect(system.settings.amqp_url.get_secret_value()) as connection:
         channel = await connection.channel()
         queue = await channel.declare_queue(EVENTS, durable=True, arguments={"x-queue-type": "quorum"})

@@ -12,15 +12,15 @@ from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 from uuid import UUID
 
 from ops.sandbox import kommo_forms, meta_forms
-from ops.sandbox.client import SeenMessage
 from ops.sandbox.meta_forms import APP_SECRET, PHONE_NUMBER_ID
+from ops.sandbox.observations import SeenMessage
 from ops.sandbox.twilio_forms import AUTH_TOKEN, inbound_form, new_sid, webhook_headers
 from tests.support.kommo_stage import add_kommo
 from tests.support.meta_stage import add_app, add_number
 from tests.support.stage import FORM, Ours, Stage
 
 # What a provider does wrong all the time: of a share of the sends the connection is dropped, mostly after the message
-# was taken; a share is told to wait; many answers are slow, so that a kill finds them under way; receipts come thrice
+# was taken; a share is throttled; many answers are slow, so that a kill finds them under way; receipts come thrice
 # and out of order.
 _FAULTS: Final[tuple[Mapping[str, object], ...]] = (
     {"action": "accept_then_drop", "probability": 0.04, "seed": 1},
@@ -43,7 +43,7 @@ class Said:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class WithReceipt:
     """A message of ours that the provider took, of which a receipt came before."""
 
     sid: str
@@ -58,7 +58,7 @@ class Provider(Protocol):
     gathers: float
     faults: Sequence[Mapping[str, object]]
     leases: Mapping[str, object]  # settings that differ from the tests' own
-    asked: bool  # whether it can be asked what became of a message; else only its receipts tell
+    asked: bool  # whether its API can be asked what became of a message; else only its receipts say so
 
     async def add_channel(self, stage: Stage, channel: Mapping[str, object] | None) -> Ours: ...
 
@@ -75,7 +75,7 @@ class Provider(Protocol):
         ...
 
     def webhook(
-        self, ours: Ours, url: str, said: Sequence[Said], told: Sequence[Told]
+        self, ours: Ours, url: str, said: Sequence[Said], repeated: Sequence[WithReceipt]
     ) -> tuple[bytes, Mapping[str, str]]:
         """One webhook of all these messages and receipts, signed: body and headers."""
         ...
@@ -113,7 +113,7 @@ class AtTwilio:
         return new_sid("SM")
 
     def webhook(
-        self, ours: Ours, url: str, said: Sequence[Said], told: Sequence[Told]
+        self, ours: Ours, url: str, said: Sequence[Said], repeated: Sequence[WithReceipt]
     ) -> tuple[bytes, Mapping[str, str]]:
         (one,) = said
         form = inbound_form(
@@ -131,10 +131,10 @@ class AtTwilio:
 
 
 class AtMeta:
-    """One JSON body for whatever gathered: several customers' messages, and receipts that were told before.
+    """One JSON body for all that gathered: several customers' messages, and receipts that were sent before.
 
     Meta lists no messages: only a receipt tells what became of one of unknown outcome, so none is kept back here, and
-    it is given the time that it may take while nobody is at the door.
+    it is given the time that it may take while ingress is away.
     """
 
     name: str = "meta"
@@ -159,7 +159,7 @@ class AtMeta:
         return meta_forms.new_id()
 
     def webhook(
-        self, ours: Ours, url: str, said: Sequence[Said], told: Sequence[Told]
+        self, ours: Ours, url: str, said: Sequence[Said], repeated: Sequence[WithReceipt]
     ) -> tuple[bytes, Mapping[str, str]]:
         """Messages of one customer stand in one change, each customer's in an entry of its own."""
         entries: list[dict[str, Any]] = []
@@ -174,7 +174,7 @@ class AtMeta:
             else:
                 by_customer[one.customer] = value
                 entries += whole["entry"]
-        if told:
+        if repeated:
             statuses = [
                 {
                     "id": one.sid,
@@ -183,7 +183,7 @@ class AtMeta:
                     "recipient_id": one.customer.removeprefix("+"),
                     "biz_opaque_callback_data": str(one.message_id),
                 }
-                for one in told
+                for one in repeated
             ]
             entries[0]["changes"][0]["value"]["statuses"] = statuses
         body = json.dumps({"object": "whatsapp_business_account", "entry": entries}).encode()
@@ -225,7 +225,7 @@ class AtKommo:
         return kommo_forms.new_id()
 
     def webhook(
-        self, ours: Ours, url: str, said: Sequence[Said], told: Sequence[Told]
+        self, ours: Ours, url: str, said: Sequence[Said], repeated: Sequence[WithReceipt]
     ) -> tuple[bytes, Mapping[str, str]]:
         parts = []
         for number, one in enumerate(said):

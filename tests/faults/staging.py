@@ -74,7 +74,7 @@ class System:
         self.stage: Stage  # set by `playing`, once the sandbox answers
         # Messages in `sending` when their process was killed or the database went: their outcome may be unknown.
         self.in_flight: set[UUID] = set()
-        self.told: dict[tuple[int, int], None] = {}  # (xid, seq) of every event that was told, in the order of arrival
+        self.relayed: dict[tuple[int, int], None] = {}  # (xid, seq) of every event, in the order of arrival
 
     # -- processes -------------------------------------------------------------------------------------------------
 
@@ -295,14 +295,14 @@ class System:
         return {name: found for name, found in bodies.items() if found}
 
     def troubles(self, most: int = 6) -> str:
-        """The last errors and warnings in each process's log, for whoever reads a failure."""
-        told = [f"logs: {self._folder / 'logs'}"]
+        """The last errors and warnings in each process's log, for the reader of a failure."""
+        summary = [f"logs: {self._folder / 'logs'}"]
         for path in sorted((self._folder / "logs").glob("*.log")):
             bad = [line for line in path.read_text(errors="replace").splitlines() if not _is_quiet(line)]
             state = "runs" if self.runs(path.stem) else "does not run"
-            told.append(f"{path.stem} ({state}): {len(bad)} lines of warning or worse")
-            told += [f"    {line[:300]}" for line in bad[-most:]]
-        return "\n".join(told)
+            summary.append(f"{path.stem} ({state}): {len(bad)} lines of warning or worse")
+            summary += [f"    {line[:300]}" for line in bad[-most:]]
+        return "\n".join(summary)
 
 
 def _is_quiet(line: str) -> bool:

@@ -1,4 +1,4 @@
-"""Whatever dies, nothing acknowledged is lost and nothing is sent twice."""
+"""Whatever process is killed, nothing acknowledged is lost and nothing is sent twice."""
 
 import random
 from collections.abc import AsyncIterator, Sequence
@@ -23,7 +23,7 @@ SEED = 20260501  # of the customers' pauses, the copies' lateness and the moment
 async def conversing(
     system: System, dice: random.Random, *, steady: int, chatty: int, poison: Sequence[bytes] = ()
 ) -> AsyncIterator[Customers]:
-    """Everybody at work, and customers who write; in the end the verdicts."""
+    """All processes work, and customers write; in the end the verdicts."""
     await faults.listen(system)
     await system.stage.sandbox.faults(*system.provider.faults)
     await system.start(*faults.EVERYBODY)

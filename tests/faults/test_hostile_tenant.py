@@ -1,4 +1,4 @@
-"""One tenant's trouble is nobody else's."""
+"""What a hostile tenant does affects no other tenant."""
 
 import random
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A conversation's messages leave in their order, one at a time, whoever sends them and however often it is killed."""
+"""A conversation's messages leave in their order, one at a time, however many processes send and are killed."""
 
 import random
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ SILENT: Final = {"provider": "twilio", "action": "no_receipts"}
 
 
 async def owe_all(system: System, dice: random.Random, count: int) -> None:
-    """Queue messages in so many conversations, as an API would, and tell the window of them in no order."""
+    """Queue messages in so many conversations, as an API would, and publish their jobs in no order."""
     stage = system.stage
     requests = []
     for number in range(count):
@@ -74,7 +74,7 @@ async def test_a_thousand_messages_keep_their_order_while_senders_are_killed(
     async with playing(stack, settings, tmp_path, provider=provider, channel=channel, **leases) as system:
         await system.stage.sandbox.faults(SILENT, *({"provider": provider.name, **rule} for rule in SLOW))
         if not provider.asked:
-            await system.start("receive", "persist.1")  # whatever is unknown must be told by a receipt
+            await system.start("receive", "persist.1")  # only a receipt resolves an unknown outcome here
         await owe_all(system, dice, CONVERSATIONS)
         await system.start("window.1", "clock.1", *SENDERS)
 

@@ -1,4 +1,4 @@
-"""The broker or the database goes away for a while: nobody notices at the door, and nothing that came is lost."""
+"""The broker or the database goes away for a while: ingress goes on answering 2xx, and nothing that came is lost."""
 
 import asyncio
 import random

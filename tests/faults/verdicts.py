@@ -13,7 +13,7 @@ from uuid import UUID
 
 import orjson
 
-from ops.sandbox.client import Instant, SeenMessage
+from ops.sandbox.observations import Instant, SeenMessage
 from shared.domain.statuses import RANK, meaning
 from tests.faults.customers import Customers, Written, answer_to
 from tests.faults.staging import System
@@ -70,25 +70,25 @@ async def receipts_kept(system: System, seen: Sequence[SeenMessage]) -> None:
 
     One whose answer was lost on its way, as ingress was killed, may have moved it further.
     """
-    told: defaultdict[str, set[str]] = defaultdict(set)  # sid → what was told and taken of it
+    accepted: defaultdict[str, set[str]] = defaultdict(set)  # sid → statuses of its receipts that were answered 2xx
     tried: defaultdict[str, set[str]] = defaultdict(set)
     for message in seen:
         for receipt in message.statuses:
             tried[message.sid].add(receipt.status)
             if receipt.http_status is not None and 200 <= receipt.http_status < 300:
-                told[message.sid].add(receipt.status)
+                accepted[message.sid].add(receipt.status)
 
     async def wrong() -> list[tuple[str, str, int]]:
         kept: Counter[tuple[str, str]] = Counter()
         for row in await system.rows("SELECT body FROM inbound_log WHERE receipts"):
             kept.update(system.provider.receipts(row["body"]))
-        return [(sid, word, kept[sid, word]) for sid in told for word in told[sid] if kept[sid, word] != 1]
+        return [(sid, word, kept[sid, word]) for sid in accepted for word in accepted[sid] if kept[sid, word] != 1]
 
     await system.until(wrong, equals=[], within=TERMINAL_WITHIN, what="receipts not exactly once in inbound_log")
     rows = await system.rows("SELECT external_id, status FROM messages WHERE direction = 'outbound'")
     status = {row["external_id"]: row["status"] for row in rows}
     behind = []
-    for sid, words in told.items():
+    for sid, words in accepted.items():
         furthest = max((known for word in words if (known := meaning(word))), key=lambda known: RANK[known])
         further = {known for word in tried[sid] if (known := meaning(word)) and RANK[known] > RANK[furthest]}
         if status.get(sid) not in {furthest, *further}:
@@ -97,8 +97,8 @@ async def receipts_kept(system: System, seen: Sequence[SeenMessage]) -> None:
 
 
 async def sent_once(system: System, seen: Sequence[SeenMessage]) -> None:
-    """Nothing was taken twice by the provider; what it took is told as sent, and only what was in flight at a kill is
-    of unknown outcome: such a message was not taken, and failed as `unknown` when nobody could tell."""
+    """The provider took nothing twice. What it took is recorded as sent, and only what was in flight at a kill is
+    of unknown outcome: such a message was not taken, and failed as `unknown` where it could not be looked up."""
     our_id = system.provider.our_id
     taken = Counter(our_id(message) for message in seen if message.outcome == "accepted")
     twice = {str(message_id): count for message_id, count in taken.items() if count > 1}
@@ -119,7 +119,7 @@ async def sent_once(system: System, seen: Sequence[SeenMessage]) -> None:
     untaken = {message_id: row for message_id, row in rows.items() if message_id not in taken}
     given_up = (("failed", "unknown"), ("failed", "resent"))  # or sent anew, where the provider's list has it not
     wrong = [dict(row) for row in untaken.values() if (row["status"], row["error_code"]) not in given_up]
-    assert not wrong, f"never at the provider, and not told as unknown: {_show(wrong)}"
+    assert not wrong, f"never at the provider, and not recorded as unknown: {_show(wrong)}"
     explained = system.in_flight | _left_in_doubt(system, seen)
     unexplained = [dict(row) for message_id, row in untaken.items() if message_id not in explained]
     assert not unexplained, f"of unknown outcome, though not in flight at any kill: {_show(unexplained)}"
@@ -216,23 +216,23 @@ async def no_dead_letters(system: System, poison: Sequence[bytes] = ()) -> None:
     assert found == set(poison), f"poison that is nowhere: {_show(set(poison) - found)}"
 
 
-async def all_told(system: System, queue: str) -> None:
-    """Every event was relayed, told first in the order of (xid, seq). `queue` is bound to all since the start."""
+async def all_relayed(system: System, queue: str) -> None:
+    """Every event was relayed, first in the order of (xid, seq). `queue` is bound to all since the start."""
     wanted = {(int(row["xid"]), row["seq"]) for row in await system.rows("SELECT xid::text AS xid, seq FROM events")}
-    told = system.told
+    relayed = system.relayed
 
     async def missing() -> int:
         for body in await system.take_all(queue):
-            told.update(((item["xid"], item["seq"]), None) for item in orjson.loads(body)["items"])
-        return len(wanted - told.keys())
+            relayed.update(((item["xid"], item["seq"]), None) for item in orjson.loads(body)["items"])
+        return len(wanted - relayed.keys())
 
     await system.until(missing, equals=0, within=TERMINAL_WITHIN, what="events not relayed")
-    turned = [(a, b) for a, b in pairwise(told) if a > b]
-    assert not turned, f"events told out of order: {_show(turned)}"
+    turned = [(a, b) for a, b in pairwise(relayed) if a > b]
+    assert not turned, f"events relayed out of order: {_show(turned)}"
 
 
 async def everything(system: System, customers: Customers, events_queue: str, poison: Sequence[bytes] = ()) -> str:
-    """All of the above, once nobody writes any more; returns a line of figures."""
+    """All of the above, once no customer writes any more; returns a line of figures."""
     took = await terminal(system)
     await all_kept(system, customers.written)
     await system.until(system.receipts_pending, equals=0, within=TERMINAL_WITHIN, what="receipts on their way")
@@ -243,7 +243,7 @@ async def everything(system: System, customers: Customers, events_queue: str, po
     await each_answered(system, customers)
     await receipts_kept(system, seen)
     await no_dead_letters(system, poison)
-    await all_told(system, events_queue)
+    await all_relayed(system, events_queue)
     system.all_alive()
     taken = sum(message.outcome == "accepted" for message in seen)
     failed = await system.count("messages WHERE status = 'failed'")

@@ -63,14 +63,14 @@ class SourceDatabase:
 @contextmanager
 def source_database(stack: Stack, statements: str) -> Iterator[SourceDatabase]:
     name, reader = f"test_source_{uuid4().hex}", f"reader_{uuid4().hex}"
-    with psycopg.connect(stack.admin_database_url, autocommit=True) as admin:
+    with psycopg.connect(stack.postgres.admin_url, autocommit=True) as admin:
         admin.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(name), sql.Identifier(OWNER)))
         admin.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(reader)))
     source = SourceDatabase(stack.postgres.url(reader, name), stack.postgres.url(OWNER, name))
     source.execute(statements)
     source.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {reader}")
     yield source
-    with psycopg.connect(stack.admin_database_url, autocommit=True) as admin:
+    with psycopg.connect(stack.postgres.admin_url, autocommit=True) as admin:
         admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
         admin.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(reader)))
 
@@ -146,7 +146,7 @@ class Ours:
 
 
 def furnish(environment: Mapping[str, str]) -> None:
-    """The tenant Shop, empty; and a bystander who talks to somebody that is imported elsewhere too."""
+    """The tenant Shop, empty; and a bystander tenant with a contact that is imported for another tenant too."""
     Ours(environment).execute(
         f"""
         INSERT INTO tenants (id, name) VALUES ('{BYSTANDER}', 'Bystander'), ('{SHOP}', 'Shop');
@@ -166,15 +166,15 @@ def furnish(environment: Mapping[str, str]) -> None:
 def moved(environment: Mapping[str, str], *arguments: str, code: int = 0) -> str:
     """Run `palomar import`; returns what it printed, both streams."""
     done = palomar(environment, "import", *arguments, seconds=90)
-    told = done.stdout + done.stderr
-    assert done.returncode == code, told
-    return told
+    output = done.stdout + done.stderr
+    assert done.returncode == code, output
+    return output
 
 
-def counts(told: str) -> dict[str, tuple[int, int, int, int, int]]:
+def counts(output: str) -> dict[str, tuple[int, int, int, int, int]]:
     """Table → (source, ours, new, already there, skipped), as the command printed them."""
     found = {}
-    for line in told.splitlines():
+    for line in output.splitlines():
         cells = [cell.strip() for cell in re.split("[│┃|]", line)[1:-1]]
         if len(cells) == 7 and cells[1].isdigit():
             source, ours, new, there, skipped = (int(cell) for cell in cells[1:6])

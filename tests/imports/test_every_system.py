@@ -102,10 +102,10 @@ def test_all_of_it_arrives_once_and_again_changes_nothing(
     ours = Ours(environment)
     bystander, there = ours.of_bystander(), source.checksum()
 
-    told = moved(environment, *case.arguments(source))
+    output = moved(environment, *case.arguments(source))
 
-    assert counts(told) == case.counts
-    assert "✗" not in told
+    assert counts(output) == case.counts
+    assert "✗" not in output
     stored = ours.everything()
     again = counts(moved(environment, *case.arguments(source)))
     assert again == {table: (of, here, 0, here, skipped) for table, (of, here, _, _, skipped) in case.counts.items()}
@@ -128,7 +128,7 @@ def test_nothing_that_was_imported_is_ever_due(environment: dict[str, str], sour
         ours.value("SELECT count(*) FROM campaigns WHERE due_at IS NOT NULL OR status IN ('scheduled', 'running')") == 0
     )
     assert ours.value("SELECT count(*) FROM webhook_logs WHERE due_at IS NOT NULL OR success IS NULL") == 0
-    assert ours.value("SELECT count(*) FROM events") == 0, "nobody is told of what happened long ago"
+    assert ours.value("SELECT count(*) FROM events") == 0, "what happened long ago is no event"
 
 
 def test_killed_in_the_middle_it_goes_on_to_the_same_end(
@@ -140,10 +140,10 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_end(
     before = ours.value("SELECT count(*) FROM messages")
     assert 0 < before < sum(row[2] for row in case.counts.values())
 
-    told = moved(environment, *case.arguments(source))
+    output = moved(environment, *case.arguments(source))
 
-    assert "going on at" in told
-    assert counts(told) == case.counts, "counted as if nothing had happened"
+    assert "going on at" in output
+    assert counts(output) == case.counts, "counted as if nothing had happened"
     with another_database(stack, template, environment) as undisturbed:
         furnish(undisturbed)
         moved(undisturbed, *case.arguments(source))

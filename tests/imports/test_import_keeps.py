@@ -75,13 +75,13 @@ def test_the_window_is_what_the_source_says_though_the_message_is_not_there(
 def test_columns_without_a_name_here_are_in_metadata_and_secrets_are_not(
     kommo: tuple[Ours, SourceDatabase, str],
 ) -> None:
-    ours, _, told = kommo
+    ours, _, output = kommo
     talk = one(ours.rows(f"SELECT status, metadata FROM conversations WHERE id = '{FIRST}'"))
     assert talk == {
         "status": "active",
         "metadata": {"lead": 7, "imported": {"pipeline": "sales", "score": 5, "status": "parked"}},
     }
-    assert "kommo_conversations: 1 mended: a column that may hold a secret: left out\n" in told
+    assert "kommo_conversations: 1 mended: a column that may hold a secret: left out\n" in output
     assert "hush" not in str(ours.everything())
 
 
@@ -133,8 +133,8 @@ def test_tables_by_prismas_names_are_read_and_other_secrets_of_settings_are_seal
     ALTER TABLE "WhatsAppSettings" ADD "appSecret" text DEFAULT 'the-app-secret';
     """
     statements = layouts.WHATSAPP_MODULE + renamed
-    with arrived(stack, environment, statements, "whatsapp-module", "--tenant", "Shop") as (ours, _, told):
-        assert "✗" not in told
+    with arrived(stack, environment, statements, "whatsapp-module", "--tenant", "Shop") as (ours, _, output):
+        assert "✗" not in output
         assert ours.value("SELECT count(*) FROM sessions") == 91
         channel = one(ours.rows("SELECT id, credentials FROM channels WHERE address = '109876543210'"))
         keys = KeyRing.parse(environment["PALOMAR_SECRET_KEYS"])
@@ -172,18 +172,18 @@ def test_what_was_made_is_said_also_where_the_import_is_refused(stack: Stack, en
     with arrived(stack, environment, statements, "kommo", "--tenant", "Tienda", "--new-tenant", code=1) as (
         ours,
         _,
-        told,
+        output,
     ):
         tenant = ours.value("SELECT id FROM tenants WHERE name = 'Tienda'")
-        assert f"Made tenant {tenant} (Tienda)." in told
-        assert "table kommo_messages has no column role" in told
+        assert f"Made tenant {tenant} (Tienda)." in output
+        assert "table kommo_messages has no column role" in output
     with source_database(stack, layouts.KOMMO_GOOD) as source:
         ours.execute(
             f"""INSERT INTO channels (id, tenant_id, provider, kind, address, credentials)
             SELECT gen_random_uuid(), '{tenant}', 'twilio', 'whatsapp', '+1415000000' || n, 'sealed'
             FROM generate_series(1, 2) n"""
         )
-        told = moved(environment, "kommo", "--from", source.url, "--tenant", "Tienda", code=1)
-        assert "has 2 whatsapp channels to choose from" in told
-        assert "Made kommo channel" in told
-        assert "Made meta channel" in told
+        output = moved(environment, "kommo", "--from", source.url, "--tenant", "Tienda", code=1)
+        assert "has 2 whatsapp channels to choose from" in output
+        assert "Made kommo channel" in output
+        assert "Made meta channel" in output

@@ -90,20 +90,20 @@ def test_a_message_from_the_future_is_kept_and_opens_no_window(ours: Ours) -> No
     assert here["last_user_message_at"] < here["created_at"] - timedelta(days=1)
 
 
-def test_what_is_broken_is_mended_and_told(environment: dict[str, str], source: SourceDatabase) -> None:
+def test_broken_rows_are_mended_and_reported(environment: dict[str, str], source: SourceDatabase) -> None:
     furnish(environment)
-    told = moved(environment, "kommo-twilio", "--from", source.url, "--tenant", "Shop")
+    output = moved(environment, "kommo-twilio", "--from", source.url, "--tenant", "Shop")
     ours = Ours(environment)
-    assert "kommo_conversations: 1 skipped: unknown provider\n" in told
-    assert "kommo_conversations: 2 mended: no usable address: a closed record\n" in told
-    assert "kommo_conversations: 2 mended: number that is no phone number: left out\n" in told
+    assert "kommo_conversations: 1 skipped: unknown provider\n" in output
+    assert "kommo_conversations: 2 mended: no usable address: a closed record\n" in output
+    assert "kommo_conversations: 2 mended: number that is no phone number: left out\n" in output
     assert conversation(ours, "00000000-0000-4000-a000-000000000004")["address"] == "chat-x"
-    assert "kommo_messages: 2 skipped: its conversation is missing, or was skipped\n" in told
-    assert "kommo_messages: 1 skipped: unknown role\n" in told
-    assert "kommo_messages: 1 mended: NUL replaced\n" in told
+    assert "kommo_messages: 2 skipped: its conversation is missing, or was skipped\n" in output
+    assert "kommo_messages: 1 skipped: unknown role\n" in output
+    assert "kommo_messages: 1 mended: NUL replaced\n" in output
     nul = one(ours.rows("SELECT metadata FROM messages WHERE content = 'a NUL'"))
     assert nul["metadata"] == {"note": "a\ufffdb"}
-    assert "kommo_messages: 1 mended: text too long: cut\n" in told
+    assert "kommo_messages: 1 mended: text too long: cut\n" in output
     assert ours.value("SELECT length(content) FROM messages WHERE role = 'system'") == 100_000
 
 
@@ -133,7 +133,7 @@ def test_tables_from_before_the_migration_are_all_kommos(stack: Stack, environme
     with source_database(stack, before) as source:
         refused = moved(environment, "kommo-twilio", "--from", source.url, "--tenant", "Shop", code=1)
         assert "table kommo_conversations has no column provider" in refused
-        told = moved(environment, "kommo", "--from", source.url, "--tenant", "Shop")
-    assert counts(told) == {"kommo_conversations": (1, 1, 1, 0, 0), "kommo_messages": (1, 1, 1, 0, 0)}
+        output = moved(environment, "kommo", "--from", source.url, "--tenant", "Shop")
+    assert counts(output) == {"kommo_conversations": (1, 1, 1, 0, 0), "kommo_messages": (1, 1, 1, 0, 0)}
     here = conversation(Ours(environment), "00000000-0000-4000-8000-000000000001")
     assert (here["provider"], here["kommo_chat_id"], here["user_message_count"]) == ("kommo", "chat-1", 1)

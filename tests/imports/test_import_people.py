@@ -52,13 +52,13 @@ def test_a_third_row_that_shows_two_to_be_one_loses_nothing_of_either(
         INSERT INTO conversations (id, customer_id, distributor_id, channel, created_at)
         SELECT ('00000000-0000-4000-8000-00000000e00' || n)::uuid, who::uuid, '{NORTH}', channel, '2026-01-01'
         FROM (VALUES (1, '{by_number}', 'WHATSAPP'), (2, '{by_mail}', 'EMAIL'), (3, '{both}', 'SMS'),
-            (4, '{by_mail}', 'SMS')) AS told (n, who, channel);
+            (4, '{by_mail}', 'SMS')) AS given (n, who, channel);
         INSERT INTO messages (id, conversation_id, content, message_type, is_from_customer, created_at)
         SELECT gen_random_uuid(), id, 'hola', 'TEXT', true, created_at FROM conversations;
         """
     )
-    told = moved(environment, "distributors", "--from", distributors.url, "--batch", str(batch))
-    assert "✗" not in told
+    output = moved(environment, "distributors", "--from", distributors.url, "--batch", str(batch))
+    assert "✗" not in output
     ours = Ours(environment)
     (contact,) = ours.rows("SELECT * FROM contacts WHERE tenant_id = %s AND name <> 'no address'", NORTH)
     assert contact["metadata"]["imported"]["city"] in ("Lima", "Cusco")
@@ -131,7 +131,7 @@ def test_people_whom_a_webhook_joins_during_an_import_lose_nothing_that_comes_la
         SELECT join_contacts('{TENANT}', '{stays}', '{joined}'), join_contacts('{TENANT}', '{stays}', '{nameless}');
         """
     )
-    told = moved(environment, "campaigns", "--from", campaigns.url)
+    output = moved(environment, "campaigns", "--from", campaigns.url)
     groups, campaigns_, texts = holdings(ours, stays)
     assert groups == ["Everybody", "Of one", "Of the other"]
     assert campaigns_ == ["Done", "Under way"]
@@ -140,7 +140,7 @@ def test_people_whom_a_webhook_joins_during_an_import_lose_nothing_that_comes_la
     assert ours.rows("SELECT FROM contacts WHERE id IN (%s, %s)", joined, nameless) == []
     before = ours.everything()
     again = moved(environment, "campaigns", "--from", campaigns.url)
-    assert counts(again)["contacts"][1] == counts(told)["contacts"][1]
+    assert counts(again)["contacts"][1] == counts(output)["contacts"][1]
     assert ours.everything() == before
 
 
@@ -171,23 +171,23 @@ def test_who_had_said_stop_in_the_other_system_is_stopped_here(
             ('{mailed}', '{NORTH}', 'Iris', NULL, 'iris@example.com', '2026-01-01');
         INSERT INTO conversations (id, customer_id, distributor_id, channel, created_at)
         SELECT who, who, '{NORTH}', channel, '2026-01-01' FROM (VALUES ('{stopped}'::uuid, 'WHATSAPP'),
-            ('{back}', 'SMS'), ('{shared}', 'WHATSAPP'), ('{mailed}', 'EMAIL')) AS told (who, channel);
+            ('{back}', 'SMS'), ('{shared}', 'WHATSAPP'), ('{mailed}', 'EMAIL')) AS given (who, channel);
         INSERT INTO messages (id, conversation_id, content, message_type, is_from_customer, created_at)
-        SELECT gen_random_uuid(), who, content, kind, heard, at::timestamp FROM (VALUES
+        SELECT gen_random_uuid(), who, content, kind, inbound, at::timestamp FROM (VALUES
             ('{stopped}'::uuid, 'Baja', 'TEXT', true, '2026-01-02'),
             ('{stopped}', 'START', 'TEXT', false, '2026-01-03'),
             ('{back}', 'stop', 'TEXT', true, '2026-01-02'), ('{back}', 'start', 'TEXT', true, '2026-01-03'),
             ('{shared}', 'STOP', 'CONTACT', true, '2026-01-02'), ('{shared}', 'hola', 'TEXT', true, '2026-01-03'),
             ('{mailed}', 'stop promotions', 'TEXT', true, '2026-01-02'),
             ('{mailed}', 'START', 'TEXT', true, '2026-01-03')
-        ) AS told (who, content, kind, heard, at);
+        ) AS given (who, content, kind, inbound, at);
         """
     )
     for _ in range(2):
         moved(environment, "distributors", "--from", distributors.url)
         rows = Ours(environment).rows(
             "SELECT c.name, k.channel_kind, k.scope, k.state, k.source, k.effective_at::date::text AS day, "
-            "m.id IS NOT NULL AS told FROM consents k JOIN contacts c ON c.id = k.contact_id "
+            "m.id IS NOT NULL AS has_message FROM consents k JOIN contacts c ON c.id = k.contact_id "
             "LEFT JOIN messages m ON m.id = k.message_id ORDER BY c.name, k.effective_at"
         )
         assert [tuple(row.values()) for row in rows] == [
@@ -212,15 +212,15 @@ def test_messages_under_one_providers_id_that_are_not_one_message_all_come_over(
         SELECT id, id, '{NORTH}', 'WHATSAPP', '2026-01-01' FROM customers WHERE id::text LIKE '%e90_';
         INSERT INTO messages (id, conversation_id, content, message_type, is_from_customer, external_message_id,
             created_at)
-        SELECT gen_random_uuid(), conversation_id, content, 'TEXT', heard, external_id, '2026-01-02' FROM (VALUES
+        SELECT gen_random_uuid(), conversation_id, content, 'TEXT', inbound, external_id, '2026-01-02' FROM (VALUES
             ('{customer(901)}'::uuid, 'uno', false, 'unknown'), ('{customer(901)}', 'dos', true, 'unknown'),
             ('{customer(902)}', 'tres', false, 'unknown'), ('{customer(903)}', 'cuatro', true, 'wamid.1'),
             ('{customer(903)}', 'cuatro', true, 'wamid.1')
-        ) AS told (conversation_id, content, heard, external_id);
+        ) AS given (conversation_id, content, inbound, external_id);
         """
     )
-    told = moved(environment, "distributors", "--from", distributors.url, "--batch", str(batch))
-    assert counts(told)["messages"] == (5, 5, 4, 1, 0)
+    output = moved(environment, "distributors", "--from", distributors.url, "--batch", str(batch))
+    assert counts(output)["messages"] == (5, 5, 4, 1, 0)
     ours = Ours(environment)
     rows = ours.rows("SELECT content, external_id, metadata FROM messages WHERE tenant_id = %s ORDER BY content", NORTH)
     assert [row["content"] for row in rows] == ["cuatro", "dos", "tres", "uno"]
@@ -244,9 +244,9 @@ def test_a_mail_address_that_people_of_several_numbers_have_makes_no_one_of_them
         """
     )
     for new in (3, 0):
-        told = moved(environment, "distributors", "--from", distributors.url, "--batch", str(batch))
-        assert "✗" not in told
-        assert counts(told)["customers"][2] >= new
+        output = moved(environment, "distributors", "--from", distributors.url, "--batch", str(batch))
+        assert "✗" not in output
+        assert counts(output)["customers"][2] >= new
         rows = Ours(environment).rows(
             "SELECT metadata -> 'imported' ->> 'email' AS mail, array_agg(canonical ORDER BY canonical) AS addresses "
             "FROM contacts c JOIN contact_addresses a ON a.contact_id = c.id "

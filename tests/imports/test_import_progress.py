@@ -23,9 +23,9 @@ def source(stack: Stack) -> Iterator[SourceDatabase]:
 
 def test_without_a_terminal_it_says_so_in_lines(environment: dict[str, str], source: SourceDatabase) -> None:
     furnish(environment)
-    told = moved(environment, "kommo", "--from", source.url, "--tenant", "Shop", "--batch", "50").splitlines()
-    assert told.index("kommo_messages 50 of 440") < told.index("kommo_messages 440 of 440")
-    assert "counting kommo_messages 440 of 440" in told
+    output = moved(environment, "kommo", "--from", source.url, "--tenant", "Shop", "--batch", "50").splitlines()
+    assert output.index("kommo_messages 50 of 440") < output.index("kommo_messages 440 of 440")
+    assert "counting kommo_messages 440 of 440" in output
 
 
 def test_in_a_terminal_there_is_a_bar_for_each_table(environment: dict[str, str], source: SourceDatabase) -> None:

@@ -35,7 +35,7 @@ def test_settings_become_a_channel_whose_secrets_are_sealed(
     environment: dict[str, str], source: SourceDatabase
 ) -> None:
     furnish(environment)
-    told = imported(environment, source)
+    output = imported(environment, source)
     channels = Ours(environment).rows("SELECT * FROM channels WHERE tenant_id = %s ORDER BY id", SHOP)
     assert [(row["id"], row["provider"], row["address"], row["status"]) for row in channels] == [
         (CHANNEL, "meta", "109876543210", "active"),
@@ -50,7 +50,7 @@ def test_settings_become_a_channel_whose_secrets_are_sealed(
         "webhook_token": "the-webhook-token",
     }
     stored = str(Ours(environment).everything())
-    assert all(secret not in stored + told for secret in opened.values()), "nowhere in clear"
+    assert all(secret not in stored + output for secret in opened.values()), "nowhere in clear"
 
 
 def test_a_session_is_a_place_and_a_conversation(environment: dict[str, str], source: SourceDatabase) -> None:
@@ -108,7 +108,7 @@ def test_what_had_come_already_is_joined_and_not_doubled(environment: dict[str, 
     """The number is in use here: a customer has written, their message is in the source as well, a reply is owed."""
     furnish(environment)
     ours = Ours(environment)
-    live, heard = UUID(int=0xA11CE), datetime(2026, 2, 1, 9, 1, tzinfo=UTC)
+    live, received_at = UUID(int=0xA11CE), datetime(2026, 2, 1, 9, 1, tzinfo=UTC)
     ours.execute(
         f"""
         INSERT INTO channels (id, tenant_id, provider, kind, address, credentials)
@@ -123,11 +123,11 @@ def test_what_had_come_already_is_joined_and_not_doubled(environment: dict[str, 
         INSERT INTO messages (id, tenant_id, conversation_id, channel_id, provider, direction, role, status, content,
             external_id, provider_timestamp)
         VALUES ('{live}', '{SHOP}', '{live}', '{live}', 'meta', 'inbound', 'user', 'received', 'message 1', 'wamid.1.1',
-            '{heard}');
+            '{received_at}');
         """
     )
-    told = imported(environment, source)
-    assert counts(told) == {
+    output = imported(environment, source)
+    assert counts(output) == {
         "whatsapp_settings": (2, 2, 1, 1, 0),
         "whatsapp_sessions": (92, 92, 91, 1, 0),
         "whatsapp_messages": (363, 363, 362, 1, 0),

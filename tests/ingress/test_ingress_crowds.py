@@ -1,4 +1,4 @@
-"""Crowds at one endpoint: other tenants' webhooks go on as if nobody was there, and memory stays small."""
+"""A flood at one endpoint: other tenants' webhooks go on as without it, and memory stays small."""
 
 import asyncio
 import time
@@ -99,7 +99,7 @@ async def test_endpoints_that_take_all_bytes_keep_no_quiet_endpoint_out(
             await until(is_full)
 
 
-async def test_who_is_over_the_bound_is_told_at_once_when_to_come_again(
+async def test_a_request_over_the_bound_gets_a_retry_after_at_once(
     settings: Settings, environment: dict[str, str]
 ) -> None:
     app = await meta.add_app(settings)
@@ -117,5 +117,5 @@ async def test_who_is_over_the_bound_is_told_at_once_when_to_come_again(
             async def somebody_was_slow() -> bool:
                 return await metric(running.client, 'palomar_webhooks_refused_total{reason="slow"}') > 0
 
-            await until(somebody_was_slow)  # who comes after the first second takes a stalled one's place
+            await until(somebody_was_slow)  # a body that comes after the first second takes a stalled one's place
         assert peak(running) <= PEAK

@@ -1,4 +1,4 @@
-"""Who owns an endpoint, and with what secret, is known in memory: fresh within moments, and through an outage."""
+"""The owner and the secret of each endpoint are held in memory: fresh within moments, and through an outage."""
 
 import json
 import stat
@@ -101,7 +101,7 @@ async def loads(client: aiohttp.ClientSession) -> float:
     return await metric(client, "palomar_directory_loads_total")
 
 
-async def test_the_poll_finds_what_no_notification_told(settings: Settings, database_url: str) -> None:
+async def test_the_poll_finds_a_change_without_a_notification(settings: Settings, database_url: str) -> None:
     async with ingress(settings.model_copy(update={"directory_poll": 0.1})) as client:
         await change(settings, "SELECT 1")
         owner = await asyncpg.connect(database_url)

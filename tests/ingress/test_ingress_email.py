@@ -10,7 +10,7 @@ import aiohttp
 
 from shared import database
 from shared.database import new_id
-from shared.providers.email import unsubscribe
+from shared.domain.unsubscribe_links import owner
 from shared.settings import Settings
 from shared.store import endpoints
 from tests.support.email_payloads import CONTENT_TYPE, fields, form
@@ -75,7 +75,7 @@ async def test_a_mail_with_files_goes_its_own_way_and_has_a_limit(settings: Sett
     async with ingress(settings) as client:
         assert await post(client, path, body) == 200
         assert await post(client, path, body + b"\n" * MIB) == 413
-        assert await post(client, f"{path}x", body + b"\n" * MIB) == 403  # who does not know the secret is not read
+        assert await post(client, f"{path}x", body + b"\n" * MIB) == 403  # without the secret the body is not read
     (kept,) = await webhooks(amqp_url, 1, "persist.large")
     # As JSON text the line breaks would take twice their room, and RabbitMQ takes no message above 16 MiB.
     assert kept["body_encoding"] == "base64"
@@ -88,7 +88,7 @@ async def test_a_click_on_unsubscribe_is_queued_and_nobody_elses_link_is(setting
     async with db_connection(settings) as connection:
         tenant_id = await connection.fetchval("SELECT tenant_id FROM endpoints")
     keys = keys_of(settings)
-    proof = keys.seal("", tenant_id=tenant_id, owner=unsubscribe.owner(message_id))
+    proof = keys.seal("", tenant_id=tenant_id, owner=owner(message_id))
     link = f"{path}/unsubscribe/{message_id}/{proof}"
     async with ingress(settings) as client:
         async with client.get(link) as page:  # a scanner follows every link
@@ -101,7 +101,7 @@ async def test_a_click_on_unsubscribe_is_queued_and_nobody_elses_link_is(setting
         form_type = "application/x-www-form-urlencoded"
         assert await post(client, link, b"List-Unsubscribe=One-Click", form_type) == 200
         # Another mail's, clicked in the same moment, is another webhook.
-        others = keys.seal("", tenant_id=tenant_id, owner=unsubscribe.owner(other))
+        others = keys.seal("", tenant_id=tenant_id, owner=owner(other))
         link = f"{path}/unsubscribe/{other}/{others}"
         assert await post(client, link, b"List-Unsubscribe=One-Click", form_type) == 200
     kept, too = await webhooks(amqp_url, 2, "persist.receipts")

@@ -1,5 +1,5 @@
-"""A disk that somebody fills to the last byte while the broker is away: what was acknowledged arrives, once, and
-whoever looks is told."""
+"""A disk that is full to the last byte while the broker is away: what was acknowledged arrives, once, and
+/readyz and `palomar status` report it."""
 
 from collections import Counter
 
@@ -50,9 +50,9 @@ async def test_a_spool_on_a_full_disk_drains_publishes_once_and_says_what_is_wro
                 assert max(times.values()) == 1  # no DELETE had room, and nothing was published again
 
                 async with client.get(health(client, "/readyz")) as answer:
-                    told = await answer.json()
-                assert (answer.status, told["status"]) == (200, "ready")
-                assert "spool" in told["warnings"]
+                    report = await answer.json()
+                assert (answer.status, report["status"]) == (200, "ready")
+                assert "spool" in report["warnings"]
 
                 disk.free()
                 await broker.cut()

@@ -48,7 +48,7 @@ async def test_a_crm_webhook_is_let_in_by_the_end_of_its_url_which_goes_no_furth
 ) -> None:
     path = await add_kommo(settings)
     leads = form({"leads[update][0][id]": "1"})
-    bare = b"add%5B0%5D%5Bid%5D=m2&add%5B0%5D%5Bchat_id%5D=c"  # as some accounts tell of a message
+    bare = b"add%5B0%5D%5Bid%5D=m2&add%5B0%5D%5Bchat_id%5D=c"  # as some accounts report a message
     async with ingress(settings) as client:
         assert await post(client, f"{path}/{URL_SECRET}", event()) == 200
         assert await post(client, f"{path}/{OLD_URL_SECRET}", event(1)) == 200  # while it is rotated
@@ -68,7 +68,7 @@ async def test_a_crm_webhook_is_let_in_by_the_end_of_its_url_which_goes_no_furth
     items = await webhooks(amqp_url, 3)
     assert {str(item["body"]).encode() for item in items} == {event(), event(1), bare}
     assert all(str(item["url"]).endswith(path) and not item["receipts"] for item in items)
-    # What tells of no message stands in nobody's way.
+    # A webhook without a message goes to a queue of its own.
     assert [str(item["body"]).encode() for item in await webhooks(amqp_url, 1, "persist.receipts")] == [leads]
     logged = "".join(capsys.readouterr())
     assert URL_SECRET not in logged
@@ -117,9 +117,9 @@ async def test_a_broker_that_hangs_keeps_kommo_waiting_no_longer_than_it_waits(
             assert await post(client, f"{path}/{URL_SECRET}", event()) == 200
             broker.stall()
             started = time.monotonic()
-            told = await asyncio.gather(*(post(client, f"{path}/{URL_SECRET}", event(n)) for n in range(1, 31)))
+            statuses = await asyncio.gather(*(post(client, f"{path}/{URL_SECRET}", event(n)) for n in range(1, 31)))
             took = time.monotonic() - started
-            assert told == [200] * 30
+            assert statuses == [200] * 30
             # With the budget that is set there is as much more time as the budget is longer.
             assert took - QUICK_BUDGET + settings.ingress_publish_budget < IN_TIME
             broker.flow()

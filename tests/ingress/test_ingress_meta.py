@@ -12,7 +12,7 @@ from shared.database import new_id
 from shared.settings import Settings
 from shared.store import endpoints
 from tests.support.ingress import Hook, add_endpoint, form, ingress, keys_of, webhooks
-from tests.support.meta_payloads import body, entry, said, told, value
+from tests.support.meta_payloads import body, entry, receipt_json, said, value
 
 SECRET, OLD_SECRET = "the app's secret", "the one before"
 VERIFY_TOKEN = "ours alone"
@@ -74,8 +74,8 @@ async def test_receipts_have_their_own_lane_and_do_not_take_messages_with_them(
     settings: Settings, amqp_url: str
 ) -> None:
     path = await add_app(settings)
-    receipts = body(entry(value(statuses=(told(),))))
-    both = body(entry(value(said()), value(statuses=(told(),))))
+    receipts = body(entry(value(statuses=(receipt_json(),))))
+    both = body(entry(value(said()), value(statuses=(receipt_json(),))))
     words = body(entry(value(said(text={"body": 'a "statuses" of mine'}))))
     async with ingress(settings) as client:
         for given in (receipts, both, words):

@@ -42,7 +42,7 @@ async def queued(amqp_url: str) -> int:
         return sum(counts)
 
 
-async def test_each_refusal_is_told_counted_and_logged_without_content(
+async def test_each_refusal_is_answered_counted_and_logged_without_content(
     settings: Settings, amqp_url: str, logged: Sequence[Mapping[str, object]]
 ) -> None:
     hook = await add_endpoint(settings)
@@ -120,7 +120,7 @@ async def test_another_method_says_which_one_to_choose(settings: Settings, metho
         ("GET http://evil.example/healthz HTTP/1.1", 404),
     ],
 )
-async def test_a_path_of_nobodys_is_told_so(settings: Settings, request_line: str, status: int) -> None:
+async def test_an_unknown_path_gets_a_404(settings: Settings, request_line: str, status: int) -> None:
     async with ingress(settings) as client:
         reader, writer = await _connect(client)
         writer.write(f"{request_line}\r\nHost: x\r\nContent-Length: 0\r\n\r\n".encode())

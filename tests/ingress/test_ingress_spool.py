@@ -277,12 +277,12 @@ async def test_several_processes_share_a_port_and_a_spool_folder(
     assert {item["body"] for item in items} == {f"Body={number}" for number in range(40)}
 
 
-async def test_a_port_that_is_taken_is_told_with_the_remedy(environment: dict[str, str]) -> None:
+async def test_a_port_in_use_is_reported_with_the_remedy(environment: dict[str, str]) -> None:
     async with ingress_process(environment) as running:
         port = running.client._build_url("/").port
-        told = await _fails({**environment, "PORT": str(port)}, "receive")
-    assert "PORT" in told
-    assert "--share-port" in told
+        output = await _fails({**environment, "PORT": str(port)}, "receive")
+    assert "PORT" in output
+    assert "--share-port" in output
 
 
 async def test_a_start_without_keys_or_with_a_wrong_name_says_what_to_do(environment: dict[str, str]) -> None:

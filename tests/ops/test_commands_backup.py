@@ -28,7 +28,7 @@ from tests.support.commands import palomar
 def empty_url(stack: Stack) -> Iterator[str]:
     """A database of the same server with nothing in it."""
     name = f"test_{uuid4().hex}"
-    with psycopg.connect(stack.admin_database_url, autocommit=True) as admin:
+    with psycopg.connect(stack.postgres.admin_url, autocommit=True) as admin:
         admin.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(name), sql.Identifier(OWNER)))
         yield stack.postgres.url(OWNER, name)
         admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
@@ -81,7 +81,7 @@ def test_every_row_of_every_table_comes_back(office: Office, stack: Stack, jobs:
     filled = {table.partition(".")[2].rstrip("0123456789").rstrip("_") for table, rows in before.items() if rows}
     assert {"inbound_log", "events", "messages", "media_blobs", "_yoyo_migration"} <= filled
     assert f"{sum(before.values())} rows of {len(before)} tables, counted twice" in office.backup("--jobs", jobs)
-    assert stat.S_IMODE(office.folder.stat().st_mode) == 0o700, "messages and addresses are nobody else's to read"
+    assert stat.S_IMODE(office.folder.stat().st_mode) == 0o700, "only the owner may read messages and addresses"
     office.restore("--jobs", jobs)
     assert counts(target) == before
     assert dump(stack.postgres, target) == dump(stack.postgres, source)

@@ -46,9 +46,9 @@ def shop(environment: dict[str, str]) -> dict[str, str]:
 
 
 def listed(environment: dict[str, str]) -> list[dict[str, Any]]:
-    told = palomar(environment, "channels", "list", "--json")
-    assert told.returncode == 0, told.stderr
-    return cast("list[dict[str, Any]]", json.loads(told.stdout))
+    result = palomar(environment, "channels", "list", "--json")
+    assert result.returncode == 0, result.stderr
+    return cast("list[dict[str, Any]]", json.loads(result.stdout))
 
 
 async def tokens(settings: Settings) -> dict[str, tuple[str, ...]]:
@@ -88,16 +88,16 @@ async def reaches(pool: database.Pool, count: str) -> None:
 
 
 async def test_a_new_channel_says_what_to_enter_where(shop: dict[str, str], settings: Settings) -> None:
-    told = palomar(shop, *NEW)
-    assert told.returncode == 0, told.stderr
+    result = palomar(shop, *NEW)
+    assert result.returncode == 0, result.stderr
     (channel,) = listed(shop)
     base = f"https://hooks.example.com/webhooks/twilio/{channel['endpoint_id']}"
-    lines = [line.strip() for line in told.stdout.splitlines()]
+    lines = [line.strip() for line in result.stdout.splitlines()]
     assert f"{base}#rc=5&rp=all" in lines
     assert f"{base}/status#rc=5&rp=all" in lines
-    assert "WhatsApp senders" in told.stdout
-    assert f"./palomar channels test {channel['id']}" in told.stdout
-    assert AUTH_TOKEN not in told.stdout
+    assert "WhatsApp senders" in result.stdout
+    assert f"./palomar channels test {channel['id']}" in result.stdout
+    assert AUTH_TOKEN not in result.stdout
     facts = ("tenant", "kind", "address", "engine", "window_policy", "status")
     assert [channel[fact] for fact in facts] == ["Café Paloma", "whatsapp", "+14155238886", "rules", "hold", "active"]
     assert await tokens(settings) == {channel["endpoint_id"]: (AUTH_TOKEN,)}
@@ -219,15 +219,15 @@ def test_what_is_missing_is_asked_for_in_a_terminal(shop: dict[str, str]) -> Non
         stderr=theirs,
         cwd=shop["PALOMAR_STATE_DIR"],
         env={**os.environ, "PYTHONPATH": str(ROOT), **shop},
-        start_new_session=True,  # or it would ask for the token at the terminal of whoever runs the tests
+        start_new_session=True,  # or it would ask for the token at the terminal that runs the tests
     )
     os.close(theirs)
     seen = b""
     try:
-        with suppress(OSError):  # which is how a terminal tells that nobody is there any more
-            while told := os.read(ours, 4096):
-                seen += told
-                if told.endswith(b" ") and answers:  # a question ends with a blank
+        with suppress(OSError):  # which is how a terminal says that its other end is closed
+            while chunk := os.read(ours, 4096):
+                seen += chunk
+                if chunk.endswith(b" ") and answers:  # a question ends with a blank
                     os.write(ours, answers.pop(0).encode() + b"\n")
         assert process.wait(30) == 0, seen
     finally:
@@ -264,34 +264,34 @@ def test_a_wrong_call_says_what_to_do_and_changes_nothing(
     sms = ("channels", "add", "--kind", "sms", "--address", "+14155550100", "--tenant", "Shop", "--new-tenant")
     assert palomar(shop, *sms, "--account-sid", ACCOUNT_SID).returncode == 0
     before = listed(shop)
-    told = palomar(shop, *arguments)
-    assert (told.returncode, told.stdout) == (1, "")
-    assert complaint in told.stderr
-    assert remedy in told.stderr
+    result = palomar(shop, *arguments)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert complaint in result.stderr
+    assert remedy in result.stderr
     assert listed(shop) == before
 
 
 def test_a_number_is_one_channel_however_it_is_written(shop: dict[str, str]) -> None:
     mexican = ("channels", "add", "--kind", "whatsapp", "--account-sid", ACCOUNT_SID, "--tenant", "Tienda")
     assert palomar(shop, *mexican, "--address", "+5215512345678", "--new-tenant").returncode == 0
-    told = palomar(shop, *mexican, "--address", "+52 55 1234 5678")
-    assert told.returncode == 1
-    assert "The whatsapp number +5215512345678 is channel" in told.stderr
+    result = palomar(shop, *mexican, "--address", "+52 55 1234 5678")
+    assert result.returncode == 1
+    assert "The whatsapp number +5215512345678 is channel" in result.stderr
 
 
 def test_the_auth_token_is_no_argument(shop: dict[str, str]) -> None:
     del shop["TWILIO_AUTH_TOKEN"]
-    told = palomar(shop, *NEW)
-    assert told.returncode == 1
-    assert "The auth token is missing." in told.stderr
-    assert "Set TWILIO_AUTH_TOKEN" in told.stderr
+    result = palomar(shop, *NEW)
+    assert result.returncode == 1
+    assert "The auth token is missing." in result.stderr
+    assert "Set TWILIO_AUTH_TOKEN" in result.stderr
     assert "--auth-token" not in palomar(shop, "channels", "add", "--help").stdout
 
 
 def test_a_database_without_tables_says_how_to_make_them(shop: dict[str, str], stack: Stack) -> None:
-    told = palomar({**shop, "DATABASE_URL": stack.postgres.url(OWNER, "postgres")}, "channels", "list")
-    assert (told.returncode, told.stdout) == (1, "")
-    assert "./palomar migrate" in told.stderr
+    result = palomar({**shop, "DATABASE_URL": stack.postgres.url(OWNER, "postgres")}, "channels", "list")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "./palomar migrate" in result.stderr
 
 
 @pytest.mark.parametrize(

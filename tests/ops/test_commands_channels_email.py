@@ -27,24 +27,24 @@ def shop(environment: dict[str, str]) -> dict[str, str]:
 
 
 def listed(environment: dict[str, str]) -> list[dict[str, Any]]:
-    told = palomar(environment, "channels", "list", "--json")
-    assert told.returncode == 0, told.stderr
-    return cast("list[dict[str, Any]]", json.loads(told.stdout))
+    result = palomar(environment, "channels", "list", "--json")
+    assert result.returncode == 0, result.stderr
+    return cast("list[dict[str, Any]]", json.loads(result.stdout))
 
 
 async def test_a_mailbox_is_added_tried_and_given_another_url(shop: dict[str, str]) -> None:
     async with playing() as stage:
         port = str(await stage.sandbox.smtp_port())
-        told = palomar(shop, *NEW, "--smtp-port", port)
-        assert told.returncode == 0, told.stderr
+        result = palomar(shop, *NEW, "--smtp-port", port)
+        assert result.returncode == 0, result.stderr
         (channel,) = listed(shop)
         assert (channel["kind"], channel["address"]) == ("email", "Hola@shop.example")
         url = channel["webhook_url"]
         assert url.startswith(f"https://hooks.example.com/webhooks/email/{channel['endpoint_id']}/")
         assert len(url.rpartition("/")[2]) >= 32
-        assert url in told.stdout
-        assert "Inbound Parse" in told.stdout
-        assert PASSWORD not in told.stdout + json.dumps(channel)
+        assert url in result.stdout
+        assert "Inbound Parse" in result.stdout
+        assert PASSWORD not in result.stdout + json.dumps(channel)
 
         again = palomar(shop, *NEW[:-1], "--smtp-port", port)
         assert "The email address Hola@shop.example is channel" in again.stderr
@@ -74,6 +74,6 @@ async def test_a_mailbox_is_added_tried_and_given_another_url(shop: dict[str, st
     ],
 )
 def test_a_wrong_call_names_the_field(shop: dict[str, str], arguments: tuple[str, ...], complaint: str) -> None:
-    told = palomar(shop, *NEW, *arguments)
-    assert told.returncode != 0
-    assert complaint in told.stderr
+    result = palomar(shop, *NEW, *arguments)
+    assert result.returncode != 0
+    assert complaint in result.stderr

@@ -33,9 +33,9 @@ def shop(environment: dict[str, str]) -> dict[str, str]:
 
 
 def listed(environment: dict[str, str]) -> list[dict[str, Any]]:
-    told = palomar(environment, "channels", "list", "--json")
-    assert told.returncode == 0, told.stderr
-    found: list[dict[str, Any]] = json.loads(told.stdout)
+    result = palomar(environment, "channels", "list", "--json")
+    assert result.returncode == 0, result.stderr
+    found: list[dict[str, Any]] = json.loads(result.stdout)
     return found
 
 
@@ -53,16 +53,16 @@ async def secrets(settings: Settings) -> KommoSecrets:
 async def test_a_new_channel_says_what_to_enter_where_and_lists_it_again(
     shop: dict[str, str], settings: Settings
 ) -> None:
-    told = palomar(shop, *NEW)
-    assert told.returncode == 0, told.stderr
+    result = palomar(shop, *NEW)
+    assert result.returncode == 0, result.stderr
     (channel,) = listed(shop)
     kept = await secrets(settings)
     (in_url,) = kept.url_secrets
     base = f"https://hooks.example.com/webhooks/kommo/{channel['endpoint_id']}"
-    lines = [line.strip() for line in told.stdout.splitlines()]
+    lines = [line.strip() for line in result.stdout.splitlines()]
     assert f"{base}/{in_url}" in lines
     assert f"{base}/chats/:scope_id" in lines
-    assert CHANNEL_SECRET not in told.stdout
+    assert CHANNEL_SECRET not in result.stdout
     assert kept.channel_secrets == (CHANNEL_SECRET,)
     facts = ("tenant", "provider", "kind", "address", "webhook_url", "chats_url", "status_url")
     assert [channel[fact] for fact in facts] == [
@@ -105,10 +105,10 @@ def test_a_wrong_call_says_what_to_do(
     shop: dict[str, str], arguments: tuple[str, ...], without: str, complaint: str, remedy: str
 ) -> None:
     shop.pop(without, None)
-    told = palomar(shop, *NEW, *arguments)
-    assert (told.returncode, told.stdout) == (1, "")
-    assert complaint in told.stderr
-    assert remedy in told.stderr
+    result = palomar(shop, *NEW, *arguments)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert complaint in result.stderr
+    assert remedy in result.stderr
     assert listed(shop) == []
 
 
@@ -118,8 +118,8 @@ async def test_another_url_leaves_the_one_before_good_and_the_channels_secret_as
     palomar(shop, *NEW)
     (channel,) = listed(shop)
     before = await secrets(settings)
-    told = palomar(shop, "channels", "set", channel["id"], "--new-url")
-    assert told.returncode == 0, told.stderr
+    result = palomar(shop, "channels", "set", channel["id"], "--new-url")
+    assert result.returncode == 0, result.stderr
     after = await secrets(settings)
     assert after.url_secrets[1:] == before.url_secrets
     assert after.channel_secrets == before.channel_secrets

@@ -35,9 +35,9 @@ def shop(environment: dict[str, str]) -> dict[str, str]:
 
 
 def listed(environment: Mapping[str, str]) -> list[dict[str, Any]]:
-    told = palomar(environment, "channels", "list", "--json")
-    assert told.returncode == 0, told.stderr
-    return cast("list[dict[str, Any]]", json.loads(told.stdout))
+    result = palomar(environment, "channels", "list", "--json")
+    assert result.returncode == 0, result.stderr
+    return cast("list[dict[str, Any]]", json.loads(result.stdout))
 
 
 async def secrets(settings: Settings) -> dict[str, MetaSecrets]:
@@ -56,17 +56,17 @@ async def secrets(settings: Settings) -> dict[str, MetaSecrets]:
 
 
 async def test_a_new_channel_says_what_to_enter_where(shop: dict[str, str], settings: Settings) -> None:
-    told = palomar(shop, *NEW)
-    assert told.returncode == 0, told.stderr
+    result = palomar(shop, *NEW)
+    assert result.returncode == 0, result.stderr
     (channel,) = listed(shop)
     (kept,) = (await secrets(settings)).values()
-    lines = [line.strip() for line in told.stdout.splitlines()]
+    lines = [line.strip() for line in result.stdout.splitlines()]
     assert f"https://hooks.example.com/webhooks/meta/{channel['endpoint_id']}" in lines
     assert kept.verify_token in lines
     assert kept.app_secrets == (APP_SECRET,)
-    assert f"./palomar channels test {channel['id']}" in told.stdout
-    assert ACCESS_TOKEN not in told.stdout
-    assert APP_SECRET not in told.stdout
+    assert f"./palomar channels test {channel['id']}" in result.stdout
+    assert ACCESS_TOKEN not in result.stdout
+    assert APP_SECRET not in result.stdout
     facts = ("tenant", "provider", "kind", "address", "status", "status_url")
     assert [channel[fact] for fact in facts] == ["Tienda", "meta", "whatsapp", PHONE_NUMBER_ID, "active", None]
     async with database.make_pool(settings, process="test", size=1) as pool:
@@ -93,9 +93,9 @@ async def test_all_numbers_of_an_app_share_one_url_whoever_they_belong_to(
 
 def test_a_number_of_one_tenant_can_be_no_other_tenants_too(shop: dict[str, str]) -> None:
     palomar(shop, *NEW)
-    told = palomar(shop, *ADD, PHONE_NUMBER_ID, "--tenant", "Café", "--new-tenant")
-    assert told.returncode == 1
-    assert "is a channel of Tienda already" in told.stderr
+    result = palomar(shop, *ADD, PHONE_NUMBER_ID, "--tenant", "Café", "--new-tenant")
+    assert result.returncode == 1
+    assert "is a channel of Tienda already" in result.stderr
     assert [channel["tenant"] for channel in listed(shop)] == ["Tienda"]
 
 
@@ -175,8 +175,8 @@ def test_a_wrong_call_says_what_to_do(
     shop: dict[str, str], arguments: tuple[str, ...], without: str, complaint: str, remedy: str
 ) -> None:
     shop.pop(without, None)
-    told = palomar(shop, *arguments, "--tenant", "Tienda", "--new-tenant")
-    assert (told.returncode, told.stdout) == (1, "")
-    assert complaint in told.stderr
-    assert remedy in told.stderr
+    result = palomar(shop, *arguments, "--tenant", "Tienda", "--new-tenant")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert complaint in result.stderr
+    assert remedy in result.stderr
     assert listed(shop) == []

@@ -48,9 +48,9 @@ async def test_a_tenants_words_are_set_shown_and_taken_back(
         assert wrong.returncode == 1
         assert "words.es.stop.0" in wrong.stderr
         file.write_text('{"words": {"es": {"stop": ["Basta"], "stop_marketing": ["Sin más ofertas"]}}}')
-        told = await contacts(environment, "words", "--set", str(file))
-        assert "basta" in told.stdout
-        assert "opted_out of marketing: aktionen stoppen" in told.stdout
-        assert "sin mas ofertas" in told.stdout
-        assert "baja" not in told.stdout
+        result = await contacts(environment, "words", "--set", str(file))
+        assert "basta" in result.stdout
+        assert "opted_out of marketing: aktionen stoppen" in result.stdout
+        assert "sin mas ofertas" in result.stdout
+        assert "baja" not in result.stdout
         assert "baja" in (await contacts(environment, "words", "--default")).stdout

@@ -1,4 +1,4 @@
-"""`palomar dead`: an operator finds out what was given up and why, and puts it back to work or throws it away."""
+"""`palomar dead`: an operator lists dead letters with their reasons, and replays or discards them."""
 
 import asyncio
 import json
@@ -23,9 +23,9 @@ async def test_the_list_tells_how_much_since_when_and_mostly_why(
 ) -> None:
     await dead_letter(settings, [webhook(1), webhook(2)], "no such thing")
     await dead_letter(settings, [webhook(3)], "something else")
-    told = palomar(environment, "dead", "list")
-    assert told.returncode == 0, told.stderr
-    rows = {line.split("│")[1].strip(): line for line in told.stdout.splitlines() if "│" in line}
+    result = palomar(environment, "dead", "list")
+    assert result.returncode == 0, result.stderr
+    rows = {line.split("│")[1].strip(): line for line in result.stdout.splitlines() if "│" in line}
     assert set(rows) == {queue.dead_letters for queue in topology.QUEUES}
     assert "no such thing (2 of the first 3)" in rows[DEAD]
     assert " s ago" in rows[DEAD]
@@ -37,13 +37,13 @@ async def test_an_item_is_shown_without_its_body_unless_asked_for(
 ) -> None:
     dead = webhook(1)
     await dead_letter(settings, [dead], "no such \x1b[31mthing")
-    told = palomar(environment, "dead", "show", "persist")
-    assert told.returncode == 0, told.stderr
-    assert dead.inbound_id in told.stdout
-    assert dead.trace in told.stdout
-    assert r"no such \x1b[31mthing" in told.stdout  # nobody's text steers the terminal
-    assert "hola" not in told.stdout
-    assert "--body" in told.stdout
+    result = palomar(environment, "dead", "show", "persist")
+    assert result.returncode == 0, result.stderr
+    assert dead.inbound_id in result.stdout
+    assert dead.trace in result.stdout
+    assert r"no such \x1b[31mthing" in result.stdout  # no text from outside steers the terminal
+    assert "hola" not in result.stdout
+    assert "--body" in result.stdout
     assert "hola 1" in palomar(environment, "dead", "show", DEAD, "--body").stdout
     assert "raise DeadLetter(reason)" in palomar(environment, "dead", "show", DEAD, "--traceback").stdout
 
@@ -51,9 +51,9 @@ async def test_an_item_is_shown_without_its_body_unless_asked_for(
 async def test_items_go_back_to_work_as_if_they_were_new(environment: dict[str, str], settings: Settings) -> None:
     webhooks = [webhook(number) for number in range(30)]
     await dead_letter(settings, webhooks, "not yet")
-    told = palomar(environment, "dead", "replay", "persist", "--all")
-    assert told.returncode == 0, told.stderr
-    assert "30 put back into persist" in told.stdout
+    result = palomar(environment, "dead", "replay", "persist", "--all")
+    assert result.returncode == 0, result.stderr
+    assert "30 put back into persist" in result.stdout
     assert await depth(settings, DEAD) == 0
     back = await taken(settings, PERSIST)
     assert [message.message_id for message in back] == [one.inbound_id for one in webhooks]
@@ -65,8 +65,8 @@ async def test_only_the_items_named_go_back(environment: dict[str, str], setting
     webhooks = [webhook(number) for number in range(4)]
     await dead_letter(settings, webhooks, "not yet")
     named = (webhooks[1].inbound_id, webhooks[3].inbound_id[:12])
-    told = palomar(environment, "dead", "replay", DEAD, "--id", named[0], "--id", named[1])
-    assert told.returncode == 0, told.stderr
+    result = palomar(environment, "dead", "replay", DEAD, "--id", named[0], "--id", named[1])
+    assert result.returncode == 0, result.stderr
     assert [message.message_id for message in await taken(settings, PERSIST)] == [
         webhooks[1].inbound_id,
         webhooks[3].inbound_id,
@@ -100,10 +100,10 @@ async def test_what_the_broker_itself_dead_lettered_is_shown_and_put_back_too(
             assert message is not None
             await message.nack(requeue=True)
     await depth_reaches(settings, DEAD, 1)
-    told = palomar(environment, "dead", "show", "persist").stdout
-    assert "dead-lettered by the broker: taken and not finished more than 200 times" in told
-    assert "not counted" in told
-    assert " s ago" in told
+    result = palomar(environment, "dead", "show", "persist").stdout
+    assert "dead-lettered by the broker: taken and not finished more than 200 times" in result
+    assert "not counted" in result
+    assert " s ago" in result
     replayed = palomar(environment, "dead", "replay", "persist", "--id", "killer")
     assert replayed.returncode == 0, replayed.stderr
     (back,) = await taken(settings, PERSIST)
@@ -157,10 +157,10 @@ async def test_a_wrong_call_says_what_to_do(
     environment: dict[str, str], settings: Settings, arguments: tuple[str, ...], complaint: str, remedy: str
 ) -> None:
     assert await depth(settings, DEAD) == 0  # and makes the queues
-    told = palomar(environment, "dead", *arguments)
-    assert (told.returncode, told.stdout) == (1, "")
-    assert complaint in told.stderr
-    assert remedy in told.stderr
+    result = palomar(environment, "dead", *arguments)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert complaint in result.stderr
+    assert remedy in result.stderr
 
 
 def test_without_a_broker_or_its_queues_it_says_how_to_start(environment: dict[str, str]) -> None:
@@ -169,11 +169,11 @@ def test_without_a_broker_or_its_queues_it_says_how_to_start(environment: dict[s
     assert "./palomar up" in fresh.stderr
     away = {**environment, "AMQP_URL": "amqp://guest:guest@127.0.0.1:1/"}
     for arguments in (("list",), ("replay", "persist", "--all")):
-        told = palomar(away, "dead", *arguments)
-        assert (told.returncode, told.stdout) == (1, "")
-        assert "RabbitMQ does not answer." in told.stderr
-        assert "Start it with ./palomar up, or set AMQP_URL." in told.stderr
-        assert "Traceback" not in told.stderr
+        result = palomar(away, "dead", *arguments)
+        assert (result.returncode, result.stdout) == (1, "")
+        assert "RabbitMQ does not answer." in result.stderr
+        assert "Start it with ./palomar up, or set AMQP_URL." in result.stderr
+        assert "Traceback" not in result.stderr
 
 
 def test_a_wrong_password_is_said_to_be_one(environment: dict[str, str]) -> None:

@@ -102,7 +102,7 @@ async def test_a_redelivered_webhook_of_an_erased_person_brings_nothing_back(
         assert await stage.count("inbound_log") == 0
 
 
-async def test_who_is_not_there_or_not_confirmed_is_told_and_nothing_is_touched(
+async def test_an_unknown_or_unconfirmed_person_is_reported_and_nothing_is_touched(
     environment: dict[str, str], settings: Settings
 ) -> None:
     async with staged(settings) as stage:
@@ -173,8 +173,8 @@ async def test_what_others_say_of_an_erased_person_is_blanked_and_the_rest_of_it
 )
 async def test_the_ways_a_number_is_written(settings: Settings, text: str, found: bool) -> None:
     async with staged(settings) as stage:
-        told = await stage.value("SELECT $1::text ~* $2::text", text, erasure.pattern([("phone", ANA)]))
-        assert told is found
+        matches = await stage.value("SELECT $1::text ~* $2::text", text, erasure.pattern([("phone", ANA)]))
+        assert matches is found
 
 
 def test_somebody_without_a_searchable_address_is_not_said_to_be_gone() -> None:

@@ -3,7 +3,8 @@
 import stat
 from uuid import UUID
 
-from ops import demo, demo_key
+from ops import demo_key
+from ops.demo import tenants
 from shared import database
 from shared.domain import api_keys
 from shared.settings import Settings
@@ -59,7 +60,7 @@ def test_what_can_be_no_key_is_refused_with_the_remedy(environment: dict[str, st
 
 
 async def test_up_makes_the_demo_tenants_key_once_and_keeps_it_to_its_user(settings: Settings) -> None:
-    await demo.ensure(settings)
+    await tenants.ensure(settings)
     key = await demo_key.ensure(settings)
     assert key is not None
     file = settings.state_dir / demo_key.FILE

@@ -43,9 +43,9 @@ async def test_webhooks_come_back_by_id_exactly_as_they_arrived(
     first, second = (one.model_copy(update={"received_at": long_ago}) for one in (webhook(1), webhook(2)))
     receipt = webhook(3).model_copy(update={"receipts": True})
     await keep(settings, *(Logged(one, "parsed") for one in (first, second, receipt)))
-    told = palomar(environment, "replay", first.inbound_id, receipt.inbound_id[:8].upper())
-    assert told.returncode == 0, told.stderr
-    assert "2 replayed." in told.stdout
+    result = palomar(environment, "replay", first.inbound_id, receipt.inbound_id[:8].upper())
+    assert result.returncode == 0, result.stderr
+    assert "2 replayed." in result.stdout
     (back,) = await replayed(settings)
     assert back == first.model_copy(update={"replayed": True})  # received_at too: no window opens by it
     assert [one.inbound_id for one in await replayed(settings, "persist.receipts")] == [receipt.inbound_id]
@@ -54,21 +54,21 @@ async def test_webhooks_come_back_by_id_exactly_as_they_arrived(
 async def test_ids_that_are_not_in_the_log_are_named(environment: dict[str, str], settings: Settings) -> None:
     await keep(settings, Logged(webhook(1), "parsed"))
     stranger, beginning = webhook(2).inbound_id, webhook(3).inbound_id[:10]
-    told = palomar(environment, "replay", stranger, webhook(1).inbound_id, beginning)
-    assert told.returncode == 1
-    assert "1 replayed." in told.stdout
-    assert "which keeps 30 days" in told.stdout
-    assert {line.strip() for line in told.stdout.splitlines()} >= {stranger, beginning}
+    result = palomar(environment, "replay", stranger, webhook(1).inbound_id, beginning)
+    assert result.returncode == 1
+    assert "1 replayed." in result.stdout
+    assert "which keeps 30 days" in result.stdout
+    assert {line.strip() for line in result.stdout.splitlines()} >= {stranger, beginning}
     assert len(await replayed(settings)) == 1
 
 
 async def test_a_span_comes_back_with_its_progress(environment: dict[str, str], settings: Settings) -> None:
     webhooks = [webhook(number) for number in range(250)]
     await keep(settings, *(Logged(one, "parsed") for one in webhooks))
-    told = palomar(environment, "replay", "--since", "10m")
-    assert told.returncode == 0, told.stderr
-    assert "250 replayed." in told.stdout
-    assert "250/250" in told.stderr
+    result = palomar(environment, "replay", "--since", "10m")
+    assert result.returncode == 0, result.stderr
+    assert "250 replayed." in result.stdout
+    assert "250/250" in result.stderr
     assert {one.inbound_id for one in await replayed(settings)} == {one.inbound_id for one in webhooks}
     assert "nothing was replayed" in palomar(environment, "replay", "--until", "10m").stdout
 
@@ -99,13 +99,13 @@ def test_a_wrong_call_says_what_to_do(tmp_path: Path, arguments: tuple[str, ...]
         "AMQP_URL": "amqp://guest:guest@127.0.0.1:1/",
         "DATABASE_URL": "postgresql://palomar@127.0.0.1:1/palomar",
     }
-    told = palomar(nowhere, "replay", *arguments)
-    assert (told.returncode, told.stdout) == (1, "")
-    assert complaint in told.stderr
-    assert remedy in told.stderr
+    result = palomar(nowhere, "replay", *arguments)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert complaint in result.stderr
+    assert remedy in result.stderr
 
 
-async def test_ids_that_begin_alike_are_told_apart(settings: Settings) -> None:
+async def test_ids_with_the_same_beginning_are_distinguished(settings: Settings) -> None:
     by_beginning: dict[str, WebhookReceived] = {}
     number = 0
     while (twin := by_beginning.get(webhook(number).inbound_id[:2])) is None:
@@ -123,7 +123,7 @@ NOW = datetime(2026, 3, 14, 12, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
-    ("told", "meant"),
+    ("text", "meant"),
     [
         ("90m", datetime(2026, 3, 14, 10, 30, tzinfo=UTC)),
         ("2h", datetime(2026, 3, 14, 10, tzinfo=UTC)),
@@ -133,19 +133,19 @@ NOW = datetime(2026, 3, 14, 12, tzinfo=UTC)
         ("2026-03-14", datetime(2026, 3, 14).astimezone()),
     ],
 )
-def test_moments(told: str, meant: datetime) -> None:
-    assert moment("--since", told, NOW) == meant
+def test_moments(text: str, meant: datetime) -> None:
+    assert moment("--since", text, NOW) == meant
 
 
-@pytest.mark.parametrize("told", ["", "h", "2", "1e3h", "2 h", "tomorrow", "2026-13-01", "999999d"])
-def test_what_is_no_moment(told: str) -> None:
+@pytest.mark.parametrize("text", ["", "h", "2", "1e3h", "2 h", "tomorrow", "2026-13-01", "999999d"])
+def test_what_is_no_moment(text: str) -> None:
     with pytest.raises(Problem, match="is no moment"):
-        moment("--since", told, NOW)
+        moment("--since", text, NOW)
 
 
 def test_without_a_database_it_says_how_to_start(environment: dict[str, str]) -> None:
     away = {**environment, "DATABASE_URL": "postgresql://palomar@127.0.0.1:1/palomar"}
-    told = palomar(away, "replay", "--failed")
-    assert (told.returncode, told.stdout) == (1, "")
-    assert "PostgreSQL does not answer." in told.stderr
-    assert "Start it with ./palomar up, or set DATABASE_URL." in told.stderr
+    result = palomar(away, "replay", "--failed")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "PostgreSQL does not answer." in result.stderr
+    assert "Start it with ./palomar up, or set DATABASE_URL." in result.stderr

@@ -53,8 +53,8 @@ async def in_every_state(stage: Stage) -> dict[str, UUID]:
     made: dict[str, UUID] = {}
     for number, state in enumerate(("queued", "ready", "sending", "held", "unknown")):
         customer = f"+3460000001{number}"
-        heard = timedelta(days=2) if state == "held" else timedelta(0)
-        conversation = await stage.converse(customer=customer, heard=heard)
+        last_message_ago = timedelta(days=2) if state == "held" else timedelta(0)
+        conversation = await stage.converse(customer=customer, last_message_ago=last_message_ago)
         made[state] = (await stage.requested(conversation, f"was {state}", window_policy="hold")).message_id
         await stage.pool.execute(
             "UPDATE messages SET status = $2, due_at = now(), unknown_at = CASE WHEN $2 = 'unknown' THEN now() END, "
@@ -102,7 +102,7 @@ async def left(stage: Stage) -> int:
 
 
 def hints(stage: Stage, made: dict[str, UUID], conversations: dict[UUID, UUID]) -> list[SendRequested | SendAdmitted]:
-    """What the broker, which nobody restored, still holds of them."""
+    """The jobs that the broker, which was not restored, still holds of them."""
     tenant = stage.ours.tenant_id
     found: list[SendRequested | SendAdmitted] = []
     for message in made.values():
@@ -120,9 +120,9 @@ async def test_after_a_fail_over_nothing_leaves_that_may_have_left_until_a_perso
         reply = await owed_reply(stage)
         made = await in_every_state(stage)
         await beside(stage)
-        told = await done(environment, "failover")
+        output = await done(environment, "failover")
         for line in ("5 messages may have left", "1 replies were owed", "1 reports", "2 campaigns", "1 deliveries"):
-            assert line in told
+            assert line in output
         assert {await stage.status(message) for message in made.values()} == {"unknown"}
         held_in = await stage.rows("SELECT id, conversation_id FROM messages WHERE id = ANY($1)", list(made.values()))
         conversations = {row["id"]: row["conversation_id"] for row in held_in}

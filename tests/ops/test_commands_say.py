@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from ingress.__main__ import receive
-from ops import demo
+from ops.demo import meta, tenants, twilio
 from ops.sandbox.app import make_app, serving
 from ops.sandbox.client import SandboxClient
 from ops.say import exchange
@@ -36,7 +36,7 @@ async def running(settings: Settings) -> AsyncIterator[Settings]:
                 "smtp_private_hosts": "127.0.0.1",
             }
         )
-        await demo.ensure(settings)
+        await tenants.ensure(settings)
         stop = asyncio.Event()
         door = asyncio.create_task(receive(settings, keys_of(settings), stop))
         # The workers' health is served on any free port.
@@ -52,17 +52,17 @@ async def running(settings: Settings) -> AsyncIterator[Settings]:
 
 async def test_a_customer_of_each_provider_is_answered(settings: Settings) -> None:
     async with running(settings) as settings:
-        for channel in demo.DEMOS.values():
+        for channel in tenants.DEMOS.values():
             happened = await exchange(settings, "hola", channel=channel, within=30)
             assert "Palomar" in happened.answered, channel.provider
             assert [name for name, _ in happened.hops][:3] == ["ingress had it", "persist stored it", "reply answered"]
             assert "provider accepted it" in dict(happened.hops)
-        await demo.ensure(settings)  # again, and nothing is made twice
-        again = await exchange(settings, "precios", channel=demo.DEMO_META, within=30)
+        await tenants.ensure(settings)  # again, and nothing is made twice
+        again = await exchange(settings, "precios", channel=meta.DEMO_META, within=30)
         assert "12" in again.answered
         # Who stops SMS is not answered there, and by WhatsApp they are.
-        assert "opted out" in (await exchange(settings, "STOP", channel=demo.DEMO_SMS)).answered
-        assert "12" in (await exchange(settings, "precios", channel=demo.DEMO, within=30)).answered
+        assert "opted out" in (await exchange(settings, "STOP", channel=twilio.DEMO_SMS)).answered
+        assert "12" in (await exchange(settings, "precios", channel=twilio.DEMO, within=30)).answered
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ async def test_a_customer_of_each_provider_is_answered(settings: Settings) -> No
 def test_a_wrong_call_says_what_to_do(
     environment: dict[str, str], arguments: tuple[str, ...], complaint: str, remedy: str
 ) -> None:
-    told = palomar(environment, "say", "hola", *arguments)
-    assert (told.returncode, told.stdout) == (1, "")
-    assert complaint in told.stderr
-    assert remedy in told.stderr
+    result = palomar(environment, "say", "hola", *arguments)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert complaint in result.stderr
+    assert remedy in result.stderr

@@ -1,4 +1,4 @@
-"""`palomar status`: what waits where, who works, and what to do where something is wrong."""
+"""`palomar status`: the jobs that wait, the processes that run, and what to do where something is wrong."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ from ingress.receive.spool import Spool
 from ingress.receive.spool_file import Row
 from ops import connections
 from ops.local.processes import ask, find
-from ops.status import Spool as Spooled
+from ops.snapshot import Spool as Spooled
 from ops.status import look_into_spool, take
 from shared import database as db
 from shared.database import new_id
@@ -31,9 +31,9 @@ from tests.support.ports import free_port
 
 
 def as_json(environment: Mapping[str, str], code: int = 0) -> dict[str, Any]:
-    told = palomar(environment, "status", "--json")
-    assert told.returncode == code, told.stderr
-    taken = json.loads(told.stdout)
+    result = palomar(environment, "status", "--json")
+    assert result.returncode == code, result.stderr
+    taken = json.loads(result.stdout)
     assert isinstance(taken, dict)
     return taken
 
@@ -45,7 +45,7 @@ def queue(taken: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 @asynccontextmanager
 async def worker(environment: Mapping[str, str], *names: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """`python -m workers …` as somebody in a second shell starts it."""
+    """`python -m workers …` as a person starts it in a second shell."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "workers", *names),
         cwd=environment["PALOMAR_STATE_DIR"],
@@ -145,8 +145,8 @@ async def test_it_tells_what_waits_and_what_to_do(environment: dict[str, str], s
     ]
     assert (queue(taken, "reply")["dead"], taken["retrying"]) == (1, 1)
     rows = taken["rows"]
-    told = ("overdue", "held", "unknown", "replies_owed", "parked_receipts", "set_aside")
-    assert [rows[name] for name in told] == [1, 3, 1, 1, 1, 4]
+    counted = ("overdue", "held", "unknown", "replies_owed", "parked_receipts", "set_aside")
+    assert [rows[name] for name in counted] == [1, 3, 1, 1, 1, 4]
     assert 0 < rows["relay_lag"] < 60
     assert {"receive", "persist", "clock"} <= set(taken["missing"])
     assert taken["clock_tick_age"] is None
@@ -218,7 +218,7 @@ async def test_the_spool_is_counted_whether_ingress_lives_or_not(tmp_path: Path)
     assert (alive.webhooks, alive.unreadable, alive.trouble) == (3, 0, None)
     assert alive.bytes > 3000
     assert "1000 bytes" in str(look_into_spool(folder, 1000).trouble)
-    await spool.put(Row(4.0, b"", b"y"))  # looking disturbs nobody
+    await spool.put(Row(4.0, b"", b"y"))  # a look blocks no writer
     await spool.close()
     (folder / "broken.db").write_bytes(b"this is no database at all" * 100)
     dead = look_into_spool(folder, limit)
@@ -236,11 +236,11 @@ async def test_what_is_away_hides_nothing_of_the_rest(
     environment |= {} if database else {"DATABASE_URL": "postgresql://palomar@127.0.0.1:1/palomar"}
     taken = as_json(environment, code=0 if broker and database else 1)
     assert (taken["queues"] is not None, taken["rows"] is not None) == (broker, database)
-    told = palomar(environment, "status")
-    assert told.returncode == (0 if broker and database else 1)
-    assert ("RabbitMQ does not answer. Start it with ./palomar up, or set AMQP_URL." in told.stdout) != broker
-    assert ("PostgreSQL does not answer. Start it with ./palomar up, or set DATABASE_URL." in told.stdout) != database
-    assert "0 webhooks, 0 bytes" in told.stdout
+    result = palomar(environment, "status")
+    assert result.returncode == (0 if broker and database else 1)
+    assert ("RabbitMQ does not answer. Start it with ./palomar up, or set AMQP_URL." in result.stdout) != broker
+    assert ("PostgreSQL does not answer. Start it with ./palomar up, or set DATABASE_URL." in result.stdout) != database
+    assert "0 webhooks, 0 bytes" in result.stdout
 
 
 async def test_a_session_that_locks_a_table_for_everybody_is_named(

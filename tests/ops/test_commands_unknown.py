@@ -1,4 +1,4 @@
-"""`palomar unknown`: a person decides on sends nobody knows about, and a second message needs that decision."""
+"""`palomar unknown`: a person decides on sends of unknown outcome, and a second message needs that decision."""
 
 import asyncio
 import json
@@ -55,14 +55,14 @@ async def test_the_list_tells_whose_and_since_when_and_the_text_only_when_asked(
         assert "Nothing is unknown." in (await unknown(environment, "list")).stdout
         message = (await stage.requested(await stage.converse(), "hola \x1b[31mAna")).message_id
         await lost(stage, message)
-        told = await unknown(environment, "list")
-        assert told.returncode == 0, told.stderr
-        assert "Tienda" in told.stdout
-        assert stage.ours.address in told.stdout
-        assert " s ago" in told.stdout
-        assert "hola" not in told.stdout
+        result = await unknown(environment, "list")
+        assert result.returncode == 0, result.stderr
+        assert "Tienda" in result.stdout
+        assert stage.ours.address in result.stdout
+        assert " s ago" in result.stdout
+        assert "hola" not in result.stdout
         with_text = await unknown(environment, "list", "--body")
-        assert "\x1b" not in with_text.stdout  # nobody's text steers the terminal
+        assert "\x1b" not in with_text.stdout  # no text from outside steers the terminal
         (one,) = json.loads((await unknown(environment, "list", "--json")).stdout)
         assert (one["id"], one["tenant_id"], one["lane"]) == (str(message), str(stage.ours.tenant_id), "normal")
         assert one["claimed_at"] < one["unknown_at"]
@@ -82,10 +82,10 @@ async def test_a_person_has_it_sent_again_and_the_customer_gets_that_once(
         assert "the customer may get it twice" in refused.stdout
         assert await stage.status(message) == "unknown"
         async with stage.working("window", "send"):
-            told = await unknown(environment, "resend", str(message)[:13], given="y\n")
-            assert told.returncode == 0, told.stderr
+            result = await unknown(environment, "resend", str(message)[:13], given="y\n")
+            assert result.returncode == 0, result.stderr
             again = await resent(stage, f"resend:{message}:1")
-            assert str(again) in told.stdout
+            assert str(again) in result.stdout
             await stage.until(stage.status, again, equals="sent")
             twice = await unknown(environment, "resend", str(message), "--yes")
             assert twice.returncode == 1
@@ -143,10 +143,10 @@ async def test_what_a_receipt_resolved_is_neither_sent_again_nor_given_up(
             )
             await stage.until(stage.status, delivered, equals="delivered")
             await stage.until(stage.count, "message_statuses", equals=2)
-        told = await unknown(environment, "resend", str(delivered), str(given_up), "--yes")
-        assert told.returncode == 1
-        assert f"{delivered} is not unknown any more: it is delivered. Nothing was changed." in told.stdout
-        assert f"{given_up} is not unknown any more: it is sent. Nothing was changed." in told.stdout
+        result = await unknown(environment, "resend", str(delivered), str(given_up), "--yes")
+        assert result.returncode == 1
+        assert f"{delivered} is not unknown any more: it is delivered. Nothing was changed." in result.stdout
+        assert f"{given_up} is not unknown any more: it is sent. Nothing was changed." in result.stdout
         refused = await unknown(environment, "fail", str(delivered))
         assert refused.returncode == 1
         assert "it is delivered" in refused.stdout
@@ -163,9 +163,9 @@ async def test_what_a_late_answer_says_was_sent_is_not_sent_again(
         assert (await unknown(environment, "fail", str(message))).returncode == 0
         async with stage.pool.acquire() as connection, connection.transaction():
             await sends.sent(connection, stage.ours.tenant_id, message, None, "SM" + "1" * 32)
-        told = await unknown(environment, "resend", str(message), "--yes")
-        assert told.returncode == 1
-        assert "Nothing was changed." in told.stdout
+        result = await unknown(environment, "resend", str(message), "--yes")
+        assert result.returncode == 1
+        assert "Nothing was changed." in result.stdout
         assert await stage.count("messages WHERE dedupe_key LIKE 'resend:%'") == 0
 
 
@@ -176,12 +176,12 @@ async def test_an_id_that_means_nothing_or_several_changes_nothing(
         conversation = await stage.converse()
         one, _ = [(await stage.requested(conversation, text)).message_id for text in ("uno", "dos")]
         await lost(stage, one)
-        for told, complaint in (
+        for chosen, complaint in (
             ("hola", "'hola' is no id of a message."),
             (str(NOT_FOUND), f"No message of ours begins with {NOT_FOUND}."),
             (str(one)[:8], f"Several messages begin with {str(one)[:8]}."),
         ):
-            refused = await unknown(environment, "fail", str(one), told)
+            refused = await unknown(environment, "fail", str(one), chosen)
             assert (refused.returncode, refused.stdout) == (1, "")
             assert complaint in refused.stderr
         assert await stage.status(one) == "unknown"

@@ -20,11 +20,11 @@ def test_a_kept_stack_is_found_again_and_only_its_owner_ends_it(tmp_path: Path) 
         stack = kept_stack.attached(tmp_path)
         stack.rabbitmq.add_vhost("kept")
         assert "kept" in stack.rabbitmq.vhosts()
-        with psycopg.connect(stack.admin_database_url) as connection:
+        with psycopg.connect(stack.postgres.admin_url) as connection:
             assert connection.execute("SELECT 1").fetchone() == (1,)
-        for restart in (stack.rabbitmq.kill, stack.rabbitmq.start, stack.postgres.restart):
+        for order in (stack.rabbitmq.kill, stack.rabbitmq.start, stack.postgres.stop, stack.postgres.start):
             with pytest.raises(Problem, match="belongs to another process"):
-                restart()
+                order()
     finally:
         assert kept_stack.stop(tmp_path)
     assert not kept_stack.stop(tmp_path)

@@ -1,4 +1,4 @@
-"""What does not let us in, of a broker or database of somebody else, is told in a sentence that holds no password."""
+"""An external broker or database that refuses us is reported in a sentence that holds no password."""
 
 import os
 import subprocess
@@ -33,7 +33,7 @@ async def test_a_broker_that_lets_us_in_is_no_problem(amqp_url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "problem"),
     [
         (lambda url: url.with_password("not-the-word"), "refuses user 'palomar' or the password"),
         (lambda url: url.with_path("/nowhere"), "no virtual host '/nowhere' for us"),
@@ -43,34 +43,32 @@ async def test_a_broker_that_lets_us_in_is_no_problem(amqp_url: str) -> None:
     ],
     ids=["password", "vhost", "port", "host", "nonsense"],
 )
-async def test_what_is_wrong_with_a_broker_is_told(
-    amqp_url: str, change: Callable[[URL], URL | str], told: str
-) -> None:
+async def test_an_unusable_broker_is_reported(amqp_url: str, change: Callable[[URL], URL | str], problem: str) -> None:
     wrong = str(change(URL(amqp_url)))
     with pytest.raises(Problem) as caught:
         await external_services.reach_broker(wrong)
     assert caught.value.message.startswith("AMQP_URL: ")
-    assert told in caught.value.message
+    assert problem in caught.value.message
     assert "AMQP" in caught.value.remedy.upper()
     assert (URL(wrong).password or "not-the-word") not in caught.value.message
 
 
 @pytest.mark.parametrize(
-    ("url", "told"),
+    ("url", "problem"),
     [
         ("postgresql://nobody:secret@127.0.0.1:{port}/x", "PostgreSQL does not let us in"),
         ("nonsense", "this is no address"),
     ],
 )
-def test_what_is_wrong_with_a_database_is_told(url: str, told: str) -> None:
+def test_an_unusable_database_is_reported(url: str, problem: str) -> None:
     with pytest.raises(Problem) as caught, external_services.migrating():
         migrate.apply(url.format(port=free_port()))
     assert caught.value.message.startswith("DATABASE_URL: ")
-    assert told in caught.value.message
+    assert problem in caught.value.message
     assert "secret" not in caught.value.message
 
 
-def test_a_migration_that_fails_is_told_as_one() -> None:
+def test_a_migration_that_fails_is_reported_as_one() -> None:
     with pytest.raises(Problem, match="A migration failed, and left nothing behind"), external_services.migrating():
         raise psycopg.errors.UndefinedTable("relation does not exist")
 
@@ -82,14 +80,14 @@ def test_up_ends_with_that_sentence_and_starts_nothing(wrong: str, amqp_url: str
         "AMQP_URL": amqp_url if wrong != "AMQP_URL" else f"amqp://a:secret@127.0.0.1:{nowhere}/",
         "DATABASE_URL": f"postgresql://a:secret@127.0.0.1:{nowhere}/x",
     }
-    told = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", UP, str(tmp_path / "state")],
         env={**os.environ, "PYTHONPATH": str(ROOT), **given}, cwd=tmp_path, capture_output=True, text=True, timeout=60,
         check=False,
     )  # fmt: skip
-    assert told.returncode == 1
-    first, *rest = told.stderr.splitlines()
+    assert result.returncode == 1
+    first, *rest = result.stderr.splitlines()
     assert first.startswith(f"{wrong}: ")
     assert rest[-1].startswith(f"Correct {wrong}, or unset it")
-    assert "Starting" not in told.stdout
-    assert "secret" not in told.stdout + told.stderr
+    assert "Starting" not in result.stdout
+    assert "secret" not in result.stdout + result.stderr

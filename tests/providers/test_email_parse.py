@@ -1,31 +1,21 @@
 """What is read in a mail that a service posts to us: who, what, which thread and files, and whether a person wrote."""
 
 import json
-import time
 from datetime import UTC, datetime
-from uuid import UUID
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from shared.domain.model import InboundMessage
-from shared.providers.base import OptedOut, Parsed, RawWebhook
-from shared.providers.email.errors import error_class
-from shared.providers.email.webhooks import attached, parse, verify
-from tests.support.email_payloads import BOUNDARY, CONTENT_TYPE, ENVELOPE, HEADERS, OURS, fields, form, raw, said, whole
-
-OWN = UUID("01890a5d-ac96-774b-bcce-b302099a8057")
-OWN_ID = f"<palomar.{OWN}@shop.example>"
-MIB = 1024 * 1024
-
-
-def message(webhook: RawWebhook) -> InboundMessage:
-    parsed = parse(webhook)
-    assert parsed.errors == ()
-    (found,) = parsed.messages
-    return found
-
+from shared.providers.base import RawWebhook
+from shared.providers.email.webhooks import attached, verify
+from tests.support.email_payloads import (
+    CONTENT_TYPE,
+    HEADERS,
+    OURS,
+    OWN_ID,
+    message,
+    said,
+    whole,
+)
 
 # -- who and what ------------------------------------------------------------------------------------------------------
 
@@ -321,7 +311,9 @@ def test_what_is_new_stands_in_the_text_and_all_of_it_beside(text: str, new: str
         ({"envelope": "no json", "to": None, "headers": f"Message-ID: <a@b>\nDelivered-To: {OURS}\n"}, OURS),
     ],
 )
-def test_the_channel_is_told_by_the_envelope_else_by_the_headers(changed: dict[str, str | None], address: str) -> None:
+def test_the_channel_comes_from_the_envelope_else_from_the_headers(
+    changed: dict[str, str | None], address: str
+) -> None:
     assert message(said(**changed)).channel_address == address
 
 
@@ -373,244 +365,6 @@ def test_what_a_machine_wrote_is_kept_and_owed_no_answer(changed: dict[str, str]
 )
 def test_what_a_person_wrote_is_answered(changed: dict[str, str | None]) -> None:
     assert message(said(**changed)).message_type == "text"
-
-
-# -- bounces -----------------------------------------------------------------------------------------------------------
-
-REPORT = (
-    "Reporting-MTA: dns; mx.example\r\n\r\nFinal-Recipient: rfc822; ana@example.com\r\nAction: failed\r\n"
-    "Status: 5.1.1\r\nDiagnostic-Code: smtp; 550 5.1.1 no such\r\n user here\r\n"
-)
-REPORTED = HEADERS + 'Content-Type: multipart/report; report-type=delivery-status; boundary="b"\n'
-BOUNCED = {
-    "parsed": said(
-        headers=REPORTED, sender="Mail Delivery System <mailer-daemon@mx.example>", text="It was not delivered.",
-        attachment1=("", "message/delivery-status", REPORT.encode()),
-        attachment2=("", "text/rfc822-headers", f"Message-ID: {OWN_ID}\r\nSubject: x\r\n".encode()),
-    ),
-    "flattened": said(headers=REPORTED, text=f"{REPORT}\r\nMessage-ID: {OWN_ID}\r\n"),
-    "whole": whole(
-        f'From: mailer-daemon@mx.example\r\n{REPORTED.replace(chr(10), chr(13) + chr(10))}\r\n'
-        "--b\r\nContent-Type: text/plain\r\n\r\nSorry.\r\n"
-        f"--b\r\nContent-Type: message/delivery-status\r\n\r\n{REPORT}\r\n"
-        f"--b\r\nContent-Type: message/rfc822\r\n\r\nMessage-ID: {OWN_ID}\r\nSubject: x\r\n\r\nhola\r\n--b--\r\n"
-    ),
-    "by its thread": said(headers=REPORTED + f"In-Reply-To: {OWN_ID}\n", text=REPORT),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("webhook", BOUNCED.values(), ids=BOUNCED)
-def test_a_bounce_is_the_receipt_of_the_message_that_came_back(webhook: RawWebhook) -> None:
-    parsed = parse(webhook)
-    (receipt,) = parsed.receipts
-    assert parsed.messages == ()
-    assert (receipt.message_id, receipt.external_id, receipt.status) == (OWN, OWN_ID, "failed")
-    assert receipt.error_code == "5.1.1"
-    assert "550 5.1.1 no such user here" in str(receipt.error_message)
-
-
-@pytest.mark.parametrize(
-    ("action", "status"),
-    [("delivered", "delivered"), ("delayed", "delayed"), ("relayed", "sent"), ("failed", "failed")],
-)
-def test_a_report_says_what_happened(action: str, status: str) -> None:
-    text = REPORT.replace("Action: failed", f"Action: {action}") + f"\r\nMessage-ID: {OWN_ID}\r\n"
-    (receipt,) = parse(said(headers=REPORTED, text=text)).receipts
-    assert (receipt.status, receipt.error_code is None) == (status, action != "failed")
-
-
-def test_a_bounce_of_somebody_elses_mail_is_kept_and_not_answered() -> None:
-    assert message(said(headers=REPORTED, text=REPORT + "Message-ID: <x@y.example>")).message_type == "system"
-
-
-def test_who_quotes_a_message_id_of_ours_does_not_bounce_it() -> None:
-    assert message(said(text=f"Message-ID: {OWN_ID}\nAction: failed")).message_type == "text"
-
-
-def test_of_a_report_about_several_the_one_that_failed_counts() -> None:
-    report = (
-        "Reporting-MTA: dns; mx.example\r\n\r\nFinal-Recipient: rfc822; a@x.example\r\nAction: delivered\r\n"
-        "Status: 2.0.0\r\n\r\nFinal-Recipient: rfc822; b@x.example\r\nAction: failed\r\nStatus: 5.2.2\r\n"
-        "Diagnostic-Code: smtp; 552 mailbox full\r\n"
-    )
-    (receipt,) = parse(said(headers=REPORTED, text=f"{report}\r\nMessage-ID: {OWN_ID}\r\n")).receipts
-    assert (receipt.status, receipt.error_code) == ("failed", "5.2.2")
-    assert "mailbox full" in str(receipt.error_message)
-
-
-@pytest.mark.parametrize(
-    ("headers", "text", "code"),
-    [
-        ("X-Failed-Recipients: ana@example.com\n", "Created automatically.\n\n550 5.1.1 nobody", "5.1.1"),
-        ("", "Hi. This is the qmail-send program at mx.example.\nI'm afraid I wasn't able to deliver your message.\n"
-         "<ana@example.com>:\nSorry, no mailbox here by that name. (#5.1.1)\n", "5.1.1"),
-        ("X-Failed-Recipients: ana@example.com\n", "No luck.", "bounced"),
-    ],
-)  # fmt: skip
-def test_bounces_of_the_old_forms_are_receipts_too(headers: str, text: str, code: str) -> None:
-    back = f"{text}\n--- Below this line is a copy of the message.\n\nMessage-ID: {OWN_ID}\n"
-    sender = "From: Mail Delivery System <MAILER-DAEMON@mx.example>\n"
-    (receipt,) = parse(said(headers=HEADERS + sender + headers, text=back)).receipts
-    assert (receipt.message_id, receipt.status, receipt.error_code) == (OWN, "failed", code)
-    # A person who quotes such a mail is a person.
-    assert message(said(headers=HEADERS + "From: ana@x.example\n", text=back)).message_type == "text"
-
-
-COMPLAINED = HEADERS + 'Content-Type: multipart/report; report-type=feedback-report; boundary="b"\n'
-
-
-@pytest.mark.parametrize(("kind", "is_complaint"), [("abuse", True), ("fraud", True), ("not-spam", False)])
-def test_a_report_of_spam_is_a_complaint_about_our_mail(kind: str, is_complaint: bool) -> None:
-    webhook = said(
-        headers=COMPLAINED, sender="feedback@provider.example", text="This is an abuse report.",
-        attachment1=("", "message/feedback-report", f"Feedback-Type: {kind}\r\nVersion: 1\r\n".encode()),
-        attachment2=("", "message/rfc822", f"Message-ID: {OWN_ID}\r\nSubject: x\r\n\r\nhola".encode()),
-    )  # fmt: skip
-    parsed = parse(webhook)
-    if is_complaint:
-        (receipt,) = parsed.receipts
-        assert (receipt.message_id, receipt.status, receipt.error_code) == (OWN, "complained", "complaint")
-        assert error_class("complaint") is OptedOut
-    else:
-        assert [found.message_type for found in parsed.messages] == ["system"]
-
-
-def test_a_mailers_unsubscribe_mail_is_of_the_mail_it_names() -> None:
-    parsed = parse(said(subject=f"unsubscribe {OWN}", text="This was generated by a mailer."))
-    (receipt,) = parsed.receipts
-    assert (receipt.message_id, receipt.error_code, parsed.messages) == (OWN, "unsubscribed", ())
-    assert error_class("unsubscribed") is OptedOut
-    assert message(said(subject=f"Re: unsubscribe {OWN}")).message_type == "text"
-
-
-# -- hostile bodies ----------------------------------------------------------------------------------------------------
-
-
-def test_what_is_no_form_is_told() -> None:
-    for webhook in (raw(b"", "text/plain"), raw(b"x"), raw(form(fields()), "multipart/form-data")):
-        parsed = parse(webhook)
-        assert parsed.errors
-        assert parsed.messages == ()
-
-
-def test_a_form_that_is_no_mail_is_a_notice() -> None:
-    assert parse(raw(form({"hello": "world"}))).notices[0].data == {"fields": ["hello"]}
-
-
-HOSTILE = {
-    "delimiters": f"--{BOUNDARY}\r\n".encode() * (MIB // 9),
-    "nearly delimiters": f"\n--{BOUNDARY}q".encode() * (MIB // 9),
-    "headers": f"--{BOUNDARY}\r\n".encode() + b"A: b\r\n" * (MIB // 6),
-    "brackets": form(fields(sender="(" * MIB)),
-    "quotes": b'--' + BOUNDARY.encode() + b"\r\nContent-Disposition: form-data; " + b'";' * MIB + b"\r\n\r\nx",
-    "elements in elements": form(fields(text=None, html="<div>" * MIB)),
-    "lists in lists": form(fields(text=None, html="<ul><li>x" * (MIB // 9))),
-    "less than": form(fields(text=None, html="<" * MIB)),
-    "parts in parts": form(
-        {"email": "From: a@b.example\r\nContent-Type: multipart/mixed; boundary=q\r\n\r\n"
-         + "--q\r\nContent-Type: multipart/mixed; boundary=q\r\n\r\n" * (MIB // 52)}
-    ),
-    "quoted lines": form(fields(text=">\n" * (MIB // 2))),
-    "encoded words": form(fields(subject="=?utf-8?q?a" * (MIB // 10))),
-    "nested JSON": form(fields(envelope="[" * MIB)),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("body", HOSTILE.values(), ids=HOSTILE)
-def test_no_body_takes_long(body: bytes) -> None:
-    """Read as a whole these take minutes, or hours."""
-    started = time.process_time()
-    parse(raw(body))
-    assert time.process_time() - started < 20
-
-
-def test_parts_without_end_are_not_all_read() -> None:
-    many = form({f"field{n}": "x" for n in range(1000)})
-    assert "more than 200 parts" in parse(raw(many)).errors[0]
-
-
-def test_a_mail_that_was_cut_off_is_read_as_far_as_it_came() -> None:
-    body = form(fields(attachment1=("f.pdf", "application/pdf", b"x" * 1000)))
-    parsed = parse(raw(body[:-500]))
-    assert parsed.messages[0].text == "¿Cuánto cuesta?"
-
-
-def texts(value: object) -> list[str]:
-    """Every text in something."""
-    if isinstance(value, str):
-        return [value]
-    if isinstance(value, dict):
-        return [text for pair in value.items() for part in pair for text in texts(part)]
-    return [text for part in value for text in texts(part)] if isinstance(value, (list, tuple)) else []
-
-
-def readable(parsed: Parsed) -> None:
-    """All of it is what the queue and PostgreSQL take."""
-    told: list[object] = [parsed.errors, [dict(notice.data) for notice in parsed.notices]]
-    for found in parsed.messages:
-        assert found.external_id
-        assert found.sender
-        named = [found.contact_name, found.given_from, found.given_to, found.channel_address, found.external_id]
-        told += [
-            found.text,
-            dict(found.extra),
-            named,
-            [(file.id, file.filename, file.mime_type) for file in found.media],
-        ]
-        told += [(address.given, address.canonical) for address in found.sender]
-    for receipt in parsed.receipts:
-        told += [receipt.external_id, receipt.status, receipt.error_code, receipt.error_message, dict(receipt.extra)]
-    for text in texts(told):
-        assert "\0" not in text
-        text.encode()
-
-
-@settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
-@given(st.data())
-def test_no_mutated_webhook_raises(data: st.DataObject) -> None:
-    body = bytearray(data.draw(st.sampled_from([form(fields()), *(webhook.body for webhook in BOUNCED.values())])))
-    for _ in range(data.draw(st.integers(0, 6))):
-        at = data.draw(st.integers(0, len(body)))
-        cut = data.draw(st.integers(0, 40))
-        body[at : at + cut] = data.draw(st.binary(max_size=30))
-    readable(parse(raw(bytes(body))))
-
-
-@settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
-@given(
-    st.dictionaries(
-        st.sampled_from(
-            ["headers", "from", "to", "cc", "subject", "text", "html", "charsets", "attachment-info", "email"]
-        ),
-        st.one_of(
-            st.just("\0=?utf-8?q?=00?= <a\0@b.example>\0"),
-            st.text(max_size=200),
-            st.binary(max_size=200),
-            st.just(HEADERS),
-            st.just("Content-Type: multipart/report"),
-        ),
-    ),
-    st.one_of(
-        st.just(ENVELOPE),
-        st.text(max_size=60),
-        st.sampled_from(
-            ["[]", "null", '{"to":1,"from":[]}', '{"to":[1]}', '{"to":["a\\u0000@b.example"],"from":"\\u0000"}']
-        ),
-    ),
-)
-def test_no_odd_field_costs_its_neighbours(odd: dict[str, str | bytes], envelope: str) -> None:
-    readable(parse(raw(form({**odd, "envelope": envelope}))))
-    kept = {name: value for name, value in odd.items() if name not in ("from", "text", "email", "charsets", "headers")}
-    found = parse(raw(form({**fields(), **kept})))
-    assert found.messages[0].text == "¿Cuánto cuesta?"
-
-
-@settings(deadline=None, max_examples=100, suppress_health_check=list(HealthCheck))
-@given(st.text(max_size=200), st.text(max_size=60))
-def test_no_content_type_raises(content_type: str, boundary: str) -> None:
-    parse(raw(form(fields()), content_type))
-    parse(raw(form(fields()), f"multipart/form-data; boundary={boundary}"))
-    assert CONTENT_TYPE
 
 
 def test_the_secret_is_the_end_of_the_url() -> None:

@@ -282,7 +282,7 @@ async def test_no_tenant_reaches_our_own_network(host: str) -> None:
     ("credentials", "field"),
     [("{}", "host"), ('{"host": "x", "port": 0}', "port"), ('{"host": "x", "tls": "yes"}', "tls"), ("[]", "JSON")],
 )
-def test_wrong_credentials_are_told_by_field(credentials: str, field: str) -> None:
+def test_the_error_of_wrong_credentials_names_the_field(credentials: str, field: str) -> None:
     with pytest.raises(ValueError, match=field):
         make_sender(credentials, private_hosts="", timeout=1)
 

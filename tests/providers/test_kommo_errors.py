@@ -10,7 +10,8 @@ from shared.providers.base import (
     Refusal,
     Throttled,
 )
-from shared.providers.kommo.errors import Answer, error_class, refusal
+from shared.providers.http_outcomes import Answer
+from shared.providers.kommo.errors import error_class, refusal
 
 
 @pytest.mark.parametrize(
@@ -41,9 +42,9 @@ def test_each_code_has_its_class(code: str, kind: type[Refusal] | None) -> None:
     ],
 )  # fmt: skip
 def test_each_status_without_a_code_has_its_class(status: int, kind: type[Refusal]) -> None:
-    told = refusal(Answer(status))
-    assert type(told) is kind
-    assert told.code == str(status)
+    error = refusal(Answer(status))
+    assert type(error) is kind
+    assert error.code == str(status)
 
 
 def test_a_code_that_is_not_known_leaves_it_to_the_status() -> None:
@@ -51,11 +52,11 @@ def test_a_code_that_is_not_known_leaves_it_to_the_status() -> None:
     assert refusal(Answer(502, "453")) == Ambiguous("453")
 
 
-def test_a_throttle_waits_as_it_is_told() -> None:
+def test_a_throttle_waits_as_long_as_kommo_asks() -> None:
     assert refusal(Answer(429, retry_after=7.0)) == Throttled("429", 7.0)
 
 
 def test_no_number_of_a_customers_is_kept() -> None:
-    told = refusal(Answer(400, message="+5215512345678 is not registered " + "x" * 1000))
-    assert "5512345" not in told.detail
-    assert len(told.detail) == 500
+    error = refusal(Answer(400, message="+5215512345678 is not registered " + "x" * 1000))
+    assert "5512345" not in error.detail
+    assert len(error.detail) == 500

@@ -63,8 +63,8 @@ def test_a_customer_without_an_id_or_a_name_still_has_both() -> None:
     ],
 )
 def test_a_file_goes_by_its_link_and_kind(file: Media, kind: str, name: str) -> None:
-    told = payload(media=(file,), text="see")["message"]
-    assert told == {"type": kind, "text": "see", "media": file.url, "file_name": name, "file_size": 0}
+    message = payload(media=(file,), text="see")["message"]
+    assert message == {"type": kind, "text": "see", "media": file.url, "file_name": name, "file_size": 0}
 
 
 def test_what_it_answers_is_named() -> None:

@@ -61,20 +61,22 @@ def test_what_was_written_to_a_customer_is_a_managers(group: str) -> None:
     assert parsed.messages == ()
 
 
-@pytest.mark.parametrize(("told", "direction"), [("internal", None), ("User", None), ("bot", None), ("internal", "")])
-def test_what_our_side_wrote_is_no_customers_though_it_has_no_type(told: str, direction: str | None) -> None:
-    parsed = read(added("message", said(type=direction, author__type=told)))
+@pytest.mark.parametrize(
+    ("author_type", "direction"), [("internal", None), ("User", None), ("bot", None), ("internal", "")]
+)
+def test_what_our_side_wrote_is_no_customers_though_it_has_no_type(author_type: str, direction: str | None) -> None:
+    parsed = read(added("message", said(type=direction, author__type=author_type)))
     assert (len(parsed.agent_messages), parsed.messages) == (1, ())
 
 
-@pytest.mark.parametrize(("told", "direction"), [("external", None), (None, None), ("internal", "incoming")])
-def test_a_customers_message_needs_no_type(told: str | None, direction: str | None) -> None:
-    assert len(read(added("message", said(type=direction, author__type=told))).messages) == 1
+@pytest.mark.parametrize(("author_type", "direction"), [("external", None), (None, None), ("internal", "incoming")])
+def test_a_customers_message_needs_no_type(author_type: str | None, direction: str | None) -> None:
+    assert len(read(added("message", said(type=direction, author__type=author_type))).messages) == 1
 
 
-@pytest.mark.parametrize(("told", "automatic"), [("bot", True), ("Bot", True), ("user", False), (None, False)])
-def test_the_author_is_a_person_unless_kommo_says_otherwise(told: str | None, automatic: bool) -> None:
-    (message,) = read(added("outgoing_message", written(author__type=told))).agent_messages
+@pytest.mark.parametrize(("author_type", "automatic"), [("bot", True), ("Bot", True), ("user", False), (None, False)])
+def test_the_author_is_a_person_unless_kommo_says_otherwise(author_type: str | None, automatic: bool) -> None:
+    (message,) = read(added("outgoing_message", written(author__type=author_type))).agent_messages
     assert message.automatic is automatic
 
 
@@ -112,7 +114,7 @@ def test_a_crowd_of_events_is_cut_and_the_messages_beside_it_are_kept() -> None:
 
 
 @pytest.mark.parametrize("name", ["message[update][0][id]", "message[delete][0][id]", "contacts[add][0][id]"])
-def test_what_is_no_new_message_is_told_as_it_is(name: str) -> None:
+def test_an_event_that_is_no_new_message_is_a_notice(name: str) -> None:
     (notice,) = read({name: "1"}).notices
     assert notice.name == name.partition("[0]")[0].replace("][", "_").replace("[", "_").rstrip("]")
 
@@ -163,7 +165,7 @@ def test_a_customer_whose_own_id_is_missing_is_known_by_the_chat() -> None:
     assert message.sender == (Address("kommo_chat", CHAT, CHAT),)
 
 
-def test_a_key_that_is_a_value_and_a_group_at_once_is_told_and_the_rest_is_read() -> None:
+def test_a_key_that_is_a_value_and_a_group_is_an_error_and_the_rest_is_read() -> None:
     parsed = read(added("message", said()), {"leads": "1", "leads[add][0][id]": "2"})
     assert len(parsed.messages) == 1
     assert any("a value and a group" in error for error in parsed.errors)
@@ -199,15 +201,15 @@ def test_a_managers_message_of_the_chats_api() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "text"),
+    ("fields", "text"),
     [
         ({"type": "location", "location": {"lon": -99.1, "lat": 19.4}}, "19.4, -99.1"),
         ({"type": "contact", "contact": {"name": "Luis", "phone": "+52 55 1"}}, "Luis: +52 55 1"),
         ({"type": "location", "text": "aquí", "location": {"lon": -99.1, "lat": 19.4}}, "aquí"),
     ],
 )
-def test_a_place_and_a_contact_are_text_that_can_be_read(told: dict[str, Any], text: str) -> None:
-    (message,) = parse(chats_raw(chats({"id": "m1", "text": "", **told}, receiver=None))).messages
+def test_a_place_and_a_contact_are_text_that_can_be_read(fields: dict[str, Any], text: str) -> None:
+    (message,) = parse(chats_raw(chats({"id": "m1", "text": "", **fields}, receiver=None))).messages
     assert message.text == text
 
 
@@ -226,8 +228,8 @@ def test_a_chat_is_named_by_kommos_id_or_else_by_ours(conversation: dict[str, An
 
 
 def test_a_file_of_a_managers() -> None:
-    told = {"type": "picture", "text": "", "media": "https://amojo.example/p.jpg", "file_name": "p.jpg"}
-    (message,) = parse(chats_raw(chats(told))).agent_messages
+    picture = {"type": "picture", "text": "", "media": "https://amojo.example/p.jpg", "file_name": "p.jpg"}
+    (message,) = parse(chats_raw(chats(picture))).agent_messages
     assert (message.message_type, message.media) == ("image", (Media("https://amojo.example/p.jpg", filename="p.jpg"),))
 
 
@@ -249,7 +251,7 @@ def test_what_a_message_answers() -> None:
 @pytest.mark.parametrize(
     "root", [action("typing", expired_at=1767225605), action("reaction", type="react", emoji="🕊", message={"id": "m1"})]
 )
-def test_typing_and_reactions_are_told_of_their_channel(root: dict[str, Any]) -> None:
+def test_typing_and_reactions_are_notices_of_their_channel(root: dict[str, Any]) -> None:
     (notice,) = parse(chats_raw(root)).notices
     assert (notice.name, notice.channel_address) == (next(iter(root["action"])), SCOPE)
 
@@ -271,7 +273,7 @@ def test_the_channel_is_the_scope_at_the_end_of_the_url(path: str, address: str)
         ({"account_id": "a", "message": {}}, "message.message.id: missing"),
     ],
 )
-def test_a_message_that_cannot_be_read_is_told(root: dict[str, Any], problem: str) -> None:
+def test_a_message_that_cannot_be_read_is_an_error(root: dict[str, Any], problem: str) -> None:
     parsed = parse(chats_raw(root))
     (error,) = parsed.errors
     assert error.startswith(problem)

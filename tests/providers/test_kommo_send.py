@@ -50,9 +50,9 @@ class Server:
         self.answer: Callable[[web.Request], Awaitable[web.StreamResponse]]
         self.says(200, ACCEPTED)
 
-    def says(self, status: int, told: object = None, headers: dict[str, str] | None = None) -> None:
+    def says(self, status: int, body: object = None, headers: dict[str, str] | None = None) -> None:
         async def answer(_: web.Request) -> web.StreamResponse:
-            text = told if isinstance(told, str) else json.dumps(told)
+            text = body if isinstance(body, str) else json.dumps(body)
             return web.Response(status=status, text=text, content_type="application/json", headers=headers)
 
         self.answer = answer
@@ -84,16 +84,16 @@ async def test_texts_files_and_reactions_are_taken_and_found_again() -> None:
     async with playing() as stage, sending_to(stage.base_url) as sender:
         message = outgoing(sender=SCOPE_ID)
         assert await sender.find(message, since) == SentList((), complete=False)
-        told = await sender.send(message)
-        assert isinstance(told, Accepted)
+        accepted = await sender.send(message)
+        assert isinstance(accepted, Accepted)
         file = outgoing(sender=SCOPE_ID, message_id=BOT_ID, media=(Media("https://f.example/a.jpg"),))
         assert isinstance(await sender.send(file), Accepted)
         text, picture = await stage.sandbox.messages(to=CHAT)
-        assert (text.sid, text.body, text.sender) == (told.external_id, "¡hola!", SCOPE_ID)
+        assert (text.sid, text.body, text.sender) == (accepted.external_id, "¡hola!", SCOPE_ID)
         assert picture.media_urls == ("https://f.example/a.jpg",)
-        told_of = await sender.find(message, since)
-        assert told_of is not None
-        (found,) = told_of.entries
+        history = await sender.find(message, since)
+        assert history is not None
+        (found,) = history.entries
         assert (found.external_id, found.message_id, found.text) == (text.sid, OURS, "¡hola!")
 
 
@@ -126,7 +126,7 @@ async def test_each_fault_of_the_sandbox_has_its_class(fault: dict[str, object],
         assert isinstance(await sender.send(outgoing(sender=SCOPE_ID)), Accepted)
 
 
-async def test_the_delivery_of_a_managers_message_is_told_with_its_reason() -> None:
+async def test_the_delivery_of_an_agents_message_is_reported_with_its_reason() -> None:
     async with playing() as stage, sending_to(stage.base_url) as sender:
         # An id is the webhook's; whatever it is, it arrives as it was signed.
         for message_id in ("from-eva", "a/b!~%2F'(é"):
@@ -134,14 +134,14 @@ async def test_the_delivery_of_a_managers_message_is_told_with_its_reason() -> N
                 "manager", chat_id=CHAT, webhook_url=stage.base_url, through="chats", message_id=message_id
             )
             assert await sender.report(SCOPE_ID, Report(message_id)) is None
-            assert await sender.report(SCOPE_ID, Report(message_id)) is None  # may be told again
+            assert await sender.report(SCOPE_ID, Report(message_id)) is None  # may be reported again
             assert await sender.report(SCOPE_ID, Report(message_id, "they stopped")) is None
-        told = await stage.sandbox.kommo_reports()
-        assert [(one.status, one.error, one.problem) for one in told[:3]] == [
+        reports = await stage.sandbox.kommo_reports()
+        assert [(one.status, one.error, one.problem) for one in reports[:3]] == [
             (1, None, ""), (1, None, ""), (-1, 905, "they stopped")
         ]  # fmt: skip
-        assert {one.message_id for one in told[3:]} == {"a/b!~%2F'(é"}
-        assert {one.outcome for one in told} == {"accepted"}
+        assert {one.message_id for one in reports[3:]} == {"a/b!~%2F'(é"}
+        assert {one.outcome for one in reports} == {"accepted"}
         assert isinstance(await sender.report(SCOPE_ID, Report("nobodys")), ChannelBroken)
         async with sending_to(stage.base_url, secret="wrong") as wrong:
             assert isinstance(await wrong.report(SCOPE_ID, Report("from-eva")), ChannelBroken)
@@ -169,7 +169,7 @@ async def test_a_delivery_that_is_not_taken_says_why(fault: dict[str, object], k
 
 
 @pytest.mark.parametrize(
-    ("status", "told", "kind", "code"),
+    ("status", "answer", "kind", "code"),
     [
         (400, {"error_code": 905, "error_description": "no"}, ContentRejected, "905"),
         (400, {"error_code": "904"}, RecipientInvalid, "904"),
@@ -186,9 +186,9 @@ async def test_a_delivery_that_is_not_taken_says_why(fault: dict[str, object], k
     ],
 )
 async def test_each_answer_has_its_class_and_is_asked_for_once(
-    server: Server, status: int, told: object, kind: type[Refusal], code: str
+    server: Server, status: int, answer: object, kind: type[Refusal], code: str
 ) -> None:
-    server.says(status, told)
+    server.says(status, answer)
     async with sending_to(server.url) as sender:
         refused = await sender.send(outgoing())
     assert isinstance(refused, kind)
@@ -237,15 +237,15 @@ async def test_nobody_listening_and_no_address_are_unreachable() -> None:
         assert "PALOMAR_KOMMO_API_URL" in str(await sender.check(SCOPE_ID))
 
 
-@pytest.mark.parametrize("told", ["<html>", [], {"messages": "x"}, {"messages": [1, {"message": 2}]}, "", {}])
-async def test_a_history_that_cannot_be_read_finds_nothing(server: Server, told: object) -> None:
-    server.says(200, told)
+@pytest.mark.parametrize("answer", ["<html>", [], {"messages": "x"}, {"messages": [1, {"message": 2}]}, "", {}])
+async def test_a_history_that_cannot_be_read_finds_nothing(server: Server, answer: object) -> None:
+    server.says(200, answer)
     async with sending_to(server.url) as sender:
         assert await sender.find(outgoing(), datetime.now(UTC)) in (None, SentList((), complete=False))
 
 
 @pytest.mark.parametrize(
-    ("status", "told", "named"),
+    ("status", "answer", "named"),
     [
         (200, {"scope_id": "another"}, "calls this channel in this account another"),
         (500, {}, "try again"),
@@ -253,9 +253,9 @@ async def test_a_history_that_cannot_be_read_finds_nothing(server: Server, told:
     ],
 )
 async def test_credentials_that_do_not_work_say_what_to_do(
-    server: Server, status: int, told: object, named: str
+    server: Server, status: int, answer: object, named: str
 ) -> None:
-    server.says(status, told)
+    server.says(status, answer)
     async with sending_to(server.url) as sender:
         assert named in str(await sender.check(SCOPE_ID))
 

@@ -1,4 +1,4 @@
-"""Who may post Kommo's webhooks: whoever signed with the channel's secret, or knows the end of the URL."""
+"""Kommo's webhooks are accepted with a signature by the channel's secret, or with the secret at the end of the URL."""
 
 import hmac
 

@@ -134,7 +134,7 @@ async def test_a_picture_alone_is_not_put_to_the_model(stage: Stage) -> None:
     assert await stage.sandbox.completions() == ()
 
 
-async def test_without_a_model_the_fallback_is_said_and_the_operator_told_once() -> None:
+async def test_without_a_model_the_fallback_is_said_and_the_log_says_so_once() -> None:
     async with llm_engine("") as engine:
         with capture_logs() as lines:
             assert [await engine.answer(reply_settings(), HELLO, 1, "whatsapp") for _ in range(3)] == [

@@ -22,8 +22,8 @@ from tests.support.meta_payloads import (
     of_type,
     raw,
     read,
+    receipt_json,
     said,
-    told,
     value,
 )
 
@@ -36,8 +36,11 @@ OURS = UUID("01890000-0000-7000-8000-000000000002")
 
 def test_all_of_a_batch_is_read_for_all_its_numbers() -> None:
     parsed = read(
-        entry(value(said(id="1"), said(id="2")), value(statuses=(told(id="a"), told(id="b", status="read")))),
-        entry(value(said(id="3"), statuses=(told(id="c"),), phone_number_id=OTHER_PHONE_NUMBER_ID)),
+        entry(
+            value(said(id="1"), said(id="2")),
+            value(statuses=(receipt_json(id="a"), receipt_json(id="b", status="read"))),
+        ),
+        entry(value(said(id="3"), statuses=(receipt_json(id="c"),), phone_number_id=OTHER_PHONE_NUMBER_ID)),
         entry({"event": "VERIFIED_ACCOUNT"}, field="account_update"),
     )
     assert [(one.external_id, one.channel_address) for one in parsed.messages] == [
@@ -70,7 +73,7 @@ def test_an_odd_message_is_named_and_costs_no_neighbour(odd: Any, named: str) ->
     assert parsed.errors[0].startswith(f"entry.0.changes.0.value.{named}")
 
 
-def test_a_message_without_an_id_is_told_from_others_by_what_it_says() -> None:
+def test_messages_without_ids_are_distinguished_by_their_content() -> None:
     parsed = read(entry(value(said(id=None), said(id=None, text={"body": "otra"}), said(id=None))))
     first, other, again = (one.external_id for one in parsed.messages)
     assert first == again != other
@@ -78,7 +81,7 @@ def test_a_message_without_an_id_is_told_from_others_by_what_it_says() -> None:
 
 
 def test_an_odd_status_is_named_and_costs_no_neighbour() -> None:
-    parsed = read(entry(value(statuses=(told(id=None), told(status=None), told(id="good")))))
+    parsed = read(entry(value(statuses=(receipt_json(id=None), receipt_json(status=None), receipt_json(id="good")))))
     assert [one.external_id for one in parsed.receipts] == ["good"]
     assert [error.split(":")[0] for error in parsed.errors] == [
         "entry.0.changes.0.value.statuses.0.id", "entry.0.changes.0.value.statuses.1.status"
@@ -113,7 +116,8 @@ def test_a_change_by_itself_is_read() -> None:
 
 
 def test_a_value_by_itself_is_read() -> None:
-    parsed = parse(raw(orjson.dumps({"contacts": [{"wa_id": CUSTOMER}], "messages": [said()], "statuses": [told()]})))
+    alone = {"contacts": [{"wa_id": CUSTOMER}], "messages": [said()], "statuses": [receipt_json()]}
+    parsed = parse(raw(orjson.dumps(alone)))
     assert [one.text for one in parsed.messages] == ["hola"]
     assert [one.status for one in parsed.receipts] == ["delivered"]
     assert (parsed.messages[0].channel_address, parsed.errors) == ("", ())
@@ -142,7 +146,7 @@ def test_a_contact_of_a_megabyte_is_not_copied_to_each_message() -> None:
     "held",
     [
         value(*(said(id=str(number)) for number in range(5000))),
-        value(statuses=tuple(told(id=str(number)) for number in range(5000))),
+        value(statuses=tuple(receipt_json(id=str(number)) for number in range(5000))),
         value(errors=[{"code": 1}] * 5000),
         value(user_preferences=[{"value": "stop"}] * 5000),
     ],
@@ -254,7 +258,7 @@ def test_any_json_gives_an_answer(given_json: Any) -> None:
 @settings(max_examples=300, deadline=None)
 @given(st.data(), st.sampled_from(MESSAGES))
 def test_a_damaged_message_costs_no_neighbour(data: st.DataObject, item: Json) -> None:
-    held = value(said(id="before"), damaged(data, item), said(id="after"), statuses=(told(id="receipt"),))
+    held = value(said(id="before"), damaged(data, item), said(id="after"), statuses=(receipt_json(id="receipt"),))
     parsed = read(entry(held), entry(value(said(id="next entry"))))
     assert is_whole(parsed)
     assert {"before", "after", "next entry"} <= {one.external_id for one in parsed.messages}
@@ -275,8 +279,10 @@ def test_a_damaged_echo_costs_no_neighbour(data: st.DataObject, item: Json) -> N
 @settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_a_damaged_status_costs_no_neighbour(data: st.DataObject) -> None:
-    odd = damaged(data, told(errors=[{"code": 1, "error_data": {"details": "d"}}], biz_opaque_callback_data=str(OURS)))
-    parsed = read(entry(value(said(id="beside"), statuses=(told(id="before"), odd, told(id="after")))))
+    odd = damaged(
+        data, receipt_json(errors=[{"code": 1, "error_data": {"details": "d"}}], biz_opaque_callback_data=str(OURS))
+    )
+    parsed = read(entry(value(said(id="beside"), statuses=(receipt_json(id="before"), odd, receipt_json(id="after")))))
     assert is_whole(parsed)
     assert {"before", "after"} <= {one.external_id for one in parsed.receipts}
     assert [one.external_id for one in parsed.messages] == ["beside"]
@@ -285,7 +291,7 @@ def test_a_damaged_status_costs_no_neighbour(data: st.DataObject) -> None:
 @settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_a_damaged_change_costs_no_other_entry(data: st.DataObject) -> None:
-    odd = damaged(data, entry(value(said(id="odd"), statuses=(told(id="odd"),), errors=[{"code": 1}])))
+    odd = damaged(data, entry(value(said(id="odd"), statuses=(receipt_json(id="odd"),), errors=[{"code": 1}])))
     parsed = read(entry(value(said(id="before"))), odd, entry(value(said(id="after"))))
     assert is_whole(parsed)
     assert {"before", "after"} <= {one.external_id for one in parsed.messages}

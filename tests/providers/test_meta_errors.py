@@ -13,7 +13,8 @@ from shared.providers.base import (
     Unreachable,
     WindowClosed,
 )
-from shared.providers.meta.errors import Answer, error_class, refusal, refusal_by_receipt, scrub
+from shared.providers.http_outcomes import Answer
+from shared.providers.meta.errors import error_class, refusal, refusal_by_receipt, scrub
 
 TABLE: dict[type[Refusal], list[int]] = {
     Throttled: [4, 80007, 130429, 133016, 131056, 131048, 131064, 131049, 130472],
@@ -32,8 +33,8 @@ CODES = [(str(code), kind) for kind, codes in TABLE.items() for code in codes]
 def test_a_code_has_its_class_in_an_answer_and_in_a_receipt(code: str, kind: type[Refusal]) -> None:
     assert error_class(code) is kind
     for status in (400, 500):  # with a code, a 5xx is Meta's own word
-        told = refusal(Answer(status, code))
-        assert (type(told), told.code) == (kind, code)
+        error = refusal(Answer(status, code))
+        assert (type(error), error.code) == (kind, code)
 
 
 @pytest.mark.parametrize(
@@ -53,9 +54,9 @@ def test_how_long_and_for_whom_a_throttle_holds(code: str, wait: float | None, s
 
 
 def test_the_longer_of_two_waits_holds() -> None:
-    told = refusal(Answer(429, "131056", retry_after=30.0))
-    assert isinstance(told, Throttled)
-    assert told.retry_after == 30.0
+    error = refusal(Answer(429, "131056", retry_after=30.0))
+    assert isinstance(error, Throttled)
+    assert error.retry_after == 30.0
 
 
 def test_a_country_we_may_not_write_to_stops_no_channel() -> None:
@@ -74,7 +75,7 @@ def test_a_country_we_may_not_write_to_stops_no_channel() -> None:
         (Answer(401), ChannelBroken),
         (Answer(404), ChannelBroken),
         (Answer(302), ChannelBroken),
-        (Answer(400, "100", "33"), ChannelBroken),  # the phone number id is nobody's
+        (Answer(400, "100", subcode="33"), ChannelBroken),  # the phone number id is nobody's
         (Answer(400, "100"), ContentRejected),
         (Answer(400), ContentRejected),
     ],
@@ -90,13 +91,13 @@ def test_a_receipt_says_for_whom_a_failure_holds_as_an_answer_does() -> None:
     assert refusal_by_receipt("999999") is None
 
 
-def test_a_code_without_class_is_told_by_none() -> None:
+def test_an_unknown_code_has_no_error_class() -> None:
     assert error_class("999999") is None
     assert error_class("") is None
 
 
 def test_no_number_and_no_token_stay_in_a_sentence() -> None:
-    told = scrub("to 5215512345678 or +34600000001 with EAAGm0PX4ZCpsBAKZBZCZBZCZBZCZBZC failed (code 131026)")
+    scrubbed = scrub("to 5215512345678 or +34600000001 with EAAGm0PX4ZCpsBAKZBZCZBZCZBZCZBZC failed (code 131026)")
     for secret in ("5215512345678", "600000001", "EAAGm0PX4ZCps"):
-        assert secret not in told
-    assert "131026" in told
+        assert secret not in scrubbed
+    assert "131026" in scrubbed

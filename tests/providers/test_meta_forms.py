@@ -203,9 +203,9 @@ def test_a_template_whose_header_is_a_place() -> None:
 
 def test_variables_of_a_template_are_as_meta_takes_them() -> None:
     variables = {"1": "uno\r\n\tdos", "2": " ", "name": "", "header.1": "a" + " " * 9 + "b"}
-    header, told = body(template=Template("hello", variables, "en_US"))["template"]["components"]
+    header, text_part = body(template=Template("hello", variables, "en_US"))["template"]["components"]
     assert header["parameters"] == [{"type": "text", "text": "a    b"}]
-    assert [one["text"] for one in told["parameters"]] == ["uno dos", "-", "-"]
+    assert [one["text"] for one in text_part["parameters"]] == ["uno dos", "-", "-"]
 
 
 def test_a_template_without_variables() -> None:

@@ -20,8 +20,8 @@ from tests.support.meta_payloads import (
     of_type,
     raw,
     read,
+    receipt_json,
     said,
-    told,
     value,
 )
 
@@ -36,7 +36,7 @@ def message(item: Json, **more: Any) -> InboundMessage:
 
 
 def receipt(**changed: Any) -> Receipt:
-    parsed = read(entry(value(statuses=(told(**changed),))))
+    parsed = read(entry(value(statuses=(receipt_json(**changed),))))
     assert (parsed.errors, parsed.messages) == ((), ())
     return parsed.receipts[0]
 
@@ -149,7 +149,7 @@ def test_a_form_of_a_thousand_answers_is_bounded() -> None:
     assert (one.text.count("\n"), len(one.text) < 50 * 501) == (49, True)
 
 
-def test_a_type_that_is_not_told_is_known_by_its_part() -> None:
+def test_a_missing_type_is_inferred_from_the_part_that_is_present() -> None:
     assert message(said(type=None)).message_type == "text"
     assert message(of_type("image", {"id": "1"}, type=None)).message_type == "image"
     assert message(said(type=None, text=None)).message_type == "unsupported"
@@ -250,7 +250,7 @@ def test_an_id_of_a_form_we_do_not_know_is_taken_as_it_is(given: str) -> None:
 # -- a group, and the business's own app -------------------------------------------------------------------------------
 
 
-def test_what_is_said_in_a_group_is_told_and_not_answered_in_private() -> None:
+def test_a_group_message_is_a_notice_and_not_answered_in_private() -> None:
     in_group = said(id="1", group_id="Y2FwaV9ncm91cDo=")
     parsed = read(entry(value(in_group, said(id="2"))))
     assert [one.external_id for one in parsed.messages] == ["2"]
@@ -337,7 +337,7 @@ def test_a_recipient_without_a_number() -> None:
 
 
 @pytest.mark.parametrize(("word", "change"), [("stop", "opt_out"), ("resume", "opt_in"), ("signup", "opt_in")])
-def test_a_marketing_preference_is_told(word: str, change: str) -> None:
+def test_a_marketing_preference_is_a_notice(word: str, change: str) -> None:
     preference = {"wa_id": CUSTOMER, "category": "marketing_messages", "value": word, "timestamp": 1767225600}
     parsed = read(entry(value(user_preferences=[preference]), field="user_preferences"))
     (notice,) = parsed.notices
@@ -355,7 +355,7 @@ def test_a_marketing_preference_of_a_customer_without_a_number() -> None:
     assert read(entry(value(user_preferences=[preference]))).notices[0].data["address"] == USER_ID
 
 
-def test_a_preference_by_system_message_is_told_beside_it() -> None:
+def test_a_preference_in_a_system_message_is_also_a_notice() -> None:
     item = of_type("system", {"body": "stopped", "type": "user_preference_changed", "marketing": "stop"})
     parsed = read(entry(value(item)))
     assert [one.message_type for one in parsed.messages] == ["system"]

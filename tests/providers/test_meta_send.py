@@ -26,7 +26,7 @@ from shared.providers.base import (
 from shared.providers.meta.send import MetaSender, make_sender
 from shared.providers.meta.webhooks import parse
 from tests.providers.test_meta_forms import OURS, outgoing
-from tests.support.meta_payloads import body, entry, raw, told, value
+from tests.support.meta_payloads import body, entry, raw, receipt_json, value
 
 TOKEN = "EAAtestTokenOfNobody0123456789"
 NUMBER = "106540352242922"
@@ -42,9 +42,9 @@ class Graph:
         self.answer: Callable[[web.Request], Awaitable[web.StreamResponse]]
         self.says(200, ACCEPTED)
 
-    def says(self, status: int, told_body: object = None, headers: dict[str, str] | None = None) -> None:
+    def says(self, status: int, body: object = None, headers: dict[str, str] | None = None) -> None:
         async def answer(_: web.Request) -> web.StreamResponse:
-            text = told_body if isinstance(told_body, str) else json.dumps(told_body)
+            text = body if isinstance(body, str) else json.dumps(body)
             return web.Response(status=status, text=text, content_type="application/json", headers=headers)
 
         self.answer = answer
@@ -99,7 +99,7 @@ async def test_a_message_is_posted_to_the_channels_number_with_its_token(graph: 
 async def test_the_id_we_send_is_the_id_a_receipt_brings_back(graph: Graph, sender: MetaSender) -> None:
     await sender.send(outgoing())
     opaque = graph.asked[0][3]["biz_opaque_callback_data"]
-    receipt = parse(raw(body(entry(value(statuses=(told(biz_opaque_callback_data=opaque),)))))).receipts[0]
+    receipt = parse(raw(body(entry(value(statuses=(receipt_json(biz_opaque_callback_data=opaque),)))))).receipts[0]
     assert receipt.message_id == OURS
 
 
@@ -181,8 +181,8 @@ async def test_a_number_that_meta_refuses_is_tried_once_more_in_its_other_spelli
 async def test_the_other_spelling_is_what_the_provider_takes(graph: Graph, sender: MetaSender) -> None:
     async def only_without(request: web.Request) -> web.StreamResponse:
         taken = (await request.json())["to"] == "541123456789"
-        status, told_body = (200, {"messages": [{"id": "wamid.1"}]}) if taken else error(131030)
-        return web.json_response(told_body, status=status)
+        status, answer = (200, {"messages": [{"id": "wamid.1"}]}) if taken else error(131030)
+        return web.json_response(answer, status=status)
 
     graph.answer = only_without
     assert await sender.send(outgoing(recipient="5491123456789")) == Accepted("wamid.1")
@@ -295,16 +295,16 @@ async def test_credentials_that_do_not_work_say_what_to_do(
     assert named in str(await sender.check(NUMBER))
 
 
-async def test_an_api_that_is_not_there_is_told() -> None:
+async def test_an_api_that_does_not_answer_is_reported() -> None:
     async with sending_to("http://nowhere.invalid") as sender:
         assert "PALOMAR_META_API_URL" in str(await sender.check(NUMBER))
 
 
 @pytest.mark.parametrize("token", ["EAAtoken\n", "EAA\u200btoken"])
-async def test_a_token_that_was_copied_badly_is_told_rather_than_tried(token: str) -> None:
-    with pytest.raises(ValueError, match=r"access_token: .*line breaks") as told:
+async def test_a_token_that_was_copied_badly_is_refused_before_a_call(token: str) -> None:
+    with pytest.raises(ValueError, match=r"access_token: .*line breaks") as caught:
         make_sender(json.dumps({"access_token": token}), api_url="http://127.0.0.1:1", timeout=1)
-    assert token not in str(told.value)
+    assert token not in str(caught.value)
 
 
 @pytest.mark.parametrize("credentials", ["{}", '{"access_token": ""}', "[]", "no JSON", '{"access_token": 5}'])

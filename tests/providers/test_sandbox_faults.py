@@ -103,7 +103,7 @@ async def test_who_hangs_or_waits_does_not_keep_the_sandbox_from_stopping() -> N
             await hanging
         with pytest.raises(TimeoutError, match="0 of 1"):
             await waiting
-    assert time.monotonic() - started < STOP_WITHIN, "nobody was waited for in vain"
+    assert time.monotonic() - started < STOP_WITHIN, "it waits for no request in vain"
 
 
 @pytest.mark.parametrize("accepted_first", [True, False])
@@ -132,7 +132,7 @@ async def test_a_message_is_taken_even_if_its_sender_did_not_wait(stage: Stage) 
 
 
 @pytest.mark.parametrize(
-    ("rule", "told"),
+    ("rule", "statuses"),
     [
         ({"action": "receipt_error", "code": 63016}, [("sent", None), ("undelivered", "63016")]),
         ({"action": "receipt_error", "code": 30005, "status": "failed", "after_sent": False}, [("failed", "30005")]),
@@ -141,14 +141,14 @@ async def test_a_message_is_taken_even_if_its_sender_did_not_wait(stage: Stage) 
     ],
 )
 async def test_receipts_go_wrong_on_demand(
-    stage: Stage, rule: dict[str, object], told: list[tuple[str, str | None]]
+    stage: Stage, rule: dict[str, object], statuses: list[tuple[str, str | None]]
 ) -> None:
     await stage.sandbox.faults({"provider": "twilio", **rule})
     async with receiving() as ours:
         await _send(stage, callback=ours.url)
-        receipts = await ours.got(len(told))
+        receipts = await ours.got(len(statuses))
     said = [(receipt.form["MessageStatus"], receipt.form.get("ErrorCode")) for receipt in receipts]
-    assert sorted(said, key=str) == sorted(told, key=str)
+    assert sorted(said, key=str) == sorted(statuses, key=str)
     tokens = {receipt.headers["I-Twilio-Idempotency-Token"] for receipt in receipts}
     assert len(tokens) == len(set(said)), "a repeat carries the token of the first"
 

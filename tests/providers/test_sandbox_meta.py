@@ -66,10 +66,10 @@ class App:
     async def statuses(self, count: int) -> list[str]:
         """What the receipts said, in order, once there are so many."""
         async with asyncio.timeout(10):
-            while len(told := [receipt.status for parsed in self.read for receipt in parsed.receipts]) < count:
+            while len(statuses := [receipt.status for parsed in self.read for receipt in parsed.receipts]) < count:
                 self._arrived.clear()
                 await self._arrived.wait()
-        return told
+        return statuses
 
 
 @asynccontextmanager
@@ -105,9 +105,9 @@ async def test_a_message_is_taken_and_its_receipts_bring_our_id_back(stage: Stag
 @pytest.mark.parametrize("sender", [CUSTOMER, f"+{CUSTOMER}", USER_ID])
 async def test_a_customer_writes(stage: Stage, sender: str) -> None:
     async with listening() as app:
-        told = await stage.sandbox.meta_customer(sender=sender, webhook_url=app.url, text="hola", profile_name="Ana")
+        answer = await stage.sandbox.meta_customer(sender=sender, webhook_url=app.url, text="hola", profile_name="Ana")
         (message,) = app.read[0].messages
-    assert (told.status, told.message_sid) == (200, message.external_id)
+    assert (answer.status, answer.message_sid) == (200, message.external_id)
     assert (message.text, message.contact_name, message.channel_address) == ("hola", "Ana", PHONE_NUMBER_ID)
     assert message.sender[0].given == (f"+{CUSTOMER}" if CUSTOMER in sender else sender)
 
@@ -142,15 +142,15 @@ async def test_what_else_may_be_sent_is_taken(stage: Stage) -> None:
 
 async def test_a_customers_message_is_marked_as_read_and_nothing_else_can_be(stage: Stage) -> None:
     async with listening() as app:
-        told = await stage.sandbox.meta_customer(sender=CUSTOMER, webhook_url=app.url, text="hola")
+        answer = await stage.sandbox.meta_customer(sender=CUSTOMER, webhook_url=app.url, text="hola")
     sender = make_sender(json.dumps({"access_token": ACCESS_TOKEN}), api_url=f"{stage.base_url}/v24.0", timeout=2)
-    assert await sender.show_read(PHONE_NUMBER_ID, str(told.message_sid), typing=True) is None
+    assert await sender.show_read(PHONE_NUMBER_ID, str(answer.message_sid), typing=True) is None
     refused = await sender.show_read(PHONE_NUMBER_ID, "wamid.of-nobody", typing=False)
     await sender.close()
     assert isinstance(refused, ContentRejected)
     reads = await stage.sandbox.meta_reads()
     assert [(read.message_id, read.typing, read.outcome) for read in reads] == [
-        (told.message_sid, True, "accepted"),
+        (answer.message_sid, True, "accepted"),
         ("wamid.of-nobody", False, "refused"),
     ]
     assert await stage.sandbox.messages() == ()

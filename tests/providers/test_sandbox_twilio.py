@@ -179,7 +179,7 @@ async def test_signed_receipts_follow_a_send_to_its_own_callback_url(stage: Stag
         assert receipt.form["MessageSid"] == sent.sid
         assert (receipt.form["ChannelPrefix"], receipt.form["ChannelToAddress"]) == ("whatsapp", "+521551234XXXX")
     (seen,) = await stage.sandbox.messages()
-    assert [(told.status, told.http_status) for told in seen.statuses] == [
+    assert [(delivery.status, delivery.http_status) for delivery in seen.statuses] == [
         ("sent", 200),
         ("delivered", 200),
         ("read", 200),
@@ -198,7 +198,7 @@ async def test_an_sms_is_not_read_and_its_account_signs(stage: Stage) -> None:
     assert "ChannelPrefix" not in receipts[0].form
 
 
-async def test_who_stops_sms_is_refused_until_they_start_and_we_are_told_both(stage: Stage) -> None:
+async def test_sms_after_stop_is_refused_until_start_and_both_are_webhooks(stage: Stage) -> None:
     customer, ours, other = "+5215512345678", "+14155238886", "+14155230000"
 
     async def sent(sender: str) -> int | None:
@@ -215,9 +215,9 @@ async def test_who_stops_sms_is_refused_until_they_start_and_we_are_told_both(st
             await stage.sandbox.customer(sender=sender, to=to, text=text, webhook_url=hook.url)
         assert (await sent(ours), await sent(other)) == (21610, None)
         await stage.sandbox.customer(sender=customer, to=ours, text="unstop", webhook_url=hook.url)
-        told = await hook.got(5)
-    assert [webhook.form.get("OptOutType") for webhook in told] == [None, "STOP", None, "HELP", "START"]
-    assert all(webhook.signed_by(AUTH_TOKEN) for webhook in told)
+        webhooks = await hook.got(5)
+    assert [webhook.form.get("OptOutType") for webhook in webhooks] == [None, "STOP", None, "HELP", "START"]
+    assert all(webhook.signed_by(AUTH_TOKEN) for webhook in webhooks)
     assert await sent(ours) is None
 
 
@@ -229,9 +229,9 @@ async def test_a_receipt_is_retried_when_nobody_listens_and_not_when_refused(sta
         await twilio.messages.create_async(to=CUSTOMER, from_=CHANNEL, body="b", status_callback=ours.url)
         await ours.got(3)
         await asyncio.sleep(0.2)
-    unheard, refused = await stage.sandbox.messages()
-    assert [(told.http_status, told.attempts) for told in unheard.statuses] == [(None, 2)] * 3
-    assert [(told.http_status, told.attempts) for told in refused.statuses] == [(503, 1)] * 3
+    unanswered, refused = await stage.sandbox.messages()
+    assert [(delivery.http_status, delivery.attempts) for delivery in unanswered.statuses] == [(None, 2)] * 3
+    assert [(delivery.http_status, delivery.attempts) for delivery in refused.statuses] == [(503, 1)] * 3
 
 
 @pytest.mark.parametrize(
@@ -247,16 +247,16 @@ async def test_an_inbound_webhook_is_repeated_unchanged_as_its_url_asks(
     stage: Stage, answers: tuple[int, ...], fragment: str, attempts: int, status: int | None
 ) -> None:
     async with receiving(*answers) as ours:
-        told = await stage.sandbox.customer(sender=CUSTOMER, to=CHANNEL, text="hola", webhook_url=ours.url + fragment)
+        answer = await stage.sandbox.customer(sender=CUSTOMER, to=CHANNEL, text="hola", webhook_url=ours.url + fragment)
         repeats = await ours.got(attempts)
-    assert (told.status, told.attempts) == (status, attempts)
+    assert (answer.status, answer.attempts) == (status, attempts)
     assert len({webhook.headers["I-Twilio-Idempotency-Token"] for webhook in repeats}) == 1
     assert all(webhook.form == repeats[0].form for webhook in repeats)
 
 
 async def test_a_customer_writes_and_our_twiml_comes_back(stage: Stage) -> None:
     async with receiving() as ours:
-        told = await stage.sandbox.customer(
+        answer = await stage.sandbox.customer(
             sender=CUSTOMER,
             to=CHANNEL,
             text="¿Están abiertos? 🕊",
@@ -266,10 +266,10 @@ async def test_a_customer_writes_and_our_twiml_comes_back(stage: Stage) -> None:
             extra={"ButtonPayload": "yes", "NumSegments": None},
         )
         (webhook,) = await ours.got(1)
-    assert (told.status, told.answer, told.error) == (200, "<Response></Response>", None)
-    assert told.elapsed_ms > 0
+    assert (answer.status, answer.answer, answer.error) == (200, "<Response></Response>", None)
+    assert answer.elapsed_ms > 0
     assert webhook.signed_by(AUTH_TOKEN)
-    assert webhook.form["MessageSid"] == told.message_sid
+    assert webhook.form["MessageSid"] == answer.message_sid
     shown = ("Body", "ProfileName", "WaId", "NumMedia", "MediaUrl0", "MessageType", "ButtonPayload", "NumSegments")
     assert [webhook.form.get(name) for name in shown] == [
         "¿Están abiertos? 🕊", "Ana", "5215512345678", "1", "https://example.com/a.jpg", "image", "yes", None,
@@ -286,10 +286,10 @@ async def test_a_customer_without_a_phone_number_has_no_wa_id(stage: Stage) -> N
 
 async def test_the_same_webhook_can_come_several_times(stage: Stage) -> None:
     async with receiving() as ours:
-        told = await stage.sandbox.customer(sender=CUSTOMER, to=CHANNEL, text="hola", webhook_url=ours.url, times=3)
+        answer = await stage.sandbox.customer(sender=CUSTOMER, to=CHANNEL, text="hola", webhook_url=ours.url, times=3)
         repeats = await ours.got(3)
-    assert [delivery.status for delivery in told.deliveries] == [200, 200, 200]
-    assert {webhook.form["MessageSid"] for webhook in repeats} == {told.message_sid}
+    assert [delivery.status for delivery in answer.deliveries] == [200, 200, 200]
+    assert {webhook.form["MessageSid"] for webhook in repeats} == {answer.message_sid}
     assert len({webhook.headers["X-Twilio-Signature"] for webhook in repeats}) == 1
 
 
@@ -331,9 +331,9 @@ async def test_a_strict_account_tells_the_closed_window_by_receipt(stage: Stage)
     await stage.sandbox.account(OTHER_SID, OTHER_TOKEN, enforce_window=True)
     async with receiving() as ours, stage.twilio(OTHER_SID, OTHER_TOKEN) as twilio:
         sent = await twilio.messages.create_async(to=CUSTOMER, from_=CHANNEL, body="hola", status_callback=ours.url)
-        told = await ours.got(2)
+        receipts = await ours.got(2)
         fetched = await twilio.messages(sent.sid).fetch_async()
-    assert [(receipt.form["MessageStatus"], receipt.form.get("ErrorCode")) for receipt in told] == [
+    assert [(receipt.form["MessageStatus"], receipt.form.get("ErrorCode")) for receipt in receipts] == [
         ("sent", None),
         ("undelivered", "63016"),
     ]

@@ -15,7 +15,8 @@ from shared.providers.base import (
     WindowClosed,
 )
 from shared.providers.http_client import retry_after
-from shared.providers.twilio.errors import Answer, error_class, refusal, refusal_by_receipt
+from shared.providers.http_outcomes import Answer
+from shared.providers.twilio.errors import error_class, refusal, refusal_by_receipt
 
 MEXICAN = "+5215512345678"
 CODES: dict[type[Refusal], str] = {

@@ -124,17 +124,17 @@ async def test_credentials_can_be_tried(
     provider: Provider, sender: TwilioSender, status: int, body: object, problem: str | None
 ) -> None:
     provider.answer = provider.answering(status, body)
-    told = await sender.check()
+    found = await sender.check()
     assert provider.asked[0][1] == f"/2010-04-01/Accounts/{ACCOUNT}.json"
-    assert told is None if problem is None else told is not None and problem in told
+    assert found is None if problem is None else found is not None and problem in found
 
 
 async def test_credentials_cannot_be_tried_without_a_network() -> None:
     sender = TwilioSender(CREDENTIALS, timeout=1, base_url="http://127.0.0.1:1")
-    told = await sender.check()
+    found = await sender.check()
     await sender.close()
-    assert told is not None
-    assert "can't be reached" in told
+    assert found is not None
+    assert "can't be reached" in found
 
 
 @pytest.mark.parametrize(

@@ -222,7 +222,7 @@ def test_a_repeated_field_is_kept_whole() -> None:
 @pytest.mark.parametrize(
     ("word", "change", "consent"), [("STOP", "opt_out", "opted_out"), ("START", "opt_in", "opted_in")]
 )
-def test_an_opt_out_is_told_beside_its_message(word: str, change: str, consent: str) -> None:
+def test_an_opt_out_is_a_notice_beside_its_message(word: str, change: str, consent: str) -> None:
     parsed = parse(form({**WHATSAPP, "Body": word, "OptOutType": word}))
     assert (parsed.messages[0].consent, parsed.messages[0].answered) == (consent, True)
     assert parsed.messages[0].extra["OptOutType"] == word
@@ -231,7 +231,7 @@ def test_an_opt_out_is_told_beside_its_message(word: str, change: str, consent: 
     ]
 
 
-def test_asking_for_help_changes_no_consent() -> None:
+def test_a_request_for_help_changes_no_consent() -> None:
     parsed = parse(form({**WHATSAPP, "OptOutType": "HELP"}))
     assert parsed.notices == ()
     assert (parsed.messages[0].consent, parsed.messages[0].answered) == (None, True)
@@ -375,10 +375,10 @@ def is_whole(parsed: Parsed) -> bool:
         assert read.external_id
         assert read.sender
         orjson.dumps(read.extra)
-    for told in parsed.receipts:
-        assert told.external_id
-        assert told.status
-        orjson.dumps(told.extra)
+    for receipt in parsed.receipts:
+        assert receipt.external_id
+        assert receipt.status
+        orjson.dumps(receipt.extra)
     return bool(parsed.messages or parsed.receipts or parsed.notices or parsed.errors)
 
 

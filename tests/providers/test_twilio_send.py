@@ -108,8 +108,10 @@ async def test_the_parts_of_a_message(
 async def test_the_id_we_send_is_the_id_a_receipt_brings_back(provider: Provider, sender: TwilioSender) -> None:
     await sender.send(outgoing(webhook_url="https://p.example/webhooks/twilio/1"))
     url = provider.asked[0][2]["StatusCallback"][0]
-    told = parse(RawWebhook("POST", url, "application/x-www-form-urlencoded", {}, b"MessageSid=SM1&MessageStatus=sent"))
-    assert told.receipts[0].message_id == OURS
+    parsed = parse(
+        RawWebhook("POST", url, "application/x-www-form-urlencoded", {}, b"MessageSid=SM1&MessageStatus=sent")
+    )
+    assert parsed.receipts[0].message_id == OURS
 
 
 async def test_an_api_key_makes_the_calls_where_there_is_one(provider: Provider) -> None:
@@ -137,7 +139,7 @@ async def test_what_cannot_be_sent_is_refused_before_the_call(
     assert provider.asked == []
 
 
-async def test_a_text_too_long_is_told_the_limit(sender: TwilioSender) -> None:
+async def test_the_error_of_a_text_too_long_names_the_limit(sender: TwilioSender) -> None:
     refused = await sender.send(outgoing(text="x" * 1601))
     assert refused == ContentRejected("21617", "text: 1601 characters; Twilio takes at most 1600")
 

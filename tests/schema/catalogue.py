@@ -4,6 +4,16 @@ from dataclasses import dataclass
 
 from tests.schema.people import Connection
 
+# Every table: whether it is a partition, enables and forces row level security, has a tenant, and the role reaches it.
+TABLES = """
+SELECT t.tablename::text, c.relispartition, t.rowsecurity, c.relforcerowsecurity,
+    EXISTS (SELECT FROM pg_attribute WHERE attrelid = c.oid AND attname = 'tenant_id' AND NOT attisdropped),
+    has_any_column_privilege('palomar_api', c.oid, 'SELECT, INSERT, UPDATE, REFERENCES')
+        OR has_table_privilege('palomar_api', c.oid, 'DELETE, TRUNCATE, TRIGGER')
+FROM pg_tables t JOIN pg_class c ON c.oid = format('%I.%I', t.schemaname, t.tablename)::regclass
+WHERE t.schemaname = 'public' AND t.tablename NOT LIKE '%yoyo%'
+ORDER BY 1
+"""
 _RELATIONS = """
 SELECT c.relname::text, c.relkind = 'v', has_table_privilege('palomar_api', c.oid, 'DELETE'),
     array_agg(ARRAY[a.attname::text, format_type(a.atttypid, NULL),

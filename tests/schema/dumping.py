@@ -6,7 +6,7 @@ from ops.local.postgres import Postgres
 
 
 def dump(postgres: Postgres, database_url: str) -> list[str]:
-    """Its lines. Without the days' partitions, which tell the date, and without the migrations' own list."""
+    """Its lines. Without the days' partitions, whose names hold the date, and without the migrations' own list."""
     done = subprocess.run(
         [
             postgres.binaries / "pg_dump",

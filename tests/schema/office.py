@@ -42,9 +42,9 @@ class Session:
     @contextmanager
     def refused(self, error: type[psycopg.Error], says: str) -> Iterator[None]:
         """The statement fails with this error, whose text or constraint has these words; the transaction goes on."""
-        with pytest.raises(error) as told, self._connection.transaction():
+        with pytest.raises(error) as caught, self._connection.transaction():
             yield
-        assert says in f"{told.value} {told.value.diag.constraint_name}", told.value
+        assert says in f"{caught.value} {caught.value.diag.constraint_name}", caught.value
 
 
 class Office:

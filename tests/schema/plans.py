@@ -50,7 +50,7 @@ class Prepared:
         """Carry it out and undo it."""
         plan = self._explain(statement, arguments, "ANALYZE, TIMING OFF, COSTS OFF")[0]["Plan"]
         unwanted = sum(_discarded(node) + _cut_off(node) for node in _nodes(plan))
-        return Reads(statement.name, unwanted, "\n".join(_told(plan)))
+        return Reads(statement.name, unwanted, "\n".join(_lines(plan)))
 
     def _explain(self, statement: Statement, arguments: list[str], options: str) -> Any:
         call = f"EXECUTE {self.names[statement.name]}" + (f"({', '.join(arguments)})" if arguments else "")
@@ -86,13 +86,13 @@ def _cut_off(node: Node) -> int:
     return max(0, int(sorted_rows - node["Actual Rows"] * node["Actual Loops"]))
 
 
-def _told(plan: Node, depth: int = 0) -> Iterator[str]:
+def _lines(plan: Node, depth: int = 0) -> Iterator[str]:
     where = " ".join(str(plan[key]) for key in ("Node Type", "Index Name", "Relation Name", "Alias") if key in plan)
     what = {key: plan[key] for key in ("Index Cond", "Filter", "Join Filter", "Recheck Cond") if key in plan}
     rows = f"{plan['Actual Rows']:g} rows x {plan['Actual Loops']:g}, {_discarded(plan)} removed"
     yield f"{'  ' * depth}{where}: {rows} {what or ''}"
     for child in plan.get("Plans", ()):
-        yield from _told(child, depth + 1)
+        yield from _lines(child, depth + 1)
 
 
 # -- the arguments -----------------------------------------------------------------------------------------------------
@@ -117,7 +117,7 @@ _TEXTS = {
     "outcome": "'parsed'", "window_policy": "'hold'", "message_type": "'text'",
     "template": "NULL", "sent_as": "NULL",
 }  # fmt: skip
-# What its meaning does not tell: a value that the row has to be given anew, a row that a function is asked about.
+# What its meaning does not say: a value that the row has to be given anew, a row that a function is asked about.
 _OF_ITS_OWN = {
     ("channels._ADD", 5): "'sms'",
     ("media._INSERT", 4): "{n} + 1",

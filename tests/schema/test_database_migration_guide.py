@@ -83,18 +83,18 @@ def test_new_schemas_added_with_every_field(office: Office, name: str) -> None:
 def test_7_messages_history_takes_inbound_and_outbound_messages(office: Office, channel: UUID) -> None:
     with office.session() as sql:
         john = contact(sql, office.tenant)
-        heard = sql.one(
+        inbound = sql.one(
             "INSERT INTO messages_history (tenant_id, whatsapp_instance_id, contact_id, message_id, chat_id, "
             "direction, type, content, metadata) VALUES (%(tenant)s, %(channel)s, %(contact)s, 'wamid.1', "
             "'1234567890@c.us', 'inbound', 'text', 'Hi', '{\"a\": 1}') RETURNING *",
             tenant=office.tenant, channel=channel, contact=john,
         )  # fmt: skip
-        told = sql.one(
+        outbound = sql.one(
             "INSERT INTO messages_history (message_id, chat_id, direction, content, status, sent_at) "
             "VALUES ('wamid.2', '+1234567890', 'outbound', 'Hello!', 'sent', now()) RETURNING *"
         )
-        assert (heard["status"], heard["chat_id"], heard["metadata"]) == ("received", "+1234567890", {"a": 1})
-        assert (told["whatsapp_instance_id"], told["contact_id"], told["type"]) == (channel, john, "text")
+        assert (inbound["status"], inbound["chat_id"], inbound["metadata"]) == ("received", "+1234567890", {"a": 1})
+        assert (outbound["whatsapp_instance_id"], outbound["contact_id"], outbound["type"]) == (channel, john, "text")
         assert sql.all("SELECT message_id FROM messages_history ORDER BY message_id") == [
             {"message_id": "wamid.1"}, {"message_id": "wamid.2"},
         ]  # fmt: skip

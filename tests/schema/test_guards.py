@@ -1,4 +1,4 @@
-"""What the workers keep right by themselves holds for whoever writes by SQL too."""
+"""The rules that the workers follow by themselves hold for writes by SQL too."""
 
 import psycopg
 import pytest
@@ -73,17 +73,17 @@ def test_only_what_a_customer_wrote_came_in_and_opens_the_window(office: Office,
         "INSERT INTO kommo_conversations (provider, phone) VALUES ('twilio', '+541')",
     ],
 )
-def test_a_session_without_a_tenant_is_told_what_is_missing(office: Office, statement: str) -> None:
+def test_the_error_of_a_session_without_a_tenant_names_what_is_missing(office: Office, statement: str) -> None:
     with psycopg.connect(office.url) as connection:
         connection.execute("SET ROLE palomar_api")
-        with pytest.raises(NotNullViolation, match="this session has no tenant") as told:
+        with pytest.raises(NotNullViolation, match="this session has no tenant") as caught:
             connection.execute(statement.encode())
-        assert "set_config" in (told.value.diag.message_hint or "")
+        assert "set_config" in (caught.value.diag.message_hint or "")
 
 
 def test_who_listens_for_changes_learns_nobodys_id(office: Office) -> None:
     with psycopg.connect(office.url, autocommit=True) as connection:
         connection.execute("LISTEN palomar_channels")
         office.channel("twilio")
-        (told,) = list(connection.notifies(timeout=10, stop_after=1))
-        assert (told.channel, told.payload) == ("palomar_channels", "")
+        (notification,) = list(connection.notifies(timeout=10, stop_after=1))
+        assert (notification.channel, notification.payload) == ("palomar_channels", "")

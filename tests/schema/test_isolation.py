@@ -5,12 +5,11 @@ rows as they were. Rows that are seen, keys that collide and references that hol
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID, uuid4
 
-import asyncpg
 import psycopg
 import pytest
 from hypothesis import HealthCheck, Phase, given
@@ -18,96 +17,13 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from psycopg import sql
 
-from shared import database
-from shared.settings import Settings
 from tests.schema import catalogue
 from tests.schema.catalogue import Column, Function, Relation
 from tests.schema.furnishing import furnish
 from tests.schema.people import Connection, Tenant, as_worker
 
 EXAMPLES = 12  # of each kind of statement on each table, view and function
-# Tables without a tenant: what keeps the whole installation going. The API's role may do nothing with them.
-MACHINERY = {"inbound_keys", "relay_cursor", "import_progress", "operator_keys", "operator_idempotency_keys"}
 UUID_TEXT = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-
-# -- what the catalogue says -------------------------------------------------------------------------------------------
-
-OWN_ROWS = "({} = (NULLIF(current_setting('app.tenant_id'::text, true), ''::text))::uuid)"
-POLICIES = """
-SELECT policyname::text, permissive, roles::text[], cmd, qual, with_check FROM pg_policies
-WHERE schemaname = 'public' AND tablename = %s ORDER BY 1
-"""
-TABLES = """
-SELECT t.tablename::text, c.relispartition, t.rowsecurity, c.relforcerowsecurity,
-    EXISTS (SELECT FROM pg_attribute WHERE attrelid = c.oid AND attname = 'tenant_id' AND NOT attisdropped),
-    has_any_column_privilege('palomar_api', c.oid, 'SELECT, INSERT, UPDATE, REFERENCES')
-        OR has_table_privilege('palomar_api', c.oid, 'DELETE, TRUNCATE, TRIGGER')
-FROM pg_tables t JOIN pg_class c ON c.oid = format('%I.%I', t.schemaname, t.tablename)::regclass
-WHERE t.schemaname = 'public' AND t.tablename NOT LIKE '%yoyo%'
-ORDER BY 1
-"""
-
-OPEN = (
-    """
-    SELECT p.oid::regprocedure::text FROM pg_proc p, aclexplode(coalesce(proacl, acldefault('f', proowner))) AS a
-    WHERE pronamespace = 'public'::regnamespace AND a.grantee = 0
-    """,
-    """
-    SELECT oid::regprocedure::text FROM pg_proc
-    WHERE pronamespace = 'public'::regnamespace AND has_function_privilege('palomar_api', oid, 'EXECUTE')
-        AND (prosecdef OR proname LIKE 'protect%')
-    """,
-    """
-    SELECT seqrelid::regclass::text FROM pg_sequence
-    WHERE has_sequence_privilege('palomar_api', seqrelid, 'USAGE, SELECT, UPDATE')
-    """,
-)
-
-
-def test_every_table_of_tenants_is_protected_and_no_other_in_the_apis_reach(database_url: str) -> None:
-    with psycopg.connect(database_url) as connection:
-        tables = connection.execute(TABLES).fetchall()
-        assert len(tables) > 20
-        for name, partition, enabled, forced, has_tenant, reachable in tables:
-            if name in MACHINERY:
-                assert not reachable, name
-                continue
-            assert has_tenant or name == "tenants", f"{name} has no tenant_id: whose rows are these?"
-            assert (enabled, forced) == (True, True), name
-            policies = connection.execute(POLICIES, (name,)).fetchall()
-            if partition:
-                assert not reachable, f"{name}: its rows are reached through the parent"
-            own = OWN_ROWS.format("id" if name == "tenants" else "tenant_id")
-            assert policies == [
-                ("all_rows", "PERMISSIVE", ["palomar_worker"], "ALL", "true", "true"),
-                ("own_rows", "PERMISSIVE", ["palomar_api"], "ALL", own, None),
-            ], name
-
-
-def test_every_view_asks_in_the_name_of_who_asks(database_url: str) -> None:
-    """Any other view shows what its owner may see."""
-    with psycopg.connect(database_url) as connection:
-        views = connection.execute(
-            "SELECT relname, coalesce('security_invoker=true' = ANY (reloptions), false) "
-            "OR coalesce('security_invoker=on' = ANY (reloptions), false) FROM pg_class "
-            "WHERE relnamespace = 'public'::regnamespace AND relkind IN ('v', 'm')"
-        ).fetchall()
-    assert len(views) >= 9
-    assert [name for name, invoker in views if not invoker] == []
-
-
-def test_functions_and_sequences_are_not_for_everybody(database_url: str) -> None:
-    with psycopg.connect(database_url) as connection:
-        everybodys, apis, sequences = (connection.execute(query).fetchall() for query in OPEN)
-        assert everybodys == [], "SELECT protect_functions() at the end of the migration"
-        assert apis == []
-        assert sequences == []
-        assert connection.execute("SELECT has_schema_privilege('palomar_api', 'public', 'CREATE')").fetchone() == (
-            False,
-        )
-
-
-# -- two tenants -------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -162,8 +78,14 @@ class World:
                     self.connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
                     return Outcome(count=cursor.rowcount, rows=sorted(self.blanked(str(row)) for row in rows))
         except psycopg.Error as error:
-            told = error.diag
-            parts = (told.sqlstate, told.message_primary, told.message_detail, told.message_hint, told.constraint_name)
+            diagnostic = error.diag
+            parts = (
+                diagnostic.sqlstate,
+                diagnostic.message_primary,
+                diagnostic.message_detail,
+                diagnostic.message_hint,
+                diagnostic.constraint_name,
+            )
             return Outcome(error=tuple(self.blanked(part or "") for part in parts))
 
     def blanked(self, text: str) -> str:
@@ -220,7 +142,7 @@ class World:
 def world(database_url: str) -> Iterator[World]:
     with as_worker(database_url) as worker, worker.transaction(force_rollback=True):
         mine, theirs = furnish(worker, "mine"), furnish(worker, "theirs")
-        rows = worker.execute(TABLES).fetchall()
+        rows = worker.execute(catalogue.TABLES).fetchall()
         tables = [name for name, partition, _, _, has_tenant, _ in rows if has_tenant and not partition]
         made = World(worker, mine, theirs, catalogue.relations(worker), catalogue.functions(worker), tables, set())
         collect(made)
@@ -264,7 +186,7 @@ FRESH: dict[str, Callable[[], str]] = {
 
 
 def values_for(world: World, relation: Relation, column: Column) -> st.SearchStrategy[str | None]:
-    """Theirs, ours, one that is nobody's, or null."""
+    """Theirs, ours, one without a tenant, or null."""
     there = world.pool[relation.name, column.name]
     fresh = st.just(FRESH[column.type]()) if column.type in FRESH else st.none()
     owners = [str(world.theirs.id), str(world.mine.id)] if column.name == relation.tenant_column else []
@@ -465,25 +387,3 @@ def test_what_the_api_sees_of_its_own_is_seen_and_without_a_tenant_nothing_is(wo
                     )
                 ).fetchall()
                 assert owners == ([(tenant,)] if seen else []), relation.name
-
-
-# -- the pool ----------------------------------------------------------------------------------------------------------
-
-
-def public(names: Iterable[str]) -> list[str]:
-    return [name for name in names if not name.startswith("_")]
-
-
-async def test_the_apis_pool_can_only_be_used_for_a_tenant(settings: Settings) -> None:
-    with as_worker(settings.database_url.get_secret_value()) as worker:
-        mine, theirs = furnish(worker, "mine"), furnish(worker, "theirs")
-    names = "SELECT array_agg(name) FROM contacts"
-    async with database.ApiPool(settings, process="test", size=1) as api:
-        assert public(dir(api)) == ["tenant_transaction"]
-        async with api.tenant_transaction(theirs.id) as kept:
-            assert await kept.fetchval(names) == ["theirs"]
-        with pytest.raises(asyncpg.InterfaceError):
-            await kept.fetchval(names)  # kept beyond its transaction
-        async with api.tenant_transaction(mine.id) as connection:
-            assert await connection.fetchval(names) == ["mine"]
-            assert await connection.fetchval("SELECT current_user") == "palomar_api"

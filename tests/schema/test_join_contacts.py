@@ -125,12 +125,12 @@ def test_the_one_that_stays_has_what_every_table_had_of_the_other(worker: Connec
     assert worker.execute("SELECT id, name, phone_number FROM contacts").fetchall() == [
         (imported, "Ana", "+34600000001")
     ]
-    told = worker.execute(
+    recipients = worker.execute(
         "SELECT c.id, r.status, c.total_recipients FROM campaigns c JOIN campaign_recipients r ON r.campaign_id = c.id"
     ).fetchall()
-    assert sorted(told) == sorted(
+    assert sorted(recipients) == sorted(
         [(campaigns[0], "sent", 1), (campaigns[1], "queued", 1), (campaigns[2], "pending", 2)]
-    ), "nobody gets a campaign twice"
+    ), "no person gets a campaign twice"
     assert worker.execute("SELECT contact_id, detail FROM events WHERE name = 'contact.joined'").fetchall() == [
         (imported, {"joined": str(by_id)})
     ]

@@ -1,4 +1,4 @@
-"""Migrations pass beside live writers: nobody waits long for them, and they wait for nobody without an end."""
+"""Migrations run beside live writers: no writer waits long for them, and they wait for no lock without an end."""
 
 import shutil
 import time
@@ -115,9 +115,9 @@ def test_a_migration_that_holds_writers_up_is_given_up_and_leaves_nothing(
     database_url: str, live: tuple[Tenant, list[UUID]], folder: Path, add: Callable[[str], str]
 ) -> None:
     add("ALTER TABLE messages ADD COLUMN slow text;\nSELECT pg_sleep(1.5);\n")
-    with writing(database_url, *live) as record, pytest.raises(locks.Blocked, match="held up writers") as told:
+    with writing(database_url, *live) as record, pytest.raises(locks.Blocked, match="held up writers") as caught:
         migrate.apply(database_url, folder, patience=3)
-    assert told.value.name == "9999_added"
+    assert caught.value.name == "9999_added"
     assert record.longest_blocked <= BLOCKED
     with psycopg.connect(database_url) as connection:
         found = connection.execute("SELECT FROM pg_attribute WHERE attname = 'slow'").fetchone()
@@ -142,11 +142,11 @@ def test_who_stands_in_the_way_is_named(database_url: str, folder: Path, add: Ca
     add("ALTER TABLE messages ADD COLUMN never text;\n")
     with reading(database_url) as open_transaction:
         pid = open_transaction.info.backend_pid
-        with pytest.raises(locks.Blocked) as told:
+        with pytest.raises(locks.Blocked) as caught:
             migrate.apply(database_url, folder, patience=1)
-    assert [session.pid for session in told.value.sessions] == [pid]
-    assert "did not get its locks" in str(told.value)
-    assert f"pid {pid} (forgotten report, idle in transaction" in str(told.value)
+    assert [session.pid for session in caught.value.sessions] == [pid]
+    assert "did not get its locks" in str(caught.value)
+    assert f"pid {pid} (forgotten report, idle in transaction" in str(caught.value)
 
 
 CONCURRENTLY = "-- transactional: false\n\nCREATE INDEX CONCURRENTLY {guard} messages_added ON messages (content);\n"
@@ -158,7 +158,7 @@ def test_an_index_that_broke_off_is_made_again(
 ) -> None:
     name = add(CONCURRENTLY.format(guard=guard))
     with as_worker(database_url) as writer, writer.transaction():
-        writer.execute("DELETE FROM messages")  # the index waits for whoever has written to its table
+        writer.execute("DELETE FROM messages")  # the index waits for every transaction that has written to its table
         with pytest.raises(locks.Blocked, match="9999_added"):
             migrate.apply(database_url, folder, patience=1)
         assert invalid_indexes(database_url) == ["messages_added"]
@@ -168,7 +168,7 @@ def test_an_index_that_broke_off_is_made_again(
         assert connection.execute("SELECT to_regclass('messages_added') IS NOT NULL").fetchone() == (True,)
 
 
-def test_what_went_wrong_for_another_reason_is_told_at_once(
+def test_an_error_other_than_a_lock_is_raised_at_once(
     database_url: str, folder: Path, add: Callable[[str], str]
 ) -> None:
     add("SELECT 1/0;\n")

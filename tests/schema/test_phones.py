@@ -1,4 +1,4 @@
-"""One number has one spelling, E.164 with `+`, whoever writes it; a session is its number's, whatever came first."""
+"""One number has one spelling, E.164 with `+`, by SQL too; a session is its number's, whatever came first."""
 
 from uuid import UUID
 

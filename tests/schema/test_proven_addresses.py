@@ -1,4 +1,4 @@
-"""On an endpoint that several tenants share, nobody takes another's address by writing it into their own row."""
+"""On an endpoint that several tenants share, a tenant can't take another's address by writing it into its own row."""
 
 from uuid import UUID
 
@@ -14,7 +14,7 @@ PROVE = "UPDATE channels SET proven = true, status = 'active', status_reason = N
 
 
 def served(office: Office, address: str, endpoint: UUID | None = None, tenant: UUID | None = None) -> tuple[UUID, UUID]:
-    """A channel that an operator made on an endpoint of nobody's; it and the endpoint."""
+    """A channel that an operator made on an endpoint without a tenant; it and the endpoint."""
     endpoint = endpoint or office.worker(ENDPOINT, tenant=None)[0]["id"]
     channel = office.channel("meta", address=address, tenant=tenant)
     office.worker(SERVE, endpoint=endpoint, id=channel)
@@ -73,7 +73,7 @@ def test_a_deleted_row_that_comes_back_is_to_be_proven_again(office: Office, sha
 
 
 @pytest.mark.parametrize("also", ["", ", address = '106540352242333'"])
-def test_only_the_operator_says_whose_account_is_told_of(
+def test_only_the_operator_changes_the_account_of_a_shared_url(
     office: Office, shared: tuple[UUID, UUID, UUID], also: str
 ) -> None:
     with office.session() as sql, sql.refused(CheckViolation, "business_id: this channel shares its webhook URL"):

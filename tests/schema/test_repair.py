@@ -1,9 +1,7 @@
 """What the documents' own scripts break: `migrate` sees it, and `migrate --repair` brings it back."""
 
-import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import psycopg
@@ -14,7 +12,7 @@ from schema import migrate, repair
 from tests.schema.dumping import dump
 from tests.schema.office import Office
 from tests.schema.test_verify import wrong
-from tests.support.processes import ROOT
+from tests.support.commands import palomar
 
 TWILIO_ROLLBACK = """
 DROP TRIGGER IF EXISTS trigger_update_last_user_message ON kommo_messages;
@@ -63,11 +61,7 @@ def run_script(database_url: str, script: str) -> None:
 
 
 def palomar_migrate(database_url: str, cwd: Path, *options: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "ops", "migrate", *options],
-        capture_output=True, text=True, check=False, cwd=cwd,
-        env={**os.environ, "DATABASE_URL": database_url, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+    return palomar({"DATABASE_URL": database_url, "PALOMAR_STATE_DIR": str(cwd)}, "migrate", *options)
 
 
 def definitions(postgres: Postgres, database_url: str) -> set[str]:
@@ -84,10 +78,10 @@ def test_migrate_sees_what_a_script_broke_and_repair_brings_it_back(
     run_script(office.url, SCRIPTS[script])
     assert wrong(office.url) != {}
 
-    told = palomar_migrate(office.url, tmp_path)
-    assert told.returncode == 1
-    assert "The schema is not as its migrations made it" in told.stderr
-    assert "palomar migrate --repair" in told.stderr
+    result = palomar_migrate(office.url, tmp_path)
+    assert result.returncode == 1
+    assert "The schema is not as its migrations made it" in result.stderr
+    assert "palomar migrate --repair" in result.stderr
 
     done = palomar_migrate(office.url, tmp_path, "--repair")
     assert done.returncode == 0, done.stderr
@@ -118,11 +112,11 @@ def test_rows_that_named_a_row_which_went_with_its_table_go_or_lose_the_name(off
     assert office.worker("SELECT conversation_id FROM sessions WHERE conversation_id IS NOT NULL") == []
 
 
-def test_what_is_damaged_is_told_before_a_pending_migration_is_tried(office: Office, tmp_path: Path) -> None:
+def test_damage_is_reported_before_a_pending_migration_is_tried(office: Office, tmp_path: Path) -> None:
     migrate.rollback(office.url, 1)
     run_script(office.url, SETUP_CLEANUP)
-    told = palomar_migrate(office.url, tmp_path)
-    assert "palomar migrate --repair" in told.stderr
+    result = palomar_migrate(office.url, tmp_path)
+    assert "palomar migrate --repair" in result.stderr
     assert palomar_migrate(office.url, tmp_path, "--repair").returncode == 0
     assert "applied" in palomar_migrate(office.url, tmp_path).stdout
     assert wrong(office.url) == {}

@@ -71,13 +71,13 @@ def test_3_a_kommo_chat_is_one_person_and_one_conversation_with_or_without_a_num
         )
         bare = sql.one("INSERT INTO kommo_conversations (kommo_chat_id) VALUES ('chat-2') RETURNING *")
         for talk, chat in ((numbered, "chat-1"), (bare, "chat-2")):
-            told = sql.one(
+            queued = sql.one(
                 "INSERT INTO messages_history (whatsapp_instance_id, chat_id, direction, content) "
                 "VALUES (%(channel)s, %(chat)s, 'inbound', 'hola') RETURNING *",
                 channel=talk["channel_id"], chat=chat,
             )  # fmt: skip
-            assert (told["chat_id"], told["contact_id"]) == (chat, talk["contact_id"])
-            assert sql.one("SELECT conversation_id FROM kommo_messages WHERE id = %(id)s", id=told["id"]) == {
+            assert (queued["chat_id"], queued["contact_id"]) == (chat, talk["contact_id"])
+            assert sql.one("SELECT conversation_id FROM kommo_messages WHERE id = %(id)s", id=queued["id"]) == {
                 "conversation_id": talk["id"]
             }
         people = sql.all(
@@ -106,8 +106,8 @@ def test_check_24_hour_window_eligibility(office: Office) -> None:
         assert sql.one(ask, id=talk) == {"last_user_message_at": None}
         sql.all(SAY, id=talk, role="user", content="Hola")
     with office.session() as sql:
-        heard = sql.one(ask, id=talk)["last_user_message_at"]
-        assert abs((datetime.now(UTC) - heard).total_seconds()) < 24 * 60 * 60
+        last_message_at = sql.one(ask, id=talk)["last_user_message_at"]
+        assert abs((datetime.now(UTC) - last_message_at).total_seconds()) < 24 * 60 * 60
 
 
 def test_get_conversations_by_provider(office: Office) -> None:

@@ -44,7 +44,7 @@ def test_a_migrated_database_is_right_in_every_line(database_url: str, tmp_path:
 
 
 @pytest.mark.parametrize("command", RUN_VERIFY)
-def test_what_is_wrong_is_told_with_what_to_do(database_url: str, tmp_path: Path, command: str) -> None:
+def test_an_error_comes_with_its_remedy(database_url: str, tmp_path: Path, command: str) -> None:
     with psycopg.connect(database_url, autocommit=True) as owner:
         owner.execute("ALTER TABLE groups DISABLE ROW LEVEL SECURITY")
     done = run(command, database_url, tmp_path)
@@ -57,7 +57,7 @@ def test_what_is_wrong_is_told_with_what_to_do(database_url: str, tmp_path: Path
 
 
 @pytest.mark.parametrize("command", RUN_VERIFY)
-def test_a_database_that_does_not_answer_is_told_so(tmp_path: Path, command: str) -> None:
+def test_a_database_that_does_not_answer_is_reported(tmp_path: Path, command: str) -> None:
     done = run(command, f"postgresql://nobody@/nothing?host={tmp_path}", tmp_path)
     assert done.returncode == 1
     assert "PostgreSQL does not answer" in done.stderr
@@ -116,7 +116,7 @@ def test_a_database_that_does_not_answer_is_told_so(tmp_path: Path, command: str
         ("CREATE POLICY more ON contacts USING (true)", "Palomar: policies", "contacts: more is not ours"),
         (
             "ALTER VIEW customers SET (security_invoker = false)",
-            "Palomar: views ask as who asks",
+            "Palomar: views run with their reader's rights",
             "customers",
         ),
         (
@@ -186,13 +186,13 @@ def test_each_thing_that_goes_wrong_has_its_line(database_url: str, break_it: st
     assert wrong(database_url) == {}
     with psycopg.connect(database_url, autocommit=True) as owner:
         owner.execute(break_it.encode())
-    told = wrong(database_url)
-    assert check in told
-    assert any(text.startswith(reason) for text in told[check]), told
+    problems = wrong(database_url)
+    assert check in problems
+    assert any(text.startswith(reason) for text in problems[check]), problems
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "problem"),
     [
         (
             "ALTER TABLE messages DROP CONSTRAINT messages_tenant_id_conversation_id_fkey",
@@ -211,10 +211,10 @@ def test_each_thing_that_goes_wrong_has_its_line(database_url: str, break_it: st
         ("DROP INDEX conversations_latest", "index conversations_latest on conversations is missing"),
     ],
 )
-def test_what_was_changed_since_it_was_migrated_is_named(database_url: str, change: str, told: str) -> None:
+def test_what_was_changed_since_it_was_migrated_is_named(database_url: str, change: str, problem: str) -> None:
     with psycopg.connect(database_url, autocommit=True) as owner:
         owner.execute(change.encode())
-    assert told in wrong(database_url)["Palomar: nothing is changed"]
+    assert problem in wrong(database_url)["Palomar: nothing is changed"]
 
 
 def test_what_somebody_added_is_no_fault(database_url: str) -> None:
@@ -252,7 +252,7 @@ def test_a_pending_migration_is_named_and_nothing_else_is_wrong(database_url: st
 
 
 def test_roles_and_owners_with_too_many_rights_are_named(database_url: str, postgres: Postgres) -> None:
-    """By the superuser, as whom nothing protects anybody's rows."""
+    """By the superuser, from whom no policy protects any row."""
     database = database_url.rsplit("/", 1)[1].split("?")[0]
     with psycopg.connect(postgres.url("postgres", database), autocommit=True) as admin:
         admin.execute("CREATE TABLE stray (id int)")
@@ -261,6 +261,6 @@ def test_roles_and_owners_with_too_many_rights_are_named(database_url: str, post
 
 def test_an_empty_database_is_wrong_throughout_and_says_why(database_url: str) -> None:
     migrate.rollback(database_url, 1000)
-    told = wrong(database_url)
-    assert len(told["Palomar: migrations applied"]) == len(migrate.status(database_url))
-    assert len(told) > 10
+    problems = wrong(database_url)
+    assert len(problems["Palomar: migrations applied"]) == len(migrate.status(database_url))
+    assert len(problems) > 10

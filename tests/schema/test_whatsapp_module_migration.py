@@ -279,9 +279,9 @@ def test_whatsapp_message_is_part_of_the_sessions_one_conversation(channel: UUID
     said(sql, session)
     said(sql, session, "wamid.2", "OUTBOUND", "¿Qué busca?")
     assert sql.one(
-        "SELECT channel_id, provider, phone, address, last_user_message_at = now() AS heard FROM conversations"
+        "SELECT channel_id, provider, phone, address, last_user_message_at = now() AS now FROM conversations"
     ) == {
-        "channel_id": channel, "provider": "meta", "phone": "+5491123456789", "address": "+541123456789", "heard": True,
+        "channel_id": channel, "provider": "meta", "phone": "+5491123456789", "address": "+541123456789", "now": True,
     }  # fmt: skip
     assert sql.all("SELECT role, direction, status, due_at FROM messages ORDER BY external_id") == [
         {"role": "user", "direction": "inbound", "status": "received", "due_at": None},

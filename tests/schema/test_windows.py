@@ -47,12 +47,12 @@ EDGES: dict[str, tuple[timedelta | None, bool]] = {
 }
 
 
-def by_sql(connection: Connection, zone: str, heard: datetime | None, now: datetime) -> tuple[bool, datetime | None]:
+def by_sql(connection: Connection, zone: str, wrote_at: datetime | None, now: datetime) -> tuple[bool, datetime | None]:
     """What SQL says of it in a session of this time zone: whether the window is open, and when it closes."""
     connection.execute("SELECT set_config('timezone', %s, false)", (zone,))
     row = connection.execute(
         "SELECT window_is_open(%s::timestamptz, %s::timestamptz), window_closes_at(%s::timestamptz)",
-        (heard, now, heard),
+        (wrote_at, now, wrote_at),
     ).fetchone()
     assert row is not None
     # In UTC: Python calls no two times of an hour that the clocks repeat equal, where their zones differ.
@@ -69,10 +69,10 @@ def test_both_sides_agree_on_every_edge_also_on_the_days_on_which_clocks_change(
     with psycopg.connect(database_url, autocommit=True) as connection:
         for now in moments:
             for name, (ago, opened) in EDGES.items():
-                heard = None if ago is None else now - ago
-                here = in_zone(heard, zone)
+                wrote_at = None if ago is None else now - ago
+                here = in_zone(wrote_at, zone)
                 assert window.is_open(here, now.astimezone(ZoneInfo(zone))) is opened, (name, now)
-                assert by_sql(connection, zone, heard, now) == (opened, window.closes_at(here)), (name, now)
+                assert by_sql(connection, zone, wrote_at, now) == (opened, window.closes_at(here)), (name, now)
 
 
 def test_both_sides_agree_on_any_moment(database_url: str) -> None:
@@ -86,9 +86,9 @@ def test_both_sides_agree_on_any_moment(database_url: str) -> None:
         )
         def agree(ago: timedelta | None, moment: datetime, zone: str) -> None:
             now = moment.replace(tzinfo=UTC)
-            heard = None if ago is None else now - ago
-            here = in_zone(heard, zone)
-            assert by_sql(connection, zone, heard, now) == (window.is_open(here, now), window.closes_at(here))
+            wrote_at = None if ago is None else now - ago
+            here = in_zone(wrote_at, zone)
+            assert by_sql(connection, zone, wrote_at, now) == (window.is_open(here, now), window.closes_at(here))
 
         agree()
 
@@ -114,7 +114,7 @@ def test_the_statements_clock_counts_and_not_the_transactions(database_url: str)
         assert connection.execute(asked, row).fetchone() == (False, False), "the transaction is a second old"
 
 
-def test_a_conversations_window_is_told_in_one_row(database_url: str) -> None:
+def test_the_window_of_a_conversation_is_one_row(database_url: str) -> None:
     with as_worker(database_url) as worker:
         ours, theirs = add_tenant(worker), add_tenant(worker)
         sms, mail = uuid4(), uuid4()
@@ -134,13 +134,13 @@ def test_a_conversations_window_is_told_in_one_row(database_url: str) -> None:
             uuid4(): (False, None, None),
         }
     with as_api(database_url, ours.id) as api:
-        for conversation, told in cases.items():
+        for conversation, expected in cases.items():
             rows = api.execute("SELECT * FROM check_whatsapp_24_hour_window(%s)", (conversation,)).fetchall()
-            assert rows == [told]
-    for kind, (can, until, heard) in zip(
+            assert rows == [expected]
+    for kind, (can, until, wrote_at) in zip(
         ("whatsapp", "whatsapp", "whatsapp", "whatsapp", "sms", "email"), cases.values(), strict=False
     ):
-        assert window.check(kind, heard, now) == window.WindowStatus(can, until, heard)  # type: ignore[arg-type]
+        assert window.check(kind, wrote_at, now) == window.WindowStatus(can, until, wrote_at)  # type: ignore[arg-type]
 
 
 def test_what_needs_a_template_is_active_on_whatsapp_of_that_provider_and_closed(database_url: str) -> None:
@@ -160,7 +160,7 @@ def test_what_needs_a_template_is_active_on_whatsapp_of_that_provider_and_closed
         add_conversation(worker, ours, sms, **closed)
         of_meta = add_conversation(worker, ours, meta, provider="meta", **closed)
         add_conversation(worker, theirs, **closed)
-        # The workers' role sees every tenant; without one of its own it is told so, and not that nobody needs any.
+        # The workers' role sees every tenant; without one of its own it gets an error, and not an empty list.
         with pytest.raises(psycopg.errors.NotNullViolation, match="this session has no tenant"):
             worker.execute("SELECT id FROM conversations_needing_templates('twilio')")
     with as_api(database_url, ours.id) as api:
@@ -173,24 +173,24 @@ def test_what_needs_a_template_is_active_on_whatsapp_of_that_provider_and_closed
 async def test_the_store_asks_the_same(settings: Settings) -> None:
     with as_worker(settings.database_url.get_secret_value()) as worker:
         ours = add_tenant(worker)
-        heard = datetime.now(UTC) - 25 * H
-        conversation = add_conversation(worker, ours, last_user_message_at=heard, contact_name="Ana")
+        wrote_at = datetime.now(UTC) - 25 * H
+        conversation = add_conversation(worker, ours, last_user_message_at=wrote_at, contact_name="Ana")
     async with database.ApiPool(settings, process="test", size=1) as api, api.tenant_transaction(ours.id) as connection:
-        told = await windows.check_whatsapp_24_hour_window(connection, conversation)
-        assert told == window.WindowStatus(False, heard + OPEN_FOR, heard)
+        status = await windows.check_whatsapp_24_hour_window(connection, conversation)
+        assert status == window.WindowStatus(False, wrote_at + OPEN_FOR, wrote_at)
         (closed,) = await windows.conversations_needing_templates(connection, "twilio")
-        assert (closed.id, closed.contact_name, closed.last_user_message_at) == (conversation, "Ana", heard)
+        assert (closed.id, closed.contact_name, closed.last_user_message_at) == (conversation, "Ana", wrote_at)
 
 
 def test_a_worker_is_answered_by_the_id_alone_and_who_sees_nothing_gets_an_error(database_url: str) -> None:
-    """Never a false that only means that nobody looked."""
+    """Never a false that only means that the conversation could not be seen."""
     with as_worker(database_url) as worker:
         ours, theirs = add_tenant(worker), add_tenant(worker)
-        heard = datetime.now(UTC) - H
+        wrote_at = datetime.now(UTC) - H
         for tenant in (ours, theirs):
-            conversation = add_conversation(worker, tenant, last_user_message_at=heard)
+            conversation = add_conversation(worker, tenant, last_user_message_at=wrote_at)
             asked = "SELECT * FROM check_whatsapp_24_hour_window(%s)"
-            assert worker.execute(asked, (conversation,)).fetchall() == [(True, heard + OPEN_FOR, heard)]
+            assert worker.execute(asked, (conversation,)).fetchall() == [(True, wrote_at + OPEN_FOR, wrote_at)]
         with pytest.raises(psycopg.errors.NoDataFound, match="sees no conversation"):
             worker.execute(asked, (uuid4(),))
     for role in ("palomar_api", "NONE"):
@@ -201,4 +201,4 @@ def test_a_worker_is_answered_by_the_id_alone_and_who_sees_nothing_gets_an_error
                 with pytest.raises(psycopg.errors.NoDataFound, match="sees no conversation"):
                     connection.execute(asked, (conversation,))
             else:
-                assert connection.execute(asked, (conversation,)).fetchall() == [(True, heard + OPEN_FOR, heard)]
+                assert connection.execute(asked, (conversation,)).fetchall() == [(True, wrote_at + OPEN_FOR, wrote_at)]

@@ -1,12 +1,13 @@
 """What the tests of the palomar command share: the command as a person runs it, and real dead letters."""
 
 import asyncio
+import atexit
 import os
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from uuid import UUID
 
@@ -22,6 +23,7 @@ from shared.queue.publisher import Publisher
 from shared.queue.runner import Runner
 from shared.queue.worker import Context, Worker
 from shared.settings import Settings
+from tests.support.preloaded import Server
 
 ROOT = Path(__file__).resolve().parents[2]
 ENDPOINT = UUID("01890000-0000-7000-8000-000000000001")
@@ -31,16 +33,15 @@ def palomar(
     environment: Mapping[str, str], *arguments: str, given: str = "", seconds: float = 60
 ) -> subprocess.CompletedProcess[str]:
     """Run the command in a folder without `.palomar/env`, so that only `environment` configures it."""
-    return subprocess.run(
-        [sys.executable, "-m", "ops", *arguments],
-        input=given,
-        capture_output=True,
-        text=True,
-        timeout=seconds,
-        check=False,
-        cwd=environment["PALOMAR_STATE_DIR"],
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
-    )
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    return _server().run(arguments, env=environ, cwd=environment["PALOMAR_STATE_DIR"], given=given, seconds=seconds)
+
+
+@cache
+def _server() -> Server:
+    server = Server()
+    atexit.register(server.close)
+    return server
 
 
 def webhook(number: int) -> WebhookReceived:
@@ -53,9 +54,8 @@ def webhook(number: int) -> WebhookReceived:
 async def broker_channel(settings: Settings) -> AsyncIterator[AbstractChannel]:
     """A channel on the test's broker, with everything declared."""
     async with await aio_pika.connect(settings.amqp_url.get_secret_value()) as connection:
-        channel = await connection.channel()
-        await topology.declare(channel, settings.retry_delays)
-        yield channel
+        await topology.declare_missing(connection, settings.retry_delays)
+        yield await connection.channel()
 
 
 async def depth(settings: Settings, queue: str) -> int:

@@ -1,6 +1,6 @@
 """python -m tests.support.dying MOMENT NAME…: workers that kill themselves with -9 at the first such moment.
 
-The moments are those at which a commit stands and nobody knows of it yet. Production code has no hook for this: what a
+The moments are those at which a commit stands and nothing is published. Production code has no hook for this: what a
 worker calls at that moment is wrapped here, from outside.
 """
 
@@ -50,7 +50,7 @@ def _publishing(self: Context[object], *jobs: object) -> Awaitable[None]:
 
 _publish = Context.publish
 MOMENTS: dict[str, Callable[[], None]] = {
-    # committed, and the next worker not told
+    # committed, and no job published for the next worker
     "publishing": lambda: setattr(Context, "publish", _publishing),
     # the conversation's lease is taken, the engine about to think
     "thinking": lambda: setattr(workers.reply.worker, "_make", _before(workers.reply.worker._make)),

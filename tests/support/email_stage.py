@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from ops.sandbox.client import CustomerAnswer
 from ops.sandbox.email_forms import ADDRESS, PASSWORD, URL_SECRET, USER
+from ops.sandbox.observations import CustomerAnswer
 from shared import database
 from shared.crypto import KeyRing
 from shared.settings import Settings
@@ -28,16 +28,16 @@ class Mailbox:
 
     async def writes(self, text: str, *, sender: str = f"Ana Pérez <{ANA}>", **mail: Any) -> CustomerAnswer:
         """Let a customer write, once ingress knows the endpoint."""
-        told: CustomerAnswer | None = None
+        answer: CustomerAnswer | None = None
 
         async def taken() -> bool:
-            nonlocal told
-            told = await self.stage.sandbox.email_customer(sender=sender, webhook_url=self.url, text=text, **mail)
-            return told.status == 200
+            nonlocal answer
+            answer = await self.stage.sandbox.email_customer(sender=sender, webhook_url=self.url, text=text, **mail)
+            return answer.status == 200
 
         await self.stage.until(taken, equals=True)
-        assert told is not None
-        return told
+        assert answer is not None
+        return answer
 
     async def mails(self, to: str = ANA) -> list[tuple[str, dict[str, str]]]:
         """(text, headers) of what was taken for this customer."""

@@ -21,7 +21,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 @contextmanager
 def turn(*, alone: bool) -> Iterator[None]:
-    """Hold the room: with others, or alone. Who waits to be alone keeps the door, so that nobody else goes in before.
+    """Hold the lock: with others, or alone. A holder that waits to be alone blocks all that come after it.
 
     The kernel gives both back when a process ends, however it ends.
     """

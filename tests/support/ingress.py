@@ -171,7 +171,9 @@ async def webhooks(amqp_url: str, count: int, queue: str = "persist") -> list[di
     items: list[dict[str, object]] = []
     async with asyncio.timeout(20), await aio_pika.connect(amqp_url) as connection:
         channel = await connection.channel()
-        await topology.declare(channel, RETRY_DELAYS)  # a broker that was away at first may not know them yet
+        await topology.declare_missing(
+            connection, RETRY_DELAYS
+        )  # a broker that was away at first may not know them yet
         source = await channel.get_queue(queue, ensure=False)
         while True:
             message = await source.get(no_ack=True, fail=False)

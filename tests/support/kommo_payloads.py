@@ -80,12 +80,12 @@ def chats(message: Json | None = None, **changed: Any) -> Json:
         "message": {"id": "m2", "type": "text", "text": "buenas", "media": "", "file_size": 0, **(message or {})},
         **changed,
     }
-    told = {name: value for name, value in fields.items() if value is not None}
-    return {"account_id": "account-1", "time": now, "message": told}
+    given = {name: value for name, value in fields.items() if value is not None}
+    return {"account_id": "account-1", "time": now, "message": given}
 
 
-def action(name: str, **told: Any) -> Json:
-    data = {"user": {"id": MANAGER}, "conversation": {"id": CHAT, "client_id": "ours-1"}, **told}
+def action(name: str, **fields: Any) -> Json:
+    data = {"user": {"id": MANAGER}, "conversation": {"id": CHAT, "client_id": "ours-1"}, **fields}
     return {"account_id": "account-1", "time": 1767225600, "action": {name: data}}
 
 

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from ops.sandbox.client import CustomerAnswer, SeenMessage
 from ops.sandbox.kommo_forms import BOT_ID, CHANNEL_SECRET, SCOPE_ID, URL_SECRET
+from ops.sandbox.observations import CustomerAnswer, SeenMessage
 from shared import database
 from shared.crypto import KeyRing
 from shared.queue.jobs import WebhookReceived
@@ -72,19 +72,19 @@ class Open:
     async def says(
         self, who: Literal["customer", "manager"], text: str, *, chat_id: str = CHAT, **more: object
     ) -> CustomerAnswer:
-        """Let somebody write, once ingress knows the endpoint."""
+        """Let a customer or an agent write, once ingress knows the endpoint."""
         path = f"chats/{SCOPE_ID}" if more.get("through") == "chats" else URL_SECRET
-        told: list[CustomerAnswer] = []
+        answers: list[CustomerAnswer] = []
 
         async def taken() -> bool:
             answer = await self.stage.sandbox.kommo_says(
                 who, chat_id=chat_id, webhook_url=f"{self.url}/{path}", text=text, **more
             )
-            told.append(answer)
+            answers.append(answer)
             return answer.status == 200
 
         await self.stage.until(taken, equals=True)
-        return told[-1]
+        return answers[-1]
 
     async def answers(self, chat_id: str = CHAT) -> list[SeenMessage]:
         """All that Kommo took for this chat."""

@@ -28,7 +28,7 @@ def of_type(kind: str, part: Any, **changed: Any) -> Json:
     return said(**{"text": None, "type": kind, kind: part, **changed})
 
 
-def told(**changed: Any) -> Json:
+def receipt_json(**changed: Any) -> Json:
     """One of `statuses`."""
     fields = {"id": WAMID, "status": "delivered", "timestamp": "1767225601", "recipient_id": CUSTOMER}
     return {name: value for name, value in {**fields, **changed}.items() if value is not None}

@@ -13,7 +13,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import psycopg
 
-from ops.local.postgres import OWNER, SYSTEM_USER
+from ops.local.postgres import OWNER
+from ops.local.postgres_home import SYSTEM_USER
 from tests.support import debian
 
 PORT = 6432

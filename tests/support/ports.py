@@ -1,4 +1,4 @@
-"""TCP ports for what a test starts, or for where nobody shall listen."""
+"""TCP ports for the servers that a test starts, and ports at which none listens."""
 
 from itertools import count
 from secrets import randbelow

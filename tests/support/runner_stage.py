@@ -1,6 +1,6 @@
 """What the tests of broker and runner stand on: a worker of one's own on a real queue, and what came of its jobs.
 
-The queue is `reply`, whose own worker does not run here. What a handler did is told by the table `effects`, which takes
+The queue is `reply`, whose own worker does not run here. The table `effects` records what a handler did, which takes
 each name once, and by `runs`, which counts how often the handler was called.
 """
 

@@ -43,11 +43,13 @@ def signature(
     pairs = sorted(pair if "=" in pair else f"{pair}=" for pair in query.split("&")) if query else []
     named = "".join(f"{name}:{' '.join(headers[name].split())}\n" for name in signed.split(";"))
     canonical = "\n".join((method, path, "&".join(pairs), named, signed, payload))
-    told = "\n".join(("AWS4-HMAC-SHA256", headers["x-amz-date"], scope, hashlib.sha256(canonical.encode()).hexdigest()))
+    to_sign = "\n".join(
+        ("AWS4-HMAC-SHA256", headers["x-amz-date"], scope, hashlib.sha256(canonical.encode()).hexdigest())
+    )
     key = f"AWS4{secret}".encode()
     for part in scope.split("/"):
         key = hmac.digest(key, part.encode(), "sha256")
-    return hmac.digest(key, told.encode(), "sha256").hex()
+    return hmac.digest(key, to_sign.encode(), "sha256").hex()
 
 
 @dataclass
@@ -71,7 +73,7 @@ class Bucket:
         return answer
 
     def end(self) -> None:
-        """Let go of whoever hangs."""
+        """End all requests that hang."""
         self._hangs.set()
 
     def _refused(self, request: web.Request, body: bytes) -> web.Response | None:
@@ -133,19 +135,19 @@ class Bucket:
             return _error(400, "EntityTooSmall")
         del self.uploads[upload]
         content = self.objects[key] = b"".join(parts[number] for number in asked)
-        told = {"Location": "", "Bucket": BUCKET, "Key": key, "ETag": _etag(content)}
-        return _xml("CompleteMultipartUploadResult", told)
+        fields = {"Location": "", "Bucket": BUCKET, "Key": key, "ETag": _etag(content)}
+        return _xml("CompleteMultipartUploadResult", fields)
 
     def _deleted(self, body: bytes) -> web.Response:
         """As at S3, one that is not there is deleted too; what is refused stands in an answer of 200."""
-        told = ""
+        results = ""
         for key in [one.text or "" for one in ElementTree.fromstring(body).iter() if _name(one) == "Key"]:
             if self.fault == "undeletable":
-                told += f"<Error><Key>{escape(key)}</Key><Code>AccessDenied</Code><Message>no</Message></Error>"
+                results += f"<Error><Key>{escape(key)}</Key><Code>AccessDenied</Code><Message>no</Message></Error>"
             else:
                 self.objects.pop(key, None)
-                told += f"<Deleted><Key>{escape(key)}</Key></Deleted>"
-        return _document(f"<DeleteResult>{told}</DeleteResult>")
+                results += f"<Deleted><Key>{escape(key)}</Key></Deleted>"
+        return _document(f"<DeleteResult>{results}</DeleteResult>")
 
 
 def _name(element: ElementTree.Element) -> str:
@@ -163,8 +165,8 @@ def _document(xml: str, status: int = 200) -> web.Response:
     )
 
 
-def _xml(name: str, told: Mapping[str, str]) -> web.Response:
-    return _document(f"<{name}>{''.join(f'<{key}>{escape(value)}</{key}>' for key, value in told.items())}</{name}>")
+def _xml(name: str, fields: Mapping[str, str]) -> web.Response:
+    return _document(f"<{name}>{''.join(f'<{key}>{escape(value)}</{key}>' for key, value in fields.items())}</{name}>")
 
 
 def _error(status: int, code: str) -> web.Response:

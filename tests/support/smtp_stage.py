@@ -1,4 +1,4 @@
-"""An SMTP server of aiosmtpd's that answers each step as it is told, and a sender that is pointed at it."""
+"""An SMTP server of aiosmtpd's that answers each step as a test sets it, and a sender that is pointed at it."""
 
 import asyncio
 import json
@@ -49,10 +49,10 @@ class Server:
     async def handle_RCPT(
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
-        told = await self._at(server, "recipient")
-        if told is None:
+        answer = await self._at(server, "recipient")
+        if answer is None:
             envelope.rcpt_tos.append(address)
-        return told or "250 OK"
+        return answer or "250 OK"
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
         self.envelopes.append(envelope)
@@ -61,8 +61,8 @@ class Server:
 
     def authenticate(self, server: SMTP, session: Session, envelope: Envelope, mechanism: str, data: Any) -> AuthResult:
         right = isinstance(data, LoginPassword) and (data.login, data.password) == (USER.encode(), PASSWORD.encode())
-        if told := self.answers.get("login"):
-            return AuthResult(success=False, handled=False, message=told)
+        if answer := self.answers.get("login"):
+            return AuthResult(success=False, handled=False, message=answer)
         return AuthResult(success=right, handled=False)
 
     def protocol(self) -> SMTP:

@@ -1,4 +1,4 @@
-"""Where a process that runs tests stood when a signal ended it: told in a file of its own.
+"""Writes the stack of a process that runs tests to a file when a signal ends it, and shows it in the report.
 
 A SIGABRT, as `.ci/run` sends it where the suite hangs, reaches all of them at once; on the common standard error they
 would write over each other. A process that runs the tests by itself tells it there, as pytest always does.
@@ -27,9 +27,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     for path in sorted(FOLDER.glob(FILES)) if _hands_out(config) else ():
-        if told := path.read_text():
+        if dumps := path.read_text():
             terminalreporter.section(f"ended by a signal: {path.name}")
-            terminalreporter.write_line(told)
+            terminalreporter.write_line(dumps)
 
 
 def _hands_out(config: pytest.Config) -> bool:

@@ -23,7 +23,8 @@ from aiohttp import web
 from pydantic import SecretStr
 
 from ops.sandbox.app import make_app, serving
-from ops.sandbox.client import SandboxClient, SeenMessage
+from ops.sandbox.client import SandboxClient
+from ops.sandbox.observations import SeenMessage
 from ops.sandbox.receipts import Delays
 from ops.sandbox.twilio import ACCOUNT_SID, AUTH_TOKEN, inbound_form
 from shared import database
@@ -35,8 +36,8 @@ from shared.queue.worker import Context
 from shared.settings import Settings
 from shared.store import channels, conversations, endpoints
 from shared.store.messages import outbound
-from tests.support.asking import Asking
 from tests.support.processes import ROOT, environ, quick
+from tests.support.stage_queries import StageQueries
 from workers.__main__ import Process
 
 __all__ = ["ADDRESS", "CUSTOMER", "FORM", "ROOT", "Ours", "Stage", "environ", "quick", "staged"]
@@ -49,7 +50,7 @@ QUICK_RECEIPTS = Delays(sent=0.02, delivered=0.04, read=0.06)
 
 @dataclass(frozen=True)
 class Ours:
-    """A channel of the stage: who it belongs to, where its webhooks come in, and its address at the provider."""
+    """A channel of the stage: its tenant, its webhook URL, and its address at the provider."""
 
     tenant_id: UUID
     id: UUID
@@ -64,7 +65,7 @@ class Ours:
 
 
 @dataclass
-class Stage(Asking):
+class Stage(StageQueries):
     """A channel and all around it; see `staged`."""
 
     settings: Settings
@@ -183,7 +184,7 @@ class Stage(Asking):
     # -- what goes out ---------------------------------------------------------------------------------------------
 
     async def converse(
-        self, *, heard: timedelta | None = timedelta(0), customer: str = CUSTOMER, ours: Ours | None = None
+        self, *, last_message_ago: timedelta | None = timedelta(0), customer: str = CUSTOMER, ours: Ours | None = None
     ) -> UUID:
         """A conversation whose customer last wrote so long ago (None: never); its id."""
         ours = ours or self.ours
@@ -199,17 +200,17 @@ class Stage(Asking):
                 kommo_chat_id=customer if chat else None,
             )  # fmt: skip
             (found,) = await conversations.find_or_make(connection, [wanted])
-            if heard is not None:
+            if last_message_ago is not None:
                 await connection.execute(
                     "UPDATE conversations SET last_user_message_at = now() - $2::interval WHERE id = $1",
-                    found.id, heard,
+                    found.id, last_message_ago,
                 )  # fmt: skip
         return found.id
 
     async def requested(
         self, conversation_id: UUID, text: str = "", *, ours: Ours | None = None, **more: Any
     ) -> SendRequested:
-        """Queue a message of ours, with any field of `NewMessage`, and tell nobody."""
+        """Queue a message of ours, with any field of `NewMessage`, and publish no job."""
         ours = ours or self.ours
         fields: dict[str, Any] = {"channel_id": ours.id, "dedupe_key": f"test:{database.new_id()}"} | more
         message = outbound.NewMessage(
@@ -223,7 +224,7 @@ class Stage(Asking):
         return request
 
     async def owe(self, conversation_id: UUID, text: str = "", **more: Any) -> UUID:
-        """Queue a message of ours, with any field of `NewMessage`, and tell the window; its id."""
+        """Queue a message of ours, with any field of `NewMessage`, and publish its job; its id."""
         request = await self.requested(conversation_id, text, **more)
         await self.deliver(request)
         return request.message_id
@@ -292,7 +293,7 @@ async def staged(
 ) -> AsyncIterator[Stage]:
     """A stage with one channel. Settings are `quick`, with `others` on top.
 
-    With `receipts` the sandbox's webhooks reach persist's queues as through ingress; without, they find nobody.
+    With `receipts` the sandbox's webhooks reach persist's queues as through ingress; without, none is received.
     """
     async with serving(make_app(delays=delays)) as sandbox_url, SandboxClient(sandbox_url) as sandbox:
         door = _Door()

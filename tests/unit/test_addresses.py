@@ -1,4 +1,4 @@
-"""One person is one contact however the networks write the number, and nobody is taken for somebody else."""
+"""One person is one contact however the networks write the number, and no two people share a contact."""
 
 import pytest
 from hypothesis import example, given

@@ -33,7 +33,7 @@ def test_what_is_said_of_a_file_is_kept() -> None:
 @pytest.mark.parametrize(
     "holder",
     [
-        {"url": URL},  # a link in somebody's text is no file
+        {"url": URL},  # a link in a text is no file
         {"media_url": "ftp://files.example/a.jpg"},
         {"media_url": "https://files.example/" + "a" * 3000},
         {"media_url": None, "attachments": "[broken"},

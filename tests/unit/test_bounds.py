@@ -1,4 +1,4 @@
-"""Who gets a place among the webhooks in hand, and who loses it: rules without I/O."""
+"""Which body gets a place among the webhooks in hand, and which one loses it: rules without I/O."""
 
 from contextlib import suppress
 from ipaddress import ip_network
@@ -32,7 +32,7 @@ class Door:
 
 
 @pytest.mark.parametrize(
-    ("filled", "asking", "refused"),
+    ("filled", "incoming", "refused"),
     [
         ([(1, "a", 400)], (1, "b", 1), True),  # its endpoint's
         ([(1, "a", 400)], (2, "b", 400), False),
@@ -40,18 +40,18 @@ class Door:
         ([(1, "a", 300), (2, "a", 300)], (3, "b", 400), False),
         ([(1, "a", 400), (2, "b", 400)], (3, "c", 200), False),
         ([(1, "a", 400), (2, "b", 400)], (3, "c", 201), True),  # all's
-        ([(1, None, 400), (2, None, 400)], (3, None, 200), False),  # nobody's address is nobody's bound
+        ([(1, None, 400), (2, None, 400)], (3, None, 200), False),  # without an address there is no bound of one
     ],
 )
 def test_who_is_over_a_bound_is_refused_at_once(
-    filled: list[tuple[int, str | None, int]], asking: tuple[int, str | None, int], refused: bool
+    filled: list[tuple[int, str | None, int]], incoming: tuple[int, str | None, int], refused: bool
 ) -> None:
     door = Door()
     for endpoint, address, size in filled:
         door.expect("first", size * KIB, endpoint=endpoint, address=address)
-    endpoint, address, size = asking
+    endpoint, address, size = incoming
     assert door.refuses(size * KIB, endpoint=endpoint, address=address) is refused
-    assert door.gave_up == []  # nobody was slow
+    assert door.gave_up == []  # none was slow
 
 
 def test_a_place_is_free_again_once_its_body_is_no_longer_in_hand() -> None:
@@ -93,13 +93,13 @@ def test_nobody_is_slow_within_the_first_second_or_under_another_bound() -> None
 
 
 @pytest.mark.parametrize(
-    ("filled", "asking", "loses"),
+    ("filled", "incoming", "loses"),
     [
         # all bytes are in hand: (endpoint, address, KiB) in the order in which they began
         ([(1, "a", 100)] * 4 + [(2, "b", 150)] * 4, (3, "c", 200), ["6 of 2", "7 of 2"]),  # 2 holds most: its latest
         ([(1, "a", 400), (2, "b", 300), (2, "b", 300)], (3, "c", 300), ["2 of 2"]),  # 1 has one body only
         ([(1, "a", 400), (2, "b", 300), (2, "b", 300)], (3, "c", 301), None),  # 2 would have less than 3 then
-        ([(1, "a", 400), (2, "b", 600)], (3, "c", 1), None),  # nobody loses its only body
+        ([(1, "a", 400), (2, "b", 600)], (3, "c", 1), None),  # no endpoint loses its only body
         ([(1, "a", 100)] * 4 + [(2, "b", 100)] * 6, (1, "a", 100), ["9 of 2"]),
         ([(1, "a", 100)] * 5 + [(2, "b", 100)] * 5, (1, "a", 100), None),  # equals stay so
         ([(1, "a", 100)] * 5 + [(2, "b", 100)] * 5, (3, None, 100), ["9 of 2"]),  # an address has no part in it
@@ -111,18 +111,18 @@ def test_nobody_is_slow_within_the_first_second_or_under_another_bound() -> None
         ([(1, "a", 100)] * 2 + [(1, "b", 100)] * 4, (1, "c", 100), ["5 of 1"]),
         ([(1, "a", 100)] * 2 + [(1, "b", 100)] * 4, (1, "b", 100), None),
         ([(1, str(number), 60) for number in range(10)], (1, "c", 60), None),
-        ([(1, "a", 100)] * 6, (1, None, 100), None),  # who nobody knows has no share
+        ([(1, "a", 100)] * 6, (1, None, 100), None),  # without an address there is no share
         ([(1, None, 100)] * 6, (1, "a", 100), None),
     ],
 )
 def test_where_a_bound_is_full_who_holds_most_gives_up_a_place_to_who_holds_less(
-    filled: list[tuple[int, str | None, int]], asking: tuple[int, str | None, int], loses: list[str] | None
+    filled: list[tuple[int, str | None, int]], incoming: tuple[int, str | None, int], loses: list[str] | None
 ) -> None:
     door = Door(Limits(everything=1000 * KIB, endpoint=600 * KIB, address=700 * KIB))
     for number, (endpoint, address, size) in enumerate(filled):
         door.expect(f"{number} of {endpoint}", size * KIB, endpoint=endpoint, address=address)
     used = door.bounds.used
-    endpoint, address, size = asking
+    endpoint, address, size = incoming
     assert door.refuses(size * KIB, endpoint=endpoint, address=address) is (loses is None)
     assert sorted(door.gave_up) == sorted(loses or [])
     if loses is None:

@@ -79,7 +79,7 @@ def test_however_many_channels_hang_a_call_is_free_for_the_next_one(
         pass
 
 
-def test_what_found_the_bulkhead_full_is_next_once_each_in_the_order_of_asking() -> None:
+def test_what_found_the_bulkhead_full_is_next_once_each_in_order_of_request() -> None:
     bulkhead: SharedBulkhead[str] = SharedBulkhead(2)
     for what in ("first", "second", "first"):
         bulkhead.remember(A, what)

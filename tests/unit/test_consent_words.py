@@ -138,7 +138,7 @@ def test_an_opt_out_is_not_answered_and_an_opt_in_is_unless_the_provider_has() -
 
 
 @pytest.mark.parametrize(
-    ("kind", "told", "took_effect"),
+    ("kind", "sent_at", "took_effect"),
     [
         ("whatsapp", None, 0),
         ("whatsapp", -60, -60),
@@ -146,9 +146,9 @@ def test_an_opt_out_is_not_answered_and_an_opt_in_is_unless_the_provider_has() -
         ("email", -60, 0),  # a mail's date is by its sender's clock
     ],
 )
-def test_a_word_takes_effect_when_the_network_had_it(kind: ChannelKind, told: int | None, took_effect: int) -> None:
+def test_a_word_takes_effect_when_the_network_had_it(kind: ChannelKind, sent_at: int | None, took_effect: int) -> None:
     came = datetime(2026, 1, 1, tzinfo=UTC)
-    at = None if told is None else came + timedelta(seconds=told)
+    at = None if sent_at is None else came + timedelta(seconds=sent_at)
     message = InboundMessage("1", kind, (), "+1", "text", text="stop", timestamp=at)
     ids = [UUID(int=number) for number in range(4)]
     channel = Channel(ids[0], ids[1], None, "meta", kind, "+1", "active", ChannelSettings(), came)
@@ -216,9 +216,7 @@ def test_a_tenants_phrases_stand_beside_words() -> None:
 @pytest.mark.parametrize(
     ("authorship", "stops", "starts"), [("proven", True, True), ("unknown", True, False), ("refuted", False, False)]
 )
-def test_who_can_not_be_told_from_a_forger_wants_less_and_never_more(
-    authorship: Authorship, stops: bool, starts: bool
-) -> None:
+def test_an_unproven_sender_can_opt_out_and_never_in(authorship: Authorship, stops: bool, starts: bool) -> None:
     for text, holds in (("stop", stops), ("start", starts), ("stop promotions", stops)):
         change = consent_change(said(text, authorship=authorship), DEFAULT_WORDS)
         assert change is not None

@@ -1,4 +1,4 @@
-"""Secrets at rest: what opens, what must not, and what an operator is told."""
+"""Secrets at rest: what opens, what must not, and which error an operator gets."""
 
 import base64
 from uuid import UUID
@@ -94,7 +94,7 @@ def test_rotation_seals_again_with_the_first_key_and_leaves_the_rest_alone() -> 
 
 
 @pytest.mark.parametrize(
-    ("configured", "told"),
+    ("configured", "explanation"),
     [
         ("", "PALOMAR_SECRET_KEYS is empty"),
         (" , ", "PALOMAR_SECRET_KEYS is empty"),
@@ -106,8 +106,8 @@ def test_rotation_seals_again_with_the_first_key_and_leaves_the_rest_alone() -> 
         (f"a:{key(1)},a:{key(2)}", "stands there twice"),
     ],
 )
-def test_wrong_keys_are_explained_without_being_shown(configured: str, told: str) -> None:
-    with pytest.raises(KeysInvalid, match=told) as raised:
+def test_wrong_keys_are_explained_without_being_shown(configured: str, explanation: str) -> None:
+    with pytest.raises(KeysInvalid, match=explanation) as raised:
         KeyRing.parse(configured)
     assert "PALOMAR_SECRET_KEYS" in str(raised.value)
     assert key(1) not in str(raised.value)

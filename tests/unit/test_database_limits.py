@@ -1,4 +1,4 @@
-"""What PostgreSQL is told at connect: when to end a connection of ours that rests in a transaction, or has vanished."""
+"""The settings sent at connect: when PostgreSQL ends a connection that rests in a transaction, or has vanished."""
 
 import asyncpg
 import pytest
@@ -9,7 +9,7 @@ from shared.settings import Settings
 
 
 @pytest.mark.parametrize(
-    ("idle", "peer", "told"),
+    ("idle", "peer", "expected"),
     [
         (
             30.0,
@@ -36,10 +36,10 @@ from shared.settings import Settings
         (0, 0, {}),
     ],
 )
-def test_limits_are_told_unless_they_are_unset(idle: float, peer: int, told: dict[str, str]) -> None:
+def test_limits_are_sent_unless_they_are_unset(idle: float, peer: int, expected: dict[str, str]) -> None:
     settings = Settings(_env_file=None, database_idle_in_transaction=idle, database_peer_timeout=peer)
-    assert options.limits(settings) == told
-    assert options.server_settings(settings, "palomar_worker", "send").items() >= told.items()
+    assert options.limits(settings) == expected
+    assert options.server_settings(settings, "palomar_worker", "send").items() >= expected.items()
 
 
 def test_a_connection_that_postgresql_ended_is_an_outage_and_no_failure_of_the_item() -> None:

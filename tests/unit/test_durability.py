@@ -1,6 +1,6 @@
 """Broker, else spool, else refused; and back again.
 
-The broker here is a few lines that end as they are told: what a lost connection throws, and when, can't be had on
+The broker here is a few lines that end as a test says: what a lost connection throws, and when, can't be had on
 demand from a real one. With real ones: tests/ingress/test_ingress_spool.py.
 """
 

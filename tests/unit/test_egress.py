@@ -73,7 +73,7 @@ def test_what_the_words_of_a_url_tell(url: str, called: bool) -> None:
 
 
 @pytest.mark.parametrize("url", ["https://[::1", "https://a:99999/", "http://a:b/", "https://exa mple.com:x/"])
-def test_what_is_no_url_is_told(url: str) -> None:
+def test_a_text_that_is_no_url_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
         ssrf_guard.parsed(url)
 

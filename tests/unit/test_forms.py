@@ -1,4 +1,4 @@
-"""What a message asks of its form lasts in its row, and what somebody else wrote there asks for nothing."""
+"""A message's form is stored in its row and read again; other content of the row is no form."""
 
 import orjson
 import pytest

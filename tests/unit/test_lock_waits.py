@@ -1,4 +1,4 @@
-"""Who holds a lock waits alone: how long, and for how long it is remembered."""
+"""Only the tenant that holds a lock waits: how long, and for how long it is remembered."""
 
 from uuid import UUID
 

@@ -95,9 +95,9 @@ ABSENT, FOUND = LookupResult(absent=True), LookupResult(listed(1))
     ("looked", "policy", "unknown_for", "absent_for", "expected"),
     [
         pytest.param(FOUND, "give_up", 700, None, "sent", id="found, however late"),
-        pytest.param(FOUND, None, 30, None, "sent", id="found, and nobody can read the policy"),
-        pytest.param(NOTHING, "give_up", 30, None, "look_again", id="nobody told"),
-        pytest.param(NOTHING, "give_up", 700, None, "give_up", id="nobody told for long"),
+        pytest.param(FOUND, None, 30, None, "sent", id="found, and the policy can't be read"),
+        pytest.param(NOTHING, "give_up", 30, None, "look_again", id="no list"),
+        pytest.param(NOTHING, "give_up", 700, None, "give_up", id="no list for long"),
         pytest.param(NOTHING, "ask", 700, None, "ask", id="a person is asked"),
         pytest.param(NOTHING, None, 700, None, "look_again", id="the policy can't be read"),
         pytest.param(ABSENT, "give_up", 30, None, "look_again", id="absent, and never to be sent anew"),
@@ -106,7 +106,7 @@ ABSENT, FOUND = LookupResult(absent=True), LookupResult(listed(1))
         pytest.param(ABSENT, "resend_if_absent", 60, 59, "absent", id="absent, and too soon"),
         pytest.param(ABSENT, "resend_if_absent", 90, 60, "resend", id="absent twice, a minute apart"),
         pytest.param(ABSENT, "resend_if_absent", 700, None, "absent", id="the list was away until now"),
-        pytest.param(NOTHING, "resend_if_absent", 90, 60, "look_again", id="the second look told nothing"),
+        pytest.param(NOTHING, "resend_if_absent", 90, 60, "look_again", id="the second look found nothing"),
         pytest.param(NOTHING, "resend_if_absent", 700, 60, "give_up", id="and never will"),
     ],
 )

@@ -159,7 +159,7 @@ def test_credentials_are_for_their_provider_alone(name: str, credentials: str, u
 
 @pytest.mark.parametrize("name", ["twilio", "meta"])
 @pytest.mark.parametrize("credentials", ["", "{}", "nonsense"])
-def test_credentials_that_cant_be_read_are_told(name: str, credentials: str) -> None:
+def test_unreadable_credentials_raise(name: str, credentials: str) -> None:
     with pytest.raises(ValueError, match="credentials"):
         provider(name).media_source(Media(url="https://a.example/x"), credentials, SETTINGS)
 
@@ -183,11 +183,11 @@ def test_what_meta_tells_of_a_file(status: int, answer: object, found: str) -> N
     source = provider("meta").media_source(Media(id="12/3", sha256="of the webhook"), META, SETTINGS)
     assert isinstance(source, Located)
     assert source.get.url == f"{GRAPH}/12%2F3"
-    told = source.read(status, json.dumps(answer).encode())
-    if isinstance(told, Failure):
-        assert told.reason == found
+    found_file = source.read(status, json.dumps(answer).encode())
+    if isinstance(found_file, Failure):
+        assert found_file.reason == found
     else:
-        assert (told.get.url, told.sha256) == (found, "of the webhook")
+        assert (found_file.get.url, found_file.sha256) == (found, "of the webhook")
 
 
 def test_what_meta_tells_is_read_whatever_it_is() -> None:

@@ -2,18 +2,18 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.support import commands
 
 MESSAGE = "MessageSid=SM1&From=whatsapp%3A%2B5215512345678&To=whatsapp%3A%2B14155238886&Body=hola&ProfileName=Ana"
 STATUS = "MessageSid=SM1&MessageStatus=failed&ErrorCode=63016&To=whatsapp%3A%2B5215512345678"
 
 
-def palomar(*arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "ops", "parse", *arguments]
-    return subprocess.run(command, input=given, capture_output=True, text=True, timeout=60, check=False)
+def palomar(*arguments: str, given: str = "") -> "subprocess.CompletedProcess[str]":
+    return commands.palomar({"PALOMAR_STATE_DIR": str(commands.ROOT)}, "parse", *arguments, given=given)
 
 
 def test_a_line_in_gives_a_line_out() -> None:
@@ -29,9 +29,9 @@ def test_a_line_in_gives_a_line_out() -> None:
     lines = [json.loads(line) for line in ran.stdout.splitlines()]
     assert (ran.returncode, len(lines)) == (0, 6)
     message = lines[0]["messages"][0]
-    told = ("SM1", "whatsapp:+5215512345678", "whatsapp:+14155238886", "text", "hola", "Ana", "inbound")
+    expected = ("SM1", "whatsapp:+5215512345678", "whatsapp:+14155238886", "text", "hola", "Ana", "inbound")
     names = ("external_id", "from", "to", "type", "text", "contact_name", "direction")
-    assert tuple(message[name] for name in names) == told
+    assert tuple(message[name] for name in names) == expected
     assert lines[1]["statuses"][0]["error_code"] == "63016"
     assert lines[2]["other"] == [{"name": "call", "data": {"CallSid": "CA1"}}]
     assert [bool(line["error"]) for line in lines] == [False, False, False, True, True, True]
@@ -85,14 +85,14 @@ def test_a_body_that_is_nothing_says_what_is_missing() -> None:
 
 
 @pytest.mark.parametrize("name", ["nobody", "base", "twilio_send", "../twilio", "os"])
-def test_a_provider_that_is_none_is_told_those_there_are(name: str) -> None:
+def test_an_unknown_provider_is_answered_with_the_list_of_providers(name: str) -> None:
     ran = palomar(name, given=MESSAGE)
     assert ran.returncode == 1
     assert "twilio" in ran.stderr
     assert "Traceback" not in ran.stderr
 
 
-def test_a_file_that_is_not_there_is_told() -> None:
+def test_a_missing_file_is_reported() -> None:
     ran = palomar("twilio", "/nowhere/at/all")
     assert ran.returncode == 1
     assert "can't be read" in ran.stderr

@@ -31,7 +31,7 @@ def _with(**changes: object) -> ReplySettings:
 
 
 def _asked(*texts: str, settings: ReplySettings = SHOP, met: bool = True) -> Answer:
-    """The answer to these unanswered messages, from somebody we wrote to before, or not."""
+    """The answer to these unanswered messages, from a customer we wrote to before, or not."""
     before = [Turn("user", "hola"), Turn("assistant", "Hi!")] if met else []
     return decide(settings, [*before, *(Turn("user", text) for text in texts)], len(texts))
 

@@ -61,7 +61,7 @@ def test_an_envelope_that_can_not_be_read_says_why(raw: bytes, reason: str) -> N
         (None, "job: "),
         ("hola", "job: "),
         ([], "job: "),
-        ({}, "tenant_id: Field required, conversation_id: Field required"),
+        ({}, "tenant_id: Field required; conversation_id: Field required"),
         (WANTED | {"tenant_id": "me"}, "tenant_id: "),
         (WANTED | {"conversation_id": None}, "conversation_id: "),
         (WANTED | {"trace": 7}, "trace: "),

@@ -15,7 +15,7 @@ def test_a_channel_can_be_set_up_at_every_provider() -> None:
 
 
 @pytest.mark.parametrize(
-    ("provider", "told", "kind"),
+    ("provider", "given", "kind"),
     [
         ("twilio", "whatsapp", "whatsapp"),
         ("twilio", "sms", "sms"),
@@ -26,12 +26,12 @@ def test_a_channel_can_be_set_up_at_every_provider() -> None:
         ("email", "email", "email"),
     ],
 )
-def test_a_kind_need_not_be_named_where_a_provider_has_one(provider: str, told: str | None, kind: str) -> None:
-    assert onboarding.kind_of(provider, told) == kind
+def test_a_kind_need_not_be_named_where_a_provider_has_one(provider: str, given: str | None, kind: str) -> None:
+    assert onboarding.kind_of(provider, given) == kind
 
 
 @pytest.mark.parametrize(
-    ("provider", "told", "complaint", "remedy"),
+    ("provider", "given", "complaint", "remedy"),
     [
         ("twilio", "fax", "--kind: 'fax' is none.", "Name one of: whatsapp, sms, email."),
         ("meta", "fax", "--kind: 'fax' is none.", "Name one of: whatsapp, sms, email."),
@@ -41,7 +41,7 @@ def test_a_kind_need_not_be_named_where_a_provider_has_one(provider: str, told: 
         ("fax", "sms", "There is no provider 'fax'.", "Name one of: email, kommo, meta, twilio."),
     ],
 )
-def test_a_kind_that_a_provider_has_not(provider: str, told: str, complaint: str, remedy: str) -> None:
+def test_a_kind_that_a_provider_has_not(provider: str, given: str, complaint: str, remedy: str) -> None:
     with pytest.raises(Problem) as refused:
-        onboarding.kind_of(provider, told)
+        onboarding.kind_of(provider, given)
     assert (refused.value.message, refused.value.remedy) == (complaint, remedy)

@@ -255,7 +255,7 @@ async def main():
             kept += 1
         except SpoolFailed:
             refused += 1
-    assert spool.state.unready_reason, "unready_reason is told"
+    assert spool.state.unready_reason, "there is a reason"
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     await spool.maintain()
     assert spool.state.unready_reason is None, spool.state.unready_reason

@@ -1,4 +1,4 @@
-"""States, edges and receipts: a message only goes forward, whatever is told and in whatever order."""
+"""States, edges and receipts: a message only goes forward, whatever receipts come and in whatever order."""
 
 from collections.abc import Sequence
 
@@ -60,7 +60,7 @@ def test_what_a_receipt_leads_to(current: str, word: str, becomes: str | None) -
     assert after_receipt(current, word) == becomes
 
 
-def told(start: str, words: Sequence[str]) -> str:
+def status_after(start: str, words: Sequence[str]) -> str:
     status = start
     for word in words:
         status = after_receipt(status, word) or status
@@ -72,7 +72,7 @@ def told(start: str, words: Sequence[str]) -> str:
 )
 def test_the_order_of_receipts_does_not_matter(start: str, words: list[str], data: st.DataObject) -> None:
     shuffled = data.draw(st.permutations(words))
-    assert told(start, words) == told(start, shuffled)
+    assert status_after(start, words) == status_after(start, shuffled)
 
 
 @given(st.sampled_from(STATES), st.lists(st.sampled_from(WORDS), max_size=8))

@@ -73,7 +73,7 @@ def test_what_waits_goes_back_by_the_key_it_came_with() -> None:
         arguments = topology.arguments(DELAYS)[step.name]
         assert (arguments["x-message-ttl"], arguments["x-dead-letter-exchange"]) == (milliseconds, "work")
         assert "x-dead-letter-routing-key" not in arguments
-        assert "x-delivery-limit" not in arguments  # nobody consumes it
+        assert "x-delivery-limit" not in arguments  # it has no consumer
 
 
 def test_no_queue_has_what_a_quorum_queue_refuses() -> None:
@@ -111,7 +111,7 @@ def test_without_a_retry_schedule_the_first_failure_is_the_last() -> None:
 async def test_a_broker_takes_the_declarations_again_and_again(settings: Settings) -> None:
     async with await aio_pika.connect(settings.amqp_url.get_secret_value()) as connection:
         for _ in range(2):
-            await topology.declare(await connection.channel(), DELAYS)
+            assert await topology.declare_missing(connection, DELAYS) == []
 
 
 async def test_a_queue_that_exists_with_other_arguments_is_used_as_it_is(settings: Settings) -> None:
@@ -130,7 +130,7 @@ async def test_a_queue_that_exists_with_other_arguments_is_used_as_it_is(setting
 async def test_what_failed_comes_back_to_its_own_queue_alone(settings: Settings) -> None:
     async with await aio_pika.connect(settings.amqp_url.get_secret_value()) as connection:
         channel = await connection.channel()
-        await topology.declare(channel, (0.1,))
+        await topology.declare_missing(connection, (0.1,))
         step = await channel.get_exchange("retry.0.1s", ensure=False)
         for queue in topology.QUEUES:
             await step.publish(aio_pika.Message(queue.name.encode()), queue.name)

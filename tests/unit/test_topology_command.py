@@ -52,8 +52,8 @@ def test_a_worker_declares_every_message_its_module_handles() -> None:
         ]
         values = [value for module in modules for value in vars(module).values()]
         handled = {m for m in values if inspect.isclass(m) and issubclass(m, Job)}
-        told = {*worker.publishes, *((worker.consumes,) if isinstance(worker, Worker) else ())}
-        assert handled - {Job} <= told, name
+        named = {*worker.publishes, *((worker.consumes,) if isinstance(worker, Worker) else ())}
+        assert handled - {Job} <= named, name
 
 
 def test_the_procfile_starts_each_worker_once() -> None:
@@ -77,12 +77,12 @@ def test_a_worker_that_publishes_upstream_is_refused(publishes: tuple[type[Job],
         graph_of([*others, Stage(send.name, send.queues, send.consumes, publishes)])
 
 
-def test_a_message_that_nobody_takes_is_refused() -> None:
+def test_a_job_without_a_consumer_is_refused() -> None:
     with pytest.raises(
-        ValueError, match=r"receive publishes WebhookReceived to persist, persist\.receipts, persist\.large, where"
+        ValueError, match=r"receive publishes WebhookReceived to persist, persist\.receipts, persist\.large: no worker"
     ):
         graph_of([Stage(INGRESS, publishes=(WebhookReceived,))])
-    with pytest.raises(ValueError, match=r"publishes ReplyWanted to reply, reply\.llm, where nobody takes it"):
+    with pytest.raises(ValueError, match=r"publishes ReplyWanted to reply, reply\.llm: no worker consumes it"):
         graph_of([Stage("persist", publishes=(ReplyWanted,)), Stage("reply", ("reply", "reply.llm"), SendRequested)])
 
 

@@ -1,4 +1,4 @@
-"""The 24-hour window: who may write what, to the second."""
+"""The 24-hour window: when a message may be sent and in what form, to the second."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -55,10 +55,10 @@ def test_the_window_is_open_for_24_hours_less_two_minutes(ago: timedelta | None,
 
 @given(st.timedeltas(min_value=timedelta(days=-1), max_value=timedelta(days=3)))
 def test_it_closes_at_one_moment_and_for_good(ago: timedelta) -> None:
-    heard = NOW - ago
-    end = closes_at(heard)
-    assert end == heard + LENGTH - MARGIN
-    assert is_open(heard, NOW) == (end > NOW)
+    last_message_at = NOW - ago
+    end = closes_at(last_message_at)
+    assert end == last_message_at + LENGTH - MARGIN
+    assert is_open(last_message_at, NOW) == (end > NOW)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_other_channels_have_no_window(kind: ChannelKind) -> None:
 
 
 @pytest.mark.parametrize(
-    ("heard", "refused", "decision"),
+    ("last_message", "refused", "decision"),
     [
         (AGO(hours=2), AGO(hours=1), Hold()),  # the provider knows better than our clock
         (AGO(hours=1), AGO(hours=2), Admit(None)),  # until the customer writes again
@@ -111,6 +111,6 @@ def test_other_channels_have_no_window(kind: ChannelKind) -> None:
     ],
 )
 def test_the_providers_own_refusal_stands_until_the_customer_writes(
-    heard: timedelta | None, refused: timedelta, decision: Decision
+    last_message: timedelta | None, refused: timedelta, decision: Decision
 ) -> None:
-    assert of(heard, refused=refused) == decision
+    assert of(last_message, refused=refused) == decision

@@ -1,8 +1,10 @@
 """The words that `palomar check` refuses."""
 
+from pathlib import Path
+
 import pytest
 
-from ops.words import given_up
+from ops.words import check, given_up
 
 
 @pytest.mark.parametrize(
@@ -26,3 +28,12 @@ def test_a_word_that_was_given_up_is_found_in_what_a_module_names(source: str, w
 )
 def test_texts_other_words_and_what_others_named_pass(source: str) -> None:
     assert list(given_up(source)) == []
+
+
+@pytest.mark.parametrize("folder", ["workers", "tests"])
+def test_the_modules_of_each_folder_are_checked_the_tests_included(tmp_path: Path, folder: str) -> None:
+    module = tmp_path / folder / "unit" / "test_sample.py"
+    module.parent.mkdir(parents=True)
+    module.write_text("def test_an_outage_is_told() -> None: ...\n")
+    (found,) = check(tmp_path)
+    assert found.startswith(f"{folder}/unit/test_sample.py:1: test_an_outage_is_told: instead of `told` say ")

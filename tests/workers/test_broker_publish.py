@@ -1,4 +1,4 @@
-"""The confirmed publish: what travels together, what is never sent, and what whoever publishes is told."""
+"""The confirmed publish: what travels together, what is never sent, and which error a publisher gets."""
 
 import asyncio
 import time
@@ -115,7 +115,7 @@ async def test_what_can_not_be_written_fails_alone(settings: Settings) -> None:
     assert jobs_of(message) == [{"trace": "", "name": "after", "act": "do"} | NOBODYS]
 
 
-async def test_without_a_connection_nothing_leaves_and_the_publisher_is_told_at_once() -> None:
+async def test_without_a_connection_a_publish_raises_at_once() -> None:
     publisher = Publisher("amqp://guest:guest@127.0.0.1:1/", "test", timeout=5)
     await publisher.start()
     try:

@@ -59,7 +59,7 @@ async def test_a_webhook_brings_a_deleted_conversation_back(settings: Settings) 
 
 async def test_a_template_queued_by_sql_leaves_though_the_window_is_closed(settings: Settings) -> None:
     async with staged(settings) as stage, stage.working("clock", "window", "send"):
-        conversation = await stage.converse(heard=timedelta(days=3))
+        conversation = await stage.converse(last_message_ago=timedelta(days=3))
         async with (
             database.ApiPool(stage.settings, process="test api", size=1) as api,
             api.tenant_transaction(stage.ours.tenant_id) as connection,

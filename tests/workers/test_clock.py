@@ -13,7 +13,7 @@ from shared.queue.jobs import ReplyWanted
 from shared.settings import Settings
 from shared.store import partitions, webhook_log
 from tests.support.stage import Stage, staged
-from workers.clock import worker
+from workers.clock import log_retention, worker
 
 TODAY = datetime.now(UTC).date()
 
@@ -134,7 +134,7 @@ async def test_old_days_are_dropped_and_coming_ones_made(settings: Settings, par
             await owner.execute(f"DROP TABLE {parent}_{tomorrow}")
         finally:
             await owner.close()
-        await worker.retain(stage.context)
+        await log_retention.retain(stage.context)
         there = await days(stage, parent)
         assert kept in there
         assert dropped not in there
@@ -147,7 +147,7 @@ async def test_the_key_of_a_webhook_outlives_its_day_and_ends_with_the_log(setti
             "INSERT INTO inbound_keys "
             "VALUES ('\\x01', now() - interval '9 days'), ('\\x02', now() - interval '12 days')"
         )
-        await worker.retain(stage.context)
+        await log_retention.retain(stage.context)
         assert [row["id"] for row in await stage.rows("SELECT id FROM inbound_keys")] == [b"\x01"]
 
 
@@ -158,7 +158,7 @@ async def test_rows_of_a_day_nobody_made_a_partition_for_are_kept_and_later_drop
             "FROM unnest(ARRAY[5, 20]) d",
             stage.ours.tenant_id,
         )
-        await worker.retain(stage.context)
+        await log_retention.retain(stage.context)
         assert [row["name"] for row in await stage.rows("SELECT name FROM events")] == ["x.5"]
 
 
@@ -187,11 +187,11 @@ async def test_a_partition_that_is_in_use_is_left_until_the_next_time(settings: 
             dropped = await old_day(owner, "events", 11)
             async with owner.transaction():
                 await owner.execute(f"LOCK TABLE events_{dropped} IN ACCESS SHARE MODE")
-                await asyncio.wait_for(worker.retain(stage.context), 5)
+                await asyncio.wait_for(log_retention.retain(stage.context), 5)
                 assert dropped in await days(stage, "events")
         finally:
             await owner.close()
-        await worker.retain(stage.context)
+        await log_retention.retain(stage.context)
         assert dropped not in await days(stage, "events")
 
 

@@ -1,4 +1,4 @@
-"""Who has opted out is not written to, on any path: by their own word or the provider's, in whatever order it comes."""
+"""After an opt-out nothing is sent, on any path: by the customer's word or the provider's, in whatever order."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -21,7 +21,9 @@ ONE_SPELLING, THE_OTHER = "+5215512345678", "+525512345678"
 NUMBER = "106540352242922"
 
 
-async def heard(stage: Stage, text: str, *, to: Ours | None = None, sender: str = ONE_SPELLING, **more: Any) -> None:
+async def customer_writes(
+    stage: Stage, text: str, *, to: Ours | None = None, sender: str = ONE_SPELLING, **more: Any
+) -> None:
     """A customer's message, now unless it says otherwise."""
     said = stage.said(text, to=to, sender=sender, **({"received_at": datetime.now(UTC)} | more))
     await worker.persist([said], stage.context)
@@ -57,11 +59,11 @@ async def test_stop_in_one_spelling_of_a_number_stops_a_queued_reply_to_the_othe
     async with staged(settings, SILENT) as stage:
         second = await stage.add_channel(SILENT, beside=stage.ours, address="+14155230000")
         sms = await stage.add_channel(SILENT, beside=stage.ours, kind="sms")
-        await heard(stage, "hola")
-        await heard(stage, "hola", to=sms)
+        await customer_writes(stage, "hola")
+        await customer_writes(stage, "hola", to=sms)
         queued = await stage.requested(await talk(stage), "1")
         behind = await stage.requested(await talk(stage), "2")
-        await heard(stage, "¡Stop!", to=second, sender=THE_OTHER)
+        await customer_writes(stage, "¡Stop!", to=second, sender=THE_OTHER)
         async with stage.working("window", "send"):
             await stage.deliver(queued, behind)
             await stage.until(stage.statuses, equals=["failed", "failed"])
@@ -70,28 +72,30 @@ async def test_stop_in_one_spelling_of_a_number_stops_a_queued_reply_to_the_othe
         assert (row["error_code"], row["due_at"]) == ("opted_out", None)
         assert "opted out" in row["error_message"]
         assert await ends(stage, await talk(stage, sms), channel_id=sms.id) == ("sent", None), "SMS is another kind"
-        await heard(stage, "start")
+        await customer_writes(stage, "start")
         assert await ends(stage, await talk(stage)) == ("sent", None)
         assert await ledger(stage) == [
             ("whatsapp", "all", "opted_out", "message"), ("whatsapp", "all", "opted_in", "message"),
         ]  # fmt: skip
-        told = await stage.rows("SELECT name, detail, contact_id FROM events WHERE name LIKE 'consent.%' ORDER BY seq")
-        assert [row["name"] for row in told] == ["consent.opted_out", "consent.opted_in"]
-        assert told[0]["contact_id"] == await stage.value("SELECT id FROM contacts")
-        assert "5512345678" not in str([dict(row) for row in told])
-        assert "stop" not in str(told[0]["detail"]).lower()
+        events = await stage.rows(
+            "SELECT name, detail, contact_id FROM events WHERE name LIKE 'consent.%' ORDER BY seq"
+        )
+        assert [row["name"] for row in events] == ["consent.opted_out", "consent.opted_in"]
+        assert events[0]["contact_id"] == await stage.value("SELECT id FROM contacts")
+        assert "5512345678" not in str([dict(row) for row in events])
+        assert "stop" not in str(events[0]["detail"]).lower()
 
 
 async def test_who_opts_out_after_the_window_is_not_sent_to(settings: Settings) -> None:
     async with staged(settings, SILENT) as stage:
-        await heard(stage, "hola")
+        await customer_writes(stage, "hola")
         conversation = await talk(stage)
         request = await stage.requested(conversation, "1")
         await window.admit(request, stage.context)
         head = await sends.head(stage.pool, request.tenant_id, conversation, "normal")
         assert head is not None
         assert head.stopped_by is None
-        await heard(stage, "baja")
+        await customer_writes(stage, "baja")
         assert await sends.claim(stage.pool, head, await stage.channel(), timedelta(seconds=10)) is None, (
             "read before, claimed after"
         )
@@ -105,7 +109,7 @@ async def test_who_opts_out_after_the_window_is_not_sent_to(settings: Settings) 
 
 async def test_the_answer_21610_is_kept_once_though_a_receipt_repeats_it(settings: Settings) -> None:
     async with staged(settings, SILENT, kind="sms") as stage:
-        await heard(stage, "hola")
+        await customer_writes(stage, "hola")
         conversation = await talk(stage)
         await stage.sandbox.faults({"provider": "twilio", "action": "error", "code": 21610, "times": 1})
         assert await ends(stage, conversation) == ("failed", "21610")
@@ -118,13 +122,13 @@ async def test_the_answer_21610_is_kept_once_though_a_receipt_repeats_it(setting
         assert (row["evidence"]["error_code"], row["evidence"]["refused_message"]) == ("21610", str(refused))
         assert await ends(stage, conversation) == ("failed", "opted_out")
         assert len(await stage.sandbox.messages()) == 1
-        await heard(stage, "Yes")
+        await customer_writes(stage, "Yes")
         assert await ends(stage, conversation) == ("sent", None)
 
 
 async def test_who_blocks_the_sender_by_receipt_is_written_to_again_once_they_write(settings: Settings) -> None:
     async with staged(settings, SILENT) as stage:
-        await heard(stage, "hola")
+        await customer_writes(stage, "hola")
         conversation = await talk(stage)
         assert await ends(stage, conversation) == ("sent", None)
         row = await stage.row("SELECT id, external_id FROM messages WHERE direction = 'outbound'")
@@ -139,7 +143,7 @@ async def test_who_blocks_the_sender_by_receipt_is_written_to_again_once_they_wr
         assert await ledger(stage) == [("whatsapp", "blocked", "opted_out", "provider")]
         assert await stage.value("SELECT evidence ->> 'inbound_id' FROM consents") == receipt.inbound_id
         assert await ends(stage, conversation) == ("failed", "opted_out")
-        await heard(stage, "ya está")
+        await customer_writes(stage, "ya está")
         assert await ends(stage, conversation) == ("sent", None)
 
 
@@ -286,18 +290,20 @@ async def test_metas_marketing_switch_stops_campaigns_and_templates_and_no_answe
         assert await admitted(template=Template("offer")) == "ready"
         assert await admitted(lane="bulk") == "ready"
         await switched("stop", 5)
-        assert await admitted(lane="bulk") == "ready", "told late, it was before the customer resumed"
+        assert await admitted(lane="bulk") == "ready", "reported late, it was before the customer resumed"
 
 
 async def test_stop_promotions_stops_campaigns_and_the_menu_and_no_answers(
     settings: Settings,
 ) -> None:
     async with staged(settings, {"reply": {"greeting": "Hola", "menu": []}}) as stage:
-        await heard(stage, "hola")
+        await customer_writes(stage, "hola")
         conversation = await talk(stage)
         await stage.pool.execute("UPDATE conversations SET reply_due_at = NULL, reply_wanted_since = NULL")
         for number, button in enumerate(("Stop promotions", "Detener promociones", "Parar promoções"), start=1):
-            await heard(stage, button, extra={"ButtonText": button, "ButtonPayload": "x", "MessageType": "button"})
+            await customer_writes(
+                stage, button, extra={"ButtonText": button, "ButtonPayload": "x", "MessageType": "button"}
+            )
             assert await stage.count("conversations WHERE reply_due_at IS NOT NULL") == 0, button
             assert await ledger(stage) == [("whatsapp", "marketing", "opted_out", "message")] * number
 
@@ -308,7 +314,7 @@ async def test_stop_promotions_stops_campaigns_and_the_menu_and_no_answers(
 
         assert await admitted(lane="bulk") == "failed"
         assert await admitted() == "ready"
-        await heard(stage, "Resume promotions")
+        await customer_writes(stage, "Resume promotions")
         assert await admitted(lane="bulk") == "ready"
         assert await stage.count("conversations WHERE reply_due_at IS NOT NULL") == 1
 
@@ -319,7 +325,7 @@ async def test_stop_is_not_answered_and_start_is_by_the_tenants_own_words_too(se
         async with stage.pool.acquire() as connection:
             assert await consents.set_settings(connection, stage.ours.tenant_id, own)
         for text, owed in (("STOP", 0), ("ARRET", 0), ("Reprendre !", 1)):
-            await heard(stage, text)
+            await customer_writes(stage, text)
             assert await stage.count("conversations WHERE reply_due_at IS NOT NULL") == owed, text
         assert [state for _, _, state, _ in await ledger(stage)] == ["opted_out", "opted_out", "opted_in"]
         async with stage.working("reply", "window", "send", "clock"):
@@ -328,11 +334,11 @@ async def test_stop_is_not_answered_and_start_is_by_the_tenants_own_words_too(se
 
 async def test_the_payload_of_a_button_lifts_no_stop_and_a_tapped_title_does(settings: Settings) -> None:
     async with staged(settings, SILENT) as stage:
-        await heard(stage, "STOP")
+        await customer_writes(stage, "STOP")
         payload = {"ButtonPayload": "START", "MessageType": "button"}
-        await heard(stage, "", extra=payload)
-        await heard(stage, "START", extra=payload)
-        await heard(stage, "", extra={"FlowData": '{"": "START"}', "MessageType": "interactive"})
+        await customer_writes(stage, "", extra=payload)
+        await customer_writes(stage, "START", extra=payload)
+        await customer_writes(stage, "", extra={"FlowData": '{"": "START"}', "MessageType": "interactive"})
         conversation = await talk(stage)
         assert await ledger(stage) == [("whatsapp", "all", "opted_out", "message")]
         assert await ends(stage, conversation) == ("failed", "opted_out")
@@ -340,6 +346,6 @@ async def test_the_payload_of_a_button_lifts_no_stop_and_a_tapped_title_does(set
         await worker.persist([again], stage.context)
         await worker.persist([again.model_copy(update={"replayed": True})], stage.context)
         assert await ledger(stage) == [("whatsapp", "all", "opted_out", "message")], "nor by a replay"
-        await heard(stage, "START", extra={**payload, "ButtonText": "START"})
+        await customer_writes(stage, "START", extra={**payload, "ButtonText": "START"})
         assert [state for _, _, state, _ in await ledger(stage)] == ["opted_out", "opted_in"]
         assert await ends(stage, conversation) == ("sent", None)

@@ -56,7 +56,7 @@ async def test_a_mail_that_comes_back_has_failed(settings: Settings) -> None:
         row = await box.stage.row("SELECT * FROM messages WHERE direction = 'outbound'")
         assert row["error_code"] == "5.1.1"
         assert "no such user" in row["error_message"]
-        # The report itself is nobody's message.
+        # The report itself is no customer's message.
         assert await box.stage.count("messages WHERE direction = 'inbound'") == 1
         assert await box.stage.count("contacts") == 1
 
@@ -218,6 +218,6 @@ async def test_a_mail_whose_files_find_no_room_waits_by_its_due_time(settings: S
         await stage.owe(luis, "Toma", ours=box.ours, media=(Media(hangs.url),))
         waiting = "messages WHERE conversation_id = $1 AND status = 'ready' AND not_before > now()"
         await stage.until(stage.count, waiting, luis, equals=1)
-        await stage.owe(eva, "hola", ours=box.ours)  # and keeps nobody's mail without files waiting
+        await stage.owe(eva, "hola", ours=box.ours)  # and delays no mail without files
         await stage.until(stage.count, "messages WHERE conversation_id = $1 AND status = 'sent'", eva, equals=1)
         assert await stage.count("messages WHERE conversation_id = $1 AND status = 'ready'", luis) == 1

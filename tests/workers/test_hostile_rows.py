@@ -12,7 +12,7 @@ from tests.support.stage import Stage, staged
 from tests.workers.test_pruning import aged
 from tests.workers.test_relay import listening
 from tests.workers.test_sealing import by_sql, opened, status, writing
-from workers.clock import message_retention, worker
+from workers.clock import message_retention, tasks, worker
 
 
 async def without_checks(stage: Stage, *constraints: tuple[str, str]) -> None:
@@ -27,36 +27,36 @@ def skipped(what: str) -> float:
     return REGISTRY.get_sample_value("palomar_rows_set_apart_total", {"what": what}) or 0.0
 
 
-async def test_the_relay_goes_on_past_an_event_that_cannot_be_told(settings: Settings) -> None:
+async def test_the_relay_goes_on_past_an_event_that_cannot_be_published(settings: Settings) -> None:
     async with staged(settings) as stage, listening(stage) as listener:
         await without_checks(stage, ("events", "check_event_name"))
         before = skipped("event")
         tenant = stage.ours.tenant_id
         async with stage.pool.acquire() as connection, connection.transaction():
-            await events.record(connection, Event("first.told", tenant), Event("x" * 300, tenant))
+            await events.record(connection, Event("first.published", tenant), Event("x" * 300, tenant))
             await connection.execute(
                 """INSERT INTO events (name, tenant_id, detail) VALUES ('with.infinity', $1, '{"n": 1e400}'),
                 ('with.digits', $1, ('{"n": 1' || repeat('0', 5000) || '}')::jsonb)""",
                 tenant,
             )
-            await events.record(connection, Event("last.told", tenant))
+            await events.record(connection, Event("last.published", tenant))
         async with stage.working("relay"):
             await stage.until(listener.count, equals=4)
-        assert listener.names == ["first.told", "with.infinity", "with.digits", "last.told"]
+        assert listener.names == ["first.published", "with.infinity", "with.digits", "last.published"]
         assert skipped("event") == before + 1
 
 
 async def test_the_relay_goes_on_past_a_row_that_cannot_be_read(settings: Settings) -> None:
     async with staged(settings) as stage, listening(stage) as listener:
         tenant, before = stage.ours.tenant_id, skipped("event")
-        for name in ("first.told", "of.long.ago", "last.told"):
+        for name in ("first.published", "of.long.ago", "last.published"):
             await stage.pool.execute(
                 "INSERT INTO events (name, tenant_id, created_at) VALUES ($1, $2, $3::text::timestamptz)",
                 *(name, tenant, "0044-03-15 BC" if name == "of.long.ago" else "now"),
             )
         async with stage.working("relay"):
             await stage.until(listener.count, equals=2)
-        assert listener.names == ["first.told", "last.told"]
+        assert listener.names == ["first.published", "last.published"]
         assert skipped("event") == before + 1
 
 
@@ -85,7 +85,7 @@ async def test_sealing_goes_on_past_secrets_that_are_none(settings: Settings) ->
             "WHERE channel_id = (SELECT id FROM channels WHERE address = 'broken')",
             f'{{"access_token": {deep}}}',
         )
-        await worker.run_task("credentials", worker.TASKS["credentials"], stage.context)
+        await worker.run_task("credentials", tasks.TASKS["credentials"], stage.context)
         assert await status(stage) == "active"
         assert await opened(stage) is not None
         assert await status(stage, "broken") == "stopped"
@@ -107,7 +107,7 @@ async def test_parked_receipts_go_on_past_a_message_that_cannot_be_read(settings
                 VALUES ($1, $2, $3, 'twilio', 'outbound', 'assistant', 'sent', 1, 'SM1', $4::text::jsonb)""",
                 *(ours.tenant_id, conversation, ours.id, template),
             )
-        await worker.run_task("parked_receipts", worker.TASKS["parked_receipts"], stage.context)
+        await worker.run_task("parked_receipts", tasks.TASKS["parked_receipts"], stage.context)
         statuses = "SELECT channel_id, status FROM messages ORDER BY status"
         assert [tuple(row) for row in await stage.rows(statuses)] == [(stage.ours.id, "delivered"), (theirs.id, "sent")]
         assert skipped("receipt") == before + 1

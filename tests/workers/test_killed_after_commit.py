@@ -19,7 +19,7 @@ ONLY_SENT = Delays(sent=0.01, delivered=600, read=600)
 
 @asynccontextmanager
 async def dying(stage: Stage, moment: str, victim: str) -> AsyncIterator[None]:
-    """All other workers are well; the one of this name dies at its first such moment. Then a healthy one takes over.
+    """All other workers are well; the one of this name ends at its first such moment. Then a healthy one takes over.
 
     The body brings the moment about.
     """
@@ -41,7 +41,7 @@ async def settled(stage: Stage, statuses: list[str]) -> None:
     await stage.until(stage.statuses, equals=statuses)
     await stage.until(stage.owed, equals=0)
     await stage.until(stage.waiting, equals=0)
-    await asyncio.sleep(1.2)  # a lease later nobody hands it on again
+    await asyncio.sleep(1.2)  # a lease later it is not published again
     assert await stage.statuses() == statuses
     assert await stage.dead_letters() == {}
 
@@ -59,7 +59,7 @@ async def test_persist_before_the_reply_is_asked_for(settings: Settings) -> None
 async def test_persist_before_what_was_held_goes_on(settings: Settings) -> None:
     async with staged(settings, SILENT) as stage:
         async with dying(stage, "publishing", "persist"):
-            conversation = await stage.converse(heard=LONG_AGO)
+            conversation = await stage.converse(last_message_ago=LONG_AGO)
             for text in ("1", "2", "3"):
                 await stage.owe(conversation, text)
             await stage.until(stage.statuses, equals=["held"] * 3)
@@ -126,7 +126,7 @@ async def test_send_killed_between_claim_and_call_is_sent_anew_where_the_list_la
 
 
 async def test_send_between_its_claim_and_the_call_is_given_up_where_that_is_the_policy(settings: Settings) -> None:
-    """Nobody can tell this moment from the next one, so the message is given up rather than sent twice."""
+    """This moment can't be distinguished from the next one, so the message is given up rather than sent twice."""
     leases: dict[str, Any] = {"send_timeout": 0.5, "send_lease_margin": 0.5, "unknown_give_up_after": 1.0}
     async with staged(settings, {"unknown": "give_up"}, **leases) as stage:
         async with dying(stage, "claimed", "send"):
@@ -161,7 +161,7 @@ async def test_send_after_its_record(settings: Settings) -> None:
         assert await stage.bodies() == ["1", "2"]
 
 
-async def test_send_after_it_was_told_to_wait(settings: Settings) -> None:
+async def test_send_after_a_provider_asked_it_to_wait(settings: Settings) -> None:
     async with staged(settings) as stage:
         await stage.sandbox.faults({"provider": "twilio", "action": "429", "retry_after": 1, "times": 1})
         async with dying(stage, "recorded", "send"):

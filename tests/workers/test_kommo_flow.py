@@ -7,8 +7,8 @@ from tests.support.kommo_stage import CHAT, opened
 async def test_a_customer_is_answered_once_and_the_echo_is_no_manager(settings: Settings) -> None:
     async with opened(settings) as door:
         stage = door.stage
-        told = await door.says("customer", "hola", times=3)
-        assert [answer.status for answer in told.deliveries] == [200] * 3
+        answer = await door.says("customer", "hola", times=3)
+        assert [delivery.status for delivery in answer.deliveries] == [200] * 3
         await stage.until(stage.statuses, equals=["sent"])
         # Its echo has come as a CRM webhook, and changed nothing.
         await stage.until(stage.count, "inbound_log", equals=2)
@@ -37,7 +37,7 @@ async def test_a_manager_who_writes_takes_the_conversation_over(settings: Settin
         await stage.until(stage.count, "messages WHERE direction = 'inbound'", equals=2)
         await stage.until(stage.count, "inbound_log", equals=5)  # the echo of the answer too
         assert [m.body for m in await door.answers()] == ["Hi Ana"]
-        await stage.until(stage.count, "messages WHERE status = 'delivered'", equals=1)  # as Kommo is told
+        await stage.until(stage.count, "messages WHERE status = 'delivered'", equals=1)  # as was reported to Kommo
         kept = await stage.row("SELECT * FROM messages WHERE external_id = 'from Eva'")
         assert (kept["direction"], kept["role"], kept["status"]) == ("outbound", "assistant", "delivered")
         assert kept["content"] == "I am Eva, how can I help?"

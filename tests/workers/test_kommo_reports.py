@@ -1,8 +1,8 @@
-"""What became of managers' messages, told to Kommo: delivered once they are kept, and why not."""
+"""The delivery status of agents' messages, reported to Kommo: delivered once they are stored, or why not."""
 
 from collections.abc import Awaitable, Callable
 
-from ops.sandbox.client import SeenReport
+from ops.sandbox.observations import SeenReport
 from shared.queue.jobs import SendAdmitted
 from shared.settings import Settings
 from tests.support.kommo_stage import Open, opened
@@ -33,13 +33,13 @@ async def settled(door: Open, message_id: str) -> tuple[str, object, int]:
 
 async def test_what_a_manager_writes_in_our_channel_is_delivered_once_it_is_kept(settings: Settings) -> None:
     async with opened(settings) as door:
-        # The CRM has told of it before; and it tells of what is written in other channels, which is not ours to report.
+        # The CRM has reported it before; and it reports messages of other channels, whose status is not ours to report.
         for through in ("crm", "chats"):
             await said(door, "from-eva", through)
         await said(door, "elsewhere", "crm")
         await door.stage.until(settled_of(door, "from-eva"), equals="delivered")
-        (told,) = await taken(door)
-        assert (told.message_id, told.status, told.error) == ("from-eva", 1, None)
+        (report,) = await taken(door)
+        assert (report.message_id, report.status, report.error) == ("from-eva", 1, None)
         assert await settled(door, "elsewhere") == ("sent", None, 0)
         assert await door.conversation_status() == "escalated"
         history = await door.stage.rows("SELECT status, applied FROM message_statuses")
@@ -53,15 +53,15 @@ async def test_what_a_manager_writes_in_our_channel_is_delivered_once_it_is_kept
         assert len(await taken(door)) == 1
 
 
-async def test_a_manager_is_told_that_the_customer_has_opted_out(settings: Settings) -> None:
+async def test_an_agents_message_after_an_opt_out_is_reported_as_an_error(settings: Settings) -> None:
     async with opened(settings) as door:
         await door.says("customer", "STOP")
         await door.stage.until(door.stage.count, "consents", equals=1)
         await said(door, "from-eva")
         await door.stage.until(settled_of(door, "from-eva"), equals="failed")
-        (told,) = await taken(door)
-        assert (told.status, told.error) == (-1, 905)
-        assert "opted out" in told.problem
+        (report,) = await taken(door)
+        assert (report.status, report.error) == (-1, 905)
+        assert "opted out" in report.problem
         row = await door.stage.row("SELECT error_code, due_at FROM messages WHERE external_id = 'from-eva'")
         assert tuple(row) == ("opted_out", None)
 

@@ -1,4 +1,4 @@
-"""A tenant's session holds a lock for as long as it likes: its own messages wait for it, and nobody else's."""
+"""A tenant's session holds a lock for as long as it likes: its own messages wait for it, and no other tenant's."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -109,7 +109,7 @@ async def test_what_came_of_a_send_is_recorded_once_its_tenant_lets_go(settings:
 
 @pytest.mark.parametrize("table", ["conversations", "messages", "channels"])
 async def test_what_waits_for_a_table_that_a_session_locks_goes_on_once_it_ends(settings: Settings, table: str) -> None:
-    """PostgreSQL lets whoever may change a table's rows lock it: then everybody waits, and nothing is lost or dead."""
+    """A role that may change a table's rows may also lock it: then all tenants wait, and nothing is lost or dead."""
     async with staged(settings, GREETS) as stage:
         other = await stage.add_channel(GREETS, address="+14155550001")
         async with stage.working(*WORKERS):

@@ -12,7 +12,7 @@ from shared.settings import Settings
 from shared.store.messages import parked_receipts
 from tests.support.stage import Ours, Stage, staged
 from tests.workers.test_locks import ROWS, holding
-from workers.clock import worker
+from workers.clock import tasks, worker
 
 TICK = 1.0  # seconds that one kind of work may take beside a lock; a worker's statement would wait for 1.5
 
@@ -28,7 +28,7 @@ async def tick(ctx: Context[None], *names: str) -> None:
     """Each of these tasks once, in no more time than without a lock."""
     for name in names:
         started = time.monotonic()
-        await worker.run_task(name, worker.TASKS[name], ctx)
+        await worker.run_task(name, tasks.TASKS[name], ctx)
         assert time.monotonic() - started < TICK, name
 
 
@@ -118,6 +118,6 @@ async def test_whatever_else_is_due_is_published_beside_a_lock(settings: Setting
             )
         late = "WHERE tenant_id = $1 AND {} <= now() - interval '30 seconds'"  # what is looked up soon is due again
         async with holding(stage, theirs, ROWS[row]):
-            await tick(ctx, *worker.TASKS)
+            await tick(ctx, *tasks.TASKS)
             assert await stage.count(f"messages {late.format('due_at')}", ours.tenant_id) == 0
             assert await stage.count(f"conversations {late.format('reply_due_at')}", ours.tenant_id) == 0

@@ -1,4 +1,4 @@
-"""A tenant that locks its own messages keeps nobody else's from being sent, however many of its own are in hand."""
+"""A tenant that locks its own messages delays no other tenant's, however many of its own are in hand."""
 
 import asyncio
 
@@ -10,7 +10,7 @@ from tests.support.stage import Ours, Stage, staged
 from tests.workers.test_locks import ROWS, holding
 
 MANY = 60
-SOON = 8.0  # seconds; whoever waits in vain first does so for 1.5
+SOON = 8.0  # seconds; a statement waits for a lock for 1.5
 FOR_LONG = "SET LOCAL idle_in_transaction_session_timeout = 0; "
 
 

@@ -1,4 +1,4 @@
-"""Nobody opts somebody else in by mail, or out: what counts is the author that the inbound service vouches for."""
+"""A mail opts in or out only its author: the address that the inbound service vouches for."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -54,7 +54,7 @@ async def test_a_reply_to_says_where_the_answer_goes_and_nothing_of_who_wants_it
         await posted(box, VICTIM, "START")
         assert not await stopped(box, VICTIM)
         await posted(box, MALLORY, "STOP", reply_to=VICTIM)
-        assert not await stopped(box, VICTIM), "and nobody is silenced by somebody else"
+        assert not await stopped(box, VICTIM), "and no person silences another"
         assert await wants(box, MALLORY) == [("opted_in", "all"), ("opted_out", "all")]
 
 
@@ -62,9 +62,7 @@ async def test_a_forged_from_changes_nothing_and_one_that_nobody_vouches_for_onl
     async with mailbox(settings, {"reply": {"greeting": "Hi", "menu": []}}, "clock") as box:
         await posted(box, VICTIM, "STOP", spf="fail")
         assert await wants(box, VICTIM) == []
-        assert await box.stage.count("conversations WHERE reply_due_at IS NOT NULL") == 0, (
-            "no menu for it, whoever it is"
-        )
+        assert await box.stage.count("conversations WHERE reply_due_at IS NOT NULL") == 0, "no menu for it"
         await posted(box, VICTIM, "STOP", spf=None)
         await posted(box, VICTIM, "START", spf=None)
         await posted(box, VICTIM, "START", spf="softfail")

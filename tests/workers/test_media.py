@@ -9,8 +9,8 @@ from typing import Any
 from uuid import UUID
 
 from ops.erasure import erase, who
-from ops.sandbox.client import SeenFile
 from ops.sandbox.meta_forms import PHONE_NUMBER_ID
+from ops.sandbox.observations import SeenFile
 from ops.sandbox.twilio import ACCOUNT_SID
 from shared import database
 from shared.media.blob_store import Blobs
@@ -183,7 +183,7 @@ async def test_a_killed_workers_file_is_fetched_by_another(settings: Settings) -
 
 
 async def test_a_lost_hint_and_a_copy_left_by_the_dead_cost_nothing(settings: Settings) -> None:
-    """persist was killed before it told anybody; a worker after it stored the bytes and before it said so."""
+    """persist was killed before it published; a worker, after it stored the bytes and before it recorded that."""
     async with staged(settings, SILENT) as stage:
         file = await twilio_file(stage)
         async with stage.working("persist"):

@@ -36,10 +36,10 @@ class Open:
         """Let a customer write, once ingress knows the endpoint."""
 
         async def taken() -> bool:
-            told = await self.stage.sandbox.meta_customer(
+            answer = await self.stage.sandbox.meta_customer(
                 sender=sender, webhook_url=self.url, phone_number_id=phone_number_id, text=text
             )
-            return told.status == 200
+            return answer.status == 200
 
         await self.stage.until(taken, equals=True)
 
@@ -49,7 +49,7 @@ class Open:
         return [(message.sender, message.body) for message in seen if message.outcome == "accepted"]
 
     async def owes(self, conversation_id: UUID, text: str, form: Form = PLAIN, lane: Lane = "normal") -> None:
-        """Queue a message of this form to a customer, and tell the window."""
+        """Queue a message of this form to a customer, and publish its job."""
         message = NewMessage(
             tenant_id=self.ours.tenant_id,
             conversation_id=conversation_id,
@@ -86,7 +86,7 @@ async def test_a_customer_is_answered_and_the_answer_is_read(settings: Settings)
         assert await door.answers(ANA) == [(PHONE_NUMBER_ID, "Hi Ana")]
         row = await door.stage.row("SELECT * FROM messages WHERE direction = 'outbound'")
         assert row["external_id"].startswith("wamid.")
-        # Meta's receipts tell whole seconds, and yet it was not delivered before it was sent.
+        # Meta's receipts have whole seconds, and yet it was not delivered before it was sent.
         assert row["claimed_at"] <= row["sent_at"] <= row["delivered_at"] <= row["read_at"]
         assert await door.stage.dead_letters() == {}
 

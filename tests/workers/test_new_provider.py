@@ -64,7 +64,7 @@ async def install(settings: Settings, folder: Path) -> Path:
 
 
 async def add_channel(stage: Stage, loft: Loft) -> str:
-    """A channel that greets whoever writes; returns the path of its webhooks."""
+    """A channel that greets each customer; returns the path of its webhooks."""
     tenant_id, endpoint_id, channel_id = database.new_id(), database.new_id(), database.new_id()
     sealed = keys_of(stage.settings).seal(json.dumps({"seals": [SEAL]}), tenant_id=tenant_id, owner=endpoint_id)
     async with stage.pool.acquire() as connection, connection.transaction():

@@ -11,7 +11,7 @@ from shared.store import consents
 from tests.support.meta_payloads import PHONE_NUMBER_ID, entry, said, value
 from tests.support.meta_stage import add_app, add_number, posted
 from tests.support.stage import Stage, staged
-from tests.workers.test_consents import SILENT, ends, heard, ledger, talk
+from tests.workers.test_consents import SILENT, customer_writes, ends, ledger, talk
 from workers import window
 from workers.persist import worker as persist
 
@@ -37,7 +37,7 @@ async def add_contact(stage: Stage, number: str | None = None) -> UUID:
 
 
 async def add_conversation(stage: Stage, contact: UUID | None, address: str = NUMBER) -> UUID:
-    """A conversation as it may stand in the table, whoever wrote it; the customer wrote a moment ago."""
+    """A conversation as any session may have written it; the customer wrote a moment ago."""
     conversation = database.new_id()
     await stage.pool.execute(
         "INSERT INTO conversations (id, tenant_id, channel_id, contact_id, provider, address, recipient, phone, "
@@ -51,15 +51,15 @@ async def test_stop_by_user_id_holds_for_the_number_once_a_webhook_names_both(se
     async with staged(settings, SILENT) as stage:
         imported = await add_contact(stage, NUMBER)
         by_number = await add_conversation(stage, imported)
-        await heard(stage, "STOP", sender=USER_ID)
-        assert await stage.count("contacts") == 2, "nothing has told yet that they are one"
-        await heard(stage, "hola", sender=NUMBER, extra=BOTH)
+        await customer_writes(stage, "STOP", sender=USER_ID)
+        assert await stage.count("contacts") == 2, "nothing shows yet that they are one"
+        await customer_writes(stage, "hola", sender=NUMBER, extra=BOTH)
         assert [row["id"] for row in await stage.rows("SELECT id FROM contacts")] == [imported]
         assert await stage.count("conversations WHERE contact_id = $1", imported) == 2
         assert await stage.count("messages") == 2
         assert await ends(stage, by_number) == ("failed", "opted_out")
         assert await stage.count("events WHERE name = 'contact.joined'") == 1
-        await heard(stage, "start", sender=NUMBER, extra=BOTH)
+        await customer_writes(stage, "start", sender=NUMBER, extra=BOTH)
         assert await ends(stage, by_number) == ("sent", None)
 
 
@@ -67,7 +67,7 @@ async def test_stop_that_itself_names_both_is_kept_for_the_one_they_become(setti
     async with staged(settings, SILENT) as stage:
         imported = await add_contact(stage, NUMBER)
         by_number = await add_conversation(stage, imported)
-        await heard(stage, "hola", sender=USER_ID)
+        await customer_writes(stage, "hola", sender=USER_ID)
         await persist.persist(
             [
                 stage.said("STOP", sender=NUMBER, extra=BOTH, received_at=datetime.now(UTC)),
@@ -89,11 +89,11 @@ async def test_stop_on_another_channel_holds_where_a_conversation_has_another_co
         for contact in (None, await add_contact(stage)):
             conversation = await add_conversation(stage, contact)
             assert await ends(stage, conversation) == ("sent", None)
-            await heard(stage, "STOP", sender=NUMBER, to=second)
+            await customer_writes(stage, "STOP", sender=NUMBER, to=second)
             assert await ends(stage, conversation) == ("failed", "opted_out"), contact
             async with stage.pool.acquire() as connection:
                 assert await consents.answer_stopped(connection, stage.ours.tenant_id, conversation)
-            await heard(stage, "START", sender=NUMBER, to=second)
+            await customer_writes(stage, "START", sender=NUMBER, to=second)
             assert await ends(stage, conversation) == ("sent", None)
             await stage.pool.execute("DELETE FROM conversations WHERE id = $1", conversation)
 
@@ -112,7 +112,7 @@ async def test_a_refusal_is_kept_for_whoever_has_the_address(settings: Settings)
 async def test_a_conversation_without_a_contact_has_one_when_its_customer_writes(settings: Settings) -> None:
     async with staged(settings, SILENT) as stage:
         conversation = await add_conversation(stage, None)
-        await heard(stage, "STOP", sender=NUMBER)
+        await customer_writes(stage, "STOP", sender=NUMBER)
         assert await talk(stage) == conversation
         found = await stage.row("SELECT contact_id FROM conversations")
         assert found["contact_id"] == await stage.value("SELECT id FROM contacts")

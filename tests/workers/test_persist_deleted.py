@@ -1,6 +1,6 @@
 """A conversation that is deleted just as a message comes for it: the message is kept, in a conversation of its own.
 
-Erasing somebody does that. The deletion holds the conversation's row while persist has found it and wants it.
+Erasing a person does that. The deletion holds the conversation's row while persist has found it and wants it.
 """
 
 from collections.abc import AsyncIterator
@@ -26,7 +26,7 @@ async def deleting(stage: Stage) -> AsyncIterator[None]:
 
 
 async def waiting_for_rows(stage: Stage) -> bool:
-    """Whether somebody waits for a row that another one holds."""
+    """Whether a session waits for a row that another one holds."""
     return await stage.count("pg_locks WHERE NOT granted") > 0
 
 

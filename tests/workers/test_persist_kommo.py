@@ -87,7 +87,7 @@ async def test_in_one_post_or_batch_the_manager_has_the_conversation_too(setting
         assert await stage.count("messages") == 3
 
 
-async def heard_by_the_engine(stage: Stage, ours: Ours) -> list[tuple[str, str]]:
+async def shown_to_the_engine(stage: Stage, ours: Ours) -> list[tuple[str, str]]:
     conversation_id = await stage.value("SELECT id FROM conversations")
     history = await said_so_far.history(stage.pool, ours.tenant_id, conversation_id, 50)
     return [(one.role, one.content) for one in history]
@@ -102,7 +102,7 @@ async def test_what_customer_and_manager_say_by_turns_in_one_post_stays_in_that_
             said(id="a", text="2", chat_id=CHAT),
         ]
         await worker.persist([posted(stage, ours, form(added("message", *turns)))], stage.context)
-        assert await heard_by_the_engine(stage, ours) == [("user", "0"), ("assistant", "1"), ("user", "2")]
+        assert await shown_to_the_engine(stage, ours) == [("user", "0"), ("assistant", "1"), ("user", "2")]
 
 
 async def test_two_groups_of_one_post_are_in_the_order_of_their_times(settings: Settings) -> None:
@@ -113,7 +113,7 @@ async def test_two_groups_of_one_post_are_in_the_order_of_their_times(settings: 
         manager = written(id="m", text="1", chat_id=CHAT, created_at="1767225601")
         both = form(added("message", *customers), added("outgoing_message", manager))
         await worker.persist([posted(stage, ours, both)], stage.context)
-        assert await heard_by_the_engine(stage, ours) == [("user", "0"), ("assistant", "1"), ("user", "2")]
+        assert await shown_to_the_engine(stage, ours) == [("user", "0"), ("assistant", "1"), ("user", "2")]
 
 
 async def test_posts_of_one_batch_are_in_the_order_of_their_arrival_however_the_batch_came(settings: Settings) -> None:
@@ -127,10 +127,10 @@ async def test_posts_of_one_batch_are_in_the_order_of_their_arrival_however_the_
         ]  # fmt: skip
         await worker.persist([posts[place] for place in (5, 0, 3, 1, 4, 2)], stage.context)
         roles = ["user", "assistant", "user", "user", "assistant", "user"]
-        assert await heard_by_the_engine(stage, ours) == [(role, str(n)) for n, role in enumerate(roles)]
+        assert await shown_to_the_engine(stage, ours) == [(role, str(n)) for n, role in enumerate(roles)]
         assert await stage.value("SELECT count(DISTINCT created_at) FROM messages") == 6
         await worker.persist([customer(stage, ours, "6")], stage.context)  # and what comes later stands behind them
-        assert (await heard_by_the_engine(stage, ours))[-1] == ("user", "6")
+        assert (await shown_to_the_engine(stage, ours))[-1] == ("user", "6")
 
 
 async def test_a_new_contact_has_its_name_though_an_agent_answers_in_the_same_post(

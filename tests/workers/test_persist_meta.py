@@ -1,11 +1,11 @@
-"""One webhook URL of a Meta app serves numbers of several tenants: each gets its own, and nobody another's."""
+"""One webhook URL of a Meta app serves numbers of several tenants: each gets its own, and none another's."""
 
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from shared.settings import Settings
-from tests.support.meta_payloads import ACCOUNT, CUSTOMER, Json, entry, of_type, said, told, value
+from tests.support.meta_payloads import ACCOUNT, CUSTOMER, Json, entry, of_type, receipt_json, said, value
 from tests.support.meta_stage import add_app, add_number, posted
 from tests.support.stage import staged
 from workers.persist import worker
@@ -25,7 +25,7 @@ async def test_a_batch_for_two_tenants_numbers_comes_to_each(settings: Settings)
             stage,
             app,
             entry(value(said(id="to her"), phone_number_id=HERS), value(said(id="to him"), phone_number_id=HIS)),
-            entry(value(statuses=(told(id="his receipt"),), phone_number_id=HIS)),
+            entry(value(statuses=(receipt_json(id="his receipt"),), phone_number_id=HIS)),
         )
         await worker.persist([webhook], stage.context)
         rows = await stage.rows("SELECT tenant_id, channel_id, external_id FROM messages ORDER BY external_id")
@@ -41,7 +41,7 @@ async def test_a_number_that_is_nobodys_is_given_to_nobody(settings: Settings) -
     async with staged(settings) as stage:
         app = await add_app(stage)
         await add_number(stage, app, HERS)
-        strange = value(said(), statuses=(told(),), phone_number_id=HIS)
+        strange = value(said(), statuses=(receipt_json(),), phone_number_id=HIS)
         await worker.persist([posted(stage, app, entry(strange))], stage.context)
         assert await stage.count("messages") == 0
         assert await stage.count("message_statuses") == 0
@@ -56,7 +56,7 @@ async def test_a_number_that_another_tenant_writes_into_its_row_stays_whose_it_i
         hers = await add_number(stage, app, HERS)
         thief = await add_number(stage, app, "106540352242999")
         await stage.pool.execute("UPDATE channels SET address = $1 WHERE id = $2", HERS, thief.id)
-        await worker.persist([posted(stage, app, entry(value(said(), statuses=(told(),))))], stage.context)
+        await worker.persist([posted(stage, app, entry(value(said(), statuses=(receipt_json(),))))], stage.context)
         assert await stage.value("SELECT channel_id FROM messages") == hers.id
         assert await stage.value("SELECT channel_id FROM message_statuses") == hers.id
 
@@ -65,7 +65,7 @@ async def test_a_tenants_own_endpoint_serves_no_other_tenants_channel(settings: 
     async with staged(settings) as stage:
         app = await add_app(stage)
         hers = await add_number(stage, app, HERS)
-        theirs = posted(stage, app, entry(value(said(), statuses=(told(),))), tenant_id=stage.ours.tenant_id)
+        theirs = posted(stage, app, entry(value(said(), statuses=(receipt_json(),))), tenant_id=stage.ours.tenant_id)
         await worker.persist([theirs], stage.context)
         assert await stage.count("messages") == 0
         assert await stage.count("message_statuses") == 0
@@ -74,22 +74,22 @@ async def test_a_tenants_own_endpoint_serves_no_other_tenants_channel(settings: 
         assert await stage.value("SELECT channel_id FROM messages") == hers.id
 
 
-async def test_what_concerns_an_account_is_told_to_its_tenants(settings: Settings) -> None:
+async def test_an_event_of_an_account_goes_to_its_tenants(settings: Settings) -> None:
     async with staged(settings) as stage:
         app = await add_app(stage)
         await add_number(stage, app, HERS, account="1")
         his = await add_number(stage, app, HIS, account=ACCOUNT)
         event = entry({"event": "REJECTED", "message_template_name": "hello"}, field="message_template_status_update")
         await worker.persist([posted(stage, app, event)], stage.context)
-        told_to = await stage.row("SELECT tenant_id, channel_id FROM events WHERE name LIKE 'provider.%'")
-        assert tuple(told_to) == (his.tenant_id, None)
+        announced = await stage.row("SELECT tenant_id, channel_id FROM events WHERE name LIKE 'provider.%'")
+        assert tuple(announced) == (his.tenant_id, None)
 
 
-async def test_what_meta_announces_is_told_to_the_tenant_it_concerns_and_to_no_other(settings: Settings) -> None:
+async def test_an_event_of_meta_goes_to_the_tenant_it_concerns_and_to_no_other(settings: Settings) -> None:
     async with staged(settings) as stage:
         app = await add_app(stage)
         hers = await add_number(stage, app, HERS)
-        template = {"event": "REJECTED", "message_template_name": "hello", "reason": "words nobody else should see"}
+        template = {"event": "REJECTED", "message_template_name": "hello", "reason": "words no other tenant should see"}
         events = "SELECT tenant_id, channel_id, name, detail FROM events WHERE name LIKE 'provider.%' ORDER BY seq"
         account_event = entry(template, field="message_template_status_update")
         await worker.persist([posted(stage, app, account_event)], stage.context)
@@ -102,7 +102,7 @@ async def test_what_meta_announces_is_told_to_the_tenant_it_concerns_and_to_no_o
         stop = {"wa_id": CUSTOMER, "category": "marketing_messages", "value": "stop"}
         preference = entry(value(user_preferences=[stop], phone_number_id=HERS), field="user_preferences")
         await worker.persist([posted(stage, app, account_event, preference)], stage.context)
-        _, second = await stage.rows(events)  # whose template that was, nobody can tell any more
+        _, second = await stage.rows(events)  # its template's tenant is no longer known
         assert (second["tenant_id"], second["channel_id"]) == (hers.tenant_id, hers.id)
         assert (second["name"], second["detail"]["change"]) == ("provider.consent", "opt_out")
 
@@ -238,5 +238,5 @@ async def test_a_provider_whose_clock_runs_ahead_opens_no_window_after_arrival(s
             body = entry(value(said(id=f"{number}", timestamp=now(minutes)), phone_number_id=HERS))
             at = arrived - timedelta(minutes=minutes)
             await worker.persist([posted(stage, app, body, received_at=at)], stage.context)
-        heard = await stage.row("SELECT last_user_message_at, user_message_count, unread_count FROM conversations")
-        assert tuple(heard) == (arrived, 2, 2)
+        counts = await stage.row("SELECT last_user_message_at, user_message_count, unread_count FROM conversations")
+        assert tuple(counts) == (arrived, 2, 2)

@@ -129,7 +129,7 @@ async def test_a_deleted_contact_who_writes_again_is_there_as_their_conversation
         await stage.pool.execute("UPDATE contacts SET deleted_at = now()")
         await stage.pool.execute("UPDATE conversations SET deleted_at = now()")
         await worker.persist([stage.receipt("SM1", "delivered")], stage.context)
-        assert await stage.count("contacts WHERE deleted_at IS NULL") == 0, "nobody wrote"
+        assert await stage.count("contacts WHERE deleted_at IS NULL") == 0, "no contact wrote"
         await worker.persist([stage.said("otra vez")], stage.context)
         assert await stage.count("contacts WHERE deleted_at IS NULL") == 1
         assert await stage.count("contacts") == 1

@@ -1,4 +1,4 @@
-"""Palomar behind PgBouncer: it works in session and in transaction mode where it is told so, and else refuses to."""
+"""Palomar behind PgBouncer: it works in session and in transaction mode once configured for it, and else refuses to."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -143,21 +143,21 @@ async def test_readyz_of_a_worker_says_which_role_it_misses_and_what_to_set(sett
 
 
 async def test_readyz_of_the_ingress_says_which_role_it_misses_and_what_to_set(settings: Settings) -> None:
-    async def told(client: aiohttp.ClientSession, kind: str) -> str:
+    async def directory_state(client: aiohttp.ClientSession, kind: str) -> str:
         async with client.get(health(client, "/readyz")) as answer:
             return str((await answer.json()).get(kind, {}).get("directory", ""))
 
     with pooled(settings.database_url.get_secret_value(), "transaction", ignored="role") as url:
         unaware = settings.model_copy(update={"database_url": SecretStr(url)})
         async with ingress(unaware) as client:
-            why = await told(client, "missing")
+            why = await directory_state(client, "missing")
             assert "and not as palomar_worker" in why
             assert "PALOMAR_DATABASE_ROLE_PER=transaction" in why
         async with ingress(settings) as client:
-            assert await told(client, "missing") == await told(client, "warnings") == ""
+            assert await directory_state(client, "missing") == await directory_state(client, "warnings") == ""
         async with ingress(unaware) as client:  # which has the copy by now, and takes webhooks
-            assert await told(client, "missing") == ""
-            assert "PALOMAR_DATABASE_ROLE_PER=transaction" in await told(client, "warnings")
+            assert await directory_state(client, "missing") == ""
+            assert "PALOMAR_DATABASE_ROLE_PER=transaction" in await directory_state(client, "warnings")
 
 
 async def test_readyz_says_what_postgresql_refuses(settings: Settings) -> None:

@@ -125,7 +125,7 @@ async def test_a_reply_that_was_set_aside_is_owed_no_longer_once_its_dead_letter
 
 
 async def test_what_is_due_goes_its_way_though_a_dead_letter_of_it_is_thrown_away(settings: Settings) -> None:
-    """Somebody has replayed it, or the customer has written again, since the job was dead-lettered."""
+    """An operator has replayed it, or the customer has written again, since the job was dead-lettered."""
     async with staged(settings) as stage:
         conversation = await stage.converse()
         request = await stage.requested(conversation, "hola")

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from ops.sandbox.client import SeenRead
 from ops.sandbox.meta_forms import PHONE_NUMBER_ID
+from ops.sandbox.observations import SeenRead
 from ops.sandbox.openai import MODEL
 from shared.settings import Settings
 from tests.workers.test_meta_flow import ANA, LUIS, Open, opened

@@ -24,7 +24,7 @@ SILENT: dict[str, Any] = {"reply": {"engine": "none"}}
 
 async def in_status(stage: Stage, status: str, *, external_id: str | None = SID) -> UUID:
     """A message of ours that has come as far as this."""
-    request = await stage.requested(await stage.converse(heard=timedelta(hours=1)), "hola")
+    request = await stage.requested(await stage.converse(last_message_ago=timedelta(hours=1)), "hola")
     await stage.pool.execute(
         "UPDATE messages SET status = $2, external_id = $3, due_at = now() + interval '1 hour' WHERE id = $1",
         request.message_id,
@@ -34,7 +34,7 @@ async def in_status(stage: Stage, status: str, *, external_id: str | None = SID)
     return request.message_id
 
 
-async def told(stage: Stage, *webhooks: WebhookReceived) -> None:
+async def deliver_receipts(stage: Stage, *webhooks: WebhookReceived) -> None:
     for webhook in webhooks:
         await worker.persist([webhook], stage.context)
 
@@ -43,7 +43,7 @@ async def told(stage: Stage, *webhooks: WebhookReceived) -> None:
 async def test_in_whatever_order_they_come_the_furthest_stands(settings: Settings, order: tuple[str, ...]) -> None:
     async with staged(settings) as stage:
         one_by_one, together = await in_status(stage, "sent"), await in_status(stage, "sent", external_id="SM1")
-        await told(stage, *(stage.receipt(SID, word) for word in order))
+        await deliver_receipts(stage, *(stage.receipt(SID, word) for word in order))
         await worker.persist([stage.receipt("SM1", word) for word in order], stage.context)
         for message in (one_by_one, together):
             row = await stage.message(message)
@@ -87,7 +87,7 @@ async def test_a_receipt_moves_a_message_forward_or_is_only_kept(
 ) -> None:
     async with staged(settings) as stage:
         message = await in_status(stage, was)
-        await told(stage, stage.receipt(SID, word, error_code="30003" if becomes == "failed" else None))
+        await deliver_receipts(stage, stage.receipt(SID, word, error_code="30003" if becomes == "failed" else None))
         row = await stage.message(message)
         assert row["status"] == becomes
         assert await stage.value("SELECT applied FROM message_statuses") is moved
@@ -112,7 +112,7 @@ async def test_one_that_comes_before_the_sends_own_record_is_found_by_our_id(set
 
 async def test_one_without_our_id_waits_until_its_message_is_known(settings: Settings) -> None:
     async with staged(settings) as stage:
-        await told(stage, stage.receipt(SID, "delivered"), stage.receipt(SID, "sent"))
+        await deliver_receipts(stage, stage.receipt(SID, "delivered"), stage.receipt(SID, "sent"))
         assert await stage.count("message_statuses WHERE message_id IS NULL") == 2
         message = await in_status(stage, "sending", external_id=None)
         await stage.pool.execute("UPDATE messages SET status = 'sent', external_id = $2 WHERE id = $1", message, SID)
@@ -125,7 +125,7 @@ async def test_one_without_our_id_waits_until_its_message_is_known(settings: Set
 async def test_one_is_looked_for_during_a_day_and_forgotten_with_the_webhooks(settings: Settings) -> None:
     async with staged(settings, inbound_log_days=10) as stage:
         for age, external_id in ((23, "SM1"), (25, "SM2"), (9 * 24, "SM3"), (11 * 24, "SM4")):
-            await told(stage, stage.receipt(external_id, "delivered"))
+            await deliver_receipts(stage, stage.receipt(external_id, "delivered"))
             await stage.pool.execute(
                 "UPDATE message_statuses SET received_at = now() - make_interval(hours => $2) WHERE external_id = $1",
                 *(external_id, age),
@@ -145,7 +145,9 @@ async def test_one_that_never_finds_its_message_keeps_no_newer_one_from_it(
 ) -> None:
     monkeypatch.setattr(parked_receipts, "PARKED_AT_ONCE", 3)
     async with staged(settings) as stage:
-        await told(stage, *(stage.receipt(f"SM{n}", "delivered") for n in range(5)), stage.receipt(SID, "delivered"))
+        await deliver_receipts(
+            stage, *(stage.receipt(f"SM{n}", "delivered") for n in range(5)), stage.receipt(SID, "delivered")
+        )
         message = await in_status(stage, "sent")
         async with stage.working("clock"):
             await stage.until(stage.status, message, equals="delivered")
@@ -181,7 +183,7 @@ async def test_another_tenants_receipt_moves_nothing(settings: Settings) -> None
         message = await in_status(stage, "sent")
         other = await stage.add_channel()
         form = {"MessageSid": SID, "MessageStatus": "delivered", "From": "whatsapp:+14155238886"}
-        await told(stage, stage.webhook(form, to=other, query=f"?m={message}", receipts=True))
+        await deliver_receipts(stage, stage.webhook(form, to=other, query=f"?m={message}", receipts=True))
         assert await stage.status(message) == "sent"
         assert await stage.count("message_statuses WHERE message_id IS NULL AND tenant_id = $1", other.tenant_id) == 1
 
@@ -229,7 +231,7 @@ async def test_63016_by_receipt_three_times_and_in_other_words_makes_one_row(set
 async def test_63016_by_receipt_makes_none_where_the_policy_is_to_fail(settings: Settings) -> None:
     async with staged(settings, SILENT | {"window": {"policy": "fail"}}) as stage:
         message = await in_status(stage, "sent")
-        await told(stage, stage.receipt(SID, "failed", error_code="63016"))
+        await deliver_receipts(stage, stage.receipt(SID, "failed", error_code="63016"))
         assert await stage.status(message) == "failed"
         assert await fallbacks(stage) == []
 
@@ -237,7 +239,7 @@ async def test_63016_by_receipt_makes_none_where_the_policy_is_to_fail(settings:
 async def test_63016_after_delivery_makes_none(settings: Settings) -> None:
     async with staged(settings, SILENT) as stage:
         message = await in_status(stage, "delivered")
-        await told(stage, stage.receipt(SID, "failed", error_code="63016"))
+        await deliver_receipts(stage, stage.receipt(SID, "failed", error_code="63016"))
         assert await stage.status(message) == "delivered"
         assert await fallbacks(stage) == []
 
@@ -247,14 +249,14 @@ async def test_63016_of_a_template_makes_none(settings: Settings) -> None:
     async with staged(settings, SILENT) as stage:
         message = await in_status(stage, "sent")
         await stage.pool.execute("UPDATE messages SET sent_as = $1", {"name": "HX1", "variables": {}, "language": None})
-        await told(stage, stage.receipt(SID, "failed", error_code="63016"))
+        await deliver_receipts(stage, stage.receipt(SID, "failed", error_code="63016"))
         assert await stage.status(message) == "failed"
         assert await fallbacks(stage) == []
 
 
 async def test_63016_that_was_parked_leads_to_the_fallback_too(settings: Settings) -> None:
     async with staged(settings, SILENT) as stage:
-        await told(stage, stage.receipt(SID, "failed", error_code="63016"))
+        await deliver_receipts(stage, stage.receipt(SID, "failed", error_code="63016"))
         await in_status(stage, "sent")
         async with stage.working("clock", "window"):
             await stage.until(stage.statuses, equals=["failed", "held"])
@@ -263,7 +265,7 @@ async def test_63016_that_was_parked_leads_to_the_fallback_too(settings: Setting
 
 async def test_a_customer_who_wrote_between_the_send_and_its_refusal_gets_the_text(settings: Settings) -> None:
     async with staged(settings, SILENT) as stage:
-        conversation = await stage.converse(heard=timedelta(hours=2))
+        conversation = await stage.converse(last_message_ago=timedelta(hours=2))
         request = await stage.requested(conversation, "hola")
         await window.admit(request, stage.context)
         head = await sends.head(stage.pool, request.tenant_id, conversation, "normal")
@@ -272,8 +274,8 @@ async def test_a_customer_who_wrote_between_the_send_and_its_refusal_gets_the_te
         async with stage.pool.acquire() as connection:
             await sends.sent(connection, request.tenant_id, request.message_id, claim, SID)
         now = await stage.value("SELECT clock_timestamp()")
-        await told(stage, stage.said("¿sí?", received_at=now))
+        await deliver_receipts(stage, stage.said("¿sí?", received_at=now))
         refused = stage.receipt(SID, "failed", error_code="63016", received_at=now + timedelta(seconds=2))
         async with stage.working("window"):
-            await told(stage, refused)
+            await deliver_receipts(stage, refused)
             await stage.until(stage.statuses, equals=["failed", "ready"])

@@ -14,7 +14,7 @@ SID = "SM" + "7" * 32
 
 async def sent(stage: Stage, *, minutes_ago: int = 0) -> UUID:
     """A message of ours that left so long ago."""
-    request = await stage.requested(await stage.converse(heard=timedelta(hours=1)), "hola")
+    request = await stage.requested(await stage.converse(last_message_ago=timedelta(hours=1)), "hola")
     await stage.pool.execute(
         "UPDATE messages SET status = 'sent', external_id = $2, claimed_at = now() - $3::interval WHERE id = $1",
         request.message_id,
@@ -25,7 +25,7 @@ async def sent(stage: Stage, *, minutes_ago: int = 0) -> UUID:
 
 
 async def paused_for(stage: Stage) -> float:
-    """Seconds until somebody may send through the channel again."""
+    """Seconds until a message may be sent through the channel again."""
     waits = await stage.rows("SELECT extract(epoch FROM free_at - now())::float8 AS wait FROM rate_limits")
     return max((row["wait"] for row in waits), default=0.0)
 

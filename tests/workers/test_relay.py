@@ -1,4 +1,4 @@
-"""Every event is told, in the order of commit that never skips, by one relay at a time."""
+"""Every event is published, in the order of commit and without gaps, by one relay at a time."""
 
 import asyncio
 import contextlib
@@ -24,12 +24,13 @@ from shared.queue.jobs import EventHappened
 from shared.settings import Settings
 from shared.store import events
 from tests.support.stage import Stage, staged
-from workers.relay import Lag, runs_of
+from workers.relay.lag import Lag
+from workers.relay.publishing import runs_of
 
 
 @dataclass
 class Listener:
-    """Somebody who listens to all events; `names` are theirs in the order of arrival."""
+    """A consumer of all events; `names` are theirs in the order of arrival."""
 
     items: list[dict[str, object]] = field(default_factory=list)
 
@@ -139,7 +140,7 @@ async def test_a_relay_that_stood_still_past_its_lease_stands_by(settings: Setti
     async with staged(settings, relay_lease=1.0) as stage, listening(stage) as listener, stage.running("relay") as one:
         await stage.until(lambda: _held(stage), equals=True)
         one.send_signal(signal.SIGSTOP)
-        await happen(stage, "told by the other")
+        await happen(stage, "published by the other")
         async with stage.working("relay"):
             await stage.until(listener.count, equals=1)
             other = await holder(stage)
@@ -151,7 +152,7 @@ async def test_a_relay_that_stood_still_past_its_lease_stands_by(settings: Setti
 
 
 async def test_no_lock_of_a_tenants_session_keeps_the_relay_from_its_work(settings: Settings) -> None:
-    """Whoever can connect may take any advisory lock, and reads in pg_locks which ones others take."""
+    """Any role that can connect may take any advisory lock, and reads in pg_locks which ones others take."""
     async with staged(settings) as stage, listening(stage) as listener:
         tenant = await database.connect(settings, process="tenant", role="palomar_api")
         try:
@@ -161,7 +162,7 @@ async def test_no_lock_of_a_tenants_session_keeps_the_relay_from_its_work(settin
                     async with tenant.transaction():
                         await tenant.execute(statement)
             async with stage.working("relay"):
-                await happen(stage, "told")
+                await happen(stage, "published")
                 await stage.until(listener.count, equals=1)
                 taken = await stage.value(
                     "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid) "
@@ -173,7 +174,7 @@ async def test_no_lock_of_a_tenants_session_keeps_the_relay_from_its_work(settin
 
 
 async def test_the_lag_grows_behind_an_idle_writer(settings: Settings) -> None:
-    """Somebody has written and left the transaction open: what others committed since waits, and /metrics says so."""
+    """A session has written and left its transaction open: later events of others wait, and /metrics says so."""
     async with staged(settings) as stage, listening(stage) as listener, stage.working("relay"):
         await stage.until(lambda: _held(stage), equals=True)
         assert lag() == 0
@@ -203,7 +204,7 @@ async def test_a_relay_that_stands_by_measures_the_lag_too(settings: Settings) -
 
 
 def test_the_lag_grows_by_itself_until_it_is_measured_again() -> None:
-    """While the broker or the database is away nobody measures anything."""
+    """While the broker or the database is away nothing is measured."""
     measured = Lag()
     assert measured.seconds() == 0
     measured.measured(100)
@@ -262,8 +263,8 @@ async def test_a_relay_that_was_killed_goes_on_where_its_cursor_is(settings: Set
         await happen(stage, "second")
         async with stage.working("relay"):
             await stage.until(lambda: _has(listener, "second"), equals=True)
-        told = [name for name in listener.names if name != "second"]
-        assert sorted(set(map(str, told))) == sorted(f"first.{n}" for n in range(50))
+        published = [name for name in listener.names if name != "second"]
+        assert sorted(set(map(str, published))) == sorted(f"first.{n}" for n in range(50))
 
 
 async def _has(listener: Listener, name: str) -> bool:
@@ -278,7 +279,7 @@ async def test_nobody_listening_is_fine(settings: Settings) -> None:
 
 
 async def test_the_cursor_stays_until_the_broker_has_confirmed(settings: Settings) -> None:
-    """The exchange is gone: publishing fails, and nothing counts as told until it is there again."""
+    """The exchange is gone: publishing fails, and nothing counts as published until it is there again."""
     async with staged(settings) as stage:
         connection = await aio_pika.connect(stage.settings.amqp_url.get_secret_value())
         async with connection:
@@ -290,8 +291,7 @@ async def test_the_cursor_stays_until_the_broker_has_confirmed(settings: Setting
                 await happen(stage, "two")
                 await asyncio.sleep(0.8)
                 assert await stage.value("SELECT seq FROM relay_cursor") == 1
-            async with connection.channel() as channel:
-                await topology.declare(channel, stage.settings.retry_delays)
+            await topology.declare_missing(connection, stage.settings.retry_delays)
         async with listening(stage) as listener, stage.working("relay"):
             await stage.until(listener.count, equals=1)
             assert listener.names == ["two"]

@@ -1,4 +1,4 @@
-"""A customer gets one answer to what they wrote: not one a message, not two from two workers, none from nobody."""
+"""A customer gets one answer to what they wrote: not one a message, and not two from two workers."""
 
 import asyncio
 import random
@@ -155,7 +155,7 @@ async def test_each_question_gets_its_answer_when_they_come_one_by_one(settings:
 
 
 async def test_however_messages_and_answers_interleave_the_last_word_is_ours(settings: Settings) -> None:
-    """Twenty customers write five times each at random while two workers answer: nobody is left without an answer."""
+    """Twenty customers write five times each at random while two workers answer: all of them get an answer."""
     dice = random.Random(11)
     async with staged(settings, rules()) as stage, stage.working(*EVERY), stage.working("reply", "persist"):
 

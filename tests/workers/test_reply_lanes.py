@@ -1,18 +1,18 @@
-"""A model that hangs for one channel keeps nobody else waiting: not those with rules, not those with another model."""
+"""A model that hangs for one channel delays no other channel: neither those with rules nor those with other models."""
 
 from typing import Any
 from uuid import UUID
 
 import pytest
 
-from ops.sandbox.client import SeenCompletion
+from ops.sandbox.observations import SeenCompletion
 from ops.sandbox.openai import MODEL
 from shared.queue import topology
 from shared.queue.jobs import ReplyWanted
 from shared.settings import Settings
 from tests.support.stage import CUSTOMER, Ours, Stage, staged
 from workers.clock import worker
-from workers.reply.worker import CONCURRENCY, SHARE
+from workers.reply.engines import CONCURRENCY, SHARE
 
 EVERY = ("persist", "reply", "window", "send", "clock")
 RULES: dict[str, Any] = {"reply": {"engine": "rules", "greeting": "Hola", "menu": []}}
@@ -41,7 +41,7 @@ async def count_prompts(stage: Stage, text: str) -> int:
 
 
 async def put_off(stage: Stage, ours: Ours) -> int:
-    """Conversations of a channel that owe a reply later, and that nobody is answering."""
+    """Conversations of a channel that owe a reply later, and that no worker is answering."""
     owed = "conversations WHERE channel_id = $1 AND reply_due_at IS NOT NULL AND reply_lease_id IS NULL"
     return await stage.count(owed, ours.id)
 

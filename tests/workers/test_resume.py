@@ -10,7 +10,7 @@ import pytest
 from shared.settings import Settings
 from shared.store import channels
 from tests.support.stage import Stage, staged
-from workers.clock import worker
+from workers.clock import tasks
 
 PUT_OFF: Final = "UPDATE messages SET status = 'ready', due_at = now() + interval '1 hour', not_before = due_at"
 DUE: Final = "messages WHERE due_at <= now() AND not_before IS NULL"
@@ -48,7 +48,7 @@ async def test_some_conversations_at_a_time_are_due_when_a_channel_is_resumed(
 async def test_a_tick_looks_at_a_part_of_what_is_held_and_the_next_ones_at_the_others(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "HELD_AT_ONCE", 4)
+    monkeypatch.setattr(tasks, "HELD_AT_ONCE", 4)
     async with staged(settings) as stage:
         held = [await stage.requested(await stage.converse(customer=f"+34600{n:06}"), str(n)) for n in range(10)]
         await stage.pool.execute("UPDATE messages SET status = 'held', due_at = now() + interval '1 hour'")
@@ -57,7 +57,7 @@ async def test_a_tick_looks_at_a_part_of_what_is_held_and_the_next_ones_at_the_o
             "UPDATE conversations SET last_user_message_at = now() WHERE id = $1",
             max(one.conversation_id for one in held),
         )
-        look = worker.HeldAndOpen()
+        look = tasks.HeldAndOpen()
 
         async def tick() -> int:
             async with stage.context.transaction() as tx:
@@ -105,7 +105,7 @@ async def test_a_million_ready_and_a_million_held_messages_cost_a_look_no_more_t
         await owner.execute("ANALYZE")
         await owner.close()
         looks: dict[str, float] = {}
-        for name, task in worker.TASKS.items():
+        for name, task in tasks.TASKS.items():
             for _ in range(3):  # the first brings what it reads into memory
                 async with stage.context.transaction() as tx:
                     started = time.monotonic()

@@ -74,7 +74,7 @@ async def test_twenty_minutes_without_database_cost_no_job_anything(stack: Stack
                 tried = sum(stage.runs.values())
             await stage.until_done(names(sample_jobs(5)) | names(sample_jobs(100, prefix="later")))
         await _nothing_failed(stage)
-    assert tried <= 20  # who waits does not hammer
+    assert tried <= 20  # a waiting worker does not retry at once
 
 
 async def test_batches_wait_for_the_database_too(stack: Stack, settings: Settings) -> None:
@@ -223,7 +223,7 @@ async def test_a_queue_that_was_deleted_is_made_and_consumed_again(settings: Set
 async def test_what_is_in_hand_when_the_connection_goes_is_left_to_whoever_gets_it(
     stack: Stack, settings: Settings
 ) -> None:
-    """Nothing is begun on a connection that is gone: the broker has given the job to somebody else."""
+    """Nothing is begun on a connection that is gone: the broker has given the job to another consumer."""
     async with bench(settings) as stage:
         first = asyncio.Event()
 

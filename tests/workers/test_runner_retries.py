@@ -292,7 +292,7 @@ async def test_a_jobs_error_is_logged_by_its_kind_and_never_by_its_text(
     assert "UniqueViolationError 23505 effects_pkey" in logged
     assert "job dead-lettered" in logged
     assert "600111222" not in logged
-    assert "600111222" in header(dead_letter, REASON)  # whoever may read the queue may read why
+    assert "600111222" in header(dead_letter, REASON)  # a reader of the queue may read why
 
 
 async def test_a_poison_job_of_a_batch_is_found_and_the_others_are_committed_once(settings: Settings) -> None:

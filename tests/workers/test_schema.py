@@ -159,7 +159,7 @@ async def test_another_tenants_row_is_refused_as_a_parent(settings: Settings) ->
 
 
 def test_every_unique_key_of_tenants_holds_the_tenant(database_url: str) -> None:
-    """Its error would tell of another tenant's row."""
+    """Its error would reveal another tenant's row."""
     keys = """
     SELECT c.relname::text FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_class t ON t.oid = i.indrelid
     WHERE i.indisunique AND t.relnamespace = 'public'::regnamespace AND NOT t.relispartition

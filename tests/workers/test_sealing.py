@@ -1,4 +1,4 @@
-"""Secrets that a tenant writes by SQL: the clock seals them, nobody reads them in between, and webhooks come in by
+"""Secrets that a tenant writes by SQL: the clock seals them, no session reads them in between, and webhooks come in by
 them."""
 
 from uuid import UUID
@@ -14,7 +14,7 @@ from shared.settings import Settings
 from shared.store import channel_secrets
 from tests.support.meta_stage import add_app
 from tests.support.stage import Stage, staged
-from workers.clock import sealing, worker
+from workers.clock import sealing, tasks, worker
 
 WRITE = """
 INSERT INTO whatsapp_settings (api_key, phone_number_id, business_id, access_token, webhook_token)
@@ -100,7 +100,7 @@ async def test_without_keys_the_secrets_wait(settings: Settings) -> None:
         await by_sql(stage, writing())
         keyless = stage.settings.model_copy(update={"secret_keys": SecretStr("")})
         context: Context[None] = Context(keyless, stage.pool, stage.publisher, None)
-        await worker.run_task("credentials", worker.TASKS["credentials"], context)
+        await worker.run_task("credentials", tasks.TASKS["credentials"], context)
         assert await stage.count("unsealed_credentials") == 1
         assert await shown(stage) == (True, "its credentials wait to be sealed")
         async with stage.working("clock"):
@@ -211,13 +211,13 @@ async def test_a_number_whose_secrets_were_sealed_before_gets_its_endpoint_too(s
                 sealed = stage.sealed(channel.secrets, channel.tenant_id, channel.id)
                 await channel_secrets.seal(connection, channel, sealed)
             await connection.execute("UPDATE channels SET credentials = 'v1.lost.AAAA' WHERE address = 'broken'")
-            assert await sealing.serve_numbers(connection, stage.settings) == (1, None)
+            assert await sealing.serve_channels(connection, stage.settings, "meta") == (1, None)
         endpoint, secrets = await served(stage)
         assert secrets.verify_token == "webhook"
         assert await webhook_url(stage) == f"{stage.settings.public_url}/webhooks/meta/{endpoint}"
         elsewhere = stage.settings.model_copy(update={"public_url": "https://new.example"})
         async with stage.pool.acquire() as connection:
-            assert await sealing.serve_numbers(connection, elsewhere) == (0, None)
+            assert await sealing.serve_channels(connection, elsewhere, "meta") == (0, None)
         assert await webhook_url(stage) == f"https://new.example/webhooks/meta/{endpoint}"
 
 

@@ -13,7 +13,7 @@ from tests.support.stage import Ours, Stage, staged
 from tests.workers.test_locks import holding
 from tests.workers.test_locks_clock import worker_context
 from tests.workers.test_sealing import GIVEN, by_sql, opened, writing
-from workers.clock import sealing, worker
+from workers.clock import sealing, tasks, worker
 
 BATCH = 5  # of the clock's
 BROKEN = "v1.lost.AAAA"
@@ -39,7 +39,7 @@ async def unsealable(stage: Stage, theirs: Ours, count: int) -> None:
 
 
 async def seal(stage: Stage) -> None:
-    await worker.run_task("credentials", worker.TASKS["credentials"], stage.context)
+    await worker.run_task("credentials", tasks.TASKS["credentials"], stage.context)
 
 
 async def test_secrets_that_cannot_be_sealed_take_no_other_tenants_turn(settings: Settings) -> None:
@@ -76,7 +76,7 @@ async def test_a_lock_of_one_tenants_makes_sealing_wait_once_and_the_others_are_
         await by_sql(stage, writing())
         async with holding(stage, theirs, "DELETE FROM unsealed_credentials WHERE tenant_id = $1"):
             started = time.monotonic()
-            await worker.run_task("credentials", worker.TASKS["credentials"], ctx)
+            await worker.run_task("credentials", tasks.TASKS["credentials"], ctx)
             assert time.monotonic() - started < 2 * database.LOCK_WAIT
             assert await opened(stage) == GIVEN
 
@@ -92,7 +92,7 @@ async def test_webhook_secrets_that_cannot_be_sealed_take_no_other_tenants_turn(
             *(theirs.tenant_id, 4 * BATCH),
         )
         await by_sql(stage, "INSERT INTO webhooks (url, secret) VALUES ('https://shop.example', 'ours')")
-        await worker.run_task("webhook_secrets", worker.TASKS["webhook_secrets"], stage.context)
+        await worker.run_task("webhook_secrets", tasks.TASKS["webhook_secrets"], stage.context)
         assert await stage.count("unsealed_webhook_secrets WHERE tenant_id = $1", stage.ours.tenant_id) == 0
 
 
@@ -106,10 +106,12 @@ async def test_numbers_that_cannot_be_served_take_no_other_tenants_turn(
         await seal(stage)
         await stage.pool.execute("UPDATE channels SET endpoint_id = NULL WHERE address = '1065403'")
         async with stage.pool.acquire() as connection, connection.transaction():
-            served, after = await sealing.serve_numbers(connection, stage.settings)
+            served, after = await sealing.serve_channels(connection, stage.settings, "meta")
         assert served == 0
         async with stage.pool.acquire() as connection, connection.transaction():
-            assert await sealing.serve_numbers(connection, stage.settings, after or channel_endpoints.FIRST) == (
+            assert await sealing.serve_channels(
+                connection, stage.settings, "meta", after or channel_endpoints.FIRST
+            ) == (
                 1,
                 None,
             )

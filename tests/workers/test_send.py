@@ -50,7 +50,7 @@ async def test_text_and_media_leave_as_they_are_with_our_id_in_the_callback(sett
 
 async def test_a_template_leaves_by_its_content_sid_even_outside_the_window(settings: Settings) -> None:
     async with staged(settings) as stage, stage.working("window", "send"):
-        conversation = await stage.converse(heard=None)
+        conversation = await stage.converse(last_message_ago=None)
         sent = await stage.owe(conversation, template=TEMPLATE)
         await stage.until(stage.status, sent, equals="sent")
         (seen,) = await stage.accepted()
@@ -98,7 +98,7 @@ async def test_only_one_message_of_a_lane_can_be_claimed_at_a_time(settings: Set
         assert await sends.claim(stage.pool, other_lane, await stage.channel(), lease) is not None
 
 
-async def test_a_throttled_message_waits_as_long_as_it_was_told_and_its_lane_behind_it(settings: Settings) -> None:
+async def test_a_throttled_message_waits_as_the_provider_asks_and_its_lane_behind_it(settings: Settings) -> None:
     async with staged(settings) as stage, stage.working("window", "send", "clock"):
         await stage.sandbox.faults(fault("429", retry_after=1, match={"body_contains": "0"}, times=1))
         conversation = await stage.converse()
@@ -177,7 +177,7 @@ async def test_a_template_that_is_refused_fails_alone_and_lets_the_next_one_pass
         assert await channel_status(stage) == "active"
 
 
-async def test_told_to_wait_for_no_time_at_all_it_waits_a_second(settings: Settings) -> None:
+async def test_a_throttle_of_no_time_waits_a_second(settings: Settings) -> None:
     async with staged(settings) as stage, stage.working("window", "send", "clock"):
         await stage.sandbox.faults(fault("429", retry_after=0))
         await stage.owe(await stage.converse(), "hola")

@@ -1,4 +1,4 @@
-"""A provider that hangs keeps its own channels waiting and nobody else; nor does a channel keep its neighbours."""
+"""A provider that hangs delays only its own channels, and a channel that hangs delays no other one."""
 
 from collections.abc import Sequence
 

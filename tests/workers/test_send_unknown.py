@@ -1,4 +1,4 @@
-"""When nobody knows whether a message was sent: it is looked up, decided on, and sent anew only where it is absent."""
+"""A send of unknown outcome is looked up, decided on, and sent anew only where the provider's list lacks it."""
 
 import asyncio
 from datetime import timedelta
@@ -106,8 +106,8 @@ async def test_what_two_looks_do_not_find_is_sent_anew_as_a_message_of_its_own(s
         again = await stage.row("SELECT * FROM messages WHERE dedupe_key = $1", f"resend:{message}:1")
         (seen,) = await stage.accepted()
         assert (again["status"], again["external_id"], seen.body) == ("sent", seen.sid, "hola")
-        told = await stage.rows("SELECT name FROM events WHERE message_id = $1 ORDER BY seq", message)
-        assert [event["name"] for event in told] == ["message.unknown", "message.failed"]
+        events = await stage.rows("SELECT name FROM events WHERE message_id = $1 ORDER BY seq", message)
+        assert [event["name"] for event in events] == ["message.unknown", "message.failed"]
 
 
 async def test_what_is_listed_only_at_the_second_look_is_not_sent_anew(settings: Settings) -> None:
@@ -160,8 +160,10 @@ async def test_nothing_is_sent_anew_where_the_channel_has_changed_since(settings
         assert await calls(stage) == 1
 
 
-@pytest.mark.parametrize("told", ["sent", "delivered", "failed"])
-async def test_a_receipt_of_the_original_cancels_what_was_to_send_it_anew(settings: Settings, told: str) -> None:
+@pytest.mark.parametrize("receipt_status", ["sent", "delivered", "failed"])
+async def test_a_receipt_of_the_original_cancels_what_was_to_send_it_anew(
+    settings: Settings, receipt_status: str
+) -> None:
     async with staged(settings, delays=QUEUED) as stage:
         async with stage.working("window", "send"):
             await stage.sandbox.faults({"provider": "twilio", "action": "drop_before", "times": 1})
@@ -170,11 +172,11 @@ async def test_a_receipt_of_the_original_cancels_what_was_to_send_it_anew(settin
         async with stage.working("send", "clock"):  # no window: what is made stays queued
             await stage.until(stage.count, "messages WHERE error_code = 'resent'", equals=1)
         async with stage.working("persist"):
-            await stage.deliver(stage.receipt("SM" + "7" * 32, told, message_id=message))
+            await stage.deliver(stage.receipt("SM" + "7" * 32, receipt_status, message_id=message))
             await stage.until(stage.count, "message_statuses WHERE applied", equals=1)
         again = await stage.row("SELECT * FROM messages WHERE dedupe_key = $1", f"resend:{message}:1")
         assert (again["status"], again["error_code"], again["due_at"]) == ("canceled", "already_sent", None)
-        assert await stage.status(message) == told
+        assert await stage.status(message) == receipt_status
         assert await calls(stage) == 1
 
 

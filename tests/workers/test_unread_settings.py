@@ -67,7 +67,7 @@ async def test_what_the_window_would_decide_waits_for_a_process_that_can_read_th
     template = {"name": "HX" + "2" * 32, "variables": {"1": "{text}"}}
     async with staged(settings) as stage, stage.working("window", "send", "clock"):
         await written_by_a_newer_version(stage, NEWER_POLICY)
-        message = await stage.owe(await stage.converse(heard=LONG_AGO), "hola")
+        message = await stage.owe(await stage.converse(last_message_ago=LONG_AGO), "hola")
         later = UNREAD_WAIT - timedelta(seconds=30)
         put_off = "messages WHERE status = 'queued' AND due_at > now() + $1::interval"
         await stage.until(stage.count, put_off, later, equals=1)

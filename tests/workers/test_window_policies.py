@@ -26,7 +26,7 @@ def channel(policy: str, **window: object) -> dict[str, Any]:
 
 async def test_template_sends_the_fallback_with_its_variables_filled_and_records_it(settings: Settings) -> None:
     async with staged(settings, channel("template")) as stage, stage.working("window", "send"):
-        message = await stage.owe(await stage.converse(heard=LONG_AGO), "Tu pedido\nestá listo")
+        message = await stage.owe(await stage.converse(last_message_ago=LONG_AGO), "Tu pedido\nestá listo")
         await stage.until(stage.status, message, equals="sent")
         (seen,) = await stage.accepted()
         assert (seen.content_sid, seen.body) == (FALLBACK["name"], "")
@@ -38,7 +38,7 @@ async def test_template_sends_the_fallback_with_its_variables_filled_and_records
 
 async def test_template_without_a_fallback_fails_and_says_why(settings: Settings) -> None:
     async with staged(settings, {"window": {"policy": "template"}}) as stage, stage.working("window", "send"):
-        message = await stage.owe(await stage.converse(heard=None), "hola")
+        message = await stage.owe(await stage.converse(last_message_ago=None), "hola")
         await stage.until(stage.status, message, equals="failed")
         row = await stage.message(message)
         assert row["error_code"] == "window_closed"
@@ -47,7 +47,7 @@ async def test_template_without_a_fallback_fails_and_says_why(settings: Settings
 
 async def test_fail_fails_with_a_code(settings: Settings) -> None:
     async with staged(settings, channel("fail")) as stage, stage.working("window", "send"):
-        message = await stage.owe(await stage.converse(heard=LONG_AGO), "hola")
+        message = await stage.owe(await stage.converse(last_message_ago=LONG_AGO), "hola")
         await stage.until(stage.status, message, equals="failed")
         row = await stage.message(message)
         assert (row["error_code"], row["due_at"]) == ("window_closed", None)
@@ -57,7 +57,7 @@ async def test_fail_fails_with_a_code(settings: Settings) -> None:
 
 async def test_hold_waits_and_goes_out_in_order_when_the_customer_writes(settings: Settings) -> None:
     async with staged(settings, channel("hold")) as stage, stage.working("persist", "window", "send"):
-        conversation = await stage.converse(heard=LONG_AGO)
+        conversation = await stage.converse(last_message_ago=LONG_AGO)
         for n in range(5):
             await stage.owe(conversation, str(n))
         await stage.until(stage.statuses, equals=["held"] * 5)
@@ -70,7 +70,7 @@ async def test_hold_waits_and_goes_out_in_order_when_the_customer_writes(setting
 async def test_a_held_message_lets_what_is_behind_it_pass_at_once(settings: Settings) -> None:
     """The template behind it was admitted first, and waits for the message before it to be decided on."""
     async with staged(settings, channel("hold"), handoff_lease=60.0) as stage, stage.working("send"):
-        conversation = await stage.converse(heard=LONG_AGO)
+        conversation = await stage.converse(last_message_ago=LONG_AGO)
         first = await stage.requested(conversation, "hola")
         second = await stage.requested(conversation, template=Template("HX" + "3" * 32))
         await window.admit(second, stage.context)
@@ -83,7 +83,7 @@ async def test_a_held_message_lets_what_is_behind_it_pass_at_once(settings: Sett
 
 async def test_what_a_customer_wrote_25_hours_ago_lets_nothing_go(settings: Settings) -> None:
     async with staged(settings, channel("hold")) as stage, stage.working("persist", "window", "send", "clock"):
-        message = await stage.owe(await stage.converse(heard=timedelta(hours=30)), "hola")
+        message = await stage.owe(await stage.converse(last_message_ago=timedelta(hours=30)), "hola")
         await stage.until(stage.status, message, equals="held")
         await stage.deliver(stage.said("ayer", received_at=datetime.now(UTC) - LONG_AGO))
         await stage.until(stage.count, "messages WHERE direction = 'inbound'", equals=1)
@@ -94,7 +94,7 @@ async def test_what_a_customer_wrote_25_hours_ago_lets_nothing_go(settings: Sett
 
 async def test_the_message_has_its_own_policy_before_the_channels(settings: Settings) -> None:
     async with staged(settings, channel("fail")) as stage, stage.working("window", "send"):
-        conversation = await stage.converse(heard=LONG_AGO)
+        conversation = await stage.converse(last_message_ago=LONG_AGO)
         by_channel = await stage.owe(conversation, "1")
         held = await stage.owe(conversation, "2", window_policy="hold")
         as_template = await stage.owe(conversation, "3", window_policy="template")
@@ -105,14 +105,14 @@ async def test_the_message_has_its_own_policy_before_the_channels(settings: Sett
 
 async def test_text_messages_know_no_window(settings: Settings) -> None:
     async with staged(settings, channel("fail"), kind="sms") as stage, stage.working("window", "send"):
-        message = await stage.owe(await stage.converse(heard=None), "hola")
+        message = await stage.owe(await stage.converse(last_message_ago=None), "hola")
         await stage.until(stage.status, message, equals="sent")
         assert [seen.to for seen in await stage.sandbox.messages()] == [CUSTOMER]
 
 
 async def test_a_held_message_expires(settings: Settings) -> None:
     async with staged(settings, channel("hold", hold_for=0.5)) as stage, stage.working("window", "clock"):
-        message = await stage.owe(await stage.converse(heard=LONG_AGO), "hola")
+        message = await stage.owe(await stage.converse(last_message_ago=LONG_AGO), "hola")
         await stage.until(stage.status, message, equals="held")
         await stage.until(stage.status, message, equals="expired")
         assert (await stage.message(message))["due_at"] is None
@@ -122,10 +122,12 @@ async def test_a_held_message_expires(settings: Settings) -> None:
 async def test_a_message_keeps_its_own_expiry_while_it_is_held_and_after(settings: Settings) -> None:
     async with staged(settings, channel("hold", hold_for=3600)) as stage, stage.working("persist", "window", "clock"):
         soon = await stage.owe(
-            await stage.converse(heard=LONG_AGO), "1", expires_at=datetime.now(UTC) + timedelta(seconds=0.7)
+            await stage.converse(last_message_ago=LONG_AGO), "1", expires_at=datetime.now(UTC) + timedelta(seconds=0.7)
         )
         later = datetime.now(UTC) + timedelta(minutes=5)
-        released = await stage.owe(await stage.converse(heard=LONG_AGO, customer="+34600000002"), "2", expires_at=later)
+        released = await stage.owe(
+            await stage.converse(last_message_ago=LONG_AGO, customer="+34600000002"), "2", expires_at=later
+        )
         await stage.until(stage.status, released, equals="held")
         await stage.until(stage.status, soon, equals="expired")
         await stage.deliver(stage.said("hola", sender="+34600000002"))
@@ -135,7 +137,7 @@ async def test_a_message_keeps_its_own_expiry_while_it_is_held_and_after(setting
 
 async def test_the_clock_lets_go_what_is_held_in_an_open_window(settings: Settings) -> None:
     async with staged(settings, channel("hold")) as stage, stage.working("window", "send"):
-        conversation = await stage.converse(heard=LONG_AGO)
+        conversation = await stage.converse(last_message_ago=LONG_AGO)
         message = await stage.owe(conversation, "hola")
         await stage.until(stage.status, message, equals="held")
         await stage.pool.execute("UPDATE conversations SET last_user_message_at = now()")
@@ -145,7 +147,7 @@ async def test_the_clock_lets_go_what_is_held_in_an_open_window(settings: Settin
 
 async def test_a_window_that_closed_on_the_way_is_seen_at_the_call(settings: Settings) -> None:
     async with staged(settings, channel("hold")) as stage:
-        conversation = await stage.converse(heard=timedelta(hours=1))
+        conversation = await stage.converse(last_message_ago=timedelta(hours=1))
         message = await stage.owe(conversation, "hola")
         async with stage.working("window"):
             await stage.until(stage.status, message, equals="ready")
@@ -180,7 +182,7 @@ async def test_a_refused_message_goes_when_the_customer_writes_again(settings: S
 async def test_who_writes_while_the_provider_refuses_is_answered(settings: Settings) -> None:
     """The refusal is about the moment of the call; what the customer wrote since has opened the window."""
     async with staged(settings, channel("hold")) as stage:
-        conversation = await stage.converse(heard=timedelta(hours=2))
+        conversation = await stage.converse(last_message_ago=timedelta(hours=2))
         request = await stage.requested(conversation, "hola")
         await window.admit(request, stage.context)
         head = await sends.head(stage.pool, request.tenant_id, conversation, "normal")
@@ -207,7 +209,9 @@ async def test_holding_and_the_customers_message_never_miss_each_other(settings:
     async with staged(settings, channel("hold"), database_pool=6) as stage:
         for round_ in range(12):
             customers = [f"+3460{round_:03}{n:04}" for n in range(8)]
-            conversations = [await stage.converse(heard=LONG_AGO, customer=customer) for customer in customers]
+            conversations = [
+                await stage.converse(last_message_ago=LONG_AGO, customer=customer) for customer in customers
+            ]
             requests = [await stage.requested(conversation) for conversation in conversations]
             said = [stage.said("hola", sender=customer) for customer in customers]
             await asyncio.gather(
@@ -223,7 +227,7 @@ async def test_holding_and_the_customers_message_never_miss_each_other(settings:
 async def test_a_template_of_the_messages_own_is_not_replaced(settings: Settings) -> None:
     own = Template("HX" + "3" * 32, {"1": "x"})
     async with staged(settings, channel("template")) as stage, stage.working("window", "send"):
-        message = await stage.owe(await stage.converse(heard=LONG_AGO), template=own)
+        message = await stage.owe(await stage.converse(last_message_ago=LONG_AGO), template=own)
         await stage.until(stage.status, message, equals="sent")
         assert [seen.content_sid for seen in await stage.accepted()] == [own.name]
         assert (await stage.message(message))["sent_as"] is None

@@ -1,9 +1,8 @@
 """Encrypts secrets that were written by SQL.
 
-The database has no key, so these secrets wait there in clear until the clock comes. A Meta number that came by SQL or
-by an import then gets an endpoint of its tenant's own: Meta verifies the endpoint's URL by the number's `webhook_token`
-and signs with the app's secret, which is the number's `api_key`. An endpoint that several tenants share is the
-operator's, and a tenant's secret never changes it.
+The database has no key, so these secrets wait there in clear until the clock comes. A channel that came by SQL or by an
+import then gets an endpoint of its tenant's own, where its provider says that the channel's secrets suffice for one. An
+endpoint that several tenants share is the operator's, and a tenant's secret never changes it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,8 @@ from shared.crypto import CryptoError, KeyRing
 from shared.database import Connection, new_id
 from shared.database.each_row import each
 from shared.process.log import get_logger
+from shared.providers import names, provider
+from shared.queue.worker import Context
 from shared.settings import Settings
 from shared.store import channel_endpoints, channel_secrets, endpoints, webhook_secrets
 from shared.store.channel_endpoints import Unserved
@@ -26,7 +27,8 @@ from shared.store.webhook_secrets import WebhookSecret
 
 log = get_logger(__name__)
 
-APP_SECRETS: Final = 2  # the previous one stays valid while the secret is rotated at Meta
+# Of the providers whose channels get an endpoint by their secrets.
+OWN_ENDPOINTS: Final = {name: make for name in names() if (make := provider(name).own_endpoint) is not None}
 
 
 async def seal_credentials(connection: Connection, settings: Settings, limit: int) -> None:
@@ -81,16 +83,16 @@ def _keys(settings: Settings, what: str, waiting: Sequence[tuple[UUID, int]]) ->
         return None
 
 
-async def serve_numbers(
-    connection: Connection, settings: Settings, after: tuple[UUID, UUID] = channel_endpoints.FIRST
+async def serve_channels(
+    connection: Connection, settings: Settings, name: str, after: tuple[UUID, UUID] = channel_endpoints.FIRST
 ) -> tuple[int, tuple[UUID, UUID] | None]:
-    """Give an endpoint to some of the Meta numbers that have secrets but none, and note each number's webhook URL.
+    """Give an endpoint to some of a provider's channels that have secrets but none, and note each one's webhook URL.
 
     Returns how many got an endpoint, and the (tenant, channel) after which to go on: None after the last.
     """
     served = 0
-    await channel_endpoints.set_webhook_urls(connection, "meta", _base(settings))
-    waiting = await channel_endpoints.without_endpoint(connection, "meta", after)
+    await channel_endpoints.set_webhook_urls(connection, name, _base(settings))
+    waiting = await channel_endpoints.without_endpoint(connection, name, after)
 
     async def serve(channel: Unserved) -> None:
         nonlocal served
@@ -107,6 +109,17 @@ async def serve_numbers(
     return served, (waiting[-1].tenant_id, waiting[-1].id) if more else None
 
 
+async def serve_every_channel(ctx: Context[None]) -> None:
+    """Call `serve_channels` until it has gone through all channels of these providers, in short transactions."""
+    for name in OWN_ENDPOINTS:
+        after: tuple[UUID, UUID] | None = channel_endpoints.FIRST
+        while after is not None:
+            async with ctx.transaction() as tx:
+                served, after = await serve_channels(tx, ctx.settings, name, after)
+            if served:
+                ctx.log.info("numbers have a webhook address now", count=served)
+
+
 async def _serve(
     connection: Connection,
     keys: KeyRing,
@@ -114,14 +127,13 @@ async def _serve(
     channel: Unsealed | Unserved,
     secrets: Mapping[str, object],
 ) -> bool:
-    """Make the number's endpoint accept webhooks signed with these secrets.
+    """Make the channel's endpoint accept webhooks signed with these secrets.
 
     False where the secrets don't suffice, or the endpoint is the operator's.
     """
-    token, app_secret = secrets.get("webhook_token"), secrets.get("api_key")
-    if channel.provider != "meta" or not isinstance(token, str) or not isinstance(app_secret, str):
-        return False
-    if not token or not app_secret:
+    own_endpoint = OWN_ENDPOINTS.get(channel.provider)
+    wanted = own_endpoint(secrets) if own_endpoint is not None else None
+    if wanted is None:
         return False
     own = {
         row.id: (row, _opened(keys, row))
@@ -131,13 +143,10 @@ async def _serve(
         chosen = own.get(channel.endpoint_id)
         if chosen is None:
             return False
-    else:  # numbers of one app share its endpoint
-        chosen = next((pair for pair in own.values() if app_secret in _app_secrets(pair[1])), None)
+    else:
+        chosen = next((pair for pair in own.values() if wanted.is_one_with(pair[1])), None)
     row, known = chosen or (EndpointRow(new_id(), channel.tenant_id, channel.provider, ""), {})
-    changed = {
-        "app_secrets": list(dict.fromkeys([app_secret, *_app_secrets(known)]))[:APP_SECRETS],
-        "verify_token": token,
-    }
+    changed = wanted.secrets(known)
     if changed != known:
         sealed = keys.seal(orjson.dumps(changed).decode(), tenant_id=row.tenant_id, owner=row.id)
         if chosen is None:
@@ -161,11 +170,6 @@ def _opened(keys: KeyRing, row: EndpointRow) -> Mapping[str, object]:
     except (CryptoError, orjson.JSONDecodeError):
         return {}
     return secrets if isinstance(secrets, dict) else {}
-
-
-def _app_secrets(known: Mapping[str, object]) -> list[str]:
-    every = known.get("app_secrets")
-    return [str(one) for one in every] if isinstance(every, list) else []
 
 
 @lru_cache(maxsize=1000)

@@ -1,4 +1,4 @@
-"""What a batch's messages change in their conversations, and which of them are answered at once. No I/O."""
+"""Computes what a batch's messages change in their conversations, and which are answered at once. No I/O."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Events and consents that a provider reports beside messages and receipts. No I/O."""
+"""Collects the events and consents that a provider reports beside messages and receipts. No I/O."""
 
 from collections.abc import Mapping, Sequence
 from uuid import UUID

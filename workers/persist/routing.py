@@ -1,4 +1,4 @@
-"""Which channel each message and receipt of a webhook belongs to: by the address it came to or names. No I/O."""
+"""Finds the channel of each message and receipt of a webhook: by the address it came to or names. No I/O."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -73,13 +73,12 @@ def _without_tag(address: str) -> str:
 
 
 def channel_of_receipt(served: Sequence[Channel], receipt: Receipt) -> Channel | None:
-    """The channel that a receipt names. Where it names none, the first of its kind: the channel matters only to a
-    receipt that comes before its message."""
+    """The channel that a receipt names, or that has the address its message was sent from. Else the first of its kind:
+    the channel matters only to a receipt that comes before its message."""
     if receipt.channel_address:
         return channel_at(served, receipt.channel_address)
-    sender = str(receipt.extra.get("From", "")).removeprefix("whatsapp:")
     of_kind = [c for c in served if receipt.channel_kind in (None, c.kind)] or list(served)
-    return next((c for c in of_kind if c.address == sender), of_kind[0] if of_kind else None)
+    return next((c for c in of_kind if c.address == receipt.sent_from), of_kind[0] if of_kind else None)
 
 
 def channel_at(served: Sequence[Channel], address: str) -> Channel | None:

@@ -5,8 +5,7 @@ same rows.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import timedelta
 
 from shared import database
@@ -16,14 +15,14 @@ from shared.queue import topology
 from shared.queue.jobs import Job, MediaWanted, ReplyWanted, SendRequested, WebhookReceived
 from shared.queue.outcomes import Retry
 from shared.queue.worker import Context, Worker
-from shared.resilience.lock_waits import PAUSE, Locked, LockWaits
 from shared.store import channels, contacts, webhook_log
 from shared.store.events import record
-from shared.store.webhook_log import Logged
 from workers.persist import messages
 from workers.persist.parsing import ParsedWebhook, deduplicated, in_order, parse_all
 from workers.persist.provider_events import notices, provider_consents
+from workers.persist.raw import persist_raw
 from workers.persist.routing import assign_channels
+from workers.persist.tenant_locks import beside_locks
 
 worker: Worker[WebhookReceived, None] = Worker(
     name="persist",
@@ -77,34 +76,6 @@ async def persist_batch(webhooks: Sequence[WebhookReceived], ctx: Context[None])
     await ctx.publish(*jobs)
 
 
-@contextmanager
-def beside_locks(wanted: Sequence[ParsedWebhook], locks: LockWaits) -> Iterator[None]:
-    """Keep the webhooks of tenants that hold locks apart from the others of a shared endpoint.
-
-    The runner does so by the tenant that a webhook names. Where it names none, its channels tell the tenants, and they
-    are known only here. Raises Locked: these webhooks are tried again alone, or later.
-    """
-    tenants = {
-        channel.tenant_id
-        for parsed in wanted
-        if parsed.webhook.tenant is None
-        for channel, _ in (*parsed.messages, *parsed.receipts, *parsed.agent_messages)
-    }
-    holding = [tenant for tenant in tenants if tenant in locks]
-    if holding and len(wanted) > 1:
-        raise Locked(PAUSE.first)
-    if (wait := max(map(locks.wait, holding), default=0.0)) > 0:
-        raise Locked(wait)
-    try:
-        yield
-    except database.LockTimeout as error:
-        if len(wanted) == 1 and tenants:
-            raise Locked(max(map(locks.in_vain, tenants))) from error
-        raise
-    for tenant in tenants:
-        locks.went_through(tenant)
-
-
 async def persist_parsed(tx: database.Connection, wanted: Sequence[ParsedWebhook], handoff: timedelta) -> list[Job]:
     """Store the content of parsed webhooks; returns the jobs that follow from it."""
     await consents.record_provider_consents(tx, provider_consents(wanted))
@@ -127,22 +98,6 @@ async def persist_parsed(tx: database.Connection, wanted: Sequence[ParsedWebhook
     )
     await record(tx, *notices(wanted))
     return jobs
-
-
-async def persist_raw(webhook: WebhookReceived, error: Exception, ctx: Context[None]) -> None:
-    """Store only the raw bytes of a webhook whose content PostgreSQL refuses: it can be replayed once that is
-    mended."""
-    reason = (
-        f"{type(error).__name__}: PostgreSQL does not take it" if database.is_postgres(error) else str(error)[:2000]
-    )
-    logged = Logged(webhook, "unparsed", reason)
-    async with ctx.transaction() as tx:
-        if await webhook_log.remember(tx, [webhook]):
-            await webhook_log.log(tx, [logged])
-        else:
-            await webhook_log.set_outcome(tx, webhook.inbound_id, logged.outcome, logged.error)
-    metrics.WEBHOOKS_PARSED.labels(webhook.provider, "error").inc()
-    ctx.log.error("webhook stored raw only", inbound_id=webhook.inbound_id, error=type(error).__name__)
 
 
 def _count(webhooks: Sequence[ParsedWebhook]) -> None:

@@ -1,1 +1,1 @@
-"""SendAdmitted → claim → provider call → what came of it. At most once by itself."""
+"""SendAdmitted → claim → provider call → result. Palomar never sends a message twice on its own."""

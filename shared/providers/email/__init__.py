@@ -26,5 +26,6 @@ PROVIDER: Final = Provider(
     error_class=error_class,
     # Many servers accept no mail beyond 10 MB, and files grow by a third when they are encoded.
     max_attachment_bytes=5 * 1024 * 1024,
+    unsubscribe_links=True,
     media_source=media_source,
 )

@@ -13,7 +13,7 @@ from typing import Literal
 
 import aiosmtplib
 from aiosmtplib import SMTP, SMTPException, SMTPResponseException
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from shared.domain.model import Outgoing
 from shared.providers.base import (
@@ -26,6 +26,7 @@ from shared.providers.base import (
     SentList,
     Unreachable,
 )
+from shared.providers.credentials import read_credentials
 from shared.providers.email.compose import as_bytes, mail_of, mailbox
 from shared.providers.email.errors import Step, refusal, scrub
 from shared.providers.email.smtp_connect import PrivateAddressError, connected_socket
@@ -213,9 +214,5 @@ def make_sender(credentials: str, *, private_hosts: str, timeout: float) -> Emai
     `private_hosts` are names and addresses, comma separated. Raises ValueError that names each wrong field, and none of
     their values.
     """
-    try:
-        opened = EmailCredentials.model_validate_json(credentials)
-    except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, part['loc'])) or 'JSON'}: {part['msg']}" for part in error.errors())
-        raise ValueError(f"e-mail credentials: {problems}") from None
+    opened = read_credentials(EmailCredentials, credentials, "e-mail")
     return EmailSender(opened, private_hosts=private_hosts, timeout=timeout)

@@ -11,18 +11,13 @@ from urllib.parse import quote
 from uuid import UUID
 
 from shared.domain.model import Receipt
+from shared.domain.unsubscribe_links import PATH
 
-PATH: Final = "unsubscribe"  # below an endpoint's URL: `…/unsubscribe/<message id>/<proof that the URL is ours>`
 CODE: Final = "unsubscribed"  # of the receipt
 
 _UUID: Final = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _AT: Final = re.compile(rf"/webhooks/email/[^/?#]+/{PATH}/({_UUID})")
 _SUBJECT: Final = re.compile(rf"\s*{PATH}\s+({_UUID})\s*", re.I)
-
-
-def owner(message_id: UUID) -> str:
-    """The owner for which shared.crypto seals the end of a mail's URL."""
-    return f"{PATH}:{message_id}"
 
 
 def headers(message_id: UUID, mailbox: str, url: str) -> Mapping[str, str]:

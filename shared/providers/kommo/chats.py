@@ -4,9 +4,8 @@ A message with a `receiver` goes to a customer; one without is a customer's.
 https://developers.kommo.com/reference/receiving-chat-webhooks
 """
 
-from shared.domain.model import AgentMessage, InboundMessage, Media
 from shared.providers.json_fields import Fields, fields_of, instant, plain, printable_word, text_of
-from shared.providers.kommo.fields import Found, chat_address, content, id_of, is_automatic, message_type
+from shared.providers.kommo.fields import Found, chat_address, content, id_of, media_of, message_type
 
 
 def is_chats(root: Fields) -> bool:
@@ -44,11 +43,7 @@ def _read_message(item: Fields, root: Fields, scope_id: str, found: Found) -> st
     address = chat_address(text_of(conversation, "id") or text_of(conversation, "client_id"), text_of(customer, "id"))
     if address is None:
         return "conversation.id: missing or unreadable, and so is client_id; the customer cannot be answered"
-    media = _media(said)
-    kind = message_type(text_of(said, "type"), "file" if media else "text")
-    readable = content(said)
-    timestamp = instant(item.get("msec_timestamp")) or instant(item.get("timestamp")) or instant(root.get("time"))
-    reply_to = text_of(fields_of(fields_of(item, "reply_to"), "message"), "id") or None
+    media = media_of(text_of(said, "media"), said)
     rest = {name: part for name, part in said.items() if name not in ("id", "text", "media", "file_name")}
     extra = plain(
         {
@@ -60,49 +55,19 @@ def _read_message(item: Fields, root: Fields, scope_id: str, found: Found) -> st
             "account_id": text_of(root, "account_id"),
         }
     )
-    if receiver:
-        found.agent_messages.append(
-            AgentMessage(
-                external_id=external_id,
-                channel_kind="whatsapp",
-                customer=(address,),
-                channel_address=scope_id,
-                message_type=kind,
-                text=readable.text,
-                media=media,
-                timestamp=timestamp,
-                place=found.place,
-                author_id=text_of(sender, "id"),
-                author_name=text_of(sender, "name") or None,
-                automatic=is_automatic(sender),
-                contact_name=text_of(receiver, "name") or None,
-                reply_to=reply_to,
-                awaits_report=True,  # we deliver what agents write in our channel's chats
-                extra=extra,
-            )
-        )
-    else:
-        found.messages.append(
-            InboundMessage(
-                external_id=external_id,
-                channel_kind="whatsapp",
-                sender=(address,),
-                channel_address=scope_id,
-                message_type=kind,
-                text=readable.text,
-                media=media,
-                timestamp=timestamp,
-                place=found.place,
-                contact_name=text_of(sender, "name") or None,
-                wording=readable.wording,
-                reply_to=reply_to,
-                given_from=address.canonical,
-                extra=extra,
-            )
-        )
+    found.add_message(
+        external_id,
+        to_customer=bool(receiver),
+        chat=address,
+        channel_address=scope_id,
+        message_type=message_type(text_of(said, "type"), "file" if media else "text"),
+        readable=content(said),
+        media=media,
+        timestamp=instant(item.get("msec_timestamp")) or instant(item.get("timestamp")) or instant(root.get("time")),
+        author=sender,
+        customer=customer,
+        extra=extra,
+        reply_to=text_of(fields_of(fields_of(item, "reply_to"), "message"), "id") or None,
+        awaits_report=True,  # we deliver what agents write in our channel's chats
+    )
     return None
-
-
-def _media(said: Fields) -> tuple[Media, ...]:
-    url = text_of(said, "media")
-    return (Media(url=url, filename=text_of(said, "file_name") or None),) if url else ()

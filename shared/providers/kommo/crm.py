@@ -6,10 +6,9 @@ have those in `outgoing_message[add]`. Some accounts' webhooks have customers' m
 
 from collections.abc import Iterator
 
-from shared.domain.model import AgentMessage, InboundMessage, Media
 from shared.providers.base import SOLE_CHANNEL
 from shared.providers.json_fields import Fields, fields_of, instant, plain, printable_word, text_of
-from shared.providers.kommo.fields import Found, chat_address, content, id_of, is_automatic, is_own, message_type
+from shared.providers.kommo.fields import Found, chat_address, content, id_of, is_own, media_of, message_type
 
 _MESSAGES = ("message", "outgoing_message")
 _READ = frozenset(("id", "text", "created_at", "message_type"))
@@ -75,54 +74,24 @@ def _read_message(item: Fields, account: Fields, outgoing: bool, found: Found) -
     if address is None:
         return "chat_id: missing or unreadable; the sender cannot be answered"
     attachment = fields_of(item, "attachment")
-    media = _media(attachment, text_of(item, "media"))
-    kind = message_type(text_of(item, "message_type") or text_of(attachment, "type"), "file" if media else "text")
-    readable = content(item)
-    timestamp = instant(item.get("created_at"))
+    media = media_of(text_of(attachment, "link") or text_of(item, "media"), attachment)
     extra = plain(
         {name: part for name, part in item.items() if name not in _READ}
         | {"account": {name: account[name] for name in ("id", "subdomain") if name in account}}
     )
-    if outgoing:
-        found.agent_messages.append(
-            AgentMessage(
-                external_id=external_id,
-                channel_kind="whatsapp",
-                customer=(address,),
-                channel_address=SOLE_CHANNEL,
-                message_type=kind,
-                text=readable.text,
-                media=media,
-                timestamp=timestamp,
-                place=found.place,
-                author_id=text_of(author, "id"),
-                author_name=text_of(author, "name") or None,
-                automatic=is_automatic(author),
-                contact_name=text_of(recipient, "name") or None,
-                extra=extra,
-            )
-        )
-    else:
-        found.messages.append(
-            InboundMessage(
-                external_id=external_id,
-                channel_kind="whatsapp",
-                sender=(address,),
-                channel_address=SOLE_CHANNEL,
-                message_type=kind,
-                text=readable.text,
-                media=media,
-                timestamp=timestamp,
-                place=found.place,
-                contact_name=text_of(author, "name") or None,
-                wording=readable.wording,
-                given_from=address.canonical,
-                extra=extra,
-            )
-        )
+    found.add_message(
+        external_id,
+        to_customer=outgoing,
+        chat=address,
+        channel_address=SOLE_CHANNEL,
+        message_type=message_type(
+            text_of(item, "message_type") or text_of(attachment, "type"), "file" if media else "text"
+        ),
+        readable=content(item),
+        media=media,
+        timestamp=instant(item.get("created_at")),
+        author=author,
+        customer=customer,
+        extra=extra,
+    )
     return None
-
-
-def _media(attachment: Fields, link: str) -> tuple[Media, ...]:
-    url = text_of(attachment, "link") or link
-    return (Media(url=url, filename=text_of(attachment, "file_name") or None),) if url else ()

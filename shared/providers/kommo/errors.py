@@ -4,12 +4,9 @@ The Chats API documents 200, 400 and 403 for a send; 901 to 905 are reasons why 
 https://developers.kommo.com/reference/send-import-messages, …/update-delivery-status
 """
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
-from shared.domain import addresses
 from shared.providers.base import (
     Ambiguous,
     ChannelBroken,
@@ -18,6 +15,7 @@ from shared.providers.base import (
     Refusal,
     Throttled,
 )
+from shared.providers.http_outcomes import Answer, without_numbers
 
 _CLASS_OF: Final[Mapping[str, type[Refusal]]] = {
     "901": RecipientInvalid,  # the user has deleted the conversation
@@ -28,17 +26,6 @@ _CLASS_OF: Final[Mapping[str, type[Refusal]]] = {
 }
 # Signature, payment, permission, or a missing scope: no message of this channel will be accepted.
 _OF_CHANNEL: Final = frozenset((401, 402, 403, 404, 405, 410))
-_LONGEST_DETAIL = 500
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """An unsuccessful answer of the Chats API. `code` is empty where the body names none."""
-
-    status: int
-    code: str = ""
-    message: str = ""
-    retry_after: float | None = None
 
 
 def error_class(code: str) -> type[Refusal] | None:
@@ -67,4 +54,4 @@ def refusal(answer: Answer) -> Refusal:
 
 def scrub(text: str) -> str:
     """A sentence for the log and the database, with phone numbers masked."""
-    return re.sub(r"\+?\b[0-9]{9,15}\b", lambda number: addresses.mask(number[0]), text)[:_LONGEST_DETAIL]
+    return without_numbers(text)

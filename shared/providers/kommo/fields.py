@@ -3,10 +3,11 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Final
 from urllib.parse import parse_qsl
 
-from shared.domain.model import Address, AgentMessage, InboundMessage, MessageType
+from shared.domain.model import Address, AgentMessage, InboundMessage, Media, MessageFields, MessageType
 from shared.providers import readable_text
 from shared.providers.base import Notice, Parsed
 from shared.providers.json_fields import Fields, fields_of, plain, text_of
@@ -50,6 +51,53 @@ class Found:
     def place(self) -> int:
         """The place of the next message in the webhook."""
         return len(self.messages) + len(self.agent_messages)
+
+    def add_message(
+        self,
+        external_id: str,
+        *,
+        to_customer: bool,
+        chat: Address,
+        channel_address: str,
+        message_type: str,
+        readable: Readable,
+        media: tuple[Media, ...],
+        timestamp: datetime | None,
+        author: Fields,
+        customer: Fields,
+        extra: Fields,
+        reply_to: str | None = None,
+        awaits_report: bool = False,
+    ) -> None:
+        """Add a message in a customer's chat: to the customer where `to_customer`, else from them."""
+        shared = MessageFields(
+            external_id=external_id,
+            channel_kind="whatsapp",
+            channel_address=channel_address,
+            message_type=message_type,
+            text=readable.text,
+            media=media,
+            timestamp=timestamp,
+            contact_name=text_of(customer, "name") or None,
+            reply_to=reply_to,
+            place=self.place,
+            extra=extra,
+        )
+        if to_customer:
+            self.agent_messages.append(
+                AgentMessage(
+                    **shared,
+                    customer=(chat,),
+                    author_id=text_of(author, "id"),
+                    author_name=text_of(author, "name") or None,
+                    automatic=is_automatic(author),
+                    awaits_report=awaits_report,
+                )
+            )
+        else:
+            self.messages.append(
+                InboundMessage(**shared, sender=(chat,), wording=readable.wording, given_from=chat.canonical)
+            )
 
     def add_notice(self, name: str, data: Fields, channel_address: str = "") -> None:
         """Add a notice of one kind of event, named `other` where it has no name."""
@@ -130,6 +178,11 @@ def message_type(given: str, fallback: str = "text") -> str:
     """Our word for Kommo's type of a message, or Kommo's own word."""
     word = given.strip().lower()[:40] or fallback
     return TYPES.get(word, word)
+
+
+def media_of(url: str, named: Fields) -> tuple[Media, ...]:
+    """The file at this URL, if there is one, under the name that `named` gives it."""
+    return (Media(url=url, filename=text_of(named, "file_name") or None),) if url else ()
 
 
 def content(said: Fields) -> Readable:

@@ -11,7 +11,7 @@ from urllib.parse import quote, urlsplit
 
 import aiohttp
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from yarl import URL
 
 from shared.domain.model import Outgoing
@@ -24,11 +24,12 @@ from shared.providers.base import (
     SendResult,
     SentList,
     SentRecord,
-    Unreachable,
 )
-from shared.providers.http_client import NOT_SENT, base_of, error_fields, make_session, read, retry_after
+from shared.providers.credentials import read_credentials
+from shared.providers.http_client import base_of, error_fields, make_session, read, retry_after
+from shared.providers.http_outcomes import Answer, outcome_of, remedy_of
 from shared.providers.json_fields import fields_of, instant, items_of, text_of
-from shared.providers.kommo.errors import Answer, refusal, scrub
+from shared.providers.kommo.errors import refusal, scrub
 from shared.providers.kommo.requests import Call, call_of, report_of, scope_path, signed
 
 _CONNECT_TIMEOUT = 5.0
@@ -108,10 +109,8 @@ class KommoSender:
         try:
             async with asyncio.timeout(self._timeout):
                 answered = await self._call("POST", f"{scope_path(channel_id)}/connect", data)
-        except (aiohttp.ClientError, TimeoutError) as error:
-            return f"Kommo can't be reached ({_named(error)}): check the network and PALOMAR_KOMMO_API_URL"
-        except Exception as error:  # an answer that is none of the Chats API's
-            return f"what answers is not Kommo ({type(error).__name__}): check PALOMAR_KOMMO_API_URL"
+        except Exception as error:
+            return remedy_of(error, "Kommo", _named)
         if isinstance(answered, Answer):
             if answered.status in (401, 403):
                 return f"Kommo refuses the channel secret ({answered.status}): enter the right one"
@@ -132,15 +131,8 @@ class KommoSender:
             data = orjson.dumps(call.body)
         except orjson.JSONEncodeError:
             return ContentRejected("content", "the text holds half a character, which is no UTF-8")
-        try:
-            async with asyncio.timeout(self._timeout):
-                answered = await self._call("POST", f"{scope_path(scope_id)}{call.path}", data)
-        except NOT_SENT as error:
-            return Unreachable("connect", _named(error))  # resolving, connecting or TLS failed: nothing had left
-        except TimeoutError:
-            return Ambiguous("timeout", f"no answer within {self._timeout:g} s")
-        except Exception as error:  # cut off, answered with no JSON, …: the request may have been served all the same
-            return Ambiguous("unreadable", _named(error))
+        calling = self._call("POST", f"{scope_path(scope_id)}{call.path}", data)
+        answered = await outcome_of(calling, self._timeout, _named)
         return refusal(answered) if isinstance(answered, Answer) else answered
 
     async def _call(self, method: str, path: str, data: bytes, query: str = "") -> dict[str, object] | Answer:
@@ -167,11 +159,7 @@ def make_sender(credentials: str, *, api_url: str, timeout: float, proxy: str | 
 
     Raises ValueError that names each wrong field, and none of their values.
     """
-    try:
-        opened = KommoCredentials.model_validate_json(credentials)
-    except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, part['loc'])) or 'JSON'}: {part['msg']}" for part in error.errors())
-        raise ValueError(f"Kommo credentials: {problems}") from None
+    opened = read_credentials(KommoCredentials, credentials, "Kommo")
     return KommoSender(opened, timeout=timeout, base_url=api_url, proxy=proxy)
 
 

@@ -1,4 +1,4 @@
-"""Meta's webhook URL, `/webhooks/meta/ENDPOINT`: one for an app, whatever numbers it has. And where its API is."""
+"""Meta's webhook URL, `/webhooks/meta/ENDPOINT`: one for all numbers of an app; and the address of Meta's API."""
 
 import re
 from typing import ClassVar, Final

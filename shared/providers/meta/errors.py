@@ -5,10 +5,7 @@ to a send and a status webhook have the same codes. The code decides, because ti
 """
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
 
-from shared.domain import addresses
 from shared.providers.base import (
     Ambiguous,
     ChannelBroken,
@@ -20,6 +17,7 @@ from shared.providers.base import (
     Unreachable,
     WindowClosed,
 )
+from shared.providers.http_outcomes import Answer, class_table, without_numbers
 
 NOT_ALLOWED = "131030"  # the recipient is not on the list of those that a test number may write to
 PAIR_RATE = "131056"
@@ -32,18 +30,13 @@ _MARKETING = "131049 130472"
 _MARKETING_WAIT = 25 * 3600.0
 # "Object with ID … does not exist": the phone number id is wrong, or the token may not see it.
 _NO_SUCH_OBJECT = ("100", "33")
-_LONGEST_DETAIL = 500
 
 
 def _codes(first: int, last: int) -> str:
     return " ".join(map(str, range(first, last + 1)))
 
 
-def _table(classes: Iterable[tuple[type[Refusal], str]]) -> dict[str, type[Refusal]]:
-    return {code: refusal for refusal, codes in classes for code in codes.split()}
-
-
-_CLASS_OF: dict[str, type[Refusal]] = _table(
+_CLASS_OF: dict[str, type[Refusal]] = class_table(
     (
         (Throttled, "4 80007 130429 133016"),
         (Throttled, PAIR_RATE),
@@ -65,17 +58,6 @@ _WAIT = {
     **dict.fromkeys(_SPAM.split(), _SPAM_WAIT),
     **dict.fromkeys(_MARKETING.split(), _MARKETING_WAIT),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """An unsuccessful answer of the Graph API. `code` is empty where the body names none."""
-
-    status: int
-    code: str = ""
-    subcode: str = ""
-    message: str = ""
-    retry_after: float | None = None
 
 
 def error_class(code: str) -> type[Refusal] | None:
@@ -114,4 +96,4 @@ def refusal_by_receipt(code: str) -> Refusal | None:
 def scrub(text: str) -> str:
     """A sentence for the log and the database, with numbers and access tokens masked."""
     hidden = re.sub(r"\bEA[A-Za-z0-9]{20,}", "EA***", text)
-    return re.sub(r"\+?\b[0-9]{9,15}\b", lambda number: addresses.mask(number[0]), hidden)[:_LONGEST_DETAIL]
+    return without_numbers(hidden)

@@ -1,4 +1,4 @@
-"""Where files lie that customers sent through Meta.
+"""Locates files that customers sent through Meta.
 
 A GET of the media id returns an address that is valid for five minutes; a GET of that address, again with the access
 token, returns the file.
@@ -11,11 +11,11 @@ from typing import Final
 from urllib.parse import quote
 
 import orjson
-from pydantic import ValidationError
 
 from shared.domain.media import Failure, of_status
 from shared.domain.model import Media
 from shared.providers.base import Throttled
+from shared.providers.credentials import read_credentials
 from shared.providers.json_fields import Fields, fields_of, text_of
 from shared.providers.media_source import Direct, Get, Located, Source
 from shared.providers.meta.errors import error_class
@@ -27,10 +27,7 @@ NO_SUCH_OBJECT: Final = "33"  # subcode of 100: the file does not exist any more
 
 def media_source(media: Media, credentials: str, *, api_url: str) -> Source:
     """Raises ValueError where the credentials are not those of a channel of Meta's."""
-    try:
-        token = MetaCredentials.model_validate_json(credentials).access_token.get_secret_value()
-    except ValidationError as error:
-        raise ValueError("Meta credentials can't be read") from error
+    token = read_credentials(MetaCredentials, credentials, "Meta").access_token.get_secret_value()
     headers, trusted = {"Authorization": f"Bearer {token}"}, (api_url, FILES)
     if media.id:
         url = f"{api_url.rstrip('/')}/{quote(media.id, safe='')}"

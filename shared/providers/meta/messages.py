@@ -8,9 +8,10 @@ from hashlib import sha256
 import orjson
 
 from shared.domain import addresses
-from shared.domain.model import Address, AgentMessage, InboundMessage
+from shared.domain.model import Address, AgentMessage, InboundMessage, MessageFields
 from shared.providers.json_fields import Fields, fields_of, instant, items_of, plain, text_of
 from shared.providers.meta.contents import content, kind_of, media_of, reply_to, type_of
+from shared.providers.readable_text import Readable
 
 ECHOES = "message_echoes"
 _READ = frozenset(("id", "from", "timestamp"))
@@ -87,24 +88,13 @@ def read_message(item: Fields, around: Around, place: int = 0) -> InboundMessage
     sender = _people(item, contact, _WRITER)
     if not sender:
         return "from: missing or unreadable, and so is from_user_id; the sender cannot be answered"
-    kind = kind_of(item)
-    said = content(item, kind)
+    said = content(item, kind_of(item))
     return InboundMessage(
-        external_id=_id(item),
-        channel_kind="whatsapp",
+        **_fields(item, said, contact, around, place),
         sender=sender,
-        channel_address=around.phone_number_id,
-        message_type=type_of(kind, said.text),
-        text=said.text,
-        media=media_of(item, kind),
-        timestamp=instant(item.get("timestamp")),
-        contact_name=_name(contact),
-        reply_to=reply_to(item),
-        place=place,
         wording=said.wording,
         given_from=next(filter(None, (text_of(contact, "wa_id"), text_of(item, "from"))), sender[0].given),
         given_to=around.display_number,
-        extra=_extra(item, contact, around),
     )
 
 
@@ -118,12 +108,15 @@ def read_echo(item: Fields, around: Around, place: int = 0) -> AgentMessage | st
     customer = _people(item, contact, _READER)
     if not customer:
         return "to: missing or unreadable, and so is to_user_id; nothing says whose conversation it belongs to"
+    said = content(item, kind_of(item))
+    return AgentMessage(**_fields(item, said, contact, around, place), customer=customer)
+
+
+def _fields(item: Fields, said: Readable, contact: Fields, around: Around, place: int) -> MessageFields:
     kind = kind_of(item)
-    said = content(item, kind)
-    return AgentMessage(
+    return MessageFields(
         external_id=_id(item),
         channel_kind="whatsapp",
-        customer=customer,
         channel_address=around.phone_number_id,
         message_type=type_of(kind, said.text),
         text=said.text,

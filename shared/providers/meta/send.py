@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import aiohttp
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from shared.domain import addresses
 from shared.domain.model import Outgoing
@@ -26,9 +26,11 @@ from shared.providers.base import (
     SentList,
     Unreachable,
 )
-from shared.providers.http_client import NOT_SENT, base_of, error_fields, make_session, read, retry_after
+from shared.providers.credentials import read_credentials
+from shared.providers.http_client import base_of, error_fields, make_session, read, retry_after
+from shared.providers.http_outcomes import Answer, outcome_of, remedy_of
 from shared.providers.json_fields import fields_of, items_of, text_of
-from shared.providers.meta.errors import NOT_ALLOWED, Answer, error_class, refusal, scrub
+from shared.providers.meta.errors import NOT_ALLOWED, error_class, refusal, scrub
 from shared.providers.meta.requests import Body, body_of
 
 _CONNECT_TIMEOUT = 5.0
@@ -125,10 +127,8 @@ class MetaSender:
                 answered = await self._call(
                     "GET", f"{quote(address, safe='')}?fields=display_phone_number,verified_name"
                 )
-        except (aiohttp.ClientError, TimeoutError) as error:
-            return f"Meta can't be reached ({_named(error)}): check the network and PALOMAR_META_API_URL"
-        except Exception as error:  # an answer that is none of the Graph API's
-            return f"what answers is not Meta ({type(error).__name__}): check PALOMAR_META_API_URL"
+        except Exception as error:
+            return remedy_of(error, "Meta", _named)
         if not isinstance(answered, Answer):
             return None
         if (answered.code, answered.subcode) == ("100", "33") or answered.status == 404:
@@ -142,15 +142,7 @@ class MetaSender:
 
     async def _post(self, address: str, data: bytes, within: float) -> Body | Refusal:
         """Meta's answer to a POST to the messages of a phone number. Raises nothing but CancelledError."""
-        try:
-            async with asyncio.timeout(within):
-                answered = await self._call("POST", f"{quote(address, safe='')}/messages", data)
-        except NOT_SENT as error:
-            return Unreachable("connect", _named(error))  # resolving, connecting or TLS failed: nothing had left
-        except TimeoutError:
-            return Ambiguous("timeout", f"no answer within {within:g} s")
-        except Exception as error:  # cut off, answered with no JSON, …: the request may have been served all the same
-            return Ambiguous("unreadable", _named(error))
+        answered = await outcome_of(self._call("POST", f"{quote(address, safe='')}/messages", data), within, _named)
         return refusal(answered) if isinstance(answered, Answer) else answered
 
     async def _call(self, method: str, path: str, data: bytes | None = None) -> Body | Answer:
@@ -171,11 +163,7 @@ def make_sender(credentials: str, *, api_url: str, timeout: float, proxy: str | 
 
     Raises ValueError that names each wrong field, and none of their values.
     """
-    try:
-        opened = MetaCredentials.model_validate_json(credentials)
-    except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, part['loc'])) or 'JSON'}: {part['msg']}" for part in error.errors())
-        raise ValueError(f"Meta credentials: {problems}") from None
+    opened = read_credentials(MetaCredentials, credentials, "Meta")
     return MetaSender(opened, timeout=timeout, base_url=api_url, proxy=proxy)
 
 

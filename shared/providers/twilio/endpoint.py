@@ -39,6 +39,7 @@ _MESSAGES = WebhookSpec(
     accepted_types="application/x-www-form-urlencoded, or JSON with bodySHA256 in the query",
     answer=b'<?xml version="1.0" encoding="UTF-8"?><Response/>',
     answer_type="text/xml",
+    stored_headers=("i-twilio-idempotency-token",),
 )
 
 WEBHOOKS: Final = replace(_MESSAGES, subpaths={STATUS: replace(_MESSAGES, only_receipts=always)})

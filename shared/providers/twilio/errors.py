@@ -4,8 +4,6 @@ Codes: https://www.twilio.com/docs/api/errors. The answer to a send and a status
 """
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
 
 from shared.domain import addresses
 from shared.providers.base import (
@@ -18,21 +16,17 @@ from shared.providers.base import (
     Throttled,
     WindowClosed,
 )
+from shared.providers.http_outcomes import LONGEST_DETAIL, Answer, class_table
 
 # Full queues and outages of a provider last minutes, longer than the first steps of our own backoff.
 LONGER_WAIT = 60.0
 # Meta's limit on marketing messages per person: "wait at least 24 hours". Meta sends none at all to US numbers.
 MARKETING_WAIT = 25 * 3600.0
 MARKETING_LIMIT = "63049"
-_LONGEST_DETAIL = 500
-
-
-def _table(classes: Iterable[tuple[type[Refusal], str]]) -> dict[str, type[Refusal]]:
-    return {code: refusal for refusal, codes in classes for code in codes.split()}
 
 
 _THROTTLED_LONGER = "63018 14107 30001 30022 30017 63009 63010 63012 63017"
-_CLASS_OF: dict[str, type[Refusal]] = _table(
+_CLASS_OF: dict[str, type[Refusal]] = class_table(
     (
         (Throttled, "429 20429"),
         (Throttled, _THROTTLED_LONGER),
@@ -48,16 +42,6 @@ _CLASS_OF: dict[str, type[Refusal]] = _table(
 # The channel's other messages go on.
 _OF_MESSAGE = frozenset(["21408", "21656", "63005", "63013", "63021", "63027", "63028", "63040", "63041"])
 _WAIT = {**dict.fromkeys(_THROTTLED_LONGER.split(), LONGER_WAIT), MARKETING_LIMIT: MARKETING_WAIT}
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """An unsuccessful answer of Twilio. `code` is empty where the body names none."""
-
-    status: int
-    code: str = ""
-    message: str = ""
-    retry_after: float | None = None
 
 
 def error_class(code: str) -> type[Refusal] | None:
@@ -99,7 +83,7 @@ def refusal_by_receipt(code: str) -> Refusal | None:
 
 def scrub(text: str) -> str:
     """A sentence of Twilio's, which may quote the recipient, with each number masked for the log and the database."""
-    return re.sub(r"\+[0-9]{7,15}", lambda number: addresses.mask(number[0]), text)[:_LONGEST_DETAIL]
+    return re.sub(r"\+[0-9]{7,15}", lambda number: addresses.mask(number[0]), text)[:LONGEST_DETAIL]
 
 
 def _is_american(recipient: str) -> bool:

@@ -185,6 +185,7 @@ def read_receipt(external_id: str, status: str, read: Fields, url: str) -> Recei
         error_code=error_code if error_code not in ("", "0") else None,
         error_message=fields.get("ErrorMessage") or fields.get("ChannelStatusMessage") or None,
         recipient=_canonical(fields.get("To", "")) or None,
+        sent_from=fields.get("From", "").removeprefix("whatsapp:"),
         extra={name: value for name, value in read.whole.items() if name not in _NAMED_IN_RECEIPTS},
     )
 

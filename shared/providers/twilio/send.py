@@ -11,10 +11,11 @@ from typing import Self
 from urllib.parse import urlencode, urlsplit
 
 import aiohttp
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from twilio.http import AsyncHttpClient
 from twilio.http.response import Response
 from twilio.rest import Client
+from twilio.rest.api.v2010.account.message import MessageInstance
 from yarl import URL
 
 from shared.domain import addresses
@@ -30,10 +31,12 @@ from shared.providers.base import (
     SentRecord,
     Unreachable,
 )
-from shared.providers.http_client import NOT_SENT, base_of, error_fields, make_session, read, retry_after
+from shared.providers.credentials import read_credentials
+from shared.providers.http_client import base_of, error_fields, make_session, read, retry_after
+from shared.providers.http_outcomes import Answer, outcome_of, remedy_of
 from shared.providers.template_values import never_empty, on_one_line
 from shared.providers.twilio.endpoint import RETRIES, STATUS
-from shared.providers.twilio.errors import Answer, refusal, scrub
+from shared.providers.twilio.errors import refusal, scrub
 
 API_URL = "https://api.twilio.com"
 LONGEST_BODY = 1600  # characters; Twilio answers 21617 beyond
@@ -90,18 +93,11 @@ class TwilioSender:
         if message.template is None and len(message.text) > LONGEST_BODY:
             count = len(message.text)
             return ContentRejected(_BODY_TOO_LONG, f"text: {count} characters; Twilio takes at most {LONGEST_BODY}")
-        parameters = _parameters(message)
-        try:
-            async with asyncio.timeout(self._timeout):
-                created = await self._client.messages.create_async(**parameters)
-        except _UnsuccessfulError as unsuccessful:
-            return refusal(unsuccessful.answer, message.recipient)
-        except NOT_SENT as error:
-            return Unreachable("connect", _named(error))  # resolving, connecting or TLS failed: nothing had left
-        except TimeoutError:
-            return Ambiguous("timeout", f"no answer within {self._timeout:g} s")
-        except Exception as error:  # cut off, answered with no JSON, …: the request may have been served all the same
-            return Ambiguous("unreadable", _named(error))
+        created = await outcome_of(self._create(_parameters(message)), self._timeout, _named)
+        if isinstance(created, Answer):
+            return refusal(created, message.recipient)
+        if isinstance(created, Unreachable | Ambiguous):
+            return created
         if not isinstance(created.sid, str) or not created.sid:
             return Ambiguous("unreadable", "accepted, but the answer names no sid")
         return Accepted(created.sid)
@@ -147,10 +143,8 @@ class TwilioSender:
             if unsuccessful.answer.status in (401, 403, 404):
                 return "Twilio refuses the credentials: check account_sid and auth_token (or api_key and api_secret)"
             return f"Twilio answered {unsuccessful.answer.status}: try again later"
-        except (aiohttp.ClientError, TimeoutError) as error:
-            return f"Twilio can't be reached ({_named(error)}): check the network and PALOMAR_TWILIO_API_URL"
-        except Exception as error:  # an answer that is none of Twilio's
-            return f"what answers is not Twilio ({type(error).__name__}): check PALOMAR_TWILIO_API_URL"
+        except Exception as error:
+            return remedy_of(error, "Twilio", _named)
         if account.status != "active":
             return f"the Twilio account is {account.status}: reactivate it in Twilio's console"
         return None
@@ -158,17 +152,19 @@ class TwilioSender:
     async def close(self) -> None:
         await self._http.close()
 
+    async def _create(self, parameters: dict[str, object]) -> MessageInstance | Answer:
+        try:
+            return await self._client.messages.create_async(**parameters)
+        except _UnsuccessfulError as unsuccessful:
+            return unsuccessful.answer
+
 
 def make_sender(credentials: str, *, api_url: str, timeout: float, proxy: str | None = None) -> TwilioSender:
     """A sender for a channel's opened credentials, the JSON of TwilioCredentials. Made inside a running loop.
 
     Raises ValueError that names each wrong field, and none of their values.
     """
-    try:
-        opened = TwilioCredentials.model_validate_json(credentials)
-    except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, part['loc'])) or 'JSON'}: {part['msg']}" for part in error.errors())
-        raise ValueError(f"Twilio credentials: {problems}") from None
+    opened = read_credentials(TwilioCredentials, credentials, "Twilio")
     return TwilioSender(opened, timeout=timeout, base_url=api_url, proxy=proxy)
 
 

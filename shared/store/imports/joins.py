@@ -6,6 +6,7 @@ from datetime import datetime
 from uuid import UUID
 
 from shared.database import Connection
+from shared.store.arrays import arrays, ids_by_place
 from shared.store.by_key import only_if
 from shared.store.imports.rows import ChannelRow, ContactRow, ConversationRow, SessionRow
 
@@ -67,14 +68,14 @@ async def fill_metadata(connection: Connection, joined: Sequence[tuple[UUID, Con
 async def phones(connection: Connection, keys: set[tuple[UUID, UUID]]) -> dict[tuple[UUID, UUID], tuple[str, str]]:
     """(tenant, contact) → their first phone number, as given and canonical."""
     ordered = sorted(keys)
-    rows = await connection.fetch(_PHONES, [k[0] for k in ordered], [k[1] for k in ordered])
+    rows = await connection.fetch(_PHONES, *arrays(ordered, 2))
     return {(row["tenant_id"], row["contact_id"]): (row["given"], row["canonical"]) for row in rows}
 
 
 async def numbers_of_mails(connection: Connection, mails: set[tuple[UUID, str]]) -> dict[tuple[UUID, str], set[str]]:
     """(tenant, mail address) → the canonical numbers of its contact; without addresses whose contact has none."""
     ordered = sorted(mails)
-    rows = await connection.fetch(_NUMBERS_OF_MAILS, [k[0] for k in ordered], [k[1] for k in ordered])
+    rows = await connection.fetch(_NUMBERS_OF_MAILS, *arrays(ordered, 2))
     found: dict[tuple[UUID, str], set[str]] = {}
     for row in rows:
         found.setdefault((row["tenant_id"], row["mail"]), set()).add(row["canonical"])
@@ -96,16 +97,9 @@ JOIN conversations c USING (tenant_id, channel_id, phone, provider)
 
 async def same_conversations(connection: Connection, rows: Sequence[ConversationRow]) -> dict[UUID, UUID]:
     """Id of the given row → the conversation of ours with the same channel and address, or number."""
-    found = await connection.fetch(
-        _BY_PLACE,
-        list(range(len(rows))),
-        [row.tenant_id for row in rows],
-        [row.channel_id for row in rows],
-        [row.address for row in rows],
-        [row.phone for row in rows],
-        [row.provider for row in rows],
-    )
-    return {rows[row["place"]].id: row["id"] for row in reversed(found)}
+    keys = [(row.tenant_id, row.channel_id, row.address, row.phone, row.provider) for row in rows]
+    found = await ids_by_place(connection, _BY_PLACE, keys)
+    return {rows[place].id: ours for place, ours in found.items()}
 
 
 _WINDOWS = """
@@ -118,7 +112,7 @@ WHERE c.tenant_id = given.tenant_id AND c.id = given.id AND given.at > coalesce(
 async def advance_windows(connection: Connection, given: dict[tuple[UUID, UUID], datetime]) -> None:
     """Move the 24-hour window of conversations (tenant, id) forward to when the customer last wrote by the source."""
     ordered = sorted(given)
-    await connection.execute(_WINDOWS, [k[0] for k in ordered], [k[1] for k in ordered], [given[k] for k in ordered])
+    await connection.execute(_WINDOWS, *arrays(ordered, 2), [given[k] for k in ordered])
 
 
 _SAME_SESSIONS = """
@@ -130,14 +124,9 @@ JOIN sessions s USING (tenant_id, channel_id, phone_number)
 
 async def same_sessions(connection: Connection, rows: Sequence[SessionRow]) -> dict[UUID, UUID]:
     """Id of the given row → the session of ours with the same channel and number."""
-    found = await connection.fetch(
-        _SAME_SESSIONS,
-        list(range(len(rows))),
-        [row.tenant_id for row in rows],
-        [row.channel_id for row in rows],
-        [row.phone_number for row in rows],
-    )
-    return {rows[row["place"]].id: row["id"] for row in found}
+    keys = [(row.tenant_id, row.channel_id, row.phone_number) for row in rows]
+    found = await ids_by_place(connection, _SAME_SESSIONS, keys)
+    return {rows[place].id: ours for place, ours in found.items()}
 
 
 _SESSIONS_OF = """
@@ -150,7 +139,7 @@ JOIN sessions s USING (tenant_id, conversation_id) ORDER BY s.conversation_id, s
 async def sessions_of(connection: Connection, keys: set[tuple[UUID, UUID]]) -> dict[UUID, UUID]:
     """Conversation → its first session, of conversations (tenant, id)."""
     ordered = sorted(keys)
-    rows = await connection.fetch(_SESSIONS_OF, [k[0] for k in ordered], [k[1] for k in ordered])
+    rows = await connection.fetch(_SESSIONS_OF, *arrays(ordered, 2))
     return {row["conversation_id"]: row["id"] for row in rows}
 
 
@@ -197,16 +186,14 @@ async def lock_conversations(
 ) -> dict[tuple[UUID, UUID], ImportTarget]:
     """Lock conversations, in the same order as everywhere; returns them by (tenant, id)."""
     ordered = sorted(keys)
-    rows = await connection.fetch(_LOCK_CONVERSATIONS, [k[0] for k in ordered], [k[1] for k in ordered])
+    rows = await connection.fetch(_LOCK_CONVERSATIONS, *arrays(ordered, 2))
     return {(row["tenant_id"], row["id"]): ImportTarget(**row) for row in rows}
 
 
 async def take_places(connection: Connection, wanted: dict[tuple[UUID, UUID], int]) -> dict[UUID, int]:
     """Reserve places in each conversation's order; returns conversation → the first of them."""
     ordered = sorted(wanted)
-    rows = await connection.fetch(
-        _PLACES, [k[0] for k in ordered], [k[1] for k in ordered], [wanted[key] for key in ordered]
-    )
+    rows = await connection.fetch(_PLACES, *arrays(ordered, 2), [wanted[key] for key in ordered])
     return {row["id"]: row["first"] for row in rows}
 
 
@@ -216,8 +203,7 @@ async def settle(connection: Connection, given: dict[tuple[UUID, UUID], tuple[in
     ordered = sorted(given)
     await connection.execute(
         _SETTLE,
-        [k[0] for k in ordered],
-        [k[1] for k in ordered],
+        *arrays(ordered, 2),
         [given[key][0] for key in ordered],
         [given[key][1] for key in ordered],
     )
@@ -239,7 +225,7 @@ class Message:
 async def by_external_id(connection: Connection, keys: set[External]) -> dict[External, Message]:
     """Messages of ours by the provider's id."""
     ordered = sorted(keys)
-    rows = await connection.fetch(_BY_EXTERNAL, *([key[place] for key in ordered] for place in range(3)))
+    rows = await connection.fetch(_BY_EXTERNAL, *arrays(ordered, 3))
     return {
         (row["tenant_id"], row["channel_id"], row["external_id"]): Message(
             row["id"], row["conversation_id"], row["direction"], row["content"]
@@ -272,13 +258,13 @@ Trio = tuple[UUID, UUID, UUID]
 
 async def members(connection: Connection, keys: set[Trio]) -> set[tuple[UUID, UUID]]:
     """(group, contact) of those of these (tenant, group, contact) that exist."""
-    rows = await connection.fetch(_MEMBERS, *([key[place] for key in sorted(keys)] for place in range(3)))
+    rows = await connection.fetch(_MEMBERS, *arrays(sorted(keys), 3))
     return {(row["group_id"], row["contact_id"]) for row in rows}
 
 
 async def recipients(connection: Connection, keys: set[Trio]) -> dict[tuple[UUID, UUID], UUID]:
     """(campaign, contact) → the existing recipient, of these (tenant, campaign, contact)."""
-    rows = await connection.fetch(_RECIPIENTS, *([key[place] for key in sorted(keys)] for place in range(3)))
+    rows = await connection.fetch(_RECIPIENTS, *arrays(sorted(keys), 3))
     return {(row["campaign_id"], row["contact_id"]): row["id"] for row in rows}
 
 
@@ -291,4 +277,4 @@ async def channel_at(connection: Connection, row: ChannelRow) -> UUID | None:
 async def started(connection: Connection, keys: set[tuple[UUID, UUID]]) -> set[UUID]:
     """Which of these campaigns (tenant, id) are no longer drafts."""
     ordered = sorted(keys)
-    return {row["id"] for row in await connection.fetch(_STARTED, [k[0] for k in ordered], [k[1] for k in ordered])}
+    return {row["id"] for row in await connection.fetch(_STARTED, *arrays(ordered, 2))}

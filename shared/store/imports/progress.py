@@ -7,6 +7,7 @@ from typing import Final
 from uuid import UUID
 
 from shared.database import Connection, LockTimeout, Pool
+from shared.store.arrays import arrays
 
 # -- one import at a time ----------------------------------------------------------------------------------------------
 
@@ -98,7 +99,7 @@ ON CONFLICT (tenant_id, system, source_table, source_id) DO UPDATE SET our_id = 
 async def aliases(connection: Connection, system: str, table: str, keys: Iterable[Key]) -> dict[Key, UUID]:
     """Source row → the row of ours that it became; without those that have none."""
     ordered = sorted(set(keys))
-    rows = await connection.fetch(_ALIASES, system, table, [k[0] for k in ordered], [k[1] for k in ordered])
+    rows = await connection.fetch(_ALIASES, system, table, *arrays(ordered, 2))
     return {(row["tenant_id"], row["source_id"]): row["our_id"] for row in rows}
 
 
@@ -107,7 +108,7 @@ async def add_aliases(connection: Connection, system: str, table: str, joined: M
     if joined:
         keys = sorted(joined)
         ids = [joined[key] for key in keys]
-        await connection.execute(_ADD_ALIASES, system, table, [k[0] for k in keys], [k[1] for k in keys], ids)
+        await connection.execute(_ADD_ALIASES, system, table, *arrays(keys, 2), ids)
 
 
 # Tables that an import writes to and that are looked up by tenant and id.
@@ -127,7 +128,7 @@ _EXISTING_TENANTS = "SELECT id FROM tenants WHERE id = ANY($1::uuid[])"
 async def existing(connection: Connection, table: str, keys: Iterable[tuple[UUID, UUID]]) -> set[tuple[UUID, UUID]]:
     """Which of these (tenant, id) exist in this table of ours."""
     ordered = sorted(set(keys))
-    rows = await connection.fetch(_EXISTING[table], [k[0] for k in ordered], [k[1] for k in ordered])
+    rows = await connection.fetch(_EXISTING[table], *arrays(ordered, 2))
     return {(row["tenant_id"], row["id"]) for row in rows}
 
 

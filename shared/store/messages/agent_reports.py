@@ -1,4 +1,4 @@
-"""Agents' messages whose delivery status is owed to the provider: they are `sent`, and due until it is reported."""
+"""Selects agents' messages whose delivery status has to be reported: they are `sent`, and due until the report."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from uuid import UUID
 from shared.database import Connection, Pool
 from shared.domain.model import ConsentScope
 from shared.queue.jobs import SendAdmitted
+from shared.store.arrays import arrays
 from shared.store.by_key import only_if
 from shared.store.consents import STOPPED_BY
 from shared.store.messages.agent_messages import AgentMessageRow
@@ -57,7 +58,7 @@ async def owe(connection: Connection, written: Sequence[AgentMessageRow]) -> Non
     """Make the reports of these messages due, whichever webhook brought them first; not those that were made before."""
     if written:
         keys = sorted({(one.tenant_id, one.channel_id, one.message.external_id) for one in written})
-        await connection.execute(_OWE, [key[0] for key in keys], [key[1] for key in keys], [key[2] for key in keys])
+        await connection.execute(_OWE, *arrays(keys, 3))
 
 
 async def due(connection: Connection, lease: timedelta, limit: int) -> list[SendAdmitted]:

@@ -10,6 +10,7 @@ from shared.database import Connection, new_id
 from shared.domain.model import Receipt, Template
 from shared.domain.window import Policy
 from shared.queue.jobs import Lane
+from shared.store.arrays import arrays
 from shared.store.by_key import only_if
 from shared.store.messages.outbound_rows import template_of
 
@@ -159,7 +160,7 @@ async def insert(
 async def lock_messages(connection: Connection, keys: set[tuple[UUID, UUID]]) -> dict[UUID, ReceiptMessage]:
     """Lock the messages (tenant, id), in the same order as everywhere."""
     ordered = sorted(keys)
-    rows = await connection.fetch(_LOCK, [k[0] for k in ordered], [k[1] for k in ordered])
+    rows = await connection.fetch(_LOCK, *arrays(ordered, 2))
     return {
         row["id"]: ReceiptMessage(
             id=row["id"],
@@ -222,4 +223,4 @@ async def cancel_resends(connection: Connection, tenant_id: UUID, conversation_i
 async def applied(connection: Connection, rows: Sequence[tuple[UUID, UUID]]) -> None:
     """Mark the receipts (tenant, row id) that moved their message."""
     ordered = sorted(rows)
-    await connection.execute(_APPLIED, [r[0] for r in ordered], [r[1] for r in ordered])
+    await connection.execute(_APPLIED, *arrays(ordered, 2))

@@ -60,7 +60,7 @@ WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now), new AS MATERIALIZE
     FROM new WHERE (SELECT set_config('palomar.heard_by', 'persist', true)) = 'persist' ORDER BY place
     ON CONFLICT (tenant_id, channel_id, external_id) WHERE external_id IS NOT NULL DO NOTHING
     RETURNING id
-), told AS (
+), recorded AS (
     INSERT INTO events (name, tenant_id, channel_id, conversation_id, message_id, contact_id, detail)
     SELECT 'message.received', tenant_id, channel_id, conversation_id, id, contact_id,
         jsonb_build_object('type', message_type)
@@ -202,7 +202,7 @@ async def newest_readable(connection: Connection, tenant_id: UUID, conversation_
 
 
 _HOPS = """
-SELECT i.received_at, i.created_at AS kept, o.created_at AS answered, o.admitted_at, o.claimed_at, o.sent_at,
+SELECT i.received_at, i.created_at AS stored, o.created_at AS answered, o.admitted_at, o.claimed_at, o.sent_at,
     o.delivered_at
 FROM messages i LEFT JOIN messages o ON o.tenant_id = i.tenant_id AND o.dedupe_key = 'reply:' || i.id
 WHERE i.tenant_id = $1 AND i.channel_id = $2 AND i.external_id = $3
@@ -210,7 +210,7 @@ WHERE i.tenant_id = $1 AND i.channel_id = $2 AND i.external_id = $3
 
 _HOP_NAMES = {
     "received_at": "ingress had it",
-    "kept": "persist stored it",
+    "stored": "persist stored it",
     "answered": "reply answered",
     "admitted_at": "window admitted",
     "claimed_at": "send claimed",

@@ -14,6 +14,7 @@ from shared.domain.model import Media, Template
 from shared.domain.statuses import RESTORED
 from shared.domain.window import Policy
 from shared.queue.jobs import Lane, SendRequested
+from shared.store.arrays import arrays
 from shared.store.by_key import only_if
 from shared.store.messages.outbound_rows import OUTBOUND_COLUMNS, Outbound, media_json, outbound_of, template_json
 
@@ -124,9 +125,7 @@ async def release_held(
     """Release the held messages of these (tenant, conversation), which the caller has locked, where the window is open;
     returns their jobs in order."""
     ordered = sorted(set(conversations))
-    rows = await connection.fetch(
-        _RELEASE, [k[0] for k in ordered], [k[1] for k in ordered], handoff, window.LENGTH - window.MARGIN
-    )
+    rows = await connection.fetch(_RELEASE, *arrays(ordered, 2), handoff, window.LENGTH - window.MARGIN)
     return [
         SendRequested(
             tenant_id=row["tenant_id"],

@@ -11,7 +11,7 @@ import asyncpg
 from shared.domain.message_form import Form, form_of
 from shared.domain.model import ConsentScope, Media, Template, Thread
 from shared.domain.window import Policy
-from shared.queue.jobs import Lane
+from shared.queue.jobs import Lane, SendAdmitted
 from shared.store.consents import STOPPED_BY
 
 
@@ -100,6 +100,18 @@ CASE WHEN m.provider = 'email' THEN (
     ORDER BY i.created_at DESC LIMIT 1
 ) END AS answered
 """
+
+
+def send_job(message: Outbound, provider: str) -> SendAdmitted:
+    """The job that sends the message through this provider."""
+    return SendAdmitted(
+        tenant_id=message.tenant_id,
+        channel_id=message.channel_id,
+        conversation_id=message.conversation_id,
+        message_id=message.id,
+        provider=provider,
+        lane=message.lane,
+    )
 
 
 def outbound_of(row: asyncpg.Record) -> Outbound:

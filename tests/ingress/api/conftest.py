@@ -9,9 +9,9 @@ import pytest_asyncio
 
 from ops.local.stack import Stack
 from shared.settings import Settings
-from tests.conftest import Vhosts
 from tests.support.api import ApiStage, serving
 from tests.support.databases import cloned
+from tests.support.vhosts import Vhosts
 
 
 @pytest_asyncio.fixture

@@ -15,7 +15,7 @@ from shared.settings import Settings
 T = TypeVar("T")
 
 
-class Asking:
+class StageQueries:
     """The part of a Stage that only looks."""
 
     settings: Settings

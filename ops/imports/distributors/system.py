@@ -6,109 +6,20 @@ not each column; so a column may have any of the usual names. A distributor is a
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final
 from uuid import UUID
 
-from ops.imports import conversations
+from ops.imports import addresses, conversations, messages, people
+from ops.imports.distributors import tables
 from ops.imports.steps import Step, System, attempt, counted, identified, in_order
 from ops.imports.tally import NEW, THERE, Fate
 from ops.imports.target import Target
-from ops.imports.values import Reader, Skip, first_time, our_id, same
+from ops.imports.values import Reader, Skip, first_time, our_id
 from shared.database import Connection
 from shared.domain.model import Address
 from shared.store.imports import progress
 from shared.store.imports.progress import Key
 from shared.store.imports.rows import ContactRow, Json
-from shared.store.imports.source import Column, Found, Join, Source, Table
-
-KINDS: Final = {
-    "whatsapp": "twilio",
-    "sms": "twilio",
-    "email": "email",
-}  # and the provider of one that is no channel yet
-STATUSES: Final = {**same(("active", "escalated", "closed")), "open": "active", "archived": "closed"}
-AI_STATUSES: Final = {
-    **same(("pending", "processing", "completed", "failed", "skipped")),
-    "processed": "completed", "done": "completed", "error": "failed", "true": "completed", "false": "pending",
-}  # fmt: skip
-WAS_SENT: Final = {
-    **same(("sent", "delivered", "read", "failed", "pending")),
-    "undelivered": "failed", "error": "failed", "queued": "pending", "sending": "pending", "accepted": "pending",
-    "received": "sent",
-}  # fmt: skip
-
-_CUSTOMER = Join("customers", on="customer_id")
-_CONVERSATION = Join("conversations", on="conversation_id")
-
-_DISTRIBUTORS = Table(
-    "distributors",
-    (
-        Column("id"),
-        Column("name", also=("business_name", "company_name", "company")),
-        Column("created_at", "time", needed=False),
-    ),
-)
-_CUSTOMERS = Table(
-    "customers",
-    (
-        Column("id"),
-        Column("distributor_id"),
-        Column("name", also=("full_name", "business_name", "contact_name", "contact_person_name")),
-        Column("phone", also=("phone_number", "whatsapp", "mobile")),
-        Column("email", needed=False, also=("email_address",)),
-        Column("is_active", needed=False, also=("active",)),
-        Column("created_at", "time", needed=False),
-        Column("deleted_at", "time", needed=False),
-    ),
-)
-_CONVERSATIONS = Table(
-    "conversations",
-    (
-        Column("id"),
-        Column("customer_id"),
-        Column("distributor_id"),
-        Column("channel"),
-        Column("status", needed=False),
-        Column("ai_context_summary"),
-        Column("unread_count"),
-        Column("last_message_at", "time", needed=False),
-        Column(
-            "last_user_message_at", "time", needed=False, also=("last_customer_message_at", "last_inbound_message_at")
-        ),
-        Column("created_at", "time"),
-        Column("updated_at", "time", needed=False),
-        Column("deleted_at", "time", needed=False),
-        Column("metadata", "json", needed=False),
-        Column("customer_phone", also=("phone", "phone_number", "whatsapp", "mobile"), join=_CUSTOMER),
-        Column("customer_email", needed=False, also=("email", "email_address"), join=_CUSTOMER),
-        Column(
-            "customer_name",
-            needed=False,
-            also=("name", "full_name", "business_name", "contact_name", "contact_person_name"),
-            join=_CUSTOMER,
-        ),
-    ),
-)
-_MESSAGES = Table(
-    "messages",
-    (
-        Column("id"),
-        Column("conversation_id"),
-        Column("content", also=("body", "text")),
-        Column("message_type", also=("type",)),
-        Column("direction", also=("sender_type", "sender", "role", "is_from_customer")),
-        Column("external_message_id", also=("external_id", "message_sid", "twilio_message_sid")),
-        Column("status", needed=False),
-        Column("error_message", needed=False),
-        Column("ai_processing_status", needed=False, also=("ai_status", "ai_processed")),
-        Column("ai_processed_at", "time", needed=False),
-        Column("ai_metadata", "json", needed=False, also=("ai_extracted_data", "ai_response")),
-        Column("metadata", "json", needed=False),
-        Column("created_at", "time", also=("timestamp", "sent_at")),
-        Column("distributor_id", join=_CONVERSATION),
-    ),
-)
-
+from shared.store.imports.source import Found, Source
 
 # -- distributors ------------------------------------------------------------------------------------------------------
 
@@ -155,7 +66,7 @@ async def know_distributors(source: Source, found: Found, into: Target) -> None:
 
 
 async def write_customers(connection: Connection, readers: Sequence[Reader], into: Target) -> list[Fate]:
-    return await conversations.write_people(
+    return await people.write_people(
         connection,
         readers,
         into,
@@ -165,8 +76,8 @@ async def write_customers(connection: Connection, readers: Sequence[Reader], int
     )
 
 
-def _customer(reader: Reader, key: Key, into: Target) -> conversations.Somebody:
-    addresses = _addresses(reader, "phone", "email")
+def _customer(reader: Reader, key: Key, into: Target) -> people.SourcePerson:
+    own = _addresses(reader, "phone", "email")
     row = ContactRow(
         id=our_id(into.system, "customers", *key),
         tenant_id=key[0],
@@ -176,11 +87,11 @@ def _customer(reader: Reader, key: Key, into: Target) -> conversations.Somebody:
         deleted_at=reader.time("deleted_at"),
         metadata=reader.imported(),
     )
-    return conversations.Somebody(row, addresses)
+    return people.SourcePerson(row, own)
 
 
 def _addresses(reader: Reader, phone: str, email: str) -> tuple[Address, ...]:
-    number, mail = conversations.phone(reader.name(phone)), conversations.email(reader.name(email))
+    number, mail = addresses.phone(reader.name(phone)), addresses.email(reader.name(email))
     if number is None and reader.name(phone) is not None:
         reader.mend("number that is no phone number: left out", phone)
     if mail is None and reader.name(email) is not None:
@@ -196,8 +107,8 @@ async def open_channels(source: Source, found: Found, into: Target) -> None:
     for their_id, channel in sorted(await source.distinct(found, "distributor_id", "channel"), key=str):
         tenant_id = into.tenants.get(their_id or "")
         kind = (channel or "whatsapp").strip().lower()
-        if tenant_id is not None and kind in KINDS:
-            await into.open_channel(tenant_id, kind, provider=KINDS[kind], only_that=False, call=kind)
+        if tenant_id is not None and kind in tables.KINDS:
+            await into.open_channel(tenant_id, kind, provider=tables.KINDS[kind], only_that=False, call=kind)
 
 
 async def write_conversations(connection: Connection, readers: Sequence[Reader], into: Target) -> list[Fate]:
@@ -212,7 +123,7 @@ async def write_conversations(connection: Connection, readers: Sequence[Reader],
         fates=fates,
     )
     read = attempt(lambda reader: conversations.complete(reader, _conversation(reader, into)), readers, fates)
-    # Whoever can't be reached is a customer all the same.
+    # A customer without an address is imported all the same.
     asked = {
         index: (keys[index][0], their_id)
         for index, one in read.items()
@@ -227,17 +138,17 @@ async def write_conversations(connection: Connection, readers: Sequence[Reader],
     return in_order(fates, readers)
 
 
-def _conversation(reader: Reader, into: Target) -> conversations.Started:
+def _conversation(reader: Reader, into: Target) -> conversations.SourceConversation:
     kind = reader.word("channel") or "whatsapp"
-    if kind not in KINDS:
+    if kind not in tables.KINDS:
         raise Skip("unknown channel")
     column = "customer_email" if kind == "email" else "customer_phone"
-    address = conversations.email(reader.name(column)) if kind == "email" else conversations.phone(reader.name(column))
+    address = addresses.email(reader.name(column)) if kind == "email" else addresses.phone(reader.name(column))
     if address is None:
         reader.mend("its customer has no address there: left out", column)
     created_at = first_time(reader.time("created_at"), reader.time("last_message_at")) or reader.now
     last = reader.time("last_message_at") or created_at
-    return conversations.Started(
+    return conversations.SourceConversation(
         through=into.channel(into.tenant_of(reader, "distributor_id"), kind),
         addresses=() if address is None else (address,),
         name=reader.name("customer_name"),
@@ -245,7 +156,7 @@ def _conversation(reader: Reader, into: Target) -> conversations.Started:
         created_at=created_at,
         last_message_at=last,
         updated_at=reader.time("updated_at") or last,
-        status=reader.choice("status", STATUSES, "active"),
+        status=reader.choice("status", tables.STATUSES, "active"),
         unread_count=reader.number("unread_count"),
         ai_context_summary=reader.text("ai_context_summary"),
         deleted_at=reader.time("deleted_at"),
@@ -257,7 +168,7 @@ def _conversation(reader: Reader, into: Target) -> conversations.Started:
 
 
 async def write_messages(connection: Connection, readers: Sequence[Reader], into: Target) -> list[Fate]:
-    return await conversations.write_messages(
+    return await messages.write_messages(
         connection,
         readers,
         into,
@@ -269,11 +180,11 @@ async def write_messages(connection: Connection, readers: Sequence[Reader], into
     )
 
 
-def _message(reader: Reader) -> conversations.Said:
-    inbound = conversations.direction(reader, "direction")
-    ai_status = reader.choice("ai_processing_status", AI_STATUSES, "") or None
+def _message(reader: Reader) -> messages.SourceMessage:
+    inbound = messages.direction(reader, "direction")
+    ai_status = reader.choice("ai_processing_status", tables.AI_STATUSES, "") or None
     ai_metadata: Json | None = reader.json("ai_metadata")
-    return conversations.Said(
+    return messages.SourceMessage(
         inbound=inbound,
         role="system" if reader.word("direction") == "system" else None,
         message_type=reader.message_type("message_type"),
@@ -281,7 +192,7 @@ def _message(reader: Reader) -> conversations.Said:
         metadata=reader.object("metadata"),
         created_at=reader.time("created_at"),
         external_id=reader.external_id("external_message_id"),
-        status=reader.choice("status", WAS_SENT, "sent"),
+        status=reader.choice("status", tables.WAS_SENT, "sent"),
         error_message=reader.text("error_message"),
         ai_processing_status=ai_status,
         ai_processed_at=reader.time("ai_processed_at"),
@@ -294,17 +205,19 @@ DISTRIBUTORS = System(
     summary="distributors and their customers (conversations, messages, customers, distributors)",
     brings_tenants=True,
     steps=(
-        Step(_DISTRIBUTORS, write_distributors, count_distributors, prepare=know_distributors),
-        Step(_CUSTOMERS, write_customers, counted("customers", "contacts", "distributor_id"), ("distributor_id",)),
+        Step(tables.DISTRIBUTORS, write_distributors, count_distributors, prepare=know_distributors),
         Step(
-            _CONVERSATIONS,
+            tables.CUSTOMERS, write_customers, counted("customers", "contacts", "distributor_id"), ("distributor_id",)
+        ),
+        Step(
+            tables.CONVERSATIONS,
             write_conversations,
             counted("conversations", "conversations", "distributor_id"),
             ("distributor_id",),
             prepare=open_channels,
         ),
         Step(
-            _MESSAGES,
+            tables.MESSAGES,
             write_messages,
             counted("messages", "messages", "distributor_id"),
             ("distributor_id", "conversation_id"),

@@ -11,7 +11,6 @@ longer than its lease finds that out when it moves the cursor, and stands by.
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -20,33 +19,13 @@ import asyncpg
 from shared import database
 from shared.database.each_row import skipped
 from shared.process import metrics
-from shared.queue import topology
-from shared.queue.envelope import dump, envelope, group_key
 from shared.queue.jobs import EventHappened
-from shared.queue.publisher import ENVELOPE_BYTES
 from shared.queue.worker import Context, Loop
 from shared.store import events
+from workers.relay.lag import LAG
+from workers.relay.publishing import publish
 
 worker: Loop[None] = Loop(name="relay", publishes=(EventHappened,))
-
-LONGEST_KEY = 255  # bytes of an AMQP routing key
-
-
-class Lag:
-    """How old the oldest unpublished event is. It grows by itself until it is measured again, or all is published."""
-
-    def __init__(self) -> None:
-        self._since: float | None = None
-
-    def measured(self, seconds: float) -> None:
-        self._since = time.monotonic() - seconds if seconds > 0 else None
-
-    def seconds(self) -> float:
-        return 0.0 if self._since is None else time.monotonic() - self._since
-
-
-LAG = Lag()
-metrics.RELAY_LAG.set_function(LAG.seconds)
 
 
 @worker.run
@@ -105,7 +84,7 @@ async def _relay(connection: database.Connection, holder: UUID, woken: asyncio.E
             continue
         if batch:
             LAG.measured((datetime.now(UTC) - batch[0].occurred_at).total_seconds())
-            await _publish(batch, ctx)
+            await publish(batch, ctx)
             led_at = time.monotonic()
             if not await events.move_cursor(connection, holder, lease, batch[-1].xid, batch[-1].seq):
                 break
@@ -119,7 +98,8 @@ async def _relay(connection: database.Connection, holder: UUID, woken: asyncio.E
                 LAG.measured(await events.lag(connection))
                 lag_at = time.monotonic()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(woken.wait(), ctx.settings.relay_poll)
+                async with asyncio.timeout(ctx.settings.relay_poll):
+                    await woken.wait()
     ctx.log.warning("another relay is active by now")
 
 
@@ -138,45 +118,3 @@ async def _leave(holder: UUID, ctx: Context[None]) -> None:
     with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
         async with asyncio.timeout(1):
             await events.leave(ctx.pool, holder)
-
-
-async def _publish(batch: list[EventHappened], ctx: Context[None]) -> None:
-    """Publish in order: each run of events of one name is an envelope. All leave at once, on one channel, which keeps
-    their order; all are confirmed before the cursor moves."""
-    await asyncio.gather(
-        *(
-            ctx.publisher.publish_body(
-                topology.EVENTS,
-                run[0][0].name,
-                envelope(EventHappened.type, [body for _, body in run]),
-                message_id=run[0][0].key if len(run) == 1 else group_key([event.key for event, _ in run]),
-                type_=EventHappened.type,
-                mandatory=False,  # an event without any subscriber is no error
-            )
-            for run in runs_of(batch)
-        )
-    )
-
-
-def runs_of(batch: Sequence[EventHappened]) -> list[list[tuple[EventHappened, bytes]]]:
-    """The batch in its order, cut where the name changes or an envelope is full; each event with its JSON.
-
-    Events that no AMQP message can hold are skipped and reported.
-    """
-    runs: list[list[tuple[EventHappened, bytes]]] = []
-    size = 0
-    for event in batch:
-        try:
-            body = dump(event)
-            if len(event.name.encode()) > LONGEST_KEY:
-                raise ValueError("the name is longer than a routing key")
-        except ValueError as error:
-            skipped("event", error, xid=str(event.xid), seq=str(event.seq))
-            continue
-        size += len(body)
-        if runs and runs[-1][0][0].name == event.name and len(runs[-1]) < event.batch and size <= ENVELOPE_BYTES:
-            runs[-1].append((event, body))
-        else:
-            runs.append([(event, body)])
-            size = len(body)
-    return runs

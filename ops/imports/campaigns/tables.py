@@ -1,4 +1,4 @@
-"""The tables of the contacts-and-campaigns document, as a source may have them, and what their statuses mean here."""
+"""Declares the tables of the contacts-and-campaigns document, as a source may have them, and maps their statuses."""
 
 from typing import Final
 

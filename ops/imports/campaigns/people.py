@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ops.imports import conversations
+from ops.imports import addresses, people
 from ops.imports.steps import attempt, identified, in_order, store
 from ops.imports.tally import NEW, THERE, Fate
 from ops.imports.target import Target
@@ -15,7 +15,7 @@ from shared.store.imports.rows import ContactRow, GroupContactRow, GroupRow
 
 
 async def write_contacts(connection: Connection, readers: Sequence[Reader], into: Target) -> list[Fate]:
-    return await conversations.write_people(
+    return await people.write_people(
         connection,
         readers,
         into,
@@ -25,8 +25,8 @@ async def write_contacts(connection: Connection, readers: Sequence[Reader], into
     )
 
 
-def _contact(reader: Reader, key: Key, into: Target) -> conversations.Somebody:
-    number = conversations.phone(reader.name("phone_number"))
+def _contact(reader: Reader, key: Key, into: Target) -> people.SourcePerson:
+    number = addresses.phone(reader.name("phone_number"))
     if number is None:
         reader.mend("number that is no phone number: left out", "phone_number")
     row = ContactRow(
@@ -38,7 +38,7 @@ def _contact(reader: Reader, key: Key, into: Target) -> conversations.Somebody:
         deleted_at=reader.time("deleted_at"),
         metadata=reader.imported(),
     )
-    return conversations.Somebody(row, () if number is None else (number,))
+    return people.SourcePerson(row, () if number is None else (number,))
 
 
 async def write_groups(connection: Connection, readers: Sequence[Reader], into: Target) -> list[Fate]:

@@ -1,0 +1,1 @@
+"""The table `events` → the exchange `events`, in commit order without gaps."""

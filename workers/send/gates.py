@@ -1,0 +1,170 @@
+"""What the first message of a lane passes before its provider is called.
+
+In this order: due time, expiry, opt-outs, a stopped channel, the window, a place in the bulkhead, the pair rate, memory
+for attachments, the channel's rate.
+"""
+
+import asyncio
+import random
+from dataclasses import replace
+from datetime import timedelta
+
+from shared import database
+from shared.crypto import CryptoError
+from shared.domain import consents
+from shared.domain.channels import Channel
+from shared.domain.model import ConsentScope, Outgoing
+from shared.domain.window import Admit, decide
+from shared.process import metrics
+from shared.providers import provider
+from shared.providers.base import Sender
+from shared.queue import topology
+from shared.queue.worker import Context
+from shared.resilience.bulkhead import BulkheadFull, wait_when_full
+from shared.sending.attachments import AttachmentMemoryFullError
+from shared.sending.senders import Senders, outgoing
+from shared.store import channels
+from shared.store.events import Event, record
+from shared.store.messages import outbound, sends
+from shared.store.messages.outbound_rows import Outbound, send_job
+from workers.send import provider_call
+
+Ctx = Context[Senders]
+LONGEST_RATE_WAIT = 2.0  # seconds waited in place for the channel's rate; a longer wait is a due time
+LONGEST_SPREAD = 30.0  # seconds over which messages that wait for the channel's rate try again
+SELDOM = timedelta(minutes=1)  # a message that waits for a place is due as if it had waited so long
+
+
+async def send_head(message: Outbound, ctx: Ctx) -> bool:
+    """Send the first message of a lane. False where it has to wait, or another process has the lane."""
+    if message.status != "ready":
+        return False
+    if message.not_before is not None and message.not_before > message.now:
+        return False
+    channel = await channels.get(ctx.pool, message.tenant_id, message.channel_id)
+    if channel is None or (message.expires_at is not None and message.expires_at <= message.now):
+        async with ctx.transaction() as tx:
+            return await outbound.cancel(
+                tx, message.tenant_id, message.id, "channel_deleted" if channel is None else "expired"
+            )
+    if message.stopped_by is not None:
+        async with ctx.transaction() as tx:
+            return await _opted_out(tx, message, message.stopped_by)
+    if channel.status == "stopped":
+        await sends.postpone(ctx.pool, message.tenant_id, message.id, provider_call.STOPPED_WAIT, throttled=False)
+        return False
+    if not still_open(message, channel):
+        async with ctx.transaction() as tx:
+            return await sends.window_closed(
+                tx, message.tenant_id, message.id, None, by_provider=False, code="window_closed"
+            )
+    try:
+        with ctx.resource.bulkhead(_queue(message, channel)).acquire(channel.id):
+            return await _with_sender(message, channel, ctx)
+    except BulkheadFull:
+        await _wait_for_bulkhead(message, channel, ctx)
+        return False
+
+
+def _queue(message: Outbound, channel: Channel) -> str:
+    return topology.send_queue(channel.provider, message.lane).name
+
+
+async def _wait_for_bulkhead(message: Outbound, channel: Channel, ctx: Ctx) -> None:
+    """Remember the message for the channel's next free place in this process.
+
+    Its due time is the fallback for a process that ends before. It is long, for many may be waiting.
+    """
+    queue = _queue(message, channel)
+    job = send_job(message, channel.provider)
+    ctx.resource.bulkhead(queue).remember(channel.id, job)  # before the first await: a call may end meanwhile
+    metrics.SENDS_POSTPONED.labels(queue).inc()
+    wait = wait_when_full(SELDOM)
+    await sends.postpone(ctx.pool, message.tenant_id, message.id, wait, throttled=False)
+
+
+async def _with_sender(message: Outbound, channel: Channel, ctx: Ctx) -> bool:
+    """Send a message with its channel's client, within the pair rate and with its attachments. False: it has to
+    wait."""
+    try:
+        sender = await ctx.resource.of(ctx.pool, channel)
+    except (CryptoError, ValueError, LookupError) as error:
+        await _stop(ctx, channel, f"credentials: {error}")
+        return False
+    if (pair_wait := await _pair_rate_wait(message, channel, ctx)) > 0:
+        await sends.postpone(ctx.pool, message.tenant_id, message.id, timedelta(seconds=pair_wait), throttled=True)
+        return False
+    try:
+        # Before a rate slot is reserved: a message that can't leave yet would waste it.
+        async with ctx.resource.attachments.attached(channel, _leaving(message, channel, ctx)) as leaving:
+            return await _at_its_rate(message, channel, sender, leaving, ctx)
+    except AttachmentMemoryFullError:
+        wait = wait_when_full(message.now - (message.admitted_at or message.created_at))
+        await sends.postpone(ctx.pool, message.tenant_id, message.id, wait, throttled=True)
+        return False
+
+
+async def _at_its_rate(message: Outbound, channel: Channel, sender: Sender, leaving: Outgoing, ctx: Ctx) -> bool:
+    """Send a message in the next slot of its channel's rate. False where that is too far off."""
+    wait, reserved = await ctx.resource.reserve_slot(ctx.pool, channel, LONGEST_RATE_WAIT)
+    if not reserved:
+        # Many may be waiting: the longer a message has waited, the less often it tries.
+        waited = (message.now - (message.admitted_at or message.created_at)).total_seconds()
+        wait += random.uniform(0, min(max(waited, 0.0), LONGEST_SPREAD)) - LONGEST_RATE_WAIT
+        await sends.postpone(ctx.pool, message.tenant_id, message.id, timedelta(seconds=wait), throttled=True)
+        return False
+    if wait > 0:
+        await asyncio.sleep(wait)
+    return await provider_call.claim_and_send(message, channel, sender, leaving, ctx)
+
+
+async def _pair_rate_wait(message: Outbound, channel: Channel, ctx: Ctx) -> float:
+    """Seconds for which a bulk message has to wait by the provider's pair rate limit: one message per recipient.
+
+    Answers don't wait: providers let short bursts pass, and report where one was too long.
+    """
+    pair = provider(channel.provider).pair_interval
+    if message.lane != "bulk" or not pair:
+        return 0.0
+    elapsed = await sends.seconds_since_last_send(ctx.pool, message)
+    return 0.0 if elapsed is None else pair - elapsed
+
+
+async def _opted_out(tx: database.Connection, message: Outbound, scope: ConsentScope) -> bool:
+    """ready → failed: the customer has opted out since it was admitted."""
+    reason = consents.REASONS[scope]
+    key = (message.tenant_id, message.id)
+    if not await outbound.fail(tx, *key, consents.OPTED_OUT, reason, of=("ready",)):
+        return False
+    about = (message.tenant_id, message.channel_id, message.conversation_id, message.id)
+    await record(tx, Event("message.failed", *about, detail={"error_code": consents.OPTED_OUT}))
+    return True
+
+
+def still_open(message: Outbound, channel: Channel) -> bool:
+    """Whether the message may still leave in the form in which it was admitted."""
+    decision = decide(
+        kind=channel.kind,
+        last_user_message_at=message.last_user_message_at,
+        now=message.now,
+        policy="fail",
+        template=message.template or message.sent_as,
+        refused_at=message.window_refused_at,
+    )
+    return isinstance(decision, Admit)
+
+
+def _leaving(message: Outbound, channel: Channel, ctx: Ctx) -> Outgoing:
+    leaving = outgoing(message, channel, ctx.settings.public_url)
+    if provider(channel.provider).unsubscribe_links and message.lane == "bulk":
+        return replace(leaving, unsubscribe=ctx.resource.unsubscribe_url(channel, message.id))
+    return leaving
+
+
+async def _stop(ctx: Ctx, channel: Channel, reason: str) -> None:
+    async with ctx.transaction() as tx:
+        if await channels.stop(tx, channel.tenant_id, channel.id, reason[:500]):
+            ctx.log.error("channel stopped", channel=str(channel.id), reason=reason)
+            await record(
+                tx, Event("channel.stopped", channel.tenant_id, channel.id, detail={"error_code": "credentials"})
+            )
