@@ -9,10 +9,12 @@ import aio_pika
 import pytest
 from yarl import URL
 
+from ops.local.stack import Stack
 from shared.queue import topology
 from shared.queue.delivery import ATTEMPT, REASON
 from shared.settings import Settings
 from tests.support.commands import ROOT, broker_channel, dead_letter, depth, depth_reaches, palomar, taken, webhook
+from tests.support.vhosts import Vhosts
 
 DEAD = topology.PERSIST.dead_letters
 PERSIST = topology.PERSIST.name
@@ -163,8 +165,11 @@ async def test_a_wrong_call_says_what_to_do(
     assert remedy in result.stderr
 
 
-def test_without_a_broker_or_its_queues_it_says_how_to_start(environment: dict[str, str]) -> None:
-    fresh = palomar(environment, "dead", "list")
+def test_without_a_broker_or_its_queues_it_says_how_to_start(
+    environment: dict[str, str], stack: Stack, vhosts: Vhosts
+) -> None:
+    without_queues = {**environment, "AMQP_URL": stack.rabbitmq.vhost_url(vhosts.new())}
+    fresh = palomar(without_queues, "dead", "list")
     assert (fresh.returncode, fresh.stdout) == (1, "")
     assert "./palomar up" in fresh.stderr
     away = {**environment, "AMQP_URL": "amqp://guest:guest@127.0.0.1:1/"}

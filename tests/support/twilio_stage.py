@@ -62,8 +62,8 @@ async def playing() -> AsyncIterator[Provider]:
 
 
 @asynccontextmanager
-async def sending_to(provider: Provider) -> AsyncIterator[TwilioSender]:
-    sender = TwilioSender(CREDENTIALS, timeout=0.5, base_url=provider.url)
+async def sending_to(provider: Provider, total: float = 0.5) -> AsyncIterator[TwilioSender]:
+    sender = TwilioSender(CREDENTIALS, timeout=total, base_url=provider.url)
     yield sender
     await sender.close()
 

@@ -40,9 +40,9 @@ class Vhosts:
         try:
             name = self._next.result()
         except (Problem, OSError, HTTPException):  # the test before had stopped the broker
-            name = self._new()
+            name = self.new()
         if not self._rabbitmq.is_young(name):  # the broker was started again meanwhile
-            name = self._new()
+            name = self.new()
         self._next = self._thread.submit(self._make_ready)
         return name
 
@@ -70,13 +70,14 @@ class Vhosts:
             except (Problem, OSError, HTTPException, AMQPError, InUse):
                 pass  # of no use any more: the next, or a new one
             self._delete(name)
-        return self._new()
+        return self.new()
 
     def _delete(self, name: str) -> None:
         with contextlib.suppress(Problem, OSError, HTTPException):  # `rabbitmq.forget` takes what stays
             self._rabbitmq.delete_vhost(name)
 
-    def _new(self) -> str:
+    def new(self) -> str:
+        """The name of one without any queue."""
         name = f"test-{uuid4().hex}"
         self._rabbitmq.add_vhost(name)
         return name

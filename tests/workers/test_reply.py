@@ -38,13 +38,15 @@ async def count_asked(stage: Stage) -> int:
 
 
 async def test_several_messages_in_a_row_get_one_answer_after_a_moment_of_quiet(settings: Settings) -> None:
-    async with staged(settings, model(debounce=0.6)) as stage, stage.working(*EVERY):
-        for text in ("hola", "una pregunta", "¿abrís hoy?"):
+    async with staged(settings, model(debounce=1.5)) as stage, stage.working(*EVERY):
+        for number, text in enumerate(("hola", "una pregunta", "¿abrís hoy?"), start=1):  # stored in this order
             await stage.deliver(stage.said(text))
-            await asyncio.sleep(0.2)
+            await stage.until(
+                stage.count, "messages WHERE role = 'user'", equals=number
+            )  # in the order of their webhooks
         await stage.until(stage.statuses, equals=["sent"])
         assert await asked(stage) == [["hola\nuna pregunta\n¿abrís hoy?"]]
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(2.0)
         assert len(await stage.bodies()) == 1
 
 
