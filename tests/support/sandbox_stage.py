@@ -92,6 +92,16 @@ class Receiver:
             text="<Response></Response>", content_type="text/xml", status=status or 200, headers=headers
         )
 
+    async def got_any(self, within: float) -> bool:
+        """Whether a webhook comes within so many seconds. `got` counts it too."""
+        try:
+            async with asyncio.timeout(within):
+                await self._arrived.get()
+        except TimeoutError:
+            return False
+        self._arrived.put_nowait(None)
+        return True
+
     async def got(self, count: int, within: float = 5.0) -> list[Webhook]:
         """The webhooks, once there are `count`; then a moment more, in which no other may come."""
         async with asyncio.timeout(within):
