@@ -9,6 +9,7 @@ import aiohttp
 import orjson
 import pytest
 
+from ingress.api.declaration import registry
 from shared.settings import Settings
 from tests.support import node, trpc_ticks
 from tests.support.api import ApiStage, serving
@@ -55,6 +56,15 @@ async def test_queries_and_mutations_over_a_socket(api: ApiStage, version: Versi
         "NOT_FOUND", "METHOD_NOT_SUPPORTED", "BAD_REQUEST", "METHOD_NOT_SUPPORTED",
     ]  # fmt: skip
     assert refused[2]["error"]["data"]["problem"]["errors"][0]["pointer"] == "#/phoneNumber"
+
+
+@versions
+async def test_the_documents_statements_run_over_a_socket(api: ApiStage, version: Version) -> None:
+    ana = await api.tenant()
+    text = "".join(node.statements(registry())).replace("tenant-uuid", str(ana.id))
+    script = f"{text}\nreturn contact;"
+    reply = await node.run(version, **asked(version, "wsLink", api.port, ana.key), script=script)
+    assert reply.value["contact"]["name"] == "John Doe"
 
 
 @links
