@@ -95,6 +95,5 @@ def make_api(front: Front, settings: Settings, stop: asyncio.Event) -> Api:
     """All transports at their places. A new one is a line here. `stop` ends what streams."""
     rest = Rest(front, Routes(registry().values()))
     cors = Cors(settings.api_cors_origins)
-    trpc = Trpc(front, registry(), cors, stop, longest_frame=settings.api_body_limit)
-    mounts: dict[str, Transport] = {"v1": rest, "trpc": trpc}
+    mounts: dict[str, Transport] = {"v1": rest, "trpc": Trpc(front, registry(), cors, stop)}
     return Api(mounts, cors, anywhere_else=rest)

@@ -76,6 +76,6 @@ def _unescaped(path: str) -> str:
 
 
 def _form(headers: Mapping[str, str]) -> Form:
-    if JSONL in (headers.get("trpc-accept"), headers.get("accept")):
+    if JSONL in headers.get("trpc-accept", "") or JSONL in headers.get("accept", ""):
         return "jsonl"
     return "stream10" if headers.get("trpc-batch-mode") == "stream" else "json"

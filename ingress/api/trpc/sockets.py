@@ -13,9 +13,10 @@ from aiohttp import WSCloseCode, WSMsgType, web
 
 from ingress.api.failures import problem_of
 from ingress.api.front import Front, bearer
-from ingress.api.problems import CONFLICT, INVALID_INPUT, METHOD_NOT_ALLOWED, TIMEOUT, UNAVAILABLE, Problem
+from ingress.api.problems import CONFLICT, INVALID_INPUT, METHOD_NOT_ALLOWED, TIMEOUT, Problem
 from ingress.api.trpc import frames
 from ingress.api.trpc.calls import AT_ONCE, Asked, CallRunner
+from ingress.api.trpc.connections import Connections
 from ingress.api.trpc.frames import Id, Message
 from ingress.api.trpc.requests import MOST_CALLS, parameters
 from ingress.api.trpc.subscriptions import Client, accept, items, key_in, leaving, resumed
@@ -23,55 +24,45 @@ from ingress.api.trpc.subscriptions import Client, accept, items, key_in, leavin
 HEARTBEAT: Final = 30.0  # seconds between pings; a client that does not answer one is gone
 FIRST_FRAME: Final = 10.0  # seconds within which the connection parameters must come
 MOST_SUBSCRIPTIONS: Final = 100  # of one socket
-MOST_SOCKETS: Final = 10_000  # of one process
+LONGEST_FRAME: Final = 256 * 1024  # bytes; aiohttp holds a frame until all of it is there, also a stranger's
 GRACE: Final = 5.0  # seconds that a client has for leaving by itself once it was told to
 
 
 class Sockets:
     """All sockets of one process."""
 
-    def __init__(self, front: Front, runner: CallRunner, longest_frame: int, stop: asyncio.Event) -> None:
+    def __init__(self, front: Front, runner: CallRunner, connections: Connections, stop: asyncio.Event) -> None:
         self._front = front
         self._runner = runner
-        self._longest_frame = longest_frame
+        self._connections = connections
         self._stop = stop
-        self._open = 0
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Serve a socket until it is closed."""
-        if self._open >= MOST_SOCKETS:
-            raise Problem(UNAVAILABLE, "Too many sockets are open here.", retry_after=HEARTBEAT)
-        socket = web.WebSocketResponse(heartbeat=HEARTBEAT, max_msg_size=self._longest_frame, compress=False)
+        socket = web.WebSocketResponse(heartbeat=HEARTBEAT, max_msg_size=LONGEST_FRAME, compress=False)
         if not socket.can_prepare(request):
             raise Problem(INVALID_INPUT, "This is no handshake of a WebSocket of version 13.")
-        self._open += 1
-        try:
+        with suppress(ConnectionError):  # the client may leave at any time
             await socket.prepare(request)
-            if (client := await self._client(request, socket)) is not None:
-                await _Session(socket, client, self._runner, self._stop).serve()
+            try:
+                client = await self._client(request, socket)
+                with self._connections.taken(await client.caller()):
+                    await _Session(socket, client, self._runner, self._stop).serve()
+            except ConnectionError:
+                raise
+            except Exception as error:
+                await socket.send_str(frames.refused(None, problem_of(error)))
+                await socket.close(code=WSCloseCode.POLICY_VIOLATION)
             await socket.close()
-        except ConnectionError:  # the client has left
-            pass
-        finally:
-            self._open -= 1
         return socket
 
-    async def _client(self, request: web.BaseRequest, socket: web.WebSocketResponse) -> Client | None:
-        """Who has opened the socket; None where they have been refused."""
+    async def _client(self, request: web.BaseRequest, socket: web.WebSocketResponse) -> Client:
+        """Who has opened the socket, by the key of the handshake or of the first frame. Raises a Problem."""
         query = parameters(request.rel_url.raw_query_string)
-        try:
-            key = bearer(request) or query.get("token")
-            if "connectionParams" in query:
-                key = key_in(frames.parameters(await _first(socket))) or key
-            client = Client(request, key, self._front)
-            await client.caller()
-        except ConnectionError:
-            raise
-        except Exception as error:
-            await socket.send_str(frames.refused(None, problem_of(error)))
-            await socket.close(code=WSCloseCode.POLICY_VIOLATION)
-            return None
-        return client
+        key = bearer(request) or query.get("token")
+        if "connectionParams" in query:
+            key = key_in(frames.parameters(await _first(socket))) or key
+        return Client(request, key, self._front)
 
 
 async def _first(socket: web.WebSocketResponse) -> str:

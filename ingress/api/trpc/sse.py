@@ -18,6 +18,7 @@ from ingress.api.failures import problem_of
 from ingress.api.front import Front, bearer, parsed
 from ingress.api.models import Output
 from ingress.api.problems import Problem
+from ingress.api.trpc.connections import Connections
 from ingress.api.trpc.requests import Calls
 from ingress.api.trpc.shapes import error_shape
 from ingress.api.trpc.subscriptions import PAUSE, Client, accept, event_id, items, key_in, leaving, resumed
@@ -34,9 +35,10 @@ _CONNECTED: Final = orjson.dumps({"reconnectAfterInactivityMs": int(PAUSE * 3 * 
 class EventStreams:
     """All subscriptions over server-sent events."""
 
-    def __init__(self, front: Front, cors: Cors, stop: asyncio.Event) -> None:
+    def __init__(self, front: Front, cors: Cors, connections: Connections, stop: asyncio.Event) -> None:
         self._front = front
         self._cors = cors
+        self._connections = connections
         self._stop = stop
 
     async def answer(self, request: web.BaseRequest, procedure: AnyProcedure, calls: Calls) -> web.StreamResponse:
@@ -71,10 +73,11 @@ class EventStreams:
         seen = request.headers.get(hdrs.LAST_EVENT_ID) or calls.query.get("lastEventId")
         client = Client(request, key, self._front)
         accepted = await accept(client, procedure, resumed(procedure, calls.in_query(), seen))
-        await response.write(_event("connected", _CONNECTED))
-        async with aclosing(items(client, accepted)) as following:
-            async for item in following:
-                await response.write(_event("ping", b"") if item is None else _item(item))
+        with self._connections.taken(accepted.call.caller):
+            await response.write(_event("connected", _CONNECTED))
+            async with aclosing(items(client, accepted)) as following:
+                async for item in following:
+                    await response.write(_event("ping", b"") if item is None else _item(item))
         await response.write(_event("return", b""))
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from ingress.api.front import Front
 from ingress.api.models import Output, Tracked
 from ingress.api.problems import PARSE_ERROR, Problem
 
-PAUSE: Final = 15.0  # seconds without an item, after which the client gets a sign of life and its key is tried again
+PAUSE: Final = 15.0  # seconds without an item, after which the client gets a sign of life; its key is tried as often
 LEAVING: Final = 3.0  # seconds within which clients are told to connect again before the process stops, each at random
 _RESUMES: Final = "lastEventId"
 
@@ -62,12 +63,15 @@ async def items(client: Client, accepted: Accepted) -> AsyncGenerator[Output | N
     """Each item of a subscription, and None where none came for a while. Raises a Problem."""
     following = aiter(accepted.procedure.stream(accepted.call, accepted.given))
     coming: asyncio.Future[Output | None] | None = None
+    tried = time.monotonic()
     try:
         while True:
             coming = coming or asyncio.ensure_future(anext(following, None))
             await asyncio.wait({coming}, timeout=PAUSE)
-            if not coming.done():
+            if (now := time.monotonic()) - tried >= PAUSE:
                 await client.caller()
+                tried = now
+            if not coming.done():
                 yield None
                 continue
             item, coming = coming.result(), None

@@ -18,6 +18,7 @@ from ingress.api.front import Front
 from ingress.api.problems import METHOD_NOT_ALLOWED, Problem
 from ingress.api.trpc import requests
 from ingress.api.trpc.calls import Asked, CallRunner, Outcome, key_of_call
+from ingress.api.trpc.connections import Connections
 from ingress.api.trpc.requests import Calls
 from ingress.api.trpc.router_types import FILE, router_types
 from ingress.api.trpc.shapes import failed
@@ -38,16 +39,15 @@ class Trpc:
         procedures: Mapping[str, AnyProcedure],
         cors: Cors,
         stop: asyncio.Event,
-        *,
-        longest_frame: int,
     ) -> None:
-        """`stop` is set once the process is to stop; `longest_frame` of a WebSocket is in bytes."""
+        """`stop` is set once the process is to stop."""
         self._front = front
         self._procedures = procedures
         self._runner = CallRunner(front.executor, procedures)
         self._cors = cors
-        self._streams = EventStreams(front, cors, stop)
-        self._sockets = Sockets(front, self._runner, longest_frame, stop)
+        connections = Connections()
+        self._streams = EventStreams(front, cors, connections, stop)
+        self._sockets = Sockets(front, self._runner, connections, stop)
 
     @cached_property
     def _types(self) -> str:

@@ -220,6 +220,33 @@ async def test_a_revoked_key_ends_what_streams(api: ApiStage, monkeypatch: pytes
         assert (await said(connected))["error"]["data"]["code"] == "UNAUTHORIZED"
 
 
+async def test_a_revoked_key_ends_what_never_pauses(api: ApiStage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ingress.api.trpc.subscriptions.PAUSE", 0.2)
+    monkeypatch.setattr("ingress.api.caller.REMEMBERED", 0.1)
+    ana = await api.tenant()
+    given = {"id": str(ana.key_id), "tenantId": str(ana.id)}
+    endless = asyncio.create_task(api.get("/trpc/ticks.plain?input=%7B%22count%22:1000000%7D", ana))
+    await trpc_ticks.STARTED.wait()
+    assert (await api.post("/trpc/apiKeys.revoke", await api.operator(), given)).status == 200
+    assert "event: serialized-error" in (await endless).body
+
+
+async def test_a_tenants_connections_leave_room_for_others(api: ApiStage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ingress.api.trpc.connections.MOST_OF_ONE", 1)
+    ana, ben = await api.tenant(), await api.tenant()
+    async with socket(api, f"?token={ana.key}") as first, socket(api, f"?token={ben.key}") as other:
+        for connected in (first, other):
+            await connected.send_str("PING")
+            assert await connected.receive_str(timeout=10) == "PONG"
+        async with socket(api, f"?token={ana.key}") as second:
+            assert (await said(second))["error"]["data"]["code"] == "TOO_MANY_REQUESTS"
+        refused = await api.get("/trpc/ticks.plain", ana)
+        assert "TOO_MANY_REQUESTS" in refused.body
+    async with socket(api, f"?token={ben.key}") as again:
+        await again.send_str("PING")
+        assert await again.receive_str(timeout=10) == "PONG"
+
+
 async def test_a_handshake_that_is_none_has_the_shape_too(api: ApiStage) -> None:
     answer = await api.get("/trpc", None, Upgrade="websocket", Connection="Upgrade")
     assert (answer.status, answer.body["error"]["data"]["code"]) == (400, "BAD_REQUEST")
