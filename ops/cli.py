@@ -2,8 +2,8 @@
 
 A module `ops/commands/NAME.py` begins with the docstring that `palomar --help` shows, and holds either a function
 called NAME, which is the command, or a `typer.Typer` called `app`, whose commands are its subcommands. Where NAME is
-a word of Python's, module and function end in an underscore (`import_`). Only the module of the command that was asked
-for is imported, so that `palomar parse` does not wait for a database driver.
+a word of Python's, module and function end in an underscore (`import_`); a `-` of NAME is `_` there. Only the module of
+the command that was asked for is imported, so that `palomar parse` does not wait for a database driver.
 """
 
 import importlib
@@ -55,7 +55,7 @@ def _root(asked: str | None) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     for source in sorted(COMMANDS.glob("[!_]*.py")):
-        name = source.stem.rstrip("_")
+        name = _name(source)
         if name != asked:
             root.command(name, help=_summary(source))(_not_asked)
             continue
@@ -70,11 +70,16 @@ def _root(asked: str | None) -> typer.Typer:
     return root
 
 
+def _name(source: Path) -> str:
+    """The command of a module: `import` of import_.py, `trpc-types` of trpc_types.py."""
+    return source.stem.rstrip("_").replace("_", "-")
+
+
 def _summary(source: Path) -> str:
     """The first line of a module's docstring, without the command's own name. To parse all modules takes 0.15 s."""
     with source.open(encoding="utf-8") as lines:
         first = next(lines)
-    return first.strip().strip('"').removeprefix(f"palomar {source.stem.rstrip('_')}: ")
+    return first.strip().strip('"').removeprefix(f"palomar {_name(source)}: ")
 
 
 def _not_asked() -> None:

@@ -1,12 +1,12 @@
 """Answers a request that can't be read as HTTP, or whose lines are too long, with a problem instead of plain text."""
 
 from http import HTTPStatus
-from typing import Any
 
 import orjson
 from aiohttp import web
 
 from ingress.api.problems import INTERNAL, PARSE_ERROR, Problem
+from ingress.api.trpc.shapes import error_shape
 from shared.process.log import get_logger
 
 log = get_logger(__name__)
@@ -41,20 +41,8 @@ class _Connection(web.RequestHandler):
             problem = Problem(PARSE_ERROR, "This is no HTTP request that can be read, or a line of it is too long.")
         response = web.Response(
             status=problem.type.status,
-            body=orjson.dumps(problem.document() | {"error": trpc_shape(problem)}),
+            body=orjson.dumps(problem.document() | {"error": error_shape(problem)}),
             content_type="application/problem+json",
         )
         response.force_close()
         return response
-
-
-def trpc_shape(problem: Problem, path: str | None = None) -> dict[str, Any]:
-    """A problem as tRPC's clients read an error, with the whole problem in `data.problem`."""
-    data: dict[str, Any] = {"code": problem.type.code, "httpStatus": problem.type.status}
-    if path is not None:
-        data["path"] = path
-    return {
-        "message": problem.detail,
-        "code": problem.type.number,
-        "data": {**data, "problem": problem.document()},
-    }

@@ -12,6 +12,7 @@ from ingress.api.faults import ApiServer
 from ingress.api.front import Front
 from ingress.api.rest import Rest
 from ingress.api.rest_paths import Routes
+from ingress.api.trpc.transport import Trpc
 from shared.crypto import KeyRing
 from shared.database import ApiPool, DatabaseWatch, make_pool
 from shared.http.bodies import Bodies
@@ -65,7 +66,7 @@ async def serve(settings: Settings, keys: KeyRing, stop: asyncio.Event, *, share
         bounds = Bounds(Limits.of(settings.api_bytes, settings.api_body_limit))
         sources = Sources(settings.trusted_proxies)
         front = Front(executor, Bodies(bounds, sources), sources, settings)
-        api = make_api(front, settings)
+        api = make_api(front, settings, stop)
 
         def missing() -> dict[str, str]:
             reason = watch.unready_reason
@@ -90,8 +91,9 @@ async def serve(settings: Settings, keys: KeyRing, stop: asyncio.Event, *, share
     logger.info("stopped")
 
 
-def make_api(front: Front, settings: Settings) -> Api:
-    """All transports at their places. A new one is a line here."""
+def make_api(front: Front, settings: Settings, stop: asyncio.Event) -> Api:
+    """All transports at their places. A new one is a line here. `stop` ends what streams."""
     rest = Rest(front, Routes(registry().values()))
-    mounts: dict[str, Transport] = {"v1": rest}
-    return Api(mounts, Cors(settings.api_cors_origins), anywhere_else=rest)
+    cors = Cors(settings.api_cors_origins)
+    mounts: dict[str, Transport] = {"v1": rest, "trpc": Trpc(front, registry(), cors, stop)}
+    return Api(mounts, cors, anywhere_else=rest)

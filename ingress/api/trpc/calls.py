@@ -1,0 +1,96 @@
+"""Runs the queries and mutations of a request or frame, some of them at once, and makes the answer to each."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from ingress.api import idempotency
+from ingress.api.caller import Caller
+from ingress.api.declaration import AnyProcedure
+from ingress.api.execute import Executor
+from ingress.api.failures import problem_of
+from ingress.api.problems import METHOD_NOT_ALLOWED, UNKNOWN_PATH, Problem
+from ingress.api.trpc.shapes import failed, succeeded
+
+AT_ONCE: Final = 4  # calls of one request that work; the others wait, so that one batch takes no tenant's every turn
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a call led to: its answer as tRPC writes it, and what a lone call adds to the response."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+    replayed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One call that a client makes."""
+
+    path: str
+    given: object
+    may_change: bool = True  # a GET may not
+    idempotency_key: str | None = None
+    if_match: str | None = None
+
+
+class CallRunner:
+    """Runs calls by the names of their procedures."""
+
+    def __init__(self, executor: Executor, procedures: Mapping[str, AnyProcedure]) -> None:
+        self._executor = executor
+        self._procedures = procedures
+
+    def procedure(self, path: str) -> AnyProcedure:
+        """The procedure of this name. Raises a Problem."""
+        found = self._procedures.get(path)
+        if found is None:
+            raise Problem(UNKNOWN_PATH, "No procedure has this name. The reference lists them: /docs.")
+        return found
+
+    async def each(self, caller: Caller, asked: Sequence[Asked]) -> AsyncIterator[tuple[int, Outcome]]:
+        """The outcome of each call with its place, as they end."""
+        turns = asyncio.Semaphore(AT_ONCE)
+
+        async def one(place: int) -> tuple[int, Outcome]:
+            async with turns:
+                return place, await self.run(caller, asked[place])
+
+        tasks = [asyncio.create_task(one(place)) for place in range(len(asked))]
+        try:
+            for next_one in asyncio.as_completed(tasks):
+                yield await next_one
+        finally:  # the client may have left
+            for task in tasks:
+                task.cancel()
+
+    async def run(self, caller: Caller, asked: Asked) -> Outcome:
+        """The outcome of a call, which is an answer also where it fails."""
+        try:
+            return await self._run(caller, asked)
+        except Exception as error:
+            problem = problem_of(error)
+            return Outcome(problem.type.status, failed(problem, asked.path), problem.headers)
+
+    async def _run(self, caller: Caller, asked: Asked) -> Outcome:
+        procedure = self.procedure(asked.path)
+        if procedure.kind == "subscription":
+            raise Problem(METHOD_NOT_ALLOWED, "This is a subscription: use httpSubscriptionLink or wsLink.")
+        if procedure.kind == "mutation" and not asked.may_change:
+            raise Problem(METHOD_NOT_ALLOWED, "A mutation is called by POST.", headers={"Allow": "POST"})
+        answer = await self._executor.execute(
+            caller, procedure, asked.given, idempotency_key=asked.idempotency_key, if_match=asked.if_match
+        )
+        headers = {} if answer.version is None else {"ETag": answer.version}
+        return Outcome(200, succeeded(answer.body), headers, answer.replayed)
+
+
+def key_of_call(header: str | None, path: str, place: int, *, is_batch: bool) -> str | None:
+    """The effective Idempotency-Key of a call. Raises the problem of a header that can't be one."""
+    if header is None or not is_batch:
+        return header
+    idempotency.check_key(header)
+    return idempotency.key_of_one(header, path, place)

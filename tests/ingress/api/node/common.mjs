@@ -1,0 +1,53 @@
+// Makes the calls that a test describes on standard input, with the client that it is given, and prints what came.
+import { text } from "node:stream/consumers";
+
+// asked: {url, link, headers?, options?, calls?: [[type, path, input?]…], script?, take?}
+// answer: {results: [{data} | {error}…], order: [place…], responses: [{status, headers}…], value}
+// Of a subscription `data` are the items until it ends, or `take` of them.
+export async function main({ createClient, createUntyped, links, closing = async () => {} }) {
+  const asked = JSON.parse(await text(process.stdin));
+  const responses = [];
+  const fetching = async (url, options) => {
+    const response = await fetch(url, options);
+    responses.push({ status: response.status, headers: Object.fromEntries(response.headers) });
+    return response;
+  };
+  const link = links(asked)({ url: asked.url, headers: asked.headers ?? {}, fetch: fetching, ...asked.options });
+  const answer = { results: [], order: [], responses };
+  if (asked.script) {
+    const run = new (async () => {}).constructor("trpc", asked.script);
+    answer.value = await run(createClient({ links: [link] }));
+  } else {
+    const client = createUntyped({ links: [link] });
+    const one = async ([type, path, input], place) => {
+      try {
+        if (type === "subscription") return { data: await items(client, path, input, asked.take ?? Infinity) };
+        return { data: await client[type](path, input) };
+      } catch (error) {
+        return { error: { name: error.name, message: error.message, shape: error.shape, data: error.data } };
+      } finally {
+        answer.order.push(place);
+      }
+    };
+    answer.results = await Promise.all(asked.calls.map(one));
+  }
+  await closing();
+  console.log(JSON.stringify(answer));
+}
+
+function items(client, path, input, take) {
+  return new Promise((resolve, reject) => {
+    const seen = [];
+    const subscription = client.subscription(path, input, {
+      onData(item) {
+        seen.push(item);
+        if (seen.length < take) return;
+        subscription.unsubscribe();
+        resolve(seen);
+      },
+      onError: reject,
+      onStopped: () => resolve(seen),
+      onComplete: () => resolve(seen),
+    });
+  });
+}

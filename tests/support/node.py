@@ -1,0 +1,126 @@
+"""Runs tRPC's own clients with Node; both are installed where they are missing, and a test skips where that fails.
+
+Node and npm come from the machine's package manager, the clients from npm, as tests/ingress/api/node/ locks them.
+"""
+
+import asyncio
+import fcntl
+import hashlib
+import re
+import shutil
+import subprocess
+from collections.abc import Container, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import orjson
+import pytest
+
+from ops.errors import Problem
+from ops.local import packages
+
+FOLDER: Final = Path(__file__).resolve().parents[1] / "ingress" / "api" / "node"
+MODULES: Final = FOLDER / "node_modules"
+OLDEST: Final = 18  # of the Node that the clients work with
+PATIENCE: Final = 60.0  # seconds for a script
+Version = Literal["v10", "v11"]
+VERSIONS: Final[tuple[Version, ...]] = ("v10", "v11")
+_CALLED: Final = re.compile(r"await trpc\.(\w+\.\w+)\.mutate")
+REMEDY: Final = f"Install Node {OLDEST} or later and npm yourself."
+
+
+SNIPPET: Final = FOLDER / "snippet.ts"  # the statements of the fifth document, as they stand there
+
+
+def statements(procedures: Container[str]) -> list[str]:
+    """Those of the document's statements whose procedures there are."""
+    every = re.split(r"(?m)^(?=//)", SNIPPET.read_text())
+    return [one for one in every if _CALLED.findall(one) and all(name in procedures for name in _CALLED.findall(one))]
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a client made of the answers."""
+
+    results: Sequence[dict[str, Any]]  # each {"data": …} or {"error": …}
+    order: Sequence[int]  # the places of the calls, as they ended
+    responses: Sequence[dict[str, Any]]  # each {"status": …, "headers": …}
+    value: Any = None  # what the script returned
+
+
+def ready() -> Path:
+    """The program, with the clients installed. Skips the test where that is not possible."""
+    node, missing = _ready()
+    if missing:
+        pytest.skip(f"tRPC's clients could not be run: {missing}")
+    return node
+
+
+@cache
+def _ready() -> tuple[Path, str]:
+    """The program, and what is missing; empty where nothing is."""
+    try:
+        node, npm = _program("node", "nodejs"), _program("npm", "npm")
+        version = subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout.strip()
+        if int(version.removeprefix("v").partition(".")[0]) < OLDEST:
+            raise Problem(f"Node is {version}.", REMEDY)
+        _install_clients(npm)
+    except Problem as problem:
+        return Path(), f"{problem.message} {problem.remedy}"
+    return node, ""
+
+
+async def run(version: Version, **asked: Any) -> Reply:
+    """Make calls with the client of this version: common.mjs says which members `asked` has."""
+    return Reply(**orjson.loads(await script(version, "run.mjs", asked)))
+
+
+async def script(version: Version, name: str, asked: Any) -> bytes:
+    """What a script prints that is given this JSON. It must succeed."""
+    program = await asyncio.to_thread(ready)
+    process = await asyncio.create_subprocess_exec(
+        program,
+        name,
+        cwd=FOLDER / version,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(PATIENCE):
+            output, errors = await process.communicate(orjson.dumps(asked))
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert process.returncode == 0, errors.decode()
+    return output
+
+
+def _program(name: str, package: str) -> Path:
+    if (found := shutil.which(name)) is not None:
+        return Path(found)
+    if packages.has_apt():
+        packages.apt_install(package, services=(), remedy=REMEDY)
+    elif packages.has_brew():
+        packages.brew_install("node", remedy=REMEDY)
+    if (found := shutil.which(name)) is None:
+        raise Problem(f"There is no {name}.", REMEDY)
+    return Path(found)
+
+
+def _install_clients(npm: Path) -> None:
+    """Install what the lock file names, once for all processes that run tests."""
+    wanted = hashlib.sha256((FOLDER / "package-lock.json").read_bytes()).hexdigest()
+    MODULES.mkdir(exist_ok=True)
+    with (FOLDER / "node_modules.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        made_from = MODULES / "made-from-lock"
+        if made_from.exists() and made_from.read_text() == wanted:
+            return
+        done = subprocess.run([npm, "ci", "--no-progress"], cwd=FOLDER, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise Problem(f"npm ci failed: {done.stderr.strip()[-300:]}", "Let npm reach its registry.")
+        made_from.write_text(wanted)
