@@ -8,6 +8,7 @@ from uuid import UUID
 
 from shared.database import Connection
 from shared.domain.model import Address
+from shared.store.by_key import only_if
 from shared.store.contact_records import ContactRecord
 from shared.store.newest_first import Position, behind
 
@@ -34,12 +35,17 @@ class StoredAddress:
 
 
 _COLUMNS: Final = "id, tenant_id, phone_number, name, is_active, created_at, updated_at, deleted_at"
-_BY_ADDRESS = """
-SELECT DISTINCT c.id, c.tenant_id, c.phone_number, c.name, c.is_active, c.created_at, c.updated_at, c.deleted_at
+_BY_ADDRESS = f"""
+SELECT DISTINCT c.*
 FROM unnest($2::text[], $3::text[]) AS asked (kind, canonical)
-JOIN contact_addresses a ON a.tenant_id = $1 AND a.kind = asked.kind AND a.canonical = asked.canonical
-JOIN contacts c ON c.tenant_id = a.tenant_id AND c.id = a.contact_id
-WHERE c.deleted_at IS NULL
+CROSS JOIN LATERAL (
+    SELECT contact_id FROM contact_addresses
+    WHERE tenant_id = $1 AND kind = asked.kind AND canonical = asked.canonical OFFSET 0
+) AS a
+CROSS JOIN LATERAL (
+    SELECT {_COLUMNS} FROM contacts
+    WHERE tenant_id = $1 AND id = a.contact_id AND {only_if("deleted_at IS NULL")} OFFSET 0
+) AS c
 """
 # The last contact that was looked at is answered too, so that the next search knows where to begin. Under row level
 # security no index could answer LIKE, whose operator may not see other tenants' rows: so a search reads, within bounds.

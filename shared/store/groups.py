@@ -102,16 +102,17 @@ def _group(row: asyncpg.Record | None) -> Group:
 # -- its contacts ------------------------------------------------------------------------------------------------------
 
 _ADD = """
-INSERT INTO group_contacts (tenant_id, group_id, contact_id) SELECT $1, $2, * FROM unnest($3::uuid[])
+INSERT INTO group_contacts (tenant_id, group_id, contact_id)
+SELECT $1, $2, contact_id FROM unnest($3::uuid[]) AS given (contact_id)
 ON CONFLICT DO NOTHING RETURNING contact_id
 """
 _REMOVE = """
 DELETE FROM group_contacts WHERE tenant_id = $1 AND group_id = $2 AND contact_id = ANY($3::uuid[]) RETURNING contact_id
 """
-_CONTACTS = """
+_CONTACTS = f"""
 SELECT c.id, c.tenant_id, c.phone_number, c.name, c.is_active, c.created_at, c.updated_at, c.deleted_at
 FROM group_contacts g JOIN contacts c ON c.tenant_id = g.tenant_id AND c.id = g.contact_id
-WHERE g.tenant_id = $1 AND g.group_id = $2 AND c.deleted_at IS NULL
+WHERE g.tenant_id = $1 AND g.group_id = $2 AND {only_if("c.deleted_at IS NULL")}
     AND g.contact_id < coalesce($3, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)
 ORDER BY g.contact_id DESC LIMIT $4
 """

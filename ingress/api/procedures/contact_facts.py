@@ -1,7 +1,7 @@
 """contacts.addresses, contacts.consents: by what a contact is known, and what they have opted in to and out of."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from pydantic import Field
 
@@ -13,7 +13,7 @@ from shared.store import consents, contact_search
 from shared.store.consents import LedgerEntry
 from shared.store.contact_search import StoredAddress
 
-_ID = EXAMPLE["id"]
+_ID: Final = EXAMPLE["id"]
 
 
 class ContactAddress(Part):

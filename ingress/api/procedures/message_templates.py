@@ -214,7 +214,7 @@ async def create(call: Call, given: CreateMessageTemplate) -> MessageTemplateAns
     "messageTemplates.update",
     scope=WRITE,
     errors=[VERSION_MISMATCH],
-    examples=[Example({"id": _ID, "content": "Hello {{1}}!"}, {"messageTemplate": _HELLO})],
+    examples=[Example({"id": _ID, "content": "Hi {{1}}!"}, {"messageTemplate": {**_HELLO, "content": "Hi {{1}}!"}})],
 )
 async def update(call: Call, given: UpdateMessageTemplate) -> MessageTemplateAnswer:
     """Change a message template. With If-Match only the version that you have seen is changed."""
