@@ -48,8 +48,13 @@ def page(
     if len(rows) <= given.limit:
         return rows, None
     shown = rows[: given.limit]
-    packed = _filters(call, given) + kind.dump_json(key(shown[-1]))
-    return shown, urlsafe_b64encode(packed).rstrip(b"=").decode()
+    return shown, behind(call, given, kind, key(shown[-1]))
+
+
+def behind(call: Call, given: PageInput, kind: TypeAdapter[Position], position: Position) -> str:
+    """The cursor of the page that begins behind this position."""
+    packed = _filters(call, given) + kind.dump_json(position)
+    return urlsafe_b64encode(packed).rstrip(b"=").decode()
 
 
 def _filters(call: Call, given: PageInput) -> bytes:

@@ -31,6 +31,7 @@ ORDER BY id
 _ONE = f"""
 SELECT {_COLUMNS} FROM channels WHERE tenant_id = $1 AND id = $2 AND deleted_at IS NULL AND {_TENANT_LIVES}
 """
+_LIVES = "SELECT FROM channels WHERE tenant_id = $1 AND id = $2 AND deleted_at IS NULL"
 _ALL = f"SELECT {_COLUMNS} FROM channels WHERE deleted_at IS NULL ORDER BY tenant_id, id"
 _CREDENTIALS = "SELECT credentials FROM channels WHERE tenant_id = $1 AND id = $2 AND deleted_at IS NULL"
 _STOP = """
@@ -127,6 +128,11 @@ async def get(connection: Connection | Pool, tenant_id: UUID, channel_id: UUID) 
     """A channel; None where it does not exist, or it or its tenant was deleted."""
     row = await connection.fetchrow(_ONE, tenant_id, channel_id)
     return None if row is None else channel_of(row)
+
+
+async def lives(connection: Connection, tenant_id: UUID, channel_id: UUID) -> bool:
+    """Whether the tenant has this channel, and it is not deleted."""
+    return await connection.fetchrow(_LIVES, tenant_id, channel_id) is not None
 
 
 async def every(connection: Connection | Pool) -> list[Channel]:

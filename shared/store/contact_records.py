@@ -1,5 +1,6 @@
 """contacts: reads, lists and writes one contact's row, as the management API and the tenants' own systems know it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -9,6 +10,7 @@ import asyncpg
 
 from shared.database import Connection
 from shared.store.by_key import only_if
+from shared.store.newest_first import Position, behind
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,18 +30,13 @@ class ContactRecord:
 _COLUMNS: Final = "id, tenant_id, phone_number, name, is_active, created_at, updated_at, deleted_at"
 _GET = f"SELECT {_COLUMNS} FROM contacts WHERE tenant_id = $1 AND id = $2"
 _LOCK = f"{_GET} FOR NO KEY UPDATE"
-_BEHIND: Final = """
-    AND (created_at, id)
-        < (coalesce($3, 'infinity'::timestamptz), coalesce($4, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid))
-ORDER BY created_at DESC, id DESC LIMIT $5
-"""
 _PAGE = f"""
 SELECT {_COLUMNS} FROM contacts
-WHERE tenant_id = $1 AND deleted_at IS NULL AND ($2::boolean IS NULL OR is_active = $2) {_BEHIND}
+WHERE tenant_id = $1 AND deleted_at IS NULL AND ($2::boolean IS NULL OR is_active = $2) {behind(3)}
 """
 _DELETED_PAGE = f"""
 SELECT {_COLUMNS} FROM contacts
-WHERE tenant_id = $1 AND deleted_at IS NOT NULL AND ($2::boolean IS NULL OR is_active = $2) {_BEHIND}
+WHERE tenant_id = $1 AND deleted_at IS NOT NULL AND ($2::boolean IS NULL OR is_active = $2) {behind(3)}
 """
 _INSERT = f"""
 INSERT INTO contacts (id, tenant_id, phone_number, name, is_active) VALUES ($1, $2, $3, $4, $5) RETURNING {_COLUMNS}
@@ -61,14 +58,19 @@ JOIN contacts c ON c.tenant_id = a.tenant_id AND c.id = a.contact_id
 WHERE a.tenant_id = $1 AND a.kind = 'phone' AND a.canonical = $2
 """
 
-Position = tuple[datetime, UUID]
-"""Where a page ended: created_at and id of its last contact."""
+
+_KNOWN = "SELECT id, deleted_at IS NULL AS lives FROM contacts WHERE tenant_id = $1 AND id = ANY($2::uuid[])"
 
 
 async def get(connection: Connection, tenant_id: UUID, contact_id: UUID, *, lock: bool = False) -> ContactRecord | None:
     """The contact, deleted or not. With `lock` its row is locked until the transaction ends."""
     row = await connection.fetchrow(_LOCK if lock else _GET, tenant_id, contact_id)
     return None if row is None else ContactRecord(**row)
+
+
+async def known(connection: Connection, tenant_id: UUID, contact_ids: Sequence[UUID]) -> dict[UUID, bool]:
+    """Those of these ids that are contacts of the tenant → whether they are live."""
+    return {row["id"]: row["lives"] for row in await connection.fetch(_KNOWN, tenant_id, contact_ids)}
 
 
 async def page(

@@ -159,6 +159,12 @@ _REMOVALS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     ),
     ("conversations", "DELETE FROM conversations WHERE tenant_id = $1 AND id = ANY($2::uuid[])", ("conversations",)),
     ("campaign_recipients", "DELETE FROM campaign_recipients WHERE tenant_id = $1 AND contact_id = $2", ("contact",)),
+    (
+        "campaigns",
+        """UPDATE campaigns SET recipient_ids = array_remove(recipient_ids, $2)
+            WHERE tenant_id = $1 AND $2 = ANY(recipient_ids)""",
+        ("contact",),
+    ),
     ("consents", "DELETE FROM consents WHERE tenant_id = $1 AND contact_id = $2", ("contact",)),
     ("group_contacts", "DELETE FROM group_contacts WHERE tenant_id = $1 AND contact_id = $2", ("contact",)),
     ("contact_addresses", "DELETE FROM contact_addresses WHERE tenant_id = $1 AND contact_id = $2", ("contact",)),

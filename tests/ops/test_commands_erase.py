@@ -5,8 +5,7 @@ import subprocess
 
 import pytest
 
-from ops import erasure
-from ops.errors import Problem
+from shared.domain.person_pattern import NothingToSearch, pattern
 from shared.settings import Settings
 from shared.store import erasure as store
 from tests.support.commands import palomar
@@ -78,9 +77,9 @@ async def test_nothing_of_a_person_is_left_and_everything_of_the_others(
         erased = await erase(environment, "+525512345678", "--tenant", str(stage.ours.tenant_id), "--yes")
         assert erased.returncode == 0, erased.stdout + erased.stderr
         assert "nothing is left" in erased.stdout
-        gone = await store.traces(stage.pool, stage.ours.tenant_id, erasure.pattern([("phone", ANA)]))
+        gone = await store.traces(stage.pool, stage.ours.tenant_id, pattern([("phone", ANA)]))
         assert {name: count for name, count in gone.items() if count} == {}
-        luis = await store.traces(stage.pool, stage.ours.tenant_id, erasure.pattern([("phone", LUIS)]))
+        luis = await store.traces(stage.pool, stage.ours.tenant_id, pattern([("phone", LUIS)]))
         for table in ("contacts", "contact_addresses", "conversations", "messages", "inbound_log", "sessions",
                       "webhook_logs", "idempotency_keys"):  # fmt: skip
             assert luis[table] > 0, table
@@ -173,10 +172,10 @@ async def test_what_others_say_of_an_erased_person_is_blanked_and_the_rest_of_it
 )
 async def test_the_ways_a_number_is_written(settings: Settings, text: str, found: bool) -> None:
     async with staged(settings) as stage:
-        matches = await stage.value("SELECT $1::text ~* $2::text", text, erasure.pattern([("phone", ANA)]))
+        matches = await stage.value("SELECT $1::text ~* $2::text", text, pattern([("phone", ANA)]))
         assert matches is found
 
 
 def test_somebody_without_a_searchable_address_is_not_said_to_be_gone() -> None:
-    with pytest.raises(Problem, match="no address"):
-        erasure.pattern([("phone", "123")])
+    with pytest.raises(NothingToSearch, match="no address"):
+        pattern([("phone", "123")])

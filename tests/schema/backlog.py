@@ -109,6 +109,9 @@ _WAITING = (
     FROM generate_series(1, %(count)s) n,
         unnest(ARRAY['unknown', 'sending', 'ready', 'queued', 'held'])
             WITH ORDINALITY AS of (status, place)""",
+    """INSERT INTO erasure_requests (tenant_id, contact_id, due_at)
+    SELECT %(tenant)s, pg_temp.made('contact', n), now() + interval '1 hour' * (n %% 2)
+    FROM generate_series(1, %(count)s) n""",
     """INSERT INTO message_statuses (id, tenant_id, channel_id, message_id, external_id, status, received_at)
     SELECT pg_temp.made('parked', n), %(tenant)s, %(channel)s, NULL, 'parked' || n, 'delivered',
         now() - interval '2 days'

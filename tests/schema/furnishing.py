@@ -32,6 +32,7 @@ _ROWS = (
     "INSERT INTO group_contacts (tenant_id, group_id, contact_id) VALUES (%(tenant)s, %(group)s, %(contact)s)",
     "INSERT INTO consents (tenant_id, contact_id, channel_kind, state, source, message_id) "
     "VALUES (%(tenant)s, %(contact)s, 'whatsapp', 'opted_in', 'message', %(message)s)",
+    "INSERT INTO erasure_requests (tenant_id, contact_id) VALUES (%(tenant)s, %(contact)s)",
     "INSERT INTO message_templates (id, tenant_id, channel_id, name) "
     "VALUES (%(template)s, %(tenant)s, %(channel)s, %(text)s)",
     "INSERT INTO campaigns (id, tenant_id, whatsapp_instance_id, message_template_id, name) "

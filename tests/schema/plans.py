@@ -119,11 +119,18 @@ _TEXTS = {
 }  # fmt: skip
 # What its meaning does not say: a value that the row has to be given anew, a row that a function is asked about.
 _OF_ITS_OWN = {
+    ("campaigns._INSERT", 4): "NULL",
+    ("campaigns._INSERT", 7): "'contacts'",
+    ("campaigns._PAGE", 2): "'draft'",
+    ("campaigns._UPDATE", 4): "NULL",
+    ("campaigns._UPDATE", 7): "'contacts'",
     ("channels._ADD", 5): "'sms'",
     ("media._INSERT", 4): "{n} + 1",
+    ("message_templates._INSERT", 10): "'approved'",
     ("messages.delivery_receipts._MOVE", 4): "gen_random_uuid()::text",
     ("messages.windows._CHECK", 1): "md5('{seed}conversation{n}')",
     ("tenants._INSERT", 1): "gen_random_uuid()",
+    ("webhooks._INSERT", 4): "'https://a.example'",
 }
 _BY_TYPE = {
     "text": "'{n}'", "timestamptz": "now()", "interval": "interval '1 minute'", "jsonb": "'{{}}'::jsonb",

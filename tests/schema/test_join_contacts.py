@@ -102,6 +102,7 @@ def test_the_one_that_stays_has_what_every_table_had_of_the_other(worker: Connec
             (tenant.id, campaign, who, status),
         )
     worker.execute("INSERT INTO import_aliases VALUES (%s, 'x', 'contacts', '7', %s)", (tenant.id, by_id))
+    worker.execute("INSERT INTO erasure_requests (tenant_id, contact_id) VALUES (%s, %s)", (tenant.id, by_id))
 
     assert join(worker, tenant, by_id, imported) == imported, "whom the tenant's own systems know by a number stays"
 
@@ -120,6 +121,7 @@ def test_the_one_that_stays_has_what_every_table_had_of_the_other(worker: Connec
         "sessions": (1, [imported]),
         "group_contacts": (2, [imported]),
         "campaign_recipients": (3, [imported]),
+        "erasure_requests": (1, [imported]),
     }, "a table that names contacts and is not joined would lose its rows"
     assert worker.execute("SELECT our_id FROM import_aliases").fetchall() == [(imported,)]
     assert worker.execute("SELECT id, name, phone_number FROM contacts").fetchall() == [

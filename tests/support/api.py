@@ -135,6 +135,13 @@ class ApiStage:
         """As palomar_worker, who sees every tenant's."""
         return [dict(row) for row in await self.pool.fetch(query, *values)]
 
+    async def events(self, whose: Tenant, family: str) -> list[dict[str, Any]]:
+        """Name and detail of the tenant's events whose name begins with `family.`, in their order."""
+        return await self.rows(
+            "SELECT name, detail FROM events WHERE tenant_id = $1 AND name LIKE $2 || '.%' ORDER BY seq",
+            *(whose.id, family),
+        )
+
 
 def in_query(given: Mapping[str, Any]) -> list[tuple[str, str]]:
     """An input as a query string has it."""

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from ingress.api.declaration import AnyProcedure, registry
+from shared.database import new_id
 from tests.support.api import ApiStage, Tenant
 
 Given = dict[str, Any]
@@ -15,11 +16,32 @@ Making = Callable[[ApiStage, Tenant], Awaitable[str]]
 
 _NUMBERS = itertools.count(34_600_000_000)
 
+
+async def _channel(api: ApiStage, whose: Tenant) -> str:
+    """A WhatsApp channel of this tenant, which nothing is sent through."""
+    channel_id = new_id()
+    await api.pool.execute(
+        "INSERT INTO channels (id, tenant_id, provider, kind, address, credentials) "
+        "VALUES ($1, $2, 'twilio', 'whatsapp', $3, '')",
+        channel_id,
+        whose.id,
+        f"+{next(_NUMBERS)}",
+    )
+    return str(channel_id)
+
+
 # Families without a `create` that makes a row from its example alone.
-MAKERS: Final[dict[str, Making]] = {}
+MAKERS: Final[dict[str, Making]] = {
+    "channels": _channel,
+    "whatsappInstances": _channel,
+    "recipients": lambda api, whose: row(api, whose, "groups"),  # as the example of campaigns.create says
+}
 
 # What a procedure's row must have gone through first, by its name.
-BEFORE: Final[dict[str, str]] = {"contacts.restore": "contacts.delete"}
+BEFORE: Final[dict[str, str]] = {
+    "contacts.restore": "contacts.delete",
+    "groups.removeContacts": "groups.addContacts",
+}
 
 # Members of an example that must differ from call to call, or another row is in the way.
 FRESH: Final[dict[str, Callable[[], Any]]] = {
@@ -71,7 +93,8 @@ async def valid(api: ApiStage, whose: Tenant, procedure: AnyProcedure) -> Given:
             made = await row(api, whose, family_of(procedure, name))
             given[name] = [made] if isinstance(given[name], list) else made
     if (before := BEFORE.get(procedure.name)) is not None:
-        answer = await api.call(registry()[before], whose, {"id": given["id"]})
+        known = properties(registry()[before])
+        answer = await api.call(registry()[before], whose, {name: given[name] for name in given if name in known})
         assert answer.status == 200, answer.body
     return given
 

@@ -15,13 +15,14 @@ from shared.actions import contacts
 from shared.actions.contacts import Changes, NumberTaken
 from shared.store import contact_records as records
 from shared.store.contact_records import ContactRecord
+from shared.store.newest_first import Position
 
 READ: Final = "contacts:read"
 WRITE: Final = "contacts:write"
-_POSITION: Final = TypeAdapter(records.Position)
+_POSITION: Final = TypeAdapter(Position)
 
 _ID: Final = "019ac2f0-7f2e-7a63-9c55-0c3a1a2b3c4d"
-_ANA: Final[dict[str, Any]] = {
+EXAMPLE: Final[dict[str, Any]] = {  # a contact, as answers have it
     "id": _ID,
     "tenantId": "019ac2ef-1111-7a63-9c55-0c3a1a2b3c4d",
     "phoneNumber": "+14155238886",
@@ -91,7 +92,7 @@ class UpdateContact(ContactId):
     is_active: bool | None = None
 
 
-@query("contacts.list", scope=READ, examples=[Example({"limit": 1}, {"contacts": [_ANA], "nextCursor": None})])
+@query("contacts.list", scope=READ, examples=[Example({"limit": 1}, {"contacts": [EXAMPLE], "nextCursor": None})])
 async def list_(call: Call, given: ListContacts) -> ContactPage:
     """List contacts, newest first."""
     rows = await records.page(
@@ -106,16 +107,16 @@ async def list_(call: Call, given: ListContacts) -> ContactPage:
     return ContactPage(contacts=[Contact.of(row) for row in shown], next_cursor=next_cursor)
 
 
-@query("contacts.get", scope=READ, examples=[Example({"id": _ID}, {"contact": _ANA})])
+@query("contacts.get", scope=READ, examples=[Example({"id": _ID}, {"contact": EXAMPLE})])
 async def get(call: Call, given: ContactId) -> ContactAnswer:
     """Get a contact. A deleted one is not found: contacts.list shows it with `deleted`."""
-    return ContactAnswer(contact=Contact.of(await _live(call, given.id)))
+    return ContactAnswer(contact=Contact.of(await live(call, given.id)))
 
 
 @mutation(
     "contacts.create",
     scope=WRITE,
-    examples=[Example({"phoneNumber": "+1 415 523 8886", "name": "Ana"}, {"contact": _ANA})],
+    examples=[Example({"phoneNumber": "+1 415 523 8886", "name": "Ana"}, {"contact": EXAMPLE})],
 )
 async def create(call: Call, given: CreateContact) -> ContactAnswer:
     """Create a contact.
@@ -135,11 +136,11 @@ async def create(call: Call, given: CreateContact) -> ContactAnswer:
     "contacts.update",
     scope=WRITE,
     errors=[VERSION_MISMATCH],
-    examples=[Example({"id": _ID, "name": "Ana"}, {"contact": _ANA})],
+    examples=[Example({"id": _ID, "name": "Ana"}, {"contact": EXAMPLE})],
 )
 async def update(call: Call, given: UpdateContact) -> ContactAnswer:
     """Change a contact. With If-Match only the version that you have seen is changed."""
-    before = await _live(call, given.id, lock=True)
+    before = await live(call, given.id, lock=True)
     call.expect_version(before.updated_at)
     changes = Changes(
         before.phone_number if given.phone_number is None else given.phone_number,
@@ -157,19 +158,19 @@ async def update(call: Call, given: UpdateContact) -> ContactAnswer:
     "contacts.delete",
     scope=WRITE,
     errors=[VERSION_MISMATCH],
-    examples=[Example({"id": _ID}, {"contact": {**_ANA, "deletedAt": "2026-11-28T17:00:00Z"}})],
+    examples=[Example({"id": _ID}, {"contact": {**EXAMPLE, "deletedAt": "2026-11-28T17:00:00Z"}})],
 )
 async def delete(call: Call, given: ContactId) -> ContactAnswer:
     """Delete a contact. Their messages stay, and contacts.restore undoes it; contacts.erase is for ever."""
     if call.if_match is not None:
-        call.expect_version((await _live(call, given.id, lock=True)).updated_at)
+        call.expect_version((await live(call, given.id, lock=True)).updated_at)
     deleted = await contacts.delete(call.connection, call.tenant_id, given.id)
     if deleted is None:
         raise not_found("contact")
     return ContactAnswer(contact=Contact.of(deleted))
 
 
-@mutation("contacts.restore", scope=WRITE, examples=[Example({"id": _ID}, {"contact": _ANA})])
+@mutation("contacts.restore", scope=WRITE, examples=[Example({"id": _ID}, {"contact": EXAMPLE})])
 async def restore(call: Call, given: ContactId) -> ContactAnswer:
     """Restore a deleted contact."""
     try:
@@ -181,7 +182,8 @@ async def restore(call: Call, given: ContactId) -> ContactAnswer:
     return ContactAnswer(contact=Contact.of(restored))
 
 
-async def _live(call: Call, contact_id: UUID, *, lock: bool = False) -> ContactRecord:
+async def live(call: Call, contact_id: UUID, *, lock: bool = False) -> ContactRecord:
+    """The contact; the problem of one that is not there, or deleted."""
     found = await records.get(call.connection, call.tenant_id, contact_id, lock=lock)
     if found is None or found.deleted_at is not None:
         raise not_found("contact")

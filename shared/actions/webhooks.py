@@ -1,0 +1,54 @@
+"""Creates, changes and deletes a webhook of a tenant's own, each with its event in the same transaction."""
+
+import secrets
+from base64 import b64encode
+from dataclasses import dataclass, field
+from typing import Final
+from uuid import UUID
+
+from shared.database import Connection
+from shared.store import webhooks as store
+from shared.store.events import Event, record
+from shared.store.webhooks import Webhook, WebhookValues
+
+_SECRET_BYTES: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class NewWebhook:
+    """A webhook that was just made. `secret` can't be shown again."""
+
+    stored: Webhook
+    secret: str = field(repr=False)
+
+
+async def create(connection: Connection, tenant_id: UUID, given: WebhookValues) -> NewWebhook:
+    """Create a webhook with a new secret, in the form of Standard Webhooks. The clock seals it within seconds.
+
+    The transaction must be the tenant's own, of palomar_api.
+    """
+    secret = f"whsec_{b64encode(secrets.token_bytes(_SECRET_BYTES)).decode()}"
+    created = await store.insert(connection, tenant_id, given, secret)
+    await record(connection, _event("webhook.created", created))
+    return NewWebhook(created, secret)
+
+
+async def update(connection: Connection, before: Webhook, given: WebhookValues) -> Webhook:
+    """Change a webhook whose row the caller has locked; without an event where nothing changes."""
+    if given == before.values:
+        return before
+    after = await store.update(connection, before.tenant_id, before.id, given)
+    await record(connection, _event("webhook.updated", after))
+    return after
+
+
+async def delete(connection: Connection, tenant_id: UUID, webhook_id: UUID) -> Webhook | None:
+    """Delete a webhook softly. None where there is no live one."""
+    deleted = await store.delete(connection, tenant_id, webhook_id)
+    if deleted is not None:
+        await record(connection, _event("webhook.deleted", deleted))
+    return deleted
+
+
+def _event(name: str, webhook: Webhook) -> Event:
+    return Event(name, webhook.tenant_id, detail={"webhook_id": str(webhook.id)})

@@ -1,0 +1,36 @@
+"""The text of a message template: which variables it has, and what it says with values for them. No I/O.
+
+A variable stands in double braces, as WhatsApp's templates write it: `Hello {{1}}` or `Hello {{first_name}}`. The
+database fills them in by the same rule: queue_template_message.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+_VARIABLE: Final = re.compile(r"\{\{([^{}]+)\}\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """A template's text with values. A variable that was given none stands in it as it did before."""
+
+    text: str
+    missing: tuple[str, ...]  # variables without a value, in the order of the text
+    unused: tuple[str, ...]  # values that no variable takes
+
+
+def variables(text: str) -> list[str]:
+    """The names of a text's variables, each once, in their order."""
+    return list(dict.fromkeys(_VARIABLE.findall(text)))
+
+
+def fill(text: str, values: Mapping[str, str]) -> Filled:
+    """The text with its variables filled in. What stands in a value is never taken for a variable."""
+    names = variables(text)
+    return Filled(
+        _VARIABLE.sub(lambda found: values.get(found[1], found[0]), text),
+        tuple(name for name in names if name not in values),
+        tuple(name for name in values if name not in names),
+    )

@@ -1,0 +1,136 @@
+"""message_templates: approved forms of words, and a tenant's own texts."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Literal
+from uuid import UUID
+
+import asyncpg
+
+from shared.database import Connection, new_id
+from shared.domain import template_text
+from shared.store.by_key import only_if
+from shared.store.newest_first import Position, behind
+
+Status = Literal["pending", "approved", "paused", "rejected", "disabled"]
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateValues:
+    """What a tenant writes of a template."""
+
+    channel_id: UUID | None  # the one it is approved for; None: a text of the tenant's own
+    name: str
+    language: str | None
+    external_id: str | None  # Twilio's ContentSid, Meta's template id
+    category: str | None
+    content: str
+    variables: tuple[str, ...]
+    status: Status
+    is_active: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MessageTemplate:
+    """A row of `message_templates`."""
+
+    id: UUID
+    tenant_id: UUID
+    values: TemplateValues
+    created_at: datetime
+    updated_at: datetime
+    deleted_at: datetime | None
+
+
+_COLUMNS: Final = """id, tenant_id, channel_id, name, language, external_id, category, content, variables, status,
+    is_active, created_at, updated_at, deleted_at"""
+_GET = f"SELECT {_COLUMNS} FROM message_templates WHERE tenant_id = $1 AND id = $2"
+_LOCK = f"{_GET} FOR NO KEY UPDATE"
+_PAGE = f"""
+SELECT {_COLUMNS} FROM message_templates
+WHERE tenant_id = $1 AND deleted_at IS NULL AND ($2::boolean IS NULL OR is_active = $2)
+    AND ($3::uuid IS NULL OR channel_id = $3) AND ($4::text IS NULL OR status = $4) {behind(5)}
+"""
+_INSERT = f"""
+INSERT INTO message_templates (tenant_id, id, channel_id, name, language, external_id, category, content, variables,
+    status, is_active)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING {_COLUMNS}
+"""
+_UPDATE = f"""
+UPDATE message_templates SET channel_id = $3, name = $4, language = $5, external_id = $6, category = $7, content = $8,
+    variables = $9, status = $10, is_active = $11
+WHERE tenant_id = $1 AND id = $2 RETURNING {_COLUMNS}
+"""
+_DELETE = f"""
+UPDATE message_templates SET deleted_at = now()
+WHERE tenant_id = $1 AND id = $2 AND {only_if("deleted_at IS NULL")} RETURNING {_COLUMNS}
+"""
+
+
+async def get(
+    connection: Connection, tenant_id: UUID, template_id: UUID, *, lock: bool = False
+) -> MessageTemplate | None:
+    """The template, deleted or not. With `lock` its row is locked until the transaction ends."""
+    row = await connection.fetchrow(_LOCK if lock else _GET, tenant_id, template_id)
+    return None if row is None else _template(row)
+
+
+async def page(
+    connection: Connection,
+    tenant_id: UUID,
+    *,
+    is_active: bool | None,
+    channel_id: UUID | None,
+    status: Status | None,
+    after: Position | None,
+    limit: int,
+) -> list[MessageTemplate]:
+    """Live templates, newest first, behind the position `after`."""
+    rows = await connection.fetch(_PAGE, tenant_id, is_active, channel_id, status, *(after or (None, None)), limit)
+    return [_template(row) for row in rows]
+
+
+async def insert(connection: Connection, tenant_id: UUID, given: TemplateValues) -> MessageTemplate:
+    """Insert a template. Its channel must be the tenant's."""
+    return _template(await connection.fetchrow(_INSERT, tenant_id, new_id(), *_columns(given)))
+
+
+async def update(connection: Connection, tenant_id: UUID, template_id: UUID, given: TemplateValues) -> MessageTemplate:
+    """Write a template's columns. The template must be there."""
+    return _template(await connection.fetchrow(_UPDATE, tenant_id, template_id, *_columns(given)))
+
+
+async def delete(connection: Connection, tenant_id: UUID, template_id: UUID) -> MessageTemplate | None:
+    """Delete a template softly; None where there is no live one."""
+    row = await connection.fetchrow(_DELETE, tenant_id, template_id)
+    return None if row is None else _template(row)
+
+
+def _columns(given: TemplateValues) -> tuple[object, ...]:
+    return (
+        given.channel_id, given.name, given.language, given.external_id, given.category, given.content,
+        list(given.variables), given.status, given.is_active,
+    )  # fmt: skip
+
+
+def _template(row: asyncpg.Record | None) -> MessageTemplate:
+    assert row is not None, "the statement returns the row that it wrote"
+    values = TemplateValues(
+        channel_id=row["channel_id"],
+        name=row["name"],
+        language=row["language"],
+        external_id=row["external_id"],
+        category=row["category"],
+        content=row["content"],
+        variables=_variables(row["variables"], row["content"]),
+        status=row["status"],
+        is_active=row["is_active"],
+    )
+    return MessageTemplate(row["id"], row["tenant_id"], values, row["created_at"], row["updated_at"], row["deleted_at"])
+
+
+def _variables(stored: object, content: str) -> tuple[str, ...]:
+    """The names that are stored. A row that came by SQL or import may hold another JSON: then those of its text."""
+    if isinstance(stored, list) and stored and all(isinstance(name, str) for name in stored):
+        return tuple(stored)
+    return tuple(template_text.variables(content))
