@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from ingress.api.declaration import AnyProcedure, registry
+from tests.support import api_conversations
 from tests.support.api import ApiStage, Tenant
 
 Given = dict[str, Any]
@@ -16,7 +17,7 @@ Making = Callable[[ApiStage, Tenant], Awaitable[str]]
 _NUMBERS = itertools.count(34_600_000_000)
 
 # Families without a `create` that makes a row from its example alone.
-MAKERS: Final[dict[str, Making]] = {}
+MAKERS: Final[dict[str, Making]] = {"conversations": api_conversations.make}
 
 # What a procedure's row must have gone through first, by its name.
 BEFORE: Final[dict[str, str]] = {"contacts.restore": "contacts.delete"}
