@@ -85,11 +85,16 @@ async def queue_text(
     return queued, job
 
 
-def _check(to: Recipient, content: str) -> None:
+def check_reachable(to: Recipient) -> None:
+    """Raise NotQueued where the conversation's channel or contact is deleted."""
     if to.channel_deleted:
         raise NotQueued("channel", "The conversation's channel is deleted.")
     if to.contact_deleted:
         raise NotQueued("contact", "The conversation's contact is deleted.")
+
+
+def _check(to: Recipient, content: str) -> None:
+    check_reachable(to)
     if to.stopped_by is not None:
         raise NotQueued("opted_out", f"Nothing leaves: {consents.REASONS[to.stopped_by]}.")
     if (wrong := wrong_text(to.provider, to.kind, content)) is not None:

@@ -1,12 +1,15 @@
 """conversations: reads and lists them, and writes what a tenant may change, as the management API shows them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
+import asyncpg
+
 from shared.database import Connection
+from shared.domain.conversation_status import Status
 from shared.domain.model import ChannelKind, ConsentScope
 from shared.store.by_key import only_if
 from shared.store.consents import STOPPED_BY
@@ -27,7 +30,7 @@ class ConversationRecord:
     phone: str | None
     contact_name: str | None
     kommo_chat_id: str | None
-    status: str
+    status: Status
     assigned_to: str | None
     unread_count: int
     last_message_at: datetime
@@ -44,6 +47,13 @@ _COLUMNS: Final = (
     "updated_at"
 )
 _GET = f"SELECT {_COLUMNS} FROM conversations WHERE tenant_id = $1 AND id = $2 AND {only_if('deleted_at IS NULL')}"
+_LOCK = f"{_GET} FOR NO KEY UPDATE"
+_SET_STATUS = f"""
+UPDATE conversations SET status = $3, reply_due_at = NULL, reply_wanted_since = NULL WHERE tenant_id = $1 AND id = $2
+RETURNING {_COLUMNS}
+"""
+_MARK_READ = f"UPDATE conversations SET unread_count = 0 WHERE tenant_id = $1 AND id = $2 RETURNING {_COLUMNS}"
+_ASSIGN = f"UPDATE conversations SET assigned_to = $3 WHERE tenant_id = $1 AND id = $2 RETURNING {_COLUMNS}"
 
 # Newest first, behind a position. The first condition is the index's, the second one orders those of one moment.
 _NEWEST: Final = """
@@ -59,6 +69,13 @@ SELECT {_COLUMNS} FROM ({_NEWEST} LIMIT {MOST_READ}) AS newest
 WHERE ($5::text IS NULL OR provider = $5) AND ($6::uuid IS NULL OR channel_id = $6)
     AND ($7::text IS NULL OR status = $7)
 ORDER BY last_message_at DESC, id DESC LIMIT $8
+"""
+_PAGE_NEEDING_TEMPLATES = f"""
+SELECT {_COLUMNS} FROM ({_NEWEST} LIMIT {MOST_READ}) AS newest
+WHERE provider = $5 AND status = 'active' AND NOT is_within_24_hour_window(last_user_message_at) AND EXISTS (
+    SELECT FROM channels via
+    WHERE via.tenant_id = newest.tenant_id AND via.id = newest.channel_id AND via.kind = 'whatsapp')
+ORDER BY last_message_at DESC, id DESC LIMIT $6
 """
 _READ_UP_TO = f"SELECT last_message_at, id FROM ({_NEWEST} OFFSET {MOST_READ - 1} LIMIT 1) AS last"
 
@@ -91,10 +108,35 @@ class Wanted:
     until: datetime | None = None  # exclusive
 
 
-async def get(connection: Connection, tenant_id: UUID, conversation_id: UUID) -> ConversationRecord | None:
-    """The conversation; None where there is none, or a deleted one."""
-    row = await connection.fetchrow(_GET, tenant_id, conversation_id)
+async def get(
+    connection: Connection, tenant_id: UUID, conversation_id: UUID, *, lock: bool = False
+) -> ConversationRecord | None:
+    """The conversation; None where there is none, or a deleted one. With `lock` its row is locked until the transaction
+    ends."""
+    row = await connection.fetchrow(_LOCK if lock else _GET, tenant_id, conversation_id)
     return None if row is None else ConversationRecord(**row)
+
+
+async def set_status(
+    connection: Connection, tenant_id: UUID, conversation_id: UUID, status: Status
+) -> ConversationRecord:
+    """Set the status of a conversation that is there. No answer of an engine is owed in it any more."""
+    return _record(await connection.fetchrow(_SET_STATUS, tenant_id, conversation_id, status))
+
+
+async def mark_read(connection: Connection, tenant_id: UUID, conversation_id: UUID) -> ConversationRecord:
+    """Count no message of a conversation that is there as unread."""
+    return _record(await connection.fetchrow(_MARK_READ, tenant_id, conversation_id))
+
+
+async def assign(connection: Connection, tenant_id: UUID, conversation_id: UUID, to: str | None) -> ConversationRecord:
+    """Write who looks after a conversation that is there."""
+    return _record(await connection.fetchrow(_ASSIGN, tenant_id, conversation_id, to))
+
+
+def _record(row: asyncpg.Record | None) -> ConversationRecord:
+    assert row is not None, "the statement returns the row that it wrote"
+    return ConversationRecord(**row)
 
 
 async def page(
@@ -109,8 +151,22 @@ async def page(
     if wanted.until is not None and (last_message_at is None or wanted.until <= last_message_at):
         last_message_at, last_id = wanted.until, UUID(int=0)  # before all of that moment
     begin = (tenant_id, last_message_at, last_id, wanted.since)
-    rows = await connection.fetch(_PAGE, *begin, wanted.provider, wanted.channel_id, wanted.status, limit)
-    found = [ConversationRecord(**row) for row in rows]
+    filters = (wanted.provider, wanted.channel_id, wanted.status)
+    return await _page(connection, _PAGE, begin, filters, limit)
+
+
+async def page_needing_templates(
+    connection: Connection, tenant_id: UUID, provider: str, after: Position | None, limit: int
+) -> tuple[list[ConversationRecord], Position | None]:
+    """As `page`, of active conversations on WhatsApp whose 24-hour window is closed: only a template reaches them."""
+    begin = (tenant_id, *(after or (None, None)), None)
+    return await _page(connection, _PAGE_NEEDING_TEMPLATES, begin, (provider,), limit)
+
+
+async def _page(
+    connection: Connection, statement: str, begin: Sequence[object], filters: Sequence[object], limit: int
+) -> tuple[list[ConversationRecord], Position | None]:
+    found = [ConversationRecord(**row) for row in await connection.fetch(statement, *begin, *filters, limit)]
     if len(found) == limit:
         return found, None
     end = await connection.fetchrow(_READ_UP_TO, *begin)

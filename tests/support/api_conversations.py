@@ -31,6 +31,10 @@ SELECT $1, tenant_id, id, channel_id, provider, 'inbound', 'user', 'received', $
     clock_timestamp()
 FROM conversations WHERE tenant_id = $2 AND id = $3
 """
+_TEMPLATE = """
+INSERT INTO message_templates (id, tenant_id, name, content, external_id, status)
+VALUES ($1, $2, $3, 'Hola {{1}}', 'HX' || $3, 'approved')
+"""
 
 
 async def add_channel(
@@ -82,3 +86,10 @@ async def make(api: ApiStage, whose: Tenant) -> str:
     conversation_id = await add_conversation(api, whose)
     await say(api, whose, conversation_id, "hello")
     return str(conversation_id)
+
+
+async def make_template(api: ApiStage, whose: Tenant) -> str:
+    """The id of a new approved template, for any channel."""
+    template_id = new_id()
+    await api.pool.execute(_TEMPLATE, template_id, whose.id, f"welcome {template_id}")
+    return str(template_id)

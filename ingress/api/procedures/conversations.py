@@ -15,6 +15,7 @@ from ingress.api.problems import CONFLICT, IDEMPOTENCY_MISMATCH, FieldError, Pro
 from shared.actions import messages
 from shared.actions.messages import NewText, NotQueued
 from shared.database import new_id
+from shared.domain.conversation_status import Status
 from shared.domain.window import Policy
 from shared.store import conversation_records as records
 from shared.store.conversation_records import ConversationRecord, Wanted
@@ -27,15 +28,14 @@ LONGEST_TEXT: Final = 65_536  # characters; of no channel more
 _POSITION: Final = TypeAdapter(records.Position)
 _MESSAGE_POSITION: Final = TypeAdapter(message_records.Position)
 
-Status = Literal["active", "escalated", "closed"]
 ProviderName = Annotated[str, StringConstraints(min_length=1, max_length=40, pattern=r"^[a-z0-9_]+$")]
 
-_ID: Final = "019ac2f0-7f2e-7a63-9c55-0c3a1a2b3c50"
+ID: Final = "019ac2f0-7f2e-7a63-9c55-0c3a1a2b3c50"
 _TENANT: Final = "019ac2ef-1111-7a63-9c55-0c3a1a2b3c4d"
 _CHANNEL: Final = "019ac2ef-2222-7a63-9c55-0c3a1a2b3c4d"
 _AT: Final = "2026-11-28T16:00:00Z"
-_ANA: Final[dict[str, Any]] = {
-    "id": _ID,
+ANA: Final[dict[str, Any]] = {
+    "id": ID,
     "tenantId": _TENANT,
     "provider": "twilio",
     "channelId": _CHANNEL,
@@ -54,10 +54,10 @@ _ANA: Final[dict[str, Any]] = {
     "createdAt": _AT,
     "updatedAt": _AT,
 }
-_HELLO: Final[dict[str, Any]] = {
+HELLO: Final[dict[str, Any]] = {
     "id": "019ac2f0-7f2e-7a63-9c55-0c3a1a2b3c60",
     "tenantId": _TENANT,
-    "conversationId": _ID,
+    "conversationId": ID,
     "provider": "twilio",
     "channelId": _CHANNEL,
     "direction": "outbound",
@@ -188,9 +188,7 @@ class SendMessage(ConversationId):
     )
 
 
-@query(
-    "conversations.list", scope=READ, examples=[Example({"limit": 1}, {"conversations": [_ANA], "nextCursor": None})]
-)
+@query("conversations.list", scope=READ, examples=[Example({"limit": 1}, {"conversations": [ANA], "nextCursor": None})])
 async def list_(call: Call, given: ListConversations) -> ConversationPage:
     """List conversations, that with the newest message first.
 
@@ -206,7 +204,7 @@ async def list_(call: Call, given: ListConversations) -> ConversationPage:
     return ConversationPage(conversations=[Conversation.of(row) for row in shown], next_cursor=next_cursor)
 
 
-@query("conversations.get", scope=READ, examples=[Example({"id": _ID}, {"conversation": _ANA})])
+@query("conversations.get", scope=READ, examples=[Example({"id": ID}, {"conversation": ANA})])
 async def get(call: Call, given: ConversationId) -> ConversationAnswer:
     """Get a conversation."""
     return ConversationAnswer(conversation=Conversation.of(await existing(call, given.id)))
@@ -215,7 +213,7 @@ async def get(call: Call, given: ConversationId) -> ConversationAnswer:
 @query(
     "conversations.messages",
     scope=READ,
-    examples=[Example({"id": _ID, "limit": 1}, {"messages": [_HELLO], "nextCursor": None})],
+    examples=[Example({"id": ID, "limit": 1}, {"messages": [HELLO], "nextCursor": None})],
 )
 async def messages_(call: Call, given: ListMessages) -> MessagePage:
     """List a conversation's messages, newest first."""
@@ -229,7 +227,7 @@ async def messages_(call: Call, given: ListMessages) -> MessagePage:
 @mutation(
     "conversations.send",
     scope=WRITE,
-    examples=[Example({"id": _ID, "content": "Good morning, Ana."}, {"message": _HELLO})],
+    examples=[Example({"id": ID, "content": "Good morning, Ana."}, {"message": HELLO})],
 )
 async def send(call: Call, given: SendMessage) -> MessageAnswer:
     """Send a text to a conversation's customer.
@@ -248,30 +246,31 @@ async def send(call: Call, given: SendMessage) -> MessageAnswer:
     try:
         queued, job = await messages.queue_text(call.connection, text, timedelta(seconds=call.settings.handoff_lease))
     except NotQueued as refused:
-        _refuse(refused)
+        refuse(refused)
     if job is not None:
         call.publish(job)
     return MessageAnswer(message=Message.of(queued))
 
 
-async def existing(call: Call, conversation_id: UUID) -> ConversationRecord:
+async def existing(call: Call, conversation_id: UUID, *, lock: bool = False) -> ConversationRecord:
     """The conversation with this id. Raises the problem of one that is not there."""
-    found = await records.get(call.connection, call.tenant_id, conversation_id)
+    found = await records.get(call.connection, call.tenant_id, conversation_id, lock=lock)
     if found is None:
         raise not_found("conversation")
     return found
 
 
-def _refuse(refused: NotQueued) -> NoReturn:
+def refuse(refused: NotQueued, field: str = "id") -> NoReturn:
+    """Raise the problem of what was not queued to the conversation that `field` names."""
     match refused.obstacle:
         case "conversation":
-            raise not_found("conversation")
+            raise not_found("conversation", field)
         case "content":
             raise invalid("content", refused.reason, "Shorten it, or send it as several messages.")
         case "cause":
             raise Problem(IDEMPOTENCY_MISMATCH, "This Idempotency-Key came with another message. Take a new one.")
         case "channel" | "contact" | "opted_out":
-            error = FieldError(pointer("id"), refused.reason, _REMEDIES[refused.obstacle])
+            error = FieldError(pointer(field), refused.reason, _REMEDIES[refused.obstacle])
             raise Problem(CONFLICT, refused.reason, errors=[error])
 
 
