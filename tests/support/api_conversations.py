@@ -88,6 +88,12 @@ async def make(api: ApiStage, whose: Tenant) -> str:
     return str(conversation_id)
 
 
+async def make_message(api: ApiStage, whose: Tenant) -> str:
+    """The id of a new message of a customer."""
+    (message_id,) = await say(api, whose, await add_conversation(api, whose), "hello")
+    return str(message_id)
+
+
 async def make_template(api: ApiStage, whose: Tenant) -> str:
     """The id of a new approved template, for any channel."""
     template_id = new_id()

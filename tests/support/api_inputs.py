@@ -19,6 +19,7 @@ _NUMBERS = itertools.count(34_600_000_000)
 # Families without a `create` that makes a row from its example alone.
 MAKERS: Final[dict[str, Making]] = {
     "conversations": api_conversations.make,
+    "messagesHistory": api_conversations.make_message,
     "templates": api_conversations.make_template,
 }
 
