@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
@@ -42,7 +43,9 @@ class NewTemplateMessage:
     cause: str  # 1 to 255 characters
 
 
-async def queue(connection: Connection, message: NewTemplateMessage) -> tuple[MessageRecord, SendRequested | None]:
+async def queue(
+    connection: Connection, message: NewTemplateMessage, handoff: timedelta
+) -> tuple[MessageRecord, SendRequested | None]:
     """Queue a template in a transaction of its tenant; returns its message, and the job to publish after the commit.
 
     The job is None where it was queued before. Raises NotQueued and TemplateRefused, after which the transaction has to
@@ -62,6 +65,8 @@ async def queue(connection: Connection, message: NewTemplateMessage) -> tuple[Me
     assert queued is not None, "it has just been inserted"
     if queued.stopped_by is not None:  # by its category too, which the template's row says
         raise NotQueued("opted_out", f"Nothing leaves: {consents.REASONS[queued.stopped_by]}.")
+    # As of any other message whose job is published: due again a handoff lease later.
+    await outbound.postpone(connection, message.tenant_id, message_id, handoff, of=("queued",))
     await record(
         connection, Event("message.queued", message.tenant_id, to.channel_id, message.conversation_id, message_id)
     )

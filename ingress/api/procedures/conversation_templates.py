@@ -1,7 +1,7 @@
 """conversations.*: WhatsApp's 24-hour window, and the templates that reach a customer outside it."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Final
 from uuid import UUID
 
@@ -178,7 +178,8 @@ async def _queue(
         call.tenant_id, conversation_id, template, variables, language, cause=call.idempotency_key or str(new_id())
     )
     try:
-        queued, job = await template_messages.queue(call.connection, message)
+        handoff = timedelta(seconds=call.settings.handoff_lease)
+        queued, job = await template_messages.queue(call.connection, message, handoff)
     except NotQueued as refused:
         refuse(refused, fields[0])
     except TemplateRefused as refused:
