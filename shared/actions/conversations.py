@@ -1,4 +1,4 @@
-"""Changes a conversation's state, its reader's mark and who looks after it, each with its event."""
+"""Changes a conversation's state, marks it as read and assigns it, each with its event."""
 
 from shared.database import Connection
 from shared.domain.conversation_status import MOVES, Step, may

@@ -130,7 +130,7 @@ async def mark_read(connection: Connection, tenant_id: UUID, conversation_id: UU
 
 
 async def assign(connection: Connection, tenant_id: UUID, conversation_id: UUID, to: str | None) -> ConversationRecord:
-    """Write who looks after a conversation that is there."""
+    """Assign a conversation that is there to a person of the tenant's, or with None to no one."""
     return _record(await connection.fetchrow(_ASSIGN, tenant_id, conversation_id, to))
 
 

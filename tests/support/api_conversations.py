@@ -60,8 +60,7 @@ async def add_conversation(
     kind: str = "whatsapp",
     last_message_ago: timedelta = timedelta(0),
 ) -> UUID:
-    """A conversation whose customer, who is a contact, last wrote so long ago; on a channel of its own where none is
-    named."""
+    """A conversation with a contact that last wrote so long ago; on a channel of its own where none is named."""
     channel_id = channel_id or await add_channel(api, whose, provider, kind)
     conversation_id, contact_id, address = new_id(), new_id(), f"+{next(_ADDRESSES)}"
     async with api.pool.acquire() as connection, connection.transaction():

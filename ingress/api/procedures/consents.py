@@ -97,7 +97,7 @@ class OptOut(_Wish):
 
 class OptIn(_Wish):
     evidence: Annotated[str, StringConstraints(min_length=3, max_length=500, strip_whitespace=True)] = Field(
-        description="How and when the contact agreed, for whoever asks later: a form's number, a call, a checkbox."
+        description="How and when the contact agreed, so that you can prove it: a form's number, a call, a checkbox."
     )
 
 

@@ -1,4 +1,4 @@
-"""conversations.*: who answers, until when, and who looks after it."""
+"""conversations.*: hand a conversation to a person and back, close it, mark it as read, assign it."""
 
 from typing import Annotated, Final
 
@@ -31,7 +31,7 @@ _REMEDIES: Final = {
 
 class AssignConversation(ConversationId):
     assigned_to: Assignee | None = Field(
-        description="Who looks after it, as your own system names them: a user's id, a name. null: no one."
+        description="The person of yours that looks after it, by an id or a name of your own system. null: no one."
     )
 
 
@@ -97,7 +97,7 @@ async def mark_read(call: Call, given: ConversationId) -> ConversationAnswer:
     examples=[Example({"id": ID, "assignedTo": "user 7"}, {"conversation": {**ANA, "assignedTo": "user 7"}})],
 )
 async def assign(call: Call, given: AssignConversation) -> ConversationAnswer:
-    """Say who looks after a conversation. Who answers it stays: see conversations.escalate."""
+    """Note the person of yours that looks after a conversation. The bot goes on: see conversations.escalate."""
     return _answer(await conversations.assign(call.connection, await _locked(call, given), given.assigned_to))
 
 

@@ -80,7 +80,7 @@ HELLO: Final[dict[str, Any]] = {
 
 
 class Conversation(Part):
-    """All that is said with one customer on one channel. Whoever writes to a channel begins one."""
+    """All that is said with one customer on one channel. A customer's first message to a channel begins one."""
 
     id: UUID
     tenant_id: UUID
@@ -92,7 +92,7 @@ class Conversation(Part):
     contact_name: str | None
     kommo_chat_id: str | None
     status: Status = Field(description="escalated: a person answers, and no engine does.")
-    assigned_to: str | None = Field(description="Who of the tenant's looks after it.")
+    assigned_to: str | None = Field(description="The person of yours that looks after it.")
     unread_count: int
     last_message_at: datetime
     last_user_message_at: datetime | None = Field(description="WhatsApp's 24-hour window begins here.")

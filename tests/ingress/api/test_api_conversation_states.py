@@ -1,4 +1,4 @@
-"""conversations.*: who answers, the 24-hour window, and templates."""
+"""conversations.*: the bot or a person, the 24-hour window, and templates."""
 
 from datetime import timedelta
 from typing import Any
@@ -137,7 +137,7 @@ async def test_meta_needs_the_templates_language(api: ApiStage) -> None:
     assert (await step(api, ana, talk, "send-template", template="welcome", language="en_US")).status == 200
 
 
-async def test_no_marketing_template_goes_to_who_wants_none(api: ApiStage) -> None:
+async def test_no_marketing_template_leaves_after_an_opt_out_of_marketing(api: ApiStage) -> None:
     ana = await api.tenant()
     talk, template = await add_conversation(api, ana), await make_template(api, ana)
     await api.pool.execute("UPDATE message_templates SET category = 'MARKETING'")
