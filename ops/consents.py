@@ -1,17 +1,17 @@
 """Consents for an operator: reads a contact's ledger, adds an entry to it, and sets a tenant's words."""
 
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Mapping
 from typing import Final, get_args
 from uuid import UUID
 
 from ops.errors import Problem
 from shared import database
-from shared.actions import consents as consenting
+from shared.actions import consents as actions
+from shared.actions.consents import Wish
 from shared.domain import consents
-from shared.domain.model import ChannelKind, ConsentScope, ConsentState
+from shared.domain.model import ChannelKind, ConsentState
 from shared.store import consents as ledger
-from shared.store.consents import Entry, LedgerEntry
+from shared.store.consents import LedgerEntry
 from shared.store.erasure import Person
 
 KINDS: Final[tuple[ChannelKind, ...]] = get_args(ChannelKind)
@@ -35,26 +35,10 @@ async def enter(
     pool: database.Pool, person: Person, kind: ChannelKind, state: ConsentState, *, marketing: bool, reason: str
 ) -> None:
     """Add what a contact has asked an operator for, as of now. An opt-in to everything also ends a block."""
-    scopes: Sequence[ConsentScope] = ("marketing",) if marketing else ("all",)
-    if state == "opted_in" and not marketing:
-        scopes = ("all", "blocked")
+    evidence = {"by": "operator", "reason": reason} if reason else {"by": "operator"}
+    wish = Wish(person.tenant_id, person.contact_id, kind, state, marketing, evidence)
     async with pool.acquire() as connection, connection.transaction():
-        await consenting.write(
-            connection,
-            [
-                Entry(
-                    tenant_id=person.tenant_id,
-                    contact_id=person.contact_id,
-                    channel_kind=kind,
-                    state=state,
-                    source="api",
-                    at=datetime.now(UTC),
-                    scope=scope,
-                    evidence={"by": "operator", "reason": reason} if reason else {"by": "operator"},
-                )
-                for scope in scopes
-            ],
-        )
+        await actions.enter(connection, wish)
 
 
 async def entries(pool: database.Pool, person: Person) -> list[LedgerEntry]:

@@ -8,6 +8,7 @@ from ingress.api.caller import Authenticator
 from ingress.api.cors import Cors
 from ingress.api.declaration import registry
 from ingress.api.execute import Executor
+from ingress.api.exports import Exports
 from ingress.api.faults import ApiServer
 from ingress.api.front import Front
 from ingress.api.rest import Rest
@@ -93,7 +94,7 @@ async def serve(settings: Settings, keys: KeyRing, stop: asyncio.Event, *, share
 
 def make_api(front: Front, settings: Settings, stop: asyncio.Event) -> Api:
     """All transports at their places. A new one is a line here. `stop` ends what streams."""
-    rest = Rest(front, Routes(registry().values()))
+    rest = Rest(front, Routes(registry().values()), Exports(front, registry().values()))
     cors = Cors(settings.api_cors_origins)
     mounts: dict[str, Transport] = {"v1": rest, "trpc": Trpc(front, registry(), cors, stop)}
     return Api(mounts, cors, anywhere_else=rest)

@@ -9,6 +9,7 @@ from aiohttp import web
 from ingress.api import query_string
 from ingress.api.caller import Caller
 from ingress.api.execute import Answer
+from ingress.api.exports import Exports
 from ingress.api.front import Front
 from ingress.api.problems import INVALID_INPUT, METHOD_NOT_ALLOWED, UNKNOWN_PATH, FieldError, Problem, invalid
 from ingress.api.rest_paths import Found, Route, Routes
@@ -19,12 +20,16 @@ MOST_PARAMETERS: Final = 100  # of a query string
 class Rest:
     """The transport of everything below /v1."""
 
-    def __init__(self, front: Front, routes: Routes) -> None:
+    def __init__(self, front: Front, routes: Routes, exports: Exports) -> None:
         self._front = front
         self._routes = routes
+        self._exports = exports
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """The answer to a request. Raises a Problem."""
+        export = self._exports.find(request.path)
+        if export is not None:
+            return await self._exports.answer(request, export, _pairs(request.rel_url.raw_query_string))
         found = self._routes.find(request.path)
         if found is None:
             raise Problem(UNKNOWN_PATH, "No procedure has this path. The reference lists them: /docs.")

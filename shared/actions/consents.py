@@ -1,16 +1,16 @@
-"""Records opt-ins and opt-outs with their event, once each: by customers' messages, providers' webhooks and
-refusals."""
+"""Records opt-ins and opt-outs with their event, once each: by customers' messages, providers' webhooks, refusals, and
+what a contact asks the tenant or an operator for."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from uuid import UUID
 
 from shared.database import Connection
 from shared.domain import consents
 from shared.domain.channels import Channel
 from shared.domain.consents import Change
-from shared.domain.model import Consent, InboundMessage
+from shared.domain.model import ChannelKind, Consent, ConsentScope, ConsentState, InboundMessage
 from shared.store import consents as ledger
 from shared.store import contacts
 from shared.store.consents import Entry
@@ -25,6 +25,46 @@ async def write(connection: Connection, entries: Sequence[Entry]) -> None:
     if not entries:
         return
     await record(connection, *(_event(entry) for entry in await ledger.add(connection, entries)))
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a contact has asked the tenant or an operator for, as of now. `evidence` says how: codes, ids, a reason.
+
+    `cause` names the request, which is entered once; None: it is entered each time.
+    """
+
+    tenant_id: UUID
+    contact_id: UUID
+    channel_kind: ChannelKind
+    state: ConsentState
+    marketing: bool  # of bulk messages and marketing templates alone
+    evidence: Mapping[str, object]
+    cause: str | None = None
+
+
+async def enter(connection: Connection, wish: Wish) -> None:
+    """Enter a wish into the ledger. An opt-in to everything also ends a block."""
+    scopes: Sequence[ConsentScope] = ("marketing",) if wish.marketing else ("all",)
+    if wish.state == "opted_in" and not wish.marketing:
+        scopes = ("all", "blocked")
+    await write(
+        connection,
+        [
+            Entry(
+                tenant_id=wish.tenant_id,
+                contact_id=wish.contact_id,
+                channel_kind=wish.channel_kind,
+                state=wish.state,
+                source="api",
+                at=datetime.now(UTC),
+                scope=scope,
+                dedupe_key=None if wish.cause is None else f"{wish.cause}:{scope}",
+                evidence=wish.evidence,
+            )
+            for scope in scopes
+        ],
+    )
 
 
 def _event(entry: Entry) -> Event:

@@ -30,6 +30,18 @@ def test_a_row_with_every_column_named_does_not_leave(office: Office, status: st
             sql.all(EVERYTHING, id=uuid4(), status=status)
 
 
+def test_what_a_function_queues_is_due_within_minutes(office: Office) -> None:
+    """A session that sets the variable of these functions by hand delays nothing for longer."""
+    office.channel("twilio")
+    with office.session() as sql:
+        conversation(office, sql)
+        sql.all("SELECT set_config('palomar.queued_by', 'function', true)")
+        in_a_year = EVERYTHING.replace("next_out_seq, now()", "next_out_seq, now() + interval '1 year'")
+        sql.one(in_a_year, id=uuid4(), status="queued")
+        due = sql.one("SELECT due_at BETWEEN now() AND now() + interval '5 minutes' AS soon FROM messages")
+        assert due == {"soon": True}
+
+
 def test_a_record_owes_nothing_and_is_nobodys_to_send(office: Office) -> None:
     office.channel("twilio")
     with office.session() as sql:

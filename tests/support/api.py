@@ -102,7 +102,7 @@ class ApiStage:
         body = None if data is None else BytesIO(data)
         async with self.client.request(method, path, data=body, params=query, headers=every) as answer:
             text = await answer.read()
-            is_json = "json" in answer.headers.get("Content-Type", "")
+            is_json = answer.content_type.endswith(("/json", "+json"))
             return Answer(answer.status, answer.headers, orjson.loads(text) if is_json and text else text.decode())
 
     async def get(self, path: str, whose: Tenant | None, **rest: Any) -> Answer:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from ingress.api.declaration import AnyProcedure, registry
 from shared.database import new_id
+from tests.support import api_conversations
 from tests.support.api import ApiStage, Tenant
 
 Given = dict[str, Any]
@@ -35,12 +36,17 @@ MAKERS: Final[dict[str, Making]] = {
     "channels": _channel,
     "whatsappInstances": _channel,
     "recipients": lambda api, whose: row(api, whose, "groups"),  # as the example of campaigns.create says
+    "conversations": api_conversations.make,
+    "messagesHistory": api_conversations.make_message,
+    "templates": api_conversations.make_template,
 }
 
 # What a procedure's row must have gone through first, by its name.
 BEFORE: Final[dict[str, str]] = {
     "contacts.restore": "contacts.delete",
     "groups.removeContacts": "groups.addContacts",
+    "conversations.reopen": "conversations.close",
+    "conversations.returnToBot": "conversations.escalate",
 }
 
 # Members of an example that must differ from call to call, or another row is in the way.
