@@ -10,6 +10,7 @@ from ingress.api.declaration import registry
 from ingress.api.execute import Executor
 from ingress.api.faults import ApiServer
 from ingress.api.front import Front
+from ingress.api.reference import transport as reference
 from ingress.api.rest import Rest
 from ingress.api.rest_paths import Routes
 from shared.crypto import KeyRing
@@ -93,5 +94,5 @@ async def serve(settings: Settings, keys: KeyRing, stop: asyncio.Event, *, share
 def make_api(front: Front, settings: Settings) -> Api:
     """All transports at their places. A new one is a line here."""
     rest = Rest(front, Routes(registry().values()))
-    mounts: dict[str, Transport] = {"v1": rest}
+    mounts: dict[str, Transport] = {"v1": rest, **dict.fromkeys(reference.PATHS, reference.Reference())}
     return Api(mounts, Cors(settings.api_cors_origins), anywhere_else=rest)
