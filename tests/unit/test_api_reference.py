@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from ingress.api import problems
 from ingress.api.declaration import Example, registry
+from ingress.api.reference.fields import fields
 from ingress.api.reference.openapi import document
 from ingress.api.reference.page import page
 from ingress.api.reference.schemas import without_null
@@ -111,6 +112,22 @@ def test_what_a_docstring_holds_is_text() -> None:
     shown = Example({"name": "<script>alert(1)</script>"}, {"name": "</code><img src=x>"})
     hostile = replace(registry()["contacts.create"], summary="A <b>bold</b> claim", examples=(shown,))
     assert not Anchors(page([hostile]).text).tags & {"script", "img", "b"}
+
+
+@pytest.mark.parametrize(
+    ("schema", "words", "notes"),
+    [
+        ({"type": "string", "minLength": 1, "maxLength": 200}, ["string"], ["1 to 200 characters"]),
+        ({"type": "integer", "minimum": 1, "default": 50}, ["integer"], ["at least 1", "default 50"]),
+        ({"anyOf": [{"format": "uuid", "type": "string"}, {"type": "null"}]}, ["string (uuid)", "null"], []),
+        ({"enum": ["held", "sent"]}, ['"held" | "sent"'], []),
+        ({"type": "array", "maxItems": 2000, "items": {"maxLength": 9, "type": "string"}}, ["list of string"],
+         ["at most 2,000 of them", "at most 9 characters"]),
+    ],
+)  # fmt: skip
+def test_a_field_is_shown_with_its_bounds(schema: dict[str, Any], words: list[str], notes: list[str]) -> None:
+    (field,) = fields({"properties": {"one": schema}, "required": ["one"]})
+    assert ([kind.words for kind in field.kinds], field.notes, field.required) == (words, notes, True)
 
 
 def test_each_snippet_is_of_its_language() -> None:

@@ -6,14 +6,14 @@ from typing import Any, Final
 
 from ingress.api.reference.schemas import ROOT, Schema
 
-_BOUNDS: Final = {
-    "minLength": "at least {} characters",
-    "maxLength": "at most {} characters",
-    "minItems": "at least {} of them",
-    "maxItems": "at most {} of them",
-    "maxProperties": "at most {} members",
-    "minimum": "{} or more",
-    "maximum": "{} or less",
+# The least and the most of what, as JSON Schema calls them.
+_RANGES: Final = (
+    ("minLength", "maxLength", " characters"),
+    ("minItems", "maxItems", " of them"),
+    ("minProperties", "maxProperties", " members"),
+    ("minimum", "maximum", ""),
+)
+_OTHERS: Final = {
     "exclusiveMinimum": "more than {}",
     "exclusiveMaximum": "less than {}",
     "pattern": "of the form {}",
@@ -71,8 +71,15 @@ def _kind(schema: Schema) -> Kind:
 
 
 def _bounds(schema: Schema) -> list[str]:
-    found = [text.format(_shown(schema[name])) for name, text in _BOUNDS.items() if name in schema]
-    return found + (_bounds(schema["items"]) if "items" in schema else [])
+    found = [_range(schema.get(least), schema.get(most), what) for least, most, what in _RANGES]
+    found += [text.format(_shown(schema[name])) for name, text in _OTHERS.items() if name in schema]
+    return [one for one in found if one] + (_bounds(schema["items"]) if "items" in schema else [])
+
+
+def _range(least: float | None, most: float | None, what: str) -> str:
+    if least is None:
+        return "" if most is None else f"at most {_shown(most)}{what}"
+    return f"at least {_shown(least)}{what}" if most is None else f"{_shown(least)} to {_shown(most)}{what}"
 
 
 def _shown(value: Any) -> str:

@@ -16,6 +16,7 @@ from ingress.api.reference.page import page
 from ingress.api.rest import as_response
 
 PATHS: Final = ("docs", "openapi.json")
+_COMPRESSED: Final[Mapping[str, str]] = {hdrs.CONTENT_ENCODING: "gzip", hdrs.VARY: hdrs.ACCEPT_ENCODING}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,6 @@ class _File:
             hdrs.CONTENT_TYPE: content_type,
             hdrs.ETAG: f'"{hashlib.sha256(body).hexdigest()[:32]}"',
             hdrs.CACHE_CONTROL: "no-cache",  # ask each time; the answer is mostly 304
-            hdrs.VARY: hdrs.ACCEPT_ENCODING,
             "Content-Security-Policy": policy,
             "X-Content-Type-Options": "nosniff",
             "Referrer-Policy": "no-referrer",
@@ -62,7 +62,7 @@ class Reference:
         if file.headers[hdrs.ETAG] in request.headers.get(hdrs.IF_NONE_MATCH, ""):
             return web.Response(status=304, headers=file.headers)
         if "gzip" in request.headers.get(hdrs.ACCEPT_ENCODING, "").lower():
-            return web.Response(body=file.compressed, headers={**file.headers, hdrs.CONTENT_ENCODING: "gzip"})
+            return web.Response(body=file.compressed, headers={**file.headers, **_COMPRESSED})
         return web.Response(body=file.body, headers=file.headers)
 
     def refuse(self, problem: Problem) -> web.Response:
