@@ -32,6 +32,7 @@ class Call:
     begin: Callable[[], AbstractAsyncContextManager[Connection]]
     own_tenant: UUID | None  # None for an operator's procedure
     if_match: str | None = None  # the header, where the transport has one
+    idempotency_key: str | None = None  # of this call, as `idempotency` has checked it
     _connection: Connection | None = None
     jobs: list[Job] = field(default_factory=list)
 

@@ -42,14 +42,26 @@ def position(call: Call, given: PageInput, kind: TypeAdapter[Position]) -> Posit
 
 
 def page(
-    call: Call, given: PageInput, rows: Sequence[Row], kind: TypeAdapter[Position], key: Callable[[Row], Position]
+    call: Call,
+    given: PageInput,
+    rows: Sequence[Row],
+    kind: TypeAdapter[Position],
+    key: Callable[[Row], Position],
+    read_up_to: Position | None = None,
 ) -> tuple[Sequence[Row], str | None]:
-    """The rows of a page, and the cursor of the next one, of `given.limit + 1` rows that were asked for."""
-    if len(rows) <= given.limit:
-        return rows, None
+    """The rows of a page, and the cursor of the next one, of `given.limit + 1` rows that were asked for.
+
+    `read_up_to` is where a list ended that reads a bounded number of rows in search of those that its filters want:
+    then the next page begins there, however few rows were found.
+    """
     shown = rows[: given.limit]
-    packed = _filters(call, given) + kind.dump_json(key(shown[-1]))
-    return shown, urlsafe_b64encode(packed).rstrip(b"=").decode()
+    if len(rows) > given.limit:
+        return shown, _cursor(call, given, kind, key(shown[-1]))
+    return shown, None if read_up_to is None else _cursor(call, given, kind, read_up_to)
+
+
+def _cursor(call: Call, given: PageInput, kind: TypeAdapter[Position], at: Position) -> str:
+    return urlsafe_b64encode(_filters(call, given) + kind.dump_json(at)).rstrip(b"=").decode()
 
 
 def _filters(call: Call, given: PageInput) -> bytes:

@@ -113,6 +113,7 @@ class Executor:
             if idempotency_key is None or procedure.kind != "mutation":
                 return await self._run(accepted, None)
             idempotency.check_key(idempotency_key)
+            accepted.call.idempotency_key = idempotency_key
             return await self._run(accepted, idempotency_key)
         except Exception as error:
             problem = self._problem_of(error, procedure)

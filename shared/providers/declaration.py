@@ -38,6 +38,7 @@ class Provider:
     refusal_by_receipt: Callable[[str], Refusal | None] = _unclassified
     rate: float = 80.0  # messages per second of a channel whose settings name no rate: a WhatsApp sender's
     pair_interval: float = 0.0  # seconds between two messages to one recipient; bulk messages keep to it
+    longest_text: int = 65_536  # characters of a message's text; of a mail no provider names a bound
     unknown: Unknown = "give_up"  # the policy for sends of unknown outcome, of a channel whose settings name none
     max_attachment_bytes: int = 0  # of the files that leave inside one message; 0: the provider fetches links itself
     # Each bulk message has a link for unsubscribing (`Outgoing.unsubscribe`). A click comes to `parse` as a webhook

@@ -1,4 +1,4 @@
-"""Queues an approved template, within a tenant's transaction."""
+"""Queues an approved template, within a tenant's transaction; tells whether there is one."""
 
 from collections.abc import Mapping
 from uuid import UUID
@@ -6,6 +6,7 @@ from uuid import UUID
 from shared.database import Connection
 
 _QUEUE = "SELECT queue_template_message($1, $2, $3, $4, $5)"
+_EXISTS = "SELECT true FROM message_templates WHERE tenant_id = $1 AND id = $2 AND deleted_at IS NULL"
 
 
 async def queue_template_message(
@@ -30,3 +31,8 @@ async def queue_template_message(
         _QUEUE, conversation_id, template, dict(variables or {}), language, dedupe_key
     )
     return queued
+
+
+async def exists(connection: Connection, tenant_id: UUID, template_id: UUID) -> bool:
+    """Whether the tenant has this row of message_templates."""
+    return await connection.fetchval(_EXISTS, tenant_id, template_id) is not None

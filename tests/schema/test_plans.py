@@ -56,6 +56,7 @@ UNTIL_STATISTICS: Final[dict[When, tuple[str, ...]]] = {
         "channels._BY_ENDPOINTS",
         "consents._ANSWER_STOPPED",
         "consents._CONTACTS_OF_CONVERSATIONS",
+        "conversation_records._LOCK_TO_SEND",
         "conversations._OF_PHONES",
         "imports.joins._BY_PLACE",
         "messages.retention._CONVERSATIONS",

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from ingress.api.declaration import AnyProcedure, registry
+from tests.support import api_conversations
 from tests.support.api import ApiStage, Tenant
 
 Given = dict[str, Any]
@@ -16,10 +17,17 @@ Making = Callable[[ApiStage, Tenant], Awaitable[str]]
 _NUMBERS = itertools.count(34_600_000_000)
 
 # Families without a `create` that makes a row from its example alone.
-MAKERS: Final[dict[str, Making]] = {}
+MAKERS: Final[dict[str, Making]] = {
+    "conversations": api_conversations.make,
+    "templates": api_conversations.make_template,
+}
 
 # What a procedure's row must have gone through first, by its name.
-BEFORE: Final[dict[str, str]] = {"contacts.restore": "contacts.delete"}
+BEFORE: Final[dict[str, str]] = {
+    "contacts.restore": "contacts.delete",
+    "conversations.reopen": "conversations.close",
+    "conversations.returnToBot": "conversations.escalate",
+}
 
 # Members of an example that must differ from call to call, or another row is in the way.
 FRESH: Final[dict[str, Callable[[], Any]]] = {

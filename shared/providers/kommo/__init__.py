@@ -6,6 +6,7 @@ from shared.providers.base import Sender
 from shared.providers.declaration import Provider
 from shared.providers.kommo.endpoint import WEBHOOKS, KommoSecrets
 from shared.providers.kommo.errors import error_class
+from shared.providers.kommo.requests import LONGEST_TEXT
 from shared.providers.kommo.webhooks import parse
 from shared.settings import Settings
 
@@ -23,6 +24,7 @@ PROVIDER: Final = Provider(
     parse=parse,
     make_sender=_make_sender,
     error_class=error_class,
+    longest_text=LONGEST_TEXT,
     rate=7.0,  # of an account
     agent_reports=True,
 )

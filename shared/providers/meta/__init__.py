@@ -9,6 +9,7 @@ from shared.providers.media_source import Source
 from shared.providers.meta.endpoint import WEBHOOKS, MetaSecrets, api_url
 from shared.providers.meta.errors import PAIR_WAIT, error_class, refusal_by_receipt
 from shared.providers.meta.own_endpoint import own_endpoint
+from shared.providers.meta.requests import LONGEST_TEXT
 from shared.providers.meta.webhooks import parse
 from shared.settings import Settings
 
@@ -33,6 +34,7 @@ PROVIDER: Final = Provider(
     parse=parse,
     make_sender=_make_sender,
     error_class=error_class,
+    longest_text=LONGEST_TEXT,
     refusal_by_receipt=refusal_by_receipt,
     pair_interval=PAIR_WAIT,
     read_receipts=True,

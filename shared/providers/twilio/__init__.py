@@ -6,7 +6,7 @@ from shared.domain.model import Media
 from shared.providers.base import Sender
 from shared.providers.declaration import Provider
 from shared.providers.media_source import Source
-from shared.providers.twilio.endpoint import WEBHOOKS, TwilioSecrets
+from shared.providers.twilio.endpoint import LONGEST_BODY, WEBHOOKS, TwilioSecrets
 from shared.providers.twilio.errors import error_class, refusal_by_receipt
 from shared.providers.twilio.webhooks import parse
 from shared.settings import Settings
@@ -32,6 +32,7 @@ PROVIDER: Final = Provider(
     make_sender=_make_sender,
     error_class=error_class,
     refusal_by_receipt=refusal_by_receipt,
+    longest_text=LONGEST_BODY,
     unknown="resend_if_absent",  # its list of sent messages is complete
     media_source=_media_source,
 )

@@ -8,6 +8,7 @@ from pydantic import Field
 from shared.providers.twilio.signature import verify
 from shared.providers.webhook_spec import EndpointSecrets, WebhookSpec, always
 
+LONGEST_BODY: Final = 1600  # characters of a message's text; Twilio answers 21617 beyond
 STATUS: Final = "status"  # the path segment of delivery receipts
 # A URL's fragment by which Twilio tries a webhook five times, on any failure; by default it tries again once, and only
 # if it can't connect.

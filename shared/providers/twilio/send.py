@@ -35,11 +35,10 @@ from shared.providers.credentials import read_credentials
 from shared.providers.http_client import base_of, error_fields, make_session, read, retry_after
 from shared.providers.http_outcomes import Answer, outcome_of, remedy_of
 from shared.providers.template_values import never_empty, on_one_line
-from shared.providers.twilio.endpoint import RETRIES, STATUS
+from shared.providers.twilio.endpoint import LONGEST_BODY, RETRIES, STATUS
 from shared.providers.twilio.errors import refusal, scrub
 
 API_URL = "https://api.twilio.com"
-LONGEST_BODY = 1600  # characters; Twilio answers 21617 beyond
 _BODY_TOO_LONG = "21617"
 _CONNECT_TIMEOUT = 5.0
 _LISTED = 50  # some 100 kB

@@ -43,10 +43,11 @@ class NewMessage:
     metadata: Mapping[str, object] = field(default_factory=dict)
 
 
+# `palomar.queued_by` says to the trigger of a tenant's session that the API queues it (0042_conversations_api.sql).
 _ADD_OUTBOUND = """
 WITH place AS (
     UPDATE conversations SET next_out_seq = next_out_seq + 1, last_message_at = greatest(last_message_at, now())
-    WHERE tenant_id = $2 AND id = $3
+    WHERE tenant_id = $2 AND id = $3 AND (SELECT set_config('palomar.queued_by', 'function', true)) = 'function'
         AND NOT EXISTS (SELECT FROM messages WHERE tenant_id = $2 AND dedupe_key = $6)
     RETURNING next_out_seq - 1 AS out_seq
 )

@@ -1,0 +1,186 @@
+"""conversations.*: lists, and sends that are made once and refused clearly."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from shared.store import conversation_records
+from tests.support.api import Answer, ApiStage, Tenant
+from tests.support.api_conversations import add_channel, add_conversation, say
+
+SENT = "Good morning, Ana."
+
+
+async def send(api: ApiStage, whose: Tenant, conversation_id: UUID, content: str = SENT, **headers: str) -> Answer:
+    return await api.post(f"/v1/conversations/{conversation_id}/send", whose, {"content": content}, **headers)
+
+
+async def listed(api: ApiStage, whose: Tenant, **params: str) -> list[str]:
+    answer = await api.get("/v1/conversations", whose, params=params)
+    assert answer.status == 200, answer.body
+    return [one["id"] for one in answer.body["conversations"]]
+
+
+async def pages(api: ApiStage, path: str, whose: Tenant, member: str, **params: str) -> list[list[Any]]:
+    """All pages of a list."""
+    found: list[list[Any]] = []
+    cursor: dict[str, str] = {}
+    while True:
+        answer = await api.get(path, whose, params=params | cursor)
+        assert answer.status == 200, answer.body
+        found.append(answer.body[member])
+        if answer.body["nextCursor"] is None:
+            return found
+        cursor = {"cursor": answer.body["nextCursor"]}
+
+
+async def test_conversations_are_listed_by_their_last_message(api: ApiStage) -> None:
+    ana = await api.tenant()
+    channel = await add_channel(api, ana)
+    ids = [str(await add_conversation(api, ana, channel)) for _ in range(5)]
+    at = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
+    for minutes, conversation_id in enumerate(ids):  # the last two are of one moment
+        await api.pool.execute(
+            "UPDATE conversations SET last_message_at = $2 WHERE id = $1",
+            UUID(conversation_id), at + timedelta(minutes=min(minutes, 3)),
+        )  # fmt: skip
+    newest = [*sorted(ids[3:], reverse=True), *reversed(ids[:3])]
+    assert await listed(api, ana) == newest
+    found = await pages(api, "/v1/conversations", ana, "conversations", limit="2")
+    assert [[one["id"] for one in page] for page in found] == [newest[:2], newest[2:4], newest[4:]]
+    since, until = (at + timedelta(minutes=1)).isoformat(), (at + timedelta(minutes=3)).isoformat()
+    assert await listed(api, ana, lastMessageSince=since) == newest[:4]
+    assert await listed(api, ana, lastMessageUntil=until) == newest[2:]
+    assert await listed(api, ana, lastMessageSince=since, lastMessageUntil=until) == newest[2:4]
+
+
+async def test_conversations_are_found_by_provider_channel_and_status(api: ApiStage) -> None:
+    ana = await api.tenant()
+    channel = await add_channel(api, ana)
+    one, other = await add_conversation(api, ana, channel), await add_conversation(api, ana, provider="meta")
+    await api.pool.execute("UPDATE conversations SET status = 'escalated' WHERE id = $1", other)
+    assert await listed(api, ana, provider="meta") == [str(other)]
+    assert await listed(api, ana, channelId=str(channel)) == [str(one)]
+    assert await listed(api, ana, status="escalated") == [str(other)]
+    assert await listed(api, ana, status="active", provider="meta") == []
+    await api.pool.execute("UPDATE conversations SET deleted_at = now() WHERE id = $1", one)
+    assert await listed(api, ana) == [str(other)]
+    assert (await api.get(f"/v1/conversations/{one}", ana)).problem == "not-found"
+    assert (await api.get(f"/v1/conversations/{one}/messages", ana)).problem == "not-found"
+
+
+async def test_a_page_reads_a_bounded_number_of_conversations(api: ApiStage, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("_PAGE", "_READ_UP_TO"):
+        few = getattr(conversation_records, name).replace("LIMIT 2000", "LIMIT 3").replace("OFFSET 1999", "OFFSET 2")
+        monkeypatch.setattr(conversation_records, name, few)
+    ana = await api.tenant()
+    channel = await add_channel(api, ana)
+    ids = [str(await add_conversation(api, ana, channel)) for _ in range(7)]
+    await api.pool.execute("UPDATE conversations SET status = 'closed' WHERE id = $1", UUID(ids[0]))
+    found = await pages(api, "/v1/conversations", ana, "conversations", status="closed")
+    assert [[one["id"] for one in page] for page in found] == [[], [], [ids[0]]]
+
+
+async def test_a_conversation_and_its_messages_are_read(api: ApiStage) -> None:
+    ana = await api.tenant()
+    conversation_id = await add_conversation(api, ana)
+    said = await say(api, ana, conversation_id, "one", "two", "three")
+    await api.pool.execute(
+        "UPDATE messages SET metadata = '[7]', media = '[1, {\"url\": \"x\"}]' WHERE id = $1", said[0]
+    )
+    conversation = (await api.get(f"/v1/conversations/{conversation_id}", ana)).body["conversation"]
+    assert (conversation["status"], conversation["contactName"], conversation["provider"]) == (
+        "active",
+        "Ana",
+        "twilio",
+    )
+    found = await pages(api, f"/v1/conversations/{conversation_id}/messages", ana, "messages", limit="2")
+    assert [[one["content"] for one in page] for page in found] == [["three", "two"], ["one"]]
+    assert found[1][0]["media"] == [{"url": "x"}]
+    assert found[1][0]["metadata"] == {}
+
+
+async def test_a_text_is_queued_with_its_event_and_due_after_its_handoff(api: ApiStage) -> None:
+    ana = await api.tenant()
+    conversation_id = await add_conversation(api, ana)
+    first, second = await send(api, ana, conversation_id), await send(api, ana, conversation_id)
+    message = first.body["message"]
+    assert (message["status"], message["content"], message["direction"]) == ("queued", SENT, "outbound")
+    assert second.body["message"]["id"] != message["id"]
+    rows = await api.rows(
+        "SELECT out_seq, lane, role, due_at > now() AS later, due_at < now() + interval '1 minute' AS soon "
+        "FROM messages WHERE conversation_id = $1 ORDER BY out_seq", conversation_id,
+    )  # fmt: skip
+    as_queued = {"lane": "normal", "role": "assistant", "later": True, "soon": True}
+    assert rows == [{"out_seq": 1} | as_queued, {"out_seq": 2} | as_queued]
+    events = await api.rows("SELECT message_id::text FROM events WHERE name = 'message.queued' ORDER BY seq")
+    assert [event["message_id"] for event in events] == [message["id"], second.body["message"]["id"]]
+    assert await api.rows("SELECT next_out_seq FROM conversations") == [{"next_out_seq": 3}]
+
+
+async def test_a_send_is_made_once_for_ever(api: ApiStage) -> None:
+    """Its Idempotency-Key is forgotten one day; the message still knows it."""
+    ana = await api.tenant()
+    conversation_id = await add_conversation(api, ana)
+    first = await send(api, ana, conversation_id, Idempotency_Key="order 7")
+    await api.pool.execute("DELETE FROM idempotency_keys")
+    again = await send(api, ana, conversation_id, Idempotency_Key="order 7")
+    assert (again.status, again.body) == (200, first.body)
+    await api.pool.execute("DELETE FROM idempotency_keys")
+    for conversation, content in ((conversation_id, "Another text"), (await add_conversation(api, ana), SENT)):
+        answer = await send(api, ana, conversation, content, Idempotency_Key="order 7")
+        assert (answer.status, answer.problem) == (422, "idempotency-mismatch")
+    assert len(await api.rows("SELECT FROM messages")) == 1
+    assert len(await api.rows("SELECT FROM events WHERE name = 'message.queued'")) == 1
+
+
+@pytest.mark.parametrize(("deleted", "says"), [("channels", "channel is deleted"), ("contacts", "contact is deleted")])
+async def test_nothing_is_queued_to_what_is_deleted(api: ApiStage, deleted: str, says: str) -> None:
+    ana = await api.tenant()
+    conversation_id = await add_conversation(api, ana)
+    await api.pool.execute(f"UPDATE {deleted} SET deleted_at = now()")
+    answer = await send(api, ana, conversation_id, Idempotency_Key="k")
+    assert (answer.status, answer.problem, answer.pointers) == (409, "conflict", ["#/id"])
+    assert says in answer.body["detail"]
+    await api.pool.execute(f"UPDATE {deleted} SET deleted_at = NULL")
+    assert (await send(api, ana, conversation_id, Idempotency_Key="k")).status == 200, "a refusal leaves the key free"
+    await api.pool.execute("UPDATE conversations SET deleted_at = now()")
+    assert (await send(api, ana, conversation_id)).problem == "not-found"
+
+
+async def test_nothing_is_queued_to_a_customer_who_has_opted_out(api: ApiStage) -> None:
+    ana = await api.tenant()
+    conversation_id = await add_conversation(api, ana)
+    await api.pool.execute(
+        "INSERT INTO consents (id, tenant_id, contact_id, channel_kind, state, source, effective_at, scope) "
+        "SELECT gen_random_uuid(), tenant_id, contact_id, 'whatsapp', 'opted_out', 'message', now(), 'all' "
+        "FROM conversations"
+    )
+    answer = await send(api, ana, conversation_id)
+    assert (answer.status, answer.problem) == (409, "conflict")
+    assert "opted out" in answer.body["detail"]
+    assert await api.rows("SELECT FROM messages") == []
+
+
+@pytest.mark.parametrize(
+    ("provider", "kind", "content", "says"),
+    [
+        ("twilio", "whatsapp", "x" * 1601, "at most 1600"),
+        ("meta", "whatsapp", "x" * 4097, "at most 4096"),
+        ("kommo", "whatsapp", "x" * 4097, "at most 4096"),
+        ("email", "email", "x" * 65_537, "at most 65536"),
+        ("twilio", "sms", "ñ…" * 400, "at most 10 leave"),
+        ("twilio", "whatsapp", " \u200b\n", "nothing to read"),
+    ],
+)
+async def test_a_text_fits_its_channel(api: ApiStage, provider: str, kind: str, content: str, says: str) -> None:
+    ana = await api.tenant()
+    conversation_id = await add_conversation(api, ana, provider=provider, kind=kind)
+    answer = await send(api, ana, conversation_id, content)
+    assert (answer.status, answer.problem, answer.pointers) == (400, "invalid-input", ["#/content"])
+    assert says in str(answer.body["errors"])
+    assert (
+        await send(api, ana, conversation_id, content.strip(" \n\u200b")[: len(content) // 2] or "Hi")
+    ).status == 200
