@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Final
 from uuid import UUID
 
-import asyncpg
-
 from ops.demo.twilio import DEMO
 from ops.errors import Problem
+from shared import database
 from shared.actions import api_keys
+from shared.settings import Settings
 from tests.bench.arena import Arena, Process
 from tests.bench.figures import Advance, Goal, Measure, Peak, Result, percentile
 
@@ -43,15 +43,15 @@ class Round:
 
 async def measure(arena: Arena, rounds: int, advance: Advance) -> Result:
     """Raises Problem where a call was refused."""
-    database = arena.database("api")
-    key, ids = await _prepare(database)
+    url = arena.database("api")
+    key, ids = await _prepare(arena.settings(database_url=url))
     paths = {
         "contacts.get": _paths(arena, "get", [f"/v1/contacts/{one}" for one in ids]),
         "contacts.list": _paths(arena, "list", [f"/v1/contacts?limit={PAGE}"]),
     }
     variables = {
         "AMQP_URL": arena.vhost("api"),
-        "DATABASE_URL": database,
+        "DATABASE_URL": url,
         "PALOMAR_API_POOL": str(POOL),
         "PALOMAR_API_RATE_LIMIT": "1000000000",
     }
@@ -87,9 +87,9 @@ def _figures(name: str, floor: list[Round], ours: list[Round]) -> list[Measure]:
     ]
 
 
-async def _prepare(database: str) -> tuple[str, list[UUID]]:
+async def _prepare(settings: Settings) -> tuple[str, list[UUID]]:
     """Contacts of the demo tenant, and a key of its."""
-    connection = await asyncpg.connect(database, server_settings={"role": "palomar_worker"})
+    connection = await database.connect(settings, process="bench")
     try:
         rows = await connection.fetch(_CONTACTS, DEMO.tenant_id, CONTACTS)
         async with connection.transaction():
