@@ -142,6 +142,19 @@ def test_each_snippet_is_of_its_language() -> None:
                     assert one.text.count("{") == one.text.count("}")
 
 
+def test_a_subscription_is_shown_for_clients_of_trpc() -> None:
+    declared = replace(registry()["contacts.list"], kind="subscription")
+    text = page([declared]).text
+    assert "trpc.contacts.list.subscribe({" in text
+    assert "curl" not in text
+    assert document([declared])["paths"] == {}
+
+
+def test_the_page_says_what_reads_if_match() -> None:
+    for name, reads in (("contacts.update", True), ("contacts.get", False)):
+        assert ("reads <code>If-Match" in page([registry()[name]]).text) == reads
+
+
 def test_the_command_writes_the_same_document(openapi: dict[str, Any], tmp_path: Path) -> None:
     run = CliRunner()
     printed = run.invoke(_root("openapi"), ["openapi"])

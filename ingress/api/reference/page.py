@@ -14,12 +14,12 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup
 
 from ingress.api import problems
-from ingress.api.declaration import AnyProcedure
+from ingress.api.declaration import AnyProcedure, Example
 from ingress.api.problems import ProblemType
 from ingress.api.reference.fields import Field, fields
 from ingress.api.reference.openapi import problems_of
 from ingress.api.reference.schemas import Schemas, reachable, schemas
-from ingress.api.reference.snippets import Snippet, snippets
+from ingress.api.reference.snippets import Snippet, snippets, subscribing
 from ingress.api.rest_paths import Route, route
 
 _TEMPLATES: Final = Path(__file__).with_name("templates")
@@ -45,6 +45,11 @@ class _Entry:
     problems: tuple[ProblemType, ...]
     snippets: list[Snippet]
     answer: str  # an example, as JSON
+
+    @property
+    def reads_version(self) -> bool:
+        """Whether it reads If-Match."""
+        return problems.VERSION_MISMATCH in self.problems
 
 
 def page(procedures: Iterable[AnyProcedure]) -> Page:
@@ -74,15 +79,15 @@ def page(procedures: Iterable[AnyProcedure]) -> Page:
 
 def _entry(procedure: AnyProcedure, known: Schemas) -> _Entry:
     found = route(procedure)
-    example = procedure.examples[0] if procedure.examples else None
+    example = procedure.examples[0] if procedure.examples else Example({}, {})
     return _Entry(
         procedure,
         found,
         fields(known.definitions[known.input(procedure)]),
         fields(known.definitions[known.output(procedure)]),
         procedure.problems if found is None else problems_of(found),
-        snippets(found, example.given) if found is not None and example is not None else [],
-        "" if example is None else orjson.dumps(example.answer, option=orjson.OPT_INDENT_2).decode(),
+        subscribing(procedure, example.given) if found is None else snippets(found, example.given),
+        orjson.dumps(example.answer, option=orjson.OPT_INDENT_2).decode() if example.answer else "",
     )
 
 

@@ -47,7 +47,7 @@ def schemas(procedures: Iterable[AnyProcedure]) -> Schemas:
         list(dict.fromkeys(models)), ref_template=f"{ROOT}{{model}}", schema_generator=_Untitled
     )
     names = {(model, mode): str(schema["$ref"]).removeprefix(ROOT) for (model, mode), schema in found.items()}
-    return Schemas(whole["$defs"], names)
+    return Schemas(whole.get("$defs", {}), names)
 
 
 def reference(name: str) -> Schema:

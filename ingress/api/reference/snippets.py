@@ -11,6 +11,7 @@ from pprint import pformat
 from typing import Any, Final
 from urllib.parse import urlencode
 
+from ingress.api.declaration import AnyProcedure
 from ingress.api.rest_paths import Route
 
 _WIDTH: Final = 96  # columns
@@ -28,6 +29,11 @@ def snippets(route: Route, given: Mapping[str, Any]) -> list[Snippet]:
     """The call of this procedure with this input, in each language."""
     request = _Request.of(route, given)
     return [Snippet(language, write(request)) for language, write in _WRITERS.items()]
+
+
+def subscribing(procedure: AnyProcedure, given: Mapping[str, Any]) -> list[Snippet]:
+    """The same of a subscription, which is for clients of tRPC."""
+    return [Snippet("TypeScript", _SUBSCRIBING.format(name=procedure.name, given=_object(given, "")))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +99,29 @@ def _typescript(request: _Request) -> str:
     if request.body is None:
         lines.append("  },")
     else:
-        body = json.dumps(request.body, ensure_ascii=False, indent=2).replace("\n", "\n  ")
+        body = _object(request.body, "  ")
         lines += ['    "Content-Type": "application/json",', '    "Idempotency-Key": crypto.randomUUID(),', "  },"]
         lines.append(f"  body: JSON.stringify({body}),")
     return "\n".join([*lines, "});", "console.log(await answer.json());"])
 
 
+def _object(given: Mapping[str, Any], indent: str) -> str:
+    return json.dumps(given, ensure_ascii=False, indent=2).replace("\n", f"\n{indent}") if given else "{}"
+
+
+_SUBSCRIBING: Final = """\
+import {{ createTRPCClient, httpSubscriptionLink }} from "@trpc/client";
+import type {{ AppRouter }} from "./router"; // ./palomar trpc-types writes it
+
+const trpc = createTRPCClient<AppRouter>({{
+  links: [
+    httpSubscriptionLink({{
+      url: `${{process.env.API}}/trpc`,
+      connectionParams: {{ authorization: `Bearer ${{process.env.KEY}}` }},
+    }}),
+  ],
+}});
+trpc.{name}.subscribe({given}, {{ onData: console.log, onError: console.error }});"""
 _WRITERS: Final[Mapping[str, Callable[[_Request], str]]] = {
     "curl": _curl,
     "Python": _python,
