@@ -25,13 +25,14 @@ class Ran:
     printed: str
 
 
-def blocks(text: str, language: str) -> list[str]:
-    """The fenced blocks of this language."""
-    return [body for found, body in _BLOCK.findall(text) if found == language]
-
-
-def languages(text: str) -> set[str]:
-    return {found for found, _ in _BLOCK.findall(text)}
+def programs(text: str) -> dict[tuple[str, str], str]:
+    """What the blocks of a section and language make together, by the section's heading and the language."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for section in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
+        heading, _, body = section.partition("\n")
+        for language, block in _BLOCK.findall(body):
+            found.setdefault((heading, language), []).append(block)
+    return {place: "\n".join(blocks) for place, blocks in found.items()}
 
 
 async def run(language: str, text: str, folder: Path, environment: Mapping[str, str]) -> Ran:
