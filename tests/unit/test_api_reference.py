@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from ingress.api import problems
 from ingress.api.declaration import Example, registry
+from ingress.api.models import Output, Part
 from ingress.api.reference.fields import fields
 from ingress.api.reference.openapi import document
 from ingress.api.reference.page import page
@@ -106,6 +107,19 @@ def test_the_page_needs_no_script_and_no_other_file(anchors: Anchors) -> None:
     policy = page(registry().values()).policy
     assert policy.startswith("default-src 'none'; style-src 'sha256-")
     assert "unsafe" not in policy
+
+
+class Bare(Part):
+    number: int
+
+
+class Holding(Output):
+    parts: list[Bare]
+
+
+def test_an_object_without_a_docstring_is_shown_by_its_fields() -> None:
+    text = page([replace(registry()["contacts.get"], output=Holding)]).text
+    assert 'id="model-Bare"' in text
 
 
 def test_what_a_docstring_holds_is_text() -> None:

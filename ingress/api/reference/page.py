@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import orjson
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -91,11 +91,11 @@ def _entry(procedure: AnyProcedure, known: Schemas) -> _Entry:
     )
 
 
-def _models(procedures: Iterable[AnyProcedure], known: Schemas) -> Mapping[str, tuple[dict[str, Any], list[Field]]]:
-    """The objects that inputs and answers are made of, by name: each with its schema and fields."""
+def _models(procedures: Iterable[AnyProcedure], known: Schemas) -> Mapping[str, tuple[str, list[Field]]]:
+    """The objects that inputs and answers are made of, by name: each with its meaning and fields."""
     whole = [known.definitions[name(one)] for one in procedures for name in (known.input, known.output)]
     parts = {name: known.definitions[name] for name in reachable(whole, known.definitions)}
-    return {name: (schema, fields(schema)) for name, schema in parts.items()}
+    return {name: (schema.get("description", ""), fields(schema)) for name, schema in parts.items()}
 
 
 def _inline(text: str) -> Markup:
