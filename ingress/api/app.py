@@ -64,6 +64,8 @@ def _compress(request: web.BaseRequest, response: web.StreamResponse) -> None:
     """Compress what is long enough for it to be worth it, and say that the answer depends on what was asked for."""
     if not isinstance(response, web.Response) or not isinstance(response.body, bytes):
         return
+    if hdrs.CONTENT_ENCODING in response.headers:  # it is so already, and says so
+        return
     response.headers.add(hdrs.VARY, hdrs.ACCEPT_ENCODING)
     if len(response.body) >= SMALLEST_COMPRESSED and "gzip" in request.headers.get(hdrs.ACCEPT_ENCODING, "").lower():
         response.enable_compression(web.ContentCoding.gzip)

@@ -11,6 +11,7 @@ from ingress.api.execute import Executor
 from ingress.api.exports import Exports
 from ingress.api.faults import ApiServer
 from ingress.api.front import Front
+from ingress.api.reference import transport as reference
 from ingress.api.rest import Rest
 from ingress.api.rest_paths import Routes
 from ingress.api.trpc.transport import Trpc
@@ -96,5 +97,9 @@ def make_api(front: Front, settings: Settings, stop: asyncio.Event) -> Api:
     """All transports at their places. A new one is a line here. `stop` ends what streams."""
     rest = Rest(front, Routes(registry().values()), Exports(front, registry().values()))
     cors = Cors(settings.api_cors_origins)
-    mounts: dict[str, Transport] = {"v1": rest, "trpc": Trpc(front, registry(), cors, stop)}
+    mounts: dict[str, Transport] = {
+        "v1": rest,
+        "trpc": Trpc(front, registry(), cors, stop),
+        **dict.fromkeys(reference.PATHS, reference.Reference()),
+    }
     return Api(mounts, cors, anywhere_else=rest)

@@ -60,12 +60,17 @@ class Rest:
 
     def refuse(self, problem: Problem) -> web.Response:
         """A problem as this transport writes it."""
-        return web.Response(
-            status=problem.type.status,
-            body=orjson.dumps(problem.document()),
-            content_type="application/problem+json",
-            headers=problem.headers,
-        )
+        return as_response(problem)
+
+
+def as_response(problem: Problem) -> web.Response:
+    """A problem as RFC 9457 writes it."""
+    return web.Response(
+        status=problem.type.status,
+        body=orjson.dumps(problem.document()),
+        content_type="application/problem+json",
+        headers=problem.headers,
+    )
 
 
 def _route(found: Found, method: str) -> Route:

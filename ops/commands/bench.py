@@ -1,10 +1,10 @@
 """palomar bench: how fast we are, as ratios to the bare floor measured in the same run.
 
 Rows: `ingress` (signed webhooks/s acknowledged), `persist` (webhooks/s committed), `path` (webhook in → provider call
-out), `isolation` (sends through one provider while every call of another one hangs) and, asked for by name because it
-takes long, `growth` (ten million messages stored, against an empty database). Floor and ours run in turn, each ratio is
-the median of the rounds', and the goals are DESIGN.md's. The programs are in tests/bench; they run on a broker and a
-database of their own in `.palomar/bench`.
+out), `isolation` (sends through one provider while every call of another one hangs), `api` (calls of the management
+API/s) and, asked for by name because it takes long, `growth` (ten million messages stored, against an empty database).
+Floor and ours run in turn, each ratio is the median of the rounds', and the goals are DESIGN.md's. The programs are in
+tests/bench; they run on a broker and a database of their own in `.palomar/bench`.
 """
 
 from pathlib import Path

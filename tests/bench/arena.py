@@ -44,7 +44,7 @@ class Process:
     name: str
     child: subprocess.Popen[bytes]
     port: int | None
-    health_port: int | None  # where it says whether it is ready; another one for `receive` only
+    health_port: int | None  # where it says whether it is ready; another one for ingress only
     log: Path
 
     @property
@@ -129,6 +129,7 @@ class Arena:
             "PALOMAR_SANDBOX_SMTP_PORT": "0",  # any free one: mails are none of the benchmark's
             **({} if port is None else {"PORT": str(port), "PALOMAR_PUBLIC_URL": f"http://127.0.0.1:{port}"}),
             **({} if health_port is None else {"PALOMAR_HEALTH_PORT": str(health_port)}),
+            **({"PALOMAR_API_PORT": str(port), "PORT": str(health_port)} if command[-1] == "api" else {}),
         }
         child = subprocesses.spawn(
             [sys.executable, *command], root=self.stack.root, env={**ours, **env}, log=log, cwd=self.folder
