@@ -24,8 +24,14 @@ async def requested(stage: Stage, customer: str) -> None:
 async def test_nothing_is_left_of_who_is_to_be_erased(settings: Settings) -> None:
     async with staged(settings) as stage:
         await worker.persist([stage.said("hola", sender=ANA), stage.said("hola", sender=LUIS)], stage.context)
+        await stage.pool.execute(
+            "INSERT INTO campaigns (tenant_id, whatsapp_instance_id, name, message, recipient_type, recipient_ids) "
+            "SELECT $1, $2, 'Navidad', 'hola', 'contacts', array_agg(id) FROM contacts",
+            *(stage.ours.tenant_id, stage.ours.id),
+        )
         await requested(stage, ANA)
         assert await erase_next(stage.context)
+        assert await stage.value("SELECT cardinality(recipient_ids) FROM campaigns") == 1, "LUIS is left"
         assert not await erase_next(stage.context), "nothing is due any more"
         for customer, gone in ((ANA, True), (LUIS, False)):
             traces = await store.traces(stage.pool, stage.ours.tenant_id, pattern([("phone", customer)]))
