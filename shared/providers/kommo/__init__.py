@@ -6,6 +6,7 @@ from shared.providers.base import Sender
 from shared.providers.declaration import Provider
 from shared.providers.kommo.endpoint import WEBHOOKS, KommoSecrets
 from shared.providers.kommo.errors import error_class
+from shared.providers.kommo.onboarding import ONBOARDING
 from shared.providers.kommo.webhooks import parse
 from shared.settings import Settings
 
@@ -21,6 +22,7 @@ PROVIDER: Final = Provider(
     webhooks=WEBHOOKS,
     endpoint_secrets=KommoSecrets,
     parse=parse,
+    onboarding=ONBOARDING,
     make_sender=_make_sender,
     error_class=error_class,
     rate=7.0,  # of an account
