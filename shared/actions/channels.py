@@ -20,14 +20,23 @@ from shared.domain import addresses
 from shared.domain.channels import read_settings
 from shared.domain.model import ChannelKind
 from shared.providers.endpoint_secrets import in_url
-from shared.providers.onboarding import Account, Onboarding, Urls, WrongAddress
+from shared.providers.onboarding import Account, Onboarding, Urls, WrongAddress, fields
 from shared.settings import Settings
 from shared.store import channel_endpoints, channel_records, channels, endpoints
 from shared.store.channel_records import ChannelRecord
 from shared.store.channels import Listed
 from shared.store.events import Event, record
 
-__all__ = ["Account", "AddressTaken", "NewChannel", "NoSuchProvider", "Onboarding", "Urls", "WrongAddress"]
+__all__ = [
+    "Account",
+    "AddressTaken",
+    "NewChannel",
+    "NoSuchProvider",
+    "Onboarding",
+    "Urls",
+    "WrongAddress",
+    "fields",
+]
 
 SWITCHED_OFF: Final = "switched off by its tenant"  # the reason of a channel that the tenant stopped
 Stored = Listed | ChannelRecord

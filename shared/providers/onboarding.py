@@ -64,6 +64,29 @@ class Account(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
+class AccountField:
+    """A field of an account, as a client gives it."""
+
+    name: str
+    description: str
+    required: bool
+    secret: bool
+
+
+def fields(account: type[Account]) -> list[AccountField]:
+    """The fields of a provider's account, in its order."""
+    return [
+        AccountField(
+            field.alias or name,
+            field.description or "",
+            field.is_required(),
+            field.annotation in (SecretStr, SecretStr | None),
+        )
+        for name, field in account.model_fields.items()
+    ]
+
+
+@dataclass(frozen=True, slots=True)
 class Urls:
     """What is to be entered at the provider."""
 

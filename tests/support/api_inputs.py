@@ -25,7 +25,12 @@ BEFORE: Final[dict[str, str]] = {"contacts.restore": "contacts.delete"}
 FRESH: Final[dict[str, Callable[[], Any]]] = {
     "phoneNumber": lambda: f"+{next(_NUMBERS)}",
     "name": lambda: f"Name {next(_NUMBERS)}",
+    "address": lambda: f"+{next(_NUMBERS)}",
+    "phoneNumberId": lambda: str(next(_NUMBERS)),
 }
+
+# Members that end with Id and name what is a provider's.
+FOREIGN: Final = ("phoneNumberId", "businessId")
 
 
 def properties(procedure: AnyProcedure) -> dict[str, Any]:
@@ -36,9 +41,8 @@ def properties(procedure: AnyProcedure) -> dict[str, Any]:
 
 def id_fields(procedure: AnyProcedure) -> list[str]:
     """The members of the input that name rows, but the tenant."""
-    return [
-        name for name in properties(procedure) if name != "tenantId" and (name == "id" or name.endswith(("Id", "Ids")))
-    ]
+    ours = [name for name in properties(procedure) if name not in ("tenantId", *FOREIGN)]
+    return [name for name in ours if name == "id" or name.endswith(("Id", "Ids"))]
 
 
 def family_of(procedure: AnyProcedure, field: str) -> str:
