@@ -9,6 +9,8 @@ from ingress.api.cors import Cors
 from ingress.api.declaration import registry
 from ingress.api.execute import Executor
 from ingress.api.faults import ApiServer
+from ingress.api.file_links import FILES
+from ingress.api.files import Files
 from ingress.api.front import Front
 from ingress.api.rest import Rest
 from ingress.api.rest_paths import Routes
@@ -17,6 +19,7 @@ from shared.database import ApiPool, DatabaseWatch, make_pool
 from shared.http.bodies import Bodies
 from shared.http.bounds import Bounds, Limits
 from shared.http.sources import Sources
+from shared.media.blob_store import Blobs
 from shared.process import health, log
 from shared.queue.connection import BrokerAway, PublishFailed
 from shared.queue.jobs import Job
@@ -93,5 +96,5 @@ async def serve(settings: Settings, keys: KeyRing, stop: asyncio.Event, *, share
 def make_api(front: Front, settings: Settings) -> Api:
     """All transports at their places. A new one is a line here."""
     rest = Rest(front, Routes(registry().values()))
-    mounts: dict[str, Transport] = {"v1": rest}
+    mounts: dict[str, Transport] = {"v1": rest, FILES: Files(front.executor, Blobs.of(settings))}
     return Api(mounts, Cors(settings.api_cors_origins), anywhere_else=rest)

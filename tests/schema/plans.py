@@ -120,6 +120,7 @@ _TEXTS = {
 # What its meaning does not say: a value that the row has to be given anew, a row that a function is asked about.
 _OF_ITS_OWN = {
     ("channels._ADD", 5): "'sms'",
+    ("channel_records._INSERT", 5): "'sms'",
     ("media._INSERT", 4): "{n} + 1",
     ("messages.delivery_receipts._MOVE", 4): "gen_random_uuid()::text",
     ("messages.windows._CHECK", 1): "md5('{seed}conversation{n}')",

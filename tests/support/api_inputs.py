@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from ingress.api.declaration import AnyProcedure, registry
+from tests.support import api_rows
 from tests.support.api import ApiStage, Tenant
 
 Given = dict[str, Any]
@@ -16,7 +17,11 @@ Making = Callable[[ApiStage, Tenant], Awaitable[str]]
 _NUMBERS = itertools.count(34_600_000_000)
 
 # Families without a `create` that makes a row from its example alone.
-MAKERS: Final[dict[str, Making]] = {}
+MAKERS: Final[dict[str, Making]] = {
+    "system": api_rows.unknown_send,
+    "media": api_rows.file,
+    "sessions": api_rows.session,
+}
 
 # What a procedure's row must have gone through first, by its name.
 BEFORE: Final[dict[str, str]] = {"contacts.restore": "contacts.delete"}
