@@ -11,7 +11,7 @@ from shared.queue import topology
 _REMEDIES: Final[Mapping[Reason, str]] = {
     "no_such_queue": f"Name one of: {', '.join(queue.name for queue in topology.QUEUES)}.",
     "not_declared": "Start Palomar once with ./palomar up: it makes them.",
-    "unknown_id": "See ./palomar dead show NAME.",
+    "unknown_id": "See ./palomar dead show {queue}.",
     "ambiguous_id": "Give more of the id.",
 }
 
@@ -22,4 +22,4 @@ def problems() -> Iterator[None]:
     try:
         yield
     except Refused as refused:
-        raise Problem(refused.detail, _REMEDIES[refused.reason]) from None
+        raise Problem(refused.detail, _REMEDIES[refused.reason].format(queue=refused.queue)) from None

@@ -231,5 +231,5 @@ def _version_of(output: Output) -> str | None:
     rows = [member for member in members if isinstance(member, Part)]
     if len(rows) != 1 or any(isinstance(member, list) for member in members):
         return None
-    updated_at = getattr(rows[0], "updated_at", None)
+    updated_at = getattr(rows[0], "updated_at", None) or getattr(rows[0], "last_updated_at", None)
     return None if updated_at is None else version(updated_at)

@@ -16,6 +16,7 @@ from aiohttp import web
 from ingress.api import file_links
 from ingress.api.execute import Executor
 from ingress.api.problems import FORBIDDEN, METHOD_NOT_ALLOWED, NOT_FOUND, UNAVAILABLE, Problem
+from ingress.api.turns import Turns
 from shared.domain.media import name_of, plain_type
 from shared.media.blob_store import Blobs, StoreError
 from shared.process.log import get_logger
@@ -25,6 +26,7 @@ from shared.store.media_records import MediaRecord
 log = get_logger(__name__)
 
 AT_ONCE: Final = 32  # downloads of a process; each holds a part of a file in memory
+OF_A_TENANT: Final = 8  # of these: a client that reads slowly is in the way of its own tenant only
 LONGEST: Final = 600.0  # seconds of one download
 AGAIN: Final = 2.0  # seconds; Retry-After where AT_ONCE are under way
 _SHOWN: Final = ("image/jpeg", "image/png", "image/gif", "image/webp")  # by a browser, in the page; others are saved
@@ -44,6 +46,7 @@ class Files:
         self._executor = executor
         self._blobs = blobs
         self._places = asyncio.Semaphore(AT_ONCE)
+        self._turns = Turns(OF_A_TENANT, AGAIN)
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """The file of a link. Raises a Problem."""
@@ -54,10 +57,11 @@ class Files:
             found = await media_records.get(connection, tenant_id, media_id)
         if found is None or found.key is None:
             raise Problem(NOT_FOUND, "The file of this link is not there any more.")
-        if self._places.locked():
-            raise Problem(UNAVAILABLE, "Too many files are being downloaded. Try again.", retry_after=AGAIN)
-        async with self._places, asyncio.timeout(LONGEST):
-            return await self._stream(request, found, found.key)
+        async with self._turns.take(tenant_id):
+            if self._places.locked():
+                raise Problem(UNAVAILABLE, "Too many files are being downloaded. Try again.", retry_after=AGAIN)
+            async with self._places, asyncio.timeout(LONGEST):
+                return await self._stream(request, found, found.key)
 
     def _checked(self, request: web.BaseRequest) -> tuple[UUID, UUID]:
         """The tenant and the file that a link names. Raises a Problem for one that we did not make, or that expired."""

@@ -35,9 +35,10 @@ Reason = Literal["no_such_queue", "not_declared", "unknown_id", "ambiguous_id"]
 class Refused(Exception):
     """What was asked for is not there, or not clear; nothing was touched. `detail` is a sentence."""
 
-    def __init__(self, reason: Reason, detail: str) -> None:
+    def __init__(self, reason: Reason, queue: str, detail: str) -> None:
         super().__init__(detail)
         self.reason = reason
+        self.queue = queue  # the name of the work queue
         self.detail = detail
 
 
@@ -46,7 +47,7 @@ def work_queue(name: str) -> WorkQueue:
     for queue in topology.QUEUES:
         if name in (queue.name, queue.dead_letters):
             return queue
-    raise Refused("no_such_queue", f"There is no queue {name!r}.")
+    raise Refused("no_such_queue", name, f"There is no queue {name!r}.")
 
 
 class DeadLetterQueue:
@@ -74,7 +75,7 @@ async def opened(settings: Settings, queue: WorkQueue) -> AsyncIterator[DeadLett
         try:
             dead = await channel.declare_queue(queue.dead_letters, passive=True)
         except aiormq.ChannelNotFoundEntity:
-            raise Refused("not_declared", f"RabbitMQ has no queue {queue.dead_letters}.") from None
+            raise Refused("not_declared", queue.name, f"RabbitMQ has no queue {queue.dead_letters}.") from None
         try:
             yield DeadLetterQueue(dead, dead.declaration_result.message_count or 0)
         finally:
@@ -214,8 +215,10 @@ async def _chosen(dead_queue: DeadLetterQueue, queue: WorkQueue, ids: Sequence[s
             found.setdefault(name, []).append(message)
     for wanted, names in matches.items():
         if not names:
-            raise Refused("unknown_id", f"{queue.dead_letters} holds no id {wanted!r}.")
+            raise Refused("unknown_id", queue.name, f"{queue.dead_letters} holds no id {wanted!r}.")
         if len(names) > 1 and wanted not in names:
-            raise Refused("ambiguous_id", f"{len(names)} ids in {queue.dead_letters} begin with {wanted!r}.")
+            raise Refused(
+                "ambiguous_id", queue.name, f"{len(names)} ids in {queue.dead_letters} begin with {wanted!r}."
+            )
     wanted_ids = {wanted if wanted in names else next(iter(names)) for wanted, names in matches.items()}
     return [message for name, messages in found.items() if name in wanted_ids for message in messages]

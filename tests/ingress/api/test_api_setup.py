@@ -1,11 +1,16 @@
 """channels, whatsappSettings, stats, media and system over the API: what a tenant and an operator can do with them."""
 
+import asyncio
 from io import BytesIO
 from typing import Any
 from uuid import UUID
 
+import pytest
+from aio_pika import Message
+
 from shared.crypto import KeyRing
 from shared.media.blob_store import Blobs
+from shared.queue.connection import connected
 from tests.support import api_rows
 from tests.support.api import ApiStage, Tenant
 
@@ -62,6 +67,31 @@ async def test_channels_of_one_account_share_their_endpoint_and_a_rotated_token_
     accepted = await endpoint_secrets(api, second["id"])
     assert "first token" in accepted
     assert "second token" in accepted
+
+
+KOMMO = "6f3ecadf-18a3-4680-9a1b-0c3a1a2b3c4d"
+KINDS = {
+    "kommo": {"address": f"{KOMMO}_{KOMMO}", "credentials": {"secret": "a secret", "botId": "bot"}},
+    "email": {
+        "address": "hello@Example.com",
+        "credentials": {"host": "smtp.example.com", "port": "465", "tls": "tls", "user": "me", "password": "a secret"},
+    },
+}
+
+
+@pytest.mark.parametrize("provider", KINDS)
+async def test_a_url_that_holds_a_secret_can_have_another_one(api: ApiStage, provider: str) -> None:
+    ana = await api.tenant()
+    made = await channel(api, ana, provider=provider, **KINDS[provider], kind=None)
+    at = f"/v1/channels/{made['id']}"
+    before = (await api.get(f"{at}/webhook-urls", ana)).body["webhookUrls"]["messages"]
+    rotated = await api.post(f"{at}/rotate-secrets", ana, {"newUrl": True})
+    assert rotated.status == 200, rotated.body
+    after = (await api.get(f"{at}/webhook-urls", ana)).body["webhookUrls"]["messages"]
+    assert before != after
+    accepted = await endpoint_secrets(api, made["id"])
+    assert all(url.rpartition("/")[2] in accepted for url in (before, after))
+    assert (await api.post(f"{at}/rotate-secrets", ana, {})).pointers == ["#/credentials"]
 
 
 async def test_a_wrong_channel_is_refused_by_field(api: ApiStage) -> None:
@@ -190,3 +220,41 @@ async def test_an_operator_decides_on_an_unknown_send_once(api: ApiStage) -> Non
     assert decided.body["sentAs"] is not None
     assert (await api.post(at, operator, {"decision": "fail"})).problem == "conflict"
     assert (await api.get("/v1/system/status", operator)).body["unknown"] == 0
+
+
+async def bury(api: ApiStage, *bodies: bytes) -> None:
+    """Put messages into the media worker's dead-letter queue, and wait until the broker counts them."""
+    async with connected(api.settings.amqp_url.get_secret_value(), "test") as connection:
+        channel = await connection.channel()
+        for body in bodies:
+            await channel.default_exchange.publish(Message(body, message_id=f"letter-{body.decode()}"), "media.dead")
+
+
+async def depths(api: ApiStage, operator: Tenant, envelopes: int, dead: int) -> None:
+    """Wait until the media queue has these depths: the broker's counts come a moment later."""
+    async with asyncio.timeout(10):
+        while True:
+            queues = (await api.get("/v1/system/queues", operator)).body["queues"]
+            (media,) = (one for one in queues if one["name"] == "media")
+            if (media["envelopes"], media["dead"]) == (envelopes, dead):
+                return
+            await asyncio.sleep(0.1)
+
+
+async def test_an_operator_replays_and_discards_dead_letters(api: ApiStage) -> None:
+    operator = await api.operator()
+    await bury(api, b"first", b"second")
+    await depths(api, operator, envelopes=0, dead=2)
+    listed = (await api.get("/v1/system/dead-letters", operator, params={"queue": "media"})).body
+    assert listed["count"] == 2
+    assert [one["id"] for one in listed["deadLetters"]] == ["letter-first", "letter-second"]
+    assert "first" not in str([{**one, "id": ""} for one in listed["deadLetters"]]), "a body may be a customer's text"
+    replayed = await api.post("/v1/system/replay-dead-letters", operator, {"queue": "media", "ids": ["letter-first"]})
+    assert (replayed.status, replayed.body) == (200, {"count": 1})
+    await depths(api, operator, envelopes=1, dead=1)
+    assert (await api.post("/v1/system/discard-dead-letters", operator, {"queue": "media"})).body == {"count": 1}
+    await depths(api, operator, envelopes=1, dead=0)
+    gone = await api.post("/v1/system/replay-dead-letters", operator, {"queue": "media", "ids": ["letter-first"]})
+    assert (gone.problem, gone.pointers) == ("not-found", ["#/ids"])
+    none = await api.post("/v1/system/replay-dead-letters", operator, {"queue": "fax"})
+    assert (none.problem, none.pointers) == ("invalid-input", ["#/queue"])
