@@ -62,7 +62,8 @@ SELECT channel_id,
     count(*) FILTER (WHERE status = 'held') AS held, min(created_at) FILTER (WHERE status = 'held') AS held_since,
     count(*) FILTER (WHERE status = 'unknown') AS unknown,
     min(unknown_at) FILTER (WHERE status = 'unknown') AS unknown_since
-FROM messages WHERE tenant_id = $1 AND status IN ('held', 'unknown') GROUP BY channel_id ORDER BY channel_id
+FROM messages WHERE tenant_id = $1 AND status IN ('held', 'unknown') AND direction <> ''
+GROUP BY channel_id ORDER BY channel_id
 """
 
 
