@@ -15,9 +15,6 @@ from ops.onboarding.base import KINDS, Given
 from ops.onboarding.prompts import asked
 from shared.actions import channels as actions
 from shared.actions.channels import Account
-from shared.actions.endpoint_secrets import SecretsClosed
-from shared.crypto import KeyRing
-from shared.database import Connection
 from shared.settings import settings
 from shared.store import channels as store
 from shared.store.channels import Listed
@@ -241,21 +238,12 @@ def set_(
                     now = await numbers.find(connection, str(channel.id))
                     await actions.enter_account(connection, keys, now, account, by_operator=True)
                 if new_url and channel.endpoint_id is not None:
-                    await _change_url(connection, keys, channel)
+                    await numbers.change_url(connection, keys, channel)
             return await numbers.find(pool, str(channel.id))
 
     terminal.console().print(channel_views.table([connections.run(session())]))
     if new_url:
         typer.echo("Its new URL: ./palomar channels list. The one before stays good until the next --new-url.")
-
-
-async def _change_url(connection: Connection, keys: KeyRing, channel: Listed) -> None:
-    try:
-        await actions.change_url(connection, keys, channel)
-    except SecretsClosed as closed:
-        raise Problem(
-            "The secrets of this channel's endpoint can't be opened.", "Check PALOMAR_SECRET_KEYS."
-        ) from closed
 
 
 @app.command()

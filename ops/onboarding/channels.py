@@ -9,6 +9,7 @@ import orjson
 from ops.errors import Problem
 from shared.actions import channels as actions
 from shared.actions.channels import Account, AddressTaken
+from shared.actions.endpoint_secrets import SecretsClosed
 from shared.crypto import CryptoError, KeyRing
 from shared.database import Connection, Pool, new_id
 from shared.domain.channels import read_settings
@@ -134,6 +135,16 @@ async def find(pool: Connection | Pool, named: str) -> Listed:
         what = f"{len(found)} channels' ids begin with" if found else "There is no channel"
         raise Problem(f"{what} {named!r}.", "./palomar channels list shows their ids.")
     return found[0]
+
+
+async def change_url(connection: Connection, keys: KeyRing, channel: Listed) -> None:
+    """Another secret at the end of a channel's webhook URL. Raises Problem where the present ones don't open."""
+    try:
+        await actions.change_url(connection, keys, channel)
+    except SecretsClosed as closed:
+        raise Problem(
+            "The secrets of this channel's endpoint can't be opened.", "Check PALOMAR_SECRET_KEYS."
+        ) from closed
 
 
 async def prove(connection: Connection, channel: Listed) -> None:

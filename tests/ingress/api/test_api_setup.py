@@ -222,7 +222,7 @@ async def test_an_operator_decides_on_an_unknown_send_once(api: ApiStage) -> Non
     assert (await api.get("/v1/system/status", operator)).body["unknown"] == 0
 
 
-async def bury(api: ApiStage, *bodies: bytes) -> None:
+async def dead_letter(api: ApiStage, *bodies: bytes) -> None:
     """Put messages into the media worker's dead-letter queue, and wait until the broker counts them."""
     async with connected(api.settings.amqp_url.get_secret_value(), "test") as connection:
         channel = await connection.channel()
@@ -243,7 +243,7 @@ async def depths(api: ApiStage, operator: Tenant, envelopes: int, dead: int) -> 
 
 async def test_an_operator_replays_and_discards_dead_letters(api: ApiStage) -> None:
     operator = await api.operator()
-    await bury(api, b"first", b"second")
+    await dead_letter(api, b"first", b"second")
     await depths(api, operator, envelopes=0, dead=2)
     listed = (await api.get("/v1/system/dead-letters", operator, params={"queue": "media"})).body
     assert listed["count"] == 2
