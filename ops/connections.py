@@ -55,6 +55,13 @@ async def database(settings: Settings, name: str, lock_wait: float | None = None
             raise Problem(*NO_DATABASE) from error
 
 
+@asynccontextmanager
+async def transaction(pool: db.Pool) -> AsyncIterator[db.Connection]:
+    """A transaction on a connection of the pool."""
+    async with pool.acquire() as connection, connection.transaction():
+        yield connection
+
+
 async def _reach(pool: db.Pool) -> None:
     try:
         await pool.fetchval("SELECT 1")

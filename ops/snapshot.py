@@ -1,9 +1,9 @@
 """The state of the system at a moment, and what a person should do about it."""
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from ops.local.processes import Process
+from shared.store.counts import Rows
 
 STILL = 10.0  # seconds without a tick, or of relay lag, that are worth a word
 
@@ -20,22 +20,6 @@ class Queue:
     items: int | None  # None: neither broker nor database could be asked
     at_least: bool
     in_hand: int  # jobs that processes of this machine hold
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """What the database says. Times are seconds."""
-
-    overdue: int
-    set_aside: int  # parked: unfinished, without a due time, because their jobs are dead letters
-    restored: int  # messages and replies that a restore put to a person
-    held: int
-    unknown: int
-    replies_owed: int
-    parked_receipts: int
-    relay_lag: float
-    stopped_channels: tuple[str, ...]  # ids
-    waiting: Mapping[str, int]  # queue → rows
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,25 +8,23 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
-
-import aiormq
 
 from ingress.receive.spool_limits import SpoolLimits
 from ops import connections
 from ops.errors import Problem
 from ops.local import processes
 from ops.local.processes import Process
-from ops.snapshot import Queue, Rows, Snapshot, Spool
+from ops.snapshot import Queue, Snapshot, Spool
 from shared import database
-from shared.queue import topology
-from shared.queue.connection import BrokerAway, connected
+from shared.queue import depths, topology
+from shared.queue.connection import BrokerAway
+from shared.queue.depths import Depth
 from shared.settings import Settings
-from shared.store import channels, events, table_locks
 from shared.store import counts as row_counts
-from shared.store.messages import parked_receipts
+from shared.store import table_locks
+from shared.store.counts import Rows
 
 LOCK_WAIT = 2.0  # seconds for a table that a session has locked
 SPOOL = "spool"  # below the state folder, as ingress names it
@@ -52,7 +50,7 @@ async def take(settings: Settings) -> Snapshot:
     ticks = [value for one in running for value in one.metrics.get("palomar_clock_last_tick_seconds", {}).values()]
     return Snapshot(
         queues=None if isinstance(counted, Problem) else _queues(counted, known, running),
-        retrying=0 if isinstance(counted, Problem) else sum(counted[step].envelopes for step in _retry_steps(settings)),
+        retrying=0 if isinstance(counted, Problem) else depths.retrying(settings, counted),
         rows=known,
         spool=spool,
         processes=tuple(running),
@@ -66,62 +64,27 @@ async def take(settings: Settings) -> Snapshot:
 # -- asking ------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Counted:
-    envelopes: int
-    consumers: int
-
-
-def _retry_steps(settings: Settings) -> list[str]:
-    return [step.name for step in topology.retry_schedule(settings.retry_delays)]
-
-
-async def _broker(settings: Settings) -> dict[str, _Counted] | Problem:
+async def _broker(settings: Settings) -> dict[str, Depth] | Problem:
     """Every queue's messages that are ready, and its consumers."""
-    names = [name for queue in topology.QUEUES for name in (queue.name, queue.dead_letters)] + _retry_steps(settings)
     try:
-        async with connected(settings.amqp_url.get_secret_value(), "palomar status") as connection:
-            channel = await connection.channel()
-            counted = {}
-            for name in names:
-                declared = (await channel.declare_queue(name, passive=True)).declaration_result
-                counted[name] = _Counted(declared.message_count or 0, declared.consumer_count or 0)
-            return counted
+        return await depths.ask(settings, "palomar status")
     except BrokerAway as error:
         return connections.no_broker(error)
-    except aiormq.ChannelNotFoundEntity:
+    except depths.NotDeclared:
         return Problem("RabbitMQ has none of our queues.", "Start Palomar once with ./palomar up: it makes them.")
-    except (aiormq.AMQPError, OSError, TimeoutError) as error:
-        return Problem(f"RabbitMQ broke off ({type(error).__name__}).", "Ask again.")
+    except depths.BrokeOff as error:
+        return Problem(f"RabbitMQ broke off ({error}).", "Ask again.")
 
 
 async def _rows(settings: Settings) -> Rows | Problem:
     try:
         async with connections.database(settings, "status", LOCK_WAIT) as pool:
             try:
-                return await _counted_rows(pool)
+                return await row_counts.rows(pool)
             except database.LockTimeout:
                 return _locked(await table_locks.holders(pool))
     except Problem as problem:
         return problem
-
-
-async def _counted_rows(pool: database.Pool) -> Rows:
-    counts = await row_counts.by_state(pool)
-    waiting = await row_counts.by_queue(pool)
-    every = await channels.listed(pool)
-    return Rows(
-        overdue=counts["overdue"],
-        set_aside=counts["parked"],
-        restored=counts["restored"],
-        held=counts["held"],
-        unknown=counts["unknown"],
-        replies_owed=counts["replies_owed"],
-        parked_receipts=await parked_receipts.count(pool),
-        relay_lag=await events.lag(pool),
-        stopped_channels=tuple(str(channel.id) for channel in every if channel.status == "stopped"),
-        waiting=waiting,
-    )
 
 
 def _locked(holders: Sequence[table_locks.Holder]) -> Problem:
@@ -159,7 +122,7 @@ def look_into_spool(folder: Path, limit: int) -> Spool:
     return Spool(webhooks, size if webhooks or unreadable else 0, unreadable, reason)
 
 
-def _queues(counted: Mapping[str, _Counted], rows: Rows | None, running: Sequence[Process]) -> tuple[Queue, ...]:
+def _queues(counted: Mapping[str, Depth], rows: Rows | None, running: Sequence[Process]) -> tuple[Queue, ...]:
     """The work queues. The webhooks' queues hold what has no row yet; every other job has a row."""
     without_rows = (topology.PERSIST, topology.PERSIST_RECEIPTS)
     found = []

@@ -7,10 +7,12 @@ with write access to the table, does not open there.
 
 import base64
 import binascii
+import hashlib
+import hmac
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 from cryptography.exceptions import InvalidTag
@@ -20,6 +22,7 @@ VARIABLE = "PALOMAR_SECRET_KEYS"
 KEY_BYTES = 32
 _NONCE_BYTES = 12  # what GCM is specified for; random ones are sound for 2**32 seals under one key (NIST SP 800-38D)
 _VERSION = "v1"
+_SIGNING = b"palomar: signatures of links"  # what the signing keys are derived for
 _KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _REMEDY = (
     f"Set {VARIABLE} to `id:key`, the key being base64 of {KEY_BYTES} random bytes (`openssl rand -base64 {KEY_BYTES}`)"
@@ -47,7 +50,8 @@ class KeyRing:
     """The configured keys. The first one seals, all of them open."""
 
     sealing_id: str
-    _ciphers: Mapping[str, AESGCM]
+    _ciphers: Mapping[str, AESGCM] = field(repr=False)
+    _signing_keys: Mapping[str, bytes] = field(repr=False)
 
     @classmethod
     def parse(cls, configured: str) -> "KeyRing":
@@ -59,14 +63,17 @@ class KeyRing:
         if not entries:
             raise KeysInvalid(f"{VARIABLE} is empty: no secret can be sealed or opened. {_REMEDY}.")
         ciphers: dict[str, AESGCM] = {}
+        signing_keys: dict[str, bytes] = {}
         for place, entry in enumerate(entries, start=1):
             key_id, colon, encoded = entry.partition(":")
             if not colon or not _KEY_ID.fullmatch(key_id):
                 raise KeysInvalid(f"{VARIABLE}: entry {place} has no id of letters, digits, - and _ . {_REMEDY}.")
             if key_id in ciphers:
                 raise KeysInvalid(f"{VARIABLE}: key id {key_id!r} stands there twice. Give each key an id of its own.")
-            ciphers[key_id] = AESGCM(_decode_key(key_id, encoded))
-        return cls(next(iter(ciphers)), ciphers)
+            key = _decode_key(key_id, encoded)
+            ciphers[key_id] = AESGCM(key)
+            signing_keys[key_id] = hmac.digest(key, _SIGNING, hashlib.sha256)
+        return cls(next(iter(ciphers)), ciphers, signing_keys)
 
     def seal(self, secret: str, *, tenant_id: UUID | None, owner: UUID | str) -> str:
         """Return the token of a secret. `owner` is the channel's or endpoint's id; tenant None: it spans tenants."""
@@ -100,6 +107,22 @@ class KeyRing:
                 f"the key under this id was exchanged. Restore the key in {VARIABLE}, or enter the secret again."
             ) from None
         return secret.decode()
+
+    def sign(self, text: str, *, purpose: str) -> str:
+        """Return a signature of a text, to be checked by `is_signed`: 43 characters that may stand in a URL.
+
+        It is made with a key that is derived from the sealing one, so that no signature says anything about secrets.
+        """
+        return self._signature(self.sealing_id, text, purpose)
+
+    def is_signed(self, text: str, signature: str, *, purpose: str) -> bool:
+        """Whether `sign` made this signature of this text for this purpose, under any of the keys; in constant time."""
+        made = [self._signature(key_id, text, purpose) for key_id in self._signing_keys]
+        return any(hmac.compare_digest(one.encode(), signature.encode(errors="replace")) for one in made)
+
+    def _signature(self, key_id: str, text: str, purpose: str) -> str:
+        signed = hmac.digest(self._signing_keys[key_id], f"{purpose}\0{text}".encode(), hashlib.sha256)
+        return base64.urlsafe_b64encode(signed).decode().rstrip("=")
 
     def reseal(self, token: str, *, tenant_id: UUID | None, owner: UUID | str) -> str:
         """Return the token under the sealing key: itself where it has that one already. Raises as `open`."""

@@ -123,6 +123,9 @@ class Settings(BaseSettings):
         le=65535,
         description="of `api`, for clients; its health and metrics are at PORT, as a worker's (any free one)",
     )
+    api_url: str = Field(
+        default="", description="where clients reach `api`, such as https://api.example.com; empty: links are paths"
+    )
     api_cors_origins: tuple[str, ...] = Field(
         default=(), description='web pages that may call the API, such as ["https://console.example.com"]; * is any'
     )

@@ -5,7 +5,7 @@ of them in its own form. It knows no database; this knows no HTTP.
 """
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
@@ -79,7 +79,7 @@ class Executor:
         """`tenants` serves tenants' procedures, `operators` (as palomar_worker) those that span tenants. `lost` is
         called with an error that means that the database is away."""
         self._settings = settings
-        self._keys = keys
+        self.keys = keys
         self._tenants = tenants
         self._operators = operators
         self._publish = publish
@@ -132,7 +132,7 @@ class Executor:
         checked = validated(procedure, given)
         tenant_id = None if procedure.operator else _tenant_of(caller, checked)
         begin = partial(self._begin, tenant_id)
-        call = Call(procedure.name, caller, self._settings, self._keys, begin, tenant_id, if_match)
+        call = Call(procedure.name, caller, self._settings, self.keys, begin, tenant_id, if_match)
         return Accepted(call, procedure, checked)
 
     async def _run(self, accepted: Accepted, idempotency_key: str | None) -> Answer:
@@ -157,6 +157,10 @@ class Executor:
             if idempotency_key is not None:
                 await idempotency.keep(call, idempotency_key, procedure, output)
             return Answer(output.model_dump_json(by_alias=True).encode(), version=_version_of(output))
+
+    def transaction(self, tenant_id: UUID) -> AbstractAsyncContextManager[Connection]:
+        """A transaction of a tenant, for a transport that has another proof than a key."""
+        return self._begin(tenant_id)
 
     def _problem_of(self, error: Exception, procedure: AnyProcedure | None = None) -> Problem:
         if database.is_outage(error) and not isinstance(error, TimeoutError):  # which may be a call's own slowness
@@ -228,5 +232,5 @@ def _version_of(output: Output) -> str | None:
     rows = [member for member in members if isinstance(member, Part)]
     if len(rows) != 1 or any(isinstance(member, list) for member in members):
         return None
-    updated_at = getattr(rows[0], "updated_at", None)
+    updated_at = getattr(rows[0], "updated_at", None) or getattr(rows[0], "last_updated_at", None)
     return None if updated_at is None else version(updated_at)

@@ -207,18 +207,21 @@ _REMEDIES: Final[Mapping[str, str]] = {
 _ANY_OTHER: Final = "Compare it with the reference."
 
 
-def of_validation(error: ValidationError) -> Problem:
-    """The problem of an input that its model refuses, with a pointer and a remedy for each field."""
+def of_validation(error: ValidationError, *within: str | int) -> Problem:
+    """The problem of an input that its model refuses, with a pointer and a remedy for each field.
+
+    `within` leads to the part of the input that the model is about.
+    """
     found = error.errors(include_url=False, include_input=False)
-    errors = [_field_error(one) for one in found[:MOST_ERRORS]]
+    errors = [_field_error(one, within) for one in found[:MOST_ERRORS]]
     first = errors[0]
     more = f" {len(found) - 1} more." if len(found) > 1 else ""
     return Problem(INVALID_INPUT, f"{first.pointer}: {first.detail}{more}", errors=errors)
 
 
-def _field_error(error: ErrorDetails) -> FieldError:
+def _field_error(error: ErrorDetails, within: tuple[str | int, ...]) -> FieldError:
     context = error.get("ctx", {})
     detail = _DETAILS.get(error["type"]) or error["msg"].replace("Input should", "It should").rstrip(".") + "."
     own: str | None = context.get("remedy")  # of a type in models.py
     remedy = own or _REMEDIES.get(error["type"], _ANY_OTHER).format_map(context)
-    return FieldError(pointer(*error["loc"]), detail, remedy)
+    return FieldError(pointer(*within, *error["loc"]), detail, remedy)

@@ -10,6 +10,8 @@ from ingress.api.declaration import registry
 from ingress.api.execute import Executor
 from ingress.api.exports import Exports
 from ingress.api.faults import ApiServer
+from ingress.api.file_links import FILES
+from ingress.api.files import Files
 from ingress.api.front import Front
 from ingress.api.reference import transport as reference
 from ingress.api.rest import Rest
@@ -20,6 +22,7 @@ from shared.database import ApiPool, DatabaseWatch, make_pool
 from shared.http.bodies import Bodies
 from shared.http.bounds import Bounds, Limits
 from shared.http.sources import Sources
+from shared.media.blob_store import Blobs
 from shared.process import health, log
 from shared.queue.connection import BrokerAway, PublishFailed
 from shared.queue.jobs import Job
@@ -99,6 +102,7 @@ def make_api(front: Front, settings: Settings, stop: asyncio.Event) -> Api:
     cors = Cors(settings.api_cors_origins)
     mounts: dict[str, Transport] = {
         "v1": rest,
+        FILES: Files(front.executor, Blobs.of(settings)),
         "trpc": Trpc(front, registry(), cors, stop),
         **dict.fromkeys(reference.PATHS, reference.Reference()),
     }

@@ -9,13 +9,14 @@ import typer
 
 from ops import connections, onboarding, terminal
 from ops.errors import Problem
-from ops.onboarding import channel_views, endpoint_secrets
+from ops.onboarding import channel_views
 from ops.onboarding import channels as numbers
-from ops.onboarding.base import KINDS, Account, Given
+from ops.onboarding.base import KINDS, Given
 from ops.onboarding.prompts import asked
+from shared.actions import channels as actions
+from shared.actions.channels import Account
 from shared.settings import settings
 from shared.store import channels as store
-from shared.store import endpoints
 from shared.store.channels import Listed
 
 app = typer.Typer(no_args_is_help=True)
@@ -101,25 +102,23 @@ def add(
         address=sender,
         name=name,
         account=account,
-        settings=numbers.merged(chosen, account.settings),
+        settings=actions.merged(chosen, account.channel_settings),
     )
     keys = numbers.keyring(settings())
 
-    async def session() -> tuple[Listed, str]:
+    async def session() -> tuple[Listed, tuple[str, str]]:
         async with (
             connections.database(settings(), "channels") as pool,
             pool.acquire() as connection,
             connection.transaction(),
         ):
             channel = await numbers.add(connection, keys, new)
-            rows = {row.id: row for row in await endpoints.live(connection)}
-            row = rows.get(channel.endpoint_id) if channel.endpoint_id else None
-            return channel, setup.entered_secret(keys, row) if row is not None else ""
+            return channel, await actions.secrets_in_urls(connection, keys, channel)
 
-    channel, secret = connections.run(session())
+    channel, (ending, verify_token) = connections.run(session())
     assert channel.endpoint_id is not None, "add gives every channel an endpoint"
-    urls = numbers.urls(settings(), provider, channel.endpoint_id, secret)
-    channel_views.explain(channel, setup.entered(channel, urls, secret), setup.CALLER)
+    urls = actions.urls(settings(), provider, channel.endpoint_id, ending)
+    channel_views.explain(channel, setup.entered(channel, urls, verify_token), setup.CALLER)
 
 
 def _read(file: Path) -> dict[str, object]:
@@ -136,11 +135,12 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="for a program")]
     async def session() -> tuple[list[Listed], dict[UUID, str]]:
         async with connections.database(settings(), "channels") as pool, pool.acquire() as connection:
             every = await store.listed(connection)
-            if not any(onboarding.setup(channel.provider).URL_HOLDS_SECRET for channel in every):
-                return every, {}
-            keys = numbers.keyring(settings())
-            rows = [(onboarding.setup(row.provider), row) for row in await endpoints.live(connection)]
-            return every, {row.id: setup.entered_secret(keys, row) for setup, row in rows if setup.URL_HOLDS_SECRET}
+            found: dict[UUID, str] = {}
+            for one in every:
+                if one.endpoint_id is not None and actions.onboarding(one.provider).url_holds_secret:
+                    keys = numbers.keyring(settings())
+                    found[one.endpoint_id], _ = await actions.secrets_in_urls(connection, keys, one)
+            return every, found
 
     every, secrets = connections.run(session())
     if as_json:
@@ -159,7 +159,7 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="for a program")]
         if endpoint_id is None:
             console.print(f"\n{addresses}: no endpoint, so nothing comes in.")
             continue
-        urls = numbers.urls(settings(), of_endpoint[0].provider, endpoint_id, secrets.get(endpoint_id, ""))
+        urls = actions.urls(settings(), of_endpoint[0].provider, endpoint_id, secrets.get(endpoint_id, ""))
         console.print(f"\nWebhooks of {addresses}, to be entered at {of_endpoint[0].provider}:")
         console.print(f"  messages  {urls.messages}", soft_wrap=True)
         if urls.receipts:
@@ -209,7 +209,7 @@ def set_(
             return await numbers.find(pool, channel_id)
 
     channel = connections.run(there())
-    if new_url and not onboarding.setup(channel.provider).URL_HOLDS_SECRET:
+    if new_url and not actions.onboarding(channel.provider).url_holds_secret:
         raise Problem("--new-url: this channel's URL holds no secret.", "Webhooks of its provider are signed.")
     account: Account | None = None
     if credentials:
@@ -231,17 +231,14 @@ def set_(
             channel = await numbers.find(pool, channel_id)
             async with pool.acquire() as connection, connection.transaction():
                 if changes is not None:
-                    whole = changes if replace else numbers.merged(channel.settings, changes)
+                    whole = changes if replace else actions.merged(channel.settings, changes)
                     valid = numbers.checked(whole, str(settings_file))
                     await store.set_settings(connection, channel.tenant_id, channel.id, valid)
                 if account is not None:
-                    await numbers.enter_account(connection, keys, channel, account)
-                if account is not None and account.settings:
-                    now = (await numbers.find(connection, str(channel.id))).settings
-                    known = numbers.merged(now, account.settings)
-                    await store.set_settings(connection, channel.tenant_id, channel.id, known)
+                    now = await numbers.find(connection, str(channel.id))
+                    await actions.enter_account(connection, keys, now, account, by_operator=True)
                 if new_url and channel.endpoint_id is not None:
-                    await endpoint_secrets.change_url(connection, keys, channel.endpoint_id)
+                    await numbers.change_url(connection, keys, channel)
             return await numbers.find(pool, str(channel.id))
 
     terminal.console().print(channel_views.table([connections.run(session())]))
@@ -260,7 +257,7 @@ def test(channel_id: Id) -> None:
     async def session() -> tuple[Listed, str | None, bool]:
         async with connections.database(settings(), "channels") as pool:
             channel = await numbers.find(pool, channel_id)
-            problem = await numbers.problem(settings(), keys, channel)
+            problem = await actions.problem(settings(), keys, channel)
             if problem is None:
                 async with pool.acquire() as connection:
                     await numbers.prove(connection, channel)

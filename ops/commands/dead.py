@@ -1,6 +1,7 @@
 """palomar dead: list dead letters, show, replay or discard them."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated
 
 import orjson
@@ -8,9 +9,11 @@ import typer
 from rich.table import Table
 
 from ops import connections, terminal
-from ops import dead_letters as shelves
+from ops.dead_letters import problems
 from ops.errors import Problem
+from shared.actions import dead_letters as shelves
 from shared.queue import topology
+from shared.queue.dead_item import DeadItem
 from shared.queue.jobs import WebhookReceived
 from shared.settings import settings
 
@@ -25,6 +28,7 @@ Every = Annotated[bool, typer.Option("--all", help="everything that lies there n
 
 
 @app.command("list")
+@problems()
 def list_() -> None:
     """Every dead-letter queue: how many dead letters it holds, since when, and why."""
 
@@ -54,6 +58,7 @@ def list_() -> None:
 
 
 @app.command()
+@problems()
 def show(
     name: Name,
     limit: Annotated[int, typer.Option(min=1, help="dead letters, oldest first")] = 20,
@@ -74,7 +79,7 @@ def show(
     console.print(f"{shown} in {queue.dead_letters}.{hint}")
 
 
-def _facts(item: shelves.DeadItem, *, body: bool, traceback: bool) -> Table:
+def _facts(item: DeadItem, *, body: bool, traceback: bool) -> Table:
     table = Table(show_header=False)
     attempts = "not counted" if item.attempts is None else str(item.attempts)
     facts = {
@@ -101,6 +106,7 @@ def _readable(body: bytes) -> str:
 
 
 @app.command()
+@problems()
 def replay(name: Name, ids: Ids = None, every: Every = False) -> None:
     """Put dead letters back into their work queue as if they were new.
 
@@ -121,6 +127,7 @@ def replay(name: Name, ids: Ids = None, every: Every = False) -> None:
 
 
 @app.command()
+@problems()
 def discard(
     name: Name,
     ids: Ids = None,
@@ -142,7 +149,9 @@ def discard(
         if queue.name in WebhookReceived.queues:
             return await shelves.settle(settings(), queue, wanted, shelves.throw_away, tell)
         async with connections.database(settings(), "palomar dead discard") as pool:
-            return await shelves.settle(settings(), queue, wanted, shelves.give_up(pool), tell)
+            return await shelves.settle(
+                settings(), queue, wanted, shelves.give_up(partial(connections.transaction, pool)), tell
+            )
 
     done = _with_progress(f"discarding {queue.dead_letters}", lambda tell: connections.run(session(tell)))
     terminal.console().print(f"{done} discarded." if done else f"{queue.dead_letters} is empty; nothing to discard.")

@@ -8,6 +8,7 @@ from typing import cast
 from ops.errors import Problem
 from ops.onboarding.base import KINDS, Setup
 from ops.onboarding.prompts import asked
+from shared.actions import channels as actions
 from shared.domain.model import ChannelKind
 from shared.domain.provider_names import names
 
@@ -27,7 +28,8 @@ def setup(provider: str) -> Setup:
 
 def kind_of(provider: str, named: str | None) -> ChannelKind:
     """The kind of a channel to be added, asked for where the provider has several. Raises Problem."""
-    its = setup(provider).KINDS
+    setup(provider)
+    its = actions.onboarding(provider).kinds
     named = asked("--kind", its[0] if named is None and len(its) == 1 else named, f"Kind ({' or '.join(KINDS)})")
     kind = next((one for one in KINDS if one == named), None)
     if kind is None:
@@ -37,5 +39,5 @@ def kind_of(provider: str, named: str | None) -> ChannelKind:
     if len(its) == 1:
         raise Problem(f"--kind: {provider.capitalize()}'s channels are {its[0]}, not {kind}.", "Leave --kind out.")
     what = "e-mail" if kind == "email" else kind
-    others = " or ".join(name for name, other in SETUPS.items() if kind in other.KINDS)
+    others = " or ".join(name for name in SETUPS if kind in actions.onboarding(name).kinds)
     raise Problem(f"--kind: {provider.capitalize()} has no channels of {what}.", f"Use --provider {others}.")

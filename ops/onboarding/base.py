@@ -1,15 +1,17 @@
-"""The interface of a provider's setup: an operator's options, the account a channel calls with, the URLs to enter."""
+"""The interface of a provider's setup at a terminal: an operator's options, and where the URLs are entered."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol, runtime_checkable
-from uuid import UUID
 
-from shared.crypto import KeyRing
-from shared.database import Connection
+from pydantic import ValidationError
+
+from ops.errors import Problem
+from shared.actions.channels import Account, Urls, WrongAddress
 from shared.domain.model import ChannelKind
 from shared.store.channels import Listed
-from shared.store.endpoints import EndpointRow
 
 KINDS: Final[tuple[ChannelKind, ...]] = ("whatsapp", "sms", "email")
 
@@ -33,48 +35,11 @@ class Given:
     from_name: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Urls:
-    """What is to be entered at the provider."""
-
-    messages: str
-    receipts: str | None  # None: they come to the same
-    chats: str | None = None  # of Kommo's Chats API, which has a URL of its own
-
-
-class Account(Protocol):
-    """An operator's account at a provider: what a channel calls with, and whose webhooks its endpoint lets in."""
-
-    @property
-    def business_id(self) -> str | None:
-        """What the provider calls the account that the number belongs to, where it is stored with the channel."""
-        ...
-
-    @property
-    def settings(self) -> Mapping[str, object]:
-        """What the channel's settings know of it; they are laid over those it has."""
-        ...
-
-    def sealed_for_calls(self, keys: KeyRing, tenant_id: UUID, channel_id: UUID) -> str:
-        """The channel's credentials."""
-        ...
-
-    async def endpoint(self, connection: Connection, keys: KeyRing, own: Sequence[Listed], tenant_id: UUID) -> UUID:
-        """The endpoint this account has already (`own`: the tenant's channels), letting its secret in; or a new one."""
-        ...
-
-    async def accept(self, connection: Connection, keys: KeyRing, endpoint_id: UUID) -> None:
-        """Let webhooks signed with this account's secret in at an endpoint."""
-        ...
-
-
 @runtime_checkable
 class Setup(Protocol):
     """What a provider's module says. What its functions miss they ask for; they raise Problem that names the field."""
 
-    KINDS: tuple[ChannelKind, ...]  # of channel that it has; where it is one, it need not be named
     CALLER: str  # the name of the service that calls our webhooks, in a sentence
-    URL_HOLDS_SECRET: bool  # whether the webhook URL ends with a secret, where nothing is signed
 
     def address(self, given: Given, kind: ChannelKind, /) -> str:
         """The sender address that the provider knows us by: the channel's address."""
@@ -84,14 +49,20 @@ class Setup(Protocol):
         """The account, with its secrets."""
         ...
 
-    def urls(self, base: str, secret: str, /) -> Urls:
-        """The webhook URLs of an endpoint, whose own is `base`; `secret` is what they end with where they hold one."""
-        ...
-
-    def entered_secret(self, keys: KeyRing, row: EndpointRow, /) -> str:
-        """The secret of an endpoint that is entered at the provider; empty where there is none, or it doesn't open."""
-        ...
-
-    def entered(self, channel: Listed, urls: Urls, secret: str, /) -> list[str]:
+    def entered(self, channel: Listed, urls: Urls, verify_token: str, /) -> list[str]:
         """What a person does at the provider, in lines."""
         ...
+
+
+@contextmanager
+def option(name: str) -> Iterator[None]:
+    """Turn the complaint about an address into the Problem of this option."""
+    try:
+        yield
+    except WrongAddress as wrong:
+        raise Problem(f"{name}: {wrong.detail}", wrong.remedy) from None
+
+
+def fields(error: ValidationError) -> list[str]:
+    """The fields of an account that are wrong, as their options and variables are called."""
+    return [re.sub(r"(?<=[a-z])([A-Z])", r"_\1", str(part["loc"][0])).lower() for part in error.errors() if part["loc"]]

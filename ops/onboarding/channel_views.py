@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from ops import terminal
-from ops.onboarding import channels as numbers
+from shared.actions import channels as actions
 from shared.domain.channels import ChannelSettings, read_settings
 from shared.settings import settings
 from shared.store.channels import Listed
@@ -75,7 +75,7 @@ def as_json(channel: Listed, secrets: Mapping[UUID, str]) -> dict[str, object]:
     valid = read if isinstance(read, ChannelSettings) else None
     endpoint_id = channel.endpoint_id
     urls = (
-        numbers.urls(settings(), channel.provider, endpoint_id, secrets.get(endpoint_id, "")) if endpoint_id else None
+        actions.urls(settings(), channel.provider, endpoint_id, secrets.get(endpoint_id, "")) if endpoint_id else None
     )
     return {
         "tenant_id": str(channel.tenant_id),

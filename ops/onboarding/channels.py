@@ -2,33 +2,23 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
 from uuid import UUID
 
-import asyncpg
 import orjson
 
-from ops import onboarding
 from ops.errors import Problem
-from ops.onboarding.base import Account, Urls
-from shared import providers
+from shared.actions import channels as actions
+from shared.actions.channels import Account, AddressTaken
+from shared.actions.endpoint_secrets import SecretsClosed
 from shared.crypto import CryptoError, KeyRing
 from shared.database import Connection, Pool, new_id
-from shared.domain import addresses
 from shared.domain.channels import read_settings
 from shared.domain.model import ChannelKind
 from shared.settings import Settings
-from shared.store import channel_endpoints, channels, endpoints, webhook_secrets
+from shared.store import channels, endpoints, webhook_secrets
 from shared.store.channels import Listed
 
 SHORT_ID = 8  # characters of a channel's id that name it, if only one begins so
-
-
-def urls(settings: Settings, provider: str, endpoint_id: UUID, secret: str = "") -> Urls:
-    """The webhook URLs of an endpoint; `secret` is what they end with where they hold one."""
-    return onboarding.setup(provider).urls(
-        f"{settings.public_url.rstrip('/')}/webhooks/{provider}/{endpoint_id}", secret
-    )
 
 
 def keyring(settings: Settings) -> KeyRing:
@@ -62,20 +52,6 @@ def checked(settings: Mapping[str, object], source: str) -> dict[str, object]:
     return dict(settings)
 
 
-def merged(old: Mapping[str, object], changes: Mapping[str, object]) -> dict[str, object]:
-    """`changes` laid over `old`: objects merge, lists and values replace, null takes back to the default."""
-    result = dict(old)
-    for name, change in changes.items():
-        before = result.get(name)
-        if change is None:
-            result.pop(name, None)
-        elif isinstance(change, dict):
-            result[name] = merged(cast("Mapping[str, object]", before) if isinstance(before, dict) else {}, change)
-        else:
-            result[name] = change
-    return result
-
-
 # -- making one --------------------------------------------------------------------------------------------------------
 
 
@@ -97,40 +73,31 @@ async def add(connection: Connection, keys: KeyRing, new: NewChannel) -> Listed:
     Raises Problem for an unknown or ambiguous tenant, or an address that is a channel already.
     """
     tenant_id = await _tenant(connection, new.tenant, make=new.new_tenant)
-    every = await channels.listed(connection)
-    own = [channel for channel in every if channel.tenant_id == tenant_id]
-    if twin := next((channel for channel in own if _is_same(channel, new)), None):
-        raise Problem(
+    wanted = actions.NewChannel(new.provider, new.kind, new.address, new.name, new.account, new.settings)
+    try:
+        added = await actions.add(connection, keys, tenant_id, wanted, by_operator=True)
+    except AddressTaken as taken:
+        raise await _taken(connection, tenant_id, new, taken) from taken
+    return next(channel for channel in await channels.listed(connection) if channel.id == added.id)
+
+
+async def _taken(connection: Connection, tenant_id: UUID, new: NewChannel, taken: AddressTaken) -> Problem:
+    """The Problem of an address that is a channel already: the tenant's own, or another one's on the same endpoint."""
+    twin = taken.channel
+    if twin is None:  # another session was faster
+        return Problem(
+            f"The {new.kind} {_what(new.kind)} {new.address} is a channel already.", "See ./palomar channels list."
+        )
+    if twin.tenant_id == tenant_id:
+        return Problem(
             f"The {new.kind} {_what(new.kind)} {twin.address} is channel {twin.id} already.",
             f"Change it with ./palomar channels set {twin.id}.",
         )
-    channel_id = new_id()
-    endpoint_id = await new.account.endpoint(connection, keys, own, tenant_id)
-    if rival := next((c for c in every if c.proven and c.endpoint_id == endpoint_id and _is_same(c, new)), None):
-        raise Problem(
-            f"The {new.kind} {_what(new.kind)} {rival.address} is a channel of {rival.tenant} already.",
-            "Its messages could be given to neither of two tenants. Remove it there first.",
-        )
-    await channel_endpoints.free(connection, endpoint_id, new.kind, new.address)
-    try:
-        await channels.add(
-            connection,
-            channel_id=channel_id,
-            tenant_id=tenant_id,
-            endpoint_id=endpoint_id,
-            provider=new.provider,
-            kind=new.kind,
-            name=new.name,
-            address=new.address,
-            credentials=new.account.sealed_for_calls(keys, tenant_id, channel_id),
-            settings=dict(new.settings),
-            business_id=new.account.business_id,
-        )
-    except asyncpg.UniqueViolationError as error:  # another session was faster
-        raise Problem(
-            f"The {new.kind} {_what(new.kind)} {new.address} is a channel already.", "See ./palomar channels list."
-        ) from error
-    return next(channel for channel in await channels.listed(connection) if channel.id == channel_id)
+    whose = next((name for owner, name in await channels.tenants(connection) if owner == twin.tenant_id), "")
+    return Problem(
+        f"The {new.kind} {_what(new.kind)} {twin.address} is a channel of {whose or 'a deleted tenant'} already.",
+        "Its messages could be given to neither of two tenants. Remove it there first.",
+    )
 
 
 async def _tenant(connection: Connection, named: str, *, make: bool) -> UUID:
@@ -154,19 +121,6 @@ def _what(kind: str) -> str:
     return "address" if kind == "email" else "number"
 
 
-def _is_same(channel: Listed, new: NewChannel) -> bool:
-    return (channel.provider, channel.kind, _canonical(channel.address)) == (
-        new.provider,
-        new.kind,
-        _canonical(new.address),
-    )
-
-
-def _canonical(address: str) -> str:
-    found = addresses.phone(address) or addresses.email(address)
-    return found.canonical if found else address
-
-
 # -- one that is there -------------------------------------------------------------------------------------------------
 
 
@@ -183,35 +137,14 @@ async def find(pool: Connection | Pool, named: str) -> Listed:
     return found[0]
 
 
-async def enter_account(connection: Connection, keys: KeyRing, channel: Listed, account: Account) -> None:
-    """Exchange a channel's credentials, and let webhooks signed with the new token in.
-
-    One that had no endpoint is stopped where it gets one that several tenants share, until `prove`: its address may
-    have come by SQL.
-    """
-    sealed = account.sealed_for_calls(keys, channel.tenant_id, channel.id)
-    await channels.set_credentials(connection, channel.tenant_id, channel.id, sealed)
-    if account.business_id is not None:
-        await channels.set_business(connection, channel.tenant_id, channel.id, account.business_id)
-    if channel.endpoint_id is not None:
-        await account.accept(connection, keys, channel.endpoint_id)
-    else:  # it was imported, or came by SQL: nothing comes in until it has one
-        own = [other for other in await channels.listed(connection) if other.tenant_id == channel.tenant_id]
-        endpoint_id = await account.endpoint(connection, keys, own, channel.tenant_id)
-        await channel_endpoints.set_endpoint(connection, channel.tenant_id, channel.id, endpoint_id)
-
-
-async def problem(settings: Settings, keys: KeyRing, channel: Listed) -> str | None:
-    """Ask the provider about a channel's account with the real credentials; None where they work."""
+async def change_url(connection: Connection, keys: KeyRing, channel: Listed) -> None:
+    """Another secret at the end of a channel's webhook URL. Raises Problem where the present ones don't open."""
     try:
-        opened = keys.open(channel.credentials, tenant_id=channel.tenant_id, owner=channel.id)
-        sender = providers.provider(channel.provider).make_sender(opened, settings)
-    except (CryptoError, ValueError) as error:
-        return f"its credentials can't be used: {error}"
-    try:
-        return await sender.check(channel.address)
-    finally:
-        await sender.close()
+        await actions.change_url(connection, keys, channel)
+    except SecretsClosed as closed:
+        raise Problem(
+            "The secrets of this channel's endpoint can't be opened.", "Check PALOMAR_SECRET_KEYS."
+        ) from closed
 
 
 async def prove(connection: Connection, channel: Listed) -> None:
@@ -220,13 +153,12 @@ async def prove(connection: Connection, channel: Listed) -> None:
     Raises Problem where another tenant has it on the same endpoint, and where the channel has another one by now.
     """
     try:
-        async with connection.transaction():
-            proven = await channel_endpoints.prove(connection, channel)
-    except asyncpg.UniqueViolationError as error:
+        proven = await actions.prove(connection, channel)
+    except AddressTaken as taken:
         raise Problem(
             f"The {channel.kind} {_what(channel.kind)} {channel.address} is another tenant's channel already.",
             "Remove it there first; ./palomar channels list shows whose it is.",
-        ) from error
+        ) from taken
     if not proven:
         raise Problem("The channel's address was changed meanwhile.", "Look at it and try it again.")
 

@@ -12,7 +12,7 @@ from shared.database.outages import (
     repeat,
     why_away,
 )
-from shared.database.pool import LOCK_WAIT, ApiPool, Connection, Pool, connect, make_pool
+from shared.database.pool import LOCK_WAIT, ApiPool, Connection, Pool, as_worker, connect, make_pool
 from shared.database.watch import DatabaseWatch
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "DatabaseWatch",
     "LockTimeout",
     "Pool",
+    "as_worker",
     "connect",
     "decode_json",
     "is_conflict",

@@ -30,6 +30,8 @@ STATEMENT_TIMEOUT: Final = 30.0  # seconds; no statement between webhook and sen
 # than the deadlock_timeout of PostgreSQL, 1 s, so that a deadlock is reported as a deadlock.
 LOCK_WAIT: Final = 1.5
 
+_SET_ROLE: Final = "SELECT set_config('role', $1, true)"
+
 
 def make_pool(settings: Settings, *, process: str, size: int | None = None, lock_wait: float | None = None) -> Pool:
     """A worker's pool that has not connected yet: `await pool` (or `async with`) does, and raises where it can't.
@@ -104,6 +106,19 @@ class ApiPool:
             set_tenant = "SELECT current_user FROM set_config('app.tenant_id', $1, true)"
             roles.require(self._role, await connection.fetchval(set_tenant, str(tenant_id)))
             yield connection
+
+
+@asynccontextmanager
+async def as_worker(connection: Connection) -> AsyncIterator[None]:
+    """Run a block of the caller's transaction as palomar_worker, who sees every tenant's rows and writes secrets.
+
+    Each statement in it names its tenant. An error rolls the block back, and with it the role.
+    """
+    role = await connection.fetchval("SELECT current_user::text")
+    async with connection.transaction():
+        await connection.execute(_SET_ROLE, "palomar_worker")
+        yield
+        await connection.execute(_SET_ROLE, role)
 
 
 def _make_pool(

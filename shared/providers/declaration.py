@@ -7,6 +7,7 @@ from shared.domain.channels import Unknown
 from shared.domain.model import Media
 from shared.providers.base import Parsed, RawWebhook, Refusal, Sender
 from shared.providers.media_source import Source, plain_link
+from shared.providers.onboarding import Onboarding
 from shared.providers.own_endpoint import OwnEndpoint, Secrets
 from shared.providers.webhook_spec import EndpointSecrets, WebhookSpec
 from shared.settings import Settings
@@ -28,6 +29,9 @@ class Provider:
     own_endpoint: Callable[[Secrets], OwnEndpoint | None] | None = None
     parse: Callable[[RawWebhook], Parsed]  # all of a webhook; never raises for what it holds
     parses_nul: bool = False  # `parse` replaces U+0000 itself; for all others it is replaced in the whole body
+
+    # -- adding a channel ------------------------------------------------------------------------------------------
+    onboarding: Onboarding | None = None  # None: only an operator adds channels, by SQL
 
     # -- sends -----------------------------------------------------------------------------------------------------
     # A sender for one channel's credentials (JSON, opened), made inside a running loop. Raises ValueError that names

@@ -5,6 +5,7 @@ from typing import Final
 from uuid import UUID
 
 from shared.database import Connection, Pool
+from shared.store.channel_records import ChannelRecord
 from shared.store.channels import Listed
 
 _SET_ENDPOINT = "UPDATE channels SET endpoint_id = $3 WHERE tenant_id = $1 AND id = $2"
@@ -90,7 +91,7 @@ async def free(connection: Connection, endpoint_id: UUID, kind: str, address: st
     await connection.execute(_FREE, endpoint_id, kind, address)
 
 
-async def prove(connection: Connection, channel: Listed) -> bool:
+async def prove(connection: Connection, channel: Listed | ChannelRecord) -> bool:
     """Mark a channel's address as its tenant's, as the provider has confirmed: from now on it receives messages.
 
     False where the channel has another address by now. Raises asyncpg.UniqueViolationError where another channel of the

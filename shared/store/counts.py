@@ -1,12 +1,16 @@
 """Counts the rows that wait, by what they wait for: for `palomar status` and the depth of each queue."""
 
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from shared.bot import WAITING
-from shared.database import Pool
+from shared.database import Connection, Pool
 from shared.domain.channels import ReplySettings
 from shared.domain.statuses import RESTORED
 from shared.queue import topology
+from shared.store import channels, events
+from shared.store.messages import parked_receipts
 
 _BY_STATE = f"""
 SELECT
@@ -33,7 +37,7 @@ SELECT
 """
 
 
-async def by_state(pool: Pool) -> dict[str, int]:
+async def by_state(pool: Connection | Pool) -> dict[str, int]:
     """Rows by the state that `palomar status` shows.
 
     `parked` are unfinished rows without a due time, whose job was dead-lettered: they wait for its replay. `restored`
@@ -60,7 +64,7 @@ WHERE c.reply_due_at IS NOT NULL GROUP BY 1
 _FILES_WANTED = "SELECT count(*) FROM media WHERE status = 'wanted'"
 
 
-async def by_queue(pool: Pool) -> dict[str, int]:
+async def by_queue(pool: Connection | Pool) -> dict[str, int]:
     """Queue → rows that wait for the step of this queue, whether or not their job is queued or in progress."""
     waiting: Counter[str] = Counter()
     for row in await pool.fetch(_UNFINISHED):
@@ -71,3 +75,38 @@ async def by_queue(pool: Pool) -> dict[str, int]:
     if wanted := await pool.fetchval(_FILES_WANTED):
         waiting[topology.MEDIA.name] = wanted
     return dict(waiting)
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What the database says about the system. Times are seconds."""
+
+    overdue: int
+    set_aside: int  # parked: unfinished, without a due time, because their jobs are dead letters
+    restored: int  # messages and replies that a restore put to a person
+    held: int
+    unknown: int
+    replies_owed: int
+    parked_receipts: int
+    relay_lag: float
+    stopped_channels: tuple[str, ...]  # ids
+    waiting: Mapping[str, int]  # queue → rows
+
+
+async def rows(pool: Connection | Pool) -> Rows:
+    """Count all that waits, of every tenant."""
+    counts = await by_state(pool)
+    waiting = await by_queue(pool)
+    every = await channels.listed(pool)
+    return Rows(
+        overdue=counts["overdue"],
+        set_aside=counts["parked"],
+        restored=counts["restored"],
+        held=counts["held"],
+        unknown=counts["unknown"],
+        replies_owed=counts["replies_owed"],
+        parked_receipts=await parked_receipts.count(pool),
+        relay_lag=await events.lag(pool),
+        stopped_channels=tuple(str(channel.id) for channel in every if channel.status == "stopped"),
+        waiting=waiting,
+    )

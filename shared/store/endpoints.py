@@ -27,6 +27,27 @@ async def live(connection: Connection) -> list[EndpointRow]:
     return [EndpointRow(*row) for row in await connection.fetch(_LIVE)]
 
 
+_ONE = f"{_LIVE.rstrip()} AND e.id = $1"
+
+
+async def get(connection: Connection, endpoint_id: UUID) -> EndpointRow | None:
+    """An endpoint that accepts webhooks; None where it or its tenant was deleted."""
+    row = await connection.fetchrow(_ONE, endpoint_id)
+    return None if row is None else EndpointRow(*row)
+
+
+# Those of several tenants are few: an operator makes one for each app.
+_OF_SEVERAL = """
+SELECT id, tenant_id, provider, secrets FROM endpoints
+WHERE tenant_id IS NULL AND provider = $1 AND deleted_at IS NULL ORDER BY created_at, id
+"""
+
+
+async def of_several_tenants(connection: Connection, provider: str) -> list[EndpointRow]:
+    """The operator's endpoints at a provider, which serve several tenants, oldest first."""
+    return [EndpointRow(*row) for row in await connection.fetch(_OF_SEVERAL, provider)]
+
+
 _OF_TENANT = """
 SELECT id, tenant_id, provider, secrets FROM endpoints
 WHERE tenant_id = $1 AND provider = $2 AND deleted_at IS NULL ORDER BY created_at, id

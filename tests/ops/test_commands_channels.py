@@ -21,10 +21,10 @@ from ops import connections
 from ops.errors import Problem
 from ops.local.postgres import OWNER
 from ops.local.stack import Stack
-from ops.onboarding.channels import merged
 from ops.onboarding.twilio import sender_address
 from ops.sandbox.twilio import ACCOUNT_SID, AUTH_TOKEN
 from shared import database
+from shared.actions.channels import merged
 from shared.crypto import KeyRing
 from shared.domain.model import ChannelKind
 from shared.providers.twilio.endpoint import TwilioSecrets

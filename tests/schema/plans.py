@@ -126,6 +126,7 @@ _OF_ITS_OWN = {
     ("campaigns._UPDATE", 7): "'contacts'",
     ("channels._ADD", 5): "'sms'",
     ("conversation_records._SET_STATUS", 3): "'closed'",
+    ("channel_records._INSERT", 5): "'sms'",
     ("media._INSERT", 4): "{n} + 1",
     ("message_templates._INSERT", 10): "'approved'",
     ("messages.delivery_receipts._MOVE", 4): "gen_random_uuid()::text",

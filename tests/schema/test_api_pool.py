@@ -28,3 +28,31 @@ async def test_the_apis_pool_can_only_be_used_for_a_tenant(settings: Settings) -
         async with api.tenant_transaction(mine.id) as connection:
             assert await connection.fetchval(names) == ["mine"]
             assert await connection.fetchval("SELECT current_user") == "palomar_api"
+
+
+async def fails_as_worker(connection: database.Connection, statement: str) -> None:
+    async with database.as_worker(connection):
+        await connection.execute(statement)
+        raise ValueError
+
+
+async def test_a_block_as_worker_ends_with_the_role_and_the_tenant_that_it_began_with(settings: Settings) -> None:
+    with as_worker(settings.database_url.get_secret_value()) as worker:
+        mine = furnish(worker, "mine")
+        furnish(worker, "theirs")
+    role, names = "SELECT current_user", "SELECT array_agg(name ORDER BY name) FROM contacts"
+    async with database.ApiPool(settings, process="test", size=1) as api:
+        async with api.tenant_transaction(mine.id) as connection:
+            async with database.as_worker(connection):
+                assert await connection.fetchval(role) == "palomar_worker"
+                assert await connection.fetchval(names) == ["mine", "theirs"]
+            assert await connection.fetchval(role) == "palomar_api"
+            for wrong in ("SELECT 1 / 0", "SELECT 1"):
+                with pytest.raises((asyncpg.DivisionByZeroError, ValueError)):
+                    await fails_as_worker(connection, wrong)
+                assert await connection.fetchval(role) == "palomar_api"
+            assert await connection.fetchval(names) == ["mine"]
+        async with api.tenant_transaction(mine.id) as connection, database.as_worker(connection):
+            pass
+        async with api.tenant_transaction(mine.id) as connection:
+            assert await connection.fetchval(role) == "palomar_api"

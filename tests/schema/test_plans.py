@@ -62,6 +62,7 @@ UNTIL_STATISTICS: Final[dict[When, tuple[str, ...]]] = {
         "imports.joins._BY_PLACE",
         "messages.retention._CONVERSATIONS",
         "messages.sends._HEAD",
+        "stats._CLOSING",
     ),
 }
 

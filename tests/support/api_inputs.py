@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from ingress.api.declaration import AnyProcedure, registry
 from shared.database import new_id
-from tests.support import api_conversations
+from tests.support import api_conversations, api_rows
 from tests.support.api import ApiStage, Tenant
 
 Given = dict[str, Any]
@@ -39,6 +39,9 @@ MAKERS: Final[dict[str, Making]] = {
     "conversations": api_conversations.make,
     "messagesHistory": api_conversations.make_message,
     "templates": api_conversations.make_template,
+    "system": api_rows.unknown_send,
+    "media": api_rows.file,
+    "sessions": api_rows.session,
 }
 
 # What a procedure's row must have gone through first, by its name.
@@ -53,7 +56,12 @@ BEFORE: Final[dict[str, str]] = {
 FRESH: Final[dict[str, Callable[[], Any]]] = {
     "phoneNumber": lambda: f"+{next(_NUMBERS)}",
     "name": lambda: f"Name {next(_NUMBERS)}",
+    "address": lambda: f"+{next(_NUMBERS)}",
+    "phoneNumberId": lambda: str(next(_NUMBERS)),
 }
+
+# Members that end with Id and name what is a provider's.
+FOREIGN: Final = ("phoneNumberId", "businessId")
 
 
 def properties(procedure: AnyProcedure) -> dict[str, Any]:
@@ -64,9 +72,8 @@ def properties(procedure: AnyProcedure) -> dict[str, Any]:
 
 def id_fields(procedure: AnyProcedure) -> list[str]:
     """The members of the input that name rows, but the tenant."""
-    return [
-        name for name in properties(procedure) if name != "tenantId" and (name == "id" or name.endswith(("Id", "Ids")))
-    ]
+    ours = [name for name in properties(procedure) if name not in ("tenantId", *FOREIGN)]
+    return [name for name in ours if name == "id" or name.endswith(("Id", "Ids"))]
 
 
 def family_of(procedure: AnyProcedure, field: str) -> str:

@@ -4,11 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 
-from ops import dead_letters
+from ops import connections
+from shared.actions import dead_letters
 from shared.queue import topology
 from shared.queue.topology import WorkQueue
 from shared.queue.worker import Context, Worker
@@ -56,7 +58,9 @@ async def replay(stage: Stage, queue: WorkQueue) -> None:
 
 
 async def discard(stage: Stage, queue: topology.WorkQueue) -> None:
-    await dead_letters.settle(stage.settings, queue, None, dead_letters.give_up(stage.pool), lambda *_: None)
+    await dead_letters.settle(
+        stage.settings, queue, None, dead_letters.give_up(partial(connections.transaction, stage.pool)), lambda *_: None
+    )
 
 
 async def set_aside(stage: Stage) -> int:

@@ -6,6 +6,7 @@ from shared.providers.base import Sender
 from shared.providers.declaration import Provider
 from shared.providers.email.endpoint import WEBHOOKS, EmailSecrets
 from shared.providers.email.errors import error_class
+from shared.providers.email.onboarding import ONBOARDING
 from shared.providers.email.webhooks import media_source, parse
 from shared.settings import Settings
 
@@ -22,6 +23,7 @@ PROVIDER: Final = Provider(
     endpoint_secrets=EmailSecrets,
     parse=parse,
     parses_nul=True,
+    onboarding=ONBOARDING,
     make_sender=_make_sender,
     error_class=error_class,
     # Many servers accept no mail beyond 10 MB, and files grow by a third when they are encoded.

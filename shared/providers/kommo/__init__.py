@@ -6,6 +6,7 @@ from shared.providers.base import Sender
 from shared.providers.declaration import Provider
 from shared.providers.kommo.endpoint import WEBHOOKS, KommoSecrets
 from shared.providers.kommo.errors import error_class
+from shared.providers.kommo.onboarding import ONBOARDING
 from shared.providers.kommo.requests import LONGEST_TEXT
 from shared.providers.kommo.webhooks import parse
 from shared.settings import Settings
@@ -22,6 +23,7 @@ PROVIDER: Final = Provider(
     webhooks=WEBHOOKS,
     endpoint_secrets=KommoSecrets,
     parse=parse,
+    onboarding=ONBOARDING,
     make_sender=_make_sender,
     error_class=error_class,
     longest_text=LONGEST_TEXT,

@@ -8,6 +8,7 @@ from shared.providers.declaration import Provider
 from shared.providers.media_source import Source
 from shared.providers.meta.endpoint import WEBHOOKS, MetaSecrets, api_url
 from shared.providers.meta.errors import PAIR_WAIT, error_class, refusal_by_receipt
+from shared.providers.meta.onboarding import ONBOARDING
 from shared.providers.meta.own_endpoint import own_endpoint
 from shared.providers.meta.requests import LONGEST_TEXT
 from shared.providers.meta.webhooks import parse
@@ -32,6 +33,7 @@ PROVIDER: Final = Provider(
     endpoint_secrets=MetaSecrets,
     own_endpoint=own_endpoint,
     parse=parse,
+    onboarding=ONBOARDING,
     make_sender=_make_sender,
     error_class=error_class,
     longest_text=LONGEST_TEXT,

@@ -8,6 +8,7 @@ from shared.providers.declaration import Provider
 from shared.providers.media_source import Source
 from shared.providers.twilio.endpoint import LONGEST_BODY, WEBHOOKS, TwilioSecrets
 from shared.providers.twilio.errors import error_class, refusal_by_receipt
+from shared.providers.twilio.onboarding import ONBOARDING
 from shared.providers.twilio.webhooks import parse
 from shared.settings import Settings
 
@@ -29,6 +30,7 @@ PROVIDER: Final = Provider(
     webhooks=WEBHOOKS,
     endpoint_secrets=TwilioSecrets,
     parse=parse,
+    onboarding=ONBOARDING,
     make_sender=_make_sender,
     error_class=error_class,
     refusal_by_receipt=refusal_by_receipt,

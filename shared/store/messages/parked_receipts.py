@@ -102,7 +102,7 @@ async def adopt(connection: Connection, parked: Parked) -> None:
     await connection.execute(_ADOPT, parked.incoming.tenant_id, parked.status_id, parked.message_id)
 
 
-async def count(pool: Pool) -> int:
+async def count(pool: Connection | Pool) -> int:
     """Receipts that wait for their message."""
     waiting: int = await pool.fetchval(_COUNT, PARKED_FOR)
     return waiting

@@ -51,7 +51,7 @@ ORDER BY m.unknown_at, m.id
 """
 
 
-async def listed(pool: Pool, limit: int) -> list[UnknownSend]:
+async def listed(pool: Connection | Pool, limit: int) -> list[UnknownSend]:
     """Messages in `unknown` of all tenants, the oldest first."""
     return [UnknownSend(**row) for row in await pool.fetch(_LISTED, limit)]
 
@@ -85,7 +85,7 @@ async def restored(pool: Pool) -> list[OutboundRef]:
     return [OutboundRef(**row) for row in await pool.fetch(_RESTORED)]
 
 
-async def beginning(pool: Pool, digits: str) -> list[OutboundRef]:
+async def beginning(pool: Connection | Pool, digits: str) -> list[OutboundRef]:
     """Up to two outbound messages whose id begins with `digits`: 1 to 32 hexadecimal digits, without hyphens."""
     first, last = UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f"))
     return [OutboundRef(**row) for row in await pool.fetch(_BEGINNING, first, last)]

@@ -13,6 +13,8 @@ from tests.support.api import ApiStage, serving
 from tests.support.databases import cloned
 from tests.support.vhosts import Vhosts
 
+NO_PROVIDER = "http://127.0.0.1:9"  # no one listens there, so that a test of a channel is answered at once
+
 
 @pytest_asyncio.fixture
 async def api(settings: Settings) -> AsyncIterator[ApiStage]:
@@ -33,6 +35,8 @@ async def one_api(
             database_url=database_url,
             state_dir=tmp_path_factory.mktemp("api"),
             secret_keys=f"test:{b64encode(secrets.token_bytes(32)).decode()}",
+            twilio_api_url=NO_PROVIDER,
+            meta_api_url=NO_PROVIDER,
         )
         async with serving(settings) as stage:
             yield stage

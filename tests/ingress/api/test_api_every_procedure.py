@@ -96,19 +96,16 @@ async def test_a_repeated_request_has_one_effect(one_api: ApiStage, procedure: A
     assert "Idempotent-Replayed" not in first.headers
     assert first.status < 300, first.body
     after = await events(one_api)
-    assert after > before, "what changes a row records an event"
+    assert after > before or procedure.name in CHANGE_NO_ROW, "what changes a row records an event"
     again = await one_api.call(procedure, whose, given, Idempotency_Key="order 1")
     assert again.headers["Idempotent-Replayed"] == "true"
     assert again.body == first.body | dict.fromkeys(procedure.shown_once)
     assert again.status == first.status
     assert await events(one_api) == after
-    assert_problem(
-        await one_api.call(registry()["apiKeys.create"], whose, KEY, Idempotency_Key="order 1")
-        if procedure.name != "apiKeys.create" and not procedure.operator
-        else await one_api.call(procedure, whose, given | {"name": "Another"}, Idempotency_Key="order 1"),
-        procedure,
-        "idempotency-mismatch",
-    )
+    other = registry()["tenants.create" if procedure.operator else "apiKeys.create"]
+    otherwise = (given if procedure is other else {}) | ({"name": "Another"} if procedure.operator else KEY)
+    refused = await one_api.call(other, whose, otherwise, Idempotency_Key="order 1")
+    assert_problem(refused, procedure, "idempotency-mismatch")
 
 
 @named(MUTATIONS)
@@ -200,6 +197,8 @@ async def test_no_two_models_have_one_name() -> None:
     assert len(names) == len(set(names))
 
 
+# What they change are queues of the broker.
+CHANGE_NO_ROW = ("system.replayDeadLetters", "system.discardDeadLetters")
 KEY = {"name": "Another", "scopes": ["contacts:read"]}
 
 

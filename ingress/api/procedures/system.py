@@ -1,0 +1,247 @@
+"""system.*: the installation itself: queues, dead letters, sends of unknown outcome. With an operator's key only."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from datetime import timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from ingress.api.call import Call
+from ingress.api.declaration import Example, mutation, query
+from ingress.api.problems import CONFLICT, NOT_FOUND, UNAVAILABLE, FieldError, Problem, invalid, not_found, pointer
+from ingress.api.system_models import (
+    DeadLetter,
+    DeadLetters,
+    Decide,
+    Decided,
+    ListDeadLetters,
+    ListUnknownSends,
+    Nothing,
+    Queue,
+    Queues,
+    Settled,
+    SettleDeadLetters,
+    Status,
+    UnknownSend,
+    UnknownSends,
+)
+from shared.actions import dead_letters
+from shared.actions.dead_letters import Refused
+from shared.queue import depths, topology
+from shared.queue.connection import BrokerAway, PublishFailed
+from shared.queue.topology import WorkQueue
+from shared.store import counts
+from shared.store.messages import unknown_sends
+from shared.store.messages.unknown_sends import DecisionRefused, OutboundRef
+
+READ: Final = "system:read"
+WRITE: Final = "system:write"
+PATIENCE: Final = 10.0  # seconds for the broker's part of a call
+AGAIN: Final = 5.0  # seconds; Retry-After where the broker is away
+
+_ID: Final = "019ac2f0-7f2e-7a63-9c55-0c3a1a2b3c51"
+_TENANT: Final = "019ac2ef-1111-7a63-9c55-0c3a1a2b3c4d"
+_AT: Final = "2026-11-28T16:00:00Z"
+_QUEUE: Final[dict[str, Any]] = {"name": "media", "envelopes": 3, "consumers": 1, "dead": 0, "rows": 41}
+_LETTER: Final[dict[str, Any]] = {
+    "id": "5f0c9d3e", "type": "MediaWanted", "reason": "TimeoutError", "attempts": 5, "deadLetteredAt": _AT,
+    "traces": ["5f0c9d3e"], "items": 1,
+}  # fmt: skip
+
+
+@query(
+    "system.status",
+    scope=READ,
+    operator=True,
+    examples=[
+        Example(
+            {},
+            {
+                "broker": "answers", "overdue": 0, "setAside": 0, "restored": 0, "held": 12, "unknown": 1,
+                "repliesOwed": 3, "parkedReceipts": 0, "relayLagSeconds": 0.01, "stoppedChannels": [],
+            },
+        )
+    ],
+)  # fmt: skip
+async def status(call: Call, given: Nothing) -> Status:
+    """Count the rows that wait, of all tenants, and say whether the broker answers."""
+    rows = await counts.rows(call.connection)
+    try:
+        async with _broker():
+            await depths.ask(call.settings, "palomar api")
+        answers = True
+    except Problem:
+        answers = False
+    return Status(
+        broker="answers" if answers else "away",
+        overdue=rows.overdue,
+        set_aside=rows.set_aside,
+        restored=rows.restored,
+        held=rows.held,
+        unknown=rows.unknown,
+        replies_owed=rows.replies_owed,
+        parked_receipts=rows.parked_receipts,
+        relay_lag_seconds=rows.relay_lag,
+        stopped_channels=[UUID(one) for one in rows.stopped_channels],
+    )
+
+
+@query(
+    "system.queues", scope=READ, operator=True, examples=[Example({}, {"queues": [_QUEUE], "retrying": 0})]
+)  # fmt: skip
+async def queues(call: Call, given: Nothing) -> Queues:
+    """List the work queues with their depths."""
+    waiting = await counts.by_queue(call.connection)
+    async with _broker():
+        counted = await depths.ask(call.settings, "palomar api")
+    return Queues(
+        queues=[
+            Queue(
+                name=queue.name,
+                envelopes=counted[queue.name].envelopes,
+                consumers=counted[queue.name].consumers,
+                dead=counted[queue.dead_letters].envelopes,
+                rows=waiting.get(queue.name, 0),
+            )
+            for queue in topology.QUEUES
+        ],
+        retrying=depths.retrying(call.settings, counted),
+    )
+
+
+@query(
+    "system.deadLetters",
+    scope=READ,
+    operator=True,
+    examples=[Example({"queue": "media"}, {"count": 1, "deadLetters": [_LETTER]})],
+)
+async def list_dead_letters(call: Call, given: ListDeadLetters) -> DeadLetters:
+    """List the dead letters of a work queue, oldest first: why, since when, after how many attempts."""
+    async with _broker():
+        count, items = await dead_letters.look(call.settings, _queue(given.queue), given.limit)
+    return DeadLetters(
+        count=count,
+        dead_letters=[
+            DeadLetter(
+                id=item.id,
+                type=item.type,
+                reason=item.reason,
+                attempts=item.attempts,
+                dead_lettered_at=item.dead_lettered_at,
+                traces=list(item.traces),
+                items=item.items,
+            )
+            for item in items
+        ],
+    )
+
+
+@mutation(
+    "system.replayDeadLetters",
+    scope=WRITE,
+    operator=True,
+    errors=[NOT_FOUND],
+    examples=[Example({"queue": "media", "limit": 50}, {"count": 1})],
+)
+async def replay(call: Call, given: SettleDeadLetters) -> Settled:
+    """Put dead letters back into their work queue as if they were new, once their cause is mended."""
+    queue = _queue(given.queue)
+    async with _broker():
+        done = await dead_letters.replay(call.settings, queue, given.ids, given.limit)
+    return Settled(count=done)
+
+
+@mutation(
+    "system.discardDeadLetters",
+    scope=WRITE,
+    operator=True,
+    errors=[NOT_FOUND],
+    examples=[Example({"queue": "media", "limit": 50}, {"count": 1})],
+)
+async def discard(call: Call, given: SettleDeadLetters) -> Settled:
+    """Throw dead letters away for good, and abandon their rows: a message fails, a reply is owed no longer.
+
+    A webhook that was never stored is lost.
+    """
+    queue = _queue(given.queue)
+    async with _broker():
+        deal = dead_letters.give_up(call.transaction)
+        done = await dead_letters.settle(call.settings, queue, given.ids, deal, limit=given.limit)
+    return Settled(count=done)
+
+
+@query(
+    "system.unknownSends",
+    scope=READ,
+    operator=True,
+    examples=[
+        Example(
+            {},
+            {
+                "unknownSends": [
+                    {
+                        "id": _ID, "tenantId": _TENANT, "tenant": "Tienda", "channelId": _ID, "channel": "+14155238886",
+                        "lane": "normal", "claimedAt": _AT, "unknownAt": _AT, "lookedUpAt": None, "reason": None,
+                    }
+                ]
+            },
+        )
+    ],
+)  # fmt: skip
+async def list_unknown(call: Call, given: ListUnknownSends) -> UnknownSends:
+    """List the messages whose outcome is unknown, of all tenants, the oldest first. Their texts are not shown."""
+    found = [asdict(one) for one in await unknown_sends.listed(call.connection, given.limit)]
+    shown = [{name: value for name, value in one.items() if name != "content"} for one in found]
+    return UnknownSends(unknown_sends=[UnknownSend(**one) for one in shown])
+
+
+@mutation(
+    "system.decideUnknownSend",
+    scope=WRITE,
+    operator=True,
+    errors=[NOT_FOUND],
+    examples=[Example({"id": _ID, "decision": "fail"}, {"id": _ID, "decision": "fail", "sentAs": None})],
+)
+async def decide(call: Call, given: Decide) -> Decided:
+    """Decide on a message of unknown outcome, after you have looked it up at the provider."""
+    message = await _message(call, given.id)
+    try:
+        if given.decision == "fail":
+            await unknown_sends.fail(call.connection, message)
+            return Decided(id=given.id, decision="fail", sent_as=None)
+        handoff = timedelta(seconds=call.settings.handoff_lease)
+        request = await unknown_sends.resend(call.connection, message, handoff)
+    except DecisionRefused as refused:
+        raise Problem(CONFLICT, f"This message {refused}.") from None
+    call.publish(request)
+    return Decided(id=given.id, decision="resend", sent_as=request.message_id)
+
+
+async def _message(call: Call, message_id: UUID) -> OutboundRef:
+    found = await unknown_sends.beginning(call.connection, message_id.hex)
+    if not found:
+        raise not_found("outbound message")
+    return found[0]
+
+
+def _queue(name: str) -> WorkQueue:
+    try:
+        return dead_letters.work_queue(name)
+    except Refused as refused:
+        names = ", ".join(queue.name for queue in topology.QUEUES)
+        raise invalid("queue", refused.detail, f"Give one of: {names}.") from None
+
+
+@asynccontextmanager
+async def _broker() -> AsyncIterator[None]:
+    """Turn what the broker refuses, or is away for, into a Problem."""
+    try:
+        async with asyncio.timeout(PATIENCE):
+            yield
+    except Refused as refused:
+        error = FieldError(pointer("ids"), refused.detail, "See system.deadLetters.")
+        raise Problem(NOT_FOUND, refused.detail, errors=[error]) from None
+    except (BrokerAway, PublishFailed, depths.NotDeclared, depths.BrokeOff, TimeoutError):
+        raise Problem(UNAVAILABLE, "RabbitMQ does not answer, or not in time.", retry_after=AGAIN) from None

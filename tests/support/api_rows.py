@@ -1,0 +1,80 @@
+"""Rows for the API's tests that no procedure makes: a send of unknown outcome, a file, a bot's session."""
+
+import hashlib
+from uuid import UUID
+
+from shared import database
+from tests.support.api import ApiStage, Tenant
+
+_CHANNEL = """
+INSERT INTO channels (id, tenant_id, provider, kind, address, credentials)
+VALUES ($1, $2, 'twilio', 'whatsapp', $3, '')
+"""
+_CONVERSATION = """
+INSERT INTO conversations (id, tenant_id, channel_id, provider, address, recipient, next_out_seq, last_user_message_at)
+VALUES ($1, $2, $3, 'twilio', $4, $4, 2, now() - interval '23 hours 30 minutes')
+"""
+_UNKNOWN = """
+INSERT INTO messages (id, tenant_id, conversation_id, channel_id, provider, direction, role, status, content, out_seq,
+    claimed_at, unknown_at)
+VALUES ($1, $2, $3, $4, 'twilio', 'outbound', 'assistant', 'unknown', 'hello', 1, now(), now())
+"""
+_INBOUND = """
+INSERT INTO messages (id, tenant_id, conversation_id, channel_id, provider, direction, role, status, content,
+    created_at)
+VALUES ($1, $2, $3, $4, 'twilio', 'inbound', 'user', 'received', '', now() - interval '5 seconds')
+"""
+_BLOB = "INSERT INTO media_blobs (tenant_id, sha256, key, size, stored_at) VALUES ($1, $2, $3, $4, now())"
+_FILE = """
+INSERT INTO media (id, tenant_id, message_id, position, mime_type, filename, status, key, sha256, size, stored_at)
+VALUES ($1, $2, $3, 0, $4, $5, 'stored', $6, $7, $8, now())
+"""
+_SESSION = """
+INSERT INTO sessions (id, tenant_id, channel_id, conversation_id, phone_number, state, context_data)
+VALUES ($1, $2, $3, $4, $5, 'BROWSING_CATEGORIES', '{"page": 2}')
+"""
+
+
+async def conversation(api: ApiStage, whose: Tenant) -> tuple[UUID, UUID, UUID]:
+    """(tenant, channel, conversation) of a new conversation; of a new tenant's for an operator."""
+    tenant_id = whose.id or (await api.tenant()).id
+    assert tenant_id is not None
+    channel_id, conversation_id = database.new_id(), database.new_id()
+    address = f"+34{conversation_id.int % 10**9:09d}"
+    await api.pool.execute(_CHANNEL, channel_id, tenant_id, address)
+    await api.pool.execute(_CONVERSATION, conversation_id, tenant_id, channel_id, address)
+    return tenant_id, channel_id, conversation_id
+
+
+async def unknown_send(api: ApiStage, whose: Tenant) -> str:
+    tenant_id, channel_id, conversation_id = await conversation(api, whose)
+    message_id = database.new_id()
+    await api.pool.execute(_UNKNOWN, message_id, tenant_id, conversation_id, channel_id)
+    return str(message_id)
+
+
+async def inbound(api: ApiStage, tenant_id: UUID, channel_id: UUID, conversation_id: UUID) -> UUID:
+    """A customer's message, of five seconds ago."""
+    message_id = database.new_id()
+    await api.pool.execute(_INBOUND, message_id, tenant_id, conversation_id, channel_id)
+    return message_id
+
+
+async def file(
+    api: ApiStage, whose: Tenant, content: bytes = b"", mime_type: str = "image/jpeg", name: str = "photo.jpg"
+) -> str:
+    """A file that a customer sent, without its bytes in the store."""
+    tenant_id, channel_id, conversation_id = await conversation(api, whose)
+    message_id, file_id = await inbound(api, tenant_id, channel_id, conversation_id), database.new_id()
+    digest = hashlib.sha256(content or file_id.bytes).digest()
+    key = f"{tenant_id}/{digest.hex()}"
+    await api.pool.execute(_BLOB, tenant_id, digest, key, len(content))
+    await api.pool.execute(_FILE, file_id, tenant_id, message_id, mime_type, name, key, digest, len(content))
+    return str(file_id)
+
+
+async def session(api: ApiStage, whose: Tenant) -> str:
+    tenant_id, channel_id, conversation_id = await conversation(api, whose)
+    session_id = database.new_id()
+    await api.pool.execute(_SESSION, session_id, tenant_id, channel_id, conversation_id, "+34600000001")
+    return str(session_id)
