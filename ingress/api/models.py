@@ -61,6 +61,12 @@ class Output(Part):
     """What a procedure answers: an object with named members."""
 
 
+class Tracked(Output):
+    """An item of a subscription that a client may resume after. Its subclass adds the member `data`."""
+
+    id: str = Field(min_length=1, description="Give it as `lastEventId` to go on after this item.")
+
+
 class Page(Output):
     """A page of a list. Its other member holds the rows."""
 

@@ -10,6 +10,8 @@ from ingress.api.declaration import registry
 from ingress.api.execute import Executor
 from ingress.api.faults import ApiServer
 from ingress.api.front import Front
+from ingress.api.live.door import LiveDoor
+from ingress.api.live.engine import Live
 from ingress.api.rest import Rest
 from ingress.api.rest_paths import Routes
 from shared.crypto import KeyRing
@@ -58,14 +60,24 @@ async def serve(settings: Settings, keys: KeyRing, stop: asyncio.Event, *, share
             except (BrokerAway, PublishFailed) as error:  # the clock publishes them again
                 logger.warning("jobs not published", count=len(jobs), error=type(error).__name__)
 
+        live = Live(settings)
+        live.hub.start()
+        stack.push_async_callback(live.hub.close)
         authenticator = Authenticator(operators, quota=settings.api_rate_limit, window=settings.api_rate_window)
         executor = Executor(
-            settings, keys, authenticator, tenants=tenants, operators=operators, publish=publish, lost=watch.lost
+            settings,
+            keys,
+            authenticator,
+            tenants=tenants,
+            operators=operators,
+            publish=publish,
+            live=live,
+            lost=watch.lost,
         )
         bounds = Bounds(Limits.of(settings.api_bytes, settings.api_body_limit))
         sources = Sources(settings.trusted_proxies)
         front = Front(executor, Bodies(bounds, sources), sources, settings)
-        api = make_api(front, settings)
+        api, door = make_api(front, settings)
 
         def missing() -> dict[str, str]:
             reason = watch.unready_reason
@@ -87,11 +99,14 @@ async def serve(settings: Settings, keys: KeyRing, stop: asyncio.Event, *, share
         logger.info("serving", host=settings.host, port=port, health_port=health_port)
         await stop.wait()
         logger.info("stopping")
+        await door.close()
     logger.info("stopped")
 
 
-def make_api(front: Front, settings: Settings) -> Api:
-    """All transports at their places. A new one is a line here."""
+def make_api(front: Front, settings: Settings) -> tuple[Api, LiveDoor]:
+    """All transports at their places, and the one that is closed before a stop. A new one is a line here."""
     rest = Rest(front, Routes(registry().values()))
-    mounts: dict[str, Transport] = {"v1": rest}
-    return Api(mounts, Cors(settings.api_cors_origins), anywhere_else=rest)
+    cors = Cors(settings.api_cors_origins)
+    live = LiveDoor(front, rest, cors, settings)
+    mounts: dict[str, Transport] = {"v1": rest, "v1/live": live}
+    return Api(mounts, cors, anywhere_else=rest), live
