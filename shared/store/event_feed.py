@@ -56,8 +56,8 @@ SELECT (SELECT system_identifier FROM pg_control_system()) AS system,
     left(pg_walfile_name(pg_current_wal_lsn()), 8) AS timeline,
     pg_snapshot_xmin(pg_current_snapshot())::text AS horizon,
     (clock_timestamp() AT TIME ZONE 'UTC')::date AS today,
-    (SELECT min(to_date(right(c.relname, 8), 'YYYYMMDD')) FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
-        WHERE i.inhparent = 'events'::regclass AND c.relname ~ '_[0-9]{8}$') AS oldest
+    (SELECT min(to_date(right(inhrelid::regclass::text, 8), 'YYYYMMDD')) FROM pg_inherits
+        WHERE inhparent = 'events'::regclass AND inhrelid::regclass::text ~ '_[0-9]{8}$') AS oldest
 """
 
 _HORIZON = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text, (clock_timestamp() AT TIME ZONE 'UTC')::date"
