@@ -139,6 +139,23 @@ class Settings(BaseSettings):
     api_body_limit: int = Field(default=1024 * 1024, ge=1024)
     api_body_timeout: Seconds = Field(default=10.0, description="a body that stalls this long is answered 408")
     api_bytes: int = Field(default=20 * 1024**2, ge=1024**2, description="of bodies in hand, as ingress_bytes")
+    api_live_streams: int = Field(
+        default=5000, ge=2, description="of events, open in a process at once; one tenant has at most half of them"
+    )
+    api_live_buffer: int = Field(
+        default=256 * 1024,
+        ge=4096,
+        description="bytes that may wait for a stream's client; then 4008 closes it",
+    )
+    api_live_recover: int = Field(
+        default=10_000,
+        ge=1,
+        description="events that a client may have missed; beyond, it loads anew",
+    )
+    api_live_heartbeat: Seconds = Field(default=25.0, description="of a stream of events on which nothing happens")
+    api_live_reconnect: Seconds = Field(
+        default=5.0, description="before a stop every stream is asked to come again at a random moment within this"
+    )
     idempotency_days: int = Field(default=7, ge=1, description="answers to an Idempotency-Key are kept this long")
 
     # -- broker and runner -----------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ class Api:
     """All transports of one port."""
 
     def __init__(self, mounts: Mapping[str, Transport], cors: Cors, anywhere_else: Transport) -> None:
-        """`mounts`: the first step of a path → its transport. `anywhere_else` refuses what has no transport."""
+        """`mounts`: a path or the first step of it → its transport. `anywhere_else` refuses what has no transport."""
         self._mounts = mounts
         self._cors = cors
         self._anywhere_else = anywhere_else
@@ -47,7 +47,7 @@ class Api:
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         _, _, path = request.path.partition("/")
-        transport = self._mounts.get(path.partition("/")[0])
+        transport = self._mounts.get(path) or self._mounts.get(path.partition("/")[0])
         try:
             if transport is None:
                 raise Problem(UNKNOWN_PATH, "Nothing is here. The procedures are below /v1.")

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from ingress.api.caller import Caller
+from ingress.api.live.engine import Live
 from ingress.api.problems import VERSION_MISMATCH, Problem
 from shared.crypto import KeyRing
 from shared.database import Connection
@@ -29,6 +30,7 @@ class Call:
     caller: Caller
     settings: Settings
     keys: KeyRing
+    live: Live
     begin: Callable[[], AbstractAsyncContextManager[Connection]]
     own_tenant: UUID | None  # None for an operator's procedure
     if_match: str | None = None  # the header, where the transport has one

@@ -21,6 +21,7 @@ from ingress.api.call import Call, version
 from ingress.api.caller import Authenticator, Caller
 from ingress.api.declaration import AnyProcedure
 from ingress.api.failures import problem_of
+from ingress.api.live.engine import Live
 from ingress.api.models import Input, Output, Part, TenantInput
 from ingress.api.problems import INVALID_INPUT, Problem
 from ingress.api.turns import Turns
@@ -74,10 +75,11 @@ class Executor:
         tenants: ApiPool,
         operators: Pool,
         publish: Publish,
+        live: Live,
         lost: Callable[[BaseException], None],
     ) -> None:
-        """`tenants` serves tenants' procedures, `operators` (as palomar_worker) those that span tenants. `lost` is
-        called with an error that means that the database is away."""
+        """`tenants` serves tenants' procedures, `operators` (as palomar_worker) those that span tenants; `live` has
+        the streams of events. `lost` is called with an error that means that the database is away."""
         self._settings = settings
         self.keys = keys
         self._tenants = tenants
@@ -86,13 +88,14 @@ class Executor:
         self._lost = lost
         self._turns = Turns(max(1, settings.api_pool // 2), settings.api_patience)
         self.authenticator = authenticator
+        self.live = live
 
     async def authenticate(self, key: str | None, address: str | None) -> Caller:
         """The caller with this key, at this address. Raises a Problem."""
         try:
             return await self.authenticator.caller(key, address)
         except Exception as error:
-            raise self._problem_of(error) from error
+            raise self.problem_of(error) from error
 
     async def execute(
         self,
@@ -116,7 +119,7 @@ class Executor:
             accepted.call.idempotency_key = idempotency_key
             return await self._run(accepted, idempotency_key)
         except Exception as error:
-            problem = self._problem_of(error, procedure)
+            problem = self.problem_of(error, procedure)
             outcome = problem.type.name
             raise problem from error
         finally:
@@ -132,8 +135,19 @@ class Executor:
         checked = validated(procedure, given)
         tenant_id = None if procedure.operator else _tenant_of(caller, checked)
         begin = partial(self._begin, tenant_id)
-        call = Call(procedure.name, caller, self._settings, self.keys, begin, tenant_id, if_match)
+        call = Call(procedure.name, caller, self._settings, self.keys, self.live, begin, tenant_id, if_match)
         return Accepted(call, procedure, checked)
+
+    async def open(self, caller: Caller, procedure: AnyProcedure, given: object) -> Accepted:
+        """Check a subscription as `accept` does, and that its tenant is there. Raises a Problem, and nothing else."""
+        try:
+            accepted = self.accept(caller, procedure, given)
+            if caller.is_operator:
+                async with accepted.call.transaction() as connection:
+                    await _check_tenant(accepted.call, connection)
+        except Exception as error:
+            raise self.problem_of(error, procedure) from error
+        return accepted
 
     async def _run(self, accepted: Accepted, idempotency_key: str | None) -> Answer:
         """Run the handler in a transaction, and again where that lost a deadlock; then publish its jobs."""
@@ -147,7 +161,7 @@ class Executor:
         call, procedure = accepted.call, accepted.procedure
         call.jobs.clear()
         async with call.transaction() as call._connection:
-            await _check_tenant(call)
+            await _check_tenant(call, call.connection)
             if idempotency_key is not None:
                 request_hash = idempotency.hash_of(procedure, accepted.given)
                 first = await idempotency.first_answer(call, idempotency_key, request_hash)
@@ -162,7 +176,8 @@ class Executor:
         """A transaction of a tenant, for a transport that has another proof than a key."""
         return self._begin(tenant_id)
 
-    def _problem_of(self, error: Exception, procedure: AnyProcedure | None = None) -> Problem:
+    def problem_of(self, error: Exception, procedure: AnyProcedure | None = None) -> Problem:
+        """The problem that answers an error, which is looked into where the database may be away."""
         if database.is_outage(error) and not isinstance(error, TimeoutError):  # which may be a call's own slowness
             self._lost(error)
         return problem_of(error, procedure)
@@ -218,11 +233,11 @@ def _tenant_of(caller: Caller, given: Input) -> UUID:
     return caller.tenant_id
 
 
-async def _check_tenant(call: Call) -> None:
+async def _check_tenant(call: Call, connection: Connection) -> None:
     """Raise the problem of a tenant that is not there. A tenant's own key has been checked for it."""
     if not call.caller.is_operator or call.own_tenant is None:
         return
-    if not await tenants.lives(call.connection, call.own_tenant):
+    if not await tenants.lives(connection, call.own_tenant):
         raise problems.not_found("tenant", "tenantId")
 
 

@@ -59,7 +59,7 @@ class Exports:
         if request.method != "GET":
             raise Problem(METHOD_NOT_ALLOWED, "Here is only: GET.", headers={"Allow": "GET"})
         caller = await self._front.caller(request)
-        accepted = self._front.executor.accept(
+        accepted = await self._front.executor.open(
             caller, export.procedure, query_string.read(export.procedure.input, given)
         )
         async with aclosing(_items(export.procedure.stream(accepted.call, accepted.given))) as items:

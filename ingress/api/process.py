@@ -13,6 +13,8 @@ from ingress.api.faults import ApiServer
 from ingress.api.file_links import FILES
 from ingress.api.files import Files
 from ingress.api.front import Front
+from ingress.api.live.door import LiveDoor
+from ingress.api.live.engine import Live
 from ingress.api.reference import transport as reference
 from ingress.api.rest import Rest
 from ingress.api.rest_paths import Routes
@@ -64,14 +66,24 @@ async def serve(settings: Settings, keys: KeyRing, stop: asyncio.Event, *, share
             except (BrokerAway, PublishFailed) as error:  # the clock publishes them again
                 logger.warning("jobs not published", count=len(jobs), error=type(error).__name__)
 
+        live = Live(settings)
+        live.hub.start()
+        stack.push_async_callback(live.hub.close)
         authenticator = Authenticator(operators, quota=settings.api_rate_limit, window=settings.api_rate_window)
         executor = Executor(
-            settings, keys, authenticator, tenants=tenants, operators=operators, publish=publish, lost=watch.lost
+            settings,
+            keys,
+            authenticator,
+            tenants=tenants,
+            operators=operators,
+            publish=publish,
+            live=live,
+            lost=watch.lost,
         )
         bounds = Bounds(Limits.of(settings.api_bytes, settings.api_body_limit))
         sources = Sources(settings.trusted_proxies)
         front = Front(executor, Bodies(bounds, sources), sources, settings)
-        api = make_api(front, settings, stop)
+        api, door = make_api(front, settings, stop)
 
         def missing() -> dict[str, str]:
             reason = watch.unready_reason
@@ -93,17 +105,23 @@ async def serve(settings: Settings, keys: KeyRing, stop: asyncio.Event, *, share
         logger.info("serving", host=settings.host, port=port, health_port=health_port)
         await stop.wait()
         logger.info("stopping")
+        await door.close()
     logger.info("stopped")
 
 
-def make_api(front: Front, settings: Settings, stop: asyncio.Event) -> Api:
-    """All transports at their places. A new one is a line here. `stop` ends what streams."""
+def make_api(front: Front, settings: Settings, stop: asyncio.Event) -> tuple[Api, LiveDoor]:
+    """All transports at their places, and the one that is closed before a stop. A new one is a line here.
+
+    `stop` ends what streams.
+    """
     rest = Rest(front, Routes(registry().values()), Exports(front, registry().values()))
     cors = Cors(settings.api_cors_origins)
+    live = LiveDoor(front, rest, cors, settings)
     mounts: dict[str, Transport] = {
         "v1": rest,
+        "v1/live": live,
         FILES: Files(front.executor, Blobs.of(settings)),
         "trpc": Trpc(front, registry(), cors, stop),
         **dict.fromkeys(reference.PATHS, reference.Reference()),
     }
-    return Api(mounts, cors, anywhere_else=rest)
+    return Api(mounts, cors, anywhere_else=rest), live

@@ -3,12 +3,27 @@
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, Final
+from urllib.parse import parse_qsl
 
 import orjson
 from pydantic import BaseModel
 
+from ingress.api.problems import INVALID_INPUT, Problem
+
+MOST_PARAMETERS: Final = 100
+
 _TRUTH: Final = {"true": True, "false": False}
 _READ: Final[Mapping[str, tuple[type, ...]]] = {"integer": (int, float), "number": (int, float), "object": (dict,)}
+
+
+def pairs(query: str) -> list[tuple[str, str]]:
+    """The names and values of a query string. Raises a Problem where they can't be read, or are too many."""
+    try:
+        return parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=MOST_PARAMETERS)
+    except UnicodeDecodeError:
+        raise Problem(INVALID_INPUT, "The query string is no UTF-8.") from None
+    except ValueError:
+        raise Problem(INVALID_INPUT, f"Give at most {MOST_PARAMETERS} parameters.") from None
 
 
 def read(model: type[BaseModel], pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:

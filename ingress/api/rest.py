@@ -1,7 +1,6 @@
 """REST under /v1: each procedure at the path that its name gives (rest_paths.py), problems as RFC 9457 writes them."""
 
-from typing import Any, Final
-from urllib.parse import parse_qsl
+from typing import Any
 
 import orjson
 from aiohttp import web
@@ -13,8 +12,6 @@ from ingress.api.exports import Exports
 from ingress.api.front import Front
 from ingress.api.problems import INVALID_INPUT, METHOD_NOT_ALLOWED, UNKNOWN_PATH, FieldError, Problem, invalid
 from ingress.api.rest_paths import Found, Route, Routes
-
-MOST_PARAMETERS: Final = 100  # of a query string
 
 
 class Rest:
@@ -29,7 +26,7 @@ class Rest:
         """The answer to a request. Raises a Problem."""
         export = self._exports.find(request.path)
         if export is not None:
-            return await self._exports.answer(request, export, _pairs(request.rel_url.raw_query_string))
+            return await self._exports.answer(request, export, query_string.pairs(request.rel_url.raw_query_string))
         found = self._routes.find(request.path)
         if found is None:
             raise Problem(UNKNOWN_PATH, "No procedure has this path. The reference lists them: /docs.")
@@ -44,7 +41,7 @@ class Rest:
 
     async def _call(self, request: web.BaseRequest, route: Route, in_path: str | None, caller: Caller) -> Answer:
         if not route.has_body:
-            given = query_string.read(route.procedure.input, _pairs(request.rel_url.raw_query_string))
+            given = query_string.read(route.procedure.input, query_string.pairs(request.rel_url.raw_query_string))
             return await self._execute(request, route, _with_id(given, route, in_path), caller)
         async with self._front.json(request, caller) as body:
             return await self._execute(request, route, _with_id(body, route, in_path), caller)
@@ -79,15 +76,6 @@ def _route(found: Found, method: str) -> Route:
         allowed = ", ".join(sorted(found.by_method))
         raise Problem(METHOD_NOT_ALLOWED, f"Here is only: {allowed}.", headers={"Allow": allowed})
     return route
-
-
-def _pairs(query: str) -> list[tuple[str, str]]:
-    try:
-        return parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=MOST_PARAMETERS)
-    except UnicodeDecodeError:
-        raise Problem(INVALID_INPUT, "The query string is no UTF-8.") from None
-    except ValueError:
-        raise Problem(INVALID_INPUT, f"Give at most {MOST_PARAMETERS} parameters.") from None
 
 
 def _with_id(given: Any, route: Route, in_path: str | None) -> Any:

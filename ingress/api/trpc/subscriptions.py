@@ -56,7 +56,7 @@ def resumed(procedure: AnyProcedure, given: Any, last_event_id: str | None) -> A
 
 async def accept(client: Client, procedure: AnyProcedure, given: object) -> Accepted:
     """A subscription that its client may have, with the right input. Raises a Problem."""
-    return client.front.executor.accept(await client.caller(), procedure, given)
+    return await client.front.executor.open(await client.caller(), procedure, given)
 
 
 async def items(client: Client, accepted: Accepted) -> AsyncGenerator[Output | None, None]:
