@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 from ops.errors import Problem
@@ -165,12 +164,12 @@ class RabbitMQ:
     # -- management ------------------------------------------------------------------------------------------------
 
     @property
-    def _management(self) -> Management:
+    def management(self) -> Management:
         return Management(self.ports.management, USER, self.password, self._log)
 
     def add_vhost(self, name: str) -> str:
         """A virtual host of that name, ours to use; returns its AMQP URL. Idempotent."""
-        self._management.add_vhost(name)
+        self.management.add_vhost(name)
         self._young.add(name)
         return self.vhost_url(name)
 
@@ -181,24 +180,16 @@ class RabbitMQ:
         supervisor with it, and from then on every publish to any such queue of the node is refused (seen).
         """
         if name in self._young:
-            self._management.delete_vhost(name)
+            self.management.delete_vhost(name)
 
     def is_young(self, name: str) -> bool:
         """Whether the node has made this virtual host since it started."""
         return name in self._young
 
-    def definitions(self, vhost: str) -> dict[str, Any]:
-        """Its queues, exchanges, bindings, policies and parameters, as the management API shows them."""
-        return self._management.definitions(vhost)
-
-    def vhosts(self) -> set[str]:
-        """The names of the virtual hosts there are."""
-        return self._management.vhosts()
-
     def _answers(self) -> bool:
         with contextlib.suppress(OSError):
             socket.create_connection(("127.0.0.1", self.ports.amqp), timeout=2).close()
-            return self._management.serves()
+            return self.management.serves()
         return False
 
     # -- a private node --------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ def test_a_kept_stack_is_found_again_and_only_its_owner_ends_it(tmp_path: Path) 
         assert (tmp_path / "ready").read_text() == owner
         stack = kept_stack.attached(tmp_path)
         stack.rabbitmq.add_vhost("kept")
-        assert "kept" in stack.rabbitmq.vhosts()
+        assert "kept" in stack.rabbitmq.management.vhosts()
         with psycopg.connect(stack.postgres.admin_url) as connection:
             assert connection.execute("SELECT 1").fetchone() == (1,)
         for order in (stack.rabbitmq.kill, stack.rabbitmq.start, stack.postgres.stop, stack.postgres.start):

@@ -47,7 +47,7 @@ def test_an_owner_killed_with_9_hinders_nobody_and_stop_leaves_nothing(root: Pat
         with psycopg.connect(stack.database_url) as connection:
             found = connection.execute("SELECT current_user, usesuper FROM pg_user WHERE usename = current_user")
             assert found.fetchone() == ("palomar_owner", False)
-        assert stack.rabbitmq.vhosts() == {"/", "kept"}
+        assert stack.rabbitmq.management.vhosts() == {"/", "kept"}
 
     assert subprocesses.belonging_to(root) == []
 
@@ -61,7 +61,7 @@ def test_broker_and_database_come_back_where_they_were_after_a_crash(stack: Stac
     assert stack.revive() == ["RabbitMQ", "PostgreSQL"]
 
     assert (stack.amqp_url, stack.database_url) == before
-    assert amqp_url.rpartition("/")[2] in stack.rabbitmq.vhosts()
+    assert amqp_url.rpartition("/")[2] in stack.rabbitmq.management.vhosts()
 
 
 def test_a_process_ends_with_its_owner_even_when_that_is_killed(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ class Vhosts:
             name = self._resting.popleft()
             try:
                 if self._rabbitmq.is_young(name):
-                    definitions = self._rabbitmq.definitions(name)
+                    definitions = self._rabbitmq.management.definitions(name)
                     if as_declared(definitions):
                         url = self._rabbitmq.vhost_url(name)
                         asyncio.run(empty(url, (queue["name"] for queue in definitions["queues"])))

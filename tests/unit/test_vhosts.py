@@ -39,9 +39,9 @@ async def test_only_what_our_topology_declares_may_be_used_again(
     vhost = amqp_url.rpartition("/")[2]
     async with await aio_pika.connect(amqp_url) as connection, connection.channel() as channel:
         await topology.declare_missing(connection, DELAYS)
-        assert as_declared(stack.rabbitmq.definitions(vhost))
+        assert as_declared(stack.rabbitmq.management.definitions(vhost))
         await change(channel)
-        assert not as_declared(stack.rabbitmq.definitions(vhost))
+        assert not as_declared(stack.rabbitmq.management.definitions(vhost))
 
 
 async def test_messages_that_come_back_late_are_purged_too(amqp_url: str) -> None:
