@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from ingress.api.declaration import AnyProcedure, registry
 from shared.database import new_id
-from tests.support import api_conversations, api_rows
+from tests.support import api_conversations, api_rows, node
 from tests.support.api import ApiStage, Tenant
 
 Given = dict[str, Any]
@@ -18,7 +18,7 @@ Making = Callable[[ApiStage, Tenant], Awaitable[str]]
 _NUMBERS = itertools.count(34_600_000_000)
 
 
-async def _channel(api: ApiStage, whose: Tenant) -> str:
+async def channel(api: ApiStage, whose: Tenant) -> str:
     """A WhatsApp channel of this tenant, which nothing is sent through."""
     channel_id = new_id()
     await api.pool.execute(
@@ -33,8 +33,8 @@ async def _channel(api: ApiStage, whose: Tenant) -> str:
 
 # Families without a `create` that makes a row from its example alone.
 MAKERS: Final[dict[str, Making]] = {
-    "channels": _channel,
-    "whatsappInstances": _channel,
+    "channels": channel,
+    "whatsappInstances": channel,
     "recipients": lambda api, whose: row(api, whose, "groups"),  # as the example of campaigns.create says
     "conversations": api_conversations.make,
     "messagesHistory": api_conversations.make_message,
@@ -115,3 +115,9 @@ async def valid(api: ApiStage, whose: Tenant, procedure: AnyProcedure) -> Given:
 async def caller(api: ApiStage, procedure: AnyProcedure, *scopes: str) -> Tenant:
     """A new tenant, or a new operator's key for an operator's procedure."""
     return await (api.operator(*scopes) if procedure.operator else api.tenant(*scopes))
+
+
+async def stated(api: ApiStage, whose: Tenant) -> str:
+    """The document's statements whose procedures there are, about this tenant and a channel of theirs."""
+    text = "".join(node.statements(registry()))
+    return text.replace("tenant-uuid", str(whose.id)).replace("instance-uuid", await channel(api, whose))

@@ -32,7 +32,7 @@ def recorded_in_python(path: Path) -> list[str]:
         if not isinstance(node, ast.Call) or not node.args:
             continue
         called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-        if called not in ("Event", "_event"):
+        if called not in ("Event", "_event") or "trpc" in path.parts:  # an `event` of server-sent events is another
             continue
         match node.args[0]:
             case ast.Constant(value=str(name)):

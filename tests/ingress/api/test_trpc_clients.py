@@ -12,6 +12,7 @@ from ingress.api.declaration import registry
 from shared.settings import Settings
 from tests.support import node
 from tests.support.api import ApiStage, Tenant, serving
+from tests.support.api_inputs import stated
 from tests.support.node import VERSIONS, Reply, Version
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -142,7 +143,7 @@ async def test_a_repeated_request_has_one_effect(one_api: ApiStage, version: Ver
 @links
 async def test_the_documents_statements_run_as_they_stand(one_api: ApiStage, version: Version, link: str) -> None:
     ana = await one_api.tenant()
-    text = "".join(node.statements(registry())).replace("tenant-uuid", str(ana.id))
+    text = await stated(one_api, ana)
     names = re.findall(r"const (\w+)", text)
     reply = await calls(one_api, ana, version, link, script=f"{text}\nreturn {{ {', '.join(names)} }};")
     assert reply.value["contact"]["contact"]["name"] == "John Doe"

@@ -9,10 +9,10 @@ import aiohttp
 import orjson
 import pytest
 
-from ingress.api.declaration import registry
 from shared.settings import Settings
 from tests.support import node, trpc_ticks
 from tests.support.api import ApiStage, serving
+from tests.support.api_inputs import stated
 from tests.support.forwarder import forwarding
 from tests.support.node import VERSIONS, Version
 
@@ -61,7 +61,7 @@ async def test_queries_and_mutations_over_a_socket(api: ApiStage, version: Versi
 @versions
 async def test_the_documents_statements_run_over_a_socket(api: ApiStage, version: Version) -> None:
     ana = await api.tenant()
-    text = "".join(node.statements(registry())).replace("tenant-uuid", str(ana.id))
+    text = await stated(api, ana)
     script = f"{text}\nreturn contact;"
     reply = await node.run(version, **asked(version, "wsLink", api.port, ana.key), script=script)
     assert reply.value["contact"]["name"] == "John Doe"
