@@ -28,6 +28,7 @@ BEGIN
     END IF;
 END
 $$;
+GRANT SELECT, INSERT, UPDATE, DELETE ON erasure_requests TO palomar_worker;
 GRANT SELECT, INSERT (tenant_id, contact_id) ON erasure_requests TO palomar_api;
 
 -- As 0034 made it. A campaign for the contact that goes is for the one that stays, and who is to be erased still is.
