@@ -2,8 +2,8 @@
 
 The stack lives in `.palomar/test` and starts when the first test asks for it; a running `palomar up` is never
 touched. Of the processes that run tests beside each other each has a stack of its own, so that a test may take it down.
-A test's database is a clone of one that was migrated once; its broker is a virtual host
-of its own, emptied before.
+A test's database is a clone of one that was migrated once, and its broker a virtual host;
+both go on to a later test, emptied and compared with what a new one holds.
 """
 
 import os
@@ -69,7 +69,7 @@ def template(stack: Stack) -> Iterator[str]:
 
 @pytest.fixture
 def database_url(stack: Stack, template: str) -> Iterator[str]:
-    """A fresh, migrated database for this test alone; the URL is its owner's, who is no superuser."""
+    """A migrated, empty database for this test alone; the URL is its owner's, who is no superuser."""
     with cloned(stack.postgres, template) as url:
         yield url
 

@@ -1,4 +1,4 @@
-"""End tasks for sure, also where a library loses the cancellation."""
+"""Ends tasks, also where a library loses the cancellation."""
 
 import asyncio
 from collections.abc import Iterable
