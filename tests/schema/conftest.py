@@ -1,7 +1,8 @@
 """A tenant's people at work with SQL, as the replaced systems' users are used to.
 
-All of it on two servers: our own, and the oldest PostgreSQL that the machine's distribution has and we work with. What
-goes through everything there is, and takes minutes, is tried on the second one by `palomar soak`.
+On two servers: our own, and the oldest PostgreSQL that the machine's distribution has and we work with. Each test runs
+on ours. On the other one the suite runs what the users' documents do, and that a migrated database passes `verify`;
+`palomar soak` runs the rest there.
 """
 
 from collections.abc import Iterator
@@ -17,13 +18,18 @@ from tests.support import debian
 from tests.support.databases import cloned, migrated
 
 FOLDER: Final = Path(__file__).parent
-THROUGH_EVERYTHING: Final = ("test_isolation.py", "test_migrations.py", "test_online.py", "test_plans.py")
+ON_BOTH: Final = (
+    "test_database_migration_guide.py", "test_database_setup.py", "test_documentation.py", "test_queue_template.py",
+    "test_twilio_integration_guide.py", "test_twilio_migration.py", "test_whatsapp_module_migration.py",
+    "test_a_migrated_database_is_right_in_every_line",
+)  # fmt: skip
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` chooses by marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.name in THROUGH_EVERYTHING and "[distributed" in item.name and item.path.parent == FOLDER:
+        on_both = item.path.name in ON_BOTH or item.name.partition("[")[0] in ON_BOTH
+        if item.path.parent == FOLDER and "[distributed" in item.name and not on_both:
             item.add_marker(pytest.mark.soak)
 
 

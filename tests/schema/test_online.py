@@ -19,7 +19,7 @@ from tests.schema.writing import writing
 
 BLOCKED = 0.25  # seconds at most
 PATIENCE = 240.0  # seconds for one migration: between writers on a slow machine the moments for its locks are rare
-LIVE = 100_000  # conversations
+LIVE = (20_000, pytest.param(100_000, marks=pytest.mark.soak))  # conversations
 BEFORE = 4  # migrations that a system in use had before those that came with its data
 
 FURNISH = (
@@ -38,12 +38,12 @@ FURNISH = (
 )
 
 
-def furnish(database_url: str) -> tuple[Tenant, list[UUID]]:
-    """A tenant with many conversations of one message each, and a few of them."""
+def furnish(database_url: str, live: int) -> tuple[Tenant, list[UUID]]:
+    """A tenant with so many conversations of one message each, and a few of them."""
     with as_worker(database_url) as worker:
         tenant = add_tenant(worker)
         for statement in FURNISH:
-            worker.execute(statement, {"tenant": tenant.id, "channel": tenant.channel_id, "live": LIVE})
+            worker.execute(statement, {"tenant": tenant.id, "channel": tenant.channel_id, "live": live})
         return tenant, [id for (id,) in worker.execute("SELECT id FROM conversations LIMIT 200").fetchall()]
 
 
@@ -55,11 +55,14 @@ def invalid_indexes(database_url: str) -> list[str]:
 
 @pytest.mark.alone
 @pytest.mark.timeout(600)
-def test_no_writer_of_100000_live_conversations_is_blocked_for_long(database_url: str, postgres: Postgres) -> None:
+@pytest.mark.parametrize("live", LIVE)
+def test_no_writer_of_many_live_conversations_is_blocked_for_long(
+    database_url: str, postgres: Postgres, live: int
+) -> None:
     names = [step.name for step in migrate.status(database_url)]
     fresh = dump(postgres, database_url)
     migrate.rollback(database_url, len(names) - BEFORE)
-    tenant, conversations = furnish(database_url)
+    tenant, conversations = furnish(database_url, live)
     with writing(database_url, tenant, conversations) as control:
         time.sleep(2)
     with writing(database_url, tenant, conversations) as record:
@@ -74,7 +77,7 @@ def test_no_writer_of_100000_live_conversations_is_blocked_for_long(database_url
     assert dump(postgres, database_url) == fresh, "migrated with rows and writers, it is the schema of a fresh one"
     with as_worker(database_url) as worker:
         written = worker.execute("SELECT count(*) FROM messages").fetchone()
-        assert written == (LIVE + control.transactions + record.transactions,)
+        assert written == (live + control.transactions + record.transactions,)
 
 
 # -- migrations of our own --------------------------------------------------------------------------------------------
