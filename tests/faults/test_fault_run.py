@@ -13,7 +13,7 @@ from tests.faults import faults, providers, verdicts
 from tests.faults.customers import Customers, channel_settings, writing
 from tests.faults.staging import System, playing
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.heavy
 
 POISON = b"not an envelope"
 SEED = 20260501  # of the customers' pauses, the copies' lateness and the moments of the kills
@@ -66,7 +66,7 @@ async def test_conversations_survive_the_death_of_each_worker_broker_and_databas
 
 
 @pytest.mark.parametrize("provider", OTHERS, ids=lambda one: one.name)
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(420)
 async def test_conversations_survive_the_death_of_each_worker_at(
     stack: Stack, settings: Settings, tmp_path: Path, provider: providers.Provider
 ) -> None:

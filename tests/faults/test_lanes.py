@@ -17,7 +17,7 @@ from tests.faults.customers import customer
 from tests.faults.providers import ALL, Provider
 from tests.faults.staging import System, playing
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.heavy
 
 CONVERSATIONS: Final = 20
 EACH: Final = 20  # messages in a conversation
@@ -62,7 +62,7 @@ async def owe_all(system: System, dice: random.Random, count: int, each: int) ->
     await stage.deliver(*requests)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(420)
 @pytest.mark.parametrize(
     ("provider", "each"),
     [

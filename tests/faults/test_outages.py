@@ -19,7 +19,7 @@ from tests.faults import faults, verdicts
 from tests.faults.customers import PATIENCE, Customers, channel_settings, customer, writing
 from tests.faults.staging import System, playing
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.heavy
 
 OUTAGE: Final = 20.0  # seconds
 RATE: Final = 40.0  # webhooks per second
@@ -41,7 +41,7 @@ async def load(customers: Customers, seconds: float) -> None:
     assert not refused, f"{len(refused)} of {len(posts)} webhooks were not answered 2xx: {refused[:10]}"
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(420)
 async def test_while_the_broker_is_down_webhooks_are_still_taken_and_arrive_afterwards(
     stack: Stack, settings: Settings, tmp_path: Path
 ) -> None:
@@ -59,13 +59,13 @@ async def test_while_the_broker_is_down_webhooks_are_still_taken_and_arrive_afte
             assert customers.slowest < PROMPT, f"the slowest answer took {customers.slowest:.1f} s"
             await verdicts.all_kept(system, customers.written)
             await system.until(
-                lambda: system.metric("receive", "palomar_spool_webhooks"), equals=0, within=30, what="empty spool"
+                lambda: system.metric("receive", "palomar_spool_webhooks"), equals=0, within=60, what="empty spool"
             )
             await verdicts.no_dead_letters(system)
             system.all_alive()
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(420)
 async def test_while_the_database_is_down_nothing_dies_and_conversations_go_on_afterwards(
     stack: Stack, settings: Settings, tmp_path: Path
 ) -> None:
@@ -126,10 +126,10 @@ async def prepare(system: System) -> dict[str, list[Job]]:
     for _ in range(SENDS):
         await stage.owe(await stage.converse(customer=customer(next(numbers))), "a message admitted")
     await system.until(
-        lambda: system.count("conversations WHERE reply_due_at IS NOT NULL"), equals=REPLIES, within=30, what="owed"
+        lambda: system.count("conversations WHERE reply_due_at IS NOT NULL"), equals=REPLIES, within=60, what="owed"
     )
     await system.until(
-        lambda: system.count("messages WHERE status = 'ready'"), equals=SENDS, within=30, what="admitted"
+        lambda: system.count("messages WHERE status = 'ready'"), equals=SENDS, within=60, what="admitted"
     )
     replies = [
         ReplyWanted(tenant_id=stage.ours.tenant_id, conversation_id=row["id"])
@@ -150,7 +150,7 @@ async def prepare(system: System) -> dict[str, list[Job]]:
     return {"persist": [*said], "reply": [*replies], "window": [*requests], "send.twilio": [*admitted]}
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(420)
 async def test_ten_orderly_restarts_with_full_prefetch_dead_letter_and_lose_nothing(
     stack: Stack, settings: Settings, tmp_path: Path
 ) -> None:
@@ -171,7 +171,7 @@ async def test_ten_orderly_restarts_with_full_prefetch_dead_letter_and_lose_noth
                 # What came back twice is suspected of killing its consumer, and then taken one at a time.
                 full = PREFETCH if restart < 2 else dict.fromkeys(PREFETCH, 1)
                 what = f"hands as full as {full} at restart {restart}"
-                await system.until_holds(in_hand, partial(at_least, full), within=20, what=what)
+                await system.until_holds(in_hand, partial(at_least, full), within=60, what=what)
                 await system.terminate("all")
         await system.start("all")
         await verdicts.terminal(system)

@@ -1,11 +1,13 @@
 """Tests run beside each other; while one that is marked `alone` runs, no other test of this checkout does.
 
-Such a test fills the machine, or measures what it does in a time. Waiting for a turn is not part of a test's timeout.
+Such a test fills the machine, or measures what it does in a time. One that is marked `heavy` starts all of Palomar's
+processes but mostly waits for them, so others go on; a second heavy one does not. Waiting for a turn is not part of a
+test's timeout.
 """
 
 import fcntl
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -15,8 +17,18 @@ FOLDER = Path(__file__).resolve().parents[2] / ".palomar"
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    with turn(alone=item.get_closest_marker("alone") is not None):
+    heavy = item.get_closest_marker("heavy") is not None
+    with the_only_heavy() if heavy else nullcontext(), turn(alone=item.get_closest_marker("alone") is not None):
         return (yield)
+
+
+@contextmanager
+def the_only_heavy() -> Iterator[None]:
+    """Hold the heavy tests' lock, which is taken before any other: a test that waits for it holds nothing."""
+    FOLDER.mkdir(mode=0o711, exist_ok=True)
+    with (FOLDER / "tests.heavy").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @contextmanager
