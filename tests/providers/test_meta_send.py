@@ -69,7 +69,7 @@ async def graph() -> AsyncIterator[Graph]:
 
 
 @contextlib.asynccontextmanager
-async def sending_to(url: str, total: float = 0.5) -> AsyncIterator[MetaSender]:
+async def sending_to(url: str, total: float = 5.0) -> AsyncIterator[MetaSender]:
     sender = make_sender(json.dumps({"access_token": TOKEN}), api_url=f"{url}/v24.0", timeout=total)
     assert isinstance(sender, MetaSender)
     yield sender
@@ -79,6 +79,13 @@ async def sending_to(url: str, total: float = 0.5) -> AsyncIterator[MetaSender]:
 @pytest.fixture
 async def sender(graph: Graph) -> AsyncIterator[MetaSender]:
     async with sending_to(graph.url) as one:
+        yield one
+
+
+@pytest.fixture
+async def hasty(graph: Graph) -> AsyncIterator[MetaSender]:
+    """A sender that gives up after half a second."""
+    async with sending_to(graph.url, total=0.5) as one:
         yield one
 
 
@@ -212,16 +219,16 @@ async def test_the_details_tell_more_than_the_message(graph: Graph, sender: Meta
     assert refused.detail == "not on WhatsApp"
 
 
-async def test_no_answer_in_time_is_ambiguous(graph: Graph, sender: MetaSender) -> None:
+async def test_no_answer_in_time_is_ambiguous(graph: Graph, hasty: MetaSender) -> None:
     async def hang(_: web.Request) -> web.StreamResponse:
         await asyncio.sleep(30)
         return web.Response()
 
     graph.answer = hang
-    assert await sender.send(outgoing()) == Ambiguous("timeout", "no answer within 0.5 s")
+    assert await hasty.send(outgoing()) == Ambiguous("timeout", "no answer within 0.5 s")
 
 
-async def test_an_answer_that_trickles_is_cut_at_the_total(graph: Graph, sender: MetaSender) -> None:
+async def test_an_answer_that_trickles_is_cut_at_the_total(graph: Graph, hasty: MetaSender) -> None:
     async def trickle(request: web.Request) -> web.StreamResponse:
         answer = web.StreamResponse()
         await answer.prepare(request)
@@ -232,7 +239,7 @@ async def test_an_answer_that_trickles_is_cut_at_the_total(graph: Graph, sender:
         return answer
 
     graph.answer = trickle
-    assert isinstance(await asyncio.wait_for(sender.send(outgoing()), 10), Ambiguous)
+    assert isinstance(await asyncio.wait_for(hasty.send(outgoing()), 10), Ambiguous)
 
 
 async def test_a_connection_lost_after_the_request_is_ambiguous_and_not_repeated(

@@ -51,6 +51,13 @@ async def sender(provider: Provider) -> AsyncIterator[TwilioSender]:
         yield sender
 
 
+@pytest.fixture
+async def hasty(provider: Provider) -> AsyncIterator[TwilioSender]:
+    """A sender that gives up after half a second."""
+    async with sending_to(provider, total=0.5) as sender:
+        yield sender
+
+
 # -- what is asked -----------------------------------------------------------------------------------------------------
 
 
@@ -116,7 +123,7 @@ async def test_the_id_we_send_is_the_id_a_receipt_brings_back(provider: Provider
 
 async def test_an_api_key_makes_the_calls_where_there_is_one(provider: Provider) -> None:
     credentials = CREDENTIALS.model_copy(update={"api_key": "SK1", "api_secret": SecretStr("secret")})
-    sender = TwilioSender(credentials, timeout=0.5, base_url=provider.url)
+    sender = TwilioSender(credentials, timeout=5, base_url=provider.url)
     await sender.send(outgoing())
     await sender.close()
     assert provider.logins == [encode_basic_auth("SK1", "secret")]
@@ -189,16 +196,16 @@ async def test_throttled_as_long_as_twilio_says(provider: Provider, sender: Twil
     assert await sender.send(outgoing()) == Throttled("20429", 7.0, "slow")
 
 
-async def test_no_answer_in_time_is_ambiguous(provider: Provider, sender: TwilioSender) -> None:
+async def test_no_answer_in_time_is_ambiguous(provider: Provider, hasty: TwilioSender) -> None:
     async def hang(_: web.Request) -> web.StreamResponse:
         await asyncio.sleep(30)
         return web.Response()
 
     provider.answer = hang
-    assert await sender.send(outgoing()) == Ambiguous("timeout", "no answer within 0.5 s")
+    assert await hasty.send(outgoing()) == Ambiguous("timeout", "no answer within 0.5 s")
 
 
-async def test_an_answer_that_trickles_is_cut_at_the_total(provider: Provider, sender: TwilioSender) -> None:
+async def test_an_answer_that_trickles_is_cut_at_the_total(provider: Provider, hasty: TwilioSender) -> None:
     async def trickle(request: web.Request) -> web.StreamResponse:
         answer = web.StreamResponse()
         await answer.prepare(request)
@@ -210,7 +217,7 @@ async def test_an_answer_that_trickles_is_cut_at_the_total(provider: Provider, s
 
     provider.answer = trickle
     began = asyncio.get_running_loop().time()
-    assert isinstance(await sender.send(outgoing()), Ambiguous)
+    assert isinstance(await hasty.send(outgoing()), Ambiguous)
     assert asyncio.get_running_loop().time() - began < 3
 
 

@@ -62,7 +62,7 @@ async def playing() -> AsyncIterator[Provider]:
 
 
 @asynccontextmanager
-async def sending_to(provider: Provider, total: float = 0.5) -> AsyncIterator[TwilioSender]:
+async def sending_to(provider: Provider, total: float = 5.0) -> AsyncIterator[TwilioSender]:
     sender = TwilioSender(CREDENTIALS, timeout=total, base_url=provider.url)
     yield sender
     await sender.close()
