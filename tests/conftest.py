@@ -1,8 +1,8 @@
 """What the tests stand on: a real broker and a real database of their own, an empty piece of each per test.
 
-The stack lives in `.palomar/test` and starts when the first test asks for it; a running `palomar up` is never
-touched. Of the processes that run tests beside each other each has a stack of its own, so that a test may take it down.
-A test's database is a clone of one that was migrated once, and its broker a virtual host;
+The stack lives in a folder `test` of `.palomar`, or of shared memory, and starts when the first test asks for it; a
+running `palomar up` is never touched. Of the processes that run tests beside each other each has a stack of its own, so
+that a test may take it down. A test's database is a clone of one that was migrated once, and its broker a virtual host;
 both go on to a later test, emptied and compared with what a new one holds.
 """
 
@@ -20,6 +20,7 @@ from ops.local import kept_stack
 from ops.local.stack import Stack
 from shared.settings import Settings
 from tests.support.databases import cloned, kept_template, migrated, pristine
+from tests.support.server_folders import forget, servers_folder
 from tests.support.vhosts import Vhosts
 
 hypothesis.settings.register_profile("palomar", deadline=None)  # a busy machine makes no example wrong
@@ -32,7 +33,7 @@ STACKS_AT_ONCE = 16
 
 
 @pytest.fixture(scope="session")
-def stack() -> Iterator[Stack]:
+def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
     """A broker and a database, running. A test may kill and restart them, and leaves them running."""
     if kept := os.environ.get(kept_stack.VARIABLE):
         yield kept_stack.attached(Path(kept))
@@ -42,14 +43,18 @@ def stack() -> Iterator[Stack]:
         yield started
     finally:
         started.rabbitmq.kill()  # takes no time, and nothing of it is kept
-        started.stop()
+        started.postgres.stop()
         started.rabbitmq.forget()
+        if not request.session.testsfailed:  # whose reader may want the servers' logs
+            forget(started.root)
+        started.stop()
 
 
 def _start_free_stack() -> Stack:
     """Each process that runs tests at the same time gets a state folder of its own."""
+    folder = servers_folder(STATE)
     for number in range(1, STACKS_AT_ONCE + 1):
-        stack = Stack(STATE / ("test" if number == 1 else f"test-{number}"))
+        stack = Stack(folder / ("test" if number == 1 else f"test-{number}"))
         if stack.claim():
             stack.start()
             return stack
