@@ -1,7 +1,7 @@
 """The spool on a disk that is full: nothing acknowledged is lost, nothing is published again and again.
 
-The disk is a real one, of a few megabytes. What a run of the spool does is tried once for each statement that writes,
-with the disk full from that statement on.
+The disk is a real one, of a few megabytes. What a run of the spool does is tried again and again, with the disk full
+from another statement on.
 """
 
 import asyncio
@@ -133,10 +133,12 @@ async def room_again(folder: Path, story: Story) -> None:
     assert not any(path.suffix == ".db" for path in on_disk(folder))
 
 
+@pytest.mark.parametrize("every", [9, pytest.param(1, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("lasts", [True, False], ids=["until room is made", "for that statement only"])
 async def test_full_at_any_statement_nothing_acknowledged_is_lost_or_published_endlessly(
-    disk: SmallDisk, each_statement: list[Callable[[str], None]], lasts: bool
+    disk: SmallDisk, each_statement: list[Callable[[str], None]], lasts: bool, every: int
 ) -> None:
+    """At the first statement of each kind, and at every so-manieth of all."""
     statements: list[str] = []
     each_statement[:] = [statements.append]
     await live(disk.folder / "plain", Story())
@@ -145,7 +147,7 @@ async def test_full_at_any_statement_nothing_acknowledged_is_lost_or_published_e
     assert any("wal_checkpoint" in statement for statement in statements)
     once = {statement[:25]: number for number, statement in reversed(list(enumerate(statements)))}
     refused = 0
-    for number in sorted({*range(0, len(statements), 3), *once.values()}):
+    for number in sorted({*range(0, len(statements), every), *once.values()}):
         left = number
 
         def fill_at_last(_: str) -> None:
