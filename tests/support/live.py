@@ -130,7 +130,8 @@ async def end_sessions(settings: Settings) -> None:
     try:
         await connection.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
-            "AND backend_type = 'client backend' AND application_name NOT LIKE 'palomar test%' AND pid <> pg_backend_pid()"
+            "AND backend_type = 'client backend' AND pid <> pg_backend_pid() "
+            "AND application_name NOT LIKE 'palomar test%'"
         )
     finally:
         await connection.close()
