@@ -9,6 +9,7 @@ from shared.providers.base import Parsed, RawWebhook, Refusal, Sender
 from shared.providers.media_source import Source, plain_link
 from shared.providers.onboarding import Onboarding
 from shared.providers.own_endpoint import OwnEndpoint, Secrets
+from shared.providers.templates import ListTemplates
 from shared.providers.webhook_spec import EndpointSecrets, WebhookSpec
 from shared.settings import Settings
 
@@ -50,6 +51,9 @@ class Provider:
     unsubscribe_links: bool = False
     read_receipts: bool = False  # its Sender is a `base.Reader`
     agent_reports: bool = False  # its Sender is a `base.Reporter`
+
+    # -- message templates -----------------------------------------------------------------------------------------
+    list_templates: ListTemplates | None = None  # None: it has none to list
 
     # -- files that customers send ---------------------------------------------------------------------------------
     # Where a file lies, for the channel's credentials (JSON, opened). Raises ValueError where they are needed and
