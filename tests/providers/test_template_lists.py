@@ -13,9 +13,8 @@ from shared.providers import provider
 from shared.providers.templates import ListedTemplate, NoTemplateList
 from shared.providers.twilio.templates import content_url
 from shared.settings import Settings
-from tests.support.sandbox_stage import SDK_WARNINGS, Stage, playing
+from tests.support.sandbox_stage import Stage, playing
 
-pytestmark = SDK_WARNINGS
 NOBODY = "http://127.0.0.1:9"
 LOGINS: dict[str, dict[str, str]] = {
     "meta": {"access_token": ACCESS_TOKEN},

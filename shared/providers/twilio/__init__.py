@@ -7,6 +7,7 @@ from shared.providers.base import Sender
 from shared.providers.declaration import Provider
 from shared.providers.media_source import Source
 from shared.providers.templates import ListedTemplate
+from shared.providers.twilio.contents import content_problem
 from shared.providers.twilio.endpoint import LONGEST_BODY, WEBHOOKS, TwilioSecrets
 from shared.providers.twilio.errors import error_class, refusal_by_receipt
 from shared.providers.twilio.onboarding import ONBOARDING
@@ -43,6 +44,7 @@ PROVIDER: Final = Provider(
     make_sender=_make_sender,
     error_class=error_class,
     refusal_by_receipt=refusal_by_receipt,
+    content_problem=content_problem,
     longest_text=LONGEST_BODY,
     unknown="resend_if_absent",  # its list of sent messages is complete
     list_templates=_list_templates,

@@ -17,7 +17,6 @@ from shared.providers.base import (
     Accepted,
     Ambiguous,
     ChannelBroken,
-    ContentRejected,
     SendResult,
     SentList,
     SentRecord,
@@ -27,11 +26,11 @@ from shared.providers.credentials import read_credentials
 from shared.providers.http_outcomes import Answer, outcome_of, remedy_of
 from shared.providers.template_values import never_empty, on_one_line
 from shared.providers.twilio.client import CONNECT_TIMEOUT, Http, TwilioCredentials, UnsuccessfulError, named
-from shared.providers.twilio.endpoint import LONGEST_BODY, RETRIES, STATUS
+from shared.providers.twilio.contents import refusal_of
+from shared.providers.twilio.endpoint import RETRIES, STATUS
 from shared.providers.twilio.errors import refusal
 
 API_URL = "https://api.twilio.com"
-_BODY_TOO_LONG = "21617"
 _LISTED = 50  # some 100 kB
 log = get_logger(__name__)
 
@@ -55,11 +54,8 @@ class TwilioSender:
         """One POST, never repeated here. Raises nothing but CancelledError, after which the outcome is unknown."""
         if message.channel_kind == "email":
             return ChannelBroken("channel_kind", "Twilio sends WhatsApp and SMS; this channel's kind is email")
-        if message.template is None and (message.interactive is not None or message.reaction is not None):
-            return ContentRejected("content", "Twilio sends buttons and lists as content templates, and no reactions")
-        if message.template is None and len(message.text) > LONGEST_BODY:
-            count = len(message.text)
-            return ContentRejected(_BODY_TOO_LONG, f"text: {count} characters; Twilio takes at most {LONGEST_BODY}")
+        if (refused := refusal_of(message)) is not None:
+            return refused
         created = await outcome_of(self._create(_parameters(message)), self._timeout, named)
         if isinstance(created, Answer):
             return refusal(created, message.recipient)
