@@ -7,8 +7,6 @@ from rich.text import Text
 
 from schema.verify import Finding
 
-SHOWN = 5  # of what is wrong with one check
-
 
 def as_table(findings: Iterable[Finding]) -> Table:
     """A line for each check: ✓, or ✗ with what is wrong and what to do."""
@@ -21,7 +19,7 @@ def as_table(findings: Iterable[Finding]) -> Table:
             group = finding.check.group
         mark = Text("✓", style="green") if finding.ok else Text("✗", style="bold red")
         remedy = "" if finding.ok else finding.check.remedy
-        table.add_row(mark, Text(group), Text(finding.check.name), Text(_sentence(finding.wrong)), Text(remedy))
+        table.add_row(mark, Text(group), Text(finding.check.name), Text(finding.detail), Text(remedy))
     return table
 
 
@@ -29,8 +27,3 @@ def verdict(findings: list[Finding]) -> str:
     """The last line."""
     failed = sum(not finding.ok for finding in findings)
     return f"{failed} of {len(findings)} checks failed." if failed else f"All {len(findings)} checks passed."
-
-
-def _sentence(wrong: tuple[str, ...]) -> str:
-    more = [f"and {len(wrong) - SHOWN} more"] if len(wrong) > SHOWN else []
-    return "\n".join([*wrong[:SHOWN], *more])

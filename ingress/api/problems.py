@@ -102,6 +102,10 @@ UNAVAILABLE: Final = ProblemType(
     "unavailable", 503, "Not now", "SERVICE_UNAVAILABLE",
     "The database does not answer, or too much is under way. Nothing was changed: send it again after Retry-After.",
 )  # fmt: skip
+PROVIDER_AWAY: Final = ProblemType(
+    "provider-away", 503, "The provider does not answer", "SERVICE_UNAVAILABLE",
+    "The messaging provider gave no answer, or none that can be used. Nothing was changed: send it again later.",
+)  # fmt: skip
 
 TYPES: Final = tuple(value for value in list(globals().values()) if isinstance(value, ProblemType))
 

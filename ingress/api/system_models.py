@@ -105,6 +105,21 @@ class UnknownSends(Output):
     unknown_sends: list[UnknownSend]
 
 
+class CheckResult(Part):
+    """A check of the database: of its schema, its roles and rights, its policies."""
+
+    group: str = Field(description="Whose promise it checks: Palomar's own, or a document's.")
+    name: str
+    ok: bool | None = Field(description="null: it could not be checked, and `detail` says why.")
+    detail: str | None = Field(description="What is wrong; null where nothing is.")
+    remedy: str | None = Field(description="What to do about it.")
+
+
+class Verified(Output):
+    ok: bool = Field(description="Whether every check was made, and found nothing.")
+    checks: list[CheckResult]
+
+
 class Decide(Input):
     id: UUID = Field(description="Of the message.")
     decision: Literal["resend", "fail"] = Field(

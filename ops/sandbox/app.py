@@ -17,6 +17,7 @@ from ops.sandbox.meta import MetaSandbox
 from ops.sandbox.openai import OpenAISandbox
 from ops.sandbox.receipts import Delays
 from ops.sandbox.record import MessageLog
+from ops.sandbox.templates import TemplatesSandbox
 from ops.sandbox.twilio import TwilioSandbox
 
 HOST = "127.0.0.1"  # never more: it holds no secret and trusts every caller
@@ -41,9 +42,10 @@ def make_app(
     email = EmailSandbox(messages, faults, courier, smtp_port)
     model = OpenAISandbox(faults)
     media = MediaSandbox(twilio.knows, meta.knows)
-    clears = (twilio.clear, meta.clear, kommo.clear, email.clear, model.clear, media.clear)
+    templates = TemplatesSandbox(faults, meta.sees, twilio.knows)
+    clears = (twilio.clear, meta.clear, kommo.clear, email.clear, model.clear, media.clear, templates.clear)
     control = Control(messages, faults, courier, clears)
-    for part in (control, media, twilio, meta, kommo, email, model):  # the providers end with "nothing here"
+    for part in (control, media, templates, twilio, meta, kommo, email, model):  # the providers end with "nothing here"
         app.add_routes(part.routes())
 
     async def let_go(app: web.Application) -> None:

@@ -147,6 +147,10 @@ class SandboxClient:
         """Add a phone number of Meta's, or change it; fields of `ops.sandbox.meta.Number`."""
         await self._call("POST", "meta/numbers", body={"phone_number_id": phone_number_id, **fields})
 
+    async def templates(self, provider: str, account: str, *templates: Mapping[str, object]) -> None:
+        """Set the message templates of an account, each as the provider's own list has it."""
+        await self._call("POST", "templates", body={"provider": provider, "account": account, "templates": templates})
+
     async def meta_reads(self) -> tuple[SeenRead, ...]:
         """Read receipts of all of Meta's numbers in order of arrival, refused ones too."""
         return _READS.validate_json(await self._call("GET", "meta/reads"))

@@ -91,7 +91,7 @@ class MetaSandbox:
         self._delays = delays
         self._dice = random.Random(0)
         self._numbers = {PHONE_NUMBER_ID: Number(phone_number_id=PHONE_NUMBER_ID)}
-        self._reads = Reads(faults, _refuse)
+        self._reads = Reads(faults, refuse)
         self._last_written: dict[tuple[str, str], float] = {}  # (phone number id, customer) → Unix seconds
 
     def routes(self) -> list[web.RouteDef]:
@@ -114,16 +114,20 @@ class MetaSandbox:
         """Whether this is the token of one of the numbers."""
         return any(number.access_token == access_token for number in self._numbers.values())
 
+    def sees(self, access_token: str, account: str) -> bool:
+        """Whether this is the token of a number of this business account."""
+        return any((one.access_token, one.account) == (access_token, account) for one in self._numbers.values())
+
     # -- the Graph API -------------------------------------------------------------------------------------------------
 
     def _number_of(self, request: web.Request) -> Number | web.Response:
         """The phone number of this request, or the refusal."""
         token = request.headers.get("Authorization", "").removeprefix("Bearer ")
         if not any(number.access_token == token for number in self._numbers.values()):
-            return _refuse(401, 190)
+            return refuse(401, 190)
         number = self._numbers.get(request.match_info["number"])
         if number is None or number.access_token != token:
-            return _refuse(400, 100, "Unsupported request: no such object, or no permission to see it", subcode=33)
+            return refuse(400, 100, "Unsupported request: no such object, or no permission to see it", subcode=33)
         return number
 
     async def _send(self, request: web.Request) -> web.Response:
@@ -134,12 +138,12 @@ class MetaSandbox:
         try:
             asked = orjson.loads(await request.read())
         except orjson.JSONDecodeError:
-            return _refuse(400, 100, "(#100) The body is no JSON")
+            return refuse(400, 100, "(#100) The body is no JSON")
         if isinstance(asked, dict) and asked.get("status") == "read":
             return await self._reads.take(request, received_at, number.phone_number_id, number.account, asked)
         read = request_of(asked)
         if isinstance(read, Problem):
-            return _refuse(*read[:3], subcode=read.subcode)
+            return refuse(*read[:3], subcode=read.subcode)
         message = SentMessage(
             seq=self._messages.next_seq(),
             received_at=received_at,
@@ -158,10 +162,10 @@ class MetaSandbox:
         self._messages.add(message)
         try:
             if number.window_by == "answer" and self._window_closed(number, message):
-                return refused(message, _refuse(400, WINDOW_CLOSED), WINDOW_CLOSED)
+                return refused(message, refuse(400, WINDOW_CLOSED), WINDOW_CLOSED)
             fault = self._faults.answer_fault(PROVIDER, to=message.to, body=message.body, account=number.account)
             accept = partial(self._accept, number, message, read.opaque)
-            return await answer(request, message, fault, accept=accept, refuse=_refuse)
+            return await answer(request, message, fault, accept=accept, refuse=refuse)
         finally:
             message.finished_at = Moment.now()
 
@@ -215,7 +219,7 @@ class MetaSandbox:
         )
 
     async def _nothing_here(self, _: web.Request) -> web.Response:
-        return _refuse(404, 100, "Unknown path components")
+        return refuse(404, 100, "Unknown path components")
 
     # -- the customer's side, and numbers ------------------------------------------------------------------------------
 
@@ -263,7 +267,7 @@ class MetaSandbox:
         return json_answer({"phone_number_id": number.phone_number_id})
 
 
-def _refuse(
+def refuse(
     status: int,
     code: int | str | None = None,
     message: str = "",

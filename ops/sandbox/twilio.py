@@ -109,8 +109,8 @@ class TwilioSandbox:
         if caller is not None and caller.sid == named:
             return caller
         if self._accounts.get(named) is not None:
-            return _refuse(401, 20003)
-        return _refuse(404, 20404)
+            return refuse(401, 20003)
+        return refuse(404, 20404)
 
     async def _send(self, request: web.Request) -> web.Response:
         received_at = Moment.now()
@@ -120,7 +120,7 @@ class TwilioSandbox:
         try:
             fields = await request.post()
         except (ValueError, LookupError):
-            return _refuse(400, 20001, "The body is not a form in UTF-8")
+            return refuse(400, 20001, "The body is not a form in UTF-8")
         form = {name: value for name, value in fields.items() if isinstance(value, str)}
         media_urls = tuple(value for value in fields.getall("MediaUrl", ()) if isinstance(value, str))
         message = SentMessage(
@@ -141,9 +141,9 @@ class TwilioSandbox:
         try:
             problem = send_problem(form, media_urls) or self._refusal(account, message)
             if problem is not None:
-                return refused(message, _refuse(*problem), problem.code)
+                return refused(message, refuse(*problem), problem.code)
             fault = self._faults.answer_fault(PROVIDER, to=message.to, body=message.body, account=account.sid)
-            return await answer(request, message, fault, accept=partial(self._accept, account, message), refuse=_refuse)
+            return await answer(request, message, fault, accept=partial(self._accept, account, message), refuse=refuse)
         finally:
             message.finished_at = Moment.now()
 
@@ -206,7 +206,7 @@ class TwilioSandbox:
             page, older_than = int(query.get("Page", "0")), float(query.get("PageToken", "PAinf").removeprefix("PA"))
             ranges = {name: date_range(query[name]) for name in ("DateSent", "DateSent<", "DateSent>") if name in query}
         except ValueError:
-            return _refuse(400, 20001, "PageSize and Page are numbers; dates are YYYY-MM-DD or YYYY-MM-DDThh:mm:ssZ")
+            return refuse(400, 20001, "PageSize and Page are numbers; dates are YYYY-MM-DD or YYYY-MM-DDThh:mm:ssZ")
         first = ranges.get("DateSent>", ranges.get("DateSent", (0.0, 0.0)))[0]
         last = ranges.get("DateSent<", ranges.get("DateSent", (0.0, float("inf"))))[1]
         found = [
@@ -243,7 +243,7 @@ class TwilioSandbox:
             return account
         message = self._messages.get(request.match_info["sid"])
         if message is None or message.account != account.sid or message.outcome != "accepted":
-            return _refuse(404, 20404)
+            return refuse(404, 20404)
         return json_answer(message_resource(message))
 
     async def _fetch_account(self, request: web.Request) -> web.Response:
@@ -253,7 +253,7 @@ class TwilioSandbox:
         )
 
     async def _nothing_here(self, _: web.Request) -> web.Response:
-        return _refuse(404, 20404)
+        return refuse(404, 20404)
 
     # -- the customer's side, and accounts -----------------------------------------------------------------------------
 
@@ -290,7 +290,7 @@ class TwilioSandbox:
         return json_answer({"sid": account.sid})
 
 
-def _refuse(
+def refuse(
     status: int, code: int | str | None = None, message: str = "", retry_after: int | None = None
 ) -> web.Response:
     """Twilio's refusal; without a code its own for that HTTP status (20429 for 429)."""

@@ -11,7 +11,7 @@ from shared.store.message_templates import MessageTemplate, TemplateValues
 async def create(connection: Connection, tenant_id: UUID, given: TemplateValues) -> MessageTemplate:
     """Create a template."""
     created = await store.insert(connection, tenant_id, given)
-    await record(connection, _event("template.created", created))
+    await record(connection, event("template.created", tenant_id, created.id, given))
     return created
 
 
@@ -20,7 +20,7 @@ async def update(connection: Connection, before: MessageTemplate, given: Templat
     if given == before.values:
         return before
     after = await store.update(connection, before.tenant_id, before.id, given)
-    await record(connection, _event("template.updated", after))
+    await record(connection, event("template.updated", after.tenant_id, after.id, given))
     return after
 
 
@@ -28,14 +28,11 @@ async def delete(connection: Connection, tenant_id: UUID, template_id: UUID) -> 
     """Delete a template softly: what is queued with it still leaves. None where there is no live one."""
     deleted = await store.delete(connection, tenant_id, template_id)
     if deleted is not None:
-        await record(connection, _event("template.deleted", deleted))
+        await record(connection, event("template.deleted", tenant_id, deleted.id, deleted.values))
     return deleted
 
 
-def _event(name: str, template: MessageTemplate) -> Event:
-    return Event(
-        name,
-        template.tenant_id,
-        channel_id=template.values.channel_id,
-        detail={"template_id": str(template.id), "status": template.values.status},
-    )
+def event(name: str, tenant_id: UUID, template_id: UUID, values: TemplateValues) -> Event:
+    """The event of a template's change."""
+    detail = {"template_id": str(template_id), "status": values.status}
+    return Event(name, tenant_id, channel_id=values.channel_id, detail=detail)

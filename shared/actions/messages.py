@@ -1,4 +1,4 @@
-"""Queues a text to a conversation, with its event, unless something that is known already keeps it from leaving."""
+"""Queues a message to a conversation, with its event, unless something known already keeps it from leaving."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,9 +7,11 @@ from typing import Literal
 from uuid import UUID
 
 from shared.database import Connection
-from shared.domain import consents, sms_segments
+from shared.domain import consents, message_form, sms_segments
 from shared.domain.channels import readable
-from shared.domain.model import ChannelKind
+from shared.domain.media import message_type
+from shared.domain.message_form import Form
+from shared.domain.model import ChannelKind, Interactive, Media, Outgoing
 from shared.domain.window import Policy
 from shared.providers import provider
 from shared.queue.jobs import SendRequested
@@ -18,9 +20,10 @@ from shared.store.conversation_records import Recipient
 from shared.store.events import Event, record
 from shared.store.messages import outbound, records
 from shared.store.messages.outbound import NewMessage
+from shared.store.messages.outbound_rows import media_json
 from shared.store.messages.records import MessageRecord
 
-Obstacle = Literal["conversation", "channel", "contact", "opted_out", "content", "cause"]
+Obstacle = Literal["conversation", "channel", "contact", "opted_out", "content", "media", "interactive", "cause"]
 
 
 class NotQueued(Exception):
@@ -34,12 +37,17 @@ class NotQueued(Exception):
 
 @dataclass(frozen=True, slots=True)
 class NewText:
-    """A text to queue. `cause` names the request: a tenant has one message of each, however often it comes."""
+    """A text to queue, with files by their links and with buttons or a list; without a text, files alone.
+
+    `cause` names the request: a tenant has one message of each, however often it comes.
+    """
 
     tenant_id: UUID
     conversation_id: UUID
     content: str
     cause: str
+    media: tuple[Media, ...] = ()
+    interactive: Interactive | None = None
     window_policy: Policy | None = None
     metadata: Mapping[str, object] = field(default_factory=dict)
 
@@ -57,10 +65,10 @@ async def queue_text(
         raise NotQueued("conversation", "There is no such conversation.")
     before = await records.by_cause(connection, text.tenant_id, text.cause)
     if before is not None:
-        if (before.conversation_id, before.content) != (text.conversation_id, text.content):
+        if not _is_same(before, text):
             raise NotQueued("cause", "This request has queued another message before.")
         return before, None
-    _check(to, text.content)
+    _check(to, text)
     job = await outbound.add_outbound(
         connection,
         NewMessage(
@@ -70,8 +78,10 @@ async def queue_text(
             provider=to.provider,
             dedupe_key=text.cause,
             content=text.content,
+            message_type=message_type(text.media[0]) if text.media else "text",
+            media=text.media,
             window_policy=text.window_policy,
-            metadata=text.metadata,
+            metadata={**text.metadata, **message_form.stored(Form(interactive=text.interactive))},
         ),
         handoff,
     )
@@ -93,12 +103,34 @@ def check_reachable(to: Recipient) -> None:
         raise NotQueued("contact", "The conversation's contact is deleted.")
 
 
-def _check(to: Recipient, content: str) -> None:
+def _is_same(before: MessageRecord, text: NewText) -> bool:
+    """Whether a message that was queued for the same cause says the same."""
+    media = [dict(part) for part in before.media]
+    return (before.conversation_id, before.content, media) == (
+        text.conversation_id,
+        text.content,
+        [media_json(part) for part in text.media],
+    ) and message_form.form_of(before.metadata).interactive == text.interactive
+
+
+def _check(to: Recipient, text: NewText) -> None:
     check_reachable(to)
     if to.stopped_by is not None:
         raise NotQueued("opted_out", f"Nothing leaves: {consents.REASONS[to.stopped_by]}.")
-    if (wrong := wrong_text(to.provider, to.kind, content)) is not None:
+    if (text.content or not text.media) and (wrong := wrong_text(to.provider, to.kind, text.content)) is not None:
         raise NotQueued("content", wrong)
+    message = Outgoing(
+        message_id=text.conversation_id,  # it has no id of its own yet, and no content depends on it
+        channel_kind=to.kind,
+        sender="",
+        recipient="",
+        text=text.content,
+        media=text.media,
+        interactive=text.interactive,
+    )
+    if (problem := provider(to.provider).content_problem(message)) is not None:
+        part: Obstacle = "interactive" if text.interactive is not None else "media" if text.media else "content"
+        raise NotQueued(part, f"{problem[0].upper()}{problem[1:]}.")
 
 
 def wrong_text(name: str, kind: ChannelKind, content: str) -> str | None:

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
 
-from shared.database import Connection
+from shared.crypto import KeyRing
+from shared.database import Connection, as_worker, new_id
 from shared.store import webhooks as store
 from shared.store.events import Event, record
 from shared.store.webhooks import Webhook, WebhookValues
@@ -22,13 +23,13 @@ class NewWebhook:
     secret: str = field(repr=False)
 
 
-async def create(connection: Connection, tenant_id: UUID, given: WebhookValues) -> NewWebhook:
-    """Create a webhook with a new secret, in the form of Standard Webhooks. The clock seals it within seconds.
-
-    The transaction must be the tenant's own, of palomar_api.
-    """
+async def create(connection: Connection, keys: KeyRing, tenant_id: UUID, given: WebhookValues) -> NewWebhook:
+    """Create a webhook with a new secret, in the form of Standard Webhooks, which is stored sealed."""
+    webhook_id = new_id()
     secret = f"whsec_{b64encode(secrets.token_bytes(_SECRET_BYTES)).decode()}"
-    created = await store.insert(connection, tenant_id, given, secret)
+    sealed = keys.seal(secret, tenant_id=tenant_id, owner=webhook_id)
+    async with as_worker(connection):  # a tenant's session may not write what is sealed
+        created = await store.insert(connection, tenant_id, webhook_id, given, sealed)
     await record(connection, _event("webhook.created", created))
     return NewWebhook(created, secret)
 

@@ -8,6 +8,7 @@ from typing import Final, Literal
 from urllib.parse import unquote, urlsplit
 from uuid import UUID
 
+from shared.domain.model import Media
 from shared.resilience.backoff import Backoff
 from shared.settings import Settings
 
@@ -133,6 +134,19 @@ class Limits:
 def plain_type(mime_type: str | None) -> str:
     """`audio/ogg; codecs=opus` → `audio/ogg`; empty where there is none."""
     return (mime_type or "").partition(";")[0].strip().lower()
+
+
+def message_type(part: Media) -> Literal["image", "audio", "video", "file"]:
+    """What a message with this file is, by the type of the file or the ending of its name."""
+    guessed = mimetypes.guess_type(part.filename or name_of(part.url, None))[0]
+    match plain_type(part.mime_type or guessed).partition("/")[0]:
+        case "image":
+            return "image"
+        case "audio":
+            return "audio"
+        case "video":
+            return "video"
+    return "file"
 
 
 def name_of(url: str | None, mime_type: str | None) -> str:

@@ -26,6 +26,11 @@ def variables(text: str) -> list[str]:
     return list(dict.fromkeys(_VARIABLE.findall(text)))
 
 
+def prefixed(text: str, prefix: str) -> str:
+    """The text with `prefix` before the name of each variable: `Hello {{1}}` → `Hello {{header.1}}`."""
+    return _VARIABLE.sub(lambda found: f"{{{{{prefix}{found[1]}}}}}", text)
+
+
 def fill(text: str, values: Mapping[str, str]) -> Filled:
     """The text with its variables filled in. What stands in a value is never taken for a variable."""
     names = variables(text)

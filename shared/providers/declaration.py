@@ -4,17 +4,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from shared.domain.channels import Unknown
-from shared.domain.model import Media
+from shared.domain.model import Media, Outgoing
 from shared.providers.base import Parsed, RawWebhook, Refusal, Sender
 from shared.providers.media_source import Source, plain_link
 from shared.providers.onboarding import Onboarding
 from shared.providers.own_endpoint import OwnEndpoint, Secrets
+from shared.providers.templates import ListTemplates
 from shared.providers.webhook_spec import EndpointSecrets, WebhookSpec
 from shared.settings import Settings
 
 
 def _unclassified(code: str) -> None:
     """The meaning of a failure receipt's code where the provider documents none."""
+
+
+def _takes_all(message: Outgoing) -> None:
+    """Of a provider that takes every content."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +47,9 @@ class Provider:
     refusal_by_receipt: Callable[[str], Refusal | None] = _unclassified
     rate: float = 80.0  # messages per second of a channel whose settings name no rate: a WhatsApp sender's
     pair_interval: float = 0.0  # seconds between two messages to one recipient; bulk messages keep to it
+    # Why it does not send a message with this text, these files or buttons, as far as that shows without a call and
+    # without the address: a sentence that begins with the part. None: it does.
+    content_problem: Callable[[Outgoing], str | None] = _takes_all
     longest_text: int = 65_536  # characters of a message's text; of a mail no provider names a bound
     unknown: Unknown = "give_up"  # the policy for sends of unknown outcome, of a channel whose settings name none
     max_attachment_bytes: int = 0  # of the files that leave inside one message; 0: the provider fetches links itself
@@ -50,6 +58,9 @@ class Provider:
     unsubscribe_links: bool = False
     read_receipts: bool = False  # its Sender is a `base.Reader`
     agent_reports: bool = False  # its Sender is a `base.Reporter`
+
+    # -- message templates -----------------------------------------------------------------------------------------
+    list_templates: ListTemplates | None = None  # None: it has none to list
 
     # -- files that customers send ---------------------------------------------------------------------------------
     # Where a file lies, for the channel's credentials (JSON, opened). Raises ValueError where they are needed and

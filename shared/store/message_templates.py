@@ -1,18 +1,19 @@
 """message_templates: approved forms of words, and a tenant's own texts."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Literal
+from typing import Final
 from uuid import UUID
 
 import asyncpg
+import orjson
 
 from shared.database import Connection, new_id
 from shared.domain import template_text
+from shared.domain.template_status import GONE, Status
 from shared.store.by_key import only_if
 from shared.store.newest_first import Position, behind
-
-Status = Literal["pending", "approved", "paused", "rejected", "disabled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +38,14 @@ class MessageTemplate:
     id: UUID
     tenant_id: UUID
     values: TemplateValues
+    is_synced: bool  # its provider has listed it: messageTemplates.sync writes it
     created_at: datetime
     updated_at: datetime
     deleted_at: datetime | None
 
 
 _COLUMNS: Final = """id, tenant_id, channel_id, name, language, external_id, category, content, variables, status,
-    is_active, created_at, updated_at, deleted_at"""
+    is_active, is_synced, created_at, updated_at, deleted_at"""
 _GET = f"SELECT {_COLUMNS} FROM message_templates WHERE tenant_id = $1 AND id = $2"
 _LOCK = f"{_GET} FOR NO KEY UPDATE"
 _PAGE = f"""
@@ -64,6 +66,27 @@ WHERE tenant_id = $1 AND id = $2 RETURNING {_COLUMNS}
 _DELETE = f"""
 UPDATE message_templates SET deleted_at = now()
 WHERE tenant_id = $1 AND id = $2 AND {only_if("deleted_at IS NULL")} RETURNING {_COLUMNS}
+"""
+# -- many rows at a time, as a provider lists them
+_OF_CHANNEL = f"""
+SELECT {_COLUMNS} FROM message_templates WHERE tenant_id = $1 AND channel_id = $2 AND deleted_at IS NULL
+ORDER BY created_at, id FOR NO KEY UPDATE
+"""
+_LISTED: Final = """unnest($3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
+    $10::text[]) AS n (id, name, language, external_id, category, content, variables, status)"""
+_INSERT_SYNCED = f"""
+INSERT INTO message_templates (tenant_id, channel_id, id, name, language, external_id, category, content, variables,
+    status, is_synced)
+SELECT $1, $2, n.id, n.name, n.language, n.external_id, n.category, n.content, n.variables::jsonb, n.status, true
+FROM {_LISTED}
+"""
+_UPDATE_SYNCED = f"""
+UPDATE message_templates t SET name = n.name, language = n.language, external_id = n.external_id,
+    category = n.category, content = n.content, variables = n.variables::jsonb, status = n.status, is_synced = true
+FROM {_LISTED} WHERE t.tenant_id = $1 AND t.channel_id = $2 AND t.id = n.id
+"""
+_SET_GONE = f"""
+UPDATE message_templates SET status = '{GONE}' WHERE tenant_id = $1 AND id = ANY($2::uuid[])
 """
 
 
@@ -106,6 +129,41 @@ async def delete(connection: Connection, tenant_id: UUID, template_id: UUID) -> 
     return None if row is None else _template(row)
 
 
+async def lock_of_channel(connection: Connection, tenant_id: UUID, channel_id: UUID) -> list[MessageTemplate]:
+    """A channel's live templates, oldest first, locked until the transaction ends."""
+    return [_template(row) for row in await connection.fetch(_OF_CHANNEL, tenant_id, channel_id)]
+
+
+async def insert_synced(
+    connection: Connection, tenant_id: UUID, channel_id: UUID, given: Sequence[tuple[UUID, TemplateValues]]
+) -> None:
+    """Insert templates that the channel's provider lists."""
+    await connection.execute(_INSERT_SYNCED, tenant_id, channel_id, *_arrays(given))
+
+
+async def update_synced(
+    connection: Connection, tenant_id: UUID, channel_id: UUID, given: Sequence[tuple[UUID, TemplateValues]]
+) -> None:
+    """Write into templates of a channel what its provider says of them; whether they are active stays."""
+    await connection.execute(_UPDATE_SYNCED, tenant_id, channel_id, *_arrays(given))
+
+
+async def set_gone(connection: Connection, tenant_id: UUID, template_ids: Sequence[UUID]) -> None:
+    """Note that the provider lists these templates no longer."""
+    await connection.execute(_SET_GONE, tenant_id, list(template_ids))
+
+
+def _arrays(given: Sequence[tuple[UUID, TemplateValues]]) -> list[list[object]]:
+    rows = [
+        (
+            template_id, one.name, one.language, one.external_id, one.category, one.content,
+            orjson.dumps(one.variables).decode(), one.status,
+        )
+        for template_id, one in given
+    ]  # fmt: skip
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
 def _columns(given: TemplateValues) -> tuple[object, ...]:
     return (
         given.channel_id, given.name, given.language, given.external_id, given.category, given.content,
@@ -126,7 +184,15 @@ def _template(row: asyncpg.Record | None) -> MessageTemplate:
         status=row["status"],
         is_active=row["is_active"],
     )
-    return MessageTemplate(row["id"], row["tenant_id"], values, row["created_at"], row["updated_at"], row["deleted_at"])
+    return MessageTemplate(
+        id=row["id"],
+        tenant_id=row["tenant_id"],
+        values=values,
+        is_synced=row["is_synced"],
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+        deleted_at=row["deleted_at"],
+    )
 
 
 def _variables(stored: object, content: str) -> tuple[str, ...]:

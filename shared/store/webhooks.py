@@ -1,4 +1,4 @@
-"""webhooks: URLs of tenants' own systems that get events. Their secrets are sealed by the clock: webhook_secrets.py."""
+"""webhooks: URLs of tenants' own systems that get events. webhook_secrets.py has the secrets that come by SQL."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -7,7 +7,7 @@ from uuid import UUID
 
 import asyncpg
 
-from shared.database import Connection, new_id
+from shared.database import Connection
 from shared.store.by_key import only_if
 from shared.store.newest_first import Position, behind
 
@@ -44,8 +44,8 @@ SELECT {_COLUMNS} FROM webhooks
 WHERE tenant_id = $1 AND deleted_at IS NULL AND ($2::boolean IS NULL OR is_active = $2) {behind(3)}
 """
 _INSERT = f"""
-INSERT INTO webhooks (tenant_id, id, name, url, events, is_active, secret) VALUES ($1, $2, $3, $4, $5, $6, $7)
-RETURNING {_COLUMNS}
+INSERT INTO webhooks (tenant_id, id, name, url, events, is_active, secret, sealed_secret)
+VALUES ($1, $2, $3, $4, $5, $6, secret_mask(), $7) RETURNING {_COLUMNS}
 """
 _UPDATE = f"""
 UPDATE webhooks SET name = $3, url = $4, events = $5, is_active = $6 WHERE tenant_id = $1 AND id = $2
@@ -71,9 +71,11 @@ async def page(
     return [_webhook(row) for row in rows]
 
 
-async def insert(connection: Connection, tenant_id: UUID, given: WebhookValues, secret: str) -> Webhook:
-    """Insert a webhook. As palomar_api, a trigger puts its secret where no tenant's session reads it."""
-    return _webhook(await connection.fetchrow(_INSERT, tenant_id, new_id(), *_columns(given), secret))
+async def insert(
+    connection: Connection, tenant_id: UUID, webhook_id: UUID, given: WebhookValues, sealed_secret: str
+) -> Webhook:
+    """Insert a webhook, as palomar_worker: a tenant's session writes no sealed secret."""
+    return _webhook(await connection.fetchrow(_INSERT, tenant_id, webhook_id, *_columns(given), sealed_secret))
 
 
 async def update(connection: Connection, tenant_id: UUID, webhook_id: UUID, given: WebhookValues) -> Webhook:

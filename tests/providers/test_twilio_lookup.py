@@ -12,7 +12,8 @@ from shared.providers.base import (
     SentList,
     SentRecord,
 )
-from shared.providers.twilio.send import TwilioCredentials, TwilioSender, make_sender
+from shared.providers.twilio.client import TwilioCredentials
+from shared.providers.twilio.send import TwilioSender, make_sender
 from tests.support.twilio_stage import ACCOUNT, CREDENTIALS, SINCE, Provider, outgoing, playing, sending_to
 
 

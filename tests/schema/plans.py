@@ -129,6 +129,8 @@ _OF_ITS_OWN = {
     ("channel_records._INSERT", 5): "'sms'",
     ("media._INSERT", 4): "{n} + 1",
     ("message_templates._INSERT", 10): "'approved'",
+    ("message_templates._INSERT_SYNCED", 10): "'approved'",
+    ("message_templates._UPDATE_SYNCED", 10): "'approved'",
     ("messages.delivery_receipts._MOVE", 4): "gen_random_uuid()::text",
     ("messages.windows._CHECK", 1): "md5('{seed}conversation{n}')",
     ("tenants._INSERT", 1): "gen_random_uuid()",

@@ -264,3 +264,10 @@ def test_an_empty_database_is_wrong_throughout_and_says_why(database_url: str) -
     problems = wrong(database_url)
     assert len(problems["Palomar: migrations applied"]) == len(migrate.status(database_url))
     assert len(problems) > 10
+
+
+def test_checks_for_which_no_time_is_left_are_not_made(database_url: str) -> None:
+    found = verify.verify(database_url, within=0.0)
+    assert len(found) > 20
+    assert not any(finding.was_made or finding.ok for finding in found)
+    assert "took all the time" in found[0].detail

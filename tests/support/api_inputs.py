@@ -44,6 +44,11 @@ MAKERS: Final[dict[str, Making]] = {
     "sessions": api_rows.session,
 }
 
+# Rows that a procedure needs in a state that no other needs, by its name and the member that names the row.
+ROWS: Final[dict[tuple[str, str], Making]] = {
+    ("messageTemplates.sync", "channelId"): api_rows.channel_at_the_sandbox,
+}
+
 # What a procedure's row must have gone through first, by its name.
 BEFORE: Final[dict[str, str]] = {
     "contacts.restore": "contacts.delete",
@@ -103,7 +108,8 @@ async def valid(api: ApiStage, whose: Tenant, procedure: AnyProcedure) -> Given:
             given[name] = FRESH[name]()
     for name in id_fields(procedure):
         if name in given:
-            made = await row(api, whose, family_of(procedure, name))
+            making = ROWS.get((procedure.name, name))
+            made = await (making(api, whose) if making else row(api, whose, family_of(procedure, name)))
             given[name] = [made] if isinstance(given[name], list) else made
     if (before := BEFORE.get(procedure.name)) is not None:
         known = properties(registry()[before])

@@ -1,8 +1,9 @@
-"""Rows for the API's tests that no procedure makes: a send of unknown outcome, a file, a bot's session."""
+"""Rows for the API's tests that no procedure makes from its example: a send of unknown outcome, a file, a session."""
 
 import hashlib
 from uuid import UUID
 
+from ops.sandbox.twilio import ACCOUNT_SID, AUTH_TOKEN
 from shared import database
 from tests.support.api import ApiStage, Tenant
 
@@ -33,6 +34,16 @@ _SESSION = """
 INSERT INTO sessions (id, tenant_id, channel_id, conversation_id, phone_number, state, context_data)
 VALUES ($1, $2, $3, $4, $5, 'BROWSING_CATEGORIES', '{"page": 2}')
 """
+
+
+async def channel_at_the_sandbox(api: ApiStage, whose: Tenant) -> str:
+    """A channel of the account that the sandbox's Twilio knows."""
+    credentials = {"accountSid": ACCOUNT_SID, "authToken": AUTH_TOKEN}
+    address = f"+346{database.new_id().int % 10**8:08d}"
+    given = {"provider": "twilio", "kind": "whatsapp", "address": address, "credentials": credentials}
+    answer = await api.post("/v1/channels", whose, given)
+    assert answer.status == 201, answer.body
+    return str(answer.body["channel"]["id"])
 
 
 async def conversation(api: ApiStage, whose: Tenant) -> tuple[UUID, UUID, UUID]:

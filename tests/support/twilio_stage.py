@@ -12,7 +12,8 @@ from aiohttp import web
 from pydantic import SecretStr
 
 from shared.domain.model import Outgoing
-from shared.providers.twilio.send import TwilioCredentials, TwilioSender
+from shared.providers.twilio.client import TwilioCredentials
+from shared.providers.twilio.send import TwilioSender
 
 ACCOUNT = "AC00000000000000000000000000000001"
 CREDENTIALS = TwilioCredentials(account_sid=ACCOUNT, auth_token=SecretStr("token"))

@@ -11,6 +11,7 @@ from ingress.api import cursors
 from ingress.api.call import Call
 from ingress.api.declaration import Example, mutation, query
 from ingress.api.models import ListInput, Output, TenantInput
+from ingress.api.not_queued import refuse
 from ingress.api.problems import invalid, not_found
 from ingress.api.procedures.conversations import (
     ANA,
@@ -25,7 +26,6 @@ from ingress.api.procedures.conversations import (
     MessageAnswer,
     ProviderName,
     existing,
-    refuse,
 )
 from shared.actions import template_messages
 from shared.actions.messages import NotQueued
@@ -49,7 +49,12 @@ VariableValue = Annotated[str, StringConstraints(max_length=1024)]
 Language = Annotated[str, StringConstraints(min_length=2, max_length=20, pattern=r"^[A-Za-z_-]+$")]
 Variables = Annotated[
     dict[VariableName, VariableValue],
-    Field(max_length=100, description='Its variables by their names: {"1": "Ana"}.', examples=[{"1": "Ana"}]),
+    Field(
+        max_length=100,
+        description='Its variables by their names: {"1": "Ana"}. At Meta also header.1, and header.image, header.video '
+        "or header.document with the https link of a file; button.0 for what a button needs.",
+        examples=[{"1": "Ana"}],
+    ),
 ]
 
 

@@ -2,21 +2,22 @@
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Final, Literal, NoReturn
+from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
 from pydantic import Field, StringConstraints, TypeAdapter
 
-from ingress.api import cursors
+from ingress.api import cursors, public_urls
 from ingress.api.call import Call
 from ingress.api.declaration import Example, mutation, query
 from ingress.api.models import ListInput, Moment, Output, Page, Part, TenantInput
-from ingress.api.problems import CONFLICT, IDEMPOTENCY_MISMATCH, FieldError, Problem, invalid, not_found, pointer
+from ingress.api.not_queued import refuse
+from ingress.api.problems import invalid, not_found
+from ingress.api.send_models import SendMessage
 from shared.actions import messages
 from shared.actions.messages import NewText, NotQueued
 from shared.database import new_id
 from shared.domain.conversation_status import Status
-from shared.domain.window import Policy
 from shared.store import conversation_records as records
 from shared.store.conversation_records import ConversationRecord, Wanted
 from shared.store.messages import records as message_records
@@ -24,7 +25,6 @@ from shared.store.messages.records import MessageRecord
 
 READ: Final = "conversations:read"
 WRITE: Final = "conversations:write"
-LONGEST_TEXT: Final = 65_536  # characters; of no channel more
 _POSITION: Final = TypeAdapter(records.Position)
 _MESSAGE_POSITION: Final = TypeAdapter(message_records.Position)
 
@@ -76,6 +76,11 @@ HELLO: Final[dict[str, Any]] = {
     "readAt": None,
     "createdAt": _AT,
     "updatedAt": _AT,
+}
+INVOICE: Final[dict[str, Any]] = HELLO | {
+    "messageType": "file",
+    "content": "Your invoice",
+    "media": [{"url": "https://shop.example/invoice.pdf", "filename": "Invoice 7.pdf"}],
 }
 
 
@@ -175,19 +180,6 @@ class ListMessages(ConversationId, ListInput):
     pass
 
 
-class SendMessage(ConversationId):
-    content: str = Field(
-        min_length=1,
-        max_length=LONGEST_TEXT,
-        description="The text. Twilio takes 1600 characters, Meta and Kommo 4096, an SMS ten segments.",
-    )
-    window_policy: Policy | None = Field(
-        default=None,
-        description="Where WhatsApp's 24-hour window is closed: hold it, send the channel's template, or fail. Left "
-        "out: the channel's own policy.",
-    )
-
-
 @query("conversations.list", scope=READ, examples=[Example({"limit": 1}, {"conversations": [ANA], "nextCursor": None})])
 async def list_(call: Call, given: ListConversations) -> ConversationPage:
     """List conversations, that with the newest message first.
@@ -227,18 +219,46 @@ async def messages_(call: Call, given: ListMessages) -> MessagePage:
 @mutation(
     "conversations.send",
     scope=WRITE,
-    examples=[Example({"id": ID, "content": "Good morning, Ana."}, {"message": HELLO})],
+    examples=[
+        Example({"id": ID, "content": "Good morning, Ana."}, {"message": HELLO}),
+        Example(
+            {
+                "id": ID,
+                "content": "Your invoice",
+                "media": [{"url": "https://shop.example/invoice.pdf", "filename": "Invoice 7.pdf"}],
+            },
+            {"message": INVOICE},
+            summary="a file",
+        ),
+        Example(
+            {
+                "id": ID,
+                "content": "Shall we deliver today?",
+                "interactive": {"buttons": [{"id": "yes", "title": "Yes"}, {"id": "no", "title": "No, thanks"}]},
+            },
+            {"message": HELLO | {"content": "Shall we deliver today?"}},
+            summary="buttons",
+        ),
+    ],
 )
 async def send(call: Call, given: SendMessage) -> MessageAnswer:
-    """Send a text to a conversation's customer.
+    """Send a text to a conversation's customer, a file by its link, or buttons or a list to tap.
 
-    It is queued at the end of what waits there, and leaves in order. Follow its status by conversations.messages or by
-    events. With an Idempotency-Key it is sent once, however often and however late the request comes again.
+    What the channel's provider can't send is refused, with the reason. The rest is queued at the end of what waits
+    there, and leaves in order. Follow its status by conversations.messages or by events. With an Idempotency-Key it is
+    sent once, however often and however late the request comes again.
     """
+    if not given.content and not given.media:
+        raise invalid("content", "There is nothing to send.", "Give a text, or a file in media.")
+    media = [
+        one.as_media(public_urls.checked(call, one.url, "media", place, "url")) for place, one in enumerate(given.media)
+    ]
     text = NewText(
         tenant_id=call.tenant_id,
         conversation_id=given.id,
         content=given.content,
+        media=tuple(media),
+        interactive=None if given.interactive is None else given.interactive.as_interactive(),
         cause=f"api:{call.idempotency_key or new_id()}",
         window_policy=given.window_policy,
         metadata={"api_key_id": str(call.caller.key_id)},
@@ -258,24 +278,3 @@ async def existing(call: Call, conversation_id: UUID, *, lock: bool = False) -> 
     if found is None:
         raise not_found("conversation")
     return found
-
-
-def refuse(refused: NotQueued, field: str = "id") -> NoReturn:
-    """Raise the problem of what was not queued to the conversation that `field` names."""
-    match refused.obstacle:
-        case "conversation":
-            raise not_found("conversation", field)
-        case "content":
-            raise invalid("content", refused.reason, "Shorten it, or send it as several messages.")
-        case "cause":
-            raise Problem(IDEMPOTENCY_MISMATCH, "This Idempotency-Key came with another message. Take a new one.")
-        case "channel" | "contact" | "opted_out":
-            error = FieldError(pointer(field), refused.reason, _REMEDIES[refused.obstacle])
-            raise Problem(CONFLICT, refused.reason, errors=[error])
-
-
-_REMEDIES: Final = {
-    "channel": "Write to the customer in a conversation on another channel.",
-    "contact": "Restore the contact first: contacts.restore.",
-    "opted_out": "Send nothing until the customer opts in again.",
-}

@@ -13,9 +13,10 @@ from ingress.api.models import ListInput, Name, Output, Page, Part, TenantInput
 from ingress.api.problems import VERSION_MISMATCH, not_found
 from shared.actions import message_templates as templates
 from shared.domain import template_text
+from shared.domain.template_status import Status
 from shared.store import channels
 from shared.store import message_templates as store
-from shared.store.message_templates import Status, TemplateValues
+from shared.store.message_templates import TemplateValues
 from shared.store.newest_first import Position
 
 READ: Final = "messageTemplates:read"
@@ -47,6 +48,7 @@ _HELLO: Final[dict[str, Any]] = {
     "variables": ["1"],
     "status": "approved",
     "isActive": True,
+    "isSynced": False,
     "createdAt": "2026-11-28T16:00:00Z",
     "updatedAt": "2026-11-28T16:00:00Z",
     "deletedAt": None,
@@ -67,6 +69,7 @@ class MessageTemplate(Part):
     variables: list[str] = Field(description="Their names.")
     status: Status
     is_active: bool
+    is_synced: bool = Field(description="The provider has listed it: messageTemplates.sync keeps it as it is there.")
     created_at: datetime
     updated_at: datetime
     deleted_at: datetime | None
@@ -87,6 +90,7 @@ class MessageTemplate(Part):
             variables=list(values.variables),
             status=values.status,
             is_active=values.is_active,
+            is_synced=stored.is_synced,
             created_at=stored.created_at,
             updated_at=stored.updated_at,
             deleted_at=stored.deleted_at,
@@ -129,7 +133,11 @@ class CreateMessageTemplate(TenantInput):
     category: Category | None = Field(
         default=None, description="One of category marketing is not sent to contacts who take no marketing."
     )
-    status: Status = Field(default="approved", description="The provider's. Only approved templates are sent.")
+    status: Status = Field(
+        default="approved",
+        description="The provider's, which messageTemplates.sync reads. Only approved templates are sent; `gone`: the "
+        "provider lists it no longer.",
+    )
     is_active: bool = True
 
 
@@ -246,7 +254,10 @@ async def update(call: Call, given: UpdateMessageTemplate) -> MessageTemplateAns
     examples=[Example({"id": _ID}, {"messageTemplate": {**_HELLO, "deletedAt": "2026-11-28T17:00:00Z"}})],
 )
 async def delete(call: Call, given: MessageTemplateId) -> MessageTemplateAnswer:
-    """Delete a message template here, not at the provider. What is queued with it still leaves."""
+    """Delete a message template here, not at the provider. What is queued with it still leaves.
+
+    messageTemplates.sync brings it back while its provider lists it: `isActive` false keeps it from being sent.
+    """
     if call.if_match is not None:
         call.expect_version((await _live(call, given.id, lock=True)).updated_at)
     deleted = await templates.delete(call.connection, call.tenant_id, given.id)

@@ -8,10 +8,12 @@ from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
+from ingress.api import verification
 from ingress.api.call import Call
 from ingress.api.declaration import Example, mutation, query
 from ingress.api.problems import CONFLICT, NOT_FOUND, UNAVAILABLE, FieldError, Problem, invalid, not_found, pointer
 from ingress.api.system_models import (
+    CheckResult,
     DeadLetter,
     DeadLetters,
     Decide,
@@ -26,6 +28,7 @@ from ingress.api.system_models import (
     Status,
     UnknownSend,
     UnknownSends,
+    Verified,
 )
 from shared.actions import dead_letters
 from shared.actions.dead_letters import Refused
@@ -217,6 +220,31 @@ async def decide(call: Call, given: Decide) -> Decided:
         raise Problem(CONFLICT, f"This message {refused}.") from None
     call.publish(request)
     return Decided(id=given.id, decision="resend", sent_as=request.message_id)
+
+
+@query(
+    "system.verify",
+    outside=verification.findings,
+    scope=READ,
+    operator=True,
+    examples=[
+        Example(
+            {},
+            {
+                "ok": True,
+                "checks": [{"group": "Palomar", "name": "migrations applied", "ok": True, "detail": None,
+                            "remedy": None}],
+            },
+        )
+    ],
+)  # fmt: skip
+async def verify(call: Call, given: Nothing, found: list[CheckResult]) -> Verified:
+    """Check the database as `palomar verify` does: its schema, roles, rights and policies.
+
+    The API checks with the role of its own DATABASE_URL, and takes half a minute at most. A check that this role may
+    not make, or for which no time is left, has null in `ok`.
+    """
+    return Verified(ok=all(check.ok for check in found), checks=found)
 
 
 async def _message(call: Call, message_id: UUID) -> OutboundRef:

@@ -6,13 +6,12 @@ from uuid import UUID
 
 from pydantic import Field, StringConstraints, TypeAdapter
 
-from ingress.api import cursors
+from ingress.api import cursors, public_urls
 from ingress.api.call import Call
 from ingress.api.declaration import Example, mutation, query
 from ingress.api.models import ListInput, Name, Output, Page, Part, TenantInput
-from ingress.api.problems import VERSION_MISMATCH, invalid, not_found
+from ingress.api.problems import VERSION_MISMATCH, not_found
 from shared.actions import webhooks
-from shared.net import ssrf_guard
 from shared.store import webhooks as store
 from shared.store.newest_first import Position
 from shared.store.webhooks import WebhookValues
@@ -154,8 +153,10 @@ async def create(call: Call, given: CreateWebhook) -> NewWebhook:
 
     The answer is the only place that shows its secret.
     """
-    values = WebhookValues(given.name, _checked(call, given.url), tuple(dict.fromkeys(given.events)), given.is_active)
-    made = await webhooks.create(call.connection, call.tenant_id, values)
+    values = WebhookValues(
+        given.name, public_urls.checked(call, given.url, "url"), tuple(dict.fromkeys(given.events)), given.is_active
+    )
+    made = await webhooks.create(call.connection, call.keys, call.tenant_id, values)
     return NewWebhook(webhook=Webhook.of(made.stored), secret=made.secret)
 
 
@@ -172,7 +173,7 @@ async def update(call: Call, given: UpdateWebhook) -> WebhookAnswer:
     before = stored.values
     values = WebhookValues(
         before.name if given.name is None else given.name,
-        before.url if given.url is None else _checked(call, given.url),
+        before.url if given.url is None else public_urls.checked(call, given.url, "url"),
         before.events if given.events is None else tuple(dict.fromkeys(given.events)),
         before.is_active if given.is_active is None else given.is_active,
     )
@@ -200,16 +201,3 @@ async def _live(call: Call, webhook_id: UUID, *, lock: bool = False) -> store.We
     if found is None or found.deleted_at is not None:
         raise not_found("webhook")
     return found
-
-
-def _checked(call: Call, given: str) -> str:
-    """The URL as it will be called. Raises the problem of one that may not be: a name is checked at each call."""
-    remedy = "Give an https URL of a server in the public network."
-    try:
-        url = ssrf_guard.parsed(given)
-        wrong = ssrf_guard.problem(url, call.settings.trusted_origins)
-    except ValueError:
-        raise invalid("url", "It is no URL.", remedy) from None
-    if wrong is not None:
-        raise invalid("url", f"{wrong[0].upper()}{wrong[1:]}.", remedy)
-    return str(url)

@@ -58,8 +58,8 @@ _ANSWERED: Final = re.compile(r"\s*(re|aw|sv|rv)\s?:", re.I)
 
 def mail_of(message: Outgoing, sender: str, sender_name: str, now: datetime) -> EmailMessage | Refusal:
     """The mail, or why it can't be written. `sender` is the From; the channel's address is Reply-To if it differs."""
-    problem = _problem(message)
-    if problem:
+    problem = content_problem(message)
+    if problem is not None:
         return ContentRejected("content", problem)
     recipient = mailbox(message.recipient)
     if recipient is None:
@@ -131,14 +131,15 @@ def one_line(text: str) -> str:
     return " ".join(printable.split()).replace("=?", "= ?")
 
 
-def _problem(message: Outgoing) -> str:
+def content_problem(message: Outgoing) -> str | None:
+    """As Provider.content_problem."""
     if message.template is not None:
         return "e-mail knows no templates; send text"
     if message.interactive is not None or message.reaction is not None:
         return "e-mail knows no buttons, lists or reactions; send text"
     if any(not (part.url or "").startswith(("http://", "https://")) for part in message.media):
         return "media: a file leaves by e-mail as a link, so it needs a url"
-    return "" if message.text.strip() or message.media or message.files else "there is no text"
+    return None if message.text.strip() or message.media or message.files else "there is no text"
 
 
 def _text(message: Outgoing) -> str:

@@ -38,20 +38,10 @@ class Call:
 def call_of(message: Outgoing, bot_id: str, now: datetime) -> Call | ContentRejected:
     """The call that sends a message as the integration's bot; or why Kommo would refuse it. Raises nothing."""
     chat_id, _, participant_id = message.recipient.partition(" ")
-    if message.template is not None:
-        return ContentRejected("template", "Kommo's Chats API sends no templates; choose the policy hold or fail")
-    if message.interactive is not None:
-        return ContentRejected("interactive", "Kommo's Chats API sends no buttons or lists; send them as text")
+    if (rejected := _rejected(message)) is not None:
+        return rejected
     if message.reaction is not None:
         return Call("/react", _reaction(message, chat_id, bot_id))
-    if len(message.media) > 1:
-        return ContentRejected("media", f"{len(message.media)} files; Kommo takes one a message")
-    if message.media and not message.media[0].url:
-        return ContentRejected("media", "a file is sent by its link; this one has none")
-    if not message.media and not message.text.strip():
-        return ContentRejected("text", "there is nothing to send")
-    if len(message.text) > LONGEST_TEXT:
-        return ContentRejected("text", f"{len(message.text)} characters; at most {LONGEST_TEXT}")
     receiver = {"id": participant_id or chat_id, "name": message.recipient_name or "Customer"}
     if participant_id:
         receiver["ref_id"] = participant_id
@@ -69,6 +59,31 @@ def call_of(message: Outgoing, bot_id: str, now: datetime) -> Call | ContentReje
     if message.reply_to:
         payload["reply_to"] = {"message": {"id": message.reply_to}}
     return Call("", {"event_type": "new_message", "payload": payload})
+
+
+def content_problem(message: Outgoing) -> str | None:
+    """As Provider.content_problem."""
+    rejected = _rejected(message)
+    return None if rejected is None else f"{rejected.code}: {rejected.detail}"
+
+
+def _rejected(message: Outgoing) -> ContentRejected | None:
+    """Why Kommo would refuse the content; the code names the part."""
+    if message.template is not None:
+        return ContentRejected("template", "Kommo's Chats API sends no templates; choose the policy hold or fail")
+    if message.interactive is not None:
+        return ContentRejected("interactive", "Kommo's Chats API sends no buttons or lists; send them as text")
+    if message.reaction is not None:
+        return None
+    if len(message.media) > 1:
+        return ContentRejected("media", f"{len(message.media)} files; Kommo takes one a message")
+    if message.media and not message.media[0].url:
+        return ContentRejected("media", "a file is sent by its link; this one has none")
+    if not message.media and not message.text.strip():
+        return ContentRejected("text", "there is nothing to send")
+    if len(message.text) > LONGEST_TEXT:
+        return ContentRejected("text", f"{len(message.text)} characters; at most {LONGEST_TEXT}")
+    return None
 
 
 def _content(message: Outgoing) -> Body:

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from shared.domain.model import Media
+from shared.domain.model import ChannelKind, Media
 from shared.providers.base import Sender
 from shared.providers.declaration import Provider
 from shared.providers.media_source import Source
@@ -10,8 +10,9 @@ from shared.providers.meta.endpoint import WEBHOOKS, MetaSecrets, api_url
 from shared.providers.meta.errors import PAIR_WAIT, error_class, refusal_by_receipt
 from shared.providers.meta.onboarding import ONBOARDING
 from shared.providers.meta.own_endpoint import own_endpoint
-from shared.providers.meta.requests import LONGEST_TEXT
+from shared.providers.meta.requests import LONGEST_TEXT, content_problem
 from shared.providers.meta.webhooks import parse
+from shared.providers.templates import ListedTemplate
 from shared.settings import Settings
 
 
@@ -20,6 +21,14 @@ def _make_sender(credentials: str, settings: Settings) -> Sender:
 
     url = api_url(settings)
     return send.make_sender(credentials, api_url=url, timeout=settings.send_timeout, proxy=settings.proxy_for(url))
+
+
+async def _list_templates(
+    credentials: str, *, kind: ChannelKind, business_id: str | None, settings: Settings
+) -> list[ListedTemplate]:
+    from shared.providers.meta import templates  # imports the HTTP client too
+
+    return await templates.list_templates(credentials, kind=kind, business_id=business_id, settings=settings)
 
 
 def _media_source(media: Media, credentials: str, settings: Settings) -> Source:
@@ -36,9 +45,11 @@ PROVIDER: Final = Provider(
     onboarding=ONBOARDING,
     make_sender=_make_sender,
     error_class=error_class,
+    content_problem=content_problem,
     longest_text=LONGEST_TEXT,
     refusal_by_receipt=refusal_by_receipt,
     pair_interval=PAIR_WAIT,
     read_receipts=True,
+    list_templates=_list_templates,
     media_source=_media_source,
 )

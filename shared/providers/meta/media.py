@@ -18,8 +18,8 @@ from shared.providers.base import Throttled
 from shared.providers.credentials import read_credentials
 from shared.providers.json_fields import Fields, fields_of, text_of
 from shared.providers.media_source import Direct, Get, Located, Source
+from shared.providers.meta.client import MetaCredentials
 from shared.providers.meta.errors import error_class
-from shared.providers.meta.send import MetaCredentials
 
 FILES: Final = "https://*.fbsbx.com"  # the addresses are of lookaside.fbsbx.com
 NO_SUCH_OBJECT: Final = "33"  # subcode of 100: the file does not exist any more, or not for this token

@@ -66,6 +66,15 @@ def body_of(message: Outgoing) -> Body | ContentRejected | ChannelBroken:
     }
 
 
+def content_problem(message: Outgoing) -> str | None:
+    """As Provider.content_problem."""
+    try:
+        _content(message)
+    except _Wrong as wrong:
+        return str(wrong)
+    return None
+
+
 def _recipient(given: str) -> Body:
     """A number is `to`, written without `+` as in Meta's own webhooks; a user id is `recipient`."""
     _, bare = addresses.split_scheme(given)

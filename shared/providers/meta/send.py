@@ -7,12 +7,10 @@ https://developers.facebook.com/documentation/business-messaging/whatsapp/refere
 import asyncio
 import time
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from urllib.parse import quote
 
-import aiohttp
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from shared.domain import addresses
 from shared.domain.model import Outgoing
@@ -27,30 +25,13 @@ from shared.providers.base import (
     Unreachable,
 )
 from shared.providers.credentials import read_credentials
-from shared.providers.http_client import base_of, error_fields, make_session, read, retry_after
 from shared.providers.http_outcomes import Answer, outcome_of, remedy_of
-from shared.providers.json_fields import fields_of, items_of, text_of
-from shared.providers.meta.errors import NOT_ALLOWED, error_class, refusal, scrub
+from shared.providers.json_fields import items_of, text_of
+from shared.providers.meta.client import GraphClient, MetaCredentials, named
+from shared.providers.meta.errors import NOT_ALLOWED, error_class, refusal
 from shared.providers.meta.requests import Body, body_of
 
-_CONNECT_TIMEOUT = 5.0
 _LONGEST_READ = 4.0  # seconds of a call that marks a message as read; a later mark is of no use
-
-
-class MetaCredentials(BaseModel):
-    """A channel's credentials. An app secret or verify token in the same JSON is for webhooks."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
-
-    access_token: SecretStr = Field(min_length=1)
-
-    @field_validator("access_token")
-    @classmethod
-    def _fits_a_header(cls, token: SecretStr) -> SecretStr:
-        # With a line break in the token no call would leave, and each would seem to have an unknown outcome.
-        if not token.get_secret_value().isprintable():
-            raise ValueError("a token has no line breaks and nothing invisible in it; enter it anew")
-        return token
 
 
 class MetaSender:
@@ -64,12 +45,7 @@ class MetaSender:
         self, credentials: MetaCredentials, *, timeout: float, base_url: str, proxy: str | None = None
     ) -> None:
         self._timeout = timeout
-        self._base = base_of(base_url, "meta_api_url")
-        self._session = make_session(min(_CONNECT_TIMEOUT, timeout / 2), proxy)
-        self._headers = {
-            "Authorization": f"Bearer {credentials.access_token.get_secret_value()}",
-            "Content-Type": "application/json",
-        }
+        self._graph = GraphClient(credentials, timeout=timeout, base_url=base_url, proxy=proxy)
 
     async def send(self, message: Outgoing) -> SendResult:
         """One POST, repeated only where Meta refuses a number that can be written in another way.
@@ -124,11 +100,11 @@ class MetaSender:
         """None where the access token may use the phone number of this id, else a sentence with the remedy."""
         try:
             async with asyncio.timeout(self._timeout):
-                answered = await self._call(
+                answered = await self._graph.call(
                     "GET", f"{quote(address, safe='')}?fields=display_phone_number,verified_name"
                 )
         except Exception as error:
-            return remedy_of(error, "Meta", _named)
+            return remedy_of(error, "Meta", named)
         if not isinstance(answered, Answer):
             return None
         if (answered.code, answered.subcode) == ("100", "33") or answered.status == 404:
@@ -138,24 +114,14 @@ class MetaSender:
         return f"Meta answered {answered.status}: try again later"
 
     async def close(self) -> None:
-        await self._session.close()
+        await self._graph.close()
 
     async def _post(self, address: str, data: bytes, within: float) -> Body | Refusal:
         """Meta's answer to a POST to the messages of a phone number. Raises nothing but CancelledError."""
-        answered = await outcome_of(self._call("POST", f"{quote(address, safe='')}/messages", data), within, _named)
+        answered = await outcome_of(
+            self._graph.call("POST", f"{quote(address, safe='')}/messages", data), within, named
+        )
         return refusal(answered) if isinstance(answered, Answer) else answered
-
-    async def _call(self, method: str, path: str, data: bytes | None = None) -> Body | Answer:
-        """The object in a successful answer, or an unsuccessful answer. Raises any other error."""
-        async with self._session.request(
-            method, f"{self._base}/{path}", data=data, headers=self._headers, allow_redirects=False
-        ) as answer:
-            if not 200 <= answer.status < 300:
-                return await _unsuccessful(answer)
-            loaded = orjson.loads(await read(answer))
-            if not isinstance(loaded, dict):
-                raise ValueError("no JSON object")
-            return loaded
 
 
 def make_sender(credentials: str, *, api_url: str, timeout: float, proxy: str | None = None) -> MetaSender:
@@ -165,19 +131,6 @@ def make_sender(credentials: str, *, api_url: str, timeout: float, proxy: str | 
     """
     opened = read_credentials(MetaCredentials, credentials, "Meta")
     return MetaSender(opened, timeout=timeout, base_url=api_url, proxy=proxy)
-
-
-async def _unsuccessful(answer: aiohttp.ClientResponse) -> Answer:
-    """Status, code and sentence; the status alone where the body does not arrive or is no JSON."""
-    error = fields_of(await error_fields(answer), "error")
-    details = text_of(fields_of(error, "error_data"), "details")
-    return Answer(
-        status=answer.status,
-        code=text_of(error, "code"),
-        subcode=text_of(error, "error_subcode"),
-        message=details or text_of(error, "message"),
-        retry_after=retry_after(answer.headers.get("Retry-After"), datetime.now(UTC)),
-    )
 
 
 def _other_spelling(recipient: str) -> str | None:
@@ -191,7 +144,3 @@ def _other_spelling(recipient: str) -> str | None:
         return None
     given = "".join(filter(str.isdigit, recipient))
     return next((way for way in sorted(addresses.written_ways(number.canonical)) if way != given), None)
-
-
-def _named(error: BaseException) -> str:
-    return scrub(f"{type(error).__name__}: {error}")

@@ -10,7 +10,7 @@ from shared.domain.media import Failure
 from shared.domain.model import Media
 from shared.providers.credentials import read_credentials
 from shared.providers.media_source import Direct, Get, Source
-from shared.providers.twilio.send import TwilioCredentials
+from shared.providers.twilio.client import TwilioCredentials
 
 
 def media_source(media: Media, credentials: str, *, api_url: str) -> Source:

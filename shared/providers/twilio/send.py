@@ -5,18 +5,10 @@
 
 import asyncio
 import json
-from collections.abc import Mapping
-from datetime import UTC, datetime
-from typing import Self
-from urllib.parse import urlencode, urlsplit
+from datetime import datetime
 
-import aiohttp
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
-from twilio.http import AsyncHttpClient
-from twilio.http.response import Response
 from twilio.rest import Client
 from twilio.rest.api.v2010.account.message import MessageInstance
-from yarl import URL
 
 from shared.domain import addresses
 from shared.domain.model import ChannelKind, Outgoing
@@ -25,47 +17,22 @@ from shared.providers.base import (
     Accepted,
     Ambiguous,
     ChannelBroken,
-    ContentRejected,
     SendResult,
     SentList,
     SentRecord,
     Unreachable,
 )
 from shared.providers.credentials import read_credentials
-from shared.providers.http_client import base_of, error_fields, make_session, read, retry_after
 from shared.providers.http_outcomes import Answer, outcome_of, remedy_of
 from shared.providers.template_values import never_empty, on_one_line
-from shared.providers.twilio.endpoint import LONGEST_BODY, RETRIES, STATUS
-from shared.providers.twilio.errors import refusal, scrub
+from shared.providers.twilio.client import CONNECT_TIMEOUT, Http, TwilioCredentials, UnsuccessfulError, named
+from shared.providers.twilio.contents import refusal_of
+from shared.providers.twilio.endpoint import RETRIES, STATUS
+from shared.providers.twilio.errors import refusal
 
 API_URL = "https://api.twilio.com"
-_BODY_TOO_LONG = "21617"
-_CONNECT_TIMEOUT = 5.0
 _LISTED = 50  # some 100 kB
 log = get_logger(__name__)
-
-
-class TwilioCredentials(BaseModel):
-    """A channel's credentials. An API key makes the calls where there is one; the auth token signs webhooks."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-    account_sid: str = Field(pattern=r"^AC[0-9A-Za-z]{1,62}$")
-    auth_token: SecretStr = Field(min_length=1)
-    api_key: str | None = None
-    api_secret: SecretStr | None = None
-
-    @model_validator(mode="after")
-    def _both_or_neither(self) -> Self:
-        if (self.api_key is None) != (self.api_secret is None):
-            raise ValueError("api_key and api_secret come together: give both or neither")
-        return self
-
-    def login(self) -> tuple[str, str]:
-        """User name and password of HTTP Basic."""
-        if self.api_key is not None and self.api_secret is not None:
-            return self.api_key, self.api_secret.get_secret_value()
-        return self.account_sid, self.auth_token.get_secret_value()
 
 
 class TwilioSender:
@@ -78,7 +45,7 @@ class TwilioSender:
         self, credentials: TwilioCredentials, *, timeout: float, base_url: str = API_URL, proxy: str | None = None
     ) -> None:
         self._timeout = timeout
-        self._http = _Http(base_url, connect_timeout=min(_CONNECT_TIMEOUT, timeout / 2), proxy=proxy)
+        self._http = Http(base_url, connect_timeout=min(CONNECT_TIMEOUT, timeout / 2), proxy=proxy)
         username, password = credentials.login()
         self._client = Client(username, password, credentials.account_sid, http_client=self._http)
         self._account_sid = credentials.account_sid
@@ -87,12 +54,9 @@ class TwilioSender:
         """One POST, never repeated here. Raises nothing but CancelledError, after which the outcome is unknown."""
         if message.channel_kind == "email":
             return ChannelBroken("channel_kind", "Twilio sends WhatsApp and SMS; this channel's kind is email")
-        if message.template is None and (message.interactive is not None or message.reaction is not None):
-            return ContentRejected("content", "Twilio sends buttons and lists as content templates, and no reactions")
-        if message.template is None and len(message.text) > LONGEST_BODY:
-            count = len(message.text)
-            return ContentRejected(_BODY_TOO_LONG, f"text: {count} characters; Twilio takes at most {LONGEST_BODY}")
-        created = await outcome_of(self._create(_parameters(message)), self._timeout, _named)
+        if (refused := refusal_of(message)) is not None:
+            return refused
+        created = await outcome_of(self._create(_parameters(message)), self._timeout, named)
         if isinstance(created, Answer):
             return refusal(created, message.recipient)
         if isinstance(created, Unreachable | Ambiguous):
@@ -138,12 +102,12 @@ class TwilioSender:
         try:
             async with asyncio.timeout(self._timeout):
                 account = await self._client.api.accounts(self._account_sid).fetch_async()
-        except _UnsuccessfulError as unsuccessful:
+        except UnsuccessfulError as unsuccessful:
             if unsuccessful.answer.status in (401, 403, 404):
                 return "Twilio refuses the credentials: check account_sid and auth_token (or api_key and api_secret)"
             return f"Twilio answered {unsuccessful.answer.status}: try again later"
         except Exception as error:
-            return remedy_of(error, "Twilio", _named)
+            return remedy_of(error, "Twilio", named)
         if account.status != "active":
             return f"the Twilio account is {account.status}: reactivate it in Twilio's console"
         return None
@@ -154,7 +118,7 @@ class TwilioSender:
     async def _create(self, parameters: dict[str, object]) -> MessageInstance | Answer:
         try:
             return await self._client.messages.create_async(**parameters)
-        except _UnsuccessfulError as unsuccessful:
+        except UnsuccessfulError as unsuccessful:
             return unsuccessful.answer
 
 
@@ -205,69 +169,3 @@ def _spellings(kind: ChannelKind, recipient: str) -> list[str]:
     number = addresses.phone(bare)
     ways = () if number is None or not number.canonical.startswith("+") else addresses.written_ways(number.canonical)
     return list(dict.fromkeys(_party(kind, one) for one in (recipient, *(f"+{way}" for way in sorted(ways)))))
-
-
-def _named(error: BaseException) -> str:
-    return scrub(f"{type(error).__name__}: {error}")
-
-
-class _UnsuccessfulError(Exception):
-    """An answer outside 2xx. The SDK's own exceptions drop the headers, and with them Retry-After."""
-
-    def __init__(self, answer: Answer) -> None:
-        super().__init__(answer.status)
-        self.answer = answer
-
-
-class _Http(AsyncHttpClient):  # type: ignore[misc]  # the SDK is typed but says so to no type checker
-    """The SDK's transport, with our base URL, limits and timeouts.
-
-    Its own AsyncTwilioHttpClient takes no connector, drops the constructor's timeout, keeps the last request and
-    answer on the instance, and logs query parameters: the recipient's number.
-    """
-
-    def __init__(self, base_url: str, *, connect_timeout: float, proxy: str | None) -> None:
-        super().__init__(None, True)  # no logger: nothing of the parent's that logs is called
-        self._base = base_of(base_url, "twilio_api_url")
-        self._session = make_session(connect_timeout, proxy)
-
-    async def request(
-        self,
-        method: str,
-        url: str,
-        params: Mapping[str, object] | None = None,
-        data: Mapping[str, object] | None = None,
-        headers: Mapping[str, str] | None = None,
-        auth: tuple[str, str] | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109 (the SDK's signature; it passes none)
-        allow_redirects: bool = False,
-    ) -> Response:
-        """The SDK calls this for every request. Whatever host it names, our base URL is called."""
-        asked = urlsplit(url)
-        query = "&".join(part for part in (asked.query, urlencode(dict(params or {}), doseq=True)) if part)
-        async with self._session.request(
-            method,
-            URL(f"{self._base}{asked.path}{'?' if query else ''}{query}", encoded=True),
-            data=urlencode(dict(data), doseq=True, errors="replace").encode() if data else None,
-            headers={**(headers or {}), **({"Authorization": aiohttp.encode_basic_auth(*auth)} if auth else {})},
-            allow_redirects=False,
-        ) as answer:
-            if not 200 <= answer.status < 300:
-                raise _UnsuccessfulError(await _unsuccessful(answer))
-            body = await read(answer)
-            return Response(answer.status, body.decode("utf-8", "replace"), answer.headers)
-
-    async def close(self) -> None:
-        await self._session.close()
-
-
-async def _unsuccessful(answer: aiohttp.ClientResponse) -> Answer:
-    """Status, code and sentence; the status alone where the body does not arrive or is no JSON."""
-    fields = await error_fields(answer)
-    code, sentence = fields.get("code"), fields.get("message") or fields.get("detail") or fields.get("title")
-    return Answer(
-        status=answer.status,
-        code=str(code) if isinstance(code, int | str) else "",
-        message=sentence if isinstance(sentence, str) else "",
-        retry_after=retry_after(answer.headers.get("Retry-After"), datetime.now(UTC)),
-    )

@@ -11,6 +11,7 @@ from ops.local.stack import Stack
 from shared.settings import Settings
 from tests.support.api import ApiStage, serving
 from tests.support.databases import cloned
+from tests.support.sandbox_stage import playing
 from tests.support.vhosts import Vhosts
 
 NO_PROVIDER = "http://127.0.0.1:9"  # no one listens there, so that a test of a channel is answered at once
@@ -29,15 +30,16 @@ async def one_api(
     """For modules whose tests run in the module's loop: `pytestmark = pytest.mark.asyncio(loop_scope="module")`."""
     vhost = vhosts.take()
     with cloned(stack.postgres, template) as database_url:
-        settings = Settings(
-            _env_file=None,
-            amqp_url=stack.rabbitmq.vhost_url(vhost),
-            database_url=database_url,
-            state_dir=tmp_path_factory.mktemp("api"),
-            secret_keys=f"test:{b64encode(secrets.token_bytes(32)).decode()}",
-            twilio_api_url=NO_PROVIDER,
-            meta_api_url=NO_PROVIDER,
-        )
-        async with serving(settings) as stage:
-            yield stage
+        async with playing() as sandbox:
+            settings = Settings(
+                _env_file=None,
+                amqp_url=stack.rabbitmq.vhost_url(vhost),
+                database_url=database_url,
+                state_dir=tmp_path_factory.mktemp("api"),
+                secret_keys=f"test:{b64encode(secrets.token_bytes(32)).decode()}",
+                twilio_api_url=sandbox.base_url,
+                meta_api_url=NO_PROVIDER,
+            )
+            async with serving(settings) as stage:
+                yield stage
     vhosts.give_back(vhost)

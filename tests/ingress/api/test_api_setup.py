@@ -5,6 +5,7 @@ from io import BytesIO
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import pytest
 from aio_pika import Message
 
@@ -258,3 +259,19 @@ async def test_an_operator_replays_and_discards_dead_letters(api: ApiStage) -> N
     assert (gone.problem, gone.pointers) == ("not-found", ["#/ids"])
     none = await api.post("/v1/system/replay-dead-letters", operator, {"queue": "fax"})
     assert (none.problem, none.pointers) == ("invalid-input", ["#/queue"])
+
+
+async def test_an_operator_verifies_the_database(api: ApiStage) -> None:
+    operator = await api.operator()
+    found = (await api.get("/v1/system/verify", operator)).body
+    assert found["ok"] is True
+    assert len(found["checks"]) > 20
+    assert all((one["ok"], one["detail"], one["remedy"]) == (True, None, None) for one in found["checks"])
+    owner = await asyncpg.connect(api.settings.database_session_url)
+    await owner.execute("ALTER TABLE groups DISABLE ROW LEVEL SECURITY")
+    await owner.close()
+    found = (await api.get("/v1/system/verify", operator)).body
+    assert found["ok"] is False
+    (wrong,) = (one for one in found["checks"] if not one["ok"])
+    assert "groups does not enable it" in wrong["detail"]
+    assert "ALTER TABLE" in wrong["remedy"]

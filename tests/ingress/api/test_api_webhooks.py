@@ -2,6 +2,7 @@
 
 import pytest
 
+from shared.crypto import KeyRing
 from tests.support.api import ApiStage
 from tests.support.api_inputs import row
 
@@ -36,8 +37,11 @@ async def test_the_secret_is_nowhere_that_a_tenant_or_a_replay_shows_it(api: Api
         rows = await api.rows(f"SELECT to_jsonb(t)::text AS text FROM {table} AS t WHERE tenant_id = $1", ana.id)
         assert rows
         assert not any(first.body["secret"] in one["text"] for one in rows)
-    (waiting,) = await api.rows("SELECT secret FROM unsealed_webhook_secrets WHERE tenant_id = $1", ana.id)
-    assert waiting == {"secret": first.body["secret"]}, "until the clock has sealed it"
+    assert await api.rows("SELECT FROM unsealed_webhook_secrets") == [], "it is sealed at once"
+    (row,) = await api.rows("SELECT id, secret, sealed_secret FROM webhooks")
+    keys = KeyRing.parse(api.settings.secret_keys.get_secret_value())
+    assert keys.open(row["sealed_secret"], tenant_id=ana.id, owner=row["id"]) == first.body["secret"]
+    assert row["secret"] == "••••••••"
 
 
 @pytest.mark.parametrize(
