@@ -128,6 +128,7 @@ def is_worker(application: str) -> bool:
 
 async def _put_aside(connection: database.Connection, settings: Settings) -> Suspended:
     await restored.adopt_events(connection)
+    await restored.begin_epoch(connection)
     # A receipt that waited for its message may make another one, which is then put aside too.
     handoff = timedelta(seconds=settings.handoff_lease)
     while (await delivery_receipts.apply_parked(connection, RECEIPTS_AT_ONCE, handoff))[0]:

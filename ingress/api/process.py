@@ -86,8 +86,8 @@ async def serve(settings: Settings, keys: KeyRing, stop: asyncio.Event, *, share
         api, door = make_api(front, settings, stop)
 
         def missing() -> dict[str, str]:
-            reason = watch.unready_reason
-            return {} if reason is None else {"database": reason}
+            reasons = {"database": watch.unready_reason, "events": live.hub.unready_reason}
+            return {part: reason for part, reason in reasons.items() if reason is not None}
 
         health_port = await stack.enter_async_context(
             health.serving(health.health(missing), settings.host, settings.port or 0)

@@ -32,7 +32,7 @@ class StoredEvent:
 class Order:
     """The order of events as it is now."""
 
-    identity: bytes  # of the database: another one after a restore or a fail-over
+    identity: bytes  # of the database and its history: another one after a restore or a fail-over
     horizon: int  # every transaction below has ended: no event will appear there any more
     today: date  # UTC
     oldest: date  # events of this day and later are stored
@@ -49,11 +49,13 @@ class Order:
 
 
 # The timeline changes when a standby is promoted, which may lack the last transactions of its former primary; the
-# database's number when a dump is restored; the system's when the whole server is another one.
+# database's number when a dump is restored; the system's when the whole server is another one; the epoch by the command
+# that is run after any other restore.
 _ORDER = """
 SELECT (SELECT system_identifier FROM pg_control_system()) AS system,
     (SELECT oid::bigint FROM pg_database WHERE datname = current_database()) AS database,
     left(pg_walfile_name(pg_current_wal_lsn()), 8) AS timeline,
+    (SELECT epoch FROM event_epoch) AS epoch,
     pg_snapshot_xmin(pg_current_snapshot())::text AS horizon,
     (clock_timestamp() AT TIME ZONE 'UTC')::date AS today,
     (SELECT min(to_date(right(inhrelid::regclass::text, 8), 'YYYYMMDD')) FROM pg_inherits
@@ -90,7 +92,7 @@ async def order(connection: Connection, days: int) -> Order:
     """The order of events as it is now; they are stored for `days`."""
     row = await connection.fetchrow(_ORDER)
     assert row is not None
-    named = f"{row['system']} {row['database']} {row['timeline']}"
+    named = f"{row['system']} {row['database']} {row['timeline']} {row['epoch']}"
     today: date = row["today"]
     # What lies in the default partition is deleted by its age, whichever days' partitions are still there.
     by_age = today - timedelta(days=days)

@@ -40,6 +40,7 @@ SETTLING: Final = 0.02  # seconds; a notification came, and a transaction that b
 OVERHEAD: Final = 64  # bytes that an event in a buffer costs beside its JSON
 # An outage longer than this ends all streams: what was recorded meanwhile is for each client to catch up with.
 LONGEST_GAP: Final = 3600.0  # seconds
+CHECK_EVERY: Final = 5.0  # seconds after which the hub looks whether the database is still the same one
 
 
 class Subscriber:
@@ -97,10 +98,12 @@ class Hub:
         self.place: Place | None = None  # every event up to here went to the buffers; None while there are no streams
         self.identity = b""  # of the database
         self.day = date.min  # UTC, by the database
+        self.unready_reason: str | None = "events are not read yet"
         self._wanted = asyncio.Event()  # there are streams
         self._woken = asyncio.Event()  # there may be something to read
         self._joining: list[asyncio.Future[Place]] = []
         self._read_at = time.monotonic()
+        self._checked_at = -CHECK_EVERY
         self._outage = OutageLog()
         self._task: asyncio.Task[None] | None = None
 
@@ -132,7 +135,11 @@ class Hub:
         joined: asyncio.Future[Place] = asyncio.get_running_loop().create_future()
         self._joining.append(joined)
         self._woken.set()
-        return await joined
+        try:
+            return await joined
+        finally:  # whoever waited too long leaves
+            if joined in self._joining:
+                self._joining.remove(joined)
 
     def jitter(self) -> int:
         """Milliseconds within which a client is to come again."""
@@ -151,6 +158,7 @@ class Hub:
             try:
                 await self._connected()
             except Exception as error:  # whatever it is, the streams wait for the next event
+                self.unready_reason = f"events are not read: {type(error).__name__}"
                 if (lasted := self._outage.failed()) is not None:
                     log.warning("events not read", error=type(error).__name__, away_for=lasted)
                 await asyncio.sleep(random.uniform(0.1, 0.5))
@@ -159,16 +167,23 @@ class Hub:
         connection = await database.connect(self._settings, process="api live")
         try:
             await connection.add_listener("palomar_events", lambda *_: self._woken.set())
-            order = await feed.order(connection, self._settings.events_days)
-            away_for = time.monotonic() - self._read_at
-            if self.place is not None and (order.identity != self.identity or away_for > LONGEST_GAP):
-                self._forget_place()
-                self._end_streams()
-            self.identity, self.day = order.identity, order.today
+            await self._check(connection)
             self._outage.ended()
+            self.unready_reason = None
             await self._read(connection)
         finally:
             connection.terminate()
+
+    async def _check(self, connection: database.Connection) -> None:
+        """End all streams where the database is another one, or one of the past, or was away for long."""
+        order = await feed.order(connection, self._settings.events_days)
+        if self.place is not None:
+            is_another = order.identity != self.identity or self.place[0] >= order.horizon
+            if is_another or time.monotonic() - self._read_at > LONGEST_GAP:
+                self._forget_place()
+                self._end_streams()
+        self.identity, self.day = order.identity, order.today
+        self._checked_at = time.monotonic()
 
     async def _read(self, connection: database.Connection) -> None:
         wait = self._settings.relay_poll
@@ -176,6 +191,8 @@ class Hub:
             await self._wanted.wait()
             was_woken = self._woken.is_set()
             self._woken.clear()
+            if time.monotonic() - self._checked_at >= CHECK_EVERY:
+                await self._check(connection)
             horizon, self.day = await feed.horizon(connection)
             self._read_at = time.monotonic()
             if self.place is None:

@@ -1,5 +1,7 @@
 """events.*: what happened, as a list to pull, as a stream, and which kinds there are."""
 
+import asyncio
+import random
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from datetime import datetime
@@ -15,6 +17,8 @@ from ingress.api.live.engine import cursor_of, lost
 from ingress.api.live.hub import PAGE
 from ingress.api.live.items import Filter, Happened, Heartbeat, Reason, Reconnect, Started, TooSlow, cursor_at, public
 from ingress.api.models import MOST_ROWS, Output, Part, TenantInput, Tracked
+from ingress.api.problems import UNAVAILABLE, Problem
+from shared import database
 from shared.domain import event_cursor, public_events
 from shared.domain.event_cursor import Cursor
 from shared.store import event_feed as feed
@@ -24,6 +28,7 @@ READ: Final = "events:read"
 NOW: Final = "now"
 MOST_PAGES: Final = 10  # that one call reads where its filter wants little of what happened
 MOST_NAMED: Final = 100  # values of one filter
+AGAIN: Final = (0.5, 1.5)  # seconds, at random, after which a stream that an outage cut is tried again
 
 
 def _is_event(given: str) -> str:
@@ -211,13 +216,23 @@ async def live(call: Call, given: FollowEvents) -> AsyncIterator[LiveItem]:
     """
     wanted, cursor, began = given.wanted(), given.cursor(), False
     while True:  # a stream that was cut, as its client took long, goes on with what the table has
-        async with aclosing(call.live.follow(call.tenant_id, call.transaction, wanted, cursor).items()) as items:
-            async for item in items:
-                if isinstance(item, Reconnect | TooSlow):
-                    break
-                if not (began and isinstance(item, Started) and item.recovered):
-                    yield _live_item(item)
-                began, cursor = True, item.at
+        try:
+            async with aclosing(call.live.follow(call.tenant_id, call.transaction, wanted, cursor).items()) as items:
+                async for item in items:
+                    if isinstance(item, Reconnect | TooSlow):
+                        break
+                    if not (began and isinstance(item, Started) and item.recovered):
+                        yield _live_item(item)
+                    began, cursor = True, item.at
+        except Exception as error:  # an error would end the subscription for good: tRPC's clients don't try again
+            if not (began and _passes(error)):
+                raise
+            await asyncio.sleep(random.uniform(*AGAIN))
+
+
+def _passes(error: Exception) -> bool:
+    """Whether it may go on once the database answers again, or other streams have ended."""
+    return database.is_outage(error) or (isinstance(error, Problem) and error.type is UNAVAILABLE)
 
 
 async def _read(call: Call, order: Order, after: Cursor, wanted: Filter, given: ListEvents) -> EventPage:

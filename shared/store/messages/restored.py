@@ -106,6 +106,7 @@ FROM relay_cursor c
 """
 _START: Final = "UPDATE relay_cursor SET xid = pg_current_xact_id(), seq = 0, moved_at = now()"
 _RELEASE_RELAY: Final = "UPDATE relay_cursor SET holder = NULL, held_until = NULL"
+_BEGIN_EPOCH: Final = "UPDATE event_epoch SET epoch = gen_random_uuid()"
 
 
 async def adopt_events(connection: Connection) -> bool:
@@ -120,6 +121,11 @@ async def adopt_events(connection: Connection) -> bool:
         await connection.execute(_RENUMBER, timeout=LONG)
         await connection.execute(_START)
     return foreign
+
+
+async def begin_epoch(connection: Connection) -> None:
+    """Say that the order of events is another one: a client's cursor of before is none of it."""
+    await connection.execute(_BEGIN_EPOCH)
 
 
 # -- what a person decides ---------------------------------------------------------------------------------------------
