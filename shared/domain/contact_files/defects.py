@@ -8,6 +8,7 @@ LONGEST_LINE: Final = 32 * 1024  # bytes; also of a row that is written over sev
 MOST_LINES_OF_A_ROW: Final = 100
 MOST_COLUMNS: Final = 200
 MOST_ROWS: Final = 1_000_000  # of a file
+MOST_LINES: Final = 10 * MOST_ROWS  # of a file; some are blank, and a row may go over several
 MOST_GROUPS_OF_A_ROW: Final = 20
 MOST_NEW_GROUPS: Final = 1_000  # that one import makes
 LONGEST_NAME: Final = 200  # characters, as contacts.create takes it

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import phonenumbers
-from phonenumbers import NumberParseException, ValidationResult
+from phonenumbers import NumberParseException, PhoneNumber, ValidationResult
 
 from shared.domain import addresses
 from shared.domain.contact_files.defects import LONGEST_NAME, MOST_GROUPS_OF_A_ROW, Defect, Field
@@ -59,7 +59,8 @@ def read(line: int, cells: Cells, country: str | None) -> ImportedPerson | tuple
 def phone(text: str, country: str | None) -> Address:
     """The number that a text holds, in E.164. Raises _Wrong.
 
-    Whether its length fits its country is asked, not whether the country has issued it: such tables change.
+    Whether its length fits its country is asked, of its canonical form too (+52 1 … is no number of Mexico's any more,
+    but WhatsApp's), and not whether the country has issued it: such tables change.
     """
     _, number = addresses.split_scheme(text)
     if len(number) > _LONGEST_NUMBER or _LETTER.search(number):  # a spreadsheet's 5.2E+12 is no number with letters
@@ -70,12 +71,14 @@ def phone(text: str, country: str | None) -> Address:
         parsed = phonenumbers.parse(number, country)
     except NumberParseException:
         raise _Wrong("phone_number") from None
-    if phonenumbers.is_possible_number_with_reason(parsed) != ValidationResult.IS_POSSIBLE:
-        raise _Wrong("phone_number")
     found = addresses.phone(f"+{parsed.country_code}{phonenumbers.national_significant_number(parsed)}")
-    if found is None:
+    if found is None or not (_is_possible(parsed) or _is_possible(phonenumbers.parse(found.canonical))):
         raise _Wrong("phone_number")
     return found
+
+
+def _is_possible(number: PhoneNumber) -> bool:
+    return phonenumbers.is_possible_number_with_reason(number) == ValidationResult.IS_POSSIBLE
 
 
 def _phone(given: Any, country: str | None) -> Address | None:
