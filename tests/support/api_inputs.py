@@ -42,6 +42,7 @@ MAKERS: Final[dict[str, Making]] = {
     "system": api_rows.unknown_send,
     "media": api_rows.file,
     "sessions": api_rows.session,
+    "imports": api_rows.contact_import,
 }
 
 # What a procedure's row must have gone through first, by its name.
