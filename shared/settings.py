@@ -138,6 +138,9 @@ class Settings(BaseSettings):
     api_rate_window: Seconds = 60.0
     api_body_limit: int = Field(default=1024 * 1024, ge=1024)
     api_body_timeout: Seconds = Field(default=10.0, description="a body that stalls this long is answered 408")
+    api_upload_limit: int = Field(
+        default=512 * 1024**2, ge=1024**2, description="bytes of a file of contacts, after it is inflated"
+    )
     api_bytes: int = Field(default=20 * 1024**2, ge=1024**2, description="of bodies in hand, as ingress_bytes")
     api_live_streams: int = Field(
         default=5000, ge=2, description="of events, open in a process at once; one tenant has at most half of them"
@@ -156,6 +159,7 @@ class Settings(BaseSettings):
     api_live_reconnect: Seconds = Field(
         default=5.0, description="before a stop every stream is asked to come again at a random moment within this"
     )
+    import_days: int = Field(default=90, ge=1, description="what is known of an import of contacts is kept this long")
     idempotency_days: int = Field(default=7, ge=1, description="answers to an Idempotency-Key are kept this long")
 
     # -- broker and runner -----------------------------------------------------------------------------------------

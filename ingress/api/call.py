@@ -22,6 +22,14 @@ def version(updated_at: datetime) -> str:
     return f'"{int(updated_at.astimezone(UTC).timestamp() * 1_000_000):x}"'
 
 
+@dataclass(frozen=True, slots=True)
+class SentFile:
+    """A file that comes as the body of a request, while it comes: reading it may raise a Problem."""
+
+    content_type: str  # one of those that the procedure takes
+    chunks: AsyncIterator[bytes]
+
+
 @dataclass(slots=True)
 class Call:
     """One call of a procedure."""
@@ -48,8 +56,8 @@ class Call:
     def connection(self) -> Connection:
         """The call's transaction: as palomar_api and of its tenant, or as palomar_worker for an operator's procedure.
 
-        It commits once the answer is made. What works outside of it (a subscription, `outside` of a procedure) opens
-        one of its own.
+        It commits once the answer is made. What works outside of it (a subscription, an upload, `outside` of a
+        procedure) opens one of its own.
         """
         assert self._connection is not None, "no transaction is open here"
         return self._connection

@@ -29,11 +29,11 @@ from typing import Any, Final, Generic, Literal, TypeVar, cast, get_args, get_ty
 from pydantic import BaseModel
 
 from ingress.api import problems
-from ingress.api.call import Call
+from ingress.api.call import Call, SentFile
 from ingress.api.models import Input, Output, TenantInput
 from ingress.api.problems import ProblemType
 
-Kind = Literal["query", "mutation", "subscription"]
+Kind = Literal["query", "mutation", "subscription", "upload"]
 Given = TypeVar("Given", bound=Input)
 Answer = TypeVar("Answer", bound=Output)
 Handler = Callable[[Call, Given], Awaitable[Answer]]
@@ -42,7 +42,8 @@ Stream = Callable[[Call, Given], AsyncIterator[Answer]]
 Found = TypeVar("Found")
 Outside = Callable[[Call, Given], Awaitable[Found]]
 Finisher = Callable[[Call, Given, Found], Awaitable[Answer]]
-_AnyHandler = Handler[Given, Answer] | Finisher[Given, Any, Answer] | Stream[Given, Answer]
+Receiver = Callable[[Call, Given, SentFile], Awaitable[Answer]]
+_AnyHandler = Handler[Given, Answer] | Finisher[Given, Any, Answer] | Stream[Given, Answer] | Receiver[Given, Answer]
 
 # What any procedure may answer.
 COMMON: Final = (
@@ -54,6 +55,7 @@ OF_MUTATIONS: Final = (
     problems.TIMEOUT, problems.CONFLICT, problems.TOO_LARGE, problems.UNSUPPORTED_MEDIA_TYPE,
     problems.IDEMPOTENCY_MISMATCH,
 )  # fmt: skip
+_WITH_BODY: Final = ("mutation", "upload")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,8 @@ class Procedure(Generic[Given, Answer]):
     operator: bool  # spans tenants: only an operator's key may call it, and it works as palomar_worker
     shown_once: tuple[str, ...]  # members of the answer that are not kept, so that a replayed answer has null there
     outside: Outside[Given, object] | None = field(default=None, repr=False)  # called before the handler's transaction
+    takes: tuple[str, ...] = ()  # of an upload: the content types of its body
+    is_file: bool = False  # a subscription that ends, and that REST answers as a file
 
     @property
     def family(self) -> str:
@@ -96,7 +100,7 @@ class Procedure(Generic[Given, Answer]):
     @property
     def problems(self) -> tuple[ProblemType, ...]:
         """Every problem that it may answer, each once, by status."""
-        every = {*COMMON, *(OF_MUTATIONS if self.kind == "mutation" else ()), *self.errors}
+        every = {*COMMON, *(OF_MUTATIONS if self.kind in _WITH_BODY else ()), *self.errors}
         if not self.operator:
             every.add(problems.NOT_FOUND)  # another tenant's tenantId
         return tuple(sorted(every, key=lambda one: (one.status, one.name)))
@@ -104,6 +108,10 @@ class Procedure(Generic[Given, Answer]):
     async def run(self, call: Call, given: Given, *found: object) -> Answer:
         """Run the handler of a query or mutation, with what `outside` found where there is that."""
         return await cast("Callable[..., Awaitable[Answer]]", self.handler)(call, given, *found)
+
+    async def receive(self, call: Call, given: Given, file: SentFile) -> Answer:
+        """Run the handler of an upload."""
+        return await cast("Receiver[Given, Answer]", self.handler)(call, given, file)
 
     def stream(self, call: Call, given: Given) -> AsyncIterator[Answer]:
         """Run the handler of a subscription."""
@@ -131,7 +139,7 @@ def query(
     """Declare a procedure that changes nothing. REST calls it by GET. `outside` as of a mutation."""
 
     def declare(handler: _AnyHandler[Given, Answer]) -> Procedure[Given, Answer]:
-        return _declare("query", name, scope, handler, errors, examples, operator, (), outside)
+        return _declare("query", name, scope, handler, errors, examples, operator, (), outside=outside)
 
     return declare
 
@@ -161,18 +169,37 @@ def mutation(
     """
 
     def declare(handler: _AnyHandler[Given, Answer]) -> Procedure[Given, Answer]:
-        return _declare("mutation", name, scope, handler, errors, examples, operator, shown_once, outside)
+        return _declare("mutation", name, scope, handler, errors, examples, operator, shown_once, outside=outside)
 
     return declare
 
 
 def subscription(
-    name: str, *, scope: str, errors: Sequence[ProblemType] = (), examples: Sequence[Example] = ()
-) -> Callable[[Stream[Given, Answer]], Procedure[Given, Answer]]:
-    """Declare a procedure that answers item by item until its client leaves. It opens its own transactions."""
+    name: str, *, scope: str, errors: Sequence[ProblemType] = (), examples: Sequence[Example] = (),
+    is_file: bool = False,
+) -> Callable[[Stream[Given, Answer]], Procedure[Given, Answer]]:  # fmt: skip
+    """Declare a procedure that answers item by item until its client leaves. It opens its own transactions.
+
+    With `is_file` it ends by itself, and REST answers it as a file, of CSV or NDJSON.
+    """
 
     def declare(handler: Stream[Given, Answer]) -> Procedure[Given, Answer]:
-        return _declare("subscription", name, scope, handler, errors, examples, False, (), None)
+        return _declare("subscription", name, scope, handler, errors, examples, False, (), is_file=is_file)
+
+    return declare
+
+
+def upload(
+    name: str, *, scope: str, takes: Sequence[str], errors: Sequence[ProblemType] = (),
+    examples: Sequence[Example] = (),
+) -> Callable[[Receiver[Given, Answer]], Procedure[Given, Answer]]:  # fmt: skip
+    """Declare a procedure that takes a file of any size, as the body of a request to REST; its input is in the query.
+
+    It opens its own transactions. What it does is safe to repeat, as a client may leave in the middle.
+    """
+
+    def declare(handler: Receiver[Given, Answer]) -> Procedure[Given, Answer]:
+        return _declare("upload", name, scope, handler, errors, examples, False, (), takes=tuple(takes))
 
     return declare
 
@@ -186,7 +213,10 @@ def _declare(
     examples: Sequence[Example],
     operator: bool,
     shown_once: Sequence[str],
-    outside: Outside[Any, Any] | None,
+    *,
+    outside: Outside[Any, Any] | None = None,
+    takes: tuple[str, ...] = (),
+    is_file: bool = False,
 ) -> Procedure[Given, Answer]:
     hints = get_type_hints(handler)
     given, answer = list(hints.values())[1], hints["return"]
@@ -200,7 +230,7 @@ def _declare(
     assert summary, f"{name}: its docstring is what the reference says"
     declared: Procedure[Given, Answer] = Procedure(
         name, kind, scope, given, answer, handler, summary, description.strip(), tuple(errors), tuple(examples),
-        operator, tuple(shown_once), outside,
+        operator, tuple(shown_once), outside, takes, is_file,
     )  # fmt: skip
     _DECLARED[name] = declared
     return declared

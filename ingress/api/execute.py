@@ -142,7 +142,7 @@ class Executor:
         return Accepted(call, procedure, checked)
 
     async def open(self, caller: Caller, procedure: AnyProcedure, given: object) -> Accepted:
-        """Check a subscription as `accept` does, and that its tenant is there. Raises a Problem, and nothing else."""
+        """Check what streams as `accept` does, and that its tenant is there. Raises a Problem, and nothing else."""
         try:
             accepted = self.accept(caller, procedure, given)
             if caller.is_operator:
@@ -204,7 +204,7 @@ class Executor:
             output: Output = await procedure.run(call, accepted.given, *found)
             if idempotency_key is not None:
                 await idempotency.keep(call, idempotency_key, procedure, output)
-            return Answer(output.model_dump_json(by_alias=True).encode(), version=_version_of(output))
+            return answer_of(output)
 
     def transaction(self, tenant_id: UUID) -> AbstractAsyncContextManager[Connection]:
         """A transaction of a tenant, for a transport that has another proof than a key."""
@@ -230,6 +230,11 @@ class Executor:
 
 def _replayed(first: Mapping[str, object] | None) -> Answer | None:
     return None if first is None else Answer(orjson.dumps(first), replayed=True)
+
+
+def answer_of(output: Output) -> Answer:
+    """What a procedure answers, as JSON."""
+    return Answer(output.model_dump_json(by_alias=True).encode(), version=_version_of(output))
 
 
 def validated(procedure: AnyProcedure, given: object) -> Input:

@@ -1,4 +1,4 @@
-"""Answers `FAMILY.export` over REST as a file, a line for each item: CSV or NDJSON, written as the rows are read."""
+"""Answers subscriptions that end over REST as files, a line an item: CSV or NDJSON, written as the rows are read."""
 
 import csv
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
@@ -42,9 +42,9 @@ class Exports:
     def __init__(self, front: Front, procedures: Iterable[AnyProcedure]) -> None:
         self._front = front
         self._by_path = {
-            f"{ROOT}/{kebab(one.family)}/export.{format_}": Export(one, format_)
+            f"{ROOT}/{kebab(one.family)}/{kebab(one.verb)}.{format_}": Export(one, format_)
             for one in procedures
-            if one.kind == "subscription" and one.verb == "export"
+            if one.is_file
             for format_ in TYPES
         }
 
@@ -119,8 +119,10 @@ def _cell(value: Any) -> str:
 
 
 def _headers(export: Export) -> dict[str, str]:
+    family, verb = kebab(export.procedure.family), kebab(export.procedure.verb)
+    name = family if verb == "export" else f"{family}-{verb}"
     return {
         hdrs.CONTENT_TYPE: TYPES[export.format],
-        hdrs.CONTENT_DISPOSITION: f'attachment; filename="{kebab(export.procedure.family)}.{export.format}"',
+        hdrs.CONTENT_DISPOSITION: f'attachment; filename="{name}.{export.format}"',
         hdrs.VARY: hdrs.ACCEPT_ENCODING,
     }

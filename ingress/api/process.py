@@ -19,6 +19,7 @@ from ingress.api.reference import transport as reference
 from ingress.api.rest import Rest
 from ingress.api.rest_paths import Routes
 from ingress.api.trpc.transport import Trpc
+from ingress.api.uploads import Uploads
 from shared.crypto import KeyRing
 from shared.database import ApiPool, DatabaseWatch, make_pool
 from shared.http.bodies import Bodies
@@ -114,7 +115,8 @@ def make_api(front: Front, settings: Settings, stop: asyncio.Event) -> tuple[Api
 
     `stop` ends what streams.
     """
-    rest = Rest(front, Routes(registry().values()), Exports(front, registry().values()))
+    every = registry().values()
+    rest = Rest(front, Routes(every), Exports(front, every), Uploads(front, settings, stop))
     cors = Cors(settings.api_cors_origins)
     live = LiveDoor(front, rest, cors, settings)
     mounts: dict[str, Transport] = {

@@ -12,15 +12,17 @@ from ingress.api.exports import Exports
 from ingress.api.front import Front
 from ingress.api.problems import INVALID_INPUT, METHOD_NOT_ALLOWED, UNKNOWN_PATH, FieldError, Problem, invalid
 from ingress.api.rest_paths import Found, Route, Routes
+from ingress.api.uploads import Uploads
 
 
 class Rest:
     """The transport of everything below /v1."""
 
-    def __init__(self, front: Front, routes: Routes, exports: Exports) -> None:
+    def __init__(self, front: Front, routes: Routes, exports: Exports, uploads: Uploads) -> None:
         self._front = front
         self._routes = routes
         self._exports = exports
+        self._uploads = uploads
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """The answer to a request. Raises a Problem."""
@@ -40,6 +42,9 @@ class Rest:
         return _response(request, route, answer, caller.rate_limit_headers())
 
     async def _call(self, request: web.BaseRequest, route: Route, in_path: str | None, caller: Caller) -> Answer:
+        if route.takes_file:
+            pairs = query_string.pairs(request.rel_url.raw_query_string)
+            return await self._uploads.answer(request, route.procedure, caller, pairs)
         if not route.has_body:
             given = query_string.read(route.procedure.input, query_string.pairs(request.rel_url.raw_query_string))
             return await self._execute(request, route, _with_id(given, route, in_path), caller)

@@ -6,7 +6,7 @@
 | `contacts.create` | POST `/v1/contacts` |
 | `contacts.update`, `contacts.delete` | PATCH, DELETE `/v1/contacts/{id}` |
 | another query | GET `/v1/contacts/{id}/VERB`, or `/v1/contacts/VERB` where it takes no id |
-| another mutation | POST of the same |
+| another mutation, an upload | POST of the same |
 
 The id is the input's field `id`, or the one that names the family: `groupId` of `groups.addContacts`.
 """
@@ -35,7 +35,12 @@ class Route:
     @property
     def has_body(self) -> bool:
         """Whether its input comes in a body; else it comes in the query string."""
-        return self.method in ("POST", "PATCH")
+        return self.method in ("POST", "PATCH") and not self.takes_file
+
+    @property
+    def takes_file(self) -> bool:
+        """Whether its body is a file."""
+        return self.procedure.kind == "upload"
 
     @property
     def status(self) -> int:

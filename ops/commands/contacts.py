@@ -1,15 +1,22 @@
-"""palomar contacts: show and change consents and their words, or erase a person from every table."""
+"""palomar contacts: import a file of them, show and change consents and their words, erase a person everywhere."""
 
+import os
 from pathlib import Path
 from typing import Annotated
+from uuid import UUID
 
 import typer
 from rich.table import Table
 
-from ops import connections, consents, erasure, terminal
+from ops import connections, consents, contact_files, erasure, terminal
 from ops.errors import Problem
 from ops.onboarding import channels
+from shared.actions.contact_imports import Asked
+from shared.database import Pool
 from shared.domain import addresses
+from shared.domain.contact_files.defects import LONGEST_NAME
+from shared.domain.contact_files.merge import EXISTING
+from shared.domain.contact_files.people import COUNTRIES
 from shared.settings import settings
 from shared.store import consents as ledger
 from shared.store.consents import LedgerEntry
@@ -17,12 +24,98 @@ from shared.store.consents import LedgerEntry
 Who = Annotated[str, typer.Argument(help="the contact's id or an address: +14155238886, ES.1349…", metavar="WHO")]
 Whose = Annotated[str | None, typer.Option(help="whose contact: a name or id; needed where there are several")]
 
+FIRST_DEFECTS = 20  # that are printed
+
 app = typer.Typer(no_args_is_help=True)
 
 
 @app.callback()
 def contacts() -> None:
     """The people that tenants talk to."""
+
+
+@app.command("import")
+def import_(
+    file: Annotated[
+        Path, typer.Argument(help="CSV or NDJSON, also with gzip: contacts.csv, contacts.ndjson.gz", dir_okay=False)
+    ],
+    tenant: Whose = None,
+    default_country: Annotated[
+        str | None, typer.Option(help="of phone numbers without a country code: MX", metavar="COUNTRY")
+    ] = None,
+    group: Annotated[
+        list[str] | None, typer.Option(help="that all of them get into, made if there is none; may be repeated")
+    ] = None,
+    existing: Annotated[
+        str, typer.Option(help=f"what becomes of contacts that are there, one of: {', '.join(EXISTING)}")
+    ] = "update",
+    errors: Annotated[
+        Path | None, typer.Option(help="write what is wrong with lines here, as CSV", dir_okay=False)
+    ] = None,
+    again: Annotated[bool, typer.Option("--again", help="import a file that has been imported")] = False,
+) -> None:
+    """Import a file of contacts, of up to 1,000,000 rows. Safe to kill and to repeat: run it again, and it goes on.
+
+    The first line names the columns: phoneNumber, email, name, isActive, groups. Lines that are wrong are left out and
+    listed; the others go in. Exit code 1 where there are any. The API does the same: contacts.import.
+    """
+    if existing not in EXISTING:
+        raise Problem(f"--existing {existing} is not known.", f"Give one of: {', '.join(EXISTING)}.")
+    if default_country is not None and default_country not in COUNTRIES:
+        raise Problem(f"{default_country} is no country.", "Give the two letters of ISO 3166, such as MX.")
+    if any(not name.strip() or len(name) > LONGEST_NAME for name in group or ()):
+        raise Problem("That is no name of a group.", f"Give --group a name of 1 to {LONGEST_NAME} characters.")
+    found = contact_files.File.of(file)
+    asked = Asked(found.format, default_country, existing, tuple(name.strip() for name in group or ()))
+
+    async def session() -> tuple[contact_files.Imported, list[bytes]]:
+        async with connections.database(settings(), "contacts") as pool:
+            tenant_id: UUID = await erasure.tenant(pool, tenant)
+            imported = await contact_files.run(pool, tenant_id, found, asked, again=again)
+            return imported, await _written(pool, imported, errors)
+
+    imported, first = connections.run(session())
+    _show(imported)
+    if first:
+        typer.echo("".join(line.decode() for line in first), nl=False)
+        remedy = "Write all to a file with --errors FILE" if errors is None else f"All are in {errors}"
+        raise Problem(
+            f"{imported.stored.counts.defects} things are wrong with lines of {file.name}.",
+            f"{remedy}; correct these lines, and import them.",
+        )
+
+
+async def _written(pool: Pool, imported: contact_files.Imported, errors: Path | None) -> list[bytes]:
+    """Write the report of an import; returns its first lines."""
+    if not imported.stored.counts.defects:
+        return []
+    first = [contact_files.REPORT_HEADER]
+    try:
+        with (errors or Path(os.devnull)).open("wb") as file:
+            file.write(contact_files.REPORT_HEADER)
+            async for defect in contact_files.report(pool, imported.stored):
+                line = contact_files.report_line(defect)
+                file.write(line)
+                if len(first) <= FIRST_DEFECTS:
+                    first.append(line)
+    except OSError as error:
+        raise Problem(f"{errors} can't be written: {error}.", "Name another file, and run it again.") from error
+    return first
+
+
+def _show(imported: contact_files.Imported) -> None:
+    counts = imported.stored.counts
+    if imported.was_done:
+        typer.echo("This file was imported before; nothing was done. Its figures were these (--again imports it anew):")
+    table = Table()
+    columns = ("rows", "created", "updated", "unchanged", "refused", "put into groups", "new groups")
+    for heading in columns:
+        table.add_column(heading, justify="right")
+    of_rows = (counts.rows, counts.created, counts.updated, counts.unchanged, counts.refused)
+    table.add_row(*map(str, (*of_rows, counts.memberships, counts.groups_created)))
+    terminal.console().print(table)
+    if imported.ignored:
+        typer.echo(terminal.printable(f"Not imported are the columns: {', '.join(imported.ignored)}"))
 
 
 @app.command()

@@ -112,6 +112,12 @@ _WAITING = (
     """INSERT INTO erasure_requests (tenant_id, contact_id, due_at)
     SELECT %(tenant)s, pg_temp.made('contact', n), now() + interval '1 hour' * (n %% 2)
     FROM generate_series(1, %(count)s) n""",
+    """INSERT INTO contact_imports (id, tenant_id, key_hash, request_hash, format, existing, digest, created_at)
+    SELECT pg_temp.made('import', n), %(tenant)s, sha256(n::text::bytea), sha256(''), 'csv', 'update', sha256(''),
+        now() - interval '1 day' * (n %% 2)
+    FROM generate_series(1, %(count)s) n""",
+    """INSERT INTO contact_import_defects (tenant_id, import_id, line, field, code)
+    SELECT %(tenant)s, pg_temp.made('import', 1), n, 'name', 'too_long_name' FROM generate_series(1, %(count)s) n""",
     """INSERT INTO message_statuses (id, tenant_id, channel_id, message_id, external_id, status, received_at)
     SELECT pg_temp.made('parked', n), %(tenant)s, %(channel)s, NULL, 'parked' || n, 'delivered',
         now() - interval '2 days'

@@ -33,6 +33,10 @@ _ROWS = (
     "INSERT INTO consents (tenant_id, contact_id, channel_kind, state, source, message_id) "
     "VALUES (%(tenant)s, %(contact)s, 'whatsapp', 'opted_in', 'message', %(message)s)",
     "INSERT INTO erasure_requests (tenant_id, contact_id) VALUES (%(tenant)s, %(contact)s)",
+    "INSERT INTO contact_imports (id, tenant_id, request_hash, format, existing, digest) "
+    "VALUES (%(contact)s, %(tenant)s, sha256(%(text)s::text::bytea), 'csv', 'update', sha256(''))",
+    "INSERT INTO contact_import_defects (tenant_id, import_id, line, field, code) "
+    "VALUES (%(tenant)s, %(contact)s, 2, 'name', 'too_long_name')",
     "INSERT INTO message_templates (id, tenant_id, channel_id, name) "
     "VALUES (%(template)s, %(tenant)s, %(channel)s, %(text)s)",
     "INSERT INTO campaigns (id, tenant_id, whatsapp_instance_id, message_template_id, name) "

@@ -100,11 +100,11 @@ def _lines(plan: Node, depth: int = 0) -> Iterator[str]:
 _KIND_OF_ROW = {
     "contacts": "contact", "conversations": "conversation", "messages": "ready", "sessions": "session",
     "message_statuses": "receipt", "consents": "consent", "media": "wanted", "groups": "group",
-    "campaigns": "campaign", "campaign_recipients": "addressee",
+    "campaigns": "campaign", "campaign_recipients": "addressee", "contact_imports": "import",
 }  # fmt: skip
 _MADE = {
     "contact_id": "contact", "conversation_id": "conversation", "message_id": "received", "group_id": "group",
-    "campaign_id": "campaign", "our_id": "received",
+    "campaign_id": "campaign", "our_id": "received", "import_id": "import",
 }  # fmt: skip
 _TEXTS = {
     "provider": "'twilio'", "lane": "'normal'", "status": "'ready'", "kind": "'phone'", "state": "'opted_in'",
@@ -125,6 +125,9 @@ _OF_ITS_OWN = {
     ("campaigns._UPDATE", 4): "NULL",
     ("campaigns._UPDATE", 7): "'contacts'",
     ("channels._ADD", 5): "'sms'",
+    ("contact_imports._INSERT", 5): "'csv'",
+    ("contact_imports._INSERT", 6): "'MX'",
+    ("contact_imports._INSERT", 7): "'update'",
     ("conversation_records._SET_STATUS", 3): "'closed'",
     ("channel_records._INSERT", 5): "'sms'",
     ("media._INSERT", 4): "{n} + 1",

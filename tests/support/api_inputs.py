@@ -42,6 +42,7 @@ MAKERS: Final[dict[str, Making]] = {
     "system": api_rows.unknown_send,
     "media": api_rows.file,
     "sessions": api_rows.session,
+    "imports": api_rows.contact_import,
 }
 
 # Rows that a procedure needs in a state that no other needs, by its name and the member that names the row.

@@ -1,4 +1,4 @@
-"""Rows for the API's tests that no procedure makes from its example: a send of unknown outcome, a file, a session."""
+"""Rows for the API's tests that no procedure makes from its example: an unknown send, a file, a session, an import."""
 
 import hashlib
 from uuid import UUID
@@ -33,6 +33,11 @@ VALUES ($1, $2, $3, 0, $4, $5, 'stored', $6, $7, $8, now())
 _SESSION = """
 INSERT INTO sessions (id, tenant_id, channel_id, conversation_id, phone_number, state, context_data)
 VALUES ($1, $2, $3, $4, $5, 'BROWSING_CATEGORIES', '{"page": 2}')
+"""
+
+_IMPORT = """
+INSERT INTO contact_imports (id, tenant_id, request_hash, format, existing, digest)
+VALUES ($1, $2, sha256(''), 'csv', 'update', sha256(''))
 """
 
 
@@ -82,6 +87,12 @@ async def file(
     await api.pool.execute(_BLOB, tenant_id, digest, key, len(content))
     await api.pool.execute(_FILE, file_id, tenant_id, message_id, mime_type, name, key, digest, len(content))
     return str(file_id)
+
+
+async def contact_import(api: ApiStage, whose: Tenant) -> str:
+    import_id, tenant_id = database.new_id(), whose.id
+    await api.pool.execute(_IMPORT, import_id, tenant_id)
+    return str(import_id)
 
 
 async def session(api: ApiStage, whose: Tenant) -> str:

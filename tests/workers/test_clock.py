@@ -151,6 +151,21 @@ async def test_the_key_of_a_webhook_outlives_its_day_and_ends_with_the_log(setti
         assert [row["id"] for row in await stage.rows("SELECT id FROM inbound_keys")] == [b"\x01"]
 
 
+async def test_what_is_known_of_an_old_import_goes_with_its_defects(settings: Settings) -> None:
+    async with staged(settings, import_days=10) as stage:
+        await stage.pool.execute(
+            "WITH made AS (INSERT INTO contact_imports (id, tenant_id, request_hash, format, existing, digest, "
+            "created_at) SELECT gen_random_uuid(), $1, sha256(''), 'csv', 'update', sha256(''), "
+            "now() - make_interval(days => d) FROM unnest(ARRAY[9, 12]) d RETURNING id) "
+            "INSERT INTO contact_import_defects (tenant_id, import_id, line, field, code) "
+            "SELECT $1, id, n, '', 'nul' FROM made, generate_series(1, 3) n",
+            stage.ours.tenant_id,
+        )
+        await log_retention.retain(stage.context)
+        assert await stage.count("contact_imports WHERE created_at > now() - interval '10 days'") == 1
+        assert (await stage.count("contact_imports"), await stage.count("contact_import_defects")) == (1, 3)
+
+
 async def test_rows_of_a_day_nobody_made_a_partition_for_are_kept_and_later_dropped(settings: Settings) -> None:
     async with staged(settings, events_days=10) as stage:
         await stage.pool.execute(

@@ -4,7 +4,7 @@ from typing import Final
 
 from shared import database
 from shared.queue.worker import Context
-from shared.store import idempotency, partitions, webhook_log
+from shared.store import contact_imports, idempotency, partitions, webhook_log
 from shared.store.messages import parked_receipts
 
 PARTITIONS_AHEAD: Final = 7  # days
@@ -43,6 +43,7 @@ async def retain(ctx: Context[None]) -> None:
         (webhook_log.forget_strays, webhooks_days),
         (partitions.forget_stray_events, events_days),
         (idempotency.forget, ctx.settings.idempotency_days),
+        (contact_imports.forget, ctx.settings.import_days),
     ):
         forgotten = FORGOTTEN_AT_ONCE
         while forgotten == FORGOTTEN_AT_ONCE:

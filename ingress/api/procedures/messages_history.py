@@ -154,7 +154,7 @@ async def get(call: Call, given: HistoryMessageId) -> HistoryMessageAnswer:
     return HistoryMessageAnswer(message=HistoryMessage.of(found))
 
 
-@subscription("messagesHistory.export", scope=READ, examples=[Example({"direction": "inbound"}, _HELLO)])
+@subscription("messagesHistory.export", scope=READ, examples=[Example({"direction": "inbound"}, _HELLO)], is_file=True)
 async def export(call: Call, given: ExportHistory) -> AsyncIterator[HistoryMessage]:
     """Export messages, newest first, until there are no more.
 

@@ -135,7 +135,10 @@ def _operation(route: Route, known: Schemas, definitions: dict[str, Schema], ref
     }
     if procedure.description:
         operation["description"] = procedure.description
-    if route.has_body:
+    if route.takes_file:
+        content: Json = {content_type: {"schema": {}} for content_type in procedure.takes}  # of any size
+        operation["requestBody"] = {"required": True, "content": content}
+    elif route.has_body:
         operation["requestBody"] = _body(route, name, definitions)
     return operation
 
@@ -162,7 +165,7 @@ def _parameters(route: Route, taken: Schema) -> list[Json]:
 
 
 def _request_headers(route: Route) -> list[str]:
-    headers = ["Idempotency-Key"] if route.procedure.kind == "mutation" else []
+    headers = ["Idempotency-Key"] if route.procedure.kind in ("mutation", "upload") else []
     if VERSION_MISMATCH in route.procedure.errors:
         headers.append("If-Match")
     if _answers_304(route):

@@ -41,6 +41,7 @@ class _Request:
     method: str
     path: str  # with the id, and the query
     body: Mapping[str, Any] | None
+    content_type: str | None = None  # of a file that is the body
 
     @classmethod
     def of(cls, route: Route, given: Mapping[str, Any]) -> "_Request":
@@ -50,7 +51,14 @@ class _Request:
             path = path.replace(f"{{{route.id_field}}}", str(rest.pop(route.id_field)))
         if route.has_body:
             return cls(route.method, path, rest)
-        return cls(route.method, path + (f"?{urlencode(_pairs(rest))}" if rest else ""), None)
+        path += f"?{urlencode(_pairs(rest))}" if rest else ""
+        return cls(route.method, path, None, route.procedure.takes[0] if route.takes_file else None)
+
+    @property
+    def file(self) -> str:
+        """The name that a file may have: `contacts.csv`."""
+        family = self.path.split("/")[2]
+        return f"{family}.{(self.content_type or '').rpartition('/')[2]}"
 
 
 def _pairs(given: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -65,6 +73,9 @@ def _pairs(given: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _curl(request: _Request) -> str:
     method = "" if request.method == "GET" else f"-X {request.method} "
     lines = [f'curl {method}"$API{request.path}" -H "Authorization: Bearer $KEY"']
+    if request.content_type is not None:
+        lines += [f"    -H 'Content-Type: {request.content_type}' -H 'Idempotency-Key: {request.file}'"]
+        lines += [f"    -T {request.file}"]
     if request.body is not None:
         lines += ["    -H 'Content-Type: application/json' -H \"Idempotency-Key: $(uuidgen)\""]
         lines += [f"    -d {shlex.quote(json.dumps(request.body, ensure_ascii=False))}"]
@@ -82,21 +93,30 @@ def _python(request: _Request) -> str:
         f'    os.environ["API"] + "{request.path}",',
     ]
     authorization = '"Authorization": f"Bearer {os.environ[\'KEY\']}"'
-    if request.body is None:
+    if request.content_type is not None:
+        own = f'"Content-Type": "{request.content_type}", "Idempotency-Key": "{request.file}"'
+        lines += ["    headers={", f"        {authorization},", f"        {own},", "    },"]
+        lines.append(f'    data=open("{request.file}", "rb"),')
+    elif request.body is None:
         lines.append(f"    headers={{{authorization}}},")
     else:
         lines.append(f'    headers={{{authorization}, "Idempotency-Key": str(uuid.uuid4())}},')
         literal = pformat(dict(request.body), sort_dicts=False, width=_WIDTH).replace("\n", "\n         ")
         lines.append(f"    json={literal},")
-    return "\n".join([*lines, "    timeout=30,", ")", "print(answer.json())"])
+    timeout = 30 if request.content_type is None else 3600
+    return "\n".join([*lines, f"    timeout={timeout},", ")", "print(answer.json())"])
 
 
 def _typescript(request: _Request) -> str:
-    lines = [f"const answer = await fetch(`${{process.env.API}}{request.path}`, {{"]
+    imports = [] if request.content_type is None else ['import { openAsBlob } from "node:fs";', ""]
+    lines = [*imports, f"const answer = await fetch(`${{process.env.API}}{request.path}`, {{"]
     if request.method != "GET":
         lines.append(f'  method: "{request.method}",')
     lines += ["  headers: {", "    Authorization: `Bearer ${process.env.KEY}`,"]
-    if request.body is None:
+    if request.content_type is not None:
+        lines += [f'    "Content-Type": "{request.content_type}",', f'    "Idempotency-Key": "{request.file}",', "  },"]
+        lines.append(f'  body: await openAsBlob("{request.file}"),')
+    elif request.body is None:
         lines.append("  },")
     else:
         body = _object(request.body, "  ")

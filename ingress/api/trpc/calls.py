@@ -11,6 +11,7 @@ from ingress.api.declaration import AnyProcedure
 from ingress.api.execute import Executor
 from ingress.api.failures import problem_of
 from ingress.api.problems import METHOD_NOT_ALLOWED, UNKNOWN_PATH, Problem
+from ingress.api.rest_paths import ROOT
 from ingress.api.trpc.shapes import failed, succeeded
 
 AT_ONCE: Final = 4  # calls of one request that work; the others wait, so that one batch takes no tenant's every turn
@@ -77,6 +78,8 @@ class CallRunner:
 
     async def _run(self, caller: Caller, asked: Asked) -> Outcome:
         procedure = self.procedure(asked.path)
+        if procedure.kind == "upload":
+            raise Problem(METHOD_NOT_ALLOWED, f"It takes a file, and only over REST: {ROOT}, as the reference shows.")
         if procedure.kind == "subscription":
             raise Problem(METHOD_NOT_ALLOWED, "This is a subscription: use httpSubscriptionLink or wsLink.")
         if procedure.kind == "mutation" and not asked.may_change:

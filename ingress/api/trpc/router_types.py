@@ -63,8 +63,8 @@ _KINDS: Final = {"query": "Query", "mutation": "Mutation", "subscription": "Subs
 
 
 def router_types(procedures: Mapping[str, AnyProcedure]) -> str:
-    """The whole file."""
-    every = [procedures[name] for name in sorted(procedures)]
+    """The whole file. Uploads are not in it: they are REST's only."""
+    every = [procedures[name] for name in sorted(procedures) if procedures[name].kind != "upload"]
     models: list[_Key] = [
         *((one.input, "validation") for one in every),
         *((one.output, "serialization") for one in every),

@@ -99,8 +99,8 @@ async def test_the_api_serves_what_the_command_writes(
     assert (await api.request("HEAD", "/trpc/router.d.ts", None)).status == 200
 
 
-async def test_every_procedure_has_its_type() -> None:
+async def test_every_procedure_but_uploads_has_its_type() -> None:
     text = router_types(registry())
-    for procedure in registry().values():
+    for procedure in (one for one in registry().values() if one.kind != "upload"):
         kind = procedure.kind.capitalize()
         assert re.search(rf"^      {procedure.verb}: {kind}<{procedure.input.__name__}\b", text, re.M), procedure.name
