@@ -10,9 +10,9 @@ from ingress.api import cursors
 from ingress.api.call import Call
 from ingress.api.declaration import Example, mutation, query
 from ingress.api.models import ListInput, Output, Page, Part, TenantInput
-from ingress.api.problems import not_found
+from ingress.api.problems import IDEMPOTENCY_MISMATCH, Problem, not_found
 from shared.actions import consents
-from shared.actions.consents import Wish
+from shared.actions.consents import OtherWish, Wish
 from shared.domain.model import ChannelKind, ConsentState
 from shared.store import consent_records as records
 from shared.store import contact_records
@@ -159,7 +159,10 @@ async def _enter(call: Call, given: _Wish, state: ConsentState, reason: str) -> 
         evidence,
         None if call.idempotency_key is None else f"api:{call.idempotency_key}",
     )
-    await consents.enter(call.connection, wish)
+    try:
+        await consents.enter(call.connection, wish)
+    except OtherWish:
+        raise Problem(IDEMPOTENCY_MISMATCH, "This Idempotency-Key came with another consent. Take a new one.") from None
     wanted = Wanted(given.contact_id, given.channel_kind)
     rows, _ = await records.page(call.connection, call.tenant_id, wanted, None, MOST_SHOWN)
     return ConsentsAnswer(consents=[ConsentEntry.of(row) for row in rows if row.holds])
