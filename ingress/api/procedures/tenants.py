@@ -10,7 +10,7 @@ from ingress.api import cursors
 from ingress.api.call import Call
 from ingress.api.declaration import Example, mutation, query
 from ingress.api.models import Input, Name, Output, Page, PageInput, Part
-from ingress.api.problems import CONFLICT, FieldError, Problem, not_found, pointer
+from ingress.api.problems import CONFLICT, NOT_FOUND, FieldError, Problem, not_found, pointer
 from shared.actions import tenants
 from shared.actions.tenants import NameTaken
 from shared.store import tenants as store
@@ -65,7 +65,13 @@ async def list_(call: Call, given: PageInput) -> TenantPage:
     return TenantPage(tenants=[Tenant.of(row) for row in shown], next_cursor=next_cursor)
 
 
-@query("tenants.get", scope=READ, operator=True, examples=[Example({"id": _SHOP["id"]}, {"tenant": _SHOP})])
+@query(
+    "tenants.get",
+    scope=READ,
+    operator=True,
+    errors=[NOT_FOUND],
+    examples=[Example({"id": _SHOP["id"]}, {"tenant": _SHOP})],
+)
 async def get(call: Call, given: TenantId) -> TenantAnswer:
     """Get a tenant."""
     found = await store.get(call.connection, given.id)
