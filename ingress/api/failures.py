@@ -20,9 +20,13 @@ def problem_of(error: Exception, procedure: AnyProcedure | None = None) -> Probl
     """The problem that answers an error of any kind. An unexpected one is logged, under an id that the answer has."""
     if isinstance(error, Problem):
         return error
-    if isinstance(error, (database.LockTimeout, asyncpg.QueryCanceledError)) or database.is_outage(error):
+    undone = isinstance(error, (database.LockTimeout, asyncpg.QueryCanceledError))
+    if undone or database.is_outage(error):
         log.warning("call not possible", procedure=procedure and procedure.name, error=type(error).__name__)
-        return Problem(UNAVAILABLE, "The database did not answer in time. Nothing was changed.", retry_after=AGAIN)
+        # The connection may have broken after the commit and before its confirmation.
+        in_doubt = not undone and procedure is not None and procedure.kind == "mutation"
+        what = "It may have been done: repeat it with the same Idempotency-Key." if in_doubt else "Nothing was changed."
+        return Problem(UNAVAILABLE, f"The database did not answer in time. {what}", retry_after=AGAIN)
     if database.is_conflict(error) and not isinstance(error, asyncpg.ForeignKeyViolationError):
         return Problem(UNAVAILABLE, "Others changed the same rows again and again.", retry_after=AGAIN)
     if isinstance(error, asyncpg.ForeignKeyViolationError):

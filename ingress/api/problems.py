@@ -100,7 +100,8 @@ INTERNAL: Final = ProblemType(
 )
 UNAVAILABLE: Final = ProblemType(
     "unavailable", 503, "Not now", "SERVICE_UNAVAILABLE",
-    "The database does not answer, or too much is under way. Nothing was changed: send it again after Retry-After.",
+    "The database does not answer, or too much is under way. Send it again after Retry-After. A mutation may have been "
+    "done: `detail` says so. Repeat it with the same Idempotency-Key, so that it is done once.",
 )  # fmt: skip
 PROVIDER_AWAY: Final = ProblemType(
     "provider-away", 503, "The provider does not answer", "SERVICE_UNAVAILABLE",

@@ -34,6 +34,7 @@ from shared.settings import Settings
 
 NAME = "api"
 LONGEST_LINE = 64 * 1024  # bytes: tRPC writes a batch's inputs into the first line of a GET
+HINT_WAIT = 0.5  # seconds that an answer waits for the broker: its rows are committed, and due all the same
 OPERATORS_POOL = 4  # connections: looking up keys, and calls that span tenants
 
 
@@ -63,7 +64,7 @@ async def serve(settings: Settings, keys: KeyRing, stop: asyncio.Event, *, share
 
         async def publish(*jobs: Job) -> None:
             try:
-                await publisher.publish(*jobs)
+                await publisher.publish(*jobs, timeout=HINT_WAIT)
             except (BrokerAway, PublishFailed) as error:  # the clock publishes them again
                 logger.warning("jobs not published", count=len(jobs), error=type(error).__name__)
 

@@ -11,7 +11,7 @@ from ingress.api import declaration
 from ops import connections, erasure, terminal
 from ops.errors import Problem
 from shared.actions import api_keys as actions
-from shared.actions.api_keys import NewKey
+from shared.actions.api_keys import MOST_KEYS, NewKey, TooManyKeys
 from shared.domain import api_keys
 from shared.settings import settings
 from shared.store import api_keys as store
@@ -44,8 +44,11 @@ def add(
     async def session() -> NewKey:
         async with connections.database(settings(), "keys") as pool:
             tenant_id = None if operator else await erasure.tenant(pool, tenant)
-            async with pool.acquire() as connection, connection.transaction():
-                return await actions.create(connection, tenant_id, name[:200], scopes, expires_at)
+            try:
+                async with pool.acquire() as connection, connection.transaction():
+                    return await actions.create(connection, tenant_id, name[:200], scopes, expires_at)
+            except TooManyKeys:
+                raise Problem(f"This tenant has {MOST_KEYS} keys.", "Revoke one: ./palomar keys revoke ID") from None
 
     made = connections.run(session())
     typer.echo(f"Added key {made.stored.id} with {', '.join(made.stored.scopes)}. Store it now, it is not shown again:")

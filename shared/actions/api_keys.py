@@ -3,13 +3,21 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final
 from uuid import UUID
 
 from shared.database import Connection
 from shared.domain import api_keys
 from shared.store import api_keys as store
+from shared.store import turns
 from shared.store.api_keys import ApiKey
 from shared.store.events import Event, record
+
+MOST_KEYS: Final = 100  # live ones of a tenant: rate limits count by key
+
+
+class TooManyKeys(Exception):
+    """The tenant has MOST_KEYS live keys already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +31,11 @@ class NewKey:
 async def create(
     connection: Connection, tenant_id: UUID | None, name: str, scopes: Iterable[str], expires_at: datetime | None = None
 ) -> NewKey:
-    """Create a tenant's key, or an operator's, without an event, where there is no tenant."""
+    """Create a tenant's key, or an operator's, without an event, where there is no tenant. Raises TooManyKeys."""
+    if tenant_id is not None:
+        await turns.take(connection, f"api_keys {tenant_id}")
+        if await store.live(connection, tenant_id) >= MOST_KEYS:
+            raise TooManyKeys
     key = api_keys.new_key()
     stored = await store.add(
         connection,

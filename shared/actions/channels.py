@@ -172,14 +172,16 @@ async def update(
     Raises ValueError that names each wrong field of the settings.
     """
     read_settings(settings)
-    wanted = before.status == "active" if is_active is None else is_active
-    if (name, settings, wanted) == (before.name, before.settings, before.status == "active"):
+    on = is_active is True and before.status != "active"
+    # One that its provider has stopped too: else it would send again as soon as it is tried and works.
+    off = is_active is False and (before.status, before.status_reason) != ("stopped", SWITCHED_OFF)
+    if (name, settings) == (before.name, before.settings) and not on and not off:
         return before
     after = await channel_records.update(connection, before.tenant_id, before.id, name, settings)
-    if wanted and before.status != "active":
+    if on:
         await channels.resume_in_transaction(connection, before.tenant_id, before.id)
-    elif not wanted:
-        await channels.stop(connection, before.tenant_id, before.id, SWITCHED_OFF)
+    elif off:
+        await channels.switch_off(connection, before.tenant_id, before.id, SWITCHED_OFF)
     await record(connection, Event("channel.updated", before.tenant_id, before.id))
     return await channel_records.get(connection, before.tenant_id, before.id) or after
 

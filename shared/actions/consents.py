@@ -17,14 +17,20 @@ from shared.store.consents import Entry
 from shared.store.events import Event, record
 
 
-async def write(connection: Connection, entries: Sequence[Entry]) -> None:
-    """Add entries, and record an event for each new one. Runs no statement where there are none.
+class OtherWish(Exception):
+    """The cause of a wish has entered another one before."""
+
+
+async def write(connection: Connection, entries: Sequence[Entry]) -> list[Entry]:
+    """Add entries, and record an event for each new one; returns those. Runs no statement where there are none.
 
     Events may come in another order than the entries took effect; their `at` tells.
     """
     if not entries:
-        return
-    await record(connection, *(_event(entry) for entry in await ledger.add(connection, entries)))
+        return []
+    new = await ledger.add(connection, entries)
+    await record(connection, *(_event(entry) for entry in new))
+    return new
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,27 +50,29 @@ class Wish:
 
 
 async def enter(connection: Connection, wish: Wish) -> None:
-    """Enter a wish into the ledger. An opt-in to everything also ends a block."""
+    """Enter a wish into the ledger. An opt-in to everything also ends a block. Raises OtherWish."""
     scopes: Sequence[ConsentScope] = ("marketing",) if wish.marketing else ("all",)
     if wish.state == "opted_in" and not wish.marketing:
         scopes = ("all", "blocked")
-    await write(
-        connection,
-        [
-            Entry(
-                tenant_id=wish.tenant_id,
-                contact_id=wish.contact_id,
-                channel_kind=wish.channel_kind,
-                state=wish.state,
-                source="api",
-                at=datetime.now(UTC),
-                scope=scope,
-                dedupe_key=None if wish.cause is None else f"{wish.cause}:{scope}",
-                evidence=wish.evidence,
-            )
-            for scope in scopes
-        ],
-    )
+    entries = [
+        Entry(
+            tenant_id=wish.tenant_id,
+            contact_id=wish.contact_id,
+            channel_kind=wish.channel_kind,
+            state=wish.state,
+            source="api",
+            at=datetime.now(UTC),
+            scope=scope,
+            dedupe_key=None if wish.cause is None else f"{wish.cause}:{scope}",
+            evidence=wish.evidence,
+        )
+        for scope in scopes
+    ]
+    new = await write(connection, entries)
+    # An entry of the same cause must be this wish. Else a key that is used again would lose an opt-out silently.
+    for entry in entries:
+        if entry not in new and not await ledger.has_same(connection, entry):
+            raise OtherWish
 
 
 def _event(entry: Entry) -> Event:

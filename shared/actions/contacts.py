@@ -8,6 +8,7 @@ import asyncpg
 from shared.database import Connection, new_id
 from shared.domain import addresses
 from shared.store import contact_records as store
+from shared.store import erasure_requests
 from shared.store.contact_records import ContactRecord
 from shared.store.events import Event, record
 
@@ -18,6 +19,10 @@ class NumberTaken(Exception):
     def __init__(self, contact_id: UUID | None) -> None:
         super().__init__(f"another contact has this number: {contact_id or 'a new one'}")
         self.contact_id = contact_id
+
+
+class ErasurePending(Exception):
+    """The contact is about to be erased, which can't be undone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +73,12 @@ async def delete(connection: Connection, tenant_id: UUID, contact_id: UUID) -> C
 
 
 async def restore(connection: Connection, tenant_id: UUID, contact_id: UUID) -> ContactRecord | None:
-    """Undo a deletion. None where there is no deleted one. Raises NumberTaken where its number went to another one."""
+    """Undo a deletion. None where there is no deleted one. Raises NumberTaken where its number went to another one, and
+    ErasurePending."""
     restored = await store.restore(connection, tenant_id, contact_id)
     if restored is not None:
+        if await erasure_requests.is_pending(connection, tenant_id, contact_id):
+            raise ErasurePending
         await _check_free(connection, tenant_id, restored.phone_number, but=contact_id)
         await record(connection, Event("contact.restored", tenant_id, contact_id=contact_id))
     return restored

@@ -56,7 +56,7 @@ async def queue(
         raise NotQueued("conversation", "There is no such conversation.")
     before = await records.by_cause(connection, message.tenant_id, f"template:{message.cause}")
     if before is not None:
-        if before.conversation_id != message.conversation_id:
+        if before.conversation_id != message.conversation_id or not await _is_same(connection, before, message):
             raise NotQueued("cause", "This request has queued another message before.")
         return before, None
     check_reachable(to)
@@ -79,6 +79,16 @@ async def queue(
         message_id=message_id,
     )
     return found, job
+
+
+async def _is_same(connection: Connection, before: MessageRecord, message: NewTemplateMessage) -> bool:
+    """Whether a message that was queued for the same cause is of the same template, with the same variables."""
+    stored = before.template or {}
+    return (
+        stored.get("variables") == dict(message.variables)
+        and message.language in (None, stored.get("language"))
+        and stored.get("name") in await templates.names(connection, message.tenant_id, message.template)
+    )
 
 
 async def _queued(connection: Connection, message: NewTemplateMessage) -> UUID:

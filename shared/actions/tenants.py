@@ -4,6 +4,7 @@ from uuid import UUID
 
 from shared.database import Connection, new_id
 from shared.store import tenants as store
+from shared.store import turns
 from shared.store.events import Event, record
 from shared.store.tenants import Tenant
 
@@ -18,6 +19,7 @@ class NameTaken(Exception):
 
 async def create(connection: Connection, name: str) -> Tenant:
     """Create a tenant. Raises NameTaken."""
+    await turns.take(connection, "names of tenants")
     other = await store.named(connection, name)
     if other is not None:
         raise NameTaken(other)

@@ -23,6 +23,8 @@ FIELDS: Final[Mapping[str, str]] = {
     "apiKey": "appSecret",
     "webhookToken": "verifyToken",
 }
+# Stands in where the number's app is the operator's: of its account only the access token is the tenant's, and used.
+OF_OPERATOR: Final = {"businessId": "0", "apiKey": "operators"}
 
 
 def account(given: Mapping[str, str]) -> Account:
@@ -34,6 +36,12 @@ async def get(connection: Connection, tenant_id: UUID, channel_id: UUID, *, lock
     """The settings of this id: a number's channel. None where there is no such number."""
     found = await channel_records.get(connection, tenant_id, channel_id, lock=lock)
     return found if found is not None and (found.provider, found.kind) == (PROVIDER, KIND) else None
+
+
+async def is_operators(connection: Connection, channel: ChannelRecord) -> bool:
+    """Whether the number's app is the operator's: its endpoint serves several tenants, and no tenant's session sees
+    it."""
+    return channel.endpoint_id is not None and await endpoints.get(connection, channel.endpoint_id) is None
 
 
 async def known(connection: Connection, keys: KeyRing, channel: ChannelRecord) -> dict[str, str]:

@@ -159,7 +159,8 @@ EVENTS: Final[tuple[PublicEvent, ...]] = (
         _MESSAGE, facts={"by": _TEXT, "type": _TEXT}, data={"by": "manager", "type": "text"},
     ),
     PublicEvent(
-        "message_status_changed", "A message that you send is queued, sent, delivered, read, failed, unknown, …",
+        "message_status_changed",
+        "A message that you send is queued, sent, delivered, read, failed, canceled, unknown, …",
         ("message.*",), _MESSAGE, "status", _ERROR, {"status": "delivered"},
     ),
     PublicEvent("message_held", "A message waits until its customer writes again.", ("message.held",), _MESSAGE),

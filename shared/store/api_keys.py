@@ -48,6 +48,13 @@ WHERE tenant_id = $1 AND deleted_at IS NULL
     AND id < coalesce($2, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)
 ORDER BY id DESC LIMIT $3
 """
+_GET = f"""
+SELECT tenant_id, {_COLUMNS} FROM api_keys WHERE tenant_id = $1 AND id = $2 AND {only_if("deleted_at IS NULL")}
+"""
+_LIVE = """
+SELECT count(*) FROM api_keys
+WHERE tenant_id = $1 AND deleted_at IS NULL AND (expires_at IS NULL OR expires_at > now())
+"""
 _EVERY = f"""
 SELECT tenant_id, {_COLUMNS} FROM api_keys WHERE deleted_at IS NULL
 UNION ALL SELECT NULL, {_COLUMNS} FROM operator_keys WHERE deleted_at IS NULL
@@ -97,6 +104,18 @@ async def add(
 async def page(connection: Connection, tenant_id: UUID, after: UUID | None, limit: int) -> list[ApiKey]:
     """A tenant's live keys, newest first, behind the key `after`."""
     return [_key(row) for row in await connection.fetch(_LIST, tenant_id, after, limit)]
+
+
+async def get(connection: Connection, tenant_id: UUID, key_id: UUID) -> ApiKey | None:
+    """The key; None where there is none, or a revoked one."""
+    row = await connection.fetchrow(_GET, tenant_id, key_id)
+    return None if row is None else _key(row)
+
+
+async def live(connection: Connection, tenant_id: UUID) -> int:
+    """How many keys open the tenant's API."""
+    count: int = await connection.fetchval(_LIVE, tenant_id)
+    return count
 
 
 async def every(connection: Connection | Pool) -> list[ApiKey]:

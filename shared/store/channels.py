@@ -38,6 +38,9 @@ _STOP = """
 UPDATE channels SET status = 'stopped', status_reason = $3
 WHERE tenant_id = $1 AND id = $2 AND status = 'active' RETURNING id
 """
+_SWITCH_OFF = """
+UPDATE channels SET status = 'stopped', status_reason = $3 WHERE tenant_id = $1 AND id = $2
+"""
 _RESUME = """
 UPDATE channels SET status = 'active', status_reason = NULL WHERE tenant_id = $1 AND id = $2 AND status = 'stopped'
 RETURNING id
@@ -149,6 +152,11 @@ async def credentials(connection: Connection | Pool, tenant_id: UUID, channel_id
 async def stop(connection: Connection, tenant_id: UUID, channel_id: UUID, reason: str) -> bool:
     """Stop a channel: no message leaves through it until it is resumed. False where it was stopped already."""
     return await connection.fetchval(_STOP, tenant_id, channel_id, reason) is not None
+
+
+async def switch_off(connection: Connection, tenant_id: UUID, channel_id: UUID, reason: str) -> None:
+    """Stop a channel, and one that was stopped already for this reason from now on."""
+    await connection.execute(_SWITCH_OFF, tenant_id, channel_id, reason)
 
 
 async def resume(connection: Connection | Pool, tenant_id: UUID, channel_id: UUID) -> bool:

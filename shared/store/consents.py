@@ -67,6 +67,18 @@ async def add(connection: Connection, entries: Sequence[Entry]) -> list[Entry]:
     return [entry for entry_id, entry in zip(ids, ordered, strict=True) if entry_id in written]
 
 
+_HAS_SAME = """
+SELECT true FROM consents
+WHERE tenant_id = $1 AND dedupe_key = $2 AND contact_id = $3 AND channel_kind = $4 AND state = $5
+"""
+
+
+async def has_same(connection: Connection, entry: Entry) -> bool:
+    """Whether the entry of this one's cause is of the same contact, kind of channel and state."""
+    asked = (entry.tenant_id, entry.dedupe_key, entry.contact_id, entry.channel_kind, entry.state)
+    return await connection.fetchval(_HAS_SAME, *asked) is not None
+
+
 # The contact with the address that the conversation `talk` on the channel `via` writes to. Nearly always it is the
 # conversation's contact; but one that came by SQL may have another contact, or none.
 _RECIPIENT = """(

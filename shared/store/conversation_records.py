@@ -49,8 +49,9 @@ _COLUMNS: Final = (
 _GET = f"SELECT {_COLUMNS} FROM conversations WHERE tenant_id = $1 AND id = $2 AND {only_if('deleted_at IS NULL')}"
 _LOCK = f"{_GET} FOR NO KEY UPDATE"
 _SET_STATUS = f"""
-UPDATE conversations SET status = $3, reply_due_at = NULL, reply_wanted_since = NULL WHERE tenant_id = $1 AND id = $2
-RETURNING {_COLUMNS}
+UPDATE conversations SET status = $3, reply_due_at = NULL, reply_wanted_since = NULL, reply_lease_id = NULL,
+    reply_lease_until = NULL
+WHERE tenant_id = $1 AND id = $2 RETURNING {_COLUMNS}
 """
 _MARK_READ = f"UPDATE conversations SET unread_count = 0 WHERE tenant_id = $1 AND id = $2 RETURNING {_COLUMNS}"
 _ASSIGN = f"UPDATE conversations SET assigned_to = $3 WHERE tenant_id = $1 AND id = $2 RETURNING {_COLUMNS}"
@@ -120,7 +121,8 @@ async def get(
 async def set_status(
     connection: Connection, tenant_id: UUID, conversation_id: UUID, status: Status
 ) -> ConversationRecord:
-    """Set the status of a conversation that is there. No answer of an engine is owed in it any more."""
+    """Set the status of a conversation that is there. No answer of an engine is owed in it any more,
+    and one that an engine is making has lost its lease: it is dropped."""
     return _record(await connection.fetchrow(_SET_STATUS, tenant_id, conversation_id, status))
 
 

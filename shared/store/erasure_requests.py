@@ -10,6 +10,7 @@ INSERT INTO erasure_requests (tenant_id, contact_id) VALUES ($1, $2)
 ON CONFLICT (tenant_id, contact_id) DO NOTHING RETURNING requested_at
 """
 _ADDED = "SELECT requested_at FROM erasure_requests WHERE tenant_id = $1 AND contact_id = $2"
+_IS_PENDING = "SELECT true FROM erasure_requests WHERE tenant_id = $1 AND contact_id = $2"
 _TAKE = """
 UPDATE erasure_requests AS r SET due_at = now() + $1::interval
 FROM (
@@ -26,6 +27,11 @@ async def add(connection: Connection, tenant_id: UUID, contact_id: UUID) -> tupl
     if requested_at is not None:
         return requested_at, True
     return await connection.fetchval(_ADDED, tenant_id, contact_id), False
+
+
+async def is_pending(connection: Connection, tenant_id: UUID, contact_id: UUID) -> bool:
+    """Whether a contact is about to be erased."""
+    return await connection.fetchval(_IS_PENDING, tenant_id, contact_id) is not None
 
 
 async def take(pool: Pool, lease: timedelta) -> tuple[UUID, UUID] | None:

@@ -6,6 +6,9 @@ from uuid import UUID
 from shared.database import Connection
 
 _QUEUE = "SELECT queue_template_message($1, $2, $3, $4, $5)"
+_NAMES = """
+SELECT name, external_id FROM message_templates WHERE tenant_id = $1 AND $2 IN (id::text, name, external_id)
+"""
 _EXISTS = "SELECT true FROM message_templates WHERE tenant_id = $1 AND id = $2 AND deleted_at IS NULL"
 
 
@@ -31,6 +34,13 @@ async def queue_template_message(
         _QUEUE, conversation_id, template, dict(variables or {}), language, dedupe_key
     )
     return queued
+
+
+async def names(connection: Connection, tenant_id: UUID, template: str) -> set[str]:
+    """The names by which a message may have this template, as queue_template_message looks it up; of deleted rows
+    too."""
+    rows = await connection.fetch(_NAMES, tenant_id, template)
+    return {template, *(name for row in rows for name in row if name is not None)}
 
 
 async def exists(connection: Connection, tenant_id: UUID, template_id: UUID) -> bool:

@@ -24,6 +24,7 @@ WHERE deleted_at IS NULL
         > (coalesce($1, '-infinity'::timestamptz), coalesce($2, '00000000-0000-0000-0000-000000000000'::uuid))
 ORDER BY created_at, id LIMIT $3
 """
+_GET = f"SELECT {_COLUMNS} FROM tenants WHERE id = $1 AND deleted_at IS NULL"
 _NAMED = "SELECT id FROM tenants WHERE name = $1 AND deleted_at IS NULL LIMIT 1"
 _LIVES = "SELECT true FROM tenants WHERE id = $1 AND deleted_at IS NULL"
 _INSERT = f"INSERT INTO tenants (id, name) VALUES ($1, $2) RETURNING {_COLUMNS}"
@@ -36,6 +37,12 @@ async def page(connection: Connection, after: Position | None, limit: int) -> li
     """Tenants, oldest first, behind the position `after`."""
     created_at, tenant_id = after or (None, None)
     return [Tenant(**row) for row in await connection.fetch(_PAGE, created_at, tenant_id, limit)]
+
+
+async def get(connection: Connection, tenant_id: UUID) -> Tenant | None:
+    """The tenant; None where there is none, or a deleted one."""
+    row = await connection.fetchrow(_GET, tenant_id)
+    return None if row is None else Tenant(**row)
 
 
 async def lives(connection: Connection, tenant_id: UUID) -> bool:

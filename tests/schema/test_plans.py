@@ -51,8 +51,8 @@ READ_A_SMALL_TABLE: Final = (  # an import asks for many rows at once, and the w
 READ_A_DAY: Final = (  # days before are left out by their partitions; here all rows are of one
     "event_feed._FIRST",
 )
-# Functions alone, which a session without a tenant may not call.
-OF_A_TENANT: Final = ("templates._QUEUE", "messages.windows._NEEDING_TEMPLATES")
+# A function alone, which a session without a tenant may not call.
+OF_A_TENANT: Final = ("templates._QUEUE",)
 # On an empty table every index costs the same, and the table's first thousands of rows bring statistics.
 UNTIL_STATISTICS: Final[dict[When, tuple[str, ...]]] = {
     "with a backlog": (),

@@ -3,16 +3,19 @@
 from datetime import UTC, datetime
 from typing import Any
 
+import asyncpg
 import pytest
 from pydantic import ValidationError
 
 from ingress.api import problems, query_string
 from ingress.api.call import version
 from ingress.api.declaration import registry
+from ingress.api.failures import problem_of
 from ingress.api.models import Input, ListInput
 from ingress.api.problems import CODES, TYPES, Problem, of_validation, pointer
 from ingress.api.rate_limits import MOST_BUCKETS, Bucket, Buckets
 from ingress.api.rest_paths import Routes, kebab, route
+from shared.database import LockTimeout
 
 # -- paths -------------------------------------------------------------------------------------------------------------
 
@@ -172,6 +175,21 @@ def test_a_problem_is_written_as_the_rfc_says() -> None:
 @pytest.mark.parametrize(("seconds", "header"), [(0.0, "1"), (0.2, "1"), (1.0, "1"), (1.01, "2")])
 def test_retry_after_is_whole_seconds_and_never_too_early(seconds: float, header: str) -> None:
     assert Problem(problems.UNAVAILABLE, "", retry_after=seconds).headers == {"Retry-After": header}
+
+
+@pytest.mark.parametrize(
+    ("error", "name", "says"),
+    [
+        (ConnectionResetError(), "contacts.create", "repeat it with the same Idempotency-Key"),
+        (ConnectionResetError(), "contacts.list", "Nothing was changed"),
+        (asyncpg.QueryCanceledError(), "contacts.create", "Nothing was changed"),
+        (LockTimeout(), "contacts.create", "Nothing was changed"),
+    ],
+)
+def test_an_outage_says_whether_a_change_may_have_been_made(error: Exception, name: str, says: str) -> None:
+    problem = problem_of(error, registry()[name])
+    assert problem.type is problems.UNAVAILABLE
+    assert says in problem.detail
 
 
 def test_a_thousand_wrong_fields_are_a_short_problem() -> None:

@@ -80,6 +80,7 @@ def test_the_names_are_those_that_users_know() -> None:
         ("contact.created", "contact_created", {}),
         ("contact.address_added", "contact_updated", {"change": "address_added"}),
         ("message.delivered", "message_status_changed", {"status": "delivered"}),
+        ("message.canceled", "message_status_changed", {"status": "canceled"}),
         ("message.held", "message_held", {}),
         ("campaign.paused", "campaign_status_changed", {"status": "paused"}),
         ("conversation.escalated", "conversation_updated", {"change": "escalated"}),

@@ -177,8 +177,11 @@ async def test_answers_that_have_not_left_stay_and_what_a_person_asked_for_leave
         conversation_id = await stage.value("SELECT id FROM conversations")
         answer = await owed(stage, ours, conversation_id, f"reply:{new_id()}")
         asked_for = await owed(stage, ours, conversation_id, f"api:{new_id()}")
+        await stage.pool.execute("UPDATE conversations SET reply_lease_id = $1", new_id())
         await worker.persist([manager(stage, ours)], stage.context)
         assert (await stage.status(answer), await stage.status(asked_for)) == ("canceled", "queued")
+        assert await stage.value("SELECT message_id FROM events WHERE name = 'message.canceled'") == answer
+        assert await stage.value("SELECT reply_lease_id FROM conversations") is None
 
 
 async def test_a_tenant_may_let_the_bot_answer_beside_its_managers(settings: Settings) -> None:

@@ -238,6 +238,7 @@ async def test_a_message_whose_time_has_passed_is_canceled(settings: Settings) -
         in_time = await stage.owe(conversation, "a tiempo", expires_at=datetime.now(UTC) + timedelta(minutes=1))
         await stage.until(stage.status, in_time, equals="sent")
         assert await stage.status(late) == "canceled"
+        assert await stage.value("SELECT message_id FROM events WHERE name = 'message.canceled'") == late
         assert await stage.bodies() == ["a tiempo"]
 
 
@@ -254,6 +255,7 @@ async def test_a_deleted_channel_or_tenant_sends_and_answers_nothing_more(settin
         async with stage.working("reply", "window", "send", "clock"):
             await stage.until(stage.owed, equals=0)
         assert await stage.statuses() == ["canceled", "canceled"]
+        assert await stage.count("events WHERE name = 'message.canceled'") == 2
         assert (await stage.message(after))["error_code"] == "channel_deleted"
         assert await stage.sandbox.messages() == ()
 

@@ -176,6 +176,7 @@ async def test_a_receipt_of_the_original_cancels_what_was_to_send_it_anew(
             await stage.until(stage.count, "message_statuses WHERE applied", equals=1)
         again = await stage.row("SELECT * FROM messages WHERE dedupe_key = $1", f"resend:{message}:1")
         assert (again["status"], again["error_code"], again["due_at"]) == ("canceled", "already_sent", None)
+        assert await stage.value("SELECT message_id FROM events WHERE name = 'message.canceled'") == again["id"]
         assert await stage.status(message) == receipt_status
         assert await calls(stage) == 1
 
@@ -192,6 +193,7 @@ async def test_a_late_answer_or_entry_of_the_original_cancels_what_was_to_send_i
             assert await sends.sent(connection, stage.ours.tenant_id, message, None, "SM" + "7" * 32) == "failed"
         again = await stage.row("SELECT * FROM messages WHERE dedupe_key = $1", f"resend:{message}:1")
         assert (again["status"], again["error_code"], again["due_at"]) == ("canceled", "already_sent", None)
+        assert await stage.value("SELECT message_id FROM events WHERE name = 'message.canceled'") == again["id"]
         assert (await stage.message(message))["external_id"] == "SM" + "7" * 32
 
 

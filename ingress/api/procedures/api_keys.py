@@ -10,8 +10,9 @@ from ingress.api import cursors, declaration
 from ingress.api.call import Call
 from ingress.api.declaration import Example, mutation, query
 from ingress.api.models import ListInput, Moment, Name, Output, Page, Part, TenantInput
-from ingress.api.problems import FORBIDDEN, FieldError, Problem, invalid, not_found, pointer
+from ingress.api.problems import CONFLICT, FORBIDDEN, FieldError, Problem, invalid, not_found, pointer
 from shared.actions import api_keys as actions
+from shared.actions.api_keys import MOST_KEYS, TooManyKeys
 from shared.domain import api_keys
 from shared.store import api_keys as store
 
@@ -84,7 +85,9 @@ class ApiKeyId(TenantInput):
 class CreateApiKey(TenantInput):
     name: Name
     scopes: list[Scope] = Field(min_length=1, max_length=50, description="Such as contacts:read; * is every scope.")
-    expires_at: Moment | None = Field(default=None, description="Left out: it holds until it is revoked.")
+    expires_at: Moment | None = Field(
+        default=None, description="Not later than your own key's. Left out: as your own key's, such as null for never."
+    )
 
 
 @query("apiKeys.list", scope=READ, examples=[Example({}, {"apiKeys": [_SHOP], "nextCursor": None})])
@@ -93,6 +96,15 @@ async def list_(call: Call, given: ListInput) -> ApiKeyPage:
     rows = await store.page(call.connection, call.tenant_id, cursors.position(call, given, _POSITION), given.limit + 1)
     shown, next_cursor = cursors.page(call, given, rows, _POSITION, lambda row: row.id)
     return ApiKeyPage(api_keys=[ApiKey.of(row) for row in shown], next_cursor=next_cursor)
+
+
+@query("apiKeys.get", scope=READ, examples=[Example({"id": _ID}, {"apiKey": _SHOP})])
+async def get(call: Call, given: ApiKeyId) -> ApiKeyAnswer:
+    """Get a key that is not revoked."""
+    found = await store.get(call.connection, call.tenant_id, given.id)
+    if found is None:
+        raise not_found("key")
+    return ApiKeyAnswer(api_key=ApiKey.of(found))
 
 
 @mutation(
@@ -107,9 +119,13 @@ async def list_(call: Call, given: ListInput) -> ApiKeyPage:
     ],
 )
 async def create(call: Call, given: CreateApiKey) -> NewApiKey:
-    """Create a key. It is shown once, and has no scope that your own key lacks."""
+    """Create a key. It is shown once, has no scope that your own key lacks, and does not outlive that one."""
     _check(call, given)
-    made = await actions.create(call.connection, call.tenant_id, given.name, given.scopes, given.expires_at)
+    expires_at = given.expires_at or call.caller.expires_at
+    try:
+        made = await actions.create(call.connection, call.tenant_id, given.name, given.scopes, expires_at)
+    except TooManyKeys:
+        raise Problem(CONFLICT, f"There are {MOST_KEYS} keys. Revoke one first: apiKeys.revoke.") from None
     return NewApiKey(api_key=ApiKey.of(made.stored), key=made.key)
 
 
@@ -132,3 +148,7 @@ def _check(call: Call, given: CreateApiKey) -> None:
         raise Problem(FORBIDDEN, "A key has no more scopes than the key that creates it.", errors=[error])
     if given.expires_at is not None and given.expires_at <= datetime.now(UTC):
         raise invalid("expiresAt", "It is in the past.", "Give a time to come, or leave it out.")
+    ends = call.caller.expires_at
+    if ends is not None and given.expires_at is not None and given.expires_at > ends:
+        error = FieldError(pointer("expiresAt"), f"Your own key expires at {ends.isoformat()}.", "Give no later time.")
+        raise Problem(FORBIDDEN, "A key does not outlive the key that creates it.", errors=[error])

@@ -10,9 +10,9 @@ from ingress.api import cursors
 from ingress.api.call import Call
 from ingress.api.declaration import Example, mutation, query
 from ingress.api.models import ListInput, Output, Page, Part, TenantInput
-from ingress.api.problems import not_found
+from ingress.api.problems import IDEMPOTENCY_MISMATCH, Problem, not_found
 from shared.actions import consents
-from shared.actions.consents import Wish
+from shared.actions.consents import OtherWish, Wish
 from shared.domain.model import ChannelKind, ConsentState
 from shared.store import consent_records as records
 from shared.store import contact_records
@@ -24,7 +24,7 @@ MOST_SHOWN: Final = 50  # entries that an answer shows of a contact, the newest
 _POSITION: Final = TypeAdapter(records.Position)
 
 _CONTACT: Final = "019ac2f0-7f2e-7a63-9c55-0c3a1a2b3c4d"
-_STOP: Final[dict[str, Any]] = {
+STOP: Final[dict[str, Any]] = {
     "id": "019ac2f0-7f2e-7a63-9c55-0c3a1a2b3c80",
     "tenantId": "019ac2ef-1111-7a63-9c55-0c3a1a2b3c4d",
     "contactId": _CONTACT,
@@ -38,7 +38,7 @@ _STOP: Final[dict[str, Any]] = {
     "createdAt": "2026-11-28T16:00:00Z",
     "holds": True,
 }
-_START: Final = _STOP | {"state": "opted_in", "evidence": {"by": "api", "reason": "form 7 of our shop, signed"}}
+_START: Final = STOP | {"state": "opted_in", "evidence": {"by": "api", "reason": "form 7 of our shop, signed"}}
 
 
 class ConsentEntry(Part):
@@ -101,7 +101,7 @@ class OptIn(_Wish):
     )
 
 
-@query("consents.list", scope=READ, examples=[Example({"limit": 1}, {"consents": [_STOP], "nextCursor": None})])
+@query("consents.list", scope=READ, examples=[Example({"limit": 1}, {"consents": [STOP], "nextCursor": None})])
 async def list_(call: Call, given: ListConsents) -> ConsentPage:
     """List the entries of the ledger, the last one entered first.
 
@@ -119,7 +119,7 @@ async def list_(call: Call, given: ListConsents) -> ConsentPage:
     "consents.optOut",
     scope=WRITE,
     examples=[
-        Example({"contactId": _CONTACT, "channelKind": "whatsapp", "reason": "asked by phone"}, {"consents": [_STOP]})
+        Example({"contactId": _CONTACT, "channelKind": "whatsapp", "reason": "asked by phone"}, {"consents": [STOP]})
     ],
 )
 async def opt_out(call: Call, given: OptOut) -> ConsentsAnswer:
@@ -159,7 +159,10 @@ async def _enter(call: Call, given: _Wish, state: ConsentState, reason: str) -> 
         evidence,
         None if call.idempotency_key is None else f"api:{call.idempotency_key}",
     )
-    await consents.enter(call.connection, wish)
+    try:
+        await consents.enter(call.connection, wish)
+    except OtherWish:
+        raise Problem(IDEMPOTENCY_MISMATCH, "This Idempotency-Key came with another consent. Take a new one.") from None
     wanted = Wanted(given.contact_id, given.channel_kind)
     rows, _ = await records.page(call.connection, call.tenant_id, wanted, None, MOST_SHOWN)
     return ConsentsAnswer(consents=[ConsentEntry.of(row) for row in rows if row.holds])

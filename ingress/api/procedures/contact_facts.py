@@ -1,16 +1,17 @@
 """contacts.addresses, contacts.consents: by what a contact is known, and what they have opted in to and out of."""
 
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from pydantic import Field
 
 from ingress.api.call import Call
 from ingress.api.declaration import Example, query
 from ingress.api.models import MOST_ROWS, Output, Part
+from ingress.api.procedures.consents import STOP, ConsentEntry
 from ingress.api.procedures.contacts import EXAMPLE, READ, ContactId, live
-from shared.store import consents, contact_search
-from shared.store.consents import LedgerEntry
+from shared.store import consent_records, contact_search
+from shared.store.consent_records import Wanted
 from shared.store.contact_search import StoredAddress
 
 _ID: Final = EXAMPLE["id"]
@@ -32,31 +33,8 @@ class ContactAddresses(Output):
     addresses: list[ContactAddress]
 
 
-class ContactConsent(Part):
-    channel_kind: str
-    scope: str = Field(description="all, marketing, or blocked: the contact blocks the sender.")
-    state: str = Field(description="opted_in or opted_out.")
-    source: str = Field(description="message, provider, api or import.")
-    effective_at: datetime
-    evidence: dict[str, Any]
-    holds: bool = Field(description="It is the newest of its kind of channel and scope, and so the one that counts.")
-
-    @classmethod
-    def of(cls, entry: LedgerEntry) -> "ContactConsent":
-        """The consent of a ledger's entry."""
-        return cls(
-            channel_kind=entry.channel_kind,
-            scope=entry.scope,
-            state=entry.state,
-            source=entry.source,
-            effective_at=entry.effective_at,
-            evidence=dict(entry.evidence),
-            holds=entry.holds,
-        )
-
-
 class ContactConsents(Output):
-    consents: list[ContactConsent]
+    consents: list[ConsentEntry]
 
 
 @query(
@@ -85,30 +63,9 @@ async def addresses(call: Call, given: ContactId) -> ContactAddresses:
     return ContactAddresses(addresses=[ContactAddress.of(row) for row in rows])
 
 
-@query(
-    "contacts.consents",
-    scope=READ,
-    examples=[
-        Example(
-            {"id": _ID},
-            {
-                "consents": [
-                    {
-                        "channelKind": "whatsapp",
-                        "scope": "all",
-                        "state": "opted_out",
-                        "source": "message",
-                        "effectiveAt": "2026-11-28T16:00:00Z",
-                        "evidence": {},
-                        "holds": True,
-                    }
-                ]
-            },
-        )
-    ],
-)
+@query("contacts.consents", scope=READ, examples=[Example({"id": _ID}, {"consents": [STOP]})])
 async def consents_(call: Call, given: ContactId) -> ContactConsents:
-    """List what a contact has opted in to and out of, newest first: the newest 200 entries of the ledger."""
+    """List what a contact has opted in to and out of: the last 200 entries of the ledger, the newest first."""
     await live(call, given.id)
-    entries = await consents.ledger(call.connection, call.tenant_id, given.id, MOST_ROWS)
-    return ContactConsents(consents=[ContactConsent.of(entry) for entry in entries])
+    rows, _ = await consent_records.page(call.connection, call.tenant_id, Wanted(given.id), None, MOST_ROWS)
+    return ContactConsents(consents=[ConsentEntry.of(row) for row in rows])

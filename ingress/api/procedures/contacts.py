@@ -12,7 +12,7 @@ from ingress.api.declaration import Example, mutation, query
 from ingress.api.models import ListInput, Name, Output, Page, Part, PhoneNumber, TenantInput
 from ingress.api.problems import CONFLICT, VERSION_MISMATCH, FieldError, Problem, not_found, pointer
 from shared.actions import contacts
-from shared.actions.contacts import Changes, NumberTaken
+from shared.actions.contacts import Changes, ErasurePending, NumberTaken
 from shared.store import contact_records as records
 from shared.store.contact_records import ContactRecord
 from shared.store.newest_first import Position
@@ -177,6 +177,9 @@ async def restore(call: Call, given: ContactId) -> ContactAnswer:
         restored = await contacts.restore(call.connection, call.tenant_id, given.id)
     except NumberTaken as taken:
         raise _taken(taken) from None
+    except ErasurePending:
+        error = FieldError(pointer("id"), "contacts.erase was called for this contact.", "Create another contact.")
+        raise Problem(CONFLICT, "The contact is about to be erased, for ever.", errors=[error]) from None
     if restored is None:
         raise not_found("deleted contact")
     return ContactAnswer(contact=Contact.of(restored))

@@ -10,7 +10,7 @@ from ingress.api import cursors
 from ingress.api.call import Call
 from ingress.api.declaration import Example, mutation, query
 from ingress.api.models import Input, Name, Output, Page, PageInput, Part
-from ingress.api.problems import CONFLICT, FieldError, Problem, pointer
+from ingress.api.problems import CONFLICT, NOT_FOUND, FieldError, Problem, not_found, pointer
 from shared.actions import tenants
 from shared.actions.tenants import NameTaken
 from shared.store import tenants as store
@@ -49,6 +49,10 @@ class TenantPage(Page):
     tenants: list[Tenant]
 
 
+class TenantId(Input):
+    id: UUID
+
+
 class CreateTenant(Input):
     name: Name
 
@@ -59,6 +63,21 @@ async def list_(call: Call, given: PageInput) -> TenantPage:
     rows = await store.page(call.connection, cursors.position(call, given, _POSITION), given.limit + 1)
     shown, next_cursor = cursors.page(call, given, rows, _POSITION, lambda row: (row.created_at, row.id))
     return TenantPage(tenants=[Tenant.of(row) for row in shown], next_cursor=next_cursor)
+
+
+@query(
+    "tenants.get",
+    scope=READ,
+    operator=True,
+    errors=[NOT_FOUND],
+    examples=[Example({"id": _SHOP["id"]}, {"tenant": _SHOP})],
+)
+async def get(call: Call, given: TenantId) -> TenantAnswer:
+    """Get a tenant."""
+    found = await store.get(call.connection, given.id)
+    if found is None:
+        raise not_found("tenant")
+    return TenantAnswer(tenant=Tenant.of(found))
 
 
 @mutation("tenants.create", scope=WRITE, operator=True, examples=[Example({"name": "Tienda"}, {"tenant": _SHOP})])

@@ -162,9 +162,9 @@ async def update(call: Call, given: UpdateWhatsappSettings) -> WhatsappSettingsA
     changes = given.model_dump(by_alias=True, include={"business_id", "api_key", "access_token", "webhook_token"},
                                exclude_none=True)  # fmt: skip
     if changes:
-        known = await table.known(call.connection, call.keys, before)
-        account = _account(known | changes)
+        account = await _changed(call, before, changes)
         await actions.enter_account(call.connection, call.keys, before, account, by_operator=False)
+        before = await _live(call, given.id)  # an account may change the settings too
     if given.is_active is not None:
         await actions.update(
             call.connection, before, name=before.name, settings=dict(before.settings), is_active=given.is_active
@@ -210,6 +210,17 @@ async def _live(call: Call, channel_id: UUID, *, lock: bool = False) -> ChannelR
     if found is None:
         raise not_found("WhatsApp settings")
     return found
+
+
+async def _changed(call: Call, number: ChannelRecord, changes: dict[str, str]) -> Account:
+    """A number's account with these fields changed. Raises a Problem that names the wrong one."""
+    if not await table.is_operators(call.connection, number):
+        return _account(await table.known(call.connection, call.keys, number) | changes)
+    for name in changes:
+        if name != "accessToken":
+            what = "The number's app is that of whoever operates this installation."
+            raise invalid(name, what, "Change accessToken alone, or ask them.")
+    return _account(table.OF_OPERATOR | changes)
 
 
 def _account(given: Mapping[str, str]) -> Account:

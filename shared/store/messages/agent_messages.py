@@ -9,6 +9,7 @@ import orjson
 
 from shared.database import Connection, new_id
 from shared.domain.model import AgentMessage
+from shared.store.messages.outbound import record_canceled
 from shared.store.messages.outbound_rows import media_json
 
 
@@ -71,7 +72,8 @@ RETURNING id
 """
 
 _ESCALATE = """
-UPDATE conversations SET status = 'escalated', reply_due_at = NULL, reply_wanted_since = NULL
+UPDATE conversations SET status = 'escalated', reply_due_at = NULL, reply_wanted_since = NULL, reply_lease_id = NULL,
+    reply_lease_until = NULL
 WHERE (tenant_id, id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[])) AND status <> 'escalated'
 RETURNING tenant_id, id
 """
@@ -82,6 +84,7 @@ UPDATE messages SET status = 'canceled', due_at = NULL, error_code = 'escalated'
 WHERE (tenant_id, conversation_id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[]))
     AND status IN ('queued', 'held', 'ready')
     AND (dedupe_key LIKE 'reply:%' OR dedupe_key LIKE 'resend:%' AND metadata ? 'engine')
+RETURNING id, tenant_id, channel_id, conversation_id
 """
 
 
@@ -147,11 +150,11 @@ def _metadata(message: AgentMessage) -> dict[str, object]:
 
 
 async def escalate(connection: Connection, conversations: Sequence[tuple[UUID, UUID]]) -> list[tuple[UUID, UUID]]:
-    """Escalate these (tenant, conversation), which the caller has locked, and cancel their answers; returns those that
-    were not escalated before."""
+    """Escalate these (tenant, conversation), which the caller has locked, and cancel their answers, with their events;
+    returns those that were not escalated before. An answer that an engine is making loses its lease."""
     if not conversations:
         return []
     tenants, ids = [tenant for tenant, _ in conversations], [one for _, one in conversations]
     rows = await connection.fetch(_ESCALATE, tenants, ids)
-    await connection.execute(_SILENCE, tenants, ids)
+    await record_canceled(connection, await connection.fetch(_SILENCE, tenants, ids), "escalated")
     return [(row["tenant_id"], row["id"]) for row in rows]

@@ -12,6 +12,7 @@ from shared.domain.window import Policy
 from shared.queue.jobs import Lane
 from shared.store.arrays import arrays
 from shared.store.by_key import only_if
+from shared.store.messages.outbound import record_canceled
 from shared.store.messages.outbound_rows import template_of
 
 
@@ -108,6 +109,7 @@ _CANCEL_RESENDS = f"""
 UPDATE messages SET status = 'canceled', due_at = NULL, error_code = 'already_sent'
 WHERE tenant_id = $1 AND conversation_id = $2 AND starts_with(dedupe_key, $3)
     AND {only_if("status IN ('queued', 'held', 'ready')")}
+RETURNING id, tenant_id, channel_id, conversation_id
 """
 
 _APPLIED = """
@@ -215,9 +217,10 @@ async def move(connection: Connection, moves: Sequence[Move]) -> None:
 
 
 async def cancel_resends(connection: Connection, tenant_id: UUID, conversation_id: UUID, resends: str) -> None:
-    """Cancel the messages that were to send a message again. The caller has locked that message, which is older than
-    they are: everywhere older messages are locked first."""
-    await connection.execute(_CANCEL_RESENDS, tenant_id, conversation_id, resends)
+    """Cancel the messages that were to send a message again, with their events. The caller has locked that message,
+    which is older than they are: everywhere older messages are locked first."""
+    canceled = await connection.fetch(_CANCEL_RESENDS, tenant_id, conversation_id, resends)
+    await record_canceled(connection, canceled, "already_sent")
 
 
 async def applied(connection: Connection, rows: Sequence[tuple[UUID, UUID]]) -> None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
+import asyncpg
+
 from shared.database import Connection, Pool, new_id
 from shared.domain import window
 from shared.domain.model import Media, Template
@@ -16,6 +18,7 @@ from shared.domain.window import Policy
 from shared.queue.jobs import Lane, SendRequested
 from shared.store.arrays import arrays
 from shared.store.by_key import only_if
+from shared.store.events import Event, record
 from shared.store.messages.outbound_rows import OUTBOUND_COLUMNS, Outbound, media_json, outbound_of, template_json
 
 # -- queueing ----------------------------------------------------------------------------------------------------------
@@ -178,7 +181,8 @@ UPDATE messages SET due_at = now() + $4::interval WHERE (tenant_id, id) IN (
 
 _CANCEL = f"""
 UPDATE messages SET status = 'canceled', due_at = NULL, error_code = $3
-WHERE tenant_id = $1 AND id = $2 AND {only_if("status IN ('queued', 'held', 'ready')")} RETURNING id
+WHERE tenant_id = $1 AND id = $2 AND {only_if("status IN ('queued', 'held', 'ready')")}
+RETURNING id, tenant_id, channel_id, conversation_id
 """
 
 
@@ -214,8 +218,16 @@ async def fail(
 
 
 async def cancel(connection: Connection, tenant_id: UUID, message_id: UUID, code: str) -> bool:
-    """→ canceled, from any state before the send."""
-    return await connection.fetchval(_CANCEL, tenant_id, message_id, code) is not None
+    """→ canceled, from any state before the send, with its event."""
+    canceled = await connection.fetch(_CANCEL, tenant_id, message_id, code)
+    await record_canceled(connection, canceled, code)
+    return bool(canceled)
+
+
+async def record_canceled(connection: Connection, canceled: Sequence[asyncpg.Record], code: str) -> None:
+    """Record an event for each of these rows (id, tenant, channel, conversation) that has just been canceled."""
+    about = [(row["tenant_id"], row["channel_id"], row["conversation_id"], row["id"]) for row in canceled]
+    await record(connection, *(Event("message.canceled", *one, detail={"error_code": code}) for one in about))
 
 
 async def postpone(

@@ -13,10 +13,10 @@ async def contact_of(api: ApiStage) -> str:
     return str(await api.pool.fetchval("SELECT contact_id FROM conversations"))
 
 
-async def opt(api: ApiStage, whose: Tenant, way: str, contact_id: str, **given: Any) -> Answer:
-    return await api.post(
-        f"/v1/consents/opt-{way}", whose, {"contactId": contact_id, "channelKind": "whatsapp"} | given
-    )
+async def opt(api: ApiStage, whose: Tenant, way: str, contact_id: str, *, key: str = "", **given: Any) -> Answer:
+    headers = {"Idempotency_Key": key} if key else {}
+    body = {"contactId": contact_id, "channelKind": "whatsapp"} | given
+    return await api.post(f"/v1/consents/opt-{way}", whose, body, **headers)
 
 
 async def test_an_opt_out_stops_what_is_sent_and_an_opt_in_lifts_it(api: ApiStage) -> None:
@@ -79,6 +79,26 @@ async def test_a_request_is_entered_once_for_ever(api: ApiStage) -> None:
         assert answer.status == 200
         await api.pool.execute("DELETE FROM idempotency_keys")
     assert len(await api.rows("SELECT FROM consents")) == 1
+
+
+async def test_a_key_that_comes_again_with_another_wish_is_refused(api: ApiStage) -> None:
+    ana = await api.tenant()
+    await add_conversation(api, ana)
+    contact = await contact_of(api)
+    other = (await api.post("/v1/contacts", ana, {"phoneNumber": "+14155238886"})).body["contact"]["id"]
+    assert (await opt(api, ana, "in", contact, key="k", evidence="form 7")).status == 200
+    await api.pool.execute("DELETE FROM idempotency_keys")
+    for way, who, given in (
+        ("out", contact, {}),
+        ("out", other, {}),
+        ("in", other, {"evidence": "form 7"}),
+        ("in", contact, {"evidence": "form 7", "channelKind": "sms"}),
+    ):
+        refused = await opt(api, ana, way, who, key="k", **given)
+        assert refused.body.get("status") == 422, (way, given)
+        assert refused.problem == "idempotency-mismatch"
+    assert len(await api.rows("SELECT FROM consents")) == 2
+    assert (await opt(api, ana, "in", contact, key="k", evidence="form 7")).status == 200
 
 
 async def listed(api: ApiStage, whose: Tenant, **params: str) -> list[tuple[str, bool]]:

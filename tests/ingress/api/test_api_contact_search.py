@@ -67,6 +67,7 @@ async def test_addresses_and_consents_of_a_contact(api: ApiStage) -> None:
     (consent,) = (await api.get(f"{at}/consents", ana)).body["consents"]
     assert (consent["state"], consent["scope"], consent["holds"]) == ("opted_out", "all", True)
     assert consent["evidence"] == {"by": "operator"}
+    assert (await api.get("/v1/consents", ana)).body["consents"] == [consent], "as consents.list shows it"
 
 
 async def test_a_contact_that_is_to_be_erased_is_hidden_at_once(api: ApiStage) -> None:
@@ -77,6 +78,9 @@ async def test_a_contact_that_is_to_be_erased_is_hidden_at_once(api: ApiStage) -
     assert first.body["contactId"] == made["id"]
     assert (await api.get(at, ana)).problem == "not-found"
     assert (await api.post(f"{at}/erase", ana)).body == first.body, "asked for once"
+    restored = await api.post(f"{at}/restore", ana)
+    assert (restored.status, restored.problem, restored.pointers) == (409, "conflict", ["#/id"])
+    assert (await api.get(at, ana)).problem == "not-found"
     assert ANA not in str(first.body)
 
 

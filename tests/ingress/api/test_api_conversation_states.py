@@ -7,6 +7,7 @@ from uuid import UUID
 import pytest
 
 from shared.database import new_id
+from shared.store import reply_leases
 from tests.support.api import Answer, ApiStage, Tenant
 from tests.support.api_conversations import add_conversation, make_template
 
@@ -48,12 +49,13 @@ async def test_an_escalation_stops_the_engine(api: ApiStage) -> None:
         "UPDATE conversations SET reply_due_at = now(), reply_wanted_since = now(), "
         "reply_lease_id = gen_random_uuid(), reply_lease_until = now() + interval '1 minute', next_out_seq = 3"
     )
-    for place, key in ((1, f"reply:{new_id()}"), (2, f"api:{new_id()}")):
+    answer, sent = new_id(), new_id()
+    for place, message_id, key in ((1, answer, f"reply:{new_id()}"), (2, sent, f"api:{new_id()}")):
         await api.pool.execute(
             "INSERT INTO messages (id, tenant_id, conversation_id, channel_id, provider, direction, role, status, "
             "content, dedupe_key, out_seq, due_at) SELECT $1, tenant_id, id, channel_id, provider, 'outbound', "
             "'assistant', 'queued', 'hello', $2, $3, now() FROM conversations",
-            new_id(), key, place,
+            message_id, key, place,
         )  # fmt: skip
     await step(api, ana, talk, "escalate")
     assert await api.rows("SELECT reply_due_at, reply_wanted_since, reply_lease_id FROM conversations") == [
@@ -61,6 +63,23 @@ async def test_an_escalation_stops_the_engine(api: ApiStage) -> None:
     ]
     found = await api.rows("SELECT status FROM messages ORDER BY out_seq")
     assert [one["status"] for one in found] == ["canceled", "queued"], "what a person sends still leaves"
+    assert await api.rows("SELECT message_id, detail FROM events WHERE name = 'message.canceled'") == [
+        {"message_id": answer, "detail": {"error_code": "escalated"}}
+    ]
+
+
+@pytest.mark.parametrize(("first", "then"), [("escalate", "return-to-bot"), ("close", "reopen")])
+async def test_an_answer_that_is_being_made_loses_its_lease(api: ApiStage, first: str, then: str) -> None:
+    ana = await api.tenant()
+    talk, lease = await add_conversation(api, ana), new_id()
+    await api.pool.execute("UPDATE conversations SET reply_lease_id = $1, reply_lease_until = now() + '1 hour'", lease)
+    for verb in (first, then):
+        assert (await step(api, ana, talk, verb)).status == 200
+    async with api.pool.acquire() as connection, connection.transaction():
+        assert ana.id is not None
+        state = await reply_leases.lock_for_answer(connection, ana.id, talk, lease)
+    assert state is not None
+    assert (state.active, state.ours) == (True, False), "the answer is to what was said before the person stepped in"
 
 
 async def test_a_conversation_is_read_and_assigned(api: ApiStage) -> None:
@@ -106,14 +125,25 @@ async def test_a_template_is_queued_once_for_ever(api: ApiStage) -> None:
     assert (await api.post(at, ana, given, Idempotency_Key="order 7")).body == first.body
     assert await api.rows("SELECT due_at > now() AS later FROM messages") == [{"later": True}]
     assert len(await api.rows("SELECT FROM events WHERE name = 'message.queued'")) == 1
+    others: list[dict[str, Any]] = [
+        {"template": "welcome"}, {"variables": {"1": "Eva"}}, {"variables": {}}, {"language": "en_US"},
+    ]  # fmt: skip
+    for other in others:
+        await api.pool.execute("DELETE FROM idempotency_keys")
+        refused = await api.post(at, ana, given | other, Idempotency_Key="order 7")
+        assert refused.body.get("status") == 422, other
+        assert refused.problem == "idempotency-mismatch"
 
 
 async def test_a_template_of_ours_is_queued_by_its_id(api: ApiStage) -> None:
     ana = await api.tenant()
     talk, template = await add_conversation(api, ana), await make_template(api, ana)
     given = {"templateId": template, "variables": {"1": "Ana"}}
-    answer = await api.post(f"/v1/conversations/{talk}/queue-template-message", ana, given)
+    at = f"/v1/conversations/{talk}/queue-template-message"
+    answer = await api.post(at, ana, given, Idempotency_Key="order 8")
     assert (answer.status, answer.body["message"]["content"]) == (200, "Hola Ana")
+    await api.pool.execute("DELETE FROM idempotency_keys")
+    assert (await api.post(at, ana, given, Idempotency_Key="order 8")).body == answer.body
     await api.pool.execute("UPDATE message_templates SET status = 'rejected'")
     refused = await api.post(f"/v1/conversations/{talk}/queue-template-message", ana, given)
     assert (refused.problem, refused.pointers) == ("invalid-input", ["#/templateId"])

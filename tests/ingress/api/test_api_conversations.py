@@ -1,14 +1,17 @@
 """conversations.*: lists, and sends that are made once and refused clearly."""
 
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
 
+from ops.local.stack import Stack
 from shared.store import conversation_records
 from tests.support.api import Answer, ApiStage, Tenant
 from tests.support.api_conversations import add_channel, add_conversation, say
+from tests.support.broker_faults import paused
 
 SENT = "Good morning, Ana."
 
@@ -34,6 +37,17 @@ async def pages(api: ApiStage, path: str, whose: Tenant, member: str, **params: 
         if answer.body["nextCursor"] is None:
             return found
         cursor = {"cursor": answer.body["nextCursor"]}
+
+
+async def test_a_broker_that_stands_still_holds_up_no_answer(api: ApiStage, stack: Stack) -> None:
+    ana = await api.tenant()
+    talk = await add_conversation(api, ana)
+    with paused(stack):
+        began = time.monotonic()
+        sent = await send(api, ana, talk)
+        assert time.monotonic() - began < api.settings.publish_timeout / 2
+    assert sent.status == 200
+    assert await api.rows("SELECT status FROM messages WHERE due_at IS NOT NULL") == [{"status": "queued"}]
 
 
 async def test_conversations_are_listed_by_their_last_message(api: ApiStage) -> None:

@@ -2,16 +2,24 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
 import aiohttp
 import pytest
 
 from ingress.api import caller
+from shared.actions import api_keys as actions
+from shared.actions import tenants
+from shared.database import Connection
 from shared.domain import api_keys
 from shared.settings import Settings
 from tests.support.api import ApiStage, serving
 
 SHOP = {"name": "Web shop", "scopes": ["contacts:read"]}
+
+
+def hence(**later: float) -> str:
+    return (datetime.now(UTC) + timedelta(**later)).isoformat()
 
 
 async def test_a_key_is_shown_once_and_opens_what_its_scopes_say(api: ApiStage) -> None:
@@ -70,6 +78,55 @@ async def test_no_key_makes_one_that_may_do_more(api: ApiStage) -> None:
         everything = await api.tenant()
         wrong = await api.post("/v1/api-keys", everything, SHOP | {"scopes": ["contacts:read", unknown]})
         assert (wrong.status, wrong.pointers) == (400, ["#/scopes/1"])
+
+
+async def test_no_key_makes_one_that_outlives_it(api: ApiStage) -> None:
+    ana = await api.tenant()
+    made = (await api.post("/v1/api-keys", ana, SHOP | {"scopes": ["*"], "expiresAt": hence(days=1)})).body
+    short = ana.with_key(made["key"])
+    ends = made["apiKey"]["expiresAt"]
+    assert (await api.post("/v1/api-keys", short, SHOP)).body["apiKey"]["expiresAt"] == ends
+    refused = await api.post("/v1/api-keys", short, SHOP | {"expiresAt": hence(days=2)})
+    assert (refused.status, refused.problem, refused.pointers) == (403, "forbidden", ["#/expiresAt"])
+    sooner = await api.post("/v1/api-keys", short, SHOP | {"expiresAt": hence(hours=1)})
+    assert sooner.status == 201
+    at = f"/v1/api-keys/{sooner.body['apiKey']['id']}"
+    assert (await api.get(at, ana)).body == {"apiKey": sooner.body["apiKey"]}
+    assert (await api.post(f"{at}/revoke", ana)).status == 200
+    assert (await api.get(at, ana)).problem == "not-found"
+
+
+async def test_a_tenant_has_a_bounded_number_of_keys(api: ApiStage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(actions, "MOST_KEYS", 3)
+    ana = await api.tenant()
+    answers = await asyncio.gather(*(api.post("/v1/api-keys", ana, SHOP) for _ in range(4)))
+    assert sorted(one.status for one in answers) == [201, 201, 409, 409]
+    made = next(one.body["apiKey"] for one in answers if one.status == 201)
+    assert (await api.post(f"/v1/api-keys/{made['id']}/revoke", ana)).status == 200
+    assert (await api.post("/v1/api-keys", ana, SHOP)).status == 201
+    await api.pool.execute("UPDATE api_keys SET expires_at = now() WHERE name = 'Web shop'")
+    assert (await api.post("/v1/api-keys", ana, SHOP)).status == 201, "one that has expired does not count"
+    assert (await api.post("/v1/api-keys", await api.tenant(), SHOP)).status == 201, "nor does another tenant's"
+
+
+async def test_two_tenants_that_come_at_once_have_two_names(api: ApiStage) -> None:
+    async with api.pool.acquire() as one, api.pool.acquire() as other:
+        async with one.transaction():
+            first = await tenants.create(one, "Tienda")
+            second = asyncio.create_task(create(other, "Tienda"))
+            done, _ = await asyncio.wait([second], timeout=0.2)
+            assert not done, "it waits until the first one has committed"
+        with pytest.raises(tenants.NameTaken) as taken:
+            await second
+    assert taken.value.tenant_id == first.id
+    operator = await api.operator()
+    assert (await api.get(f"/v1/tenants/{first.id}", operator)).body["tenant"]["name"] == "Tienda"
+    assert (await api.get(f"/v1/tenants/{uuid4()}", operator)).problem == "not-found"
+
+
+async def create(connection: Connection, name: str) -> None:
+    async with connection.transaction():
+        await tenants.create(connection, name)
 
 
 async def test_an_operator_makes_a_tenant_and_its_first_key(api: ApiStage) -> None:

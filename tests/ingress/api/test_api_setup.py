@@ -9,6 +9,7 @@ import asyncpg
 import pytest
 from aio_pika import Message
 
+from shared.actions.channels import SWITCHED_OFF
 from shared.crypto import KeyRing
 from shared.media.blob_store import Blobs
 from shared.queue.connection import connected
@@ -128,6 +129,35 @@ async def test_a_channel_is_changed_switched_off_and_on_and_deleted(api: ApiStag
         "SELECT name FROM events WHERE tenant_id = $1 AND name LIKE 'channel.%' ORDER BY seq", ana.id
     )
     assert [row["name"] for row in names] == ["channel.created", *["channel.updated"] * 3, "channel.deleted"]
+
+
+async def test_a_channel_that_its_provider_stopped_can_be_switched_off(api: ApiStage) -> None:
+    ana = await api.tenant()
+    at = f"/v1/channels/{(await channel(api, ana))['id']}"
+    await api.pool.execute("UPDATE channels SET status = 'stopped', status_reason = '63007: no such number'")
+    off = [(await api.patch(at, ana, {"isActive": False})).body["channel"]["statusReason"] for _ in range(2)]
+    assert off == [SWITCHED_OFF, SWITCHED_OFF]
+    assert len(await api.rows("SELECT FROM events WHERE name = 'channel.updated'")) == 1
+
+
+async def test_the_token_of_a_number_at_the_operators_app_is_rotated_alone(api: ApiStage) -> None:
+    ana = await api.tenant()
+    number = (await api.post("/v1/whatsapp-settings", ana, NUMBER)).body["whatsappSettings"]
+    await api.pool.execute("UPDATE endpoints SET tenant_id = NULL")
+    before = await api.rows("SELECT secrets FROM endpoints")
+    at = f"/v1/whatsapp-settings/{number['id']}"
+    for name in ("apiKey", "webhookToken", "businessId"):
+        refused = await api.patch(at, ana, {"accessToken": "EAAG-new", name: "1234567"})
+        assert (refused.problem, refused.pointers) == ("invalid-input", [f"#/{name}"])
+    wrong = await api.patch(at, ana, {"accessToken": "with blank"})
+    assert wrong.pointers == ["#/accessToken"]
+    changed = await api.patch(at, ana, {"accessToken": "EAAG-new", "isActive": False})
+    assert (changed.status, changed.body["whatsappSettings"]["isActive"]) == (200, False), changed.body
+    (row,) = await api.rows("SELECT id, credentials, business_id FROM channels")
+    keys = KeyRing.parse(api.settings.secret_keys.get_secret_value())
+    assert "EAAG-new" in keys.open(row["credentials"], tenant_id=ana.id, owner=row["id"])
+    assert row["business_id"] == NUMBER["businessId"]
+    assert await api.rows("SELECT secrets FROM endpoints") == before
 
 
 async def test_a_numbers_secrets_are_rotated_one_by_one(api: ApiStage) -> None:
