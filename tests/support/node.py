@@ -99,6 +99,12 @@ async def script(version: Version, name: str, asked: Any) -> bytes:
     return output
 
 
+def modules(version: str) -> Path:
+    """The folder of the packages of one version. npm has put one version's into the folder that all share."""
+    own = FOLDER / version / "node_modules"
+    return own if own.exists() else MODULES
+
+
 def _program(name: str, package: str) -> Path:
     if (found := shutil.which(name)) is not None:
         return Path(found)
