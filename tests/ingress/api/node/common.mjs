@@ -1,9 +1,12 @@
 // Makes the calls that a test describes on standard input, with the client that it is given, and prints what came.
 import { text } from "node:stream/consumers";
 
-// asked: {url, link, headers?, options?, calls?: [[type, path, input?]…], script?, take?}
+// asked: {url, link, headers?, options?, calls?: [[type, path, input?]…], script?, take?, wrapped?}
 // answer: {results: [{data} | {error}…], order: [place…], responses: [{status, headers}…], value}
-// Of a subscription `data` are the items until it ends, or `take` of them.
+// Of a subscription `data` are the items until it ends, or `take` of them. `wrapped`: the client has a transformer.
+// What superjson makes of JSON's own types. Version 10 has it as an option of the client, version 11 of the link.
+const transformer = { serialize: (given) => ({ json: given }), deserialize: (got) => got.json };
+
 export async function main({ createClient, createUntyped, links, closing = async () => {} }) {
   const asked = JSON.parse(await text(process.stdin));
   const responses = [];
@@ -12,13 +15,15 @@ export async function main({ createClient, createUntyped, links, closing = async
     responses.push({ status: response.status, headers: Object.fromEntries(response.headers) });
     return response;
   };
-  const link = links(asked)({ url: asked.url, headers: asked.headers ?? {}, fetch: fetching, ...asked.options });
+  const more = asked.wrapped ? { transformer } : {};
+  const options = { url: asked.url, headers: asked.headers ?? {}, fetch: fetching, ...asked.options, ...more };
+  const link = links(asked)(options);
   const answer = { results: [], order: [], responses };
   if (asked.script) {
     const run = new (async () => {}).constructor("trpc", asked.script);
     answer.value = await run(createClient({ links: [link] }));
   } else {
-    const client = createUntyped({ links: [link] });
+    const client = createUntyped({ links: [link], ...more });
     const one = async ([type, path, input], place) => {
       try {
         if (type === "subscription") return { data: await items(client, path, input, asked.take ?? Infinity) };
