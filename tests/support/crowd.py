@@ -5,8 +5,8 @@ python -m tests.support.crowd HOST PORT PATH TYPE …
     stalled COUNT SIZE   so many connections, each with half a body of so many bytes; again where one is closed
     paced COUNT SIZE     the same with whole bodies, each just fast enough to be no slow one
     thrown COUNT SIZE    so many connections, each with one unsigned body after the other
-    silent COUNT SIZE    so many connections, each with the first bytes of a head or with nothing; again, in its own
-                         time, where one is closed
+    silent COUNT SIZE    so many connections, every other one with the first bytes of a head, the others with nothing;
+                         again, in its own time, where one is closed
 
 An address that follows is theirs as a proxy of ours would name it, and a key that follows they send with each request.
 It goes on until it is killed, and prints a line once all have begun. `crowd` starts and ends it.
@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import itertools
 import random
+import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -56,13 +57,16 @@ class Crowd:
         self._head = head
         self._size = size
         self._addresses = itertools.cycle(f"127.0.1.{number}" for number in range(1, OWN_ADDRESSES + 1))
+        self._beginnings = itertools.cycle((b"", self._head[:size]))
 
     async def hold(self) -> None:
-        reader, writer = await asyncio.open_connection(self._host, self._port, local_addr=(next(self._addresses), 0))
-        writer.write(self._head[: self._size])
-        with contextlib.suppress(ConnectionError):
-            await reader.read()
-        writer.close()
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(OSError), socket.socket() as connection:  # ten thousand streams would cost much more
+            connection.setblocking(False)
+            connection.bind((next(self._addresses), 0))
+            await loop.sock_connect(connection, (self._host, self._port))
+            await loop.sock_sendall(connection, next(self._beginnings))
+            await loop.sock_recv(connection, 1)
         await asyncio.sleep(random.uniform(0, OWN_TIME))
 
     async def stall(self) -> None:
