@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 
 import uvloop
 
@@ -15,6 +16,7 @@ from ingress.receive.app import Receiver
 from ingress.receive.durability import DurableQueue
 from ingress.receive.spool import Spool
 from shared.crypto import KeyRing, KeysInvalid
+from shared.http.connections import BoundedServer, raise_descriptor_limit
 from shared.http.sources import Sources
 from shared.process import health, log, memory
 from shared.queue.publisher import Publisher
@@ -52,6 +54,7 @@ async def receive(settings: Settings, keys: KeyRing, stop: asyncio.Event, *, sha
             async with asyncio.timeout(BROKER_WAIT):
                 await publisher.wait_ready()
 
+        sources = Sources(settings.trusted_proxies)
         receiver = Receiver(
             directory,
             queue,
@@ -59,7 +62,7 @@ async def receive(settings: Settings, keys: KeyRing, stop: asyncio.Event, *, sha
             body_limit=settings.ingress_body_limit,
             body_timeout=settings.ingress_body_timeout,
             bytes_in_hand=settings.ingress_bytes,
-            sources=Sources(settings.trusted_proxies),
+            sources=sources,
             keys=keys,
         )
         health_port = await stack.enter_async_context(
@@ -75,6 +78,7 @@ async def receive(settings: Settings, keys: KeyRing, stop: asyncio.Event, *, sha
                 settings.host,
                 RECEIVE_PORT if settings.port is None else settings.port,
                 reuse_port=share_port,
+                kind=partial(BoundedServer, waiting=settings.waiting_connections, sources=sources),
             )
         )
         logger.info("receiving", host=settings.host, port=port, health_port=health_port, public_url=settings.public_url)
@@ -126,6 +130,7 @@ def main(arguments: Sequence[str]) -> int:
     except (SettingsInvalid, KeysInvalid, ValueError) as error:
         print(f"python -m ingress: {error}", file=sys.stderr)
         return 2
+    raise_descriptor_limit()
     memory.return_large_blocks()
     memory.tune_collector()
     try:

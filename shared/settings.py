@@ -113,6 +113,12 @@ class Settings(BaseSettings):
         default=(IPv4Network("127.0.0.0/8"), IPv6Network("::1")),
         description="addresses or networks whose X-Forwarded-For says whom they pass on: your TLS proxy",
     )
+    waiting_connections: int = Field(
+        default=2000,
+        ge=4,
+        description="of clients that send no request, open in a process; a fourth of them of one address. Of more, "
+        "the one that has waited longest is closed",
+    )
     directory_poll: Seconds = Field(default=30.0, description="LISTEN/NOTIFY is the fast way, this poll the sure one")
     spool_limit: int = Field(default=2 * 1024**3, description="bytes on disk; beyond it ingress answers 503")
 

@@ -14,6 +14,7 @@ from ingress.api.problems import FORBIDDEN, TOO_MANY_REQUESTS, UNAUTHENTICATED, 
 from ingress.api.rate_limits import Bucket, Buckets
 from shared.database import Pool
 from shared.domain import api_keys
+from shared.http.sources import network
 from shared.process.log import get_logger
 from shared.store import api_keys as store
 from shared.store.api_keys import ApiKey
@@ -94,7 +95,7 @@ class Authenticator:
         digest = api_keys.digest_of(key) if key is not None and well_formed else b""
         known = self._known.get(digest)
         if known is None or known.until <= now:
-            guesses = self._guesses.of(address, now)
+            guesses = self._guesses.of(network(address), now)
             if guesses.is_empty(now):  # for all but the keys that are in use here: one address may be a whole office's
                 REFUSED.labels("guessing").inc()
                 raise Problem(
@@ -137,7 +138,7 @@ class Authenticator:
     def _refusal(self, reason: str, detail: str, address: str | None) -> Problem:
         now = time.monotonic()
         if reason in ("mistyped", "unknown"):
-            self._guesses.of(address, now).take(now)
+            self._guesses.of(network(address), now).take(now)
             log.info("key refused", reason=reason, client=address)
         REFUSED.labels(reason).inc()
         return Problem(UNAUTHENTICATED, detail, headers=_CHALLENGE)

@@ -7,13 +7,14 @@ from aiohttp import web
 
 from ingress.api.problems import INTERNAL, PARSE_ERROR, Problem
 from ingress.api.trpc.shapes import error_shape
+from shared.http.connections import BoundedServer
 from shared.process.log import get_logger
 
 log = get_logger(__name__)
 
 
-class ApiServer(web.Server):
-    """aiohttp's server, with connections that answer faults as this API answers everything."""
+class ApiServer(BoundedServer):
+    """A server whose connections answer faults as this API answers everything."""
 
     def __call__(self) -> web.RequestHandler:
         return _Connection(self, loop=self._loop, **self._kwargs)

@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import AsyncExitStack
+from functools import partial
 
 from ingress.api.app import Api, Transport
 from ingress.api.caller import Authenticator
@@ -101,7 +102,7 @@ async def serve(settings: Settings, keys: KeyRing, stop: asyncio.Event, *, share
                 settings.api_port,
                 reuse_port=share_port,
                 longest_line=LONGEST_LINE,
-                kind=ApiServer,
+                kind=partial(ApiServer, waiting=settings.waiting_connections, sources=sources),
             )
         )
         logger.info("serving", host=settings.host, port=port, health_port=health_port)

@@ -2,7 +2,10 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from typing import Final
+
+_OF_ONE: Final = 64  # bits of an IPv6 address, behind which its holder chooses the rest freely
 
 
 class Sources:
@@ -19,6 +22,10 @@ class Sources:
 
         self._is_proxy = is_proxy
 
+    def is_proxy(self, address: str | None) -> bool:
+        """Whether this is the address of a proxy of ours; of an unknown one it is not."""
+        return address is not None and self._is_proxy(address)
+
     def address(self, peer: str | None, forwarded_for: str | None) -> str | None:
         """The last address that is not a proxy of ours; None where our proxy names none.
 
@@ -31,3 +38,14 @@ class Sources:
             if address and not self._is_proxy(address):
                 return address[:64]
         return None
+
+
+@lru_cache(maxsize=1024)
+def network(address: str | None) -> str | None:
+    """What of an address its holder can't change at will: all of an IPv4 address, half of an IPv6 address."""
+    if address is None or ":" not in address:
+        return address
+    try:
+        return str(ip_network(f"{address.partition('%')[0]}/{_OF_ONE}", strict=False))
+    except ValueError:  # a proxy of ours wrote something else
+        return address

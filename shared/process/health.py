@@ -2,9 +2,12 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from typing import Final
 
 import prometheus_client
 from aiohttp import web
+
+BACKLOG: Final = 1024  # connections that the kernel has accepted and we have not yet
 
 Readiness = Callable[[], dict[str, str]]
 """The parts of the process that are not ready, each with its reason; empty when all are."""
@@ -53,12 +56,12 @@ async def serving(
     *,
     reuse_port: bool = False,
     longest_line: int = 8190,
-    kind: type[web.Server] = web.Server,
+    kind: Callable[..., web.Server] = web.Server,
 ) -> AsyncIterator[int]:
     """Serve every request with a handler; yields the port, a free one for port 0. Raises OSError where it is taken.
 
-    `longest_line` bounds the request's first line and each of its headers, in bytes. `kind` is aiohttp's server, or one
-    that answers otherwise what can't be parsed.
+    `longest_line` bounds the request's first line and each of its headers, in bytes. `kind` makes aiohttp's server, or
+    one with bounds of its own.
 
     This uses aiohttp's low-level server: with so few paths the router, match objects and hooks of an application would
     only cost time with each webhook (`palomar bench ingress`).
@@ -75,7 +78,7 @@ async def serving(
     )
     runner = web.ServerRunner(server, handle_signals=False)
     await runner.setup()
-    site = web.TCPSite(runner, host, port, reuse_port=reuse_port or None)
+    site = web.TCPSite(runner, host, port, backlog=BACKLOG, reuse_port=reuse_port or None)
     try:
         await site.start()
         yield runner.addresses[0][1]

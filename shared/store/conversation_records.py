@@ -71,6 +71,16 @@ WHERE ($5::text IS NULL OR provider = $5) AND ($6::uuid IS NULL OR channel_id = 
     AND ($7::text IS NULL OR status = $7)
 ORDER BY last_message_at DESC, id DESC LIMIT $8
 """
+# A customer has one conversation on each channel, so that these are few.
+_OF_PHONE = f"""
+SELECT {_COLUMNS} FROM conversations
+WHERE tenant_id = $1 AND provider = $5 AND phone = $9 AND deleted_at IS NULL
+    AND (last_message_at, id)
+        < (coalesce($2, 'infinity'::timestamptz), coalesce($3, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid))
+    AND last_message_at >= coalesce($4, '-infinity'::timestamptz)
+    AND ($6::uuid IS NULL OR channel_id = $6) AND ($7::text IS NULL OR status = $7)
+ORDER BY last_message_at DESC, id DESC LIMIT $8
+"""
 _PAGE_NEEDING_TEMPLATES = f"""
 SELECT {_COLUMNS} FROM ({_NEWEST} LIMIT {MOST_READ}) AS newest
 WHERE provider = $5 AND status = 'active' AND NOT is_within_24_hour_window(last_user_message_at) AND EXISTS (
@@ -107,6 +117,7 @@ class Wanted:
     status: str | None = None
     since: datetime | None = None  # of the last message, inclusive
     until: datetime | None = None  # exclusive
+    phone: str | None = None  # in E.164; together with the provider
 
 
 async def get(
@@ -154,6 +165,9 @@ async def page(
         last_message_at, last_id = wanted.until, UUID(int=0)  # before all of that moment
     begin = (tenant_id, last_message_at, last_id, wanted.since)
     filters = (wanted.provider, wanted.channel_id, wanted.status)
+    if wanted.phone is not None:
+        rows = await connection.fetch(_OF_PHONE, *begin, *filters, limit, wanted.phone)
+        return [ConversationRecord(**row) for row in rows], None
     return await _page(connection, _PAGE, begin, filters, limit)
 
 

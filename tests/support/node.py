@@ -4,6 +4,7 @@ Node and npm come from the machine's package manager, the clients from npm, as t
 """
 
 import asyncio
+import atexit
 import fcntl
 import hashlib
 import re
@@ -24,7 +25,7 @@ from ops.local import packages
 FOLDER: Final = Path(__file__).resolve().parents[1] / "ingress" / "api" / "node"
 MODULES: Final = FOLDER / "node_modules"
 OLDEST: Final = 18  # of the Node that the clients work with
-PATIENCE: Final = 60.0  # seconds for a script
+PATIENCE: Final = 60.0  # seconds for one test's calls
 Version = Literal["v10", "v11"]
 VERSIONS: Final[tuple[Version, ...]] = ("v10", "v11")
 _CALLED: Final = re.compile(r"await trpc\.(\w+\.\w+)\.mutate")
@@ -72,31 +73,51 @@ def _ready() -> tuple[Path, str]:
     return node, ""
 
 
+class _Client:
+    """A process with the client of one version, which makes one test's calls after the other's: it starts slowly."""
+
+    def __init__(self, program: Path, version: Version) -> None:
+        self._process = subprocess.Popen(
+            [program, "run.mjs"], cwd=FOLDER / version, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        atexit.register(self.end)
+
+    def answer(self, asked: bytes) -> bytes:
+        """A line for a line. Raises BrokenPipeError or returns nothing where the process has ended."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(asked + b"\n")
+        self._process.stdin.flush()
+        return self._process.stdout.readline()
+
+    def end(self) -> None:
+        atexit.unregister(self.end)
+        with self._process:  # which closes its streams
+            self._process.kill()
+
+
+_IDLE: dict[Version, list[_Client]] = {version: [] for version in VERSIONS}
+
+
 async def run(version: Version, **asked: Any) -> Reply:
     """Make calls with the client of this version: common.mjs says which members `asked` has."""
-    return Reply(**orjson.loads(await script(version, "run.mjs", asked)))
-
-
-async def script(version: Version, name: str, asked: Any) -> bytes:
-    """What a script prints that is given this JSON. It must succeed."""
     program = await asyncio.to_thread(ready)
-    process = await asyncio.create_subprocess_exec(
-        program,
-        name,
-        cwd=FOLDER / version,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
+    client = _IDLE[version].pop() if _IDLE[version] else _Client(program, version)
     try:
         async with asyncio.timeout(PATIENCE):
-            output, errors = await process.communicate(orjson.dumps(asked))
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    assert process.returncode == 0, errors.decode()
-    return output
+            answer = orjson.loads(await asyncio.to_thread(client.answer, orjson.dumps(asked)))
+    except BaseException:
+        client.end()
+        raise
+    _IDLE[version].append(client)
+    assert "failed" not in answer, answer["failed"]
+    return Reply(**answer)
+
+
+def modules(version: str) -> Path:
+    """The folder of the packages of one version. npm has put one version's into the folder that all share."""
+    own = FOLDER / version / "node_modules"
+    return own if own.exists() else MODULES
 
 
 def _program(name: str, package: str) -> Path:

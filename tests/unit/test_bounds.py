@@ -6,7 +6,7 @@ from ipaddress import ip_network
 import pytest
 
 from shared.http.bounds import GRACE, LEAST, PACE, SPARE, Bounds, Limits, OverBoundError, Place
-from shared.http.sources import Sources
+from shared.http.sources import Sources, network
 
 KIB = 1024
 LIMITS = Limits(everything=1000 * KIB, endpoint=400 * KIB, address=600 * KIB)
@@ -215,3 +215,17 @@ def test_the_largest_body_that_is_taken_has_a_place() -> None:
 )
 def test_whose_address_it_is_behind_a_proxy(peer: str | None, forwarded_for: str | None, address: str | None) -> None:
     assert Sources([ip_network("127.0.0.1"), ip_network("10.0.0.0/8")]).address(peer, forwarded_for) == address
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        (None, None),
+        ("198.51.100.7", "198.51.100.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("x:y", "x:y"),
+    ],
+)
+def test_what_of_an_address_its_holder_cannot_change(address: str | None, expected: str | None) -> None:
+    assert network(address) == expected

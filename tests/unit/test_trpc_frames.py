@@ -10,7 +10,7 @@ from ingress.api.trpc import frames, requests
 from ingress.api.trpc.calls import key_of_call
 from ingress.api.trpc.frames import Message
 from ingress.api.trpc.requests import MOST_CALLS, Form
-from ingress.api.trpc.shapes import error_shape, failed, succeeded
+from ingress.api.trpc.shapes import WrappedInput, error_shape, failed, succeeded
 from ingress.api.trpc.streams import Lines
 from ingress.api.trpc.subscriptions import key_in
 
@@ -55,6 +55,19 @@ def test_inputs() -> None:
     for wrong in refused:
         with pytest.raises(Problem):
             two.inputs(wrong)
+
+
+@pytest.mark.parametrize("wrapped", [{"json": {"id": "x"}}, {"json": None, "meta": {"values": ["undefined"]}}])
+def test_an_input_that_superjson_wrapped_is_refused_in_both_forms(wrapped: Any) -> None:
+    one, two = requests.read("/trpc/a", "", {}), requests.read("/trpc/a,b", "batch=1", {})
+    message = {"id": 1, "method": "query", "params": {"path": "a", "input": wrapped}}
+    for read in (lambda: one.inputs(wrapped), lambda: two.inputs({"1": wrapped}), lambda: frames.message(message)):
+        with pytest.raises(WrappedInput) as refused:
+            read()
+    shape = error_shape(refused.value, "a")
+    assert "transformer" in shape["message"]
+    assert shape["json"] == {name: value for name, value in shape.items() if name != "json"}
+    assert one.inputs({"json": 1, "id": "x"}) == [{"json": 1, "id": "x"}]
 
 
 def test_lines_of_a_stream() -> None:

@@ -13,6 +13,7 @@ from ingress.api.live.engine import Stream
 from ingress.api.live.items import Reconnect
 from ingress.api.live.session import Session
 from ingress.api.problems import INVALID_INPUT, PARSE_ERROR, TIMEOUT, Problem, invalid
+from shared.http.connections import unproven
 from shared.process.tasks import cancel
 
 TOO_SLOW: Final = 4008
@@ -66,8 +67,9 @@ class WebSocket:
     async def _begin(self, caller: Caller | None) -> Stream:
         """The stream that the first frame asks for. Raises a Problem."""
         try:
-            async with asyncio.timeout(FIRST_FRAME):
-                message = await self._socket.receive()
+            with unproven(self._session.request):
+                async with asyncio.timeout(FIRST_FRAME):
+                    message = await self._socket.receive()
         except TimeoutError:
             raise Problem(TIMEOUT, f"Send the frame that subscribes within {FIRST_FRAME:g} seconds.") from None
         if message.type is not WSMsgType.TEXT:

@@ -10,7 +10,7 @@ from pydantic import Field, StringConstraints, TypeAdapter
 from ingress.api import cursors, public_urls
 from ingress.api.call import Call
 from ingress.api.declaration import Example, mutation, query
-from ingress.api.models import ListInput, Moment, Output, Page, Part, TenantInput
+from ingress.api.models import ListInput, Moment, Output, Page, Part, PhoneNumber, TenantInput
 from ingress.api.not_queued import refuse
 from ingress.api.problems import invalid, not_found
 from ingress.api.send_models import SendMessage
@@ -166,6 +166,7 @@ class MessagePage(Page):
 
 class ListConversations(ListInput):
     provider: ProviderName | None = Field(default=None, description="Such as twilio, meta, kommo or email.")
+    phone: PhoneNumber | None = Field(default=None, description="The customer's. Name `provider` with it.")
     channel_id: UUID | None = None
     status: Status | None = None
     last_message_since: Moment | None = Field(default=None, description="The last message is of then or later.")
@@ -187,7 +188,10 @@ async def list_(call: Call, given: ListConversations) -> ConversationPage:
     With filters that few conversations fit, a page may hold less than `limit`, or nothing, and yet have a `nextCursor`:
     go on with it.
     """
-    wanted = Wanted(given.provider, given.channel_id, given.status, given.last_message_since, given.last_message_until)
+    if given.phone is not None and given.provider is None:
+        raise invalid("provider", "A phone number alone names no conversation.", "Name the provider with it.")
+    wanted = Wanted(given.provider, given.channel_id, given.status, given.last_message_since, given.last_message_until,
+                    given.phone)  # fmt: skip
     after = cursors.position(call, given, _POSITION)
     rows, read_up_to = await records.page(call.connection, call.tenant_id, wanted, after, given.limit + 1)
     shown, next_cursor = cursors.page(

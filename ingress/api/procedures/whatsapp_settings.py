@@ -155,8 +155,10 @@ async def create(call: Call, given: CreateWhatsappSettings) -> WhatsappSettingsA
     examples=[Example({"id": _ID, "accessToken": "EAAG9876543210"}, {"whatsappSettings": _NUMBER})],
 )
 async def update(call: Call, given: UpdateWhatsappSettings) -> WhatsappSettingsAnswer:
-    """Change the settings of a number; this also rotates secrets. The secret before signs webhooks until the next
-    change."""
+    """Change the settings of a number, its secrets too.
+
+    The secret before signs webhooks until the next change.
+    """
     before = await _live(call, given.id, lock=True)
     call.expect_version(before.updated_at)
     changes = given.model_dump(by_alias=True, include={"business_id", "api_key", "access_token", "webhook_token"},

@@ -10,7 +10,7 @@ from ingress.api.front import parsed
 from ingress.api.models import Output
 from ingress.api.problems import INVALID_INPUT, Problem
 from ingress.api.trpc.requests import MOST_CALLS
-from ingress.api.trpc.shapes import error_shape
+from ingress.api.trpc.shapes import error_shape, plain
 from ingress.api.trpc.subscriptions import event_id
 
 PING: Final = "PING"
@@ -61,7 +61,7 @@ def message(read: Any) -> Message:
     if not isinstance(params, dict) or not isinstance(path, str):
         raise Problem(INVALID_INPUT, "The `params` of a message are an object with a `path`: {…}.")
     seen = params.get("lastEventId")
-    return Message(id_of(read), method, path, params.get("input"), seen if isinstance(seen, str) else None)
+    return Message(id_of(read), method, path, plain(params.get("input")), seen if isinstance(seen, str) else None)
 
 
 def parameters(frame: str) -> Any:

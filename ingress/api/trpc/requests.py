@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl, unquote
 
 from ingress.api.front import parsed
 from ingress.api.problems import INVALID_INPUT, UNKNOWN_PATH, FieldError, Problem
+from ingress.api.trpc.shapes import plain
 
 ROOT: Final = "/trpc"
 MOST_CALLS: Final = 100  # of one request or frame; the clients' option `maxItems` makes them divide what is more
@@ -27,14 +28,14 @@ class Calls:
     query: Mapping[str, str]
 
     def inputs(self, given: Any) -> Sequence[Any]:
-        """The input of each call, from the body or the parameter `input`; None where it is undefined."""
+        """The input of each call, from the body or the parameter `input`; None: undefined. Raises a Problem."""
         if not self.is_batch:
-            return [given]
+            return [plain(given)]
         given = {} if given is None else given
         if not isinstance(given, dict):
             wrong = FieldError("#", "The input of a batch is no object.", 'Give an object: {"0": …, "1": …}.')
             raise Problem(INVALID_INPUT, wrong.detail, errors=[wrong])
-        return [given.get(str(place)) for place in range(len(self.paths))]
+        return [plain(given.get(str(place))) for place in range(len(self.paths))]
 
     def in_query(self) -> Any:
         """What the parameter `input` holds; None where there is none."""

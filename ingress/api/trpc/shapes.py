@@ -1,10 +1,30 @@
 """The JSON in which tRPC's clients read a result or an error. No I/O."""
 
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
-from ingress.api.problems import Problem
+from ingress.api.problems import INVALID_INPUT, FieldError, Problem
+
+_WRAPPED: Final = FieldError(
+    "#",
+    "A transformer of the client, such as superjson, has wrapped the input. This API takes plain JSON.",
+    "Leave out the client's option `transformer`, and give times as text: 2026-11-28T16:00:00Z.",
+)
+
+
+class WrappedInput(Problem):
+    """An input that comes as superjson writes it. Its client reads answers by the same rule."""
+
+    def __init__(self) -> None:
+        super().__init__(INVALID_INPUT, f"{_WRAPPED.detail} {_WRAPPED.remedy}", errors=[_WRAPPED])
+
+
+def plain(given: Any) -> Any:
+    """An input as it came. Raises WrappedInput: no procedure takes a member `json`."""
+    if isinstance(given, dict) and "json" in given and given.keys() <= {"json", "meta"}:
+        raise WrappedInput
+    return given
 
 
 def error_shape(problem: Problem, path: str | None = None) -> dict[str, Any]:
@@ -14,11 +34,12 @@ def error_shape(problem: Problem, path: str | None = None) -> dict[str, Any]:
         data["path"] = path
     if (seconds := problem.headers.get("Retry-After")) is not None:
         data["retryAfter"] = int(seconds)
-    return {
+    shape = {
         "message": problem.detail,
         "code": problem.type.number,
         "data": {**data, "problem": problem.document()},
     }
+    return {**shape, "json": shape} if isinstance(problem, WrappedInput) else shape
 
 
 def failed(problem: Problem, path: str | None = None) -> bytes:

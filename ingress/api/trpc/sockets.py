@@ -20,6 +20,7 @@ from ingress.api.trpc.connections import Connections
 from ingress.api.trpc.frames import Id, Message
 from ingress.api.trpc.requests import MOST_CALLS, parameters
 from ingress.api.trpc.subscriptions import Client, accept, items, key_in, leaving, resumed
+from shared.http.connections import unproven
 
 HEARTBEAT: Final = 30.0  # seconds between pings; a client that does not answer one is gone
 FIRST_FRAME: Final = 10.0  # seconds within which the connection parameters must come
@@ -61,7 +62,9 @@ class Sockets:
         query = parameters(request.rel_url.raw_query_string)
         key = bearer(request) or query.get("token")
         if "connectionParams" in query:
-            key = key_in(frames.parameters(await _first(socket))) or key
+            with unproven(request):
+                first = await _first(socket)
+            key = key_in(frames.parameters(first)) or key
         return Client(request, key, self._front)
 
 

@@ -72,7 +72,8 @@ class EventStreams:
         key = bearer(request) or key_in(None if parameters is None else parsed(parameters))
         seen = request.headers.get(hdrs.LAST_EVENT_ID) or calls.query.get("lastEventId")
         client = Client(request, key, self._front)
-        accepted = await accept(client, procedure, resumed(procedure, calls.in_query(), seen))
+        (given,) = calls.inputs(calls.in_query())
+        accepted = await accept(client, procedure, resumed(procedure, given, seen))
         with self._connections.taken(accepted.call.caller):
             await response.write(_event("connected", _CONNECTED))
             async with aclosing(items(client, accepted)) as following:

@@ -5,7 +5,6 @@ tRPC's links read the body of an answer whatever its status is, so that every an
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from typing import Any, Final
 
 from aiohttp import hdrs, web
@@ -20,7 +19,7 @@ from ingress.api.trpc import requests
 from ingress.api.trpc.calls import Asked, CallRunner, Outcome, key_of_call
 from ingress.api.trpc.connections import Connections
 from ingress.api.trpc.requests import Calls
-from ingress.api.trpc.router_types import FILE, router_types
+from ingress.api.trpc.router_types import SERVED, Version, router_types
 from ingress.api.trpc.shapes import failed
 from ingress.api.trpc.sockets import Sockets
 from ingress.api.trpc.sse import EventStreams
@@ -44,14 +43,16 @@ class Trpc:
         self._front = front
         self._procedures = procedures
         self._runner = CallRunner(front.executor, procedures)
+        self._written: dict[Version, str] = {}  # the types that were asked for
         self._cors = cors
         connections = Connections()
         self._streams = EventStreams(front, cors, connections, stop)
         self._sockets = Sockets(front, self._runner, connections, stop)
 
-    @cached_property
-    def _types(self) -> str:
-        return router_types(self._procedures)
+    def _types(self, version: Version) -> str:
+        if version not in self._written:
+            self._written[version] = router_types(self._procedures, version)
+        return self._written[version]
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """The answer to a request."""
@@ -60,8 +61,9 @@ class Trpc:
             raise Problem(METHOD_NOT_ALLOWED, f"Here is only: {allowed}.", headers={"Allow": allowed})
         if request.headers.get(hdrs.UPGRADE, "").lower() == "websocket":
             return await self._sockets.answer(request)
-        if request.path == f"{requests.ROOT}/{FILE}" and request.method != hdrs.METH_POST:
-            return web.Response(text=self._types, content_type="text/plain", charset="utf-8")
+        version = SERVED.get(request.path.removeprefix(f"{requests.ROOT}/"))
+        if version is not None and request.method != hdrs.METH_POST:
+            return web.Response(text=self._types(version), content_type="text/plain", charset="utf-8")
         calls = requests.read(request.rel_url.raw_path, request.rel_url.raw_query_string, request.headers)
         if request.method == hdrs.METH_HEAD:
             return web.Response(status=204, headers=_VARY)

@@ -9,6 +9,14 @@ from tests.ingress.api.test_api_contacts import created
 from tests.support.api import ApiStage, Tenant
 from tests.support.api_inputs import row
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest.fixture
+def api(one_api: ApiStage) -> ApiStage:
+    """The module's API: each test has tenants of its own."""
+    return one_api
+
 
 async def drafted(api: ApiStage, whose: Tenant, **more: Any) -> dict[str, Any]:
     channel = await row(api, whose, "channels")

@@ -8,9 +8,17 @@ from shared.store import consent_records
 from tests.support.api import Answer, ApiStage, Tenant
 from tests.support.api_conversations import add_conversation
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-async def contact_of(api: ApiStage) -> str:
-    return str(await api.pool.fetchval("SELECT contact_id FROM conversations"))
+
+@pytest.fixture
+def api(one_api: ApiStage) -> ApiStage:
+    """The module's API: each test has tenants of its own."""
+    return one_api
+
+
+async def contact_of(api: ApiStage, whose: Tenant) -> str:
+    return str(await api.pool.fetchval("SELECT contact_id FROM conversations WHERE tenant_id = $1", whose.id))
 
 
 async def opt(api: ApiStage, whose: Tenant, way: str, contact_id: str, *, key: str = "", **given: Any) -> Answer:
@@ -23,7 +31,7 @@ async def test_an_opt_out_stops_what_is_sent_and_an_opt_in_lifts_it(api: ApiStag
     ana = await api.tenant()
     talk = await add_conversation(api, ana)
     send = f"/v1/conversations/{talk}/send"
-    contact = await contact_of(api)
+    contact = await contact_of(api, ana)
     out = await opt(api, ana, "out", contact, reason="asked by phone")
     (entry,) = out.body["consents"]
     assert (entry["state"], entry["scope"], entry["holds"], entry["source"]) == ("opted_out", "all", True, "api")
@@ -35,21 +43,21 @@ async def test_an_opt_out_stops_what_is_sent_and_an_opt_in_lifts_it(api: ApiStag
         ("opted_in", "all"), ("opted_in", "blocked"),
     }  # fmt: skip
     assert (await api.post(send, ana, {"content": "Hi"})).status == 200
-    events = await api.rows("SELECT name FROM events WHERE name LIKE 'consent.%' ORDER BY seq")
+    events = await api.events(ana, "consent")
     assert [one["name"] for one in events] == ["consent.opted_out", "consent.opted_in", "consent.opted_in"]
 
 
 async def test_an_opt_out_of_marketing_lets_answers_through(api: ApiStage) -> None:
     ana = await api.tenant()
     talk = await add_conversation(api, ana)
-    await opt(api, ana, "out", await contact_of(api), scope="marketing")
+    await opt(api, ana, "out", await contact_of(api, ana), scope="marketing")
     assert (await api.post(f"/v1/conversations/{talk}/send", ana, {"content": "Hi"})).status == 200
 
 
 async def test_the_ledger_is_listed_by_contact_kind_and_state(api: ApiStage, monkeypatch: pytest.MonkeyPatch) -> None:
     ana = await api.tenant()
     await add_conversation(api, ana)
-    contact = await contact_of(api)
+    contact = await contact_of(api, ana)
     other = (await api.post("/v1/contacts", ana, {"phoneNumber": "+14155238886"})).body["contact"]["id"]
     await opt(api, ana, "out", other, channelKind="sms")
     for way in ("out", "in"):
@@ -73,18 +81,18 @@ async def test_the_ledger_is_listed_by_contact_kind_and_state(api: ApiStage, mon
 async def test_a_request_is_entered_once_for_ever(api: ApiStage) -> None:
     ana = await api.tenant()
     await add_conversation(api, ana)
-    given = {"contactId": await contact_of(api), "channelKind": "whatsapp"}
+    given = {"contactId": await contact_of(api, ana), "channelKind": "whatsapp"}
     for _ in range(2):
         answer = await api.post("/v1/consents/opt-out", ana, given, Idempotency_Key="k")
         assert answer.status == 200
         await api.pool.execute("DELETE FROM idempotency_keys")
-    assert len(await api.rows("SELECT FROM consents")) == 1
+    assert len(await api.rows("SELECT FROM consents WHERE tenant_id = $1", ana.id)) == 1
 
 
 async def test_a_key_that_comes_again_with_another_wish_is_refused(api: ApiStage) -> None:
     ana = await api.tenant()
     await add_conversation(api, ana)
-    contact = await contact_of(api)
+    contact = await contact_of(api, ana)
     other = (await api.post("/v1/contacts", ana, {"phoneNumber": "+14155238886"})).body["contact"]["id"]
     assert (await opt(api, ana, "in", contact, key="k", evidence="form 7")).status == 200
     await api.pool.execute("DELETE FROM idempotency_keys")
@@ -97,7 +105,7 @@ async def test_a_key_that_comes_again_with_another_wish_is_refused(api: ApiStage
         refused = await opt(api, ana, way, who, key="k", **given)
         assert refused.body.get("status") == 422, (way, given)
         assert refused.problem == "idempotency-mismatch"
-    assert len(await api.rows("SELECT FROM consents")) == 2
+    assert len(await api.rows("SELECT FROM consents WHERE tenant_id = $1", ana.id)) == 2
     assert (await opt(api, ana, "in", contact, key="k", evidence="form 7")).status == 200
 
 

@@ -10,6 +10,14 @@ from shared.store.consents import Entry
 from tests.ingress.api.test_api_contacts import ANA, created
 from tests.support.api import ApiStage, Tenant
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest.fixture
+def api(one_api: ApiStage) -> ApiStage:
+    """The module's API: each test has tenants of its own."""
+    return one_api
+
 
 async def found(api: ApiStage, whose: Tenant, text: str, **params: str) -> list[str]:
     answer = await api.get("/v1/contacts/search", whose, params={"text": text, **params})

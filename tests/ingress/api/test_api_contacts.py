@@ -7,7 +7,15 @@ import pytest
 
 from tests.support.api import ApiStage, Tenant
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 ANA = "+14155238886"
+
+
+@pytest.fixture
+def api(one_api: ApiStage) -> ApiStage:
+    """The module's API: each test has tenants of its own."""
+    return one_api
 
 
 async def created(api: ApiStage, whose: Tenant, phone: str = ANA, **more: Any) -> dict[str, Any]:

@@ -13,7 +13,15 @@ from tests.support.api import Answer, ApiStage, Tenant
 from tests.support.api_conversations import add_channel, add_conversation, say
 from tests.support.broker_faults import paused
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 SENT = "Good morning, Ana."
+
+
+@pytest.fixture
+def api(one_api: ApiStage) -> ApiStage:
+    """The module's API: each test has tenants of its own."""
+    return one_api
 
 
 async def send(api: ApiStage, whose: Tenant, conversation_id: UUID, content: str = SENT, **headers: str) -> Answer:
@@ -85,6 +93,28 @@ async def test_conversations_are_found_by_provider_channel_and_status(api: ApiSt
     assert (await api.get(f"/v1/conversations/{one}/messages", ana)).problem == "not-found"
 
 
+async def test_conversations_are_found_by_their_customers_number(api: ApiStage) -> None:
+    ana, eva = await api.tenant(), await api.tenant()
+    channels = [await add_channel(api, ana) for _ in range(3)]
+    ours = [await add_conversation(api, ana, channel) for channel in channels]
+    theirs = await add_conversation(api, eva)
+    number = "+14155238886"
+    for place, conversation in enumerate((*ours[:2], theirs)):
+        await api.pool.execute(
+            "UPDATE conversations SET phone = $2, last_message_at = now() - $3 * interval '1 hour' WHERE id = $1",
+            conversation, number, place,
+        )  # fmt: skip
+    found = [str(one) for one in ours[:2]]
+    written = "+1 (415) 523-8886"
+    assert await listed(api, ana, provider="twilio", phone=written) == found
+    assert await listed(api, ana, provider="twilio", phone=number, channelId=str(channels[1])) == found[1:]
+    assert await listed(api, ana, provider="meta", phone=number) == []
+    both = await pages(api, "/v1/conversations", ana, "conversations", provider="twilio", phone=number, limit="1")
+    assert [[one["id"] for one in page] for page in both] == [[one] for one in found]
+    alone = await api.get("/v1/conversations", ana, params={"phone": number})
+    assert (alone.problem, alone.pointers) == ("invalid-input", ["#/provider"])
+
+
 async def test_a_page_reads_a_bounded_number_of_conversations(api: ApiStage, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("_PAGE", "_READ_UP_TO"):
         few = getattr(conversation_records, name).replace("LIMIT 2000", "LIMIT 3").replace("OFFSET 1999", "OFFSET 2")
@@ -129,9 +159,12 @@ async def test_a_text_is_queued_with_its_event_and_due_after_its_handoff(api: Ap
     )  # fmt: skip
     as_queued = {"lane": "normal", "role": "assistant", "later": True, "soon": True}
     assert rows == [{"out_seq": 1} | as_queued, {"out_seq": 2} | as_queued]
-    events = await api.rows("SELECT message_id::text FROM events WHERE name = 'message.queued' ORDER BY seq")
+    events = await api.rows(
+        "SELECT message_id::text FROM events WHERE tenant_id = $1 AND name = 'message.queued' ORDER BY seq", ana.id
+    )
     assert [event["message_id"] for event in events] == [message["id"], second.body["message"]["id"]]
-    assert await api.rows("SELECT next_out_seq FROM conversations") == [{"next_out_seq": 3}]
+    (conversation,) = await api.rows("SELECT next_out_seq FROM conversations WHERE id = $1", conversation_id)
+    assert conversation == {"next_out_seq": 3}
 
 
 async def test_a_send_is_made_once_for_ever(api: ApiStage) -> None:
@@ -146,21 +179,21 @@ async def test_a_send_is_made_once_for_ever(api: ApiStage) -> None:
     for conversation, content in ((conversation_id, "Another text"), (await add_conversation(api, ana), SENT)):
         answer = await send(api, ana, conversation, content, Idempotency_Key="order 7")
         assert (answer.status, answer.problem) == (422, "idempotency-mismatch")
-    assert len(await api.rows("SELECT FROM messages")) == 1
-    assert len(await api.rows("SELECT FROM events WHERE name = 'message.queued'")) == 1
+    assert len(await api.rows("SELECT FROM messages WHERE tenant_id = $1", ana.id)) == 1
+    assert [one["name"] for one in await api.events(ana, "message")] == ["message.queued"]
 
 
 @pytest.mark.parametrize(("deleted", "says"), [("channels", "channel is deleted"), ("contacts", "contact is deleted")])
 async def test_nothing_is_queued_to_what_is_deleted(api: ApiStage, deleted: str, says: str) -> None:
     ana = await api.tenant()
     conversation_id = await add_conversation(api, ana)
-    await api.pool.execute(f"UPDATE {deleted} SET deleted_at = now()")
+    await api.pool.execute(f"UPDATE {deleted} SET deleted_at = now() WHERE tenant_id = $1", ana.id)
     answer = await send(api, ana, conversation_id, Idempotency_Key="k")
     assert (answer.status, answer.problem, answer.pointers) == (409, "conflict", ["#/id"])
     assert says in answer.body["detail"]
-    await api.pool.execute(f"UPDATE {deleted} SET deleted_at = NULL")
+    await api.pool.execute(f"UPDATE {deleted} SET deleted_at = NULL WHERE tenant_id = $1", ana.id)
     assert (await send(api, ana, conversation_id, Idempotency_Key="k")).status == 200, "a refusal leaves the key free"
-    await api.pool.execute("UPDATE conversations SET deleted_at = now()")
+    await api.pool.execute("UPDATE conversations SET deleted_at = now() WHERE tenant_id = $1", ana.id)
     assert (await send(api, ana, conversation_id)).problem == "not-found"
 
 
@@ -170,12 +203,13 @@ async def test_nothing_is_queued_to_a_customer_who_has_opted_out(api: ApiStage) 
     await api.pool.execute(
         "INSERT INTO consents (id, tenant_id, contact_id, channel_kind, state, source, effective_at, scope) "
         "SELECT gen_random_uuid(), tenant_id, contact_id, 'whatsapp', 'opted_out', 'message', now(), 'all' "
-        "FROM conversations"
+        "FROM conversations WHERE id = $1",
+        conversation_id,
     )
     answer = await send(api, ana, conversation_id)
     assert (answer.status, answer.problem) == (409, "conflict")
     assert "opted out" in answer.body["detail"]
-    assert await api.rows("SELECT FROM messages") == []
+    assert await api.rows("SELECT FROM messages WHERE tenant_id = $1", ana.id) == []
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,13 @@
 """docs/api.md: each snippet runs as it stands there, against the API."""
 
+import asyncio
+import re
 from pathlib import Path
 
+import orjson
 import pytest
 
-from tests.support import snippets
+from tests.support import node, snippets
 from tests.support.api import ApiStage, Tenant
 from tests.support.api_conversations import add_conversation
 
@@ -12,11 +15,11 @@ DOCS = Path(__file__).resolve().parents[3] / "docs" / "api.md"
 FIRST = "From a key to a sent message"
 GREETING = "Good morning, Ana."
 PROGRAMS = snippets.programs(DOCS.read_text())
-# What imports a package of npm is compiled and run by the tests of tRPC, which have the packages.
-OURS = sorted(place for place, text in PROGRAMS.items() if "@trpc/" not in text)
+PLACES = sorted(PROGRAMS)
+TYPES = re.compile(r"^import type .*\n|<AppRouter>", re.MULTILINE)  # which test_trpc_types.py compiles
 
 
-@pytest.mark.parametrize(("section", "language"), OURS, ids=["-".join(place).replace(" ", "_") for place in OURS])
+@pytest.mark.parametrize(("section", "language"), PLACES, ids=["-".join(place).replace(" ", "_") for place in PLACES])
 async def test_each_snippet_runs(
     api: ApiStage, environment: dict[str, str], tmp_path: Path, section: str, language: str
 ) -> None:
@@ -26,6 +29,10 @@ async def test_each_snippet_runs(
     (tmp_path / ".palomar").mkdir()
     (tmp_path / ".palomar" / "api-key").write_text(f"{demo.key}\n")
     text = PROGRAMS[section, language].replace("http://127.0.0.1:8081", url)
+    if "@trpc/" in text:
+        await asyncio.to_thread(node.ready)
+        (tmp_path / "node_modules").symlink_to(node.modules("v11"))
+        text = TYPES.sub("", text)
     variables = {**environment, "API": url, "KEY": demo.key, "ID": str(conversation)}
     try:
         ran = await snippets.run(language, text, tmp_path, variables)
@@ -43,6 +50,12 @@ async def assert_created_and_sent(api: ApiStage, demo: Tenant, conversation: str
     assert "+14155238886" in [one["phoneNumber"] for one in contacts.body["contacts"]]
     messages = await api.get(f"/v1/conversations/{conversation}/messages", demo)
     assert [one["content"] for one in messages.body["messages"] if one["direction"] == "outbound"] == [GREETING]
+
+
+async def test_the_problem_that_is_shown_is_what_the_api_answers(api: ApiStage) -> None:
+    (shown,) = re.findall(r"```json\n(.*?)```", DOCS.read_text(), re.DOTALL)
+    answer = await api.post("/v1/contacts", await api.tenant(), {})
+    assert answer.body == orjson.loads(shown)
 
 
 def test_the_first_calls_are_shown_in_curl_python_and_typescript() -> None:

@@ -192,6 +192,10 @@ async def test_every_text_that_it_takes_is_bounded(procedure: AnyProcedure) -> N
     assert [where for where, part in parts(schema, "") if is_unbounded(part)] == []
 
 
+async def test_no_input_looks_like_one_that_a_transformer_wrapped() -> None:
+    assert [one.name for one in registry().values() if "json" in properties(one)] == []
+
+
 async def test_no_two_models_have_one_name() -> None:
     names = [model.__name__ for model in models()]
     assert len(names) == len(set(names))

@@ -2,8 +2,18 @@
 
 from uuid import uuid4
 
+import pytest
+
 from tests.ingress.api.test_api_contacts import created
 from tests.support.api import ApiStage
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest.fixture
+def api(one_api: ApiStage) -> ApiStage:
+    """The module's API: each test has tenants of its own."""
+    return one_api
 
 
 async def test_a_group_gets_contacts_and_loses_them_each_with_its_event(api: ApiStage) -> None:

@@ -14,7 +14,15 @@ from shared.store.messages import history
 from tests.support.api import ApiStage, Tenant
 from tests.support.api_conversations import add_channel, add_conversation, say
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 PATH = "/v1/messages-history"
+
+
+@pytest.fixture
+def api(one_api: ApiStage) -> ApiStage:
+    """The module's API: each test has tenants of its own."""
+    return one_api
 
 
 async def found(api: ApiStage, whose: Tenant, **params: str) -> list[str]:
@@ -58,7 +66,7 @@ async def test_messages_are_found_by_time_and_page_by_page(api: ApiStage) -> Non
     assert await found(api, ana, since=minute[1]) == newest[:4]
     assert await found(api, ana, until=minute[1]) == newest[4:]
     assert await found(api, ana, since=minute[1], until=minute[2]) == newest[2:4]
-    contact = str(await api.pool.fetchval("SELECT contact_id FROM conversations"))
+    contact = str(await api.pool.fetchval("SELECT contact_id FROM conversations WHERE id = $1", talk))
     for params in ({}, {"contactId": contact}):
         assert await pages(api, ana, limit="3", **params) == [newest[:3], newest[3:]]
 

@@ -11,6 +11,14 @@ import pytest
 from shared.settings import Settings
 from tests.support.api import ApiStage, serving
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest.fixture
+def api(one_api: ApiStage) -> ApiStage:
+    """The module's API: each test has tenants of its own."""
+    return one_api
+
 
 async def raw(api: ApiStage, *pieces: bytes, pause: float = 0.0) -> tuple[bytes, bytes]:
     """Send bytes as they are; returns the head and the body of what comes back until the connection ends."""

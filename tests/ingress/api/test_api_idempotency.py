@@ -9,7 +9,15 @@ from ingress.api.idempotency import LONGEST_KEY, key_of_one
 from shared.store import idempotency
 from tests.support.api import ApiStage, Tenant
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 ANA = {"phoneNumber": "+14155238886"}
+
+
+@pytest.fixture
+def api(one_api: ApiStage) -> ApiStage:
+    """The module's API: each test has tenants of its own."""
+    return one_api
 
 
 async def create(api: ApiStage, whose: Tenant, key: str, **given: Any) -> Any:
@@ -61,7 +69,7 @@ async def test_a_twin_of_a_request_that_fails_has_the_effect(api: ApiStage) -> N
 async def test_the_answer_is_gone_once_its_person_is_erased(api: ApiStage) -> None:
     ana = await api.tenant()
     await create(api, ana, "k")
-    await api.pool.execute("UPDATE idempotency_keys SET response = '{}'")
+    await api.pool.execute("UPDATE idempotency_keys SET response = '{}' WHERE tenant_id = $1", ana.id)
     answer = await create(api, ana, "k")
     assert (answer.status, answer.problem) == (409, "conflict")
     assert "erased" in answer.body["detail"]
@@ -75,6 +83,7 @@ async def test_a_key_that_cannot_be_kept_is_refused(api: ApiStage, key: str) -> 
 
 async def test_keys_are_forgotten_after_their_days(api: ApiStage) -> None:
     ana, operator = await api.tenant(), await api.operator()
+    await api.pool.execute("DELETE FROM idempotency_keys")
     await create(api, ana, "old")
     await api.post("/v1/tenants", operator, {"name": "Old"}, Idempotency_Key="old")
     for table in ("idempotency_keys", "operator_idempotency_keys"):
@@ -89,7 +98,7 @@ async def forgotten(api: ApiStage, limit: int) -> int:
         return await idempotency.forget(connection, 7, limit)
 
 
-def test_each_call_of_a_batch_has_a_key_of_its_own() -> None:
+async def test_each_call_of_a_batch_has_a_key_of_its_own() -> None:
     calls = {key_of_one(key, path, place) for key in ("k", "x" * 255) for path in ("a.b", "c.d") for place in (0, 1)}
     assert len(calls) == 8
     assert max(map(len, calls)) <= LONGEST_KEY

@@ -6,6 +6,7 @@ from uuid import uuid4
 
 import aiohttp
 import pytest
+from structlog.testing import capture_logs
 
 from ingress.api import caller
 from shared.actions import api_keys as actions
@@ -170,20 +171,39 @@ async def test_a_mistyped_key_costs_no_query(api: ApiStage) -> None:
     assert (await api.get("/v1/contacts", None, Authorization=f"Basic {ana.key}")).problem == "unauthenticated"
 
 
-async def test_a_guesser_is_stopped_and_costs_nobody_else(settings: Settings) -> None:
+async def test_a_guesser_is_stopped_and_costs_no_other_client(settings: Settings) -> None:
     async with serving(settings) as api:
         ana = await api.tenant()
         assert (await api.get("/v1/contacts", ana, X_Forwarded_For="192.0.2.1")).status == 200
-        for _ in range(caller.GUESSES):
-            wrong = ana.with_key(api_keys.new_key())
-            assert (await api.get("/v1/contacts", wrong, X_Forwarded_For="192.0.2.1")).status == 401
-        stopped = await api.get("/v1/contacts", ana.with_key(api_keys.new_key()), X_Forwarded_For="192.0.2.1")
+        before = {reason: await refused(api, reason) for reason in ("unknown", "guessing")}
+        guesses = [api_keys.new_key() for _ in range(caller.GUESSES + 1)]
+        with capture_logs() as lines:
+            for guess in guesses[1:]:
+                wrong = await api.get("/v1/contacts", ana.with_key(guess), X_Forwarded_For="192.0.2.1")
+                assert (wrong.status, wrong.problem) == (401, "unauthenticated")
+        noted = [line for line in lines if line["event"] == "key refused"]
+        assert [(line["reason"], line["client"]) for line in noted] == [("unknown", "192.0.2.1")] * caller.GUESSES
+        assert not any(guess[4:] in str(lines) for guess in guesses), "the log holds no key"
+        stopped = await api.get("/v1/contacts", ana.with_key(guesses[0]), X_Forwarded_For="192.0.2.1")
         assert (stopped.status, stopped.problem) == (429, "too-many-requests")
         assert 0 < int(stopped.headers["Retry-After"]) <= caller.GUESS_WINDOW
+        assert await refused(api, "unknown") == before["unknown"] + caller.GUESSES
+        assert await refused(api, "guessing") == before["guessing"] + 1
         in_use = await api.get("/v1/contacts", ana, X_Forwarded_For="192.0.2.1")
         assert in_use.status == 200, "a key in use goes on: one address may be a whole office's"
         bob = await api.tenant()
         assert (await api.get("/v1/contacts", bob, X_Forwarded_For="192.0.2.2")).status == 200
+
+
+async def test_a_guesser_has_one_turn_for_all_of_its_ipv6_addresses(settings: Settings) -> None:
+    async with serving(settings) as api:
+        ana = await api.tenant()
+        statuses = [
+            (await api.get("/v1/contacts", ana.with_key(api_keys.new_key()), X_Forwarded_For=f"2001:db8::{n:x}")).status
+            for n in range(1, caller.GUESSES + 2)
+        ]
+        assert statuses == [401] * caller.GUESSES + [429]
+        assert (await api.get("/v1/contacts", ana, X_Forwarded_For="2001:db8:0:1::1")).status == 200
 
 
 async def test_a_client_that_obeys_the_headers_never_gets_a_429(settings: Settings) -> None:

@@ -12,6 +12,14 @@ from shared.settings import Settings
 from tests.support.api import ApiStage, serving
 from tests.support.live import Client, connected, happen, numbers
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest.fixture
+def api(one_api: ApiStage) -> ApiStage:
+    """The module's API: each test has tenants of its own."""
+    return one_api
+
 
 async def problem_of(client: Client) -> tuple[int, dict[str, Any]]:
     """The code that the socket is closed with, and the problem that was said before."""

@@ -12,6 +12,15 @@ from shared.settings import Settings
 from tests.support.api import ApiStage, serving
 from tests.support.live import connected, happen, numbers
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest.fixture
+def api(one_api: ApiStage) -> ApiStage:
+    """The module's API: each test has tenants of its own."""
+    return one_api
+
+
 # -- server-sent events ------------------------------------------------------------------------------------------------
 
 

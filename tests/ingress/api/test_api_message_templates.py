@@ -1,7 +1,17 @@
 """messageTemplates.*: texts with variables."""
 
+import pytest
+
 from tests.support.api import ApiStage
 from tests.support.api_inputs import row
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest.fixture
+def api(one_api: ApiStage) -> ApiStage:
+    """The module's API: each test has tenants of its own."""
+    return one_api
 
 
 async def test_a_template_is_created_changed_previewed_and_deleted_each_with_its_event(api: ApiStage) -> None:

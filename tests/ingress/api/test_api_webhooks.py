@@ -6,7 +6,15 @@ from shared.crypto import KeyRing
 from tests.support.api import ApiStage
 from tests.support.api_inputs import row
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 URL = "https://shop.example/palomar"
+
+
+@pytest.fixture
+def api(one_api: ApiStage) -> ApiStage:
+    """The module's API: each test has tenants of its own."""
+    return one_api
 
 
 async def test_a_webhook_is_created_changed_and_deleted_each_with_its_event(api: ApiStage) -> None:
@@ -38,7 +46,7 @@ async def test_the_secret_is_nowhere_that_a_tenant_or_a_replay_shows_it(api: Api
         assert rows
         assert not any(first.body["secret"] in one["text"] for one in rows)
     assert await api.rows("SELECT FROM unsealed_webhook_secrets") == [], "it is sealed at once"
-    (row,) = await api.rows("SELECT id, secret, sealed_secret FROM webhooks")
+    (row,) = await api.rows("SELECT id, secret, sealed_secret FROM webhooks WHERE tenant_id = $1", ana.id)
     keys = KeyRing.parse(api.settings.secret_keys.get_secret_value())
     assert keys.open(row["sealed_secret"], tenant_id=ana.id, owner=row["id"]) == first.body["secret"]
     assert row["secret"] == "••••••••"

@@ -149,6 +149,19 @@ async def test_the_documents_statements_run_as_they_stand(one_api: ApiStage, ver
     assert reply.value["contact"]["contact"]["name"] == "John Doe"
 
 
+@versions
+@links
+async def test_a_client_with_a_transformer_reads_what_to_change(one_api: ApiStage, version: Version, link: str) -> None:
+    ana = await one_api.tenant()
+    two = [["mutation", "contacts.create", {"phoneNumber": f"+3460000000{n}"}] for n in range(2)]
+    reply = await calls(one_api, ana, version, link, *two, wrapped=True)
+    for one in reply.results:
+        assert code(one) == "BAD_REQUEST"
+        assert "Leave out the client's option `transformer`" in one["error"]["message"]
+        assert one["error"]["data"]["problem"]["errors"][0]["pointer"] == "#"
+    assert (await one_api.get("/v1/contacts", ana)).body["contacts"] == []
+
+
 async def test_a_limit_on_the_way_is_read_too(settings: Settings) -> None:
     async with serving(settings.model_copy(update={"api_rate_limit": 1})) as api:
         ana = await api.tenant()

@@ -11,7 +11,15 @@ from ingress.api.trpc.requests import MOST_CALLS
 from shared.settings import Settings
 from tests.support.api import Answer, ApiStage, serving
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 NUMBER = "+14155238886"
+
+
+@pytest.fixture
+def api(one_api: ApiStage) -> ApiStage:
+    """The module's API: each test has tenants of its own."""
+    return one_api
 
 
 def input_of(given: Any) -> str:

@@ -1,7 +1,7 @@
 """wsLink and httpSubscriptionLink, by tRPC's own clients and frame by frame; what a deploy does to them."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -16,14 +16,28 @@ from tests.support.api_inputs import stated
 from tests.support.forwarder import forwarding
 from tests.support.node import VERSIONS, Version
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 versions = pytest.mark.parametrize("version", VERSIONS)
 LINKS = [("v10", "wsLink"), ("v11", "wsLink"), ("v11", "httpSubscriptionLink")]
 links = pytest.mark.parametrize(("version", "link"), LINKS)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _declared() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trpc_ticks.REGISTRY, trpc_ticks.declared)
+        yield
+
+
+@pytest.fixture
+def api(one_api: ApiStage) -> ApiStage:
+    """The module's API: each test has tenants of its own."""
+    return one_api
+
+
 @pytest.fixture(autouse=True)
 def _ticks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trpc_ticks.REGISTRY, trpc_ticks.declared)
     monkeypatch.setattr(trpc_ticks, "STARTED", asyncio.Event())
     monkeypatch.setattr(trpc_ticks, "ENDED", asyncio.Event())
 
@@ -114,6 +128,7 @@ async def test_a_deploy_loses_and_doubles_no_item(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, version: Version, link: str
 ) -> None:
     monkeypatch.setattr("ingress.api.trpc.subscriptions.LEAVING", 0.2)
+    monkeypatch.setattr("ingress.api.trpc.sockets.GRACE", 1.0)
     monkeypatch.setattr(trpc_ticks, "PAUSE", 0.01)
     call = ["subscription", "ticks.tracked", {"count": 1_000_000}]
     async with serving(settings) as after:

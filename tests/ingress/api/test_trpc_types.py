@@ -1,4 +1,4 @@
-"""router.d.ts: the fifth document's own statements compile with it, and wrong ones do not."""
+"""router.d.ts, for both versions of the client: the fifth document's statements compile with it, wrong ones do not."""
 
 import asyncio
 import re
@@ -7,17 +7,23 @@ from pathlib import Path
 import pytest
 
 from ingress.api.declaration import registry
-from ingress.api.trpc.router_types import router_types
+from ingress.api.reference.snippets import subscribing
+from ingress.api.trpc.router_types import SERVED, Version, router_types
 from ops.commands.trpc_types import trpc_types
-from tests.support import node, trpc_ticks
+from ops.errors import Problem
+from tests.support import node, snippets, trpc_ticks
 from tests.support.api import ApiStage
 
+DOCS = Path(__file__).resolve().parents[3] / "docs" / "api.md"
 HEAD = """\
-import { createTRPCClient, httpBatchLink, TRPCClientError } from "@trpc/client";
+import { %(create)s, httpBatchLink, TRPCClientError } from "@trpc/client";
 import type { AppRouter } from "./router";
 
-const trpc = createTRPCClient<AppRouter>({ links: [httpBatchLink({ url: "http://127.0.0.1:8081/trpc" })] });
+const trpc = %(create)s<AppRouter>({ links: [httpBatchLink({ url: "http://127.0.0.1:8081/trpc" })] });
 """
+CREATE: dict[Version, str] = {10: "createTRPCProxyClient", 11: "createTRPCClient"}
+HEADS = {version: HEAD % {"create": create} for version, create in CREATE.items()}
+versions = pytest.mark.parametrize("version", sorted(HEADS))
 MORE = """\
 const id: string = contact.contact.id;
 const next: string | null = (await trpc.contacts.list.query()).nextCursor;
@@ -57,50 +63,61 @@ OPTIONS = (
 )
 
 
+def shown() -> dict[str, str]:
+    """What docs/api.md and the reference show of tRPC's client 11, by names of files."""
+    documented = [text for text in snippets.programs(DOCS.read_text()).values() if "@trpc/" in text]
+    streams = [one for one in registry().values() if one.kind == "subscription"]
+    reference = [subscribing(one, one.examples[0].given)[0].text for one in streams]
+    return {f"shown{number}.ts": text for number, text in enumerate((*documented, *reference))}
+
+
 async def compiled(folder: Path, source: str) -> tuple[int, str]:
-    """What the TypeScript compiler makes of this source beside router.d.ts: its exit code and what it says."""
+    """What the TypeScript compiler makes of this source beside each version's router.d.ts: exit code and output."""
     program = await asyncio.to_thread(node.ready)
-    (folder / "router.d.ts").write_text(router_types(trpc_ticks.declared()))
-    (folder / "main.ts").write_text(source)
-    if not (folder / "node_modules").exists():
-        (folder / "node_modules").symlink_to(node.FOLDER / "v11" / "node_modules")
+    for version, head in HEADS.items():
+        own = folder / f"v{version}"
+        own.mkdir()
+        (own / "router.d.ts").write_text(router_types(trpc_ticks.declared(), version))
+        (own / "main.ts").write_text(head + source)
+        (own / "node_modules").symlink_to(node.modules(own.name))
+    for name, text in shown().items():
+        (folder / "v11" / name).write_text("declare const process: { env: Record<string, string> };\n" + text)
     compiler = node.MODULES / "typescript" / "bin" / "tsc"
+    # At once: most of the time goes into TypeScript's own library.
+    files = [*(f"v{version}/main.ts" for version in HEADS), *(f"v11/{name}" for name in shown())]
     process = await asyncio.create_subprocess_exec(
-        program, compiler, *OPTIONS, "main.ts", cwd=folder, stdout=asyncio.subprocess.PIPE
+        program, compiler, *OPTIONS, *files, cwd=folder, stdout=asyncio.subprocess.PIPE
     )
     output, _ = await process.communicate()
     assert process.returncode is not None
     return process.returncode, output.decode()
 
 
-async def test_the_documents_statements_compile(tmp_path: Path) -> None:
+async def test_the_documents_statements_compile_with_both_versions_and_wrong_ones_do_not(tmp_path: Path) -> None:
     snippet = "".join(node.statements(registry()))
-    assert await compiled(tmp_path, HEAD + snippet + MORE) == (0, "")
-
-
-async def test_what_is_wrong_does_not_compile(tmp_path: Path) -> None:
-    wrong = "".join(f"// @ts-expect-error\n{one}\n" for one in WRONG)
-    assert await compiled(tmp_path, HEAD + 'const id = "";\n' + wrong) == (0, "")
-    code, output = await compiled(tmp_path, HEAD + 'const id = "";\n' + "\n".join(WRONG))
-    assert code
-    assert len(re.findall(r"error TS", output)) >= len(WRONG)
+    wrong = "".join(f"// @ts-expect-error\n{one}\n" for one in WRONG)  # an error if the next line is right
+    assert await compiled(tmp_path, snippet + MORE + wrong) == (0, "")
 
 
 async def test_the_api_serves_what_the_command_writes(
     api: ApiStage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "router.d.ts"
-    trpc_types(file)
-    assert capsys.readouterr().out == f"Wrote {file}.\n"
-    answer = await api.get("/trpc/router.d.ts", None)
-    assert (answer.status, answer.body) == (200, file.read_text())
-    trpc_types(Path("-"))
-    assert capsys.readouterr().out == answer.body
-    assert (await api.request("HEAD", "/trpc/router.d.ts", None)).status == 200
+    for served, version in SERVED.items():
+        trpc_types(file, version)
+        assert capsys.readouterr().out == f"Wrote {file}.\n"
+        answer = await api.get(f"/trpc/{served}", None)
+        assert (answer.status, answer.body) == (200, file.read_text())
+        trpc_types(Path("-"), version)
+        assert capsys.readouterr().out == answer.body
+        assert (await api.request("HEAD", f"/trpc/{served}", None)).status == 200
+    with pytest.raises(Problem, match="version 9"):
+        trpc_types(file, 9)
 
 
-async def test_every_procedure_but_uploads_has_its_type() -> None:
-    text = router_types(registry())
+@versions
+def test_every_procedure_but_uploads_has_its_type(version: Version) -> None:
+    text = router_types(registry(), version)
     for procedure in (one for one in registry().values() if one.kind != "upload"):
         kind = procedure.kind.capitalize()
         assert re.search(rf"^      {procedure.verb}: {kind}<{procedure.input.__name__}\b", text, re.M), procedure.name

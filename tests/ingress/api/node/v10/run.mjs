@@ -24,5 +24,8 @@ await main({
   createClient: createTRPCProxyClient,
   createUntyped: createTRPCUntypedClient,
   links,
-  closing: async () => socket?.close(),
+  closing: async () => {
+    socket?.close();
+    socket = undefined;
+  },
 });

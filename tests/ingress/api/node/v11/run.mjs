@@ -27,5 +27,8 @@ await main({
   createClient: createTRPCClient,
   createUntyped: createTRPCUntypedClient,
   links,
-  closing: async () => socket?.close(),
+  closing: async () => {
+    socket?.close();
+    socket = undefined;
+  },
 });
