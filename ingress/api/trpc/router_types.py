@@ -54,11 +54,13 @@ export interface ErrorShape extends TRPCDefaultErrorShape {
 
 type Root = { ctx: object; meta: object; errorShape: ErrorShape; transformer: false };
 type Query<I, O> = TRPCQueryProcedure<{ input: I; output: O; meta: unknown }>;
-type Mutation<I, O> = TRPCMutationProcedure<{ input: I; output: O; meta: unknown }>;
+/** With a key a mutation is safe to repeat: it has its effect once, and the same answer comes again. */
+type Keyed<I> = I extends undefined ? I : I & { idempotencyKey?: string };
+type Mutation<I, O> = TRPCMutationProcedure<{ input: Keyed<I>; output: O; meta: unknown }>;
 type Subscription<I, O> = TRPCSubscriptionProcedure<{ input: I; output: AsyncIterable<O>; meta: unknown }>;
 
 """
-_OURS: Final = ("AppRouter", "ErrorShape", "Mutation", "Problem", "Query", "Root", "Subscription")
+_OURS: Final = ("AppRouter", "ErrorShape", "Keyed", "Mutation", "Problem", "Query", "Root", "Subscription")
 _KINDS: Final = {"query": "Query", "mutation": "Mutation", "subscription": "Subscription"}
 
 
