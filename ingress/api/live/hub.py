@@ -19,7 +19,7 @@ from prometheus_client import Counter, Gauge
 
 from ingress.api.live.items import Filter, Happened
 from shared import database
-from shared.domain.event_cursor import LAST, Place
+from shared.domain.event_cursor import Place
 from shared.process.log import get_logger
 from shared.process.outage_log import OutageLog
 from shared.process.tasks import cancel
@@ -180,7 +180,7 @@ class Hub:
             self._read_at = time.monotonic()
             if self.place is None:
                 if self._by_tenant:
-                    self.place = (horizon - 1, LAST)
+                    self.place = await feed.settled(connection, horizon)
                 continue
             # Whoever joins while the rows are read may not be among these tenants: its turn is the next read.
             place, tenants, joining, self._joining = self.place, list(self._by_tenant), self._joining, []
@@ -193,7 +193,7 @@ class Hub:
             if self.place is not place:  # all streams ended meanwhile, and others may have begun
                 self._joining += joining
                 continue
-            self.place = rows[-1].place if len(rows) == PAGE else max(place, (horizon - 1, LAST))
+            self.place = rows[-1].place if rows else max(place, await feed.settled(connection, horizon))
             for joined in joining:
                 if not joined.done():
                     joined.set_result(self.place)
