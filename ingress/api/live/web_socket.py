@@ -12,6 +12,7 @@ from ingress.api.front import parsed
 from ingress.api.live.engine import Stream
 from ingress.api.live.items import Reconnect
 from ingress.api.live.session import Session
+from ingress.api.open_sockets import OpenSocket, counted
 from ingress.api.problems import INVALID_INPUT, PARSE_ERROR, TIMEOUT, Problem, invalid
 from shared.process.tasks import cancel
 
@@ -31,6 +32,7 @@ class WebSocket:
         self._session = session
         self._closing = False
         self._overflowed = False
+        self._counted: OpenSocket
         self._socket = web.WebSocketResponse(
             timeout=CLOSING, heartbeat=PING, compress=False, max_msg_size=LARGEST_FRAME
         )
@@ -43,25 +45,29 @@ class WebSocket:
             raise Problem(PARSE_ERROR, "This is no handshake of a WebSocket.")
         await socket.prepare(request)
         try:
-            try:
-                stream = await self._begin(caller)
-            except Problem as problem:
-                await self._refuse(problem)
-                return socket
-            writing = asyncio.create_task(self._write(stream))
-            try:
-                async for message in socket:
-                    if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
-                        await cancel([writing])
-                        await self._refuse(Problem(INVALID_INPUT, "A socket has one stream. Open another socket."))
-                if self._closing:  # which ended the loop; the client's answer is still to come
-                    await asyncio.wait([writing])
-            finally:
-                await cancel([writing])
+            with counted("websocket") as self._counted:
+                await self._serve(caller)
         finally:
             if (transport := request.transport) is not None:  # what is in its buffer may still be read
                 asyncio.get_running_loop().call_later(CLOSING, transport.abort)
         return socket
+
+    async def _serve(self, caller: Caller | None) -> None:
+        try:
+            stream = await self._begin(caller)
+        except Problem as problem:
+            await self._refuse(problem)
+            return
+        writing = asyncio.create_task(self._write(stream))
+        try:
+            async for message in self._socket:
+                if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
+                    await cancel([writing])
+                    await self._refuse(Problem(INVALID_INPUT, "A socket has one stream. Open another socket."))
+            if self._closing:  # which ended the loop; the client's answer is still to come
+                await asyncio.wait([writing])
+        finally:
+            await cancel([writing])
 
     async def _begin(self, caller: Caller | None) -> Stream:
         """The stream that the first frame asks for. Raises a Problem."""
@@ -100,14 +106,17 @@ class WebSocket:
         try:
             async with aclosing(stream.items()) as items:
                 async for item in items:
-                    await self._socket.send_str(item.json().decode())
+                    await self._socket.send_frame(item.json(), WSMsgType.TEXT)
+                    self._counted.wrote(item)
                     if not isinstance(item, Reconnect):
                         await self._session.check_key()
+            self._counted.closes("restart")
         except asyncio.CancelledError:
             if not self._overflowed:
                 raise
             writing.uncancel()
             code, reason = TOO_SLOW, str(stream.at).encode()
+            self._counted.closes("slow")
         except ConnectionError:  # the client has left
             return
         except Exception as error:
@@ -116,6 +125,7 @@ class WebSocket:
         await self._close(code, reason)
 
     async def _refuse(self, problem: Problem) -> None:
+        self._counted.closes(problem)
         with suppress(ConnectionError, TimeoutError):
             async with asyncio.timeout(CLOSING):
                 await self._socket.send_str(_frame(problem))
