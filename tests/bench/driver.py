@@ -16,7 +16,7 @@ import uvloop
 
 from ops.local.stack import Stack
 from shared.process import log
-from tests.bench import queues, row_api, row_growth, row_ingress, row_isolation, row_path, row_persist
+from tests.bench import queues, row_api, row_growth, row_ingress, row_isolation, row_live, row_path, row_persist
 from tests.bench.arena import CHECKOUT, Arena
 from tests.bench.figures import Advance, Result
 
@@ -27,6 +27,7 @@ ROWS: Mapping[str, Callable[[Arena, int, Advance], Awaitable[Result]]] = {
     row_path.ROW: row_path.measure,
     row_isolation.ROW: row_isolation.measure,
     row_api.ROW: row_api.measure,
+    row_live.ROW: row_live.measure,
     row_growth.ROW: row_growth.measure,
 }
 BY_NAME_ONLY = (row_growth.ROW,)  # takes many minutes and gigabytes
