@@ -7,7 +7,7 @@ behind it are taken.
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager
 from typing import Final
 from uuid import UUID
 
@@ -92,7 +92,8 @@ class Stream:
         Close it (`aclosing`) where you leave it early.
         """
         hub = self._live.hub
-        with self._live.place(self._tenant_id):
+        with self._live.place(self._tenant_id), ExitStack() as leaving:
+            leaving.callback(self._forget_client)
             if self._after is not None:
                 async for item in self._recover(self._after):
                     self.at = item.at
@@ -111,6 +112,12 @@ class Stream:
                 yield item
             finally:
                 hub.remove(self._tenant_id, subscriber)
+
+    def _forget_client(self) -> None:
+        """Refer no longer to the client, which refers to this stream: only the collector would find the two."""
+        self.when_overflowed = None
+        if self._subscriber is not None:
+            self._subscriber.when_overflowed = None
 
     def end(self) -> None:
         """Ask the client to come again, at a random moment."""

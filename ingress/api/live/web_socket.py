@@ -33,6 +33,7 @@ class WebSocket:
         self._closing = False
         self._overflowed = False
         self._counted: OpenSocket
+        self._writing: asyncio.Task[None] | None = None
         self._socket = web.WebSocketResponse(
             timeout=CLOSING, heartbeat=PING, compress=False, max_msg_size=LARGEST_FRAME
         )
@@ -58,7 +59,7 @@ class WebSocket:
         except Problem as problem:
             await self._refuse(problem)
             return
-        writing = asyncio.create_task(self._write(stream))
+        writing = self._writing = asyncio.create_task(self._write(stream))
         try:
             async for message in self._socket:
                 if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
@@ -68,6 +69,7 @@ class WebSocket:
                 await asyncio.wait([writing])
         finally:
             await cancel([writing])
+            self._writing = None  # whose end refers to this socket: only the collector would find the two
 
     async def _begin(self, caller: Caller | None) -> Stream:
         """The stream that the first frame asks for. Raises a Problem."""
@@ -94,14 +96,7 @@ class WebSocket:
 
     async def _write(self, stream: Stream) -> None:
         """Send items until the stream ends, then close the socket."""
-        writing = asyncio.current_task()
-        assert writing is not None, "it runs in a task"
-
-        def overflowed() -> None:
-            self._overflowed = True
-            writing.cancel()  # it may be waiting for a client that does not read
-
-        stream.when_overflowed = overflowed
+        stream.when_overflowed = self._overflow
         code, reason = int(WSCloseCode.SERVICE_RESTART), b""
         try:
             async with aclosing(stream.items()) as items:
@@ -112,9 +107,9 @@ class WebSocket:
                         await self._session.check_key()
             self._counted.closes("restart")
         except asyncio.CancelledError:
-            if not self._overflowed:
+            if not self._overflowed or self._writing is None:
                 raise
-            writing.uncancel()
+            self._writing.uncancel()
             code, reason = TOO_SLOW, str(stream.at).encode()
             self._counted.closes("slow")
         except ConnectionError:  # the client has left
@@ -123,6 +118,11 @@ class WebSocket:
             await self._refuse(self._session.problem_of(error))
             return
         await self._close(code, reason)
+
+    def _overflow(self) -> None:
+        self._overflowed = True
+        if self._writing is not None:
+            self._writing.cancel()  # it may be waiting for a client that does not read
 
     async def _refuse(self, problem: Problem) -> None:
         self._counted.closes(problem)
