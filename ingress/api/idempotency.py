@@ -21,11 +21,14 @@ LONGEST_KEY: Final = 255  # characters
 _FIELD: Final = "Idempotency-Key"
 
 
-def check_key(key: str) -> None:
-    """Raise the problem of a key that can't be kept. What a transport adds to a client's key counts too."""
+def check_key(key: str, field: str = _FIELD) -> None:
+    """Raise the problem of a key that can't be kept. What a transport adds to a client's key counts too.
+
+    `field` is where the client gave it.
+    """
     if not (1 <= len(key) <= LONGEST_KEY and key.isascii() and key.isprintable()):
         remedy = f"Give 1 to {LONGEST_KEY} printable ASCII characters, such as a UUID."
-        raise invalid((_FIELD,), "It is empty, too long, or holds other characters.", remedy)
+        raise invalid((field,), "It is empty, too long, or holds other characters.", remedy)
 
 
 def key_of_one(key: str, path: str, place: int) -> str:

@@ -2,8 +2,8 @@
 
 Rows: `ingress` (signed webhooks/s acknowledged), `persist` (webhooks/s committed), `path` (webhook in → provider call
 out), `isolation` (sends through one provider while every call of another one hangs), `api` (calls of the management
-API/s) and, asked for by name because they take long, `import` (contacts of a file a second) and `growth` (ten million
-messages stored, against an empty database).
+API/s), `live` (events/s to 2,000 WebSockets) and, asked for by name because they take long, `import` (contacts of a
+file a second) and `growth` (ten million messages stored, against an empty database).
 Floor and ours run in turn, each ratio is the median of the rounds', and the goals are DESIGN.md's. The programs are in
 tests/bench; they run on a broker and a database of their own in `.palomar/bench`.
 """
@@ -86,7 +86,7 @@ def _memory(report: driver.Report) -> Table:
 
 
 def _shown(value: float, unit: str) -> str:
-    return f"{value:,.0f}/s" if unit == "/s" else f"{value:.1f} ms"
+    return f"{value:,.0f}/s" if unit == "/s" else f"{value:.1f} {unit}"
 
 
 def _verdict(reached: bool) -> str:

@@ -1,4 +1,7 @@
-"""palomar soak: faults by chance for as long as you like, and a long outage of the database; nothing may be lost."""
+"""palomar soak: faults by chance for as long as you like, and other runs that take minutes; nothing may be lost.
+
+The others: a long outage of the database, and two minutes in which all that serves live clients is killed in turn.
+"""
 
 import importlib
 import os

@@ -22,9 +22,10 @@ from shared.domain.consents import DEFAULT_WORDS, Words
 from shared.domain.field_errors import field_errors
 from shared.domain.model import ChannelKind, Template
 from shared.domain.sms_segments import MOST
-from shared.domain.window import Policy
+from shared.domain.window import LENGTH, MARGIN, Policy
 
 LIMIT = 1600  # characters; Twilio's limit of one body
+MOST_EXPIRING_MINUTES = (LENGTH - MARGIN) // timedelta(minutes=1)
 MOST_PATTERNS = 1000  # of one channel; each is compared with each message
 
 
@@ -146,6 +147,9 @@ class WindowSettings(_Part):
     policy: Policy = "hold"
     template: TemplateSettings | None = None
     hold_for: float = Field(default=72 * 3600, gt=0, le=90 * 86400, description="seconds until a held message expires")
+    expiring_minutes: int = Field(
+        default=60, ge=0, le=MOST_EXPIRING_MINUTES, description="before a window closes, an event says so; 0: none does"
+    )
 
 
 class AgentSettings(_Part):

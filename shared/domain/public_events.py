@@ -173,7 +173,10 @@ EVENTS: Final[tuple[PublicEvent, ...]] = (
         (*_TALK, CONTACT), "change", data={"change": "escalated"},
     ),
     PublicEvent(
-        "window_expiring", "WhatsApp's 24-hour window of a conversation closes soon.", ("window.expiring",), _TALK,
+        "window_expiring",
+        "WhatsApp's 24-hour window of a conversation closes in so many minutes as the channel's setting "
+        "`window.expiring_minutes` says (60). It comes once for each window: a customer's message opens another one.",
+        ("window.expiring",), _TALK,
         facts={"closesAt": _TEXT}, data={"closesAt": "2026-11-28T17:00:00+00:00"},
     ),
     PublicEvent(

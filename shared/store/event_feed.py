@@ -34,13 +34,14 @@ class Order:
 
     identity: bytes  # of the database and its history: another one after a restore or a fail-over
     horizon: int  # every transaction below has ended: no event will appear there any more
+    settled: Place  # behind all their events; it is so after a crash, too
     today: date  # UTC
     oldest: date  # events of this day and later are stored
 
     @property
     def end(self) -> Cursor:
         """Behind every event that is settled."""
-        return Cursor(self.identity, self.today, (self.horizon - 1, LAST))
+        return Cursor(self.identity, self.today, self.settled)
 
     @property
     def first_day(self) -> date:
@@ -60,6 +61,19 @@ SELECT (SELECT system_identifier FROM pg_control_system()) AS system,
     (clock_timestamp() AT TIME ZONE 'UTC')::date AS today,
     (SELECT min(to_date(right(inhrelid::regclass::text, 8), 'YYYYMMDD')) FROM pg_inherits
         WHERE inhparent = 'events'::regclass AND inhrelid::regclass::text ~ '_[0-9]{8}$') AS oldest
+"""
+
+# PostgreSQL gives the number of a transaction anew where it crashes before anything of it is on the disk: of one that
+# was rolled back a moment ago. A client that went on behind such a number would never get the events of its next
+# transaction. What is surely on the disk is the newest event, and whatever was before the last checkpoint.
+_SETTLED = """
+SELECT greatest(
+    (SELECT least($1::text::bigint, (split_part(next_xid, ':', 1)::bigint << 32)
+        + split_part(next_xid, ':', 2)::bigint) - 1 FROM pg_control_checkpoint()),
+    (SELECT e.xid::text::bigint FROM events e
+        WHERE e.xid < $1::text::xid8
+            AND e.created_at > now() - interval '2 days' AND e.created_at < now() + interval '1 day'
+        ORDER BY e.xid DESC, e.seq DESC LIMIT 1))
 """
 
 _HORIZON = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text, (clock_timestamp() AT TIME ZONE 'UTC')::date"
@@ -99,6 +113,7 @@ async def order(connection: Connection, days: int) -> Order:
     return Order(
         sha256(named.encode()).digest()[:IDENTITY_BYTES],
         int(row["horizon"]),
+        await settled(connection, int(row["horizon"])),
         today,
         max(by_age, row["oldest"] or by_age),
     )
@@ -109,6 +124,11 @@ async def horizon(connection: Connection) -> tuple[int, date]:
     row = await connection.fetchrow(_HORIZON)
     assert row is not None
     return int(row[0]), row[1]
+
+
+async def settled(connection: Connection, horizon: int) -> Place:
+    """The place behind all events of transactions below the horizon; it is so after a crash, too."""
+    return (await connection.fetchval(_SETTLED, str(horizon)), LAST)
 
 
 async def place_before(connection: Connection, tenant_id: UUID, day: date) -> Place | None:

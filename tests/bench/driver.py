@@ -16,7 +16,17 @@ import uvloop
 
 from ops.local.stack import Stack
 from shared.process import log
-from tests.bench import queues, row_api, row_growth, row_import, row_ingress, row_isolation, row_path, row_persist
+from tests.bench import (
+    queues,
+    row_api,
+    row_growth,
+    row_import,
+    row_ingress,
+    row_isolation,
+    row_live,
+    row_path,
+    row_persist,
+)  # fmt: skip
 from tests.bench.arena import CHECKOUT, Arena
 from tests.bench.figures import Advance, Result
 
@@ -28,6 +38,7 @@ ROWS: Mapping[str, Callable[[Arena, int, Advance], Awaitable[Result]]] = {
     row_isolation.ROW: row_isolation.measure,
     row_api.ROW: row_api.measure,
     row_import.ROW: row_import.measure,
+    row_live.ROW: row_live.measure,
     row_growth.ROW: row_growth.measure,
 }
 BY_NAME_ONLY = (row_import.ROW, row_growth.ROW)  # take many minutes, and the last one gigabytes

@@ -36,7 +36,7 @@ class Measure:
 
     row: str
     name: str
-    unit: Literal["/s", "ms"]
+    unit: Literal["/s", "ms", "KB"]
     goal: Goal
     floor: Sequence[float]
     ours: Sequence[float]

@@ -40,6 +40,9 @@ from tests.support.stage import ROOT, Stage, environ, quick
 
 T = TypeVar("T")
 
+_MODULES: Final[Mapping[str, list[str]]] = {
+    "receive": ["ingress", "receive"], "api": ["ingress", "api", "--share-port"], "sandbox": ["ops.sandbox"],
+}  # fmt: skip
 PILE_UP: Final = 0.7  # seconds that a process is frozen for, so that a kill finds it at work
 UP_WITHIN: Final = 60.0  # seconds from a process's start to its being ready, on a machine that does much else
 
@@ -88,7 +91,7 @@ class System:
         for name in names:
             assert not self.runs(name), f"{name} runs already"
             kind = name.partition(".")[0]
-            module = {"receive": ["ingress", "receive"], "sandbox": ["ops.sandbox"]}.get(kind, ["workers", kind])
+            module = _MODULES.get(kind, ["workers", kind])
             port = self._ports.setdefault(name, free_port())
             self._processes[name] = subprocesses.spawn(
                 [sys.executable, "-m", *module],

@@ -27,6 +27,7 @@ _ROWS = (
     "VALUES (%(tenant)s, %(channel)s, %(conversation)s, %(contact)s, %(phone)s)",
     "INSERT INTO channels (tenant_id, provider, kind, address, credentials) "
     "VALUES (%(tenant)s, 'meta', 'whatsapp', %(text)s, 'sealed')",
+    "INSERT INTO expiring_windows (tenant_id, conversation_id, opened_at) VALUES (%(tenant)s, %(conversation)s, now())",
     "INSERT INTO unsealed_credentials (tenant_id, channel_id, secrets) VALUES (%(tenant)s, %(channel)s, '{}')",
     "INSERT INTO groups (id, tenant_id, name) VALUES (%(group)s, %(tenant)s, %(text)s)",
     "INSERT INTO group_contacts (tenant_id, group_id, contact_id) VALUES (%(tenant)s, %(group)s, %(contact)s)",

@@ -15,6 +15,7 @@ import aiohttp
 import asyncpg
 import orjson
 
+from ingress.api.live import hub
 from shared import database
 from shared.settings import Settings
 from shared.store.events import Event, record
@@ -122,6 +123,15 @@ class Process:
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid
+
+
+async def streams_open(count: int) -> None:
+    """Return once this process serves so many streams of events, at least."""
+    async with asyncio.timeout(30):
+        while True:
+            if hub.STREAMS._value.get() >= count:
+                return
+            await asyncio.sleep(0.02)
 
 
 async def end_sessions(settings: Settings) -> None:

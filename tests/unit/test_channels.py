@@ -53,6 +53,7 @@ def test_only_where_a_list_tells_of_all_is_a_message_sent_anew_by_default(
         ({"unknown": "resend"}, "unknown"),
         ({"window": {"policy": "wait"}}, "window.policy"),
         ({"window": {"hold_for": -1}}, "window.hold_for"),
+        ({"window": {"expiring_minutes": 1439}}, "window.expiring_minutes"),
         ({"window": {"template": {}}}, "window.template.name"),
         ({"window": {"template": {"name": ""}}}, "window.template.name"),
         ({"window": {"template": {"name": "HX1", "variables": {"1": "x" * 2000}}}}, "window.template.variables.1"),

@@ -17,6 +17,7 @@ from shared.store import conversations, due_rows, media
 from shared.store.events import Event, record
 from shared.store.messages import agent_reports, outbound
 from workers.clock import sealing
+from workers.clock.windows import ExpiringWindows
 
 Ctx = Context[None]
 Task = Callable[[database.Connection, Ctx], Awaitable[Sequence[Job]]]
@@ -133,6 +134,7 @@ TASKS: Final[dict[str, Task]] = {
     "media": _media,
     "reports": _reports,
     "parked_receipts": _parked_receipts,
+    "expiring_windows": ExpiringWindows(),
     "credentials": _credentials,
     "webhook_secrets": _webhook_secrets,
 }

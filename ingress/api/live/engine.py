@@ -7,7 +7,7 @@ behind it are taken.
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager
 from typing import Final
 from uuid import UUID
 
@@ -15,7 +15,7 @@ from ingress.api.live.hub import PAGE, STREAMS, Hub, Subscriber
 from ingress.api.live.items import Filter, Happened, Heartbeat, Item, Reason, Reconnect, Started, TooSlow
 from ingress.api.problems import UNAVAILABLE, Problem, invalid
 from shared.database import Connection
-from shared.domain.event_cursor import LAST, Cursor, Place
+from shared.domain.event_cursor import Cursor, Place
 from shared.settings import Settings
 from shared.store import event_feed as feed
 from shared.store.event_feed import Order
@@ -92,7 +92,8 @@ class Stream:
         Close it (`aclosing`) where you leave it early.
         """
         hub = self._live.hub
-        with self._live.place(self._tenant_id):
+        with self._live.place(self._tenant_id), ExitStack() as leaving:
+            leaving.callback(self._forget_client)
             if self._after is not None:
                 async for item in self._recover(self._after):
                     self.at = item.at
@@ -112,6 +113,12 @@ class Stream:
             finally:
                 hub.remove(self._tenant_id, subscriber)
 
+    def _forget_client(self) -> None:
+        """Refer no longer to the client, which refers to this stream: only the collector would find the two."""
+        self.when_overflowed = None
+        if self._subscriber is not None:
+            self._subscriber.when_overflowed = None
+
     def end(self) -> None:
         """Ask the client to come again, at a random moment."""
         self._ending = self._live.hub.jitter()
@@ -130,7 +137,7 @@ class Stream:
             return
         self._place = after.place
         yield Started(after, recovered=True)
-        async for event in self._missed(order.horizon):
+        async for event in self._missed(order.horizon, order.end.place):
             yield event
 
     async def _join(self) -> AsyncIterator[Item]:
@@ -144,7 +151,7 @@ class Stream:
         elif hub.identity != self._identity:
             raise Problem(UNAVAILABLE, "The database was replaced by another one at this moment. Come again.")
         elif place > self._place:
-            async for event in self._missed(place[0] + 1):
+            async for event in self._missed(place[0] + 1, place):
                 yield event
 
     async def _next(self, subscriber: Subscriber) -> Item:
@@ -164,8 +171,11 @@ class Stream:
         self._place = idle  # nothing up to there waits for this stream
         return Heartbeat(Cursor(self._identity, self._live.hub.day, idle))
 
-    async def _missed(self, below: int) -> AsyncIterator[Happened]:
-        """The wanted events behind this stream's place, of transactions below, as fast as the client takes them."""
+    async def _missed(self, below: int, end: Place) -> AsyncIterator[Happened]:
+        """The wanted events behind this stream's place, of transactions below, as fast as the client takes them.
+
+        Its place is `end` then, or behind it.
+        """
         while True:
             async with self._begin() as connection:
                 rows = await feed.of_tenant(connection, self._tenant_id, self._place, below, PAGE)
@@ -174,7 +184,7 @@ class Stream:
                 if self._wanted.wants(stored):
                     yield Happened.of(self._identity, stored)
             if len(rows) < PAGE:
-                self._place = max(self._place, (below - 1, LAST))
+                self._place = max(self._place, end)
                 return
 
 

@@ -11,6 +11,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date
 from typing import Final
 from uuid import UUID
@@ -19,7 +20,7 @@ from prometheus_client import Counter, Gauge
 
 from ingress.api.live.items import Filter, Happened
 from shared import database
-from shared.domain.event_cursor import LAST, Place
+from shared.domain.event_cursor import Place
 from shared.process.log import get_logger
 from shared.process.outage_log import OutageLog
 from shared.process.tasks import cancel
@@ -46,7 +47,10 @@ CHECK_EVERY: Final = 5.0  # seconds after which the hub looks whether the databa
 class Subscriber:
     """The buffer of one stream: what happened and is not sent yet, within a bound of bytes."""
 
-    __slots__ = ("_changed", "_limit", "_waiting", "filter", "overflowed", "reconnect", "size", "when_overflowed")
+    __slots__ = (
+        "_limit", "_quiet_at", "_timer", "_waiter", "_waiting", "filter", "overflowed", "reconnect", "size",
+        "when_overflowed",
+    )  # fmt: skip
 
     def __init__(self, wanted: Filter, limit: int) -> None:
         self.filter = wanted
@@ -56,7 +60,9 @@ class Subscriber:
         self.when_overflowed: Callable[[], object] | None = None
         self._limit = limit
         self._waiting: deque[Happened] = deque()
-        self._changed = asyncio.Event()
+        self._waiter: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._quiet_at = 0.0  # by the loop's clock
 
     def push(self, event: Happened) -> None:
         if self.overflowed:
@@ -69,24 +75,48 @@ class Subscriber:
             SLOW.inc()
             if self.when_overflowed is not None:
                 self.when_overflowed()
-        self._changed.set()
+        self._wake()
 
     def end(self, within_ms: int) -> None:
         self.reconnect = within_ms
-        self._changed.set()
+        self._wake()
 
     async def next(self, within: float) -> Happened | None:
         """The next event; None where there is none within so many seconds, or the stream is to end."""
         if not self._waiting and not self.overflowed and self.reconnect is None:
-            self._changed.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(within):
-                    await self._changed.wait()
+            loop = asyncio.get_running_loop()
+            self._quiet_at = loop.time() + within
+            if self._timer is None:
+                self._timer = loop.call_at(self._quiet_at, self._quiet)
+            self._waiter = loop.create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
         if not self._waiting:  # after a timeout, too: an event may come at that very moment
             return None
         event = self._waiting.popleft()
         self.size -= len(event.body) + OVERHEAD
         return event
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _quiet(self) -> None:
+        """End the wait where nothing has come, else set the timer anew: one for each event would cost much more."""
+        self._timer = None
+        if self._waiter is None:
+            return
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._quiet_at:
+            self._timer = loop.call_at(self._quiet_at, self._quiet)
+        else:
+            self._wake()
 
 
 class Hub:
@@ -122,6 +152,7 @@ class Hub:
         return subscriber
 
     def remove(self, tenant_id: UUID, subscriber: Subscriber) -> None:
+        subscriber.close()
         ours = self._by_tenant[tenant_id]
         ours.discard(subscriber)
         if not ours:
@@ -197,7 +228,7 @@ class Hub:
             self._read_at = time.monotonic()
             if self.place is None:
                 if self._by_tenant:
-                    self.place = (horizon - 1, LAST)
+                    self.place = await feed.settled(connection, horizon)
                 continue
             # Whoever joins while the rows are read may not be among these tenants: its turn is the next read.
             place, tenants, joining, self._joining = self.place, list(self._by_tenant), self._joining, []
@@ -210,7 +241,7 @@ class Hub:
             if self.place is not place:  # all streams ended meanwhile, and others may have begun
                 self._joining += joining
                 continue
-            self.place = rows[-1].place if len(rows) == PAGE else max(place, (horizon - 1, LAST))
+            self.place = rows[-1].place if rows else max(place, await feed.settled(connection, horizon))
             for joined in joining:
                 if not joined.done():
                     joined.set_result(self.place)
@@ -231,11 +262,13 @@ class Hub:
 
     async def _deliver(self, rows: list[StoredEvent]) -> None:
         for number, stored in enumerate(rows, 1):
-            event: Happened | None = None
-            for subscriber in self._by_tenant.get(stored.tenant_id, ()):
-                if subscriber.filter.wants(stored):
-                    event = event or Happened.of(self.identity, stored)
+            wanting = [one for one in self._by_tenant.get(stored.tenant_id, ()) if one.filter.wants(stored)]
+            if wanting:
+                event = Happened.of(self.identity, stored)
+                *others, last = wanting
+                for subscriber in others:
                     subscriber.push(event)
-                    DELIVERED.inc()
+                last.push(replace(event, recorded_at=stored.created_at.timestamp()))
+                DELIVERED.inc(len(wanting))
             if number % AT_ONCE == 0:
                 await asyncio.sleep(0)  # the streams send: a burst is no fault of a client's

@@ -54,6 +54,7 @@ class Happened:
     at: Cursor
     event: dict[str, Any]
     body: bytes = field(repr=False)
+    recorded_at: float | None = None  # Unix time; of one that has just happened, for the last of those that get it
 
     @classmethod
     def of(cls, identity: bytes, stored: StoredEvent) -> "Happened":

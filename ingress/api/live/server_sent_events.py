@@ -1,6 +1,7 @@
 """Streams events as server-sent events: each item's JSON is the data of a message, whose id is the item's cursor."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Final
 
@@ -10,6 +11,7 @@ from ingress.api import query_string
 from ingress.api.cors import Cors
 from ingress.api.live.items import Item, Reconnect
 from ingress.api.live.session import Session
+from ingress.api.open_sockets import OpenSocket, counted
 
 _HEADERS: Final = {
     hdrs.CONTENT_TYPE: "text/event-stream",
@@ -49,10 +51,8 @@ class ServerSentEvents:
             async with aclosing(stream.items()) as items:
                 first = await anext(items)
                 await response.prepare(request)
-                await response.write(_message(first))
-                async for item in items:
-                    await response.write(_message(item))
-                    await session.check_key()
+                with counted("sse") as socket:
+                    await self._write(response, first, items, socket)
         except asyncio.CancelledError:
             if not self._overflowed:
                 raise
@@ -64,6 +64,28 @@ class ServerSentEvents:
         if request.transport is not None and self._overflowed:
             request.transport.abort()
         return response
+
+    async def _write(
+        self, response: web.StreamResponse, first: Item, others: AsyncIterator[Item], socket: OpenSocket
+    ) -> None:
+        """Write all items. Raises what ends the stream, and says so to `socket`."""
+        try:
+            await response.write(_message(first))
+            socket.wrote(first)
+            async for item in others:
+                await response.write(_message(item))
+                socket.wrote(item)
+                await self._session.check_key()
+            socket.closes("restart")
+        except asyncio.CancelledError:
+            if self._overflowed:
+                socket.closes("slow")
+            raise
+        except ConnectionError:
+            raise
+        except Exception as error:
+            socket.closes(self._session.problem_of(error))
+            raise
 
 
 def _message(item: Item) -> bytes:

@@ -12,6 +12,7 @@ from ingress.api.front import parsed
 from ingress.api.live.engine import Stream
 from ingress.api.live.items import Reconnect
 from ingress.api.live.session import Session
+from ingress.api.open_sockets import OpenSocket, counted
 from ingress.api.problems import INVALID_INPUT, PARSE_ERROR, TIMEOUT, Problem, invalid
 from shared.http.connections import unproven
 from shared.process.tasks import cancel
@@ -32,6 +33,8 @@ class WebSocket:
         self._session = session
         self._closing = False
         self._overflowed = False
+        self._counted: OpenSocket
+        self._writing: asyncio.Task[None] | None = None
         self._socket = web.WebSocketResponse(
             timeout=CLOSING, heartbeat=PING, compress=False, max_msg_size=LARGEST_FRAME
         )
@@ -44,25 +47,30 @@ class WebSocket:
             raise Problem(PARSE_ERROR, "This is no handshake of a WebSocket.")
         await socket.prepare(request)
         try:
-            try:
-                stream = await self._begin(caller)
-            except Problem as problem:
-                await self._refuse(problem)
-                return socket
-            writing = asyncio.create_task(self._write(stream))
-            try:
-                async for message in socket:
-                    if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
-                        await cancel([writing])
-                        await self._refuse(Problem(INVALID_INPUT, "A socket has one stream. Open another socket."))
-                if self._closing:  # which ended the loop; the client's answer is still to come
-                    await asyncio.wait([writing])
-            finally:
-                await cancel([writing])
+            with counted("websocket") as self._counted:
+                await self._serve(caller)
         finally:
             if (transport := request.transport) is not None:  # what is in its buffer may still be read
                 asyncio.get_running_loop().call_later(CLOSING, transport.abort)
         return socket
+
+    async def _serve(self, caller: Caller | None) -> None:
+        try:
+            stream = await self._begin(caller)
+        except Problem as problem:
+            await self._refuse(problem)
+            return
+        writing = self._writing = asyncio.create_task(self._write(stream))
+        try:
+            async for message in self._socket:
+                if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
+                    await cancel([writing])
+                    await self._refuse(Problem(INVALID_INPUT, "A socket has one stream. Open another socket."))
+            if self._closing:  # which ended the loop; the client's answer is still to come
+                await asyncio.wait([writing])
+        finally:
+            await cancel([writing])
+            self._writing = None  # whose end refers to this socket: only the collector would find the two
 
     async def _begin(self, caller: Caller | None) -> Stream:
         """The stream that the first frame asks for. Raises a Problem."""
@@ -90,26 +98,22 @@ class WebSocket:
 
     async def _write(self, stream: Stream) -> None:
         """Send items until the stream ends, then close the socket."""
-        writing = asyncio.current_task()
-        assert writing is not None, "it runs in a task"
-
-        def overflowed() -> None:
-            self._overflowed = True
-            writing.cancel()  # it may be waiting for a client that does not read
-
-        stream.when_overflowed = overflowed
+        stream.when_overflowed = self._overflow
         code, reason = int(WSCloseCode.SERVICE_RESTART), b""
         try:
             async with aclosing(stream.items()) as items:
                 async for item in items:
-                    await self._socket.send_str(item.json().decode())
+                    await self._socket.send_frame(item.json(), WSMsgType.TEXT)
+                    self._counted.wrote(item)
                     if not isinstance(item, Reconnect):
                         await self._session.check_key()
+            self._counted.closes("restart")
         except asyncio.CancelledError:
-            if not self._overflowed:
+            if not self._overflowed or self._writing is None:
                 raise
-            writing.uncancel()
+            self._writing.uncancel()
             code, reason = TOO_SLOW, str(stream.at).encode()
+            self._counted.closes("slow")
         except ConnectionError:  # the client has left
             return
         except Exception as error:
@@ -117,7 +121,13 @@ class WebSocket:
             return
         await self._close(code, reason)
 
+    def _overflow(self) -> None:
+        self._overflowed = True
+        if self._writing is not None:
+            self._writing.cancel()  # it may be waiting for a client that does not read
+
     async def _refuse(self, problem: Problem) -> None:
+        self._counted.closes(problem)
         with suppress(ConnectionError, TimeoutError):
             async with asyncio.timeout(CLOSING):
                 await self._socket.send_str(_frame(problem))

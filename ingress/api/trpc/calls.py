@@ -10,10 +10,11 @@ from ingress.api.caller import Caller
 from ingress.api.declaration import AnyProcedure
 from ingress.api.execute import Executor
 from ingress.api.failures import problem_of
-from ingress.api.problems import METHOD_NOT_ALLOWED, UNKNOWN_PATH, Problem
+from ingress.api.problems import METHOD_NOT_ALLOWED, UNKNOWN_PATH, Problem, invalid
 from ingress.api.rest_paths import ROOT
 from ingress.api.trpc.shapes import failed, succeeded
 
+KEY_MEMBER: Final = "idempotencyKey"  # of a mutation's input
 AT_ONCE: Final = 4  # calls of one request that work; the others wait, so that one batch takes no tenant's every turn
 
 
@@ -84,11 +85,26 @@ class CallRunner:
             raise Problem(METHOD_NOT_ALLOWED, "This is a subscription: use httpSubscriptionLink or wsLink.")
         if procedure.kind == "mutation" and not asked.may_change:
             raise Problem(METHOD_NOT_ALLOWED, "A mutation is called by POST.", headers={"Allow": "POST"})
-        answer = await self._executor.execute(
-            caller, procedure, asked.given, idempotency_key=asked.idempotency_key, if_match=asked.if_match
-        )
+        given, key = keyed(asked) if procedure.kind == "mutation" else (asked.given, None)
+        answer = await self._executor.execute(caller, procedure, given, idempotency_key=key, if_match=asked.if_match)
         headers = {} if answer.version is None else {"ETag": answer.version}
         return Outcome(200, succeeded(answer.body), headers, answer.replayed)
+
+
+def keyed(asked: Asked) -> tuple[object, str | None]:
+    """The input of a mutation without the key that it may hold, and the effective key. Raises a Problem.
+
+    What a client sends over a socket has no headers, and the id of a message is another one when it is sent again. So
+    the input is the only place in which every link carries a key of one call; it goes before the header's.
+    """
+    if not isinstance(asked.given, dict) or KEY_MEMBER not in asked.given:
+        return asked.given, asked.idempotency_key
+    given = {name: value for name, value in asked.given.items() if name != KEY_MEMBER}
+    key = asked.given[KEY_MEMBER]
+    if not isinstance(key, str):
+        raise invalid((KEY_MEMBER,), "It is no text.", "Give a text, such as a UUID, or leave it out.")
+    idempotency.check_key(key, KEY_MEMBER)
+    return given, key
 
 
 def key_of_call(header: str | None, path: str, place: int, *, is_batch: bool) -> str | None:

@@ -73,7 +73,9 @@ type Params<I, O> = {
   _output_out: O;
 };
 type Query<I, O> = Procedure<"query", Params<I, O>>;
-type Mutation<I, O> = Procedure<"mutation", Params<I, O>>;
+/** With a key a mutation is safe to repeat: it has its effect once, and the same answer comes again. */
+type Keyed<I> = I extends undefined ? I : I & { idempotencyKey?: string };
+type Mutation<I, O> = Procedure<"mutation", Params<Keyed<I>, O>>;
 type Subscription<I, O> = Procedure<"subscription", Params<I, Observable<O, unknown>>>;""",
         "family": "CreateRouterInner<Root, {\n%s    }>",
         "router": "CreateRouterInner",
@@ -92,13 +94,15 @@ import type {
         "types": """\
 type Root = { ctx: object; meta: object; errorShape: ErrorShape; transformer: false };
 type Query<I, O> = TRPCQueryProcedure<{ input: I; output: O; meta: unknown }>;
-type Mutation<I, O> = TRPCMutationProcedure<{ input: I; output: O; meta: unknown }>;
+/** With a key a mutation is safe to repeat: it has its effect once, and the same answer comes again. */
+type Keyed<I> = I extends undefined ? I : I & { idempotencyKey?: string };
+type Mutation<I, O> = TRPCMutationProcedure<{ input: Keyed<I>; output: O; meta: unknown }>;
 type Subscription<I, O> = TRPCSubscriptionProcedure<{ input: I; output: AsyncIterable<O>; meta: unknown }>;""",
         "family": "{\n%s    }",
         "router": "TRPCBuiltRouter",
     },
 }
-_OURS: Final = ("AppRouter", "ErrorShape", "Mutation", "Params", "Problem", "Query", "Root", "Subscription")
+_OURS: Final = ("AppRouter", "ErrorShape", "Keyed", "Mutation", "Params", "Problem", "Query", "Root", "Subscription")
 _KINDS: Final = {"query": "Query", "mutation": "Mutation", "subscription": "Subscription"}
 
 

@@ -13,6 +13,7 @@ from aiohttp import WSCloseCode, WSMsgType, web
 
 from ingress.api.failures import problem_of
 from ingress.api.front import Front, bearer
+from ingress.api.open_sockets import OpenSocket, counted
 from ingress.api.problems import CONFLICT, INVALID_INPUT, METHOD_NOT_ALLOWED, TIMEOUT, Problem
 from ingress.api.trpc import frames
 from ingress.api.trpc.calls import AT_ONCE, Asked, CallRunner
@@ -45,17 +46,23 @@ class Sockets:
             raise Problem(INVALID_INPUT, "This is no handshake of a WebSocket of version 13.")
         with suppress(ConnectionError):  # the client may leave at any time
             await socket.prepare(request)
-            try:
-                client = await self._client(request, socket)
-                with self._connections.taken(await client.caller()):
-                    await _Session(socket, client, self._runner, self._stop).serve()
-            except ConnectionError:
-                raise
-            except Exception as error:
-                await socket.send_str(frames.refused(None, problem_of(error)))
-                await socket.close(code=WSCloseCode.POLICY_VIOLATION)
-            await socket.close()
+            with counted("trpc_websocket") as open_socket:
+                await self._serve(request, socket, open_socket)
         return socket
+
+    async def _serve(self, request: web.BaseRequest, socket: web.WebSocketResponse, open_socket: OpenSocket) -> None:
+        try:
+            client = await self._client(request, socket)
+            with self._connections.taken(await client.caller()):
+                await _Session(socket, open_socket, client, self._runner, self._stop).serve()
+        except ConnectionError:
+            raise
+        except Exception as error:
+            problem = problem_of(error)
+            open_socket.closes(problem)
+            await socket.send_str(frames.refused(None, problem))
+            await socket.close(code=WSCloseCode.POLICY_VIOLATION)
+        await socket.close()
 
     async def _client(self, request: web.BaseRequest, socket: web.WebSocketResponse) -> Client:
         """Who has opened the socket, by the key of the handshake or of the first frame. Raises a Problem."""
@@ -82,8 +89,16 @@ async def _first(socket: web.WebSocketResponse) -> str:
 class _Session:
     """One socket of a known client."""
 
-    def __init__(self, socket: web.WebSocketResponse, client: Client, runner: CallRunner, stop: asyncio.Event) -> None:
+    def __init__(
+        self,
+        socket: web.WebSocketResponse,
+        open_socket: OpenSocket,
+        client: Client,
+        runner: CallRunner,
+        stop: asyncio.Event,
+    ) -> None:
         self._socket = socket
+        self._open_socket = open_socket
         self._client = client
         self._runner = runner
         self._stop = stop
@@ -108,6 +123,7 @@ class _Session:
     async def _leave(self) -> None:
         """Before the process stops, ask the client to connect again: it moves its subscriptions, then closes."""
         await leaving(self._stop)
+        self._open_socket.closes("restart")
         await self._socket.send_str(frames.RECONNECT)
         await asyncio.sleep(GRACE)
         await self._socket.close(code=WSCloseCode.SERVICE_RESTART)
@@ -151,6 +167,7 @@ class _Session:
             text = frames.refused(message.id, problem_of(error), message.path)
         with suppress(ConnectionError):
             await self._socket.send_str(text)
+            self._open_socket.wrote()
 
     def _subscribe(self, message: Message) -> None:
         if message.id in self._subscriptions:
@@ -186,6 +203,7 @@ class _Session:
                 async for one in following:
                     if one is not None:
                         await self._socket.send_str(frames.item(message.id, one))
+                        self._open_socket.wrote()
             await self._socket.send_str(frames.state(message.id, "stopped"))
         except ConnectionError:
             pass

@@ -17,6 +17,7 @@ from ingress.api.declaration import AnyProcedure
 from ingress.api.failures import problem_of
 from ingress.api.front import Front, bearer, parsed
 from ingress.api.models import Output
+from ingress.api.open_sockets import OpenSocket, counted
 from ingress.api.problems import Problem
 from ingress.api.trpc.connections import Connections
 from ingress.api.trpc.requests import Calls
@@ -46,26 +47,45 @@ class EventStreams:
         response = web.StreamResponse(headers=_HEADERS)
         self._cors.allow(request, response)
         await response.prepare(request)
-        following = asyncio.create_task(self._follow(request, procedure, calls, response))
+        with counted("trpc_sse") as open_socket:
+            await self._serve(request, procedure, calls, response, open_socket)
+        await response.write_eof()
+        response.force_close()
+        return response
+
+    async def _serve(
+        self,
+        request: web.BaseRequest,
+        procedure: AnyProcedure,
+        calls: Calls,
+        response: web.StreamResponse,
+        open_socket: OpenSocket,
+    ) -> None:
+        following = asyncio.create_task(self._follow(request, procedure, calls, response, open_socket))
         stopping = asyncio.create_task(leaving(self._stop))
         try:
             await asyncio.wait({following, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if following.done():
                 following.result()
+            open_socket.closes("ended" if following.done() else "restart")
         except ConnectionError:
             raise
         except Exception as error:
-            await response.write(_refusal(problem_of(error, procedure), procedure.name))
+            problem = problem_of(error, procedure)
+            open_socket.closes(problem)
+            await response.write(_refusal(problem, procedure.name))
         finally:
             following.cancel()
             stopping.cancel()
             await asyncio.gather(following, stopping, return_exceptions=True)
-        await response.write_eof()
-        response.force_close()
-        return response
 
     async def _follow(
-        self, request: web.BaseRequest, procedure: AnyProcedure, calls: Calls, response: web.StreamResponse
+        self,
+        request: web.BaseRequest,
+        procedure: AnyProcedure,
+        calls: Calls,
+        response: web.StreamResponse,
+        open_socket: OpenSocket,
     ) -> None:
         """Write the items of a subscription until it ends."""
         parameters = calls.query.get("connectionParams")
@@ -79,6 +99,8 @@ class EventStreams:
             async with aclosing(items(client, accepted)) as following:
                 async for item in following:
                     await response.write(_event("ping", b"") if item is None else _item(item))
+                    if item is not None:
+                        open_socket.wrote()
         await response.write(_event("return", b""))
 
 

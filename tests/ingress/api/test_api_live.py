@@ -9,6 +9,7 @@ from uuid import uuid4
 import aiohttp
 import pytest
 
+from ingress.api import open_sockets
 from ingress.api.live import hub, web_socket
 from shared.domain.event_cursor import Cursor
 from shared.settings import Settings
@@ -176,11 +177,14 @@ async def test_a_client_that_is_too_slow_is_closed_with_its_cursor(settings: Set
             await slow.next("started")
             await quick.next("started")
             before, count = hub.SLOW._value.get(), 0
+            closed = open_sockets.CLOSED.labels("websocket", "slow")._value
+            closed_before = closed.get()
             while hub.SLOW._value.get() == before:
                 await api.pool.execute(MANY, ana.id, count)
                 assert numbers(await quick.events(100)) == list(range(count, count + 100)), "another is not held up"
                 count += 100
             assert await slow.to_the_end() == web_socket.TOO_SLOW
+            assert closed.get() == closed_before + 1
             seen = [item["event"] for item in slow.items if item["type"] == "event"]
             assert len(seen) < count
             assert numbers(seen) == list(range(len(seen)))

@@ -28,7 +28,7 @@ MORE = """\
 const id: string = contact.contact.id;
 const next: string | null = (await trpc.contacts.list.query()).nextCursor;
 await trpc.contacts.list.query({ limit: 1, cursor: next });
-await trpc.contacts.update.mutate({ id, name: null });
+await trpc.contacts.update.mutate({ id, name: null, idempotencyKey: "rename-1" });
 const key: string | null = (await trpc.apiKeys.create.mutate({ name: "Web", scopes: ["*"] })).key;
 trpc.ticks.plain.subscribe({ count: 1 }, { onData: (tick) => tick.number.toFixed() });
 trpc.ticks.tracked.subscribe(undefined, { onData: (tick) => [tick.id.length, tick.data.number.toFixed()] });
@@ -45,6 +45,7 @@ WRONG = (
     "await trpc.contacts.get.query();",
     "await trpc.contacts.get.query({ id: 1 });",
     "await trpc.contacts.get.query({ id, unknownField: 1 });",
+    'await trpc.contacts.get.query({ id, idempotencyKey: "get-1" });',
     "await trpc.contacts.get.mutate({ id });",
     "await trpc.pigeons.list.query();",
     "(await trpc.contacts.get.query({ id })).contact.phoneNumber.length;",
