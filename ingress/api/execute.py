@@ -170,7 +170,7 @@ class Executor:
             output: Output = await procedure.run(call, accepted.given)
             if idempotency_key is not None:
                 await idempotency.keep(call, idempotency_key, procedure, output)
-            return Answer(output.model_dump_json(by_alias=True).encode(), version=_version_of(output))
+            return Answer(output.__pydantic_serializer__.to_json(output, by_alias=True), version=_version_of(output))
 
     def transaction(self, tenant_id: UUID) -> AbstractAsyncContextManager[Connection]:
         """A transaction of a tenant, for a transport that has another proof than a key."""
