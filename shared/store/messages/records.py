@@ -36,19 +36,19 @@ class MessageRecord:
     updated_at: datetime
 
 
-_COLUMNS: Final = (
+COLUMNS: Final = (
     "id, tenant_id, conversation_id, channel_id, provider, direction, role, message_type, content, media, "
     "coalesce(sent_as, template) AS template, status, external_id, error_code, error_message, metadata, sent_at, "
     "delivered_at, read_at, created_at, updated_at"
 )
-_GET = f"SELECT {_COLUMNS} FROM messages WHERE tenant_id = $1 AND id = $2"
-_BY_CAUSE = f"SELECT {_COLUMNS} FROM messages WHERE tenant_id = $1 AND dedupe_key = $2"
+_GET = f"SELECT {COLUMNS} FROM messages WHERE tenant_id = $1 AND id = $2"
+_BY_CAUSE = f"SELECT {COLUMNS} FROM messages WHERE tenant_id = $1 AND dedupe_key = $2"
 
 # By the time alone the index gives the order, so a page of a long conversation reads no more than one of a short one.
 # WITH TIES: all messages of the page's last moment, for those are ordered by their ids. BETWEEN lets the planner expect
 # few rows, for which it takes no bitmap; that would read all of the conversation.
 _OF_CONVERSATION = f"""
-SELECT {_COLUMNS} FROM (
+SELECT {COLUMNS} FROM (
     SELECT * FROM messages
     WHERE tenant_id = $1 AND conversation_id = $2
         AND created_at BETWEEN '-infinity' AND coalesce($3, 'infinity'::timestamptz)
