@@ -40,7 +40,7 @@ async def main(tenant_id: UUID) -> None:
             limit = int(request.query["limit"])
             async with pool.acquire() as connection, connection.transaction():
                 await connection.fetchval(SET_TENANT, str(tenant_id))
-                rows = await connection.fetch(contact_records._PAGE, tenant_id, None, None, None, limit)
+                rows = await connection.fetch(contact_records._PAGE, tenant_id, None, None, limit)
             text = json.dumps({"contacts": [dict(row) for row in rows]}, default=str)
             return web.Response(text=text, content_type="application/json")
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from shared.database import Connection
+from shared.store.newest_first import id_or_last, time_or
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +52,9 @@ _OF_CONVERSATION = f"""
 SELECT {COLUMNS} FROM (
     SELECT * FROM messages
     WHERE tenant_id = $1 AND conversation_id = $2
-        AND created_at BETWEEN '-infinity' AND coalesce($3, 'infinity'::timestamptz)
+        AND created_at BETWEEN '-infinity' AND {time_or("infinity", 3)}
         AND (created_at, id)
-            < (coalesce($3, 'infinity'::timestamptz), coalesce($4, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid))
+            < ({time_or("infinity", 3)}, {id_or_last(4)})
     ORDER BY created_at DESC FETCH FIRST ($5) ROWS WITH TIES
 ) AS newest
 ORDER BY created_at DESC, id DESC LIMIT $5
