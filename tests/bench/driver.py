@@ -16,7 +16,7 @@ import uvloop
 
 from ops.local.stack import Stack
 from shared.process import log
-from tests.bench import queues, row_api, row_growth, row_ingress, row_isolation, row_path, row_persist
+from tests.bench import queues, row_api, row_growth, row_ingress, row_isolation, row_lists, row_path, row_persist
 from tests.bench.arena import CHECKOUT, Arena
 from tests.bench.figures import Advance, Result
 
@@ -28,8 +28,9 @@ ROWS: Mapping[str, Callable[[Arena, int, Advance], Awaitable[Result]]] = {
     row_isolation.ROW: row_isolation.measure,
     row_api.ROW: row_api.measure,
     row_growth.ROW: row_growth.measure,
+    row_lists.ROW: row_lists.measure,
 }
-BY_NAME_ONLY = (row_growth.ROW,)  # takes many minutes and gigabytes
+BY_NAME_ONLY = (row_growth.ROW, row_lists.ROW)  # take many minutes and gigabytes
 LIBRARIES = ("aio-pika", "aiormq", "aiohttp", "asyncpg", "pydantic", "uvloop", "twilio")
 Begin = Callable[[str], Advance]  # a row begins; what it returns is called after each round
 
