@@ -234,7 +234,7 @@ def _replayed(first: Mapping[str, object] | None) -> Answer | None:
 
 def answer_of(output: Output) -> Answer:
     """What a procedure answers, as JSON."""
-    return Answer(output.model_dump_json(by_alias=True).encode(), version=_version_of(output))
+    return Answer(output.__pydantic_serializer__.to_json(output, by_alias=True), version=_version_of(output))
 
 
 def validated(procedure: AnyProcedure, given: object) -> Input:

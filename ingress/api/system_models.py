@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import Field, StringConstraints
 
-from ingress.api.models import MOST_ROWS, Input, Output, Part
+from ingress.api.models import MOST_ROWS, Input, Output, Page, Part
 from shared.actions import dead_letters
 
 QueueName = Annotated[str, StringConstraints(min_length=1, max_length=100)]
@@ -82,10 +82,6 @@ class Nothing(Input):
     """No input."""
 
 
-class ListUnknownSends(Input):
-    limit: Limit = 50
-
-
 class UnknownSend(Part):
     """A message that was handed to the provider, which gave no answer."""
 
@@ -101,7 +97,7 @@ class UnknownSend(Part):
     reason: str | None
 
 
-class UnknownSends(Output):
+class UnknownSends(Page):
     unknown_sends: list[UnknownSend]
 
 

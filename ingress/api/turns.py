@@ -20,7 +20,10 @@ class Turns:
         turn = self._of.get(tenant_id)
         if turn is None:
             turn = self._of[tenant_id] = asyncio.Semaphore(self._each)
-        async with asyncio.timeout(self._patience):
+        if turn.locked():
+            async with asyncio.timeout(self._patience):
+                await turn.acquire()
+        else:
             await turn.acquire()
         try:
             yield

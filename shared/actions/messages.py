@@ -63,36 +63,43 @@ async def queue_text(
     to = await conversation_records.lock_to_send(connection, text.tenant_id, text.conversation_id)
     if to is None:
         raise NotQueued("conversation", "There is no such conversation.")
-    before = await records.by_cause(connection, text.tenant_id, text.cause)
-    if before is not None:
-        if not _is_same(before, text):
-            raise NotQueued("cause", "This request has queued another message before.")
-        return before, None
-    _check(to, text)
-    job = await outbound.add_outbound(
-        connection,
-        NewMessage(
-            tenant_id=text.tenant_id,
-            conversation_id=text.conversation_id,
-            channel_id=to.channel_id,
-            provider=to.provider,
-            dedupe_key=text.cause,
-            content=text.content,
-            message_type=message_type(text.media[0]) if text.media else "text",
-            media=text.media,
-            window_policy=text.window_policy,
-            metadata={**text.metadata, **message_form.stored(Form(interactive=text.interactive))},
-        ),
-        handoff,
+    try:
+        _check(to, text)
+        return await _queue(connection, text, to, handoff)
+    except NotQueued:  # unless this very request has queued it before
+        before = await records.by_cause(connection, text.tenant_id, text.cause)
+        if before is None:
+            raise
+    if not _is_same(before, text):
+        raise _taken()
+    return before, None
+
+
+async def _queue(
+    connection: Connection, text: NewText, to: Recipient, handoff: timedelta
+) -> tuple[MessageRecord, SendRequested]:
+    message = NewMessage(
+        tenant_id=text.tenant_id,
+        conversation_id=text.conversation_id,
+        channel_id=to.channel_id,
+        provider=to.provider,
+        dedupe_key=text.cause,
+        content=text.content,
+        message_type=message_type(text.media[0]) if text.media else "text",
+        media=text.media,
+        window_policy=text.window_policy,
+        metadata={**text.metadata, **message_form.stored(Form(interactive=text.interactive))},
     )
-    if job is None:  # its twin in another conversation was a moment faster
-        raise NotQueued("cause", "This request has queued another message before.")
-    await record(
-        connection, Event("message.queued", text.tenant_id, to.channel_id, text.conversation_id, job.message_id)
-    )
-    queued = await records.get(connection, text.tenant_id, job.message_id)
-    assert queued is not None, "it has just been inserted"
+    added = await outbound.add_and_read(connection, message, handoff)
+    if added is None:
+        raise _taken()
+    queued, job = added
+    await record(connection, Event("message.queued", text.tenant_id, to.channel_id, text.conversation_id, queued.id))
     return queued, job
+
+
+def _taken() -> NotQueued:
+    return NotQueued("cause", "This request has queued another message before.")
 
 
 def check_reachable(to: Recipient) -> None:

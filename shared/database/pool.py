@@ -1,6 +1,7 @@
 """Opens connections to PostgreSQL: a worker's pool, the API's pool of one tenant at a time, and single sessions."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -30,6 +31,9 @@ STATEMENT_TIMEOUT: Final = 30.0  # seconds; no statement between webhook and sen
 # than the deadlock_timeout of PostgreSQL, 1 s, so that a deadlock is reported as a deadlock.
 LOCK_WAIT: Final = 1.5
 
+# Of a statement, for all arguments: the plan that tests/schema/test_plans*.py try. To plan a page of a list takes
+# longer than to read it, and a plan for certain arguments trusts statistics, which know nothing of the newest rows.
+_ONE_PLAN: Final = "force_generic_plan"
 _SET_ROLE: Final = "SELECT set_config('role', $1, true)"
 
 
@@ -41,7 +45,7 @@ def make_pool(settings: Settings, *, process: str, size: int | None = None, lock
     # A worker leaves no state on a session: it listens and takes advisory locks on sessions of their own (`connect`),
     # and asyncpg rolls back an open transaction in any case. A full reset would cost a round trip after each commit,
     # before the commit's jobs are published.
-    return _make_pool(settings, process, "palomar_worker", size, reset=_no_reset, own=_lock_timeout(lock_wait))
+    return _make_pool(settings, process, "palomar_worker", size, own=_lock_timeout(lock_wait))
 
 
 async def connect(
@@ -83,10 +87,10 @@ class ApiPool:
     ) -> None:
         """A statement that has waited `lock_wait` seconds for a lock raises LockTimeout; a transaction that has waited
         `patience` seconds for a connection raises TimeoutError."""
-        # A session carries a tenant here, so asyncpg asks the server to reset it each time it goes back to the pool.
-        self._role: Final[Role] = "palomar_api"
+        # No session carries a tenant: each transaction sets its own, and takes it along at its end. See make_pool.
         self._patience = patience
-        self._pool = _make_pool(settings, process, self._role, size, reset=None, own=_lock_timeout(lock_wait))
+        own = {**_lock_timeout(lock_wait), "plan_cache_mode": _ONE_PLAN}
+        self._pool = _make_pool(settings, process, "palomar_api", size, of_tenants=True, own=own)
 
     async def __aenter__(self) -> "ApiPool":
         """Raises where the database does not answer in time or refuses."""
@@ -98,14 +102,18 @@ class ApiPool:
 
     @asynccontextmanager
     async def tenant_transaction(self, tenant_id: UUID) -> AsyncIterator[Connection]:
-        """A transaction of this tenant. Its end, committed or not, takes the tenant off the connection.
+        """A transaction of this tenant, as palomar_api. Its end, committed or not, takes both off the connection.
 
-        Raises roles.WrongRole where a pooler has given us a connection that works as another role.
+        Raises roles.WrongRole where a pooler gives us connections that work as another role.
         """
-        async with self._pool.acquire(timeout=self._patience) as connection, connection.transaction():
-            set_tenant = "SELECT current_user FROM set_config('app.tenant_id', $1, true)"
-            roles.require(self._role, await connection.fetchval(set_tenant, str(tenant_id)))
-            yield connection
+        async with asyncio.timeout(self._patience):  # acquire's own timeout would make a task of each call
+            connection = await self._pool.acquire()
+        try:
+            roles.next_tenant(connection, tenant_id)
+            async with connection.transaction():
+                yield connection
+        finally:
+            await self._pool.release(connection)
 
 
 @asynccontextmanager
@@ -126,11 +134,11 @@ def _make_pool(
     process: str,
     role: Role,
     size: int | None,
-    reset: "Callable[[asyncpg.Connection[asyncpg.Record]], Awaitable[None]] | None",
+    *,
     own: Mapping[str, str],
+    of_tenants: bool = False,
 ) -> Pool:
-    per_transaction = settings.database_role_per == "transaction"
-    how = roles.per_transaction if per_transaction else roles.per_connection
+    how = roles.per_transaction if settings.database_role_per == "transaction" else roles.per_connection
     address = parse(settings.database_url.get_secret_value())
     return asyncpg.create_pool(
         address.dsn,
@@ -143,10 +151,10 @@ def _make_pool(
         statement_cache_size=settings.database_statement_cache,
         connect=roles.connect,
         init=partial(_prepare, tcp=address.tcp, role=role),
-        # Behind a pooler our session holds no state, and a reset would hit the session of another client.
-        reset=_no_reset if per_transaction else reset,
+        # Our sessions hold no state, and behind a pooler a reset would hit the session of another client.
+        reset=_no_reset,
         setup=_give_way_to_locks,
-        **how({**server_settings(settings, role, process), **own}),
+        **how({**server_settings(settings, role, process), **own}, of_tenants=of_tenants),
     )
 
 

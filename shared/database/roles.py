@@ -1,4 +1,4 @@
-"""Sets the role that a connection works as, when it connects or at the start of each transaction.
+"""Sets the role and the tenant that a connection works for, when it connects or at the start of each transaction.
 
 The role of DATABASE_URL itself sees no rows. A connection to PostgreSQL becomes one of our two roles as it starts,
 which costs nothing. A pooler, such as PgBouncer, lends its sessions to other clients between two transactions and
@@ -7,7 +7,8 @@ passes on no start-up parameters: there each transaction begins by setting the r
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
+from uuid import UUID
 
 import asyncpg
 
@@ -35,21 +36,23 @@ class WrongRole(Exception):
         )
 
 
-def per_connection(values: Mapping[str, str]) -> Connecting:
+def per_connection(values: Mapping[str, str], *, of_tenants: bool = False) -> Connecting:
     """Arguments to connect to PostgreSQL itself.
 
-    `values`, which hold the `role`, are start-up parameters and survive RESET ALL.
+    `values`, which hold the `role`, are start-up parameters and survive RESET ALL. With `of_tenants` each transaction
+    needs a tenant: see `next_tenant`.
     """
-    return {"server_settings": dict(values)}
+    return {"server_settings": dict(values), **({"connection_class": _OfTenants} if of_tenants else {})}
 
 
-def per_transaction(values: Mapping[str, str]) -> Connecting:
+def per_transaction(values: Mapping[str, str], *, of_tenants: bool = False) -> Connecting:
     """Arguments to connect through a pooler: values that it does not accept at the start are set per transaction."""
     local = {name: value for name, value in values.items() if name not in _AT_START}
     begins = " ".join(f"SET LOCAL {name} = {_quoted(value)};" for name, value in local.items())
+    bases = (_OfTenants, _PerTransaction) if of_tenants else (_PerTransaction,)
     return {
         "server_settings": {name: value for name, value in values.items() if name in _AT_START},
-        "connection_class": type("PerTransaction", (_PerTransaction,), {"begins": begins, "__slots__": ()}),
+        "connection_class": type("PerTransaction", bases, {"begins": begins, "__slots__": ()}),
     }
 
 
@@ -114,6 +117,34 @@ class _PerTransaction(_Connection):
         else:
             async with self.transaction():
                 yield
+
+
+class _OfTenants(_Connection):
+    """Starts each transaction as palomar_api and with the tenant that was named for it, in the round trip of BEGIN.
+
+    Both are set anew for each transaction and end with it, whatever the session was before. A transaction for which no
+    tenant was named sees no rows.
+    """
+
+    __slots__ = ("_tenant_id",)
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._tenant_id: UUID | None = None
+
+    def next_tenant(self, tenant_id: UUID) -> None:
+        self._tenant_id = tenant_id
+
+    async def execute(self, query: str, *args: Any, **options: Any) -> str:
+        if query.startswith("BEGIN"):  # by asyncpg's transaction()
+            tenant_id, self._tenant_id = self._tenant_id or "", None
+            query = f"{query} SET LOCAL ROLE palomar_api; SET LOCAL app.tenant_id = '{tenant_id}';"
+        return await super().execute(query, *args, **options)
+
+
+def next_tenant(connection: object, tenant_id: UUID) -> None:
+    """Name the tenant of the transaction that a connection begins next. Its pool was made with `of_tenants`."""
+    cast(_OfTenants, connection).next_tenant(tenant_id)
 
 
 def _quoted(value: str) -> str:

@@ -9,6 +9,7 @@ import asyncpg
 
 from shared.database import Connection, Pool, new_id
 from shared.store.by_key import only_if
+from shared.store.newest_first import id_or_last
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ VALUES ($1, $2, $3, $4, $5, $6) RETURNING NULL::uuid AS tenant_id, {_COLUMNS}
 _LIST = f"""
 SELECT tenant_id, {_COLUMNS} FROM api_keys
 WHERE tenant_id = $1 AND deleted_at IS NULL
-    AND id < coalesce($2, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)
+    AND id < {id_or_last(2)}
 ORDER BY id DESC LIMIT $3
 """
 _GET = f"""

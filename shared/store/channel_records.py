@@ -10,6 +10,7 @@ import asyncpg
 
 from shared.database import Connection
 from shared.store.by_key import only_if
+from shared.store.newest_first import id_or_last, time_or
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ SELECT {_COLUMNS} FROM channels
 WHERE tenant_id = $1 AND deleted_at IS NULL AND ($2::text IS NULL OR provider = $2)
     AND ($3::text IS NULL OR kind = $3)
     AND (created_at, id)
-        < (coalesce($4, 'infinity'::timestamptz), coalesce($5, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid))
+        < ({time_or("infinity", 4)}, {id_or_last(5)})
 ORDER BY created_at DESC, id DESC LIMIT $6
 """
 _OF_PROVIDER = f"""

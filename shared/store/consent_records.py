@@ -7,6 +7,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from shared.database import Connection
+from shared.store.newest_first import id_or_last, time_or
 
 MOST_READ: Final = 2000  # entries that one page reads in search of those that its filters want
 
@@ -40,9 +41,9 @@ entry.message_id, entry.evidence, entry.effective_at, entry.created_at, NOT EXIS
 ) AS holds
 """
 # BETWEEN lets the planner expect few rows, for which it takes the index in its order.
-_BEHIND: Final = """
-    AND created_at BETWEEN '-infinity' AND coalesce($2, 'infinity'::timestamptz) AND (created_at, id)
-        < (coalesce($2, 'infinity'::timestamptz), coalesce($3, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid))
+_BEHIND: Final = f"""
+    AND created_at BETWEEN '-infinity' AND {time_or("infinity", 2)} AND (created_at, id)
+        < ({time_or("infinity", 2)}, {id_or_last(3)})
 """
 _NEWEST: Final = (
     f"SELECT * FROM consents WHERE tenant_id = $1 AND state <> '' {_BEHIND} ORDER BY created_at DESC, id DESC"

@@ -12,6 +12,8 @@ from shared.database import Connection
 from shared.store.by_key import only_if
 from shared.store.newest_first import Position, behind
 
+MOST_READ: Final = 1000  # contacts that one page reads in search of those that its filters want
+
 
 @dataclass(frozen=True, slots=True)
 class ContactRecord:
@@ -30,14 +32,28 @@ class ContactRecord:
 _COLUMNS: Final = "id, tenant_id, phone_number, name, is_active, created_at, updated_at, deleted_at"
 _GET = f"SELECT {_COLUMNS} FROM contacts WHERE tenant_id = $1 AND id = $2"
 _LOCK = f"{_GET} FOR NO KEY UPDATE"
-_PAGE = f"""
-SELECT {_COLUMNS} FROM contacts
-WHERE tenant_id = $1 AND deleted_at IS NULL AND ($2::boolean IS NULL OR is_active = $2) {behind(3)}
-"""
-_DELETED_PAGE = f"""
-SELECT {_COLUMNS} FROM contacts
-WHERE tenant_id = $1 AND deleted_at IS NOT NULL AND ($2::boolean IS NULL OR is_active = $2) {behind(3)}
-"""
+_LIVE: Final = "deleted_at IS NULL"
+_DELETED: Final = "deleted_at IS NOT NULL"
+
+
+def _newest(which: str, most: int | None = None) -> str:
+    return f"SELECT {_COLUMNS} FROM contacts WHERE tenant_id = $1 AND {which} {behind(2, most)}"
+
+
+_PAGE = _newest(_LIVE)
+_DELETED_PAGE = _newest(_DELETED)
+_INACTIVE_PAGE = _newest(f"{_LIVE} AND NOT is_active")  # few of many, which have an index of their own
+
+
+def _among_newest(which: str) -> tuple[str, str]:
+    """A page of those that are active or not, of a bounded number of contacts, and up to where these reach."""
+    newest = f"({_newest(which, MOST_READ)}) AS newest"
+    page = f"SELECT * FROM {newest} WHERE is_active = $4 ORDER BY created_at DESC, id DESC LIMIT $5"
+    return page, f"SELECT created_at, id FROM {newest} ORDER BY created_at DESC, id DESC OFFSET {MOST_READ - 1} LIMIT 1"
+
+
+_AMONG_LIVE = _among_newest(_LIVE)
+_AMONG_DELETED = _among_newest(_DELETED)
 _INSERT = f"""
 INSERT INTO contacts (id, tenant_id, phone_number, name, is_active) VALUES ($1, $2, $3, $4, $5) RETURNING {_COLUMNS}
 """
@@ -81,12 +97,18 @@ async def page(
     deleted: bool,
     after: Position | None,
     limit: int,
-) -> list[ContactRecord]:
-    """Contacts, newest first, behind the position `after`."""
-    created_at, contact_id = after or (None, None)
-    statement = _DELETED_PAGE if deleted else _PAGE
-    rows = await connection.fetch(statement, tenant_id, is_active, created_at, contact_id, limit)
-    return [ContactRecord(**row) for row in rows]
+) -> tuple[list[ContactRecord], Position | None]:
+    """Contacts, newest first, behind the position `after`; the second value as in `conversation_records.page`."""
+    begin = (tenant_id, *(after or (None, None)))
+    if is_active is None or not (is_active or deleted):
+        statement = _DELETED_PAGE if deleted else _PAGE if is_active is None else _INACTIVE_PAGE
+        return [ContactRecord(**row) for row in await connection.fetch(statement, *begin, limit)], None
+    statement, read_up_to = _AMONG_DELETED if deleted else _AMONG_LIVE
+    rows = await connection.fetch(statement, *begin, is_active, limit)
+    if len(rows) == limit:
+        return [ContactRecord(**row) for row in rows], None
+    end = await connection.fetchrow(read_up_to, *begin)
+    return [ContactRecord(**row) for row in rows], None if end is None else (end["created_at"], end["id"])
 
 
 async def insert(

@@ -1,6 +1,6 @@
 """conversations: reads and lists them, and writes what a tenant may change, as the management API shows them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -13,8 +13,9 @@ from shared.domain.conversation_status import Status
 from shared.domain.model import ChannelKind, ConsentScope
 from shared.store.by_key import only_if
 from shared.store.consents import STOPPED_BY
+from shared.store.newest_first import id_or_last, time_or
 
-MOST_READ: Final = 2000  # conversations that one page reads in search of those that its filters want
+MOST_READ: Final = 1000  # conversations that one page reads in search of those that its filters want
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,19 +57,31 @@ WHERE tenant_id = $1 AND id = $2 RETURNING {_COLUMNS}
 _MARK_READ = f"UPDATE conversations SET unread_count = 0 WHERE tenant_id = $1 AND id = $2 RETURNING {_COLUMNS}"
 _ASSIGN = f"UPDATE conversations SET assigned_to = $3 WHERE tenant_id = $1 AND id = $2 RETURNING {_COLUMNS}"
 
-# Newest first, behind a position. The first condition is the index's, the second one orders those of one moment.
-_NEWEST: Final = """
+
+def _newest(which: str) -> str:
+    """Newest first, behind a position. The first condition on the time is the index's, the second one orders those of
+    one moment."""
+    return f"""
 SELECT * FROM conversations
-WHERE tenant_id = $1 AND deleted_at IS NULL AND last_message_at <= coalesce($2, 'infinity'::timestamptz)
+WHERE tenant_id = $1 AND deleted_at IS NULL AND {which} AND last_message_at <= {time_or("infinity", 2)}
     AND (last_message_at, id)
-        < (coalesce($2, 'infinity'::timestamptz), coalesce($3, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid))
-    AND last_message_at >= coalesce($4, '-infinity'::timestamptz)
+        < ({time_or("infinity", 2)}, {id_or_last(3)})
+    AND last_message_at >= {time_or("-infinity", 4)}
 ORDER BY last_message_at DESC, id DESC
 """
+
+
+_ALL: Final = _newest("true")
+_OF_STATUS: Final = _newest("status <> 'active' AND status = $5")  # has an index of its own
 _PAGE = f"""
-SELECT {_COLUMNS} FROM ({_NEWEST} LIMIT {MOST_READ}) AS newest
-WHERE ($5::text IS NULL OR provider = $5) AND ($6::uuid IS NULL OR channel_id = $6)
-    AND ($7::text IS NULL OR status = $7)
+SELECT {_COLUMNS} FROM ({_ALL} LIMIT {MOST_READ}) AS newest
+WHERE ($5::text IS NULL OR status = $5) AND ($6::text IS NULL OR provider = $6)
+    AND ($7::uuid IS NULL OR channel_id = $7)
+ORDER BY last_message_at DESC, id DESC LIMIT $8
+"""
+_PAGE_OF_STATUS = f"""
+SELECT {_COLUMNS} FROM ({_OF_STATUS} LIMIT {MOST_READ}) AS newest
+WHERE ($6::text IS NULL OR provider = $6) AND ($7::uuid IS NULL OR channel_id = $7)
 ORDER BY last_message_at DESC, id DESC LIMIT $8
 """
 # A customer has one conversation on each channel, so that these are few.
@@ -82,13 +95,14 @@ WHERE tenant_id = $1 AND provider = $5 AND phone = $9 AND deleted_at IS NULL
 ORDER BY last_message_at DESC, id DESC LIMIT $8
 """
 _PAGE_NEEDING_TEMPLATES = f"""
-SELECT {_COLUMNS} FROM ({_NEWEST} LIMIT {MOST_READ}) AS newest
+SELECT {_COLUMNS} FROM ({_ALL} LIMIT {MOST_READ}) AS newest
 WHERE provider = $5 AND status = 'active' AND NOT is_within_24_hour_window(last_user_message_at) AND EXISTS (
     SELECT FROM channels via
     WHERE via.tenant_id = newest.tenant_id AND via.id = newest.channel_id AND via.kind = 'whatsapp')
 ORDER BY last_message_at DESC, id DESC LIMIT $6
 """
-_READ_UP_TO = f"SELECT last_message_at, id FROM ({_NEWEST} OFFSET {MOST_READ - 1} LIMIT 1) AS last"
+_READ_UP_TO = f"SELECT last_message_at, id FROM ({_ALL} OFFSET {MOST_READ - 1} LIMIT 1) AS last"
+_READ_UP_TO_OF_STATUS = f"SELECT last_message_at, id FROM ({_OF_STATUS} OFFSET {MOST_READ - 1} LIMIT 1) AS last"
 
 # All that decides on a message to be queued, with the lock under which messages get their places.
 _LOCK_TO_SEND = f"""
@@ -164,11 +178,19 @@ async def page(
     if wanted.until is not None and (last_message_at is None or wanted.until <= last_message_at):
         last_message_at, last_id = wanted.until, UUID(int=0)  # before all of that moment
     begin = (tenant_id, last_message_at, last_id, wanted.since)
-    filters = (wanted.provider, wanted.channel_id, wanted.status)
     if wanted.phone is not None:
-        rows = await connection.fetch(_OF_PHONE, *begin, *filters, limit, wanted.phone)
-        return [ConversationRecord(**row) for row in rows], None
-    return await _page(connection, _PAGE, begin, filters, limit)
+        of_phone = (wanted.provider, wanted.channel_id, wanted.status, limit, wanted.phone)
+        return [ConversationRecord(**row) for row in await connection.fetch(_OF_PHONE, *begin, *of_phone)], None
+    filters = (wanted.status, wanted.provider, wanted.channel_id)
+    if wanted.status is None or wanted.status == "active":
+        found = await _fetch(connection, _PAGE, *begin, *filters, limit)
+        if len(found) == limit or not any(filters):
+            return found, None
+        return found, await _end(connection, _READ_UP_TO, *begin)
+    found = await _fetch(connection, _PAGE_OF_STATUS, *begin, *filters, limit)
+    if len(found) == limit or not any(filters[1:]):
+        return found, None
+    return found, await _end(connection, _READ_UP_TO_OF_STATUS, *begin, wanted.status)
 
 
 async def page_needing_templates(
@@ -176,17 +198,17 @@ async def page_needing_templates(
 ) -> tuple[list[ConversationRecord], Position | None]:
     """As `page`, of active conversations on WhatsApp whose 24-hour window is closed: only a template reaches them."""
     begin = (tenant_id, *(after or (None, None)), None)
-    return await _page(connection, _PAGE_NEEDING_TEMPLATES, begin, (provider,), limit)
+    found = await _fetch(connection, _PAGE_NEEDING_TEMPLATES, *begin, provider, limit)
+    return found, None if len(found) == limit else await _end(connection, _READ_UP_TO, *begin)
 
 
-async def _page(
-    connection: Connection, statement: str, begin: Sequence[object], filters: Sequence[object], limit: int
-) -> tuple[list[ConversationRecord], Position | None]:
-    found = [ConversationRecord(**row) for row in await connection.fetch(statement, *begin, *filters, limit)]
-    if len(found) == limit:
-        return found, None
-    end = await connection.fetchrow(_READ_UP_TO, *begin)
-    return found, None if end is None else (end["last_message_at"], end["id"])
+async def _fetch(connection: Connection, statement: str, *given: object) -> list[ConversationRecord]:
+    return [ConversationRecord(**row) for row in await connection.fetch(statement, *given)]
+
+
+async def _end(connection: Connection, statement: str, *given: object) -> Position | None:
+    row = await connection.fetchrow(statement, *given)
+    return None if row is None else (row["last_message_at"], row["id"])
 
 
 @dataclass(frozen=True, slots=True)

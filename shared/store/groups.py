@@ -11,7 +11,7 @@ import asyncpg
 from shared.database import Connection, new_id
 from shared.store.by_key import only_if
 from shared.store.contact_records import ContactRecord
-from shared.store.newest_first import Position, behind
+from shared.store.newest_first import Position, behind, id_or_last
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ _CONTACTS = f"""
 SELECT c.id, c.tenant_id, c.phone_number, c.name, c.is_active, c.created_at, c.updated_at, c.deleted_at
 FROM group_contacts g JOIN contacts c ON c.tenant_id = g.tenant_id AND c.id = g.contact_id
 WHERE g.tenant_id = $1 AND g.group_id = $2 AND {only_if("c.deleted_at IS NULL")}
-    AND g.contact_id < coalesce($3, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)
+    AND g.contact_id < {id_or_last(3)}
 ORDER BY g.contact_id DESC LIMIT $4
 """
 

@@ -6,6 +6,7 @@ from typing import Final
 from uuid import UUID
 
 from shared.database import Connection
+from shared.store.newest_first import id_or_last, time_or
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ _PAGE = f"""
 SELECT {_COLUMNS}
 WHERE f.tenant_id = $1 AND f.position >= 0
     AND (f.created_at, f.id)
-        < (coalesce($2, 'infinity'::timestamptz), coalesce($3, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid))
+        < ({time_or("infinity", 2)}, {id_or_last(3)})
 ORDER BY f.created_at DESC, f.id DESC LIMIT $4
 """
 

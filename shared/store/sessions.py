@@ -6,6 +6,7 @@ from typing import Final
 from uuid import UUID
 
 from shared.database import Connection
+from shared.store.newest_first import id_or_last, time_or
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ _PAGE = f"""
 SELECT {_COLUMNS} FROM sessions
 WHERE tenant_id = $1 AND state <> ''
     AND (last_message_at, id)
-        < (coalesce($2, 'infinity'::timestamptz), coalesce($3, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid))
+        < ({time_or("infinity", 2)}, {id_or_last(3)})
 ORDER BY last_message_at DESC, id DESC LIMIT $4
 """
 

@@ -23,6 +23,7 @@ from tests.bench import (
     row_import,
     row_ingress,
     row_isolation,
+    row_lists,
     row_live,
     row_path,
     row_persist,
@@ -40,8 +41,9 @@ ROWS: Mapping[str, Callable[[Arena, int, Advance], Awaitable[Result]]] = {
     row_import.ROW: row_import.measure,
     row_live.ROW: row_live.measure,
     row_growth.ROW: row_growth.measure,
+    row_lists.ROW: row_lists.measure,
 }
-BY_NAME_ONLY = (row_import.ROW, row_growth.ROW)  # take many minutes, and the last one gigabytes
+BY_NAME_ONLY = (row_import.ROW, row_growth.ROW, row_lists.ROW)  # take many minutes, the last two gigabytes
 LIBRARIES = ("aio-pika", "aiormq", "aiohttp", "asyncpg", "pydantic", "uvloop", "twilio")
 Begin = Callable[[str], Advance]  # a row begins; what it returns is called after each round
 

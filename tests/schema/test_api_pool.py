@@ -30,6 +30,18 @@ async def test_the_apis_pool_can_only_be_used_for_a_tenant(settings: Settings) -
             assert await connection.fetchval("SELECT current_user") == "palomar_api"
 
 
+async def test_a_transaction_is_of_its_tenant_whatever_its_session_was_before(settings: Settings) -> None:
+    with as_worker(settings.database_url.get_secret_value()) as worker:
+        mine, theirs = furnish(worker, "mine"), furnish(worker, "theirs")
+    async with database.ApiPool(settings, process="test", size=1) as api:
+        async with api.tenant_transaction(theirs.id) as connection:
+            await connection.execute("SELECT set_config('app.tenant_id', $1, false)", str(theirs.id))
+            await connection.execute("SET ROLE palomar_worker")
+        async with api.tenant_transaction(mine.id) as connection:
+            assert await connection.fetchval("SELECT current_user") == "palomar_api"
+            assert await connection.fetchval("SELECT array_agg(name) FROM contacts") == ["mine"]
+
+
 async def fails_as_worker(connection: database.Connection, statement: str) -> None:
     async with database.as_worker(connection):
         await connection.execute(statement)

@@ -94,8 +94,11 @@ class UpdateContact(ContactId):
 
 @query("contacts.list", scope=READ, examples=[Example({"limit": 1}, {"contacts": [EXAMPLE], "nextCursor": None})])
 async def list_(call: Call, given: ListContacts) -> ContactPage:
-    """List contacts, newest first."""
-    rows = await records.page(
+    """List contacts, newest first.
+
+    With `isActive` a page may hold less than `limit`, or nothing, and yet have a `nextCursor`: go on with it.
+    """
+    rows, read_up_to = await records.page(
         call.connection,
         call.tenant_id,
         is_active=given.is_active,
@@ -103,7 +106,7 @@ async def list_(call: Call, given: ListContacts) -> ContactPage:
         after=cursors.position(call, given, _POSITION),
         limit=given.limit + 1,
     )
-    shown, next_cursor = cursors.page(call, given, rows, _POSITION, lambda row: (row.created_at, row.id))
+    shown, next_cursor = cursors.page(call, given, rows, _POSITION, lambda row: (row.created_at, row.id), read_up_to)
     return ContactPage(contacts=[Contact.of(row) for row in shown], next_cursor=next_cursor)
 
 

@@ -26,7 +26,7 @@ from shared.store.event_feed import Order, StoredEvent
 
 READ: Final = "events:read"
 NOW: Final = "now"
-MOST_PAGES: Final = 10  # that one call reads where its filter wants little of what happened
+MOST_READ: Final = 1000  # events that one call reads where its filter wants little of what happened
 MOST_NAMED: Final = 100  # values of one filter
 AGAIN: Final = (0.5, 1.5)  # seconds, at random, after which a stream that an outage cut is tried again
 
@@ -240,15 +240,16 @@ async def _read(call: Call, order: Order, after: Cursor, wanted: Filter, given: 
     recovered = None if given.after is None else True
     found: list[Event] = []
     at = after
-    for _ in range(MOST_PAGES):
-        rows = await feed.of_tenant(call.connection, call.tenant_id, at.place, order.horizon, PAGE)
+    at_once = given.limit if wanted == Filter() else PAGE
+    for _ in range(MOST_READ // PAGE):
+        rows = await feed.of_tenant(call.connection, call.tenant_id, at.place, order.horizon, at_once)
         for row in rows:
             at = cursor_at(order.identity, row)
             if wanted.wants(row):
                 found.append(_event(at, row))
                 if len(found) == given.limit:
                     return _page(found, at, recovered=recovered, has_more=True)
-        if len(rows) < PAGE:
+        if len(rows) < at_once:
             return _page(found, max((at, order.end), key=lambda one: one.place), recovered=recovered)
     return _page(found, at, recovered=recovered, has_more=True)
 

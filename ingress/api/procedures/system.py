@@ -8,9 +8,12 @@ from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from ingress.api import verification
+from pydantic import TypeAdapter
+
+from ingress.api import cursors, verification
 from ingress.api.call import Call
 from ingress.api.declaration import Example, mutation, query
+from ingress.api.models import PageInput
 from ingress.api.problems import CONFLICT, NOT_FOUND, UNAVAILABLE, FieldError, Problem, invalid, not_found, pointer
 from ingress.api.system_models import (
     CheckResult,
@@ -19,7 +22,6 @@ from ingress.api.system_models import (
     Decide,
     Decided,
     ListDeadLetters,
-    ListUnknownSends,
     Nothing,
     Queue,
     Queues,
@@ -43,6 +45,7 @@ READ: Final = "system:read"
 WRITE: Final = "system:write"
 PATIENCE: Final = 10.0  # seconds for the broker's part of a call
 AGAIN: Final = 5.0  # seconds; Retry-After where the broker is away
+_POSITION: Final = TypeAdapter(unknown_sends.Position)
 
 _ID: Final = "019ac2f0-7f2e-7a63-9c55-0c3a1a2b3c51"
 _TENANT: Final = "019ac2ef-1111-7a63-9c55-0c3a1a2b3c4d"
@@ -121,7 +124,11 @@ async def queues(call: Call, given: Nothing) -> Queues:
     examples=[Example({"queue": "media"}, {"count": 1, "deadLetters": [_LETTER]})],
 )
 async def list_dead_letters(call: Call, given: ListDeadLetters) -> DeadLetters:
-    """List the dead letters of a work queue, oldest first: why, since when, after how many attempts."""
+    """List the dead letters of a work queue, oldest first: why, since when, after how many attempts.
+
+    It shows at most 200 and has no further pages, for RabbitMQ shows a queue from its beginning only. `count` is how
+    many there are. Replay or discard the oldest ones to see those behind them.
+    """
     async with _broker():
         count, items = await dead_letters.look(call.settings, _queue(given.queue), given.limit)
     return DeadLetters(
@@ -188,16 +195,19 @@ async def discard(call: Call, given: SettleDeadLetters) -> Settled:
                         "id": _ID, "tenantId": _TENANT, "tenant": "Tienda", "channelId": _ID, "channel": "+14155238886",
                         "lane": "normal", "claimedAt": _AT, "unknownAt": _AT, "lookedUpAt": None, "reason": None,
                     }
-                ]
+                ],
+                "nextCursor": None,
             },
         )
     ],
 )  # fmt: skip
-async def list_unknown(call: Call, given: ListUnknownSends) -> UnknownSends:
+async def list_unknown(call: Call, given: PageInput) -> UnknownSends:
     """List the messages whose outcome is unknown, of all tenants, the oldest first. Their texts are not shown."""
-    found = [asdict(one) for one in await unknown_sends.listed(call.connection, given.limit)]
-    shown = [{name: value for name, value in one.items() if name != "content"} for one in found]
-    return UnknownSends(unknown_sends=[UnknownSend(**one) for one in shown])
+    after = cursors.position(call, given, _POSITION)
+    rows = await unknown_sends.listed(call.connection, given.limit + 1, after)
+    shown, next_cursor = cursors.page(call, given, rows, _POSITION, unknown_sends.position)
+    views = [{name: value for name, value in asdict(one).items() if name != "content"} for one in shown]
+    return UnknownSends(unknown_sends=[UnknownSend(**one) for one in views], next_cursor=next_cursor)
 
 
 @mutation(

@@ -7,8 +7,9 @@ from typing import Any, Final
 from uuid import UUID
 
 from shared.database import Connection
+from shared.store.newest_first import id_or_last, time_or
 
-MOST_READ: Final = 2000  # messages that one page reads in search of those that its filters want
+MOST_READ: Final = 1000  # messages that one page reads in search of those that its filters want
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,34 +45,59 @@ _GET = f"""
 SELECT {_COLUMNS} FROM messages m JOIN conversations c ON c.tenant_id = m.tenant_id AND c.id = m.conversation_id
 WHERE m.tenant_id = $1 AND m.id = $2
 """
-_BEHIND: Final = """created_at BETWEEN coalesce($4, '-infinity'::timestamptz) AND coalesce($2, 'infinity'::timestamptz)
+_BEHIND: Final = f"""created_at BETWEEN {time_or("-infinity", 4)} AND {time_or("infinity", 2)}
     AND (created_at, id)
-        < (coalesce($2, 'infinity'::timestamptz), coalesce($3, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid))"""
-_FILTERS: Final = """
-($5::uuid IS NULL OR m.channel_id = $5) AND ($6::text IS NULL OR m.direction = $6)
-    AND ($7::text IS NULL OR m.status = $7) AND ($8::text IS NULL OR m.content ILIKE $8)
-"""
-_NEWEST: Final = f"""
-SELECT * FROM messages WHERE tenant_id = $1 AND direction <> '' AND {_BEHIND} ORDER BY created_at DESC, id DESC
-"""
-_PAGE = f"""
+        < ({time_or("infinity", 2)}, {id_or_last(3)})"""
+
+
+def _source(newest: str, parameters: int) -> tuple[str, str]:
+    """Of an ordered SELECT of messages with so many parameters: a page of a bounded number of them, with the filters
+    and the limit as its last parameters, and up to where these reach."""
+    channel, direction, status, text, limit = (f"${parameters + place}" for place in range(1, 6))
+    page = f"""
 SELECT {_COLUMNS} FROM (
-    SELECT * FROM ({_NEWEST} LIMIT {MOST_READ}) AS m WHERE {_FILTERS} ORDER BY created_at DESC, id DESC LIMIT $9
+    SELECT * FROM ({newest} LIMIT {MOST_READ}) AS m
+    WHERE ({channel}::uuid IS NULL OR channel_id = {channel}) AND ({direction}::text IS NULL OR direction = {direction})
+        AND ({status}::text IS NULL OR status = {status}) AND ({text}::text IS NULL OR content ILIKE {text})
+    ORDER BY created_at DESC, id DESC LIMIT {limit}
 ) AS m JOIN conversations c ON c.tenant_id = m.tenant_id AND c.id = m.conversation_id
 ORDER BY m.created_at DESC, m.id DESC
 """
-_READ_UP_TO = f"SELECT created_at, id FROM ({_NEWEST} OFFSET {MOST_READ - 1} LIMIT 1) AS last"
+    return page, f"SELECT created_at, id FROM ({newest} OFFSET {MOST_READ - 1} LIMIT 1) AS last"
 
-# A contact has few conversations; of each the page's number of messages, by its index. See records._OF_CONVERSATION.
-_OF_CONTACT = f"""
-SELECT {_COLUMNS} FROM conversations c CROSS JOIN LATERAL (
-    SELECT * FROM messages AS m
-    WHERE tenant_id = c.tenant_id AND conversation_id = c.id AND {_BEHIND} AND {_FILTERS}
-    ORDER BY created_at DESC FETCH FIRST ($9) ROWS WITH TIES
-) AS m
-WHERE c.tenant_id = $1 AND c.contact_id = $10
-ORDER BY m.created_at DESC, m.id DESC LIMIT $9
+
+def _newest(which: str = "true") -> str:
+    return f"""
+SELECT * FROM messages WHERE tenant_id = $1 AND direction <> '' AND {which} AND {_BEHIND}
+ORDER BY created_at DESC, id DESC
 """
+
+
+_ALL = _source(_newest(), 4)
+# Few of many messages wait or end like this. An index has them by their status.
+APART: Final = ("held", "unknown", "failed", "expired", "canceled")
+_APART = _source(_newest(f"status IN {APART} AND status = $5"), 5)
+
+# By the time alone the index gives the order: see records._OF_CONVERSATION.
+_OF_CONVERSATION = _source(
+    f"""
+SELECT * FROM (
+    SELECT * FROM messages WHERE tenant_id = $1 AND conversation_id = $5 AND {_BEHIND}
+    ORDER BY created_at DESC FETCH FIRST {MOST_READ} ROWS WITH TIES
+) AS theirs ORDER BY created_at DESC, id DESC
+""",
+    5,
+)
+_OF_CONVERSATIONS = _source(
+    f"""
+SELECT theirs.* FROM unnest($5::uuid[]) AS of (id) CROSS JOIN LATERAL (
+    SELECT * FROM messages WHERE tenant_id = $1 AND conversation_id = of.id AND {_BEHIND}
+    ORDER BY created_at DESC FETCH FIRST ($6) ROWS WITH TIES
+) AS theirs ORDER BY created_at DESC, id DESC
+""",
+    6,
+)
+_CONVERSATIONS = "SELECT id FROM conversations WHERE tenant_id = $1 AND contact_id = $2"
 
 Position = tuple[datetime, UUID]
 """Where a page ended: created_at and id of its last message."""
@@ -101,23 +127,33 @@ async def page(
 ) -> tuple[Sequence[HistoryRecord], Position | None]:
     """Messages, newest first, behind the position `after`.
 
-    A page reads at most MOST_READ messages, or those of one contact, so that one costs the same however few the filters
-    want. Where they end a page before its limit, the second value is the position behind the last one that was read;
-    else it is None.
+    A page reads at most MOST_READ messages, or as many of each of a contact's conversations, so that one costs the same
+    however few the filters want. Where they end a page before its limit, the second value is the position behind the
+    last one that was read; else it is None.
     """
     created_at, last_id = after or (None, None)
     if wanted.until is not None and (created_at is None or wanted.until <= created_at):
         created_at, last_id = wanted.until, UUID(int=0)  # before all of that moment
-    begin = (tenant_id, created_at, last_id, wanted.since)
     filters = (wanted.channel_id, wanted.direction, wanted.status, None if wanted.text is None else _like(wanted.text))
+    filtered = any(one is not None for one in filters)
+    of: tuple[object, ...] = ()
+    statement, read_up_to = _ALL
     if wanted.contact_id is not None:
-        rows = await connection.fetch(_OF_CONTACT, *begin, *filters, limit, wanted.contact_id)
-        return [HistoryRecord(**row) for row in rows], None
-    rows = await connection.fetch(_PAGE, *begin, *filters, limit)
-    found = [HistoryRecord(**row) for row in rows]
-    if len(found) == limit:
+        ids = [row["id"] for row in await connection.fetch(_CONVERSATIONS, tenant_id, wanted.contact_id)]
+        if len(ids) == 1:
+            of = (ids[0],)
+            statement, read_up_to = _OF_CONVERSATION
+        else:
+            of = (ids, MOST_READ if filtered else limit)
+            statement, read_up_to = _OF_CONVERSATIONS
+    elif wanted.status in APART:
+        of = (wanted.status,)
+        statement, read_up_to = _APART
+    begin = (tenant_id, created_at, last_id, wanted.since, *of)
+    found = [HistoryRecord(**row) for row in await connection.fetch(statement, *begin, *filters, limit)]
+    if len(found) == limit or not filtered:
         return found, None
-    end = await connection.fetchrow(_READ_UP_TO, *begin)
+    end = await connection.fetchrow(read_up_to, *begin)
     return found, None if end is None else (end["created_at"], end["id"])
 
 

@@ -6,6 +6,7 @@ Locks are taken in one order everywhere: the conversation first, then its messag
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Final
 from uuid import UUID
 
 import asyncpg
@@ -19,7 +20,9 @@ from shared.queue.jobs import Lane, SendRequested
 from shared.store.arrays import arrays
 from shared.store.by_key import only_if
 from shared.store.events import Event, record
+from shared.store.messages import records
 from shared.store.messages.outbound_rows import OUTBOUND_COLUMNS, Outbound, media_json, outbound_of, template_json
+from shared.store.messages.records import MessageRecord
 
 # -- queueing ----------------------------------------------------------------------------------------------------------
 
@@ -47,7 +50,7 @@ class NewMessage:
 
 
 # `palomar.queued_by` says to the trigger of a tenant's session that the API queues it (0042_conversations_api.sql).
-_ADD_OUTBOUND = """
+_ADD: Final = """
 WITH place AS (
     UPDATE conversations SET next_out_seq = next_out_seq + 1, last_message_at = greatest(last_message_at, now())
     WHERE tenant_id = $2 AND id = $3 AND (SELECT set_config('palomar.queued_by', 'function', true)) = 'function'
@@ -61,8 +64,9 @@ SELECT $1, $2, $3, $4, $5, 'outbound', 'queued', $6, $7, $8, $9, $10, $11, $12, 
     now() + $17::interval, out_seq, clock_timestamp()
 FROM place
 ON CONFLICT (tenant_id, dedupe_key) WHERE dedupe_key IS NOT NULL DO NOTHING
-RETURNING id
 """
+_ADD_OUTBOUND = f"{_ADD} RETURNING id"
+_ADD_AND_READ = f"{_ADD} RETURNING {records.COLUMNS}"
 
 
 async def add_outbound(connection: Connection, message: NewMessage, handoff: timedelta) -> SendRequested | None:
@@ -72,8 +76,22 @@ async def add_outbound(connection: Connection, message: NewMessage, handoff: tim
     handoff lease later.
     """
     message_id = new_id()
-    row = await connection.fetchrow(
-        _ADD_OUTBOUND,
+    if await connection.fetchrow(_ADD_OUTBOUND, *_columns(message_id, message, handoff)) is None:
+        return None
+    return _job(message_id, message)
+
+
+async def add_and_read(
+    connection: Connection, message: NewMessage, handoff: timedelta
+) -> tuple[MessageRecord, SendRequested] | None:
+    """As `add_outbound`; returns the message's row as well."""
+    message_id = new_id()
+    row = await connection.fetchrow(_ADD_AND_READ, *_columns(message_id, message, handoff))
+    return None if row is None else (MessageRecord(**row), _job(message_id, message))
+
+
+def _columns(message_id: UUID, message: NewMessage, handoff: timedelta) -> tuple[object, ...]:
+    return (
         message_id,
         message.tenant_id,
         message.conversation_id,
@@ -92,8 +110,9 @@ async def add_outbound(connection: Connection, message: NewMessage, handoff: tim
         message.metadata,
         handoff,
     )
-    if row is None:
-        return None
+
+
+def _job(message_id: UUID, message: NewMessage) -> SendRequested:
     return SendRequested(
         tenant_id=message.tenant_id,
         channel_id=message.channel_id,

@@ -7,6 +7,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from shared.database import Connection
+from shared.store.newest_first import id_or_last, time_or
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,24 +37,24 @@ class MessageRecord:
     updated_at: datetime
 
 
-_COLUMNS: Final = (
+COLUMNS: Final = (
     "id, tenant_id, conversation_id, channel_id, provider, direction, role, message_type, content, media, "
     "coalesce(sent_as, template) AS template, status, external_id, error_code, error_message, metadata, sent_at, "
     "delivered_at, read_at, created_at, updated_at"
 )
-_GET = f"SELECT {_COLUMNS} FROM messages WHERE tenant_id = $1 AND id = $2"
-_BY_CAUSE = f"SELECT {_COLUMNS} FROM messages WHERE tenant_id = $1 AND dedupe_key = $2"
+_GET = f"SELECT {COLUMNS} FROM messages WHERE tenant_id = $1 AND id = $2"
+_BY_CAUSE = f"SELECT {COLUMNS} FROM messages WHERE tenant_id = $1 AND dedupe_key = $2"
 
 # By the time alone the index gives the order, so a page of a long conversation reads no more than one of a short one.
 # WITH TIES: all messages of the page's last moment, for those are ordered by their ids. BETWEEN lets the planner expect
 # few rows, for which it takes no bitmap; that would read all of the conversation.
 _OF_CONVERSATION = f"""
-SELECT {_COLUMNS} FROM (
+SELECT {COLUMNS} FROM (
     SELECT * FROM messages
     WHERE tenant_id = $1 AND conversation_id = $2
-        AND created_at BETWEEN '-infinity' AND coalesce($3, 'infinity'::timestamptz)
+        AND created_at BETWEEN '-infinity' AND {time_or("infinity", 3)}
         AND (created_at, id)
-            < (coalesce($3, 'infinity'::timestamptz), coalesce($4, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid))
+            < ({time_or("infinity", 3)}, {id_or_last(4)})
     ORDER BY created_at DESC FETCH FIRST ($5) ROWS WITH TIES
 ) AS newest
 ORDER BY created_at DESC, id DESC LIMIT $5

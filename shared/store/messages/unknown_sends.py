@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
@@ -18,6 +18,7 @@ from shared.store.by_key import only_if
 from shared.store.events import Event, record
 from shared.store.messages import outbound, outbound_rows
 
+_EPOCH: Final = datetime.fromtimestamp(0, UTC)
 _RESEND = re.compile(r"resend:([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}):([0-9]{1,9})")
 
 
@@ -45,15 +46,29 @@ class UnknownSend:
 _LISTED = """
 SELECT m.id, m.tenant_id, t.name AS tenant, m.channel_id, c.address AS channel, m.lane, m.claimed_at, m.unknown_at,
     m.due_at AS looked_up_at, m.error_code AS reason, m.content
-FROM (SELECT * FROM messages WHERE status = 'unknown' ORDER BY unknown_at, id LIMIT $1) AS m
+FROM (
+    SELECT *, coalesce(unknown_at, 'epoch') AS since FROM messages
+    WHERE status = 'unknown' AND (coalesce(unknown_at, 'epoch'), id)
+        > (coalesce($1, '-infinity'::timestamptz), coalesce($2, '00000000-0000-0000-0000-000000000000'::uuid))
+    ORDER BY since, id LIMIT $3
+) AS m
 JOIN tenants t ON t.id = m.tenant_id JOIN channels c ON c.tenant_id = m.tenant_id AND c.id = m.channel_id
-ORDER BY m.unknown_at, m.id
+ORDER BY m.since, m.id
 """
 
+Position = tuple[datetime, UUID]
+"""Where a page ended: since when its last message is unknown, and the message's id."""
 
-async def listed(pool: Connection | Pool, limit: int) -> list[UnknownSend]:
-    """Messages in `unknown` of all tenants, the oldest first."""
-    return [UnknownSend(**row) for row in await pool.fetch(_LISTED, limit)]
+
+async def listed(pool: Connection | Pool, limit: int, after: Position | None = None) -> list[UnknownSend]:
+    """Messages in `unknown` of all tenants, the oldest first, behind the position `after`."""
+    unknown_at, message_id = after or (None, None)
+    return [UnknownSend(**row) for row in await pool.fetch(_LISTED, unknown_at, message_id, limit)]
+
+
+def position(one: UnknownSend) -> Position:
+    """Where a page that ends with this message ends."""
+    return one.unknown_at or _EPOCH, one.id
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from uuid import uuid4
 
 import pytest
 
+from shared.store import contact_records
 from tests.support.api import ApiStage, Tenant
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -95,6 +96,34 @@ async def test_pages_hold_every_contact_once_while_others_are_added(api: ApiStag
         params["cursor"] = page["nextCursor"] or ""
     assert seen == made[::-1]
     assert params["cursor"] == ""
+
+
+async def pages(api: ApiStage, whose: Tenant, **params: str) -> list[list[str]]:
+    found: list[list[str]] = []
+    cursor: dict[str, str] = {}
+    while True:
+        answer = (await api.get("/v1/contacts", whose, params=params | cursor)).body
+        found.append([one["name"] for one in answer["contacts"]])
+        if answer["nextCursor"] is None:
+            return found
+        cursor = {"cursor": answer["nextCursor"]}
+
+
+async def test_a_page_reads_a_bounded_number_of_contacts(api: ApiStage, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("_AMONG_LIVE", "_AMONG_DELETED"):
+        few = [
+            text.replace("LIMIT 1000", "LIMIT 3").replace("OFFSET 999", "OFFSET 2")
+            for text in getattr(contact_records, name)
+        ]
+        monkeypatch.setattr(contact_records, name, tuple(few))
+    ana = await api.tenant()
+    for n in range(7):
+        await created(api, ana, f"+3460000{n:04}", name=str(n), isActive=n in (0, 4))
+    assert await pages(api, ana, isActive="true") == [["4"], [], ["0"]]
+    assert await pages(api, ana, isActive="false", limit="4") == [["6", "5", "3", "2"], ["1"]], "they have an index"
+    await api.pool.execute("UPDATE contacts SET deleted_at = now()")
+    assert await pages(api, ana, isActive="true", deleted="true") == [["4"], [], ["0"]]
+    assert await pages(api, ana, isActive="true") == [[]]
 
 
 async def test_a_cursor_of_another_list_or_filter_is_refused(api: ApiStage) -> None:

@@ -115,16 +115,30 @@ async def test_conversations_are_found_by_their_customers_number(api: ApiStage) 
     assert (alone.problem, alone.pointers) == ("invalid-input", ["#/provider"])
 
 
-async def test_a_page_reads_a_bounded_number_of_conversations(api: ApiStage, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("_PAGE", "_READ_UP_TO"):
-        few = getattr(conversation_records, name).replace("LIMIT 2000", "LIMIT 3").replace("OFFSET 1999", "OFFSET 2")
+@pytest.mark.parametrize(("statements", "status"), [("", "active"), ("_OF_STATUS", "closed")])
+async def test_a_page_reads_a_bounded_number_of_conversations(
+    api: ApiStage, monkeypatch: pytest.MonkeyPatch, statements: str, status: str
+) -> None:
+    for name in (f"_PAGE{statements}", f"_READ_UP_TO{statements}"):
+        few = getattr(conversation_records, name).replace("LIMIT 1000", "LIMIT 3").replace("OFFSET 999", "OFFSET 2")
         monkeypatch.setattr(conversation_records, name, few)
     ana = await api.tenant()
     channel = await add_channel(api, ana)
     ids = [str(await add_conversation(api, ana, channel)) for _ in range(7)]
-    await api.pool.execute("UPDATE conversations SET status = 'closed' WHERE id = $1", UUID(ids[0]))
-    found = await pages(api, "/v1/conversations", ana, "conversations", status="closed")
-    assert [[one["id"] for one in page] for page in found] == [[], [], [ids[0]]]
+    await api.pool.execute("UPDATE conversations SET status = $1", status)
+    params = {"status": status, "limit": "2"}
+    assert await pages_of_ids(api, ana, **params) == [ids[6:4:-1], ids[4:2:-1], ids[2:0:-1], ids[:1]]
+    other = await add_conversation(api, ana, provider="meta")
+    at = datetime.now(UTC) - timedelta(days=1)
+    await api.pool.execute(
+        "UPDATE conversations SET status = $1, last_message_at = $3 WHERE id = $2", status, other, at
+    )
+    assert await pages_of_ids(api, ana, provider="meta", **params) == [[], [], [str(other)]]
+
+
+async def pages_of_ids(api: ApiStage, whose: Tenant, **params: str) -> list[list[str]]:
+    found = await pages(api, "/v1/conversations", whose, "conversations", **params)
+    return [[one["id"] for one in page] for page in found]
 
 
 async def test_a_conversation_and_its_messages_are_read(api: ApiStage) -> None:

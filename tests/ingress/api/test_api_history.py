@@ -82,10 +82,16 @@ async def pages(api: ApiStage, whose: Tenant, **params: str) -> list[list[str]]:
         cursor = {"cursor": answer["nextCursor"]}
 
 
+def read_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page reads two messages."""
+    monkeypatch.setattr(history, "MOST_READ", 2)
+    for name in ("_ALL", "_APART", "_OF_CONVERSATION", "_OF_CONVERSATIONS"):
+        few = [text.replace("1000", "2").replace("999", "1") for text in getattr(history, name)]
+        monkeypatch.setattr(history, name, tuple(few))
+
+
 async def test_a_page_reads_a_bounded_number_of_messages(api: ApiStage, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("_PAGE", "_READ_UP_TO"):
-        few = getattr(history, name).replace("LIMIT 2000", "LIMIT 2").replace("OFFSET 1999", "OFFSET 1")
-        monkeypatch.setattr(history, name, few)
+    read_few(monkeypatch)
     ana = await api.tenant()
     talk = await add_conversation(api, ana)
     await api.post(f"/v1/conversations/{talk}/send", ana, {"content": "ours"})
@@ -94,6 +100,37 @@ async def test_a_page_reads_a_bounded_number_of_messages(api: ApiStage, monkeypa
     monkeypatch.setattr(messages_history, "AT_ONCE", 2)
     lines = (await api.get(f"{PATH}/export.ndjson", ana, params={"direction": "outbound"})).body.splitlines()
     assert [orjson.loads(line)["content"] for line in lines] == ["ours"]
+
+
+@pytest.mark.parametrize("conversations", [1, 2])
+async def test_so_does_a_page_of_a_contacts_messages(
+    api: ApiStage, monkeypatch: pytest.MonkeyPatch, conversations: int
+) -> None:
+    read_few(monkeypatch)
+    ana = await api.tenant()
+    talks = [await add_conversation(api, ana) for _ in range(conversations)]
+    contact = await api.pool.fetchval("SELECT contact_id FROM conversations WHERE id = $1", talks[0])
+    await api.pool.execute("UPDATE conversations SET contact_id = $1", contact)
+    for n in range(1, 6):
+        await say(api, ana, talks[n % conversations], str(n))
+    assert await pages(api, ana, limit="1", contactId=str(contact)) == [["5"], ["4"], ["3"], ["2"], ["1"]]
+    assert await pages(api, ana, direction="inbound", contactId=str(contact)) == [["5", "4"], ["3", "2"], ["1"]]
+    assert await pages(api, ana, direction="outbound", contactId=str(contact)) == [[], [], []]
+
+
+async def test_messages_of_a_status_that_few_have_are_found_among_them(
+    api: ApiStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_few(monkeypatch)
+    ana = await api.tenant()
+    ids = await say(api, ana, await add_conversation(api, ana), *(str(n) for n in range(9)))
+    fail = (
+        "UPDATE messages SET direction = 'outbound', role = 'assistant', out_seq = $2, status = 'failed' WHERE id = $1"
+    )
+    for place in (0, 4, 5, 8):
+        await api.pool.execute(fail, ids[place], place)
+    assert await pages(api, ana, status="failed", limit="2") == [["8", "5"], ["4", "0"], []]
+    assert await pages(api, ana, status="failed", direction="inbound") == [[], [], []]
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 1000])

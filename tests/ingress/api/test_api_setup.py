@@ -264,6 +264,24 @@ async def test_an_operator_decides_on_an_unknown_send_once(api: ApiStage) -> Non
     assert (await api.get("/v1/system/status", operator)).body["unknown"] == 0
 
 
+async def test_unknown_sends_are_listed_page_by_page(api: ApiStage) -> None:
+    operator, ana = await api.operator(), await api.tenant()
+    ids = [await api_rows.unknown_send(api, ana) for _ in range(4)]
+    one_moment = "UPDATE messages SET unknown_at = now() WHERE id = ANY($1)"
+    await api.pool.execute(one_moment, [UUID(one) for one in ids[1:3]])
+    await api.pool.execute("UPDATE messages SET unknown_at = NULL WHERE id = $1", UUID(ids[3]))
+    in_order = [ids[3], ids[0], *sorted(ids[1:3])]
+    found: list[str] = []
+    params = {"limit": "1"}
+    while True:
+        page = (await api.get("/v1/system/unknown-sends", operator, params=params)).body
+        found += [one["id"] for one in page["unknownSends"]]
+        if page["nextCursor"] is None:
+            break
+        params = {"limit": "1", "cursor": page["nextCursor"]}
+    assert found == in_order
+
+
 async def dead_letter(api: ApiStage, *bodies: bytes) -> None:
     """Put messages into the media worker's dead-letter queue, and wait until the broker counts them."""
     async with connected(api.settings.amqp_url.get_secret_value(), "test") as connection:
