@@ -48,10 +48,20 @@ class Call:
     def connection(self) -> Connection:
         """The call's transaction: as palomar_api and of its tenant, or as palomar_worker for an operator's procedure.
 
-        It commits once the answer is made. A subscription has none: it opens `transaction`s.
+        It commits once the answer is made. What works outside of it (a subscription, `outside` of a procedure) opens
+        one of its own.
         """
-        assert self._connection is not None, "a subscription opens transactions of its own"
+        assert self._connection is not None, "no transaction is open here"
         return self._connection
+
+    @asynccontextmanager
+    async def in_transaction(self) -> AsyncIterator[None]:
+        """Run a block in a transaction, which is the call's `connection` meanwhile and is committed at its end."""
+        async with self.begin() as self._connection:
+            try:
+                yield
+            finally:
+                self._connection = None
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:

@@ -1,6 +1,7 @@
 """What channels.* and whatsappSettings.* share: find a channel, add one, try it, read what its account is given."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
@@ -17,7 +18,15 @@ from shared.domain.model import ChannelKind
 from shared.store import channel_records as records
 from shared.store.channel_records import ChannelRecord
 
-TEST_TIMEOUT: Final = 5.0  # seconds that a provider may take to answer a test, whose transaction is open meanwhile
+TEST_TIMEOUT: Final = 5.0  # seconds that a provider may take to answer a test
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What a provider said of a channel as it was then: `complaint` is None where its credentials work."""
+
+    channel: ChannelRecord
+    complaint: str | None
 
 
 async def live(call: Call, channel_id: UUID, *, lock: bool = False) -> ChannelRecord:
@@ -47,15 +56,31 @@ def account_of(declared: Onboarding, given: Mapping[str, object], *within: str) 
         raise of_validation(error, *(within or ("credentials",))) from None
 
 
-async def tested(call: Call, channel: ChannelRecord) -> Tested:
-    """Try a channel, and record what came of it."""
+async def tried(call: Call, channel: ChannelRecord) -> Trial:
+    """Try a channel at its provider. No transaction may be open meanwhile."""
     quick = call.settings.model_copy(update={"send_timeout": min(call.settings.send_timeout, TEST_TIMEOUT)})
-    complaint = await actions.problem(quick, call.keys, channel)
+    return Trial(channel, await actions.problem(quick, call.keys, channel))
+
+
+async def tested(call: Call, trial: Trial) -> Tested:
+    """Record what came of a trial."""
+    channel = await unchanged(call, trial.channel)
     try:
-        await actions.tried(call.connection, channel, complaint)
+        await actions.tried(call.connection, channel, trial.complaint)
     except AddressTaken:
         raise Problem(CONFLICT, "Another tenant has this address. Ask whoever operates this installation.") from None
-    return Tested(works=complaint is None, problem=complaint, channel=Channel.of(await live(call, channel.id)))
+    works = trial.complaint is None
+    return Tested(works=works, problem=trial.complaint, channel=Channel.of(await live(call, channel.id)))
+
+
+async def unchanged(call: Call, asked: ChannelRecord) -> ChannelRecord:
+    """The channel, locked, after its provider was asked about it as it was. Raises the problem of one that has another
+    account by now: what the provider said is not about that one."""
+    channel = await live(call, asked.id, lock=True)
+    account = (channel.credentials, channel.address, channel.business_id)
+    if account != (asked.credentials, asked.address, asked.business_id):
+        raise Problem(CONFLICT, "The channel's account was changed while its provider was asked. Do it again.")
+    return channel
 
 
 async def urls_of(call: Call, channel: ChannelRecord) -> WebhookUrls:

@@ -8,6 +8,13 @@
         \"\"\"
 
 The annotations are the models. A module of `ingress/api/procedures/` is found by itself: there is no list to edit.
+
+A procedure that calls a provider, or does anything else that takes long, does so before its transaction:
+
+    async def tried(call: Call, given: ChannelId) -> Trial: …
+
+    @mutation("channels.test", outside=tried, scope="channels:write", examples=[…])
+    async def test(call: Call, given: ChannelId, trial: Trial) -> Tested: …
 """
 
 import importlib
@@ -17,7 +24,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from dataclasses import dataclass, field
 from functools import cache
 from types import MappingProxyType
-from typing import Any, Final, Generic, Literal, TypeVar, cast, get_args, get_type_hints
+from typing import Any, Final, Generic, Literal, TypeVar, cast, get_args, get_type_hints, overload
 
 from pydantic import BaseModel
 
@@ -31,6 +38,11 @@ Given = TypeVar("Given", bound=Input)
 Answer = TypeVar("Answer", bound=Output)
 Handler = Callable[[Call, Given], Awaitable[Answer]]
 Stream = Callable[[Call, Given], AsyncIterator[Answer]]
+# What is done before the transaction, and may be done twice of twin requests; and the handler that gets what it found.
+Found = TypeVar("Found")
+Outside = Callable[[Call, Given], Awaitable[Found]]
+Finisher = Callable[[Call, Given, Found], Awaitable[Answer]]
+_AnyHandler = Handler[Given, Answer] | Finisher[Given, Any, Answer] | Stream[Given, Answer]
 
 # What any procedure may answer.
 COMMON: Final = (
@@ -62,13 +74,14 @@ class Procedure(Generic[Given, Answer]):
     scope: str  # `contacts:write`
     input: type[Given]
     output: type[Answer]  # of a subscription: of each of its items
-    handler: Handler[Given, Answer] | Stream[Given, Answer] = field(repr=False)
+    handler: _AnyHandler[Given, Answer] = field(repr=False)
     summary: str  # the first line of the handler's docstring
     description: str  # the rest of it
     errors: tuple[ProblemType, ...]  # beside those that any procedure may answer
     examples: tuple[Example, ...]
     operator: bool  # spans tenants: only an operator's key may call it, and it works as palomar_worker
     shown_once: tuple[str, ...]  # members of the answer that are not kept, so that a replayed answer has null there
+    outside: Outside[Given, object] | None = field(default=None, repr=False)  # called before the handler's transaction
 
     @property
     def family(self) -> str:
@@ -88,9 +101,9 @@ class Procedure(Generic[Given, Answer]):
             every.add(problems.NOT_FOUND)  # another tenant's tenantId
         return tuple(sorted(every, key=lambda one: (one.status, one.name)))
 
-    async def run(self, call: Call, given: Given) -> Answer:
-        """Run the handler of a query or mutation."""
-        return await cast("Handler[Given, Answer]", self.handler)(call, given)
+    async def run(self, call: Call, given: Given, *found: object) -> Answer:
+        """Run the handler of a query or mutation, with what `outside` found where there is that."""
+        return await cast("Callable[..., Awaitable[Answer]]", self.handler)(call, given, *found)
 
     def stream(self, call: Call, given: Given) -> AsyncIterator[Answer]:
         """Run the handler of a subscription."""
@@ -101,30 +114,54 @@ AnyProcedure = Procedure[Any, Any]
 _DECLARED: dict[str, AnyProcedure] = {}
 
 
+@overload
 def query(
     name: str, *, scope: str, errors: Sequence[ProblemType] = (), examples: Sequence[Example] = (),
     operator: bool = False,
-) -> Callable[[Handler[Given, Answer]], Procedure[Given, Answer]]:  # fmt: skip
-    """Declare a procedure that changes nothing. REST calls it by GET."""
+) -> Callable[[Handler[Given, Answer]], Procedure[Given, Answer]]: ...  # fmt: skip
+@overload
+def query(
+    name: str, *, outside: Outside[Given, Found], scope: str, errors: Sequence[ProblemType] = (),
+    examples: Sequence[Example] = (), operator: bool = False,
+) -> Callable[[Finisher[Given, Found, Answer]], Procedure[Given, Answer]]: ...  # fmt: skip
+def query(
+    name: str, *, outside: Outside[Any, Any] | None = None, scope: str, errors: Sequence[ProblemType] = (),
+    examples: Sequence[Example] = (), operator: bool = False,
+) -> Callable[[_AnyHandler[Given, Answer]], Procedure[Given, Answer]]:  # fmt: skip
+    """Declare a procedure that changes nothing. REST calls it by GET. `outside` as of a mutation."""
 
-    def declare(handler: Handler[Given, Answer]) -> Procedure[Given, Answer]:
-        return _declare("query", name, scope, handler, errors, examples, operator, ())
+    def declare(handler: _AnyHandler[Given, Answer]) -> Procedure[Given, Answer]:
+        return _declare("query", name, scope, handler, errors, examples, operator, (), outside)
 
     return declare
 
 
+@overload
 def mutation(
     name: str, *, scope: str, errors: Sequence[ProblemType] = (), examples: Sequence[Example] = (),
     operator: bool = False, shown_once: Sequence[str] = (),
-) -> Callable[[Handler[Given, Answer]], Procedure[Given, Answer]]:  # fmt: skip
+) -> Callable[[Handler[Given, Answer]], Procedure[Given, Answer]]: ...  # fmt: skip
+@overload
+def mutation(
+    name: str, *, outside: Outside[Given, Found], scope: str, errors: Sequence[ProblemType] = (),
+    examples: Sequence[Example] = (), operator: bool = False, shown_once: Sequence[str] = (),
+) -> Callable[[Finisher[Given, Found, Answer]], Procedure[Given, Answer]]: ...  # fmt: skip
+def mutation(
+    name: str, *, outside: Outside[Any, Any] | None = None, scope: str, errors: Sequence[ProblemType] = (),
+    examples: Sequence[Example] = (), operator: bool = False, shown_once: Sequence[str] = (),
+) -> Callable[[_AnyHandler[Given, Answer]], Procedure[Given, Answer]]:  # fmt: skip
     """Declare a procedure that changes rows, in one transaction and through functions that record the event.
+
+    `outside` is awaited before that transaction begins, so that none is open while a provider answers; the handler gets
+    what it returns. It reads rows in `call.in_transaction()`, and may find that they have changed since. A repeated
+    request with an Idempotency-Key does not come to it, but twins at the same moment may: it has no effect of its own.
 
     `shown_once` names members of the answer that may not be stored, as they are where a request with an Idempotency-Key
     may come again.
     """
 
-    def declare(handler: Handler[Given, Answer]) -> Procedure[Given, Answer]:
-        return _declare("mutation", name, scope, handler, errors, examples, operator, shown_once)
+    def declare(handler: _AnyHandler[Given, Answer]) -> Procedure[Given, Answer]:
+        return _declare("mutation", name, scope, handler, errors, examples, operator, shown_once, outside)
 
     return declare
 
@@ -135,7 +172,7 @@ def subscription(
     """Declare a procedure that answers item by item until its client leaves. It opens its own transactions."""
 
     def declare(handler: Stream[Given, Answer]) -> Procedure[Given, Answer]:
-        return _declare("subscription", name, scope, handler, errors, examples, False, ())
+        return _declare("subscription", name, scope, handler, errors, examples, False, (), None)
 
     return declare
 
@@ -144,11 +181,12 @@ def _declare(
     kind: Kind,
     name: str,
     scope: str,
-    handler: Handler[Given, Answer] | Stream[Given, Answer],
+    handler: _AnyHandler[Given, Answer],
     errors: Sequence[ProblemType],
     examples: Sequence[Example],
     operator: bool,
     shown_once: Sequence[str],
+    outside: Outside[Any, Any] | None,
 ) -> Procedure[Given, Answer]:
     hints = get_type_hints(handler)
     given, answer = list(hints.values())[1], hints["return"]
@@ -162,7 +200,7 @@ def _declare(
     assert summary, f"{name}: its docstring is what the reference says"
     declared: Procedure[Given, Answer] = Procedure(
         name, kind, scope, given, answer, handler, summary, description.strip(), tuple(errors), tuple(examples),
-        operator, tuple(shown_once),
+        operator, tuple(shown_once), outside,
     )  # fmt: skip
     _DECLARED[name] = declared
     return declared

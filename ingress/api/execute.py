@@ -4,8 +4,8 @@ A transport finds the caller once a request (`authenticate`), runs each of its c
 of them in its own form. It knows no database; this knows no HTTP.
 """
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
@@ -23,7 +23,7 @@ from ingress.api.declaration import AnyProcedure
 from ingress.api.failures import problem_of
 from ingress.api.live.engine import Live
 from ingress.api.models import Input, Output, Part, TenantInput
-from ingress.api.problems import INVALID_INPUT, Problem
+from ingress.api.problems import INVALID_INPUT, UNAVAILABLE, Problem
 from ingress.api.turns import Turns
 from shared import database
 from shared.crypto import KeyRing
@@ -34,6 +34,8 @@ from shared.settings import Settings
 from shared.store import tenants
 
 log = get_logger(__name__)
+
+CALLS_OUT: Final = 4  # calls of a tenant, in one process, that a provider is asked for at once: each may take a while
 
 CALLS: Final = Counter("palomar_api_calls", "Calls of procedures by their outcome", ["procedure", "outcome"])
 SECONDS: Final = Histogram("palomar_api_seconds", "Time of a call", ["procedure"])
@@ -87,6 +89,7 @@ class Executor:
         self._publish = publish
         self._lost = lost
         self._turns = Turns(max(1, settings.api_pool // 2), settings.api_patience)
+        self._turns_outside = Turns(CALLS_OUT, settings.api_patience)
         self.authenticator = authenticator
         self.live = live
 
@@ -150,24 +153,55 @@ class Executor:
         return accepted
 
     async def _run(self, accepted: Accepted, idempotency_key: str | None) -> Answer:
-        """Run the handler in a transaction, and again where that lost a deadlock; then publish its jobs."""
-        call = accepted.call
-        answer = await database.repeat(partial(self._once, accepted, idempotency_key))
+        """Do what the procedure does outside of its transaction, once. Then run the handler in a transaction, and again
+        where that lost a deadlock; then publish its jobs."""
+        call, procedure = accepted.call, accepted.procedure
+        found: tuple[object, ...] = ()
+        if procedure.outside is not None:
+            if (before := await self._answered_before(accepted, idempotency_key)) is not None:
+                return before
+            async with self._calling_out(call):
+                found = (await procedure.outside(call, accepted.given),)
+        answer = await database.repeat(partial(self._once, accepted, idempotency_key, found))
         if call.jobs:
             await self._publish(*call.jobs)
         return answer
 
-    async def _once(self, accepted: Accepted, idempotency_key: str | None) -> Answer:
+    @asynccontextmanager
+    async def _calling_out(self, call: Call) -> AsyncIterator[None]:
+        """A tenant's turn to have a provider called. Raises the problem of one that has too many called already."""
+        async with AsyncExitStack() as stack:
+            if call.own_tenant is not None:
+                try:
+                    await stack.enter_async_context(self._turns_outside.take(call.own_tenant))
+                except TimeoutError:
+                    detail = "Too many of this tenant's calls wait for their providers."
+                    raise Problem(UNAVAILABLE, detail, retry_after=self._settings.api_patience) from None
+            yield
+
+    async def _answered_before(self, accepted: Accepted, idempotency_key: str | None) -> Answer | None:
+        """The answer that a repeated request had, so that the provider is not called for it again. Claims nothing."""
+        call = accepted.call
+        if idempotency_key is None and not call.caller.is_operator:
+            return None
+        async with call.in_transaction():
+            await _check_tenant(call, call.connection)
+            if idempotency_key is None:
+                return None
+            request_hash = idempotency.hash_of(accepted.procedure, accepted.given)
+            return _replayed(await idempotency.known_answer(call, idempotency_key, request_hash))
+
+    async def _once(self, accepted: Accepted, idempotency_key: str | None, found: tuple[object, ...]) -> Answer:
         call, procedure = accepted.call, accepted.procedure
         call.jobs.clear()
-        async with call.transaction() as call._connection:
+        async with call.in_transaction():
             await _check_tenant(call, call.connection)
             if idempotency_key is not None:
                 request_hash = idempotency.hash_of(procedure, accepted.given)
-                first = await idempotency.first_answer(call, idempotency_key, request_hash)
+                first = _replayed(await idempotency.first_answer(call, idempotency_key, request_hash))
                 if first is not None:
-                    return Answer(orjson.dumps(first), replayed=True)
-            output: Output = await procedure.run(call, accepted.given)
+                    return first
+            output: Output = await procedure.run(call, accepted.given, *found)
             if idempotency_key is not None:
                 await idempotency.keep(call, idempotency_key, procedure, output)
             return Answer(output.model_dump_json(by_alias=True).encode(), version=_version_of(output))
@@ -192,6 +226,10 @@ class Executor:
         patience = self._settings.api_patience
         async with self._operators.acquire(timeout=patience) as session, session.transaction():
             yield session
+
+
+def _replayed(first: Mapping[str, object] | None) -> Answer | None:
+    return None if first is None else Answer(orjson.dumps(first), replayed=True)
 
 
 def validated(procedure: AnyProcedure, given: object) -> Input:

@@ -15,7 +15,7 @@ from ingress.api.declaration import AnyProcedure
 from ingress.api.models import Input, Output
 from ingress.api.problems import CONFLICT, IDEMPOTENCY_MISMATCH, Problem, invalid
 from shared.store import idempotency as store
-from shared.store.idempotency import Owner
+from shared.store.idempotency import Kept, Owner
 
 LONGEST_KEY: Final = 255  # characters
 _FIELD: Final = "Idempotency-Key"
@@ -45,7 +45,15 @@ def hash_of(procedure: AnyProcedure, given: Input) -> bytes:
 
 async def first_answer(call: Call, key: str, request_hash: bytes) -> Mapping[str, object] | None:
     """Claim the key in the call's transaction; returns the answer that it led to before, or None: this is the first."""
-    kept = await store.claim(call.connection, _owner(call), key, request_hash)
+    return _answer_of(await store.claim(call.connection, _owner(call), key, request_hash), request_hash)
+
+
+async def known_answer(call: Call, key: str, request_hash: bytes) -> Mapping[str, object] | None:
+    """The answer that the key has led to, as `first_answer`; None where there is none yet. Claims nothing."""
+    return _answer_of(await store.kept(call.connection, _owner(call), key), request_hash)
+
+
+def _answer_of(kept: Kept | None, request_hash: bytes) -> Mapping[str, object] | None:
     if kept is None:
         return None
     if kept.request_hash != request_hash:

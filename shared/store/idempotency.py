@@ -55,13 +55,19 @@ async def claim(connection: Connection, owner: Owner, key: str, request_hash: by
 
     While another transaction holds the key uncommitted, this waits for its end.
     """
-    claims, kept, _ = _STATEMENTS[owner.operator]
+    claims, _, _ = _STATEMENTS[owner.operator]
     while True:
         if await connection.fetchval(claims, owner.id, key, request_hash):
             return None
-        row = await connection.fetchrow(kept, owner.id, key)
-        if row is not None:  # else the retention has just removed it
-            return Kept(row["request_hash"], row["response"] or {})
+        if (found := await kept(connection, owner, key)) is not None:  # else the retention has just removed it
+            return found
+
+
+async def kept(connection: Connection, owner: Owner, key: str) -> Kept | None:
+    """What a key led to; None where no committed transaction has claimed it."""
+    _, selects, _ = _STATEMENTS[owner.operator]
+    row = await connection.fetchrow(selects, owner.id, key)
+    return None if row is None else Kept(row["request_hash"], row["response"] or {})
 
 
 async def keep(connection: Connection, owner: Owner, key: str, answer: Mapping[str, object]) -> None:

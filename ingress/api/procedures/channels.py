@@ -6,7 +6,19 @@ from pydantic import TypeAdapter
 
 from ingress.api import cursors
 from ingress.api.call import Call
-from ingress.api.channel_calls import account_of, add, change_url, checked, declared_of, kind_of, live, tested, urls_of
+from ingress.api.channel_calls import (
+    Trial,
+    account_of,
+    add,
+    change_url,
+    checked,
+    declared_of,
+    kind_of,
+    live,
+    tested,
+    tried,
+    urls_of,
+)
 from ingress.api.channel_models import (
     MASK,
     Channel,
@@ -193,14 +205,21 @@ async def rotate_secrets(call: Call, given: RotateSecrets) -> ChannelAnswer:
     return ChannelAnswer(channel=Channel.of(await live(call, given.id)))
 
 
+async def _tried(call: Call, given: ChannelId) -> Trial:
+    async with call.in_transaction():
+        channel = await live(call, given.id)
+    return await tried(call, channel)
+
+
 @mutation(
     "channels.test",
+    outside=_tried,
     scope=WRITE,
     examples=[Example({"id": _ID}, {"works": True, "problem": None, "channel": _SALES})],
 )
-async def test(call: Call, given: ChannelId) -> Tested:
+async def test(call: Call, given: ChannelId, trial: Trial) -> Tested:
     """Try a channel's credentials at its provider. A channel that was stopped for them and works again is resumed."""
-    return await tested(call, await live(call, given.id))
+    return await tested(call, trial)
 
 
 @query(

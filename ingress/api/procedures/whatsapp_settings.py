@@ -9,6 +9,7 @@ from pydantic import Field, StringConstraints, TypeAdapter, ValidationError
 
 from ingress.api import channel_calls, cursors
 from ingress.api.call import Call
+from ingress.api.channel_calls import Trial
 from ingress.api.channel_models import MASK, Secret
 from ingress.api.declaration import Example, mutation, query
 from ingress.api.models import ListInput, Output, Page, Part, TenantInput
@@ -185,14 +186,21 @@ async def delete(call: Call, given: WhatsappSettingsId) -> WhatsappSettingsAnswe
     return _answer(call, before)
 
 
+async def _tried(call: Call, given: WhatsappSettingsId) -> Trial:
+    async with call.in_transaction():
+        channel = await _live(call, given.id)
+    return await channel_calls.tried(call, channel)
+
+
 @mutation(
     "whatsappSettings.test",
+    outside=_tried,
     scope=WRITE,
     examples=[Example({"id": _ID}, {"works": True, "problem": None, "whatsappSettings": _NUMBER})],
 )
-async def test(call: Call, given: WhatsappSettingsId) -> TestedWhatsappSettings:
+async def test(call: Call, given: WhatsappSettingsId, trial: Trial) -> TestedWhatsappSettings:
     """Try the access token of a number at Meta. A number that was stopped for it and works again is resumed."""
-    tested = await channel_calls.tested(call, await _live(call, given.id))
+    tested = await channel_calls.tested(call, trial)
     after = _shown(call, await _live(call, given.id))
     return TestedWhatsappSettings(works=tested.works, problem=tested.problem, whatsapp_settings=after)
 
