@@ -7,7 +7,7 @@ from pydantic import Field
 
 from ingress.api.call import Call
 from ingress.api.declaration import Example, query
-from ingress.api.models import MOST_ROWS, Output, Part
+from ingress.api.models import MOST_ROWS, Output, Part, as_object
 from ingress.api.procedures.contacts import EXAMPLE, READ, ContactId, live
 from shared.store import consents, contact_search
 from shared.store.consents import LedgerEntry
@@ -50,7 +50,7 @@ class ContactConsent(Part):
             state=entry.state,
             source=entry.source,
             effective_at=entry.effective_at,
-            evidence=dict(entry.evidence),
+            evidence=as_object(entry.evidence),
             holds=entry.holds,
         )
 
