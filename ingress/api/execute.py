@@ -115,6 +115,8 @@ class Executor:
         """
         began, outcome = perf_counter(), "ok"
         try:
+            if if_match is not None and problems.VERSION_MISMATCH not in procedure.errors:
+                raise problems.invalid(("If-Match",), "This procedure compares no versions.", "Leave the header out.")
             accepted = self.accept(caller, procedure, given, if_match=if_match)
             if idempotency_key is None or procedure.kind != "mutation":
                 return await self._run(accepted, None)

@@ -121,6 +121,21 @@ async def test_a_cursor_that_a_client_made_is_refused(api: ApiStage) -> None:
         assert (answer.status, answer.pointers) == (400, ["#/cursor"])
 
 
+async def test_if_match_is_refused_where_no_versions_are_compared(api: ApiStage) -> None:
+    ana = await api.tenant()
+    at = f"/v1/contacts/{(await created(api, ana, ANA))['id']}"
+    assert (await api.delete(at, ana)).status == 200
+    for answer in (
+        await api.post(f"{at}/restore", ana, {}, If_Match='"0"'),
+        await api.get("/v1/contacts", ana, If_Match='"0"'),
+        await api.post(f"/v1/api-keys/{ana.key_id}/revoke", ana, {}, If_Match='"0"'),
+        await api.post("/trpc/contacts.restore", ana, {"id": at}, If_Match='"0"'),
+    ):
+        wrong = answer.body.get("error", {}).get("data", {}).get("problem", answer.body)["errors"]
+        assert (answer.status, [one["pointer"] for one in wrong]) == (400, ["#/If-Match"])
+    assert (await api.post(f"{at}/restore", ana, {})).status == 200
+
+
 async def test_a_change_with_if_match_meets_only_the_version_that_was_seen(api: ApiStage) -> None:
     ana = await api.tenant()
     made = await created(api, ana)
