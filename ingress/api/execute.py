@@ -1,7 +1,8 @@
-"""Runs a call, on one path for every transport: limit → scope → validate → tenant → transaction → handler → answer.
+"""Runs a call, on one path for every transport: scope → validate → tenant → transaction → handler → answer.
 
-A transport finds the caller once a request (`authenticate`), runs each of its calls (`execute`), and writes what comes
-of them in its own form. It knows no database; this knows no HTTP.
+A transport finds the caller once a request (`authenticate`), counts each call against its rate limit before it reads
+what is asked, runs it (`execute`), and writes what comes of it in its own form. It knows no database; this knows no
+HTTP.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -21,6 +22,7 @@ from ingress.api.call import Call, version
 from ingress.api.caller import Authenticator, Caller
 from ingress.api.declaration import AnyProcedure
 from ingress.api.failures import problem_of
+from ingress.api.input_bounds import refuse_vast
 from ingress.api.live.engine import Live
 from ingress.api.models import Input, Output, Part, TenantInput
 from ingress.api.problems import INVALID_INPUT, UNAVAILABLE, Problem
@@ -134,8 +136,7 @@ class Executor:
     def accept(
         self, caller: Caller, procedure: AnyProcedure, given: object, *, if_match: str | None = None
     ) -> Accepted:
-        """Check a call without running it: rate limit, scope, input, tenant. Raises a Problem."""
-        caller.count()
+        """Check a call without running it: scope, input, tenant. Raises a Problem."""
         caller.require(procedure.scope, operator=procedure.operator)
         checked = validated(procedure, given)
         tenant_id = None if procedure.operator else _tenant_of(caller, checked)
@@ -144,8 +145,9 @@ class Executor:
         return Accepted(call, procedure, checked)
 
     async def open(self, caller: Caller, procedure: AnyProcedure, given: object) -> Accepted:
-        """Check a subscription as `accept` does, and that its tenant is there. Raises a Problem, and nothing else."""
+        """Count a subscription and check it as `accept` does, and that its tenant is there. Raises Problems alone."""
         try:
+            caller.count()
             accepted = self.accept(caller, procedure, given)
             if caller.is_operator:
                 async with accepted.call.transaction() as connection:
@@ -236,6 +238,7 @@ def _replayed(first: Mapping[str, object] | None) -> Answer | None:
 
 def validated(procedure: AnyProcedure, given: object) -> Input:
     """The input as its model. Raises the problem that names each wrong field."""
+    refuse_vast(given)
     try:
         text = orjson.dumps({} if given is None else given)
     except orjson.JSONEncodeError:  # nested deeper than orjson writes

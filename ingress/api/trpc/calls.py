@@ -35,6 +35,7 @@ class Asked:
     may_change: bool = True  # a GET may not
     idempotency_key: str | None = None
     if_match: str | None = None
+    is_counted: bool = False  # its request has been counted already, before it was read
 
 
 class CallRunner:
@@ -76,6 +77,8 @@ class CallRunner:
             return Outcome(problem.type.status, failed(problem, asked.path), problem.headers)
 
     async def _run(self, caller: Caller, asked: Asked) -> Outcome:
+        if not asked.is_counted:
+            caller.count()
         procedure = self.procedure(asked.path)
         if procedure.kind == "subscription":
             raise Problem(METHOD_NOT_ALLOWED, "This is a subscription: use httpSubscriptionLink or wsLink.")
