@@ -37,6 +37,7 @@ from shared.store import tenants
 
 log = get_logger(__name__)
 
+A_TENANTS_SHARE: Final = 4  # a tenant has the connections of the pool divided by this, so that two starve no third one
 CALLS_OUT: Final = 4  # calls of a tenant, in one process, that a provider is asked for at once: each may take a while
 
 CALLS: Final = Counter("palomar_api_calls", "Calls of procedures by their outcome", ["procedure", "outcome"])
@@ -90,7 +91,7 @@ class Executor:
         self._operators = operators
         self._publish = publish
         self._lost = lost
-        self._turns = Turns(max(1, settings.api_pool // 2), settings.api_patience)
+        self._turns = Turns(max(1, settings.api_pool // A_TENANTS_SHARE), settings.api_patience)
         self._turns_outside = Turns(CALLS_OUT, settings.api_patience)
         self.authenticator = authenticator
         self.live = live

@@ -60,6 +60,7 @@ async def serve(settings: Settings, keys: KeyRing, stop: asyncio.Event, *, share
                 size=settings.api_pool,
                 lock_wait=settings.api_lock_wait,
                 patience=settings.api_patience,
+                statement_timeout=settings.api_statement_timeout,
             )
         )
 

@@ -41,7 +41,9 @@ def make_pool(settings: Settings, *, process: str, size: int | None = None, lock
     # A worker leaves no state on a session: it listens and takes advisory locks on sessions of their own (`connect`),
     # and asyncpg rolls back an open transaction in any case. A full reset would cost a round trip after each commit,
     # before the commit's jobs are published.
-    return _make_pool(settings, process, "palomar_worker", size, reset=_no_reset, own=_lock_timeout(lock_wait))
+    return _make_pool(
+        settings, process, "palomar_worker", size, reset=_no_reset, own=_milliseconds("lock_timeout", lock_wait)
+    )
 
 
 async def connect(
@@ -80,13 +82,16 @@ class ApiPool:
         size: int | None = None,
         lock_wait: float | None = None,
         patience: float | None = None,
+        statement_timeout: float | None = None,
     ) -> None:
-        """A statement that has waited `lock_wait` seconds for a lock raises LockTimeout; a transaction that has waited
-        `patience` seconds for a connection raises TimeoutError."""
+        """A statement that has waited `lock_wait` seconds for a lock raises LockTimeout, and one that has taken
+        `statement_timeout` seconds StatementTimeout; a transaction that has waited `patience` seconds for a connection
+        raises TimeoutError."""
         # A session carries a tenant here, so asyncpg asks the server to reset it each time it goes back to the pool.
         self._role: Final[Role] = "palomar_api"
         self._patience = patience
-        self._pool = _make_pool(settings, process, self._role, size, reset=None, own=_lock_timeout(lock_wait))
+        own = _milliseconds("lock_timeout", lock_wait) | _milliseconds("statement_timeout", statement_timeout)
+        self._pool = _make_pool(settings, process, self._role, size, reset=None, own=own)
 
     async def __aenter__(self) -> "ApiPool":
         """Raises where the database does not answer in time or refuses."""
@@ -150,8 +155,8 @@ def _make_pool(
     )
 
 
-def _lock_timeout(seconds: float | None) -> dict[str, str]:
-    return {} if seconds is None else {"lock_timeout": f"{seconds * 1000:.0f}"}
+def _milliseconds(setting: str, seconds: float | None) -> dict[str, str]:
+    return {} if seconds is None else {setting: f"{seconds * 1000:.0f}"}
 
 
 async def _prepare(connection: "asyncpg.Connection[asyncpg.Record]", *, tcp: TcpOptions, role: Role) -> None:

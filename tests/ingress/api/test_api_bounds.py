@@ -10,6 +10,8 @@ from ingress.api.input_bounds import MOST_MEMBERS, MOST_PARTS
 from shared.actions import dead_letters
 from shared.queue import depths
 from shared.settings import Settings
+from shared.store import contact_records
+from tests.ingress.api.test_api_contacts import ANA, created
 from tests.support.api import Answer, ApiStage, Tenant, serving
 from tests.support.api_conversations import add_channel
 
@@ -78,6 +80,34 @@ async def test_each_call_of_a_batch_counts_once(settings: Settings) -> None:
         batch = await api.get("/trpc/contacts.list,contacts.list?batch=1", ana)
         assert batch.status == 207
         assert (await api.get("/v1/contacts", ana)).status == 429
+
+
+async def test_two_tenants_whose_calls_wait_leave_connections_to_a_third(settings: Settings) -> None:
+    few = settings.model_copy(update={"api_pool": 4, "api_lock_wait": 2.0, "api_patience": 1.0})
+    async with serving(few) as api:
+        ana, eva, bob = await api.tenant(), await api.tenant(), await api.tenant()
+        waiting: list[asyncio.Task[Any]] = []
+        async with api.pool.acquire() as session, session.transaction():
+            for whose in (ana, eva):
+                at = f"/v1/contacts/{(await created(api, whose, ANA))['id']}"
+                await session.execute("SELECT FROM contacts WHERE tenant_id = $1 FOR UPDATE", whose.id)
+                waiting += [asyncio.create_task(api.patch(at, whose, {"name": "x"})) for _ in range(3)]
+            await asyncio.sleep(0.3)
+            assert (await api.get("/v1/contacts", bob)).status == 200
+        assert {(await one).status for one in waiting} <= {200, 503}
+
+
+async def test_a_statement_that_takes_too_long_is_stopped(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving(settings.model_copy(update={"api_statement_timeout": 0.2})) as api:
+        ana = await api.tenant()
+
+        async def slow(connection: Any, *_: object, **__: object) -> None:
+            await connection.execute("SELECT pg_sleep(20)")
+
+        monkeypatch.setattr(contact_records, "page", slow)
+        answer = await api.get("/v1/contacts", ana)
+        assert (answer.status, answer.problem) == (503, "unavailable")
+        assert "Ask for less" in answer.body["detail"]
 
 
 async def test_keys_are_looked_up_while_the_broker_does_not_answer_operators(
