@@ -154,7 +154,7 @@ def mutation(
 
     `outside` is awaited before that transaction begins, so that none is open while a provider answers; the handler gets
     what it returns. It reads rows in `call.in_transaction()`, and may find that they have changed since. A repeated
-    request with an Idempotency-Key does not come to it, but twins at the same moment may, and so does a request whose
+    request with an Idempotency-Key does not come to it, but twins in other processes may, and so does a request whose
     first answer was lost: it has no effect of its own, or one that can't be had twice.
 
     `shown_once` names members of the answer that may not be stored, as they are where a request with an Idempotency-Key

@@ -93,6 +93,7 @@ class Executor:
         self._lost = lost
         self._turns = Turns(max(1, settings.api_pool // A_TENANTS_SHARE), settings.api_patience)
         self._turns_outside = Turns(CALLS_OUT, settings.api_patience)
+        self._twins = Turns(1, settings.api_patience)
         self.authenticator = authenticator
         self.live = live
 
@@ -162,12 +163,16 @@ class Executor:
         where that lost a deadlock; then publish its jobs."""
         call, procedure = accepted.call, accepted.procedure
         found: tuple[object, ...] = ()
-        if procedure.outside is not None:
-            if (before := await self._answered_before(accepted, idempotency_key)) is not None:
-                return before
-            async with self._calling_out(call):
-                found = (await procedure.outside(call, accepted.given),)
-        answer = await database.repeat(partial(self._once, accepted, idempotency_key, found))
+        async with AsyncExitStack() as stack:
+            if procedure.outside is not None:
+                if idempotency_key is not None:  # a twin in this process waits for the first one's answer
+                    whose = call.own_tenant or call.caller.key_id
+                    await stack.enter_async_context(self._twins.take((whose, idempotency_key)))
+                if (before := await self._answered_before(accepted, idempotency_key)) is not None:
+                    return before
+                async with self._calling_out(call):
+                    found = (await procedure.outside(call, accepted.given),)
+            answer = await database.repeat(partial(self._once, accepted, idempotency_key, found))
         if call.jobs:
             await self._publish(*call.jobs)
         return answer
