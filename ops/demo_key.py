@@ -22,7 +22,7 @@ async def ensure(settings: Settings) -> str | None:
         kept = file.read_text().strip() if file.exists() else ""
         if api_keys.is_well_formed(kept):
             digest = api_keys.digest_of(kept)
-            if any(one.hash == digest for one in await store.find(connection, api_keys.prefix_of(kept))):
+            if await store.find(connection, api_keys.prefix_of(kept), digest) is not None:
                 return None
         async with connection.transaction():
             made = await actions.create(connection, DEMOS[USUAL].tenant_id, "palomar up", [api_keys.ALL])

@@ -136,10 +136,13 @@ class Settings(BaseSettings):
         default=(), description='web pages that may call the API, such as ["https://console.example.com"]; * is any'
     )
     api_pool: int = Field(
-        default=10, ge=2, le=64, description="connections of tenants' calls; one tenant takes at most half of them"
+        default=10, ge=2, le=64, description="connections of tenants' calls; one tenant takes at most a quarter of them"
     )
     api_patience: Seconds = Field(default=5.0, description="a call waits so long for a connection, then 503")
-    api_lock_wait: Seconds = Field(default=10.0, description="and so long for a lock, as a repeated request does")
+    api_lock_wait: Seconds = Field(default=4.0, description="and so long for a lock, as a repeated request does")
+    api_statement_timeout: Seconds = Field(
+        default=5.0, description="of one statement of a tenant's call, with its wait for locks; then 503"
+    )
     api_rate_limit: int = Field(default=600, ge=1, description="calls of a key in api_rate_window; then 429")
     api_rate_window: Seconds = 60.0
     api_body_limit: int = Field(default=1024 * 1024, ge=1024)

@@ -1,7 +1,6 @@
 """Finds out whose key a request carries: form and check digits, then prefix and hash, then expiry."""
 
 import asyncio
-import hmac
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -79,10 +78,12 @@ class _Known:
 class Authenticator:
     """Knows callers by their keys, and remembers each for a few seconds."""
 
-    def __init__(self, pool: Pool, *, quota: int, window: float) -> None:
-        """`pool` works as palomar_worker: a key is looked up before its tenant is known. `quota` calls a key may make
-        in `window` seconds."""
+    def __init__(self, pool: Pool, *, patience: float, quota: int, window: float) -> None:
+        """`pool` works as palomar_worker: a key is looked up before its tenant is known. It is for look-ups alone, so
+        that none waits for a slow call; one that waits `patience` seconds for a connection raises TimeoutError.
+        `quota` calls a key may make in `window` seconds."""
         self._pool = pool
+        self._patience = patience
         self._calls = Buckets(quota, window)
         self._guesses = Buckets(GUESSES, GUESS_WINDOW)
         self._known: dict[bytes, _Known] = {}
@@ -111,12 +112,11 @@ class Authenticator:
         return known.caller
 
     async def _look_up(self, key: str, digest: bytes, now: float, address: str | None) -> _Known:
-        candidates = await store.find(self._pool, api_keys.prefix_of(key))
-        found = [one for one in candidates if hmac.compare_digest(one.hash, digest)]
-        if not found:
+        async with self._pool.acquire(timeout=self._patience) as connection:
+            stored = await store.find(connection, api_keys.prefix_of(key), digest)
+        if stored is None:
             self._known.pop(digest, None)
             raise self._refusal("unknown", "No one has this key, or it has been revoked.", address)
-        stored = found[0]
         caller = Caller(
             stored.id, stored.tenant_id, frozenset(stored.scopes), stored.expires_at, self._calls.of(stored.id, now)
         )
@@ -130,7 +130,8 @@ class Authenticator:
 
     async def _note_use(self, key: ApiKey) -> None:
         try:
-            await store.note_use(self._pool, key)
+            async with self._pool.acquire(timeout=self._patience) as connection:
+                await store.note_use(connection, key)
         except Exception as error:  # it is for people to look at; the next look-up notes it
             log.info("last use of a key not noted", error=type(error).__name__)
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
+import orjson
 from pydantic import ValidationError
 
 from ingress.api.call import Call
@@ -13,11 +14,12 @@ from ingress.api.problems import CONFLICT, FieldError, Problem, invalid, not_fou
 from shared.actions import channels as actions
 from shared.actions.channels import Account, AddressTaken, NewChannel, NoSuchProvider, Onboarding
 from shared.actions.endpoint_secrets import SecretsClosed
-from shared.domain.channels import read_settings
+from shared.domain.channels import ChannelSettings
 from shared.domain.model import ChannelKind
 from shared.store import channel_records as records
 from shared.store.channel_records import ChannelRecord
 
+LARGEST_SETTINGS: Final = 256 * 1024  # bytes of their JSON
 TEST_TIMEOUT: Final = 5.0  # seconds that a provider may take to answer a test
 
 
@@ -120,11 +122,11 @@ def kind_of(declared: Onboarding, given: ChannelKind | None) -> ChannelKind:
 
 
 def checked(settings: Mapping[str, object]) -> Mapping[str, object]:
-    """Settings that a channel can have. Raises a Problem that names each wrong field."""
+    """Settings that a channel can have. Raises a Problem that names each wrong field, and of a list the first one."""
+    if len(orjson.dumps(settings)) > LARGEST_SETTINGS:
+        raise invalid("settings", f"They are larger than {LARGEST_SETTINGS} bytes.", "Shorten or merge some rules.")
     try:
-        read_settings(settings)
-    except ValueError as error:
-        if isinstance(error.__cause__, ValidationError):
-            raise of_validation(error.__cause__, "settings") from None
-        raise
+        ChannelSettings.model_validate(settings)
+    except ValidationError as error:
+        raise of_validation(error, "settings") from None
     return settings

@@ -1,26 +1,28 @@
 """Cursors of lists: where a page ended, as an opaque text that fits only the list and the filters that it came from.
 
+Each is signed, so that the values in it are those of a row: nothing that a client makes up comes to a query.
+
 A page is found by the values that its rows are sorted by (keyset), not by a count of rows: rows that come or go
 meanwhile move nothing, and the thousandth page costs what the first one does.
 """
 
 import hashlib
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from binascii import Error as NoBase64
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
 import orjson
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from ingress.api.call import Call
 from ingress.api.models import PageInput
-from ingress.api.problems import Problem, invalid
+from ingress.api.problems import invalid
 
 Row = TypeVar("Row")
 Position = TypeVar("Position")
 
 _HASH: Final = 8  # bytes
+_PURPOSE: Final = "a list's cursor"
 _REMEDY: Final = "Begin with the first page: leave `cursor` out."
 
 
@@ -31,14 +33,13 @@ def position(call: Call, given: PageInput, kind: TypeAdapter[Position]) -> Posit
     """
     if given.cursor is None:
         return None
-    try:
-        packed = urlsafe_b64decode(given.cursor.encode() + b"=" * (-len(given.cursor) % 4))
-        fits, values = packed[:_HASH], packed[_HASH:]
-        if fits != _filters(call, given):
-            raise _other_list()
-        return kind.validate_json(values)
-    except (NoBase64, ValueError, ValidationError):
-        raise invalid("cursor", "This is no cursor of this API.", _REMEDY) from None
+    text, _, signature = given.cursor.rpartition(".")
+    if not call.keys.is_signed(text, signature, purpose=_PURPOSE):
+        raise invalid("cursor", "This is no cursor of this API.", _REMEDY)
+    packed = urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    if packed[:_HASH] != _filters(call, given):
+        raise invalid("cursor", "This cursor belongs to another list, or to other filters.", _REMEDY)
+    return kind.validate_json(packed[_HASH:])
 
 
 def page(
@@ -63,7 +64,8 @@ def page(
 def behind(call: Call, given: PageInput, kind: TypeAdapter[Position], position: Position) -> str:
     """The cursor of the page that begins behind this position."""
     packed = _filters(call, given) + kind.dump_json(position)
-    return urlsafe_b64encode(packed).rstrip(b"=").decode()
+    text = urlsafe_b64encode(packed).rstrip(b"=").decode()
+    return f"{text}.{call.keys.sign(text, purpose=_PURPOSE)}"
 
 
 def _filters(call: Call, given: PageInput) -> bytes:
@@ -71,7 +73,3 @@ def _filters(call: Call, given: PageInput) -> bytes:
     asked = given.model_dump(mode="json", exclude={"tenant_id", "limit", "cursor"})
     text = orjson.dumps([call.procedure, asked], option=orjson.OPT_SORT_KEYS)
     return hashlib.sha256(text).digest()[:_HASH]
-
-
-def _other_list() -> Problem:
-    return invalid("cursor", "This cursor belongs to another list, or to other filters.", _REMEDY)

@@ -162,7 +162,8 @@ def mutation(
 
     `outside` is awaited before that transaction begins, so that none is open while a provider answers; the handler gets
     what it returns. It reads rows in `call.in_transaction()`, and may find that they have changed since. A repeated
-    request with an Idempotency-Key does not come to it, but twins at the same moment may: it has no effect of its own.
+    request with an Idempotency-Key does not come to it, but twins in other processes may, and so does a request whose
+    first answer was lost: it has no effect of its own, or one that can't be had twice.
 
     `shown_once` names members of the answer that may not be stored, as they are where a request with an Idempotency-Key
     may come again.

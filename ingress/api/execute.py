@@ -1,7 +1,8 @@
-"""Runs a call, on one path for every transport: limit → scope → validate → tenant → transaction → handler → answer.
+"""Runs a call, on one path for every transport: scope → validate → tenant → transaction → handler → answer.
 
-A transport finds the caller once a request (`authenticate`), runs each of its calls (`execute`), and writes what comes
-of them in its own form. It knows no database; this knows no HTTP.
+A transport finds the caller once a request (`authenticate`), counts each call against its rate limit before it reads
+what is asked, runs it (`execute`), and writes what comes of it in its own form. It knows no database; this knows no
+HTTP.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -21,6 +22,7 @@ from ingress.api.call import Call, version
 from ingress.api.caller import Authenticator, Caller
 from ingress.api.declaration import AnyProcedure
 from ingress.api.failures import problem_of
+from ingress.api.input_bounds import refuse_vast
 from ingress.api.live.engine import Live
 from ingress.api.models import Input, Output, Part, TenantInput
 from ingress.api.problems import INVALID_INPUT, UNAVAILABLE, Problem
@@ -35,6 +37,7 @@ from shared.store import tenants
 
 log = get_logger(__name__)
 
+A_TENANTS_SHARE: Final = 4  # a tenant has the connections of the pool divided by this, so that two starve no third one
 CALLS_OUT: Final = 4  # calls of a tenant, in one process, that a provider is asked for at once: each may take a while
 
 CALLS: Final = Counter("palomar_api_calls", "Calls of procedures by their outcome", ["procedure", "outcome"])
@@ -88,8 +91,9 @@ class Executor:
         self._operators = operators
         self._publish = publish
         self._lost = lost
-        self._turns = Turns(max(1, settings.api_pool // 2), settings.api_patience)
+        self._turns = Turns(max(1, settings.api_pool // A_TENANTS_SHARE), settings.api_patience)
         self._turns_outside = Turns(CALLS_OUT, settings.api_patience)
+        self._twins = Turns(1, settings.api_patience)
         self.authenticator = authenticator
         self.live = live
 
@@ -115,6 +119,8 @@ class Executor:
         """
         began, outcome = perf_counter(), "ok"
         try:
+            if if_match is not None and problems.VERSION_MISMATCH not in procedure.errors:
+                raise problems.invalid(("If-Match",), "This procedure compares no versions.", "Leave the header out.")
             accepted = self.accept(caller, procedure, given, if_match=if_match)
             if idempotency_key is None or procedure.kind != "mutation":
                 return await self._run(accepted, None)
@@ -132,8 +138,7 @@ class Executor:
     def accept(
         self, caller: Caller, procedure: AnyProcedure, given: object, *, if_match: str | None = None
     ) -> Accepted:
-        """Check a call without running it: rate limit, scope, input, tenant. Raises a Problem."""
-        caller.count()
+        """Check a call without running it: scope, input, tenant. Raises a Problem."""
         caller.require(procedure.scope, operator=procedure.operator)
         checked = validated(procedure, given)
         tenant_id = None if procedure.operator else _tenant_of(caller, checked)
@@ -142,8 +147,9 @@ class Executor:
         return Accepted(call, procedure, checked)
 
     async def open(self, caller: Caller, procedure: AnyProcedure, given: object) -> Accepted:
-        """Check what streams as `accept` does, and that its tenant is there. Raises a Problem, and nothing else."""
+        """Count what streams and check it as `accept` does, and that its tenant is there. Raises Problems alone."""
         try:
+            caller.count()
             accepted = self.accept(caller, procedure, given)
             if caller.is_operator:
                 async with accepted.call.transaction() as connection:
@@ -157,12 +163,16 @@ class Executor:
         where that lost a deadlock; then publish its jobs."""
         call, procedure = accepted.call, accepted.procedure
         found: tuple[object, ...] = ()
-        if procedure.outside is not None:
-            if (before := await self._answered_before(accepted, idempotency_key)) is not None:
-                return before
-            async with self._calling_out(call):
-                found = (await procedure.outside(call, accepted.given),)
-        answer = await database.repeat(partial(self._once, accepted, idempotency_key, found))
+        async with AsyncExitStack() as stack:
+            if procedure.outside is not None:
+                if idempotency_key is not None:  # a twin in this process waits for the first one's answer
+                    whose = call.own_tenant or call.caller.key_id
+                    await stack.enter_async_context(self._twins.take((whose, idempotency_key)))
+                if (before := await self._answered_before(accepted, idempotency_key)) is not None:
+                    return before
+                async with self._calling_out(call):
+                    found = (await procedure.outside(call, accepted.given),)
+            answer = await database.repeat(partial(self._once, accepted, idempotency_key, found))
         if call.jobs:
             await self._publish(*call.jobs)
         return answer
@@ -239,6 +249,7 @@ def answer_of(output: Output) -> Answer:
 
 def validated(procedure: AnyProcedure, given: object) -> Input:
     """The input as its model. Raises the problem that names each wrong field."""
+    refuse_vast(given)
     try:
         text = orjson.dumps({} if given is None else given)
     except orjson.JSONEncodeError:  # nested deeper than orjson writes

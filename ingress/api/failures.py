@@ -14,13 +14,20 @@ from shared.process.log import get_logger
 log = get_logger(__name__)
 
 AGAIN: Final = 1.0  # seconds; Retry-After where the database is away or busy
+_TOO_LONG: Final = (
+    "The database took too long over this, so it was stopped. Nothing was changed. Ask for less: a shorter time span, "
+    "one channel, a smaller limit."
+)
 
 
 def problem_of(error: Exception, procedure: AnyProcedure | None = None) -> Problem:
     """The problem that answers an error of any kind. An unexpected one is logged, under an id that the answer has."""
     if isinstance(error, Problem):
         return error
-    undone = isinstance(error, (database.LockTimeout, asyncpg.QueryCanceledError))
+    if isinstance(error, database.StatementTimeout):
+        log.warning("call took too long", procedure=procedure and procedure.name)
+        return Problem(UNAVAILABLE, _TOO_LONG, retry_after=AGAIN)
+    undone = isinstance(error, database.LockTimeout)
     if undone or database.is_outage(error):
         log.warning("call not possible", procedure=procedure and procedure.name, error=type(error).__name__)
         # The connection may have broken after the commit and before its confirmation.

@@ -4,8 +4,9 @@ An input takes JSON's own types and nothing that merely looks like one; a field 
 same models give OpenAPI, the reference page and the TypeScript types.
 """
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 from uuid import UUID
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
@@ -71,6 +72,11 @@ class Page(Output):
     """A page of a list. Its other member holds the rows."""
 
     next_cursor: str | None = Field(description="Give it as `cursor` for the next page; null: this was the last one.")
+
+
+def as_object(stored: object) -> dict[str, Any]:
+    """A JSON object from a row; an empty one where a tenant's SQL session wrote another kind of value."""
+    return dict(stored) if isinstance(stored, Mapping) else {}
 
 
 def _is_phone_number(given: str) -> str:

@@ -36,7 +36,8 @@ from shared.settings import Settings
 NAME = "api"
 LONGEST_LINE = 64 * 1024  # bytes: tRPC writes a batch's inputs into the first line of a GET
 HINT_WAIT = 0.5  # seconds that an answer waits for the broker: its rows are committed, and due all the same
-OPERATORS_POOL = 4  # connections: looking up keys, and calls that span tenants
+KEYS_POOL = 2  # connections: looking up keys, which takes a millisecond
+OPERATORS_POOL = 4  # connections: calls that span tenants, some of which take seconds
 
 
 async def serve(settings: Settings, keys: KeyRing, stop: asyncio.Event, *, share_port: bool = False) -> None:
@@ -50,7 +51,9 @@ async def serve(settings: Settings, keys: KeyRing, stop: asyncio.Event, *, share
         stack.push_async_callback(publisher.close)
         operators = make_pool(settings, process=NAME, size=OPERATORS_POOL, lock_wait=settings.api_lock_wait)
         await stack.enter_async_context(operators)
-        watch = DatabaseWatch(operators)
+        lookups = make_pool(settings, process=NAME, size=KEYS_POOL, lock_wait=settings.api_lock_wait)
+        await stack.enter_async_context(lookups)
+        watch = DatabaseWatch(lookups)
         stack.push_async_callback(watch.close)
         watch.lost()  # until it has answered once
         tenants = await stack.enter_async_context(
@@ -60,6 +63,7 @@ async def serve(settings: Settings, keys: KeyRing, stop: asyncio.Event, *, share
                 size=settings.api_pool,
                 lock_wait=settings.api_lock_wait,
                 patience=settings.api_patience,
+                statement_timeout=settings.api_statement_timeout,
             )
         )
 
@@ -72,7 +76,9 @@ async def serve(settings: Settings, keys: KeyRing, stop: asyncio.Event, *, share
         live = Live(settings)
         live.hub.start()
         stack.push_async_callback(live.hub.close)
-        authenticator = Authenticator(operators, quota=settings.api_rate_limit, window=settings.api_rate_window)
+        authenticator = Authenticator(
+            lookups, patience=settings.api_patience, quota=settings.api_rate_limit, window=settings.api_rate_window
+        )
         executor = Executor(
             settings,
             keys,

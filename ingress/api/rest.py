@@ -35,6 +35,7 @@ class Rest:
         route = _route(found, request.method)
         caller = await self._front.caller(request)
         try:
+            caller.count()
             answer = await self._call(request, route, found.id, caller)
         except Problem as problem:
             problem.headers |= caller.rate_limit_headers()

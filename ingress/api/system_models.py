@@ -68,10 +68,9 @@ class ListDeadLetters(Input):
 
 class SettleDeadLetters(Input):
     queue: QueueName = Field(description="A work queue, as system.queues names it.")
-    ids: list[LetterId] | None = Field(
-        default=None, min_length=1, max_length=MOST_ROWS, description="Left out: the oldest ones, up to `limit`."
+    ids: list[LetterId] = Field(
+        min_length=1, max_length=MOST_ROWS, description="As system.deadLetters lists them, or their beginnings."
     )
-    limit: Limit = MOST_ROWS
 
 
 class Settled(Output):

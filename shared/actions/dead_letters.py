@@ -150,7 +150,7 @@ async def _abandon(connection: Connection, message: AbstractIncomingMessage) -> 
             await parked.abandon(connection, items)
 
 
-async def replay(settings: Settings, queue: WorkQueue, ids: Sequence[str] | None, limit: int) -> int:
+async def replay(settings: Settings, queue: WorkQueue, ids: Sequence[str]) -> int:
     """Put dead letters back, with a publisher of its own. Raises as `settle`, and BrokerAway or PublishFailed."""
     publisher = Publisher(
         settings.amqp_url.get_secret_value(), "palomar replay", timeout=settings.publish_timeout,
@@ -159,7 +159,7 @@ async def replay(settings: Settings, queue: WorkQueue, ids: Sequence[str] | None
     await publisher.start()
     try:
         await publisher.wait_ready()
-        return await settle(settings, queue, ids, put_back(publisher, queue), limit=limit)
+        return await settle(settings, queue, ids, put_back(publisher, queue))
     finally:
         await publisher.close()
 
@@ -174,17 +174,15 @@ async def settle(
     ids: Sequence[str] | None,
     deal: Deal,
     tell: Tell = no_one,
-    limit: int | None = None,
 ) -> int:
-    """Deal with the dead letters of these ids (None: all that are there now, up to `limit`), and remove each after
-    that.
+    """Deal with the dead letters of these ids (None: all that are there now), and remove each after that.
 
     Returns how many. Raises Refused for an id that none or several begin with, before anything is touched.
     """
     done = 0
     async with opened(settings, queue) as dead_queue:
         if ids is None:
-            async for message in dead_queue.take(limit):
+            async for message in dead_queue.take():
                 await _remove(message, deal)
                 done += 1
                 tell(done, dead_queue.waiting)
@@ -203,7 +201,7 @@ async def _remove(message: AbstractIncomingMessage, deal: Deal) -> None:
 
 
 async def _chosen(dead_queue: DeadLetterQueue, queue: WorkQueue, ids: Sequence[str]) -> list[AbstractIncomingMessage]:
-    """The messages that these ids, or beginnings of ids, mean."""
+    """The messages that these ids, or beginnings of ids, mean. Reads no further than it must: a queue may be long."""
     found: dict[str, list[AbstractIncomingMessage]] = {}
     matches: dict[str, set[str]] = {wanted: set() for wanted in ids}
     async for message in dead_queue.take():
@@ -213,6 +211,8 @@ async def _chosen(dead_queue: DeadLetterQueue, queue: WorkQueue, ids: Sequence[s
                 matches[wanted].add(name)
         if any(name in names for names in matches.values()):
             found.setdefault(name, []).append(message)
+        if all(wanted in names for wanted, names in matches.items()):  # whole ids: none of them is ambiguous
+            break
     for wanted, names in matches.items():
         if not names:
             raise Refused("unknown_id", queue.name, f"{queue.dead_letters} holds no id {wanted!r}.")

@@ -5,6 +5,7 @@ from shared.database.json_codec import UNREADABLE, decode_json
 from shared.database.outages import (
     REPEATS,
     LockTimeout,
+    StatementTimeout,
     is_conflict,
     is_outage,
     is_postgres,
@@ -24,6 +25,7 @@ __all__ = [
     "DatabaseWatch",
     "LockTimeout",
     "Pool",
+    "StatementTimeout",
     "as_worker",
     "connect",
     "decode_json",

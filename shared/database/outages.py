@@ -12,6 +12,7 @@ _T = TypeVar("_T")
 
 REPEATS: Final = 5  # attempts of a transaction that lost a deadlock or a serialisation conflict
 
+StatementTimeout: Final = asyncpg.QueryCanceledError  # 57014
 LockTimeout: Final = asyncpg.LockNotAvailableError  # 55P03: another session locks rows that the job at hand needs
 # A foreign key fails a worker's statement where the row that it refers to was deleted after it was read: two contacts
 # were joined, or one was erased. The repeated transaction reads the row that took its place.

@@ -45,7 +45,7 @@ def make_pool(settings: Settings, *, process: str, size: int | None = None, lock
     # A worker leaves no state on a session: it listens and takes advisory locks on sessions of their own (`connect`),
     # and asyncpg rolls back an open transaction in any case. A full reset would cost a round trip after each commit,
     # before the commit's jobs are published.
-    return _make_pool(settings, process, "palomar_worker", size, own=_lock_timeout(lock_wait))
+    return _make_pool(settings, process, "palomar_worker", size, own=_milliseconds("lock_timeout", lock_wait))
 
 
 async def connect(
@@ -84,12 +84,18 @@ class ApiPool:
         size: int | None = None,
         lock_wait: float | None = None,
         patience: float | None = None,
+        statement_timeout: float | None = None,
     ) -> None:
-        """A statement that has waited `lock_wait` seconds for a lock raises LockTimeout; a transaction that has waited
-        `patience` seconds for a connection raises TimeoutError."""
+        """A statement that has waited `lock_wait` seconds for a lock raises LockTimeout, and one that has taken
+        `statement_timeout` seconds StatementTimeout; a transaction that has waited `patience` seconds for a connection
+        raises TimeoutError."""
         # No session carries a tenant: each transaction sets its own, and takes it along at its end. See make_pool.
         self._patience = patience
-        own = {**_lock_timeout(lock_wait), "plan_cache_mode": _ONE_PLAN}
+        own = {
+            **_milliseconds("lock_timeout", lock_wait),
+            **_milliseconds("statement_timeout", statement_timeout),
+            "plan_cache_mode": _ONE_PLAN,
+        }
         self._pool = _make_pool(settings, process, "palomar_api", size, of_tenants=True, own=own)
 
     async def __aenter__(self) -> "ApiPool":
@@ -158,8 +164,8 @@ def _make_pool(
     )
 
 
-def _lock_timeout(seconds: float | None) -> dict[str, str]:
-    return {} if seconds is None else {"lock_timeout": f"{seconds * 1000:.0f}"}
+def _milliseconds(setting: str, seconds: float | None) -> dict[str, str]:
+    return {} if seconds is None else {setting: f"{seconds * 1000:.0f}"}
 
 
 async def _prepare(connection: "asyncpg.Connection[asyncpg.Record]", *, tcp: TcpOptions, role: Role) -> None:

@@ -1,5 +1,6 @@
 """api_keys and operator_keys: finds a key of the management API by its prefix, adds, lists and revokes it."""
 
+import hmac
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -28,12 +29,14 @@ class ApiKey:
 
 
 _COLUMNS: Final = "id, name, prefix, hash, scopes, last_used_at, expires_at, created_at"
+# A tenant's SQL session may write any number of rows with one prefix, or with the hash of its own key.
 _FIND = f"""
-SELECT tenant_id, {_COLUMNS} FROM api_keys
-WHERE prefix = $1 AND deleted_at IS NULL
+(SELECT tenant_id, {_COLUMNS} FROM api_keys
+WHERE prefix = $1 AND hash = $2 AND deleted_at IS NULL
     AND EXISTS (SELECT FROM tenants t WHERE t.id = api_keys.tenant_id AND t.deleted_at IS NULL)
+LIMIT 1)
 UNION ALL
-SELECT NULL, {_COLUMNS} FROM operator_keys WHERE prefix = $1 AND deleted_at IS NULL
+SELECT NULL, {_COLUMNS} FROM operator_keys WHERE prefix = $1 AND hash = $2 AND deleted_at IS NULL
 """
 _ADD = f"""
 INSERT INTO api_keys (tenant_id, id, name, prefix, hash, scopes, expires_at)
@@ -69,10 +72,15 @@ _REVOKE_OPERATORS = f"""
 UPDATE operator_keys SET deleted_at = now()
 WHERE id = $1 AND {only_if("deleted_at IS NULL")} RETURNING NULL::uuid AS tenant_id, {_COLUMNS}
 """
-# Once a minute is enough for a person, and spares a busy key's row.
+# Once a minute is enough for a person, and spares a busy key's row. A row that a tenant's session has locked is left
+# alone: look-ups of all keys share these connections.
 _USED = """
 UPDATE api_keys SET last_used_at = now()
-WHERE tenant_id = $1 AND id = $2 AND (last_used_at IS NULL OR last_used_at < now() - interval '1 minute')
+WHERE tenant_id = $1 AND id = (
+    SELECT id FROM api_keys
+    WHERE tenant_id = $1 AND id = $2 AND (last_used_at IS NULL OR last_used_at < now() - interval '1 minute')
+    FOR NO KEY UPDATE SKIP LOCKED
+)
 """
 _USED_OPERATORS = """
 UPDATE operator_keys SET last_used_at = now()
@@ -80,9 +88,13 @@ WHERE id = $1 AND (last_used_at IS NULL OR last_used_at < now() - interval '1 mi
 """
 
 
-async def find(connection: Connection | Pool, prefix: str) -> list[ApiKey]:
-    """Live keys that begin like this, of living tenants and of operators. As palomar_worker: no tenant is known yet."""
-    return [_key(row) for row in await connection.fetch(_FIND, prefix)]
+async def find(connection: Connection, prefix: str, digest: bytes) -> ApiKey | None:
+    """The live key with this prefix and SHA-256, of a living tenant or of an operator; None where there is none.
+
+    As palomar_worker: no tenant is known yet.
+    """
+    row = await connection.fetchrow(_FIND, prefix, digest)
+    return None if row is None or not hmac.compare_digest(row["hash"], digest) else _key(row)
 
 
 async def add(

@@ -112,6 +112,8 @@ async def valid(api: ApiStage, whose: Tenant, procedure: AnyProcedure) -> Given:
             making = ROWS.get((procedure.name, name))
             made = await (making(api, whose) if making else row(api, whose, family_of(procedure, name)))
             given[name] = [made] if isinstance(given[name], list) else made
+    if "ids" in given:
+        given["ids"] = [await api_rows.dead_letter(api)]
     if (before := BEFORE.get(procedure.name)) is not None:
         known = properties(registry()[before])
         answer = await api.call(registry()[before], whose, {name: given[name] for name in given if name in known})

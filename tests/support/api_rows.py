@@ -1,10 +1,17 @@
-"""Rows for the API's tests that no procedure makes from its example: an unknown send, a file, a session, an import."""
+"""What no procedure makes from its example, for the API's tests: an unknown send, a file, a session, an import, a dead
+letter.
+"""
 
+import asyncio
 import hashlib
 from uuid import UUID
 
+from aio_pika import Message
+
 from ops.sandbox.twilio import ACCOUNT_SID, AUTH_TOKEN
 from shared import database
+from shared.actions import dead_letters
+from shared.queue.connection import connected
 from tests.support.api import ApiStage, Tenant
 
 _CHANNEL = """
@@ -100,3 +107,17 @@ async def session(api: ApiStage, whose: Tenant) -> str:
     session_id = database.new_id()
     await api.pool.execute(_SESSION, session_id, tenant_id, channel_id, conversation_id, "+34600000001")
     return str(session_id)
+
+
+async def dead_letter(api: ApiStage) -> str:
+    """The id of a new dead letter of the media worker. The broker counts it a moment after it has confirmed it."""
+    letter_id = f"letter-{database.new_id()}"
+    async with connected(api.settings.amqp_url.get_secret_value(), "test") as connection:
+        channel = await connection.channel()
+        await channel.default_exchange.publish(Message(b"{}", message_id=letter_id), "media.dead")
+    async with asyncio.timeout(10):
+        while True:
+            _, items = await dead_letters.look(api.settings, dead_letters.work_queue("media"), 200)
+            if letter_id in (item.id for item in items):
+                return letter_id
+            await asyncio.sleep(0.05)

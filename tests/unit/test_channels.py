@@ -67,6 +67,10 @@ def test_only_where_a_list_tells_of_all_is_a_message_sent_anew_by_default(
         ({"reply": {"rules": [{"patterns": ["a"], "answer": ""}]}}, "reply.rules.0.answer"),
         ({"reply": {"llm": {"history": 0}}}, "reply.llm.history"),
         ({"reply": {"llm": {"timeout": 600}}}, "reply.llm.timeout"),
+        (
+            {"window": {"template": {"name": "x", "variables": dict.fromkeys(map(str, range(101)), "x")}}},
+            "window.template.variables",
+        ),
         ({"replies": {}}, "replies"),
         ({"reply": {"llm": {"base_url": "http://169.254.169.254"}}}, "reply.llm.base_url"),
         ({"reply": {"llm": {"api_key": "sk-1"}}}, "reply.llm.api_key"),

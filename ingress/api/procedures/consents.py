@@ -9,7 +9,7 @@ from pydantic import Field, StringConstraints, TypeAdapter
 from ingress.api import cursors
 from ingress.api.call import Call
 from ingress.api.declaration import Example, mutation, query
-from ingress.api.models import ListInput, Output, Page, Part, TenantInput
+from ingress.api.models import ListInput, Output, Page, Part, TenantInput, as_object
 from ingress.api.problems import IDEMPOTENCY_MISMATCH, Problem, not_found
 from shared.actions import consents
 from shared.actions.consents import OtherWish, Wish
@@ -63,7 +63,7 @@ class ConsentEntry(Part):
     def of(cls, record: ConsentRecord) -> "ConsentEntry":
         """The entry of a row. What a client wrote by SQL may hold anything where an object belongs."""
         shown = {name: getattr(record, name) for name in cls.model_fields}
-        shown["evidence"] = record.evidence if isinstance(record.evidence, dict) else {}
+        shown["evidence"] = as_object(record.evidence)
         return cls.model_validate(shown)
 
 

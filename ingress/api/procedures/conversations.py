@@ -10,7 +10,7 @@ from pydantic import Field, StringConstraints, TypeAdapter
 from ingress.api import cursors, public_urls
 from ingress.api.call import Call
 from ingress.api.declaration import Example, mutation, query
-from ingress.api.models import ListInput, Moment, Output, Page, Part, PhoneNumber, TenantInput
+from ingress.api.models import ListInput, Moment, Output, Page, Part, PhoneNumber, TenantInput, as_object
 from ingress.api.not_queued import refuse
 from ingress.api.problems import invalid, not_found
 from ingress.api.send_models import SendMessage
@@ -109,7 +109,9 @@ class Conversation(Part):
     @classmethod
     def of(cls, record: ConversationRecord) -> "Conversation":
         """The conversation of a row."""
-        return cls.model_validate(record, from_attributes=True)
+        shown = {name: getattr(record, name) for name in cls.model_fields}
+        shown["metadata"] = as_object(record.metadata)
+        return cls.model_validate(shown)
 
 
 class Message(Part):
@@ -144,7 +146,7 @@ class Message(Part):
         """The message of a row. What a client wrote by SQL may hold anything where an object belongs."""
         shown = {name: getattr(record, name) for name in cls.model_fields}
         shown["media"] = [part for part in record.media if isinstance(part, Mapping)]
-        shown["metadata"] = record.metadata if isinstance(record.metadata, Mapping) else {}
+        shown["metadata"] = as_object(record.metadata)
         return cls.model_validate(shown)
 
 

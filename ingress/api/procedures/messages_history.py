@@ -10,7 +10,7 @@ from pydantic import Field, StringConstraints, TypeAdapter
 from ingress.api import cursors
 from ingress.api.call import Call
 from ingress.api.declaration import Example, query, subscription
-from ingress.api.models import ListInput, Moment, Output, Page, TenantInput
+from ingress.api.models import ListInput, Moment, Output, Page, TenantInput, as_object
 from ingress.api.problems import not_found
 from shared.domain.statuses import Status
 from shared.store.messages import history
@@ -82,7 +82,7 @@ class HistoryMessage(Output):
             direction="inbound" if record.direction == "inbound" else "outbound",
             type=record.message_type,
             content=record.content,
-            metadata=record.metadata if isinstance(record.metadata, dict) else {},
+            metadata=as_object(record.metadata),
             status=record.status,
             error_code=record.error_code,
             sent_at=record.sent_at,

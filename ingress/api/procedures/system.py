@@ -1,7 +1,7 @@
 """system.*: the installation itself: queues, dead letters, sends of unknown outcome. With an operator's key only."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from datetime import timedelta
@@ -36,6 +36,8 @@ from shared.actions import dead_letters
 from shared.actions.dead_letters import Refused
 from shared.queue import depths, topology
 from shared.queue.connection import BrokerAway, PublishFailed
+from shared.queue.dead_item import DeadItem
+from shared.queue.depths import Depth
 from shared.queue.topology import WorkQueue
 from shared.store import counts
 from shared.store.messages import unknown_sends
@@ -57,8 +59,17 @@ _LETTER: Final[dict[str, Any]] = {
 }  # fmt: skip
 
 
+async def _broker_answers(call: Call, _: Nothing) -> bool:
+    try:
+        await _counted(call)
+    except Problem:
+        return False
+    return True
+
+
 @query(
     "system.status",
+    outside=_broker_answers,
     scope=READ,
     operator=True,
     examples=[
@@ -71,15 +82,9 @@ _LETTER: Final[dict[str, Any]] = {
         )
     ],
 )  # fmt: skip
-async def status(call: Call, given: Nothing) -> Status:
+async def status(call: Call, given: Nothing, answers: bool) -> Status:
     """Count the rows that wait, of all tenants, and say whether the broker answers."""
     rows = await counts.rows(call.connection)
-    try:
-        async with _broker():
-            await depths.ask(call.settings, "palomar api")
-        answers = True
-    except Problem:
-        answers = False
     return Status(
         broker="answers" if answers else "away",
         overdue=rows.overdue,
@@ -94,14 +99,20 @@ async def status(call: Call, given: Nothing) -> Status:
     )
 
 
+async def _depths(call: Call, _: Nothing) -> Mapping[str, Depth]:
+    return await _counted(call)
+
+
 @query(
-    "system.queues", scope=READ, operator=True, examples=[Example({}, {"queues": [_QUEUE], "retrying": 0})]
-)  # fmt: skip
-async def queues(call: Call, given: Nothing) -> Queues:
+    "system.queues",
+    outside=_depths,
+    scope=READ,
+    operator=True,
+    examples=[Example({}, {"queues": [_QUEUE], "retrying": 0})],
+)
+async def queues(call: Call, given: Nothing, counted: Mapping[str, Depth]) -> Queues:
     """List the work queues with their depths."""
     waiting = await counts.by_queue(call.connection)
-    async with _broker():
-        counted = await depths.ask(call.settings, "palomar api")
     return Queues(
         queues=[
             Queue(
@@ -117,20 +128,25 @@ async def queues(call: Call, given: Nothing) -> Queues:
     )
 
 
+async def _looked(call: Call, given: ListDeadLetters) -> tuple[int, list[DeadItem]]:
+    async with _broker():
+        return await dead_letters.look(call.settings, _queue(given.queue), given.limit)
+
+
 @query(
     "system.deadLetters",
+    outside=_looked,
     scope=READ,
     operator=True,
     examples=[Example({"queue": "media"}, {"count": 1, "deadLetters": [_LETTER]})],
 )
-async def list_dead_letters(call: Call, given: ListDeadLetters) -> DeadLetters:
+async def list_dead_letters(call: Call, given: ListDeadLetters, found: tuple[int, list[DeadItem]]) -> DeadLetters:
     """List the dead letters of a work queue, oldest first: why, since when, after how many attempts.
 
     It shows at most 200 and has no further pages, for RabbitMQ shows a queue from its beginning only. `count` is how
     many there are. Replay or discard the oldest ones to see those behind them.
     """
-    async with _broker():
-        count, items = await dead_letters.look(call.settings, _queue(given.queue), given.limit)
+    count, items = found
     return DeadLetters(
         count=count,
         dead_letters=[
@@ -148,37 +164,48 @@ async def list_dead_letters(call: Call, given: ListDeadLetters) -> DeadLetters:
     )
 
 
+async def _replayed(call: Call, given: SettleDeadLetters) -> int:
+    queue = _queue(given.queue)
+    async with _broker():
+        return await dead_letters.replay(call.settings, queue, given.ids)
+
+
 @mutation(
     "system.replayDeadLetters",
+    outside=_replayed,
     scope=WRITE,
     operator=True,
     errors=[NOT_FOUND],
-    examples=[Example({"queue": "media", "limit": 50}, {"count": 1})],
+    examples=[Example({"queue": "media", "ids": ["5f0c9d3e"]}, {"count": 1})],
 )
-async def replay(call: Call, given: SettleDeadLetters) -> Settled:
-    """Put dead letters back into their work queue as if they were new, once their cause is mended."""
+async def replay(call: Call, given: SettleDeadLetters, done: int) -> Settled:
+    """Put dead letters back into their work queue as if they were new, once their cause is mended.
+
+    A request that comes again, with an Idempotency-Key or without, takes no other letters than these. Where the answer
+    to the first one was lost, it is answered NOT_FOUND: they are gone.
+    """
+    return Settled(count=done)
+
+
+async def _discarded(call: Call, given: SettleDeadLetters) -> int:
     queue = _queue(given.queue)
     async with _broker():
-        done = await dead_letters.replay(call.settings, queue, given.ids, given.limit)
-    return Settled(count=done)
+        return await dead_letters.settle(call.settings, queue, given.ids, dead_letters.give_up(call.transaction))
 
 
 @mutation(
     "system.discardDeadLetters",
+    outside=_discarded,
     scope=WRITE,
     operator=True,
     errors=[NOT_FOUND],
-    examples=[Example({"queue": "media", "limit": 50}, {"count": 1})],
+    examples=[Example({"queue": "media", "ids": ["5f0c9d3e"]}, {"count": 1})],
 )
-async def discard(call: Call, given: SettleDeadLetters) -> Settled:
+async def discard(call: Call, given: SettleDeadLetters, done: int) -> Settled:
     """Throw dead letters away for good, and abandon their rows: a message fails, a reply is owed no longer.
 
-    A webhook that was never stored is lost.
+    A webhook that was never stored is lost. A request that comes again is answered as by system.replayDeadLetters.
     """
-    queue = _queue(given.queue)
-    async with _broker():
-        deal = dead_letters.give_up(call.transaction)
-        done = await dead_letters.settle(call.settings, queue, given.ids, deal, limit=given.limit)
     return Settled(count=done)
 
 
@@ -262,6 +289,11 @@ async def _message(call: Call, message_id: UUID) -> OutboundRef:
     if not found:
         raise not_found("outbound message")
     return found[0]
+
+
+async def _counted(call: Call) -> Mapping[str, Depth]:
+    async with _broker():
+        return await depths.ask(call.settings, "palomar api")
 
 
 def _queue(name: str) -> WorkQueue:

@@ -37,6 +37,7 @@ class Asked:
     may_change: bool = True  # a GET may not
     idempotency_key: str | None = None
     if_match: str | None = None
+    is_counted: bool = False  # its request has been counted already, before it was read
 
 
 class CallRunner:
@@ -78,6 +79,8 @@ class CallRunner:
             return Outcome(problem.type.status, failed(problem, asked.path), problem.headers)
 
     async def _run(self, caller: Caller, asked: Asked) -> Outcome:
+        if not asked.is_counted:
+            caller.count()
         procedure = self.procedure(asked.path)
         if procedure.kind == "upload":
             raise Problem(METHOD_NOT_ALLOWED, f"It takes a file, and only over REST: {ROOT}, as the reference shows.")

@@ -85,6 +85,7 @@ class Trpc:
         caller = None
         try:
             caller = await self._front.caller(request)
+            caller.count()
             if request.method == hdrs.METH_GET:
                 return await self._run(request, calls, caller, calls.in_query())
             async with self._front.json(request, caller) as body:
@@ -131,6 +132,7 @@ def _asked(request: web.BaseRequest, calls: Calls, given: Any) -> list[Asked]:
             may_change=request.method == hdrs.METH_POST,
             idempotency_key=key_of_call(key, path, place, is_batch=calls.is_batch),
             if_match=None if calls.is_batch else request.headers.get("If-Match"),
+            is_counted=place == 0,
         )
         for place, (path, one) in enumerate(zip(calls.paths, calls.inputs(given), strict=True))
     ]

@@ -1,5 +1,6 @@
 """contacts.*: what a tenant can do with the people it talks to."""
 
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from typing import Any
 from uuid import uuid4
 
@@ -141,6 +142,35 @@ async def test_a_cursor_of_another_list_or_filter_is_refused(api: ApiStage) -> N
         answer = await api.get("/v1/contacts", ana, params=params)
         assert (answer.status, answer.pointers) == (400, ["#/cursor"])
     assert (await api.get("/v1/api-keys", ana, params={"cursor": cursor})).pointers == ["#/cursor"]
+
+
+async def test_a_cursor_that_a_client_made_is_refused(api: ApiStage) -> None:
+    """PostgreSQL has no such time: the query would fail."""
+    ana = await api.tenant()
+    for n in range(2):
+        await created(api, ana, f"+3460000{n:04}")
+    cursor = (await api.get("/v1/contacts?limit=1", ana)).body["nextCursor"]
+    text, _, signature = cursor.partition(".")
+    filters = urlsafe_b64decode(text + "==")[:8]
+    made = urlsafe_b64encode(filters + b'["0001-01-01T00:00:00+14:00","019ac2f0-7f2e-7a63-9c55-0c3a1a2b3c51"]')
+    for other in (f"{made.decode().rstrip('=')}.{signature}", made.decode().rstrip("=")):
+        answer = await api.get("/v1/contacts", ana, params={"cursor": other})
+        assert (answer.status, answer.pointers) == (400, ["#/cursor"])
+
+
+async def test_if_match_is_refused_where_no_versions_are_compared(api: ApiStage) -> None:
+    ana = await api.tenant()
+    at = f"/v1/contacts/{(await created(api, ana, ANA))['id']}"
+    assert (await api.delete(at, ana)).status == 200
+    for answer in (
+        await api.post(f"{at}/restore", ana, {}, If_Match='"0"'),
+        await api.get("/v1/contacts", ana, If_Match='"0"'),
+        await api.post(f"/v1/api-keys/{ana.key_id}/revoke", ana, {}, If_Match='"0"'),
+        await api.post("/trpc/contacts.restore", ana, {"id": at}, If_Match='"0"'),
+    ):
+        wrong = answer.body.get("error", {}).get("data", {}).get("problem", answer.body)["errors"]
+        assert (answer.status, [one["pointer"] for one in wrong]) == (400, ["#/If-Match"])
+    assert (await api.post(f"{at}/restore", ana, {})).status == 200
 
 
 async def test_a_change_with_if_match_meets_only_the_version_that_was_seen(api: ApiStage) -> None:

@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 
 from ops.local.stack import Stack
+from shared.database import new_id
 from shared.store import conversation_records
 from tests.support.api import Answer, ApiStage, Tenant
 from tests.support.api_conversations import add_channel, add_conversation, say
@@ -76,6 +77,24 @@ async def test_conversations_are_listed_by_their_last_message(api: ApiStage) -> 
     assert await listed(api, ana, lastMessageSince=since) == newest[:4]
     assert await listed(api, ana, lastMessageUntil=until) == newest[2:]
     assert await listed(api, ana, lastMessageSince=since, lastMessageUntil=until) == newest[2:4]
+
+
+async def test_what_sql_wrote_where_an_object_belongs_is_shown_as_none(api: ApiStage) -> None:
+    ana = await api.tenant()
+    conversation = await add_conversation(api, ana)
+    contact_id = (await api.rows("SELECT contact_id FROM conversations WHERE id = $1", conversation))[0]["contact_id"]
+    await api.pool.execute("UPDATE conversations SET metadata = '[]' WHERE id = $1", conversation)
+    await api.pool.execute(
+        "INSERT INTO consents (tenant_id, id, contact_id, channel_kind, scope, state, source, evidence)"
+        " VALUES ($1, $2, $3, 'whatsapp', 'all', 'opted_in', 'api', '7')",
+        *(ana.id, new_id(), contact_id),
+    )
+    at = f"/v1/conversations/{conversation}"
+    assert await listed(api, ana) == [str(conversation)]
+    assert (await api.get(at, ana)).body["conversation"]["metadata"] == {}
+    assert (await api.post(f"{at}/escalate", ana, {})).status == 200
+    (consent,) = (await api.get(f"/v1/contacts/{contact_id}/consents", ana)).body["consents"]
+    assert consent["evidence"] == {}
 
 
 async def test_conversations_are_found_by_provider_channel_and_status(api: ApiStage) -> None:

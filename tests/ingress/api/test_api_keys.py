@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import uuid4
 
 import aiohttp
@@ -14,6 +15,7 @@ from shared.actions import tenants
 from shared.database import Connection
 from shared.domain import api_keys
 from shared.settings import Settings
+from shared.store import api_keys as store
 from tests.support.api import ApiStage, serving
 
 SHOP = {"name": "Web shop", "scopes": ["contacts:read"]}
@@ -38,6 +40,48 @@ async def test_a_key_is_shown_once_and_opens_what_its_scopes_say(api: ApiStage) 
     everything = str(listed) + str(await api.rows("SELECT * FROM api_keys"))
     assert key not in everything
     assert key[20:] not in everything
+
+
+async def test_a_look_up_reads_one_row_of_many_with_the_same_prefix(api: ApiStage) -> None:
+    """A tenant's SQL session may write any number of them, with any hash."""
+    ana = await api.tenant()
+    many = """
+        INSERT INTO api_keys (tenant_id, id, name, prefix, hash, scopes)
+        SELECT tenant_id, gen_random_uuid(), 'x', prefix,
+            CASE n % 2 WHEN 0 THEN hash ELSE sha256(n::text::bytea) END, scopes
+        FROM api_keys, generate_series(1, 2000) n WHERE id = $1
+    """
+    await api.pool.execute(many, ana.key_id)
+    await api.pool.execute("ANALYZE api_keys")
+    digest, prefix = api_keys.digest_of(ana.key), api_keys.prefix_of(ana.key)
+    async with api.pool.acquire() as connection:
+        found = await store.find(connection, prefix, digest)
+        assert found is not None
+        assert (found.tenant_id, found.hash) == (ana.id, digest)
+        assert await store.find(connection, prefix, b"x" * 32) is None
+        plan = await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {store._FIND}", prefix, digest)
+    read = [node.get("Actual Rows", 0) for node in nodes(plan[0]["Plan"])]
+    assert max(read) <= 2, plan
+    assert (await api.get("/v1/contacts", ana)).status == 200
+
+
+def nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
+    return [plan, *(node for inner in plan.get("Plans", []) for node in nodes(inner))]
+
+
+async def test_a_look_up_does_not_wait_for_a_key_that_a_session_has_locked(api: ApiStage) -> None:
+    ana = await api.tenant()
+    async with api.pool.acquire() as session, session.transaction():
+        await session.execute("SELECT FROM api_keys WHERE id = $1 FOR UPDATE", ana.key_id)
+        async with api.pool.acquire() as connection, asyncio.timeout(1):
+            found = await store.find(connection, api_keys.prefix_of(ana.key), api_keys.digest_of(ana.key))
+            assert found is not None
+            await store.note_use(connection, found)
+    (row,) = await api.rows("SELECT last_used_at FROM api_keys WHERE id = $1", ana.key_id)
+    assert row["last_used_at"] is None
+    await store.note_use(api.pool, found)
+    (row,) = await api.rows("SELECT last_used_at FROM api_keys WHERE id = $1", ana.key_id)
+    assert row["last_used_at"] is not None
 
 
 async def test_a_revoked_key_opens_nothing(api: ApiStage, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -113,7 +113,7 @@ async def test_a_bad_escape_is_refused(api: ApiStage) -> None:
 
 
 async def test_refusals_before_a_call_have_the_shape_too(settings: Settings) -> None:
-    small = settings.model_copy(update={"api_body_limit": 2000, "api_body_timeout": 0.3, "api_rate_limit": 3})
+    small = settings.model_copy(update={"api_body_limit": 2000, "api_body_timeout": 0.3, "api_rate_limit": 6})
     async with serving(small) as api:
         reader = await api.tenant("contacts:read")
         create = "/trpc/contacts.create"
