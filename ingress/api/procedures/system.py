@@ -1,8 +1,6 @@
-"""system.*: the installation itself: queues, dead letters, sends of unknown outcome. With an operator's key only."""
+"""system.*: the installation itself: queues, sends of unknown outcome, the schema. With an operator's key only."""
 
-import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import timedelta
 from typing import Any, Final
@@ -11,52 +9,37 @@ from uuid import UUID
 from pydantic import TypeAdapter
 
 from ingress.api import cursors, verification
+from ingress.api.broker_calls import broker
 from ingress.api.call import Call
 from ingress.api.declaration import Example, mutation, query
 from ingress.api.models import PageInput
-from ingress.api.problems import CONFLICT, NOT_FOUND, UNAVAILABLE, FieldError, Problem, invalid, not_found, pointer
+from ingress.api.problems import CONFLICT, NOT_FOUND, Problem, not_found
 from ingress.api.system_models import (
     CheckResult,
-    DeadLetter,
-    DeadLetters,
     Decide,
     Decided,
-    ListDeadLetters,
     Nothing,
     Queue,
     Queues,
-    Settled,
-    SettleDeadLetters,
     Status,
     UnknownSend,
     UnknownSends,
     Verified,
 )
-from shared.actions import dead_letters
-from shared.actions.dead_letters import Refused
 from shared.queue import depths, topology
-from shared.queue.connection import BrokerAway, PublishFailed
-from shared.queue.dead_item import DeadItem
 from shared.queue.depths import Depth
-from shared.queue.topology import WorkQueue
 from shared.store import counts
 from shared.store.messages import unknown_sends
 from shared.store.messages.unknown_sends import DecisionRefused, OutboundRef
 
 READ: Final = "system:read"
 WRITE: Final = "system:write"
-PATIENCE: Final = 10.0  # seconds for the broker's part of a call
-AGAIN: Final = 5.0  # seconds; Retry-After where the broker is away
 _POSITION: Final = TypeAdapter(unknown_sends.Position)
 
 _ID: Final = "019ac2f0-7f2e-7a63-9c55-0c3a1a2b3c51"
 _TENANT: Final = "019ac2ef-1111-7a63-9c55-0c3a1a2b3c4d"
 _AT: Final = "2026-11-28T16:00:00Z"
 _QUEUE: Final[dict[str, Any]] = {"name": "media", "envelopes": 3, "consumers": 1, "dead": 0, "rows": 41}
-_LETTER: Final[dict[str, Any]] = {
-    "id": "5f0c9d3e", "type": "MediaWanted", "reason": "TimeoutError", "attempts": 5, "deadLetteredAt": _AT,
-    "traces": ["5f0c9d3e"], "items": 1,
-}  # fmt: skip
 
 
 async def _broker_answers(call: Call, _: Nothing) -> bool:
@@ -126,87 +109,6 @@ async def queues(call: Call, given: Nothing, counted: Mapping[str, Depth]) -> Qu
         ],
         retrying=depths.retrying(call.settings, counted),
     )
-
-
-async def _looked(call: Call, given: ListDeadLetters) -> tuple[int, list[DeadItem]]:
-    async with _broker():
-        return await dead_letters.look(call.settings, _queue(given.queue), given.limit)
-
-
-@query(
-    "system.deadLetters",
-    outside=_looked,
-    scope=READ,
-    operator=True,
-    examples=[Example({"queue": "media"}, {"count": 1, "deadLetters": [_LETTER]})],
-)
-async def list_dead_letters(call: Call, given: ListDeadLetters, found: tuple[int, list[DeadItem]]) -> DeadLetters:
-    """List the dead letters of a work queue, oldest first: why, since when, after how many attempts.
-
-    It shows at most 200 and has no further pages, for RabbitMQ shows a queue from its beginning only. `count` is how
-    many there are. Replay or discard the oldest ones to see those behind them.
-    """
-    count, items = found
-    return DeadLetters(
-        count=count,
-        dead_letters=[
-            DeadLetter(
-                id=item.id,
-                type=item.type,
-                reason=item.reason,
-                attempts=item.attempts,
-                dead_lettered_at=item.dead_lettered_at,
-                traces=list(item.traces),
-                items=item.items,
-            )
-            for item in items
-        ],
-    )
-
-
-async def _replayed(call: Call, given: SettleDeadLetters) -> int:
-    queue = _queue(given.queue)
-    async with _broker():
-        return await dead_letters.replay(call.settings, queue, given.ids)
-
-
-@mutation(
-    "system.replayDeadLetters",
-    outside=_replayed,
-    scope=WRITE,
-    operator=True,
-    errors=[NOT_FOUND],
-    examples=[Example({"queue": "media", "ids": ["5f0c9d3e"]}, {"count": 1})],
-)
-async def replay(call: Call, given: SettleDeadLetters, done: int) -> Settled:
-    """Put dead letters back into their work queue as if they were new, once their cause is mended.
-
-    A request that comes again, with an Idempotency-Key or without, takes no other letters than these. Where the answer
-    to the first one was lost, it is answered NOT_FOUND: they are gone.
-    """
-    return Settled(count=done)
-
-
-async def _discarded(call: Call, given: SettleDeadLetters) -> int:
-    queue = _queue(given.queue)
-    async with _broker():
-        return await dead_letters.settle(call.settings, queue, given.ids, dead_letters.give_up(call.transaction))
-
-
-@mutation(
-    "system.discardDeadLetters",
-    outside=_discarded,
-    scope=WRITE,
-    operator=True,
-    errors=[NOT_FOUND],
-    examples=[Example({"queue": "media", "ids": ["5f0c9d3e"]}, {"count": 1})],
-)
-async def discard(call: Call, given: SettleDeadLetters, done: int) -> Settled:
-    """Throw dead letters away for good, and abandon their rows: a message fails, a reply is owed no longer.
-
-    A webhook that was never stored is lost. A request that comes again is answered as by system.replayDeadLetters.
-    """
-    return Settled(count=done)
 
 
 @query(
@@ -292,26 +194,5 @@ async def _message(call: Call, message_id: UUID) -> OutboundRef:
 
 
 async def _counted(call: Call) -> Mapping[str, Depth]:
-    async with _broker():
+    async with broker():
         return await depths.ask(call.settings, "palomar api")
-
-
-def _queue(name: str) -> WorkQueue:
-    try:
-        return dead_letters.work_queue(name)
-    except Refused as refused:
-        names = ", ".join(queue.name for queue in topology.QUEUES)
-        raise invalid("queue", refused.detail, f"Give one of: {names}.") from None
-
-
-@asynccontextmanager
-async def _broker() -> AsyncIterator[None]:
-    """Turn what the broker refuses, or is away for, into a Problem."""
-    try:
-        async with asyncio.timeout(PATIENCE):
-            yield
-    except Refused as refused:
-        error = FieldError(pointer("ids"), refused.detail, "See system.deadLetters.")
-        raise Problem(NOT_FOUND, refused.detail, errors=[error]) from None
-    except (BrokerAway, PublishFailed, depths.NotDeclared, depths.BrokeOff, TimeoutError):
-        raise Problem(UNAVAILABLE, "RabbitMQ does not answer, or not in time.", retry_after=AGAIN) from None
