@@ -12,7 +12,7 @@ from typing import Final
 import orjson
 from aiohttp import hdrs, web
 
-from ingress.api.cors import Cors
+from ingress.api.begin import begin
 from ingress.api.declaration import AnyProcedure
 from ingress.api.failures import problem_of
 from ingress.api.front import Front, bearer, parsed
@@ -35,17 +35,15 @@ _CONNECTED: Final = orjson.dumps({"reconnectAfterInactivityMs": int(PAUSE * 3 * 
 class EventStreams:
     """All subscriptions over server-sent events."""
 
-    def __init__(self, front: Front, cors: Cors, connections: Connections, stop: asyncio.Event) -> None:
+    def __init__(self, front: Front, connections: Connections, stop: asyncio.Event) -> None:
         self._front = front
-        self._cors = cors
         self._connections = connections
         self._stop = stop
 
     async def answer(self, request: web.BaseRequest, procedure: AnyProcedure, calls: Calls) -> web.StreamResponse:
         """The stream of a subscription, until it ends, its client leaves or the process stops."""
         response = web.StreamResponse(headers=_HEADERS)
-        self._cors.allow(request, response)
-        await response.prepare(request)
+        await begin(request, response)
         following = asyncio.create_task(self._follow(request, procedure, calls, response))
         stopping = asyncio.create_task(leaving(self._stop))
         try:

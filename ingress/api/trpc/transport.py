@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from aiohttp import hdrs, web
 
+from ingress.api.begin import begin
 from ingress.api.caller import Caller
-from ingress.api.cors import Cors
 from ingress.api.declaration import AnyProcedure
 from ingress.api.failures import problem_of
 from ingress.api.front import Front
@@ -37,16 +37,14 @@ class Trpc:
         self,
         front: Front,
         procedures: Mapping[str, AnyProcedure],
-        cors: Cors,
         stop: asyncio.Event,
     ) -> None:
         """`stop` is set once the process is to stop."""
         self._front = front
         self._procedures = procedures
         self._runner = CallRunner(front.executor, procedures)
-        self._cors = cors
         connections = Connections()
-        self._streams = EventStreams(front, cors, connections, stop)
+        self._streams = EventStreams(front, connections, stop)
         self._sockets = Sockets(front, self._runner, connections, stop)
 
     @cached_property
@@ -110,9 +108,8 @@ class Trpc:
         """Write each answer as soon as it is there. The status has gone before, so it is 200."""
         response = web.StreamResponse(headers={**caller.rate_limit_headers(), **_VARY})
         response.content_type = "application/json"
-        self._cors.allow(request, response)
         lines = Lines(calls.form, len(asked))
-        await response.prepare(request)
+        await begin(request, response)
         await response.write(lines.head())
         async for place, outcome in self._runner.each(caller, asked):
             await response.write(lines.one(place, outcome.body))
