@@ -1,27 +1,39 @@
-"""Shares the connections among tenants: no tenant's calls hold more than so many at once, the others wait in turn."""
+"""Shares what a process has among tenants: none takes more than so much at once, and what is more waits in turn."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Final
 from uuid import UUID
 from weakref import WeakValueDictionary
 
+from ingress.api.problems import UNAVAILABLE, Problem
+
+AGAIN: Final = 1.0  # seconds; Retry-After of what has waited in vain
+
 
 class Turns:
-    """At most `each` calls of a tenant work at once; one that has waited `patience` seconds raises TimeoutError."""
+    """At most `each` of a tenant work at once; one that has waited `patience` seconds is refused."""
 
-    def __init__(self, each: int, patience: float) -> None:
+    def __init__(self, each: int, patience: float, what: str) -> None:
+        """`what` names them in the refusal."""
         self._each = each
         self._patience = patience
-        self._of: WeakValueDictionary[UUID, asyncio.Semaphore] = WeakValueDictionary()  # of tenants with calls
+        self._what = what
+        self._of: WeakValueDictionary[UUID, asyncio.Semaphore] = WeakValueDictionary()  # of tenants that have some
 
     @asynccontextmanager
     async def take(self, tenant_id: UUID) -> AsyncIterator[None]:
+        """Count one until the block ends. Raises the problem of one that has waited too long."""
         turn = self._of.get(tenant_id)
         if turn is None:
             turn = self._of[tenant_id] = asyncio.Semaphore(self._each)
-        async with asyncio.timeout(self._patience):
-            await turn.acquire()
+        try:
+            async with asyncio.timeout(self._patience):
+                await turn.acquire()
+        except TimeoutError:
+            detail = f"This tenant has {self._each} {self._what} under way, as many as it may. Try again."
+            raise Problem(UNAVAILABLE, detail, retry_after=AGAIN) from None
         try:
             yield
         finally:

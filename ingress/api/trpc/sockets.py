@@ -178,8 +178,8 @@ class _Session:
                 raise Problem(METHOD_NOT_ALLOWED, f"{message.path} is a {procedure.kind}.")
             given = resumed(procedure, message.given, message.last_event_id)
             accepted = await accept(self._client, procedure, given)
-            await self._socket.send_str(frames.state(message.id, "started"))
-            async with aclosing(items(self._client, accepted)) as following:
+            async with self._client.front.room(accepted), aclosing(items(self._client, accepted)) as following:
+                await self._socket.send_str(frames.state(message.id, "started"))
                 async for one in following:
                     if one is not None:
                         await self._socket.send_str(frames.item(message.id, one))

@@ -72,8 +72,8 @@ class EventStreams:
         client = Client(request, key, self._front)
         accepted = await accept(client, procedure, resumed(procedure, calls.in_query(), seen))
         with self._connections.taken(accepted.call.caller):
-            await response.write(_event("connected", _CONNECTED))
-            async with aclosing(items(client, accepted)) as following:
+            async with self._front.room(accepted), aclosing(items(client, accepted)) as following:
+                await response.write(_event("connected", _CONNECTED))
                 async for item in following:
                     await response.write(_event("ping", b"") if item is None else _item(item))
         await response.write(_event("return", b""))

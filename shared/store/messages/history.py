@@ -1,7 +1,7 @@
 """messages of all of a tenant's conversations: finds and lists them, newest first, as `messages_history` names them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -9,6 +9,7 @@ from uuid import UUID
 from shared.database import Connection
 
 MOST_READ: Final = 2000  # messages that one page reads in search of those that its filters want
+MOST_BYTES: Final = 2 * 1024**2  # of a page's texts and metadata; a page holds one message however large it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,7 @@ class HistoryRecord:
     created_at: datetime
 
 
+_FIELDS: Final = tuple(field.name for field in fields(HistoryRecord))
 _COLUMNS: Final = """
 m.id, m.tenant_id, m.conversation_id, m.channel_id, c.contact_id, m.provider, m.external_id,
 coalesce(c.kommo_chat_id, c.recipient) AS chat_id, m.direction, m.message_type, m.content, m.metadata, m.status,
@@ -54,16 +56,30 @@ _FILTERS: Final = """
 _NEWEST: Final = f"""
 SELECT * FROM messages WHERE tenant_id = $1 AND direction <> '' AND {_BEHIND} ORDER BY created_at DESC, id DESC
 """
-_PAGE = f"""
+
+
+def _within_bytes(statement: str) -> str:
+    """The rows of a statement until they hold MOST_BYTES, each with the count `in_all` of those there would be."""
+    return f"""
+SELECT * FROM (
+    SELECT found.*, row_number() OVER newest AS place, count(*) OVER () AS in_all,
+        sum(octet_length(content) + octet_length(metadata::text)) OVER newest AS bytes
+    FROM ({statement}) AS found WINDOW newest AS (ORDER BY created_at DESC, id DESC)
+) AS numbered
+WHERE bytes <= {MOST_BYTES} OR place = 1 ORDER BY place
+"""
+
+
+_PAGE = _within_bytes(f"""
 SELECT {_COLUMNS} FROM (
     SELECT * FROM ({_NEWEST} LIMIT {MOST_READ}) AS m WHERE {_FILTERS} ORDER BY created_at DESC, id DESC LIMIT $9
 ) AS m JOIN conversations c ON c.tenant_id = m.tenant_id AND c.id = m.conversation_id
 ORDER BY m.created_at DESC, m.id DESC
-"""
+""")
 _READ_UP_TO = f"SELECT created_at, id FROM ({_NEWEST} OFFSET {MOST_READ - 1} LIMIT 1) AS last"
 
 # A contact has few conversations; of each the page's number of messages, by its index. See records._OF_CONVERSATION.
-_OF_CONTACT = f"""
+_OF_CONTACT = _within_bytes(f"""
 SELECT {_COLUMNS} FROM conversations c CROSS JOIN LATERAL (
     SELECT * FROM messages AS m
     WHERE tenant_id = c.tenant_id AND conversation_id = c.id AND {_BEHIND} AND {_FILTERS}
@@ -71,7 +87,7 @@ SELECT {_COLUMNS} FROM conversations c CROSS JOIN LATERAL (
 ) AS m
 WHERE c.tenant_id = $1 AND c.contact_id = $10
 ORDER BY m.created_at DESC, m.id DESC LIMIT $9
-"""
+""")
 
 Position = tuple[datetime, UUID]
 """Where a page ended: created_at and id of its last message."""
@@ -102,8 +118,8 @@ async def page(
     """Messages, newest first, behind the position `after`.
 
     A page reads at most MOST_READ messages, or those of one contact, so that one costs the same however few the filters
-    want. Where they end a page before its limit, the second value is the position behind the last one that was read;
-    else it is None.
+    want; and it holds at most MOST_BYTES. Where either ends a page before its limit, the second value is the position
+    behind the last one that was read; else it is None.
     """
     created_at, last_id = after or (None, None)
     if wanted.until is not None and (created_at is None or wanted.until <= created_at):
@@ -112,10 +128,12 @@ async def page(
     filters = (wanted.channel_id, wanted.direction, wanted.status, None if wanted.text is None else _like(wanted.text))
     if wanted.contact_id is not None:
         rows = await connection.fetch(_OF_CONTACT, *begin, *filters, limit, wanted.contact_id)
-        return [HistoryRecord(**row) for row in rows], None
-    rows = await connection.fetch(_PAGE, *begin, *filters, limit)
-    found = [HistoryRecord(**row) for row in rows]
-    if len(found) == limit:
+    else:
+        rows = await connection.fetch(_PAGE, *begin, *filters, limit)
+    found = [HistoryRecord(**{name: row[name] for name in _FIELDS}) for row in rows]
+    if rows and len(rows) < rows[0]["in_all"]:  # their bytes ended the page
+        return found, (found[-1].created_at, found[-1].id)
+    if len(found) == limit or wanted.contact_id is not None:
         return found, None
     end = await connection.fetchrow(_READ_UP_TO, *begin)
     return found, None if end is None else (end["created_at"], end["id"])

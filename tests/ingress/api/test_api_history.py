@@ -9,6 +9,7 @@ import aiohttp
 import orjson
 import pytest
 
+from ingress.api import exports
 from ingress.api.procedures import messages_history
 from shared.store.messages import history
 from tests.support.api import ApiStage, Tenant
@@ -88,6 +89,20 @@ async def test_a_page_reads_a_bounded_number_of_messages(api: ApiStage, monkeypa
     assert [orjson.loads(line)["content"] for line in lines] == ["ours"]
 
 
+async def test_a_page_holds_a_bounded_number_of_bytes(api: ApiStage, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("_PAGE", "_OF_CONTACT"):  # "12345678" counts 10 bytes with its metadata, {}
+        few = getattr(history, name).replace(f"bytes <= {history.MOST_BYTES}", "bytes <= 30")
+        monkeypatch.setattr(history, name, few)
+    ana = await api.tenant()
+    await say(api, ana, await add_conversation(api, ana), *["12345678"] * 4, "a" * 100)
+    expected = [["a" * 100], ["12345678"] * 3, ["12345678"]]  # newest first; one that is larger is a page
+    contact = str(await api.pool.fetchval("SELECT contact_id FROM conversations"))
+    for params in ({}, {"contactId": contact}):
+        assert await pages(api, ana, limit="5", **params) == expected
+        lines = (await api.get(f"{PATH}/export.ndjson", ana, params=params)).body.splitlines()
+        assert [orjson.loads(line)["content"] for line in lines] == ["a" * 100, *["12345678"] * 4]
+
+
 @pytest.mark.parametrize("at_once", [1, 2, 1000])
 async def test_messages_are_exported(api: ApiStage, monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
     monkeypatch.setattr(messages_history, "AT_ONCE", at_once)
@@ -131,6 +146,7 @@ async def test_an_export_that_breaks_is_not_taken_for_the_whole(api: ApiStage, m
     talk = await add_conversation(api, ana)
     await say(api, ana, talk, "one", "two")
     monkeypatch.setattr(messages_history, "AT_ONCE", 1)
+    monkeypatch.setattr(exports, "AT_ONCE", 1)
     page, asked = history.page, 0
 
     async def breaks(*given: object) -> object:
