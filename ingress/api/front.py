@@ -19,6 +19,7 @@ from ingress.api.problems import (
     Problem,
 )
 from shared.http.bodies import Bodies, Refused
+from shared.http.bounds import Place
 from shared.http.sources import Sources
 from shared.settings import Settings
 
@@ -46,6 +47,17 @@ class Front:
     def address(self, request: web.BaseRequest) -> str | None:
         """The sender's address behind our own proxies."""
         return self._sources.address(request.remote, request.headers.get("X-Forwarded-For"))
+
+    def hold(self, caller: Caller, size: int) -> Place:
+        """Count so many bytes in hand against the bound of bodies, until they are `release`d. Raises a Problem."""
+        try:
+            return self._bodies.hold(caller.number, size)
+        except Refused as refused:
+            raise self._refusal(refused.reason) from None
+
+    def release(self, place: Place) -> None:
+        """Count these bytes no longer."""
+        self._bodies.leave(place)
 
     def room(self, accepted: Accepted) -> AbstractAsyncContextManager[None]:
         """Room for what a subscription streams, within whose block its items are sent. Raises a Problem.
