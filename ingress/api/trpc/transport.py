@@ -27,6 +27,7 @@ from ingress.api.trpc.sse import EventStreams
 from ingress.api.trpc.streams import Lines
 
 _VARY: Final[Mapping[str, str]] = {"Vary": "trpc-accept, accept"}
+MOST_ANSWERED: Final = 16 * 1024**2  # bytes of the answers to one batch, which are written once all are there
 _METHODS: Final = ("GET", "HEAD", "POST")
 
 
@@ -99,7 +100,7 @@ class Trpc:
         asked = _asked(request, calls, given)
         if calls.form != "json":
             return await self._stream(request, calls, caller, asked)
-        outcomes = dict([one async for one in self._runner.each(caller, asked)])
+        outcomes = dict([one async for one in self._runner.each(caller, asked, most=MOST_ANSWERED)])
         return _answered(calls, [outcomes[place] for place in range(len(asked))], caller.rate_limit_headers())
 
     async def _stream(
