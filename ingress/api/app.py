@@ -5,16 +5,20 @@ Providers' webhooks are not served here, nor is this API where they are.
 """
 
 from collections.abc import Mapping
-from typing import Final, Protocol
+from typing import Final, NoReturn, Protocol
 
 from aiohttp import hdrs, web
 
+from ingress.api.begin import CORS, has_begun
 from ingress.api.cors import Cors
 from ingress.api.failures import problem_of
 from ingress.api.problems import INVALID_INPUT, UNKNOWN_PATH, Problem
 from shared.http.bodies import hang_up
+from shared.process.log import get_logger
 
 SMALLEST_COMPRESSED: Final = 1024  # bytes
+
+log = get_logger(__name__)
 
 
 class Transport(Protocol):
@@ -37,7 +41,10 @@ class Api:
         self._anywhere_else = anywhere_else
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        request[CORS] = self._cors
         response = self._cors.preflight(request) or await self._answer(request)
+        if has_begun(request) and not response.prepared:  # it says why the one that had begun can't be ended
+            _break_off(request)
         self._cors.allow(request, response)
         if not response.prepared:
             _compress(request, response)
@@ -58,6 +65,15 @@ class Api:
             raise
         except Exception as error:
             return (transport or self._anywhere_else).refuse(problem_of(error))
+
+
+def _break_off(request: web.BaseRequest) -> NoReturn:
+    """End the connection in the midst of an answer, so that no client takes what it has for the whole."""
+    step = request.path.split("/")[1]
+    log.error("answer broken off", transport=step)
+    if request.transport is not None:
+        request.transport.abort()
+    raise ConnectionError("an answer has been broken off")
 
 
 def _compress(request: web.BaseRequest, response: web.StreamResponse) -> None:

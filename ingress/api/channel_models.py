@@ -12,7 +12,7 @@ from shared.store.channel_records import ChannelRecord
 
 MASK: Final = "••••••••"  # what stands for a secret
 
-ProviderName = Annotated[str, StringConstraints(min_length=1, max_length=50)]
+ProviderName = Annotated[str, StringConstraints(min_length=1, max_length=40, pattern=r"^[a-z0-9_]+$")]
 Secret = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
 Credentials = Annotated[
     dict[Annotated[str, StringConstraints(max_length=50)], Annotated[str, StringConstraints(max_length=1000)] | None],

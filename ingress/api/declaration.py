@@ -48,7 +48,7 @@ _AnyHandler = Handler[Given, Answer] | Finisher[Given, Any, Answer] | Stream[Giv
 # What any procedure may answer.
 COMMON: Final = (
     problems.PARSE_ERROR, problems.INVALID_INPUT, problems.UNAUTHENTICATED, problems.FORBIDDEN,
-    problems.TOO_MANY_REQUESTS, problems.INTERNAL, problems.UNAVAILABLE,
+    problems.TOO_MANY_REQUESTS, problems.HEADER_TOO_LARGE, problems.INTERNAL, problems.UNAVAILABLE,
 )  # fmt: skip
 # What a mutation may answer besides: it has a body, and may have an Idempotency-Key.
 OF_MUTATIONS: Final = (

@@ -91,9 +91,10 @@ class Executor:
         self._operators = operators
         self._publish = publish
         self._lost = lost
-        self._turns = Turns(max(1, settings.api_pool // A_TENANTS_SHARE), settings.api_patience)
-        self._turns_outside = Turns(CALLS_OUT, settings.api_patience)
-        self._twins = Turns(1, settings.api_patience)
+        share = max(1, settings.api_pool // A_TENANTS_SHARE)
+        self._turns = Turns(share, settings.api_patience, "calls")
+        self._turns_outside = Turns(CALLS_OUT, settings.api_patience, "calls that a provider is asked for")
+        self._twins = Turns(1, settings.api_patience, "requests with this Idempotency-Key")
         self.authenticator = authenticator
         self.live = live
 
@@ -228,7 +229,7 @@ class Executor:
 
     @asynccontextmanager
     async def _begin(self, tenant_id: UUID | None) -> AsyncIterator[Connection]:
-        """A transaction of this tenant, or one that spans tenants. Raises TimeoutError where no connection is free."""
+        """A transaction of this tenant, or one that spans tenants. Raises where no connection is free in time."""
         if tenant_id is not None:
             async with self._turns.take(tenant_id), self._tenants.tenant_transaction(tenant_id) as connection:
                 yield connection

@@ -1,7 +1,7 @@
 """Answers subscriptions that end over REST as files, a line an item: CSV or NDJSON, written as the rows are read."""
 
 import csv
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from io import StringIO
@@ -11,12 +11,12 @@ import orjson
 from aiohttp import hdrs, web
 
 from ingress.api import query_string
+from ingress.api.begin import begin
 from ingress.api.declaration import AnyProcedure
+from ingress.api.execute import Accepted
 from ingress.api.front import Front
-from ingress.api.models import Output
-from ingress.api.problems import METHOD_NOT_ALLOWED, Problem
+from ingress.api.problems import METHOD_NOT_ALLOWED, UNAUTHENTICATED, Problem
 from ingress.api.rest_paths import ROOT, kebab
-from shared.process.log import get_logger
 
 Format = Literal["csv", "ndjson"]
 TYPES: Final[dict[Format, str]] = {"csv": "text/csv; charset=utf-8; header=present", "ndjson": "application/x-ndjson"}
@@ -24,8 +24,6 @@ AT_ONCE: Final = 64 * 1024  # bytes that are written together
 # A spreadsheet takes a cell that begins with one of these for a formula, which may call out or run a program.
 # https://owasp.org/www-community/attacks/CSV_Injection
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-
-log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,42 +60,40 @@ class Exports:
         accepted = await self._front.executor.open(
             caller, export.procedure, query_string.read(export.procedure.input, given)
         )
-        async with aclosing(_items(export.procedure.stream(accepted.call, accepted.given))) as items:
-            first = await anext(items, None)  # what is refused is refused here
+        async with self._front.room(accepted), aclosing(self._pieces(export, accepted)) as pieces:
+            first = await anext(pieces)  # what is refused is refused here
             response = web.StreamResponse(headers={**_headers(export), **caller.rate_limit_headers()})
             if "gzip" in request.headers.get(hdrs.ACCEPT_ENCODING, "").lower():
                 response.enable_compression(web.ContentCoding.gzip)
-            await response.prepare(request)
-            try:
-                await _write(response, export, first, items)
-            except ConnectionError:  # the client has left
-                raise
-            except Exception as error:
-                log.error("export broken off", procedure=export.procedure.name, error=type(error).__name__)
-                if request.transport is not None:
-                    request.transport.abort()  # without its last chunk, so that no client takes it for the whole file
+            await begin(request, response)
+            await response.write(first)
+            async for piece in pieces:
+                await self._check_key(request)
+                await response.write(piece)
+            await response.write_eof()
             return response
 
+    async def _check_key(self, request: web.BaseRequest) -> None:
+        """Raise the problem of a key that was revoked or has expired since. It costs a query once in a few seconds."""
+        try:
+            await self._front.caller(request)
+        except Problem as problem:
+            if problem.type is UNAUTHENTICATED:  # not so while the database is away
+                raise
 
-async def _items(stream: AsyncIterator[Output]) -> AsyncGenerator[dict[str, Any]]:
-    async for item in stream:
-        yield item.model_dump(mode="json", by_alias=True)
-
-
-async def _write(
-    response: web.StreamResponse, export: Export, first: dict[str, Any] | None, items: AsyncIterator[dict[str, Any]]
-) -> None:
-    names = [field.alias or name for name, field in export.procedure.output.model_fields.items()]
-    waiting = bytearray(csv_line(names) if export.format == "csv" else b"")
-    if first is not None:
-        waiting += _line(export.format, first)
-        async for item in items:
-            waiting += _line(export.format, item)
-            if len(waiting) >= AT_ONCE:
-                await response.write(bytes(waiting))
-                waiting.clear()
-    await response.write(bytes(waiting))
-    await response.write_eof()
+    async def _pieces(self, export: Export, accepted: Accepted) -> AsyncGenerator[bytes]:
+        """What is written, in pieces of some AT_ONCE bytes. Raises a Problem, and nothing else."""
+        names = [field.alias or name for name, field in export.procedure.output.model_fields.items()]
+        waiting = bytearray(csv_line(names) if export.format == "csv" else b"")
+        try:
+            async for item in export.procedure.stream(accepted.call, accepted.given):
+                waiting += _line(export.format, item.model_dump(mode="json", by_alias=True))
+                if len(waiting) >= AT_ONCE:
+                    yield bytes(waiting)
+                    waiting.clear()
+        except Exception as error:
+            raise self._front.executor.problem_of(error, export.procedure) from error
+        yield bytes(waiting)
 
 
 def _line(format_: Format, item: dict[str, Any]) -> bytes:

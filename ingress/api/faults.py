@@ -4,8 +4,9 @@ from http import HTTPStatus
 
 import orjson
 from aiohttp import web
+from aiohttp.http_exceptions import LineTooLong
 
-from ingress.api.problems import INTERNAL, PARSE_ERROR, Problem
+from ingress.api.problems import HEADER_TOO_LARGE, INTERNAL, PARSE_ERROR, Problem
 from ingress.api.trpc.shapes import error_shape
 from shared.http.connections import BoundedServer
 from shared.process.log import get_logger
@@ -38,8 +39,10 @@ class _Connection(web.RequestHandler):
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             log.error("request failed", error=type(exc).__name__)
             problem = Problem(INTERNAL, "Something went wrong here. The log of the API says what.")
+        elif isinstance(exc, LineTooLong):
+            problem = Problem(HEADER_TOO_LARGE, "A header or the first line of this request is too long.")
         else:
-            problem = Problem(PARSE_ERROR, "This is no HTTP request that can be read, or a line of it is too long.")
+            problem = Problem(PARSE_ERROR, "This is no HTTP request that can be read.")
         response = web.Response(
             status=problem.type.status,
             body=orjson.dumps(problem.document() | {"error": error_shape(problem)}),

@@ -3,20 +3,20 @@
 A file came from a stranger: its type is sent only where no browser executes it, else it is to be saved.
 """
 
-import asyncio
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import quote
 from uuid import UUID
 
-import orjson
 from aiohttp import web
 
 from ingress.api import file_links
+from ingress.api.begin import begin
+from ingress.api.downloads import Downloads
 from ingress.api.execute import Executor
 from ingress.api.problems import FORBIDDEN, METHOD_NOT_ALLOWED, NOT_FOUND, UNAVAILABLE, Problem
-from ingress.api.turns import Turns
+from ingress.api.rest import as_response
 from shared.domain.media import name_of, plain_type
 from shared.media.blob_store import Blobs, StoreError
 from shared.process.log import get_logger
@@ -25,10 +25,10 @@ from shared.store.media_records import MediaRecord
 
 log = get_logger(__name__)
 
-AT_ONCE: Final = 32  # downloads of a process; each holds a part of a file in memory
-OF_A_TENANT: Final = 8  # of these: a client that reads slowly is in the way of its own tenant only
-LONGEST: Final = 600.0  # seconds of one download
-AGAIN: Final = 2.0  # seconds; Retry-After where AT_ONCE are under way
+AT_ONCE: Final = 32  # downloads of a process
+OF_A_TENANT: Final = 8
+LONGEST: Final = 600.0  # seconds of one
+AGAIN: Final = 2.0  # seconds; Retry-After where the store fails
 _SHOWN: Final = ("image/jpeg", "image/png", "image/gif", "image/webp")  # by a browser, in the page; others are saved
 _SENT: Final = ("audio/", "video/", "image/jpeg", "image/png", "image/gif", "image/webp", "application/pdf")
 _HEADERS: Final[Mapping[str, str]] = {
@@ -45,23 +45,22 @@ class Files:
     def __init__(self, executor: Executor, blobs: Blobs) -> None:
         self._executor = executor
         self._blobs = blobs
-        self._places = asyncio.Semaphore(AT_ONCE)
-        self._turns = Turns(OF_A_TENANT, AGAIN)
+        self._downloads = Downloads("downloads of files", at_once=AT_ONCE, of_a_tenant=OF_A_TENANT, longest=LONGEST)
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """The file of a link. Raises a Problem."""
         if request.method not in ("GET", "HEAD"):
             raise Problem(METHOD_NOT_ALLOWED, "Here is only: GET.", headers={"Allow": "GET, HEAD"})
         tenant_id, media_id = self._checked(request)
-        async with self._executor.transaction(tenant_id) as connection:
-            found = await media_records.get(connection, tenant_id, media_id)
+        try:
+            async with self._executor.transaction(tenant_id) as connection:
+                found = await media_records.get(connection, tenant_id, media_id)
+        except Exception as error:
+            raise self._executor.problem_of(error) from error
         if found is None or found.key is None:
             raise Problem(NOT_FOUND, "The file of this link is not there any more.")
-        async with self._turns.take(tenant_id):
-            if self._places.locked():
-                raise Problem(UNAVAILABLE, "Too many files are being downloaded. Try again.", retry_after=AGAIN)
-            async with self._places, asyncio.timeout(LONGEST):
-                return await self._stream(request, found, found.key)
+        async with self._downloads.one(tenant_id):
+            return await self._stream(request, found, found.key)
 
     def _checked(self, request: web.BaseRequest) -> tuple[UUID, UUID]:
         """The tenant and the file that a link names. Raises a Problem for one that we did not make, or that expired."""
@@ -87,7 +86,7 @@ class Files:
         except StoreError as error:
             log.warning("file not readable", error=type(error).__name__)
             raise Problem(UNAVAILABLE, "The store of files does not answer.", retry_after=AGAIN) from None
-        await response.prepare(request)
+        await begin(request, response)
         if request.method == "GET":
             await response.write(first)
             async for chunk in chunks:
@@ -97,12 +96,7 @@ class Files:
 
     def refuse(self, problem: Problem) -> web.Response:
         """A problem, as REST writes it."""
-        return web.Response(
-            status=problem.type.status,
-            body=orjson.dumps(problem.document()),
-            content_type="application/problem+json",
-            headers=problem.headers,
-        )
+        return as_response(problem)
 
 
 def _headers(file: MediaRecord) -> dict[str, str]:

@@ -1,14 +1,15 @@
 """What every transport does with a request before its calls: whose key it is, and its body within bounds."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any, Final
 
 import orjson
 from aiohttp import web
 
 from ingress.api.caller import Caller
-from ingress.api.execute import Executor
+from ingress.api.downloads import Downloads
+from ingress.api.execute import Accepted, Executor
 from ingress.api.problems import (
     PARSE_ERROR,
     TIMEOUT,
@@ -18,10 +19,14 @@ from ingress.api.problems import (
     Problem,
 )
 from shared.http.bodies import Bodies, Refused
+from shared.http.bounds import Place
 from shared.http.sources import Sources
 from shared.settings import Settings
 
 BUSY: Final = 5.0  # seconds; Retry-After of a body that found no room
+EXPORTS: Final = 16  # under way in a process, over whatever transport
+EXPORTS_OF_A_TENANT: Final = 4
+LONGEST_EXPORT: Final = 3600.0  # seconds: some ten million messages to a client that reads quickly
 
 
 class Front:
@@ -33,6 +38,7 @@ class Front:
         self._sources = sources
         self._limit = settings.api_body_limit
         self._within = settings.api_body_timeout
+        self._exports = Downloads("exports", at_once=EXPORTS, of_a_tenant=EXPORTS_OF_A_TENANT, longest=LONGEST_EXPORT)
 
     async def caller(self, request: web.BaseRequest, key: str | None = None) -> Caller:
         """The caller with the key in the header Authorization, or with `key`, where another one carries it."""
@@ -41,6 +47,26 @@ class Front:
     def address(self, request: web.BaseRequest) -> str | None:
         """The sender's address behind our own proxies."""
         return self._sources.address(request.remote, request.headers.get("X-Forwarded-For"))
+
+    def hold(self, caller: Caller, size: int) -> Place:
+        """Count so many bytes in hand against the bound of bodies, until they are `release`d. Raises a Problem."""
+        try:
+            return self._bodies.hold(caller.number, size)
+        except Refused as refused:
+            raise self._refusal(refused.reason) from None
+
+    def release(self, place: Place) -> None:
+        """Count these bytes no longer."""
+        self._bodies.leave(place)
+
+    def room(self, accepted: Accepted) -> AbstractAsyncContextManager[None]:
+        """Room for what a subscription streams, within whose block its items are sent. Raises a Problem.
+
+        An export reads as quickly as its client, and there is a bound for it; other subscriptions wait for events.
+        """
+        if accepted.procedure.verb == "export":
+            return self._exports.one(accepted.call.tenant_id)
+        return nullcontext()
 
     @asynccontextmanager
     async def json(self, request: web.BaseRequest, caller: Caller) -> AsyncIterator[Any]:

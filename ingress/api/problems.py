@@ -81,8 +81,9 @@ VERSION_MISMATCH: Final = ProblemType(
     "If-Match names another version than the present one. Get it again, and repeat the change.",
 )  # fmt: skip
 TOO_LARGE: Final = ProblemType(
-    "too-large", 413, "The body is too large", "PAYLOAD_TOO_LARGE", "`detail` says how many bytes are allowed."
-)
+    "too-large", 413, "It is too large", "PAYLOAD_TOO_LARGE",
+    "`detail` says how much is allowed: of a body, of the answers to a batch, or of an export over tRPC.",
+)  # fmt: skip
 UNSUPPORTED_MEDIA_TYPE: Final = ProblemType(
     "unsupported-media-type", 415, "Not this content type", "UNSUPPORTED_MEDIA_TYPE",
     "Bodies are application/json, in UTF-8 and not compressed.",
@@ -94,6 +95,10 @@ IDEMPOTENCY_MISMATCH: Final = ProblemType(
 TOO_MANY_REQUESTS: Final = ProblemType(
     "too-many-requests", 429, "Too many requests", "TOO_MANY_REQUESTS",
     "Wait as long as Retry-After says. The header RateLimit says how many more are allowed.",
+)  # fmt: skip
+HEADER_TOO_LARGE: Final = ProblemType(
+    "header-too-large", 431, "A line of the request's head is too long", "PAYLOAD_TOO_LARGE",
+    "Each header, and the first line with path and query string, has at most 64 KiB. Send less, or in a body.",
 )  # fmt: skip
 INTERNAL: Final = ProblemType(
     "internal", 500, "Something went wrong here", "INTERNAL_SERVER_ERROR", "The log has the details under `instance`."

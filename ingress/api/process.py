@@ -125,13 +125,12 @@ def make_api(front: Front, settings: Settings, stop: asyncio.Event) -> tuple[Api
     """
     every = registry().values()
     rest = Rest(front, Routes(every), Exports(front, every), Uploads(front, settings, stop))
-    cors = Cors(settings.api_cors_origins)
-    live = LiveDoor(front, rest, cors, settings)
+    live = LiveDoor(front, rest, settings)
     mounts: dict[str, Transport] = {
         "v1": rest,
         "v1/live": live,
         FILES: Files(front.executor, Blobs.of(settings)),
-        "trpc": Trpc(front, registry(), cors, stop),
+        "trpc": Trpc(front, registry(), stop),
         **dict.fromkeys(reference.PATHS, reference.Reference()),
     }
-    return Api(mounts, cors, anywhere_else=rest), live
+    return Api(mounts, Cors(settings.api_cors_origins), anywhere_else=rest), live

@@ -44,6 +44,13 @@ class Bodies:
         except (ClientPayloadError, HttpProcessingError, web.RequestPayloadError, OSError):
             raise Refused("broken_body") from None
 
+    def hold(self, endpoint: int, size: int) -> Place:
+        """A place for bytes that are there already, to be released. Raises Refused."""
+        try:
+            return self._bounds.enter(endpoint, size, time.monotonic())
+        except OverBoundError:
+            raise Refused("crowded") from None
+
     def leave(self, place: Place) -> None:
         """Release the place of a body."""
         self._bounds.leave(place)

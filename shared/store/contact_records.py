@@ -29,15 +29,15 @@ class ContactRecord:
     deleted_at: datetime | None
 
 
-_COLUMNS: Final = "id, tenant_id, phone_number, name, is_active, created_at, updated_at, deleted_at"
-_GET = f"SELECT {_COLUMNS} FROM contacts WHERE tenant_id = $1 AND id = $2"
+COLUMNS: Final = "id, tenant_id, phone_number, name, is_active, created_at, updated_at, deleted_at"
+_GET = f"SELECT {COLUMNS} FROM contacts WHERE tenant_id = $1 AND id = $2"
 _LOCK = f"{_GET} FOR NO KEY UPDATE"
 _LIVE: Final = "deleted_at IS NULL"
 _DELETED: Final = "deleted_at IS NOT NULL"
 
 
 def _newest(which: str, most: int | None = None) -> str:
-    return f"SELECT {_COLUMNS} FROM contacts WHERE tenant_id = $1 AND {which} {behind(2, most)}"
+    return f"SELECT {COLUMNS} FROM contacts WHERE tenant_id = $1 AND {which} {behind(2, most)}"
 
 
 _PAGE = _newest(_LIVE)
@@ -55,18 +55,18 @@ def _among_newest(which: str) -> tuple[str, str]:
 _AMONG_LIVE = _among_newest(_LIVE)
 _AMONG_DELETED = _among_newest(_DELETED)
 _INSERT = f"""
-INSERT INTO contacts (id, tenant_id, phone_number, name, is_active) VALUES ($1, $2, $3, $4, $5) RETURNING {_COLUMNS}
+INSERT INTO contacts (id, tenant_id, phone_number, name, is_active) VALUES ($1, $2, $3, $4, $5) RETURNING {COLUMNS}
 """
 _UPDATE = f"""
-UPDATE contacts SET phone_number = $3, name = $4, is_active = $5 WHERE tenant_id = $1 AND id = $2 RETURNING {_COLUMNS}
+UPDATE contacts SET phone_number = $3, name = $4, is_active = $5 WHERE tenant_id = $1 AND id = $2 RETURNING {COLUMNS}
 """
 _DELETE = f"""
 UPDATE contacts SET deleted_at = now()
-WHERE tenant_id = $1 AND id = $2 AND {only_if("deleted_at IS NULL")} RETURNING {_COLUMNS}
+WHERE tenant_id = $1 AND id = $2 AND {only_if("deleted_at IS NULL")} RETURNING {COLUMNS}
 """
 _RESTORE = f"""
 UPDATE contacts SET deleted_at = NULL
-WHERE tenant_id = $1 AND id = $2 AND {only_if("deleted_at IS NOT NULL")} RETURNING {_COLUMNS}
+WHERE tenant_id = $1 AND id = $2 AND {only_if("deleted_at IS NOT NULL")} RETURNING {COLUMNS}
 """
 _HOLDER = """
 SELECT a.contact_id, c.deleted_at FROM contact_addresses a

@@ -9,7 +9,7 @@ from uuid import UUID
 from shared.database import Connection
 from shared.domain.model import Address
 from shared.store.by_key import only_if
-from shared.store.contact_records import ContactRecord
+from shared.store.contact_records import COLUMNS, ContactRecord
 from shared.store.newest_first import Position, behind
 
 READ_AT_ONCE: Final = 1000  # contacts that one search looks at
@@ -34,7 +34,6 @@ class StoredAddress:
     created_at: datetime
 
 
-_COLUMNS: Final = "id, tenant_id, phone_number, name, is_active, created_at, updated_at, deleted_at"
 _BY_ADDRESS = f"""
 SELECT DISTINCT c.*
 FROM unnest($2::text[], $3::text[]) AS asked (kind, canonical)
@@ -43,7 +42,7 @@ CROSS JOIN LATERAL (
     WHERE tenant_id = $1 AND kind = asked.kind AND canonical = asked.canonical OFFSET 0
 ) AS a
 CROSS JOIN LATERAL (
-    SELECT {_COLUMNS} FROM contacts
+    SELECT {COLUMNS} FROM contacts
     WHERE tenant_id = $1 AND id = a.contact_id AND {only_if("deleted_at IS NULL")} OFFSET 0
 ) AS c
 """
@@ -54,7 +53,7 @@ SELECT * FROM (
     SELECT seen.*, row_number() OVER (ORDER BY created_at DESC, id DESC) AS place,
         strpos(lower(name), lower($2)) > 0 OR strpos(phone_number, $3) > 0 AS matches
     FROM (
-        SELECT {_COLUMNS} FROM contacts WHERE tenant_id = $1 AND deleted_at IS NULL {behind(4)}
+        SELECT {COLUMNS} FROM contacts WHERE tenant_id = $1 AND deleted_at IS NULL {behind(4)}
     ) AS seen
 ) AS numbered
 WHERE matches OR place = $6 ORDER BY created_at DESC, id DESC LIMIT $7

@@ -18,7 +18,6 @@ from typing import Any, Final
 
 from aiohttp import hdrs, web
 
-from ingress.api.cors import Cors
 from ingress.api.declaration import registry
 from ingress.api.front import Front
 from ingress.api.live.engine import Stream
@@ -37,10 +36,9 @@ LEAVING: Final = 3.0  # seconds that streams have for their last item before a s
 class LiveDoor:
     """The transport of /v1/live."""
 
-    def __init__(self, front: Front, rest: Rest, cors: Cors, settings: Settings) -> None:
+    def __init__(self, front: Front, rest: Rest, settings: Settings) -> None:
         self._front = front
         self._rest = rest
-        self._cors = cors
         self._heartbeat = settings.api_live_heartbeat
         self._streams: set[Stream] = set()
         self._open: set[asyncio.Task[Any]] = set()
@@ -56,7 +54,7 @@ class LiveDoor:
         try:
             if request.headers.get(hdrs.UPGRADE, "").lower() == "websocket":
                 return await WebSocket(session).serve()
-            return await ServerSentEvents(session, self._cors).serve()
+            return await ServerSentEvents(session).serve()
         finally:
             session.close()
             self._open.discard(task)

@@ -8,7 +8,7 @@ from typing import Final
 from aiohttp import hdrs, web
 
 from ingress.api import query_string
-from ingress.api.cors import Cors
+from ingress.api.begin import begin
 from ingress.api.live.items import Item, Reconnect
 from ingress.api.live.session import Session
 from ingress.api.open_sockets import OpenSocket, counted
@@ -24,9 +24,8 @@ _LAST_EVENT_ID: Final = "Last-Event-ID"
 class ServerSentEvents:
     """One stream. A client that is too slow is cut off, and comes again by itself with its last id."""
 
-    def __init__(self, session: Session, cors: Cors) -> None:
+    def __init__(self, session: Session) -> None:
         self._session = session
-        self._cors = cors
         self._overflowed = False
 
     async def serve(self) -> web.StreamResponse:
@@ -38,7 +37,6 @@ class ServerSentEvents:
             given["lastEventId"] = last
         stream = await session.open(caller, given)
         response = web.StreamResponse(headers=_HEADERS)
-        self._cors.allow(request, response)
         writing = asyncio.current_task()
         assert writing is not None, "a request is answered in a task"
 
@@ -50,7 +48,7 @@ class ServerSentEvents:
         try:
             async with aclosing(stream.items()) as items:
                 first = await anext(items)
-                await response.prepare(request)
+                await begin(request, response)
                 with counted("sse") as socket:
                     await self._write(response, first, items, socket)
         except asyncio.CancelledError:

@@ -9,6 +9,7 @@ from pydantic import Field, StringConstraints, TypeAdapter
 
 from ingress.api import cursors
 from ingress.api.call import Call
+from ingress.api.channel_models import ProviderName
 from ingress.api.declaration import Example, mutation, query
 from ingress.api.models import ListInput, Output, TenantInput
 from ingress.api.not_queued import refuse
@@ -24,7 +25,6 @@ from ingress.api.procedures.conversations import (
     ConversationPage,
     Message,
     MessageAnswer,
-    ProviderName,
     existing,
 )
 from shared.actions import template_messages

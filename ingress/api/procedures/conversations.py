@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final, Literal
 from uuid import UUID
 
-from pydantic import Field, StringConstraints, TypeAdapter
+from pydantic import Field, TypeAdapter
 
 from ingress.api import cursors, public_urls
 from ingress.api.call import Call
+from ingress.api.channel_models import ProviderName
 from ingress.api.declaration import Example, mutation, query
 from ingress.api.models import ListInput, Moment, Output, Page, Part, PhoneNumber, TenantInput, as_object
 from ingress.api.not_queued import refuse
@@ -28,7 +29,6 @@ WRITE: Final = "conversations:write"
 _POSITION: Final = TypeAdapter(records.Position)
 _MESSAGE_POSITION: Final = TypeAdapter(message_records.Position)
 
-ProviderName = Annotated[str, StringConstraints(min_length=1, max_length=40, pattern=r"^[a-z0-9_]+$")]
 
 ID: Final = "019ac2f0-7f2e-7a63-9c55-0c3a1a2b3c50"
 _TENANT: Final = "019ac2ef-1111-7a63-9c55-0c3a1a2b3c4d"

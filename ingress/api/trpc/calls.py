@@ -1,6 +1,8 @@
 """Runs the queries and mutations of a request or frame, some of them at once, and makes the answer to each."""
 
 import asyncio
+import math
+from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -10,7 +12,7 @@ from ingress.api.caller import Caller
 from ingress.api.declaration import AnyProcedure
 from ingress.api.execute import Executor
 from ingress.api.failures import problem_of
-from ingress.api.problems import METHOD_NOT_ALLOWED, UNKNOWN_PATH, Problem, invalid
+from ingress.api.problems import METHOD_NOT_ALLOWED, TOO_LARGE, UNKNOWN_PATH, Problem, invalid
 from ingress.api.rest_paths import ROOT
 from ingress.api.trpc.shapes import failed, succeeded
 
@@ -54,21 +56,33 @@ class CallRunner:
             raise Problem(UNKNOWN_PATH, "No procedure has this name. The reference lists them: /docs.")
         return found
 
-    async def each(self, caller: Caller, asked: Sequence[Asked]) -> AsyncIterator[tuple[int, Outcome]]:
-        """The outcome of each call with its place, as they end."""
-        turns = asyncio.Semaphore(AT_ONCE)
+    async def each(
+        self, caller: Caller, asked: Sequence[Asked], *, most: float = math.inf
+    ) -> AsyncIterator[tuple[int, Outcome]]:
+        """The outcome of each call with its place, as they end; a call begins once there is room for its outcome.
 
-        async def one(place: int) -> tuple[int, Outcome]:
-            async with turns:
-                return place, await self.run(caller, asked[place])
-
-        tasks = [asyncio.create_task(one(place)) for place in range(len(asked))]
+        Once the outcomes hold `most` bytes, the calls that have not begun are refused.
+        """
+        waiting, working, size = deque(enumerate(asked)), set[asyncio.Task[tuple[int, Outcome]]](), 0
         try:
-            for next_one in asyncio.as_completed(tasks):
-                yield await next_one
+            while waiting or working:
+                while waiting and len(working) < AT_ONCE:
+                    place, one = waiting.popleft()
+                    if size >= most:
+                        yield place, _too_much(one, most)
+                    else:
+                        working.add(asyncio.create_task(self._placed(caller, place, one)))
+                if working:
+                    done, working = await asyncio.wait(working, return_when=asyncio.FIRST_COMPLETED)
+                    for task in done:
+                        size += len(task.result()[1].body)
+                        yield task.result()
         finally:  # the client may have left
-            for task in tasks:
+            for task in working:
                 task.cancel()
+
+    async def _placed(self, caller: Caller, place: int, asked: Asked) -> tuple[int, Outcome]:
+        return place, await self.run(caller, asked)
 
     async def run(self, caller: Caller, asked: Asked) -> Outcome:
         """The outcome of a call, which is an answer also where it fails."""
@@ -108,6 +122,12 @@ def keyed(asked: Asked) -> tuple[object, str | None]:
         raise invalid((KEY_MEMBER,), "It is no text.", "Give a text, such as a UUID, or leave it out.")
     idempotency.check_key(key, KEY_MEMBER)
     return given, key
+
+
+def _too_much(asked: Asked, most: float) -> Outcome:
+    detail = f"The answers to this batch hold more than {most:g} bytes, so this call was not run. "
+    problem = Problem(TOO_LARGE, f"{detail}Ask in fewer or smaller calls, or use httpBatchStreamLink.")
+    return Outcome(problem.type.status, failed(problem, asked.path))
 
 
 def key_of_call(header: str | None, path: str, place: int, *, is_batch: bool) -> str | None:

@@ -4,15 +4,15 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import unquote
 
+from ingress.api import query_string
 from ingress.api.front import parsed
 from ingress.api.problems import INVALID_INPUT, UNKNOWN_PATH, FieldError, Problem
 from ingress.api.trpc.shapes import plain
 
 ROOT: Final = "/trpc"
 MOST_CALLS: Final = 100  # of one request or frame; the clients' option `maxItems` makes them divide what is more
-MOST_PARAMETERS: Final = 100  # of a query string
 JSONL: Final = "application/jsonl"
 Form = Literal["json", "jsonl", "stream10"]
 _BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -58,13 +58,7 @@ def read(raw_path: str, raw_query: str, headers: Mapping[str, str]) -> Calls:
 
 def parameters(raw_query: str) -> Mapping[str, str]:
     """The parameters of a query string; of one that comes again the last value counts. Raises a Problem."""
-    try:
-        pairs = parse_qsl(raw_query, keep_blank_values=True, errors="strict", max_num_fields=MOST_PARAMETERS)
-    except UnicodeDecodeError:
-        raise Problem(INVALID_INPUT, "The query string is no UTF-8.") from None
-    except ValueError:
-        raise Problem(INVALID_INPUT, f"Give at most {MOST_PARAMETERS} parameters.") from None
-    return dict(pairs)
+    return dict(query_string.pairs(raw_query))
 
 
 def _unescaped(path: str) -> str:

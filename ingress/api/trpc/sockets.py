@@ -6,11 +6,13 @@ from here are the WebSocket's own pings.
 """
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from contextlib import aclosing, suppress
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
+from ingress.api.caller import Caller
 from ingress.api.failures import problem_of
 from ingress.api.front import Front, bearer
 from ingress.api.open_sockets import OpenSocket, counted
@@ -28,6 +30,8 @@ FIRST_FRAME: Final = 10.0  # seconds within which the connection parameters must
 MOST_SUBSCRIPTIONS: Final = 100  # of one socket
 LONGEST_FRAME: Final = 256 * 1024  # bytes; aiohttp holds a frame until all of it is there, also a stranger's
 GRACE: Final = 5.0  # seconds that a client has for leaving by itself once it was told to
+
+Work = Callable[[Message], Coroutine[Any, Any, None]]
 
 
 class Sockets:
@@ -53,8 +57,9 @@ class Sockets:
     async def _serve(self, request: web.BaseRequest, socket: web.WebSocketResponse, open_socket: OpenSocket) -> None:
         try:
             client = await self._client(request, socket)
-            with self._connections.taken(await client.caller()):
-                await _Session(socket, open_socket, client, self._runner, self._stop).serve()
+            caller = await client.caller()
+            with self._connections.taken(caller):
+                await _Session(socket, open_socket, client, caller, self._runner, self._stop).serve()
         except ConnectionError:
             raise
         except Exception as error:
@@ -94,12 +99,15 @@ class _Session:
         socket: web.WebSocketResponse,
         open_socket: OpenSocket,
         client: Client,
+        caller: Caller,
         runner: CallRunner,
         stop: asyncio.Event,
     ) -> None:
+        """`caller` is the client as the socket was opened."""
         self._socket = socket
         self._open_socket = open_socket
         self._client = client
+        self._caller = caller
         self._runner = runner
         self._stop = stop
         self._turns = asyncio.Semaphore(AT_ONCE)
@@ -135,46 +143,58 @@ class _Session:
         if frame == frames.PONG:
             return None
         try:
-            for read in frames.messages(frame):
+            several = frames.messages(frame)
+            for read in several:
                 try:
-                    await self._begin(frames.message(read))
+                    await self._begin(frames.message(read), len(frame) // len(several))
                 except Problem as problem:
                     await self._socket.send_str(frames.refused(frames.id_of(read), problem))
         except Problem as problem:
             await self._socket.send_str(frames.refused(None, problem))
 
-    async def _begin(self, message: Message) -> None:
+    async def _begin(self, message: Message, size: int) -> None:
+        """Begin what a message of so many bytes asks for. Raises a Problem."""
         if message.method == "subscription.stop":
             return await self._end(message.id)
         if message.method == "subscription":
-            return self._subscribe(message)
+            return self._subscribe(message, size)
         if len(self._calls) >= MOST_CALLS:
             await asyncio.wait(self._calls, return_when=asyncio.FIRST_COMPLETED)
-        task = asyncio.create_task(self._call(message))
+        task = self._start(self._call, message, size)
         self._calls.add(task)
         task.add_done_callback(self._calls.discard)
         return None
+
+    def _start(self, work: Work, message: Message, size: int) -> asyncio.Task[None]:
+        """Begin to work on a message, whose bytes count until that ends. Raises the problem of too many."""
+        front = self._client.front
+        place = front.hold(self._caller, size)
+        task = asyncio.create_task(work(message))
+        task.add_done_callback(lambda _: front.release(place))
+        return task
 
     async def _call(self, message: Message) -> None:
         """Answer a query or mutation."""
         try:
             caller = await self._client.caller()
             asked = Asked(message.path, message.given, may_change=message.method == "mutation")
-            async with self._turns:
+            async with self._turns:  # until the client has taken the answer, or one that does not read has all in hand
                 outcome = await self._runner.run(caller, asked)
-            text = frames.answered(message.id, outcome.body)
+                await self._socket.send_str(frames.answered(message.id, outcome.body))
+                self._open_socket.wrote()
+        except ConnectionError:
+            pass
         except Exception as error:
-            text = frames.refused(message.id, problem_of(error), message.path)
-        with suppress(ConnectionError):
-            await self._socket.send_str(text)
-            self._open_socket.wrote()
+            with suppress(ConnectionError):
+                await self._socket.send_str(frames.refused(message.id, problem_of(error), message.path))
+                self._open_socket.wrote()
 
-    def _subscribe(self, message: Message) -> None:
+    def _subscribe(self, message: Message, size: int) -> None:
         if message.id in self._subscriptions:
             raise Problem(CONFLICT, "A subscription with this id goes on. Stop it first.")
         if len(self._subscriptions) >= MOST_SUBSCRIPTIONS:
             raise Problem(INVALID_INPUT, f"A socket has at most {MOST_SUBSCRIPTIONS} subscriptions.")
-        task = asyncio.create_task(self._follow(message))
+        task = self._start(self._follow, message, size)
         self._subscriptions[message.id] = task
         task.add_done_callback(lambda _: self._forget(message.id, task))
 
@@ -198,8 +218,8 @@ class _Session:
                 raise Problem(METHOD_NOT_ALLOWED, f"{message.path} is a {procedure.kind}.")
             given = resumed(procedure, message.given, message.last_event_id)
             accepted = await accept(self._client, procedure, given)
-            await self._socket.send_str(frames.state(message.id, "started"))
-            async with aclosing(items(self._client, accepted)) as following:
+            async with self._client.front.room(accepted), aclosing(items(self._client, accepted)) as following:
+                await self._socket.send_str(frames.state(message.id, "started"))
                 async for one in following:
                     if one is not None:
                         await self._socket.send_str(frames.item(message.id, one))

@@ -12,7 +12,7 @@ from typing import Final
 import orjson
 from aiohttp import hdrs, web
 
-from ingress.api.cors import Cors
+from ingress.api.begin import begin
 from ingress.api.declaration import AnyProcedure
 from ingress.api.failures import problem_of
 from ingress.api.front import Front, bearer, parsed
@@ -36,17 +36,15 @@ _CONNECTED: Final = orjson.dumps({"reconnectAfterInactivityMs": int(PAUSE * 3 * 
 class EventStreams:
     """All subscriptions over server-sent events."""
 
-    def __init__(self, front: Front, cors: Cors, connections: Connections, stop: asyncio.Event) -> None:
+    def __init__(self, front: Front, connections: Connections, stop: asyncio.Event) -> None:
         self._front = front
-        self._cors = cors
         self._connections = connections
         self._stop = stop
 
     async def answer(self, request: web.BaseRequest, procedure: AnyProcedure, calls: Calls) -> web.StreamResponse:
         """The stream of a subscription, until it ends, its client leaves or the process stops."""
         response = web.StreamResponse(headers=_HEADERS)
-        self._cors.allow(request, response)
-        await response.prepare(request)
+        await begin(request, response)
         with counted("trpc_sse") as open_socket:
             await self._serve(request, procedure, calls, response, open_socket)
         await response.write_eof()
@@ -95,8 +93,8 @@ class EventStreams:
         (given,) = calls.inputs(calls.in_query())
         accepted = await accept(client, procedure, resumed(procedure, given, seen))
         with self._connections.taken(accepted.call.caller):
-            await response.write(_event("connected", _CONNECTED))
-            async with aclosing(items(client, accepted)) as following:
+            async with self._front.room(accepted), aclosing(items(client, accepted)) as following:
+                await response.write(_event("connected", _CONNECTED))
                 async for item in following:
                     await response.write(_event("ping", b"") if item is None else _item(item))
                     if item is not None:

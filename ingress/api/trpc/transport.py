@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from aiohttp import hdrs, web
 
+from ingress.api.begin import begin
 from ingress.api.caller import Caller
-from ingress.api.cors import Cors
 from ingress.api.declaration import AnyProcedure
 from ingress.api.failures import problem_of
 from ingress.api.front import Front
@@ -26,6 +26,7 @@ from ingress.api.trpc.sse import EventStreams
 from ingress.api.trpc.streams import Lines
 
 _VARY: Final[Mapping[str, str]] = {"Vary": "trpc-accept, accept"}
+MOST_ANSWERED: Final = 16 * 1024**2  # bytes of the answers to one batch, which are written once all are there
 _METHODS: Final = ("GET", "HEAD", "POST")
 
 
@@ -36,7 +37,6 @@ class Trpc:
         self,
         front: Front,
         procedures: Mapping[str, AnyProcedure],
-        cors: Cors,
         stop: asyncio.Event,
     ) -> None:
         """`stop` is set once the process is to stop."""
@@ -44,9 +44,8 @@ class Trpc:
         self._procedures = procedures
         self._runner = CallRunner(front.executor, procedures)
         self._written: dict[Version, str] = {}  # the types that were asked for
-        self._cors = cors
         connections = Connections()
-        self._streams = EventStreams(front, cors, connections, stop)
+        self._streams = EventStreams(front, connections, stop)
         self._sockets = Sockets(front, self._runner, connections, stop)
 
     def _types(self, version: Version) -> str:
@@ -104,7 +103,7 @@ class Trpc:
         asked = _asked(request, calls, given)
         if calls.form != "json":
             return await self._stream(request, calls, caller, asked)
-        outcomes = dict([one async for one in self._runner.each(caller, asked)])
+        outcomes = dict([one async for one in self._runner.each(caller, asked, most=MOST_ANSWERED)])
         return _answered(calls, [outcomes[place] for place in range(len(asked))], caller.rate_limit_headers())
 
     async def _stream(
@@ -113,9 +112,8 @@ class Trpc:
         """Write each answer as soon as it is there. The status has gone before, so it is 200."""
         response = web.StreamResponse(headers={**caller.rate_limit_headers(), **_VARY})
         response.content_type = "application/json"
-        self._cors.allow(request, response)
         lines = Lines(calls.form, len(asked))
-        await response.prepare(request)
+        await begin(request, response)
         await response.write(lines.head())
         async for place, outcome in self._runner.each(caller, asked):
             await response.write(lines.one(place, outcome.body))

@@ -1,7 +1,7 @@
 """messages of all of a tenant's conversations: finds and lists them, newest first, as `messages_history` names them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -10,6 +10,7 @@ from shared.database import Connection
 from shared.store.newest_first import id_or_last, time_or
 
 MOST_READ: Final = 1000  # messages that one page reads in search of those that its filters want
+MOST_BYTES: Final = 2 * 1024**2  # of a page's texts and metadata; a page holds one message however large it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ class HistoryRecord:
     created_at: datetime
 
 
+_FIELDS: Final = tuple(field.name for field in fields(HistoryRecord))
 _COLUMNS: Final = """
 m.id, m.tenant_id, m.conversation_id, m.channel_id, c.contact_id, m.provider, m.external_id,
 coalesce(c.kommo_chat_id, c.recipient) AS chat_id, m.direction, m.message_type, m.content, m.metadata, m.status,
@@ -48,6 +50,18 @@ WHERE m.tenant_id = $1 AND m.id = $2
 _BEHIND: Final = f"""created_at BETWEEN {time_or("-infinity", 4)} AND {time_or("infinity", 2)}
     AND (created_at, id)
         < ({time_or("infinity", 2)}, {id_or_last(3)})"""
+
+
+def _within_bytes(statement: str) -> str:
+    """The rows of a statement until they hold MOST_BYTES, each with the count `in_all` of those there would be."""
+    return f"""
+SELECT * FROM (
+    SELECT found.*, row_number() OVER newest AS place, count(*) OVER () AS in_all,
+        sum(octet_length(content) + octet_length(metadata::text)) OVER newest AS bytes
+    FROM ({statement}) AS found WINDOW newest AS (ORDER BY created_at DESC, id DESC)
+) AS numbered
+WHERE bytes <= {MOST_BYTES} OR place = 1 ORDER BY place
+"""
 
 
 def _source(newest: str, parameters: int) -> tuple[str, str]:
@@ -63,7 +77,7 @@ SELECT {_COLUMNS} FROM (
 ) AS m JOIN conversations c ON c.tenant_id = m.tenant_id AND c.id = m.conversation_id
 ORDER BY m.created_at DESC, m.id DESC
 """
-    return page, f"SELECT created_at, id FROM ({newest} OFFSET {MOST_READ - 1} LIMIT 1) AS last"
+    return _within_bytes(page), f"SELECT created_at, id FROM ({newest} OFFSET {MOST_READ - 1} LIMIT 1) AS last"
 
 
 def _newest(which: str = "true") -> str:
@@ -128,8 +142,8 @@ async def page(
     """Messages, newest first, behind the position `after`.
 
     A page reads at most MOST_READ messages, or as many of each of a contact's conversations, so that one costs the same
-    however few the filters want. Where they end a page before its limit, the second value is the position behind the
-    last one that was read; else it is None.
+    however few the filters want; and it holds at most MOST_BYTES. Where either ends a page before its limit, the second
+    value is the position behind the last one that was read; else it is None.
     """
     created_at, last_id = after or (None, None)
     if wanted.until is not None and (created_at is None or wanted.until <= created_at):
@@ -150,7 +164,10 @@ async def page(
         of = (wanted.status,)
         statement, read_up_to = _APART
     begin = (tenant_id, created_at, last_id, wanted.since, *of)
-    found = [HistoryRecord(**row) for row in await connection.fetch(statement, *begin, *filters, limit)]
+    rows = await connection.fetch(statement, *begin, *filters, limit)
+    found = [HistoryRecord(**{name: row[name] for name in _FIELDS}) for row in rows]
+    if rows and len(rows) < rows[0]["in_all"]:  # their bytes ended the page
+        return found, (found[-1].created_at, found[-1].id)
     if len(found) == limit or not filtered:
         return found, None
     end = await connection.fetchrow(read_up_to, *begin)

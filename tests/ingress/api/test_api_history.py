@@ -9,6 +9,7 @@ import aiohttp
 import orjson
 import pytest
 
+from ingress.api import exports
 from ingress.api.procedures import messages_history
 from shared.store.messages import history
 from tests.support.api import ApiStage, Tenant
@@ -110,7 +111,7 @@ async def test_so_does_a_page_of_a_contacts_messages(
     ana = await api.tenant()
     talks = [await add_conversation(api, ana) for _ in range(conversations)]
     contact = await api.pool.fetchval("SELECT contact_id FROM conversations WHERE id = $1", talks[0])
-    await api.pool.execute("UPDATE conversations SET contact_id = $1", contact)
+    await api.pool.execute("UPDATE conversations SET contact_id = $1 WHERE tenant_id = $2", contact, ana.id)
     for n in range(1, 6):
         await say(api, ana, talks[n % conversations], str(n))
     assert await pages(api, ana, limit="1", contactId=str(contact)) == [["5"], ["4"], ["3"], ["2"], ["1"]]
@@ -131,6 +132,21 @@ async def test_messages_of_a_status_that_few_have_are_found_among_them(
         await api.pool.execute(fail, ids[place], place)
     assert await pages(api, ana, status="failed", limit="2") == [["8", "5"], ["4", "0"], []]
     assert await pages(api, ana, status="failed", direction="inbound") == [[], [], []]
+
+
+async def test_a_page_holds_a_bounded_number_of_bytes(api: ApiStage, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("_ALL", "_OF_CONVERSATION"):  # "12345678" counts 10 bytes with its metadata, {}
+        page, read_up_to = getattr(history, name)
+        few = page.replace(f"bytes <= {history.MOST_BYTES}", "bytes <= 30")
+        monkeypatch.setattr(history, name, (few, read_up_to))
+    ana = await api.tenant()
+    await say(api, ana, await add_conversation(api, ana), *["12345678"] * 4, "a" * 100)
+    expected = [["a" * 100], ["12345678"] * 3, ["12345678"]]  # newest first; one that is larger is a page
+    contact = str(await api.pool.fetchval("SELECT contact_id FROM conversations WHERE tenant_id = $1", ana.id))
+    for params in ({}, {"contactId": contact}):
+        assert await pages(api, ana, limit="5", **params) == expected
+        lines = (await api.get(f"{PATH}/export.ndjson", ana, params=params)).body.splitlines()
+        assert [orjson.loads(line)["content"] for line in lines] == ["a" * 100, *["12345678"] * 4]
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 1000])
@@ -176,6 +192,7 @@ async def test_an_export_that_breaks_is_not_taken_for_the_whole(api: ApiStage, m
     talk = await add_conversation(api, ana)
     await say(api, ana, talk, "one", "two")
     monkeypatch.setattr(messages_history, "AT_ONCE", 1)
+    monkeypatch.setattr(exports, "AT_ONCE", 1)
     page, asked = history.page, 0
 
     async def breaks(*given: object) -> object:

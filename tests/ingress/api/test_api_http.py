@@ -37,18 +37,23 @@ async def raw(api: ApiStage, *pieces: bytes, pause: float = 0.0) -> tuple[bytes,
 
 
 @pytest.mark.parametrize(
-    "request_",
-    [b"nonsense\r\n\r\n", b"GET /v1/contacts?x=" + b"y" * 70_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
-     b"GET /v1/contacts HTTP/1.1\r\nX: " + b"y" * 70_000 + b"\r\n\r\n"],
+    ("request_", "status", "name", "code"),
+    [(b"nonsense\r\n\r\n", b"400", "parse-error", "PARSE_ERROR"),
+     (b"GET /v1/contacts?x=" + b"y" * 70_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+      b"431", "header-too-large", "PAYLOAD_TOO_LARGE"),
+     (b"GET /v1/contacts HTTP/1.1\r\nX: " + b"y" * 70_000 + b"\r\n\r\n",
+      b"431", "header-too-large", "PAYLOAD_TOO_LARGE")],
     ids=["no HTTP", "a long line", "a long header"],
 )  # fmt: skip
-async def test_what_is_no_request_gets_a_problem_that_both_transports_read(api: ApiStage, request_: bytes) -> None:
+async def test_what_is_no_request_gets_a_problem_that_both_transports_read(
+    api: ApiStage, request_: bytes, status: bytes, name: str, code: str
+) -> None:
     head, body = await raw(api, request_)
-    assert head.startswith((b"HTTP/1.1 400 ", b"HTTP/1.0 400 "))
+    assert head.startswith((b"HTTP/1.1 %b " % status, b"HTTP/1.0 %b " % status))
     assert b"application/problem+json" in head
     problem: dict[str, Any] = orjson.loads(body)
-    assert problem["type"] == "/docs#problem-parse-error"
-    assert problem["error"]["data"]["code"] == "PARSE_ERROR"
+    assert problem["type"] == f"/docs#problem-{name}"
+    assert problem["error"]["data"]["code"] == code
 
 
 async def test_a_line_of_60_kb_is_read(api: ApiStage) -> None:

@@ -1,12 +1,16 @@
 """/trpc over HTTP, byte by byte: what tRPC's clients read, and what they never send."""
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote
 
 import orjson
 import pytest
 
+from ingress.api.caller import Caller
+from ingress.api.execute import Executor
+from ingress.api.trpc import transport
+from ingress.api.trpc.calls import AT_ONCE, Asked, CallRunner, Outcome
 from ingress.api.trpc.requests import MOST_CALLS
 from shared.settings import Settings
 from tests.support.api import Answer, ApiStage, serving
@@ -135,11 +139,47 @@ async def test_refusals_before_a_call_have_the_shape_too(settings: Settings) -> 
         assert (batch.status, int(batch.headers["Retry-After"]) > 0) == (429, True)
 
 
-@pytest.mark.parametrize("line", [b"GET /trpc/" + b"a" * 70_000 + b" HTTP/1.1\r\n\r\n", b"nonsense\r\n\r\n"])
-async def test_a_parsers_fault_has_the_shape_too(api: ApiStage, line: bytes) -> None:
-    status, shape = await raw(api, line)
+async def test_a_parsers_fault_has_the_shape_too(api: ApiStage) -> None:
+    status, shape = await raw(api, b"nonsense\r\n\r\n")
     assert (status, shape["data"]["code"]) == (400, "PARSE_ERROR")
     assert shape["data"]["problem"]["type"] == "/docs#problem-parse-error"
+    for line in (b"GET /trpc/" + b"a" * 70_000, b"GET /trpc/contacts.list HTTP/1.1\r\nX: " + b"a" * 70_000):
+        status, shape = await raw(api, line + b" HTTP/1.1\r\n\r\n")
+        assert (status, shape["data"]["code"], shape["data"]["httpStatus"]) == (431, "PAYLOAD_TOO_LARGE", 431)
+        assert shape["data"]["problem"]["type"] == "/docs#problem-header-too-large"
+
+
+async def test_answers_to_one_batch_hold_a_bounded_number_of_bytes(
+    api: ApiStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "MOST_ANSWERED", 1)
+    ana = await api.tenant()
+    batch = "/trpc/" + ",".join(["contacts.list"] * (AT_ONCE + 2)) + "?batch=1"
+    answer = await api.get(batch, ana)
+    assert answer.status == 207
+    assert all("result" in one for one in answer.body[:AT_ONCE])
+    for refused in answer.body[AT_ONCE:]:
+        assert (refused["error"]["data"]["httpStatus"], refused["error"]["data"]["code"]) == (413, "PAYLOAD_TOO_LARGE")
+        assert "fewer or smaller calls" in refused["error"]["message"]
+    headers = {"Authorization": f"Bearer {ana.key}", "trpc-accept": "application/jsonl"}
+    async with api.client.get(batch, headers=headers) as streamed:
+        assert (await streamed.text()).count('"result"') == AT_ONCE + 2, "each is sent as it is there"
+
+
+async def test_a_call_of_a_batch_waits_until_there_is_room_for_its_answer() -> None:
+    class Counting(CallRunner):
+        begun = 0
+
+        async def run(self, caller: Caller, asked: Asked) -> Outcome:
+            self.begun += 1
+            return Outcome(200, b"{}")
+
+    runner = Counting(cast(Executor, None), {})
+    outcomes = runner.each(cast(Caller, None), [Asked("contacts.list", None)] * 20)
+    await anext(outcomes)
+    await asyncio.sleep(0.05)
+    assert runner.begun == AT_ONCE
+    assert len([one async for one in outcomes]) == 19
 
 
 async def test_an_outage_has_the_shape_too(api: ApiStage, monkeypatch: pytest.MonkeyPatch) -> None:

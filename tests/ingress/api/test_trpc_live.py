@@ -10,6 +10,7 @@ import orjson
 import pytest
 
 from shared.settings import Settings
+from shared.store import contact_records
 from tests.support import node, trpc_ticks
 from tests.support.api import ApiStage, serving
 from tests.support.api_inputs import stated
@@ -115,6 +116,33 @@ async def test_what_is_wrong_with_a_subscription_reaches_its_user(api: ApiStage,
         reply = await node.run(version, **reach, calls=[["subscription", "ticks.plain", given]])
         data = reply.results[0]["error"]["data"]
         assert (data["code"], data["problem"]["status"]) == (code, data["httpStatus"])
+
+
+async def test_frames_count_as_bodies_do(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on = asyncio.Event()
+    page: Any = contact_records.page
+
+    async def slow(*given: Any, **named: Any) -> Any:
+        await go_on.wait()
+        return await page(*given, **named)
+
+    monkeypatch.setattr(contact_records, "page", slow)
+    async with serving(settings.model_copy(update={"api_bytes": 1024**2, "api_body_limit": 1024})) as api:
+        ana, bob = await api.tenant(), await api.tenant()
+        headers = {"Authorization": f"Bearer {ana.key}"}
+        async with api.client.ws_connect("/trpc", headers=headers) as socket:
+            for number in range(1, 5):  # a tenant has half of 1 MiB, and a quarter of that to spare
+                call = {"id": number, "method": "query", "params": {"path": "contacts.list"}}
+                await socket.send_str(orjson.dumps(call).decode().ljust(200_000))
+            refused = await socket.receive_json(timeout=10)
+            assert (refused["id"], refused["error"]["data"]["code"]) == (4, "SERVICE_UNAVAILABLE")
+            assert refused["error"]["data"]["retryAfter"] > 0
+            assert (await api.post("/v1/contacts", bob, {"phoneNumber": "+14155238886"})).status == 201
+            go_on.set()
+            answered = [await socket.receive_json(timeout=10) for _ in range(3)]
+            assert all("result" in one for one in answered)
+            await socket.send_json({"id": 5, "method": "query", "params": {"path": "contacts.list"}})
+            assert "result" in await socket.receive_json(timeout=10)
 
 
 async def test_an_event_stream_without_a_key_says_so(api: ApiStage) -> None:
