@@ -67,6 +67,7 @@ async def test_an_outage_ends_no_subscription_of_trpc(settings: Settings, api: A
     async with api.client.ws_connect(f"/trpc?token={ana.key}") as socket:
         await socket.send_str(orjson.dumps(asked).decode())
         assert orjson.loads(await socket.receive_str(timeout=10))["result"] == {"type": "started"}
+        assert orjson.loads(await socket.receive_str(timeout=10))["result"]["data"]["data"]["type"] == "started"
         seen: list[int] = []
         for number in range(3):
             if number:
