@@ -1,5 +1,6 @@
 """conversations.*: lists, and sends that are made once and refused clearly."""
 
+import asyncio
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 
 from ops.local.stack import Stack
 from shared.database import new_id
+from shared.process import metrics
 from shared.store import conversation_records
 from tests.support.api import Answer, ApiStage, Tenant
 from tests.support.api_conversations import add_channel, add_conversation, say
@@ -51,12 +53,25 @@ async def pages(api: ApiStage, path: str, whose: Tenant, member: str, **params: 
 async def test_a_broker_that_stands_still_holds_up_no_answer(api: ApiStage, stack: Stack) -> None:
     ana = await api.tenant()
     talk = await add_conversation(api, ana)
+    async with asyncio.timeout(20):
+        before = published()
+        while published() == before:  # until the API is connected
+            await send(api, ana, talk)
     with paused(stack):
         began = time.monotonic()
         sent = await send(api, ana, talk)
         assert time.monotonic() - began < api.settings.publish_timeout / 2
     assert sent.status == 200
-    assert await api.rows("SELECT status FROM messages WHERE due_at IS NOT NULL") == [{"status": "queued"}]
+    message = UUID(sent.body["message"]["id"])
+    assert await api.rows("SELECT status, due_at IS NOT NULL AS due FROM messages WHERE id = $1", message) == [
+        {"status": "queued", "due": True}
+    ]
+
+
+def published() -> float:
+    """How many jobs the API, which runs in this process, has published."""
+    (counter,) = metrics.PUBLISHED.collect()
+    return sum(sample.value for sample in counter.samples if sample.name.endswith("_total"))
 
 
 async def test_conversations_are_listed_by_their_last_message(api: ApiStage) -> None:
