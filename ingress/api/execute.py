@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
 from typing import Any, Final, Protocol
-from uuid import UUID
+from uuid import UUID, uuid5
 
 import orjson
 from prometheus_client import Counter, Histogram
@@ -167,7 +167,7 @@ class Executor:
             if procedure.outside is not None:
                 if idempotency_key is not None:  # a twin in this process waits for the first one's answer
                     whose = call.own_tenant or call.caller.key_id
-                    await stack.enter_async_context(self._twins.take((whose, idempotency_key)))
+                    await stack.enter_async_context(self._twins.take(uuid5(whose, idempotency_key)))
                 if (before := await self._answered_before(accepted, idempotency_key)) is not None:
                     return before
                 async with self._calling_out(call):

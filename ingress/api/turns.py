@@ -1,24 +1,25 @@
-"""Lets no more than so many calls of one tenant, or of whatever else they share, work at once; others wait in turn."""
+"""Shares the connections among tenants: no tenant's calls hold more than so many at once, the others wait in turn."""
 
 import asyncio
-from collections.abc import AsyncIterator, Hashable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from uuid import UUID
 from weakref import WeakValueDictionary
 
 
 class Turns:
-    """At most `each` calls of one kind work at once; one that has waited `patience` seconds raises TimeoutError."""
+    """At most `each` calls of a tenant work at once; one that has waited `patience` seconds raises TimeoutError."""
 
     def __init__(self, each: int, patience: float) -> None:
         self._each = each
         self._patience = patience
-        self._of: WeakValueDictionary[Hashable, asyncio.Semaphore] = WeakValueDictionary()  # of those with calls
+        self._of: WeakValueDictionary[UUID, asyncio.Semaphore] = WeakValueDictionary()  # of tenants with calls
 
     @asynccontextmanager
-    async def take(self, of: Hashable) -> AsyncIterator[None]:
-        turn = self._of.get(of)
+    async def take(self, tenant_id: UUID) -> AsyncIterator[None]:
+        turn = self._of.get(tenant_id)
         if turn is None:
-            turn = self._of[of] = asyncio.Semaphore(self._each)
+            turn = self._of[tenant_id] = asyncio.Semaphore(self._each)
         async with asyncio.timeout(self._patience):
             await turn.acquire()
         try:

@@ -41,9 +41,7 @@ def make_pool(settings: Settings, *, process: str, size: int | None = None, lock
     # A worker leaves no state on a session: it listens and takes advisory locks on sessions of their own (`connect`),
     # and asyncpg rolls back an open transaction in any case. A full reset would cost a round trip after each commit,
     # before the commit's jobs are published.
-    return _make_pool(
-        settings, process, "palomar_worker", size, reset=_no_reset, own=_milliseconds("lock_timeout", lock_wait)
-    )
+    return _make_pool(settings, process, "palomar_worker", size, reset=_no_reset, own=_lock_timeout(lock_wait))
 
 
 async def connect(
@@ -90,7 +88,7 @@ class ApiPool:
         # A session carries a tenant here, so asyncpg asks the server to reset it each time it goes back to the pool.
         self._role: Final[Role] = "palomar_api"
         self._patience = patience
-        own = _milliseconds("lock_timeout", lock_wait) | _milliseconds("statement_timeout", statement_timeout)
+        own = _lock_timeout(lock_wait) | _statement_timeout(statement_timeout)
         self._pool = _make_pool(settings, process, self._role, size, reset=None, own=own)
 
     async def __aenter__(self) -> "ApiPool":
@@ -155,8 +153,12 @@ def _make_pool(
     )
 
 
-def _milliseconds(setting: str, seconds: float | None) -> dict[str, str]:
-    return {} if seconds is None else {setting: f"{seconds * 1000:.0f}"}
+def _lock_timeout(seconds: float | None) -> dict[str, str]:
+    return {} if seconds is None else {"lock_timeout": f"{seconds * 1000:.0f}"}
+
+
+def _statement_timeout(seconds: float | None) -> dict[str, str]:
+    return {} if seconds is None else {"statement_timeout": f"{seconds * 1000:.0f}"}
 
 
 async def _prepare(connection: "asyncpg.Connection[asyncpg.Record]", *, tcp: TcpOptions, role: Role) -> None:
