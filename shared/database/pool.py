@@ -45,7 +45,7 @@ def make_pool(settings: Settings, *, process: str, size: int | None = None, lock
     # A worker leaves no state on a session: it listens and takes advisory locks on sessions of their own (`connect`),
     # and asyncpg rolls back an open transaction in any case. A full reset would cost a round trip after each commit,
     # before the commit's jobs are published.
-    return _make_pool(settings, process, "palomar_worker", size, own=_milliseconds("lock_timeout", lock_wait))
+    return _make_pool(settings, process, "palomar_worker", size, own=_lock_timeout(lock_wait))
 
 
 async def connect(
@@ -91,11 +91,7 @@ class ApiPool:
         raises TimeoutError."""
         # No session carries a tenant: each transaction sets its own, and takes it along at its end. See make_pool.
         self._patience = patience
-        own = {
-            **_milliseconds("lock_timeout", lock_wait),
-            **_milliseconds("statement_timeout", statement_timeout),
-            "plan_cache_mode": _ONE_PLAN,
-        }
+        own = _lock_timeout(lock_wait) | _statement_timeout(statement_timeout) | {"plan_cache_mode": _ONE_PLAN}
         self._pool = _make_pool(settings, process, "palomar_api", size, of_tenants=True, own=own)
 
     async def __aenter__(self) -> "ApiPool":
@@ -164,8 +160,12 @@ def _make_pool(
     )
 
 
-def _milliseconds(setting: str, seconds: float | None) -> dict[str, str]:
-    return {} if seconds is None else {setting: f"{seconds * 1000:.0f}"}
+def _lock_timeout(seconds: float | None) -> dict[str, str]:
+    return {} if seconds is None else {"lock_timeout": f"{seconds * 1000:.0f}"}
+
+
+def _statement_timeout(seconds: float | None) -> dict[str, str]:
+    return {} if seconds is None else {"statement_timeout": f"{seconds * 1000:.0f}"}
 
 
 async def _prepare(connection: "asyncpg.Connection[asyncpg.Record]", *, tcp: TcpOptions, role: Role) -> None:
