@@ -1,4 +1,4 @@
-"""What the procedures around contacts.import take and answer."""
+"""What contacts.import and the procedures around it take and answer."""
 
 from datetime import datetime
 from typing import Annotated, Literal

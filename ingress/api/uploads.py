@@ -32,7 +32,7 @@ INFLATED_AT_ONCE: Final = 64 * 1024  # bytes
 
 
 class ClientLeft(ConnectionError):
-    """The client has closed its connection. It is told apart from the database's, which may break off alike."""
+    """The client has closed its connection. A class of its own: the database's connection may break off as well."""
 
 
 class Uploads:

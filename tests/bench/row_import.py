@@ -52,8 +52,8 @@ async def measure(arena: Arena, rounds: int, advance: Advance) -> Result:
         advance()
     result = Result(
         ROW,
-        f"{CONTACTS:,} new contacts a round, of which no one was there: a phone number, a name and an e-mail address "
-        "each. One file of CSV, or for the floor one connection.",
+        f"{CONTACTS:,} new contacts a round, each with a phone number, a name and an e-mail address. One file of CSV, "
+        "or for the floor one connection.",
         [Measure(ROW, "contacts", "/s", FASTEST, rates["floor"], rates["ours"])],
         [Peak(ROW, ours.name, ours.peak())],
     )
