@@ -5,7 +5,7 @@ what is asked, runs it (`execute`), and writes what comes of it in its own form.
 HTTP.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -18,13 +18,14 @@ from prometheus_client import Counter, Histogram
 from pydantic import ValidationError
 
 from ingress.api import idempotency, problems
-from ingress.api.call import Call, version
+from ingress.api.answers import Answer, answer_of, replayed_answer
+from ingress.api.call import Call
 from ingress.api.caller import Authenticator, Caller
 from ingress.api.declaration import AnyProcedure
 from ingress.api.failures import problem_of
 from ingress.api.input_bounds import refuse_vast
 from ingress.api.live.engine import Live
-from ingress.api.models import Input, Output, Part, TenantInput
+from ingress.api.models import Input, Output, TenantInput
 from ingress.api.problems import INVALID_INPUT, UNAVAILABLE, Problem
 from ingress.api.turns import Turns
 from shared import database
@@ -48,15 +49,6 @@ class Publish(Protocol):
     """Publishes jobs of a committed transaction. An error is logged: the rows are due all the same."""
 
     async def __call__(self, *jobs: Job) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a call led to. `body` is JSON."""
-
-    body: bytes
-    replayed: bool = False  # the answer to an earlier request with the same Idempotency-Key
-    version: str | None = None  # of the one row that it holds, as ETag writes it
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +192,7 @@ class Executor:
             if idempotency_key is None:
                 return None
             request_hash = idempotency.hash_of(accepted.procedure, accepted.given)
-            return _replayed(await idempotency.known_answer(call, idempotency_key, request_hash))
+            return replayed_answer(await idempotency.known_answer(call, idempotency_key, request_hash))
 
     async def _once(self, accepted: Accepted, idempotency_key: str | None, found: tuple[object, ...]) -> Answer:
         call, procedure = accepted.call, accepted.procedure
@@ -209,7 +201,7 @@ class Executor:
             await _check_tenant(call, call.connection)
             if idempotency_key is not None:
                 request_hash = idempotency.hash_of(procedure, accepted.given)
-                first = _replayed(await idempotency.first_answer(call, idempotency_key, request_hash))
+                first = replayed_answer(await idempotency.first_answer(call, idempotency_key, request_hash))
                 if first is not None:
                     return first
             output: Output = await procedure.run(call, accepted.given, *found)
@@ -237,15 +229,6 @@ class Executor:
         patience = self._settings.api_patience
         async with self._operators.acquire(timeout=patience) as session, session.transaction():
             yield session
-
-
-def _replayed(first: Mapping[str, object] | None) -> Answer | None:
-    return None if first is None else Answer(orjson.dumps(first), replayed=True)
-
-
-def answer_of(output: Output) -> Answer:
-    """What a procedure answers, as JSON."""
-    return Answer(output.__pydantic_serializer__.to_json(output, by_alias=True), version=_version_of(output))
 
 
 def validated(procedure: AnyProcedure, given: object) -> Input:
@@ -294,13 +277,3 @@ async def _check_tenant(call: Call, connection: Connection) -> None:
         return
     if not await tenants.lives(connection, call.own_tenant):
         raise problems.not_found("tenant", "tenantId")
-
-
-def _version_of(output: Output) -> str | None:
-    """The version of the only row of an answer; None where it holds no or several rows, or one without a time."""
-    members = [getattr(output, name) for name in type(output).model_fields]
-    rows = [member for member in members if isinstance(member, Part)]
-    if len(rows) != 1 or any(isinstance(member, list) for member in members):
-        return None
-    updated_at = getattr(rows[0], "updated_at", None) or getattr(rows[0], "last_updated_at", None)
-    return None if updated_at is None else version(updated_at)

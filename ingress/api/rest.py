@@ -6,8 +6,8 @@ import orjson
 from aiohttp import web
 
 from ingress.api import query_string
+from ingress.api.answers import Answer
 from ingress.api.caller import Caller
-from ingress.api.execute import Answer
 from ingress.api.exports import Exports
 from ingress.api.front import Front
 from ingress.api.problems import INVALID_INPUT, METHOD_NOT_ALLOWED, UNKNOWN_PATH, FieldError, Problem, invalid

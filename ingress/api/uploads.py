@@ -16,10 +16,11 @@ from aiohttp import ClientPayloadError, hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from ingress.api import idempotency, query_string
+from ingress.api.answers import Answer, answer_of
 from ingress.api.call import SentFile
 from ingress.api.caller import Caller
 from ingress.api.declaration import AnyProcedure
-from ingress.api.execute import CALLS, SECONDS, Answer, Executor, answer_of
+from ingress.api.execute import CALLS, SECONDS, Executor
 from ingress.api.front import Front
 from ingress.api.problems import PARSE_ERROR, TIMEOUT, TOO_LARGE, UNAVAILABLE, UNSUPPORTED_MEDIA_TYPE, Problem
 from shared.settings import Settings
