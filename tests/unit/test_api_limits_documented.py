@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from ingress.api import caller, models, process
-from ingress.api.trpc import connections, requests, sockets
+from ingress.api import caller, files, front, models, process
+from ingress.api.trpc import connections, requests, sockets, transport
 from shared.settings import Settings
 
 DOCS = (Path(__file__).resolve().parents[2] / "docs" / "api.md").read_text()
@@ -17,6 +17,9 @@ WITHOUT_A_SETTING = {
     "a request's first line, and each header": [process.LONGEST_LINE],
     "rows of a page": [models.MOST_ROWS],
     "calls of a batch, messages of a frame": [requests.MOST_CALLS],
+    "answers to a batch": [transport.MOST_ANSWERED],
+    "exports of a tenant under way": [front.EXPORTS_OF_A_TENANT, front.LONGEST_EXPORT],
+    "downloads of files of a tenant under way": [files.OF_A_TENANT, files.LONGEST],
     "sockets and event streams of a tenant at `/trpc`": [connections.MOST_OF_ONE],
     "subscriptions of a socket there": [sockets.MOST_SUBSCRIPTIONS],
     "wrong keys from an address": [caller.GUESSES, caller.GUESS_WINDOW],

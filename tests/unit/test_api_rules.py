@@ -3,7 +3,6 @@
 from datetime import UTC, datetime
 from typing import Any
 
-import asyncpg
 import pytest
 from pydantic import ValidationError
 
@@ -15,7 +14,7 @@ from ingress.api.models import Input, ListInput
 from ingress.api.problems import CODES, TYPES, Problem, of_validation, pointer
 from ingress.api.rate_limits import MOST_BUCKETS, Bucket, Buckets
 from ingress.api.rest_paths import Routes, kebab, route
-from shared.database import LockTimeout
+from shared.database import LockTimeout, StatementTimeout
 
 # -- paths -------------------------------------------------------------------------------------------------------------
 
@@ -182,7 +181,7 @@ def test_retry_after_is_whole_seconds_and_never_too_early(seconds: float, header
     [
         (ConnectionResetError(), "contacts.create", "repeat it with the same Idempotency-Key"),
         (ConnectionResetError(), "contacts.list", "Nothing was changed"),
-        (asyncpg.QueryCanceledError(), "contacts.create", "Nothing was changed"),
+        (StatementTimeout(), "contacts.create", "Nothing was changed"),
         (LockTimeout(), "contacts.create", "Nothing was changed"),
     ],
 )
