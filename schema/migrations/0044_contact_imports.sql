@@ -1,7 +1,7 @@
 -- transactional: false
 
--- Files of contacts that a tenant imports: how far each is, and which of its lines are wrong. Neither table holds a value
--- of the file, so that nobody is to be erased from them.
+-- Files of contacts that a tenant imports: how far each is, and which of its lines are wrong. Neither table holds a
+-- value of the file, so that no person has to be erased from them.
 
 CREATE TABLE IF NOT EXISTS contact_imports (
     id uuid NOT NULL,
@@ -49,13 +49,14 @@ CREATE OR REPLACE TRIGGER contact_imports_touch BEFORE UPDATE ON contact_imports
     FOR EACH ROW EXECUTE FUNCTION touch_updated_at();
 
 DO $$
+DECLARE
+    made text;
 BEGIN
-    IF NOT EXISTS (SELECT FROM pg_policies WHERE tablename = 'contact_imports') THEN
-        PERFORM protect_tenant_table('contact_imports');
-    END IF;
-    IF NOT EXISTS (SELECT FROM pg_policies WHERE tablename = 'contact_import_defects') THEN
-        PERFORM protect_tenant_table('contact_import_defects');
-    END IF;
+    FOREACH made IN ARRAY ARRAY['contact_imports', 'contact_import_defects'] LOOP
+        IF NOT EXISTS (SELECT FROM pg_policies WHERE schemaname = current_schema() AND tablename = made) THEN
+            PERFORM protect_tenant_table(made);
+        END IF;
+    END LOOP;
 END
 $$;
 GRANT SELECT, INSERT, UPDATE, DELETE ON contact_imports, contact_import_defects TO palomar_worker;

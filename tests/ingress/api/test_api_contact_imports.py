@@ -179,7 +179,7 @@ async def test_a_file_that_is_refused_leaves_nothing_behind(
 async def test_a_file_has_bounds(settings: Settings) -> None:
     async with serving(settings.model_copy(update={"api_upload_limit": 1024**2})) as api:
         ana = await api.tenant()
-        bomb = gzip.compress(b"phone\n" + b"x" * 50_000_000)
+        bomb = gzip.compress(b"phone\n" + b"x" * 5_000_000)
         for file, headers in ((bomb, {"Content_Encoding": "gzip"}), (b"phone\n" + b"x" * 1024**2, {})):
             answer = await send(api, ana, file, headers=headers)
             assert (answer.status, answer.problem) == (413, "too-large")
