@@ -26,7 +26,7 @@ from ingress.api.failures import problem_of
 from ingress.api.input_bounds import refuse_vast
 from ingress.api.live.engine import Live
 from ingress.api.models import Input, Output, TenantInput
-from ingress.api.problems import INVALID_INPUT, UNAVAILABLE, Problem
+from ingress.api.problems import INVALID_INPUT, Problem
 from ingress.api.turns import Turns
 from shared import database
 from shared.crypto import KeyRing
@@ -85,7 +85,7 @@ class Executor:
         self._lost = lost
         share = max(1, settings.api_pool // A_TENANTS_SHARE)
         self._turns = Turns(share, settings.api_patience, "calls")
-        self._turns_outside = Turns(CALLS_OUT, settings.api_patience, "calls that a provider is asked for")
+        self._turns_outside = Turns(CALLS_OUT, settings.api_patience, "calls that wait for a provider")
         self._twins = Turns(1, settings.api_patience, "requests with this Idempotency-Key")
         self.authenticator = authenticator
         self.live = live
@@ -163,24 +163,13 @@ class Executor:
                     await stack.enter_async_context(self._twins.take((whose, idempotency_key)))
                 if (before := await self._answered_before(accepted, idempotency_key)) is not None:
                     return before
-                async with self._calling_out(call):
-                    found = (await procedure.outside(call, accepted.given),)
+                if call.own_tenant is not None:
+                    await stack.enter_async_context(self._turns_outside.take(call.own_tenant))
+                found = (await procedure.outside(call, accepted.given),)
             answer = await database.repeat(partial(self._once, accepted, idempotency_key, found))
         if call.jobs:
             await self._publish(*call.jobs)
         return answer
-
-    @asynccontextmanager
-    async def _calling_out(self, call: Call) -> AsyncIterator[None]:
-        """A tenant's turn to have a provider called. Raises the problem of one that has too many called already."""
-        async with AsyncExitStack() as stack:
-            if call.own_tenant is not None:
-                try:
-                    await stack.enter_async_context(self._turns_outside.take(call.own_tenant))
-                except TimeoutError:
-                    detail = "Too many of this tenant's calls wait for their providers."
-                    raise Problem(UNAVAILABLE, detail, retry_after=self._settings.api_patience) from None
-            yield
 
     async def _answered_before(self, accepted: Accepted, idempotency_key: str | None) -> Answer | None:
         """The answer that a repeated request had, so that the provider is not called for it again. Claims nothing."""

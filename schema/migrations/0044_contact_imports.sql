@@ -26,7 +26,11 @@ CREATE TABLE IF NOT EXISTS contact_imports (
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz NOT NULL DEFAULT now(),
     completed_at timestamptz,
-    PRIMARY KEY (tenant_id, id)
+    PRIMARY KEY (tenant_id, id),
+    CONSTRAINT check_times CHECK (
+        completed_at >= '0002-01-01 00:00+00' AND completed_at <= '9999-01-01 00:00+00'
+        AND created_at >= '0002-01-01 00:00+00' AND created_at <= '9999-01-01 00:00+00'
+        AND updated_at >= '0002-01-01 00:00+00' AND updated_at <= '9999-01-01 00:00+00')
 );
 CREATE UNIQUE INDEX IF NOT EXISTS contact_imports_key ON contact_imports (tenant_id, key_hash)
     WHERE key_hash IS NOT NULL;

@@ -106,6 +106,7 @@ async def test_another_providers_endpoint_is_none_of_kommos(settings: Settings) 
         assert await post(client, f"/webhooks/kommo/{twilio.id}/{URL_SECRET}", event()) == 404
 
 
+@pytest.mark.alone
 async def test_a_broker_that_hangs_keeps_kommo_waiting_no_longer_than_it_waits(
     settings: Settings, amqp_url: str
 ) -> None:

@@ -97,7 +97,7 @@ async def test_a_tenant_has_a_bounded_number_of_calls_that_wait_for_a_provider(
     done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     (refused,) = [task.result() for task in done]
     assert (refused.status, refused.problem) == (503, "unavailable")
-    assert "Too many of this tenant's calls" in refused.body["detail"]
+    assert "calls that wait for a provider under way, as many as it may" in refused.body["detail"]
     assert provider.asked == CALLS_OUT
     others = asyncio.create_task(api.post(f"/v1/channels/{await channel(api, eva)}/test", eva, {}))
     provider.may_answer.set()
