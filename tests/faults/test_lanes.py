@@ -89,7 +89,7 @@ async def test_messages_keep_their_order_while_senders_are_killed(
 
         kills = 0
         while (done := await sent()) < owed * 0.9:
-            wanted = done + dice.randint(1, 90)
+            wanted = min(done + dice.randint(1, 90), int(owed * 0.98))  # the last ones may be of unknown outcome
             await system.until_holds(sent, wanted.__le__, within=60, what=f"{wanted} messages sent")
             name = dice.choice(SENDERS)
             await system.kill(name)
