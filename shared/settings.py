@@ -136,7 +136,7 @@ class Settings(BaseSettings):
         default=(), description='web pages that may call the API, such as ["https://console.example.com"]; * is any'
     )
     api_pool: int = Field(
-        default=10, ge=2, le=64, description="connections of tenants' calls; one tenant takes at most a quarter of them"
+        default=20, ge=2, le=64, description="connections of tenants' calls; one tenant takes at most a quarter of them"
     )
     api_patience: Seconds = Field(default=5.0, description="a call waits so long for a connection, then 503")
     api_lock_wait: Seconds = Field(default=4.0, description="and so long for a lock, as a repeated request does")
