@@ -28,6 +28,7 @@ from ops.demo.twilio import DEMO
 from ops.errors import Problem
 from shared import database
 from shared.actions import api_keys
+from shared.crypto import KeyRing
 from shared.domain.event_cursor import Cursor
 from shared.settings import Settings
 from shared.store import event_feed
@@ -115,6 +116,7 @@ class Side:
     key: str
     stored: Stored
     places: Mapping[Page, Cursor]  # of its events
+    keys: KeyRing  # which sign its cursors
 
 
 async def measure(arena: Arena, rounds: int, advance: Advance) -> Result:
@@ -163,7 +165,7 @@ async def _side(arena: Arena, name: str, contacts: int, messages: int) -> Side:
     }
     process = arena.spawn(f"api-{name}", ["-m", "ingress", "api"], variables, serves=True)
     await arena.ready(process)
-    return Side(process, key, stored, places)
+    return Side(process, key, stored, places, KeyRing.parse(settings.secret_keys.get_secret_value()))
 
 
 async def _key_and_places(settings: Settings, stored: Stored) -> tuple[str, Mapping[Page, Cursor]]:
@@ -206,7 +208,7 @@ def _path(side: Side, one: List, page: Page) -> str:
         behind = rows // 2 if page == "middle" else min(LIMIT * one.every, rows // 2)
         given = validated(procedure, query_string.read(procedure.input, list(one.filters.items())))
         assert isinstance(given, PageInput), "a list has pages"
-        call = cast(Call, SimpleNamespace(procedure=one.procedure))
+        call = cast(Call, SimpleNamespace(procedure=one.procedure, keys=side.keys))
         filters["cursor"] = cursors.behind(call, given, _POSITION, side.stored.position(one.table, behind))
     path = found.path.replace(f"{{{found.id_field}}}", one.filters.get(found.id_field or "", ""))
     return f"{path}?{urlencode({**filters, 'limit': LIMIT})}"
