@@ -15,7 +15,7 @@ from ingress.api.begin import begin
 from ingress.api.declaration import AnyProcedure
 from ingress.api.execute import Accepted
 from ingress.api.front import Front
-from ingress.api.problems import METHOD_NOT_ALLOWED, UNAUTHENTICATED, Problem
+from ingress.api.problems import METHOD_NOT_ALLOWED, Problem
 from ingress.api.rest_paths import ROOT, kebab
 
 Format = Literal["csv", "ndjson"]
@@ -68,18 +68,10 @@ class Exports:
             await begin(request, response)
             await response.write(first)
             async for piece in pieces:
-                await self._check_key(request)
+                await self._front.check_key(request)  # a query once in a few seconds
                 await response.write(piece)
             await response.write_eof()
             return response
-
-    async def _check_key(self, request: web.BaseRequest) -> None:
-        """Raise the problem of a key that was revoked or has expired since. It costs a query once in a few seconds."""
-        try:
-            await self._front.caller(request)
-        except Problem as problem:
-            if problem.type is UNAUTHENTICATED:  # not so while the database is away
-                raise
 
     async def _pieces(self, export: Export, accepted: Accepted) -> AsyncGenerator[bytes]:
         """What is written, in pieces of some AT_ONCE bytes. Raises a Problem, and nothing else."""

@@ -14,6 +14,7 @@ from ingress.api.problems import (
     PARSE_ERROR,
     TIMEOUT,
     TOO_LARGE,
+    UNAUTHENTICATED,
     UNAVAILABLE,
     UNSUPPORTED_MEDIA_TYPE,
     Problem,
@@ -44,6 +45,15 @@ class Front:
         """The caller with the key in the header Authorization, or with `key`, where another one carries it."""
         return await self.executor.authenticate(key or bearer(request), self.address(request))
 
+    async def check_key(self, request: web.BaseRequest, key: str | None = None) -> None:
+        """Raise the problem of a key that holds no longer, of what goes on for long. While that can't be told, it
+        holds: the database is away, or too many wrong keys came from the client's address."""
+        try:
+            await self.caller(request, key)
+        except Problem as problem:
+            if problem.type is UNAUTHENTICATED:
+                raise
+
     def address(self, request: web.BaseRequest) -> str | None:
         """The sender's address behind our own proxies."""
         return self._sources.address(request.remote, request.headers.get("X-Forwarded-For"))
@@ -62,9 +72,9 @@ class Front:
     def room(self, accepted: Accepted) -> AbstractAsyncContextManager[None]:
         """Room for what a subscription streams, within whose block its items are sent. Raises a Problem.
 
-        An export reads as quickly as its client, and there is a bound for it; other subscriptions wait for events.
+        A file reads as quickly as its client, and there is a bound for it; other subscriptions wait for events.
         """
-        if accepted.procedure.verb == "export":
+        if accepted.procedure.is_file:
             return self._exports.one(accepted.call.tenant_id)
         return nullcontext()
 

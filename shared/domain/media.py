@@ -12,6 +12,7 @@ from shared.domain.model import Media
 from shared.resilience.backoff import Backoff
 from shared.settings import Settings
 
+FileKind = Literal["image", "audio", "video", "file"]
 Status = Literal["wanted", "stored", "refused", "expired", "failed"]
 
 Reason = Literal[
@@ -136,10 +137,14 @@ def plain_type(mime_type: str | None) -> str:
     return (mime_type or "").partition(";")[0].strip().lower()
 
 
-def message_type(part: Media) -> Literal["image", "audio", "video", "file"]:
+def message_type(part: Media) -> FileKind:
     """What a message with this file is, by the type of the file or the ending of its name."""
-    guessed = mimetypes.guess_type(part.filename or name_of(part.url, None))[0]
-    match plain_type(part.mime_type or guessed).partition("/")[0]:
+    return file_kind(part.mime_type or mimetypes.guess_type(part.filename or name_of(part.url, None))[0])
+
+
+def file_kind(mime_type: str | None) -> FileKind:
+    """What a file of this type is to its reader."""
+    match plain_type(mime_type).partition("/")[0]:
         case "image":
             return "image"
         case "audio":

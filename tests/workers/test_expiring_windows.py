@@ -163,3 +163,31 @@ async def test_a_locked_conversation_keeps_no_other_waiting(settings: Settings) 
             await other.execute("SELECT FROM conversations WHERE id = $1 FOR UPDATE", locked)
             assert [one.conversation_id for one in await note(stage)] == [free]
         assert [one.conversation_id for one in await note(stage)] == [locked]
+
+
+async def test_a_tenant_with_many_windows_takes_turns_with_the_others(settings: Settings) -> None:
+    async with staged(settings, SILENT) as stage:
+        soon = closing_in(timedelta(minutes=5))
+        for n in range(1, 9):
+            await stage.converse(customer=f"+34600{n:06}", last_message_ago=soon)
+        beside = await stage.add_channel(SILENT)
+        theirs = await stage.converse(last_message_ago=closing_in(timedelta(minutes=50)), ours=beside)
+        assert beside.tenant_id != stage.ours.tenant_id
+        found = await note(stage, limit=2)
+        assert len(found) == 2
+        assert theirs in {one.conversation_id for one in found}
+
+
+async def test_a_look_reads_a_bounded_number_of_a_tenants_windows(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(expiring_windows, "MOST_READ", 4)
+    async with staged(settings, SILENT) as stage:
+        # Scans of two settings share what a look reads.
+        other = await stage.add_channel(minutes(600), beside=stage.ours, address="+14155238887")
+        for n in range(1, 4):
+            await stage.converse(customer=f"+34600{n:06}", last_message_ago=closing_in(timedelta(minutes=n)))
+        late = await stage.converse(last_message_ago=closing_in(timedelta(minutes=599)), ours=other)
+        assert len(await note(stage)) == 2
+        assert await note(stage) == [], "the first two are noted, and a scan reads no more"
+        assert [one.conversation_id for one in await note(stage, timedelta(minutes=2))] == [late]

@@ -9,7 +9,7 @@ from ingress.api.caller import Caller
 from ingress.api.declaration import AnyProcedure
 from ingress.api.front import Front, bearer
 from ingress.api.live.engine import Stream
-from ingress.api.problems import UNAUTHENTICATED, Problem
+from ingress.api.problems import Problem
 from ingress.api.procedures.events import FollowEvents
 
 
@@ -53,11 +53,7 @@ class Session:
         if now - self._checked_at < self._check_every:
             return
         self._checked_at = now
-        try:
-            await self.caller()
-        except Problem as problem:
-            if problem.type is UNAUTHENTICATED:  # not so while the database is away
-                raise
+        await self._front.check_key(self.request, self.key)
 
     def problem_of(self, error: Exception) -> Problem:
         """The problem that answers an error of its stream."""

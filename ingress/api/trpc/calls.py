@@ -125,7 +125,7 @@ def keyed(asked: Asked) -> tuple[object, str | None]:
 
 
 def _too_much(asked: Asked, most: float) -> Outcome:
-    detail = f"The answers to this batch hold more than {most:g} bytes, so this call was not run. "
+    detail = f"The answers to this batch hold more than {most:.0f} bytes, so this call was not run. "
     problem = Problem(TOO_LARGE, f"{detail}Ask in fewer or smaller calls, or use httpBatchStreamLink.")
     return Outcome(problem.type.status, failed(problem, asked.path))
 

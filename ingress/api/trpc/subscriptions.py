@@ -15,7 +15,7 @@ from ingress.api.declaration import AnyProcedure
 from ingress.api.execute import Accepted
 from ingress.api.front import Front
 from ingress.api.models import Output, Tracked
-from ingress.api.problems import PARSE_ERROR, UNAUTHENTICATED, Problem
+from ingress.api.problems import PARSE_ERROR, Problem
 
 PAUSE: Final = 15.0  # seconds without an item, after which the client gets a sign of life; its key is tried as often
 LEAVING: Final = 3.0  # seconds within which clients are told to connect again before the process stops, each at random
@@ -35,13 +35,8 @@ class Client:
         return await self.front.caller(self.request, self.key)
 
     async def check_key(self) -> None:
-        """Raise the problem of a key that holds no longer. While that can't be told, it holds: the database is away,
-        or too many wrong keys came from the client's address."""
-        try:
-            await self.caller()
-        except Problem as problem:
-            if problem.type is UNAUTHENTICATED:
-                raise
+        """Raise the problem of a key that holds no longer."""
+        await self.front.check_key(self.request, self.key)
 
 
 def key_in(parameters: Any) -> str | None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from uuid import UUID
 
 from shared.domain import addresses
+from shared.domain.media import file_kind, plain_type
 from shared.domain.model import Address, ChannelKind, ConsentState, InboundMessage, Media, MessageType, Receipt
 from shared.providers import readable_text
 from shared.providers.base import SOLE_CHANNEL, Notice, Parsed
@@ -155,21 +156,14 @@ def _message_type(fields: Mapping[str, str], media: tuple[Media, ...], channel: 
 
 
 def _media_type(mime_type: str, channel: ChannelKind) -> MessageType:
-    media_type = mime_type.partition(";")[0].strip().lower()
+    media_type = plain_type(mime_type)
     if media_type in _VCARDS:
         return "contacts"
     if media_type == "image/webp" and channel == "whatsapp":  # WhatsApp makes other pictures JPEG
         return "sticker"
     if media_type == "application/ogg":
         return "audio"
-    match media_type.partition("/")[0]:
-        case "image":
-            return "image"
-        case "audio":
-            return "audio"
-        case "video":
-            return "video"
-    return "file"
+    return file_kind(media_type)
 
 
 def read_receipt(external_id: str, status: str, read: Fields, url: str) -> Receipt:

@@ -4,7 +4,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from io import BytesIO
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import aiohttp
 import pytest
@@ -177,6 +177,8 @@ async def test_one_tenants_downloads_and_exports_leave_room_for_others(
         assert (await api.get(EXPORT, ana)).body["detail"].startswith("This tenant has 1 exports under way")
         async with api.client.get("/trpc/messagesHistory.export", headers=bearer(ana)) as stream:
             assert "This tenant has 1 exports under way" in await stream.text()
+        defects = await api.get("/v1/contacts/import-errors.csv", ana, params={"importId": str(uuid4())})
+        assert defects.body["detail"].startswith("This tenant has 1 exports under way"), "it is a file as well"
         under_way.append(asyncio.create_task(api.get(EXPORT, bob)))
         await pages.until(4)
         assert (await api.get(EXPORT, eva)).body["detail"].startswith("Too many exports are under way")
