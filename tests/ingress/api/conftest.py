@@ -8,6 +8,8 @@ import pytest
 import pytest_asyncio
 
 from ops.local.stack import Stack
+from shared.queue import topology
+from shared.queue.connection import connected
 from shared.settings import Settings
 from tests.support.api import ApiStage, serving
 from tests.support.databases import cloned
@@ -40,6 +42,9 @@ async def one_api(
                 twilio_api_url=sandbox.base_url,
                 meta_api_url=NO_PROVIDER,
             )
+            # The API does so too, a moment after it serves; until then system.* says that the queues are not there.
+            async with connected(settings.amqp_url.get_secret_value(), "test") as connection:
+                await topology.declare_missing(connection, settings.retry_delays)
             async with serving(settings) as stage:
                 yield stage
     vhosts.give_back(vhost)
