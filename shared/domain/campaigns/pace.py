@@ -1,0 +1,56 @@
+"""How fast a campaign may send on a channel, and how many of its recipients become messages now. No I/O.
+
+Meta counts what a number sends and what customers write to it against one limit, 80 messages a second by default.
+Replies must never wait for a campaign. So a campaign gets what is left of the channel's rate, less a reserve. Where the
+provider answers that it is too fast, the channel slows down and comes back step by step.
+"""
+
+import math
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+RESERVE: Final = 0.2  # share of what customers leave, for replies
+SLOWER: Final = 0.7  # what is left of the rate after the provider has refused a message as too fast
+SLOWEST: Final = 0.05  # share of the setting
+QUIET: Final = timedelta(seconds=10)  # without such a refusal, after which the rate grows
+GROWTH: Final = 0.05  # share of the setting, each time
+AHEAD: Final = 2.0  # seconds' worth of messages that may wait to be sent: what a pause has to catch
+NEXT_PAGE: Final = timedelta(seconds=AHEAD / 2)  # between two pages: half of what may wait has left
+MOST_AT_ONCE: Final = 500  # recipients that become messages in one transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Slowed:
+    """The channel was refused as too fast at this moment, and has had this share of its rate since."""
+
+    share: float
+    at: datetime
+
+
+def refused(slowed: Slowed | None, now: datetime) -> Slowed:
+    """How the channel stands after another refusal."""
+    return Slowed(max(SLOWEST, share(slowed, now) * SLOWER), now)
+
+
+def share(slowed: Slowed | None, now: datetime) -> float:
+    """The share of its rate that the channel has now: 1 where it was not refused, or long ago."""
+    if slowed is None:
+        return 1.0
+    steps = max(0, math.floor((now - slowed.at) / QUIET))
+    return min(1.0, slowed.share + steps * GROWTH)
+
+
+def bulk_rate(setting: float, inbound: float, slowed: Slowed | None, now: datetime, reserve: float = RESERVE) -> float:
+    """Messages a second that all campaigns of a channel may send together.
+
+    `setting` is the channel's rate, `inbound` what customers write to it a second where the provider counts that too.
+    Never nothing: what customers write may not stop a campaign for good.
+    """
+    left = max(0.0, setting * share(slowed, now) - inbound)
+    return max(setting * SLOWEST * (1 - reserve), left * (1 - reserve))
+
+
+def page(rate: float, waiting: int) -> int:
+    """How many recipients become messages now, where so many messages of the campaign wait to be sent."""
+    return max(0, min(MOST_AT_ONCE, math.ceil(rate * AHEAD) - waiting))
