@@ -4,8 +4,8 @@ from typing import Final
 from uuid import UUID
 
 from shared.database import Connection
-from shared.store import campaigns as store
-from shared.store.campaigns import Campaign, CampaignValues
+from shared.store.campaigns import records as store
+from shared.store.campaigns.records import Campaign, CampaignValues
 from shared.store.events import Event, record
 
 AT_WORK: Final = frozenset(("scheduled", "running", "paused"))

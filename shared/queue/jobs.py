@@ -223,6 +223,21 @@ class MediaWanted(Job):
         return f"media:{self.media_id}"
 
 
+class CampaignDue(Job):
+    """A campaign's next step is due: its row says which."""
+
+    type: ClassVar[str] = "campaign.due"
+    queues: ClassVar[tuple[str, ...]] = (topology.CAMPAIGN.name,)
+    batch: ClassVar[int] = 1  # each is worked on for a while
+
+    tenant_id: UUID
+    campaign_id: UUID
+
+    @property
+    def key(self) -> str:
+        return f"campaign:{self.campaign_id}"
+
+
 class EventHappened(Job):
     """An event, as `relay` publishes it. (xid, seq) is its position in the order of all events."""
 

@@ -69,6 +69,7 @@ REPLY: Final = WorkQueue("reply")
 REPLY_LLM: Final = WorkQueue("reply.llm")  # replies whose engine waits for an outside service
 WINDOW: Final = WorkQueue("window")
 MEDIA: Final = WorkQueue("media")
+CAMPAIGN: Final = WorkQueue("campaign")
 
 
 def send_queue(provider: str, lane: str = "normal") -> WorkQueue:
@@ -79,7 +80,7 @@ def send_queue(provider: str, lane: str = "normal") -> WorkQueue:
 LANES: Final[tuple[Lane, ...]] = ("normal", "bulk")
 SEND: Final = tuple(send_queue(provider, lane) for provider in names() for lane in LANES)
 QUEUES: Final[tuple[WorkQueue, ...]] = (
-    PERSIST, PERSIST_RECEIPTS, PERSIST_LARGE, REPLY, REPLY_LLM, WINDOW, *SEND, MEDIA,
+    PERSIST, PERSIST_RECEIPTS, PERSIST_LARGE, REPLY, REPLY_LLM, WINDOW, *SEND, MEDIA, CAMPAIGN,
 )  # fmt: skip
 
 

@@ -14,9 +14,10 @@ from ingress.api.models import ListInput, Name, Output, Page, Part, TenantInput
 from ingress.api.problems import CONFLICT, VERSION_MISMATCH, FieldError, Problem, invalid, not_found, pointer
 from shared.actions import campaigns
 from shared.actions.campaigns import NotADraft
-from shared.store import campaigns as store
+from shared.domain.campaigns.life import Status
 from shared.store import channels, contact_records, groups, message_templates
-from shared.store.campaigns import CampaignValues, RecipientType, Status
+from shared.store.campaigns import records as store
+from shared.store.campaigns.records import CampaignValues, RecipientType
 from shared.store.newest_first import Position
 
 READ: Final = "campaigns:read"
