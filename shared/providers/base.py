@@ -49,9 +49,11 @@ class Parsed:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The provider accepted the message and gave it an id."""
+    """The provider accepted the message and gave it an id. `held`: it checks the template's quality first, and then
+    sends the message or drops it. A receipt says which."""
 
     external_id: str
+    held: bool = False
 
 
 Scope = Literal["channel", "message"]

@@ -7,7 +7,7 @@ from uuid import UUID
 import orjson
 import pytest
 
-from shared.domain.model import AgentMessage, InboundMessage, Media, Receipt
+from shared.domain.model import AgentMessage, InboundMessage, Media, Pricing, Receipt
 from shared.providers.base import Notice
 from shared.providers.meta.webhooks import parse
 from tests.support.meta_payloads import (
@@ -300,6 +300,28 @@ def test_a_receipt() -> None:
     assert (one.recipient, one.channel_address, one.message_id) == ("+525512345678", PHONE_NUMBER_ID, None)
     assert one.timestamp == datetime(2026, 1, 1, 0, 0, 1, tzinfo=UTC)
     assert one.extra == {"conversation": conversation, "pricing": {"billable": True}, "waba_id": ACCOUNT}
+
+
+@pytest.mark.parametrize(
+    ("given", "read_as"),
+    [
+        (
+            {"billable": True, "pricing_model": "PMP", "category": "marketing_lite", "type": "regular"},
+            Pricing("marketing_lite", "regular", billable=True),
+        ),
+        ({"category": "SERVICE", "type": "free_customer_service", "billable": False},
+         Pricing("service", "free_customer_service", billable=False)),
+        ({"category": "utility"}, Pricing("utility")),
+        ({"category": "utility", "billable": "yes", "type": 7}, Pricing("utility", "7")),
+        ({"billable": True}, None),
+        ({"category": "a sentence of theirs"}, None),
+        ({"category": ["marketing"]}, None),
+        ("odd", None),
+        (None, None),
+    ],
+)  # fmt: skip
+def test_how_a_message_is_charged(given: Any, read_as: Pricing | None) -> None:
+    assert receipt(pricing=given).pricing == read_as
 
 
 @pytest.mark.parametrize("status", ["sent", "delivered", "read", "played", "failed", "deleted", "warning", "READ"])

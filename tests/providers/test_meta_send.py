@@ -103,6 +103,24 @@ async def test_a_message_is_posted_to_the_channels_number_with_its_token(graph: 
     assert posted["text"]["body"] == "¡hola!"
 
 
+@pytest.mark.parametrize(
+    ("message_status", "held"),
+    [
+        ("accepted", False),
+        ("held_for_quality_assessment", True),
+        ("paused", True),
+        ("a new word of theirs", False),
+        (None, False),
+        ({}, False),
+    ],
+)
+async def test_the_answer_says_whether_the_message_is_held(
+    graph: Graph, sender: MetaSender, message_status: object, held: bool
+) -> None:
+    graph.says(200, {**ACCEPTED, "messages": [{"id": "wamid.1", "message_status": message_status}]})
+    assert await sender.send(outgoing()) == Accepted("wamid.1", held=held)
+
+
 async def test_the_id_we_send_is_the_id_a_receipt_brings_back(graph: Graph, sender: MetaSender) -> None:
     await sender.send(outgoing())
     opaque = graph.asked[0][3]["biz_opaque_callback_data"]

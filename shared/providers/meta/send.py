@@ -31,6 +31,9 @@ from shared.providers.meta.client import GraphClient, MetaCredentials, named
 from shared.providers.meta.errors import NOT_ALLOWED, error_class, refusal
 from shared.providers.meta.requests import Body, body_of
 
+# https://developers.facebook.com/documentation/business-messaging/whatsapp/templates/template-pacing. The third state
+# is `accepted`. Of either of these two, a receipt says later whether the message was sent or dropped (132015).
+_HELD = frozenset(("held_for_quality_assessment", "paused"))
 _LONGEST_READ = 4.0  # seconds of a call that marks a message as read; a later mark is of no use
 
 
@@ -75,7 +78,9 @@ class MetaSender:
             return answered
         _, first = next(items_of(answered, "messages", "", []), ("", {}))
         external_id = text_of(first, "id")
-        return Accepted(external_id) if external_id else Ambiguous("unreadable", "accepted, but the answer names no id")
+        if not external_id:
+            return Ambiguous("unreadable", "accepted, but the answer names no id")
+        return Accepted(external_id, held=text_of(first, "message_status").strip().lower() in _HELD)
 
     async def show_read(self, address: str, external_id: str, *, typing: bool) -> Refusal | None:
         """Mark a customer's message as read and, with `typing`, show for 25 s at most that we type.

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from shared.domain import addresses
-from shared.domain.model import AgentMessage, Consent, ConsentState, InboundMessage, Receipt
+from shared.domain.model import AgentMessage, Consent, ConsentState, InboundMessage, Pricing, Receipt
 from shared.providers.base import Notice, Parsed, RawWebhook
 from shared.providers.json_fields import (
     Fields,
@@ -207,8 +207,20 @@ def _receipt(item: Fields, change: _Change) -> Receipt | str:
         timestamp=instant(item.get("timestamp")),
         recipient=(person.canonical if person else given) or None,
         channel_address=change.phone_number_id,
+        pricing=_pricing(fields_of(item, "pricing")),
         extra=plain({**extra, "waba_id": change.account}),
     )
+
+
+def _pricing(given: Fields) -> Pricing | None:
+    """`pricing` of a status: a message is charged when it is delivered, by its category. None where it names none.
+
+    https://developers.facebook.com/documentation/business-messaging/whatsapp/webhooks/reference/messages/status
+    """
+    category, billable = printable_word(text_of(given, "category")), given.get("billable")
+    if not category:
+        return None
+    return Pricing(category, printable_word(text_of(given, "type")), billable if isinstance(billable, bool) else None)
 
 
 def _preference(item: Fields, change: _Change) -> Notice:
