@@ -234,4 +234,5 @@ class Outgoing:
     subject: str | None = None  # of a mail; None: its thread's
     thread: Thread | None = None
     unsubscribe: str | None = None  # of a bulk mail: the URL of its unsubscribe link
+    marketing: bool = False  # by the provider's own path for marketing templates
     automatic: str = ""  # a mail's Auto-Submitted header: `auto-replied`, `auto-generated`

@@ -1,7 +1,9 @@
 """Sends messages through Meta's Graph API: one POST, whose outcome is one class of the closed set.
 
-`POST /{version}/{phone number id}/messages`; Meta has no official SDK for Python.
+`POST /{version}/{phone number id}/messages`, or `…/marketing_messages` with the same body and the same answer. Meta has
+no official SDK for Python.
 https://developers.facebook.com/documentation/business-messaging/whatsapp/reference/whatsapp-business-phone-number/message-api
+…/whatsapp/marketing-messages/send-marketing-messages
 """
 
 import asyncio
@@ -73,7 +75,8 @@ class MetaSender:
             data = orjson.dumps(body)
         except orjson.JSONEncodeError:
             return ContentRejected("content", "the text holds half a character, which is no UTF-8")
-        answered = await self._post(message.sender, data, within)
+        path = "marketing_messages" if message.marketing and message.template is not None else "messages"
+        answered = await self._post(message.sender, path, data, within)
         if not isinstance(answered, dict):
             return answered
         _, first = next(items_of(answered, "messages", "", []), ("", {}))
@@ -94,7 +97,7 @@ class MetaSender:
             data = orjson.dumps(body)
         except orjson.JSONEncodeError:
             return ContentRejected("content", "the message's id holds half a character, which is no UTF-8")
-        answered = await self._post(address, data, min(self._timeout, _LONGEST_READ))
+        answered = await self._post(address, "messages", data, min(self._timeout, _LONGEST_READ))
         return None if isinstance(answered, dict) else answered
 
     async def find(self, message: Outgoing, since: datetime) -> SentList | None:
@@ -121,11 +124,9 @@ class MetaSender:
     async def close(self) -> None:
         await self._graph.close()
 
-    async def _post(self, address: str, data: bytes, within: float) -> Body | Refusal:
-        """Meta's answer to a POST to the messages of a phone number. Raises nothing but CancelledError."""
-        answered = await outcome_of(
-            self._graph.call("POST", f"{quote(address, safe='')}/messages", data), within, named
-        )
+    async def _post(self, address: str, path: str, data: bytes, within: float) -> Body | Refusal:
+        """Meta's answer to a POST below a phone number. Raises nothing but CancelledError."""
+        answered = await outcome_of(self._graph.call("POST", f"{quote(address, safe='')}/{path}", data), within, named)
         return refusal(answered) if isinstance(answered, Answer) else answered
 
 

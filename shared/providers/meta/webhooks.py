@@ -22,6 +22,7 @@ from shared.providers.json_fields import (
     text_of,
 )
 from shared.providers.meta.messages import ECHOES, Around, read_echo, read_message
+from shared.providers.meta.template_updates import pause_title, template_change
 
 ACCOUNTS = "whatsapp_business_account"  # what `object` says of all WhatsApp webhooks
 MOST_UPDATES = 4000
@@ -150,7 +151,8 @@ def _read_change(change: _Change, found: _Found) -> None:
     for _, item in found.items(value, "user_preferences", prefix):
         found.notices.append(_preference(item, change))
     if found.count == before and not found.cut:
-        found.notices.append(_notice(printable_word(change.field) or "other", value, change))
+        notice = _notice(printable_word(change.field) or "other", {**value, **pause_title(value)}, change)
+        found.notices.append(replace(notice, template=template_change(change.field, value, change.account)))
 
 
 def _read_messages(change: _Change, found: _Found) -> None:
