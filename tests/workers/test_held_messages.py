@@ -6,11 +6,15 @@ from uuid import UUID
 import pytest
 
 from shared import database
+from shared.domain.model import Template
 from shared.settings import Settings
+from shared.store import message_templates
+from shared.store.message_templates import TemplateValues
 from shared.store.messages import sends
 from tests.support.meta_payloads import entry, receipt_json, value
 from tests.support.meta_stage import add_app, add_number, posted
 from tests.support.stage import Ours, Stage, staged
+from tests.workers.test_meta_flow import opened
 from workers.persist import worker
 
 WAMID = "wamid.held"
@@ -95,3 +99,51 @@ async def test_a_row_with_other_metadata_is_moved_all_the_same(settings: Setting
         await receive(stage, ours, {"status": "delivered", "pricing": PRICING})
         row = await stage.message(message)
         assert (row["status"], row["metadata"]) == ("delivered", metadata)
+
+
+async def test_a_held_message_is_sent_once_meta_releases_it(settings: Settings) -> None:
+    async with opened(settings, {"reply": {"engine": "none"}}) as door:
+        stage = door.stage
+        await door.writes("hola")
+        await stage.until(stage.count, "messages", equals=1)
+        conversation = await stage.value("SELECT id FROM conversations")
+        await stage.sandbox.quality("oferta", "hold")
+        message = await stage.owe(
+            conversation, ours=door.ours, template=Template("oferta", {}, "es_MX"), lane="bulk", dedupe_key="offer"
+        )
+        await stage.until(stage.status, message, equals="sent")
+        assert (await stage.message(message))["metadata"]["held"] == "quality"
+        assert await stage.value(
+            "SELECT detail FROM events WHERE message_id = $1 AND name = 'message.sent'", message
+        ) == {"held": True}
+        assert (await stage.sandbox.quality("oferta", "release")).held == 1
+        await stage.until(stage.status, message, equals="read")
+        metadata = (await stage.message(message))["metadata"]
+        assert "held" not in metadata
+        assert metadata["pricing"] == {"category": "marketing", "type": "regular", "billable": True}
+
+
+@pytest.mark.parametrize(
+    ("path", "used", "marketing"),
+    [
+        ("marketing_messages", "order_update", True),
+        ("marketing_messages", "hello_world", False),  # it is no marketing
+        ("marketing_messages", "unheard_of", False),
+        ("messages", "order_update", False),
+    ],
+)
+async def test_the_channels_setting_chooses_the_path_of_marketing_templates(
+    settings: Settings, path: str, used: str, marketing: bool
+) -> None:
+    channel: dict[str, object] = {"reply": {"engine": "none"}, "meta": {"marketing_path": path}}
+    async with opened(settings, channel) as door:
+        stage, ours = door.stage, door.ours
+        for name, category in (("order_update", "MARKETING"), ("hello_world", "UTILITY")):
+            values = TemplateValues(ours.id, name, "en_US", name, category, "", (), "approved", is_active=True)
+            async with stage.pool.acquire() as connection:
+                await message_templates.insert(connection, ours.tenant_id, values)
+        conversation = await stage.converse(ours=ours)
+        message = await stage.owe(conversation, ours=ours, template=Template(used, {}, "en_US"), dedupe_key="offer")
+        await stage.until(stage.count, "messages WHERE sent_at IS NOT NULL", equals=1)
+        (seen,) = await stage.sandbox.messages()
+        assert (seen.opaque, seen.content_sid, seen.marketing) == (str(message), used, marketing)
