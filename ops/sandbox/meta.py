@@ -1,7 +1,6 @@
 """Plays Meta: the Graph API's messages of a phone number, and signed status webhooks."""
 
 import random
-import time
 from functools import partial
 
 import orjson
@@ -9,7 +8,7 @@ from aiohttp import web
 
 from ops.sandbox.answer import answer, refused
 from ops.sandbox.bodies import json_answer
-from ops.sandbox.courier import Courier, RetryPolicy
+from ops.sandbox.courier import Courier
 from ops.sandbox.faults import FaultBook, ReceiptError, ReceiptFault
 from ops.sandbox.limits import Limits
 from ops.sandbox.meta_customers import Customers
@@ -21,23 +20,20 @@ from ops.sandbox.meta_forms import (
     error_message,
     new_id,
     request_of,
-    status_body,
-    webhook_headers,
 )
 from ops.sandbox.meta_numbers import Number, Numbers
 from ops.sandbox.meta_parts import Problem
 from ops.sandbox.meta_quality import Held, Templates
 from ops.sandbox.meta_reads import Reads
+from ops.sandbox.meta_statuses import Statuses
 from ops.sandbox.receipts import Delays, Planned, plan
-from ops.sandbox.record import MessageLog, Moment, PostedReceipt, SentMessage
+from ops.sandbox.record import MessageLog, Moment, SentMessage
 from ops.sandbox.template_book import TemplateBook
 
 PROVIDER = "meta"
 WINDOW_CLOSED = 131047
 RATE, PAIR_RATE = 130429, 131056
 NOT_MARKETING = 134100
-# Meta tries for days; on this machine what the courier has for a webhook must do.
-RETRIES = RetryPolicy(7, frozenset({"all"}))
 _RANK = {"accepted": 0, "sent": 1, "undelivered": 2, "failed": 2, "delivered": 3, "read": 4}
 
 
@@ -63,6 +59,7 @@ class MetaSandbox:
         self.numbers = Numbers()
         self._templates = Templates(book, courier, self.numbers.of_account)
         self._reads = Reads(faults, refuse)
+        self._statuses = Statuses(courier)
 
     def routes(self) -> list[web.RouteDef]:
         version = r"/{version:v\d+\.\d+}"
@@ -199,17 +196,7 @@ class MetaSandbox:
         if step.error_code:
             message.error_code = step.error_code
             message.error_message = step.error_message or error_message(int(step.error_code))
-        url = message.status_callback
-        if url is None:
-            return
-        body = status_body(message, step, opaque)
-        headers = webhook_headers(body, number.app_secret)
-        for _ in range(step.copies):
-            posted_at = time.time()
-            delivery = await self._courier.deliver(url, body, headers, RETRIES)
-            message.statuses.append(
-                PostedReceipt(step.status, step.error_code, posted_at, delivery.status, delivery.attempts)
-            )
+        await self._statuses.deliver(number, message, opaque, step)
 
     async def _fetch_number(self, request: web.Request) -> web.Response:
         number = self._number_of(request)

@@ -7,7 +7,7 @@ import hmac
 import re
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -96,8 +96,13 @@ def inbound_body(
     return _webhook(account, phone_number_id, {"contacts": [contact], "messages": [said]})
 
 
-def status_body(message: SentMessage, step: Planned, opaque: str | None) -> bytes:
-    """The webhook of one step of a message."""
+def statuses_body(account: str, phone_number_id: str, updates: Sequence[Json]) -> bytes:
+    """The webhook of these `statuses` of a number's messages."""
+    return orjson.dumps(_webhook(account, phone_number_id, {"statuses": updates}))
+
+
+def status_update_of(message: SentMessage, step: Planned, opaque: str | None) -> Json:
+    """One of `statuses`: a step of a message."""
     status_update: Json = {
         "id": message.sid,
         "status": "failed" if step.status == "undelivered" else step.status,
@@ -114,7 +119,7 @@ def status_body(message: SentMessage, step: Planned, opaque: str | None) -> byte
         status_update["pricing"] = _pricing(message.charged)
     if opaque is not None:
         status_update["biz_opaque_callback_data"] = opaque
-    return orjson.dumps(_webhook(message.account, message.sender, {"statuses": [status_update]}))
+    return status_update
 
 
 def _pricing(category: str) -> Json:

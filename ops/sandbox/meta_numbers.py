@@ -26,6 +26,9 @@ class Number(BaseModel):
     enforce_window: bool = False
     window_by: Literal["answer", "receipt"] = Field(default="receipt", description="how 131047 is reported")
     window_seconds: float = Field(default=86_400.0, gt=0)
+    batch_seconds: float = Field(
+        default=0.0, ge=0, le=60, description="receipts of so many seconds come in one webhook, up to 1000, as at Meta"
+    )
     receipts: Receipts = Field(default=("sent", "delivered", "read"), description="which of them its messages have")
 
 

@@ -124,6 +124,18 @@ async def test_a_number_has_the_receipts_that_it_asks_for(stage: Stage, wanted: 
         assert len(codes(app)) == len(wanted)
 
 
+async def test_receipts_may_come_many_in_one_webhook(stage: Stage) -> None:
+    async with listening() as app:
+        await stage.sandbox.meta_number(PHONE_NUMBER_ID, webhook_url=app.url, batch_seconds=0.2)
+        for one in PEOPLE:
+            await send(stage, recipient=one)
+        assert len(await app.statuses(9)) == 9
+        assert len(app.read) == 1
+    assert [[one.status for one in seen.statuses] for seen in await stage.sandbox.messages()] == [
+        ["sent", "delivered", "read"]
+    ] * 3
+
+
 # -- limits ------------------------------------------------------------------------------------------------------------
 
 
