@@ -10,6 +10,8 @@ from typing import Literal, Self
 
 from ops.sandbox.arrivals import Arrivals
 
+_OWN_MAIL = "<palomar."  # how the Message-ID of a mail of ours begins
+_LENGTH_OF_ID = 36
 Outcome = Literal["pending", "accepted", "refused", "dropped", "hung"]
 
 
@@ -98,8 +100,9 @@ class SentMessage(Call):
 
     @property
     def own_id(self) -> str:
-        """The id that its sender gave it: sent along, in the query of the callback, or a mail's Message-ID."""
-        return self.opaque or (self.status_callback or "").partition("?m=")[2][:36] or self.sid
+        """The id that we gave it: sent along, in the query of the callback, or in a mail's Message-ID."""
+        in_callback = (self.status_callback or "").partition("?m=")[2][:_LENGTH_OF_ID]
+        return self.opaque or in_callback or self.sid.removeprefix(_OWN_MAIL).partition("@")[0]
 
     def view(self) -> dict[str, object]:
         # By name: a slotted dataclass is a new class, which the argument-free super() would miss.

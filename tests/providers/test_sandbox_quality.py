@@ -8,6 +8,7 @@ import pytest
 
 from ops.sandbox.client import SandboxError
 from ops.sandbox.meta_forms import ACCOUNT, PHONE_NUMBER_ID
+from ops.sandbox.record import Moment, SentMessage
 from shared.domain.model import Pricing, Template
 from shared.providers.base import Accepted, ContentRejected, SendResult, TemplateChange, Throttled
 from tests.providers.test_meta_forms import OURS
@@ -203,3 +204,18 @@ async def test_every_call_is_kept_in_one_line(stage: Stage) -> None:
     assert await stage.sandbox.arrivals() == []
     await send(stage)
     assert len(await stage.sandbox.arrivals(since=summary.next)) == 1, "places count on"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"opaque": str(OURS), "sid": "wamid.1"},
+        {"status_callback": f"http://127.0.0.1/webhooks/twilio/{ACCOUNT}/status?m={OURS}#rc=5", "sid": "SM1"},
+        {"sid": f"<palomar.{OURS}@example.com>"},
+    ],
+)
+def test_an_arrival_names_our_message(fields: dict[str, str]) -> None:
+    message = SentMessage(
+        seq=1, received_at=Moment.now(), provider="", account="", to="", sender="", body="", **fields  # type: ignore[arg-type]
+    )  # fmt: skip
+    assert message.own_id == str(OURS)
