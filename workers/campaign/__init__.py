@@ -1,0 +1,1 @@
+"""Runs campaigns: CampaignDue → recipients frozen → messages, in pages."""
