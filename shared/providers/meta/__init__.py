@@ -47,6 +47,7 @@ PROVIDER: Final = Provider(
     error_class=error_class,
     retryable=retryable,
     content_problem=content_problem,
+    address_kinds=("phone", "user_id"),
     longest_text=LONGEST_TEXT,
     refusal_by_receipt=refusal_by_receipt,
     pair_interval=PAIR_WAIT,
