@@ -14,6 +14,7 @@ from shared.domain.campaigns.settings import CampaignSettings, stored_settings
 from shared.domain.channels import Channel
 from shared.store.campaigns import outcomes as store
 from shared.store.campaigns import tier as uses
+from shared.store.campaigns.counts import Counts
 from shared.store.campaigns.life import Pause
 from shared.store.campaigns.outcomes import LookState
 from shared.store.campaigns.records import Campaign
@@ -21,8 +22,6 @@ from shared.store.events import Event, record
 
 BY_A_PERSON: Final = "a person, with campaigns.resume"
 _OTHER_CAMPAIGN: Final = timedelta(seconds=0.2)  # a page's transaction is shorter
-
-Counts = Mapping[tuple[str, int], int]  # recipients of each (state, variant)
 
 
 @dataclass(frozen=True, slots=True)
