@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal, Self
 
-from ops.sandbox.arrivals import Arrivals
+from ops.sandbox.sends import Sends
 
 _OWN_MAIL = "<palomar."  # how the Message-ID of a mail of ours begins
 _LENGTH_OF_ID = 36
@@ -96,7 +96,7 @@ class SentMessage(Call):
     sent_at: float | None = None
     listed_at: float = 0.0  # Unix seconds; the provider's list does not hold it before
     statuses: list[PostedReceipt] = field(default_factory=list)
-    arrival: int = -1  # its place among all arrivals
+    sends_place: int = -1  # its place among all calls that send
 
     @property
     def own_id(self) -> str:
@@ -134,12 +134,12 @@ class _Waiter:
 class MessageLog:
     """The last `keep` messages of all providers, found by id, by recipient or in order of arrival.
 
-    `arrivals` has a line of each, also of those that are forgotten.
+    `sends` has a line of each, also of those that are forgotten.
     """
 
     def __init__(self, keep: int) -> None:
         self.keep = keep  # may be changed: it takes effect with the next arrival
-        self.arrivals = Arrivals()
+        self.sends = Sends()
         self._seq = itertools.count(1)
         self._by_sid: dict[str, SentMessage] = {}
         self._by_to: dict[str, deque[SentMessage]] = {}
@@ -151,7 +151,7 @@ class MessageLog:
 
     def add(self, message: SentMessage) -> None:
         """Record an arrival; the oldest ones make room."""
-        message.arrival = self.arrivals.add(message.received_at.monotonic, message.to, message.own_id, message.sender)
+        message.sends_place = self.sends.add(message.received_at.monotonic, message.to, message.own_id, message.sender)
         self._by_sid[message.sid] = message
         self._by_to.setdefault(message.to, deque()).append(message)
         while len(self._by_sid) > self.keep:
@@ -165,7 +165,7 @@ class MessageLog:
         """Mark a message as taken and wake who waits for it."""
         message.outcome = "accepted"
         message.accepted_at = time.time()
-        self.arrivals.accept(message.arrival)
+        self.sends.accept(message.sends_place)
         if message.sid not in self._by_sid:
             return  # cleared meanwhile
         for key in (message.to, None):
@@ -217,6 +217,6 @@ class MessageLog:
                 waiter.woken.set_result(None)
 
     def clear(self) -> None:
-        self.arrivals.clear()
+        self.sends.clear()
         self._by_sid.clear()
         self._by_to.clear()
