@@ -171,8 +171,8 @@ async def _waits(
 
 async def _check(session: "asyncpg.Connection[asyncpg.Record]", campaign_id: UUID) -> None:
     kept = await session.fetchval("SELECT count(*) FROM campaign_recipients WHERE campaign_id = $1", campaign_id)
-    told = await session.fetchval(
+    counted = await session.fetchval(
         "SELECT sum(recipients)::bigint FROM campaign_counts WHERE campaign_id = $1", campaign_id
     )
-    if not kept == told == CONTACTS:
-        raise Problem(f"{kept} recipients are frozen and {told} counted, of {CONTACTS}.", "This must never happen.")
+    if not kept == counted == CONTACTS:
+        raise Problem(f"{kept} recipients are frozen and {counted} counted, of {CONTACTS}.", "This must never happen.")

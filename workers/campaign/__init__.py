@@ -1,1 +1,1 @@
-"""Runs campaigns: CampaignDue → recipients frozen → messages, in pages."""
+"""CampaignDue → recipients frozen, messages made page by page, the end."""
