@@ -36,5 +36,6 @@ def test_rate_and_expected_end(
 
 def test_not_within_two_seconds() -> None:
     assert advance(former(1.9, 0, 1.0), {"pending": 1}, NOW, None) is None
+    assert advance(former(1.9, 0, 1.0), {"pending": 1}, NOW, "wave") is not None  # it may wait for hours
     assert advance(former(2.0, 0, 1.0), {"pending": 1}, NOW, None) is not None
     assert advance(former(-60, 0, 1.0), {"pending": 1}, NOW, None) is not None  # the clock was put back

@@ -216,13 +216,13 @@ async def test_a_campaign_keeps_to_the_messaging_limit_of_its_portfolio(settings
         assert await look(stage, campaign) == Go(2)
         async with stage.pool.acquire() as tx, tx.transaction():
             await tier.use(tx, tenant, "Shop", talks[48:])
-            await tx.execute("UPDATE messaging_uses SET last_at = last_at - interval '23 hours'")
+            await tx.execute("UPDATE messaging_uses SET last_at = last_at - interval '23 hours 55 minutes'")
         waits = await look(stage, campaign)
         assert isinstance(waits, Wait)
         assert waits.waiting_for == "messaging_limit"
         left = waits.until - await stage.value("SELECT now()")
-        assert timedelta(minutes=59) < left <= timedelta(hours=1)
-        await stage.pool.execute("UPDATE messaging_uses SET last_at = last_at - interval '1 hour'")
+        assert timedelta(minutes=4) < left <= timedelta(minutes=5)
+        await stage.pool.execute("UPDATE messaging_uses SET last_at = last_at - interval '5 minutes'")
         assert await look(stage, campaign) == Go(50), "a day later all of it is free again"
         assert await stage.count("messaging_uses") == 0
 

@@ -22,6 +22,7 @@ from shared.store.events import Event, record
 
 BY_A_PERSON: Final = "a person, with campaigns.resume"
 _OTHER_CAMPAIGN: Final = timedelta(seconds=0.2)  # a page's transaction is shorter
+_LIMIT_RAISED: Final = timedelta(minutes=10)  # in which a campaign that waits notices a higher limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class Wait:
     """Nothing may be made before this moment. The campaign stays `running`."""
 
     until: datetime
-    waiting_for: WaitingFor
+    waiting_for: WaitingFor | None  # None: for a moment, which no person needs to know of
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,11 +206,11 @@ async def _messaging_limit(tx: Connection, campaign: Campaign, channel: Channel,
     if portfolio is None or campaign.values.message_template_id is None:
         return None
     if not await uses.lock(tx, campaign.tenant_id, portfolio.name):
-        return Wait(now + _OTHER_CAMPAIGN, "messaging_limit")
+        return Wait(now + _OTHER_CAMPAIGN, None)
     used = await uses.used(tx, campaign.tenant_id, portfolio.name)
     left = tier.left(portfolio.limit, used.people)
     if left == 0 and used.oldest is not None:
-        return Wait(tier.free_at(used.oldest), "messaging_limit")
+        return Wait(min(tier.free_at(used.oldest), now + _LIMIT_RAISED), "messaging_limit")
     return left
 
 

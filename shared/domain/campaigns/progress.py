@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 
-EVERY: Final = timedelta(seconds=2)  # at most
+EVERY: Final = timedelta(seconds=2)
 _NEWS: Final = 0.5  # weight of the last seconds' rate: one page more or less must not make the expected end leap
 
 # What a running campaign waits for. Whom it writes to in the night is not here: others get theirs meanwhile.
@@ -38,13 +38,14 @@ class Progress:
 def advance(
     former: Mapping[str, Any] | None, recipients: Mapping[str, int], now: datetime, waiting_for: WaitingFor | None
 ) -> Progress | None:
-    """The progress by the number of recipients in each state; None where the former one is of the last 2 seconds."""
+    """The progress by the number of recipients in each state; None where the former one is of the last 2 seconds, and
+    the campaign waits for the same."""
     left = recipients.get("pending", 0)
     done = sum(recipients.values()) - left - recipients.get("skipped", 0)
     began, before, rate = _read(former)
     if began is not None:
         passed = now - began
-        if timedelta(0) <= passed < EVERY:
+        if timedelta(0) <= passed < EVERY and former is not None and former.get("waiting_for") == waiting_for:
             return None
         if passed > timedelta(0):
             seen = max(0, done - before) / passed.total_seconds()
