@@ -4,7 +4,9 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
+import asyncpg
 import pytest
 
 from shared.domain.campaigns import pace
@@ -16,8 +18,11 @@ from shared.settings import Settings
 from shared.store import rate_limits
 from shared.store.rate_limits import IN_USE, SLICE, Inbound, Request, Reservation
 from tests.bench.pace import pace as pace_of
+from tests.support.meta_payloads import PHONE_NUMBER_ID, entry, said, value
+from tests.support.meta_stage import add_app, add_number, posted
 from tests.support.pacing import in_processes, reserve_for
 from tests.support.stage import Stage, staged
+from workers.persist import worker
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
 
@@ -239,3 +244,30 @@ async def test_counting_waits_for_no_lock(stage: Stage) -> None:
         await connection.execute("SELECT FROM rate_limits FOR UPDATE")
         async with asyncio.timeout(1):
             await rate_limits.count_inbound(stage.pool, [written(stage, 40)])
+
+
+async def bulk_free_at(stage: Stage) -> dict[UUID, datetime]:
+    rows = await stage.rows("SELECT channel_id, bulk_free_at FROM rate_limits")
+    return {row["channel_id"]: row["bulk_free_at"] for row in rows}
+
+
+async def test_only_metas_limit_counts_what_customers_write(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = await add_app(stage)
+    number = await add_number(stage, app, PHONE_NUMBER_ID)
+    await worker.persist([posted(stage, app, entry(value(said())))], stage.context)  # no campaign: no row either
+    for ours in (stage.ours, number):
+        asked = Request(ours.tenant_id, ours.id, "bulk", 80.0, 0.2, ahead=2.0)
+        assert (await rate_limits.reserve(stage.pool, asked)).slots == 1
+    before = await bulk_free_at(stage)
+    webhooks = [stage.said("hola"), posted(stage, app, entry(value(said(id="wamid.2"), said(id="wamid.3"))))]
+    await worker.persist(webhooks, stage.context)
+    after = await bulk_free_at(stage)
+    assert after[stage.ours.id] == before[stage.ours.id]
+    assert after[number.id] - before[number.id] >= timedelta(seconds=2 / 80)
+
+    async def fail(*_: object) -> None:
+        raise asyncpg.LockNotAvailableError("no")
+
+    monkeypatch.setattr(rate_limits, "count_inbound", fail)
+    await worker.persist([posted(stage, app, entry(value(said(id="wamid.4"))))], stage.context)
+    assert await stage.count("messages WHERE direction = 'inbound'") == 5
