@@ -50,6 +50,7 @@ PROVIDER: Final = Provider(
     address_kinds=("phone", "user_id"),
     longest_text=LONGEST_TEXT,
     refusal_by_receipt=refusal_by_receipt,
+    counts_inbound=True,  # Meta's documentation, "Throughput" (21 May 2026): the limit is for both directions together
     pair_interval=PAIR_WAIT,
     states_pricing=True,
     read_receipts=True,
