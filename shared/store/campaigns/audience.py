@@ -15,7 +15,7 @@ from shared.domain.model import AddressKind, ChannelKind
 from shared.store.by_key import only_if
 from shared.store.campaigns.records import Json, RecipientType
 
-LIMIT: Final = 2_000  # contacts of a page
+LIMIT: Final = 1_000  # contacts of a page: as long as its transaction lasts, join_contacts waits for them
 _BEFORE_ALL: Final = UUID(int=0)
 
 
