@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import ParamSpec, TypeVar
 
 import workers.__main__
+import workers.campaign.steps
 import workers.campaign.worker
 import workers.reply.worker
 from shared.queue.jobs import CampaignDue, SendAdmitted
@@ -66,7 +67,7 @@ MOMENTS: dict[str, Callable[[], None]] = {
     # the conversation's lease is taken, the engine about to think
     "thinking": lambda: setattr(workers.reply.worker, "_make", _before(workers.reply.worker._make)),
     # a step of a campaign is done, and not committed
-    "campaign step": lambda: setattr(workers.campaign.worker, "step", _after(workers.campaign.worker.step)),
+    "campaign step": lambda: setattr(workers.campaign.worker, "step", _after(workers.campaign.steps.step)),
     # a step of a campaign is committed, whatever it did
     "campaign stepped": lambda: setattr(workers.campaign.worker, "_step", _after(workers.campaign.worker._step)),
     # a page of messages is committed, and `send` not told
