@@ -119,11 +119,11 @@ _TEXTS = {
 }  # fmt: skip
 # What its meaning does not say: a value that the row has to be given anew, a row that a function is asked about.
 _OF_ITS_OWN = {
-    ("campaigns._INSERT", 4): "NULL",
-    ("campaigns._INSERT", 7): "'contacts'",
-    ("campaigns._PAGE", 2): "'draft'",
-    ("campaigns._UPDATE", 4): "NULL",
-    ("campaigns._UPDATE", 7): "'contacts'",
+    ("campaigns.records._INSERT", 4): "NULL",
+    ("campaigns.records._INSERT", 7): "'contacts'",
+    ("campaigns.records._PAGE", 2): "'draft'",
+    ("campaigns.records._UPDATE", 4): "NULL",
+    ("campaigns.records._UPDATE", 7): "'contacts'",
     ("channels._ADD", 5): "'sms'",
     ("contact_imports._INSERT", 5): "'csv'",
     ("contact_imports._INSERT", 6): "'MX'",
