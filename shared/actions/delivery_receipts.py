@@ -167,7 +167,7 @@ async def _slow_or_stop_channels(
             case ChannelBroken(scope="channel") as one:
                 broken.setdefault(key, one)
     for (tenant_id, channel_id), wait in sorted(pauses.items()):
-        await rate_limits.pause(connection, tenant_id, channel_id, timedelta(seconds=wait))
+        await rate_limits.slow(connection, tenant_id, channel_id, timedelta(seconds=wait))
     for (tenant_id, channel_id), one in sorted(broken.items(), key=lambda item: item[0]):
         if await channels.stop(connection, tenant_id, channel_id, f"{one.code}: by receipt"):
             await record(connection, Event("channel.stopped", tenant_id, channel_id, detail={"error_code": one.code}))

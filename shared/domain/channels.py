@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from shared.domain import loop_guard
+from shared.domain.campaigns.pace import RESERVE
 from shared.domain.consents import DEFAULT_WORDS, Words
 from shared.domain.field_errors import field_errors
 from shared.domain.model import ChannelKind, Template
@@ -187,6 +188,9 @@ class ChannelSettings(_Part):
     unknown: Unknown | None = Field(default=None, description="null: the provider's own")
     rate: float | None = Field(
         default=None, ge=0.001, le=1000, description="messages per second, shared by all senders; null: the provider's"
+    )
+    bulk_reserve: float = Field(
+        default=RESERVE, ge=0, le=0.9, description="share of the rate that campaigns leave to replies"
     )
 
 

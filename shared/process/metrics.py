@@ -18,6 +18,8 @@ DATABASE_UP = Gauge("palomar_database_up", "1 while PostgreSQL answers this proc
 
 SENDS = Counter("palomar_sends", "Provider calls by outcome", ["provider", "outcome"])
 SEND_SECONDS = Histogram("palomar_send_seconds", "Time of a provider call", ["provider"], buckets=_FAST)
+SLOTS_LOST = Counter("palomar_rate_slots_lost", "Slots of channels' rates that passed before their call", ["lane"])
+CHANNELS_SLOWED = Counter("palomar_channels_slowed", "Refusals by which a provider slowed a channel", ["provider"])
 REPLIES = Counter("palomar_replies", "Replies by engine and outcome", ["engine", "outcome"])
 READ_RECEIPTS = Counter("palomar_read_receipts", "Read receipts by outcome", ["provider", "outcome"])
 REPORTS = Counter("palomar_reports", "Delivery status reports to Kommo, by outcome", ["provider", "outcome"])

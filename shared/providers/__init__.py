@@ -7,10 +7,11 @@ name to the SQL function providers(). Providers reach neither the database nor t
 from functools import cache
 from importlib import import_module
 
+from shared.domain.channels import Channel
 from shared.domain.provider_names import names
 from shared.providers.declaration import Provider
 
-__all__ = ["Provider", "names", "provider"]
+__all__ = ["Provider", "names", "provider", "rate_of"]
 
 
 @cache
@@ -21,3 +22,8 @@ def provider(name: str) -> Provider:
     found = import_module(f"shared.providers.{name}").PROVIDER
     assert isinstance(found, Provider), f"shared.providers.{name}.PROVIDER is a Provider"
     return found
+
+
+def rate_of(channel: Channel) -> float:
+    """Messages a second that the channel may send: its setting, else its provider's."""
+    return channel.settings.rate or provider(channel.provider).rate

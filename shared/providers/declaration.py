@@ -46,6 +46,7 @@ class Provider:
     # The meaning of a code in the receipt of a message that the provider had accepted and failed to deliver.
     refusal_by_receipt: Callable[[str], Refusal | None] = _unclassified
     rate: float = 80.0  # messages per second of a channel whose settings name no rate: a WhatsApp sender's
+    counts_inbound: bool = False  # its limit counts what customers write too; campaigns leave room for that
     pair_interval: float = 0.0  # seconds between two messages to one recipient; bulk messages keep to it
     # Why it does not send a message with this text, these files or buttons, as far as that shows without a call and
     # without the address: a sentence that begins with the part. None: it does.

@@ -5,11 +5,9 @@ channel's rate through its row in rate_limits.
 """
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from uuid import UUID
 
 from shared.crypto import KeyRing
@@ -17,27 +15,18 @@ from shared.database import Pool
 from shared.domain.channels import Channel
 from shared.domain.model import Outgoing
 from shared.domain.unsubscribe_links import PATH, owner
-from shared.providers import provider
+from shared.providers import provider, rate_of
 from shared.providers.base import Sender
-from shared.queue.jobs import SendAdmitted
+from shared.queue.jobs import Lane, SendAdmitted
 from shared.resilience.bulkhead import SharedBulkhead
 from shared.sending.attachments import Attachments
+from shared.sending.pacer import Pacer, Slot
 from shared.settings import Settings
-from shared.store import channels, rate_limits
+from shared.store import channels
 from shared.store.messages.outbound_rows import Outbound
+from shared.store.rate_limits import Request
 
 CONCURRENCY = 64  # calls at once, per queue and process; one channel gets half of them where no other sends
-RESERVATIONS_PER_SECOND = 10  # a process reserves a tenth of a second of a channel's rate at a time
-
-
-@dataclass(slots=True)
-class _Reservation:
-    """Reserved rate slots: the next one's time (monotonic seconds), how many are left, and the interval between two."""
-
-    next_at: float = 0.0
-    left: int = 0
-    interval: float = 0.0
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class Senders:
@@ -49,10 +38,10 @@ class Senders:
         self._keys = KeyRing.parse(settings.secret_keys.get_secret_value())
         self._senders: dict[UUID, tuple[datetime, Sender]] = {}
         self._retired: list[Sender] = []
-        self._reservations: dict[UUID, _Reservation] = {}
         self._bulkheads: dict[str, SharedBulkhead[SendAdmitted]] = {}
         self._lock = asyncio.Lock()
         self.attachments = Attachments(settings)
+        self.pacer = Pacer()
 
     async def of(self, pool: Pool, channel: Channel) -> Sender:
         """The sender of a channel. Raises shared.crypto.CryptoError or ValueError where its credentials are
@@ -83,28 +72,22 @@ class Senders:
         """Divides the calls of a queue among its channels, and remembers what waits for one."""
         return self._bulkheads.setdefault(queue, SharedBulkhead(CONCURRENCY))
 
-    async def reserve_slot(self, pool: Pool, channel: Channel, longest: float) -> tuple[float, bool]:
-        """Reserve the next slot of the channel's rate; returns the seconds until it, and whether it was reserved.
+    async def reserve_slot(
+        self, pool: Pool, channel: Channel, lane: Lane, longest: float, *, claimed: bool = False
+    ) -> Slot:
+        """Reserve the next slot of the channel's rate for a message of this lane; returns when it is time to claim it.
 
-        It is not reserved where it is more than `longest` seconds away: try again then.
+        `claimed`: it is claimed already and its slot has passed; it goes before those that wait here, and this returns
+        when it is time to call. Raises SlotTooFar where the slot is more than `longest` seconds away: try again then.
         """
-        rate = channel.settings.rate or provider(channel.provider).rate
-        reservation = self._reservations.setdefault(channel.id, _Reservation())
-        async with reservation.lock:
-            now = time.monotonic()
-            if reservation.left == 0 or reservation.next_at < now - 1 / RESERVATIONS_PER_SECOND:
-                slots = max(1, round(rate / RESERVATIONS_PER_SECOND))
-                starts_in, reserved = await rate_limits.reserve(
-                    pool, channel.tenant_id, channel.id, timedelta(seconds=slots / rate), timedelta(seconds=longest)
-                )
-                if not reserved:
-                    return starts_in, False
-                reservation.next_at = time.monotonic() + starts_in
-                reservation.left, reservation.interval = slots, 1 / rate
-            wait = reservation.next_at - time.monotonic()
-            reservation.next_at += reservation.interval
-            reservation.left -= 1
-            return max(wait, 0.0), True
+        wanted = Request(
+            channel.tenant_id,
+            channel.id,
+            lane,
+            rate=rate_of(channel),
+            bulk_reserve=channel.settings.bulk_reserve,
+        )
+        return await self.pacer.next_slot(pool, wanted, longest, claimed=claimed)
 
     async def close(self) -> None:
         for sender in (*self._retired, *(sender for _, sender in self._senders.values())):

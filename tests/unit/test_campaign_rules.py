@@ -57,13 +57,25 @@ def test_a_channel_comes_back_step_by_step(slowed: Slowed | None, share: float) 
     assert pace.share(slowed, NOW) == pytest.approx(share)
 
 
-def test_each_refusal_slows_further_down_to_a_bound() -> None:
-    slowed = pace.refused(None, NOW)
-    assert slowed == Slowed(0.7, NOW)
-    assert pace.refused(slowed, NOW).share == pytest.approx(0.49)
-    for _ in range(20):
-        slowed = pace.refused(slowed, NOW)
-    assert slowed.share == pace.SLOWEST
+@pytest.mark.parametrize(
+    ("slowed", "after", "stands"),
+    [
+        (None, 0.0, Slowed(0.7, NOW)),
+        # Calls that were in flight together are refused together.
+        (Slowed(0.7, NOW), 0.0, Slowed(0.7, NOW)),
+        (Slowed(0.7, NOW), 0.999, Slowed(0.7, NOW)),
+        (Slowed(0.7, NOW), -0.5, Slowed(0.7, NOW)),  # by a clock that is behind
+        (Slowed(0.7, NOW), 1.0, Slowed(0.49, NOW + timedelta(seconds=1))),
+        (Slowed(0.5, NOW), 20.0, Slowed(0.42, NOW + timedelta(seconds=20))),  # two quiet tens of seconds: of 60 %
+        (Slowed(0.06, NOW), 2.0, Slowed(pace.SLOWEST, NOW + timedelta(seconds=2))),
+    ],
+)
+def test_a_refusal_slows_the_channel_once_a_second_and_down_to_a_bound(
+    slowed: Slowed | None, after: float, stands: Slowed
+) -> None:
+    found = pace.refused(slowed, NOW + timedelta(seconds=after))
+    assert found.at == stands.at
+    assert found.share == pytest.approx(stands.share)
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,7 @@ async def test_a_channel_that_sends_too_much_waits_and_what_failed_is_not_sent_a
         await worker.persist([stage.receipt(SID, "failed", error_code="63018")], stage.context)
         assert await stage.status(message) == "failed"
         assert 50 < await paused_for(stage) <= 60
+        assert await stage.value("SELECT share FROM rate_limits") == pytest.approx(0.7), "slower from then on"
         assert await stage.count("messages WHERE direction = 'outbound'") == 1
         assert await stage.value("SELECT status FROM channels") == "active"
 

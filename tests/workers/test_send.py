@@ -111,6 +111,7 @@ async def test_a_throttled_message_waits_as_the_provider_asks_and_its_lane_behin
         assert len(refusals) == 1
         assert seen[1].received_at.monotonic - refusals[0].received_at.monotonic >= 0.95
         assert await stage.value("SELECT attempts FROM messages ORDER BY out_seq LIMIT 1") == 2
+        assert await stage.value("SELECT share FROM rate_limits") == pytest.approx(0.7), "the channel is slower now"
 
 
 async def test_a_throttled_message_is_not_tried_early_by_another_process(

@@ -17,7 +17,7 @@ from shared.queue.outcomes import Retry
 from shared.queue.worker import Context, Worker
 from shared.store import channels, contacts, webhook_log
 from shared.store.events import record
-from workers.persist import messages
+from workers.persist import inbound_rates, messages
 from workers.persist.parsing import ParsedWebhook, deduplicated, in_order, parse_all
 from workers.persist.provider_events import notices, provider_consents
 from workers.persist.raw import persist_raw
@@ -74,6 +74,7 @@ async def persist_batch(webhooks: Sequence[WebhookReceived], ctx: Context[None])
         if parsed.logged.error:
             ctx.log.warning("webhook not fully read", inbound_id=parsed.webhook.inbound_id, problems=len(parsed.errors))
     await ctx.publish(*jobs)
+    await inbound_rates.count(wanted, ctx)
 
 
 async def persist_parsed(tx: database.Connection, wanted: Sequence[ParsedWebhook], handoff: timedelta) -> list[Job]:

@@ -5,7 +5,6 @@ it; it is refused where the customer has opted out. The report is tried until th
 time, and may be made twice.
 """
 
-import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
 
@@ -22,6 +21,7 @@ from shared.queue.jobs import SendAdmitted
 from shared.queue.worker import Context
 from shared.resilience.backoff import Backoff
 from shared.resilience.bulkhead import BulkheadFull, wait_when_full
+from shared.sending.pacer import SlotTooFar
 from shared.sending.senders import Senders
 from shared.store import channels
 from shared.store.messages import agent_reports
@@ -60,12 +60,12 @@ async def _report(owed: OwedReport, channel: Channel, ctx: Context[Senders]) -> 
         await agent_reports.postpone(ctx.pool, owed.tenant_id, owed.id, STOPPED_WAIT)
         return
     assert isinstance(sender, Reporter), "its provider declares so"
-    wait, reserved = await ctx.resource.reserve_slot(ctx.pool, channel, LONGEST_RATE_WAIT)
-    if not reserved:
-        await agent_reports.postpone(ctx.pool, owed.tenant_id, owed.id, timedelta(seconds=wait))
+    try:
+        slot = await ctx.resource.reserve_slot(ctx.pool, channel, "normal", LONGEST_RATE_WAIT)
+    except SlotTooFar as far:
+        await agent_reports.postpone(ctx.pool, owed.tenant_id, owed.id, timedelta(seconds=far.wait))
         return
-    if wait > 0:
-        await asyncio.sleep(wait)
+    await slot.reached()
     try:
         with ctx.resource.bulkhead(topology.send_queue(channel.provider).name).acquire(channel.id):
             refused = await sender.report(channel.address, Report(owed.external_id, problem))

@@ -4,10 +4,11 @@ In this order: due time, expiry, its campaign, opt-outs, a stopped channel, the 
 pair rate, memory for attachments, the channel's rate.
 """
 
-import asyncio
 import random
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
+from typing import Final
 
 from shared import database
 from shared.crypto import CryptoError
@@ -19,9 +20,11 @@ from shared.process import metrics
 from shared.providers import provider
 from shared.providers.base import Sender
 from shared.queue import topology
+from shared.queue.jobs import Lane
 from shared.queue.worker import Context
 from shared.resilience.bulkhead import BulkheadFull, wait_when_full
 from shared.sending.attachments import AttachmentMemoryFullError
+from shared.sending.pacer import SlotTooFar
 from shared.sending.senders import Senders, outgoing
 from shared.store import channels
 from shared.store.events import Event, record
@@ -30,7 +33,9 @@ from shared.store.messages.outbound_rows import Outbound, send_job
 from workers.send import provider_call
 
 Ctx = Context[Senders]
-LONGEST_RATE_WAIT = 2.0  # seconds waited in place for the channel's rate; a longer wait is a due time
+# Seconds waited in place for the channel's rate; a longer wait is a due time. A campaign has two seconds' worth of
+# messages at `send`, which take longer where replies leave or customers write.
+LONGEST_RATE_WAIT: Final[Mapping[Lane, float]] = {"normal": 2.0, "bulk": 5.0}
 LONGEST_SPREAD = 30.0  # seconds over which messages that wait for the channel's rate try again
 PAUSED_WAIT = timedelta(hours=1)  # between two looks at a message of a paused campaign; to resume it makes it due
 CAMPAIGN_OVER = {"canceled", "failed", "deleted"}
@@ -114,16 +119,16 @@ async def _with_sender(message: Outbound, channel: Channel, ctx: Ctx) -> bool:
 
 async def _at_its_rate(message: Outbound, channel: Channel, sender: Sender, leaving: Outgoing, ctx: Ctx) -> bool:
     """Send a message in the next slot of its channel's rate. False where that is too far off."""
-    wait, reserved = await ctx.resource.reserve_slot(ctx.pool, channel, LONGEST_RATE_WAIT)
-    if not reserved:
+    longest = LONGEST_RATE_WAIT[message.lane]
+    try:
+        slot = await ctx.resource.reserve_slot(ctx.pool, channel, message.lane, longest)
+    except SlotTooFar as far:
         # Many may be waiting: the longer a message has waited, the less often it tries.
         waited = (message.now - (message.admitted_at or message.created_at)).total_seconds()
-        wait += random.uniform(0, min(max(waited, 0.0), LONGEST_SPREAD)) - LONGEST_RATE_WAIT
+        wait = far.wait + random.uniform(0, min(max(waited, 0.0), LONGEST_SPREAD)) - longest
         await sends.postpone(ctx.pool, message.tenant_id, message.id, timedelta(seconds=wait), throttled=True)
         return False
-    if wait > 0:
-        await asyncio.sleep(wait)
-    return await provider_call.claim_and_send(message, channel, sender, leaving, ctx)
+    return await provider_call.claim_and_send(message, channel, sender, leaving, slot, ctx)
 
 
 async def _pair_rate_wait(message: Outbound, channel: Channel, ctx: Ctx) -> float:

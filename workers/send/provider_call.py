@@ -26,6 +26,7 @@ from shared.providers.base import (
 from shared.queue.worker import Context
 from shared.resilience.backoff import Backoff
 from shared.resilience.lock_waits import Locked
+from shared.sending.pacer import Slot, SlotTooFar
 from shared.sending.senders import Senders
 from shared.store import channels, rate_limits
 from shared.store.events import Event, record
@@ -37,21 +38,27 @@ ABANDON_AFTER = timedelta(hours=24)  # of tries; a message that is a day late is
 STOPPED_WAIT = timedelta(minutes=5)  # between two tries of a stopped channel's messages
 SHORTEST_THROTTLE = 1.0  # seconds; "try again in 0 s" would be a loop
 LONGEST_THROTTLE = 3600.0  # seconds a message may be asked to wait; Meta's marketing limit asks for a day
+LONGEST_CLAIMED = 0.5  # seconds that a claimed message waits for another slot: a crash would make it `unknown`
 
 Ctx = Context[Senders]
 
 
-async def claim_and_send(message: Outbound, channel: Channel, sender: Sender, leaving: Outgoing, ctx: Ctx) -> bool:
-    """Claim the message, call the provider, record the result. False where the claim was not to be had, or too slow."""
+async def claim_and_send(
+    message: Outbound, channel: Channel, sender: Sender, leaving: Outgoing, slot: Slot, ctx: Ctx
+) -> bool:
+    """Claim the message, wait for its slot, call the provider, record the result. False where the claim was not to be
+    had, or too slow."""
     lease = timedelta(seconds=ctx.settings.send_timeout + ctx.settings.send_lease_margin)
     before, before_wall = time.monotonic(), time.time()
     claim_id = await sends.claim(ctx.pool, message, channel, lease)
     if claim_id is None:
         return False
+    ctx.resource.pacer.claiming.took(time.monotonic() - before)
+    on_time = await _wait_for_slot(slot, message, channel, ctx)
     started = time.monotonic()
     # The lease runs from the claim. A call that begins too late would go on beyond it, perhaps after look-ups have
     # found the message absent. Two clocks, for a suspended machine stops the one and a correction moves the other.
-    if max(started - before, time.time() - before_wall) > ctx.settings.send_lease_margin:
+    if not on_time or max(started - before, time.time() - before_wall) > ctx.settings.send_lease_margin:
         about = (message.tenant_id, message.id, claim_id)
         why = "its claim took too long, so it was not sent on it"
 
@@ -71,6 +78,23 @@ async def claim_and_send(message: Outbound, channel: Channel, sender: Sender, le
 
     await _record_through_outages(write, ctx, message, lease.total_seconds())
     return True  # a message that has to wait is now the head of its lane, and ends the drain there
+
+
+async def _wait_for_slot(slot: Slot, message: Outbound, channel: Channel, ctx: Ctx) -> bool:
+    """Wait until the call may be made, in another slot where this one passed meanwhile. False: there was none in
+    time."""
+    deadline = time.monotonic() + LONGEST_CLAIMED
+    try:
+        while not await slot.reached():
+            metrics.SLOTS_LOST.labels(message.lane).inc()
+            left = deadline - time.monotonic()
+            slot = await ctx.resource.reserve_slot(ctx.pool, channel, message.lane, left, claimed=True)
+    except SlotTooFar:
+        return False
+    except Exception as error:  # whatever it is, the message was not sent
+        ctx.log.warning("no slot for a claimed message", message=str(message.id), error=type(error).__name__)
+        return False
+    return True
 
 
 async def _record(
@@ -95,7 +119,8 @@ async def _record(
             wait = timedelta(seconds=seconds)
             await _back(key, about, message, wait, code, detail)
             if scope == "channel":
-                await rate_limits.pause(tx, message.tenant_id, message.channel_id, wait)
+                await rate_limits.slow(tx, message.tenant_id, message.channel_id, wait)
+                metrics.CHANNELS_SLOWED.labels(channel.provider).inc()
         case Unreachable(code, detail):
             await _back(key, about, message, timedelta(seconds=BACKOFF.delay(message.attempts + 1)), code, detail)
         case ChannelBroken(code, detail, "channel"):

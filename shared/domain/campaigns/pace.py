@@ -15,6 +15,7 @@ SLOWER: Final = 0.7  # what is left of the rate after the provider has refused a
 SLOWEST: Final = 0.05  # share of the setting
 QUIET: Final = timedelta(seconds=10)  # without such a refusal, after which the rate grows
 GROWTH: Final = 0.05  # share of the setting, each time
+COUNTED_ONCE: Final = timedelta(seconds=1)  # refusals within it: calls that were in flight are refused together
 AHEAD: Final = 2.0  # seconds' worth of messages that may wait to be sent: what a pause has to catch
 NEXT_PAGE: Final = timedelta(seconds=AHEAD / 4)  # between two pages: a quarter of what may wait has left
 MOST_AT_ONCE: Final = 500  # recipients that become messages in one transaction
@@ -30,6 +31,8 @@ class Slowed:
 
 def refused(slowed: Slowed | None, now: datetime) -> Slowed:
     """How the channel stands after another refusal."""
+    if slowed is not None and now - slowed.at < COUNTED_ONCE:
+        return slowed
     return Slowed(max(SLOWEST, share(slowed, now) * SLOWER), now)
 
 

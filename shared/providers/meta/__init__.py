@@ -48,6 +48,7 @@ PROVIDER: Final = Provider(
     content_problem=content_problem,
     longest_text=LONGEST_TEXT,
     refusal_by_receipt=refusal_by_receipt,
+    counts_inbound=True,  # Meta's documentation, "Throughput" (21 May 2026): the limit is for both directions together
     pair_interval=PAIR_WAIT,
     read_receipts=True,
     list_templates=_list_templates,

@@ -1,0 +1,42 @@
+"""What a process knows of the database's clock and of its own delays."""
+
+import pytest
+
+from shared.sending.pacer import DatabaseClock, UsualTime
+
+
+@pytest.mark.parametrize(
+    ("answers", "at_most"),
+    [
+        ([(100.0, 0.0, 0.2)], 0.1),  # half of the time that an answer took
+        ([(100.0, 0.0, 0.2), (100.955, 1.0, 1.01)], 0.01),  # a quick answer tells it more exactly
+        ([(100.955, 1.0, 1.01), (102.05, 2.0, 2.9)], 0.01),  # and a slow one spoils nothing
+    ],
+)
+def test_the_databases_clock_is_known_from_its_answers(
+    answers: list[tuple[float, float, float]], at_most: float
+) -> None:
+    """In each row it is 99.95 seconds ahead."""
+    clock = DatabaseClock()
+    for now, asked_at, received_at in answers:
+        clock.answered(now, asked_at, received_at)
+    assert clock.here(199.95) == pytest.approx(100.0, abs=at_most)
+
+
+def test_a_clock_that_is_set_is_followed_with_the_next_answer() -> None:
+    clock = DatabaseClock()
+    clock.answered(100.0, 0.0, 0.01)
+    clock.answered(90.0, 1.0, 1.01)
+    assert clock.here(90.0) == pytest.approx(1.0, abs=0.011)
+
+
+def test_a_usual_time_follows_what_most_runs_take_and_no_single_one() -> None:
+    usual = UsualTime(0.01)
+    usual.took(2.0)
+    assert usual.seconds < 0.013
+    for _ in range(60):
+        usual.took(0.2)
+    assert 0.15 < usual.seconds < 0.25
+    for _ in range(200):
+        usual.took(0.004)
+    assert usual.seconds < 0.006
