@@ -54,7 +54,7 @@ def entered(_: Listed, urls: Urls, verify_token: str) -> list[str]:
         "  Verify token:",
         f"    {verify_token}",
         "",
-        "Subscribe there to: messages, user_preferences, account_update, message_template_status_update;",
-        "where people also write in the WhatsApp Business app, to smb_message_echoes too.",
+        "Subscribe there to: messages, user_preferences, account_update, message_template_status_update,",
+        "template_category_update; where people also write in the WhatsApp Business app, smb_message_echoes too.",
         "All numbers of the app, of whatever tenant, share this URL.",
     ]

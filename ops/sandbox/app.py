@@ -12,11 +12,13 @@ from ops.sandbox.courier import Courier
 from ops.sandbox.email import EmailSandbox
 from ops.sandbox.faults import FaultBook
 from ops.sandbox.kommo import KommoSandbox
+from ops.sandbox.limits import Limits
 from ops.sandbox.media import MediaSandbox
 from ops.sandbox.meta import MetaSandbox
 from ops.sandbox.openai import OpenAISandbox
 from ops.sandbox.receipts import Delays
 from ops.sandbox.record import MessageLog
+from ops.sandbox.template_book import TemplateBook
 from ops.sandbox.templates import TemplatesSandbox
 from ops.sandbox.twilio import TwilioSandbox
 
@@ -36,16 +38,27 @@ def make_app(
     app = web.Application(client_max_size=BODY_LIMIT)
     app[STOPPING] = asyncio.Event()
     messages, faults, courier = MessageLog(keep_messages), FaultBook(), Courier(courier_workers)
-    twilio = TwilioSandbox(messages, faults, courier, delays or Delays())
-    meta = MetaSandbox(messages, faults, courier, delays or Delays())
-    kommo = KommoSandbox(messages, faults, courier, delays or Delays())
+    limits, book = Limits(), TemplateBook()
+    twilio = TwilioSandbox(messages, faults, courier, delays or Delays(), limits)
+    meta = MetaSandbox(messages, faults, courier, delays or Delays(), limits, book)
+    kommo = KommoSandbox(messages, faults, courier, delays or Delays(), limits)
     email = EmailSandbox(messages, faults, courier, smtp_port)
     model = OpenAISandbox(faults)
-    media = MediaSandbox(twilio.knows, meta.knows)
-    templates = TemplatesSandbox(faults, meta.sees, twilio.knows)
+    media = MediaSandbox(twilio.knows, meta.numbers.knows)
+    templates = TemplatesSandbox(faults, book, meta.numbers.sees, twilio.knows)
     clears = (twilio.clear, meta.clear, kommo.clear, email.clear, model.clear, media.clear, templates.clear)
     control = Control(messages, faults, courier, clears)
-    for part in (control, media, templates, twilio, meta, kommo, email, model):  # the providers end with "nothing here"
+    for part in (
+        control,
+        limits,
+        media,
+        templates,
+        twilio,
+        meta,
+        kommo,
+        email,
+        model,
+    ):  # the providers end with "nothing here"
         app.add_routes(part.routes())
 
     async def let_go(app: web.Application) -> None:

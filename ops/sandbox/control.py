@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from aiohttp import web
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from ops.sandbox.bodies import bad_request, json_answer, number, read_json
 from ops.sandbox.courier import Courier
@@ -10,6 +11,17 @@ from ops.sandbox.faults import FAULTS, FaultBook, TooManyRulesError
 from ops.sandbox.record import MessageLog
 
 LONGEST_WAIT = 600.0  # seconds
+
+
+class Keep(BaseModel):
+    """How many of the newest messages are remembered: what `POST /sandbox/keep` takes. All arrivals are."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    messages: int = Field(ge=1, le=1_000_000)
+
+
+_KEEP = TypeAdapter(Keep)
 
 
 class Control:
@@ -27,6 +39,8 @@ class Control:
         return [
             web.get("/sandbox/messages", self._list),
             web.delete("/sandbox/messages", self._clear),
+            web.post("/sandbox/keep", self._keep),
+            *self._messages.arrivals.routes(),
             web.get("/sandbox/wait", self._wait),
             web.post("/sandbox/faults", self._add_faults),
             web.get("/sandbox/faults", self._show_faults),
@@ -47,6 +61,10 @@ class Control:
     async def _clear(self, _: web.Request) -> web.Response:
         for clear in self._clears:
             clear()
+        return web.Response(status=204)
+
+    async def _keep(self, request: web.Request) -> web.Response:
+        self._messages.keep = (await read_json(request, _KEEP)).messages
         return web.Response(status=204)
 
     async def _wait(self, request: web.Request) -> web.Response:

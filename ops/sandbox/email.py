@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import hmac
+import logging
 import warnings
 from collections.abc import AsyncIterator
 from email import message_from_bytes, policy
@@ -33,7 +34,10 @@ from ops.sandbox.record import MessageLog, Moment, SentMessage
 PROVIDER = "email"
 HOST = "127.0.0.1"  # never more: it trusts every caller
 LARGEST = 12 * 1024**2  # bytes of a mail
+MOST_MAILS = 10_000  # that may still bounce
 _ACCEPTED = "250 2.0.0 OK"
+# It warns of each login without encryption, which on loopback is meant, and twice a mail costs more than the mail.
+logging.getLogger("mail.log").setLevel(logging.ERROR)
 _OF_CONTENT = (552, 554)  # codes that are said of a mail's content; others of its recipient
 
 
@@ -138,6 +142,8 @@ class EmailSandbox:
     def take(self, message: SentMessage, mail: EmailMessage) -> None:
         message.status = "accepted"
         self._mails[message.sid] = mail
+        if len(self._mails) > MOST_MAILS:
+            del self._mails[next(iter(self._mails))]
         self._messages.accept(message)
 
     # -- the customer's side -------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import orjson
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from ops.sandbox.answer import answer
+from ops.sandbox.answer import answer, refused
 from ops.sandbox.bodies import bad_request, json_answer, read_json
 from ops.sandbox.courier import Courier, RetryPolicy, address_problem
 from ops.sandbox.faults import FaultBook
@@ -32,6 +32,7 @@ from ops.sandbox.kommo_forms import (
     signature_problem,
 )
 from ops.sandbox.kommo_reports import Reports
+from ops.sandbox.limits import Limits
 from ops.sandbox.receipts import Delays
 from ops.sandbox.record import MessageLog, Moment, SentMessage
 
@@ -81,11 +82,14 @@ _SAYS = TypeAdapter(Says)
 class KommoSandbox:
     """One Kommo: its channels, and where each chat's CRM webhooks go."""
 
-    def __init__(self, messages: MessageLog, faults: FaultBook, courier: Courier, delays: Delays) -> None:
+    def __init__(
+        self, messages: MessageLog, faults: FaultBook, courier: Courier, delays: Delays, limits: Limits
+    ) -> None:
         self._messages = messages
         self._faults = faults
         self._courier = courier
         self._delays = delays
+        self._limits = limits
         self._reports = Reports(faults, _refuse)
         self._channels = {SCOPE_ID: KommoChannel(scope_id=SCOPE_ID)}
         self._hooks: dict[str, str] = {}  # chat id → where its CRM webhooks go
@@ -140,9 +144,11 @@ class KommoSandbox:
         read = request_of(asked, channel.bot_id)
         if isinstance(read, Problem):
             return _refuse(*read)
-        message = self._message(channel, received_at, read.chat_id, read.body, read.media)
-        self._ours[message.sid] = message.opaque = read.msgid
+        message = self._message(channel, received_at, read.chat_id, read.body, read.media, read.msgid)
+        self._ours[message.sid] = read.msgid
         try:
+            if exceeded := self._limits.exceeded(PROVIDER, channel.scope_id, message.to):
+                return refused(message, _refuse(429, retry_after=exceeded[1].retry_after), 429)
             fault = self._faults.answer_fault(PROVIDER, to=message.to, body=message.body, account=channel.scope_id)
             accept = partial(self._accept, channel, message, read.msgid)
             return await answer(request, message, fault, accept=accept, refuse=_refuse)
@@ -150,11 +156,13 @@ class KommoSandbox:
             message.finished_at = Moment.now()
 
     def _message(
-        self, channel: KommoChannel, received_at: Moment, chat_id: str, body: str, media: tuple[str, ...] = ()
-    ) -> SentMessage:
+        self, channel: KommoChannel, received_at: Moment, chat_id: str, body: str, media: tuple[str, ...] = (),
+        msgid: str | None = None,
+    ) -> SentMessage:  # fmt: skip
         message = SentMessage(
             seq=self._messages.next_seq(), received_at=received_at, provider=PROVIDER, sid=new_id(),
             account=channel.scope_id, to=chat_id, sender=channel.scope_id, body=body, media_urls=media,
+            opaque=msgid,
         )  # fmt: skip
         self._messages.add(message)
         return message

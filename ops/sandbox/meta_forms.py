@@ -7,7 +7,7 @@ import hmac
 import re
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -35,6 +35,9 @@ _KNOWN_ERRORS = {
     131049: "This message was not delivered to maintain healthy ecosystem engagement.",
     131050: "Unable to deliver the message: the recipient stopped marketing messages",
     131056: "Pair rate limit hit",
+    132015: "Template is Paused",
+    132016: "Template is Disabled",
+    134100: "Only marketing messages supported",
 }
 
 Json = dict[str, Any]
@@ -93,8 +96,13 @@ def inbound_body(
     return _webhook(account, phone_number_id, {"contacts": [contact], "messages": [said]})
 
 
-def status_body(message: SentMessage, step: Planned, opaque: str | None) -> bytes:
-    """The webhook of one step of a message."""
+def statuses_body(account: str, phone_number_id: str, updates: Sequence[Json]) -> bytes:
+    """The webhook of these `statuses` of a number's messages."""
+    return orjson.dumps(_webhook(account, phone_number_id, {"statuses": updates}))
+
+
+def status_update_of(message: SentMessage, step: Planned, opaque: str | None) -> Json:
+    """One of `statuses`: a step of a message."""
     status_update: Json = {
         "id": message.sid,
         "status": "failed" if step.status == "undelivered" else step.status,
@@ -107,11 +115,36 @@ def status_body(message: SentMessage, step: Planned, opaque: str | None) -> byte
         status_update["errors"] = [
             {"code": int(step.error_code), "title": known, "message": known, "error_data": details}
         ]
-    else:
-        status_update["pricing"] = {"billable": False, "pricing_model": "PMP", "category": "service", "type": "free"}
+    elif step.status in ("sent", "delivered"):
+        status_update["pricing"] = _pricing(message.charged)
     if opaque is not None:
         status_update["biz_opaque_callback_data"] = opaque
-    return orjson.dumps(_webhook(message.account, message.sender, {"statuses": [status_update]}))
+    return status_update
+
+
+def _pricing(category: str) -> Json:
+    """What Meta says of a message's price; a message of this category without a template is free in the window."""
+    free = category == "service"
+    kind = "free_customer_service" if free else "regular"
+    return {"billable": not free, "pricing_model": "PMP", "category": category, "type": kind}
+
+
+def template_status_body(
+    account: str, *, event: str, template_id: str, name: str, language: str, title: str | None
+) -> bytes:
+    """The webhook of a template's changed state."""
+    value: Json = {
+        "event": event,
+        "message_template_id": int(template_id) if template_id.isdecimal() else template_id,
+        "message_template_name": name,
+        "message_template_language": language,
+        "reason": "NONE",
+    }
+    if title is not None:
+        value["other_info"] = {"title": title, "description": "Your WhatsApp message template has been paused."}
+    change = {"value": value, "field": "message_template_status_update"}
+    entry = {"id": account, "time": int(time.time()), "changes": [change]}
+    return orjson.dumps({"object": "whatsapp_business_account", "entry": [entry]})
 
 
 def _webhook(account: str, phone_number_id: str, value: Json) -> Json:
@@ -147,11 +180,12 @@ def request_of(asked: object) -> Request | Problem:
     )
 
 
-def accepted(message: SentMessage) -> Json:
-    """Meta's answer to a message it took."""
+def accepted(message: SentMessage, message_status: str | None) -> Json:
+    """Meta's answer to a message it took; one with a template says whether it is held."""
     who = message.to.removeprefix("+")
+    sent = {"id": message.sid, **({} if message_status is None else {"message_status": message_status})}
     contact = {"input": message.to, ("wa_id" if _PHONE.fullmatch(message.to) else "user_id"): who}
-    return {"messaging_product": "whatsapp", "contacts": [contact], "messages": [{"id": message.sid}]}
+    return {"messaging_product": "whatsapp", "contacts": [contact], "messages": [sent]}
 
 
 def error_message(code: int) -> str:

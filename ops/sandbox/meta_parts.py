@@ -24,6 +24,7 @@ class Problem(NamedTuple):
     code: int
     message: str
     subcode: int | None = None
+    retry_after: int | None = None  # seconds
 
 
 def said_in(kind: str, part: Part) -> str:

@@ -1,5 +1,7 @@
 """What the sandbox answers to its control API: the calls that it received, and the webhooks that it delivered."""
 
+from typing import NamedTuple
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from ops.sandbox.record import Outcome
@@ -49,8 +51,31 @@ class SeenMessage(SeenCall):
     content_variables: str | None
     status_callback: str | None
     opaque: str | None
+    marketing: bool  # by Meta's path for marketing messages
     status: str
     statuses: tuple[SeenReceipt, ...]
+
+
+class SeenArrival(NamedTuple):
+    """One call that sends a message. `at` is in Unix seconds, exact to a microsecond, and never goes back. `own_id` is
+    the id that we gave the message."""
+
+    at: float
+    to: str
+    own_id: str
+    sender: str
+    accepted: bool
+
+
+class ArrivalSummary(Shape):
+    """What arrivals add up to. `repeated_…`: recipients and ids of accepted messages that came more than once."""
+
+    calls: int
+    accepted: int
+    recipients: int
+    repeated_recipients: dict[str, int]
+    repeated_ids: dict[str, int]
+    next: int
 
 
 class SeenRead(SeenCall):
@@ -98,6 +123,23 @@ class CustomerAnswer(WebhookAnswer):
 
     message_sid: str | None
     deliveries: tuple[WebhookAnswer, ...]
+
+
+class QualityAnswer(Shape):
+    """How many messages are held, or were released or dropped, and how our side answered the template's webhook."""
+
+    held: int
+    webhook: WebhookAnswer | None
+
+
+class SeenLimit(Shape):
+    """A sender's limit, and how many calls were refused by its rate and by its pair limit."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    provider: str
+    sender: str
+    exceeded: dict[str, int]
 
 
 class SeenFile(Shape):

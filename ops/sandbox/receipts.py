@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from ops.sandbox.faults import (
     LateReceipts,
@@ -12,6 +13,10 @@ from ops.sandbox.faults import (
     ReceiptsRepeated,
     ReceiptsShuffled,
 )
+
+Receipts = tuple[Literal["sent", "delivered", "read"], ...]
+"""Which receipts the messages of a sender have. A benchmark leaves some out: each is a webhook, which costs more than
+the message."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal, Self
 
+from ops.sandbox.arrivals import Arrivals
+
 Outcome = Literal["pending", "accepted", "refused", "dropped", "hung"]
 
 
@@ -83,6 +85,8 @@ class SentMessage(Call):
     content_variables: str | None = None
     status_callback: str | None = None
     opaque: str | None = None  # what the sender wants back with each receipt
+    marketing: bool = False  # by Meta's path for marketing messages
+    charged: str = ""  # Meta's category of its price
     status: str = ""  # the provider's word for where the message is now
     error_code: str | None = None
     error_message: str | None = None
@@ -90,6 +94,12 @@ class SentMessage(Call):
     sent_at: float | None = None
     listed_at: float = 0.0  # Unix seconds; the provider's list does not hold it before
     statuses: list[PostedReceipt] = field(default_factory=list)
+    arrival: int = -1  # its place among all arrivals
+
+    @property
+    def own_id(self) -> str:
+        """The id that its sender gave it: sent along, in the query of the callback, or a mail's Message-ID."""
+        return self.opaque or (self.status_callback or "").partition("?m=")[2][:36] or self.sid
 
     def view(self) -> dict[str, object]:
         # By name: a slotted dataclass is a new class, which the argument-free super() would miss.
@@ -105,6 +115,7 @@ class SentMessage(Call):
             "content_variables": self.content_variables,
             "status_callback": self.status_callback,
             "opaque": self.opaque,
+            "marketing": self.marketing,
             "status": self.status,
             "statuses": [receipt.view() for receipt in self.statuses],
         }
@@ -118,10 +129,14 @@ class _Waiter:
 
 
 class MessageLog:
-    """The last `keep` messages of all providers, found by id, by recipient or in order of arrival."""
+    """The last `keep` messages of all providers, found by id, by recipient or in order of arrival.
+
+    `arrivals` has a line of each, also of those that are forgotten.
+    """
 
     def __init__(self, keep: int) -> None:
-        self._keep = keep
+        self.keep = keep  # may be changed: it takes effect with the next arrival
+        self.arrivals = Arrivals()
         self._seq = itertools.count(1)
         self._by_sid: dict[str, SentMessage] = {}
         self._by_to: dict[str, deque[SentMessage]] = {}
@@ -132,10 +147,11 @@ class MessageLog:
         return next(self._seq)
 
     def add(self, message: SentMessage) -> None:
-        """Record an arrival; the oldest one makes room."""
+        """Record an arrival; the oldest ones make room."""
+        message.arrival = self.arrivals.add(message.received_at.monotonic, message.to, message.own_id, message.sender)
         self._by_sid[message.sid] = message
         self._by_to.setdefault(message.to, deque()).append(message)
-        if len(self._by_sid) > self._keep:
+        while len(self._by_sid) > self.keep:
             oldest = self._by_sid.pop(next(iter(self._by_sid)))
             of_recipient = self._by_to[oldest.to]
             of_recipient.popleft()  # messages leave in the order they came, so the oldest is its recipient's oldest
@@ -146,6 +162,7 @@ class MessageLog:
         """Mark a message as taken and wake who waits for it."""
         message.outcome = "accepted"
         message.accepted_at = time.time()
+        self.arrivals.accept(message.arrival)
         if message.sid not in self._by_sid:
             return  # cleared meanwhile
         for key in (message.to, None):
@@ -197,5 +214,6 @@ class MessageLog:
                 waiter.woken.set_result(None)
 
     def clear(self) -> None:
+        self.arrivals.clear()
         self._by_sid.clear()
         self._by_to.clear()

@@ -1,10 +1,7 @@
-"""Plays the lists of message templates of Meta and Twilio. `POST /sandbox/templates` sets those of an account.
-
-An account without a list of its own has the two that each provider's documentation begins with.
-"""
+"""Plays the lists of message templates of Meta and Twilio. `POST /sandbox/templates` sets those of an account."""
 
 from base64 import b64decode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from aiohttp import hdrs, web
@@ -15,38 +12,11 @@ from ops.sandbox.bodies import json_answer, read_json
 from ops.sandbox.faults import FaultBook
 from ops.sandbox.meta import refuse as meta_refuse
 from ops.sandbox.record import Call, Moment
+from ops.sandbox.template_book import TemplateBook
 from ops.sandbox.twilio import refuse as twilio_refuse
 
 LIST = "list of templates"  # what a fault's `body_contains` is held against
 MOST_ON_A_PAGE = 1000
-Template = Mapping[str, Any]
-
-DEFAULTS: Mapping[str, Sequence[Template]] = {
-    "meta": (
-        {
-            "id": "594425479261596", "name": "hello_world", "language": "en_US", "status": "APPROVED",
-            "category": "UTILITY", "components": [{"type": "BODY", "text": "Hello. This is a test of our number."}],
-        },
-        {
-            "id": "1667192013751005", "name": "order_update", "language": "en_US", "status": "PENDING",
-            "category": "MARKETING",
-            "components": [{"type": "BODY", "text": "Your order {{1}} is on its way, {{2}}."}],
-        },
-    ),
-    "twilio": (
-        {
-            "sid": "HX0123456789abcdef0123456789abcdef", "friendly_name": "appointment_reminder", "language": "en",
-            "variables": {"1": "12/1", "2": "3pm"},
-            "types": {"twilio/text": {"body": "Your appointment is on {{1}} at {{2}}."}},
-            "approval_requests": {"name": "appointment_reminder", "category": "UTILITY", "status": "approved"},
-        },
-        {
-            "sid": "HXfedcba9876543210fedcba9876543210", "friendly_name": "spring_offer", "language": "es",
-            "variables": {}, "types": {"twilio/text": {"body": "Todo a mitad de precio."}},
-            "approval_requests": {"name": "spring_offer", "category": "MARKETING", "status": "pending"},
-        },
-    ),
-}  # fmt: skip
 
 
 class AccountTemplates(BaseModel):
@@ -68,13 +38,14 @@ class TemplatesSandbox:
     def __init__(
         self,
         faults: FaultBook,
+        book: TemplateBook,
         meta_sees: Callable[[str, str], bool],
         twilio_knows: Callable[[str, str], bool],
     ) -> None:
         self._faults = faults
         self._meta_sees = meta_sees
         self._twilio_knows = twilio_knows
-        self._of: dict[tuple[str, str], Sequence[Template]] = {}
+        self._book = book
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -85,11 +56,11 @@ class TemplatesSandbox:
 
     def clear(self) -> None:
         """Give every account the usual templates again."""
-        self._of.clear()
+        self._book.clear()
 
     async def _set(self, request: web.Request) -> web.Response:
         given = await read_json(request, _TEMPLATES)
-        self._of[given.provider, given.account] = given.templates
+        self._book.set(given.provider, given.account, given.templates)
         return web.Response(status=204)
 
     async def _meta(self, request: web.Request) -> web.Response:
@@ -101,7 +72,7 @@ class TemplatesSandbox:
             size, start = int(request.query.get("limit", "25")), int(request.query.get("after", "0"))
         except ValueError:
             return meta_refuse(400, 100, "(#100) Invalid parameter: after")
-        every = self._templates("meta", account)
+        every = self._book.all("meta", account)
         shown = every[start : start + size]
         end = start + len(shown)
         following = {"next": str(request.url.update_query(after=str(end)))} if end < len(every) else {}
@@ -118,15 +89,12 @@ class TemplatesSandbox:
             return twilio_refuse(401, 20003)
         if not self._twilio_knows(account, authorization):
             return twilio_refuse(401, 20003)
-        every = self._templates("twilio", account)
+        every = self._book.all("twilio", account)
         shown = every[page * size : (page + 1) * size]
         following = str(request.url.update_query(Page=str(page + 1))) if (page + 1) * size < len(every) else None
         meta = {"key": "contents", "page": page, "page_size": size, "url": str(request.url),
                 "next_page_url": following}  # fmt: skip
         return await self._answered(request, "twilio", account, {"contents": shown, "meta": meta}, twilio_refuse)
-
-    def _templates(self, provider: str, account: str) -> list[Template]:
-        return list(self._of.get((provider, account), DEFAULTS[provider]))
 
     async def _answered(
         self, request: web.Request, provider: str, account: str, body: object, refuse: Refuse

@@ -11,15 +11,16 @@ from functools import partial
 from urllib.parse import urlencode
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import TypeAdapter
 
 from ops.sandbox.answer import answer, refused
 from ops.sandbox.bodies import bad_request, json_answer, read_json
 from ops.sandbox.courier import Courier, address_problem
 from ops.sandbox.faults import FaultBook, ReceiptError, ReceiptFault
+from ops.sandbox.limits import Limits
 from ops.sandbox.receipts import Delays, Planned, plan
 from ops.sandbox.record import MessageLog, Moment, PostedReceipt, SentMessage
-from ops.sandbox.twilio_accounts import Account, Accounts, Sid
+from ops.sandbox.twilio_accounts import Account, Accounts, CustomerSays
 from ops.sandbox.twilio_errors import error_body, error_message
 from ops.sandbox.twilio_forms import (
     ACCOUNT_SID,
@@ -35,30 +36,14 @@ from ops.sandbox.twilio_forms import (
     webhook_headers,
 )
 from ops.sandbox.twilio_optouts import UNSUBSCRIBED, OptOuts
-from ops.sandbox.twilio_resources import account_resource, date_range, message_resource, page_uri
+from ops.sandbox.twilio_resources import account_resource, date_range, message_resource, page_resource, page_uri
 
 __all__ = ["ACCOUNT_SID", "AUTH_TOKEN", "Account", "CustomerSays", "MediaItem", "TwilioSandbox", "inbound_form", "sign"]
 
 PROVIDER = "twilio"
 WINDOW_CLOSED = 63016
+RATE = 20429
 _RANK = {"accepted": 0, "queued": 0, "sent": 1, "undelivered": 2, "failed": 2, "delivered": 3, "read": 4}
-
-
-class CustomerSays(BaseModel):
-    """A customer writes to us: what `POST /sandbox/customer` takes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
-
-    sender: str = Field(alias="from", min_length=1)
-    to: str = Field(min_length=1)
-    text: str = ""
-    webhook_url: str = Field(description="where the number's webhook points; loopback only")
-    account: Sid = ACCOUNT_SID
-    profile_name: str | None = None
-    media: tuple[MediaItem, ...] = Field(default=(), description="pairs of URL and content type")
-    message_sid: str | None = None
-    times: int = Field(default=1, ge=1, le=100, description="the same webhook this often, all at once")
-    extra: dict[str, str | None] = Field(default={}, description="over everything else; null takes a field away")
 
 
 _ACCOUNT = TypeAdapter(Account)
@@ -68,11 +53,14 @@ _CUSTOMER = TypeAdapter(CustomerSays)
 class TwilioSandbox:
     """One Twilio: its accounts, and which customer wrote when."""
 
-    def __init__(self, messages: MessageLog, faults: FaultBook, courier: Courier, delays: Delays) -> None:
+    def __init__(
+        self, messages: MessageLog, faults: FaultBook, courier: Courier, delays: Delays, limits: Limits
+    ) -> None:
         self._messages = messages
         self._faults = faults
         self._courier = courier
         self._delays = delays
+        self._limits = limits
         self._dice = random.Random(0)
         self._started = time.time()
         self._accounts = Accounts(Account(sid=ACCOUNT_SID, token=AUTH_TOKEN))
@@ -149,6 +137,9 @@ class TwilioSandbox:
 
     def _refusal(self, account: Account, message: SentMessage) -> Problem | None:
         """What Twilio refuses by what it knows, beyond the form itself."""
+        if exceeded := self._limits.exceeded(PROVIDER, message.sender, message.to):
+            code = exceeded[1].code or RATE
+            return Problem(429, code, error_message(code), exceeded[1].retry_after)
         if message.status_callback is not None:
             host_problem = address_problem(message.status_callback)
             if host_problem is not None:
@@ -170,7 +161,7 @@ class TwilioSandbox:
         )
         if self._accounts.window_closed(account, message):
             faults.append(ReceiptError(provider="twilio", action="receipt_error", code=WINDOW_CLOSED))
-        usual = ("sent", "delivered", "read") if is_whatsapp(message.to) else ("sent", "delivered")
+        usual = [one for one in account.receipts if one != "read" or is_whatsapp(message.to)]
         for step in plan(usual, self._delays, faults, self._dice):
             self._courier.later(step.after, partial(self._step, account, message, step))
         return json_answer(message_resource(message), 201)
@@ -223,19 +214,13 @@ class TwilioSandbox:
         plain = {name: value for name, value in query.items() if name not in ("Page", "PageToken", "PageSize")}
         plain |= {"PageSize": str(size)}
         following = {"Page": str(page + 1), "PageToken": f"PA{shown[-1].seq}"} if len(found) > size else None
-        return json_answer(
-            {
-                "messages": [message_resource(message) for message in shown],
-                "page": page,
-                "page_size": size,
-                "start": page * size,
-                "end": page * size + max(len(shown) - 1, 0),
-                "uri": str(request.rel_url),
-                "first_page_uri": page_uri(account.sid, plain | {"Page": "0"}),
-                "next_page_uri": page_uri(account.sid, plain | following) if following else None,
-                "previous_page_uri": None,
-            }
-        )
+        uris = {
+            "uri": str(request.rel_url),
+            "first_page_uri": page_uri(account.sid, plain | {"Page": "0"}),
+            "next_page_uri": page_uri(account.sid, plain | following) if following else None,
+            "previous_page_uri": None,
+        }
+        return json_answer(page_resource(shown, page, size) | uris)
 
     async def _fetch(self, request: web.Request) -> web.Response:
         account = self._account_of(request)
@@ -266,6 +251,7 @@ class TwilioSandbox:
         if problem is not None:
             raise bad_request(("webhook_url", problem))
         self._accounts.customer_wrote(account, said.sender)
+        self._limits.received(PROVIDER, said.to)
         opt_out_type = self._opt_outs.received(account.sid, said.to, said.sender, said.text)
         form = inbound_form(
             sender=said.sender,

@@ -1,4 +1,4 @@
-"""The accounts of the sandbox's Twilio: their credentials, and which customer wrote when. No I/O."""
+"""The accounts of the sandbox's Twilio and their customers: credentials, and who wrote when. No I/O."""
 
 import base64
 import time
@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ops.sandbox.receipts import Receipts
 from ops.sandbox.record import SentMessage
-from ops.sandbox.twilio_forms import is_whatsapp
+from ops.sandbox.twilio_forms import ACCOUNT_SID, MediaItem, is_whatsapp
 
 MOST_CUSTOMERS = 200_000  # whose window is remembered
 Sid = Annotated[str, Field(pattern=r"^AC[0-9a-f]{32}$")]
@@ -23,10 +24,28 @@ class Account(BaseModel):
     enforce_window: bool = False
     window_by: Literal["answer", "receipt"] = Field(default="receipt", description="how 63016 is reported")
     window_seconds: float = Field(default=86_400.0, gt=0)
+    receipts: Receipts = Field(default=("sent", "delivered", "read"), description="which of them its messages have")
 
     @property
     def authorization(self) -> str:
         return "Basic " + base64.b64encode(f"{self.sid}:{self.token}".encode()).decode()
+
+
+class CustomerSays(BaseModel):
+    """A customer writes to us: what `POST /sandbox/customer` takes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    sender: str = Field(alias="from", min_length=1)
+    to: str = Field(min_length=1)
+    text: str = ""
+    webhook_url: str = Field(description="where the number's webhook points; loopback only")
+    account: Sid = ACCOUNT_SID
+    profile_name: str | None = None
+    media: tuple[MediaItem, ...] = Field(default=(), description="pairs of URL and content type")
+    message_sid: str | None = None
+    times: int = Field(default=1, ge=1, le=100, description="the same webhook this often, all at once")
+    extra: dict[str, str | None] = Field(default={}, description="over everything else; null takes a field away")
 
 
 class Accounts:

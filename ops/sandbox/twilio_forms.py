@@ -32,6 +32,7 @@ class Problem(NamedTuple):
     status: int
     code: int
     message: str
+    retry_after: int | None = None  # seconds
 
 
 class MediaItem(NamedTuple):

@@ -3,7 +3,7 @@
 Facts from Twilio's documentation: messaging/api/message-resource.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from urllib.parse import quote
@@ -53,6 +53,17 @@ def message_resource(message: SentMessage) -> dict[str, object]:
         "date_sent": _date(message.sent_at),
         "uri": f"{uri}.json",
         "subresource_uris": {"media": f"{uri}/Media.json"},
+    }
+
+
+def page_resource(shown: Sequence[SentMessage], page: int, size: int) -> dict[str, object]:
+    """One page of a list of messages, without the addresses of itself and its neighbours."""
+    return {
+        "messages": [message_resource(message) for message in shown],
+        "page": page,
+        "page_size": size,
+        "start": page * size,
+        "end": page * size + max(len(shown) - 1, 0),
     }
 
 

@@ -15,8 +15,8 @@ from shared.database import Connection
 from shared.database.each_row import skipped
 from shared.domain import consents
 from shared.domain.message_form import form_of, stored
-from shared.domain.model import Media
-from shared.domain.statuses import after_receipt
+from shared.domain.model import Media, Pricing
+from shared.domain.statuses import after_receipt, releases
 from shared.providers import provider
 from shared.providers.base import ChannelBroken, OptedOut, Throttled, WindowClosed
 from shared.queue.jobs import SendRequested
@@ -113,14 +113,21 @@ async def _move(connection: Connection, located: Sequence[_Located], handoff: ti
     # For a message that was abandoned as unknown, or sent again since, a receipt still reports the true outcome.
     status = {message_id: "unknown" if row.abandoned else row.status for message_id, row in rows.items()}
     moving: dict[UUID, IncomingReceipt] = {}
+    pricing: dict[UUID, Pricing] = {}  # Meta names it in one of `delivered` and `read`
     applied: list[tuple[UUID, UUID]] = []
     for a, message_id, _, _, row_id in sorted(located, key=lambda one: one[0].received_at):
-        target = after_receipt(status[message_id], a.receipt.status) if message_id in status else None
+        if message_id not in status:
+            continue
+        if a.receipt.pricing is not None:
+            pricing[message_id] = a.receipt.pricing
+        target = after_receipt(status[message_id], a.receipt.status)
+        if target is None and rows[message_id].held and releases(status[message_id], a.receipt.status):
+            target = "sent"
         if target is not None:
             status[message_id] = target
             moving[message_id] = a
             applied.append((a.tenant_id, row_id))
-    await delivery_receipts.move(connection, [_step(rows[i], a, status[i]) for i, a in moving.items()])
+    await delivery_receipts.move(connection, [_step(rows[i], a, status[i], pricing.get(i)) for i, a in moving.items()])
     for i in moving:
         if (resends := rows[i].resends) is not None:  # the provider had accepted it after all
             await delivery_receipts.cancel_resends(connection, rows[i].tenant_id, rows[i].conversation_id, resends)
@@ -134,7 +141,7 @@ async def _move(connection: Connection, located: Sequence[_Located], handoff: ti
                 a.channel_id,
                 rows[i].conversation_id,
                 i,
-                detail={"error_code": a.receipt.error_code} if a.receipt.error_code else {},
+                detail=_detail(rows[i], a, status[i]),
             )
             for i, a in moving.items()
         ),
@@ -173,6 +180,14 @@ async def _slow_or_stop_channels(
             await record(connection, Event("channel.stopped", tenant_id, channel_id, detail={"error_code": one.code}))
 
 
+def _detail(row: ReceiptMessage, incoming: IncomingReceipt, status: str) -> dict[str, str | bool]:
+    """The facts of the event of a move. A held message had the event `message.sent` when its provider accepted it."""
+    detail: dict[str, str | bool] = {"held": False} if row.held and status == "sent" else {}
+    if incoming.receipt.error_code:
+        detail["error_code"] = incoming.receipt.error_code
+    return detail
+
+
 def _window_closed(incoming: IncomingReceipt) -> bool:
     """Whether the receipt reports that the 24-hour window was closed."""
     code = incoming.receipt.error_code
@@ -199,7 +214,7 @@ def _refused(incoming: IncomingReceipt, row: ReceiptMessage) -> consent_actions.
     )
 
 
-def _step(row: ReceiptMessage, incoming: IncomingReceipt, status: str) -> Move:
+def _step(row: ReceiptMessage, incoming: IncomingReceipt, status: str, pricing: Pricing | None) -> Move:
     failed = status == "failed"
     receipt = incoming.receipt
     return Move(
@@ -210,6 +225,7 @@ def _step(row: ReceiptMessage, incoming: IncomingReceipt, status: str) -> Move:
         at=receipt.timestamp or incoming.received_at,
         error_code=(receipt.error_code or receipt.status) if failed else None,
         error_message=(receipt.error_message or "")[:500] or None if failed else None,
+        pricing=pricing,
     )
 
 

@@ -174,6 +174,16 @@ class AgentSettings(_Part):
     ] = ()
 
 
+class MetaSettings(_Part):
+    """What concerns a WhatsApp number at Meta alone."""
+
+    marketing_path: Literal["messages", "marketing_messages"] = Field(
+        default="messages",
+        description="the path of Meta's API by which marketing templates leave; the second one needs Meta's terms "
+        "accepted by the business portfolio",
+    )
+
+
 # The policy for a send of unknown outcome: fail it, leave it to a person, or send it again where the provider's list
 # does not have it.
 Unknown = Literal["give_up", "ask", "resend_if_absent"]
@@ -185,6 +195,7 @@ class ChannelSettings(_Part):
     reply: ReplySettings = ReplySettings()
     window: WindowSettings = WindowSettings()
     manager: AgentSettings = AgentSettings()
+    meta: MetaSettings = MetaSettings()
     unknown: Unknown | None = Field(default=None, description="null: the provider's own")
     rate: float | None = Field(
         default=None, ge=0.001, le=1000, description="messages per second, shared by all senders; null: the provider's"

@@ -106,6 +106,18 @@ class MessageFields(TypedDict):
 
 
 @dataclass(frozen=True, slots=True)
+class Pricing:
+    """How the provider charges a message, in its own words: Meta's `marketing` and `regular`, for instance.
+
+    `billable` is None where it does not say.
+    """
+
+    category: str
+    type: str = ""
+    billable: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Receipt:
     """A delivery receipt of a message of ours. `status` is the provider's word; `shared.domain.statuses` ranks it."""
 
@@ -119,6 +131,7 @@ class Receipt:
     recipient: str | None = None
     channel_address: str = ""  # ours, where the receipt names it as a message does: then it is that channel or none
     sent_from: str = ""  # the sender, where that may be another address of ours than a channel's
+    pricing: Pricing | None = None
     extra: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -221,4 +234,5 @@ class Outgoing:
     subject: str | None = None  # of a mail; None: its thread's
     thread: Thread | None = None
     unsubscribe: str | None = None  # of a bulk mail: the URL of its unsubscribe link
+    marketing: bool = False  # by the provider's own path for marketing templates
     automatic: str = ""  # a mail's Auto-Submitted header: `auto-replied`, `auto-generated`

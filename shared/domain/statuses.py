@@ -69,6 +69,14 @@ def after_receipt(current: str, word: str) -> Status | None:
     return status if RANK[status] > RANK.get(current, 0) else None
 
 
+def releases(current: str, word: str) -> bool:
+    """Whether this receipt releases a message in this state that its provider holds for a check of the template.
+
+    Every later state releases it too.
+    """
+    return current == "sent" and meaning(word) == "sent"
+
+
 def may(current: Status, target: Status) -> bool:
     """Whether this transition exists."""
     return target in EDGES[current]

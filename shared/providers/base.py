@@ -7,6 +7,7 @@ from typing import Final, Literal, Protocol, runtime_checkable
 from uuid import UUID
 
 from shared.domain.model import AgentMessage, Consent, InboundMessage, Outgoing, Receipt
+from shared.domain.template_status import Status
 
 SOLE_CHANNEL: Final = "*"
 """Stands for our address where a provider does not name it: the only channel that the endpoint serves, if it is one."""
@@ -24,13 +25,27 @@ class RawWebhook:
 
 
 @dataclass(frozen=True, slots=True)
+class TemplateChange:
+    """What a provider says of a message template of a business account. None: it says nothing of that."""
+
+    account: str
+    external_id: str
+    name: str
+    language: str
+    status: Status | None = None
+    category: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Notice:
-    """Any other event in a webhook. It is stored and announced, and nothing else follows but its consent, if any."""
+    """Any other event in a webhook. It is stored and announced, and nothing else follows but its consent, or its change
+    of a template, if any."""
 
     name: str
     data: Mapping[str, object] = field(default_factory=dict)
     channel_address: str = ""  # ours, where it is about one channel
     consent: Consent | None = None
+    template: TemplateChange | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +64,11 @@ class Parsed:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The provider accepted the message and gave it an id."""
+    """The provider accepted the message and gave it an id. `held`: it checks the template's quality first, and then
+    sends the message or drops it. A receipt says which."""
 
     external_id: str
+    held: bool = False
 
 
 Scope = Literal["channel", "message"]

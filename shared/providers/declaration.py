@@ -18,6 +18,11 @@ def _unclassified(code: str) -> None:
     """The meaning of a failure receipt's code where the provider documents none."""
 
 
+def _never(code: str) -> bool:
+    """Of a provider that documents no codes: a failed message is not worth a new attempt."""
+    return False
+
+
 def _takes_all(message: Outgoing) -> None:
     """Of a provider that takes every content."""
 
@@ -45,6 +50,9 @@ class Provider:
     error_class: Callable[[str], type[Refusal] | None]  # the meaning of an error code; None: unknown
     # The meaning of a code in the receipt of a message that the provider had accepted and failed to deliver.
     refusal_by_receipt: Callable[[str], Refusal | None] = _unclassified
+    # Whether a new attempt makes sense for a `failed` message with this `error_code`: later, or once an operator has
+    # repaired the channel or the template. Never for a message whose outcome is unknown: that shows by its status.
+    retryable: Callable[[str], bool] = _never
     rate: float = 80.0  # messages per second of a channel whose settings name no rate: a WhatsApp sender's
     counts_inbound: bool = False  # its limit counts what customers write too; campaigns leave room for that
     pair_interval: float = 0.0  # seconds between two messages to one recipient; bulk messages keep to it

@@ -18,6 +18,9 @@ from shared.providers.http_client import NOT_SENT
 T = TypeVar("T")
 Named = Callable[[BaseException], str]  # an error in words that may be logged and stored
 
+PASSING: Final = frozenset(("connect", "timeout", "401", "402", "403", "404", "429"))
+"""Codes of failed messages that name no error of a provider, and that a later attempt may not meet: there was no
+connection, the provider throttled us, or it refused the credentials."""
 LONGEST_DETAIL: Final = 500  # characters of a provider's sentence
 
 

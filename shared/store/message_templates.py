@@ -9,9 +9,11 @@ from uuid import UUID
 import asyncpg
 import orjson
 
-from shared.database import Connection, new_id
+from shared.database import Connection, Pool, new_id
 from shared.domain import template_text
+from shared.domain.model import Template
 from shared.domain.template_status import GONE, Status
+from shared.store.arrays import arrays
 from shared.store.by_key import only_if
 from shared.store.newest_first import Position, behind
 
@@ -90,6 +92,32 @@ UPDATE message_templates SET status = '{GONE}' WHERE tenant_id = $1 AND id = ANY
 """
 
 
+_LOCK_NAMED = f"""
+SELECT {_COLUMNS} FROM message_templates
+WHERE deleted_at IS NULL AND (name, tenant_id, channel_id) IN (SELECT * FROM unnest($3::text[], $1::uuid[], $2::uuid[]))
+ORDER BY id FOR NO KEY UPDATE
+"""
+_SET_APPROVAL = """
+UPDATE message_templates t SET status = n.status, category = n.category
+FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[]) AS n (tenant_id, id, status, category)
+WHERE t.tenant_id = n.tenant_id AND t.id = n.id
+"""
+# A template has a category for each of its languages. One that is not in the table has none.
+_IS_MARKETING = """
+SELECT EXISTS (
+    SELECT FROM message_templates
+    WHERE tenant_id = $1 AND channel_id = $2 AND name = $3 AND deleted_at IS NULL AND lower(category) = 'marketing'
+        AND ($4::text IS NULL OR language IS NULL OR language = $4)
+)
+"""
+
+
+async def is_marketing(connection: Connection | Pool, tenant_id: UUID, channel_id: UUID, template: Template) -> bool:
+    """Whether the provider of this channel has approved the template for marketing, as far as the table says."""
+    found = await connection.fetchval(_IS_MARKETING, tenant_id, channel_id, template.name, template.language)
+    return bool(found)
+
+
 async def get(
     connection: Connection, tenant_id: UUID, template_id: UUID, *, lock: bool = False
 ) -> MessageTemplate | None:
@@ -151,6 +179,16 @@ async def update_synced(
 async def set_gone(connection: Connection, tenant_id: UUID, template_ids: Sequence[UUID]) -> None:
     """Note that the provider lists these templates no longer."""
     await connection.execute(_SET_GONE, tenant_id, list(template_ids))
+
+
+async def lock_named(connection: Connection, named: Sequence[tuple[UUID, UUID, str]]) -> list[MessageTemplate]:
+    """The live templates of these (tenant, channel, name), locked until the transaction ends."""
+    return [_template(row) for row in await connection.fetch(_LOCK_NAMED, *arrays(named, 3))]
+
+
+async def set_approval(connection: Connection, given: Sequence[tuple[UUID, UUID, Status, str | None]]) -> None:
+    """Write state and category of templates (tenant, id) that the caller has locked."""
+    await connection.execute(_SET_APPROVAL, *arrays(given, 4))
 
 
 def _arrays(given: Sequence[tuple[UUID, TemplateValues]]) -> list[list[object]]:

@@ -3,7 +3,7 @@
 import pytest
 
 from shared.providers.base import OptedOut, RawWebhook
-from shared.providers.email.errors import error_class
+from shared.providers.email.errors import error_class, retryable
 from shared.providers.email.webhooks import parse
 from tests.support.email_payloads import BOUNCED, HEADERS, OWN, OWN_ID, REPORT, REPORTED, message, said
 
@@ -90,3 +90,9 @@ def test_a_mailers_unsubscribe_mail_is_of_the_mail_it_names() -> None:
     assert (receipt.message_id, receipt.error_code, parsed.messages) == (OWN, "unsubscribed", ())
     assert error_class("unsubscribed") is OptedOut
     assert message(said(subject=f"Re: unsubscribe {OWN}")).message_type == "text"
+
+
+def test_which_failures_are_worth_a_new_attempt() -> None:
+    passing = ["421", "450", "4.4.1", "4.2.2", "5.2.2", "530", "535", "connection", "timeout", "tls"]
+    lasting = ["550", "552", "5.1.1", "5.7.1", "complaint", "unsubscribed", "unknown", "content", "4", "499x", ""]
+    assert [code for code in (*passing, *lasting) if retryable(code)] == passing

@@ -11,7 +11,7 @@ from shared.providers.base import (
     Throttled,
 )
 from shared.providers.http_outcomes import Answer
-from shared.providers.kommo.errors import error_class, refusal
+from shared.providers.kommo.errors import error_class, refusal, retryable
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,11 @@ def test_each_code_has_its_class(code: str, kind: type[Refusal] | None) -> None:
     assert error_class(code) is kind
     if kind is not None:
         assert refusal(Answer(400, code, "no")) == kind(code, detail="no")
+
+
+def test_which_failures_are_worth_a_new_attempt() -> None:
+    codes = ["901", "902", "903", "904", "905", "401", "402", "429", "connect", "unknown", "500", "906", ""]
+    assert [code for code in codes if retryable(code)] == ["902", "401", "402", "429", "connect"]
 
 
 @pytest.mark.parametrize(

@@ -14,17 +14,17 @@ from shared.providers.base import (
     WindowClosed,
 )
 from shared.providers.http_outcomes import Answer
-from shared.providers.meta.errors import error_class, refusal, refusal_by_receipt, scrub
+from shared.providers.meta.errors import error_class, refusal, refusal_by_receipt, retryable, scrub
 
 TABLE: dict[type[Refusal], list[int]] = {
-    Throttled: [4, 80007, 130429, 133016, 131056, 131048, 131064, 131049, 130472],
+    Throttled: [4, 80007, 130429, 133016, 131056, 131048, 131064, 131049, 130472, 134101],
     Unreachable: [131016, 131057, 131053],
     Ambiguous: [131000],
     WindowClosed: [131047],
     OptedOut: [131050],
     RecipientInvalid: [131026, 131021, 131030],
-    ChannelBroken: [0, 3, 10, 190, *range(200, 300), 368, 131031, 131042, 131045, 133010, 130497],
-    ContentRejected: [131008, 131009, 131051, *range(132000, 132017), 131063],
+    ChannelBroken: [0, 3, 10, 190, *range(200, 300), 368, 131031, 131042, 131045, 133010, 130497, 131055],
+    ContentRejected: [131008, 131009, 131051, *range(132000, 132017), 131063, 134100],
 }
 CODES = [(str(code), kind) for kind, codes in TABLE.items() for code in codes]
 
@@ -47,10 +47,29 @@ def test_a_code_has_its_class_in_an_answer_and_in_a_receipt(code: str, kind: typ
         ("131048", 3600.0, "channel"),
         ("131049", 25 * 3600.0, "message"),
         ("130472", 25 * 3600.0, "message"),
+        ("134101", 600.0, "message"),
     ],
 )
 def test_how_long_and_for_whom_a_throttle_holds(code: str, wait: float | None, scope: str) -> None:
     assert refusal(Answer(400, code)) == Throttled(code, wait, "", scope)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("codes", "again"),
+    [
+        ([4, 80007, 130429, 131048, 131049, 130472, 131056, 134101], True),  # throttled
+        ([131016, 131053, 131057, 131000], True),
+        ([0, 10, 190, 200, 368, 131031, 131042, 133010, 131055], True),  # an operator repairs the channel
+        ([132015], True),  # the template is paused, for hours
+        ([132016, 132001, 132012, 131008, 131063, 134100], False),
+        ([131026, 131021, 131030, 130497], False),
+        ([131047, 131050, 999999], False),
+        (["connect", "timeout", 401, 429], True),
+        (["unknown", "resent", "opted_out", "content", 400, 500, ""], False),
+    ],
+)
+def test_which_failures_are_worth_a_new_attempt(codes: list[int | str], again: bool) -> None:
+    assert {code: retryable(str(code)) for code in codes} == dict.fromkeys(codes, again)
 
 
 def test_the_longer_of_two_waits_holds() -> None:

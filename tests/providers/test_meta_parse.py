@@ -7,8 +7,8 @@ from uuid import UUID
 import orjson
 import pytest
 
-from shared.domain.model import AgentMessage, InboundMessage, Media, Receipt
-from shared.providers.base import Notice
+from shared.domain.model import AgentMessage, InboundMessage, Media, Pricing, Receipt
+from shared.providers.base import Notice, TemplateChange
 from shared.providers.meta.webhooks import parse
 from tests.support.meta_payloads import (
     ACCOUNT,
@@ -302,6 +302,28 @@ def test_a_receipt() -> None:
     assert one.extra == {"conversation": conversation, "pricing": {"billable": True}, "waba_id": ACCOUNT}
 
 
+@pytest.mark.parametrize(
+    ("given", "read_as"),
+    [
+        (
+            {"billable": True, "pricing_model": "PMP", "category": "marketing_lite", "type": "regular"},
+            Pricing("marketing_lite", "regular", billable=True),
+        ),
+        ({"category": "SERVICE", "type": "free_customer_service", "billable": False},
+         Pricing("service", "free_customer_service", billable=False)),
+        ({"category": "utility"}, Pricing("utility")),
+        ({"category": "utility", "billable": "yes", "type": 7}, Pricing("utility", "7")),
+        ({"billable": True}, None),
+        ({"category": "a sentence of theirs"}, None),
+        ({"category": ["marketing"]}, None),
+        ("odd", None),
+        (None, None),
+    ],
+)  # fmt: skip
+def test_how_a_message_is_charged(given: Any, read_as: Pricing | None) -> None:
+    assert receipt(pricing=given).pricing == read_as
+
+
 @pytest.mark.parametrize("status", ["sent", "delivered", "read", "played", "failed", "deleted", "warning", "READ"])
 def test_every_status_is_metas_word(status: str) -> None:
     assert receipt(status=status).status == status.lower()
@@ -421,6 +443,46 @@ def test_an_event_is_noted_and_left_alone(field: str, held: Json) -> None:
     parsed = read(entry(held, field=field))
     assert parsed.notices == (Notice(field, {**held, "waba_id": ACCOUNT}),)
     assert (parsed.messages, parsed.receipts, parsed.errors) == ((), (), ())
+
+
+@pytest.mark.parametrize(
+    ("event", "status"),
+    [
+        ("APPROVED", "approved"), ("REINSTATED", "approved"), ("PAUSED", "paused"), ("REJECTED", "rejected"),
+        ("DISABLED", "disabled"), ("ARCHIVED", "disabled"), ("PENDING_DELETION", "disabled"), ("DELETED", "gone"),
+        ("PENDING", "pending"), ("LIMIT_EXCEEDED", "paused"), ("paused", "paused"),
+        ("FLAGGED", None), ("LOCKED", None), ("IN_APPEAL", None), ("A NEW WORD", None), ("", None), (["PAUSED"], None),
+    ],
+)  # fmt: skip
+def test_what_meta_says_of_a_template(event: object, status: str | None) -> None:
+    held = {"event": event, "message_template_id": 12, "message_template_name": "a", "message_template_language": "es"}
+    (notice,) = read(entry(held, field="message_template_status_update")).notices
+    change = None if status is None else TemplateChange(ACCOUNT, "12", "a", "es", status)  # type: ignore[arg-type]
+    assert notice.template == change
+
+
+@pytest.mark.parametrize(
+    ("field", "held", "change"),
+    [
+        ("template_category_update", {"new_category": "MARKETING"},
+         TemplateChange(ACCOUNT, "1", "a", "es", None, "MARKETING")),
+        ("template_category_update", {"new_category": "words of theirs"}, None),
+        ("template_category_update", {"correct_category": "MARKETING"}, None),  # not yet
+        ("message_template_status_update", {"event": "PAUSED", "message_template_name": None}, None),
+        ("message_template_status_update", {"event": "PAUSED", "message_template_name": "a" * 513}, None),
+        ("message_template_status_update", {"event": "PAUSED", "message_template_id": None,
+                                            "message_template_language": None}, None),
+        ("message_template_quality_update", {"event": "PAUSED"}, None),
+    ],
+)  # fmt: skip
+def test_what_else_meta_says_of_a_template(field: str, held: Json, change: TemplateChange | None) -> None:
+    named = {"message_template_id": "1", "message_template_name": "a", "message_template_language": "es", **held}
+    assert read(entry(named, field=field)).notices[0].template == change
+
+
+def test_which_pause_it_is_stands_beside_the_event() -> None:
+    held = {"event": "PAUSED", "message_template_name": "a", "other_info": {"title": "FIRST_PAUSE", "description": "…"}}
+    assert read(entry(held, field="message_template_status_update")).notices[0].data["title"] == "FIRST_PAUSE"
 
 
 def test_another_products_webhook_is_noted_and_left_alone() -> None:

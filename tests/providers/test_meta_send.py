@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from shared.domain.model import Template
 from shared.providers.base import (
     Accepted,
     Ambiguous,
@@ -101,6 +102,42 @@ async def test_a_message_is_posted_to_the_channels_number_with_its_token(graph: 
     method, path, login, posted = graph.asked[0]
     assert (method, path, login) == ("POST", f"/v24.0/{NUMBER}/messages", f"Bearer {TOKEN}")
     assert posted["text"]["body"] == "¡hola!"
+
+
+@pytest.mark.parametrize(
+    ("fields", "path"),
+    [
+        ({"template": Template("oferta", {"1": "Ana"}, "es_MX"), "marketing": True}, "marketing_messages"),
+        ({"template": Template("oferta", {"1": "Ana"}, "es_MX")}, "messages"),
+        ({"marketing": True}, "messages"),  # that path takes templates only
+    ],
+)
+async def test_a_marketing_template_may_have_a_path_of_its_own(
+    graph: Graph, sender: MetaSender, fields: dict[str, Any], path: str
+) -> None:
+    assert await sender.send(outgoing(**fields)) == Accepted("wamid.1")
+    ((method, posted_to, _, body),) = graph.asked
+    assert (method, posted_to) == ("POST", f"/v24.0/{NUMBER}/{path}")
+    await sender.send(outgoing(**{**fields, "marketing": False}))
+    assert graph.asked[1][3] == body, "the same body by either path"
+
+
+@pytest.mark.parametrize(
+    ("message_status", "held"),
+    [
+        ("accepted", False),
+        ("held_for_quality_assessment", True),
+        ("paused", True),
+        ("a new word of theirs", False),
+        (None, False),
+        ({}, False),
+    ],
+)
+async def test_the_answer_says_whether_the_message_is_held(
+    graph: Graph, sender: MetaSender, message_status: object, held: bool
+) -> None:
+    graph.says(200, {**ACCEPTED, "messages": [{"id": "wamid.1", "message_status": message_status}]})
+    assert await sender.send(outgoing()) == Accepted("wamid.1", held=held)
 
 
 async def test_the_id_we_send_is_the_id_a_receipt_brings_back(graph: Graph, sender: MetaSender) -> None:

@@ -16,15 +16,15 @@ from shared.providers.base import (
 )
 from shared.providers.http_client import retry_after
 from shared.providers.http_outcomes import Answer
-from shared.providers.twilio.errors import error_class, refusal, refusal_by_receipt
+from shared.providers.twilio.errors import error_class, refusal, refusal_by_receipt, retryable
 
 MEXICAN = "+5215512345678"
 CODES: dict[type[Refusal], str] = {
-    Throttled: "20429 63018 14107 30001 30022 30017 63009 63010 63012 63017 63049",
+    Throttled: "20429 63018 14107 21611 30001 30022 30017 63009 63010 63012 63017 63049",
     WindowClosed: "63016",
     OptedOut: "21610 63014 63033",
     RecipientInvalid: "21211 21614 21612 30005 30006 63003 63024 63032",
-    ChannelBroken: "20003 21606 21408 21656 30002 63005 63007 63013 63021 63027 63028 63040 63041",
+    ChannelBroken: "20003 21606 21408 21656 30002 63005 63007 63013 63021 63027 63028 63040 63041 63062",
     ContentRejected: "30004 30007",
 }
 
@@ -33,6 +33,21 @@ CODES: dict[type[Refusal], str] = {
 def test_a_code_means_the_same_in_an_answer_and_in_a_receipt(kind: type[Refusal], code: str) -> None:
     assert error_class(code) is kind
     assert isinstance(refusal(Answer(400, code), MEXICAN), kind)
+
+
+@pytest.mark.parametrize(
+    ("codes", "again"),
+    [
+        ("429 20429 63018 21611 30001 30022 63049 63038", True),  # throttled
+        ("20003 21606 30002 63007 63062 21408", True),  # an operator repairs the channel
+        ("63041 30003 30008 connect 401", True),
+        ("21211 21614 30005 30006 63003 63024 63032", False),
+        ("63016 21610 63014 30007 21656 63013 63021 63027 63028 63040", False),
+        ("unknown resent opted_out 400 500 99999", False),
+    ],
+)
+def test_which_failures_are_worth_a_new_attempt(codes: str, again: bool) -> None:
+    assert {code: retryable(code) for code in codes.split()} == dict.fromkeys(codes.split(), again)
 
 
 @pytest.mark.parametrize("code", ["", "30008", "99999", "63016x", "x" * 1000])

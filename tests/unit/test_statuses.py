@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.domain.statuses import EDGES, RANK, TERMINAL, Status, after_receipt, may, meaning
+from shared.domain.statuses import EDGES, RANK, TERMINAL, Status, after_receipt, may, meaning, releases
 
 WORDS = ["accepted", "queued", "sending", "sent", "delivered", "read", "undelivered", "failed", "played", "received"]
 STATES: list[Status] = list(EDGES)
@@ -58,6 +58,21 @@ def test_what_a_providers_word_means(word: str, means: str | None) -> None:
 )
 def test_what_a_receipt_leads_to(current: str, word: str, becomes: str | None) -> None:
     assert after_receipt(current, word) == becomes
+
+
+@pytest.mark.parametrize(
+    ("current", "word", "released"),
+    [
+        ("sent", "sent", True),
+        ("sent", "accepted", True),
+        ("sent", "delivered", False),  # it moves the message, which ends the hold too
+        ("delivered", "sent", False),
+        ("failed", "sent", False),
+        ("sent", "deleted", False),
+    ],
+)
+def test_which_receipt_releases_a_held_message(current: str, word: str, released: bool) -> None:
+    assert releases(current, word) is released
 
 
 def status_after(start: str, words: Sequence[str]) -> str:

@@ -1,9 +1,10 @@
-"""Collects the events and consents that a provider reports beside messages and receipts. No I/O."""
+"""Collects what a provider reports beside messages and receipts: events, consents, changes of templates. No I/O."""
 
 from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from shared.actions import consents as consent_actions
+from shared.actions import template_updates
 from shared.domain import consents
 from shared.domain.model import Consent
 from shared.providers.base import Notice
@@ -14,7 +15,7 @@ from workers.persist.routing import channel_at
 # Fields of a notice that an event may hold; the others may hold texts and addresses.
 NOTICE_FACTS = (
     "change", "EventType", "CallStatus", "event", "decision", "code", "current_limit", "message_template_name",
-    "message_template_language",
+    "message_template_language", "title", "new_category",
 )  # fmt: skip
 
 
@@ -30,6 +31,22 @@ def notices(webhooks: Sequence[ParsedWebhook]) -> list[Event]:
         for parsed in webhooks
         for notice in parsed.content.notices
         for tenant_id, channel_id in _concerned(parsed, notice)
+    ]
+
+
+def template_changes(webhooks: Sequence[ParsedWebhook]) -> list[template_updates.ChannelChange]:
+    """What the webhooks say of message templates, for each channel of their business account.
+
+    Not by a replayed webhook: its news may be old, and a sync asks for the state of today.
+    """
+    return [
+        template_updates.ChannelChange(channel.tenant_id, channel.id, change)
+        for parsed in webhooks
+        if not parsed.webhook.replayed
+        for notice in parsed.content.notices
+        if (change := notice.template) is not None
+        for channel in parsed.served
+        if change.account and channel.business_id == change.account
     ]
 
 

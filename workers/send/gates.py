@@ -26,7 +26,7 @@ from shared.resilience.bulkhead import BulkheadFull, wait_when_full
 from shared.sending.attachments import AttachmentMemoryFullError
 from shared.sending.pacer import SlotTooFar
 from shared.sending.senders import Senders, outgoing
-from shared.store import channels
+from shared.store import channels, message_templates
 from shared.store.events import Event, record
 from shared.store.messages import outbound, sends
 from shared.store.messages.outbound_rows import Outbound, send_job
@@ -109,7 +109,7 @@ async def _with_sender(message: Outbound, channel: Channel, ctx: Ctx) -> bool:
         return False
     try:
         # Before a rate slot is reserved: a message that can't leave yet would waste it.
-        async with ctx.resource.attachments.attached(channel, _leaving(message, channel, ctx)) as leaving:
+        async with ctx.resource.attachments.attached(channel, await _leaving(message, channel, ctx)) as leaving:
             return await _at_its_rate(message, channel, sender, leaving, ctx)
     except AttachmentMemoryFullError:
         wait = wait_when_full(message.now - (message.admitted_at or message.created_at))
@@ -167,8 +167,11 @@ def still_open(message: Outbound, channel: Channel) -> bool:
     return isinstance(decision, Admit)
 
 
-def _leaving(message: Outbound, channel: Channel, ctx: Ctx) -> Outgoing:
+async def _leaving(message: Outbound, channel: Channel, ctx: Ctx) -> Outgoing:
     leaving = outgoing(message, channel, ctx.settings.public_url)
+    if leaving.template is not None and channel.settings.meta.marketing_path == "marketing_messages":
+        about = (message.tenant_id, message.channel_id, leaving.template)
+        leaving = replace(leaving, marketing=await message_templates.is_marketing(ctx.pool, *about))
     if provider(channel.provider).unsubscribe_links and message.lane == "bulk":
         return replace(leaving, unsubscribe=ctx.resource.unsubscribe_url(channel, message.id))
     return leaving

@@ -108,10 +108,10 @@ async def _record(
     key = (tx, message.tenant_id, message.id, claim_id)
     about = (message.tenant_id, message.channel_id, message.conversation_id, message.id)
     match result:
-        case Accepted(external_id):
-            status = await sends.sent(*key, external_id)
+        case Accepted(external_id, held):
+            status = await sends.sent(*key, external_id, held=held)
             if status == "sent":
-                await record(tx, Event("message.sent", *about))
+                await record(tx, Event("message.sent", *about, detail={"held": True} if held else {}))
         case Throttled(code, retry_after, detail, scope) if (retry_after or 0.0) <= LONGEST_THROTTLE:
             seconds = (
                 BACKOFF.delay(message.attempts + 1) if retry_after is None else max(retry_after, SHORTEST_THROTTLE)

@@ -6,7 +6,7 @@ from shared.providers.base import Sender
 from shared.providers.declaration import Provider
 from shared.providers.email.compose import content_problem
 from shared.providers.email.endpoint import WEBHOOKS, EmailSecrets
-from shared.providers.email.errors import error_class
+from shared.providers.email.errors import error_class, retryable
 from shared.providers.email.onboarding import ONBOARDING
 from shared.providers.email.webhooks import media_source, parse
 from shared.settings import Settings
@@ -27,6 +27,7 @@ PROVIDER: Final = Provider(
     onboarding=ONBOARDING,
     make_sender=_make_sender,
     error_class=error_class,
+    retryable=retryable,
     content_problem=content_problem,
     # Many servers accept no mail beyond 10 MB, and files grow by a third when they are encoded.
     max_attachment_bytes=5 * 1024 * 1024,

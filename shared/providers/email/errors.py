@@ -67,6 +67,17 @@ def error_class(code: str) -> type[Refusal] | None:
     return _ENHANCED_CLASSES.get(rest.partition(".")[0]) or (RecipientInvalid if rest in _OF_MAILBOX else None)
 
 
+def retryable(code: str) -> bool:
+    """Whether a new attempt makes sense for a mail that failed with this code, as `Provider.retryable` says.
+
+    A 4xx reply or a bounce `4.…` reports what passes, and so does a full mailbox (5.2.2). An operator can repair the
+    account, and our connection to its server.
+    """
+    passing = code[:1] == "4" and (code[1:2] == "." or (len(code) == 3 and code.isdecimal()))
+    return passing or code in _REPAIRABLE
+
+
+_REPAIRABLE: Final = frozenset(("5.2.2", "connection", "timeout", "tls", "private_host", *map(str, _OF_ACCOUNT)))
 _OF_MAILBOX: Final = frozenset(("2.0", "2.1", "4.1", "4.4"))  # disabled, or without a server that accepts its mail
 
 

@@ -5,7 +5,7 @@ from typing import Final
 from shared.providers.base import Sender
 from shared.providers.declaration import Provider
 from shared.providers.kommo.endpoint import WEBHOOKS, KommoSecrets
-from shared.providers.kommo.errors import error_class
+from shared.providers.kommo.errors import error_class, retryable
 from shared.providers.kommo.onboarding import ONBOARDING
 from shared.providers.kommo.requests import LONGEST_TEXT, content_problem
 from shared.providers.kommo.webhooks import parse
@@ -26,6 +26,7 @@ PROVIDER: Final = Provider(
     onboarding=ONBOARDING,
     make_sender=_make_sender,
     error_class=error_class,
+    retryable=retryable,
     content_problem=content_problem,
     longest_text=LONGEST_TEXT,
     rate=7.0,  # of an account

@@ -15,7 +15,7 @@ from shared.providers.base import (
     Refusal,
     Throttled,
 )
-from shared.providers.http_outcomes import Answer, without_numbers
+from shared.providers.http_outcomes import PASSING, Answer, without_numbers
 
 _CLASS_OF: Final[Mapping[str, type[Refusal]]] = {
     "901": RecipientInvalid,  # the user has deleted the conversation
@@ -31,6 +31,11 @@ _OF_CHANNEL: Final = frozenset((401, 402, 403, 404, 405, 410))
 def error_class(code: str) -> type[Refusal] | None:
     """The class of a code; None for an unknown code."""
     return _CLASS_OF.get(code)
+
+
+def retryable(code: str) -> bool:
+    """Whether a new attempt makes sense for a message that failed with this code, as `Provider.retryable` says."""
+    return _CLASS_OF.get(code) is ChannelBroken or code in PASSING
 
 
 def refusal(answer: Answer) -> Refusal:

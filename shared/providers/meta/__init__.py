@@ -7,7 +7,7 @@ from shared.providers.base import Sender
 from shared.providers.declaration import Provider
 from shared.providers.media_source import Source
 from shared.providers.meta.endpoint import WEBHOOKS, MetaSecrets, api_url
-from shared.providers.meta.errors import PAIR_WAIT, error_class, refusal_by_receipt
+from shared.providers.meta.errors import PAIR_WAIT, error_class, refusal_by_receipt, retryable
 from shared.providers.meta.onboarding import ONBOARDING
 from shared.providers.meta.own_endpoint import own_endpoint
 from shared.providers.meta.requests import LONGEST_TEXT, content_problem
@@ -45,6 +45,7 @@ PROVIDER: Final = Provider(
     onboarding=ONBOARDING,
     make_sender=_make_sender,
     error_class=error_class,
+    retryable=retryable,
     content_problem=content_problem,
     longest_text=LONGEST_TEXT,
     refusal_by_receipt=refusal_by_receipt,

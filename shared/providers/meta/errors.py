@@ -17,7 +17,7 @@ from shared.providers.base import (
     Unreachable,
     WindowClosed,
 )
-from shared.providers.http_outcomes import Answer, class_table, without_numbers
+from shared.providers.http_outcomes import PASSING, Answer, class_table, without_numbers
 
 NOT_ALLOWED = "131030"  # the recipient is not on the list of those that a test number may write to
 PAIR_RATE = "131056"
@@ -28,6 +28,11 @@ _SPAM_WAIT = 3600.0
 # Meta withholds marketing messages from this person, or has them in an experiment: for at least a day.
 _MARKETING = "131049 130472"
 _MARKETING_WAIT = 25 * 3600.0
+# The path for marketing messages is ready for a template ten minutes after it was made, or used again after a week. Its
+# other codes: 131055, its terms are not accepted or the template is no marketing; 134100, the latter.
+# https://developers.facebook.com/docs/whatsapp/marketing-messages-lite-api/support
+SYNCING = "134101"
+_SYNCING_WAIT = 600.0
 # "Object with ID … does not exist": the phone number id is wrong, or the token may not see it.
 _NO_SUCH_OBJECT = ("100", "33")
 
@@ -42,27 +47,40 @@ _CLASS_OF: dict[str, type[Refusal]] = class_table(
         (Throttled, PAIR_RATE),
         (Throttled, _SPAM),
         (Throttled, _MARKETING),
+        (Throttled, SYNCING),
         (Unreachable, "131016 131057 131053"),  # Meta says "try again" and has accepted nothing
         (Ambiguous, "131000"),  # "something went wrong", which leaves open whether it was accepted
         (WindowClosed, "131047"),
         (OptedOut, "131050"),
         (RecipientInvalid, f"131026 131021 {NOT_ALLOWED}"),
-        (ChannelBroken, f"0 3 10 190 {_codes(200, 299)} 368 131031 131042 131045 133010 130497"),
-        (ContentRejected, f"131008 131009 131051 {_codes(132000, 132016)} 131063"),
+        (ChannelBroken, f"0 3 10 190 {_codes(200, 299)} 368 131031 131042 131045 133010 130497 131055"),
+        (ContentRejected, f"131008 131009 131051 {_codes(132000, 132016)} 131063 134100"),
     )
 )
 # Codes about the recipient or the content: the channel's other messages are sent.
-_OF_MESSAGE = frozenset((PAIR_RATE, *_MARKETING.split(), "130497"))
+_OF_MESSAGE = frozenset((PAIR_RATE, *_MARKETING.split(), SYNCING, "130497", "131055"))
 _WAIT = {
     PAIR_RATE: PAIR_WAIT,
     **dict.fromkeys(_SPAM.split(), _SPAM_WAIT),
     **dict.fromkeys(_MARKETING.split(), _MARKETING_WAIT),
+    SYNCING: _SYNCING_WAIT,
 }
+# A paused template is sent again hours later. 131000 in a receipt says that the message was not delivered. A country
+# that the business may not write to stays so.
+_RETRYABLE = frozenset(
+    {code for code, kind in _CLASS_OF.items() if issubclass(kind, Throttled | Unreachable | ChannelBroken)}
+    | {"131000", "132015"}
+) - {"130497"}
 
 
 def error_class(code: str) -> type[Refusal] | None:
     """The class of an error code of an answer or a receipt; None for an unknown code."""
     return _CLASS_OF.get(code)
+
+
+def retryable(code: str) -> bool:
+    """Whether a new attempt makes sense for a message that failed with this code, as `Provider.retryable` says."""
+    return code in _RETRYABLE or code in PASSING
 
 
 def refusal(answer: Answer) -> Refusal:

@@ -1,7 +1,9 @@
 """Sends messages through Meta's Graph API: one POST, whose outcome is one class of the closed set.
 
-`POST /{version}/{phone number id}/messages`; Meta has no official SDK for Python.
+`POST /{version}/{phone number id}/messages`, or `…/marketing_messages` with the same body and the same answer. Meta has
+no official SDK for Python.
 https://developers.facebook.com/documentation/business-messaging/whatsapp/reference/whatsapp-business-phone-number/message-api
+…/whatsapp/marketing-messages/send-marketing-messages
 """
 
 import asyncio
@@ -31,6 +33,9 @@ from shared.providers.meta.client import GraphClient, MetaCredentials, named
 from shared.providers.meta.errors import NOT_ALLOWED, error_class, refusal
 from shared.providers.meta.requests import Body, body_of
 
+# https://developers.facebook.com/documentation/business-messaging/whatsapp/templates/template-pacing. The third state
+# is `accepted`. Of either of these two, a receipt says later whether the message was sent or dropped (132015).
+_HELD = frozenset(("held_for_quality_assessment", "paused"))
 _LONGEST_READ = 4.0  # seconds of a call that marks a message as read; a later mark is of no use
 
 
@@ -70,12 +75,15 @@ class MetaSender:
             data = orjson.dumps(body)
         except orjson.JSONEncodeError:
             return ContentRejected("content", "the text holds half a character, which is no UTF-8")
-        answered = await self._post(message.sender, data, within)
+        path = "marketing_messages" if message.marketing and message.template is not None else "messages"
+        answered = await self._post(message.sender, path, data, within)
         if not isinstance(answered, dict):
             return answered
         _, first = next(items_of(answered, "messages", "", []), ("", {}))
         external_id = text_of(first, "id")
-        return Accepted(external_id) if external_id else Ambiguous("unreadable", "accepted, but the answer names no id")
+        if not external_id:
+            return Ambiguous("unreadable", "accepted, but the answer names no id")
+        return Accepted(external_id, held=text_of(first, "message_status").strip().lower() in _HELD)
 
     async def show_read(self, address: str, external_id: str, *, typing: bool) -> Refusal | None:
         """Mark a customer's message as read and, with `typing`, show for 25 s at most that we type.
@@ -89,7 +97,7 @@ class MetaSender:
             data = orjson.dumps(body)
         except orjson.JSONEncodeError:
             return ContentRejected("content", "the message's id holds half a character, which is no UTF-8")
-        answered = await self._post(address, data, min(self._timeout, _LONGEST_READ))
+        answered = await self._post(address, "messages", data, min(self._timeout, _LONGEST_READ))
         return None if isinstance(answered, dict) else answered
 
     async def find(self, message: Outgoing, since: datetime) -> SentList | None:
@@ -116,11 +124,9 @@ class MetaSender:
     async def close(self) -> None:
         await self._graph.close()
 
-    async def _post(self, address: str, data: bytes, within: float) -> Body | Refusal:
-        """Meta's answer to a POST to the messages of a phone number. Raises nothing but CancelledError."""
-        answered = await outcome_of(
-            self._graph.call("POST", f"{quote(address, safe='')}/messages", data), within, named
-        )
+    async def _post(self, address: str, path: str, data: bytes, within: float) -> Body | Refusal:
+        """Meta's answer to a POST below a phone number. Raises nothing but CancelledError."""
+        answered = await outcome_of(self._graph.call("POST", f"{quote(address, safe='')}/{path}", data), within, named)
         return refusal(answered) if isinstance(answered, Answer) else answered
 
 

@@ -11,7 +11,6 @@ from urllib.parse import quote
 
 from shared.domain import template_text
 from shared.domain.model import ChannelKind
-from shared.domain.template_status import Status
 from shared.providers.base import Throttled
 from shared.providers.credentials import read_credentials
 from shared.providers.http_outcomes import Answer, remedy_of
@@ -19,23 +18,13 @@ from shared.providers.json_fields import Fields, fields_of, items_of, text_of
 from shared.providers.meta.client import GraphClient, MetaCredentials, named
 from shared.providers.meta.endpoint import api_url
 from shared.providers.meta.errors import error_class
+from shared.providers.meta.template_updates import LISTED
 from shared.providers.templates import LONGEST_LISTING, MOST_TEMPLATES, ListedTemplate, NoTemplateList, listed
 from shared.settings import Settings
 
 _PAGE: Final = 100  # templates; some 300 kB
 _FIELDS: Final = "id,name,language,status,category,components"
 _TOO_MANY_CALLS: Final = "80008"  # to one business account
-# A state that is not here, or is new at Meta, counts as pending: such a template is not sent.
-_STATUSES: Final[dict[str, Status]] = {
-    "APPROVED": "approved",
-    "FLAGGED": "approved",  # it is still sent, at a low quality
-    "REJECTED": "rejected",
-    "PAUSED": "paused",
-    "LIMIT_EXCEEDED": "paused",
-    "DISABLED": "disabled",
-    "ARCHIVED": "disabled",
-    "PENDING_DELETION": "disabled",
-}
 # By the kind of a button: the kind that its variable's name has (requests.py), where a send has to fill it in.
 _BUTTONS: Final = {"COPY_CODE": ".copy_code", "OTP": "", "FLOW": ".flow"}
 
@@ -115,7 +104,7 @@ def _template(item: Fields) -> ListedTemplate | None:
         name=text_of(item, "name"),
         language=text_of(item, "language"),
         category=text_of(item, "category"),
-        status=_STATUSES.get(status, "pending"),
+        status=LISTED.get(status, "pending"),
         content=content,
         variables=[*_header_media(header), *template_text.variables(content), *_buttons(parts.get("BUTTONS", {}))],
     )

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from shared.domain import addresses
-from shared.domain.model import AgentMessage, Consent, ConsentState, InboundMessage, Receipt
+from shared.domain.model import AgentMessage, Consent, ConsentState, InboundMessage, Pricing, Receipt
 from shared.providers.base import Notice, Parsed, RawWebhook
 from shared.providers.json_fields import (
     Fields,
@@ -22,6 +22,7 @@ from shared.providers.json_fields import (
     text_of,
 )
 from shared.providers.meta.messages import ECHOES, Around, read_echo, read_message
+from shared.providers.meta.template_updates import pause_title, template_change
 
 ACCOUNTS = "whatsapp_business_account"  # what `object` says of all WhatsApp webhooks
 MOST_UPDATES = 4000
@@ -150,7 +151,8 @@ def _read_change(change: _Change, found: _Found) -> None:
     for _, item in found.items(value, "user_preferences", prefix):
         found.notices.append(_preference(item, change))
     if found.count == before and not found.cut:
-        found.notices.append(_notice(printable_word(change.field) or "other", value, change))
+        notice = _notice(printable_word(change.field) or "other", {**value, **pause_title(value)}, change)
+        found.notices.append(replace(notice, template=template_change(change.field, value, change.account)))
 
 
 def _read_messages(change: _Change, found: _Found) -> None:
@@ -207,8 +209,20 @@ def _receipt(item: Fields, change: _Change) -> Receipt | str:
         timestamp=instant(item.get("timestamp")),
         recipient=(person.canonical if person else given) or None,
         channel_address=change.phone_number_id,
+        pricing=_pricing(fields_of(item, "pricing")),
         extra=plain({**extra, "waba_id": change.account}),
     )
+
+
+def _pricing(given: Fields) -> Pricing | None:
+    """`pricing` of a status: a message is charged when it is delivered, by its category. None where it names none.
+
+    https://developers.facebook.com/documentation/business-messaging/whatsapp/webhooks/reference/messages/status
+    """
+    category, billable = printable_word(text_of(given, "category")), given.get("billable")
+    if not category:
+        return None
+    return Pricing(category, printable_word(text_of(given, "type")), billable if isinstance(billable, bool) else None)
 
 
 def _preference(item: Fields, change: _Change) -> Notice:

@@ -9,7 +9,7 @@ from shared.providers.media_source import Source
 from shared.providers.templates import ListedTemplate
 from shared.providers.twilio.contents import content_problem
 from shared.providers.twilio.endpoint import LONGEST_BODY, WEBHOOKS, TwilioSecrets
-from shared.providers.twilio.errors import error_class, refusal_by_receipt
+from shared.providers.twilio.errors import error_class, refusal_by_receipt, retryable
 from shared.providers.twilio.onboarding import ONBOARDING
 from shared.providers.twilio.webhooks import parse
 from shared.settings import Settings
@@ -43,6 +43,7 @@ PROVIDER: Final = Provider(
     onboarding=ONBOARDING,
     make_sender=_make_sender,
     error_class=error_class,
+    retryable=retryable,
     refusal_by_receipt=refusal_by_receipt,
     content_problem=content_problem,
     longest_text=LONGEST_BODY,

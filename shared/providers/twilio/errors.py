@@ -16,7 +16,7 @@ from shared.providers.base import (
     Throttled,
     WindowClosed,
 )
-from shared.providers.http_outcomes import LONGEST_DETAIL, Answer, class_table
+from shared.providers.http_outcomes import LONGEST_DETAIL, PASSING, Answer, class_table
 
 # Full queues and outages of a provider last minutes, longer than the first steps of our own backoff.
 LONGER_WAIT = 60.0
@@ -25,7 +25,7 @@ MARKETING_WAIT = 25 * 3600.0
 MARKETING_LIMIT = "63049"
 
 
-_THROTTLED_LONGER = "63018 14107 30001 30022 30017 63009 63010 63012 63017"
+_THROTTLED_LONGER = "63018 14107 21611 30001 30022 30017 63009 63010 63012 63017"
 _CLASS_OF: dict[str, type[Refusal]] = class_table(
     (
         (Throttled, "429 20429"),
@@ -34,19 +34,30 @@ _CLASS_OF: dict[str, type[Refusal]] = class_table(
         (WindowClosed, "63016"),
         (OptedOut, "21610 63014 63033"),
         (RecipientInvalid, "21211 21614 21612 30005 30006 63003 63024 63032"),
-        (ChannelBroken, "20003 21606 21408 21656 30002 63005 63007 63013 63021 63027 63028 63040 63041"),
+        (ChannelBroken, "20003 21606 21408 21656 30002 63005 63007 63013 63021 63027 63028 63040 63041 63062"),
         (ContentRejected, "30004 30007"),
     )
 )
 # Configuration that concerns only messages like this one: a region without permission, a template and its variables.
 # The channel's other messages go on.
-_OF_MESSAGE = frozenset(["21408", "21656", "63005", "63013", "63021", "63027", "63028", "63040", "63041"])
+_OF_MESSAGE = frozenset(["21408", "21656", "63005", "63013", "63021", "63027", "63028", "63040", "63041", "63062"])
 _WAIT = {**dict.fromkeys(_THROTTLED_LONGER.split(), LONGER_WAIT), MARKETING_LIMIT: MARKETING_WAIT}
+# Beside throttles: what an operator repairs at the account (63062: terms of Meta's API for marketing messages), a
+# template that is paused (63041), a phone that was off (30003), an unknown error (30008), the limit of a day (63038).
+_RETRYABLE = frozenset(
+    {code for code, kind in _CLASS_OF.items() if kind is Throttled}
+    | {"20003", "21408", "21606", "30002", "63007", "63062", "63041", "30003", "30008", "63038"}
+)
 
 
 def error_class(code: str) -> type[Refusal] | None:
     """The class of an error code of an answer or a receipt; None for an unknown code."""
     return _CLASS_OF.get(code)
+
+
+def retryable(code: str) -> bool:
+    """Whether a new attempt makes sense for a message that failed with this code, as `Provider.retryable` says."""
+    return code in _RETRYABLE or code in PASSING
 
 
 def refusal(answer: Answer, recipient: str) -> Refusal:

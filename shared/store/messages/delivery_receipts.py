@@ -1,13 +1,13 @@
 """message_statuses: stores each delivery receipt once and moves its message; a receipt without a message is parked."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Final
 from uuid import UUID
 
 from shared.database import Connection, new_id
-from shared.domain.model import Receipt, Template
+from shared.domain.model import Pricing, Receipt, Template
 from shared.domain.window import Policy
 from shared.queue.jobs import Lane
 from shared.store.arrays import arrays
@@ -41,6 +41,7 @@ class ReceiptMessage:
     content: str
     media: list[dict[str, str]]
     metadata: dict[str, object]
+    held: bool  # the provider checks the template's quality first
     lane: Lane
     template: Template | None
     sent_as: Template | None
@@ -54,6 +55,14 @@ class ReceiptMessage:
 # The prefix of the dedupe_keys of the messages that were made to send this one again.
 RESENDS: Final = """CASE WHEN status = 'failed' AND error_code = 'resent'
         THEN coalesce(substring(dedupe_key FROM '^resend:[0-9a-f-]{36}:'), 'resend:' || id || ':') END"""
+
+HELD: Final = "held"
+PRICING: Final = "pricing"
+"""Members of a message's `metadata`. A row that came by SQL may hold any JSON there, and then gets neither."""
+
+# `metadata` of a message whose provider checks the template's quality first.
+HOLD: Final = f"""CASE WHEN jsonb_typeof(metadata) = 'object'
+        THEN metadata || '{{"{HELD}": "quality"}}' ELSE metadata END"""
 
 _LOCATE = """
 SELECT asked.place, m.id, m.conversation_id, m.status IN ('unknown', 'failed') AS doubtful
@@ -81,7 +90,7 @@ RETURNING id
 
 _LOCK = f"""
 SELECT id, tenant_id, conversation_id, channel_id, provider, status, content, media, metadata, lane, template,
-    sent_as, window_policy, claimed_at, campaign_recipient_id,
+    metadata ? '{HELD}' AS held, sent_as, window_policy, claimed_at, campaign_recipient_id,
     status = 'failed' AND coalesce(error_code, '') IN ('unknown', 'resent') AS abandoned,
     {RESENDS} AS resends
 FROM messages WHERE (tenant_id, id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[]))
@@ -89,18 +98,20 @@ ORDER BY tenant_id, id FOR NO KEY UPDATE
 """
 
 # Meta gives whole seconds of its own clock; a message is still never delivered before it was sent.
-_MOVE = """
+_MOVE = f"""
 UPDATE messages m SET status = new.status, due_at = NULL, claim_id = NULL, not_before = NULL,
     external_id = coalesce(m.external_id, new.external_id),
     sent_at = coalesce(m.sent_at, greatest(new.at, m.claimed_at)),
     delivered_at = CASE WHEN new.status IN ('delivered', 'read')
         THEN coalesce(m.delivered_at, greatest(new.at, m.claimed_at, m.sent_at)) ELSE m.delivered_at END,
-    read_at = CASE WHEN new.status = 'read' THEN greatest(new.at, m.claimed_at, m.sent_at, m.delivered_at)
-        ELSE m.read_at END,
+    read_at = CASE WHEN new.status = 'read'
+        THEN coalesce(m.read_at, greatest(new.at, m.claimed_at, m.sent_at, m.delivered_at)) ELSE m.read_at END,
     failed_at = CASE WHEN new.status = 'failed' THEN greatest(new.at, m.claimed_at, m.sent_at) ELSE m.failed_at END,
-    error_code = new.error_code, error_message = new.error_message
-FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::timestamptz[], $6::text[], $7::text[])
-    AS new (tenant_id, id, status, external_id, at, error_code, error_message)
+    error_code = new.error_code, error_message = new.error_message,
+    metadata = CASE WHEN jsonb_typeof(m.metadata) = 'object' AND (m.metadata ? '{HELD}' OR new.facts <> '{{}}')
+        THEN (m.metadata - '{HELD}') || new.facts ELSE m.metadata END
+FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::timestamptz[], $6::text[], $7::text[], $8::jsonb[])
+    AS new (tenant_id, id, status, external_id, at, error_code, error_message, facts)
 WHERE m.tenant_id = new.tenant_id AND m.id = new.id
 """
 
@@ -175,6 +186,7 @@ async def lock_messages(connection: Connection, keys: set[tuple[UUID, UUID]]) ->
             content=row["content"],
             media=row["media"],
             metadata=row["metadata"],
+            held=row["held"],
             lane=row["lane"],
             template=template_of(row["template"]),
             sent_as=template_of(row["sent_as"]),
@@ -199,10 +211,11 @@ class Move:
     at: datetime
     error_code: str | None
     error_message: str | None
+    pricing: Pricing | None = None  # None: the one before stays
 
 
 async def move(connection: Connection, moves: Sequence[Move]) -> None:
-    """Move messages, which the caller has locked, to the states that their receipts report."""
+    """Move messages, which the caller has locked, to the states that their receipts report. None is held any more."""
     if not moves:
         return
     ordered = sorted(moves, key=lambda m: (m.tenant_id, m.message_id))
@@ -215,6 +228,7 @@ async def move(connection: Connection, moves: Sequence[Move]) -> None:
         [m.at for m in ordered],
         [m.error_code for m in ordered],
         [m.error_message for m in ordered],
+        [{} if m.pricing is None else {PRICING: asdict(m.pricing)} for m in ordered],
     )
 
 

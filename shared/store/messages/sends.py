@@ -82,7 +82,8 @@ UPDATE messages SET
     ) THEN $4 END),
     sent_at = coalesce(sent_at, clock_timestamp()), claim_id = NULL,
     error_code = CASE WHEN status IN ('sending', 'unknown') THEN NULL ELSE error_code END,
-    error_message = CASE WHEN status IN ('sending', 'unknown') THEN NULL ELSE error_message END
+    error_message = CASE WHEN status IN ('sending', 'unknown') THEN NULL ELSE error_message END,
+    metadata = CASE WHEN $5 AND status IN ('sending', 'unknown') THEN {delivery_receipts.HOLD} ELSE metadata END
 WHERE tenant_id = $1 AND id = $2 AND ($3::uuid IS NULL OR claim_id = $3 OR status <> 'sending')
 RETURNING status, conversation_id, {delivery_receipts.RESENDS} AS resends
 """
@@ -138,14 +139,21 @@ WHERE tenant_id = $1 AND id = $2 AND due_at IS NULL AND error_code IS DISTINCT F
 
 
 async def sent(
-    connection: Connection, tenant_id: UUID, message_id: UUID, claim_id: UUID | None, external_id: str
+    connection: Connection,
+    tenant_id: UUID,
+    message_id: UUID,
+    claim_id: UUID | None,
+    external_id: str,
+    *,
+    held: bool = False,
 ) -> str | None:
     """→ sent: the provider accepted it. Messages that were to send it again, and have not left, are canceled.
 
     Returns the status it has now, for a receipt may have moved it on already; None where another claim has it.
-    `claim_id` None: a late answer that resolves an `unknown`.
+    `claim_id` None: a late answer that resolves an `unknown`. With `held`, `metadata` says that the provider holds it,
+    until a receipt releases it.
     """
-    row = await connection.fetchrow(_SENT, tenant_id, message_id, claim_id, external_id)
+    row = await connection.fetchrow(_SENT, tenant_id, message_id, claim_id, external_id, held)
     if row is None:
         return None
     if row["resends"] is not None:
