@@ -28,6 +28,7 @@ PROVIDER: Final = Provider(
     error_class=error_class,
     retryable=retryable,
     content_problem=content_problem,
+    address_kinds=("kommo_chat",),
     longest_text=LONGEST_TEXT,
     rate=7.0,  # of an account
     agent_reports=True,

@@ -47,6 +47,7 @@ PROVIDER: Final = Provider(
     error_class=error_class,
     retryable=retryable,
     content_problem=content_problem,
+    address_kinds=("phone", "user_id"),
     longest_text=LONGEST_TEXT,
     refusal_by_receipt=refusal_by_receipt,
     counts_inbound=True,  # Meta's documentation, "Throughput" (21 May 2026): the limit is for both directions together
