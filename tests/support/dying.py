@@ -18,8 +18,10 @@ from typing import Any, Final, ParamSpec, TypeVar
 from uuid import UUID
 
 import workers.__main__
+import workers.campaign.worker
 import workers.reply.worker
 from shared import database
+from shared.queue.jobs import CampaignDue, SendAdmitted
 from shared.queue.worker import Context
 from shared.store.messages import sends
 from shared.store.messages.outbound_rows import Outbound
@@ -69,6 +71,15 @@ def _publishing(self: Context[object], *jobs: object) -> Awaitable[None]:
     return _publish(self, *jobs)  # type: ignore[arg-type]
 
 
+def _publishing_only(kind: type[object]) -> Callable[..., Awaitable[None]]:
+    def publishing(self: Context[object], *jobs: object) -> Awaitable[None]:
+        if any(isinstance(job, kind) for job in jobs):
+            _moment()
+        return _publish(self, *jobs)  # type: ignore[arg-type]
+
+    return publishing
+
+
 async def _published(self: Context[object], *jobs: object) -> None:
     await _publish(self, *jobs)  # type: ignore[arg-type]
     if jobs:
@@ -110,6 +121,14 @@ MOMENTS: Final[dict[str, Callable[[], None]]] = {
     "published": lambda: setattr(Context, "publish", _published),
     # the conversation's lease is taken, the engine about to think
     "thinking": lambda: setattr(workers.reply.worker, "_make", _before(workers.reply.worker._make)),
+    # a step of a campaign is done, and not committed
+    "campaign step": lambda: setattr(workers.campaign.worker, "step", _after(workers.campaign.worker.step)),
+    # a step of a campaign is committed, whatever it did
+    "campaign stepped": lambda: setattr(workers.campaign.worker, "_step", _after(workers.campaign.worker._step)),
+    # a page of messages is committed, and `send` not told
+    "campaign page": lambda: setattr(Context, "publish", _publishing_only(SendAdmitted)),
+    # the turn of a campaign is over, and the next one not published
+    "campaign turn": lambda: setattr(Context, "publish", _publishing_only(CampaignDue)),
     # the message is `sending`, and the provider not called
     "claimed": lambda: setattr(sends, "claim", _after(sends.claim)),
     # the provider has answered, and nothing is written down

@@ -5,21 +5,22 @@ from datetime import datetime
 
 from shared.database import Connection
 from shared.domain.channels import Channel
-from shared.store.campaigns.counts import Counts
+from shared.store.campaigns.counts import Counts, of
 from shared.store.campaigns.life import Pause
 from shared.store.campaigns.records import Campaign
 
 
 @dataclass(frozen=True, slots=True)
 class Go:
-    """It goes on, with at most so many recipients for now; None: with as many as its rate allows."""
+    """So many recipients may become messages now; `winner`: the template that all of them get."""
 
-    most: int | None = None
+    most: int
+    winner: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Nothing is sent until then."""
+    """Nothing may be made before this moment. The campaign stays `running`."""
 
     until: datetime
 
@@ -36,4 +37,4 @@ Look = Go | Wait | Stop
 
 async def look(tx: Connection, campaign: Campaign, channel: Channel, counts: Counts) -> Look:
     """What the campaign does next. `counts` are its recipients by state and variant."""
-    return Go()
+    return Go(of(counts, "pending"))

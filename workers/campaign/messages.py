@@ -131,6 +131,8 @@ async def _locked(tx: Connection, page: Page, recipients: Sequence[Recipient]) -
         first.setdefault(conversation.id, recipient)
     free = [found_id for _, found_id in await conversations.lock_free(tx, [(page.tenant_id, one) for one in first])]
     pending = await pages.lock(tx, page.tenant_id, [first[one].id for one in free])
+    if page.says.winner is not None:
+        await pages.set_variant(tx, page.tenant_id, pending, page.says.winner)
     talks = await pages.talks(tx, page.tenant_id, [one for one in free if first[one].id in pending])
     return [(first[one], talks[one]) for one in free if one in talks]
 

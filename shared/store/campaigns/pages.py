@@ -1,6 +1,6 @@
 """campaign_recipients: the next ones of a campaign, and what becomes of those that get no message."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -59,6 +59,9 @@ WHERE tenant_id = $1 AND campaign_id = $2 AND status = 'pending' ORDER BY not_be
 _LOCK = """
 SELECT id FROM campaign_recipients
 WHERE tenant_id = $1 AND id = ANY($2::uuid[]) AND status = 'pending' ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
+"""
+_SET_VARIANT = """
+UPDATE campaign_recipients SET variant = $3 WHERE tenant_id = $1 AND id = ANY($2::uuid[]) AND variant <> $3
 """
 _WAIT_UNTIL = """
 UPDATE campaign_recipients AS r SET not_before = later.at
@@ -122,6 +125,11 @@ async def next_at(connection: Connection, tenant_id: UUID, campaign_id: UUID) ->
 async def lock(connection: Connection, tenant_id: UUID, recipients: Sequence[UUID]) -> set[UUID]:
     """Lock those that are pending and that no other session has locked; returns them."""
     return {row["id"] for row in await connection.fetch(_LOCK, tenant_id, list(recipients))}
+
+
+async def set_variant(connection: Connection, tenant_id: UUID, recipients: Collection[UUID], variant: int) -> None:
+    """Note which of two templates these get."""
+    await connection.execute(_SET_VARIANT, tenant_id, list(recipients), variant)
 
 
 async def wait_until(connection: Connection, tenant_id: UUID, later: Sequence[tuple[UUID, datetime]]) -> None:
