@@ -10,14 +10,14 @@ from pydantic import TypeAdapter
 from ops.sandbox.client_meta import MetaControls
 from ops.sandbox.client_session import SandboxError
 from ops.sandbox.observations import (
-    ArrivalSummary,
     CustomerAnswer,
-    SeenArrival,
     SeenCompletion,
     SeenFetch,
     SeenFile,
     SeenMessage,
     SeenReport,
+    SeenSend,
+    SendSummary,
     Shape,
     StandingFault,
 )
@@ -173,24 +173,24 @@ class SandboxClient(MetaControls):
             raise TimeoutError(f"{len(waited.messages)} of {count} messages after {within:g} s")
         return waited.messages
 
-    async def arrivals(self, *, since: int = 0) -> list[SeenArrival]:
+    async def sends(self, *, since: int = 0) -> list[SeenSend]:
         """Every call that sends a message, from the place `since` on; refused and dropped ones too. 100,000 take some
         0.5 s."""
-        found: list[SeenArrival] = []
+        found: list[SeenSend] = []
         more = True
         while more:
-            page = orjson.loads(await self._call("GET", "arrivals", query={"since": since}))
-            found += itertools.starmap(SeenArrival, page["arrivals"])
+            page = orjson.loads(await self._call("GET", "sends", query={"since": since}))
+            found += itertools.starmap(SeenSend, page["sends"])
             since, more = page["next"], page["more"]
         return found
 
-    async def arrival_summary(self, *, since: int = 0) -> ArrivalSummary:
+    async def send_summary(self, *, since: int = 0) -> SendSummary:
         """How many messages were accepted, for how many recipients, and what came twice; `next` is the `since` of the
         calls to come."""
-        return ArrivalSummary.model_validate_json(await self._call("GET", "arrivals/summary", query={"since": since}))
+        return SendSummary.model_validate_json(await self._call("GET", "sends/summary", query={"since": since}))
 
     async def keep(self, messages: int) -> None:
-        """Remember so many of the newest messages and no more. `arrivals` still has a line of each."""
+        """Remember so many of the newest messages and no more. `sends` still has a line of each."""
         await self._call("POST", "keep", body={"messages": messages})
 
     async def clear(self) -> None:

@@ -14,7 +14,7 @@ LONGEST_WAIT = 600.0  # seconds
 
 
 class Keep(BaseModel):
-    """How many of the newest messages are remembered: what `POST /sandbox/keep` takes. All arrivals are."""
+    """How many of the newest messages are remembered: what `POST /sandbox/keep` takes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -40,7 +40,7 @@ class Control:
             web.get("/sandbox/messages", self._list),
             web.delete("/sandbox/messages", self._clear),
             web.post("/sandbox/keep", self._keep),
-            *self._messages.arrivals.routes(),
+            *self._messages.sends.routes(),
             web.get("/sandbox/wait", self._wait),
             web.post("/sandbox/faults", self._add_faults),
             web.get("/sandbox/faults", self._show_faults),

@@ -113,7 +113,7 @@ class Templates:
         return json_answer({"held": len(concerned), "webhook": await self._announce(asked)})
 
     async def _announce(self, asked: Quality) -> dict[str, object] | None:
-        """Tell the app; how it answered."""
+        """Send the app the webhook; returns how it answered."""
         if not asked.announce:
             return None
         number = self._of_account(asked.account)

@@ -29,7 +29,7 @@ class Statuses:
         self._waiting: dict[tuple[str, str], list[_Status]] = {}  # (URL, phone number id) → oldest first
 
     async def deliver(self, number: Number, message: SentMessage, opaque: str | None, step: Planned) -> None:
-        """Tell the app of this step, as often as it says. A batch is told later."""
+        """Send the app the status of this step, as often as it says; in a batch, later."""
         url = message.status_callback
         if url is None:
             return

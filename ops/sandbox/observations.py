@@ -56,7 +56,7 @@ class SeenMessage(SeenCall):
     statuses: tuple[SeenReceipt, ...]
 
 
-class SeenArrival(NamedTuple):
+class SeenSend(NamedTuple):
     """One call that sends a message. `at` is in Unix seconds, exact to a microsecond, and never goes back. `own_id` is
     the id that we gave the message."""
 
@@ -67,8 +67,8 @@ class SeenArrival(NamedTuple):
     accepted: bool
 
 
-class ArrivalSummary(Shape):
-    """What arrivals add up to. `repeated_…`: recipients and ids of accepted messages that came more than once."""
+class SendSummary(Shape):
+    """The sum of such calls. `repeated_…`: recipients and ids of accepted messages that came more than once."""
 
     calls: int
     accepted: int

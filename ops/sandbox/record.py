@@ -8,8 +8,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal, Self
 
-from ops.sandbox.arrivals import Arrivals
+from ops.sandbox.sends import Sends
 
+_OWN_MAIL = "<palomar."  # how the Message-ID of a mail of ours begins
+_LENGTH_OF_ID = 36
 Outcome = Literal["pending", "accepted", "refused", "dropped", "hung"]
 
 
@@ -94,12 +96,13 @@ class SentMessage(Call):
     sent_at: float | None = None
     listed_at: float = 0.0  # Unix seconds; the provider's list does not hold it before
     statuses: list[PostedReceipt] = field(default_factory=list)
-    arrival: int = -1  # its place among all arrivals
+    sends_place: int = -1  # its place among all calls that send
 
     @property
     def own_id(self) -> str:
-        """The id that its sender gave it: sent along, in the query of the callback, or a mail's Message-ID."""
-        return self.opaque or (self.status_callback or "").partition("?m=")[2][:36] or self.sid
+        """The id that we gave it: sent along, in the query of the callback, or in a mail's Message-ID."""
+        in_callback = (self.status_callback or "").partition("?m=")[2][:_LENGTH_OF_ID]
+        return self.opaque or in_callback or self.sid.removeprefix(_OWN_MAIL).partition("@")[0]
 
     def view(self) -> dict[str, object]:
         # By name: a slotted dataclass is a new class, which the argument-free super() would miss.
@@ -131,12 +134,12 @@ class _Waiter:
 class MessageLog:
     """The last `keep` messages of all providers, found by id, by recipient or in order of arrival.
 
-    `arrivals` has a line of each, also of those that are forgotten.
+    `sends` has a line of each, also of those that are forgotten.
     """
 
     def __init__(self, keep: int) -> None:
         self.keep = keep  # may be changed: it takes effect with the next arrival
-        self.arrivals = Arrivals()
+        self.sends = Sends()
         self._seq = itertools.count(1)
         self._by_sid: dict[str, SentMessage] = {}
         self._by_to: dict[str, deque[SentMessage]] = {}
@@ -148,7 +151,7 @@ class MessageLog:
 
     def add(self, message: SentMessage) -> None:
         """Record an arrival; the oldest ones make room."""
-        message.arrival = self.arrivals.add(message.received_at.monotonic, message.to, message.own_id, message.sender)
+        message.sends_place = self.sends.add(message.received_at.monotonic, message.to, message.own_id, message.sender)
         self._by_sid[message.sid] = message
         self._by_to.setdefault(message.to, deque()).append(message)
         while len(self._by_sid) > self.keep:
@@ -162,7 +165,7 @@ class MessageLog:
         """Mark a message as taken and wake who waits for it."""
         message.outcome = "accepted"
         message.accepted_at = time.time()
-        self.arrivals.accept(message.arrival)
+        self.sends.accept(message.sends_place)
         if message.sid not in self._by_sid:
             return  # cleared meanwhile
         for key in (message.to, None):
@@ -214,6 +217,6 @@ class MessageLog:
                 waiter.woken.set_result(None)
 
     def clear(self) -> None:
-        self.arrivals.clear()
+        self.sends.clear()
         self._by_sid.clear()
         self._by_to.clear()

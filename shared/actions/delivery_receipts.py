@@ -16,7 +16,7 @@ from shared.database.each_row import skipped
 from shared.domain import consents
 from shared.domain.message_form import form_of, stored
 from shared.domain.model import Media, Pricing
-from shared.domain.statuses import after_receipt, releases
+from shared.domain.statuses import CHARGED, after_receipt, releases
 from shared.providers import provider
 from shared.providers.base import ChannelBroken, OptedOut, Throttled, WindowClosed
 from shared.queue.jobs import SendRequested
@@ -113,13 +113,16 @@ async def _move(connection: Connection, located: Sequence[_Located], handoff: ti
     # For a message that was abandoned as unknown, or sent again since, a receipt still reports the true outcome.
     status = {message_id: "unknown" if row.abandoned else row.status for message_id, row in rows.items()}
     moving: dict[UUID, IncomingReceipt] = {}
-    pricing: dict[UUID, Pricing] = {}  # Meta names it in one of `delivered` and `read`
+    pricing: dict[UUID, Pricing] = {}
+    late: dict[UUID, IncomingReceipt] = {}  # they bring the price of a message that is delivered already
     applied: list[tuple[UUID, UUID]] = []
     for a, message_id, _, _, row_id in sorted(located, key=lambda one: one[0].received_at):
         if message_id not in status:
             continue
         if a.receipt.pricing is not None:
             pricing[message_id] = a.receipt.pricing
+            if status[message_id] in CHARGED and not rows[message_id].priced:
+                late[message_id] = a
         target = after_receipt(status[message_id], a.receipt.status)
         if target is None and rows[message_id].held and releases(status[message_id], a.receipt.status):
             target = "sent"
@@ -127,7 +130,8 @@ async def _move(connection: Connection, located: Sequence[_Located], handoff: ti
             status[message_id] = target
             moving[message_id] = a
             applied.append((a.tenant_id, row_id))
-    await delivery_receipts.move(connection, [_step(rows[i], a, status[i], pricing.get(i)) for i, a in moving.items()])
+    steps = [_step(rows[i], a, status[i], pricing.get(i)) for i, a in (late | moving).items()]
+    await delivery_receipts.move(connection, steps)
     for i in moving:
         if (resends := rows[i].resends) is not None:  # the provider had accepted it after all
             await delivery_receipts.cancel_resends(connection, rows[i].tenant_id, rows[i].conversation_id, resends)

@@ -33,6 +33,9 @@ EDGES: Final[dict[Status, frozenset[Status]]] = {
 TERMINAL: Final = frozenset({"received", "sent", "delivered", "read", "failed", "expired", "canceled"})
 """Finished; receipts may still move messages that were sent."""
 
+CHARGED: Final = frozenset({"delivered", "read"})
+"""Providers charge a message from here on. One of its receipts names the price, and may come after a later one."""
+
 RESTORED: Final = "restored"
 """The error code of an `unknown` message that a restore or fail-over left to a person: no policy applies to it."""
 

@@ -1,4 +1,4 @@
-"""The sandbox as campaigns meet it: templates that are held, paused or marketing, rate limits, and every arrival."""
+"""The sandbox as campaigns meet it: templates that are held, paused or marketing, rate limits, and every call."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,6 +8,7 @@ import pytest
 
 from ops.sandbox.client import SandboxError
 from ops.sandbox.meta_forms import ACCOUNT, PHONE_NUMBER_ID
+from ops.sandbox.record import Moment, SentMessage
 from shared.domain.model import Pricing, Template
 from shared.providers.base import Accepted, ContentRejected, SendResult, TemplateChange, Throttled
 from tests.providers.test_meta_forms import OURS
@@ -181,7 +182,7 @@ async def test_twilio_has_a_rate_too(stage: Stage, code: int | None) -> None:
     assert getattr(refused.value, "code", None) == (code or 20429)
 
 
-# -- arrivals ----------------------------------------------------------------------------------------------------------
+# -- calls that send ---------------------------------------------------------------------------------------------------
 
 
 async def test_every_call_is_kept_in_one_line(stage: Stage) -> None:
@@ -189,17 +190,32 @@ async def test_every_call_is_kept_in_one_line(stage: Stage) -> None:
     await stage.sandbox.faults({"provider": "meta", "action": "error", "code": 131026, "times": 1})
     for one in (*PEOPLE, PEOPLE[0]):
         await send(stage, recipient=one)
-    seen = await stage.sandbox.arrivals()
+    seen = await stage.sandbox.sends()
     assert [one.to for one in seen] == [*PEOPLE, PEOPLE[0]]
     assert [one.accepted for one in seen] == [False, True, True, True]
     assert sorted(one.at for one in seen) == [one.at for one in seen]
     assert {(one.own_id, one.sender) for one in seen} == {(str(OURS), PHONE_NUMBER_ID)}
     assert len(await stage.sandbox.messages()) == 1, "the messages themselves are forgotten"
-    summary = await stage.sandbox.arrival_summary()
+    summary = await stage.sandbox.send_summary()
     assert (summary.calls, summary.accepted, summary.recipients, summary.next) == (4, 3, 3, 4)
     assert (summary.repeated_recipients, list(summary.repeated_ids.values())) == ({}, [3])
-    assert await stage.sandbox.arrivals(since=3) == seen[3:]
+    assert await stage.sandbox.sends(since=3) == seen[3:]
     await stage.sandbox.clear()
-    assert await stage.sandbox.arrivals() == []
+    assert await stage.sandbox.sends() == []
     await send(stage)
-    assert len(await stage.sandbox.arrivals(since=summary.next)) == 1, "places count on"
+    assert len(await stage.sandbox.sends(since=summary.next)) == 1, "places count on"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"opaque": str(OURS), "sid": "wamid.1"},
+        {"status_callback": f"http://127.0.0.1/webhooks/twilio/{ACCOUNT}/status?m={OURS}#rc=5", "sid": "SM1"},
+        {"sid": f"<palomar.{OURS}@example.com>"},
+    ],
+)
+def test_a_call_names_our_message(fields: dict[str, str]) -> None:
+    message = SentMessage(
+        seq=1, received_at=Moment.now(), provider="", account="", to="", sender="", body="", **fields  # type: ignore[arg-type]
+    )  # fmt: skip
+    assert message.own_id == str(OURS)

@@ -82,6 +82,25 @@ async def test_a_receipt_sent_of_a_message_that_is_not_held_changes_nothing(sett
         assert await stage.count("events WHERE name = 'message.sent'") == 0
 
 
+@pytest.mark.parametrize("together", [True, False])
+async def test_a_price_that_comes_after_the_last_state_is_stored_all_the_same(
+    settings: Settings, together: bool
+) -> None:
+    async with staged(settings) as stage:
+        ours = await add_number(stage, await add_app(stage), "100000000000002")
+        message = await add_sent(stage, ours, held=False)
+        read, delivered = {"status": "read"}, {"status": "delivered", "pricing": PRICING}
+        await receive(stage, ours, *((read, delivered) if together else (read,)))
+        before = await stage.message(message)
+        if not together:
+            await receive(stage, ours, delivered)
+            await receive(stage, ours, {"status": "sent", "pricing": {**PRICING, "category": "utility"}})
+        after = await stage.message(message)
+        assert after["metadata"] == {"form": 1, "pricing": STORED}
+        assert {**after, "metadata": 0, "updated_at": 0} == {**before, "metadata": 0, "updated_at": 0}
+        assert await stage.count("events WHERE name LIKE 'message.%'") == 1
+
+
 async def test_an_answer_that_its_receipt_overtakes_holds_nothing(settings: Settings) -> None:
     async with staged(settings) as stage:
         ours = await add_number(stage, await add_app(stage), "100000000000002")

@@ -50,8 +50,12 @@ async def test_a_template_is_paused_and_approved_again(settings: Settings) -> No
         await receive(stage, app, PAUSED)  # as Meta says it a second time
         row = await stage.row("SELECT channel_id, detail FROM events WHERE name = 'template.updated'")
         assert tuple(row) == (hers.id, {"template_id": str(template), "status": "paused"})
-        told = await stage.value("SELECT detail FROM events WHERE name LIKE 'provider.%' LIMIT 1")
-        assert (told["event"], told["title"], "paused for 3 hours" in str(told)) == ("PAUSED", "FIRST_PAUSE", False)
+        announced = await stage.value("SELECT detail FROM events WHERE name LIKE 'provider.%' LIMIT 1")
+        assert (announced["event"], announced["title"], "paused for 3 hours" in str(announced)) == (
+            "PAUSED",
+            "FIRST_PAUSE",
+            False,
+        )
         await receive(stage, app, {**PAUSED, "event": "APPROVED"})
         assert await status(stage, template) == "approved"
         assert await stage.count("events WHERE name = 'template.updated'") == 2

@@ -42,6 +42,7 @@ class ReceiptMessage:
     media: list[dict[str, str]]
     metadata: dict[str, object]
     held: bool  # the provider checks the template's quality first
+    priced: bool  # a receipt has named its price
     lane: Lane
     template: Template | None
     sent_as: Template | None
@@ -90,7 +91,8 @@ RETURNING id
 
 _LOCK = f"""
 SELECT id, tenant_id, conversation_id, channel_id, provider, status, content, media, metadata, lane, template,
-    metadata ? '{HELD}' AS held, sent_as, window_policy, claimed_at, campaign_recipient_id,
+    metadata ? '{HELD}' AS held, metadata ? '{PRICING}' AS priced, sent_as, window_policy, claimed_at,
+    campaign_recipient_id,
     status = 'failed' AND coalesce(error_code, '') IN ('unknown', 'resent') AS abandoned,
     {RESENDS} AS resends
 FROM messages WHERE (tenant_id, id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[]))
@@ -187,6 +189,7 @@ async def lock_messages(connection: Connection, keys: set[tuple[UUID, UUID]]) ->
             media=row["media"],
             metadata=row["metadata"],
             held=row["held"],
+            priced=row["priced"],
             lane=row["lane"],
             template=template_of(row["template"]),
             sent_as=template_of(row["sent_as"]),
@@ -215,7 +218,8 @@ class Move:
 
 
 async def move(connection: Connection, moves: Sequence[Move]) -> None:
-    """Move messages, which the caller has locked, to the states that their receipts report. None is held any more."""
+    """Move messages, which the caller has locked, to the states that their receipts report, or leave them in theirs and
+    store the price. None is held any more."""
     if not moves:
         return
     ordered = sorted(moves, key=lambda m: (m.tenant_id, m.message_id))

@@ -1,7 +1,7 @@
 """Keeps the time, recipient and message id of every call that sends a message, in little memory.
 
-`MessageLog` forgets old messages; this list goes on. Read it page by page with `GET /sandbox/arrivals`, or what it adds
-up to with `GET /sandbox/arrivals/summary`.
+`MessageLog` forgets old messages; this list goes on. Read it page by page with `GET /sandbox/sends`, or what it adds
+up to with `GET /sandbox/sends/summary`.
 """
 
 import time
@@ -19,8 +19,8 @@ MOST_ON_A_PAGE: Final = 100_000
 MOST_REPEATED: Final = 100  # recipients and ids that a summary names
 
 
-class Arrivals:
-    """Calls by their place, which counts on for ever. A call counts as accepted once `accept` was told its place."""
+class Sends:
+    """Calls by their place, which counts on for ever. A call counts as accepted after `accept` of its place."""
 
     def __init__(self) -> None:
         self._began = time.time() - time.monotonic()  # Unix seconds at which the monotonic clock was 0
@@ -32,7 +32,7 @@ class Arrivals:
         self._senders: list[str] = []
 
     def routes(self) -> list[web.RouteDef]:
-        return [web.get("/sandbox/arrivals", self._page), web.get("/sandbox/arrivals/summary", self._summary)]
+        return [web.get("/sandbox/sends", self._page), web.get("/sandbox/sends/summary", self._summary)]
 
     def add(self, monotonic: float, to: str, own_id: str, sender: str) -> int:
         """Note a call; its place."""
@@ -72,7 +72,7 @@ class Arrivals:
             )
             for i in range(first, last)
         ]
-        return json_answer({"next": since + len(rows), "more": last < len(self._at), "arrivals": rows})
+        return json_answer({"next": since + len(rows), "more": last < len(self._at), "sends": rows})
 
     async def _summary(self, request: web.Request) -> web.Response:
         first = max(int(number(request, "since", 0, 2**53)), self._first) - self._first
