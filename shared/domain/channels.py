@@ -181,6 +181,16 @@ class MetaSettings(_Part):
         description="the path of Meta's API by which marketing templates leave; the second one needs Meta's terms "
         "accepted by the business portfolio",
     )
+    messaging_limit: int | None = Field(
+        default=None,
+        ge=1,
+        le=10_000_000,
+        description="people whom all numbers of the portfolio may write to outside the window in any 24 hours, by "
+        "Meta's messaging limit; campaigns wait where it is used up; null: no limit",
+    )
+    portfolio: Annotated[str, StringConstraints(min_length=1, max_length=200)] | None = Field(
+        default=None, description="a name for the numbers that share `messaging_limit`; null: those of one account"
+    )
 
 
 # The policy for a send of unknown outcome: fail it, leave it to a person, or send it again where the provider's list
