@@ -7,6 +7,8 @@ to IN_TIME later, else it needs another slot. So no second has more calls than t
 import asyncio
 import time
 from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final
 from uuid import UUID
@@ -22,6 +24,10 @@ IN_TIME: Final = 0.04
 # A campaign reserves its next slots only so shortly before they begin: they are what a reply has to wait for. It is
 # enough for the claim, which takes up to 20 ms, and for a machine that is late by as much.
 AHEAD: Final = 0.05
+# Seconds of the rate that are reserved at once, at least one slot. A database that takes longer than that to answer
+# would slow the channel down, so there it is what leaves until the next answer.
+SLICE: Final = 0.04
+MOST_SLICE: Final = 0.4
 MOST_LEAD: Final = 0.05  # seconds that a message is claimed before its call: a crash in between leaves it `unknown`
 MOST_NOTICE: Final = 1.0  # seconds: a database that is slower for long makes every slot late
 SHORTEST_WAIT: Final = 0.002  # seconds, for a campaign's slots that are not near enough yet
@@ -34,19 +40,6 @@ class SlotTooFar(Exception):
         """`wait`: seconds until it may be free."""
         super().__init__(f"the channel's rate is used up for {wait:.2f} s")
         self.wait = wait
-
-
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """The moment of a call, in seconds of time.monotonic()."""
-
-    at: float
-
-    async def reached(self, before: float = 0.0) -> bool:
-        """Wait until so many seconds before the slot. False: it has passed, and a call now would be too late."""
-        if (wait := self.at - before - time.monotonic()) > 0:
-            await asyncio.sleep(wait)
-        return time.monotonic() <= self.at + IN_TIME
 
 
 class UsualTime:
@@ -81,75 +74,142 @@ class DatabaseClock:
 
 
 @dataclass(slots=True)
-class _Queue:
-    """The sends of one lane of a channel that wait for a slot here, and the slots that were reserved for them.
+class Queue:
+    """The sends of one lane of a channel in this process: those that wait, those whose turn it is, and their slots.
 
-    A message that is claimed already asks without `turn`, so it is the next one but one at most.
+    Turns are given in the order of slots, and a call takes the earliest slot that is left. So where one claim is slow,
+    a message that was claimed in the meantime uses its slot.
     """
 
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    asking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    first: asyncio.Lock = field(default_factory=asyncio.Lock)  # of those that wait for a turn
+    asking: asyncio.Lock = field(default_factory=asyncio.Lock)  # the database for slots
     waiting: int = 0
-    reserved: deque[float] = field(default_factory=deque)
+    turns: int = 0  # given, and without their call yet
+    slots: deque[float] = field(default_factory=deque)  # of time.monotonic(), and not taken by a call yet
+
+    def drop_missed(self, lane: Lane) -> None:
+        """Remove the slots in which no call is in time any more."""
+        now = time.monotonic()
+        while self.slots and self.slots[0] + IN_TIME < now:
+            self.slots.popleft()
+            metrics.SLOTS_LOST.labels(lane).inc()
+
+
+class Turn:
+    """A message's turn: it is time to claim it, and then `slot` waits for the moment of its call."""
+
+    def __init__(self, pacer: "Pacer", queue: Queue, pool: Pool, wanted: Request) -> None:
+        self._pacer, self._queue, self._pool, self._wanted = pacer, queue, pool, wanted
+        self._is_open = True  # no slot is taken yet
+
+    async def slot(self, longest: float) -> float:
+        """Wait for the next slot that is left, and return its time.monotonic(); a call that is made now is in time.
+
+        Raises SlotTooFar where there is none within `longest` seconds.
+        """
+        queue, deadline = self._queue, time.monotonic() + longest
+        while True:
+            queue.drop_missed(self._wanted.lane)
+            if not queue.slots:
+                await self._more_slots(deadline)
+                continue
+            at = queue.slots.popleft()
+            self.close()
+            if (wait := at - time.monotonic()) > 0:
+                await asyncio.sleep(wait)
+            if time.monotonic() <= at + IN_TIME:
+                return at
+            metrics.SLOTS_LOST.labels(self._wanted.lane).inc()
+            self._open()
+
+    async def _more_slots(self, deadline: float) -> None:
+        """Ask for slots, before those that wait for a turn. Raises SlotTooFar at the deadline."""
+        try:
+            async with asyncio.timeout(max(deadline - time.monotonic(), 0.0)), self._queue.asking:
+                if not self._queue.slots:
+                    await self._pacer.ask(self._pool, self._queue, self._wanted, deadline, 0.0)
+        except TimeoutError:
+            raise SlotTooFar(0.0) from None
+
+    def _open(self) -> None:
+        self._queue.turns += 1
+        self._is_open = True
+
+    def close(self) -> None:
+        """Leave the slots to the others: this turn has taken one, or needs none."""
+        if self._is_open:
+            self._queue.turns -= 1
+            self._is_open = False
 
 
 class Pacer:
     """This process's slots, of all channels."""
 
     def __init__(self) -> None:
-        self._queues: dict[tuple[UUID, Lane], _Queue] = {}
+        self._queues: dict[tuple[UUID, Lane], Queue] = {}
         self._clock = DatabaseClock()
-        self._reserving = UsualTime(0.005)
+        self._asking = UsualTime(0.005)
         self.claiming = UsualTime(0.01)
 
-    async def next_slot(self, pool: Pool, wanted: Request, longest: float, *, claimed: bool = False) -> Slot:
-        """Reserve the next slot of this lane, and return when it is time to claim the message, or to call.
+    @asynccontextmanager
+    async def turn(self, pool: Pool, wanted: Request, longest: float) -> AsyncIterator[Turn]:
+        """A message's turn at this lane of the channel, as soon as it is time to claim it.
 
         A reply reserves its slot however far off it is; a message of a campaign waits here until one is near. Raises
         SlotTooFar where the slot is more than `longest` seconds away.
         """
-        deadline = time.monotonic() + longest
-        while True:
-            slot = await self._reserve(pool, wanted, deadline, claimed=claimed)
-            if await slot.reached(before=0.0 if claimed else min(self.claiming.seconds, MOST_LEAD)):
-                return slot
-            metrics.SLOTS_LOST.labels(wanted.lane).inc()
+        queue = self._queues.setdefault((wanted.channel_id, wanted.lane), Queue())
+        at = await self._admitted(pool, queue, wanted, time.monotonic() + longest)
+        turn = Turn(self, queue, pool, wanted)
+        try:
+            if (wait := at - min(self.claiming.seconds, MOST_LEAD) - time.monotonic()) > 0:
+                await asyncio.sleep(wait)
+            yield turn
+        finally:
+            turn.close()
 
-    async def _reserve(self, pool: Pool, wanted: Request, deadline: float, *, claimed: bool) -> Slot:
-        queue = self._queues.setdefault((wanted.channel_id, wanted.lane), _Queue())
+    async def _admitted(self, pool: Pool, queue: Queue, wanted: Request, deadline: float) -> float:
+        """Wait for a slot that nobody before needs, and give this message its turn; returns the slot's time."""
         queue.waiting += 1
         try:
-            if claimed:
-                async with queue.asking:
-                    return await self._next(pool, queue, wanted, deadline, 0.0)
-            async with queue.turn, queue.asking:
-                return await self._next(pool, queue, wanted, deadline, self.claiming.seconds)
+            async with queue.first:
+                while True:
+                    queue.drop_missed(wanted.lane)
+                    if len(queue.slots) > queue.turns:
+                        queue.turns += 1
+                        return queue.slots[queue.turns - 1]
+                    async with queue.asking:
+                        if len(queue.slots) <= queue.turns:
+                            await self.ask(pool, queue, wanted, deadline, self.claiming.seconds)
         finally:
             queue.waiting -= 1
 
-    async def _next(self, pool: Pool, queue: _Queue, wanted: Request, deadline: float, needs: float) -> Slot:
-        while True:
-            while queue.reserved:
-                at = queue.reserved.popleft()
-                if at + IN_TIME >= time.monotonic() + min(needs, IN_TIME):
-                    return Slot(at)
-                metrics.SLOTS_LOST.labels(wanted.lane).inc()
-            notice = self._reserving.seconds + needs
-            asked_at = time.monotonic()
-            ahead = deadline - asked_at
-            if wanted.lane == "bulk":
-                ahead = min(ahead, max(AHEAD, notice))
-            found = await rate_limits.reserve(
-                pool, replace(wanted, slots=queue.waiting, ahead=max(ahead, 0.0), notice=notice)
-            )
-            received_at = time.monotonic()
-            self._reserving.took(received_at - asked_at)
-            self._clock.answered(found.now, asked_at, received_at)
-            begins = self._clock.here(found.begins)
-            queue.reserved.extend(begins + number * found.spacing for number in range(found.slots))
-            if found.slots:
-                continue
-            wait = begins - received_at
-            if wanted.lane != "bulk" or begins > deadline or received_at > deadline:
-                raise SlotTooFar(max(wait, 0.0))
-            await asyncio.sleep(max(wait - AHEAD, SHORTEST_WAIT))
+    async def ask(self, pool: Pool, queue: Queue, wanted: Request, deadline: float, needs: float) -> None:
+        """Reserve slots for all that wait here, or wait a moment where a campaign's are not near yet.
+
+        `needs`: seconds from a slot's turn to its call. Raises SlotTooFar where the next one is after the deadline.
+        """
+        notice = self._asking.seconds + needs
+        asked_at = time.monotonic()
+        ahead = deadline - asked_at
+        if wanted.lane == "bulk":
+            ahead = min(ahead, max(AHEAD, notice))
+        request = replace(
+            wanted,
+            slots=queue.waiting + max(queue.turns - len(queue.slots), 0),
+            slice=min(max(SLICE, 2 * self._asking.seconds), MOST_SLICE),
+            ahead=max(ahead, 0.0),
+            notice=notice,
+        )
+        found = await rate_limits.reserve(pool, request)
+        received_at = time.monotonic()
+        self._asking.took(received_at - asked_at)
+        self._clock.answered(found.now, asked_at, received_at)
+        begins = self._clock.here(found.begins)
+        queue.slots.extend(begins + number * found.spacing for number in range(found.slots))
+        if found.slots:
+            return
+        wait = begins - received_at
+        if wanted.lane != "bulk" or begins > deadline or received_at > deadline:
+            raise SlotTooFar(max(wait, 0.0))
+        await asyncio.sleep(max(wait - AHEAD, SHORTEST_WAIT))

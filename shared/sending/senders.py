@@ -20,7 +20,7 @@ from shared.providers.base import Sender
 from shared.queue.jobs import Lane, SendAdmitted
 from shared.resilience.bulkhead import SharedBulkhead
 from shared.sending.attachments import Attachments
-from shared.sending.pacer import Pacer, Slot
+from shared.sending.pacer import Pacer, Turn
 from shared.settings import Settings
 from shared.store import channels
 from shared.store.messages.outbound_rows import Outbound
@@ -72,22 +72,17 @@ class Senders:
         """Divides the calls of a queue among its channels, and remembers what waits for one."""
         return self._bulkheads.setdefault(queue, SharedBulkhead(CONCURRENCY))
 
-    async def reserve_slot(
-        self, pool: Pool, channel: Channel, lane: Lane, longest: float, *, claimed: bool = False
-    ) -> Slot:
-        """Reserve the next slot of the channel's rate for a message of this lane; returns when it is time to claim it.
+    @asynccontextmanager
+    async def turn(self, pool: Pool, channel: Channel, lane: Lane, longest: float) -> AsyncIterator[Turn]:
+        """The turn of a message of this lane in the channel's rate: it is time to claim it, and soon to call.
 
-        `claimed`: it is claimed already and its slot has passed; it goes before those that wait here, and this returns
-        when it is time to call. Raises SlotTooFar where the slot is more than `longest` seconds away: try again then.
+        Raises SlotTooFar where its slot is more than `longest` seconds away: try again then.
         """
         wanted = Request(
-            channel.tenant_id,
-            channel.id,
-            lane,
-            rate=rate_of(channel),
-            bulk_reserve=channel.settings.bulk_reserve,
+            channel.tenant_id, channel.id, lane, rate=rate_of(channel), bulk_reserve=channel.settings.bulk_reserve
         )
-        return await self.pacer.next_slot(pool, wanted, longest, claimed=claimed)
+        async with self.pacer.turn(pool, wanted, longest) as turn:
+            yield turn
 
     async def close(self) -> None:
         for sender in (*self._retired, *(sender for _, sender in self._senders.values())):

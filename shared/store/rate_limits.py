@@ -16,7 +16,6 @@ from shared.domain.campaigns import pace
 from shared.domain.campaigns.pace import Slowed
 from shared.queue.jobs import Lane
 
-SLICE: Final = 0.04  # seconds of the rate that are reserved at once; at least one slot
 LATE: Final = 0.02  # seconds: a slot may have begun so long ago where the channel is busy; its call is still in time
 CATCH_UP: Final = 0.05  # seconds of its own rate that a campaign makes up for where something delayed it
 IN_USE: Final = timedelta(seconds=10)  # after its last reservation, a campaign is taken to use the channel
@@ -48,7 +47,7 @@ def _reservation(begins: str, moved: str = "") -> str:
     return f"""
 WITH now AS MATERIALIZED (SELECT clock_timestamp() AS now, set_config('synchronous_commit', 'off', true)),
 p AS MATERIALIZED (
-    SELECT now, begins, spacing, least($4::float8, greatest(1, floor({SLICE} * (1 - $7::float8) / spacing))) AS slots
+    SELECT now, begins, spacing, least($4::float8, greatest(1, floor($8::float8 * (1 - $7::float8) / spacing))) AS slots
     FROM (SELECT p.now, {begins} AS begins, 1 / ($3::float8 * {SHARE}) AS spacing
         FROM rate_limits r, now p WHERE r.tenant_id = $1 AND r.channel_id = $2) AS found
 ),
@@ -82,7 +81,8 @@ class Request:
     lane: Lane
     rate: float  # messages a second: the channel's setting
     bulk_reserve: float  # share of the rate that campaigns leave to replies
-    slots: int = 1  # at most so many
+    slots: int = 1  # at most so many, and
+    slice: float = 1.0  # at most what these seconds of the rate hold, but at least one
     ahead: float = (
         0.0  # only where the first one begins within so many seconds: later, it would be lost while the row waits
     )
@@ -109,7 +109,7 @@ async def reserve(pool: Pool, request: Request) -> Reservation:
     reserve_of_rate = request.bulk_reserve if request.lane == "bulk" else 0.0
     while True:
         row = await pool.fetchrow(
-            statement, *key, request.rate, request.slots, request.ahead, request.notice, reserve_of_rate
+            statement, *key, request.rate, request.slots, request.ahead, request.notice, reserve_of_rate, request.slice
         )
         if row is not None:
             return Reservation(row["now"], row["begins"], row["spacing"], row["slots"])

@@ -5,6 +5,7 @@ machine share time.monotonic(), so their notes are compared as they are.
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import sys
@@ -26,11 +27,10 @@ CLAIM = 0.004  # seconds
 
 @dataclass(frozen=True, slots=True)
 class Notes:
-    """The slots of calls that would have been in time, when each would have been made, and how many slots were lost."""
+    """The slots that were used, and when the call of each would have been made."""
 
     slots: Sequence[float]
     calls: Sequence[float]
-    lost: int
 
 
 async def reserve_for(
@@ -38,30 +38,21 @@ async def reserve_for(
 ) -> Notes:
     """Take slots for so many seconds, as one process of its own."""
     pacer, until = Pacer(), time.monotonic() + seconds
-    slots: list[float] = []
-    calls: list[float] = []
-    lost = 0
+    noted: list[tuple[float, float]] = []
 
     async def send() -> None:
-        nonlocal lost
         while time.monotonic() < until:
-            try:
-                slot = await pacer.next_slot(pool, wanted, longest)
-                begun = time.monotonic()
-                await asyncio.sleep(CLAIM)
-                pacer.claiming.took(time.monotonic() - begun)
-                while not await slot.reached():
-                    lost += 1
-                    slot = await pacer.next_slot(pool, wanted, longest, claimed=True)
-            except SlotTooFar:
-                continue
-            slots.append(slot.at)
-            calls.append(time.monotonic())
+            with contextlib.suppress(SlotTooFar):
+                async with pacer.turn(pool, wanted, longest) as turn:
+                    begun = time.monotonic()
+                    await asyncio.sleep(CLAIM)
+                    pacer.claiming.took(time.monotonic() - begun)
+                    noted.append((await turn.slot(longest), time.monotonic()))
 
     async with asyncio.TaskGroup() as senders:
         for _ in range(at_once):
             senders.create_task(send())
-    return Notes(slots, calls, lost)
+    return Notes([slot for slot, _ in noted], [called for _, called in noted])
 
 
 async def in_processes(
@@ -86,7 +77,6 @@ async def in_processes(
     return Notes(
         [at for one in said for at in one["slots"]],
         [at for one in said for at in one["calls"]],
-        sum(one["lost"] for one in said),
     )
 
 
@@ -96,7 +86,7 @@ async def main(
     wanted = Request(UUID(tenant_id), UUID(channel_id), lane, float(rate), float(bulk_reserve))
     async with database.make_pool(Settings(), process="test", size=4) as pool:
         notes = await reserve_for(pool, wanted, float(seconds), at_once=int(at_once))
-    print(json.dumps({"slots": notes.slots, "calls": notes.calls, "lost": notes.lost}))
+    print(json.dumps({"slots": notes.slots, "calls": notes.calls}))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,17 @@
-"""What a process knows of the database's clock and of its own delays."""
+"""What a process knows of the database's clock and of its own delays, and which slot a call takes."""
+
+import time
+from collections import deque
+from typing import cast
 
 import pytest
 
-from shared.sending.pacer import DatabaseClock, UsualTime
+from shared.database import Pool, new_id
+from shared.sending.pacer import IN_TIME, DatabaseClock, Pacer, Queue, SlotTooFar, Turn, UsualTime
+from shared.store.rate_limits import Request
+
+NO_POOL = cast(Pool, None)
+WANTED = Request(new_id(), new_id(), "bulk", 80.0, 0.2)
 
 
 @pytest.mark.parametrize(
@@ -40,3 +49,24 @@ def test_a_usual_time_follows_what_most_runs_take_and_no_single_one() -> None:
     for _ in range(200):
         usual.took(0.004)
     assert usual.seconds < 0.006
+
+
+async def test_a_call_takes_the_earliest_slot_that_is_left_and_none_that_has_passed() -> None:
+    now = time.monotonic()
+    slots = [now - IN_TIME - 0.1, now + 0.05, now + 0.1]
+    queue = Queue(turns=3, slots=deque(slots))
+    slow, quick, abandoned = (Turn(Pacer(), queue, NO_POOL, WANTED) for _ in range(3))
+    assert await quick.slot(1.0) == slots[1]
+    assert time.monotonic() >= slots[1]
+    abandoned.close()
+    assert (queue.turns, len(queue.slots)) == (1, 1)
+    assert await slow.slot(1.0) == slots[2]
+    slow.close()
+    assert queue.turns == 0
+
+
+async def test_a_claimed_message_waits_no_longer_than_it_may_for_another_one_that_asks() -> None:
+    queue = Queue(turns=1)
+    async with queue.asking:
+        with pytest.raises(SlotTooFar):
+            await Turn(Pacer(), queue, NO_POOL, WANTED).slot(0.05)

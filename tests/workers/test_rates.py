@@ -13,10 +13,10 @@ from shared.domain.campaigns import pace
 from shared.domain.campaigns.pace import Slowed
 from shared.process import metrics
 from shared.queue.jobs import Lane
-from shared.sending.pacer import AHEAD, Pacer, SlotTooFar
+from shared.sending.pacer import AHEAD, SLICE, Pacer, SlotTooFar
 from shared.settings import Settings
 from shared.store import rate_limits
-from shared.store.rate_limits import IN_USE, SLICE, Inbound, Request, Reservation
+from shared.store.rate_limits import IN_USE, Inbound, Request, Reservation
 from tests.bench.pace import pace as pace_of
 from tests.support.meta_payloads import PHONE_NUMBER_ID, entry, said, value
 from tests.support.meta_stage import add_app, add_number, posted
@@ -40,8 +40,14 @@ def wanted(stage: Stage, lane: Lane = "normal", rate: float = 80.0, bulk_reserve
 async def reserve(
     stage: Stage, lane: Lane = "normal", slots: int = 1, *, ahead: float = 2.0, rate: float = 80.0, notice: float = 0.0
 ) -> Reservation:
-    asked = Request(stage.ours.tenant_id, stage.ours.id, lane, rate, 0.2, slots, ahead, notice)
+    asked = Request(stage.ours.tenant_id, stage.ours.id, lane, rate, 0.2, slots, SLICE, ahead, notice)
     return await rate_limits.reserve(stage.pool, asked)
+
+
+async def slot(pacer: Pacer, stage: Stage, asked: Request) -> float:
+    """The slot of a message that takes no time to claim."""
+    async with pacer.turn(stage.pool, asked, 2.0) as turn:
+        return await turn.slot(2.0)
 
 
 # -- slots -------------------------------------------------------------------------------------------------------------
@@ -60,31 +66,35 @@ async def test_slots_of_a_busy_channel_lie_on_one_line_and_none_is_saved_up(stag
 
 async def test_a_reply_reserves_only_what_is_sent_now(stage: Stage) -> None:
     pacer = Pacer()
-    first = await pacer.next_slot(stage.pool, wanted(stage, rate=10.0), 2.0)
-    second = await pacer.next_slot(stage.pool, wanted(stage, rate=10.0), 2.0)
-    assert second.at - first.at == pytest.approx(0.1, abs=0.02)
+    first = await slot(pacer, stage, wanted(stage, rate=10.0))
+    second = await slot(pacer, stage, wanted(stage, rate=10.0))
+    assert second - first == pytest.approx(0.1, abs=0.02)
     left = await stage.value("SELECT extract(epoch FROM free_at - clock_timestamp())::float8 FROM rate_limits")
-    assert left <= second.at + 0.1 - time.monotonic() + 0.01
+    assert left <= second + 0.1 - time.monotonic() + 0.01
 
 
 async def test_what_is_too_far_off_is_not_reserved(stage: Stage) -> None:
     pacer = Pacer()
-    await pacer.next_slot(stage.pool, wanted(stage, rate=0.2), 2.0)
+    await slot(pacer, stage, wanted(stage, rate=0.2))
     before = await stage.value("SELECT free_at FROM rate_limits")
     for lane in ("normal", "bulk"):
         with pytest.raises(SlotTooFar) as far:
-            await pacer.next_slot(stage.pool, wanted(stage, lane, rate=0.2), 2.0)
+            await slot(pacer, stage, wanted(stage, lane, rate=0.2))
         assert 4 < far.value.wait < 5.1
     assert await stage.value("SELECT free_at FROM rate_limits") == before
 
 
-async def test_a_claimed_message_gets_its_new_slot_before_those_that_wait(stage: Stage) -> None:
+async def test_a_claimed_message_gets_another_slot_before_those_that_wait(stage: Stage) -> None:
     pacer, asked = Pacer(), wanted(stage, "bulk", rate=20.0)
-    waiting = [asyncio.create_task(pacer.next_slot(stage.pool, asked, 10.0)) for _ in range(20)]
-    await asyncio.sleep(0.1)
-    claimed = await pacer.next_slot(stage.pool, asked, 10.0, claimed=True)
-    others = sorted([(await one).at for one in waiting])
-    assert claimed.at < others[7]
+
+    async def send(claim: float) -> float:
+        async with pacer.turn(stage.pool, asked, 10.0) as turn:
+            await asyncio.sleep(claim)
+            return await turn.slot(10.0)
+
+    slow = asyncio.create_task(send(0.3))
+    others = [asyncio.create_task(send(0.0)) for _ in range(30)]
+    assert await slow < sorted([await one for one in others])[12]
 
 
 @pytest.mark.alone
@@ -148,8 +158,7 @@ async def test_replies_beside_a_campaign_wait_for_no_more_than_what_it_has_reser
     for _ in range(20):
         await asyncio.sleep(0.08)
         asked_at = time.monotonic()
-        slot = await pacer.next_slot(stage.pool, wanted(stage), 2.0)
-        waits.append(slot.at - asked_at)
+        waits.append(await slot(pacer, stage, wanted(stage)) - asked_at)
     noted = await campaign
     assert sorted(waits)[10] < AHEAD + SLICE + 0.05
     assert pace_of(noted.slots, 64.0).used > 0.8, "replies use what the campaign leaves"

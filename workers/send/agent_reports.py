@@ -61,14 +61,13 @@ async def _report(owed: OwedReport, channel: Channel, ctx: Context[Senders]) -> 
         return
     assert isinstance(sender, Reporter), "its provider declares so"
     try:
-        slot = await ctx.resource.reserve_slot(ctx.pool, channel, "normal", LONGEST_RATE_WAIT)
+        async with ctx.resource.turn(ctx.pool, channel, "normal", LONGEST_RATE_WAIT) as turn:
+            await turn.slot(LONGEST_RATE_WAIT)
+            with ctx.resource.bulkhead(topology.send_queue(channel.provider).name).acquire(channel.id):
+                refused = await sender.report(channel.address, Report(owed.external_id, problem))
     except SlotTooFar as far:
         await agent_reports.postpone(ctx.pool, owed.tenant_id, owed.id, timedelta(seconds=far.wait))
         return
-    await slot.reached()
-    try:
-        with ctx.resource.bulkhead(topology.send_queue(channel.provider).name).acquire(channel.id):
-            refused = await sender.report(channel.address, Report(owed.external_id, problem))
     except BulkheadFull:
         await agent_reports.postpone(ctx.pool, owed.tenant_id, owed.id, wait_when_full(timedelta(seconds=1)))
         return

@@ -121,14 +121,14 @@ async def _at_its_rate(message: Outbound, channel: Channel, sender: Sender, leav
     """Send a message in the next slot of its channel's rate. False where that is too far off."""
     longest = LONGEST_RATE_WAIT[message.lane]
     try:
-        slot = await ctx.resource.reserve_slot(ctx.pool, channel, message.lane, longest)
+        async with ctx.resource.turn(ctx.pool, channel, message.lane, longest) as turn:
+            return await provider_call.claim_and_send(message, channel, sender, leaving, turn, ctx)
     except SlotTooFar as far:
         # Many may be waiting: the longer a message has waited, the less often it tries.
         waited = (message.now - (message.admitted_at or message.created_at)).total_seconds()
         wait = far.wait + random.uniform(0, min(max(waited, 0.0), LONGEST_SPREAD)) - longest
         await sends.postpone(ctx.pool, message.tenant_id, message.id, timedelta(seconds=wait), throttled=True)
         return False
-    return await provider_call.claim_and_send(message, channel, sender, leaving, slot, ctx)
 
 
 async def _pair_rate_wait(message: Outbound, channel: Channel, ctx: Ctx) -> float:

@@ -26,7 +26,7 @@ from shared.providers.base import (
 from shared.queue.worker import Context
 from shared.resilience.backoff import Backoff
 from shared.resilience.lock_waits import Locked
-from shared.sending.pacer import Slot, SlotTooFar
+from shared.sending.pacer import SlotTooFar, Turn
 from shared.sending.senders import Senders
 from shared.store import channels, rate_limits
 from shared.store.events import Event, record
@@ -44,7 +44,7 @@ Ctx = Context[Senders]
 
 
 async def claim_and_send(
-    message: Outbound, channel: Channel, sender: Sender, leaving: Outgoing, slot: Slot, ctx: Ctx
+    message: Outbound, channel: Channel, sender: Sender, leaving: Outgoing, turn: Turn, ctx: Ctx
 ) -> bool:
     """Claim the message, wait for its slot, call the provider, record the result. False where the claim was not to be
     had, or too slow."""
@@ -54,7 +54,7 @@ async def claim_and_send(
     if claim_id is None:
         return False
     ctx.resource.pacer.claiming.took(time.monotonic() - before)
-    on_time = await _wait_for_slot(slot, message, channel, ctx)
+    on_time = await _wait_for_slot(turn, message, ctx)
     started = time.monotonic()
     # The lease runs from the claim. A call that begins too late would go on beyond it, perhaps after look-ups have
     # found the message absent. Two clocks, for a suspended machine stops the one and a correction moves the other.
@@ -80,15 +80,10 @@ async def claim_and_send(
     return True  # a message that has to wait is now the head of its lane, and ends the drain there
 
 
-async def _wait_for_slot(slot: Slot, message: Outbound, channel: Channel, ctx: Ctx) -> bool:
-    """Wait until the call may be made, in another slot where this one passed meanwhile. False: there was none in
-    time."""
-    deadline = time.monotonic() + LONGEST_CLAIMED
+async def _wait_for_slot(turn: Turn, message: Outbound, ctx: Ctx) -> bool:
+    """Wait until the call may be made. False: there was no slot in time."""
     try:
-        while not await slot.reached():
-            metrics.SLOTS_LOST.labels(message.lane).inc()
-            left = deadline - time.monotonic()
-            slot = await ctx.resource.reserve_slot(ctx.pool, channel, message.lane, left, claimed=True)
+        await turn.slot(LONGEST_CLAIMED)
     except SlotTooFar:
         return False
     except Exception as error:  # whatever it is, the message was not sent
