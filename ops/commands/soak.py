@@ -1,6 +1,7 @@
 """palomar soak: faults by chance for as long as you like, and other runs that take minutes; nothing may be lost.
 
-The others: a long outage of the database, and two minutes in which all that serves live clients is killed in turn.
+The others: a long outage of the database, two minutes in which all that serves live clients is killed in turn, and a
+campaign for many recipients whose workers die at every point.
 """
 
 import importlib
@@ -20,6 +21,8 @@ from ops.errors import Problem
 def soak(
     minutes: Annotated[float, typer.Option(min=0.1, help="of faults by chance; the last round is finished")] = 30.0,
     outage: Annotated[float, typer.Option(min=0, help="minutes without a database; 0: no such test")] = 20.0,
+    recipients: Annotated[int, typer.Option(min=100, help="of the campaign whose workers are killed")] = 100_000,
+    only: Annotated[str, typer.Option(help="tests whose name fits, as pytest's -k, such as campaign")] = "",
     seed: Annotated[str, typer.Option(help="of an earlier run, to repeat its faults")] = "",
 ) -> None:
     """Run the slow tests on a broker and a database of their own; print every fault and every verdict.
@@ -34,11 +37,13 @@ def soak(
         [
             *(sys.executable, "-m", "pytest", "-m", "soak", "-s", "-q", "tests"),
             *("-o", "session_timeout=", "-o", "faulthandler_timeout=0"),  # the test ends by itself, after `minutes`
+            *(("-k", only) if only else ()),
         ],
         env={
             **os.environ,
             variables.MINUTES: str(minutes),
             variables.OUTAGE: str(outage),
+            variables.RECIPIENTS: str(recipients),
             variables.SEED: seed,
         },
         check=False,

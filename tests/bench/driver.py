@@ -19,6 +19,7 @@ from shared.process import log
 from tests.bench import (
     queues,
     row_api,
+    row_campaign,
     row_growth,
     row_import,
     row_ingress,
@@ -42,8 +43,10 @@ ROWS: Mapping[str, Callable[[Arena, int, Advance], Awaitable[Result]]] = {
     row_live.ROW: row_live.measure,
     row_growth.ROW: row_growth.measure,
     row_lists.ROW: row_lists.measure,
+    row_campaign.ROW: row_campaign.measure,
 }
-BY_NAME_ONLY = (row_import.ROW, row_growth.ROW, row_lists.ROW)  # take many minutes, the last two gigabytes
+# Take many minutes, two of them gigabytes.
+BY_NAME_ONLY = (row_import.ROW, row_growth.ROW, row_lists.ROW, row_campaign.ROW)
 LIBRARIES = ("aio-pika", "aiormq", "aiohttp", "asyncpg", "pydantic", "uvloop", "twilio")
 Begin = Callable[[str], Advance]  # a row begins; what it returns is called after each round
 

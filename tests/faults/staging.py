@@ -35,6 +35,7 @@ from shared.queue import topology
 from shared.queue.publisher import Publisher
 from shared.settings import Settings
 from tests.faults.providers import TWILIO, Provider
+from tests.support import dying
 from tests.support.ports import free_port
 from tests.support.stage import ROOT, Stage, environ, quick
 
@@ -72,6 +73,7 @@ class System:
         self.provider = provider
         self.settings = settings
         self._folder = folder
+        self._notes = folder / "in-flight"  # of processes that killed themselves
         self._ports = dict(ports)
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self.stage: Stage  # set by `playing`, once the sandbox answers
@@ -86,12 +88,14 @@ class System:
         self.launch(*names)
         await self.ready(*names)
 
-    def launch(self, *names: str) -> None:
-        """Start these without waiting."""
+    def launch(self, *names: str, dies_at: str | None = None) -> None:
+        """Start these without waiting. With `dies_at`, workers that kill themselves there: tests/support/dying.py."""
         for name in names:
             assert not self.runs(name), f"{name} runs already"
             kind = name.partition(".")[0]
             module = _MODULES.get(kind, ["workers", kind])
+            if dies_at is not None:
+                module = ["tests.support.dying", dies_at, kind]
             port = self._ports.setdefault(name, free_port())
             self._processes[name] = subprocesses.spawn(
                 [sys.executable, "-m", *module],
@@ -102,6 +106,7 @@ class System:
                     "PORT": str(port),
                     "PALOMAR_HEALTH_PORT": str(self._health_port(name)),
                     "PYTHONPATH": str(ROOT),
+                    dying.NOTES: str(self._notes),
                 },
                 log=self.log(name),
                 cwd=self._folder,  # not where `palomar up` keeps its env file
@@ -115,6 +120,19 @@ class System:
     def runs(self, name: str) -> bool:
         process = self._processes.get(name)
         return process is not None and process.poll() is None
+
+    async def died(self, name: str) -> bool:
+        """Whether this process has killed itself. Then it can be started again, and its calls in flight are noted."""
+        process = self._processes[name]
+        if process.poll() is None:
+            return False
+        assert process.returncode == -signal.SIGKILL, (
+            f"{name} ended by itself with {process.returncode}:\n{subprocesses.last_lines(self.log(name), 30)}"
+        )
+        del self._processes[name]
+        if self._notes.exists():
+            self.in_flight |= {UUID(line) for line in self._notes.read_text().split()}
+        return True
 
     def names(self, *kinds: str) -> list[str]:
         """All processes of these kinds that were started."""

@@ -1,35 +1,56 @@
 """python -m tests.support.dying MOMENT NAME…: workers that kill themselves with -9 at the first such moment.
 
-The moments are those at which a commit stands and nothing is published. Production code has no hook for this: what a
-worker calls at that moment is wrapped here, from outside.
+`MOMENT:5` is the fifth one. The moments are those at which a commit stands and nothing is published, a call is made and
+nothing is recorded, and so on: MOMENTS names them. Production code has no hook for this: what a worker calls at that
+moment is wrapped here, from outside.
+
+PALOMAR_DYING_NOTES names a file to which the process adds, before it dies, the id of each message whose call is in
+flight in it: only these may be of unknown outcome afterwards.
 """
 
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
-from typing import ParamSpec, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final, ParamSpec, TypeVar
+from uuid import UUID
 
 import workers.__main__
 import workers.campaign.steps
 import workers.campaign.worker
 import workers.reply.worker
+from shared import database
 from shared.queue.jobs import CampaignDue, SendAdmitted
 from shared.queue.worker import Context
 from shared.store.messages import sends
+from shared.store.messages.outbound_rows import Outbound
 from workers.send import provider_call, unknown_lookup
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
+NOTES: Final = "PALOMAR_DYING_NOTES"
+_in_flight: set[UUID] = set()
+_left = 1  # such moments until the last one
 
-def _die() -> None:
+
+def _moment() -> None:
+    """Die, if this is the one."""
+    global _left
+    _left -= 1
+    if _left > 0:
+        return
+    if (notes := os.environ.get(NOTES)) and _in_flight:
+        with Path(notes).open("a") as file:
+            file.writelines(f"{message_id}\n" for message_id in _in_flight)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _before(work: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
     async def dying(*args: P.args, **kwargs: P.kwargs) -> T:
-        _die()
+        _moment()
         return await work(*args, **kwargs)
 
     return dying
@@ -39,7 +60,7 @@ def _after(work: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
     async def dying(*args: P.args, **kwargs: P.kwargs) -> T:
         result = await work(*args, **kwargs)
         if result is not False:
-            _die()
+            _moment()
         return result
 
     return dying
@@ -47,23 +68,58 @@ def _after(work: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
 
 def _publishing(self: Context[object], *jobs: object) -> Awaitable[None]:
     if jobs:
-        _die()
+        _moment()
     return _publish(self, *jobs)  # type: ignore[arg-type]
 
 
 def _publishing_only(kind: type[object]) -> Callable[..., Awaitable[None]]:
     def publishing(self: Context[object], *jobs: object) -> Awaitable[None]:
         if any(isinstance(job, kind) for job in jobs):
-            _die()
+            _moment()
         return _publish(self, *jobs)  # type: ignore[arg-type]
 
     return publishing
 
 
-_publish = Context.publish
-MOMENTS: dict[str, Callable[[], None]] = {
+async def _published(self: Context[object], *jobs: object) -> None:
+    await _publish(self, *jobs)  # type: ignore[arg-type]
+    if jobs:
+        _moment()
+
+
+@asynccontextmanager
+async def _committed(self: Context[object]) -> AsyncIterator[database.Connection]:
+    async with _transaction(self) as connection:
+        yield connection
+    _moment()
+
+
+@asynccontextmanager
+async def _committing(self: Context[object]) -> AsyncIterator[database.Connection]:
+    async with _transaction(self) as connection:
+        yield connection
+        _moment()
+
+
+async def _noted(message: Outbound, *rest: Any) -> bool:
+    """Claim, call and record. What raises leaves the message of unknown outcome, so it stays noted."""
+    _in_flight.add(message.id)
+    result = await _claim_and_send(message, *rest)
+    _in_flight.discard(message.id)
+    return result
+
+
+_publish, _transaction = Context.publish, Context.transaction
+_claim_and_send: Callable[..., Awaitable[bool]] = provider_call.claim_and_send
+MOMENTS: Final[dict[str, Callable[[], None]]] = {
+    # a transaction has done its work, and is not committed
+    "committing": lambda: setattr(Context, "transaction", _committing),
+    # it is committed, and nothing that follows is done
+    "committed": lambda: setattr(Context, "transaction", _committed),
     # committed, and no job published for the next worker
     "publishing": lambda: setattr(Context, "publish", _publishing),
+    # the jobs are published, and the delivery not acked
+    "published": lambda: setattr(Context, "publish", _published),
     # the conversation's lease is taken, the engine about to think
     "thinking": lambda: setattr(workers.reply.worker, "_make", _before(workers.reply.worker._make)),
     # a step of a campaign is done, and not committed
@@ -91,5 +147,8 @@ MOMENTS: dict[str, Callable[[], None]] = {
 }
 
 if __name__ == "__main__":
-    MOMENTS[sys.argv[1]]()
+    moment, _, count = sys.argv[1].partition(":")
+    _left = int(count or 1)
+    setattr(provider_call, "claim_and_send", _noted)  # noqa: B010 (its type is the one of today's arguments)
+    MOMENTS[moment]()
     sys.exit(workers.__main__.main(sys.argv[2:]))

@@ -9,9 +9,13 @@ from shared.domain.campaigns.quiet_hours import QuietHours, allowed_from, zones_
 
 NIGHT = QuietHours(time(21), time(8))
 SIESTA = QuietHours(time(14), time(17))
-MADRID, NEW_YORK, SYDNEY, KATHMANDU = map(
-    ZoneInfo, ("Europe/Madrid", "America/New_York", "Australia/Sydney", "Asia/Kathmandu")
-)
+MADRID, NEW_YORK, SYDNEY, KATHMANDU, KOLKATA, LORD_HOWE, SANTIAGO, ST_JOHNS = map(
+    ZoneInfo,
+    (
+        "Europe/Madrid", "America/New_York", "Australia/Sydney", "Asia/Kathmandu", "Asia/Kolkata",
+        "Australia/Lord_Howe", "America/Santiago", "America/St_Johns",
+    ),
+)  # fmt: skip
 
 
 def at(text: str) -> datetime:
@@ -49,6 +53,7 @@ def test_hours_that_end_when_they_begin_are_refused() -> None:
         (NIGHT, MADRID, "2026-11-29T02:00", "2026-11-29T07:00"),  # after it: the same day
         (NIGHT, NEW_YORK, "2026-11-28T12:00", "2026-11-28T13:00"),
         (NIGHT, KATHMANDU, "2026-11-28T16:00", "2026-11-29T02:15"),  # a quarter of an hour off
+        (NIGHT, KOLKATA, "2026-11-28T16:00", "2026-11-29T02:30"),  # half an hour off
         (SIESTA, MADRID, "2026-11-28T13:30", "2026-11-28T16:00"),
         # The clock is put forward in the night: the morning comes an hour sooner.
         (NIGHT, MADRID, "2026-03-28T22:00", "2026-03-29T06:00"),
@@ -56,7 +61,19 @@ def test_hours_that_end_when_they_begin_are_refused() -> None:
         # It is put back: an hour later.
         (NIGHT, MADRID, "2026-10-24T22:00", "2026-10-25T07:00"),
         (NIGHT, NEW_YORK, "2026-11-01T03:00", "2026-11-01T13:00"),
-        (NIGHT, SYDNEY, "2026-10-03T12:00", "2026-10-03T21:00"),  # south of the equator
+        # South of the equator it is put forward in October, and back in April.
+        (NIGHT, SYDNEY, "2026-10-03T12:00", "2026-10-03T21:00"),
+        (NIGHT, SYDNEY, "2026-04-04T12:00", "2026-04-04T22:00"),
+        # Half an hour off, and put forward and back by an hour.
+        (NIGHT, ST_JOHNS, "2026-03-08T03:00", "2026-03-08T10:30"),
+        (NIGHT, ST_JOHNS, "2026-11-01T03:00", "2026-11-01T11:30"),
+        # Put forward and back by half an hour.
+        (NIGHT, LORD_HOWE, "2026-10-03T12:00", "2026-10-03T21:00"),
+        (NIGHT, LORD_HOWE, "2026-04-04T12:00", "2026-04-04T21:30"),
+        (QuietHours(time(22), time(2, 15)), LORD_HOWE, "2026-10-03T14:00", "2026-10-03T15:30"),
+        # At midnight, so that the day begins at one, or its last hour comes twice.
+        (QuietHours(time(22), time(0, 30)), SANTIAGO, "2026-09-06T03:00", "2026-09-06T04:00"),
+        (NIGHT, SANTIAGO, "2026-04-05T02:40", "2026-04-05T12:00"),
         # Half past two is leapt over: quiet ends with the leap, from two to three.
         (QuietHours(time(22), time(2, 30)), MADRID, "2026-03-28T23:30", "2026-03-29T01:00"),
         # Half past two comes twice: quiet ends at the first one, and holds again from two to half past.
@@ -90,7 +107,10 @@ def test_for_two_years_of_quarter_hours_the_moment_is_the_first_one_awake() -> N
     """Against the definition: no earlier minute is awake, and the moment itself is."""
     now = at("2026-01-01T00:07")
     while now < at("2028-01-01T00:00"):
-        for quiet, zone in ((NIGHT, MADRID), (QuietHours(time(1, 15), time(2, 45)), NEW_YORK), (SIESTA, SYDNEY)):
+        for quiet, zone in (
+            (NIGHT, MADRID), (QuietHours(time(1, 15), time(2, 45)), NEW_YORK), (SIESTA, SYDNEY),
+            (QuietHours(time(22), time(2, 15)), LORD_HOWE), (QuietHours(time(22), time(0, 30)), SANTIAGO),
+        ):  # fmt: skip
             allowed = allowed_from(quiet, [zone], zone, now)
             assert allowed >= now
             assert not quiet.hold(allowed.astimezone(zone).time())
