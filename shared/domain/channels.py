@@ -173,6 +173,21 @@ class AgentSettings(_Part):
     ] = ()
 
 
+class MetaSettings(_Part):
+    """What concerns a WhatsApp number at Meta alone."""
+
+    messaging_limit: int | None = Field(
+        default=None,
+        ge=1,
+        le=10_000_000,
+        description="people whom all numbers of the portfolio may write to outside the window in any 24 hours, by "
+        "Meta's messaging limit; campaigns wait where it is used up; null: no limit",
+    )
+    portfolio: Annotated[str, StringConstraints(min_length=1, max_length=200)] | None = Field(
+        default=None, description="a name for the numbers that share `messaging_limit`; null: those of one account"
+    )
+
+
 # The policy for a send of unknown outcome: fail it, leave it to a person, or send it again where the provider's list
 # does not have it.
 Unknown = Literal["give_up", "ask", "resend_if_absent"]
@@ -184,6 +199,7 @@ class ChannelSettings(_Part):
     reply: ReplySettings = ReplySettings()
     window: WindowSettings = WindowSettings()
     manager: AgentSettings = AgentSettings()
+    meta: MetaSettings = MetaSettings()
     unknown: Unknown | None = Field(default=None, description="null: the provider's own")
     rate: float | None = Field(
         default=None, ge=0.001, le=1000, description="messages per second, shared by all senders; null: the provider's"

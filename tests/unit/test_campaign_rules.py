@@ -115,10 +115,51 @@ def test_a_campaign_pauses_by_itself(outcomes: Outcomes, pulled: Brake | None) -
     [
         (100_000, (1000, 10_000, 100_000)),
         (1_000_000, (10_000, 100_000, 1_000_000)),
-        (5, (1, 5)),
+        (1000, (20, 100, 1000)),
+        (300, (20, 40, 300)),  # a wave of less than 20 says nothing
+        (40, (20, 40)),
+        (20, (20,)),
+        (5, (5,)),
         (1, (1,)),
         (0, (0,)),
     ],
 )
 def test_waves(recipients: int, ends: tuple[int, ...]) -> None:
     assert brakes.wave_ends(recipients) == ends
+
+
+@pytest.mark.parametrize(
+    ("shares", "ends"), [((), (1000,)), ((0.5, 0.1), (100, 500, 1000)), ((0.1, 0.1), (100, 120, 1000))]
+)
+def test_waves_by_setting(shares: tuple[float, ...], ends: tuple[int, ...]) -> None:
+    assert brakes.wave_ends(1000, shares) == ends
+
+
+def test_outcomes_by_state() -> None:
+    recipients = {
+        "pending": 900, "queued": 10, "held": 7, "sent": 20, "delivered": 30, "read": 5, "replied": 4, "failed": 3,
+        "skipped": 50, "opted_out": 2, "unknown": 1,
+    }  # fmt: skip
+    assert Outcomes.of(recipients, blocked_failures=2, blocked_opt_outs=1) == Outcomes(
+        terminal=65, failed=3, blocked=3, opted_out=1, held=7
+    )
+    assert Outcomes.of({}) == Outcomes()
+
+
+def test_after_a_resume_only_new_outcomes_pull_a_brake() -> None:
+    at_resume = Outcomes(terminal=100, failed=30)
+    unchanged, worse = Outcomes(terminal=150, failed=30), Outcomes(terminal=150, failed=45)
+    assert brakes.brake(at_resume, Thresholds()) is not None
+    assert brakes.brake(unchanged.since(at_resume), Thresholds()) is None
+    assert brakes.brake(worse.since(at_resume), Thresholds()) == Brake("failures", 30.0, 20.0)
+    assert Outcomes(terminal=99, failed=28).since(at_resume) == Outcomes()  # some were delivered after all
+
+
+@pytest.mark.parametrize("stored", [None, [], {"terminal": "7"}, {"newer": 7}])
+def test_outcomes_that_cant_be_read_are_none(stored: object) -> None:
+    assert brakes.outcomes_of(stored) == Outcomes()
+
+
+def test_outcomes_survive_their_row() -> None:
+    outcomes = Outcomes(terminal=99, failed=28, held=4)
+    assert brakes.outcomes_of(outcomes.as_json()) == outcomes
