@@ -2,13 +2,11 @@
 
 from dataclasses import asdict, replace
 from datetime import datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Protocol
 from uuid import UUID
 
 from pydantic import Field, StringConstraints, TypeAdapter, ValidationError
 
-from ingress.api import public_urls
-from ingress.api.call import Call
 from ingress.api.campaign_settings_models import CampaignSettings, RecipientFilter, Recurrence, Zone
 from ingress.api.models import ListInput, Name, Output, Page, Part, TenantInput, as_object
 from ingress.api.send_models import MOST_FILES, Choices, FileToSend
@@ -210,17 +208,23 @@ _FILE: Final = TypeAdapter(FileToSend)
 _CHOICES: Final = TypeAdapter(Choices)
 
 
-def written(call: Call, given: CreateCampaign | UpdateCampaign, before: CampaignValues) -> CampaignValues:
-    """A campaign's values with what is given. Raises the problem of a file whose URL may not be called."""
+class CheckedUrl(Protocol):
+    """Returns a URL as it will be called. Raises the problem, with this path, of one that may not be."""
+
+    def __call__(self, given: str, *path: str | int) -> str: ...
+
+
+def written(given: CreateCampaign | UpdateCampaign, before: CampaignValues, checked: CheckedUrl) -> CampaignValues:
+    """A campaign's values with what is given. Raises what `checked` raises."""
     changes: dict[str, Any] = {}
     for name in given.model_fields_set - {"tenant_id", "id"}:
         value = getattr(given, name)
         if value is not None or name in _REMOVABLE:
-            changes["channel_id" if name == "whatsapp_instance_id" else name] = _stored(call, name, value)
+            changes["channel_id" if name == "whatsapp_instance_id" else name] = _stored(name, value, checked)
     return replace(before, **changes)
 
 
-def _stored(call: Call, name: str, value: Any) -> Any:
+def _stored(name: str, value: Any, checked: CheckedUrl) -> Any:
     """A field as the row holds it."""
     match name:
         case "recipient_ids":
@@ -228,7 +232,7 @@ def _stored(call: Call, name: str, value: Any) -> Any:
         case "message_data":
             return {str(contact): facts for contact, facts in value.items()}
         case "media":
-            urls = [public_urls.checked(call, one.url, "media", n, "url") for n, one in enumerate(value)]
+            urls = [checked(one.url, "media", n, "url") for n, one in enumerate(value)]
             return tuple(media_json(one.as_media(url)) for one, url in zip(value, urls, strict=True))
         case "interactive":
             return None if value is None else asdict(value.as_interactive())

@@ -4,11 +4,11 @@ from collections.abc import Collection, Set
 from typing import Final
 from uuid import UUID
 
-from ingress.api.call import Call
 from ingress.api.not_queued import refuse
 from ingress.api.problems import invalid, not_found
 from shared.actions import messages
 from shared.actions.messages import NotQueued
+from shared.database import Connection
 from shared.domain.message_form import FORM, form_of
 from shared.store import channels, contact_records, groups, message_templates
 from shared.store.campaigns import records
@@ -18,7 +18,7 @@ from shared.store.messages.outbound_rows import media_of
 _SAID: Final = frozenset(("whatsapp_instance_id", "message", "media", "interactive"))
 
 
-async def check(call: Call, values: CampaignValues, named: Set[str]) -> None:
+async def check(connection: Connection, tenant_id: UUID, values: CampaignValues, named: Set[str]) -> None:
     """Raise the problem of a campaign that says nothing, or names something that is not there.
 
     `named` are the fields of the request: what stood in the campaign before is not looked up again.
@@ -26,17 +26,17 @@ async def check(call: Call, values: CampaignValues, named: Set[str]) -> None:
     if values.message is None and values.message_template_id is None:
         raise invalid("message", "The campaign has neither a text nor a template.", "Give one of them.")
     if not _SAID.isdisjoint(named):
-        await _check_message(call, values)
+        await _check_message(connection, tenant_id, values)
     if "message_template_id" in named and values.message_template_id is not None:
-        await _check_template(call, values.message_template_id, "messageTemplateId")
+        await _check_template(connection, tenant_id, values.message_template_id, "messageTemplateId")
     if "settings" in named:
-        await _check_comparison(call, values)
+        await _check_comparison(connection, tenant_id, values)
     if not {"recipient_type", "recipient_ids"}.isdisjoint(named):
-        await _check_recipients(call, values)
+        await _check_recipients(connection, tenant_id, values)
 
 
-async def _check_message(call: Call, values: CampaignValues) -> None:
-    channel = await channels.get(call.connection, call.tenant_id, values.channel_id)
+async def _check_message(connection: Connection, tenant_id: UUID, values: CampaignValues) -> None:
+    channel = await channels.get(connection, tenant_id, values.channel_id)
     if channel is None:
         raise not_found("channel", "whatsappInstanceId")
     if values.message is None:
@@ -58,25 +58,25 @@ async def _check_message(call: Call, values: CampaignValues) -> None:
         refuse(refused)
 
 
-async def _check_template(call: Call, template_id: UUID, *path: str) -> None:
-    template = await message_templates.get(call.connection, call.tenant_id, template_id)
+async def _check_template(connection: Connection, tenant_id: UUID, template_id: UUID, *path: str) -> None:
+    template = await message_templates.get(connection, tenant_id, template_id)
     if template is None or template.deleted_at is not None:
         raise not_found("message template", *path)
 
 
-async def _check_comparison(call: Call, values: CampaignValues) -> None:
+async def _check_comparison(connection: Connection, tenant_id: UUID, values: CampaignValues) -> None:
     other = (values.settings.get("comparison") or {}).get("template_id")
     if other is None:
         return
     at = ("settings", "comparison", "templateId")
-    await _check_template(call, UUID(other), *at)
+    await _check_template(connection, tenant_id, UUID(other), *at)
     if values.message_template_id in (None, UUID(other)):
         raise invalid(at, "There is no other template to compare it with.", "Give another one as messageTemplateId.")
 
 
-async def _check_recipients(call: Call, values: CampaignValues) -> None:
+async def _check_recipients(connection: Connection, tenant_id: UUID, values: CampaignValues) -> None:
     """Raise the problem that names the first recipient that is not there."""
-    ids, connection, tenant_id = values.recipient_ids, call.connection, call.tenant_id
+    ids = values.recipient_ids
     known: Collection[UUID]
     match values.recipient_type:
         case None if ids:

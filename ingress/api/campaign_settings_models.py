@@ -4,15 +4,14 @@ They are those of shared/domain/campaigns/settings.py in camelCase, and what is 
 """
 
 import re
-from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal, Self
 from uuid import UUID
 
-from cronsim import CronSim, CronSimError
 from pydantic import AfterValidator, Field, StringConstraints, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from ingress.api.models import Input, Moment, TenantInput
+from shared.domain.campaigns import recurrence
 from shared.domain.campaigns import settings as domain
 from shared.domain.campaigns.brakes import WAVES
 
@@ -35,18 +34,18 @@ def _is_zone(given: str) -> str:
 
 def _is_recurrence(given: str) -> str:
     try:
-        next(CronSim(given, datetime.now(UTC)))
-    except (CronSimError, StopIteration):
-        remedy = "Give the five fields of cron, such as 0 9 * * MON for Mondays at nine."
-        raise PydanticCustomError("recurrence", "It is no time that comes again", {"remedy": remedy}) from None
-    return given
+        return recurrence.check(given)
+    except ValueError as error:
+        wrong, _, remedy = str(error).partition("; ")
+        context = {"wrong": wrong, "remedy": f"{remedy[:1].upper()}{remedy[1:]}." if remedy else "Give another time."}
+        raise PydanticCustomError("recurrence", "It {wrong}", context) from None
 
 
 TimeOfDay = Annotated[str, StringConstraints(max_length=20), AfterValidator(_is_time_of_day), Field(examples=["21:00"])]
 Zone = Annotated[str, StringConstraints(max_length=64), AfterValidator(_is_zone), Field(examples=["Europe/Madrid"])]
 Recurrence = Annotated[
     str,
-    StringConstraints(min_length=9, max_length=100),
+    StringConstraints(min_length=9, max_length=200),
     AfterValidator(_is_recurrence),
     Field(examples=["0 9 * * MON"]),
 ]

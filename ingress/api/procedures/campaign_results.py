@@ -18,7 +18,6 @@ from shared.store.campaigns import counts as counters
 from shared.store.campaigns import recipients as store
 from shared.store.campaigns.recipients import STATUSES, Recipient, RecipientStatus
 
-AT_ONCE: Final = 1000  # recipients that an export reads in one transaction
 _POSITION: Final = TypeAdapter(UUID)
 
 _PROGRESS: Final[dict[str, Any]] = {
@@ -33,7 +32,8 @@ _PROGRESS: Final[dict[str, Any]] = {
     },
     "variants": [],
     "rate": 10.0,
-    "endsAt": "2026-11-28T16:07:00Z",
+    "eta": "2026-11-28T16:07:00Z",
+    "waitingFor": None,
     "wave": 2,
     "pausedReason": None,
     "pausedDetail": None,
@@ -101,7 +101,10 @@ class CampaignProgress(Output):
     counts: RecipientCounts
     variants: list[VariantCounts] = Field(description="Where two templates are compared.")
     rate: float | None = Field(description="Messages a second, of the last seconds.")
-    ends_at: datetime | None = Field(description="About when the last message leaves.")
+    eta: datetime | None = Field(description="About when all recipients have their message.")
+    waiting_for: str | None = Field(
+        description="wave: for the outcomes of a wave. messaging_limit: for room in Meta's limit on recipients a day."
+    )
     wave: int = Field(description="How many waves have ended.")
     paused_reason: str | None
     paused_detail: dict[str, Any] | None = Field(description="The figures behind it, and `resume`: who can resume it.")
@@ -179,7 +182,8 @@ async def progress(call: Call, given: CampaignId) -> CampaignProgress:
             if campaign.values.settings.get("comparison")
         ],
         rate=measured.get("rate"),
-        ends_at=measured.get("ends_at"),
+        eta=measured.get("eta"),
+        waiting_for=measured.get("waiting_for"),
         wave=campaign.wave,
         paused_reason=campaign.paused_reason,
         paused_detail=None if campaign.paused_detail is None else as_object(campaign.paused_detail),
@@ -216,12 +220,5 @@ async def results(call: Call, given: ExportCampaignResults) -> AsyncIterator[Cam
     """
     async with call.transaction() as connection:
         await live(call, given.id, connection=connection)
-    after: UUID | None = None
-    more = True
-    while more:
-        async with call.transaction() as connection:
-            rows, read_up_to = await store.page(connection, call.tenant_id, given.id, given.status, after, AT_ONCE)
-        for row in rows:
-            yield CampaignRecipient.of(row)
-        after = store.place(rows[-1], given.status) if len(rows) == AT_ONCE else read_up_to
-        more = after is not None
+    async for row in store.every(call.transaction, call.tenant_id, given.id, given.status):
+        yield CampaignRecipient.of(row)

@@ -1,11 +1,12 @@
 """campaigns.*: one message to many, as a draft. What is done with it then is in the modules beside this one."""
 
+from functools import partial
 from typing import Final
 from uuid import UUID
 
 from pydantic import TypeAdapter
 
-from ingress.api import cursors
+from ingress.api import cursors, public_urls
 from ingress.api.call import Call
 from ingress.api.campaign_models import (
     GROUP,
@@ -78,8 +79,12 @@ async def create(call: Call, given: CreateCampaign) -> CampaignAnswer:
 
     Who is in its groups is looked up when it starts.
     """
-    values = written(call, given, CampaignValues(given.whatsapp_instance_id, None, given.name, None, None, ()))
-    await check(call, values, set(CreateCampaign.model_fields))
+    values = written(
+        given,
+        CampaignValues(given.whatsapp_instance_id, None, given.name, None, None, ()),
+        partial(public_urls.checked, call),
+    )
+    await check(call.connection, call.tenant_id, values, set(CreateCampaign.model_fields))
     return CampaignAnswer(campaign=Campaign.of(await campaigns.create(call.connection, call.tenant_id, values)))
 
 
@@ -93,8 +98,8 @@ async def update(call: Call, given: UpdateCampaign) -> CampaignAnswer:
     """Change a draft. With If-Match only the version that you have seen is changed."""
     stored = await live(call, given.id, lock=True)
     call.expect_version(stored.updated_at)
-    values = written(call, given, stored.values)
-    await check(call, values, given.model_fields_set)
+    values = written(given, stored.values, partial(public_urls.checked, call))
+    await check(call.connection, call.tenant_id, values, given.model_fields_set)
     try:
         changed = await campaigns.update(call.connection, stored, values)
     except NotADraft as error:

@@ -1,6 +1,7 @@
 """campaign_recipients: lists the recipients of a campaign, page by page, for people who look and for its results."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, Final, Literal, get_args
@@ -16,6 +17,7 @@ STATUSES: Final[tuple[RecipientStatus, ...]] = get_args(RecipientStatus)
 
 WAITING: Final[frozenset[RecipientStatus]] = frozenset(("pending", "queued", "held"))
 
+AT_ONCE: Final = 1000  # recipients that an export reads in one transaction
 MOST_READ: Final = 1000  # recipients that one page reads in search of those that its filters want
 # Most recipients of a campaign are in these at some time. Of the others an index has few.
 CROWDED: Final[frozenset[RecipientStatus]] = frozenset(("pending", "sent", "delivered", "read"))
@@ -121,3 +123,21 @@ async def page(
 def place(recipient: Recipient, status: RecipientStatus | None) -> UUID:
     """Where a recipient stands in the list of those with this status."""
     return recipient.id if status in _APART else recipient.contact_id
+
+
+async def every(
+    transaction: Callable[[], AbstractAsyncContextManager[Connection]],
+    tenant_id: UUID,
+    campaign_id: UUID,
+    status: RecipientStatus | None,
+) -> AsyncIterator[Recipient]:
+    """All recipients of a campaign, or those with this status, AT_ONCE in a transaction each."""
+    after: UUID | None = None
+    more = True
+    while more:
+        async with transaction() as connection:
+            rows, read_up_to = await page(connection, tenant_id, campaign_id, status, after, AT_ONCE)
+        for row in rows:
+            yield row
+        after = place(rows[-1], status) if len(rows) == AT_ONCE else read_up_to
+        more = after is not None
