@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from shared.domain import loop_guard
+from shared.domain import loop_guard, template_text
 from shared.domain.consents import DEFAULT_WORDS, Words
 from shared.domain.field_errors import field_errors
 from shared.domain.model import ChannelKind, Template
@@ -142,8 +142,7 @@ class TemplateSettings(_Part):
         for name, given in self.variables.items():
             # In one pass: a contact may be called `{text}`.
             value = _PLACEHOLDER.sub(lambda found: facts[found[0]], given)
-            # Templates take no line breaks, tabs or long runs of spaces in a variable; a blank one is refused.
-            variables[name] = " ".join(value.split())[:1024] or "-"
+            variables[name] = template_text.as_value(value)
         return Template(self.name, variables, self.language)
 
 

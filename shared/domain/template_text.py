@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 _VARIABLE: Final = re.compile(r"\{\{([^{}]+)\}\}")
+LONGEST_VALUE: Final = 1024  # characters of a variable's value
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,3 +40,17 @@ def fill(text: str, values: Mapping[str, str]) -> Filled:
         tuple(name for name in names if name not in values),
         tuple(name for name in values if name not in names),
     )
+
+
+def as_value(text: str) -> str:
+    """A text as the value of a variable: on one line, without runs of blanks, cut to what fits, and never blank.
+
+    WhatsApp refuses line breaks, tabs and many blanks in a row, and an empty value.
+    """
+    return " ".join(text.split())[:LONGEST_VALUE] or "-"
+
+
+def split(text: str) -> tuple[list[str], list[str]]:
+    """The names of a text's variables, each as often as it stands there, and the n + 1 pieces of text around these."""
+    pieces = _VARIABLE.split(text)
+    return pieces[1::2], pieces[::2]
