@@ -9,6 +9,8 @@ from ingress.api.problems import invalid, not_found
 from shared.actions import messages
 from shared.actions.messages import NotQueued
 from shared.database import Connection
+from shared.domain.campaigns import placeholders
+from shared.domain.campaigns.placeholders import WrongPlaceholder
 from shared.domain.message_form import FORM, form_of
 from shared.store import channels, contact_records, groups, message_templates
 from shared.store.campaigns import records
@@ -25,6 +27,7 @@ async def check(connection: Connection, tenant_id: UUID, values: CampaignValues,
     """
     if values.message is None and values.message_template_id is None:
         raise invalid("message", "The campaign has neither a text nor a template.", "Give one of them.")
+    _check_placeholders(values)
     if not _SAID.isdisjoint(named):
         await _check_message(connection, tenant_id, values)
     if "message_template_id" in named and values.message_template_id is not None:
@@ -33,6 +36,21 @@ async def check(connection: Connection, tenant_id: UUID, values: CampaignValues,
         await _check_comparison(connection, tenant_id, values)
     if not {"recipient_type", "recipient_ids"}.isdisjoint(named):
         await _check_recipients(connection, tenant_id, values)
+
+
+def _check_placeholders(values: CampaignValues) -> None:
+    texts: dict[tuple[str, ...], str] = {("variables", name): text for name, text in values.variables.items()}
+    if values.message is not None:
+        texts |= {("message",): values.message}
+    for at, text in texts.items():
+        try:
+            placeholders.parse(text)
+        except WrongPlaceholder as wrong:
+            raise invalid(at, wrong.reason, wrong.remedy) from None
+    try:
+        placeholders.used(texts.values())
+    except WrongPlaceholder as wrong:
+        raise invalid("message", wrong.reason, wrong.remedy) from None
 
 
 async def _check_message(connection: Connection, tenant_id: UUID, values: CampaignValues) -> None:
