@@ -16,7 +16,7 @@ from shared.actions.campaign_life import NotNow
 from shared.domain.campaigns.life import MOVES, Step
 from shared.domain.campaigns.settings import zone_of
 from shared.queue.jobs import CampaignDue
-from shared.store.campaigns import tenant_settings
+from shared.store.campaigns import records, tenant_settings
 from shared.store.campaigns.life import Pause
 
 _RUNNING: Final = {**PROMOTION, "status": "running", "startedAt": "2026-11-28T16:05:00Z"}
@@ -52,9 +52,7 @@ async def start(call: Call, given: CampaignId) -> CampaignAnswer:
     Who gets it is decided now: whoever joins its groups later does not. The answer comes at once; campaigns.progress
     says how far it is. To start one that runs changes nothing.
     """
-    if (await live(call, given.id)).values.recipient_type is None:
-        error = FieldError(pointer("id"), "This campaign is for no one.", "Set recipientType with campaigns.update.")
-        raise Problem(CONFLICT, error.detail, errors=[error])
+    _check_ready(await live(call, given.id, lock=True))
     return await _taken(call, given, "start", due_at=datetime.now(UTC))
 
 
@@ -71,6 +69,7 @@ async def start(call: Call, given: CampaignId) -> CampaignAnswer:
 async def schedule(call: Call, given: ScheduleCampaign) -> CampaignAnswer:
     """Start a campaign at a time to come. Give it again to move it."""
     campaign = await live(call, given.id, lock=True)
+    _check_ready(campaign)
     zone = zone_of(campaign.values.timezone, await tenant_settings.get(call.connection, call.tenant_id))
     if given.at is None:
         raise invalid("at", "It is missing.", "Give the time at which it starts.")
@@ -108,6 +107,13 @@ async def resume(call: Call, given: CampaignId) -> CampaignAnswer:
 async def cancel(call: Call, given: CampaignId) -> CampaignAnswer:
     """End a campaign for good. Recipients without a message are `canceled`; receipts of the others still come."""
     return await _taken(call, given, "cancel")
+
+
+def _check_ready(campaign: records.Campaign) -> None:
+    """Raise the problem of a campaign that can't be started as it is."""
+    if campaign.values.recipient_type is None:
+        error = FieldError(pointer("id"), "This campaign is for no one.", "Set recipientType with campaigns.update.")
+        raise Problem(CONFLICT, error.detail, errors=[error])
 
 
 async def _taken(
