@@ -45,7 +45,7 @@ TimeOfDay = Annotated[str, StringConstraints(max_length=20), AfterValidator(_is_
 Zone = Annotated[str, StringConstraints(max_length=64), AfterValidator(_is_zone), Field(examples=["Europe/Madrid"])]
 Recurrence = Annotated[
     str,
-    StringConstraints(min_length=9, max_length=200),
+    StringConstraints(min_length=1, max_length=200),
     AfterValidator(_is_recurrence),
     Field(examples=["0 9 * * MON"]),
 ]
@@ -97,7 +97,7 @@ class CampaignComparison(Input):
     """Two templates on trial: the better one goes to the rest once the difference is no chance."""
 
     template_id: UUID = Field(description="The other one of messageTemplates.")
-    share: float = Field(default=0.5, gt=0, lt=1, description="Of the recipients on trial who get the other one.")
+    share: float = Field(default=0.5, gt=0, lt=1, description="Of the recipients who get this other one.")
     by: Literal["delivered", "read", "replied"] = "replied"
     at_least: int = Field(default=200, ge=20, le=1_000_000, description="Outcomes of each before it is decided.")
     confidence: float = Field(default=0.95, ge=0.8, le=0.999)

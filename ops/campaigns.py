@@ -1,0 +1,181 @@
+"""Finds, makes and shows campaigns for the palomar command, with the checks and the actions of the API."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, NoReturn
+from uuid import UUID
+
+import orjson
+from pydantic import ValidationError
+
+from ingress.api import problems
+from ingress.api.campaign_models import CreateCampaign, written
+from ingress.api.campaign_parts import check
+from ops import connections, erasure
+from ops.errors import Problem
+from shared.actions import campaigns as actions
+from shared.database import Connection, Pool
+from shared.domain.campaigns.settings import zone_of
+from shared.queue.connection import BrokerAway, PublishFailed
+from shared.queue.jobs import Job
+from shared.settings import settings
+from shared.store import channels, contact_batches, message_templates
+from shared.store.campaigns import records, tenant_settings
+from shared.store.campaigns.records import Campaign, CampaignValues
+
+_SEE: Final = "See palomar campaigns list."
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A campaign as the options of `palomar campaigns create` describe it."""
+
+    name: str
+    channel: str | None = None
+    message: str | None = None
+    template: str | None = None
+    groups: Sequence[str] = ()
+    everyone: bool = False
+    variables: Mapping[str, str] | None = None
+    every: str | None = None
+    timezone: str | None = None
+    settings: Path | None = None
+
+
+async def find(pool: Pool, tenant: str | None, named: str) -> Campaign:
+    """The campaign with this id or name. Raises Problem."""
+    tenant_id = await erasure.tenant(pool, tenant)
+    async with pool.acquire() as connection:
+        if (campaign_id := _id(named)) is not None:
+            one = await records.get(connection, tenant_id, campaign_id)
+            found = [] if one is None or one.deleted_at is not None else [one]
+        else:
+            found = await records.named(connection, tenant_id, named)
+    if len(found) == 1:
+        return found[0]
+    ids = ", ".join(str(one.id) for one in found)
+    raise Problem(
+        f"{len(found) or 'No'} campaigns of this tenant are called {named!r}.",
+        f"Give an id: {ids}." if found else _SEE,
+    )
+
+
+async def create(pool: Pool, tenant: str | None, asked: Asked) -> Campaign:
+    """Create a draft. Raises Problem that names what is wrong."""
+    tenant_id = await erasure.tenant(pool, tenant)
+    async with connections.transaction(pool) as connection:
+        given = await _input(connection, tenant_id, asked)
+        try:
+            model = CreateCampaign.model_validate(given, strict=False)
+        except ValidationError as error:
+            refuse(problems.of_validation(error))
+        before = CampaignValues(model.whatsapp_instance_id, None, model.name, None, None, ())
+        values = written(model, before, lambda url, *_: url)
+        try:
+            await check(connection, tenant_id, values, set(CreateCampaign.model_fields))
+        except problems.Problem as problem:
+            refuse(problem)
+        return await actions.create(connection, tenant_id, values)
+
+
+async def moment(pool: Pool, campaign: Campaign, written_at: str) -> datetime:
+    """A time to come, as a person writes it, on the clock of the campaign's zone. Raises Problem."""
+    try:
+        at = datetime.fromisoformat(written_at)
+    except ValueError:
+        raise Problem(f"{written_at!r} is no time.", "Write it as 2027-01-07T09:00.") from None
+    async with pool.acquire() as connection:
+        zone = zone_of(campaign.values.timezone, await tenant_settings.get(connection, campaign.tenant_id))
+    at = (at if at.tzinfo is not None else at.replace(tzinfo=zone)).astimezone(UTC)
+    if at <= datetime.now(UTC):
+        raise Problem(f"{at:%Y-%m-%d %H:%M} UTC is over.", "Give a time to come, or start it: palomar campaigns start.")
+    return at
+
+
+async def publish(jobs: Sequence[Job]) -> bool:
+    """Publish jobs whose rows are committed; False where the broker is away: then the clock publishes them."""
+    if not jobs:
+        return True
+    try:
+        async with connections.publisher(settings(), "campaigns") as publisher:
+            for job in jobs:
+                await publisher.publish(job)
+    except (Problem, BrokerAway, PublishFailed):
+        return False
+    return True
+
+
+def refuse(problem: problems.Problem) -> NoReturn:
+    """Raise what the API would answer as a Problem of the command's."""
+    first = problem.errors[0] if problem.errors else None
+    raise Problem(problem.detail, "" if first is None else first.remedy) from None
+
+
+async def _input(connection: Connection, tenant_id: UUID, asked: Asked) -> dict[str, Any]:
+    """The input of campaigns.create that the options stand for, with ids for names. Raises Problem."""
+    given: dict[str, Any] = {
+        "name": asked.name,
+        "whatsappInstanceId": await _channel(connection, tenant_id, asked.channel),
+        "message": asked.message,
+        "variables": dict(asked.variables or {}),
+        "recurrence": asked.every,
+        "timezone": asked.timezone,
+    }
+    if asked.template is not None:
+        given["messageTemplateId"] = await _template(connection, tenant_id, asked.template)
+    if asked.groups:
+        given |= {"recipientType": "groups", "recipientIds": await _groups(connection, tenant_id, asked.groups)}
+    elif asked.everyone:
+        given["recipientType"] = "all"
+    if asked.settings is not None:
+        given["settings"] = _file(asked.settings)
+    return given
+
+
+async def _channel(connection: Connection, tenant_id: UUID, named: str | None) -> UUID:
+    every = [one for one in await channels.listed(connection) if one.tenant_id == tenant_id]
+    found = [one for one in every if named in (None, str(one.id), one.address, one.name, one.kind)]
+    if len(found) == 1:
+        return found[0].id
+    known = (
+        ", ".join(f"{one.kind} {one.address} ({one.id})" for one in every) or "none; add one with palomar channels add"
+    )
+    which = "Which channel sends it?" if named is None else f"{len(found) or 'No'} channels are called {named!r}."
+    raise Problem(which, f"Give --channel with an id. There are: {known}.")
+
+
+async def _template(connection: Connection, tenant_id: UUID, named: str) -> UUID:
+    if (template_id := _id(named)) is not None:
+        return template_id
+    found = await message_templates.named(connection, tenant_id, named)
+    if len(found) == 1:
+        return found[0].id
+    ids = ", ".join(f"{one.id} ({one.values.language or 'any language'})" for one in found)
+    raise Problem(
+        f"{len(found) or 'No'} templates are called {named!r}.",
+        f"Give an id: {ids}." if found else "Give the name or id of a template: messageTemplates.list has them.",
+    )
+
+
+async def _groups(connection: Connection, tenant_id: UUID, named: Sequence[str]) -> list[UUID]:
+    known = await contact_batches.groups(connection, tenant_id, [one for one in named if _id(one) is None])
+    for one in named:
+        if _id(one) is None and one not in known:
+            raise Problem(f"No group is called {one!r}.", "Make it: palomar contacts import FILE --group NAME.")
+    return [_id(one) or known[one] for one in named]
+
+
+def _file(path: Path) -> Any:
+    try:
+        return orjson.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise Problem(f"{path} can't be read: {error}.", "Name a JSON file with the settings of a campaign.") from error
+
+
+def _id(named: str) -> UUID | None:
+    try:
+        return UUID(named)
+    except ValueError:
+        return None
