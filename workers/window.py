@@ -2,9 +2,10 @@
 
 from datetime import timedelta
 
-from shared.domain import consents, sms_segments
-from shared.domain.channels import UNREAD_WAIT, Channel
-from shared.domain.window import Admit, Decision, Fail, Hold, decide
+from shared.actions.admission import decision_on, is_text_message, refusal_of
+from shared.domain import sms_segments
+from shared.domain.channels import UNREAD_WAIT
+from shared.domain.window import Admit, Decision, Fail, Hold
 from shared.queue import topology
 from shared.queue.jobs import SendAdmitted, SendRequested
 from shared.queue.worker import Context, Worker
@@ -62,35 +63,6 @@ async def admit(request: SendRequested, ctx: Context[None]) -> None:
 @worker.postpone
 async def postpone(request: SendRequested, ctx: Context[None], wait: timedelta | None) -> None:
     await outbound.postpone(ctx.pool, request.tenant_id, request.message_id, wait, of=("queued",))
-
-
-def refusal_of(message: Outbound, channel: Channel) -> Fail | None:
-    """Why the message may not leave, whatever the window says."""
-    if message.stopped_by is not None:
-        return Fail(consents.OPTED_OUT, consents.REASONS[message.stopped_by])
-    if is_text_message(message, channel) and (reason := sms_segments.too_long(message.content)):
-        return Fail(sms_segments.TOO_LONG, reason)
-    return None
-
-
-def is_text_message(message: Outbound, channel: Channel) -> bool:
-    """Whether it leaves as an SMS whose text we know: no template, and no MMS, which has no segments."""
-    return channel.kind == "sms" and message.template is None and not message.media
-
-
-def decision_on(message: Outbound, channel: Channel) -> Decision:
-    """The window's decision on a message of this channel, by PostgreSQL's clock."""
-    settings = channel.settings.window
-    fallback = settings.template
-    return decide(
-        kind=channel.kind,
-        last_user_message_at=message.last_user_message_at,
-        now=message.now,
-        policy=message.window_policy or settings.policy,
-        template=message.template,
-        fallback=None if fallback is None else fallback.filled(contact_name=message.contact_name, text=message.content),
-        refused_at=message.window_refused_at,
-    )
 
 
 def _events(message: Outbound, decision: Decision) -> list[Event]:

@@ -9,6 +9,7 @@ DROP TRIGGER IF EXISTS campaign_recipients_added ON campaign_recipients;
 DROP FUNCTION IF EXISTS count_removed_recipients();
 DROP FUNCTION IF EXISTS count_moved_recipients();
 DROP FUNCTION IF EXISTS count_added_recipients();
+DROP FUNCTION IF EXISTS campaign_sends(uuid, uuid);
 DROP TABLE IF EXISTS campaign_counts;
 ALTER TABLE messages DROP COLUMN IF EXISTS campaign_recipient_id;
 CREATE INDEX CONCURRENTLY IF NOT EXISTS campaign_recipients_pending
@@ -39,5 +40,6 @@ ALTER TABLE campaigns
     DROP COLUMN IF EXISTS media, DROP COLUMN IF EXISTS interactive, DROP COLUMN IF EXISTS recipient_filter,
     DROP COLUMN IF EXISTS timezone, DROP COLUMN IF EXISTS recurrence, DROP COLUMN IF EXISTS origin_id,
     DROP COLUMN IF EXISTS frozen_part, DROP COLUMN IF EXISTS frozen_to, DROP COLUMN IF EXISTS frozen_at,
+    DROP COLUMN IF EXISTS sent_out_at,
     DROP COLUMN IF EXISTS wave, DROP COLUMN IF EXISTS wave_ended_at, DROP COLUMN IF EXISTS winner,
     DROP COLUMN IF EXISTS paused_reason, DROP COLUMN IF EXISTS paused_detail, DROP COLUMN IF EXISTS progress;

@@ -16,6 +16,7 @@ ALTER TABLE campaigns
     ADD COLUMN IF NOT EXISTS frozen_part integer NOT NULL DEFAULT 0,     -- of `recipient_ids`, where the freezing is
     ADD COLUMN IF NOT EXISTS frozen_to uuid,                             -- the last contact of it that has its row
     ADD COLUMN IF NOT EXISTS frozen_at timestamptz,                      -- when all had; null: not yet
+    ADD COLUMN IF NOT EXISTS sent_out_at timestamptz,                    -- since when none is pending or queued
     ADD COLUMN IF NOT EXISTS wave smallint NOT NULL DEFAULT 0,           -- how many waves have ended
     ADD COLUMN IF NOT EXISTS wave_ended_at timestamptz,                  -- null: no look at a wave is under way
     ADD COLUMN IF NOT EXISTS winner smallint,                            -- of two templates, once that is decided
@@ -142,6 +143,7 @@ DECLARE
         WHEN NEW.status IN ('queued', 'held', 'ready', 'sending') THEN 'queued'
         WHEN NEW.status = 'sent' AND NEW.metadata ? 'held' THEN 'held'
         WHEN NEW.status = 'canceled' AND NEW.error_code = 'already_sent' THEN 'sent'  -- the one that it was to replace
+        WHEN NEW.status = 'canceled' AND NEW.error_code = 'expired' THEN 'skipped'
         WHEN NEW.status IN ('sent', 'delivered', 'read', 'unknown', 'canceled') THEN NEW.status
         WHEN NEW.status = 'failed' AND NEW.error_code = 'opted_out' THEN 'skipped'
         ELSE 'failed' END;
@@ -171,3 +173,24 @@ BEGIN
     END IF;
 END
 $$;
+
+-- Whether a message of this recipient's may leave now: its campaign is not paused and not canceled. The claim of a send
+-- asks it. The lock is shared by claims, and what pauses or cancels takes it alone, before its commit: a claim that
+-- began before ends first, and one that begins after reads the new state, for each statement of a volatile function has
+-- a snapshot of its own. So no claim follows the commit of a pause.
+CREATE OR REPLACE FUNCTION campaign_sends(tenant uuid, recipient uuid) RETURNS boolean LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    campaign uuid;
+BEGIN
+    SELECT campaign_id INTO campaign FROM campaign_recipients WHERE tenant_id = tenant AND id = recipient;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    PERFORM pg_advisory_xact_lock_shared(hashtextextended('campaign ' || campaign, 0));
+    RETURN EXISTS (
+        SELECT FROM campaigns
+        WHERE tenant_id = tenant AND id = campaign AND status NOT IN ('paused', 'canceled', 'failed')
+            AND deleted_at IS NULL);
+END
+$$;
+SELECT protect_functions();

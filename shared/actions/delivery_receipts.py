@@ -239,6 +239,7 @@ async def _fallback(
             window_policy=row.window_policy,
             window_refused_at=row.claimed_at or incoming.received_at,
             metadata=stored(form_of(row.metadata)),
+            campaign_recipient_id=row.campaign_recipient_id,
         ),
         handoff,
     )

@@ -224,7 +224,11 @@ class MediaWanted(Job):
 
 
 class CampaignDue(Job):
-    """A campaign's next step is due: its row says which."""
+    """A campaign's next step is due: its row says which.
+
+    `due_at` is the row's due time as the publisher wrote it. A job whose row has another one, not over yet, comes late:
+    the campaign is in other hands.
+    """
 
     type: ClassVar[str] = "campaign.due"
     queues: ClassVar[tuple[str, ...]] = (topology.CAMPAIGN.name,)
@@ -232,6 +236,7 @@ class CampaignDue(Job):
 
     tenant_id: UUID
     campaign_id: UUID
+    due_at: datetime | None = None
 
     @property
     def key(self) -> str:

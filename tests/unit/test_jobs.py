@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from shared.queue import topology
 from shared.queue.envelope import decode, dump, envelope
 from shared.queue.jobs import (
+    CampaignDue,
     EventHappened,
     Job,
     MediaWanted,
@@ -31,6 +32,7 @@ EVERY: dict[str, Job] = {
     "requested": SendRequested(tenant_id=A, conversation_id=B, message_id=C),
     "admitted": SendAdmitted(tenant_id=A, conversation_id=B, message_id=C, provider="twilio"),
     "media": MediaWanted(tenant_id=A, message_id=B, media_id=C),
+    "campaign": CampaignDue(tenant_id=A, campaign_id=B, due_at=AT),
     "event": EventHappened(xid=2**63, seq=2**62, name="message.received", tenant_id=A, occurred_at=AT),
 }
 
@@ -58,6 +60,7 @@ def test_different_facts_have_different_keys() -> None:
         ReplyWanted(tenant_id=A, conversation_id=C),
         SendRequested(tenant_id=A, conversation_id=B, message_id=A),
         SendAdmitted(tenant_id=A, conversation_id=B, message_id=A, provider="twilio"),
+        CampaignDue(tenant_id=A, campaign_id=A),
         EventHappened(xid=1, seq=2**62, name="message.received", tenant_id=A, occurred_at=AT),
     ]
     keys = [job.key for job in (*EVERY.values(), *others)]

@@ -31,6 +31,7 @@ def test_each_queue_is_named_for_its_worker_and_lane() -> None:
         "send.twilio",
         "send.twilio.bulk",
         "media",
+        "campaign",
     ]
 
 

@@ -14,6 +14,7 @@ from shared.queue import topology
 from shared.queue.jobs import Job, Lane
 from shared.queue.worker import Context
 from shared.store import conversations, due_rows, media
+from shared.store.campaigns import life as campaigns
 from shared.store.events import Event, record
 from shared.store.messages import agent_reports, outbound
 from workers.clock import sealing
@@ -102,6 +103,10 @@ async def _reports(tx: database.Connection, ctx: Ctx) -> Sequence[Job]:
     return await agent_reports.due(tx, _handoff(ctx), ctx.settings.clock_batch)
 
 
+async def _campaigns(tx: database.Connection, ctx: Ctx) -> Sequence[Job]:
+    return await campaigns.due(tx, _handoff(ctx), ctx.settings.clock_batch)
+
+
 async def _parked_receipts(tx: database.Connection, ctx: Ctx) -> Sequence[Job]:
     _, fallbacks = await receiving.apply_parked(tx, ctx.settings.clock_batch, _handoff(ctx))
     return fallbacks
@@ -133,6 +138,7 @@ TASKS: Final[dict[str, Task]] = {
     "replies_llm": _replies_llm,
     "media": _media,
     "reports": _reports,
+    "campaigns": _campaigns,
     "parked_receipts": _parked_receipts,
     "expiring_windows": ExpiringWindows(),
     "credentials": _credentials,
@@ -145,5 +151,6 @@ TARGETS: Final[dict[str, tuple[topology.WorkQueue, ...]]] = {
     "replies": (topology.REPLY,),
     "replies_llm": (topology.REPLY_LLM,),
     "media": (topology.MEDIA,),
+    "campaigns": (topology.CAMPAIGN,),
     "reports": tuple(topology.send_queue(name) for name in providers.names() if providers.provider(name).agent_reports),
 }

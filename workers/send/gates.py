@@ -1,7 +1,7 @@
 """What the first message of a lane passes before its provider is called.
 
-In this order: due time, expiry, opt-outs, a stopped channel, the window, a place in the bulkhead, the pair rate, memory
-for attachments, the channel's rate.
+In this order: due time, expiry, its campaign, opt-outs, a stopped channel, the window, a place in the bulkhead, the
+pair rate, memory for attachments, the channel's rate.
 """
 
 import asyncio
@@ -32,6 +32,8 @@ from workers.send import provider_call
 Ctx = Context[Senders]
 LONGEST_RATE_WAIT = 2.0  # seconds waited in place for the channel's rate; a longer wait is a due time
 LONGEST_SPREAD = 30.0  # seconds over which messages that wait for the channel's rate try again
+PAUSED_WAIT = timedelta(hours=1)  # between two looks at a message of a paused campaign; to resume it makes it due
+CAMPAIGN_OVER = {"canceled", "failed", "deleted"}
 SELDOM = timedelta(minutes=1)  # a message that waits for a place is due as if it had waited so long
 
 
@@ -47,6 +49,12 @@ async def send_head(message: Outbound, ctx: Ctx) -> bool:
             return await outbound.cancel(
                 tx, message.tenant_id, message.id, "channel_deleted" if channel is None else "expired"
             )
+    if message.campaign_status in CAMPAIGN_OVER:
+        async with ctx.transaction() as tx:
+            return await outbound.cancel(tx, message.tenant_id, message.id, f"campaign_{message.campaign_status}")
+    if message.campaign_status == "paused":
+        await sends.wait_for_campaign(ctx.pool, message.tenant_id, message.id, PAUSED_WAIT)
+        return False
     if message.stopped_by is not None:
         async with ctx.transaction() as tx:
             return await _opted_out(tx, message, message.stopped_by)

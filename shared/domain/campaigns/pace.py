@@ -16,7 +16,7 @@ SLOWEST: Final = 0.05  # share of the setting
 QUIET: Final = timedelta(seconds=10)  # without such a refusal, after which the rate grows
 GROWTH: Final = 0.05  # share of the setting, each time
 AHEAD: Final = 2.0  # seconds' worth of messages that may wait to be sent: what a pause has to catch
-NEXT_PAGE: Final = timedelta(seconds=AHEAD / 2)  # between two pages: half of what may wait has left
+NEXT_PAGE: Final = timedelta(seconds=AHEAD / 4)  # between two pages: a quarter of what may wait has left
 MOST_AT_ONCE: Final = 500  # recipients that become messages in one transaction
 
 

@@ -9,6 +9,7 @@ from uuid import UUID
 from shared.database import Connection
 from shared.domain.campaigns.life import MOVES, Step
 from shared.queue.jobs import CampaignDue
+from shared.store import turns
 from shared.store.campaigns.records import COLUMNS, Campaign, Json, campaign_of
 
 
@@ -33,9 +34,18 @@ RETURNING {COLUMNS}
 # Those that are due, for the clock: it publishes their job. FOR NO KEY UPDATE: as the worker locks them.
 _DUE = """
 UPDATE campaigns SET due_at = now() + $1::interval WHERE (tenant_id, id) IN (
-    SELECT tenant_id, id FROM campaigns WHERE due_at <= now() AND status IN ('scheduled', 'running')
+    SELECT tenant_id, id FROM campaigns
+    WHERE due_at <= now() AND status IN ('scheduled', 'running', 'canceled', 'failed')
     ORDER BY due_at LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED)
-RETURNING tenant_id, id
+RETURNING tenant_id, id, due_at
+"""
+
+# Messages that have waited for their campaign: it goes on. What is queued of a campaign is a few seconds' worth.
+_MESSAGES_DUE = """
+UPDATE messages AS m SET due_at = now(), not_before = NULL
+FROM campaign_recipients AS r
+WHERE r.tenant_id = $1 AND r.campaign_id = $2 AND r.status = 'queued'
+    AND m.tenant_id = $1 AND m.id = r.message_id AND CASE WHEN m.status = 'ready' THEN true ELSE false END
 """
 
 
@@ -63,7 +73,20 @@ async def move(
     return None if row is None else campaign_of(row)
 
 
+async def wait_for_claims(connection: Connection, campaign_id: UUID) -> None:
+    """Wait until every claim of a message of the campaign has ended; the next ones wait for this transaction.
+
+    campaign_sends (0052_campaigns.sql) takes the same lock, shared, by the same name.
+    """
+    await turns.take(connection, f"campaign {campaign_id}")
+
+
+async def make_messages_due(connection: Connection, tenant_id: UUID, campaign_id: UUID) -> None:
+    """Make the campaign's messages that are ready due at once."""
+    await connection.execute(_MESSAGES_DUE, tenant_id, campaign_id)
+
+
 async def due(connection: Connection, lease: timedelta, limit: int) -> Sequence[CampaignDue]:
     """The jobs of campaigns whose next step is due; each is due again a lease later."""
     rows = await connection.fetch(_DUE, lease, limit)
-    return [CampaignDue(tenant_id=row["tenant_id"], campaign_id=row["id"]) for row in rows]
+    return [CampaignDue(tenant_id=row["tenant_id"], campaign_id=row["id"], due_at=row["due_at"]) for row in rows]

@@ -47,6 +47,7 @@ class ReceiptMessage:
     window_policy: Policy | None
     claimed_at: datetime | None
     abandoned: bool  # failed only as its outcome was unknown, or sent again since
+    campaign_recipient_id: UUID | None
     resends: str | None  # prefix of the dedupe_keys of the messages that send it again; None: it was not sent again
 
 
@@ -80,7 +81,7 @@ RETURNING id
 
 _LOCK = f"""
 SELECT id, tenant_id, conversation_id, channel_id, provider, status, content, media, metadata, lane, template,
-    sent_as, window_policy, claimed_at,
+    sent_as, window_policy, claimed_at, campaign_recipient_id,
     status = 'failed' AND coalesce(error_code, '') IN ('unknown', 'resent') AS abandoned,
     {RESENDS} AS resends
 FROM messages WHERE (tenant_id, id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[]))
@@ -180,6 +181,7 @@ async def lock_messages(connection: Connection, keys: set[tuple[UUID, UUID]]) ->
             window_policy=row["window_policy"],
             claimed_at=row["claimed_at"],
             abandoned=row["abandoned"],
+            campaign_recipient_id=row["campaign_recipient_id"],
             resends=row["resends"],
         )
         for row in rows

@@ -47,6 +47,7 @@ class NewMessage:
     window_refused_at: datetime | None = None
     expires_at: datetime | None = None
     metadata: Mapping[str, object] = field(default_factory=dict)
+    campaign_recipient_id: UUID | None = None  # the recipient of a campaign that it is for
 
 
 # `palomar.queued_by` says to the trigger of a tenant's session that the API queues it (0042_conversations_api.sql).
@@ -59,9 +60,9 @@ WITH place AS (
 )
 INSERT INTO messages (id, tenant_id, conversation_id, channel_id, provider, direction, status, dedupe_key, content,
     role, message_type, media, template, lane, window_policy, window_refused_at, expires_at, metadata, due_at, out_seq,
-    created_at)
+    created_at, campaign_recipient_id)
 SELECT $1, $2, $3, $4, $5, 'outbound', 'queued', $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16,
-    now() + $17::interval, out_seq, clock_timestamp()
+    now() + $17::interval, out_seq, clock_timestamp(), $18
 FROM place
 ON CONFLICT (tenant_id, dedupe_key) WHERE dedupe_key IS NOT NULL DO NOTHING
 """
@@ -109,6 +110,7 @@ def _columns(message_id: UUID, message: NewMessage, handoff: timedelta) -> tuple
         message.expires_at,
         message.metadata,
         handoff,
+        message.campaign_recipient_id,
     )
 
 

@@ -87,6 +87,7 @@ class Outbound:
     stopped_by: ConsentScope | None = None  # the opt-out that keeps it from leaving
     by_engine: bool = False  # made by an engine, not by a person
     thread: Thread | None = None  # of a mail: what it answers
+    campaign_status: str | None = None  # of the campaign that it is a message of, `deleted` too; None: of none
 
 
 OUTBOUND_COLUMNS = f"""
@@ -98,7 +99,12 @@ CASE WHEN m.provider = 'email' THEN (
     SELECT jsonb_build_object('thread', i.metadata -> 'thread', 'subject', i.metadata -> 'subject') FROM messages i
     WHERE i.tenant_id = m.tenant_id AND i.conversation_id = m.conversation_id AND i.role = 'user'
     ORDER BY i.created_at DESC LIMIT 1
-) END AS answered
+) END AS answered,
+CASE WHEN m.campaign_recipient_id IS NOT NULL THEN coalesce((
+    SELECT CASE WHEN k.deleted_at IS NULL THEN k.status ELSE 'deleted' END
+    FROM campaign_recipients r JOIN campaigns k ON k.tenant_id = r.tenant_id AND k.id = r.campaign_id
+    WHERE r.tenant_id = m.tenant_id AND r.id = m.campaign_recipient_id
+), 'deleted') END AS campaign_status
 """
 
 
@@ -146,6 +152,7 @@ def outbound_of(row: asyncpg.Record) -> Outbound:
         now=row["now"],
         by_engine=isinstance(row["metadata"], Mapping) and "engine" in row["metadata"],
         thread=thread_of(row["answered"]),
+        campaign_status=row["campaign_status"],
     )
 
 

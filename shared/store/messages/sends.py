@@ -16,15 +16,18 @@ from shared.store.messages import delivery_receipts
 from shared.store.messages.outbound_rows import OUTBOUND_COLUMNS, Outbound, outbound_of
 
 # The head of a lane: no later message of the lane leaves before it. A message that is still `queued` blocks too, or the
-# next one would overtake it; held, failed and unknown ones don't.
+# next one would overtake it; held, failed and unknown ones don't, nor does one of a campaign that has to wait: another
+# campaign's message does not wait for one that is paused.
 _HEAD = f"""
 SELECT {OUTBOUND_COLUMNS} FROM messages m JOIN conversations c ON c.tenant_id = m.tenant_id AND c.id = m.conversation_id
 WHERE m.tenant_id = $1 AND m.conversation_id = $2 AND m.lane = $3 AND m.status IN ('queued', 'ready', 'sending')
+    AND NOT (m.campaign_recipient_id IS NOT NULL AND m.status = 'ready'
+        AND coalesce(m.not_before > clock_timestamp(), false))
 ORDER BY m.out_seq LIMIT 1
 """
 
 # Only if it is as it was read: another process may have tried it meanwhile, postponed it or changed its form, and the
-# customer may have opted out.
+# customer may have opted out. The campaign that it is of may be paused or canceled: see campaign_sends (0052).
 _CLAIM = f"""
 UPDATE messages m SET status = 'sending', claim_id = $3, claimed_at = clock_timestamp(), attempts = attempts + 1,
     due_at = clock_timestamp() + $4::interval, not_before = NULL,
@@ -33,6 +36,7 @@ WHERE tenant_id = $1 AND id = $2 AND {only_if("status = 'ready'")} AND attempts 
     AND admitted_at IS NOT DISTINCT FROM $6
     AND (not_before IS NULL OR not_before <= clock_timestamp())
     AND {STOPPED_BY} IS NULL
+    AND CASE WHEN campaign_recipient_id IS NULL THEN true ELSE campaign_sends(tenant_id, campaign_recipient_id) END
 RETURNING id
 """
 
@@ -117,6 +121,13 @@ UPDATE messages SET due_at = clock_timestamp() + $3::interval,
 WHERE tenant_id = $1 AND id = $2 AND {only_if("status = 'ready'")} RETURNING id
 """
 
+# Not where the campaign has been resumed since the message was read: then it is due already.
+_WAIT_FOR_CAMPAIGN = f"""
+UPDATE messages SET due_at = clock_timestamp() + $3::interval, not_before = clock_timestamp() + $3::interval
+WHERE tenant_id = $1 AND id = $2 AND {only_if("status = 'ready'")}
+    AND NOT campaign_sends(tenant_id, campaign_recipient_id)
+"""
+
 _OWE_AGAIN = f"""
 UPDATE messages m SET due_at = clock_timestamp() + $3::interval
 WHERE tenant_id = $1 AND id = $2 AND due_at IS NULL AND error_code IS DISTINCT FROM '{RESTORED}' AND (
@@ -182,6 +193,11 @@ async def postpone(
 ) -> bool:
     """Make a ready message due after `wait`; with `throttled` it does not leave before."""
     return await connection.fetchval(_POSTPONE, tenant_id, message_id, wait, throttled) is not None
+
+
+async def wait_for_campaign(connection: Connection | Pool, tenant_id: UUID, message_id: UUID, wait: timedelta) -> None:
+    """Postpone a ready message of a paused campaign."""
+    await connection.execute(_WAIT_FOR_CAMPAIGN, tenant_id, message_id, wait)
 
 
 async def owe_again(connection: Connection | Pool, tenant_id: UUID, message_id: UUID, lease: timedelta) -> None:

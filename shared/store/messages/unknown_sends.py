@@ -108,7 +108,8 @@ async def beginning(pool: Connection | Pool, digits: str) -> list[OutboundRef]:
 
 _LOCK = """
 SELECT channel_id, provider, status, error_code, dedupe_key, content, role, message_type, media, template, lane,
-    window_policy, window_refused_at, expires_at, expires_at <= clock_timestamp() AS expired, metadata, sent_at
+    window_policy, window_refused_at, expires_at, expires_at <= clock_timestamp() AS expired, metadata, sent_at,
+    campaign_recipient_id
 FROM messages WHERE tenant_id = $1 AND id = $2 FOR NO KEY UPDATE
 """
 
@@ -212,6 +213,7 @@ async def _resend(
         window_refused_at=row["window_refused_at"],
         expires_at=row["expires_at"],
         metadata=row["metadata"],
+        campaign_recipient_id=row["campaign_recipient_id"],
     )
     while (request := await outbound.add_outbound(connection, new, handoff)) is None:
         tries += 1  # the key exists; an API client may have chosen it for a message of its own

@@ -1,0 +1,96 @@
+"""campaigns: what the worker needs of a campaign at work: its turn, its next due time, its totals, its neighbours."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from shared.database import Connection, Pool
+from shared.domain.campaigns.settings import TenantCampaignSettings, stored_tenant_settings
+from shared.store.campaigns.counts import SENT, Counts, of
+from shared.store.campaigns.records import COLUMNS, Campaign, campaign_of
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A campaign whose row is locked for a step. `now` is PostgreSQL's clock, at the beginning of the transaction."""
+
+    campaign: Campaign
+    now: datetime
+    sent_out_at: datetime | None  # since when no recipient is pending or queued
+
+
+# The worker may take a step: it is due, or the job has the due time that its publisher wrote. A running campaign
+# without a due time was parked, and its job is replayed.
+_MAY_STEP: Final = """(due_at <= now() OR due_at = $3 OR due_at IS NULL AND status IN ('scheduled', 'running'))
+    AND status IN ('scheduled', 'running', 'canceled', 'failed')"""
+_CLAIM = f"""
+SELECT {COLUMNS}, now() AS now, sent_out_at FROM campaigns
+WHERE tenant_id = $1 AND id = $2 AND {_MAY_STEP} FOR NO KEY UPDATE SKIP LOCKED
+"""
+_IS_DUE = f"SELECT true FROM campaigns WHERE tenant_id = $1 AND id = $2 AND {_MAY_STEP}"
+_PROCEED = """
+UPDATE campaigns SET due_at = $3 WHERE tenant_id = $1 AND id = $2
+"""
+_TOTALS = """
+UPDATE campaigns SET total_recipients = $3, sent_count = $4, failed_count = $5
+WHERE tenant_id = $1 AND id = $2 AND (total_recipients, sent_count, failed_count) IS DISTINCT FROM ($3, $4, $5)
+"""
+_SENT_OUT = """
+UPDATE campaigns SET sent_out_at = CASE WHEN $3 THEN coalesce(sent_out_at, now()) END
+WHERE tenant_id = $1 AND id = $2 AND (sent_out_at IS NOT NULL) <> $3
+"""
+_POSTPONE = """
+UPDATE campaigns SET due_at = now() + $3::interval
+WHERE tenant_id = $1 AND id = $2 AND status IN ('scheduled', 'running', 'canceled', 'failed') AND due_at IS NOT NULL
+"""
+# Those that send now. One that waits for a morning leaves its share to the others.
+_NEIGHBOURS = """
+SELECT count(*) FROM campaigns
+WHERE tenant_id = $1 AND whatsapp_instance_id = $2 AND status = 'running' AND deleted_at IS NULL
+    AND frozen_at IS NOT NULL AND due_at <= now() + $3::interval
+"""
+_TENANT_SETTINGS = "SELECT settings -> 'campaigns' FROM tenants WHERE id = $1"
+
+
+async def claim(connection: Connection, tenant_id: UUID, campaign_id: UUID, due_at: datetime | None) -> Run | None:
+    """Lock a campaign for a step; None where it is not due and has another due time than this, or is locked."""
+    row = await connection.fetchrow(_CLAIM, tenant_id, campaign_id, due_at)
+    return None if row is None else Run(campaign_of(row), row["now"], row["sent_out_at"])
+
+
+async def is_due(connection: Connection | Pool, tenant_id: UUID, campaign_id: UUID, due_at: datetime | None) -> bool:
+    """Whether `claim` would lock the campaign if no other session had locked it."""
+    return await connection.fetchval(_IS_DUE, tenant_id, campaign_id, due_at) is not None
+
+
+async def proceed(connection: Connection, run: Run, due_at: datetime | None) -> None:
+    """Write when the campaign's next step is due; None: no step is owed any more."""
+    await connection.execute(_PROCEED, run.campaign.tenant_id, run.campaign.id, due_at)
+
+
+async def write_totals(connection: Connection, campaign: Campaign, counts: Counts) -> None:
+    """Write the totals of the campaign's row as the counters have them."""
+    totals = (sum(counts.values()), of(counts, *SENT), of(counts, "failed"))
+    await connection.execute(_TOTALS, campaign.tenant_id, campaign.id, *totals)
+
+
+async def set_sent_out(connection: Connection, campaign: Campaign, sent_out: bool) -> None:
+    """Note that no recipient is pending or queued, since now where that is new, or that some are again."""
+    await connection.execute(_SENT_OUT, campaign.tenant_id, campaign.id, sent_out)
+
+
+async def postpone(connection: Connection | Pool, tenant_id: UUID, campaign_id: UUID, wait: timedelta | None) -> None:
+    """Make a campaign at work due after `wait`; None: never, until its job is replayed."""
+    await connection.execute(_POSTPONE, tenant_id, campaign_id, wait)
+
+
+async def neighbours(connection: Connection, tenant_id: UUID, channel_id: UUID, within: timedelta) -> int:
+    """How many campaigns share the channel's rate now: those whose next step is due within this time."""
+    found: int = await connection.fetchval(_NEIGHBOURS, tenant_id, channel_id, within)
+    return found
+
+
+async def tenant_settings(connection: Connection, tenant_id: UUID) -> TenantCampaignSettings:
+    """What the tenant has set for all its campaigns."""
+    return stored_tenant_settings(await connection.fetchval(_TENANT_SETTINGS, tenant_id))

@@ -1,0 +1,1 @@
+"""CampaignDue → recipients frozen, messages made page by page, the end."""
