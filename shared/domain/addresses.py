@@ -16,7 +16,7 @@ We compare canonical forms, but store and send to the form that was given, in E.
 """
 
 import re
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import phonenumbers
 
@@ -104,6 +104,24 @@ def region(canonical: str) -> str | None:
         return phonenumbers.region_code_for_number(phonenumbers.parse(canonical))
     except phonenumbers.NumberParseException:
         return None
+
+
+def calling_code(canonical: str) -> str | None:
+    """The country code of a canonical number, with its `+`: `+346…` → `+34`; None where it has none."""
+    if canonical.startswith("+"):
+        for length in (2, 3, 4):
+            if canonical[1:length].isdecimal() and int(canonical[1:length]) in phonenumbers.COUNTRY_CODE_TO_REGION_CODE:
+                return canonical[:length]
+    return None
+
+
+@cache
+def american_areas_outside_the_us() -> tuple[str, ...]:
+    """The area codes of `+1` numbers that are not of the United States: Canada, the Caribbean, US territories.
+
+    An area that no country has issued counts as one of the United States.
+    """
+    return tuple(str(area) for area in range(200, 1000) if region(f"+1{area}2345678") not in (None, "US"))
 
 
 def written_ways(canonical: str) -> set[str]:

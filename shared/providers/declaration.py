@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from shared.domain.channels import Unknown
-from shared.domain.model import Media, Outgoing
+from shared.domain.model import AddressKind, Media, Outgoing
 from shared.providers.base import Parsed, RawWebhook, Refusal, Sender
 from shared.providers.media_source import Source, plain_link
 from shared.providers.onboarding import Onboarding
@@ -50,6 +50,7 @@ class Provider:
     # Why it does not send a message with this text, these files or buttons, as far as that shows without a call and
     # without the address: a sentence that begins with the part. None: it does.
     content_problem: Callable[[Outgoing], str | None] = _takes_all
+    address_kinds: tuple[AddressKind, ...] = ("phone",)  # by which it reaches a contact, the best first
     longest_text: int = 65_536  # characters of a message's text; of a mail no provider names a bound
     unknown: Unknown = "give_up"  # the policy for sends of unknown outcome, of a channel whose settings name none
     max_attachment_bytes: int = 0  # of the files that leave inside one message; 0: the provider fetches links itself

@@ -129,11 +129,27 @@ class RecipientFilter(_Part):
     consent: Literal["opted_in"] | None = Field(default=None, description="only who has opted in, and not out since")
     last_seen_after: AwareDatetime | None = Field(default=None, description="the contact wrote on this channel since")
     last_seen_before: AwareDatetime | None = Field(default=None, description="the contact wrote last before this")
+    # Where the recipients are another campaign's: `skipped` are those that expired, or whose window had closed.
+    # Whether an unknown one was reached can't be known, so only a person may name them.
+    statuses: tuple[Literal["failed", "canceled", "skipped", "unknown"], ...] = Field(
+        default=("failed", "canceled", "skipped"), description="of the other campaign's recipients: what became of them"
+    )
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.last_seen_after and self.last_seen_before and self.last_seen_before <= self.last_seen_after:
+            raise ValueError("last_seen_before is not after last_seen_after, so no contact passes")
+        return self
 
 
 def stored_settings(raw: Any) -> CampaignSettings:
     """Settings as stored. Fields of a newer version are ignored. Raises ValueError where they can't be read."""
     return CampaignSettings.model_validate(raw, extra="ignore")
+
+
+def stored_filter(raw: Any) -> RecipientFilter:
+    """As `stored_settings`, of a campaign's filter; every contact passes None."""
+    return RecipientFilter.model_validate(raw or {}, extra="ignore")
 
 
 def stored_tenant_settings(raw: Any) -> TenantCampaignSettings:

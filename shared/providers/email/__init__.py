@@ -28,6 +28,7 @@ PROVIDER: Final = Provider(
     make_sender=_make_sender,
     error_class=error_class,
     content_problem=content_problem,
+    address_kinds=("email",),
     # Many servers accept no mail beyond 10 MB, and files grow by a third when they are encoded.
     max_attachment_bytes=5 * 1024 * 1024,
     unsubscribe_links=True,

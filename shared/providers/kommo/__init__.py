@@ -27,6 +27,7 @@ PROVIDER: Final = Provider(
     make_sender=_make_sender,
     error_class=error_class,
     content_problem=content_problem,
+    address_kinds=("kommo_chat",),
     longest_text=LONGEST_TEXT,
     rate=7.0,  # of an account
     agent_reports=True,

@@ -46,6 +46,7 @@ PROVIDER: Final = Provider(
     make_sender=_make_sender,
     error_class=error_class,
     content_problem=content_problem,
+    address_kinds=("phone", "user_id"),
     longest_text=LONGEST_TEXT,
     refusal_by_receipt=refusal_by_receipt,
     pair_interval=PAIR_WAIT,
