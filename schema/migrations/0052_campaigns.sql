@@ -113,6 +113,8 @@ BEGIN
 END
 $$;
 
+REVOKE ALL ON FUNCTION count_added_recipients(), count_moved_recipients(), count_removed_recipients() FROM PUBLIC;
+
 -- The recipients that are there already are counted under a lock, which a writer waits for.
 DO $$
 BEGIN
@@ -161,6 +163,7 @@ BEGIN
     RETURN NULL;
 END
 $$;
+REVOKE ALL ON FUNCTION follow_message() FROM PUBLIC;
 DO $$
 BEGIN
     IF NOT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = 'messages'::regclass AND tgname = 'messages_of_recipient') THEN

@@ -62,8 +62,8 @@ async def person(connection: Connection | Pool, tenant_id: UUID, contact_id: UUI
 # Columns whose text others may have written about the person. Matches are blanked, in JSON by a digit, which is valid
 # within a string and as a number.
 _WORDS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {  # table → columns of text, columns of JSON
-    "campaign_recipients": (("error_message",), ("message_data",)),
-    "campaigns": (("name", "message"), ()),
+    "campaign_recipients": (("error_message", "address"), ("message_data",)),
+    "campaigns": (("name", "message"), ("variables", "message_data", "media", "interactive")),
     "consents": ((), ("evidence",)),
     "contacts": (("name",), ()),
     "conversations": (("contact_name", "ai_context_summary"), ("metadata",)),
@@ -161,8 +161,8 @@ _REMOVALS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     ("campaign_recipients", "DELETE FROM campaign_recipients WHERE tenant_id = $1 AND contact_id = $2", ("contact",)),
     (
         "campaigns",
-        """UPDATE campaigns SET recipient_ids = array_remove(recipient_ids, $2)
-            WHERE tenant_id = $1 AND $2 = ANY(recipient_ids)""",
+        """UPDATE campaigns SET recipient_ids = array_remove(recipient_ids, $2), message_data = message_data - $2::text
+            WHERE tenant_id = $1 AND ($2 = ANY(recipient_ids) OR message_data ? $2::text)""",
         ("contact",),
     ),
     ("consents", "DELETE FROM consents WHERE tenant_id = $1 AND contact_id = $2", ("contact",)),

@@ -50,6 +50,7 @@ PROVIDER: Final = Provider(
     longest_text=LONGEST_TEXT,
     refusal_by_receipt=refusal_by_receipt,
     pair_interval=PAIR_WAIT,
+    states_pricing=True,
     read_receipts=True,
     list_templates=_list_templates,
     media_source=_media_source,

@@ -50,7 +50,8 @@ SELECT count(*) FROM suspended
 
 _CAMPAIGNS: Final = f"""
 WITH suspended AS (
-    UPDATE campaigns SET status = 'paused', due_at = NULL WHERE status IN ('scheduled', 'running')
+    UPDATE campaigns SET status = 'paused', due_at = NULL, paused_reason = '{RESTORED}'
+    WHERE status IN ('scheduled', 'running')
     RETURNING tenant_id, whatsapp_instance_id, id
 ), announced AS (
     INSERT INTO events (name, tenant_id, channel_id, detail)
