@@ -1,10 +1,11 @@
 """Finds, makes and shows campaigns for the palomar command, with the checks and the actions of the API."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 from uuid import UUID
 
 import orjson
@@ -15,14 +16,17 @@ from ingress.api.campaign_models import CreateCampaign, written
 from ingress.api.campaign_parts import check
 from ops import connections, erasure
 from ops.errors import Problem
+from shared.actions import campaign_start
 from shared.actions import campaigns as actions
+from shared.actions.campaign_life import NotNow
+from shared.actions.campaign_start import NotReady
 from shared.database import Connection, Pool
-from shared.domain.campaigns.settings import zone_of
+from shared.domain.campaigns.life import MOVES
 from shared.queue.connection import BrokerAway, PublishFailed
 from shared.queue.jobs import Job
 from shared.settings import settings
 from shared.store import channels, contact_batches, message_templates
-from shared.store.campaigns import records, tenant_settings
+from shared.store.campaigns import records
 from shared.store.campaigns.records import Campaign, CampaignValues
 
 _SEE: Final = "See palomar campaigns list."
@@ -62,36 +66,30 @@ async def find(pool: Pool, tenant: str | None, named: str) -> Campaign:
     )
 
 
-async def create(pool: Pool, tenant: str | None, asked: Asked) -> Campaign:
-    """Create a draft. Raises Problem that names what is wrong."""
+async def create(pool: Pool, tenant: str | None, asked: Asked, starts: datetime | None) -> Campaign:
+    """Create a draft, and schedule it where a time is given. Raises Problem that names what is wrong."""
     tenant_id = await erasure.tenant(pool, tenant)
-    async with connections.transaction(pool) as connection:
+    async with refusals(), connections.transaction(pool) as connection:
         given = await _input(connection, tenant_id, asked)
         try:
             model = CreateCampaign.model_validate(given, strict=False)
         except ValidationError as error:
-            refuse(problems.of_validation(error))
+            raise problems.of_validation(error) from None
         before = CampaignValues(model.whatsapp_instance_id, None, model.name, None, None, ())
         values = written(model, before, lambda url, *_: url)
-        try:
-            await check(connection, tenant_id, values, set(CreateCampaign.model_fields))
-        except problems.Problem as problem:
-            refuse(problem)
-        return await actions.create(connection, tenant_id, values)
+        await check(connection, tenant_id, values, set(CreateCampaign.model_fields))
+        made = await actions.create(connection, tenant_id, values)
+        if starts is not None:
+            await campaign_start.schedule(connection, tenant_id, made.id, starts)
+        return made
 
 
-async def moment(pool: Pool, campaign: Campaign, written_at: str) -> datetime:
-    """A time to come, as a person writes it, on the clock of the campaign's zone. Raises Problem."""
+def moment(written_at: str) -> datetime:
+    """A time as a person writes it. Raises Problem."""
     try:
-        at = datetime.fromisoformat(written_at)
+        return datetime.fromisoformat(written_at)
     except ValueError:
         raise Problem(f"{written_at!r} is no time.", "Write it as 2027-01-07T09:00.") from None
-    async with pool.acquire() as connection:
-        zone = zone_of(campaign.values.timezone, await tenant_settings.get(connection, campaign.tenant_id))
-    at = (at if at.tzinfo is not None else at.replace(tzinfo=zone)).astimezone(UTC)
-    if at <= datetime.now(UTC):
-        raise Problem(f"{at:%Y-%m-%d %H:%M} UTC is over.", "Give a time to come, or start it: palomar campaigns start.")
-    return at
 
 
 async def publish(jobs: Sequence[Job]) -> bool:
@@ -107,10 +105,19 @@ async def publish(jobs: Sequence[Job]) -> bool:
     return True
 
 
-def refuse(problem: problems.Problem) -> NoReturn:
-    """Raise what the API would answer as a Problem of the command's."""
-    first = problem.errors[0] if problem.errors else None
-    raise Problem(problem.detail, "" if first is None else first.remedy) from None
+@asynccontextmanager
+async def refusals() -> AsyncIterator[None]:
+    """Turn what the API's checks and a campaign's actions refuse into a Problem of the command's."""
+    try:
+        yield
+    except problems.Problem as problem:
+        first = problem.errors[0] if problem.errors else None
+        raise Problem(problem.detail, "" if first is None else first.remedy) from None
+    except NotReady as refused:
+        raise Problem(refused.reason, refused.remedy) from None
+    except NotNow as refused:
+        states = " or ".join(sorted(MOVES[refused.step].start))
+        raise Problem(f"The campaign is {refused.status}.", f"It must be {states} for this.") from None
 
 
 async def _input(connection: Connection, tenant_id: UUID, asked: Asked) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Final, cast
+from typing import Annotated, Final
 from uuid import UUID
 
 import typer
@@ -15,20 +15,19 @@ from ingress.api.procedures.campaign_results import CampaignRecipient
 from ops import campaign_watch, campaigns, connections, erasure, terminal
 from ops.campaigns import Asked
 from ops.errors import Problem
-from shared.actions import campaign_life
-from shared.actions.campaign_life import Moved, NotNow
+from shared.actions import campaign_life, campaign_start
+from shared.actions.campaign_life import Moved
 from shared.database import Connection, Pool
-from shared.domain.campaigns.life import MOVES, STATUSES, Status
+from shared.domain.campaigns.life import STATUSES
 from shared.settings import settings
 from shared.store.campaigns import counts as counters
 from shared.store.campaigns import recipients as rows
 from shared.store.campaigns import records
-from shared.store.campaigns.recipients import RecipientStatus
 from shared.store.campaigns.records import Campaign
 
 Named = Annotated[str, typer.Argument(help="the campaign's id or name", metavar="CAMPAIGN")]
 Whose = Annotated[str | None, typer.Option(help="whose campaign: a name or id; needed where there are several")]
-Step = Callable[[Connection, UUID, UUID], Awaitable[Moved | None]]
+Step = Callable[[Connection, UUID, UUID], Awaitable[Moved | None]]  # of a tenant's campaign
 
 MOST_LISTED: Final = 200
 
@@ -65,6 +64,7 @@ def create(
     ] = None,
 ) -> None:
     """Create a campaign as a draft, and print its id. Nothing is sent before it is started."""
+    starts = None if at is None else campaigns.moment(at)
     variables = dict(_pair(one) for one in variable or ())
     asked = Asked(
         name, channel, message, template, tuple(group or ()), everyone, variables, every, timezone, settings_file
@@ -72,11 +72,7 @@ def create(
 
     async def session() -> Campaign:
         async with connections.database(settings(), "campaigns") as pool:
-            made = await campaigns.create(pool, tenant, asked)
-            if at is not None:
-                when = await campaigns.moment(pool, made, at)
-                await _take(pool, made, lambda *whose: campaign_life.schedule(*whose, when))
-            return made
+            return await campaigns.create(pool, tenant, asked, starts)
 
     made = connections.run(session())
     typer.echo(f"Created campaign {made.id}. Next: palomar campaigns preview {made.id}")
@@ -95,9 +91,7 @@ def list_(
         async with connections.database(settings(), "campaigns") as pool:
             tenant_id = await erasure.tenant(pool, tenant)
             async with pool.acquire() as connection:
-                return await records.page(
-                    connection, tenant_id, status=cast("Status | None", status), after=None, limit=MOST_LISTED
-                )
+                return await records.page(connection, tenant_id, status=status, after=None, limit=MOST_LISTED)
 
     table = Table()
     for heading in ("campaign", "name", "status", "starts", "started", "recipients", "sent", "failed"):
@@ -140,7 +134,7 @@ def show(campaign: Named, tenant: Whose = None) -> None:
 @app.command()
 def start(campaign: Named, tenant: Whose = None) -> None:
     """Start a campaign now. A paused one goes on where it stopped."""
-    _step(campaign, tenant, campaign_life.start)
+    _step(campaign, tenant, campaign_start.start)
 
 
 @app.command()
@@ -188,7 +182,6 @@ def results(
     """Write what became of each recipient as CSV. A campaign that runs gives what is so far."""
     if status is not None and status not in rows.STATUSES:
         raise Problem(f"No recipient is {status}.", f"Give one of: {', '.join(rows.STATUSES)}.")
-    wanted = cast("RecipientStatus | None", status)
 
     async def session() -> int:
         written = 0
@@ -197,7 +190,7 @@ def results(
             with ExitStack() as stack:
                 out = sys.stdout.buffer if file is None else stack.enter_context(file.open("wb"))
                 out.write(csv_line(one.alias or name for name, one in CampaignRecipient.model_fields.items()))
-                async for row in rows.every(lambda: connections.transaction(pool), found.tenant_id, found.id, wanted):
+                async for row in rows.every(lambda: connections.transaction(pool), found.tenant_id, found.id, status):
                     shown = CampaignRecipient.of(row).model_dump(mode="json", by_alias=True)
                     out.write(csv_line(shown.values()))
                     written += 1
@@ -224,12 +217,8 @@ def _step(named: str, tenant: str | None, step: Step) -> None:
 
 
 async def _take(pool: Pool, campaign: Campaign, step: Step) -> Campaign:
-    try:
-        async with connections.transaction(pool) as connection:
-            moved = await step(connection, campaign.tenant_id, campaign.id)
-    except NotNow as refused:
-        states = " or ".join(sorted(MOVES[refused.step].start))
-        raise Problem(f"The campaign is {refused.status}.", f"It must be {states} for this.") from None
+    async with campaigns.refusals(), connections.transaction(pool) as connection:
+        moved = await step(connection, campaign.tenant_id, campaign.id)
     if moved is None:
         raise Problem("The campaign was deleted meanwhile.", "See palomar campaigns list.")
     if not await campaigns.publish(moved.jobs):

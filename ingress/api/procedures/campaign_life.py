@@ -1,6 +1,7 @@
 """campaigns.start and the steps that follow: schedule, pause, resume, cancel."""
 
-from datetime import UTC, datetime
+from collections.abc import Awaitable
+from datetime import datetime
 from typing import Annotated, Final
 
 from pydantic import AfterValidator, Field
@@ -10,23 +11,19 @@ from ingress.api.call import Call
 from ingress.api.campaign_models import ID, PROMOTION, Campaign, CampaignAnswer, CampaignId
 from ingress.api.declaration import Example, mutation
 from ingress.api.problems import CONFLICT, FieldError, Problem, invalid, not_found, pointer
-from ingress.api.procedures.campaigns import WRITE, live
-from shared.actions import campaign_life
-from shared.actions.campaign_life import NotNow
-from shared.domain.campaigns.life import MOVES, Step
-from shared.domain.campaigns.settings import zone_of
-from shared.queue.jobs import CampaignDue
-from shared.store.campaigns import records, tenant_settings
-from shared.store.campaigns.life import Pause
+from ingress.api.procedures.campaigns import WRITE
+from shared.actions import campaign_life, campaign_start
+from shared.actions.campaign_life import BY_A_PERSON, Moved, NotNow
+from shared.actions.campaign_start import NotReady
+from shared.domain.campaigns.life import MOVES
 
 _RUNNING: Final = {**PROMOTION, "status": "running", "startedAt": "2026-11-28T16:05:00Z"}
 _PAUSED: Final = {
     **_RUNNING,
     "status": "paused",
     "pausedReason": "person",
-    "pausedDetail": {"resume": "a person, with campaigns.resume"},
+    "pausedDetail": dict(BY_A_PERSON.detail),
 }
-BY_A_PERSON: Final = Pause("person", {"resume": "a person, with campaigns.resume"})
 _AT: Final = "2099-01-07T09:00:00"
 
 
@@ -50,10 +47,9 @@ async def start(call: Call, given: CampaignId) -> CampaignAnswer:
     """Start a campaign now; a paused one goes on where it stopped, and never begins anew.
 
     Who gets it is decided now: whoever joins its groups later does not. The answer comes at once; campaigns.progress
-    says how far it is. To start one that runs changes nothing.
+    says how far it is. To start one that runs changes nothing. One with a recurrence waits for its next time.
     """
-    _check_ready(await live(call, given.id, lock=True))
-    return await _taken(call, given, "start", due_at=datetime.now(UTC))
+    return await taken(call, campaign_start.start(call.connection, call.tenant_id, given.id))
 
 
 @mutation(
@@ -68,33 +64,25 @@ async def start(call: Call, given: CampaignId) -> CampaignAnswer:
 )
 async def schedule(call: Call, given: ScheduleCampaign) -> CampaignAnswer:
     """Start a campaign at a time to come. Give it again to move it."""
-    campaign = await live(call, given.id, lock=True)
-    _check_ready(campaign)
-    zone = zone_of(campaign.values.timezone, await tenant_settings.get(call.connection, call.tenant_id))
-    if given.at is None:
-        raise invalid("at", "It is missing.", "Give the time at which it starts.")
-    at = (given.at if given.at.tzinfo is not None else given.at.replace(tzinfo=zone)).astimezone(UTC)
-    if at <= datetime.now(UTC):
-        raise invalid("at", f"{at:%Y-%m-%dT%H:%M:%SZ} is over.", "Give a time to come, or start it: campaigns.start.")
-    return await _taken(call, given, "schedule", due_at=at)
+    return await taken(call, campaign_start.schedule(call.connection, call.tenant_id, given.id, given.at))
 
 
 @mutation("campaigns.unschedule", scope=WRITE, examples=[Example({"id": ID}, {"campaign": PROMOTION})])
 async def unschedule(call: Call, given: CampaignId) -> CampaignAnswer:
     """Make a scheduled campaign a draft again, which can be changed."""
-    return await _taken(call, given, "unschedule")
+    return await taken(call, campaign_life.unschedule(call.connection, call.tenant_id, given.id))
 
 
 @mutation("campaigns.pause", scope=WRITE, examples=[Example({"id": ID}, {"campaign": _PAUSED})])
 async def pause(call: Call, given: CampaignId) -> CampaignAnswer:
     """Pause a campaign. Within two seconds nothing more leaves; what a provider has already is not called back."""
-    return await _taken(call, given, "pause", pause=BY_A_PERSON)
+    return await taken(call, campaign_life.pause(call.connection, call.tenant_id, given.id))
 
 
 @mutation("campaigns.resume", scope=WRITE, examples=[Example({"id": ID}, {"campaign": _RUNNING})])
 async def resume(call: Call, given: CampaignId) -> CampaignAnswer:
     """Let a paused campaign go on, with exactly those recipients that it has not written to."""
-    return await _taken(call, given, "resume", due_at=datetime.now(UTC))
+    return await taken(call, campaign_life.resume(call.connection, call.tenant_id, given.id))
 
 
 @mutation(
@@ -106,29 +94,24 @@ async def resume(call: Call, given: CampaignId) -> CampaignAnswer:
 )
 async def cancel(call: Call, given: CampaignId) -> CampaignAnswer:
     """End a campaign for good. Recipients without a message are `canceled`; receipts of the others still come."""
-    return await _taken(call, given, "cancel")
+    return await taken(call, campaign_life.cancel(call.connection, call.tenant_id, given.id))
 
 
-def _check_ready(campaign: records.Campaign) -> None:
-    """Raise the problem of a campaign that can't be started as it is."""
-    if campaign.values.recipient_type is None:
-        error = FieldError(pointer("id"), "This campaign is for no one.", "Set recipientType with campaigns.update.")
-        raise Problem(CONFLICT, error.detail, errors=[error])
-
-
-async def _taken(
-    call: Call, given: CampaignId, step: Step, *, due_at: datetime | None = None, pause: Pause | None = None
-) -> CampaignAnswer:
-    """Take a step, and publish the campaign's job where one is due now."""
+async def taken(call: Call, step: Awaitable[Moved | None]) -> CampaignAnswer:
+    """Take a step of a campaign's life, and publish its jobs. Raises the problem of one that can't be taken."""
     try:
-        moved = await campaign_life.take(call.connection, call.tenant_id, given.id, step, due_at=due_at, pause=pause)
+        moved = await step
     except NotNow as refused:
         raise _not_now(refused) from None
+    except NotReady as refused:
+        if refused.field != "id":
+            raise invalid(refused.field, refused.reason, refused.remedy) from None
+        error = FieldError(pointer("id"), refused.reason, refused.remedy)
+        raise Problem(CONFLICT, error.detail, errors=[error]) from None
     if moved is None:
         raise not_found("campaign")
-    if moved.status == "running":
-        call.publish(CampaignDue(tenant_id=call.tenant_id, campaign_id=moved.id))
-    return CampaignAnswer(campaign=Campaign.of(moved))
+    call.publish(*moved.jobs)
+    return CampaignAnswer(campaign=Campaign.of(moved.campaign))
 
 
 def _not_now(refused: NotNow) -> Problem:
