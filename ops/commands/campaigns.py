@@ -12,7 +12,8 @@ from rich.table import Table
 
 from ingress.api.exports import csv_line
 from ingress.api.procedures.campaign_results import CampaignRecipient
-from ops import campaign_watch, campaigns, connections, erasure, terminal
+from ops import campaign_preview, campaign_watch, campaigns, connections, erasure, terminal
+from ops.campaign_preview import Previewed
 from ops.campaigns import Asked
 from ops.errors import Problem
 from shared.actions import campaign_life, campaign_start
@@ -129,6 +130,17 @@ def show(campaign: Named, tenant: Whose = None) -> None:
         table.add_column(status.replace("_", " "), str(number), justify="right")
     table.add_row(*map(str, by_status.values()))
     console.print(table)
+
+
+@app.command()
+def preview(campaign: Named, tenant: Whose = None) -> None:
+    """Count who would get it, who not and why, and what it would cost. Nothing is sent or written."""
+
+    async def session() -> Previewed:
+        async with connections.database(settings(), "campaigns") as pool:
+            return await campaign_preview.preview(pool, await campaigns.find(pool, tenant, campaign))
+
+    campaign_preview.show(terminal.console(), connections.run(session()))
 
 
 @app.command()

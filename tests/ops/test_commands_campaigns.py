@@ -58,6 +58,9 @@ async def test_a_campaign_is_created_and_led_through_its_life(
         await with_customers(environment, tmp_path)
         campaign_id = await created(environment)
         assert "draft" in (await run(environment, "list", "--status", "draft"))[0]
+        previewed, _ = await run(environment, "preview", "Q1 Promotion")
+        assert "would get it: 2." in previewed
+        assert "No price is loaded for 2 of them" in previewed
         assert "running" in (await run(environment, "start", "Q1 Promotion"))[0]
         await depth_reaches(settings, topology.CAMPAIGN.name, 1)
         assert "paused" in (await run(environment, "pause", str(campaign_id)))[0]
@@ -168,3 +171,22 @@ async def test_what_is_wrong_with_the_call_is_said_with_the_remedy(
         for arguments, remedy in WRONG:
             _, said = await run(environment, *arguments, code=1)
             assert remedy in said, arguments
+
+
+async def test_a_preview_says_who_is_left_out_and_why(
+    environment: dict[str, str], settings: Settings, tmp_path: Path
+) -> None:
+    async with staged(settings) as stage:
+        await with_customers(environment, tmp_path)
+        await stage.pool.execute("UPDATE contacts SET name = NULL WHERE name = 'Luis'")
+        await stage.pool.execute(
+            """INSERT INTO message_rates (provider, kind, market, category, price, currency, valid_from)
+            VALUES ('twilio', 'whatsapp', 'ES', 'service', 0.5, 'EUR', '2020-01-01')"""
+        )
+        given = ("--name", "Q2", "--message", "Hi {{contact.name}}", "--everyone")
+        assert "Created" in (await run(environment, "create", *given))[0]
+        out, _ = await run(environment, "preview", "Q2")
+        assert "would get it: 1." in out
+        assert "missing_variables" in out
+        assert "contact.name" in out
+        assert "0.50 EUR" in out
