@@ -2,10 +2,11 @@
 
 from datetime import timedelta
 
+from shared.actions import messaging_limit
 from shared.actions.admission import decision_on, is_text_message, refusal_of
 from shared.domain import sms_segments
 from shared.domain.channels import UNREAD_WAIT
-from shared.domain.window import Admit, Decision, Fail, Hold
+from shared.domain.window import Admit, Decision, Fail, Hold, is_open
 from shared.queue import topology
 from shared.queue.jobs import SendAdmitted, SendRequested
 from shared.queue.worker import Context, Worker
@@ -46,6 +47,8 @@ async def admit(request: SendRequested, ctx: Context[None]) -> None:
                 sent_as = template if template != message.template else None
                 facts = sms_segments.facts(message.content) if is_text_message(message, channel) else None
                 await outbound.admit(tx, message.tenant_id, message.id, sent_as, handoff, facts)
+                if template is not None and not is_open(message.last_user_message_at, message.now):
+                    await messaging_limit.count(tx, channel, [message.conversation_id])
             case Hold():
                 hold_for = timedelta(seconds=channel.settings.window.hold_for)
                 await outbound.hold(tx, message.tenant_id, message.id, hold_for)

@@ -19,9 +19,11 @@ class NotADraft(Exception):
         self.status = campaign.status
 
 
-async def create(connection: Connection, tenant_id: UUID, given: CampaignValues) -> Campaign:
-    """Create a draft."""
-    created = await store.insert(connection, tenant_id, given)
+async def create(
+    connection: Connection, tenant_id: UUID, given: CampaignValues, *, origin_id: UUID | None = None
+) -> Campaign:
+    """Create a draft. `origin_id`: the campaign that it is a run of."""
+    created = await store.insert(connection, tenant_id, given, origin_id=origin_id)
     await record(connection, _event("campaign.created", created))
     return created
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 _ID: Final = "019ac2f0-7f2e-7a63-9c55-0c3a1a2b3c4d"
 _TEXT: Final = "string"
 _NUMBER: Final = "integer"
+_DECIMAL: Final = "number"
 _ANY: Final = ["string", "number", "boolean", "null"]
 
 # What an event may be about, in the members of the public event.
@@ -80,6 +81,10 @@ _TALK: Final = (CHANNEL, CONVERSATION)
 _MESSAGE: Final = (CHANNEL, CONVERSATION, MESSAGE)
 _ERROR: Final = {"errorCode": _TEXT}
 _CHANGED: Final = {"change": "updated"}
+_RECIPIENTS: Final = (
+    "pending", "queued", "held", "sent", "delivered", "read", "replied", "failed", "skipped", "optedOut", "unknown",
+    "canceled",
+)  # fmt: skip
 
 OTHER: Final = PublicEvent(
     "other", "What has no other name here, such as an event that you recorded by SQL; `data.event` is that name.",
@@ -117,6 +122,15 @@ EVENTS: Final[tuple[PublicEvent, ...]] = (
     PublicEvent(
         "campaign_deleted", "A campaign was deleted.", ("campaign.deleted",), facts={"campaignId": _TEXT},
         data={"campaignId": _ID},
+    ),
+    PublicEvent(
+        "campaign_progress",
+        "How far a running campaign is, every two seconds at most: its recipients by state, how many more become "
+        "messages each second, and when all will have.",
+        ("campaign.progress",), (CHANNEL,),
+        facts={"campaignId": _TEXT, "rate": _DECIMAL, "eta": _TEXT, "waitingFor": _TEXT,
+               **dict.fromkeys(_RECIPIENTS, _NUMBER)},
+        data={"campaignId": _ID, "rate": 64.0, "eta": "2026-11-28T16:25:00+00:00", "pending": 96000, "delivered": 4000},
     ),
     PublicEvent(
         "campaign_status_changed", "A campaign began, paused or ended.", ("campaign.*",), (CHANNEL,), "status",

@@ -44,6 +44,8 @@ _ROWS = (
     "VALUES (%(campaign)s, %(tenant)s, %(channel)s, %(template)s, %(text)s)",
     "INSERT INTO campaign_recipients (tenant_id, campaign_id, contact_id, message_id) "
     "VALUES (%(tenant)s, %(campaign)s, %(contact)s, %(answer)s)",
+    "INSERT INTO campaign_answers (tenant_id, contact_id, kind, at) VALUES (%(tenant)s, %(contact)s, 'replied', now())",
+    "INSERT INTO messaging_uses (tenant_id, portfolio, contact_id) VALUES (%(tenant)s, %(text)s, %(contact)s)",
     "INSERT INTO webhooks (id, tenant_id, name, url) VALUES (%(webhook)s, %(tenant)s, %(text)s, 'https://a.example')",
     "INSERT INTO unsealed_webhook_secrets (tenant_id, webhook_id, secret) VALUES (%(tenant)s, %(webhook)s, %(text)s)",
     "INSERT INTO webhook_logs (tenant_id, webhook_id, event) VALUES (%(tenant)s, %(webhook)s, 'message.received')",

@@ -86,8 +86,8 @@ def test_a_better_template_wins_before_the_end() -> None:
 def test_trials_count_the_furthest_state() -> None:
     counts = {
         ("pending", 0): 500, ("queued", 0): 5, ("skipped", 1): 9, ("sent", 0): 10, ("delivered", 0): 20,
-        ("read", 0): 30, ("replied", 0): 4, ("failed", 0): 2, ("delivered", 1): 7, ("replied", 1): 3, ("opted_out", 1): 1,
-        ("unknown", 1): 1,
+        ("read", 0): 30, ("replied", 0): 4, ("failed", 0): 2, ("delivered", 1): 7, ("replied", 1): 3,
+        ("opted_out", 1): 1, ("unknown", 1): 1,
     }  # fmt: skip
     assert comparison.trials(counts, "delivered") == (Trial(66, 54), Trial(12, 10))
     assert comparison.trials(counts, "read") == (Trial(66, 34), Trial(12, 3))

@@ -20,7 +20,7 @@ OF_THE_FIFTH_DOCUMENT = (
 )  # fmt: skip
 OURS = (
     "message_received", "message_status_changed", "message_held", "conversation_updated", "window_expiring",
-    "channel_stopped",
+    "channel_stopped", "campaign_progress",
 )  # fmt: skip
 NAME = re.compile(r"[a-z_]+\.([a-z_]+|\*)")
 
@@ -82,6 +82,7 @@ def test_the_names_are_those_that_users_know() -> None:
         ("message.delivered", "message_status_changed", {"status": "delivered"}),
         ("message.canceled", "message_status_changed", {"status": "canceled"}),
         ("message.held", "message_held", {}),
+        ("campaign.progress", "campaign_progress", {}),
         ("campaign.paused", "campaign_status_changed", {"status": "paused"}),
         ("conversation.escalated", "conversation_updated", {"change": "escalated"}),
         ("message_template.approved", "template_updated", {"change": "approved"}),
@@ -107,7 +108,7 @@ def test_a_sample_fits_its_schema(event: PublicEvent) -> None:
     data: dict[str, Any] = schema["properties"]["data"]
     assert set(data["required"]) <= set(sample["data"])
     assert set(sample["data"]) <= set(data["properties"]) or event is public_events.OTHER
-    kinds = {"string": str, "integer": int}
+    kinds = {"string": str, "integer": int, "number": float}
     for name, value in sample["data"].items():
         if name in data["properties"]:
             assert isinstance(value, kinds[data["properties"][name]["type"]])

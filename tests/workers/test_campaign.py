@@ -27,7 +27,8 @@ async def test_each_recipient_gets_the_template_once_with_variables_of_their_own
         row = await stage.row("SELECT * FROM campaigns")
         assert (row["total_recipients"], row["sent_count"], row["failed_count"]) == (30, 30, 0)
         names = [one["name"] for one in await stage.rows("SELECT name FROM events WHERE name LIKE 'campaign.%'")]
-        assert sorted(names) == ["campaign.completed", "campaign.created", "campaign.running"]
+        steps = sorted(name for name in names if name != "campaign.progress")
+        assert steps == ["campaign.completed", "campaign.created", "campaign.running"]
         assert await stage.count("events WHERE name = 'message.queued'") == 30
         assert await stage.value("SELECT min(content) FROM messages") == "Hola Ana 0000"
 

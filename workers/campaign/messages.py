@@ -9,11 +9,12 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from shared import database
+from shared.actions import messaging_limit
 from shared.actions.admission import decision_on, is_text_message, refusal_of
 from shared.actions.messages import wrong_text
 from shared.database import Connection, new_id
 from shared.database.each_row import skipped
-from shared.domain import consents, message_form, sms_segments
+from shared.domain import consents, message_form, sms_segments, window
 from shared.domain.campaigns.settings import CampaignSettings, TenantCampaignSettings
 from shared.domain.channels import Channel
 from shared.domain.window import Fail
@@ -27,6 +28,7 @@ from shared.store.events import Event, record
 from shared.store.messages import bulk
 from shared.store.messages.bulk import ReadyMessage
 from shared.store.messages.outbound_rows import Outbound, media_json
+from workers.campaign import variants
 from workers.campaign.forms import Forms, Said
 
 
@@ -85,11 +87,15 @@ async def make(tx: Connection, page: Page, recipients: Sequence[Recipient]) -> l
 async def _make(tx: Connection, page: Page, recipients: Sequence[Recipient]) -> list[SendAdmitted]:
     outcome = _Outcome()
     reachable = [one for one in recipients if not _is_left_out(one, outcome)]
-    for recipient, talk in await _locked(tx, page, reachable):
+    locked = await variants.assigned(tx, page.run.campaign, page.settings, await _locked(tx, page, reachable))
+    for recipient, talk in locked:
         _decide(page, recipient, talk, outcome)
     common = bulk.Page(page.tenant_id, page.channel.id, page.channel.provider, page.expires_at)
     new = await bulk.add_ready(tx, common, outcome.ready, page.handoff) if outcome.ready else set()
     made = [one for one in outcome.ready if one.id in new]
+    closed = {talk.id for _, talk in locked if not window.is_open(talk.last_user_message_at, talk.now)}
+    templates = [one.conversation_id for one in made if one.template is not None and one.conversation_id in closed]
+    await messaging_limit.count(tx, page.channel, templates)
     outcome.left_out += [
         (one.campaign_recipient_id, "skipped", "duplicate", "the campaign has a message to this contact already")
         for one in outcome.ready

@@ -14,7 +14,7 @@ from shared.store import channels
 from shared.store.campaigns import cancellation, counts, pages, runs
 from shared.store.campaigns.life import Pause
 from shared.store.campaigns.runs import Run
-from workers.campaign import finishing, forms, freezing, looks
+from workers.campaign import finishing, forms, freezing, looks, scheduling
 from workers.campaign.messages import Page
 from workers.campaign.pages import make_page
 
@@ -41,8 +41,8 @@ async def step(tx: Connection, run: Run, ctx: Context[None]) -> Following:
     if campaign.status in ("canceled", "failed"):
         return await _clear(tx, run)
     if campaign.status == "scheduled":
-        await campaign_life.start(tx, campaign.tenant_id, campaign.id)
-        return NOW
+        tenant = await runs.tenant_settings(tx, campaign.tenant_id)
+        return Following(await scheduling.begin(tx, campaign, tenant, run.now))
     channel = await channels.get(tx, campaign.tenant_id, campaign.values.channel_id)
     if channel is None:
         await campaign_life.fail(tx, campaign.tenant_id, campaign.id, Pause("channel_deleted", {}))

@@ -14,6 +14,7 @@ from shared.queue import topology
 from shared.queue.jobs import Job, Lane
 from shared.queue.worker import Context
 from shared.store import conversations, due_rows, media
+from shared.store.campaigns import answers
 from shared.store.campaigns import life as campaigns
 from shared.store.events import Event, record
 from shared.store.messages import agent_reports, outbound
@@ -112,6 +113,11 @@ async def _parked_receipts(tx: database.Connection, ctx: Ctx) -> Sequence[Job]:
     return fallbacks
 
 
+async def _campaign_answers(tx: database.Connection, ctx: Ctx) -> Sequence[Job]:
+    await answers.enter(tx, ctx.settings.clock_batch)
+    return []
+
+
 async def _credentials(tx: database.Connection, ctx: Ctx) -> Sequence[Job]:
     await sealing.seal_credentials(tx, ctx.settings, ctx.settings.clock_batch)
     return []
@@ -141,6 +147,7 @@ TASKS: Final[dict[str, Task]] = {
     "campaigns": _campaigns,
     "parked_receipts": _parked_receipts,
     "expiring_windows": ExpiringWindows(),
+    "campaign_answers": _campaign_answers,
     "credentials": _credentials,
     "webhook_secrets": _webhook_secrets,
 }

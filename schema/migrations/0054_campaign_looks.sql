@@ -1,0 +1,74 @@
+-- transactional: false
+
+-- What a look at a campaign has to know of the former ones: outcomes from which the brakes count, the comparison.
+ALTER TABLE campaigns ADD COLUMN IF NOT EXISTS looks jsonb NOT NULL DEFAULT '{}';
+
+-- Whom a portfolio's numbers have written to by template outside the window, for Meta's limit of 24 hours. Contacts and
+-- not addresses: what is erased of a person is erased here too. Older rows go with the next use of that portfolio.
+CREATE TABLE IF NOT EXISTS messaging_uses (
+    tenant_id uuid NOT NULL DEFAULT session_tenant(),
+    portfolio text NOT NULL,
+    contact_id uuid NOT NULL,
+    last_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (tenant_id, portfolio, contact_id),
+    FOREIGN KEY (tenant_id, contact_id) REFERENCES contacts ON DELETE CASCADE
+);
+CREATE INDEX CONCURRENTLY IF NOT EXISTS messaging_uses_latest ON messaging_uses (tenant_id, portfolio, last_at);
+CREATE INDEX CONCURRENTLY IF NOT EXISTS messaging_uses_contact ON messaging_uses (contact_id, tenant_id);
+
+-- Answers and opt-outs of people to whom a campaign has written, until the clock enters them into the recipients. Only
+-- inserted here: whoever stores a customer's message holds other locks, and must not wait for a recipient's row.
+CREATE TABLE IF NOT EXISTS campaign_answers (
+    id uuid NOT NULL DEFAULT gen_random_uuid(),
+    tenant_id uuid NOT NULL DEFAULT session_tenant(),
+    contact_id uuid NOT NULL,
+    kind text NOT NULL CONSTRAINT check_kind CHECK (kind IN ('replied', 'opted_out')),
+    channel_id uuid,        -- of an answer
+    channel_kind text,      -- of an opt-out
+    refused_message text,   -- ours, of an opt-out that a provider's refusal shows
+    reason text,            -- that refusal's code
+    at timestamptz NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (tenant_id, id),
+    FOREIGN KEY (tenant_id, contact_id) REFERENCES contacts ON DELETE CASCADE
+);
+CREATE INDEX CONCURRENTLY IF NOT EXISTS campaign_answers_oldest ON campaign_answers (created_at);
+CREATE INDEX CONCURRENTLY IF NOT EXISTS campaign_answers_contact ON campaign_answers (contact_id, tenant_id);
+
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_policies WHERE schemaname = current_schema() AND tablename = 'messaging_uses') THEN
+        PERFORM protect_tenant_table('messaging_uses');
+    END IF;
+    IF NOT EXISTS (SELECT FROM pg_policies WHERE schemaname = current_schema() AND tablename = 'campaign_answers') THEN
+        PERFORM protect_tenant_table('campaign_answers');
+    END IF;
+END
+$$;
+REVOKE ALL ON messaging_uses, campaign_answers FROM palomar_api, palomar_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON messaging_uses TO palomar_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON campaign_answers TO palomar_worker;
+GRANT INSERT ON campaign_answers TO palomar_api;
+
+-- An opt-out, however it was entered, where a campaign has written to the contact in the last 31 days: answers count for
+-- 30 days at most.
+CREATE OR REPLACE FUNCTION note_opt_out() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO campaign_answers (tenant_id, contact_id, kind, channel_kind, refused_message, reason, at)
+    SELECT NEW.tenant_id, NEW.contact_id, 'opted_out', NEW.channel_kind, NEW.evidence ->> 'refused_message',
+        NEW.evidence ->> 'error_code', NEW.effective_at
+    WHERE EXISTS (
+        SELECT FROM campaign_recipients AS r WHERE r.tenant_id = NEW.tenant_id AND r.contact_id = NEW.contact_id
+            AND r.queued_at > now() - interval '31 days');
+    RETURN NULL;
+END
+$$;
+REVOKE ALL ON FUNCTION note_opt_out() FROM PUBLIC;
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = 'consents'::regclass AND tgname = 'consents_opt_out') THEN
+        CREATE TRIGGER consents_opt_out AFTER INSERT ON consents FOR EACH ROW WHEN (NEW.state = 'opted_out')
+            EXECUTE FUNCTION note_opt_out();
+    END IF;
+END
+$$;
