@@ -18,6 +18,7 @@ from ops import connections, erasure
 from ops.errors import Problem
 from shared.actions import campaign_start
 from shared.actions import campaigns as actions
+from shared.actions.campaign_again import NotOver
 from shared.actions.campaign_life import NotNow
 from shared.actions.campaign_start import NotReady
 from shared.database import Connection, Pool
@@ -115,6 +116,8 @@ async def refusals() -> AsyncIterator[None]:
         raise Problem(problem.detail, "" if first is None else first.remedy) from None
     except NotReady as refused:
         raise Problem(refused.reason, refused.remedy) from None
+    except NotOver as refused:
+        raise Problem(f"The campaign is {refused.status}.", "Wait until it has ended, or cancel it.") from None
     except NotNow as refused:
         states = " or ".join(sorted(MOVES[refused.step].start))
         raise Problem(f"The campaign is {refused.status}.", f"It must be {states} for this.") from None

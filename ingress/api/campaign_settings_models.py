@@ -150,6 +150,19 @@ class RecipientFilter(Input):
     consent: Literal["opted_in"] | None = Field(default=None, description="Only who has opted in, and not out since.")
     last_seen_after: Moment | None = Field(default=None, description="The contact wrote on this channel since then.")
     last_seen_before: Moment | None = Field(default=None, description="The contact wrote last before then.")
+    statuses: list[Literal["failed", "canceled", "skipped", "unknown"]] = Field(
+        default=["failed", "canceled", "skipped"],
+        max_length=4,
+        description="Where the recipients are another campaign's: what became of them there. Those who are `unknown` "
+        "may have had its message.",
+    )
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.last_seen_after and self.last_seen_before and self.last_seen_before <= self.last_seen_after:
+            remedy = "Give a later lastSeenBefore, or leave one of them out."
+            raise PydanticCustomError("recipient_filter", "No moment is between the two", {"remedy": remedy})
+        return self
 
     def stored(self) -> dict[str, Any]:
         """As the row holds it."""

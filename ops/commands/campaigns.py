@@ -16,7 +16,7 @@ from ops import campaign_preview, campaign_watch, campaigns, connections, erasur
 from ops.campaign_preview import Previewed
 from ops.campaigns import Asked
 from ops.errors import Problem
-from shared.actions import campaign_life, campaign_start
+from shared.actions import campaign_again, campaign_life, campaign_start
 from shared.actions.campaign_life import Moved
 from shared.database import Connection, Pool
 from shared.domain.campaigns.life import STATUSES
@@ -169,6 +169,27 @@ def cancel(
     if not yes and not typer.confirm(f"Cancel {campaign} for good?"):
         raise Problem("Nothing was changed.", "Answer y, or add --yes, to do it.")
     _step(campaign, tenant, campaign_life.cancel)
+
+
+@app.command()
+def again(
+    campaign: Named,
+    tenant: Whose = None,
+    name: Annotated[str | None, typer.Option(help="of the new campaign")] = None,
+    include_unknown: Annotated[
+        bool, typer.Option("--include-unknown", help="also those who may have had the message, and get it twice then")
+    ] = False,
+) -> None:
+    """Make a draft for those whom an ended campaign has not reached: failed, canceled, or too late."""
+
+    async def session() -> Campaign:
+        async with connections.database(settings(), "campaigns") as pool:
+            former = await campaigns.find(pool, tenant, campaign)
+            async with campaigns.refusals(), connections.transaction(pool) as connection:
+                return await campaign_again.again(connection, former, include_unknown=include_unknown, name=name)
+
+    made = connections.run(session())
+    typer.echo(f"Created campaign {made.id}. Next: palomar campaigns preview {made.id}")
 
 
 @app.command()

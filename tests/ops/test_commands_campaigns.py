@@ -64,6 +64,7 @@ async def test_a_campaign_is_created_and_led_through_its_life(
         assert "running" in (await run(environment, "start", "Q1 Promotion"))[0]
         await depth_reaches(settings, topology.CAMPAIGN.name, 1)
         assert "paused" in (await run(environment, "pause", str(campaign_id)))[0]
+        assert "Wait until it has ended" in (await run(environment, "again", "Q1 Promotion", code=1))[1]
         shown, _ = await run(environment, "show", "Q1 Promotion")
         assert "paused: by a person" in shown
         assert "campaigns.resume" in shown
@@ -71,10 +72,12 @@ async def test_a_campaign_is_created_and_led_through_its_life(
         assert "running" in (await run(environment, "resume", "Q1 Promotion"))[0]
         assert "Nothing was changed" in (await run(environment, "cancel", "Q1 Promotion", given="n\n", code=1))[1]
         assert "canceled" in (await run(environment, "cancel", "Q1 Promotion", "--yes"))[0]
+        assert "Created campaign" in (await run(environment, "again", "Q1 Promotion"))[0]
+        assert "(again)" in (await run(environment, "list", "--status", "draft"))[0]
         _, refused = await run(environment, "start", "Q1 Promotion", code=1)
         assert "is canceled" in refused
         names = await stage.pool.fetch("SELECT name FROM events WHERE name LIKE 'campaign.%' ORDER BY seq")
-        expected = ["created", "running", "paused", "running", "canceled"]
+        expected = ["created", "running", "paused", "running", "canceled", "created"]
         assert [row["name"].removeprefix("campaign.") for row in names] == expected
 
 

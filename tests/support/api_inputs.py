@@ -48,6 +48,7 @@ MAKERS: Final[dict[str, Making]] = {
 # Rows that a procedure needs in a state that no other needs, by its name and the member that names the row.
 ROWS: Final[dict[tuple[str, str], Making]] = {
     ("messageTemplates.sync", "channelId"): api_rows.channel_at_the_sandbox,
+    ("campaigns.again", "id"): api_campaigns.in_state("completed"),
     ("campaigns.preview", "id"): api_campaigns.in_state("draft"),
     ("campaigns.unschedule", "id"): api_campaigns.in_state("scheduled"),
     ("campaigns.pause", "id"): api_campaigns.in_state("running"),

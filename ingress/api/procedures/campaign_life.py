@@ -10,9 +10,11 @@ from pydantic_core import PydanticCustomError
 from ingress.api.call import Call
 from ingress.api.campaign_models import ID, PROMOTION, Campaign, CampaignAnswer, CampaignId
 from ingress.api.declaration import Example, mutation
+from ingress.api.models import Name
 from ingress.api.problems import CONFLICT, FieldError, Problem, invalid, not_found, pointer
-from ingress.api.procedures.campaigns import WRITE
-from shared.actions import campaign_life, campaign_start
+from ingress.api.procedures.campaigns import WRITE, live
+from shared.actions import campaign_again, campaign_life, campaign_start
+from shared.actions.campaign_again import NotOver
 from shared.actions.campaign_life import BY_A_PERSON, Moved, NotNow
 from shared.actions.campaign_start import NotReady
 from shared.domain.campaigns.life import MOVES
@@ -39,6 +41,14 @@ class ScheduleCampaign(CampaignId):
         description="Without an offset from UTC it is a time of the campaign's zone. May be left out where there is a "
         "recurrence: the next run.",
         examples=["2027-01-07T09:00:00"],
+    )
+
+
+class RunAgain(CampaignId):
+    name: Name | None = Field(default=None, description="Left out: the former name, with (again).")
+    include_unknown: bool = Field(
+        default=False,
+        description="Also those whose outcome is unknown. They may have had the message, and get it twice then.",
     )
 
 
@@ -95,6 +105,42 @@ async def resume(call: Call, given: CampaignId) -> CampaignAnswer:
 async def cancel(call: Call, given: CampaignId) -> CampaignAnswer:
     """End a campaign for good. Recipients without a message are `canceled`; receipts of the others still come."""
     return await taken(call, campaign_life.cancel(call.connection, call.tenant_id, given.id))
+
+
+@mutation(
+    "campaigns.again",
+    scope=WRITE,
+    examples=[
+        Example(
+            {"id": ID},
+            {
+                "campaign": {
+                    **PROMOTION,
+                    "name": "Q1 Promotion (again)",
+                    "recipientType": "campaign",
+                    "recipientIds": [ID],
+                    "originId": ID,
+                }
+            },
+        )
+    ],
+)
+async def again(call: Call, given: RunAgain) -> CampaignAnswer:
+    """Make a draft of the same content for those whom an ended campaign has not reached.
+
+    It is for those who failed, were canceled, or were skipped because their time was over; without failures that would
+    come again, such as a number that does not exist.
+    """
+    former = await live(call, given.id, lock=True)
+    try:
+        made = await campaign_again.again(
+            call.connection, former, include_unknown=given.include_unknown, name=given.name
+        )
+    except NotOver as refused:
+        remedy = "Wait until it has ended, or cancel it: campaigns.cancel."
+        error = FieldError(pointer("id"), f"This campaign is {refused.status}.", remedy)
+        raise Problem(CONFLICT, error.detail, errors=[error]) from None
+    return CampaignAnswer(campaign=Campaign.of(made))
 
 
 async def taken(call: Call, step: Awaitable[Moved | None]) -> CampaignAnswer:

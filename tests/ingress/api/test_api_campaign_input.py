@@ -135,6 +135,11 @@ async def test_two_templates_are_compared(api: ApiStage) -> None:
         ({"recipientType": "campaign", "recipientIds": [str(uuid4()), str(uuid4())]}, "#/recipientIds"),
         ({"recipientFilter": {"tags": [""]}}, "#/recipientFilter/tags/0"),
         ({"recipientFilter": {"consent": "opted_out"}}, "#/recipientFilter/consent"),
+        ({"recipientFilter": {"statuses": ["sent"]}}, "#/recipientFilter/statuses/0"),
+        (
+            {"recipientFilter": {"lastSeenAfter": "2026-02-01T00:00:00Z", "lastSeenBefore": "2026-01-01T00:00:00Z"}},
+            "#/recipientFilter",
+        ),
         ({"recipientFilter": {"sql": "1=1"}}, "#/recipientFilter/sql"),
         ({"messageData": {"ana": {}}}, "#/messageData/ana/[key]"),
         ({"messageData": {str(uuid4()): {"a": 1}}}, None),

@@ -138,3 +138,17 @@ async def test_a_tenants_defaults_are_changed_field_by_field(api: ApiStage) -> N
     ):
         assert (await api.post("/v1/campaigns/update-settings", ana, given)).pointers == [pointer]
     assert [one["name"] for one in await api.events(ana, "tenant")].count("tenant.campaigns_changed") == 2
+
+
+async def test_a_new_run_is_for_those_whom_an_ended_campaign_did_not_reach(api: ApiStage) -> None:
+    ana = await api.tenant()
+    former = await add_campaign(api, ana, "completed")
+    at = f"/v1/campaigns/{former}/again"
+    made = (await api.post(at, ana, {})).body["campaign"]
+    assert (made["status"], made["recipientType"], made["recipientIds"]) == ("draft", "campaign", [str(former)])
+    assert (made["originId"], made["name"]) == (str(former), "Q1 Promotion (again)")
+    assert made["recipientFilter"]["statuses"] == ["failed", "canceled", "skipped"]
+    risky = (await api.post(at, ana, {"includeUnknown": True, "name": "Q1, all"})).body["campaign"]
+    assert (risky["name"], "unknown" in risky["recipientFilter"]["statuses"]) == ("Q1, all", True)
+    running = await add_campaign(api, ana, "running")
+    assert (await api.post(f"/v1/campaigns/{running}/again", ana, {})).problem == "conflict"
