@@ -17,6 +17,7 @@ ALTER TABLE campaigns
     ADD COLUMN IF NOT EXISTS frozen_to uuid,                             -- the last contact of it that has its row
     ADD COLUMN IF NOT EXISTS frozen_at timestamptz,                      -- when all had; null: not yet
     ADD COLUMN IF NOT EXISTS sent_out_at timestamptz,                    -- since when none is pending or queued
+    ADD COLUMN IF NOT EXISTS rate_used_to timestamptz,                   -- by its own rate, where it has one
     ADD COLUMN IF NOT EXISTS wave smallint NOT NULL DEFAULT 0,           -- how many waves have ended
     ADD COLUMN IF NOT EXISTS wave_ended_at timestamptz,                  -- null: no look at a wave is under way
     ADD COLUMN IF NOT EXISTS winner smallint,                            -- of two templates, once that is decided
@@ -27,8 +28,8 @@ ALTER TABLE campaigns DROP CONSTRAINT IF EXISTS check_recipient_type,
     ADD CONSTRAINT check_recipient_type CHECK (recipient_type IN ('groups', 'contacts', 'all', 'campaign')) NOT VALID;
 ALTER TABLE campaigns VALIDATE CONSTRAINT check_recipient_type;
 ALTER TABLE campaigns DROP CONSTRAINT IF EXISTS check_times_at_work, ADD CONSTRAINT check_times_at_work CHECK (
-    least(frozen_at, sent_out_at, wave_ended_at) >= '0002-01-01 00:00+00'
-    AND greatest(frozen_at, sent_out_at, wave_ended_at) <= '9999-01-01 00:00+00') NOT VALID;
+    least(frozen_at, sent_out_at, rate_used_to, wave_ended_at) >= '0002-01-01 00:00+00'
+    AND greatest(frozen_at, sent_out_at, rate_used_to, wave_ended_at) <= '9999-01-01 00:00+00') NOT VALID;
 ALTER TABLE campaigns VALIDATE CONSTRAINT check_times_at_work;
 
 ALTER TABLE campaign_recipients

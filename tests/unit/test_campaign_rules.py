@@ -175,3 +175,22 @@ def test_outcomes_that_cant_be_read_are_none(stored: object) -> None:
 def test_outcomes_survive_their_row() -> None:
     outcomes = Outcomes(terminal=99, failed=28, held=4)
     assert brakes.outcomes_of(outcomes.as_json()) == outcomes
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5, 3.0, 10.0, 80.0])
+@pytest.mark.parametrize("late", [0.0, 0.3])  # seconds by which each page comes later than it could
+def test_a_campaign_with_a_rate_of_its_own_keeps_to_it(rate: float, late: float) -> None:
+    begun = now = datetime(2026, 11, 28, tzinfo=UTC)
+    made, used_to = 0, None
+    for _ in range(40):
+        wanted = pace.own_page(rate, used_to, now)
+        used_to = pace.used_up(rate, used_to, now, wanted)
+        made += wanted
+        now = max(used_to, now) + timedelta(seconds=late)
+    assert (now - begun).total_seconds() * rate * 0.7 <= made <= (now - begun).total_seconds() * rate + 1
+
+
+def test_nothing_is_made_while_a_campaigns_own_rate_is_used_up() -> None:
+    now = datetime(2026, 11, 28, tzinfo=UTC)
+    assert pace.own_page(10.0, now + timedelta(seconds=0.1), now) == 0
+    assert pace.own_page(10.0, now - timedelta(hours=1), now) == 10  # an hour's rate is not saved up
