@@ -119,11 +119,14 @@ _TEXTS = {
 }  # fmt: skip
 # What its meaning does not say: a value that the row has to be given anew, a row that a function is asked about.
 _OF_ITS_OWN = {
-    ("campaigns._INSERT", 4): "NULL",
-    ("campaigns._INSERT", 7): "'contacts'",
-    ("campaigns._PAGE", 2): "'draft'",
-    ("campaigns._UPDATE", 4): "NULL",
-    ("campaigns._UPDATE", 7): "'contacts'",
+    ("campaigns.records._INSERT", 4): "NULL",
+    ("campaigns.records._INSERT", 7): "'contacts'",
+    ("campaigns.records._PAGE", 2): "'draft'",
+    ("campaigns.records._UPDATE", 4): "NULL",
+    ("campaigns.records._UPDATE", 7): "'contacts'",
+    ("campaigns.life._MOVE", 4): "'paused'",
+    ("campaigns.pages._LEAVE_OUT", 3): "'skipped'",
+    ("campaigns.pages._LEAVE_OUT_PENDING", 3): "'canceled'",
     ("channels._ADD", 5): "'sms'",
     ("contact_imports._INSERT", 5): "'csv'",
     ("contact_imports._INSERT", 6): "'MX'",
@@ -144,7 +147,7 @@ _BY_TYPE = {
     "json": "'{{}}'::json", "int4": "{n}", "int8": "{n}", "bool": "true", "float8": "1.0", "bytea": "sha256('{n}')",
     "uuid": "gen_random_uuid()", "name": "'nothing'",
     "boolean": "true", "integer": "{n}", "bigint": "{n}", "timestamp with time zone": "now()",
-    "double precision": "1.0",
+    "double precision": "1.0", "smallint": "1",
 }  # fmt: skip
 
 
