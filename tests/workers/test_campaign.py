@@ -102,7 +102,8 @@ async def test_over_meta_a_scheduled_campaign_begins_at_its_time(settings: Setti
         await stage.until(run.status, equals="completed")
         assert await run.reached() == Counter(number.lstrip("+") for number in run.numbers)
         names = [one["name"] for one in await stage.rows("SELECT name FROM events WHERE name LIKE 'campaign.%'")]
-        assert sorted(names) == ["campaign.completed", "campaign.created", "campaign.running", "campaign.scheduled"]
+        steps = sorted(name for name in names if name != "campaign.progress")
+        assert steps == ["campaign.completed", "campaign.created", "campaign.running", "campaign.scheduled"]
 
 
 async def test_no_claim_follows_the_commit_of_a_pause(settings: Settings) -> None:
