@@ -11,6 +11,7 @@ from uuid import UUID
 from shared import database
 from shared.actions import messaging_limit
 from shared.actions.admission import decision_on, is_text_message, refusal_of
+from shared.actions.campaign_forms import Forms, Said
 from shared.actions.messages import wrong_text
 from shared.database import Connection, new_id
 from shared.database.each_row import skipped
@@ -29,7 +30,6 @@ from shared.store.messages import bulk
 from shared.store.messages.bulk import ReadyMessage
 from shared.store.messages.outbound_rows import Outbound, media_json
 from workers.campaign import variants
-from workers.campaign.forms import Forms, Said
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from shared.actions import campaign_life
+from shared.actions import campaign_forms, campaign_life
 from shared.database import Connection
 from shared.domain.campaigns.settings import stored_settings
 from shared.domain.channels import UNREAD_WAIT
@@ -14,7 +14,7 @@ from shared.store import channels
 from shared.store.campaigns import cancellation, counts, pages, runs
 from shared.store.campaigns.life import Pause
 from shared.store.campaigns.runs import Run
-from workers.campaign import finishing, forms, freezing, looks, scheduling
+from workers.campaign import finishing, freezing, looks, scheduling
 from workers.campaign.messages import Page
 from workers.campaign.pages import make_page
 
@@ -70,9 +70,9 @@ async def step(tx: Connection, run: Run, ctx: Context[None]) -> Following:
             return Following(max(until - run.now, timedelta(0)))
         case looks.Go(most):
             pass
-    says = await forms.of(tx, campaign, channel, settings)
+    says = await campaign_forms.of(tx, campaign, channel, settings)
     if says is None:
-        await campaign_life.pause(tx, campaign.tenant_id, campaign.id, forms.GONE)
+        await campaign_life.pause(tx, campaign.tenant_id, campaign.id, campaign_forms.GONE)
         return NEVER
     handoff = timedelta(seconds=ctx.settings.handoff_lease)
     page = Page(run, channel, settings, tenant, says, handoff)

@@ -1,22 +1,25 @@
 """campaigns.start and the steps that follow: schedule, pause, resume, cancel."""
 
 from collections.abc import Awaitable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Final
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
 from ingress.api.call import Call
-from ingress.api.campaign_models import ID, PROMOTION, Campaign, CampaignAnswer, CampaignId
+from ingress.api.campaign_models import ID, OFFERS, PROMOTION, Campaign, CampaignAnswer, CampaignId
 from ingress.api.declaration import Example, mutation
 from ingress.api.models import Name
 from ingress.api.problems import CONFLICT, FieldError, Problem, invalid, not_found, pointer
 from ingress.api.procedures.campaigns import WRITE, live
-from shared.actions import campaign_again, campaign_life, campaign_start
+from ingress.api.procedures.conversations import HELLO, Message, MessageAnswer
+from shared.actions import campaign_again, campaign_life, campaign_start, campaign_test_send
 from shared.actions.campaign_again import NotOver
 from shared.actions.campaign_life import BY_A_PERSON, Moved, NotNow
 from shared.actions.campaign_start import NotReady
+from shared.actions.campaign_test_send import TestSend
+from shared.database import new_id
 from shared.domain.campaigns.life import MOVES
 
 _RUNNING: Final = {**PROMOTION, "status": "running", "startedAt": "2026-11-28T16:05:00Z"}
@@ -42,6 +45,13 @@ class ScheduleCampaign(CampaignId):
         "recurrence: the next run.",
         examples=["2027-01-07T09:00:00"],
     )
+
+
+class SendCampaignTest(CampaignId):
+    to: Annotated[str, StringConstraints(min_length=3, max_length=320)] = Field(
+        description="A phone number in international form; for e-mail an address.", examples=["+14155238886"]
+    )
+    variant: int = Field(default=0, ge=0, le=1, description="Which of two templates: 1 is settings.comparison's.")
 
 
 class RunAgain(CampaignId):
@@ -143,6 +153,28 @@ async def again(call: Call, given: RunAgain) -> CampaignAnswer:
     return CampaignAnswer(campaign=Campaign.of(made))
 
 
+@mutation(
+    "campaigns.test",
+    scope=WRITE,
+    examples=[Example({"id": ID, "to": "+14155238886"}, {"message": HELLO | {"content": OFFERS}})],
+)
+async def test(call: Call, given: SendCampaignTest) -> MessageAnswer:
+    """Send a campaign to one address, such as your own, to look at it. The campaign does not count it.
+
+    A placeholder that nothing is known for shows its name. Follow the message by conversations.messages.
+    """
+    test_send = TestSend(given.to, given.variant, call.idempotency_key or str(new_id()))
+    handoff = timedelta(seconds=call.settings.handoff_lease)
+    try:
+        queued, job = await campaign_test_send.send(
+            call.connection, await live(call, given.id, lock=True), test_send, handoff
+        )
+    except NotReady as refused:
+        raise _not_ready(refused) from None
+    call.publish(job)
+    return MessageAnswer(message=Message.of(queued))
+
+
 async def taken(call: Call, step: Awaitable[Moved | None]) -> CampaignAnswer:
     """Take a step of a campaign's life, and publish its jobs. Raises the problem of one that can't be taken."""
     try:
@@ -150,14 +182,18 @@ async def taken(call: Call, step: Awaitable[Moved | None]) -> CampaignAnswer:
     except NotNow as refused:
         raise _not_now(refused) from None
     except NotReady as refused:
-        if refused.field != "id":
-            raise invalid(refused.field, refused.reason, refused.remedy) from None
-        error = FieldError(pointer("id"), refused.reason, refused.remedy)
-        raise Problem(CONFLICT, error.detail, errors=[error]) from None
+        raise _not_ready(refused) from None
     if moved is None:
         raise not_found("campaign")
     call.publish(*moved.jobs)
     return CampaignAnswer(campaign=Campaign.of(moved.campaign))
+
+
+def _not_ready(refused: NotReady) -> Problem:
+    if refused.field != "id":
+        return invalid(refused.field, refused.reason, refused.remedy)
+    error = FieldError(pointer("id"), refused.reason, refused.remedy)
+    return Problem(CONFLICT, error.detail, errors=[error])
 
 
 def _not_now(refused: NotNow) -> Problem:

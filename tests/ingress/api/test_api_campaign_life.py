@@ -7,8 +7,10 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from tests.ingress.api.test_api_campaigns import drafted
+from tests.ingress.api.test_api_contacts import created
 from tests.support.api import ApiStage, Tenant
 from tests.support.api_campaigns import add_campaign
+from tests.support.api_conversations import add_channel, make_template
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -152,3 +154,42 @@ async def test_a_new_run_is_for_those_whom_an_ended_campaign_did_not_reach(api: 
     assert (risky["name"], "unknown" in risky["recipientFilter"]["statuses"]) == ("Q1, all", True)
     running = await add_campaign(api, ana, "running")
     assert (await api.post(f"/v1/campaigns/{running}/again", ana, {})).problem == "conflict"
+
+
+async def test_a_test_goes_to_one_address_and_is_not_counted(api: ApiStage) -> None:
+    ana = await api.tenant()
+    contact = (await created(api, ana, "+34600000001"))["id"]
+    await api.patch(f"/v1/contacts/{contact}", ana, {"name": "Ana"})
+    sms = str(await add_channel(api, ana, kind="sms"))
+    made = await drafted(
+        api, ana, whatsappInstanceId=sms, message="Hi {{contact.name}}, {{data.code}}, {{data.shop|ours}}",
+        messageData={contact: {"code": "A1"}},
+    )  # fmt: skip
+    at = f"/v1/campaigns/{made['id']}/test"
+    known = await api.post(at, ana, {"to": "+34 600 000 001"}, Idempotency_Key="mine")
+    assert known.status == 200, known.body
+    assert (known.body["message"]["content"], known.body["message"]["status"]) == ("Hi Ana, A1, ours", "queued")
+    unknown = (await api.post(at, ana, {"to": "+34600000009"})).body["message"]
+    assert unknown["content"] == "Hi [contact.name], [data.code], ours"
+    assert await api.pool.fetchval("SELECT count(*) FROM campaign_recipients WHERE tenant_id = $1", ana.id) == 0
+    assert await api.pool.fetchval("SELECT count(*) FROM contacts WHERE tenant_id = $1", ana.id) == 2
+    for to, problem in (("ana@shop.example", "invalid-input"), ("12345", "invalid-input"), ("nobody", "invalid-input")):
+        answer = await api.post(at, ana, {"to": to})
+        assert (answer.problem, answer.pointers) == (problem, ["#/to"])
+
+
+@pytest.mark.parametrize("variant", [0, 1])
+async def test_a_test_of_a_template_has_its_variables(api: ApiStage, variant: int) -> None:
+    ana = await api.tenant()
+    templates = [await make_template(api, ana) for _ in range(2)]
+    made = await drafted(
+        api, ana, messageTemplateId=templates[0], variables={"1": "{{contact.name|you}}"},
+        settings={"comparison": {"templateId": templates[1]}},
+    )  # fmt: skip
+    answer = await api.post(f"/v1/campaigns/{made['id']}/test", ana, {"to": "+34600000009", "variant": variant})
+    sent = answer.body["message"]
+    name = await api.pool.fetchval(
+        "SELECT external_id FROM message_templates WHERE id = $1::text::uuid", templates[variant]
+    )
+    assert (sent["template"]["name"], sent["template"]["variables"]) == (name, {"1": "you"})
+    assert sent["content"] == "Hola you"
