@@ -9,8 +9,8 @@ import pytest
 from tests.ingress.api.test_api_campaigns import drafted
 from tests.ingress.api.test_api_contacts import created
 from tests.support.api import ApiStage, Tenant
-from tests.support.api_campaigns import add_campaign
-from tests.support.api_conversations import add_channel, make_template
+from tests.support.api_campaigns import add_campaign, add_recipient
+from tests.support.api_conversations import add_channel, add_conversation, make_template
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -193,3 +193,21 @@ async def test_a_test_of_a_template_has_its_variables(api: ApiStage, variant: in
     )
     assert (sent["template"]["name"], sent["template"]["variables"]) == (name, {"1": "you"})
     assert sent["content"] == "Hola you"
+
+
+async def test_messages_that_waited_for_a_paused_campaign_are_due_once_it_is_resumed(api: ApiStage) -> None:
+    ana = await api.tenant()
+    campaign_id = await add_campaign(api, ana, "paused")
+    conversation = await add_conversation(api, ana)
+    contact = await add_recipient(api, ana, campaign_id)
+    await api.pool.execute(
+        """INSERT INTO messages (id, tenant_id, conversation_id, channel_id, provider, direction, role, status, lane,
+            content, out_seq, due_at, not_before, campaign_recipient_id)
+        SELECT gen_random_uuid(), c.tenant_id, c.id, c.channel_id, c.provider, 'outbound', 'assistant', 'ready', 'bulk',
+            'Hello!', 1, now() + interval '1 hour', now() + interval '1 hour', r.id
+        FROM conversations c, campaign_recipients r WHERE c.id = $1 AND r.contact_id = $2""",
+        *(conversation, contact),
+    )
+    await step(api, ana, {"id": campaign_id}, "resume")
+    due = "SELECT due_at <= now() AND not_before IS NULL FROM messages WHERE conversation_id = $1"
+    assert await api.pool.fetchval(due, conversation) is True
