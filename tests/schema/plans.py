@@ -144,6 +144,24 @@ _OF_ITS_OWN = {
     ("tenants._INSERT", 1): "gen_random_uuid()",
     ("webhooks._INSERT", 4): "'https://a.example'",
 }
+# Of a campaign to contacts, and what decides of them.
+_RULES = (
+    "jsonb_build_object('campaign_id', md5('{seed}campaign900')::uuid, 'channel_id', '{channel}', "
+    "'channel_kind', 'whatsapp', 'address_kinds', ARRAY['phone', 'user_id'], 'us_marketing', true, "
+    "'outside_us', ARRAY['416'], 'free_form', true, 'opted_in', false, 'seen_after', timestamptz '2020-01-01', "
+    "'statuses', ARRAY['failed', 'pending'], 'skipped_for', ARRAY['expired'], 'final', ARRAY['21211'], "
+    "'earlier', ARRAY[md5('{seed}group900')], 'used', jsonb_build_array("
+    "jsonb_build_object('field', 'contact.email', 'source', 'email', 'needed', false), "
+    "jsonb_build_object('field', 'contact.phone', 'source', 'phone', 'needed', true)))"
+)
+_CHOOSES = {"groups": "group", "contacts": "contact", "all": "contact", "campaign": "campaign"}
+for _source, _kind in _CHOOSES.items():
+    for _statement in ("campaigns.freezing._FREEZE", "campaigns.preview._PREVIEW"):
+        _OF_ITS_OWN |= {
+            (f"{_statement}[{_source}]", 2): f"md5('{{seed}}{_kind}{{n}}')",
+            (f"{_statement}[{_source}]", 3): "'00000000-0000-0000-0000-000000000000'",
+            (f"{_statement}[{_source}]", 5): _RULES,
+        }
 _BY_TYPE = {
     "text": "'{n}'", "timestamptz": "now()", "interval": "interval '1 minute'", "jsonb": "'{{}}'::jsonb",
     "json": "'{{}}'::json", "int4": "{n}", "int8": "{n}", "bool": "true", "float8": "1.0", "bytea": "sha256('{n}')",
@@ -169,7 +187,7 @@ def arguments(statement: Statement, types: list[str], busy: Busy) -> list[str]:
 
 def _value(statement: Statement, place: int, meaning: str, kind: str, busy: Busy, n: int) -> str:
     if (own := _OF_ITS_OWN.get((statement.name, place))) is not None:
-        return own.format(n=n, seed=busy.seed)
+        return own.format(n=n, seed=busy.seed, channel=busy.tenant.channel_id)
     if meaning == "limit":
         return str(MANY)
     if meaning == "tenant_id" or (meaning == "id" and statement.table == "tenants"):

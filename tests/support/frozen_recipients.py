@@ -29,6 +29,11 @@ class Frozen:
     values: dict[str, str]
 
 
+def phone(number: int) -> tuple[str, str]:
+    """A number in Spain, as an address of `add_contact`."""
+    return "phone", f"+34{600000000 + number}"
+
+
 def add_contact(worker: Connection, tenant: Tenant, *addresses: tuple[str, str], **columns: object) -> UUID:
     """A contact with these addresses (kind, canonical), the first one the oldest."""
     contact_id = _insert(worker, "contacts", tenant_id=tenant.id, **{"name": "Ana", **columns})
@@ -110,3 +115,9 @@ def recipients(worker: Connection, campaign_id: UUID) -> dict[UUID, Frozen]:
         (campaign_id,),
     ).fetchall()
     return {row[0]: Frozen(*row[1:]) for row in rows}
+
+
+async def reasons(pool: Pool, worker: Connection, tenant: Tenant, campaign_id: UUID) -> dict[UUID, str | None]:
+    """Freeze all: contact → why it was skipped; None for one who is written to."""
+    assert await freeze(pool, tenant, campaign_id)
+    return {contact: one.reason for contact, one in recipients(worker, campaign_id).items()}

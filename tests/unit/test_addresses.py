@@ -95,6 +95,29 @@ def test_region_of_a_number(number: str, country: str | None) -> None:
 
 
 @pytest.mark.parametrize(
+    ("canonical", "code"),
+    [
+        ("+34600000001", "+34"),
+        ("+12025550123", "+1"),
+        ("+35312345678", "+353"),
+        ("+79001234567", "+7"),
+        ("+99912345678", None),
+        ("12345", None),
+        ("+", None),
+        ("ana@b.example", None),
+    ],
+)
+def test_the_calling_code_of_a_number(canonical: str, code: str | None) -> None:
+    assert addresses.calling_code(canonical) == code
+
+
+def test_american_numbers_outside_the_united_states_are_known_by_their_area() -> None:
+    areas = addresses.american_areas_outside_the_us()
+    assert {"416", "604", "876", "809", "787"} <= set(areas)  # Canada, Jamaica, the Dominican Republic, Puerto Rico
+    assert {"202", "212", "907", "808", "800", "200"}.isdisjoint(areas)
+
+
+@pytest.mark.parametrize(
     ("written", "masked"),
     [
         ("+5215512345678", "+52***78"),

@@ -15,7 +15,7 @@ from shared.domain.model import AddressKind, ChannelKind
 from shared.store.by_key import only_if
 from shared.store.campaigns.records import Json, RecipientType
 
-LIMIT: Final = 2_000  # contacts of a page
+LIMIT: Final = 1_000  # contacts of a page: as long as its transaction lasts, join_contacts waits for them
 _BEFORE_ALL: Final = UUID(int=0)
 
 
@@ -147,10 +147,15 @@ def _oldest(kind: AddressKind) -> str:
 _CONVERSATIONS: Final = f"""conversations AS talk
         WHERE talk.contact_id = c.id AND talk.tenant_id = c.tenant_id
             AND {only_if("talk.channel_id = rule.channel_id")}"""
-# A short code is no person's. A chat is reached through the channel that it is on. `STOPPED_BY` of
-# shared/store/consents.py decides again when a message is about to leave, and by more: here an opt-out need only be
-# found where the contact itself has it.
-_JUDGED: Final = f"""judged AS (
+
+
+def pages(source: RecipientType) -> str:
+    """What a statement begins with. `judged` has the contacts of a page, says of each whether it is to be a recipient,
+    and what would become of it. It is materialized, so that each is judged once."""
+    # A short code is no person's. A chat is reached through the channel that it is on. `STOPPED_BY` of
+    # shared/store/consents.py decides again when a message is about to leave, and by more: here an opt-out need only be
+    # found where the contact itself has it.
+    return f"""WITH {_RULES}, {_PAGE[source]}, judged AS MATERIALIZED (
     SELECT c.id AS contact_id, place.canonical AS address, known.found, known.missing, CASE
         WHEN c.deleted_at IS NOT NULL THEN 'deleted'
         WHEN NOT c.is_active THEN 'inactive'
@@ -160,7 +165,14 @@ _JUDGED: Final = f"""judged AS (
             AND substr(place.canonical, 3, 3) <> ALL(rule.outside_us) AND NOT (rule.free_form AND EXISTS (
                 SELECT FROM {_CONVERSATIONS} AND is_within_24_hour_window(talk.last_user_message_at)))
             THEN 'us_marketing'
-        WHEN known.missing IS NOT NULL THEN 'missing_variables' END AS reason
+        WHEN known.missing IS NOT NULL THEN 'missing_variables' END AS reason,
+        ({_CHOSEN[source]})
+        AND (rule.tags IS NULL OR c.metadata -> 'tags' ?| rule.tags)
+        AND (NOT rule.opted_in OR consent.opted_in)
+        AND (rule.seen_after IS NULL AND rule.seen_before IS NULL OR (
+            SELECT max(talk.last_user_message_at) >= coalesce(rule.seen_after, '-infinity')
+                AND max(talk.last_user_message_at) < coalesce(rule.seen_before, 'infinity')
+            FROM {_CONVERSATIONS})) AS is_chosen
     FROM rule CROSS JOIN page AS p
     CROSS JOIN LATERAL (
         SELECT id, tenant_id, name, phone_number, metadata, is_active, deleted_at FROM contacts
@@ -172,7 +184,8 @@ _JUDGED: Final = f"""judged AS (
             WHEN own.kind <> ALL(rule.address_kinds) THEN false
             WHEN own.kind = 'phone' THEN own.canonical LIKE '+%'
             WHEN own.kind = 'kommo_chat' THEN EXISTS (
-                SELECT FROM {_CONVERSATIONS} AND talk.kommo_chat_id = own.canonical AND talk.deleted_at IS NULL)
+                SELECT FROM {_CONVERSATIONS}
+                    AND talk.kommo_chat_id = own.canonical AND talk.deleted_at IS NULL OFFSET 0)
             ELSE true END
         ORDER BY array_position(rule.address_kinds, own.kind),
             coalesce(c.phone_number IN (own.given, own.canonical), false) DESC, own.created_at, own.canonical
@@ -201,19 +214,7 @@ _JUDGED: Final = f"""judged AS (
             FROM used OFFSET 0
         ) AS one
     ) AS known
-    WHERE (rule.tags IS NULL OR c.metadata -> 'tags' ?| rule.tags)
-        AND (NOT rule.opted_in OR consent.opted_in)
-        AND (rule.seen_after IS NULL AND rule.seen_before IS NULL OR (
-            SELECT max(talk.last_user_message_at) >= coalesce(rule.seen_after, '-infinity')
-                AND max(talk.last_user_message_at) < coalesce(rule.seen_before, 'infinity')
-            FROM {_CONVERSATIONS}))
-"""
-
-
-def pages(source: RecipientType) -> str:
-    """What a statement begins with. `page` has the ids of a page, in their order, and `judged` the recipients' among
-    them; OFFSET 0, so that each is judged once however often the statement mentions it."""
-    return f"WITH {_RULES}, {_PAGE[source]}, {_JUDGED}        AND {_CHOSEN[source]}\n    OFFSET 0\n)"
+)"""
 
 
 _VALUES: Final = f"{pages('contacts')} SELECT found FROM judged"

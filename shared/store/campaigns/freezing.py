@@ -15,7 +15,7 @@ _FREEZE: Final[Mapping[RecipientType, str]] = {
     INSERT INTO campaign_recipients (tenant_id, campaign_id, contact_id, status, reason, address, message_data)
     SELECT $1, rule.campaign_id, contact_id, CASE WHEN reason IS NULL THEN 'pending' ELSE 'skipped' END, reason,
         address, CASE WHEN reason IS NULL THEN found ELSE '{{}}' END
-    FROM judged, rule ORDER BY contact_id
+    FROM judged, rule WHERE is_chosen ORDER BY contact_id
     ON CONFLICT (campaign_id, contact_id, tenant_id) DO NOTHING
 )
 SELECT (SELECT count(*) FROM page) AS contacts, (SELECT id FROM page ORDER BY id DESC LIMIT 1) AS last

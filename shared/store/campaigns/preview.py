@@ -39,8 +39,7 @@ class Preview:
 # All contacts of the page, for the last one says where the next page begins.
 _PREVIEW: Final[Mapping[RecipientType, str]] = {
     source: f"""{pages(source)}
-SELECT page.id, j.contact_id IS NOT NULL AS is_chosen, j.reason, j.address, j.missing
-FROM page LEFT JOIN judged AS j ON j.contact_id = page.id ORDER BY page.id
+SELECT contact_id, is_chosen, reason, address, missing FROM judged ORDER BY contact_id
 """
     for source in get_args(RecipientType)
 }
@@ -61,10 +60,10 @@ async def preview(connection: Connection, audience: Audience, begin: Place, limi
     return Preview(
         pending=len(addresses),
         skipped=Counter(row["reason"] for row in chosen if row["reason"] is not None),
-        incomplete=[Incomplete(row["id"], row["missing"]) for row in incomplete[:MOST_INCOMPLETE]],
+        incomplete=[Incomplete(row["contact_id"], row["missing"]) for row in incomplete[:MOST_INCOMPLETE]],
         calling_codes=Counter(calling_code(address) or "" for address in addresses),
         addresses=addresses,
-        next=_next(audience, begin, rows[-1]["id"] if len(rows) == limit else None),
+        next=_next(audience, begin, rows[-1]["contact_id"] if len(rows) == limit else None),
     )
 
 
