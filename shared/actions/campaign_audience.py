@@ -60,13 +60,6 @@ async def audience_of(connection: Connection, campaign: Campaign, channel: Chann
     return Audience(campaign.tenant_id, values.recipient_type or "contacts", values.recipient_ids, rules)
 
 
-async def values_of(connection: Connection, campaign: Campaign, channel: Channel, contact_id: UUID) -> dict[str, str]:
-    """What is known of one contact, by the names of the campaign's placeholders. Raises as `audience_of`."""
-    audience = await audience_of(connection, campaign, channel)
-    rules = replace(audience.rules, tags=None, opted_in=False, seen_after=None, seen_before=None)
-    return await store.values(connection, Audience(campaign.tenant_id, "contacts", (contact_id,), rules))
-
-
 async def _is_marketing(connection: Connection, campaign: Campaign, settings: CampaignSettings) -> bool:
     """Whether one of its templates is of the category marketing."""
     named = campaign.values.message_template_id

@@ -43,11 +43,12 @@ class Forms:
     form: Form
     templates: Mapping[int, MessageTemplate]
     variables: Mapping[str, str]  # of the template: name → text with placeholders
+    winner: int | None  # the variant that all get from now on
 
     def said(self, variant: int, values: Mapping[str, str], talk: Talk) -> Said:
         """What a recipient is sent, whose variant and values these are. Raises ValueError and KeyError where the values
         don't suffice."""
-        template = self.templates.get(variant, self.templates.get(0))
+        template = self.templates.get(variant if self.winner is None else self.winner, self.templates.get(0))
         is_free = self.kind != "whatsapp" or window.is_open(talk.last_user_message_at, talk.now)
         if self.text is not None and (is_free or template is None):
             kind = media.message_type(self.media[0]) if self.media else "text"
@@ -60,7 +61,9 @@ class Forms:
         return Said(shown, "template", Template(name, filled, words.language))
 
 
-async def of(tx: Connection, campaign: Campaign, channel: Channel, settings: CampaignSettings) -> Forms | None:
+async def of(
+    tx: Connection, campaign: Campaign, channel: Channel, settings: CampaignSettings, winner: int | None
+) -> Forms | None:
     """The campaign's forms; None where a template of it is deleted."""
     given = campaign.values
     wanted = {0: given.message_template_id}
@@ -82,6 +85,7 @@ async def of(tx: Connection, campaign: Campaign, channel: Channel, settings: Cam
         form=message_form.form_of({message_form.FORM: {"interactive": given.interactive}}),
         templates=templates,
         variables={name: str(text) for name, text in given.variables.items()},
+        winner=winner,
     )
 
 

@@ -17,6 +17,7 @@ from shared.store.campaigns.life import Pause
 from shared.store.campaigns.records import Campaign
 from shared.store.events import Event, record
 
+AT_ONCE: Final[frozenset[Step]] = frozenset(("start", "resume", "cancel", "fail"))  # the worker has something to do
 BY_A_PERSON: Final = Pause("person", {"resume": "a person, with campaigns.resume"})
 
 
@@ -55,13 +56,13 @@ async def schedule(connection: Connection, tenant_id: UUID, campaign_id: UUID, a
 
 async def unschedule(connection: Connection, tenant_id: UUID, campaign_id: UUID) -> Moved | None:
     """Make a scheduled campaign a draft again."""
-    taken = await take(connection, tenant_id, campaign_id, "unschedule", due_at=None)
+    taken = await take(connection, tenant_id, campaign_id, "unschedule")
     return None if taken is None else Moved(taken)
 
 
 async def pause(connection: Connection, tenant_id: UUID, campaign_id: UUID, why: Pause = BY_A_PERSON) -> Moved | None:
     """Pause a running campaign: after the commit none of its messages leaves. Those that are ready wait."""
-    taken = await take(connection, tenant_id, campaign_id, "pause", due_at=None, pause=why)
+    taken = await take(connection, tenant_id, campaign_id, "pause", pause=why)
     return None if taken is None else Moved(taken)
 
 
@@ -80,14 +81,14 @@ async def fail(connection: Connection, tenant_id: UUID, campaign_id: UUID, why: 
 
 async def complete(connection: Connection, tenant_id: UUID, campaign_id: UUID) -> Moved | None:
     """Complete a running campaign, none of whose recipients is left."""
-    taken = await take(connection, tenant_id, campaign_id, "complete", due_at=None)
+    taken = await take(connection, tenant_id, campaign_id, "complete")
     return None if taken is None else Moved(taken)
 
 
 async def _take_now(
     connection: Connection, tenant_id: UUID, campaign_id: UUID, step: Step, why: Pause | None = None
 ) -> Moved | None:
-    """Take a step after which the worker has something to do at once."""
+    """Take a step of AT_ONCE."""
     now = datetime.now(UTC)
     taken = await take(connection, tenant_id, campaign_id, step, due_at=now, pause=why)
     return (
@@ -101,10 +102,13 @@ async def take(
     campaign_id: UUID,
     step: Step,
     *,
-    due_at: datetime | None,
+    due_at: datetime | None = None,
     pause: Pause | None = None,
 ) -> Campaign | None:
-    """Take the step; None where there is no such live campaign. Raises NotNow."""
+    """Take the step; None where there is no such live campaign. Raises NotNow.
+
+    `due_at` is when the worker takes its next step; without it now, after a step of AT_ONCE.
+    """
     before = await records.get(connection, tenant_id, campaign_id, lock=True)
     if before is None or before.deleted_at is not None:
         return None
@@ -112,6 +116,8 @@ async def take(
         return before
     if not may(step, before.status):
         raise NotNow(step, before)
+    if due_at is None and step in AT_ONCE:
+        due_at = datetime.now(UTC)
     moved = await life.move(connection, tenant_id, campaign_id, step, due_at=due_at, pause=pause)
     assert moved is not None, "its row is locked"
     await life.wait_for_claims(connection, campaign_id)

@@ -59,6 +59,7 @@ UNTIL_STATISTICS: Final[dict[When, tuple[str, ...]]] = {
     "with a backlog": (),
     "while nothing waited": ("due_rows._REPLIES",),
     "while it was empty": (
+        "campaigns.pages._TALKS",
         "channels._BY_ENDPOINTS",
         "consents._ANSWER_STOPPED",
         "consents._CONTACTS_OF_CONVERSATIONS",

@@ -71,6 +71,10 @@ class CampaignStage:
         seen = await self.stage.sandbox.messages()
         return Counter(one.to.removeprefix("whatsapp:").lstrip("+") for one in seen if one.outcome == "accepted")
 
+    async def is_over(self) -> bool:
+        """Whether the worker has nothing left to do for it."""
+        return await self.stage.value("SELECT due_at IS NULL FROM campaigns WHERE id = $1", self.id) is True
+
     async def has_reached(self, people: int) -> bool:
         return len(await self.reached()) >= people
 

@@ -11,7 +11,10 @@ from collections.abc import Awaitable, Callable
 from typing import ParamSpec, TypeVar
 
 import workers.__main__
+import workers.campaign.steps
+import workers.campaign.worker
 import workers.reply.worker
+from shared.queue.jobs import CampaignDue, SendAdmitted
 from shared.queue.worker import Context
 from shared.store.messages import sends
 from workers.send import provider_call, unknown_lookup
@@ -48,12 +51,29 @@ def _publishing(self: Context[object], *jobs: object) -> Awaitable[None]:
     return _publish(self, *jobs)  # type: ignore[arg-type]
 
 
+def _publishing_only(kind: type[object]) -> Callable[..., Awaitable[None]]:
+    def publishing(self: Context[object], *jobs: object) -> Awaitable[None]:
+        if any(isinstance(job, kind) for job in jobs):
+            _die()
+        return _publish(self, *jobs)  # type: ignore[arg-type]
+
+    return publishing
+
+
 _publish = Context.publish
 MOMENTS: dict[str, Callable[[], None]] = {
     # committed, and no job published for the next worker
     "publishing": lambda: setattr(Context, "publish", _publishing),
     # the conversation's lease is taken, the engine about to think
     "thinking": lambda: setattr(workers.reply.worker, "_make", _before(workers.reply.worker._make)),
+    # a step of a campaign is done, and not committed
+    "campaign step": lambda: setattr(workers.campaign.worker, "step", _after(workers.campaign.steps.step)),
+    # a step of a campaign is committed, whatever it did
+    "campaign stepped": lambda: setattr(workers.campaign.worker, "_step", _after(workers.campaign.worker._step)),
+    # a page of messages is committed, and `send` not told
+    "campaign page": lambda: setattr(Context, "publish", _publishing_only(SendAdmitted)),
+    # the turn of a campaign is over, and the next one not published
+    "campaign turn": lambda: setattr(Context, "publish", _publishing_only(CampaignDue)),
     # the message is `sending`, and the provider not called
     "claimed": lambda: setattr(sends, "claim", _after(sends.claim)),
     # the provider has answered, and nothing is written down

@@ -87,7 +87,8 @@ async def make(tx: Connection, page: Page, recipients: Sequence[Recipient]) -> l
 async def _make(tx: Connection, page: Page, recipients: Sequence[Recipient]) -> list[SendAdmitted]:
     outcome = _Outcome()
     reachable = [one for one in recipients if not _is_left_out(one, outcome)]
-    locked = await variants.assigned(tx, page.run.campaign, page.settings, await _locked(tx, page, reachable))
+    locked = await _locked(tx, page, reachable)
+    locked = await variants.assigned(tx, page.tenant_id, page.settings, page.says.winner, locked)
     for recipient, talk in locked:
         _decide(page, recipient, talk, outcome)
     common = bulk.Page(page.tenant_id, page.channel.id, page.channel.provider, page.expires_at)

@@ -30,21 +30,19 @@ DAY: Final = timedelta(hours=24)  # of the cap
 LONGEST_WAIT: Final = timedelta(minutes=15)  # between two steps, though all recipients wait for a morning
 
 
-async def make_page(
-    tx: Connection, page: Page, waiting: int, most: int | None
-) -> tuple[timedelta, tuple[SendAdmitted, ...]]:
+async def make_page(tx: Connection, page: Page, waiting: int, most: int) -> tuple[timedelta, tuple[SendAdmitted, ...]]:
     """Make the next messages, at most `most`, where `waiting` ones have not left yet; returns the time until the next
     page, and the jobs to publish after the commit."""
-    wanted = await _wanted(tx, page, waiting)
-    if most is not None:
-        wanted = min(wanted, most)
+    wanted = min(await _wanted(tx, page, waiting), most)
     if wanted == 0:
         return pace.NEXT_PAGE, ()
     chosen, all_read = await _choose(tx, page, wanted)
     jobs = tuple(await messages.make(tx, page, chosen))
-    if not all_read:
-        return (pace.NEXT_PAGE if chosen else timedelta(0)), jobs
-    return (pace.NEXT_PAGE if waiting or jobs else await _until_next(tx, page)), jobs
+    if len(chosen) == pace.MOST_AT_ONCE or not (chosen or all_read):
+        return timedelta(0), jobs  # the rate allows for more, or the next ones may be awake
+    if waiting or chosen:
+        return pace.NEXT_PAGE, jobs
+    return await _until_next(tx, page), jobs
 
 
 async def _wanted(tx: Connection, page: Page, waiting: int) -> int:

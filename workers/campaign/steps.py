@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from shared.actions import campaign_forms, campaign_life
+from shared.actions import campaign_forms as forms
+from shared.actions import campaign_life
 from shared.database import Connection
 from shared.domain.campaigns.settings import stored_settings
 from shared.domain.channels import UNREAD_WAIT
@@ -45,39 +46,46 @@ async def step(tx: Connection, run: Run, ctx: Context[None]) -> Following:
         return Following(await scheduling.begin(tx, campaign, tenant, run.now))
     channel = await channels.get(tx, campaign.tenant_id, campaign.values.channel_id)
     if channel is None:
-        await campaign_life.fail(tx, campaign.tenant_id, campaign.id, Pause("channel_deleted", {}))
-        return NOW
+        return await _fail(tx, run, Pause("channel_deleted", {}))
     try:
         settings = stored_settings(campaign.values.settings)
     except ValueError:  # of a newer version: a process that can read them goes on
         return Following(UNREAD_WAIT)
     tenant = await runs.tenant_settings(tx, campaign.tenant_id)
-    if campaign.frozen_at is None:
-        await freezing.freeze_page(tx, campaign, channel, tenant)
-        return NOW
+    try:
+        if campaign.frozen_at is None:
+            await freezing.freeze_page(tx, campaign, channel, tenant)
+            return NOW
+    except ValueError as error:  # what it says can't be read: its author can't change it any more
+        return await _fail(tx, run, Pause("unreadable", {"error": str(error)[:500]}))
     found = await counts.counts(tx, campaign.tenant_id, campaign.id)
     await runs.write_totals(tx, campaign, found)
+    look = await looks.look(tx, campaign, channel, found)
+    if isinstance(look, looks.Stop):
+        await campaign_life.pause(tx, campaign.tenant_id, campaign.id, look.pause)
+        return NEVER
     if counts.of(found, "pending") == 0:
         return Following(await finishing.finish(tx, run, settings, found))
-    if settings.at_end == "expire" and settings.ends_at is not None and settings.ends_at <= run.now:
+    ends_at = settings.ends_at if settings.at_end == "expire" else None
+    if ends_at is not None and ends_at <= run.now:
         await pages.leave_out_pending(tx, campaign.tenant_id, campaign.id, "skipped", "expired", AT_ONCE)
         return NOW
-    match await looks.look(tx, campaign, channel, found):
-        case looks.Stop(pause):
-            await campaign_life.pause(tx, campaign.tenant_id, campaign.id, pause)
-            return NEVER
-        case looks.Wait(until):
-            return Following(max(until - run.now, timedelta(0)))
-        case looks.Go(most):
-            pass
-    says = await campaign_forms.of(tx, campaign, channel, settings)
+    if isinstance(look, looks.Wait):
+        wait = max(min(look.until, ends_at or look.until) - run.now, timedelta(0))
+        return Following(min(wait, finishing.LEAVING_WAIT) if counts.of(found, "queued") else wait)
+    says = await forms.of(tx, campaign, channel, settings, look.winner)
     if says is None:
-        await campaign_life.pause(tx, campaign.tenant_id, campaign.id, campaign_forms.GONE)
+        await campaign_life.pause(tx, campaign.tenant_id, campaign.id, forms.GONE)
         return NEVER
     handoff = timedelta(seconds=ctx.settings.handoff_lease)
     page = Page(run, channel, settings, tenant, says, handoff)
-    wait, jobs = await make_page(tx, page, counts.of(found, "queued"), most)
+    wait, jobs = await make_page(tx, page, counts.of(found, "queued"), look.most)
     return Following(wait, jobs)
+
+
+async def _fail(tx: Connection, run: Run, why: Pause) -> Following:
+    await campaign_life.fail(tx, run.campaign.tenant_id, run.campaign.id, why)
+    return NOW
 
 
 async def _clear(tx: Connection, run: Run) -> Following:

@@ -36,6 +36,7 @@ async def work(due: CampaignDue, ctx: Context[None]) -> None:
     turn_ends = time.monotonic() + TURN
     due_at = due.due_at
     while not ctx.stopping.is_set() and time.monotonic() < turn_ends:
+        began = time.monotonic()
         taken = await database.repeat(partial(_step, due, due_at, ctx))
         if taken is None:
             if not await runs.is_due(ctx.pool, due.tenant_id, due.campaign_id, due_at):
@@ -46,7 +47,7 @@ async def work(due: CampaignDue, ctx: Context[None]) -> None:
         await ctx.publish(*following.jobs)
         if following.wait is None or following.wait.total_seconds() > TURN:
             return  # the clock publishes it when it is due
-        await asyncio.sleep(following.wait.total_seconds())
+        await asyncio.sleep(max(0.0, began + following.wait.total_seconds() - time.monotonic()))
     await ctx.publish(due.model_copy(update={"due_at": due_at}))
 
 
@@ -62,9 +63,7 @@ async def _step(
         if following.wait is None:
             return following, None
         short = following.wait.total_seconds() <= TURN
-        after = run.now + (LEASE if short else following.wait)
-        await runs.proceed(tx, run, after)
-        return following, after
+        return following, await runs.proceed(tx, run, LEASE if short else following.wait)
 
 
 @worker.postpone

@@ -25,7 +25,7 @@ from shared.sending.attachments import AttachmentMemoryFullError
 from shared.sending.senders import Senders, outgoing
 from shared.store import channels
 from shared.store.events import Event, record
-from shared.store.messages import outbound, sends
+from shared.store.messages import bulk, outbound, sends
 from shared.store.messages.outbound_rows import Outbound, send_job
 from workers.send import provider_call
 
@@ -53,7 +53,7 @@ async def send_head(message: Outbound, ctx: Ctx) -> bool:
         async with ctx.transaction() as tx:
             return await outbound.cancel(tx, message.tenant_id, message.id, f"campaign_{message.campaign_status}")
     if message.campaign_status == "paused":
-        await sends.wait_for_campaign(ctx.pool, message.tenant_id, message.id, PAUSED_WAIT)
+        await bulk.wait_for_campaign(ctx.pool, message.tenant_id, message.id, PAUSED_WAIT)
         return False
     if message.stopped_by is not None:
         async with ctx.transaction() as tx:

@@ -217,7 +217,6 @@ def pages(source: RecipientType) -> str:
 )"""
 
 
-_VALUES: Final = f"{pages('contacts')} SELECT found FROM judged"
 _FAILURES: Final = """
 SELECT DISTINCT via.provider, page.reason FROM (
     SELECT campaign_id, status, reason FROM campaign_recipients
@@ -235,9 +234,3 @@ async def failures(
     """Of a page of another campaign's recipients: by which provider and for which reasons messages to them failed."""
     rows = await connection.fetch(_FAILURES, audience.tenant_id, audience.ids[0], place.after or _BEFORE_ALL, limit)
     return {(row["provider"], row["reason"]) for row in rows}
-
-
-async def values(connection: Connection, audience: Audience) -> dict[str, str]:
-    """What is known of the one contact of an audience, by the names of the placeholders that its texts use."""
-    found: dict[str, str] | None = await connection.fetchval(_VALUES, *arguments(audience, Place(), 1))
-    return found or {}

@@ -1,4 +1,4 @@
-"""messages of a campaign: inserts those of a page of recipients in one statement, ready to be sent."""
+"""messages of a campaign: inserts those of a page in one statement, and has them wait while it is paused."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,8 +8,9 @@ from uuid import UUID
 
 import orjson
 
-from shared.database import Connection
+from shared.database import Connection, Pool
 from shared.domain.model import Template
+from shared.store.by_key import only_if
 from shared.store.messages.outbound_rows import template_json
 
 
@@ -64,6 +65,13 @@ ON CONFLICT (tenant_id, dedupe_key) WHERE dedupe_key IS NOT NULL DO NOTHING
 RETURNING id
 """
 
+# Not where the campaign has been resumed since the message was read: then it is due already.
+_WAIT_FOR_CAMPAIGN = f"""
+UPDATE messages SET due_at = clock_timestamp() + $3::interval, not_before = clock_timestamp() + $3::interval
+WHERE tenant_id = $1 AND id = $2 AND {only_if("status = 'ready'")}
+    AND NOT campaign_sends(tenant_id, campaign_recipient_id)
+"""
+
 
 async def add_ready(
     connection: Connection, page: Page, messages: Sequence[ReadyMessage], handoff: timedelta
@@ -91,3 +99,8 @@ async def add_ready(
         [one.metadata for one in messages],
     )
     return {row["id"] for row in rows}
+
+
+async def wait_for_campaign(connection: Connection | Pool, tenant_id: UUID, message_id: UUID, wait: timedelta) -> None:
+    """Postpone a ready message of a paused campaign."""
+    await connection.execute(_WAIT_FOR_CAMPAIGN, tenant_id, message_id, wait)

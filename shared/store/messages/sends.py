@@ -121,13 +121,6 @@ UPDATE messages SET due_at = clock_timestamp() + $3::interval,
 WHERE tenant_id = $1 AND id = $2 AND {only_if("status = 'ready'")} RETURNING id
 """
 
-# Not where the campaign has been resumed since the message was read: then it is due already.
-_WAIT_FOR_CAMPAIGN = f"""
-UPDATE messages SET due_at = clock_timestamp() + $3::interval, not_before = clock_timestamp() + $3::interval
-WHERE tenant_id = $1 AND id = $2 AND {only_if("status = 'ready'")}
-    AND NOT campaign_sends(tenant_id, campaign_recipient_id)
-"""
-
 _OWE_AGAIN = f"""
 UPDATE messages m SET due_at = clock_timestamp() + $3::interval
 WHERE tenant_id = $1 AND id = $2 AND due_at IS NULL AND error_code IS DISTINCT FROM '{RESTORED}' AND (
@@ -193,11 +186,6 @@ async def postpone(
 ) -> bool:
     """Make a ready message due after `wait`; with `throttled` it does not leave before."""
     return await connection.fetchval(_POSTPONE, tenant_id, message_id, wait, throttled) is not None
-
-
-async def wait_for_campaign(connection: Connection | Pool, tenant_id: UUID, message_id: UUID, wait: timedelta) -> None:
-    """Postpone a ready message of a paused campaign."""
-    await connection.execute(_WAIT_FOR_CAMPAIGN, tenant_id, message_id, wait)
 
 
 async def owe_again(connection: Connection | Pool, tenant_id: UUID, message_id: UUID, lease: timedelta) -> None:
