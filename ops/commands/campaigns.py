@@ -17,9 +17,10 @@ from ops import campaign_preview, campaign_watch, campaigns, connections, erasur
 from ops.campaign_preview import Previewed
 from ops.campaigns import Asked
 from ops.errors import Problem
-from shared.actions import campaign_again, campaign_life, campaign_start, campaign_test_send
+from shared.actions import campaign_again, campaign_life, campaign_start
 from shared.actions.campaign_life import Moved
-from shared.actions.campaign_test_send import TestSend
+from shared.actions.campaign_test_contact import contact_of
+from shared.actions.campaign_test_send import send_test
 from shared.database import Connection, Pool, new_id
 from shared.domain.campaigns.life import STATUSES
 from shared.settings import settings
@@ -157,11 +158,11 @@ def try_(
     async def session() -> UUID:
         async with connections.database(settings(), "campaigns") as pool:
             found = await campaigns.find(pool, tenant, campaign)
-            asked = TestSend(to, variant, str(new_id()))
             handoff = timedelta(seconds=settings().handoff_lease)
             async with campaigns.refusals(), connections.transaction(pool) as connection:
-                queued, job = await campaign_test_send.send(connection, found, asked, handoff)
-            await campaigns.publish([job])
+                contact_id = await contact_of(connection, found, to)
+                queued, job = await send_test(connection, found, contact_id, str(new_id()), handoff, variant=variant)
+            await campaigns.publish([] if job is None else [job])
             return queued.id
 
     typer.echo(f"Message {connections.run(session())} is on its way to {terminal.printable(to)}.")

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable
 from datetime import datetime, timedelta
 from typing import Annotated, Final
+from uuid import UUID
 
 from pydantic import AfterValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
@@ -14,13 +15,16 @@ from ingress.api.models import Name
 from ingress.api.problems import CONFLICT, FieldError, Problem, invalid, not_found, pointer
 from ingress.api.procedures.campaigns import WRITE, live
 from ingress.api.procedures.conversations import HELLO, Message, MessageAnswer
-from shared.actions import campaign_again, campaign_life, campaign_start, campaign_test_send
+from shared.actions import campaign_again, campaign_life, campaign_start
 from shared.actions.campaign_again import NotOver
 from shared.actions.campaign_life import BY_A_PERSON, Moved, NotNow
 from shared.actions.campaign_start import NotReady
-from shared.actions.campaign_test_send import TestSend
+from shared.actions.campaign_test_contact import contact_of
+from shared.actions.campaign_test_send import send_test
+from shared.actions.messages import NotQueued
 from shared.database import new_id
 from shared.domain.campaigns.life import MOVES
+from shared.store import contact_records
 
 _RUNNING: Final = {**PROMOTION, "status": "running", "startedAt": "2026-11-28T16:05:00Z"}
 _PAUSED: Final = {
@@ -29,6 +33,7 @@ _PAUSED: Final = {
     "pausedReason": "person",
     "pausedDetail": dict(BY_A_PERSON.detail),
 }
+_TEST_REMEDY: Final = "Change what the detail says, or send it to another contact."
 _AT: Final = "2099-01-07T09:00:00"
 
 
@@ -48,9 +53,12 @@ class ScheduleCampaign(CampaignId):
 
 
 class SendCampaignTest(CampaignId):
-    to: Annotated[str, StringConstraints(min_length=3, max_length=320)] = Field(
-        description="A phone number in international form; for e-mail an address.", examples=["+14155238886"]
+    to: Annotated[str, StringConstraints(min_length=3, max_length=320)] | None = Field(
+        default=None,
+        description="A phone number in international form; for e-mail an address.",
+        examples=["+14155238886"],
     )
+    contact_id: UUID | None = Field(default=None, description="In place of `to`.")
     variant: int = Field(default=0, ge=0, le=1, description="Which of two templates: 1 is settings.comparison's.")
 
 
@@ -159,19 +167,28 @@ async def again(call: Call, given: RunAgain) -> CampaignAnswer:
     examples=[Example({"id": ID, "to": "+14155238886"}, {"message": HELLO | {"content": OFFERS}})],
 )
 async def test(call: Call, given: SendCampaignTest) -> MessageAnswer:
-    """Send a campaign to one address, such as your own, to look at it. The campaign does not count it.
+    """Send a campaign to yourself, or to any one contact, to look at it. The campaign does not count it.
 
-    A placeholder that nothing is known for shows its name. Follow the message by conversations.messages.
+    A new address becomes a contact. The window and opt-outs hold; quiet hours, waves and brakes don't. Follow the
+    message by conversations.messages.
     """
-    test_send = TestSend(given.to, given.variant, call.idempotency_key or str(new_id()))
-    handoff = timedelta(seconds=call.settings.handoff_lease)
+    campaign = await live(call, given.id, lock=True)
+    if (given.to is None) == (given.contact_id is None):
+        raise invalid("to", "It is to be sent to one contact.", "Give either `to` or `contactId`.")
+    if given.contact_id is not None:
+        known = await contact_records.known(call.connection, call.tenant_id, [given.contact_id])
+        if not known.get(given.contact_id):
+            raise not_found("contact", "contactId")
+    cause, handoff = call.idempotency_key or str(new_id()), timedelta(seconds=call.settings.handoff_lease)
     try:
-        queued, job = await campaign_test_send.send(
-            call.connection, await live(call, given.id, lock=True), test_send, handoff
-        )
+        contact_id = given.contact_id or await contact_of(call.connection, campaign, given.to or "")
+        queued, job = await send_test(call.connection, campaign, contact_id, cause, handoff, variant=given.variant)
     except NotReady as refused:
         raise _not_ready(refused) from None
-    call.publish(job)
+    except NotQueued as refused:
+        raise invalid("to" if given.to is not None else "contactId", refused.reason, _TEST_REMEDY) from None
+    if job is not None:
+        call.publish(job)
     return MessageAnswer(message=Message.of(queued))
 
 

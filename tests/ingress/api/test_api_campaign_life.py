@@ -169,10 +169,15 @@ async def test_a_test_goes_to_one_address_and_is_not_counted(api: ApiStage) -> N
     known = await api.post(at, ana, {"to": "+34 600 000 001"}, Idempotency_Key="mine")
     assert known.status == 200, known.body
     assert (known.body["message"]["content"], known.body["message"]["status"]) == ("Hi Ana, A1, ours", "queued")
-    unknown = (await api.post(at, ana, {"to": "+34600000009"})).body["message"]
-    assert unknown["content"] == "Hi [contact.name], [data.code], ours"
+    again = await api.post(at, ana, {"contactId": contact})
+    assert again.body["message"]["content"] == known.body["message"]["content"]
+    unknown = await api.post(at, ana, {"to": "+34600000009"})
+    assert (unknown.problem, unknown.pointers) == ("invalid-input", ["#/to"])
+    assert "contact.name" in unknown.body["detail"], "nothing is known for it"
+    neither, both = await api.post(at, ana, {}), await api.post(at, ana, {"to": "+34600000009", "contactId": contact})
+    assert [neither.pointers, both.pointers] == [["#/to"], ["#/to"]]
     assert await api.pool.fetchval("SELECT count(*) FROM campaign_recipients WHERE tenant_id = $1", ana.id) == 0
-    assert await api.pool.fetchval("SELECT count(*) FROM contacts WHERE tenant_id = $1", ana.id) == 2
+    assert await api.pool.fetchval("SELECT count(*) FROM contacts WHERE tenant_id = $1", ana.id) == 1
     for to, problem in (("ana@shop.example", "invalid-input"), ("12345", "invalid-input"), ("nobody", "invalid-input")):
         answer = await api.post(at, ana, {"to": to})
         assert (answer.problem, answer.pointers) == (problem, ["#/to"])
