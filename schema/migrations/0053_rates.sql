@@ -25,6 +25,9 @@ ALTER TABLE campaign_recipients
     ADD COLUMN IF NOT EXISTS cost_currency text,
     ADD COLUMN IF NOT EXISTS cost_category text,
     ADD COLUMN IF NOT EXISTS cost_due_at timestamptz;
+ALTER TABLE campaign_recipients DROP CONSTRAINT IF EXISTS check_times_cost, ADD CONSTRAINT check_times_cost CHECK (
+    cost_due_at >= '0002-01-01 00:00+00' AND cost_due_at <= '9999-01-01 00:00+00') NOT VALID;
+ALTER TABLE campaign_recipients VALIDATE CONSTRAINT check_times_cost;
 CREATE INDEX CONCURRENTLY IF NOT EXISTS campaign_recipients_cost_due
     ON campaign_recipients (cost_due_at) WHERE cost_due_at IS NOT NULL;
 

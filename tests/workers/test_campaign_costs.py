@@ -78,7 +78,7 @@ async def recipients(
             "SELECT gen_random_uuid(), $1, $2, $3, 'outbound', 'assistant', 'ready', "
             "(SELECT count(*) FROM messages WHERE conversation_id = $2) + place, 'bulk', r, $5, $6 "
             "FROM unnest($4::uuid[]) WITH ORDINALITY AS of (r, place)",
-            *(of[0], of[3], of[2], ids, metadata or {}, {"name": "offer", "language": "es"} if template else None),
+            *(of[0], of[3], of[2], ids, metadata or {}, {"name": "offer", "variables": {}} if template else None),
         )
     return ids
 
@@ -251,6 +251,34 @@ async def test_a_campaigns_forecast_is_what_it_costs_then(settings: Settings) ->
         async with pool.tenant_transaction(ours.tenant_id) as connection:
             found = await costs.forecast(connection, ours.tenant_id, campaign_id, addresses, TODAY)
         assert found.amounts == {"USD": 5 * (2 * Decimal("0.06") + Decimal("0.001"))}
+
+
+HOSTILE: Final = (
+    "UPDATE messages SET metadata = '[1]'",
+    """UPDATE messages SET metadata = '{"pricing": {"category": {"a": [1e400]}, "type": 7, "billable": "no"}}'""",
+    """UPDATE messages SET metadata = '{"pricing": [], "sms": {"segments": "٩٩٩٩"}}'""",
+    "UPDATE message_templates SET category = repeat('x', 100000)",
+    "UPDATE campaign_recipients SET address = '+' || repeat('9', 100000)",
+    "UPDATE campaign_recipients SET cost = 'NaN', cost_currency = repeat('x', 100000)",
+    "UPDATE campaign_recipients SET cost_due_at = '0002-01-01 00:00+00', sent_at = '9999-01-01 00:00+00'",
+    "UPDATE campaign_recipients SET address = NULL",
+    "DELETE FROM messages",
+)
+
+
+@pytest.mark.parametrize("statement", HOSTILE)
+async def test_what_a_tenant_writes_by_sql_delays_no_others_costs(settings: Settings, statement: str) -> None:
+    async with staged(settings) as stage, database.ApiPool(settings, process="test") as pool:
+        await load(stage)
+        theirs, their_campaign = await campaign(stage, "twilio", "sms")
+        ours, campaign_id = await campaign(stage)
+        for of in ((theirs, their_campaign), (ours, campaign_id)):
+            some = await recipients(stage, *of, [MEXICAN.format(n) for n in range(2)])
+            await stage.pool.execute(DELIVERED, some, REGULAR)
+        async with pool.tenant_transaction(theirs.tenant_id) as connection:
+            assert not (await connection.execute(statement)).endswith(" 0")
+        await pricing.price(stage.context)
+        assert [line.amount for line in await sums(stage, ours, campaign_id)] == [Decimal("0.061")]
 
 
 async def test_the_clock_prices_by_itself(settings: Settings) -> None:

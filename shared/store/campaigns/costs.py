@@ -18,9 +18,10 @@ from shared.domain.campaigns.prices import Amount, Charge, Forecast
 from shared.domain.model import ChannelKind
 from shared.store import message_rates
 
-# Only the parts of `metadata` that are asked for, and a bound of each: any JSON may be there.
+# Only parts of `metadata`, each within a bound: a tenant's session may have written any JSON and any address there.
 _DUE: Final = """
-SELECT r.tenant_id, r.id, r.campaign_id, r.address, r.charged_at, r.cost_due_at, c.provider, c.kind,
+SELECT r.tenant_id, r.id, r.campaign_id, left(r.address, 100) AS address, r.charged_at, r.cost_due_at,
+    c.provider, c.kind,
     left(m.metadata #>> '{pricing,category}', 50) AS stated_category,
     left(m.metadata #>> '{pricing,type}', 50) AS stated_type,
     m.metadata #> '{pricing,billable}' = 'false' AS is_not_billable,
