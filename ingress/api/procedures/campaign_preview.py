@@ -109,7 +109,7 @@ class CampaignCosts(Output):
 async def preview(call: Call, given: PreviewCampaign) -> CampaignPreview:
     """Count who would get a campaign and who not, without a trace: a dry run.
 
-    A page looks at 2,000 contacts: go on with `nextCursor` until it is null, and add the pages up. A contact in several
+    A page looks at `limit` contacts: go on with `nextCursor` until it is null, and add the pages up. A contact in several
     groups counts once.
     """
     campaign = await live(call, given.id)

@@ -6,6 +6,7 @@ from uuid import UUID
 
 import pytest
 
+from shared.store.campaigns.audience import LIMIT
 from tests.ingress.api.test_api_campaigns import drafted
 from tests.ingress.api.test_api_contacts import created
 from tests.support.api import ApiStage, Tenant
@@ -46,7 +47,7 @@ async def group_of(api: ApiStage, whose: Tenant, *contacts: str) -> str:
     return str(made)
 
 
-@pytest.mark.parametrize("limit", [2, 2000])
+@pytest.mark.parametrize("limit", [2, LIMIT])
 async def test_pages_add_up_and_a_contact_in_two_groups_counts_once(api: ApiStage, limit: int) -> None:
     ana = await api.tenant()
     contacts = [(await created(api, ana, f"+3460000{n:04}"))["id"] for n in range(5)]
