@@ -29,6 +29,7 @@ ALTER TABLE campaign_recipients
         'pending', 'queued', 'sent', 'delivered', 'read', 'failed', 'skipped', 'canceled')) NOT VALID;
 ALTER TABLE campaign_recipients VALIDATE CONSTRAINT check_recipient_status;
 ALTER TABLE campaign_recipients
+    DROP CONSTRAINT IF EXISTS check_times_at_work,
     DROP COLUMN IF EXISTS reason, DROP COLUMN IF EXISTS address, DROP COLUMN IF EXISTS not_before,
     DROP COLUMN IF EXISTS variant, DROP COLUMN IF EXISTS queued_at, DROP COLUMN IF EXISTS replied_at,
     DROP COLUMN IF EXISTS opted_out_at;
@@ -36,6 +37,7 @@ ALTER TABLE campaigns DROP CONSTRAINT IF EXISTS check_recipient_type,
     ADD CONSTRAINT check_recipient_type CHECK (recipient_type IN ('groups', 'contacts')) NOT VALID;
 ALTER TABLE campaigns VALIDATE CONSTRAINT check_recipient_type;
 ALTER TABLE campaigns
+    DROP CONSTRAINT IF EXISTS check_times_at_work,
     DROP COLUMN IF EXISTS settings, DROP COLUMN IF EXISTS variables, DROP COLUMN IF EXISTS message_data,
     DROP COLUMN IF EXISTS media, DROP COLUMN IF EXISTS interactive, DROP COLUMN IF EXISTS recipient_filter,
     DROP COLUMN IF EXISTS timezone, DROP COLUMN IF EXISTS recurrence, DROP COLUMN IF EXISTS origin_id,

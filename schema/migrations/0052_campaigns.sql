@@ -26,6 +26,10 @@ ALTER TABLE campaigns
 ALTER TABLE campaigns DROP CONSTRAINT IF EXISTS check_recipient_type,
     ADD CONSTRAINT check_recipient_type CHECK (recipient_type IN ('groups', 'contacts', 'all', 'campaign')) NOT VALID;
 ALTER TABLE campaigns VALIDATE CONSTRAINT check_recipient_type;
+ALTER TABLE campaigns DROP CONSTRAINT IF EXISTS check_times_at_work, ADD CONSTRAINT check_times_at_work CHECK (
+    least(frozen_at, sent_out_at, wave_ended_at) >= '0002-01-01 00:00+00'
+    AND greatest(frozen_at, sent_out_at, wave_ended_at) <= '9999-01-01 00:00+00') NOT VALID;
+ALTER TABLE campaigns VALIDATE CONSTRAINT check_times_at_work;
 
 ALTER TABLE campaign_recipients
     ADD COLUMN IF NOT EXISTS reason text,             -- why it was skipped or failed: a code
@@ -41,6 +45,10 @@ ALTER TABLE campaign_recipients
         'pending', 'queued', 'held', 'sent', 'delivered', 'read', 'replied', 'failed', 'skipped', 'opted_out',
         'unknown', 'canceled')) NOT VALID;
 ALTER TABLE campaign_recipients VALIDATE CONSTRAINT check_recipient_status;
+ALTER TABLE campaign_recipients DROP CONSTRAINT IF EXISTS check_times_at_work, ADD CONSTRAINT check_times_at_work CHECK (
+    least(not_before, queued_at, replied_at, opted_out_at) >= '0002-01-01 00:00+00'
+    AND greatest(not_before, queued_at, replied_at, opted_out_at) <= '9999-01-01 00:00+00') NOT VALID;
+ALTER TABLE campaign_recipients VALIDATE CONSTRAINT check_times_at_work;
 CREATE INDEX CONCURRENTLY IF NOT EXISTS campaign_recipients_due
     ON campaign_recipients (campaign_id, not_before, id, tenant_id) WHERE status = 'pending';
 CREATE INDEX CONCURRENTLY IF NOT EXISTS campaign_recipients_apart

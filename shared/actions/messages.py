@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Literal
+from typing import Final, Literal
 from uuid import UUID
 
 from shared.database import Connection
@@ -22,6 +22,8 @@ from shared.store.messages import outbound, records
 from shared.store.messages.outbound import NewMessage
 from shared.store.messages.outbound_rows import media_json
 from shared.store.messages.records import MessageRecord
+
+_NO_ID: Final = UUID(int=0)  # a message that is only checked has none yet, and no content depends on it
 
 Obstacle = Literal["conversation", "channel", "contact", "opted_out", "content", "media", "interactive", "cause"]
 
@@ -124,19 +126,26 @@ def _check(to: Recipient, text: NewText) -> None:
     check_reachable(to)
     if to.stopped_by is not None:
         raise NotQueued("opted_out", f"Nothing leaves: {consents.REASONS[to.stopped_by]}.")
-    if (text.content or not text.media) and (wrong := wrong_text(to.provider, to.kind, text.content)) is not None:
+    check_content(to.provider, to.kind, text.content, text.media, text.interactive)
+
+
+def check_content(
+    name: str, kind: ChannelKind, content: str, media: tuple[Media, ...] = (), interactive: Interactive | None = None
+) -> None:
+    """Raise NotQueued where the provider of this name can't send this on a channel of this kind."""
+    if (content or not media) and (wrong := wrong_text(name, kind, content)) is not None:
         raise NotQueued("content", wrong)
     message = Outgoing(
-        message_id=text.conversation_id,  # it has no id of its own yet, and no content depends on it
-        channel_kind=to.kind,
+        message_id=_NO_ID,
+        channel_kind=kind,
         sender="",
         recipient="",
-        text=text.content,
-        media=text.media,
-        interactive=text.interactive,
+        text=content,
+        media=media,
+        interactive=interactive,
     )
-    if (problem := provider(to.provider).content_problem(message)) is not None:
-        part: Obstacle = "interactive" if text.interactive is not None else "media" if text.media else "content"
+    if (problem := provider(name).content_problem(message)) is not None:
+        part: Obstacle = "interactive" if interactive is not None else "media" if media else "content"
         raise NotQueued(part, f"{problem[0].upper()}{problem[1:]}.")
 
 
@@ -146,6 +155,6 @@ def wrong_text(name: str, kind: ChannelKind, content: str) -> str | None:
         return "It shows nothing to read."
     most = provider(name).longest_text
     if len(content) > most:
-        return f"It has {len(content)} characters, and this conversation's channel takes at most {most}."
+        return f"It has {len(content)} characters, and its channel takes at most {most}."
     reason = sms_segments.too_long(content) if kind == "sms" else None
     return None if reason is None else f"{reason.removeprefix('text: ').capitalize()}."

@@ -56,6 +56,7 @@ class Provider:
     rate: float = 80.0  # messages per second of a channel whose settings name no rate: a WhatsApp sender's
     counts_inbound: bool = False  # its limit counts what customers write too; campaigns leave room for that
     pair_interval: float = 0.0  # seconds between two messages to one recipient; bulk messages keep to it
+    states_pricing: bool = False  # a receipt of a delivered message says how it is charged: `metadata.pricing`
     # Why it does not send a message with this text, these files or buttons, as far as that shows without a call and
     # without the address: a sentence that begins with the part. None: it does.
     content_problem: Callable[[Outgoing], str | None] = _takes_all

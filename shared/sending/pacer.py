@@ -113,6 +113,8 @@ class Turn:
             if not queue.slots:
                 await self._more_slots(deadline)
                 continue
+            if queue.slots[0] > deadline:
+                raise SlotTooFar(queue.slots[0] - time.monotonic())
             at = queue.slots.popleft()
             self.close()
             if (wait := at - time.monotonic()) > 0:
@@ -169,7 +171,7 @@ class Pacer:
             turn.close()
 
     async def _admitted(self, pool: Pool, queue: Queue, wanted: Request, deadline: float) -> float:
-        """Wait for a slot that nobody before needs, and give this message its turn; returns the slot's time."""
+        """Wait for a slot that no earlier turn needs, and give this message its turn; returns the slot's time."""
         queue.waiting += 1
         try:
             async with queue.first:
@@ -189,17 +191,17 @@ class Pacer:
 
         `needs`: seconds from a slot's turn to its call. Raises SlotTooFar where the next one is after the deadline.
         """
-        notice = self._asking.seconds + needs
+        usual = self._asking.seconds + needs  # from now to the call
         asked_at = time.monotonic()
         ahead = deadline - asked_at
         if wanted.lane == "bulk":
-            ahead = min(ahead, max(AHEAD, notice))
+            ahead = min(ahead, max(AHEAD, usual))
         request = replace(
             wanted,
             slots=queue.waiting + max(queue.turns - len(queue.slots), 0),
             slice=min(max(SLICE, 2 * self._asking.seconds), MOST_SLICE),
             ahead=max(ahead, 0.0),
-            notice=notice,
+            notice=max(usual - IN_TIME / 2, 0.0),  # so that no reply waits for its slot where the claim is quick
         )
         found = await rate_limits.reserve(pool, request)
         received_at = time.monotonic()

@@ -55,6 +55,9 @@ SELECT {_COLUMNS} FROM message_templates
 WHERE tenant_id = $1 AND deleted_at IS NULL AND ($2::boolean IS NULL OR is_active = $2)
     AND ($3::uuid IS NULL OR channel_id = $3) AND ($4::text IS NULL OR status = $4) {behind(5)}
 """
+_NAMED = f"""
+SELECT {_COLUMNS} FROM message_templates WHERE tenant_id = $1 AND name = $2 AND deleted_at IS NULL ORDER BY id LIMIT 10
+"""
 _INSERT = f"""
 INSERT INTO message_templates (tenant_id, id, channel_id, name, language, external_id, category, content, variables,
     status, is_active)
@@ -139,6 +142,11 @@ async def page(
     """Live templates, newest first, behind the position `after`."""
     rows = await connection.fetch(_PAGE, tenant_id, is_active, channel_id, status, *(after or (None, None)), limit)
     return [_template(row) for row in rows]
+
+
+async def named(connection: Connection, tenant_id: UUID, name: str) -> list[MessageTemplate]:
+    """Live templates of this name, one for each of its languages; ten at most."""
+    return [_template(row) for row in await connection.fetch(_NAMED, tenant_id, name)]
 
 
 async def insert(connection: Connection, tenant_id: UUID, given: TemplateValues) -> MessageTemplate:

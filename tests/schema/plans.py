@@ -124,6 +124,9 @@ _OF_ITS_OWN = {
     ("campaigns.records._PAGE", 2): "'draft'",
     ("campaigns.records._UPDATE", 4): "NULL",
     ("campaigns.records._UPDATE", 7): "'contacts'",
+    ("campaigns.life._MOVE", 4): "'paused'",
+    ("campaigns.pages._LEAVE_OUT", 3): "'skipped'",
+    ("campaigns.pages._LEAVE_OUT_PENDING", 3): "'canceled'",
     ("channels._ADD", 5): "'sms'",
     ("contact_imports._INSERT", 5): "'csv'",
     ("contact_imports._INSERT", 6): "'MX'",
@@ -131,6 +134,11 @@ _OF_ITS_OWN = {
     ("conversation_records._SET_STATUS", 3): "'closed'",
     ("channel_records._INSERT", 5): "'sms'",
     ("media._INSERT", 4): "{n} + 1",
+    ("message_rates._WRITE", 2): "'sms'",
+    ("message_rates._WRITE", 3): "'+34'",
+    ("message_rates._WRITE", 4): "'sms'",
+    ("message_rates._WRITE", 5): "current_date + {n}",
+    ("message_rates._WRITE", 7): "'EUR'",
     ("message_templates._INSERT", 10): "'approved'",
     ("message_templates._INSERT_SYNCED", 10): "'approved'",
     ("message_templates._UPDATE_SYNCED", 10): "'approved'",
@@ -162,7 +170,7 @@ _BY_TYPE = {
     "json": "'{{}}'::json", "int4": "{n}", "int8": "{n}", "bool": "true", "float8": "1.0", "bytea": "sha256('{n}')",
     "uuid": "gen_random_uuid()", "name": "'nothing'",
     "boolean": "true", "integer": "{n}", "bigint": "{n}", "timestamp with time zone": "now()",
-    "double precision": "1.0",
+    "double precision": "1.0", "numeric": "1.0", "date": "current_date", "smallint": "1",
 }  # fmt: skip
 
 

@@ -103,6 +103,14 @@ def test_the_one_that_stays_has_what_every_table_had_of_the_other(worker: Connec
         )
     worker.execute("INSERT INTO import_aliases VALUES (%s, 'x', 'contacts', '7', %s)", (tenant.id, by_id))
     worker.execute("INSERT INTO erasure_requests (tenant_id, contact_id) VALUES (%s, %s)", (tenant.id, by_id))
+    for who in (by_id, imported):
+        worker.execute(
+            "INSERT INTO messaging_uses (tenant_id, portfolio, contact_id) VALUES (%s, 'x', %s)", (tenant.id, who)
+        )
+    worker.execute(
+        "INSERT INTO campaign_answers (tenant_id, contact_id, kind, at) VALUES (%s, %s, 'replied', now())",
+        (tenant.id, by_id),
+    )
 
     assert join(worker, tenant, by_id, imported) == imported, "whom the tenant's own systems know by a number stays"
 
@@ -122,6 +130,8 @@ def test_the_one_that_stays_has_what_every_table_had_of_the_other(worker: Connec
         "group_contacts": (2, [imported]),
         "campaign_recipients": (3, [imported]),
         "erasure_requests": (1, [imported]),
+        "messaging_uses": (1, [imported]),
+        "campaign_answers": (1, [imported]),
     }, "a table that names contacts and is not joined would lose its rows"
     assert worker.execute("SELECT our_id FROM import_aliases").fetchall() == [(imported,)]
     assert worker.execute("SELECT id, name, phone_number FROM contacts").fetchall() == [

@@ -35,6 +35,7 @@ READ_A_CONVERSATION: Final = (  # one conversation's messages; here one has 1,20
     "messages.unknown_sends._ACCEPTED",
 )
 READ_ALL: Final = (  # for a person who waits for it
+    "campaigns.records._NAMED",
     "consent_records._READ_UP_TO",  # within bounds: a page reads at most 2,000, and here a tenant has 1,000
     "contact_search._SCAN",  # within bounds
     "erasure.",  # every word of the tenant's may mention the erased one
@@ -58,6 +59,7 @@ UNTIL_STATISTICS: Final[dict[When, tuple[str, ...]]] = {
     "with a backlog": (),
     "while nothing waited": ("due_rows._REPLIES",),
     "while it was empty": (
+        "campaigns.pages._TALKS",
         "channels._BY_ENDPOINTS",
         "consents._ANSWER_STOPPED",
         "consents._CONTACTS_OF_CONVERSATIONS",

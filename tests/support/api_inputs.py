@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from ingress.api.declaration import AnyProcedure, registry
 from shared.database import new_id
-from tests.support import api_conversations, api_rows, node
+from tests.support import api_campaigns, api_conversations, api_rows, node
 from tests.support.api import ApiStage, Tenant
 
 Given = dict[str, Any]
@@ -48,6 +48,12 @@ MAKERS: Final[dict[str, Making]] = {
 # Rows that a procedure needs in a state that no other needs, by its name and the member that names the row.
 ROWS: Final[dict[tuple[str, str], Making]] = {
     ("messageTemplates.sync", "channelId"): api_rows.channel_at_the_sandbox,
+    ("campaigns.again", "id"): api_campaigns.in_state("completed"),
+    ("campaigns.preview", "id"): api_campaigns.in_state("draft"),
+    ("campaigns.unschedule", "id"): api_campaigns.in_state("scheduled"),
+    ("campaigns.pause", "id"): api_campaigns.in_state("running"),
+    ("campaigns.resume", "id"): api_campaigns.in_state("paused"),
+    ("campaigns.cancel", "id"): api_campaigns.in_state("running"),
 }
 
 # What a procedure's row must have gone through first, by its name.

@@ -18,6 +18,7 @@ from typing import Any, Final, ParamSpec, TypeVar
 from uuid import UUID
 
 import workers.__main__
+import workers.campaign.steps
 import workers.campaign.worker
 import workers.reply.worker
 from shared import database
@@ -25,7 +26,6 @@ from shared.queue.jobs import CampaignDue, SendAdmitted
 from shared.queue.worker import Context
 from shared.store.messages import sends
 from shared.store.messages.outbound_rows import Outbound
-from workers.campaign import steps
 from workers.send import provider_call, unknown_lookup
 
 P = ParamSpec("P")
@@ -123,7 +123,7 @@ MOMENTS: Final[dict[str, Callable[[], None]]] = {
     # the conversation's lease is taken, the engine about to think
     "thinking": lambda: setattr(workers.reply.worker, "_make", _before(workers.reply.worker._make)),
     # a step of a campaign is done, and not committed
-    "campaign step": lambda: setattr(workers.campaign.worker, "step", _after(steps.step)),
+    "campaign step": lambda: setattr(workers.campaign.worker, "step", _after(workers.campaign.steps.step)),
     # a step of a campaign is committed, whatever it did
     "campaign stepped": lambda: setattr(workers.campaign.worker, "_step", _after(workers.campaign.worker._step)),
     # a page of messages is committed, and `send` not told

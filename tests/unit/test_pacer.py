@@ -65,6 +65,13 @@ async def test_a_call_takes_the_earliest_slot_that_is_left_and_none_that_has_pas
     assert queue.turns == 0
 
 
+async def test_a_claimed_message_leaves_a_slot_that_is_too_far_to_others() -> None:
+    queue = Queue(turns=2, slots=deque([time.monotonic() + 1.0]))
+    with pytest.raises(SlotTooFar):
+        await Turn(Pacer(), queue, NO_POOL, WANTED).slot(0.5)
+    assert len(queue.slots) == 1
+
+
 async def test_a_claimed_message_waits_no_longer_than_it_may_for_another_one_that_asks() -> None:
     queue = Queue(turns=1)
     async with queue.asking:

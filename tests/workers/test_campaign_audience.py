@@ -13,6 +13,7 @@ from shared.database import Pool
 from shared.settings import Settings
 from shared.store.campaigns import freezing
 from shared.store.campaigns.audience import Place
+from shared.store.campaigns.preview import Incomplete
 from tests.schema.people import Connection, Tenant, add_conversation, add_tenant, as_worker
 from tests.support.frozen_recipients import (
     add_campaign,
@@ -176,6 +177,26 @@ async def test_freezing_goes_on_where_a_killed_worker_left_it(pool: Pool, worker
     async with pool.acquire() as connection:
         assert await campaign_audience.freeze_page(connection, stored, channel), "to repeat it changes nothing"
         assert await freezing.place(connection, tenant.id, campaign) is None
+
+
+async def test_a_preview_names_what_is_missing_and_writes_nothing(pool: Pool, worker: Connection) -> None:
+    tenant = add_tenant(worker)
+    ana = add_contact(worker, tenant, phone(1))
+    nameless = add_contact(worker, tenant, ("phone", "+5215550123"), name=None)
+    add_contact(worker, tenant, ("phone", "+12025550123"), is_active=False)
+    text = "{{contact.name}} {{contact.phone}} {{data.code}} {{contact.email|-}}"
+    facts = {str(ana): {"code": "X1"}}
+    campaign = add_campaign(worker, tenant, message=text, recipient_type="all", message_data=facts)
+    stored, channel = await campaign_and_channel(pool, tenant, campaign)
+    async with pool.acquire() as connection:
+        page = await campaign_audience.preview_page(connection, stored, channel, Place())
+        beyond = await campaign_audience.preview_page(connection, stored, channel, Place(7))
+    assert (page.pending, page.addresses, page.calling_codes) == (1, ["+34600000001"], {"+34": 1})
+    assert page.skipped == {"missing_variables": 1, "inactive": 1}
+    assert page.incomplete == [Incomplete(nameless, ["contact.name", "data.code"])]
+    assert page.next is None
+    assert (beyond.pending, beyond.next) == (0, None)
+    assert recipients(worker, campaign) == {}
 
 
 async def test_twenty_thousand_are_frozen_quickly_and_previewed_alike(

@@ -118,7 +118,8 @@ async def test_a_message_whose_claim_took_too_long_leaves_once_in_another_slot(s
         async with stage.working("send"):
             async with stage.pool.acquire() as connection, connection.transaction():
                 await connection.execute("SELECT FROM messages FOR UPDATE")
-                await asyncio.sleep(0.7)
+                await stage.until(stage.count, "pg_locks WHERE NOT granted", equals=1)
+                await asyncio.sleep(0.3)
             await stage.until(stage.status, message, equals="sent")
         assert metrics.SLOTS_LOST.labels("normal")._value.get() > lost
         assert (await stage.message(message))["attempts"] == 1

@@ -45,16 +45,18 @@ async def step(tx: Connection, run: Run, ctx: Context[None]) -> Following:
         return Following(await scheduling.begin(tx, campaign, tenant, run.now))
     channel = await channels.get(tx, campaign.tenant_id, campaign.values.channel_id)
     if channel is None:
-        await campaign_life.fail(tx, campaign.tenant_id, campaign.id, Pause("channel_deleted", {}))
-        return NOW
+        return await _fail(tx, run, Pause("channel_deleted", {}))
     try:
         settings = stored_settings(campaign.values.settings)
     except ValueError:  # of a newer version: a process that can read them goes on
         return Following(UNREAD_WAIT)
     tenant = await runs.tenant_settings(tx, campaign.tenant_id)
-    if campaign.frozen_at is None:
-        await freezing.freeze_page(tx, campaign, channel, tenant)
-        return NOW
+    try:
+        if campaign.frozen_at is None:
+            await freezing.freeze_page(tx, campaign, channel, tenant)
+            return NOW
+    except ValueError as error:  # what it says can't be read: its author can't change it any more
+        return await _fail(tx, run, Pause("unreadable", {"error": str(error)[:500]}))
     found = await counts.counts(tx, campaign.tenant_id, campaign.id)
     await runs.write_totals(tx, campaign, found)
     look = await looks.look(tx, campaign, channel, found)
@@ -78,6 +80,11 @@ async def step(tx: Connection, run: Run, ctx: Context[None]) -> Following:
     page = Page(run, channel, settings, tenant, says, handoff)
     wait, jobs = await make_page(tx, page, counts.of(found, "queued"), look.most)
     return Following(wait, jobs)
+
+
+async def _fail(tx: Connection, run: Run, why: Pause) -> Following:
+    await campaign_life.fail(tx, run.campaign.tenant_id, run.campaign.id, why)
+    return NOW
 
 
 async def _clear(tx: Connection, run: Run) -> Following:

@@ -63,9 +63,7 @@ async def _step(
         if following.wait is None:
             return following, None
         short = following.wait.total_seconds() <= TURN
-        after = run.now + (LEASE if short else following.wait)
-        await runs.proceed(tx, run, after)
-        return following, after
+        return following, await runs.proceed(tx, run, LEASE if short else following.wait)
 
 
 @worker.postpone

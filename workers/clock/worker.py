@@ -17,6 +17,7 @@ from shared.queue.jobs import CampaignDue, Job, MediaWanted, ReplyWanted, SendAd
 from shared.queue.worker import Loop
 from workers.clock import sealing
 from workers.clock.blob_cleanup import sweep_forever
+from workers.clock.costs import price_forever
 from workers.clock.erasing import erase_forever
 from workers.clock.log_retention import retain
 from workers.clock.message_retention import prune_forever
@@ -30,7 +31,7 @@ CROWDED: Final = 50  # envelopes that wait in a queue; beyond it the clock adds 
 
 @worker.run
 async def tick_forever(ctx: Ctx) -> None:
-    beside = [asyncio.create_task(one(ctx)) for one in (prune_forever, sweep_forever, erase_forever)]
+    beside = [asyncio.create_task(one(ctx)) for one in (prune_forever, sweep_forever, erase_forever, price_forever)]
     try:
         await _tick_forever(ctx)
     finally:

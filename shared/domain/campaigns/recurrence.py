@@ -15,6 +15,7 @@ SHORTEST: Final = timedelta(minutes=15)  # between two runs
 LONGEST: Final = 200  # characters
 _EXAMPLE: Final = "write five fields, such as `0 9 * * MON` for Mondays at 9"
 _SEEN: Final = 1000  # runs that are compared with each other: ten days of the densest expression
+_YEARS: Final = timedelta(days=800)  # in which they lie; what comes more rarely has no neighbours
 _FIRST_DAY: Final = datetime(2024, 1, 1, tzinfo=UTC)  # of a leap year
 
 
@@ -33,14 +34,16 @@ def check(expression: str) -> str:
 
 @lru_cache(maxsize=1024)
 def _check_distance(expression: str) -> None:
-    former = None
+    first = former = None
     for _, moment in zip(range(_SEEN), CronSim(expression, _FIRST_DAY), strict=False):
         if former is not None and moment - former < SHORTEST:
             raise ValueError(
                 f"runs at {former:%H:%M} and again at {moment:%H:%M}; leave {SHORTEST // timedelta(minutes=1)} minutes "
                 "between two runs at least"
             )
-        former = moment
+        first, former = first or moment, moment
+        if moment - first > _YEARS:
+            break
     if former is None:
         raise ValueError("names a day that never comes")
 

@@ -52,6 +52,7 @@ PROVIDER: Final = Provider(
     refusal_by_receipt=refusal_by_receipt,
     counts_inbound=True,  # Meta's documentation, "Throughput" (21 May 2026): the limit is for both directions together
     pair_interval=PAIR_WAIT,
+    states_pricing=True,
     read_receipts=True,
     list_templates=_list_templates,
     media_source=_media_source,

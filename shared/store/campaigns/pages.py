@@ -9,6 +9,7 @@ from uuid import UUID
 from shared.database import Connection
 from shared.domain.model import AddressKind, ConsentScope
 from shared.store.arrays import arrays
+from shared.store.by_key import only_if
 from shared.store.consents import STOPPED_BY
 
 Place = tuple[datetime, UUID]
@@ -56,9 +57,10 @@ _NEXT_AT = """
 SELECT not_before FROM campaign_recipients
 WHERE tenant_id = $1 AND campaign_id = $2 AND status = 'pending' ORDER BY not_before LIMIT 1
 """
-_LOCK = """
+_LOCK = f"""
 SELECT id FROM campaign_recipients
-WHERE tenant_id = $1 AND id = ANY($2::uuid[]) AND status = 'pending' ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
+WHERE tenant_id = $1 AND id = ANY($2::uuid[]) AND {only_if("status = 'pending'")}
+ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
 """
 _SET_VARIANT = """
 UPDATE campaign_recipients SET variant = $3 WHERE tenant_id = $1 AND id = ANY($2::uuid[]) AND variant <> $3
@@ -80,20 +82,22 @@ UPDATE campaign_recipients SET status = $3, reason = $4 WHERE (tenant_id, id) IN
     WHERE tenant_id = $1 AND campaign_id = $2 AND status = 'pending' LIMIT $5 FOR NO KEY UPDATE SKIP LOCKED)
 """
 # Of the last day, over all campaigns; the newest first.
-_WRITTEN_TO = """
-SELECT contact_id, queued_at FROM campaign_recipients
-WHERE tenant_id = $1 AND contact_id = ANY($2::uuid[]) AND queued_at > now() - $3::interval
-    AND status NOT IN ('skipped', 'canceled')
-ORDER BY queued_at DESC
+_WRITTEN_TO = f"""
+SELECT r.contact_id, r.queued_at FROM unnest($2::uuid[]) AS one (id) CROSS JOIN LATERAL (
+    SELECT contact_id, queued_at FROM campaign_recipients
+    WHERE contact_id = one.id AND {only_if("tenant_id = $1")} AND queued_at > now() - $3::interval
+        AND status NOT IN ('skipped', 'canceled')
+    OFFSET 0
+) AS r
+ORDER BY r.queued_at DESC
 """
 _TALKS = f"""
 SELECT c.id, c.recipient, c.contact_name, c.last_user_message_at, {STOPPED_BY} AS stopped_by, clock_timestamp() AS now
-FROM (
-    SELECT $1::uuid AS tenant_id, one.id AS conversation_id, 'bulk' AS lane, NULL::jsonb AS sent_as,
-        NULL::jsonb AS template
-    FROM unnest($2::uuid[]) AS one (id)
+FROM unnest($2::uuid[]) AS one (id)
+CROSS JOIN LATERAL (SELECT * FROM conversations WHERE tenant_id = $1 AND id = one.id OFFSET 0) AS c
+CROSS JOIN LATERAL (
+    SELECT c.tenant_id, c.id AS conversation_id, 'bulk' AS lane, NULL::jsonb AS sent_as, NULL::jsonb AS template
 ) AS m
-JOIN conversations c ON c.tenant_id = m.tenant_id AND c.id = m.conversation_id
 """
 # Those that wait longer than a pace's worth for another reason than the channel's rate. Not more than `$4` are read.
 _WAITING_LONG = """

@@ -73,6 +73,9 @@ _PAGE = f"""
 SELECT {COLUMNS} FROM campaigns
 WHERE tenant_id = $1 AND deleted_at IS NULL AND ($2::text IS NULL OR status = $2) {behind(3)}
 """
+_NAMED = f"""
+SELECT {COLUMNS} FROM campaigns WHERE tenant_id = $1 AND name = $2 AND deleted_at IS NULL ORDER BY id LIMIT 10
+"""
 _INSERT = f"""
 INSERT INTO campaigns (tenant_id, id, whatsapp_instance_id, message_template_id, name, message, recipient_type,
     recipient_ids, variables, message_data, media, interactive, recipient_filter, settings, timezone, recurrence,
@@ -103,6 +106,11 @@ async def page(
     """Live campaigns, newest first, behind the position `after`."""
     rows = await connection.fetch(_PAGE, tenant_id, status, *(after or (None, None)), limit)
     return [campaign_of(row) for row in rows]
+
+
+async def named(connection: Connection, tenant_id: UUID, name: str) -> list[Campaign]:
+    """Live campaigns of this name; ten at most. It reads the tenant's campaigns: for a person who waits for it."""
+    return [campaign_of(row) for row in await connection.fetch(_NAMED, tenant_id, name)]
 
 
 async def insert(

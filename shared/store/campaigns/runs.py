@@ -7,6 +7,7 @@ from uuid import UUID
 
 from shared.database import Connection, Pool
 from shared.domain.campaigns.settings import TenantCampaignSettings, stored_tenant_settings
+from shared.store.by_key import only_if
 from shared.store.campaigns.counts import SENT, Counts, of
 from shared.store.campaigns.records import COLUMNS, Campaign, campaign_of
 
@@ -29,8 +30,9 @@ SELECT {COLUMNS}, now() AS now, sent_out_at FROM campaigns
 WHERE tenant_id = $1 AND id = $2 AND {_MAY_STEP} FOR NO KEY UPDATE SKIP LOCKED
 """
 _IS_DUE = f"SELECT true FROM campaigns WHERE tenant_id = $1 AND id = $2 AND {_MAY_STEP}"
+# A step may have taken long: the next one is due so long after its end.
 _PROCEED = """
-UPDATE campaigns SET due_at = $3 WHERE tenant_id = $1 AND id = $2
+UPDATE campaigns SET due_at = clock_timestamp() + $3::interval WHERE tenant_id = $1 AND id = $2 RETURNING due_at
 """
 _TOTALS = """
 UPDATE campaigns SET total_recipients = $3, sent_count = $4, failed_count = $5
@@ -44,11 +46,12 @@ _POSTPONE = """
 UPDATE campaigns SET due_at = now() + $3::interval
 WHERE tenant_id = $1 AND id = $2 AND status IN ('scheduled', 'running', 'canceled', 'failed') AND due_at IS NOT NULL
 """
-# Those that send now. One that waits for a morning leaves its share to the others.
-_NEIGHBOURS = """
+# Those that send now. One that waits for a morning leaves its share to the others. By the index of due times: few
+# campaigns are due within seconds, and a channel has had many.
+_NEIGHBOURS = f"""
 SELECT count(*) FROM campaigns
-WHERE tenant_id = $1 AND whatsapp_instance_id = $2 AND status = 'running' AND deleted_at IS NULL
-    AND frozen_at IS NOT NULL AND due_at <= now() + $3::interval
+WHERE due_at <= now() + $3::interval AND {only_if("tenant_id = $1 AND whatsapp_instance_id = $2")}
+    AND {only_if("status = 'running' AND frozen_at IS NOT NULL")}
 """
 _TENANT_SETTINGS = "SELECT settings -> 'campaigns' FROM tenants WHERE id = $1"
 
@@ -64,9 +67,10 @@ async def is_due(connection: Connection | Pool, tenant_id: UUID, campaign_id: UU
     return await connection.fetchval(_IS_DUE, tenant_id, campaign_id, due_at) is not None
 
 
-async def proceed(connection: Connection, run: Run, due_at: datetime | None) -> None:
-    """Write when the campaign's next step is due; None: no step is owed any more."""
-    await connection.execute(_PROCEED, run.campaign.tenant_id, run.campaign.id, due_at)
+async def proceed(connection: Connection, run: Run, wait: timedelta | None) -> datetime | None:
+    """Make the campaign's next step due after `wait`, and return when that is; None: no step is owed any more."""
+    due_at: datetime | None = await connection.fetchval(_PROCEED, run.campaign.tenant_id, run.campaign.id, wait)
+    return due_at
 
 
 async def write_totals(connection: Connection, campaign: Campaign, counts: Counts) -> None:

@@ -41,8 +41,7 @@ class Inbound:
 # A message about a customer from the network (a changed number) has the role `system`: it opens no window and is not
 # answered.
 # The event is inserted by the same statement: the conversations are locked meanwhile, and a round trip more would make
-# others wait. So is the answer to a campaign, which store/campaigns/answers.py has more of. Whether there is a campaign
-# is a subquery with LIMIT, so that it is one look into the index for each message and never a join of all recipients.
+# others wait. So is an answer to a campaign: see store/campaigns/answers.py.
 # `palomar.heard_by` switches the trigger off: `conversations.update_from_messages` makes its changes (0016_heard.sql).
 _INSERT_INBOUND = """
 WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now), new AS MATERIALIZED (
@@ -66,16 +65,11 @@ WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now), new AS MATERIALIZE
     SELECT 'message.received', tenant_id, channel_id, conversation_id, id, contact_id,
         jsonb_build_object('type', message_type)
     FROM new JOIN added USING (id) ORDER BY place
-), answered AS (
-    INSERT INTO campaign_answers (tenant_id, contact_id, kind, channel_id, at)
-    SELECT tenant_id, contact_id, 'replied', channel_id, least(provider_timestamp, received_at)
-    FROM new JOIN added USING (id)
-    WHERE message_type <> 'system' AND (
-        SELECT true FROM campaign_recipients AS r
-        WHERE r.tenant_id = new.tenant_id AND r.contact_id = new.contact_id AND r.queued_at > now() - interval '31 days'
-        LIMIT 1)
 )
-SELECT id, (SELECT now FROM clock) AS began FROM added
+SELECT id, (SELECT now FROM clock) AS began,
+    CASE WHEN (SELECT has_recipients($2::uuid[])) AND message_type <> 'system'
+        THEN note_answer(tenant_id, contact_id, channel_id, least(provider_timestamp, received_at)) END
+FROM added JOIN new USING (id)
 """
 
 

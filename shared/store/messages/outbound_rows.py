@@ -27,7 +27,7 @@ def media_json(part: Media) -> dict[str, str]:
     return {name: value for name, value in facts.items() if value is not None}
 
 
-def _media_of(part: Mapping[str, str]) -> Media:
+def media_of(part: Mapping[str, str]) -> Media:
     """The facts of a file that we can send; a row that came by SQL may have others."""
     return Media(part.get("url"), part.get("id"), part.get("mime_type"), part.get("filename"))
 
@@ -130,7 +130,7 @@ def outbound_of(row: asyncpg.Record) -> Outbound:
         status=row["status"],
         lane=row["lane"],
         content=row["content"],
-        media=tuple(_media_of(part) for part in row["media"]),
+        media=tuple(media_of(part) for part in row["media"]),
         form=form_of(row["metadata"]),
         template=template_of(row["template"]),
         sent_as=template_of(row["sent_as"]),
