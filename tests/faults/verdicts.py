@@ -120,7 +120,7 @@ async def sent_once(system: System, seen: Sequence[SeenMessage]) -> None:
     given_up = (("failed", "unknown"), ("failed", "resent"))  # or sent anew, where the provider's list has it not
     wrong = [dict(row) for row in untaken.values() if (row["status"], row["error_code"]) not in given_up]
     assert not wrong, f"never at the provider, and not recorded as unknown: {_show(wrong)}"
-    explained = system.in_flight | _left_in_doubt(system, seen)
+    explained = system.in_flight | left_in_doubt(system, seen)
     unexplained = [dict(row) for message_id, row in untaken.items() if message_id not in explained]
     assert not unexplained, f"of unknown outcome, though not in flight at any kill: {_show(unexplained)}"
 
@@ -133,12 +133,12 @@ async def ever_unknown(system: System, seen: Sequence[SeenMessage]) -> set[UUID]
     """Messages that were `unknown` for a time: each in flight at a kill, or dropped by the provider unanswered."""
     events = await system.rows("SELECT DISTINCT message_id FROM events WHERE name = 'message.unknown'")
     unknown = {row["message_id"] for row in events}
-    unexplained = unknown - _left_in_doubt(system, seen) - system.in_flight
+    unexplained = unknown - left_in_doubt(system, seen) - system.in_flight
     assert not unexplained, f"unknown without a reason: {_show(unexplained)}"
     return unknown
 
 
-def _left_in_doubt(system: System, seen: Sequence[SeenMessage]) -> set[UUID]:
+def left_in_doubt(system: System, seen: Sequence[SeenMessage]) -> set[UUID]:
     """Those whose call the provider never answered, taken or not."""
     our_id = system.provider.our_id
     return {our_id(message) for message in seen if message.outcome in ("accepted", "dropped") and not message.answered}

@@ -170,7 +170,7 @@ async def opted_out(run: Run, number: int) -> Entry:
 
 async def test_chatwoot_12821_jobs_that_run_in_parallel_send_one_copy(settings: Settings) -> None:
     """A cron picked up the campaign though its job still ran: 3,000 contacts got two or three copies."""
-    async with campaigning(settings, rate=40.0) as run, AsyncExitStack() as processes:
+    async with campaigning(settings, rate=20.0) as run, AsyncExitStack() as processes:
         for _ in range(3):
             await processes.enter_async_context(run.stage.working("campaign", "send"))
         await run.take(campaign_life.start)
