@@ -109,8 +109,8 @@ class CampaignCosts(Output):
 async def preview(call: Call, given: PreviewCampaign) -> CampaignPreview:
     """Count who would get a campaign and who not, without a trace: a dry run.
 
-    A page looks at `limit` contacts: go on with `nextCursor` until it is null, and add the pages up. A contact in several
-    groups counts once.
+    A page looks at `limit` contacts. Go on with `nextCursor` until it is null, and add the pages up. A contact in
+    several groups counts once.
     """
     campaign = await live(call, given.id)
     channel = await channels.get(call.connection, call.tenant_id, campaign.values.channel_id)
