@@ -13,9 +13,9 @@ from pydantic_core import PydanticCustomError
 from ingress.api.models import Input, Moment, TenantInput
 from shared.domain.campaigns import recurrence
 from shared.domain.campaigns import settings as domain
-from shared.domain.campaigns.brakes import WAVES
+from shared.domain.campaigns.auto_pause import WAVES
 
-_USUAL: Final = domain.BrakeSettings()
+_USUAL: Final = domain.AutoPauseSettings()
 _CLOCK: Final = re.compile(r"(?:[01][0-9]|2[0-3]):[0-5][0-9]")
 
 
@@ -84,7 +84,7 @@ class CampaignWaves(Input):
         return self
 
 
-class CampaignBrakes(Input):
+class CampaignAutoPause(Input):
     """Shares of the outcomes at which it pauses by itself; 1 switches one off."""
 
     failures: Share = _USUAL.failures
@@ -111,7 +111,7 @@ class CampaignSettings(Input):
     )
     quiet_hours: CampaignQuietHours | None = Field(default=None, description="null: the tenant's.")
     waves: CampaignWaves = CampaignWaves()
-    brakes: CampaignBrakes = CampaignBrakes()
+    auto_pause: CampaignAutoPause = CampaignAutoPause()
     rate: float | None = Field(default=None, gt=0, le=1000, description="Messages a second; null: the channel's.")
     daily_cap: DailyCap | None = Field(
         default=None, description="Of campaign messages to a contact in 24 hours; null: the tenant's."

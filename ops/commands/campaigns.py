@@ -64,7 +64,7 @@ def create(
     timezone: Annotated[str | None, typer.Option(help="of --at and --every: Europe/Madrid")] = None,
     settings_file: Annotated[
         Path | None,
-        typer.Option("--settings", help="JSON, as campaigns.create takes it: waves, brakes, …", dir_okay=False),
+        typer.Option("--settings", help="JSON, as campaigns.create takes it: waves, autoPause, …", dir_okay=False),
     ] = None,
 ) -> None:
     """Create a campaign as a draft, and print its id. Nothing is sent before it is started."""

@@ -1,6 +1,6 @@
 -- transactional: false
 
--- What a look at a campaign has to know of the former ones: outcomes from which the brakes count, the comparison.
+-- What a look at a campaign has to know of the former ones: outcomes from which an automatic pause counts, the comparison.
 ALTER TABLE campaigns ADD COLUMN IF NOT EXISTS looks jsonb NOT NULL DEFAULT '{}';
 
 -- Whom a portfolio's numbers have written to by template outside the window, for Meta's limit of 24 hours. Contacts and

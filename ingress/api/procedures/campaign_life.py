@@ -169,7 +169,7 @@ async def again(call: Call, given: RunAgain) -> CampaignAnswer:
 async def test(call: Call, given: SendCampaignTest) -> MessageAnswer:
     """Send a campaign to yourself, or to any one contact, to look at it. The campaign does not count it.
 
-    A new address becomes a contact. The window and opt-outs hold; quiet hours, waves and brakes don't. Follow the
+    A new address becomes a contact. The window and opt-outs hold; quiet hours, waves and pauses don't. Follow the
     message by conversations.messages.
     """
     campaign = await live(call, given.id, lock=True)
