@@ -1,27 +1,34 @@
 """Starts or schedules a campaign for a person: what it lacks is said first, and a recurring one waits for its time."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from shared.actions import campaign_life
+from shared.actions import campaign_checks, campaign_life
 from shared.actions.campaign_audience import texts
+from shared.actions.campaign_checks import Wrong
 from shared.actions.campaign_life import Moved
 from shared.database import Connection
 from shared.domain.campaigns import placeholders, recurrence
 from shared.domain.campaigns.settings import stored_filter, stored_settings, zone_of
+from shared.store import channels
 from shared.store.campaigns import records, tenant_settings
 from shared.store.campaigns.records import Campaign
 
 
 class NotReady(Exception):
-    """The campaign can't be started like this: `field` is what is wrong, `reason` and `remedy` are sentences."""
+    """The campaign can't be started like this: `field` is what is wrong, `reason` and `remedy` are sentences.
 
-    def __init__(self, field: str, reason: str, remedy: str) -> None:
+    `wrongs` are those of the campaign itself, where it is known.
+    """
+
+    def __init__(self, field: str, reason: str, remedy: str, wrongs: Sequence[Wrong] = ()) -> None:
         super().__init__(f"{reason} {remedy}")
         self.field = field
         self.reason = reason
         self.remedy = remedy
+        self.wrongs = wrongs
 
 
 async def start(connection: Connection, tenant_id: UUID, campaign_id: UUID) -> Moved | None:
@@ -30,7 +37,7 @@ async def start(connection: Connection, tenant_id: UUID, campaign_id: UUID) -> M
     if before is None:
         return None
     if before.status == "draft":
-        check(before)
+        await _check_all(connection, before)
     if before.values.recurrence is None or before.status not in ("draft", "scheduled"):
         return await campaign_life.start(connection, tenant_id, campaign_id)
     if before.status == "scheduled":
@@ -47,7 +54,7 @@ async def schedule(connection: Connection, tenant_id: UUID, campaign_id: UUID, a
     if before is None:
         return None
     if before.status == "draft":
-        check(before)
+        await _check_all(connection, before)
     zone = await _zone(connection, before)
     if at is not None:
         moment = (at if at.tzinfo is not None else at.replace(tzinfo=zone)).astimezone(UTC)
@@ -60,8 +67,17 @@ async def schedule(connection: Connection, tenant_id: UUID, campaign_id: UUID, a
     return await campaign_life.schedule(connection, tenant_id, campaign_id, moment)
 
 
-def check(campaign: Campaign) -> None:
+async def _check_all(connection: Connection, campaign: Campaign) -> None:
     """Raise NotReady for a draft that can't be started as it is."""
+    channel = await channels.get(connection, campaign.tenant_id, campaign.values.channel_id)
+    wrongs = await campaign_checks.wrongs(connection, campaign, channel, datetime.now(UTC))
+    if wrongs:
+        reason = f"{'.'.join(wrongs[0].field)}: {wrongs[0].reason}"
+        raise NotReady("id", reason, wrongs[0].remedy, wrongs)
+
+
+def check(campaign: Campaign) -> None:
+    """Raise NotReady for a draft that can't be previewed as it is."""
     values = campaign.values
     if values.recipient_type is None:
         raise NotReady("id", "This campaign is for no one.", "Set recipientType with campaigns.update.")

@@ -6,6 +6,7 @@ from typing import Annotated, Final
 from uuid import UUID
 
 from pydantic import AfterValidator, Field, StringConstraints
+from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
 from ingress.api.call import Call
@@ -209,8 +210,12 @@ async def taken(call: Call, step: Awaitable[Moved | None]) -> CampaignAnswer:
 def _not_ready(refused: NotReady) -> Problem:
     if refused.field != "id":
         return invalid(refused.field, refused.reason, refused.remedy)
-    error = FieldError(pointer("id"), refused.reason, refused.remedy)
-    return Problem(CONFLICT, error.detail, errors=[error])
+    wrongs = [
+        FieldError(pointer("id"), f"{'.'.join(map(to_camel, one.field))}: {one.reason}", one.remedy)
+        for one in refused.wrongs
+    ]
+    errors = wrongs or [FieldError(pointer("id"), refused.reason, refused.remedy)]
+    return Problem(CONFLICT, errors[0].detail, errors=errors)
 
 
 def _not_now(refused: NotNow) -> Problem:
