@@ -145,10 +145,10 @@ async def cancel(call: Call, given: CampaignId) -> CampaignAnswer:
     ],
 )
 async def again(call: Call, given: RunAgain) -> CampaignAnswer:
-    """Make a draft of the same content for those whom an ended campaign has not reached.
+    """Make a draft of the same content for the recipients that an ended campaign has not reached.
 
-    It is for those who failed, were canceled, or were skipped because their time was over; without failures that would
-    come again, such as a number that does not exist.
+    These have failed, were canceled, or were skipped because their time was over. Failures that would come again are
+    left out, such as of a number that does not exist.
     """
     former = await live(call, given.id, lock=True)
     try:

@@ -49,7 +49,7 @@ class PreviewCampaign(CampaignId, ListInput):
 
 
 class IncompleteRecipient(Part):
-    """A contact who would be skipped: placeholders without a default stand for nothing."""
+    """A contact that would be skipped: placeholders without a default stand for nothing."""
 
     contact_id: UUID
     missing: list[str] = Field(description="The placeholders' names.")
@@ -71,7 +71,7 @@ class CampaignPreview(Page):
     """What would become of a page of contacts. Add the pages up."""
 
     recipients: int = Field(description="They would be written to.")
-    skipped: dict[str, int] = Field(description="Those who would not be, by the reason.")
+    skipped: dict[str, int] = Field(description="Contacts that would not be, by the reason.")
     incomplete: list[IncompleteRecipient] = Field(description="Of missing_variables; at most 100 of a page.")
     calling_codes: dict[str, int] = Field(description="Of the recipients' numbers; an empty name: of no number.")
     forecast: CampaignForecast
@@ -107,7 +107,7 @@ class CampaignCosts(Output):
 
 @query("campaigns.preview", scope=READ, examples=[Example({"id": ID}, _PREVIEW)])
 async def preview(call: Call, given: PreviewCampaign) -> CampaignPreview:
-    """Count who would get a campaign and who not, without a trace: a dry run.
+    """Count the contacts that would get a campaign, and those that would not: a dry run. Nothing is written.
 
     A page looks at `limit` contacts. Go on with `nextCursor` until it is null, and add the pages up. A contact in
     several groups counts once.

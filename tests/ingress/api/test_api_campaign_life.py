@@ -216,3 +216,15 @@ async def test_messages_that_waited_for_a_paused_campaign_are_due_once_it_is_res
     await step(api, ana, {"id": campaign_id}, "resume")
     due = "SELECT due_at <= now() AND not_before IS NULL FROM messages WHERE conversation_id = $1"
     assert await api.pool.fetchval(due, conversation) is True
+
+
+@pytest.mark.parametrize("verb", ["start", "schedule"])
+async def test_a_recurring_campaign_waits_for_its_next_time(api: ApiStage, verb: str) -> None:
+    ana = await api.tenant()
+    made = await drafted(api, ana, recipientType="all", timezone="Europe/Madrid", recurrence="0 9 1 * *")
+    moved = await step(api, ana, made, verb)
+    assert (moved["status"], moved["startedAt"]) == ("scheduled", None)
+    at = datetime.fromisoformat(moved["scheduledAt"]).astimezone(ZoneInfo("Europe/Madrid"))
+    assert (at.day, at.hour, at.minute) == (1, 9, 0)
+    assert (await step(api, ana, made, "start"))["scheduledAt"] == moved["scheduledAt"]
+    assert (await step(api, ana, made, "cancel"))["status"] == "canceled"
