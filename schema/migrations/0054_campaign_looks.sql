@@ -29,6 +29,8 @@ CREATE TABLE IF NOT EXISTS campaign_answers (
     reason text,            -- that refusal's code
     at timestamptz NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT check_times CHECK (least(at, created_at) >= '0002-01-01 00:00+00'
+        AND greatest(at, created_at) <= '9999-01-01 00:00+00'),
     PRIMARY KEY (tenant_id, id),
     FOREIGN KEY (tenant_id, contact_id) REFERENCES contacts ON DELETE CASCADE
 );

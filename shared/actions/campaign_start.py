@@ -53,8 +53,6 @@ async def schedule(connection: Connection, tenant_id: UUID, campaign_id: UUID, a
     before = await _locked(connection, tenant_id, campaign_id)
     if before is None:
         return None
-    if before.status == "draft":
-        await _check_all(connection, before)
     zone = await _zone(connection, before)
     if at is not None:
         moment = (at if at.tzinfo is not None else at.replace(tzinfo=zone)).astimezone(UTC)
@@ -64,6 +62,8 @@ async def schedule(connection: Connection, tenant_id: UUID, campaign_id: UUID, a
         raise NotReady("at", "It is missing.", "Give the time at which it starts.")
     if moment <= datetime.now(UTC):
         raise NotReady("at", f"{moment:%Y-%m-%dT%H:%M:%SZ} is over.", "Give a time to come, or start it now.")
+    if before.status == "draft":
+        await _check_all(connection, before)
     return await campaign_life.schedule(connection, tenant_id, campaign_id, moment)
 
 
