@@ -116,7 +116,9 @@ async def refusals() -> AsyncIterator[None]:
         first = problem.errors[0] if problem.errors else None
         raise Problem(problem.detail, "" if first is None else first.remedy) from None
     except NotReady as refused:
-        raise Problem(refused.reason, refused.remedy) from None
+        wrong, *more = refused.wrongs
+        further = f" {len(more)} more things are wrong." if more else ""
+        raise Problem(f"{'.'.join(wrong.field)}: {wrong.reason}{further}", wrong.remedy) from None
     except NotQueued as refused:
         raise Problem(refused.reason, "Change what it says, or send it to another address.") from None
     except NotOver as refused:

@@ -161,7 +161,7 @@ def _of_message(values: CampaignValues, channel: Channel) -> list[Wrong]:
 
 
 def _of_message_alone(values: CampaignValues, settings: CampaignSettings, channel: Channel) -> list[Wrong]:
-    """Of a campaign without a template. On WhatsApp its text goes where the window is open, and nowhere else."""
+    """Of a campaign without a template."""
     found = [] if values.message is None else _of_message(values, channel)
     if settings.comparison is not None:
         found.append(Wrong(_TEMPLATE, "There is no template to compare with another.", "Name one."))

@@ -13,7 +13,7 @@ from ingress.api.call import Call
 from ingress.api.campaign_models import ID, OFFERS, PROMOTION, Campaign, CampaignAnswer, CampaignId
 from ingress.api.declaration import Example, mutation
 from ingress.api.models import Name
-from ingress.api.problems import CONFLICT, FieldError, Problem, invalid, not_found, pointer
+from ingress.api.problems import CONFLICT, INVALID_INPUT, MOST_ERRORS, FieldError, Problem, invalid, not_found, pointer
 from ingress.api.procedures.campaigns import WRITE, live
 from ingress.api.procedures.conversations import HELLO, Message, MessageAnswer
 from shared.actions import campaign_again, campaign_life, campaign_start
@@ -185,7 +185,7 @@ async def test(call: Call, given: SendCampaignTest) -> MessageAnswer:
         contact_id = given.contact_id or await contact_of(call.connection, campaign, given.to or "")
         queued, job = await send_test(call.connection, campaign, contact_id, cause, handoff, variant=given.variant)
     except NotReady as refused:
-        raise _not_ready(refused) from None
+        raise not_ready(refused) from None
     except NotQueued as refused:
         raise invalid("to" if given.to is not None else "contactId", refused.reason, _TEST_REMEDY) from None
     if job is not None:
@@ -200,22 +200,23 @@ async def taken(call: Call, step: Awaitable[Moved | None]) -> CampaignAnswer:
     except NotNow as refused:
         raise _not_now(refused) from None
     except NotReady as refused:
-        raise _not_ready(refused) from None
+        raise not_ready(refused) from None
     if moved is None:
         raise not_found("campaign")
     call.publish(*moved.jobs)
     return CampaignAnswer(campaign=Campaign.of(moved.campaign))
 
 
-def _not_ready(refused: NotReady) -> Problem:
-    if refused.field != "id":
-        return invalid(refused.field, refused.reason, refused.remedy)
-    wrongs = [
-        FieldError(pointer("id"), f"{'.'.join(map(to_camel, one.field))}: {one.reason}", one.remedy)
-        for one in refused.wrongs
-    ]
-    errors = wrongs or [FieldError(pointer("id"), refused.reason, refused.remedy)]
-    return Problem(CONFLICT, errors[0].detail, errors=errors)
+def not_ready(refused: NotReady) -> Problem:
+    """The problem that names all that is wrong with a campaign: with the call's input, or with what it holds."""
+    errors = [FieldError(pointer(*_path(one.field)), one.reason, one.remedy) for one in refused.wrongs]
+    kind = INVALID_INPUT if refused.wrongs[0].field[0] in ("at", "to") else CONFLICT
+    return Problem(kind, f"{errors[0].pointer}: {errors[0].detail}", errors=errors[:MOST_ERRORS])
+
+
+def _path(field: tuple[str, ...]) -> tuple[str, ...]:
+    """A path of the row as the API writes it. The names of variables are the author's."""
+    return field if field[0] == "variables" else tuple(map(to_camel, field))
 
 
 def _not_now(refused: NotNow) -> Problem:

@@ -12,7 +12,8 @@ from ingress.api.call import Call
 from ingress.api.campaign_models import ID, CampaignId
 from ingress.api.declaration import Example, query
 from ingress.api.models import ListInput, Output, Page, Part
-from ingress.api.problems import CONFLICT, FieldError, Problem, not_found, pointer
+from ingress.api.problems import not_found
+from ingress.api.procedures.campaign_life import not_ready
 from ingress.api.procedures.campaigns import READ, live
 from shared.actions import campaign_audience, campaign_start
 from shared.actions.campaign_start import NotReady
@@ -117,10 +118,9 @@ async def preview(call: Call, given: PreviewCampaign) -> CampaignPreview:
     if channel is None:
         raise not_found("channel", "whatsappInstanceId")
     try:
-        campaign_start.check(campaign)
+        await campaign_start.check(call.connection, campaign)
     except NotReady as refused:
-        error = FieldError(pointer(refused.field), refused.reason, refused.remedy)
-        raise Problem(CONFLICT, error.detail, errors=[error]) from None
+        raise not_ready(refused) from None
     begin = Place(*(cursors.position(call, given, _POSITION) or ()))
     found = await campaign_audience.preview_page(call.connection, campaign, channel, begin, given.limit)
     today = datetime.now(UTC).date()

@@ -92,7 +92,7 @@ async def test_what_keeps_a_campaign_from_starting_is_said(api: ApiStage) -> Non
         await api.post(f"/v1/campaigns/{made['id']}/start", ana, {}),
     ):
         assert answer.problem == "conflict"
-        assert "recipientType" in str(answer.body["errors"][0])
+        assert answer.pointers == ["#/recipientType"]
     for column, value in (("settings", '{"rate": "fast"}'), ("recipient_filter", '{"tags": 7}')):
         campaign_id = await add_campaign(api, ana)
         await api.pool.execute(f"UPDATE campaigns SET {column} = $2::text::jsonb WHERE id = $1", campaign_id, value)
