@@ -31,7 +31,8 @@ def soak(
     """
     importlib.import_module("pytest")  # where it is missing the command says so
     seed = seed or secrets.token_hex(4)
-    typer.echo(f"seed {seed}: {minutes:g} minutes of faults, then {outage:g} minutes without a database")
+    every = f"{minutes:g} minutes of faults, {outage:g} minutes without a database, {recipients:,} recipients"
+    typer.echo(f"seed {seed}: {only or every}")
     started = time.monotonic()
     done = subprocess.run(
         [
