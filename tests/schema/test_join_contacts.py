@@ -380,7 +380,8 @@ def test_a_person_to_whom_a_campaign_has_written_does_not_become_pending(
     states = (status, "pending") if first else ("pending", status)
     for number, (who, state) in enumerate(zip((one, other), states, strict=True), start=1):
         worker.execute(
-            "INSERT INTO campaign_recipients (id, tenant_id, campaign_id, contact_id, status) VALUES (%s, %s, %s, %s, %s)",
+            "INSERT INTO campaign_recipients (id, tenant_id, campaign_id, contact_id, status) "
+            "VALUES (%s, %s, %s, %s, %s)",
             (UUID(int=number), tenant.id, campaign, who, state),
         )
     join(worker, tenant, one, other)
