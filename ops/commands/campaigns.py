@@ -30,7 +30,10 @@ from shared.store.campaigns import records
 from shared.store.campaigns.records import Campaign
 
 Named = Annotated[str, typer.Argument(help="the campaign's id or name", metavar="CAMPAIGN")]
-Whose = Annotated[str | None, typer.Option(help="whose campaign: a name or id; needed where there are several")]
+Whose = Annotated[
+    str | None,
+    typer.Option(envvar="PALOMAR_TENANT", help="whose campaign: a name or id; needed where there are several"),
+]
 Step = Callable[[Connection, UUID, UUID], Awaitable[Moved | None]]  # of a tenant's campaign
 
 MOST_LISTED: Final = 200
