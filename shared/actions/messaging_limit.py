@@ -1,12 +1,24 @@
-"""Counts whom a channel writes to by template outside the window, for the messaging limit of its portfolio."""
+"""Counts whom a channel writes to by template outside the window, and applies what Meta says of its messaging limit."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
 from shared.database import Connection
 from shared.domain.campaigns import tier
 from shared.domain.channels import Channel
+from shared.store import channels
 from shared.store.campaigns import tier as uses
+from shared.store.events import Event, record
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelLimit:
+    """The messaging limit of a channel's portfolio, as its provider says; None: it has none."""
+
+    tenant_id: UUID
+    channel_id: UUID
+    people: int | None
 
 
 async def count(connection: Connection, channel: Channel, conversations: Sequence[UUID]) -> None:
@@ -15,3 +27,11 @@ async def count(connection: Connection, channel: Channel, conversations: Sequenc
     portfolio = tier.portfolio_of(channel)
     if portfolio is not None and conversations:
         await uses.use(connection, channel.tenant_id, portfolio.name, conversations)
+
+
+async def apply(connection: Connection, limits: Sequence[ChannelLimit]) -> None:
+    """Write the limits into the settings of these channels, the last one of each, with the event `channel.updated` for
+    each one that differs."""
+    latest = {(one.tenant_id, one.channel_id): one.people for one in limits}
+    changed = await channels.set_messaging_limits(connection, latest) if latest else []
+    await record(connection, *(Event("channel.updated", tenant_id, channel_id) for tenant_id, channel_id in changed))

@@ -37,15 +37,24 @@ class TemplateChange:
 
 
 @dataclass(frozen=True, slots=True)
+class MessagingLimit:
+    """How many people the numbers of a business account's portfolio may write to outside the window in any 24 hours."""
+
+    account: str
+    people: int | None  # None: no limit
+
+
+@dataclass(frozen=True, slots=True)
 class Notice:
-    """Any other event in a webhook. It is stored and announced, and nothing else follows but its consent, or its change
-    of a template, if any."""
+    """Any other event in a webhook. It is stored and announced, and nothing else follows but its consent, its change of
+    a template, or its messaging limit, if any."""
 
     name: str
     data: Mapping[str, object] = field(default_factory=dict)
     channel_address: str = ""  # ours, where it is about one channel
     consent: Consent | None = None
     template: TemplateChange | None = None
+    limit: MessagingLimit | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from shared.database import Connection, Pool
 from shared.domain.channels import Channel, stored_settings
 from shared.domain.consents import DEFAULT_WORDS, Words, words_of
 from shared.process.log import get_logger
+from shared.store.arrays import arrays
 from shared.store.by_key import only_if
 
 log = get_logger(__name__)
@@ -40,6 +41,16 @@ WHERE tenant_id = $1 AND id = $2 AND status = 'active' RETURNING id
 """
 _SWITCH_OFF = """
 UPDATE channels SET status = 'stopped', status_reason = $3 WHERE tenant_id = $1 AND id = $2
+"""
+# The limit that stays null where it is none, and the rest of what is set for Meta.
+_SET_LIMITS = """
+UPDATE channels AS c SET settings = c.settings || jsonb_build_object('meta', CASE jsonb_typeof(c.settings -> 'meta')
+    WHEN 'object' THEN c.settings -> 'meta' ELSE '{}' END || jsonb_build_object('messaging_limit', given.people))
+FROM unnest($1::uuid[], $2::uuid[], $3::bigint[]) AS given (tenant_id, id, people)
+WHERE c.tenant_id = given.tenant_id AND c.id = given.id AND jsonb_typeof(c.settings) = 'object'
+    AND c.settings #> '{meta,messaging_limit}' IS DISTINCT FROM CASE WHEN given.people IS NOT NULL
+        THEN to_jsonb(given.people) WHEN c.settings #> '{meta,messaging_limit}' IS NOT NULL THEN 'null' END
+RETURNING c.tenant_id, c.id
 """
 _RESUME = """
 UPDATE channels SET status = 'active', status_reason = NULL WHERE tenant_id = $1 AND id = $2 AND status = 'stopped'
@@ -152,6 +163,15 @@ async def credentials(connection: Connection | Pool, tenant_id: UUID, channel_id
 async def stop(connection: Connection, tenant_id: UUID, channel_id: UUID, reason: str) -> bool:
     """Stop a channel: no message leaves through it until it is resumed. False where it was stopped already."""
     return await connection.fetchval(_STOP, tenant_id, channel_id, reason) is not None
+
+
+async def set_messaging_limits(
+    connection: Connection, limits: Mapping[tuple[UUID, UUID], int | None]
+) -> list[tuple[UUID, UUID]]:
+    """Write the messaging limit into the settings of each (tenant, channel); returns those that had another one."""
+    ordered = sorted(limits)
+    rows = await connection.fetch(_SET_LIMITS, *arrays(ordered, 2), [limits[key] for key in ordered])
+    return [(row["tenant_id"], row["id"]) for row in rows]
 
 
 async def switch_off(connection: Connection, tenant_id: UUID, channel_id: UUID, reason: str) -> None:

@@ -1,10 +1,10 @@
-"""Collects what a provider reports beside messages and receipts: events, consents, changes of templates. No I/O."""
+"""Collects what a provider reports beside messages and receipts: events, consents, templates, limits. No I/O."""
 
 from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from shared.actions import consents as consent_actions
-from shared.actions import template_updates
+from shared.actions import messaging_limit, template_updates
 from shared.domain import consents
 from shared.domain.model import Consent
 from shared.providers.base import Notice
@@ -47,6 +47,19 @@ def template_changes(webhooks: Sequence[ParsedWebhook]) -> list[template_updates
         if (change := notice.template) is not None
         for channel in parsed.served
         if change.account and channel.business_id == change.account
+    ]
+
+
+def limit_changes(webhooks: Sequence[ParsedWebhook]) -> list[messaging_limit.ChannelLimit]:
+    """The messaging limits in the webhooks, for each channel of their business account; the last one counts."""
+    return [
+        messaging_limit.ChannelLimit(channel.tenant_id, channel.id, limit.people)
+        for parsed in webhooks
+        if not parsed.webhook.replayed
+        for notice in parsed.content.notices
+        if (limit := notice.limit) is not None
+        for channel in parsed.served
+        if channel.business_id == limit.account
     ]
 
 

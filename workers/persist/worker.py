@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from shared import database
-from shared.actions import consents, delivery_receipts, template_updates
+from shared.actions import consents, delivery_receipts, messaging_limit, template_updates
 from shared.process import metrics
 from shared.queue import topology
 from shared.queue.jobs import Job, MediaWanted, ReplyWanted, SendRequested, WebhookReceived
@@ -19,7 +19,7 @@ from shared.store import channels, contacts, webhook_log
 from shared.store.events import record
 from workers.persist import inbound_rates, messages
 from workers.persist.parsing import ParsedWebhook, deduplicated, in_order, parse_all
-from workers.persist.provider_events import notices, provider_consents, template_changes
+from workers.persist.provider_events import limit_changes, notices, provider_consents, template_changes
 from workers.persist.raw import persist_raw
 from workers.persist.routing import assign_channels
 from workers.persist.tenant_locks import beside_locks
@@ -98,6 +98,7 @@ async def persist_parsed(tx: database.Connection, wanted: Sequence[ParsedWebhook
         handoff,
     )
     await template_updates.apply(tx, template_changes(wanted))
+    await messaging_limit.apply(tx, limit_changes(wanted))
     await record(tx, *notices(wanted))
     return jobs
 

@@ -22,6 +22,7 @@ from shared.providers.json_fields import (
     text_of,
 )
 from shared.providers.meta.messages import ECHOES, Around, read_echo, read_message
+from shared.providers.meta.messaging_limit import messaging_limit
 from shared.providers.meta.template_updates import pause_title, template_change
 
 ACCOUNTS = "whatsapp_business_account"  # what `object` says of all WhatsApp webhooks
@@ -152,7 +153,8 @@ def _read_change(change: _Change, found: _Found) -> None:
         found.notices.append(_preference(item, change))
     if found.count == before and not found.cut:
         notice = _notice(printable_word(change.field) or "other", {**value, **pause_title(value)}, change)
-        found.notices.append(replace(notice, template=template_change(change.field, value, change.account)))
+        news = (change.field, value, change.account)
+        found.notices.append(replace(notice, template=template_change(*news), limit=messaging_limit(*news)))
 
 
 def _read_messages(change: _Change, found: _Found) -> None:
