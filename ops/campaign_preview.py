@@ -39,7 +39,7 @@ async def preview(pool: Pool, campaign: Campaign) -> Previewed:
     place: Place | None = Place()
     while place is not None:
         async with refusals(), connections.transaction(pool) as connection:
-            campaign_start.check(campaign)
+            await campaign_start.check(connection, campaign)
             channel = await channels.get(connection, campaign.tenant_id, campaign.values.channel_id)
             if channel is None:
                 raise Problem("The campaign's channel was deleted.", "Create it anew with another channel.")

@@ -21,6 +21,7 @@ from shared.actions import campaigns as actions
 from shared.actions.campaign_again import NotOver
 from shared.actions.campaign_life import NotNow
 from shared.actions.campaign_start import NotReady
+from shared.actions.messages import NotQueued
 from shared.database import Connection, Pool
 from shared.domain.campaigns.life import MOVES
 from shared.queue.connection import BrokerAway, PublishFailed
@@ -115,7 +116,11 @@ async def refusals() -> AsyncIterator[None]:
         first = problem.errors[0] if problem.errors else None
         raise Problem(problem.detail, "" if first is None else first.remedy) from None
     except NotReady as refused:
-        raise Problem(refused.reason, refused.remedy) from None
+        wrong, *more = refused.wrongs
+        further = f" {len(more)} more things are wrong." if more else ""
+        raise Problem(f"{'.'.join(wrong.field)}: {wrong.reason}{further}", wrong.remedy) from None
+    except NotQueued as refused:
+        raise Problem(refused.reason, "Change what it says, or send it to another address.") from None
     except NotOver as refused:
         raise Problem(f"The campaign is {refused.status}.", "Wait until it has ended, or cancel it.") from None
     except NotNow as refused:

@@ -33,7 +33,9 @@ async def tenant(pool: database.Pool, named: str | None) -> UUID:
         return found[0]
     names = ", ".join(f"{name} ({tenant_id})" for tenant_id, name in every) or "none"
     if named is None:
-        raise Problem("Whose contact is it?", f"Add --tenant with a name or id. There are: {names}.")
+        raise Problem(
+            "There are several tenants.", f"Add --tenant, or set PALOMAR_TENANT, with a name or id of: {names}."
+        )
     raise Problem(f"{len(found) or 'No'} tenants are called {named!r}.", f"Give an id. There are: {names}.")
 
 

@@ -92,7 +92,7 @@ class Campaign(Part):
     started_at: datetime | None
     completed_at: datetime | None
     total_recipients: int = Field(description="Counted once it starts.")
-    sent_count: int = Field(description="Final once it is over; until then see campaigns.progress.")
+    sent_count: int = Field(description="As of its last page; campaigns.progress is exact.")
     failed_count: int = Field(description="As sentCount.")
     created_at: datetime
     updated_at: datetime

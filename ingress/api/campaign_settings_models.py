@@ -13,9 +13,9 @@ from pydantic_core import PydanticCustomError
 from ingress.api.models import Input, Moment, TenantInput
 from shared.domain.campaigns import recurrence
 from shared.domain.campaigns import settings as domain
-from shared.domain.campaigns.brakes import WAVES
+from shared.domain.campaigns.auto_pause import WAVES
 
-_USUAL: Final = domain.BrakeSettings()
+_USUAL: Final = domain.AutoPauseSettings()
 _CLOCK: Final = re.compile(r"(?:[01][0-9]|2[0-3]):[0-5][0-9]")
 
 
@@ -84,7 +84,7 @@ class CampaignWaves(Input):
         return self
 
 
-class CampaignBrakes(Input):
+class CampaignAutoPause(Input):
     """Shares of the outcomes at which it pauses by itself; 1 switches one off."""
 
     failures: Share = _USUAL.failures
@@ -97,7 +97,7 @@ class CampaignComparison(Input):
     """Two templates on trial: the better one goes to the rest once the difference is no chance."""
 
     template_id: UUID = Field(description="The other one of messageTemplates.")
-    share: float = Field(default=0.5, gt=0, lt=1, description="Of the recipients who get this other one.")
+    share: float = Field(default=0.5, gt=0, lt=1, description="Of the recipients, that gets this other one.")
     by: Literal["delivered", "read", "replied"] = "replied"
     at_least: int = Field(default=200, ge=20, le=1_000_000, description="Outcomes of each before it is decided.")
     confidence: float = Field(default=0.95, ge=0.8, le=0.999)
@@ -111,7 +111,7 @@ class CampaignSettings(Input):
     )
     quiet_hours: CampaignQuietHours | None = Field(default=None, description="null: the tenant's.")
     waves: CampaignWaves = CampaignWaves()
-    brakes: CampaignBrakes = CampaignBrakes()
+    auto_pause: CampaignAutoPause = CampaignAutoPause()
     rate: float | None = Field(default=None, gt=0, le=1000, description="Messages a second; null: the channel's.")
     daily_cap: DailyCap | None = Field(
         default=None, description="Of campaign messages to a contact in 24 hours; null: the tenant's."
@@ -119,7 +119,7 @@ class CampaignSettings(Input):
     ends_at: Moment | None = Field(default=None, description="No message of it leaves later.")
     at_end: Literal["wait", "expire"] = Field(
         default="wait",
-        description="Who sleeps when the others are done is written to in the morning, or `skipped: expired`.",
+        description="A recipient in its quiet hours then waits for the morning, or is `skipped: expired`.",
     )
     replied_within: float = Field(default=72.0, gt=0, le=30 * 24, description="Hours in which an answer counts.")
     held_wait: float = Field(
@@ -147,14 +147,16 @@ class RecipientFilter(Input):
     tags: list[Annotated[str, StringConstraints(min_length=1, max_length=100)]] = Field(
         default_factory=list, max_length=50, description="The contact has any of them in `metadata.tags`."
     )
-    consent: Literal["opted_in"] | None = Field(default=None, description="Only who has opted in, and not out since.")
+    consent: Literal["opted_in"] | None = Field(
+        default=None, description="Only contacts that have opted in, and not out since."
+    )
     last_seen_after: Moment | None = Field(default=None, description="The contact wrote on this channel since then.")
     last_seen_before: Moment | None = Field(default=None, description="The contact wrote last before then.")
     statuses: list[Literal["failed", "canceled", "skipped", "unknown"]] = Field(
         default=["failed", "canceled", "skipped"],
         max_length=4,
-        description="Where the recipients are another campaign's: what became of them there. Those who are `unknown` "
-        "may have had its message.",
+        description="Where the recipients are another campaign's: what became of them there. An `unknown` one may "
+        "have had its message.",
     )
 
     @model_validator(mode="after")

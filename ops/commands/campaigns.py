@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Final
 from uuid import UUID
@@ -18,7 +19,9 @@ from ops.campaigns import Asked
 from ops.errors import Problem
 from shared.actions import campaign_again, campaign_life, campaign_start
 from shared.actions.campaign_life import Moved
-from shared.database import Connection, Pool
+from shared.actions.campaign_test_contact import contact_of
+from shared.actions.campaign_test_send import send_test
+from shared.database import Connection, Pool, new_id
 from shared.domain.campaigns.life import STATUSES
 from shared.settings import settings
 from shared.store.campaigns import counts as counters
@@ -27,7 +30,10 @@ from shared.store.campaigns import records
 from shared.store.campaigns.records import Campaign
 
 Named = Annotated[str, typer.Argument(help="the campaign's id or name", metavar="CAMPAIGN")]
-Whose = Annotated[str | None, typer.Option(help="whose campaign: a name or id; needed where there are several")]
+Whose = Annotated[
+    str | None,
+    typer.Option(envvar="PALOMAR_TENANT", help="whose campaign: a name or id; needed where there are several"),
+]
 Step = Callable[[Connection, UUID, UUID], Awaitable[Moved | None]]  # of a tenant's campaign
 
 MOST_LISTED: Final = 200
@@ -61,7 +67,7 @@ def create(
     timezone: Annotated[str | None, typer.Option(help="of --at and --every: Europe/Madrid")] = None,
     settings_file: Annotated[
         Path | None,
-        typer.Option("--settings", help="JSON, as campaigns.create takes it: waves, brakes, …", dir_okay=False),
+        typer.Option("--settings", help="JSON, as campaigns.create takes it: waves, autoPause, …", dir_okay=False),
     ] = None,
 ) -> None:
     """Create a campaign as a draft, and print its id. Nothing is sent before it is started."""
@@ -141,6 +147,28 @@ def preview(campaign: Named, tenant: Whose = None) -> None:
             return await campaign_preview.preview(pool, await campaigns.find(pool, tenant, campaign))
 
     campaign_preview.show(terminal.console(), connections.run(session()))
+
+
+@app.command("test")
+def try_(
+    campaign: Named,
+    to: Annotated[str, typer.Argument(help="your own phone number or e-mail address")],
+    tenant: Whose = None,
+    variant: Annotated[int, typer.Option(help="1: the other one of two templates", min=0, max=1)] = 0,
+) -> None:
+    """Send it to one address, to look at it. The campaign does not count it."""
+
+    async def session() -> UUID:
+        async with connections.database(settings(), "campaigns") as pool:
+            found = await campaigns.find(pool, tenant, campaign)
+            handoff = timedelta(seconds=settings().handoff_lease)
+            async with campaigns.refusals(), connections.transaction(pool) as connection:
+                contact_id = await contact_of(connection, found, to)
+                queued, job = await send_test(connection, found, contact_id, str(new_id()), handoff, variant=variant)
+            await campaigns.publish([] if job is None else [job])
+            return queued.id
+
+    typer.echo(f"Message {connections.run(session())} is on its way to {terminal.printable(to)}.")
 
 
 @app.command()

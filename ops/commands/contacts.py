@@ -22,7 +22,10 @@ from shared.store import consents as ledger
 from shared.store.consents import LedgerEntry
 
 Who = Annotated[str, typer.Argument(help="the contact's id or an address: +14155238886, ES.1349…", metavar="WHO")]
-Whose = Annotated[str | None, typer.Option(help="whose contact: a name or id; needed where there are several")]
+Whose = Annotated[
+    str | None,
+    typer.Option(envvar="PALOMAR_TENANT", help="whose contact: a name or id; needed where there are several"),
+]
 
 FIRST_DEFECTS = 20  # that are printed
 

@@ -1,5 +1,56 @@
 -- transactional: false
 
+CREATE OR REPLACE FUNCTION join_contacts(tenant uuid, one uuid, other uuid) RETURNS uuid LANGUAGE plpgsql AS $$
+DECLARE
+    found uuid[];
+    stays uuid;
+    goes uuid;
+    campaign record;
+BEGIN
+    PERFORM FROM conversations WHERE tenant_id = tenant AND contact_id IN (one, other) ORDER BY id FOR NO KEY UPDATE;
+    PERFORM FROM contacts WHERE tenant_id = tenant AND id IN (one, other) ORDER BY id FOR UPDATE;
+    -- Whom the tenant has not deleted, whom its own systems know by a number, who was there first.
+    SELECT array_agg(id ORDER BY deleted_at IS NOT NULL, phone_number IS NULL, created_at, id) INTO found
+    FROM contacts WHERE tenant_id = tenant AND id IN (one, other);
+    IF coalesce(cardinality(found), 0) <> 2 THEN
+        RETURN NULL;
+    END IF;
+    stays := found[1];
+    goes := found[2];
+
+    PERFORM keep_opt_outs(tenant, stays, goes);
+    UPDATE consents SET contact_id = stays WHERE tenant_id = tenant AND contact_id = goes;
+
+    UPDATE contact_addresses SET contact_id = stays WHERE tenant_id = tenant AND contact_id = goes;
+    UPDATE conversations SET contact_id = stays WHERE tenant_id = tenant AND contact_id = goes;
+    UPDATE sessions SET contact_id = stays WHERE tenant_id = tenant AND contact_id = goes;
+    UPDATE import_aliases SET our_id = stays WHERE tenant_id = tenant AND our_id = goes;
+    INSERT INTO group_contacts (tenant_id, group_id, contact_id, created_at)
+    SELECT tenant, group_id, stays, created_at FROM group_contacts WHERE tenant_id = tenant AND contact_id = goes
+    ON CONFLICT DO NOTHING;
+
+    -- In a campaign with both, the recipient stays that got further: what was sent to one is not sent to the other.
+    FOR campaign IN
+        SELECT campaign_id, array_agg(id ORDER BY
+            array_position(ARRAY['read', 'delivered', 'sent', 'queued', 'failed', 'canceled', 'skipped'], status), id)
+            AS recipients
+        FROM campaign_recipients WHERE tenant_id = tenant AND contact_id = ANY (found)
+        GROUP BY campaign_id HAVING count(*) = 2 ORDER BY campaign_id
+    LOOP
+        DELETE FROM campaign_recipients WHERE tenant_id = tenant AND id = campaign.recipients[2];
+        UPDATE campaigns SET total_recipients = greatest(total_recipients - 1, 0)
+        WHERE tenant_id = tenant AND id = campaign.campaign_id;
+    END LOOP;
+    UPDATE campaign_recipients SET contact_id = stays WHERE tenant_id = tenant AND contact_id = goes;
+
+    PERFORM keep_columns(tenant, stays, goes);
+    DELETE FROM contacts WHERE tenant_id = tenant AND id = goes;
+    INSERT INTO events (name, tenant_id, contact_id, detail)
+    VALUES ('contact.joined', tenant, stays, jsonb_build_object('joined', goes));
+    RETURN stays;
+END
+$$;
+
 DROP TRIGGER IF EXISTS messages_move_recipient ON messages;
 DROP TRIGGER IF EXISTS messages_of_recipient ON messages;
 DROP FUNCTION IF EXISTS follow_message();
@@ -43,5 +94,5 @@ ALTER TABLE campaigns
     DROP COLUMN IF EXISTS timezone, DROP COLUMN IF EXISTS recurrence, DROP COLUMN IF EXISTS origin_id,
     DROP COLUMN IF EXISTS frozen_part, DROP COLUMN IF EXISTS frozen_to, DROP COLUMN IF EXISTS frozen_at,
     DROP COLUMN IF EXISTS sent_out_at,
-    DROP COLUMN IF EXISTS wave, DROP COLUMN IF EXISTS wave_ended_at, DROP COLUMN IF EXISTS winner,
+    DROP COLUMN IF EXISTS rate_used_to, DROP COLUMN IF EXISTS wave, DROP COLUMN IF EXISTS wave_ended_at, DROP COLUMN IF EXISTS winner,
     DROP COLUMN IF EXISTS paused_reason, DROP COLUMN IF EXISTS paused_detail, DROP COLUMN IF EXISTS progress;

@@ -17,6 +17,7 @@ ALTER TABLE campaigns
     ADD COLUMN IF NOT EXISTS frozen_to uuid,                             -- the last contact of it that has its row
     ADD COLUMN IF NOT EXISTS frozen_at timestamptz,                      -- when all had; null: not yet
     ADD COLUMN IF NOT EXISTS sent_out_at timestamptz,                    -- since when none is pending or queued
+    ADD COLUMN IF NOT EXISTS rate_used_to timestamptz,                   -- by its own rate, where it has one
     ADD COLUMN IF NOT EXISTS wave smallint NOT NULL DEFAULT 0,           -- how many waves have ended
     ADD COLUMN IF NOT EXISTS wave_ended_at timestamptz,                  -- null: no look at a wave is under way
     ADD COLUMN IF NOT EXISTS winner smallint,                            -- of two templates, once that is decided
@@ -27,8 +28,8 @@ ALTER TABLE campaigns DROP CONSTRAINT IF EXISTS check_recipient_type,
     ADD CONSTRAINT check_recipient_type CHECK (recipient_type IN ('groups', 'contacts', 'all', 'campaign')) NOT VALID;
 ALTER TABLE campaigns VALIDATE CONSTRAINT check_recipient_type;
 ALTER TABLE campaigns DROP CONSTRAINT IF EXISTS check_times_at_work, ADD CONSTRAINT check_times_at_work CHECK (
-    least(frozen_at, sent_out_at, wave_ended_at) >= '0002-01-01 00:00+00'
-    AND greatest(frozen_at, sent_out_at, wave_ended_at) <= '9999-01-01 00:00+00') NOT VALID;
+    least(frozen_at, sent_out_at, rate_used_to, wave_ended_at) >= '0002-01-01 00:00+00'
+    AND greatest(frozen_at, sent_out_at, rate_used_to, wave_ended_at) <= '9999-01-01 00:00+00') NOT VALID;
 ALTER TABLE campaigns VALIDATE CONSTRAINT check_times_at_work;
 
 ALTER TABLE campaign_recipients
@@ -202,6 +203,59 @@ BEGIN
         SELECT FROM campaigns
         WHERE tenant_id = tenant AND id = campaign AND status NOT IN ('paused', 'canceled', 'failed')
             AND deleted_at IS NULL);
+END
+$$;
+
+-- As 0022 made it, with the states that are new: of two recipients the one goes that has not been written to.
+CREATE OR REPLACE FUNCTION join_contacts(tenant uuid, one uuid, other uuid) RETURNS uuid LANGUAGE plpgsql AS $$
+DECLARE
+    found uuid[];
+    stays uuid;
+    goes uuid;
+    campaign record;
+BEGIN
+    PERFORM FROM conversations WHERE tenant_id = tenant AND contact_id IN (one, other) ORDER BY id FOR NO KEY UPDATE;
+    PERFORM FROM contacts WHERE tenant_id = tenant AND id IN (one, other) ORDER BY id FOR UPDATE;
+    -- Whom the tenant has not deleted, whom its own systems know by a number, who was there first.
+    SELECT array_agg(id ORDER BY deleted_at IS NOT NULL, phone_number IS NULL, created_at, id) INTO found
+    FROM contacts WHERE tenant_id = tenant AND id IN (one, other);
+    IF coalesce(cardinality(found), 0) <> 2 THEN
+        RETURN NULL;
+    END IF;
+    stays := found[1];
+    goes := found[2];
+
+    PERFORM keep_opt_outs(tenant, stays, goes);
+    UPDATE consents SET contact_id = stays WHERE tenant_id = tenant AND contact_id = goes;
+
+    UPDATE contact_addresses SET contact_id = stays WHERE tenant_id = tenant AND contact_id = goes;
+    UPDATE conversations SET contact_id = stays WHERE tenant_id = tenant AND contact_id = goes;
+    UPDATE sessions SET contact_id = stays WHERE tenant_id = tenant AND contact_id = goes;
+    UPDATE import_aliases SET our_id = stays WHERE tenant_id = tenant AND our_id = goes;
+    INSERT INTO group_contacts (tenant_id, group_id, contact_id, created_at)
+    SELECT tenant, group_id, stays, created_at FROM group_contacts WHERE tenant_id = tenant AND contact_id = goes
+    ON CONFLICT DO NOTHING;
+
+    -- In a campaign with both, the recipient stays that got further: what was sent to one is not sent to the other.
+    FOR campaign IN
+        SELECT campaign_id, array_agg(id ORDER BY
+            array_position(ARRAY['opted_out', 'replied', 'read', 'delivered', 'sent', 'held', 'unknown', 'queued', 'failed',
+                'canceled', 'skipped'], status), id)
+            AS recipients
+        FROM campaign_recipients WHERE tenant_id = tenant AND contact_id = ANY (found)
+        GROUP BY campaign_id HAVING count(*) = 2 ORDER BY campaign_id
+    LOOP
+        DELETE FROM campaign_recipients WHERE tenant_id = tenant AND id = campaign.recipients[2];
+        UPDATE campaigns SET total_recipients = greatest(total_recipients - 1, 0)
+        WHERE tenant_id = tenant AND id = campaign.campaign_id;
+    END LOOP;
+    UPDATE campaign_recipients SET contact_id = stays WHERE tenant_id = tenant AND contact_id = goes;
+
+    PERFORM keep_columns(tenant, stays, goes);
+    DELETE FROM contacts WHERE tenant_id = tenant AND id = goes;
+    INSERT INTO events (name, tenant_id, contact_id, detail)
+    VALUES ('contact.joined', tenant, stays, jsonb_build_object('joined', goes));
+    RETURN stays;
 END
 $$;
 SELECT protect_functions();

@@ -1,6 +1,6 @@
 -- transactional: false
 
--- What a look at a campaign has to know of the former ones: outcomes from which the brakes count, the comparison.
+-- What a look at a campaign has to know of the former ones: outcomes from which an automatic pause counts, the comparison.
 ALTER TABLE campaigns ADD COLUMN IF NOT EXISTS looks jsonb NOT NULL DEFAULT '{}';
 
 -- Whom a portfolio's numbers have written to by template outside the window, for Meta's limit of 24 hours. Contacts and
@@ -29,6 +29,8 @@ CREATE TABLE IF NOT EXISTS campaign_answers (
     reason text,            -- that refusal's code
     at timestamptz NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT check_times CHECK (least(at, created_at) >= '0002-01-01 00:00+00'
+        AND greatest(at, created_at) <= '9999-01-01 00:00+00'),
     PRIMARY KEY (tenant_id, id),
     FOREIGN KEY (tenant_id, contact_id) REFERENCES contacts ON DELETE CASCADE
 );

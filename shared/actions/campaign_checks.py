@@ -165,10 +165,6 @@ def _of_message_alone(values: CampaignValues, settings: CampaignSettings, channe
     found = [] if values.message is None else _of_message(values, channel)
     if settings.comparison is not None:
         found.append(Wrong(_TEMPLATE, "There is no template to compare with another.", "Name one."))
-    if channel.kind == "whatsapp" and not settings.free_form and provider(channel.provider).list_templates is not None:
-        reason = "WhatsApp takes a text only from those who wrote within 24 hours; all others need a template."
-        remedy = "Name an approved template, or set `free_form`: then only they are written to."
-        found.append(Wrong(_TEMPLATE, reason, remedy))
     return found
 
 

@@ -4,24 +4,23 @@ from datetime import UTC, datetime
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from shared.actions import campaign_life
-from shared.actions.campaign_audience import texts
+from shared.actions import campaign_checks, campaign_life
+from shared.actions.campaign_checks import Wrong
 from shared.actions.campaign_life import Moved
 from shared.database import Connection
-from shared.domain.campaigns import placeholders, recurrence
-from shared.domain.campaigns.settings import stored_filter, stored_settings, zone_of
+from shared.domain.campaigns import recurrence
+from shared.domain.campaigns.settings import zone_of
+from shared.store import channels
 from shared.store.campaigns import records, tenant_settings
 from shared.store.campaigns.records import Campaign
 
 
 class NotReady(Exception):
-    """The campaign can't be started like this: `field` is what is wrong, `reason` and `remedy` are sentences."""
+    """The campaign can't be started, or sent as a test, like this: all that is wrong."""
 
-    def __init__(self, field: str, reason: str, remedy: str) -> None:
-        super().__init__(f"{reason} {remedy}")
-        self.field = field
-        self.reason = reason
-        self.remedy = remedy
+    def __init__(self, *wrongs: Wrong) -> None:
+        super().__init__(f"{wrongs[0].reason} {wrongs[0].remedy}")
+        self.wrongs = wrongs
 
 
 async def start(connection: Connection, tenant_id: UUID, campaign_id: UUID) -> Moved | None:
@@ -30,7 +29,7 @@ async def start(connection: Connection, tenant_id: UUID, campaign_id: UUID) -> M
     if before is None:
         return None
     if before.status == "draft":
-        check(before)
+        await check(connection, before)
     if before.values.recurrence is None or before.status not in ("draft", "scheduled"):
         return await campaign_life.start(connection, tenant_id, campaign_id)
     if before.status == "scheduled":
@@ -46,38 +45,26 @@ async def schedule(connection: Connection, tenant_id: UUID, campaign_id: UUID, a
     before = await _locked(connection, tenant_id, campaign_id)
     if before is None:
         return None
-    if before.status == "draft":
-        check(before)
     zone = await _zone(connection, before)
     if at is not None:
         moment = (at if at.tzinfo is not None else at.replace(tzinfo=zone)).astimezone(UTC)
     elif before.values.recurrence is not None:
         moment = _next_run(before, zone)
     else:
-        raise NotReady("at", "It is missing.", "Give the time at which it starts.")
+        raise NotReady(Wrong(("at",), "It is missing.", "Give the time at which it starts."))
     if moment <= datetime.now(UTC):
-        raise NotReady("at", f"{moment:%Y-%m-%dT%H:%M:%SZ} is over.", "Give a time to come, or start it now.")
+        raise NotReady(_over(moment))
+    if before.status == "draft":
+        await check(connection, before)
     return await campaign_life.schedule(connection, tenant_id, campaign_id, moment)
 
 
-def check(campaign: Campaign) -> None:
-    """Raise NotReady for a draft that can't be started as it is."""
-    values = campaign.values
-    if values.recipient_type is None:
-        raise NotReady("id", "This campaign is for no one.", "Set recipientType with campaigns.update.")
-    if values.recipient_type != "all" and not values.recipient_ids:
-        what = values.recipient_type.removesuffix("s")
-        raise NotReady("id", f"This campaign names no {what}.", "Set recipientIds with campaigns.update.")
-    try:
-        settings = stored_settings(values.settings)
-        stored_filter(values.recipient_filter)
-    except ValueError:
-        remedy = "Write settings and recipientFilter anew with campaigns.update."
-        raise NotReady("id", "This campaign's settings or its filter can't be read.", remedy) from None
-    try:
-        placeholders.used(texts(values, settings))
-    except placeholders.WrongPlaceholder as wrong:
-        raise NotReady("id", wrong.reason, wrong.remedy) from None
+async def check(connection: Connection, campaign: Campaign) -> None:
+    """Raise NotReady for a campaign that can't be started as it is."""
+    channel = await channels.get(connection, campaign.tenant_id, campaign.values.channel_id)
+    found = await campaign_checks.wrongs(connection, campaign, channel, datetime.now(UTC))
+    if found:
+        raise NotReady(*found)
 
 
 async def _locked(connection: Connection, tenant_id: UUID, campaign_id: UUID) -> Campaign | None:
@@ -93,5 +80,8 @@ def _next_run(campaign: Campaign, zone: ZoneInfo) -> datetime:
     try:
         return recurrence.next_run(campaign.values.recurrence or "", zone, datetime.now(UTC))
     except ValueError as error:
-        remedy = "Write recurrence anew with campaigns.update."
-        raise NotReady("id", f"The campaign's recurrence {error}.", remedy) from None
+        raise NotReady(Wrong(("recurrence",), f"It {error}.", "Write it anew.")) from None
+
+
+def _over(moment: datetime) -> Wrong:
+    return Wrong(("at",), f"{moment:%Y-%m-%dT%H:%M:%SZ} is over.", "Give a time to come, or start it now.")

@@ -82,7 +82,7 @@ class Queue:
     """
 
     first: asyncio.Lock = field(default_factory=asyncio.Lock)  # of those that wait for a turn
-    asking: asyncio.Lock = field(default_factory=asyncio.Lock)  # the database for slots
+    reserving: asyncio.Lock = field(default_factory=asyncio.Lock)  # slots, in the database
     waiting: int = 0
     turns: int = 0  # given, and without their call yet
     slots: deque[float] = field(default_factory=deque)  # of time.monotonic(), and not taken by a call yet
@@ -127,7 +127,7 @@ class Turn:
     async def _more_slots(self, deadline: float) -> None:
         """Ask for slots, before those that wait for a turn. Raises SlotTooFar at the deadline."""
         try:
-            async with asyncio.timeout(max(deadline - time.monotonic(), 0.0)), self._queue.asking:
+            async with asyncio.timeout(max(deadline - time.monotonic(), 0.0)), self._queue.reserving:
                 if not self._queue.slots:
                     await self._pacer.ask(self._pool, self._queue, self._wanted, deadline, 0.0)
         except TimeoutError:
@@ -150,7 +150,7 @@ class Pacer:
     def __init__(self) -> None:
         self._queues: dict[tuple[UUID, Lane], Queue] = {}
         self._clock = DatabaseClock()
-        self._asking = UsualTime(0.005)
+        self._reserving = UsualTime(0.005)
         self.claiming = UsualTime(0.01)
 
     @asynccontextmanager
@@ -180,7 +180,7 @@ class Pacer:
                     if len(queue.slots) > queue.turns:
                         queue.turns += 1
                         return queue.slots[queue.turns - 1]
-                    async with queue.asking:
+                    async with queue.reserving:
                         if len(queue.slots) <= queue.turns:
                             await self.ask(pool, queue, wanted, deadline, self.claiming.seconds)
         finally:
@@ -191,7 +191,7 @@ class Pacer:
 
         `needs`: seconds from a slot's turn to its call. Raises SlotTooFar where the next one is after the deadline.
         """
-        usual = self._asking.seconds + needs  # from now to the call
+        usual = self._reserving.seconds + needs  # from now to the call
         asked_at = time.monotonic()
         ahead = deadline - asked_at
         if wanted.lane == "bulk":
@@ -199,13 +199,13 @@ class Pacer:
         request = replace(
             wanted,
             slots=queue.waiting + max(queue.turns - len(queue.slots), 0),
-            slice=min(max(SLICE, 2 * self._asking.seconds), MOST_SLICE),
+            slice=min(max(SLICE, 2 * self._reserving.seconds), MOST_SLICE),
             ahead=max(ahead, 0.0),
             notice=max(usual - IN_TIME / 2, 0.0),  # so that no reply waits for its slot where the claim is quick
         )
         found = await rate_limits.reserve(pool, request)
         received_at = time.monotonic()
-        self._asking.took(received_at - asked_at)
+        self._reserving.took(received_at - asked_at)
         self._clock.answered(found.now, asked_at, received_at)
         begins = self._clock.here(found.begins)
         queue.slots.extend(begins + number * found.spacing for number in range(found.slots))

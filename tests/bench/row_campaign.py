@@ -218,11 +218,11 @@ async def _paced(arena: Arena, system: System, group: UUID, rate: float, *, rese
     await system.sandbox.clear()
     campaign = await _start(system, group, rate, reserve)
     await _over(arena, system, campaign)
-    arrivals = [one for one in await system.sandbox.sends() if one.accepted]
+    accepted = [one for one in await system.sandbox.sends() if one.accepted]
     recipients = (await campaigns.tally(system.pool, campaign)).total()
-    if not len(arrivals) == len({one.to for one in arrivals}) == recipients:
-        raise Problem(f"{len(arrivals)} messages for {recipients} recipients.", "This must never happen; report it.")
-    return pace((one.at for one in arrivals), rate * (1 - reserve))
+    if not len(accepted) == len({one.to for one in accepted}) == recipients:
+        raise Problem(f"{len(accepted)} messages for {recipients} recipients.", "This must never happen; report it.")
+    return pace((one.at for one in accepted), rate * (1 - reserve))
 
 
 async def _slots(system: System) -> Pace:

@@ -162,8 +162,8 @@ async def verdict(system: System, campaign: Campaign, count: int, *, drops: bool
     unexplained = [dict(row) for row in unknown if doubtful.isdisjoint(row["messages"])]
     assert not unexplained, f"unknown, though not in flight at any kill: {unexplained[:10]}"
     assert len(unknown) <= len(doubtful)
-    told = Counter(row["name"] for row in await system.rows(_STEPS, campaign.tenant_id))
-    assert told == {"campaign.running": 1, "campaign.completed": 1}, told
+    steps = Counter(row["name"] for row in await system.rows(_STEPS, campaign.tenant_id))
+    assert steps == {"campaign.running": 1, "campaign.completed": 1}, steps
     await verdicts.no_dead_letters(system)
     return (
         f"{count} recipients, {len(arrived)} accepted by the provider, none twice; {dict(found)}, "

@@ -89,8 +89,8 @@ async def test_a_draft_is_made_from_names_and_scheduled_in_its_zone(
     async with staged(settings) as stage:
         await with_customers(environment, tmp_path)
         await stage.pool.execute(
-            """INSERT INTO message_templates (tenant_id, name, content, status)
-            VALUES ($1, 'offers', '{{1}}', 'approved')""",
+            """INSERT INTO message_templates (tenant_id, name, content, status, external_id)
+            VALUES ($1, 'offers', '{{1}}', 'approved', 'HX1')""",
             stage.ours.tenant_id,
         )
         at = ("--at", "2099-01-07T09:00", "--timezone", "Europe/Madrid")

@@ -124,6 +124,7 @@ _OF_ITS_OWN = {
     ("campaigns.records._PAGE", 2): "'draft'",
     ("campaigns.records._UPDATE", 4): "NULL",
     ("campaigns.records._UPDATE", 7): "'contacts'",
+    ("campaigns.answers._ENTER", 3): "'replied'",
     ("campaigns.life._MOVE", 4): "'paused'",
     ("campaigns.pages._LEAVE_OUT", 3): "'skipped'",
     ("campaigns.pages._LEAVE_OUT_PENDING", 3): "'canceled'",

@@ -105,7 +105,8 @@ class World:
             )
             for table in ("tenants", *self.tables)
         ]
-        return self.connection.execute(sql.SQL(" UNION ALL ").join(digests)).fetchall()
+        # Of so many tables PostgreSQL may read some at the same time, and in any order.
+        return sorted(self.connection.execute(sql.SQL(" UNION ALL ").join(digests)).fetchall())
 
     def forget_them(self) -> None:
         """As the workers' role: the second tenant was never there."""

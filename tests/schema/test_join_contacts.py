@@ -364,3 +364,26 @@ def test_the_migration_joins_who_was_split_by_a_number_written_in_two_ways(datab
             nobodys: ("+447911123456", alone),
             moved: ("+5511972223333", alone),
         }, "both conversations stay, and are the one person's"
+
+
+@pytest.mark.parametrize("status", ["opted_out", "replied", "read", "delivered", "sent", "held", "unknown", "queued"])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_person_to_whom_a_campaign_has_written_does_not_become_pending(
+    worker: Connection, status: str, *, first: bool
+) -> None:
+    tenant, campaign = add_tenant(worker), uuid4()
+    one, other = contact(worker, tenant), contact(worker, tenant)
+    worker.execute(
+        "INSERT INTO campaigns (id, tenant_id, whatsapp_instance_id, name, message) VALUES (%s, %s, %s, 'Autumn', 'x')",
+        (campaign, tenant.id, tenant.channel_id),
+    )
+    states = (status, "pending") if first else ("pending", status)
+    for number, (who, state) in enumerate(zip((one, other), states, strict=True), start=1):
+        worker.execute(
+            "INSERT INTO campaign_recipients (id, tenant_id, campaign_id, contact_id, status) "
+            "VALUES (%s, %s, %s, %s, %s)",
+            (UUID(int=number), tenant.id, campaign, who, state),
+        )
+    join(worker, tenant, one, other)
+    left = worker.execute("SELECT status FROM campaign_recipients WHERE campaign_id = %s", (campaign,)).fetchall()
+    assert left == [(status,)]

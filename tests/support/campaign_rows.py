@@ -11,8 +11,8 @@ from tests.support.stage import Ours, Stage
 
 _CAMPAIGN = """
 INSERT INTO campaigns (id, tenant_id, whatsapp_instance_id, name, message, message_template_id, settings, status,
-    started_at, frozen_at, due_at, timezone, recurrence)
-VALUES ($1, $2, $3, 'Autumn', 'hello', $4, $5, $6, now(), now(), now(), $7, $8)
+    started_at, frozen_at, due_at, timezone, recurrence, recipient_type)
+VALUES ($1, $2, $3, 'Autumn', 'hello', $4, $5, $6, now(), now(), now(), $7, $8, 'all')
 """
 _RECIPIENTS = """
 WITH people AS (

@@ -75,6 +75,9 @@ class CampaignStage:
         """Whether the worker has nothing left to do for it."""
         return await self.stage.value("SELECT due_at IS NULL FROM campaigns WHERE id = $1", self.id) is True
 
+    async def has_queued(self) -> bool:
+        return (await self.states()).get("queued", 0) > 0
+
     async def has_reached(self, people: int) -> bool:
         return len(await self.reached()) >= people
 

@@ -19,7 +19,7 @@ CONTENT_SID: Final = "HX0123456789abcdef0123456789abcdef"
 # Nothing stops it by itself, and nothing makes it wait.
 PLAIN: Final[Mapping[str, object]] = {
     "waves": {"shares": [], "wait": 0},
-    "brakes": {"failures": 1, "opt_outs": 1, "blocks": 1, "held": 1},
+    "auto_pause": {"failures": 1, "opt_outs": 1, "blocks": 1, "held": 1},
 }
 
 _CONTACTS = """

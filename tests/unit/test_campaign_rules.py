@@ -1,11 +1,11 @@
-"""The life, the pace and the brakes of a campaign, as tables."""
+"""The life, the pace and the automatic pauses of a campaign, as tables."""
 
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from shared.domain.campaigns import brakes, life, pace
-from shared.domain.campaigns.brakes import Brake, Outcomes, Thresholds
+from shared.domain.campaigns import auto_pause, life, pace
+from shared.domain.campaigns.auto_pause import AutoPause, Outcomes, Thresholds
 from shared.domain.campaigns.pace import Slowed
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
@@ -102,7 +102,7 @@ def test_only_what_leaves_soon_becomes_messages(rate: float, waiting: int, taken
     assert pace.page(rate, waiting) == taken
 
 
-# -- brakes ------------------------------------------------------------------------------------------------------------
+# -- automatic pauses --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -111,15 +111,15 @@ def test_only_what_leaves_soon_becomes_messages(rate: float, waiting: int, taken
         (Outcomes(terminal=0), None),
         (Outcomes(terminal=19, failed=19), None),  # too few to say anything
         (Outcomes(terminal=100, failed=20), None),
-        (Outcomes(terminal=100, failed=21), Brake("failures", 21.0, 20.0)),
-        (Outcomes(terminal=100, opted_out=6), Brake("opt_outs", 6.0, 5.0)),
-        (Outcomes(terminal=100, failed=30, blocked=20), Brake("blocks", 20.0, 5.0)),  # the worst one is named
-        (Outcomes(terminal=5, held=95), Brake("held", 95.0, 30.0)),
-        (Outcomes(terminal=0, held=20), Brake("held", 100.0, 30.0)),
+        (Outcomes(terminal=100, failed=21), AutoPause("failures", 21.0, 20.0)),
+        (Outcomes(terminal=100, opted_out=6), AutoPause("opt_outs", 6.0, 5.0)),
+        (Outcomes(terminal=100, failed=30, blocked=20), AutoPause("blocks", 20.0, 5.0)),  # the worst one is named
+        (Outcomes(terminal=5, held=95), AutoPause("held", 95.0, 30.0)),
+        (Outcomes(terminal=0, held=20), AutoPause("held", 100.0, 30.0)),
     ],
 )
-def test_a_campaign_pauses_by_itself(outcomes: Outcomes, pulled: Brake | None) -> None:
-    assert brakes.brake(outcomes, Thresholds()) == pulled
+def test_a_campaign_pauses_by_itself(outcomes: Outcomes, pulled: AutoPause | None) -> None:
+    assert auto_pause.auto_pause(outcomes, Thresholds()) == pulled
 
 
 @pytest.mark.parametrize(
@@ -137,14 +137,14 @@ def test_a_campaign_pauses_by_itself(outcomes: Outcomes, pulled: Brake | None) -
     ],
 )
 def test_waves(recipients: int, ends: tuple[int, ...]) -> None:
-    assert brakes.wave_ends(recipients) == ends
+    assert auto_pause.wave_ends(recipients) == ends
 
 
 @pytest.mark.parametrize(
     ("shares", "ends"), [((), (1000,)), ((0.5, 0.1), (100, 500, 1000)), ((0.1, 0.1), (100, 120, 1000))]
 )
 def test_waves_by_setting(shares: tuple[float, ...], ends: tuple[int, ...]) -> None:
-    assert brakes.wave_ends(1000, shares) == ends
+    assert auto_pause.wave_ends(1000, shares) == ends
 
 
 def test_outcomes_by_state() -> None:
@@ -158,20 +158,39 @@ def test_outcomes_by_state() -> None:
     assert Outcomes.of({}) == Outcomes()
 
 
-def test_after_a_resume_only_new_outcomes_pull_a_brake() -> None:
+def test_after_a_resume_only_new_outcomes_pause_it_again() -> None:
     at_resume = Outcomes(terminal=100, failed=30)
     unchanged, worse = Outcomes(terminal=150, failed=30), Outcomes(terminal=150, failed=45)
-    assert brakes.brake(at_resume, Thresholds()) is not None
-    assert brakes.brake(unchanged.since(at_resume), Thresholds()) is None
-    assert brakes.brake(worse.since(at_resume), Thresholds()) == Brake("failures", 30.0, 20.0)
+    assert auto_pause.auto_pause(at_resume, Thresholds()) is not None
+    assert auto_pause.auto_pause(unchanged.since(at_resume), Thresholds()) is None
+    assert auto_pause.auto_pause(worse.since(at_resume), Thresholds()) == AutoPause("failures", 30.0, 20.0)
     assert Outcomes(terminal=99, failed=28).since(at_resume) == Outcomes()  # some were delivered after all
 
 
 @pytest.mark.parametrize("stored", [None, [], {"terminal": "7"}, {"newer": 7}])
 def test_outcomes_that_cant_be_read_are_none(stored: object) -> None:
-    assert brakes.outcomes_of(stored) == Outcomes()
+    assert auto_pause.outcomes_of(stored) == Outcomes()
 
 
 def test_outcomes_survive_their_row() -> None:
     outcomes = Outcomes(terminal=99, failed=28, held=4)
-    assert brakes.outcomes_of(outcomes.as_json()) == outcomes
+    assert auto_pause.outcomes_of(outcomes.as_json()) == outcomes
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5, 3.0, 10.0, 80.0])
+@pytest.mark.parametrize("late", [0.0, 0.3])  # seconds by which each page comes later than it could
+def test_a_campaign_with_a_rate_of_its_own_keeps_to_it(rate: float, late: float) -> None:
+    begun = now = datetime(2026, 11, 28, tzinfo=UTC)
+    made, used_to = 0, None
+    for _ in range(40):
+        wanted = pace.own_page(rate, used_to, now)
+        used_to = pace.used_up(rate, used_to, now, wanted)
+        made += wanted
+        now = max(used_to, now) + timedelta(seconds=late)
+    assert (now - begun).total_seconds() * rate * 0.7 <= made <= (now - begun).total_seconds() * rate + 1
+
+
+def test_nothing_is_made_while_a_campaigns_own_rate_is_used_up() -> None:
+    now = datetime(2026, 11, 28, tzinfo=UTC)
+    assert pace.own_page(10.0, now + timedelta(seconds=0.1), now) == 0
+    assert pace.own_page(10.0, now - timedelta(hours=1), now) == 10  # an hour's rate is not saved up

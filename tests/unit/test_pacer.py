@@ -74,6 +74,6 @@ async def test_a_claimed_message_leaves_a_slot_that_is_too_far_to_others() -> No
 
 async def test_a_claimed_message_waits_no_longer_than_it_may_for_another_one_that_asks() -> None:
     queue = Queue(turns=1)
-    async with queue.asking:
+    async with queue.reserving:
         with pytest.raises(SlotTooFar):
             await Turn(Pacer(), queue, NO_POOL, WANTED).slot(0.05)

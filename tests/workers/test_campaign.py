@@ -102,7 +102,8 @@ async def test_over_meta_a_scheduled_campaign_begins_at_its_time(settings: Setti
         await stage.until(run.status, equals="completed")
         assert await run.reached() == Counter(number.lstrip("+") for number in run.numbers)
         names = [one["name"] for one in await stage.rows("SELECT name FROM events WHERE name LIKE 'campaign.%'")]
-        assert sorted(names) == ["campaign.completed", "campaign.created", "campaign.running", "campaign.scheduled"]
+        steps = sorted(name for name in names if name != "campaign.progress")
+        assert steps == ["campaign.completed", "campaign.created", "campaign.running", "campaign.scheduled"]
 
 
 async def test_no_claim_follows_the_commit_of_a_pause(settings: Settings) -> None:
@@ -142,7 +143,7 @@ async def test_no_claim_follows_the_commit_of_a_pause(settings: Settings) -> Non
 
 async def test_a_resend_of_an_unknown_message_is_the_recipients(settings: Settings) -> None:
     async with staged(settings, FAST, send_timeout=0.5, send_lease_margin=0.5) as stage:
-        run = await campaign(stage, 1)
+        run = await campaign(stage, 1, settings={"held_wait": 1})
         async with stage.working("campaign", "clock", "window"):
             await run.take("start")
             await stage.until(run.states, equals={"queued": 1})
@@ -152,6 +153,7 @@ async def test_a_resend_of_an_unknown_message_is_the_recipients(settings: Settin
             assert await run.status() == "running"
             async with stage.working("send"):
                 await stage.until(run.states, equals={"sent": 1})
+                await run.nudge()
                 await stage.until(run.status, equals="completed")
         assert await run.reached() == {run.numbers[0].lstrip("+"): 1}
         assert await stage.count("messages") == 2

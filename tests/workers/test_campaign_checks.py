@@ -47,7 +47,7 @@ def fields(found: list[Wrong]) -> list[str]:
 
 CONTENT: dict[str, tuple[dict[str, Any], list[str]]] = {
     "a text in open windows": (FREE_FORM, []),
-    "a text on WhatsApp": ({}, ["message_template_id"]),
+    "a text alone, as the documents show it": ({}, []),
     "a placeholder that is none": ({**FREE_FORM, "message": "Hello {{name}}"}, ["message"]),
     "a text that is too long": ({**FREE_FORM, "message": "x" * 1601}, ["message"]),
     "a text of blanks": ({**FREE_FORM, "message": " \u200b"}, ["message"]),
@@ -84,7 +84,7 @@ CONTENT: dict[str, tuple[dict[str, Any], list[str]]] = {
     "all, and some by name": ({**FREE_FORM, "recipient_ids": [uuid4()]}, ["recipient_ids"]),
     "several at once": (
         {"message": "{{x}}", "recipient_type": None},
-        ["recipient_type", "message", "message_template_id"],
+        ["recipient_type", "message"],
     ),
 }
 

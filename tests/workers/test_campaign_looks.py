@@ -1,4 +1,4 @@
-"""A look before each page of a campaign: brakes, waves, the better template, Meta's messaging limit, and progress."""
+"""A look before each page of a campaign: automatic pauses, waves, two templates, Meta's limit, and progress."""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -73,7 +73,7 @@ async def test_a_campaign_pauses_by_its_outcomes(
             assert found.pause.detail["resume"] == BY_A_PERSON
 
 
-async def test_after_a_resume_the_old_outcomes_pull_no_brake_and_new_ones_do(settings: Settings) -> None:
+async def test_after_a_resume_the_old_outcomes_pause_it_no_more_and_new_ones_do(settings: Settings) -> None:
     async with staged(settings, SILENT) as stage:
         campaign = await add_campaign(stage, settings=ONE_WAVE)
         await add_recipients(stage, campaign, 40, "failed", "131026")

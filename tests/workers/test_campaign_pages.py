@@ -1,11 +1,16 @@
 """Which recipients of a campaign get a message now, in which form, and what becomes of the others."""
 
+import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import pytest
+
 from shared import database
 from shared.settings import Settings
+from shared.store.messages import bulk
 from tests.support.campaign_stage import CampaignStage, add_contacts, campaign
 from tests.support.stage import Stage, staged
 
@@ -56,8 +61,9 @@ async def test_who_has_opted_out_deleted_or_was_deactivated_since_the_start_is_s
 
 
 async def test_who_is_asleep_waits_for_the_morning_where_they_live(settings: Settings) -> None:
-    hour = datetime.now(UTC).hour
-    quiet = {"begin": f"{(hour - 1) % 24:02}:00", "end": f"{(hour + 2) % 24:02}:00"}  # by the clock of Greenwich
+    began = datetime.now(UTC)
+    morning = began.replace(minute=0, second=0, microsecond=0) + timedelta(hours=2)
+    quiet = {"begin": f"{(began.hour - 1) % 24:02}:00", "end": f"{morning.hour:02}:00"}  # by the clock of Greenwich
     async with staged(settings, FAST) as stage, stage.working(*EVERY):
         asleep = await add_contacts(stage, stage.ours, NUMBERS[:2], {"timezone": "UTC"})
         awake = await add_contacts(stage, stage.ours, NUMBERS[2:], {"timezone": "Asia/Tokyo"})
@@ -66,9 +72,8 @@ async def test_who_is_asleep_waits_for_the_morning_where_they_live(settings: Set
         await run.take("start")
         await stage.until(run.states, equals={"pending": 2, "sent": 1})
         assert set(await run.reached()) == {NUMBERS[2].lstrip("+")}
-        morning = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) + timedelta(hours=2)
         rows = await stage.rows("SELECT not_before FROM campaign_recipients WHERE status = 'pending'")
-        assert {row["not_before"] for row in rows} <= {morning, morning + timedelta(hours=1)}
+        assert {row["not_before"] for row in rows} == {morning}
         assert await run.status() == "running"
         # The tenant lifts the quiet hours, and the morning comes.
         await stage.pool.execute("UPDATE tenants SET settings = '{}'")
@@ -165,3 +170,42 @@ async def test_another_campaigns_message_does_not_wait_for_one_that_is_paused(se
             await first.take("resume")
             await stage.until(first.status, equals="completed")
             assert await first.states() == {"sent": 2}
+
+
+async def test_a_recipient_whose_message_the_database_refuses_holds_up_no_other(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_ready = bulk.add_ready
+
+    async def refusing(
+        connection: database.Connection, page: bulk.Page, messages: Sequence[bulk.ReadyMessage], handoff: timedelta
+    ) -> set[UUID]:
+        if any(one.content == "Hola Ana 0003" for one in messages):
+            await connection.execute("UPDATE conversations SET address = ''")  # a constraint forbids it
+        return await add_ready(connection, page, messages, handoff)
+
+    monkeypatch.setattr(bulk, "add_ready", refusing)
+    async with staged(settings, FAST) as stage, stage.working(*EVERY):
+        run = await campaign(stage, 9)
+        await run.take("start")
+        await stage.until(run.status, equals="completed")
+        assert await run.states() == {"sent": 8, "failed": 1}
+        assert await outcome(stage, run.contacts[3]) == ("failed", "not_storable")
+        row = await stage.row("SELECT sent_count, failed_count FROM campaigns")
+        assert (row["sent_count"], row["failed_count"]) == (8, 1)
+        await run.check_counters()
+
+
+async def test_the_more_campaigns_a_channel_has_the_less_each_makes_at_a_time(settings: Settings) -> None:
+    async with staged(settings, {"reply": {"engine": "none"}, "rate": 10}) as stage:
+        runs = [await campaign(stage, numbers=[f"+3461{of}{n:06}" for n in range(40)]) for of in range(2)]
+        async with stage.working("campaign"):
+            for run in runs:
+                await run.take("start")
+            for run in runs:
+                await stage.until(run.has_queued, equals=True)
+            await asyncio.sleep(2)
+        # Two seconds' worth of 8 messages a second, of which each campaign has half; the first one began alone.
+        first, second = [await run.states() for run in runs]
+        assert first["queued"] <= 16
+        assert second["queued"] <= 8

@@ -11,7 +11,7 @@ from shared.store.campaigns.counts import Counts
 from shared.store.campaigns.runs import Run
 
 LEAVING_WAIT: Final = timedelta(seconds=1)  # between two looks while messages leave
-OPEN_WAIT: Final = timedelta(minutes=1)  # between two looks at outcomes that the provider owes
+OPEN_WAIT: Final = timedelta(seconds=10)  # between two looks at outcomes that the provider owes
 
 
 async def finish(tx: Connection, run: Run, settings: CampaignSettings, found: Counts) -> timedelta | None:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from shared.database import Connection
 from shared.domain.campaigns import comparison, progress, tier
-from shared.domain.campaigns.brakes import Outcomes, brake, outcomes_of, wave_ends
+from shared.domain.campaigns.auto_pause import Outcomes, auto_pause, outcomes_of, wave_ends
 from shared.domain.campaigns.progress import WaitingFor
 from shared.domain.campaigns.settings import CampaignSettings, stored_settings
 from shared.domain.channels import Channel
@@ -80,7 +80,7 @@ async def _look(
             return stop
     if not pending:
         return Go(0, campaign.winner)
-    stop, looks = await _brake(tx, campaign, recipients, settings, dict(state.looks))
+    stop, looks = await _auto_pause(tx, campaign, recipients, settings, dict(state.looks))
     if stop is None:
         winner, looks = await _compare(tx, campaign, counts, recipients, settings, looks)
     if looks != state.looks:
@@ -119,34 +119,34 @@ async def _unable(tx: Connection, campaign: Campaign, channel: Channel, settings
     return Stop(Pause("template_paused", {"template": name, "status": status, "resume": resume}))
 
 
-async def _brake(
+async def _auto_pause(
     tx: Connection,
     campaign: Campaign,
     recipients: Mapping[str, int],
     settings: CampaignSettings,
     looks: dict[str, object],
 ) -> tuple[Stop | None, dict[str, object]]:
-    """The brake that the outcomes pull, and what the next look has to know.
+    """The automatic pause that the outcomes lead to, and what the next look has to know.
 
-    A person who resumes the campaign has seen its outcomes, so those don't pull a brake once more: after a brake, the
+    A person who resumes the campaign has seen its outcomes, so those don't pause it once more: after such a pause, the
     first look notes them, and only what is added counts.
     """
-    thresholds = settings.brakes.thresholds()
+    thresholds = settings.auto_pause.thresholds()
     plain = Outcomes.of(recipients)
     # Blocks are among the failures and opt-outs: their rows are read only where those are many.
     apart = plain.failed + plain.opted_out
     blocked = (0, 0)
-    if apart > thresholds.blocks * plain.terminal or "braked" in looks or "since" in looks:
+    if apart > thresholds.blocks * plain.terminal or "auto_paused" in looks or "since" in looks:
         blocked = await store.blocked(tx, campaign, plain.failed, plain.opted_out)
     seen = Outcomes.of(recipients, *blocked)
-    if looks.pop("braked", None) is not None:
+    if looks.pop("auto_paused", None) is not None:
         looks["since"] = seen.as_json()
-    pulled = brake(seen.since(outcomes_of(looks.get("since"))), thresholds)
-    if pulled is None:
+    paused = auto_pause(seen.since(outcomes_of(looks.get("since"))), thresholds)
+    if paused is None:
         return None, looks
-    looks["braked"] = True
-    detail = {"share": pulled.share, "allowed": pulled.allowed, "resume": BY_A_PERSON}
-    return Stop(Pause(pulled.reason, detail)), looks
+    looks["auto_paused"] = True
+    detail = {"share": paused.share, "allowed": paused.allowed, "resume": BY_A_PERSON}
+    return Stop(Pause(paused.reason, detail)), looks
 
 
 async def _compare(

@@ -11,6 +11,7 @@ from uuid import UUID
 from shared import database
 from shared.actions import messaging_limit
 from shared.actions.admission import decision_on, is_text_message, refusal_of
+from shared.actions.campaign_forms import Forms, Said
 from shared.actions.messages import wrong_text
 from shared.database import Connection, new_id
 from shared.database.each_row import skipped
@@ -29,7 +30,6 @@ from shared.store.messages import bulk
 from shared.store.messages.bulk import ReadyMessage
 from shared.store.messages.outbound_rows import Outbound, media_json
 from workers.campaign import variants
-from workers.campaign.forms import Forms, Said
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,8 @@ async def make(tx: Connection, page: Page, recipients: Sequence[Recipient]) -> l
 async def _make(tx: Connection, page: Page, recipients: Sequence[Recipient]) -> list[SendAdmitted]:
     outcome = _Outcome()
     reachable = [one for one in recipients if not _is_left_out(one, outcome)]
-    locked = await variants.assigned(tx, page.run.campaign, page.settings, await _locked(tx, page, reachable))
+    locked = await _locked(tx, page, reachable)
+    locked = await variants.assigned(tx, page.tenant_id, page.settings, page.says.winner, locked)
     for recipient, talk in locked:
         _decide(page, recipient, talk, outcome)
     common = bulk.Page(page.tenant_id, page.channel.id, page.channel.provider, page.expires_at)
@@ -137,8 +138,6 @@ async def _locked(tx: Connection, page: Page, recipients: Sequence[Recipient]) -
         first.setdefault(conversation.id, recipient)
     free = [found_id for _, found_id in await conversations.lock_free(tx, [(page.tenant_id, one) for one in first])]
     pending = await pages.lock(tx, page.tenant_id, [first[one].id for one in free])
-    if page.says.winner is not None:
-        await pages.set_variant(tx, page.tenant_id, pending, page.says.winner)
     talks = await pages.talks(tx, page.tenant_id, [one for one in free if first[one].id in pending])
     return [(first[one], talks[one]) for one in free if one in talks]
 

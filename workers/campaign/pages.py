@@ -17,11 +17,11 @@ from shared.domain.campaigns.settings import zone_of
 from shared.domain.channels import Channel
 from shared.domain.model import AddressKind
 from shared.queue.jobs import SendAdmitted
-from shared.store.campaigns import pages
+from shared.store.campaigns import pages, runs
 from shared.store.campaigns.pages import BEGINNING, Recipient
 from workers.campaign import messages
 from workers.campaign.messages import Page
-from workers.campaign.rate import rate_of
+from workers.campaign.rate import share_of
 
 READ_AT_ONCE: Final = 500  # recipients, where some of them may have to wait
 READS: Final = 4  # such batches in one step, in search of those who need not wait
@@ -33,11 +33,18 @@ LONGEST_WAIT: Final = timedelta(minutes=15)  # between two steps, though all rec
 async def make_page(tx: Connection, page: Page, waiting: int, most: int) -> tuple[timedelta, tuple[SendAdmitted, ...]]:
     """Make the next messages, at most `most`, where `waiting` ones have not left yet; returns the time until the next
     page, and the jobs to publish after the commit."""
+    own, used_to, now = page.settings.rate, page.run.rate_used_to, page.run.now
     wanted = min(await _wanted(tx, page, waiting), most)
+    if own is not None:
+        wanted = min(wanted, pace.own_page(own, used_to, now))
     if wanted == 0:
-        return pace.NEXT_PAGE, ()
+        return pace.NEXT_PAGE if own is None or used_to is None else max(pace.NEXT_PAGE, used_to - now), ()
     chosen, all_read = await _choose(tx, page, wanted)
     jobs = tuple(await messages.make(tx, page, chosen))
+    if own is not None and jobs:
+        used_to = pace.used_up(own, used_to, now, len(jobs))
+        await runs.use_rate(tx, page.run.campaign, used_to)
+        return max(used_to - now, timedelta(0)), jobs
     if len(chosen) == pace.MOST_AT_ONCE or not (chosen or all_read):
         return timedelta(0), jobs  # the rate allows for more, or the next ones may be awake
     if waiting or chosen:
@@ -48,7 +55,7 @@ async def make_page(tx: Connection, page: Page, waiting: int, most: int) -> tupl
 async def _wanted(tx: Connection, page: Page, waiting: int) -> int:
     """How many recipients become messages now. A message that waits for more than the channel's rate keeps no other
     from being made."""
-    rate = await rate_of(tx, page.run, page.channel, page.settings)
+    rate = await share_of(tx, page.run, page.channel)
     wanted = pace.page(rate, waiting)
     if wanted or not waiting:
         return wanted

@@ -4,10 +4,11 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from shared.actions import campaign_life, campaigns
+from shared.actions import campaign_checks, campaign_life, campaigns
 from shared.database import Connection
 from shared.domain.campaigns import recurrence
 from shared.domain.campaigns.settings import TenantCampaignSettings, stored_settings, zone_of
+from shared.store import channels
 from shared.store.campaigns.life import Pause
 from shared.store.campaigns.records import Campaign
 
@@ -21,7 +22,7 @@ async def begin(tx: Connection, campaign: Campaign, tenant: TenantCampaignSettin
     each time has one run, wherever a worker dies. The clock publishes the run's job.
     """
     if campaign.values.recurrence is None:
-        await campaign_life.start(tx, campaign.tenant_id, campaign.id)
+        await _start(tx, campaign, now)
         return _AT_ONCE
     try:
         zone = zone_of(campaign.values.timezone, tenant)
@@ -37,6 +38,21 @@ async def begin(tx: Connection, campaign: Campaign, tenant: TenantCampaignSettin
     run = await campaigns.create(
         tx, campaign.tenant_id, replace(campaign.values, name=name, recurrence=None), origin_id=campaign.id
     )
-    await campaign_life.start(tx, run.tenant_id, run.id)
+    await _start(tx, run, now)
     await campaign_life.schedule(tx, campaign.tenant_id, campaign.id, following)
     return following - now
+
+
+async def _start(tx: Connection, campaign: Campaign, now: datetime) -> None:
+    """Start it, unless its template or its recipients are gone since it was scheduled: then it fails, with the reason.
+
+    One whose channel is stopped starts: the next look pauses it until the channel is resumed.
+    """
+    channel = await channels.get(tx, campaign.tenant_id, campaign.values.channel_id)
+    wrongs = await campaign_checks.wrongs(tx, campaign, channel, now)
+    lacking = [one for one in wrongs if channel is None or one.field != ("whatsapp_instance_id",)]
+    if not lacking or campaign.status == "draft":  # a run of a recurring one has not been scheduled itself
+        await campaign_life.start(tx, campaign.tenant_id, campaign.id)
+    if lacking:
+        detail = {"field": ".".join(lacking[0].field), "reason": lacking[0].reason, "remedy": lacking[0].remedy}
+        await campaign_life.fail(tx, campaign.tenant_id, campaign.id, Pause("not_ready", detail))

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
+from shared.actions import campaign_forms as forms
 from shared.actions import campaign_life
 from shared.database import Connection
 from shared.domain.campaigns.settings import stored_settings
@@ -14,7 +15,7 @@ from shared.store import channels
 from shared.store.campaigns import cancellation, counts, pages, runs
 from shared.store.campaigns.life import Pause
 from shared.store.campaigns.runs import Run
-from workers.campaign import finishing, forms, freezing, looks, scheduling
+from workers.campaign import finishing, freezing, looks, scheduling
 from workers.campaign.messages import Page
 from workers.campaign.pages import make_page
 

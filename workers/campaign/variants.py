@@ -2,31 +2,32 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from uuid import UUID
 
 from shared.database import Connection
 from shared.domain.campaigns import comparison
 from shared.domain.campaigns.settings import CampaignSettings
-from shared.store.campaigns import variants as store
+from shared.store.campaigns import pages
 from shared.store.campaigns.pages import Recipient, Talk
-from shared.store.campaigns.records import Campaign
 
 
 async def assigned(
-    tx: Connection, campaign: Campaign, settings: CampaignSettings, locked: Sequence[tuple[Recipient, Talk]]
-) -> Sequence[tuple[Recipient, Talk]]:
+    tx: Connection,
+    tenant_id: UUID,
+    settings: CampaignSettings,
+    winner: int | None,
+    locked: Sequence[tuple[Recipient, Talk]],
+) -> list[tuple[Recipient, Talk]]:
     """These recipients, which the caller has locked, each with its variant, which its row has too."""
     if settings.comparison is None:
-        return locked
+        return list(locked)
     share = settings.comparison.share
     found = [
-        (replace(recipient, variant=comparison.variant_of(recipient.id, share, campaign.winner)), talk)
+        (replace(recipient, variant=comparison.variant_of(recipient.id, share, winner)), talk)
         for recipient, talk in locked
     ]
-    changed = [
-        (after.id, after.variant)
-        for (before, _), (after, _) in zip(locked, found, strict=True)
-        if before.variant != after.variant
-    ]
-    if changed:
-        await store.set_variants(tx, campaign.tenant_id, changed)
+    for variant in (0, 1):
+        theirs = [recipient.id for recipient, _ in found if recipient.variant == variant]
+        if theirs:
+            await pages.set_variant(tx, tenant_id, theirs, variant)
     return found

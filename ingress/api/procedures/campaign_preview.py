@@ -12,7 +12,8 @@ from ingress.api.call import Call
 from ingress.api.campaign_models import ID, CampaignId
 from ingress.api.declaration import Example, query
 from ingress.api.models import ListInput, Output, Page, Part
-from ingress.api.problems import CONFLICT, FieldError, Problem, not_found, pointer
+from ingress.api.problems import not_found
+from ingress.api.procedures.campaign_life import not_ready
 from ingress.api.procedures.campaigns import READ, live
 from shared.actions import campaign_audience, campaign_start
 from shared.actions.campaign_start import NotReady
@@ -49,7 +50,7 @@ class PreviewCampaign(CampaignId, ListInput):
 
 
 class IncompleteRecipient(Part):
-    """A contact who would be skipped: placeholders without a default stand for nothing."""
+    """A contact that would be skipped: placeholders without a default stand for nothing."""
 
     contact_id: UUID
     missing: list[str] = Field(description="The placeholders' names.")
@@ -71,7 +72,7 @@ class CampaignPreview(Page):
     """What would become of a page of contacts. Add the pages up."""
 
     recipients: int = Field(description="They would be written to.")
-    skipped: dict[str, int] = Field(description="Those who would not be, by the reason.")
+    skipped: dict[str, int] = Field(description="Contacts that would not be, by the reason.")
     incomplete: list[IncompleteRecipient] = Field(description="Of missing_variables; at most 100 of a page.")
     calling_codes: dict[str, int] = Field(description="Of the recipients' numbers; an empty name: of no number.")
     forecast: CampaignForecast
@@ -107,20 +108,19 @@ class CampaignCosts(Output):
 
 @query("campaigns.preview", scope=READ, examples=[Example({"id": ID}, _PREVIEW)])
 async def preview(call: Call, given: PreviewCampaign) -> CampaignPreview:
-    """Count who would get a campaign and who not, without a trace: a dry run.
+    """Count the contacts that would get a campaign, and those that would not: a dry run. Nothing is written.
 
-    A page looks at 2,000 contacts: go on with `nextCursor` until it is null, and add the pages up. A contact in several
-    groups counts once.
+    A page looks at `limit` contacts. Go on with `nextCursor` until it is null, and add the pages up. A contact in
+    several groups counts once.
     """
     campaign = await live(call, given.id)
     channel = await channels.get(call.connection, call.tenant_id, campaign.values.channel_id)
     if channel is None:
         raise not_found("channel", "whatsappInstanceId")
     try:
-        campaign_start.check(campaign)
+        await campaign_start.check(call.connection, campaign)
     except NotReady as refused:
-        error = FieldError(pointer(refused.field), refused.reason, refused.remedy)
-        raise Problem(CONFLICT, error.detail, errors=[error]) from None
+        raise not_ready(refused) from None
     begin = Place(*(cursors.position(call, given, _POSITION) or ()))
     found = await campaign_audience.preview_page(call.connection, campaign, channel, begin, given.limit)
     today = datetime.now(UTC).date()

@@ -57,3 +57,20 @@ def bulk_rate(setting: float, inbound: float, slowed: Slowed | None, now: dateti
 def page(rate: float, waiting: int) -> int:
     """How many recipients become messages now, where so many messages of the campaign wait to be sent."""
     return max(0, min(MOST_AT_ONCE, math.ceil(rate * AHEAD) - waiting))
+
+
+def own_page(rate: float, used_to: datetime | None, now: datetime) -> int:
+    """How many recipients of a campaign with a rate of its own become messages now.
+
+    `used_to` is until when its rate is used up. What it has missed is made up for by at most one page.
+    """
+    if used_to is not None and used_to > now:
+        return 0
+    begins = now if used_to is None else max(used_to, now - NEXT_PAGE)
+    return max(1, math.floor(rate * (now - begins + NEXT_PAGE).total_seconds()))
+
+
+def used_up(rate: float, used_to: datetime | None, now: datetime, made: int) -> datetime:
+    """Until when the rate of such a campaign is used up after a page of so many."""
+    begins = now if used_to is None else max(used_to, now - NEXT_PAGE)
+    return begins + timedelta(seconds=made / rate)

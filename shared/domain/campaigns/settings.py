@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from shared.domain.campaigns.brakes import WAVES, Thresholds
+from shared.domain.campaigns.auto_pause import WAVES, Thresholds
 from shared.domain.campaigns.quiet_hours import QuietHours
 
 _USUAL: Final = Thresholds()
@@ -66,7 +66,7 @@ class WaveSettings(_Part):
     approval: bool = Field(default=False, description="the campaign pauses after each wave until a person resumes it")
 
 
-class BrakeSettings(_Part):
+class AutoPauseSettings(_Part):
     """Shares of the outcomes at which a campaign pauses by itself; 1 switches one off."""
 
     failures: Share = _USUAL.failures
@@ -96,7 +96,7 @@ class CampaignSettings(_Part):
     )
     quiet_hours: QuietHoursSettings | None = Field(default=None, description="null: the tenant's")
     waves: WaveSettings = WaveSettings()
-    brakes: BrakeSettings = BrakeSettings()
+    auto_pause: AutoPauseSettings = AutoPauseSettings()
     rate: float | None = Field(default=None, gt=0, le=1000, description="messages a second; null: the channel's")
     daily_cap: int | None = Field(
         default=None, ge=1, le=100, description="of campaign messages to a contact in 24 hours; null: the tenant's"

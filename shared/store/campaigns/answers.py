@@ -20,23 +20,34 @@ from shared.domain.campaigns.settings import CampaignSettings
 from shared.store.arrays import arrays
 
 _LONGEST: Final = timedelta(days=31)  # answers count for 30 days at most
+_MOST: Final = 1000  # recipients that one contact is in that time
 _USUAL: Final = CampaignSettings().replied_within
 
 _OLDEST = """
 SELECT tenant_id, id, contact_id, kind, channel_id, channel_kind, refused_message, reason, at FROM campaign_answers
 ORDER BY created_at LIMIT $1 FOR UPDATE SKIP LOCKED
 """
-_WRITTEN = """
+# Step by step, by the LIMITs: from an answer to the contact's recipients, and from each to its message and campaign. A
+# planner that knows little of these tables would begin with all campaigns of a channel.
+_WRITTEN = f"""
 SELECT a.id AS answer_id, r.tenant_id, r.id AS recipient_id, r.status AS recipient_status, m.id AS message_id, m.status,
-    coalesce(m.sent_at, m.claimed_at) AS left_at, k.settings -> 'replied_within' AS replied_within
+    coalesce(m.sent_at, m.claimed_at) AS left_at, k.replied_within
 FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::timestamptz[])
     AS a (tenant_id, id, contact_id, channel_id, channel_kind, at)
-JOIN campaign_recipients AS r ON r.tenant_id = a.tenant_id AND r.contact_id = a.contact_id
-    AND r.queued_at > a.at - $7::interval
-JOIN messages AS m ON m.tenant_id = r.tenant_id AND m.id = r.message_id
-JOIN campaigns AS k ON k.tenant_id = r.tenant_id AND k.id = r.campaign_id
-JOIN channels AS via ON via.tenant_id = k.tenant_id AND via.id = k.whatsapp_instance_id
-WHERE a.channel_id = via.id OR a.channel_kind = via.kind
+CROSS JOIN LATERAL (
+    SELECT tenant_id, id, status, message_id, campaign_id FROM campaign_recipients
+    WHERE tenant_id = a.tenant_id AND contact_id = a.contact_id AND queued_at > a.at - $7::interval
+    LIMIT {_MOST}
+) AS r
+CROSS JOIN LATERAL (
+    SELECT whatsapp_instance_id AS channel_id, settings -> 'replied_within' AS replied_within FROM campaigns
+    WHERE tenant_id = r.tenant_id AND id = r.campaign_id LIMIT 1
+) AS k
+CROSS JOIN LATERAL (SELECT kind FROM channels WHERE tenant_id = r.tenant_id AND id = k.channel_id LIMIT 1) AS via
+CROSS JOIN LATERAL (
+    SELECT id, status, sent_at, claimed_at FROM messages WHERE tenant_id = r.tenant_id AND id = r.message_id LIMIT 1
+) AS m
+WHERE a.channel_id = k.channel_id OR a.channel_kind = via.kind
 """
 # Whoever moves a message's recipient holds the message.
 _LOCK = """
@@ -44,12 +55,13 @@ SELECT id FROM messages WHERE (tenant_id, id) IN (SELECT * FROM unnest($1::uuid[
 ORDER BY tenant_id, id FOR NO KEY UPDATE SKIP LOCKED
 """
 _ENTER = """
-UPDATE campaign_recipients AS r SET status = new.kind,
-    reason = CASE WHEN new.kind = 'opted_out' THEN coalesce(new.reason, r.reason) ELSE r.reason END,
-    replied_at = CASE WHEN new.kind = 'replied' THEN new.at ELSE r.replied_at END,
-    opted_out_at = CASE WHEN new.kind = 'opted_out' THEN new.at ELSE r.opted_out_at END
-FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::timestamptz[]) AS new (tenant_id, id, kind, reason, at)
-WHERE r.tenant_id = new.tenant_id AND r.id = new.id AND r.status NOT IN ('opted_out', new.kind)
+UPDATE campaign_recipients AS r SET status = new.status,
+    reason = CASE WHEN new.status = 'opted_out' THEN coalesce(new.reason, r.reason) ELSE r.reason END,
+    replied_at = CASE WHEN new.status = 'replied' THEN new.at ELSE r.replied_at END,
+    opted_out_at = CASE WHEN new.status = 'opted_out' THEN new.at ELSE r.opted_out_at END
+FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::timestamptz[])
+    AS new (tenant_id, id, status, reason, at)
+WHERE r.tenant_id = new.tenant_id AND r.id = new.id AND r.status NOT IN ('opted_out', new.status)
 """
 _DONE = "DELETE FROM campaign_answers WHERE (tenant_id, id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[]))"
 

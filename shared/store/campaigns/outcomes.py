@@ -7,7 +7,7 @@ from typing import Final
 from uuid import UUID
 
 from shared.database import Connection
-from shared.domain.campaigns.brakes import BLOCKS
+from shared.domain.campaigns.auto_pause import BLOCKS
 from shared.store.campaigns.records import Campaign, Json
 
 SAMPLE: Final = 1000  # failed recipients, and as many opted-out ones, whose reasons a look reads at most

@@ -19,6 +19,7 @@ class Run:
     campaign: Campaign
     now: datetime
     sent_out_at: datetime | None  # since when no recipient is pending or queued
+    rate_used_to: datetime | None  # by its own rate, where it has one
 
 
 # The worker may take a step: it is due, or the job has the due time that its publisher wrote. A running campaign
@@ -26,7 +27,7 @@ class Run:
 _MAY_STEP: Final = """(due_at <= now() OR due_at = $3 OR due_at IS NULL AND status IN ('scheduled', 'running'))
     AND status IN ('scheduled', 'running', 'canceled', 'failed')"""
 _CLAIM = f"""
-SELECT {COLUMNS}, now() AS now, sent_out_at FROM campaigns
+SELECT {COLUMNS}, now() AS now, sent_out_at, rate_used_to FROM campaigns
 WHERE tenant_id = $1 AND id = $2 AND {_MAY_STEP} FOR NO KEY UPDATE SKIP LOCKED
 """
 _IS_DUE = f"SELECT true FROM campaigns WHERE tenant_id = $1 AND id = $2 AND {_MAY_STEP}"
@@ -41,6 +42,9 @@ WHERE tenant_id = $1 AND id = $2 AND (total_recipients, sent_count, failed_count
 _SENT_OUT = """
 UPDATE campaigns SET sent_out_at = CASE WHEN $3 THEN coalesce(sent_out_at, now()) END
 WHERE tenant_id = $1 AND id = $2 AND (sent_out_at IS NOT NULL) <> $3
+"""
+_USE_RATE = """
+UPDATE campaigns SET rate_used_to = $3 WHERE tenant_id = $1 AND id = $2
 """
 _POSTPONE = """
 UPDATE campaigns SET due_at = now() + $3::interval
@@ -59,7 +63,7 @@ _TENANT_SETTINGS = "SELECT settings -> 'campaigns' FROM tenants WHERE id = $1"
 async def claim(connection: Connection, tenant_id: UUID, campaign_id: UUID, due_at: datetime | None) -> Run | None:
     """Lock a campaign for a step; None where it is not due and has another due time than this, or is locked."""
     row = await connection.fetchrow(_CLAIM, tenant_id, campaign_id, due_at)
-    return None if row is None else Run(campaign_of(row), row["now"], row["sent_out_at"])
+    return None if row is None else Run(campaign_of(row), row["now"], row["sent_out_at"], row["rate_used_to"])
 
 
 async def is_due(connection: Connection | Pool, tenant_id: UUID, campaign_id: UUID, due_at: datetime | None) -> bool:
@@ -77,6 +81,11 @@ async def write_totals(connection: Connection, campaign: Campaign, counts: Count
     """Write the totals of the campaign's row as the counters have them."""
     totals = (sum(counts.values()), of(counts, *SENT), of(counts, "failed"))
     await connection.execute(_TOTALS, campaign.tenant_id, campaign.id, *totals)
+
+
+async def use_rate(connection: Connection, campaign: Campaign, used_to: datetime) -> None:
+    """Note until when the campaign's own rate is used up."""
+    await connection.execute(_USE_RATE, campaign.tenant_id, campaign.id, used_to)
 
 
 async def set_sent_out(connection: Connection, campaign: Campaign, sent_out: bool) -> None:

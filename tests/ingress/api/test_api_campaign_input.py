@@ -25,7 +25,7 @@ EVERYTHING: dict[str, Any] = {
         "freeForm": True,
         "quietHours": {"begin": "22:00", "end": "07:30"},
         "waves": {"shares": [0.05, 0.5], "wait": 60, "approval": True},
-        "brakes": {"failures": 0.1},
+        "autoPause": {"failures": 0.1},
         "rate": 5,
         "dailyCap": 2,
         "endsAt": "2099-01-01T00:00:00Z",
@@ -57,7 +57,7 @@ async def test_a_draft_holds_all_that_a_campaign_may_say(api: ApiStage) -> None:
     assert EVERYTHING["recipientFilter"].items() <= made["recipientFilter"].items()
     settings = EVERYTHING["settings"]
     assert made["settings"] == models.CampaignSettings().model_dump(mode="json", by_alias=True) | settings | {
-        "brakes": {"failures": 0.1, "optOuts": 0.05, "blocks": 0.05, "held": 0.3}
+        "autoPause": {"failures": 0.1, "optOuts": 0.05, "blocks": 0.05, "held": 0.3}
     }
     at = f"/v1/campaigns/{made['id']}"
     gone: dict[str, Any] = {
@@ -100,7 +100,7 @@ async def test_two_templates_are_compared(api: ApiStage) -> None:
         ({"settings": {"waves": {"shares": [0.5, 0.1]}}}, "#/settings/waves"),
         ({"settings": {"waves": {"shares": [0.1] * 11}}}, "#/settings/waves/shares"),
         ({"settings": {"waves": {"wait": -1}}}, "#/settings/waves/wait"),
-        ({"settings": {"brakes": {"failures": 1.1}}}, "#/settings/brakes/failures"),
+        ({"settings": {"autoPause": {"failures": 1.1}}}, "#/settings/autoPause/failures"),
         ({"settings": {"quietHours": {"begin": "9 pm"}}}, "#/settings/quietHours/begin"),
         ({"settings": {"quietHours": {"begin": "24:00"}}}, "#/settings/quietHours/begin"),
         ({"settings": {"quietHours": {"begin": "08:00", "end": "08:00"}}}, "#/settings/quietHours"),
@@ -188,7 +188,7 @@ async def test_the_api_takes_every_setting_that_there_is(api: ApiStage) -> None:
         (models.CampaignSettings, domain.CampaignSettings),
         (models.CampaignQuietHours, domain.QuietHoursSettings),
         (models.CampaignWaves, domain.WaveSettings),
-        (models.CampaignBrakes, domain.BrakeSettings),
+        (models.CampaignAutoPause, domain.AutoPauseSettings),
         (models.CampaignComparison, domain.ComparisonSettings),
         (models.RecipientFilter, domain.RecipientFilter),
         (models.TenantDefaults, domain.TenantCampaignSettings),

@@ -7,8 +7,10 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from tests.ingress.api.test_api_campaigns import drafted
+from tests.ingress.api.test_api_contacts import created
 from tests.support.api import ApiStage, Tenant
-from tests.support.api_campaigns import add_campaign
+from tests.support.api_campaigns import add_campaign, add_recipient
+from tests.support.api_conversations import add_channel, add_conversation, make_template
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -72,7 +74,7 @@ async def test_a_campaign_for_no_one_is_not_started(api: ApiStage) -> None:
     for verb, given in (("start", {}), ("schedule", {"at": "2099-01-01T09:00:00"})):
         answer = await api.post(f"/v1/campaigns/{made['id']}/{verb}", ana, given)
         assert answer.problem == "conflict"
-        assert "recipientType" in answer.body["errors"][0]["remedy"]
+        assert answer.pointers == ["#/recipientType"]
 
 
 @pytest.mark.parametrize(
@@ -152,3 +154,77 @@ async def test_a_new_run_is_for_those_whom_an_ended_campaign_did_not_reach(api: 
     assert (risky["name"], "unknown" in risky["recipientFilter"]["statuses"]) == ("Q1, all", True)
     running = await add_campaign(api, ana, "running")
     assert (await api.post(f"/v1/campaigns/{running}/again", ana, {})).problem == "conflict"
+
+
+async def test_a_test_goes_to_one_address_and_is_not_counted(api: ApiStage) -> None:
+    ana = await api.tenant()
+    contact = (await created(api, ana, "+34600000001"))["id"]
+    await api.patch(f"/v1/contacts/{contact}", ana, {"name": "Ana"})
+    sms = str(await add_channel(api, ana, kind="sms"))
+    made = await drafted(
+        api, ana, whatsappInstanceId=sms, message="Hi {{contact.name}}, {{data.code}}, {{data.shop|ours}}",
+        messageData={contact: {"code": "A1"}},
+    )  # fmt: skip
+    at = f"/v1/campaigns/{made['id']}/test"
+    known = await api.post(at, ana, {"to": "+34 600 000 001"}, Idempotency_Key="mine")
+    assert known.status == 200, known.body
+    assert (known.body["message"]["content"], known.body["message"]["status"]) == ("Hi Ana, A1, ours", "queued")
+    again = await api.post(at, ana, {"contactId": contact})
+    assert again.body["message"]["content"] == known.body["message"]["content"]
+    unknown = await api.post(at, ana, {"to": "+34600000009"})
+    assert (unknown.problem, unknown.pointers) == ("invalid-input", ["#/to"])
+    assert "contact.name" in unknown.body["detail"], "nothing is known for it"
+    neither, both = await api.post(at, ana, {}), await api.post(at, ana, {"to": "+34600000009", "contactId": contact})
+    assert [neither.pointers, both.pointers] == [["#/to"], ["#/to"]]
+    assert await api.pool.fetchval("SELECT count(*) FROM campaign_recipients WHERE tenant_id = $1", ana.id) == 0
+    assert await api.pool.fetchval("SELECT count(*) FROM contacts WHERE tenant_id = $1", ana.id) == 1
+    for to, problem in (("ana@shop.example", "invalid-input"), ("12345", "invalid-input"), ("nobody", "invalid-input")):
+        answer = await api.post(at, ana, {"to": to})
+        assert (answer.problem, answer.pointers) == (problem, ["#/to"])
+
+
+@pytest.mark.parametrize("variant", [0, 1])
+async def test_a_test_of_a_template_has_its_variables(api: ApiStage, variant: int) -> None:
+    ana = await api.tenant()
+    templates = [await make_template(api, ana) for _ in range(2)]
+    made = await drafted(
+        api, ana, messageTemplateId=templates[0], variables={"1": "{{contact.name|you}}"},
+        settings={"comparison": {"templateId": templates[1]}},
+    )  # fmt: skip
+    answer = await api.post(f"/v1/campaigns/{made['id']}/test", ana, {"to": "+34600000009", "variant": variant})
+    sent = answer.body["message"]
+    name = await api.pool.fetchval(
+        "SELECT external_id FROM message_templates WHERE id = $1::text::uuid", templates[variant]
+    )
+    assert (sent["template"]["name"], sent["template"]["variables"]) == (name, {"1": "you"})
+    assert sent["content"] == "Hola you"
+
+
+async def test_messages_that_waited_for_a_paused_campaign_are_due_once_it_is_resumed(api: ApiStage) -> None:
+    ana = await api.tenant()
+    campaign_id = await add_campaign(api, ana, "paused")
+    conversation = await add_conversation(api, ana)
+    contact = await add_recipient(api, ana, campaign_id)
+    await api.pool.execute(
+        """INSERT INTO messages (id, tenant_id, conversation_id, channel_id, provider, direction, role, status, lane,
+            content, out_seq, due_at, not_before, campaign_recipient_id)
+        SELECT gen_random_uuid(), c.tenant_id, c.id, c.channel_id, c.provider, 'outbound', 'assistant', 'ready', 'bulk',
+            'Hello!', 1, now() + interval '1 hour', now() + interval '1 hour', r.id
+        FROM conversations c, campaign_recipients r WHERE c.id = $1 AND r.contact_id = $2""",
+        *(conversation, contact),
+    )
+    await step(api, ana, {"id": campaign_id}, "resume")
+    due = "SELECT due_at <= now() AND not_before IS NULL FROM messages WHERE conversation_id = $1"
+    assert await api.pool.fetchval(due, conversation) is True
+
+
+@pytest.mark.parametrize("verb", ["start", "schedule"])
+async def test_a_recurring_campaign_waits_for_its_next_time(api: ApiStage, verb: str) -> None:
+    ana = await api.tenant()
+    made = await drafted(api, ana, recipientType="all", timezone="Europe/Madrid", recurrence="0 9 1 * *")
+    moved = await step(api, ana, made, verb)
+    assert (moved["status"], moved["startedAt"]) == ("scheduled", None)
+    at = datetime.fromisoformat(moved["scheduledAt"]).astimezone(ZoneInfo("Europe/Madrid"))
+    assert (at.day, at.hour, at.minute) == (1, 9, 0)
+    assert (await step(api, ana, made, "start"))["scheduledAt"] == moved["scheduledAt"]
+    assert (await step(api, ana, made, "cancel"))["status"] == "canceled"

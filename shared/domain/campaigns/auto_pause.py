@@ -1,4 +1,4 @@
-"""Waves and brakes: a campaign begins with few recipients, and stops by itself where too much goes wrong. No I/O.
+"""Waves and automatic pauses: a campaign begins with few recipients, and stops where too much goes wrong. No I/O.
 
 What is wrong with a campaign shows in its first messages. A template that Meta rejects, a list of old numbers, a text
 that makes people opt out: each costs the number its quality if it goes to all of them.
@@ -76,7 +76,7 @@ class Thresholds:
 
 
 @dataclass(frozen=True, slots=True)
-class Brake:
+class AutoPause:
     """Why a campaign pauses by itself: the share, in per cent, and what was allowed."""
 
     reason: Reason
@@ -84,8 +84,8 @@ class Brake:
     allowed: float
 
 
-def brake(outcomes: Outcomes, thresholds: Thresholds) -> Brake | None:
-    """The brake that these outcomes pull, the worst first; None where the campaign may go on."""
+def auto_pause(outcomes: Outcomes, thresholds: Thresholds) -> AutoPause | None:
+    """The pause that these outcomes lead to, by the worst of them; None where the campaign may go on."""
     known = outcomes.terminal + outcomes.held
     if known < ENOUGH:
         return None
@@ -95,12 +95,12 @@ def brake(outcomes: Outcomes, thresholds: Thresholds) -> Brake | None:
         ("failures", outcomes.failed, outcomes.terminal, thresholds.failures),
         ("held", outcomes.held, known, thresholds.held),
     )
-    pulled = [
-        Brake(reason, round(100 * count / of, 1), round(100 * allowed, 1))
+    found = [
+        AutoPause(reason, round(100 * count / of, 1), round(100 * allowed, 1))
         for reason, count, of, allowed in counted
         if of and count / of > allowed
     ]
-    return max(pulled, key=lambda one: one.share / max(one.allowed, 0.1), default=None)
+    return max(found, key=lambda one: one.share / max(one.allowed, 0.1), default=None)
 
 
 def wave_ends(recipients: int, shares: Sequence[float] = WAVES) -> tuple[int, ...]:
