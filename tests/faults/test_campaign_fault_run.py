@@ -140,7 +140,7 @@ async def test_each_recipient_is_messaged_once_wherever_a_worker_is_killed(
 ) -> None:
     leases = {"send_timeout": 3.0, "send_lease_margin": 2.0}
     mean = {"campaign": 2, "send": 4}
-    size = Size(200, rate=SLOW, mean=mean, for_ever=False, drops=0.05, refusals=8, within=120, leases=leases)
+    size = Size(200, rate=SLOW, mean=mean, for_ever=False, drops=0.05, refusals=8, within=220, leases=leases)
     print(await killed(stack, settings, tmp_path, TWILIO, size, SEED_OF_THE_SUITE))
 
 
