@@ -74,7 +74,8 @@ async def killed(stack: Stack, settings: Settings, folder: Path, provider: Provi
         async with asyncio.TaskGroup() as dying:
             for name in VICTIMS:
                 dying.create_task(campaign_run.die_in_turn(system, name, kills, over.is_set))
-            dying.create_task(hurry(system, kills))
+            if size.rate < FAST:
+                dying.create_task(hurry(system, kills))
             took = await campaign_run.watch(
                 system, campaign, size.recipients, outside(system, provider, size.refusals), size.within
             )
@@ -89,7 +90,10 @@ async def killed(stack: Stack, settings: Settings, folder: Path, provider: Provi
 
 
 async def hurry(system: System, kills: Kills) -> None:
-    """Once each point has had its death, let the campaign go on as fast as the machine can."""
+    """Once each point has had its death, let the campaign go on as fast as the machine can.
+
+    What is unknown by then stays so: of a channel that was changed since, the provider's list proves nothing absent.
+    """
     await kills.enough.wait()
     await system.stage.configure({**STILL, "rate": FAST})
 
@@ -136,7 +140,7 @@ async def test_each_recipient_is_messaged_once_wherever_a_worker_is_killed(
 ) -> None:
     leases = {"send_timeout": 3.0, "send_lease_margin": 2.0}
     mean = {"campaign": 2, "send": 4}
-    size = Size(200, rate=SLOW, mean=mean, for_ever=False, drops=0.05, refusals=8, within=120, leases=leases)
+    size = Size(200, rate=SLOW, mean=mean, for_ever=False, drops=0.05, refusals=8, within=220, leases=leases)
     print(await killed(stack, settings, tmp_path, TWILIO, size, SEED_OF_THE_SUITE))
 
 
@@ -147,10 +151,11 @@ async def test_a_large_campaign_messages_each_recipient_once_wherever_a_worker_i
     stack: Stack, settings: Settings, tmp_path: Path, provider: Provider
 ) -> None:
     count = int(os.environ[RECIPIENTS])
+    mean = {"campaign": max(2, min(10, count // 1_000)), "send": max(4, min(300, count // 60))}
     # Time for a call on a machine that does much else: what is unknown shall come of a fault.
     leases = {"send_timeout": 8.0, "send_lease_margin": 4.0, "unknown_give_up_after": 120.0 if provider.asked else 20.0}
     size = Size(
-        count, rate=FAST, mean={"campaign": 10, "send": 300}, for_ever=True, drops=0, refusals=60,
+        count, rate=FAST, mean=mean, for_ever=True, drops=0, refusals=60,
         within=600 + count / 20, leases=leases,
     )  # fmt: skip
     print(await killed(stack, settings, tmp_path, provider, size, os.environ[SEED]))
