@@ -25,6 +25,7 @@ MOST_INBOUND: Final = timedelta(seconds=2)  # by which what customers write dela
 SHARE: Final = f"""CASE WHEN r.slowed_at IS NULL THEN 1 ELSE least(1, r.share + {pace.GROWTH} * greatest(0, floor(
     extract(epoch FROM p.now - r.slowed_at)::float8 / {pace.QUIET.total_seconds()}))) END"""
 _TOGETHER = f"r.slowed_at IS NOT NULL AND p.now - r.slowed_at < interval '{pace.COUNTED_ONCE.total_seconds()} s'"
+REPLY_SHARE: Final = f"greatest({pace.SLOWER}, {SHARE})"  # as pace.reply_share
 REFUSED_SHARE: Final = f"""CASE WHEN {_TOGETHER} THEN r.share
     ELSE greatest({pace.SLOWEST}, ({SHARE}) * {pace.SLOWER}) END"""
 REFUSED_AT: Final = f"CASE WHEN {_TOGETHER} THEN r.slowed_at ELSE p.now END"
@@ -38,8 +39,9 @@ _BULK_MOVED = f"""greatest(r.bulk_free_at, {_BULK_BEGINS} - interval '{CATCH_UP}
     + make_interval(secs => p.slots * p.spacing / (1 - $7))"""
 
 
-def _reservation(begins: str, moved: str = "") -> str:
-    """The statement that reserves, where the next slot `begins` so, and which columns are `moved` on too.
+def _reservation(begins: str, share: str, moved: str = "") -> str:
+    """The statement that reserves, where the next slot `begins` so, of this `share` of the rate, and which columns are
+    `moved` on too.
 
     A reservation need not outlive a crash of the database, which takes longer than what is reserved: its commit does
     not wait for the disk.
@@ -48,7 +50,7 @@ def _reservation(begins: str, moved: str = "") -> str:
 WITH now AS MATERIALIZED (SELECT clock_timestamp() AS now, set_config('synchronous_commit', 'off', true)),
 p AS MATERIALIZED (
     SELECT now, begins, spacing, least($4::float8, greatest(1, floor($8::float8 * (1 - $7::float8) / spacing))) AS slots
-    FROM (SELECT p.now, {begins} AS begins, 1 / ($3::float8 * {SHARE}) AS spacing
+    FROM (SELECT p.now, {begins} AS begins, 1 / ($3::float8 * {share}) AS spacing
         FROM rate_limits r, now p WHERE r.tenant_id = $1 AND r.channel_id = $2) AS found
 ),
 reserved AS (
@@ -63,8 +65,8 @@ FROM p LEFT JOIN reserved ON true
 """
 
 
-_RESERVE_REPLY = _reservation(_BEGINS)
-_RESERVE_BULK = _reservation(_BULK_BEGINS, f", bulk_free_at = {_BULK_MOVED}, bulk_at = p.now")
+_RESERVE_REPLY = _reservation(_BEGINS, REPLY_SHARE)
+_RESERVE_BULK = _reservation(_BULK_BEGINS, SHARE, f", bulk_free_at = {_BULK_MOVED}, bulk_at = p.now")
 
 _ADD = """
 INSERT INTO rate_limits (tenant_id, channel_id, free_at) VALUES ($1, $2, now() - interval '1 second')

@@ -44,6 +44,8 @@ _ROWS = (
     "VALUES (%(campaign)s, %(tenant)s, %(channel)s, %(template)s, %(text)s)",
     "INSERT INTO campaign_recipients (tenant_id, campaign_id, contact_id, message_id) "
     "VALUES (%(tenant)s, %(campaign)s, %(contact)s, %(answer)s)",
+    "INSERT INTO campaign_costs (tenant_id, campaign_id, market, category, type, currency, messages, units, amount) "
+    "VALUES (%(tenant)s, %(campaign)s, 'ES', 'marketing', 'regular', 'EUR', 1, 1, 0.05)",
     "INSERT INTO campaign_answers (tenant_id, contact_id, kind, at) VALUES (%(tenant)s, %(contact)s, 'replied', now())",
     "INSERT INTO messaging_uses (tenant_id, portfolio, contact_id) VALUES (%(tenant)s, %(text)s, %(contact)s)",
     "INSERT INTO webhooks (id, tenant_id, name, url) VALUES (%(webhook)s, %(tenant)s, %(text)s, 'https://a.example')",

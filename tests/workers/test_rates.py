@@ -176,7 +176,8 @@ STANDINGS = [
 
 async def test_the_database_computes_the_share_as_the_rule_says(stage: Stage) -> None:
     statement = f"""
-        SELECT ({rate_limits.SHARE})::float8 AS share, ({rate_limits.REFUSED_SHARE})::float8 AS refused,
+        SELECT ({rate_limits.SHARE})::float8 AS share, ({rate_limits.REPLY_SHARE})::float8 AS of_replies,
+            ({rate_limits.REFUSED_SHARE})::float8 AS refused,
             ({rate_limits.REFUSED_AT}) AS refused_at
         FROM unnest($1::float8[], $2::timestamptz[], $3::timestamptz[]) WITH ORDINALITY AS r (share, slowed_at, now, n),
             LATERAL (SELECT r.now) AS p (now) ORDER BY n
@@ -190,6 +191,7 @@ async def test_the_database_computes_the_share_as_the_rule_says(stage: Stage) ->
     for (slowed, now), row in zip(STANDINGS, rows, strict=True):
         stands = pace.refused(slowed, now)
         assert row["share"] == pytest.approx(pace.share(slowed, now)), (slowed, now)
+        assert row["of_replies"] == pytest.approx(pace.reply_share(slowed, now)), (slowed, now)
         assert row["refused"] == pytest.approx(stands.share), (slowed, now)
         assert row["refused_at"] == stands.at, (slowed, now)
 

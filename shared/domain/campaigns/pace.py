@@ -44,6 +44,14 @@ def share(slowed: Slowed | None, now: datetime) -> float:
     return min(1.0, slowed.share + steps * GROWTH)
 
 
+def reply_share(slowed: Slowed | None, now: datetime) -> float:
+    """The share of its rate at which a slowed channel sends replies: they are few, and are slowed by one step at most.
+
+    Where the provider refuses one that was too fast all the same, the channel pauses, as after any such refusal.
+    """
+    return max(SLOWER, share(slowed, now))
+
+
 def bulk_rate(setting: float, inbound: float, slowed: Slowed | None, now: datetime, reserve: float = RESERVE) -> float:
     """Messages a second that all campaigns of a channel may send together.
 
