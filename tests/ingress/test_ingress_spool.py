@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 import aiohttp
+import pytest
 
 from ops.local.stack import Stack
 from shared.settings import Settings
@@ -95,6 +96,7 @@ async def test_a_broker_that_is_away_is_not_waited_for_and_gets_everything_later
         assert before <= datetime.fromisoformat(str(item["received_at"])) <= after
 
 
+@pytest.mark.alone
 async def test_a_broker_that_does_not_confirm_costs_the_budget_three_times_only(
     settings: Settings, amqp_url: str
 ) -> None:
@@ -115,6 +117,7 @@ async def test_a_broker_that_does_not_confirm_costs_the_budget_three_times_only(
     assert {item["body"] for item in items} == {f"Body={name}" for name in ("before", *names(*range(43)), "after")}
 
 
+@pytest.mark.alone
 async def test_fresh_webhooks_do_not_wait_behind_a_long_spool(settings: Settings, amqp_url: str) -> None:
     hook = await add_endpoint(settings)
     async with FlakyBroker(amqp_url) as broker, behind(broker, settings) as client:
