@@ -5,6 +5,7 @@ Each test plays what its reporter did. listmonk: knadh/listmonk. chatwoot: chatw
 
 import asyncio
 import json
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -173,10 +174,12 @@ async def test_chatwoot_12821_jobs_that_run_in_parallel_send_one_copy(settings: 
     async with campaigning(settings, rate=20.0) as run, AsyncExitStack() as processes:
         for _ in range(3):
             await processes.enter_async_context(run.stage.working("campaign", "send"))
+        await processes.enter_async_context(run.stage.working("clock"))  # for what waits for its slot
         await run.take(campaign_life.start)
+        disturbed_until = time.monotonic() + 5
         job = CampaignDue(tenant_id=run.campaign.tenant_id, campaign_id=run.campaign.id)
-        while await run.status() == "running":
-            # As if its lease were over at any moment, and each process were told.
+        while await run.status() == "running" and time.monotonic() < disturbed_until:
+            # As if its lease were over at any moment, and each process had its job.
             await run.stage.pool.execute(
                 "UPDATE campaigns SET due_at = now() WHERE id = $1 AND status = 'running'", run.campaign.id
             )
