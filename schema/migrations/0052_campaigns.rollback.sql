@@ -67,6 +67,7 @@ CREATE INDEX CONCURRENTLY IF NOT EXISTS campaign_recipients_pending
     ON campaign_recipients (campaign_id, id, tenant_id) WHERE status = 'pending';
 DROP INDEX CONCURRENTLY IF EXISTS campaign_recipients_apart;
 DROP INDEX CONCURRENTLY IF EXISTS campaign_recipients_due;
+DROP INDEX CONCURRENTLY IF EXISTS campaigns_due_of_tenant;
 -- What the former version does not know becomes what comes nearest to it.
 SET ROLE palomar_worker;
 UPDATE campaign_recipients SET status = CASE status

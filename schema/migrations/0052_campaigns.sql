@@ -32,6 +32,10 @@ ALTER TABLE campaigns DROP CONSTRAINT IF EXISTS check_times_at_work, ADD CONSTRA
     AND greatest(frozen_at, sent_out_at, rate_used_to, wave_ended_at) <= '9999-01-01 00:00+00') NOT VALID;
 ALTER TABLE campaigns VALIDATE CONSTRAINT check_times_at_work;
 
+-- A tenant's campaigns that send now: so many of them at once, however many there are.
+CREATE INDEX CONCURRENTLY IF NOT EXISTS campaigns_due_of_tenant ON campaigns (tenant_id, due_at)
+    WHERE due_at IS NOT NULL;
+
 ALTER TABLE campaign_recipients
     ADD COLUMN IF NOT EXISTS reason text,             -- why it was skipped or failed: a code
     ADD COLUMN IF NOT EXISTS address text,            -- canonical, as it was when the campaign began

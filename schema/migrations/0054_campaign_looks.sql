@@ -34,7 +34,7 @@ CREATE TABLE IF NOT EXISTS campaign_answers (
     PRIMARY KEY (tenant_id, id),
     FOREIGN KEY (tenant_id, contact_id) REFERENCES contacts ON DELETE CASCADE
 );
-CREATE INDEX CONCURRENTLY IF NOT EXISTS campaign_answers_oldest ON campaign_answers (created_at);
+CREATE INDEX CONCURRENTLY IF NOT EXISTS campaign_answers_oldest ON campaign_answers (tenant_id, created_at);
 CREATE INDEX CONCURRENTLY IF NOT EXISTS campaign_answers_contact ON campaign_answers (contact_id, tenant_id);
 
 DO $$

@@ -1,8 +1,5 @@
 """How many recipients of a campaign become messages now: by its share of its channel's rate, and by its own rate."""
 
-from datetime import timedelta
-from typing import Final
-
 from shared.database import Connection
 from shared.domain.campaigns import pace
 from shared.domain.channels import Channel
@@ -10,8 +7,6 @@ from shared.providers import provider
 from shared.store import rate_limits
 from shared.store.campaigns import runs
 from shared.store.campaigns.runs import Run
-
-SENDS_WITHIN: Final = timedelta(seconds=10)  # the next step of a campaign that sends is due
 
 
 async def share_of(tx: Connection, run: Run, channel: Channel) -> float:
@@ -22,4 +17,5 @@ async def share_of(tx: Connection, run: Run, channel: Channel) -> float:
     setting = channel.settings.rate or provider(channel.provider).rate
     slowed = await rate_limits.slowed(tx, channel.tenant_id, channel.id)
     rate = pace.bulk_rate(setting, 0.0, slowed, run.now, channel.settings.bulk_reserve)
-    return rate / max(1, await runs.neighbours(tx, channel.tenant_id, channel.id, SENDS_WITHIN))
+    sharing = await runs.neighbours(tx, channel.tenant_id, channel.id)
+    return rate / max(1, min(sharing, runs.AT_ONCE))

@@ -23,9 +23,26 @@ _LONGEST: Final = timedelta(days=31)  # answers count for 30 days at most
 _MOST: Final = 1000  # recipients that one contact is in that time
 _USUAL: Final = CampaignSettings().replied_within
 
-_OLDEST = """
+SHARE: Final = 100  # answers of one tenant that are read at once
+
+# From tenant to tenant by the index, some of each, and in turns: a tenant with many answers, or whose messages are
+# locked, delays no other.
+_OLDEST = f"""
 SELECT tenant_id, id, contact_id, kind, channel_id, channel_kind, refused_message, reason, at FROM campaign_answers
-ORDER BY created_at LIMIT $1 FOR UPDATE SKIP LOCKED
+WHERE (tenant_id, id) IN (
+    WITH RECURSIVE tenants_waiting AS (
+        (SELECT tenant_id FROM campaign_answers ORDER BY tenant_id LIMIT 1)
+        UNION ALL
+        SELECT (SELECT a.tenant_id FROM campaign_answers a WHERE a.tenant_id > t.tenant_id ORDER BY a.tenant_id LIMIT 1)
+        FROM tenants_waiting t WHERE t.tenant_id IS NOT NULL
+    )
+    SELECT t.tenant_id, one.id FROM tenants_waiting t CROSS JOIN LATERAL (
+        SELECT id, row_number() OVER (ORDER BY created_at) AS place FROM campaign_answers
+        WHERE tenant_id = t.tenant_id ORDER BY created_at LIMIT {SHARE}
+    ) AS one
+    ORDER BY one.place, t.tenant_id LIMIT $1
+)
+ORDER BY created_at FOR UPDATE SKIP LOCKED
 """
 # Step by step, by the LIMITs: from an answer to the contact's recipients, and from each to its message and campaign. A
 # planner that knows little of these tables would begin with all campaigns of a channel.
@@ -78,7 +95,8 @@ class _Entry:
 
 
 async def enter(connection: Connection, limit: int) -> int:
-    """Enter the oldest answers, at most so many; returns how many are done. One whose message is locked waits."""
+    """Enter the oldest answers of each tenant, at most so many in all; returns how many are done. One whose message is
+    locked waits."""
     answers = await connection.fetch(_OLDEST, limit)
     if not answers:
         return 0

@@ -24,8 +24,17 @@ class Run:
 
 # The worker may take a step: it is due, or the job has the due time that its publisher wrote. A running campaign
 # without a due time was parked, and its job is replayed.
-_MAY_STEP: Final = """(due_at <= now() OR due_at = $3 OR due_at IS NULL AND status IN ('scheduled', 'running'))
-    AND status IN ('scheduled', 'running', 'canceled', 'failed')"""
+# Of a tenant's campaigns that send now, only the oldest ones may: a tenant with a thousand would have nearly all turns.
+# One that waits for longer than SOON leaves its place to the next one.
+AT_ONCE: Final = 16  # a process has twice as many turns
+SOON: Final = timedelta(seconds=10)
+_MAY_STEP: Final = f"""(due_at <= now() OR due_at = $3 OR due_at IS NULL AND status IN ('scheduled', 'running'))
+    AND status IN ('scheduled', 'running', 'canceled', 'failed')
+    AND (SELECT count(*) FROM (
+        SELECT FROM campaigns AS older
+        WHERE older.tenant_id = $1 AND older.due_at <= now() + interval '{SOON.total_seconds()} s'
+            AND (older.created_at, older.id) < (campaigns.created_at, campaigns.id) LIMIT {AT_ONCE}
+    ) AS those) < {AT_ONCE}"""
 _CLAIM = f"""
 SELECT {COLUMNS}, now() AS now, sent_out_at, rate_used_to FROM campaigns
 WHERE tenant_id = $1 AND id = $2 AND {_MAY_STEP} FOR NO KEY UPDATE SKIP LOCKED
@@ -98,9 +107,9 @@ async def postpone(connection: Connection | Pool, tenant_id: UUID, campaign_id: 
     await connection.execute(_POSTPONE, tenant_id, campaign_id, wait)
 
 
-async def neighbours(connection: Connection, tenant_id: UUID, channel_id: UUID, within: timedelta) -> int:
-    """How many campaigns share the channel's rate now: those whose next step is due within this time."""
-    found: int = await connection.fetchval(_NEIGHBOURS, tenant_id, channel_id, within)
+async def neighbours(connection: Connection, tenant_id: UUID, channel_id: UUID) -> int:
+    """How many campaigns of the channel want to send now; AT_ONCE of them do at most."""
+    found: int = await connection.fetchval(_NEIGHBOURS, tenant_id, channel_id, SOON)
     return found
 
 

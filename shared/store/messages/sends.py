@@ -16,8 +16,7 @@ from shared.store.messages import delivery_receipts
 from shared.store.messages.outbound_rows import OUTBOUND_COLUMNS, Outbound, outbound_of
 
 # The head of a lane: no later message of the lane leaves before it. A message that is still `queued` blocks too, or the
-# next one would overtake it; held, failed and unknown ones don't, nor does one of a campaign that has to wait: another
-# campaign's message does not wait for one that is paused.
+# next one would overtake it; held, failed and unknown ones don't, nor does one of a campaign that is paused, or waits.
 _HEAD = f"""
 SELECT {OUTBOUND_COLUMNS} FROM messages m JOIN conversations c ON c.tenant_id = m.tenant_id AND c.id = m.conversation_id
 WHERE m.tenant_id = $1 AND m.conversation_id = $2 AND m.lane = $3 AND m.status IN ('queued', 'ready', 'sending')
