@@ -18,7 +18,7 @@ from shared.domain.statuses import RANK, meaning
 from tests.faults.customers import Customers, Written, answer_to
 from tests.faults.staging import System
 
-TERMINAL_WITHIN: Final = 60.0  # seconds after the last fault
+TERMINAL_WITHIN: Final = 120.0  # seconds after the last fault
 TAKEN: Final = ("sent", "delivered", "read")  # what becomes of a message that the provider took
 
 _UNFINISHED = """
