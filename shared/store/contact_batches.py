@@ -8,19 +8,28 @@ from shared.database import Connection, new_id
 from shared.domain.contact_files.merge import Draft, Key, Known, key_of
 from shared.store.arrays import arrays
 
-# The tenant is in the arrays where rows are looked up: a tenant that is a constant is a reason to read all its rows.
-# Locked in one order, so that two batches don't lock each other out. Whom another transaction joins or erases meanwhile
-# is not found: the batch then collides with the address, and is repeated.
+# From address to address by the key, and from each to its contact: while a tenant has few rows, the planner would
+# compare each address with all of them, and keep that plan as they grow. The contacts are locked in one order, so that
+# two batches don't lock each other out. Whom another transaction joins or erases meanwhile is not found: the batch then
+# collides with the address, and is repeated.
 _KNOWN = """
-SELECT asked.kind, asked.canonical, c.id, c.phone_number, c.name, c.is_active, c.deleted_at IS NOT NULL AS is_deleted,
+WITH found AS MATERIALIZED (
+    SELECT asked.tenant_id, asked.kind, asked.canonical, a.contact_id
+    FROM unnest($1::uuid[], $2::text[], $3::text[]) AS asked (tenant_id, kind, canonical)
+    CROSS JOIN LATERAL (
+        SELECT contact_id FROM contact_addresses
+        WHERE tenant_id = asked.tenant_id AND kind = asked.kind AND canonical = asked.canonical OFFSET 0
+    ) AS a
+    ORDER BY a.contact_id
+)
+SELECT found.kind, found.canonical, c.id, c.phone_number, c.name, c.is_active, c.deleted_at IS NOT NULL AS is_deleted,
     EXISTS (SELECT FROM erasure_requests e WHERE e.tenant_id = c.tenant_id AND e.contact_id = c.id) AS is_being_erased,
     EXISTS (
         SELECT FROM contact_addresses p WHERE p.contact_id = c.id AND p.tenant_id = c.tenant_id AND p.kind = 'phone'
     ) AS has_phone
-FROM unnest($1::uuid[], $2::text[], $3::text[]) AS asked (tenant_id, kind, canonical)
-JOIN contact_addresses a USING (tenant_id, kind, canonical)
-JOIN contacts c ON c.tenant_id = a.tenant_id AND c.id = a.contact_id
-ORDER BY c.id FOR NO KEY UPDATE OF c
+FROM found CROSS JOIN LATERAL (
+    SELECT * FROM contacts WHERE tenant_id = found.tenant_id AND id = found.contact_id FOR NO KEY UPDATE
+) AS c
 """
 _ADD_ADDRESSES = """
 INSERT INTO contact_addresses (tenant_id, kind, canonical, given, contact_id)
