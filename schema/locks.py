@@ -3,11 +3,15 @@
 A statement that waits for a lock on a table blocks every later session at that table, so it waits briefly and is tried
 again. It also holds its locks briefly: where a writer has waited too long for one, the statement is canceled, which
 lets the writer go on, and is tried again as well.
+
+A migration that takes tables in another order than the writers may never get them: it holds what they need next, and
+waits for what they hold. So the next try begins with the lock that the last one did not get.
 """
 
+import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -38,7 +42,10 @@ SELECT b.pid, a.application_name, a.usename, a.backend_type, a.state,
 FROM unnest(pg_blocking_pids(%s)) AS b (pid) LEFT JOIN pg_stat_activity a ON a.pid = b.pid
 ORDER BY a.xact_start
 """
-_WAITING_FOR = "SELECT relation::regclass::text FROM pg_locks WHERE pid = %s AND NOT granted AND locktype = 'relation'"
+_WAITING_FOR = """
+SELECT l.relation::regclass::text, l.mode FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
+WHERE l.pid = %s AND NOT l.granted AND l.locktype = 'relation' AND c.relkind IN ('r', 'p')
+"""
 # Readers and writers of a table, and sessions that wait for a row. Another DDL or VACUUM may wait.
 _LET_GO_ON = """
 SELECT pg_cancel_backend(%(pid)s) WHERE EXISTS (
@@ -68,6 +75,19 @@ class Session:
         return f"pid {self.pid} ({who}{state}{age})" if self.pid else "a prepared transaction (see pg_prepared_xacts)"
 
 
+@dataclass(frozen=True, slots=True)
+class TableLock:
+    """A lock that a migration needs: the table as regclass writes it, the mode as pg_locks does."""
+
+    table: str
+    mode: str  # such as ShareRowExclusiveLock
+
+    @property
+    def statement(self) -> sql.Composed:
+        mode = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", self.mode.removesuffix("Lock")).upper()
+        return sql.SQL("LOCK TABLE ONLY {} IN {} MODE").format(sql.SQL(self.table), sql.SQL(mode))
+
+
 class Blocked(Exception):
     """A migration did not get its locks, or held up writers each time it had them; nothing of it was applied."""
 
@@ -84,11 +104,12 @@ class Seen:
     """What was seen during one try."""
 
     sessions: list[Session] = field(default_factory=list)
-    tables: set[str] = field(default_factory=set)  # whose locks it waited for
+    waited_for: list[TableLock] = field(default_factory=list)  # the last one is what it did not get, if it failed
     let_go_on: bool = False
 
 
-Attempt = Callable[[Connection], None]
+# Takes these locks first in its transaction, where it has one, and then does its work.
+Attempt = Callable[[Connection, Sequence[TableLock]], None]
 
 
 def insist(name: str, attempt: Attempt, database_url: str, observer: Connection, *, patience: float) -> None:
@@ -98,27 +119,47 @@ def insist(name: str, attempt: Attempt, database_url: str, observer: Connection,
     meanwhile. Raises Blocked once `patience` seconds are over, and what `attempt` raises for other reasons at once.
     """
     started, attempts = time.monotonic(), 0
-    tables: set[str] = set()
+    first: list[TableLock] = []
+    early = True  # it may hold up writers longer; so a try that did is followed by one that takes its locks as it goes
     in_the_way: list[Session] = []
     while True:
         cause: psycopg.Error | None = None
         with psycopg.connect(database_url, autocommit=True) as session, _watched(observer, session) as seen:
             try:
-                _keep_autovacuum_away(session, tables)
-                attempt(session)
+                _keep_autovacuum_away(session, {lock.table for lock in first})
+                attempt(session, first if early else ())
             except _PASSING as error:
                 cause = error
         if cause is None:
             return
         if isinstance(cause, psycopg.errors.QueryCanceled) and not seen.let_go_on:
             raise cause  # canceled by another session
-        tables |= seen.tables
+        early = not seen.let_go_on
+        first = put_first(first, seen.waited_for)
         in_the_way = seen.sessions or in_the_way
         attempts += 1
         spent, pause = time.monotonic() - started, PAUSE.delay(attempts)
         if spent + pause > patience:
             raise Blocked(name, spent, in_the_way, held_up_writers=seen.let_go_on) from cause
         time.sleep(pause)
+
+
+def put_first(first: Sequence[TableLock], waited_for: Sequence[TableLock]) -> list[TableLock]:
+    """The locks to begin with, after a try that waited for these: what it waited for last comes first.
+
+    Who held that one may have waited for any that the try had by then, so it goes before all of them. Each table is in
+    the list once.
+    """
+    found: dict[str, TableLock] = {}
+    for lock in [*reversed(waited_for), *first]:
+        found.setdefault(lock.table, lock)
+    return list(found.values())
+
+
+def take(session: Connection, first: Sequence[TableLock]) -> None:
+    """Take these locks, in the open transaction, in this order."""
+    for lock in first:
+        session.execute(lock.statement)
 
 
 def _keep_autovacuum_away(session: Connection, tables: set[str]) -> None:
@@ -150,7 +191,8 @@ def _watch(observer: Connection, pid: int, seen: Seen, over: threading.Event) ->
         try:
             if rows := observer.execute(_IN_OUR_WAY, (pid,)).fetchall():
                 seen.sessions = [Session(*row) for row in rows]
-                seen.tables |= {name for (name,) in observer.execute(_WAITING_FOR, (pid,)).fetchall()}
+                waiting = [TableLock(*row) for row in observer.execute(_WAITING_FOR, (pid,)).fetchall()]
+                seen.waited_for += [lock for lock in waiting if lock not in seen.waited_for[-1:]]
             if observer.execute(_LET_GO_ON, {"pid": pid, "blocking": BLOCKING}).fetchone():
                 seen.let_go_on = True
         except psycopg.Error:  # the connection is gone; the session's own will say so

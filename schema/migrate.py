@@ -158,9 +158,10 @@ def _carry_out(run: Run, migration: Migration, direction: Direction) -> str:
     _, _, statements = read_sql_migration(str(path if direction == "apply" else path.with_suffix(".rollback.sql")))
     if migration.use_transactions:
 
-        def whole(session: Connection) -> None:
+        def whole(session: Connection, first: Sequence[locks.TableLock]) -> None:
             wait_briefly(session)
             with session.transaction():
+                locks.take(session, first)
                 for statement in statements:
                     with session.transaction():
                         execute(session, statement)
@@ -183,7 +184,7 @@ def _insist(run: Run, migration: Migration, attempt: locks.Attempt) -> None:
 def alone(statement: str, patience: float) -> locks.Attempt:
     """A try of a statement outside a transaction."""
 
-    def attempt(session: Connection) -> None:
+    def attempt(session: Connection, first: Sequence[locks.TableLock]) -> None:
         if _CONCURRENTLY.search(statement):
             # It blocks no session, and waits only for transactions that began before it.
             wait_briefly(session, patience)
@@ -196,6 +197,7 @@ def alone(statement: str, patience: float) -> locks.Attempt:
         else:
             wait_briefly(session)
             with session.transaction():
+                locks.take(session, first)
                 execute(session, statement)
 
     return attempt

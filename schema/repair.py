@@ -6,7 +6,8 @@ there. A row whose foreign key names a row of a dropped table is deleted or lose
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -51,7 +52,7 @@ def repair(database_url: str, folder: Path = MIGRATIONS, *, patience: float = lo
         ]
         at_once = [part for part in broken if not part.is_index]
         if at_once:
-            locks.insist("repair", lambda session: _make(session, at_once), database_url, run.lock, patience=patience)
+            locks.insist("repair", partial(_make, at_once), database_url, run.lock, patience=patience)
         for part in (part for part in broken if part.is_index):
             otherwise = (f"DROP INDEX CONCURRENTLY {part.name.split()[1]}",) if part.name in there else ()
             for statement in (*otherwise, *part.statements):
@@ -101,10 +102,11 @@ def _as_migrated(session: Connection, statements: Iterable[str]) -> dict[str, Pa
         return parts(session)
 
 
-def _make(session: Connection, broken: list[Part]) -> None:
+def _make(broken: list[Part], session: Connection, first: Sequence[locks.TableLock]) -> None:
     """All of them in one transaction: repeated as long as a pass makes any, because one may need another."""
     migrate.wait_briefly(session)
     with session.transaction():
+        locks.take(session, first)
         session.execute("SET LOCAL search_path = public")
         session.execute("SET LOCAL check_function_bodies = off")
         while broken:

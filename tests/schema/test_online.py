@@ -141,6 +141,50 @@ def test_a_migration_waits_for_a_long_transaction_and_blocks_no_writer(
     assert record.longest_blocked <= BLOCKED
 
 
+AGAINST_THE_WRITERS = """
+ALTER TABLE messages ADD COLUMN added text;
+ALTER TABLE conversations ADD COLUMN added text;
+ALTER TABLE contacts ADD COLUMN added text;
+"""
+
+
+def test_a_migration_in_another_order_than_the_writers_gets_its_locks(
+    database_url: str, live: tuple[Tenant, list[UUID]], folder: Path, add: Callable[[str], str]
+) -> None:
+    """There is always a writer that holds contacts and needs messages next."""
+    name = add(AGAINST_THE_WRITERS)
+    with writing(database_url, *live, think=0.01) as record:
+        while record.transactions < 8:
+            time.sleep(0.05)
+        assert migrate.apply(database_url, folder, patience=20) == [name]
+    assert record.longest_blocked <= BLOCKED
+
+
+def lock(table: str, mode: str = "ShareRowExclusiveLock") -> locks.TableLock:
+    return locks.TableLock(table, mode)
+
+
+@pytest.mark.parametrize(
+    ("first", "waited_for", "then"),
+    [
+        ([], [], []),
+        ([], ["b"], ["b"]),
+        ([], ["b", "a"], ["a", "b"]),
+        (["b"], ["a"], ["a", "b"]),
+        (["a", "b"], ["b"], ["b", "a"]),
+        (["a", "b"], [], ["a", "b"]),
+    ],
+)
+def test_what_was_not_got_comes_first(first: list[str], waited_for: list[str], then: list[str]) -> None:
+    assert locks.put_first([*map(lock, first)], [*map(lock, waited_for)]) == [*map(lock, then)]
+
+
+def test_a_table_is_locked_in_the_mode_that_was_waited_for_last() -> None:
+    stronger = lock("a", "AccessExclusiveLock")
+    assert locks.put_first([lock("a")], [lock("a"), lock("b"), stronger]) == [stronger, lock("b")]
+    assert stronger.statement.as_string() == "LOCK TABLE ONLY a IN ACCESS EXCLUSIVE MODE"
+
+
 def test_who_stands_in_the_way_is_named(database_url: str, folder: Path, add: Callable[[str], str]) -> None:
     add("ALTER TABLE messages ADD COLUMN never text;\n")
     with reading(database_url) as open_transaction:

@@ -4,6 +4,7 @@ The clock of a writer can't tell a lock from a machine that was busy elsewhere. 
 for stands in pg_locks, with the time since when.
 """
 
+import random
 import threading
 import time
 from collections import defaultdict
@@ -47,12 +48,16 @@ class Record:
 
 
 @contextmanager
-def writing(database_url: str, tenant: Tenant, conversations: list[UUID]) -> Iterator[Record]:
-    """Several connections that take customers' messages in, in short transactions, until the block ends."""
+def writing(database_url: str, tenant: Tenant, conversations: list[UUID], *, think: float = 0.0) -> Iterator[Record]:
+    """Several connections that take customers' messages in, in short transactions, until the block ends.
+
+    Each thinks before each statement, for so many seconds on the average, as on a machine that is slower by that.
+    """
     record, over, pids = Record(), threading.Event(), list[int]()
     shares = [conversations[number::WRITERS] for number in range(WRITERS)]
     threads = [
-        threading.Thread(target=_write, args=(database_url, tenant, share, record, over, pids)) for share in shares
+        threading.Thread(target=_write, args=(database_url, tenant, share, record, over, pids, think))
+        for share in shares
     ]
     threads.append(threading.Thread(target=_look, args=(database_url, record, over, pids)))
     for thread in threads:
@@ -67,7 +72,13 @@ def writing(database_url: str, tenant: Tenant, conversations: list[UUID]) -> Ite
 
 
 def _write(
-    database_url: str, tenant: Tenant, conversations: list[UUID], record: Record, over: threading.Event, pids: list[int]
+    database_url: str,
+    tenant: Tenant,
+    conversations: list[UUID],
+    record: Record,
+    over: threading.Event,
+    pids: list[int],
+    think: float,
 ) -> None:
     try:
         with as_worker(database_url) as worker:
@@ -77,6 +88,7 @@ def _write(
                 conversation = conversations[turn % len(conversations)]
                 with worker.transaction():
                     for statement, values in _one_message(tenant, conversation):
+                        time.sleep(random.uniform(0, 2 * think))
                         started = time.monotonic()
                         worker.execute(statement.encode(), values)
                         record.longest_statement = max(record.longest_statement, time.monotonic() - started)
