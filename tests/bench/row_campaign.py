@@ -61,13 +61,14 @@ class System:
 
 @dataclass(slots=True)
 class Rounds:
-    """What the rounds of one pace gave: the setting, the most that any second may have, and both as they were."""
+    """What the rounds of one pace gave: what it may use, the most that any second may have, and both as they were."""
 
-    rate: float
+    rate: float  # that these messages may use
+    setting: float  # the channel's; higher where a part of it is kept for replies
     paces: list[Pace] = field(default_factory=list)
 
     def measures(self, name: str) -> list[Measure]:
-        allowed = self.rate + max(0.05 * self.rate, 1)
+        allowed = self.setting + max(0.05 * self.setting, 1)
         count = len(self.paces)
         return [
             Measure(
@@ -85,8 +86,9 @@ async def measure(arena: Arena, rounds: int, advance: Advance) -> Result:
     """Raises Problem where a recipient was not messaged, or twice."""
     frozen = await row_campaign_freeze.measure(arena, rounds, lambda: None)
     system = await _system(arena)
-    paces = {rate: Rounds(rate) for rate in PACES}
-    reserved, without_http = Rounds(PACES[-1] * (1 - RESERVE)), Rounds(WITHOUT_HTTP)
+    paces = {rate: Rounds(rate, rate) for rate in PACES}
+    reserved = Rounds(PACES[-1] * (1 - RESERVE), PACES[-1])
+    without_http = Rounds(WITHOUT_HTTP, WITHOUT_HTTP)
     alone: list[list[float]] = []
     beside: list[list[float]] = []
     groups = {rate: await _group(system, int(rate * SECONDS)) for rate in (*PACES, reserved.rate)}
