@@ -2,7 +2,8 @@
 
 The row is a virtual clock (GCRA): a reservation moves it on by what it takes, and gets the moments before. Two lanes
 share the channel's rate. What a campaign reserves moves `bulk_free_at` on too, and by more: so it leaves a part of the
-rate to replies.
+rate to replies. A reply need not wait for the slots that a campaign has reserved shortly before it: it goes ahead of
+them, and takes its slot on the line all the same.
 """
 
 from collections.abc import Collection
@@ -19,6 +20,7 @@ from shared.queue.jobs import Lane
 LATE: Final = 0.02  # seconds: a slot may have begun so long ago where the channel is busy; its call is still in time
 CATCH_UP: Final = 0.05  # seconds of its own rate that a campaign makes up for where something delayed it
 IN_USE: Final = timedelta(seconds=10)  # after its last reservation, a campaign is taken to use the channel
+AHEAD_OF: Final = 0.125  # seconds of a campaign's slots that a reply may go ahead of: more are not a campaign's alone
 MOST_INBOUND: Final = timedelta(seconds=2)  # by which what customers write delays one reservation of a campaign
 
 # As pace.share and pace.refused, of a row `r` and the moment p.now.
@@ -39,12 +41,23 @@ _BULK_MOVED = f"""greatest(r.bulk_free_at, {_BULK_BEGINS} - interval '{CATCH_UP}
     + make_interval(secs => p.slots * p.spacing / (1 - $7))"""
 
 
-def _reservation(begins: str, share: str, moved: str = "") -> str:
-    """The statement that reserves, where the next slot `begins` so, of this `share` of the rate, and which columns are
-    `moved` on too.
+# A reply goes ahead: at most one each $9 seconds (0: none), where nothing but a campaign's next slots is before it.
+_AHEAD = f"""($9::float8 > 0 AND $4::float8 = 1 AND ({SHARE}) >= 1
+    AND r.bulk_at > p.now - interval '{IN_USE.total_seconds()} s' AND (r.ahead_at IS NULL OR r.ahead_at <= p.now)
+    AND r.free_at > p.now + make_interval(secs => $6) AND r.free_at < p.now + interval '{AHEAD_OF} s')"""
+_REPLY_BEGINS = f"CASE WHEN {_AHEAD} THEN p.now + make_interval(secs => $6) ELSE {_BEGINS} END"
+_AHEAD_AT = f"CASE WHEN {_AHEAD} THEN p.now + make_interval(secs => $9) ELSE r.ahead_at END"
+_LINE_BEGAN = "r.free_at - make_interval(secs => p.slots * p.spacing)"
+_REPLY_BEGAN = f"""CASE WHEN $9::float8 > 0 AND r.ahead_at = p.now + make_interval(secs => $9)
+    THEN p.now + make_interval(secs => $6) ELSE {_LINE_BEGAN} END"""
 
-    A reservation need not outlive a crash of the database, which takes longer than what is reserved: its commit does
-    not wait for the disk.
+
+def _reservation(begins: str, share: str, *, on_line: str, began: str = _LINE_BEGAN, moved: str) -> str:
+    """The statement that reserves, where the next slot `begins` so, of this `share` of the rate.
+
+    `on_line` is where its slot lies on the channel's line, `began` its beginning once the row is written; `moved` is
+    what else is written. A reservation need not outlive a crash of the database, which takes longer than what is
+    reserved: its commit does not wait for the disk.
     """
     return f"""
 WITH now AS MATERIALIZED (SELECT clock_timestamp() AS now, set_config('synchronous_commit', 'off', true)),
@@ -54,9 +67,9 @@ p AS MATERIALIZED (
         FROM rate_limits r, now p WHERE r.tenant_id = $1 AND r.channel_id = $2) AS found
 ),
 reserved AS (
-    UPDATE rate_limits r SET free_at = {begins} + make_interval(secs => p.slots * p.spacing){moved}
+    UPDATE rate_limits r SET free_at = {on_line} + make_interval(secs => p.slots * p.spacing), {moved}
     FROM p WHERE r.tenant_id = $1 AND r.channel_id = $2 AND {begins} <= p.now + make_interval(secs => $5)
-    RETURNING r.free_at - make_interval(secs => p.slots * p.spacing) AS begins
+    RETURNING {began} AS begins
 )
 SELECT extract(epoch FROM p.now)::float8 AS now, p.spacing,
     extract(epoch FROM coalesce(reserved.begins, p.begins))::float8 AS begins,
@@ -65,8 +78,12 @@ FROM p LEFT JOIN reserved ON true
 """
 
 
-_RESERVE_REPLY = _reservation(_BEGINS, REPLY_SHARE)
-_RESERVE_BULK = _reservation(_BULK_BEGINS, SHARE, f", bulk_free_at = {_BULK_MOVED}, bulk_at = p.now")
+_RESERVE_REPLY = _reservation(
+    _REPLY_BEGINS, REPLY_SHARE, on_line=_BEGINS, began=_REPLY_BEGAN, moved=f"ahead_at = {_AHEAD_AT}"
+)
+_RESERVE_BULK = _reservation(
+    _BULK_BEGINS, SHARE, on_line=_BULK_BEGINS, moved=f"bulk_free_at = {_BULK_MOVED}, bulk_at = p.now"
+)
 
 _ADD = """
 INSERT INTO rate_limits (tenant_id, channel_id, free_at) VALUES ($1, $2, now() - interval '1 second')
@@ -89,6 +106,7 @@ class Request:
         0.0  # only where the first one begins within so many seconds: later, it would be lost while the row waits
     )
     notice: float = 0.0  # seconds that the caller needs before the first slot of an idle channel
+    ahead_every: float = 0.0  # of a reply: one in so many seconds may go ahead of a campaign's slots; 0: none may
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +125,16 @@ class Reservation:
 async def reserve(pool: Pool, request: Request) -> Reservation:
     """Reserve the next slots of a channel's rate, unless they are too far off."""
     key = (request.tenant_id, request.channel_id)
-    statement = _RESERVE_BULK if request.lane == "bulk" else _RESERVE_REPLY
-    reserve_of_rate = request.bulk_reserve if request.lane == "bulk" else 0.0
+    is_bulk = request.lane == "bulk"
+    values = [
+        *key, request.rate, request.slots, request.ahead, request.notice, request.bulk_reserve if is_bulk else 0.0,
+        request.slice,
+    ]  # fmt: skip
     while True:
-        row = await pool.fetchrow(
-            statement, *key, request.rate, request.slots, request.ahead, request.notice, reserve_of_rate, request.slice
-        )
+        if is_bulk:
+            row = await pool.fetchrow(_RESERVE_BULK, *values)
+        else:
+            row = await pool.fetchrow(_RESERVE_REPLY, *values, request.ahead_every)
         if row is not None:
             return Reservation(row["now"], row["begins"], row["spacing"], row["slots"])
         await pool.execute(_ADD, *key)

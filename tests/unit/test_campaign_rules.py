@@ -102,6 +102,14 @@ def test_only_what_leaves_soon_becomes_messages(rate: float, waiting: int, taken
     assert pace.page(rate, waiting) == taken
 
 
+@pytest.mark.parametrize(
+    ("rate", "reserve", "every"),
+    [(80.0, 0.2, 0.125), (1000.0, 0.2, 0.01), (80.0, 0.0, 0.0), (66.0, 0.2, 0.0), (10.0, 0.5, 0.0)],
+)
+def test_few_replies_go_ahead_of_a_campaign_where_the_rate_has_room(rate: float, reserve: float, every: float) -> None:
+    assert pace.ahead_every(rate, reserve) == pytest.approx(every)
+
+
 # -- automatic pauses --------------------------------------------------------------------------------------------------
 
 

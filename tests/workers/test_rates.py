@@ -38,9 +38,10 @@ def wanted(stage: Stage, lane: Lane = "normal", rate: float = 80.0, bulk_reserve
 
 
 async def reserve(
-    stage: Stage, lane: Lane = "normal", slots: int = 1, *, ahead: float = 2.0, rate: float = 80.0, notice: float = 0.0
-) -> Reservation:
-    asked = Request(stage.ours.tenant_id, stage.ours.id, lane, rate, 0.2, slots, SLICE, ahead, notice)
+    stage: Stage, lane: Lane = "normal", slots: int = 1, *, ahead: float = 2.0, rate: float = 80.0, notice: float = 0.0,
+    ahead_every: float = 0.0,
+) -> Reservation:  # fmt: skip
+    asked = Request(stage.ours.tenant_id, stage.ours.id, lane, rate, 0.2, slots, SLICE, ahead, notice, ahead_every)
     return await rate_limits.reserve(stage.pool, asked)
 
 
@@ -150,6 +151,43 @@ async def test_a_campaign_reserves_only_what_is_near(stage: Stage) -> None:
     assert taken, "it reserves without an end"
     reply = await reserve(stage, rate=100.0)
     assert reply.begins - reply.now < AHEAD + SLICE
+
+
+async def test_a_reply_goes_ahead_of_a_campaigns_slots_and_takes_its_own_on_the_line(stage: Stage) -> None:
+    campaigns = await reserve(stage, "bulk", slots=10, rate=80.0)
+    line = campaigns.begins + campaigns.slots / 80
+    first = await reserve(stage, ahead_every=0.125)
+    assert first.slots == 1
+    assert first.begins == pytest.approx(first.now, abs=1e-5), "at once"
+    second = await reserve(stage, ahead_every=0.125)
+    assert second.begins == pytest.approx(line + 1 / 80, abs=1e-5), "one in so many seconds; the first took its slot"
+
+
+async def test_no_reply_goes_ahead_of_others_or_on_a_slowed_channel(stage: Stage) -> None:
+    for _ in range(20):  # of no campaign
+        last = await reserve(stage, ahead_every=0.01)
+    assert last.begins > last.now + 15 / 80
+    await reserve(stage, "bulk")
+    far = await reserve(stage, ahead_every=0.01)
+    assert far.begins > far.now + 15 / 80, "these are not a campaign's alone"
+    await stage.pool.execute("UPDATE rate_limits SET free_at = now() + '0.05 s', share = 0.7, slowed_at = now()")
+    slowed = await reserve(stage, ahead_every=0.01)
+    assert slowed.begins > slowed.now + 0.02
+
+
+async def test_replies_that_go_ahead_keep_every_second_within_the_rate(stage: Stage) -> None:
+    """As many replies as the reserve holds, each as early as it may be, beside a campaign that uses the rest."""
+    pacer = Pacer()
+    campaign = asyncio.create_task(reserve_for(stage.pool, wanted(stage, "bulk"), 3.0, at_once=16))
+    replies = []
+    for number in range(36):
+        asked_at = time.monotonic()
+        replies.append(await slot(pacer, stage, wanted(stage)))
+        if number > 4:
+            assert replies[-1] - asked_at < AHEAD + SLICE + 0.1
+        await asyncio.sleep(max(0.0, asked_at + 1 / 13 - time.monotonic()))
+    found = pace_of([*(await campaign).slots, *replies], 80.0)
+    assert found.most <= 84, f"{found.most} in one second"
 
 
 async def test_replies_beside_a_campaign_wait_for_no_more_than_what_it_has_reserved(stage: Stage) -> None:

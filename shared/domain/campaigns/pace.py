@@ -11,6 +11,8 @@ from datetime import datetime, timedelta
 from typing import Final
 
 RESERVE: Final = 0.2  # share of what customers leave, for replies
+AHEAD_SHARE: Final = 0.5  # of the reserve, for replies that go ahead of a campaign's next slots
+ROOM: Final = 0.015  # of a second: what a second may have too much, and neither network nor a late call needs
 SLOWER: Final = 0.7  # what is left of the rate after the provider has refused a message as too fast
 SLOWEST: Final = 0.05  # share of the setting
 QUIET: Final = timedelta(seconds=10)  # without such a refusal, after which the rate grows
@@ -60,6 +62,15 @@ def bulk_rate(setting: float, inbound: float, slowed: Slowed | None, now: dateti
     """
     left = max(0.0, setting * share(slowed, now) - inbound)
     return max(setting * SLOWEST * (1 - reserve), left * (1 - reserve))
+
+
+def ahead_every(rate: float, reserve: float) -> float:
+    """Seconds of which one reply may go ahead of the slots that a campaign has reserved; 0: none may.
+
+    It comes earlier than its place on the channel's line, so that a second may have one more. A channel of less than
+    some 67 messages a second has no room for that.
+    """
+    return 1 / (rate * reserve * AHEAD_SHARE) if reserve > 0 and rate * ROOM >= 1 else 0.0
 
 
 def page(rate: float, waiting: int) -> int:
