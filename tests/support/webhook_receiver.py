@@ -15,7 +15,7 @@ import hmac
 import ssl
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
@@ -221,9 +221,10 @@ class Receiver:
             request.transport.close()
         return response
 
-    def app(self) -> web.Application:
-        """An application in which every path is a webhook's URL."""
+    def app(self, also: Callable[["Receiver"], Iterable[web.RouteDef]] = lambda _: ()) -> web.Application:
+        """An application in which every path is a webhook's URL, but those that are named `also`."""
         app = web.Application(client_max_size=BODY_LIMIT)
+        app.add_routes(also(self))
         app.router.add_route("*", "/{path:.*}", self.handle)
 
         async def let_go(_: web.Application) -> None:
@@ -235,14 +236,18 @@ class Receiver:
 
 @asynccontextmanager
 async def receiving(
-    *, keeps_bodies: bool = True, port: int = 0, certificate: ssl.SSLContext | None = None
+    *,
+    keeps_bodies: bool = True,
+    port: int = 0,
+    certificate: ssl.SSLContext | None = None,
+    also: Callable[[Receiver], Iterable[web.RouteDef]] = lambda _: (),
 ) -> AsyncIterator[Receiver]:
     """A receiver on loopback (port 0: a free one), over TLS with this certificate.
 
     Without `keeps_bodies` it remembers of each request no more than path, id and time.
     """
     receiver = Receiver(keeps_bodies=keeps_bodies)
-    runner = web.AppRunner(receiver.app(), access_log=None, shutdown_timeout=1.0)
+    runner = web.AppRunner(receiver.app(also), access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", port, ssl_context=certificate).start()

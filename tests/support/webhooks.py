@@ -1,0 +1,69 @@
+"""Webhooks of tenants, events for them, and what the log tells of their deliveries."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+from uuid import UUID
+
+import asyncpg
+from pydantic import IPvAnyNetwork, TypeAdapter
+
+from shared.actions import webhooks
+from shared.crypto import KeyRing
+from shared.database import Pool
+from shared.settings import Settings
+from shared.store.events import Event, record
+from shared.store.webhooks import WebhookValues
+
+# What lets a worker call a receiver on this machine.
+LOCAL: Final[Mapping[str, object]] = {
+    "webhook_http": True,
+    "webhook_networks": (TypeAdapter(IPvAnyNetwork).validate_python("127.0.0.0/8"),),
+}
+NAME: Final = "shop.order_paid"  # as a tenant records it by SQL
+
+_NUMBERED: Final = """
+INSERT INTO events (name, tenant_id, channel_id, conversation_id, detail)
+SELECT $2, $1, $5, $6, jsonb_build_object('number', n) FROM generate_series($3::bigint, $3 + $4 - 1) AS n
+"""
+
+
+async def add(
+    pool: Pool, settings: Settings, tenant_id: UUID, url: str, events: Sequence[str] = ("*",), **columns: object
+) -> webhooks.NewWebhook:
+    """A webhook of this tenant; `columns` of `webhooks` on top, such as `in_order`."""
+    keys = KeyRing.parse(settings.secret_keys.get_secret_value())
+    async with pool.acquire() as connection, connection.transaction():
+        made = await webhooks.create(connection, keys, tenant_id, WebhookValues("", url, tuple(events), True))
+        for name, value in columns.items():
+            await connection.execute(f"UPDATE webhooks SET {name} = $2 WHERE id = $1", made.stored.id, value)
+    return made
+
+
+async def happen(
+    pool: Pool, tenant_id: UUID, count: int = 1, *, first: int = 1, name: str = NAME, channel_id: UUID | None = None,
+    conversation_id: UUID | None = None,
+) -> None:  # fmt: skip
+    """Commit so many events of a tenant, numbered in their detail from `first` on: see `number_of`."""
+    await pool.execute(_NUMBERED, tenant_id, name, first, count, channel_id, conversation_id)
+
+
+async def happens(pool: Pool, *events: Event) -> None:
+    """Commit these events."""
+    async with pool.acquire() as connection, connection.transaction():
+        await record(connection, *events)
+
+
+def number_of(body: Mapping[str, Any]) -> int:
+    """The number of an event of `happen`, of a delivery's body."""
+    return int(body["data"]["data"]["number"])
+
+
+async def deliveries(pool: Pool, webhook_id: UUID) -> list[asyncpg.Record]:
+    """A webhook's rows of the log, in the order of the events."""
+    return list(
+        await pool.fetch("SELECT * FROM webhook_logs WHERE webhook_id = $1 ORDER BY created_at, id", webhook_id)
+    )
+
+
+async def health(pool: Pool, webhook_id: UUID) -> asyncpg.Record | None:
+    return await pool.fetchrow("SELECT * FROM webhook_health WHERE webhook_id = $1", webhook_id)
