@@ -4,4 +4,4 @@ CREATE INDEX CONCURRENTLY IF NOT EXISTS webhook_logs_due ON webhook_logs (due_at
 DROP INDEX CONCURRENTLY IF EXISTS webhook_logs_next;
 DROP INDEX CONCURRENTLY IF EXISTS webhook_logs_replay;
 DROP INDEX CONCURRENTLY IF EXISTS webhook_logs_sequence;
-DROP INDEX CONCURRENTLY IF EXISTS webhook_logs_completed;
+DROP INDEX CONCURRENTLY IF EXISTS webhook_logs_over;

@@ -50,6 +50,10 @@ _ROWS = (
     "INSERT INTO messaging_uses (tenant_id, portfolio, contact_id) VALUES (%(tenant)s, %(text)s, %(contact)s)",
     "INSERT INTO webhooks (id, tenant_id, name, url) VALUES (%(webhook)s, %(tenant)s, %(text)s, 'https://a.example')",
     "INSERT INTO unsealed_webhook_secrets (tenant_id, webhook_id, secret) VALUES (%(tenant)s, %(webhook)s, %(text)s)",
+    "INSERT INTO webhook_keys (tenant_id, webhook_id, public_key) VALUES (%(tenant)s, %(webhook)s, %(text)s)",
+    "INSERT INTO webhook_health (tenant_id, webhook_id, failures) VALUES (%(tenant)s, %(webhook)s, 4)",
+    "INSERT INTO webhook_sequences (tenant_id, webhook_id, conversation_id, last) "
+    "VALUES (%(tenant)s, %(webhook)s, %(conversation)s, 1)",
     "INSERT INTO webhook_logs (tenant_id, webhook_id, event) VALUES (%(tenant)s, %(webhook)s, 'message.received')",
     "INSERT INTO api_keys (tenant_id, prefix, hash) VALUES (%(tenant)s, %(text)s, sha256(%(text)s::text::bytea))",
     "INSERT INTO idempotency_keys (tenant_id, key, request_hash) VALUES (%(tenant)s, %(text)s, '')",

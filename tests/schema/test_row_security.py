@@ -7,7 +7,9 @@ from tests.schema.catalogue import TABLES
 # Tables without a tenant: what keeps the whole installation going. The API's role may do nothing with them, but for
 # reading which history the cursors of events belong to.
 READABLE = {"event_epoch", "message_rates"}
-MACHINERY = {"inbound_keys", "relay_cursor", "import_progress", "operator_keys", "operator_idempotency_keys"}
+MACHINERY = {
+    "inbound_keys", "relay_cursor", "webhook_cursor", "import_progress", "operator_keys", "operator_idempotency_keys",
+}  # fmt: skip
 OWN_ROWS = "({} = (NULLIF(current_setting('app.tenant_id'::text, true), ''::text))::uuid)"
 POLICIES = """
 SELECT policyname::text, permissive, roles::text[], cmd, qual, with_check FROM pg_policies
