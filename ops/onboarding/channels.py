@@ -1,7 +1,8 @@
 """Manages channels for an operator: adds and lists them, changes settings, seals and tests credentials."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from uuid import UUID
 
 import orjson
@@ -15,7 +16,7 @@ from shared.database import Connection, Pool, new_id
 from shared.domain.channels import read_settings
 from shared.domain.model import ChannelKind
 from shared.settings import Settings
-from shared.store import channels, endpoints, webhook_secrets
+from shared.store import channels, endpoints, webhook_keys, webhook_secrets
 from shared.store.channels import Listed
 
 SHORT_ID = 8  # characters of a channel's id that name it, if only one begins so
@@ -186,11 +187,22 @@ async def reseal(connection: Connection, keys: KeyRing) -> tuple[int, int]:
         if new != token:
             await webhook_secrets.set_sealed(connection, tenant_id, webhook_id, new)
         changed, same = changed + (new != token), same + (new == token)
+    for sealed in await webhook_keys.every(connection):
+        seal = partial(_resealed, keys, tenant_id=sealed.tenant_id, owner=sealed.webhook_id)
+        resealed = replace(
+            sealed,
+            private_key=seal(sealed.private_key),
+            previous_secret=seal(sealed.previous_secret),
+            previous_private_key=seal(sealed.previous_private_key),
+        )
+        if resealed != sealed:
+            await webhook_keys.reseal(connection, resealed)
+        changed, same = changed + (resealed != sealed), same + (resealed == sealed)
     return changed, same
 
 
 def _resealed(keys: KeyRing, token: str, tenant_id: UUID | None, owner: UUID) -> str:
     try:
-        return keys.reseal(token, tenant_id=tenant_id, owner=owner)
+        return token and keys.reseal(token, tenant_id=tenant_id, owner=owner)
     except CryptoError as error:
         raise Problem(f"The secrets of {owner} don't open.", str(error)) from error

@@ -1,18 +1,15 @@
 """Creates, changes and deletes a webhook of a tenant's own, each with its event in the same transaction."""
 
-import secrets
-from base64 import b64encode
 from dataclasses import dataclass, field
-from typing import Final
 from uuid import UUID
 
+from shared.actions import webhook_keys
 from shared.crypto import KeyRing
 from shared.database import Connection, as_worker, new_id
+from shared.store import webhook_keys as sealed_keys
 from shared.store import webhooks as store
 from shared.store.events import Event, record
 from shared.store.webhooks import Webhook, WebhookValues
-
-_SECRET_BYTES: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +23,14 @@ class NewWebhook:
 async def create(connection: Connection, keys: KeyRing, tenant_id: UUID, given: WebhookValues) -> NewWebhook:
     """Create a webhook with a new secret, in the form of Standard Webhooks, which is stored sealed."""
     webhook_id = new_id()
-    secret = f"whsec_{b64encode(secrets.token_bytes(_SECRET_BYTES)).decode()}"
-    sealed = keys.seal(secret, tenant_id=tenant_id, owner=webhook_id)
+    made = webhook_keys.new_keys()
+    sealed = keys.seal(made.secret, tenant_id=tenant_id, owner=webhook_id)
+    pair = webhook_keys.sealed_pair(keys, tenant_id, webhook_id, made)
     async with as_worker(connection):  # a tenant's session may not write what is sealed
         created = await store.insert(connection, tenant_id, webhook_id, given, sealed)
+        await sealed_keys.add_pair(connection, tenant_id, webhook_id, pair)
     await record(connection, _event("webhook.created", created))
-    return NewWebhook(created, secret)
+    return NewWebhook(created, made.secret)
 
 
 async def update(connection: Connection, before: Webhook, given: WebhookValues) -> Webhook:
