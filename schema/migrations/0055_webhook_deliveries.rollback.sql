@@ -4,7 +4,7 @@ DROP TRIGGER IF EXISTS webhooks_moved ON webhooks;
 DROP TRIGGER IF EXISTS webhooks_enabled ON webhooks;
 DROP TRIGGER IF EXISTS webhooks_written ON webhooks;
 DROP TRIGGER IF EXISTS webhook_logs_written ON webhook_logs;
-DROP TABLE IF EXISTS webhook_cursor, webhook_sequences, webhook_health, webhook_keys;
+DROP TABLE IF EXISTS webhook_cursor, webhook_behind, webhook_sequences, webhook_health, webhook_keys;
 DROP FUNCTION IF EXISTS renew_webhook_health();
 DROP FUNCTION IF EXISTS renew_only();
 DROP FUNCTION IF EXISTS check_written_webhook();

@@ -57,9 +57,12 @@ CREATE TABLE IF NOT EXISTS webhook_health (
     probes integer NOT NULL DEFAULT 0,                  -- that failed since it opened
     disabled_at timestamptz,                            -- by us; what happens meanwhile is missed
     disabled_reason text,
+    replay_failures integer NOT NULL DEFAULT 0,         -- replays in a row that failed; they are no part of the above
+    replay_open_until timestamptz,                      -- no replay before
     CONSTRAINT check_times CHECK (
-        least(due_at, held_until, first_failed_at, open_until, disabled_at) >= '0002-01-01 00:00+00'
-        AND greatest(due_at, held_until, first_failed_at, open_until, disabled_at) <= '9999-01-01 00:00+00'),
+        least(due_at, held_until, first_failed_at, open_until, disabled_at, replay_open_until) >= '0002-01-01 00:00+00'
+        AND greatest(due_at, held_until, first_failed_at, open_until, disabled_at, replay_open_until)
+            <= '9999-01-01 00:00+00'),
     PRIMARY KEY (tenant_id, webhook_id),
     FOREIGN KEY (tenant_id, webhook_id) REFERENCES webhooks ON DELETE CASCADE
 ) WITH (fillfactor = 50);
@@ -76,19 +79,30 @@ CREATE TABLE IF NOT EXISTS webhook_sequences (
     FOREIGN KEY (tenant_id, webhook_id) REFERENCES webhooks ON DELETE CASCADE
 ) WITH (fillfactor = 50);
 
+-- Tenants whose events could not be matched in time, as they hold locks: theirs are matched apart, from here on. Not a
+-- foreign key to the tenant, whose row it may have locked.
+CREATE TABLE IF NOT EXISTS webhook_behind (
+    tenant_id uuid PRIMARY KEY DEFAULT session_tenant(),
+    xid xid8 NOT NULL,
+    seq bigint NOT NULL,
+    retry_at timestamptz NOT NULL DEFAULT now(),
+    in_vain integer NOT NULL DEFAULT 0                  -- attempts in a row
+);
+
 DO $$
 DECLARE
     name text;
 BEGIN
-    FOREACH name IN ARRAY ARRAY['webhook_keys', 'webhook_health', 'webhook_sequences'] LOOP
+    FOREACH name IN ARRAY ARRAY['webhook_keys', 'webhook_health', 'webhook_sequences', 'webhook_behind'] LOOP
         IF NOT EXISTS (SELECT FROM pg_policies WHERE schemaname = current_schema() AND tablename = name) THEN
             PERFORM protect_tenant_table(name::regclass);
         END IF;
     END LOOP;
 END
 $$;
-REVOKE ALL ON webhook_keys, webhook_health, webhook_sequences FROM palomar_api, palomar_worker;
-GRANT SELECT, INSERT, UPDATE, DELETE ON webhook_keys, webhook_health, webhook_sequences TO palomar_worker;
+REVOKE ALL ON webhook_keys, webhook_health, webhook_sequences, webhook_behind FROM palomar_api, palomar_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON webhook_keys, webhook_health, webhook_sequences, webhook_behind
+    TO palomar_worker;
 GRANT SELECT (tenant_id, webhook_id, public_key, previous_until) ON webhook_keys TO palomar_api;
 GRANT SELECT, UPDATE (due_at, failures, first_failed_at, open_until, probes, disabled_at, disabled_reason)
     ON webhook_health TO palomar_api;

@@ -56,6 +56,7 @@ _ROWS = (
     "VALUES (%(tenant)s, %(webhook)s, %(conversation)s, 1)",
     "INSERT INTO webhook_replays (tenant_id, webhook_id, since, until, only_failed) "
     "VALUES (%(tenant)s, %(webhook)s, now(), now(), true)",
+    "INSERT INTO webhook_behind (tenant_id, xid, seq) VALUES (%(tenant)s, '1', 1)",
     "INSERT INTO webhook_logs (tenant_id, webhook_id, event) VALUES (%(tenant)s, %(webhook)s, 'message.received')",
     "INSERT INTO api_keys (tenant_id, prefix, hash) VALUES (%(tenant)s, %(text)s, sha256(%(text)s::text::bytea))",
     "INSERT INTO idempotency_keys (tenant_id, key, request_hash) VALUES (%(tenant)s, %(text)s, '')",
