@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 _ID: Final = "019ac2f0-7f2e-7a63-9c55-0c3a1a2b3c4d"
+_LOG_ID: Final = "019ac2f0-9e1c-8a35-b1c7-5d0e7a44f210"
 _TEXT: Final = "string"
 _NUMBER: Final = "integer"
 _DECIMAL: Final = "number"
@@ -81,6 +82,9 @@ _TALK: Final = (CHANNEL, CONVERSATION)
 _MESSAGE: Final = (CHANNEL, CONVERSATION, MESSAGE)
 _ERROR: Final = {"errorCode": _TEXT}
 _CHANGED: Final = {"change": "updated"}
+_DELIVERY: Final = {"webhookId": _TEXT, "logId": _TEXT, "event": _TEXT, "status": _NUMBER}
+_DELIVERED: Final = {"webhookId": _ID, "logId": _LOG_ID, "event": "message_received"}
+_URL: Final = {"error": _TEXT, "failures": _NUMBER}
 _RECIPIENTS: Final = (
     "pending", "queued", "held", "sent", "delivered", "read", "replied", "failed", "skipped", "optedOut", "unknown",
     "canceled",
@@ -153,16 +157,37 @@ EVENTS: Final[tuple[PublicEvent, ...]] = (
         data={"webhookId": _ID},
     ),
     PublicEvent(
-        "webhook_updated", "A webhook was changed, or is disabled.", ("webhook.*",), (), "change",
-        {"webhookId": _TEXT}, {**_CHANGED, "webhookId": _ID},
+        "webhook_updated", "A webhook was changed.", ("webhook.*",), (), "change", {"webhookId": _TEXT},
+        {**_CHANGED, "webhookId": _ID},
     ),
     PublicEvent(
         "webhook_deleted", "A webhook was deleted.", ("webhook.deleted",), facts={"webhookId": _TEXT},
         data={"webhookId": _ID},
     ),
     PublicEvent(
-        "webhook_triggered", "An event was delivered to a webhook.", ("webhook.triggered",),
-        facts={"webhookId": _TEXT}, data={"webhookId": _ID},
+        "webhook_triggered",
+        "An event was delivered to a webhook: `data.event` is its name, `data.status` is that of HTTP. Only a "
+        "webhook that names this event gets it, and none of its own deliveries.",
+        ("webhook.triggered",), facts=_DELIVERY, data={**_DELIVERED, "status": 200},
+    ),
+    PublicEvent(
+        "webhook_failing", "A webhook's URL failed four times in a row. We go on trying.", ("webhook.failing",),
+        facts=_DELIVERY | _URL, data={**_DELIVERED, "status": 503, "error": "status", "failures": 4},
+    ),
+    PublicEvent(
+        "webhook_exhausted", "All attempts of a delivery failed. You can replay it.", ("webhook.exhausted",),
+        facts=_DELIVERY | _URL, data={**_DELIVERED, "error": "timeout"},
+    ),
+    PublicEvent(
+        "webhook_recovered", "A webhook's URL that was failing answers again. What waits follows, oldest first.",
+        ("webhook.recovered",), facts=_DELIVERY | _URL, data={**_DELIVERED, "status": 200, "failures": 12},
+    ),
+    PublicEvent(
+        "webhook_disabled",
+        "A webhook gets no more, as its URL failed for five days (`exhausted`) or answered 410 (`gone`). What happens "
+        "meanwhile is kept as missed; enable it again, and replay that.",
+        ("webhook.disabled",), facts={"webhookId": _TEXT, "reason": _TEXT, "failures": _NUMBER},
+        data={"webhookId": _ID, "reason": "exhausted", "failures": 412},
     ),
     PublicEvent(
         "message_received", "A customer wrote.", ("message.received",), (*_MESSAGE, CONTACT), facts={"type": _TEXT},

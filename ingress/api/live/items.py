@@ -1,20 +1,17 @@
 """What a stream of events consists of: its start, events, heartbeats and its end. Each has a cursor. No I/O."""
 
 from dataclasses import dataclass, field
-from datetime import UTC
-from typing import Any, Final, Literal
+from typing import Any, Literal
 from uuid import UUID
 
 import orjson
-from pydantic.alias_generators import to_camel
 
 from shared.domain.event_cursor import Cursor, Place
+from shared.domain.event_json import cursor_at, event_json
 from shared.domain.public_events import public_of
 from shared.store.event_feed import StoredEvent
 
 Reason = Literal["too_old", "too_many", "epoch"]
-
-_SCALARS: Final = (str, int, float, bool, type(None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +57,7 @@ class Happened:
     def of(cls, identity: bytes, stored: StoredEvent) -> "Happened":
         """The public event of a row."""
         at = cursor_at(identity, stored)
-        event = public(at, stored)
+        event = event_json(at, stored)
         return cls(at, event, orjson.dumps({"type": "event", "id": event["id"], "event": event}))
 
     @property
@@ -103,30 +100,3 @@ class TooSlow:
 
 
 Item = Started | Happened | Heartbeat | Reconnect | TooSlow
-
-
-def cursor_at(identity: bytes, stored: StoredEvent) -> Cursor:
-    """The place of an event: its id."""
-    return Cursor(identity, stored.created_at.astimezone(UTC).date(), stored.place)
-
-
-def public(at: Cursor, stored: StoredEvent) -> dict[str, Any]:
-    """An event as clients get it, with values as JSON has them."""
-    kind, added = public_of(stored.name)
-    detail = stored.detail if isinstance(stored.detail, dict) else {}  # a tenant's SQL session may record anything
-    facts = {to_camel(name): value for name, value in detail.items() if isinstance(value, _SCALARS)}
-    return {
-        "id": str(at),
-        "name": kind.name,
-        "occurredAt": stored.created_at.astimezone(UTC).isoformat().replace("+00:00", "Z"),
-        "tenantId": str(stored.tenant_id),
-        "channelId": _text(stored.channel_id),
-        "conversationId": _text(stored.conversation_id),
-        "messageId": _text(stored.message_id),
-        "contactId": _text(stored.contact_id),
-        "data": {**facts, **added},
-    }
-
-
-def _text(found: UUID | None) -> str | None:
-    return None if found is None else str(found)

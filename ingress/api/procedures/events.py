@@ -15,12 +15,13 @@ from ingress.api.call import Call
 from ingress.api.declaration import Example, query, subscription
 from ingress.api.live.engine import cursor_of, lost
 from ingress.api.live.hub import PAGE
-from ingress.api.live.items import Filter, Happened, Heartbeat, Reason, Reconnect, Started, TooSlow, cursor_at, public
+from ingress.api.live.items import Filter, Happened, Heartbeat, Reason, Reconnect, Started, TooSlow
 from ingress.api.models import MOST_ROWS, Output, Part, TenantInput, Tracked
 from ingress.api.problems import UNAVAILABLE, Problem
 from shared import database
 from shared.domain import event_cursor, public_events
 from shared.domain.event_cursor import Cursor
+from shared.domain.event_json import cursor_at, event_json
 from shared.store import event_feed as feed
 from shared.store.event_feed import Order, StoredEvent
 
@@ -261,7 +262,7 @@ def _page(
 
 
 def _event(at: Cursor, stored: StoredEvent) -> Event:
-    return Event.model_validate(public(at, stored))
+    return Event.model_validate(event_json(at, stored))
 
 
 def _live_item(item: Started | Happened | Heartbeat) -> LiveItem:
