@@ -104,8 +104,8 @@ REVOKE ALL ON webhook_keys, webhook_health, webhook_sequences, webhook_behind FR
 GRANT SELECT, INSERT, UPDATE, DELETE ON webhook_keys, webhook_health, webhook_sequences, webhook_behind
     TO palomar_worker;
 GRANT SELECT (tenant_id, webhook_id, public_key, previous_until) ON webhook_keys TO palomar_api;
-GRANT SELECT, UPDATE (due_at, failures, first_failed_at, open_until, probes, disabled_at, disabled_reason)
-    ON webhook_health TO palomar_api;
+GRANT SELECT, UPDATE (due_at, failures, first_failed_at, open_until, probes, disabled_at, disabled_reason,
+    replay_failures, replay_open_until) ON webhook_health TO palomar_api;
 
 ALTER TABLE webhook_logs
     ADD COLUMN IF NOT EXISTS conversation_id uuid,
@@ -200,6 +200,8 @@ BEGIN
     NEW.first_failed_at := NULL;
     NEW.open_until := NULL;
     NEW.probes := 0;
+    NEW.replay_failures := 0;
+    NEW.replay_open_until := NULL;
     IF NEW.disabled_at IS NULL THEN
         NEW.disabled_reason := NULL;
         NEW.due_at := least(OLD.due_at, now());
@@ -222,6 +224,7 @@ DECLARE
 BEGIN
     UPDATE webhook_health AS h SET
         failures = 0, first_failed_at = NULL, open_until = NULL, probes = 0,
+        replay_failures = 0, replay_open_until = NULL,
         disabled_at = CASE WHEN NOT enables THEN h.disabled_at END,
         disabled_reason = CASE WHEN NOT enables THEN h.disabled_reason END,
         due_at = CASE WHEN enables OR h.disabled_at IS NULL THEN least(h.due_at, now()) ELSE h.due_at END
