@@ -217,6 +217,7 @@ class Settings(BaseSettings):
     relay_batch: int = Field(default=500, ge=1)
     inbound_log_days: int = Field(default=30, ge=1, description="raw webhooks are stored this long")
     events_days: int = Field(default=14, ge=1)
+    webhook_log_days: int = Field(default=30, ge=1, description="deliveries to webhooks are stored this long")
 
     # -- providers -------------------------------------------------------------------------------------------------
     twilio_api_url: str = Field(default="https://api.twilio.com", description="the sandbox's address in a local stack")

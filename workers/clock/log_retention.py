@@ -6,6 +6,7 @@ from shared import database
 from shared.queue.worker import Context
 from shared.store import contact_imports, idempotency, partitions, webhook_log
 from shared.store.messages import parked_receipts
+from shared.store.webhook_deliveries import retention
 
 PARTITIONS_AHEAD: Final = 7  # days
 FORGOTTEN_AT_ONCE: Final = 10_000  # rows a transaction
@@ -44,8 +45,13 @@ async def retain(ctx: Context[None]) -> None:
         (partitions.forget_stray_events, events_days),
         (idempotency.forget, ctx.settings.idempotency_days),
         (contact_imports.forget, ctx.settings.import_days),
+        (retention.forget, ctx.settings.webhook_log_days),
     ):
         forgotten = FORGOTTEN_AT_ONCE
         while forgotten == FORGOTTEN_AT_ONCE:
             async with ctx.transaction() as tx:
                 forgotten = await forget(tx, days, FORGOTTEN_AT_ONCE)
+    place: retention.Place | None = retention.BEGINNING
+    while place is not None:
+        async with ctx.transaction() as tx:
+            place = await retention.forget_sequences(tx, place, FORGOTTEN_AT_ONCE)
