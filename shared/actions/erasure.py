@@ -1,6 +1,7 @@
 """Erases a person from every table: at once, or by the clock where a tenant asks for it. The event has only an id."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
 
 from shared import database
 from shared.database import Connection, Pool
@@ -9,6 +10,9 @@ from shared.store import contact_records, erasure, erasure_requests
 from shared.store.contact_records import ContactRecord
 from shared.store.erasure import Person
 from shared.store.events import Event, record
+from shared.store.webhook_deliveries import erased
+
+MATCHED_LATE: Final = timedelta(hours=1)  # a delivery bears its event's time, and matching may be behind
 
 
 async def request(connection: Connection, contact: ContactRecord) -> datetime:
@@ -28,6 +32,8 @@ async def request(connection: Connection, contact: ContactRecord) -> datetime:
 async def erase(pool: Pool, person: Person) -> dict[str, int]:
     """Erase in one transaction, as palomar_worker; returns by table how many rows were removed or blanked.
 
+    Deliveries to webhooks that were made while the search ran are emptied right after it.
+
     Raises NothingToSearch.
     """
     searched = pattern(person.addresses)
@@ -39,4 +45,9 @@ async def erase(pool: Pool, person: Person) -> dict[str, int]:
             await record(connection, Event("contact.erased", person.tenant_id, contact_id=person.contact_id))
             return done
 
-    return await database.repeat(once)
+    async def later() -> int:
+        since = found.searched_at - MATCHED_LATE
+        return await erased.empty_later_ones(pool, person.tenant_id, found.known_by, found.conversations, since)
+
+    done = await database.repeat(once)
+    return {**done, "webhook_logs": done["webhook_logs"] + await database.repeat(later)}

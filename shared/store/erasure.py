@@ -12,6 +12,7 @@ from typing import Final
 from uuid import UUID
 
 from shared.database import Connection, Pool
+from shared.store.webhook_deliveries import erased
 
 LONGEST_SEARCH: Final = 3600  # seconds, of one table
 
@@ -97,11 +98,6 @@ SELECT id, created_at FROM inbound_log
 WHERE (tenant_id = $1 OR (tenant_id IS NULL AND endpoint_id IN (SELECT endpoint_id FROM channels WHERE tenant_id = $1)))
     AND (encode(body, 'escape') ~* $2 OR url ~* $2 OR headers::text ~* $2)
 """
-# A delivery may hold the person's words, and name them only by the ids of the contact and the conversation.
-_DELIVERIES = """
-SELECT id FROM webhook_logs
-WHERE tenant_id = $1 AND (payload::text ~* $2 OR response ~* $2 OR error_message ~* $2) ORDER BY id
-"""
 _CONVERSATION_IDS = "SELECT id FROM conversations WHERE tenant_id = $1 AND contact_id = $2"
 
 
@@ -113,6 +109,8 @@ class Mentions:
     webhooks: list[tuple[bytes, datetime]]  # inbound_log's keys
     deliveries: list[UUID]  # of webhook_logs
     known_by: str  # the pattern, and the ids of the contact and of the conversations
+    conversations: list[UUID]
+    searched_at: datetime  # by the database's clock
 
 
 async def mentions(pool: Pool, person: Person, pattern: str) -> Mentions:
@@ -120,6 +118,7 @@ async def mentions(pool: Pool, person: Person, pattern: str) -> Mentions:
 
     Call it before the transaction that erases: no event is published while a long transaction runs.
     """
+    searched_at = await pool.fetchval("SELECT now()")
     conversations = [row["id"] for row in await pool.fetch(_CONVERSATION_IDS, person.tenant_id, person.contact_id)]
     known_by = "|".join([pattern, *(str(each) for each in (person.contact_id, *conversations))])
     words = {
@@ -127,12 +126,14 @@ async def mentions(pool: Pool, person: Person, pattern: str) -> Mentions:
         for table, query in _MENTIONS.items()
     }
     webhooks = await pool.fetch(_WEBHOOKS, person.tenant_id, pattern, timeout=LONGEST_SEARCH)
-    deliveries = await pool.fetch(_DELIVERIES, person.tenant_id, known_by, timeout=LONGEST_SEARCH)
+    deliveries = await pool.fetch(erased.FIND, person.tenant_id, known_by, conversations, timeout=LONGEST_SEARCH)
     return Mentions(
         words,
         sorted((row["id"], row["created_at"]) for row in webhooks),
         [row["id"] for row in deliveries],
         known_by,
+        conversations,
+        searched_at,
     )
 
 
@@ -186,12 +187,7 @@ _REMOVALS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
             WHERE (l.tenant_id = $1 OR l.tenant_id IS NULL) AND l.id = found.id AND l.created_at = found.created_at""",
         ("webhooks", "webhook_times"),
     ),
-    (
-        "webhook_logs",
-        """UPDATE webhook_logs SET payload = '{}', response = NULL, error_message = NULL
-            WHERE tenant_id = $1 AND id = ANY($2::uuid[])""",
-        ("deliveries",),
-    ),
+    ("webhook_logs", erased.EMPTY, ("deliveries",)),
     # A client's key may contain the number. The row stays, so that its request is not carried out twice.
     (
         "idempotency_keys",
