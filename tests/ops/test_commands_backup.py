@@ -83,7 +83,7 @@ def test_every_row_of_every_table_comes_back(office: Office, stack: Stack, jobs:
     assert f"{sum(before.values())} rows of {len(before)} tables, counted twice" in office.backup("--jobs", jobs)
     assert stat.S_IMODE(office.folder.stat().st_mode) == 0o700, "only the owner may read messages and addresses"
     office.restore("--jobs", jobs)
-    assert counts(target) == before
+    assert counts(target) == before | {"public.webhook_replays": 0}, "what was asked for may have been sent since"
     assert dump(stack.postgres, target) == dump(stack.postgres, source)
     assert [finding for finding in verify.verify(target) if not finding.ok] == []
     with as_worker(target) as worker:

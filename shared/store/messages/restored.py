@@ -1,4 +1,4 @@
-"""After a restore or fail-over: leaves to a person what may have been sent since, and renumbers the relay's events.
+"""After a restore or fail-over: leaves to a person what may have been sent since, and renumbers the events.
 
 A restored backup and a promoted standby hold rows as they were at an earlier moment. Whatever was to be sent then may
 have been sent since, so none of it is sent by itself. All functions work in the caller's transaction.
@@ -62,13 +62,22 @@ WITH suspended AS (
 SELECT count(*) FROM suspended
 """
 
+# One that was missed is nothing that leaves by itself. An attempt that is asked for of an ended one is not made.
 _DELIVERIES: Final = f"""
 WITH suspended AS (
-    UPDATE webhook_logs SET success = false, due_at = NULL, completed_at = now(), error_message = '{RESTORED}'
-    WHERE due_at IS NOT NULL RETURNING id
+    UPDATE webhook_logs SET success = false, due_at = NULL, held = NULL, replay_at = NULL, replay_kind = NULL,
+        completed_at = now(), error_message = '{RESTORED}'
+    WHERE due_at IS NOT NULL OR held = 'waiting' OR replay_at IS NOT NULL AND success IS NULL AND held IS NULL
+    RETURNING id
 )
 SELECT count(*) FROM suspended
 """
+_WEBHOOKS: Final = (
+    "DELETE FROM webhook_replays",
+    "UPDATE webhook_logs SET replay_at = NULL, replay_kind = NULL WHERE replay_at IS NOT NULL",
+    "UPDATE webhook_health SET due_at = NULL, holder = NULL, held_until = NULL "
+    "WHERE due_at IS NOT NULL OR holder IS NOT NULL",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,39 +93,59 @@ class Suspended:
 
 async def suspend(connection: Connection) -> Suspended:
     """Suspend everything that may have been sent before, so that none of it is sent by itself."""
-    return Suspended(
+    suspended = Suspended(
         messages=await connection.fetchval(_MESSAGES, timeout=LONG),
         replies=await connection.fetchval(_REPLIES, timeout=LONG),
         reports=await connection.fetchval(_REPORTS, timeout=LONG),
         campaigns=await connection.fetchval(_CAMPAIGNS, timeout=LONG),
         deliveries=await connection.fetchval(_DELIVERIES, timeout=LONG),
     )
+    for statement in _WEBHOOKS:
+        await connection.execute(statement, timeout=LONG)
+    return suspended
 
 
-# -- the relay ---------------------------------------------------------------------------------------------------------
+# -- who reads events in their order: the relay, and matching for webhooks ---------------------------------------------
 
 _NOT_OURS: Final = """
-SELECT greatest((SELECT e.xid FROM events e ORDER BY e.xid DESC LIMIT 1), (SELECT xid FROM relay_cursor))
-    >= pg_snapshot_xmax(pg_current_snapshot())
+SELECT greatest((SELECT e.xid FROM events e ORDER BY e.xid DESC LIMIT 1), (SELECT xid FROM relay_cursor),
+    (SELECT xid FROM webhook_cursor)) >= pg_snapshot_xmax(pg_current_snapshot())
 """
 
-# Published events go before the cursor; the others behind it, in the order of their sequence.
+# In the order of their sequence: what both have read, what only the one that is ahead has read, what neither has. A
+# tenant whose events are matched apart is as far as its own place says.
 _RENUMBER: Final = """
-UPDATE events e SET xid = CASE WHEN (e.xid, e.seq) > (c.xid, c.seq) THEN pg_current_xact_id() ELSE '0'::xid8 END
-FROM relay_cursor c
+UPDATE events e SET xid = CASE ((e.xid, e.seq) <= (r.xid, r.seq))::int + coalesce(
+        (SELECT (e.xid, e.seq) <= (b.xid, b.seq) FROM webhook_behind b WHERE b.tenant_id = e.tenant_id),
+        (e.xid, e.seq) <= (w.xid, w.seq))::int
+    WHEN 2 THEN '0'::xid8 WHEN 1 THEN '1'::xid8 ELSE pg_current_xact_id() END
+FROM relay_cursor r, webhook_cursor w
 """
-_START: Final = "UPDATE relay_cursor SET xid = pg_current_xact_id(), seq = 0, moved_at = now()"
-_RELEASE_RELAY: Final = "UPDATE relay_cursor SET holder = NULL, held_until = NULL"
+_START: Final = """
+WITH ahead AS (SELECT (r.xid, r.seq) >= (w.xid, w.seq) AS relay, (w.xid, w.seq) >= (r.xid, r.seq) AS webhooks
+    FROM relay_cursor r, webhook_cursor w),
+relay AS (UPDATE relay_cursor SET xid = CASE WHEN relay THEN pg_current_xact_id() ELSE '1'::xid8 END, seq = 0,
+    moved_at = now() FROM ahead),
+behind AS (UPDATE webhook_behind SET xid = '1', seq = 0)
+UPDATE webhook_cursor SET xid = CASE WHEN webhooks THEN pg_current_xact_id() ELSE '1'::xid8 END, seq = 0,
+    moved_at = now() FROM ahead
+"""
+_RELEASE: Final = (
+    "UPDATE relay_cursor SET holder = NULL, held_until = NULL",
+    "UPDATE webhook_cursor SET holder = NULL, held_until = NULL",
+)
 _BEGIN_EPOCH: Final = "UPDATE event_epoch SET epoch = gen_random_uuid()"
 
 
 async def adopt_events(connection: Connection) -> bool:
-    """Make the relay go on after the published events. Call it before the transaction writes any event.
+    """Make the relay go on after the published events, and the webhooks after those that were matched.
 
-    Events are ordered by PostgreSQL's transaction ids. Those of another cluster may be ahead of this cluster's: then
-    they are renumbered (True). Otherwise the relay would skip all events until this cluster's ids have come so far.
+    Call it before the transaction writes any event. Events are ordered by PostgreSQL's transaction ids. Those of
+    another cluster may be ahead of this cluster's: then they are renumbered (True). Otherwise all events would be
+    skipped until this cluster's ids have come so far.
     """
-    await connection.execute(_RELEASE_RELAY)
+    for statement in _RELEASE:
+        await connection.execute(statement)
     foreign: bool = await connection.fetchval(_NOT_OURS, timeout=LONG)
     if foreign:
         await connection.execute(_RENUMBER, timeout=LONG)
