@@ -1,6 +1,7 @@
 """Webhooks of tenants, events for them, and what the log tells of their deliveries."""
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -67,3 +68,39 @@ async def deliveries(pool: Pool, webhook_id: UUID) -> list[asyncpg.Record]:
 
 async def health(pool: Pool, webhook_id: UUID) -> asyncpg.Record | None:
     return await pool.fetchrow("SELECT * FROM webhook_health WHERE webhook_id = $1", webhook_id)
+
+
+_LOG_BACK: Final = """
+WITH locked AS (SELECT tenant_id, id FROM webhook_logs WHERE webhook_id = $1 ORDER BY id FOR UPDATE)
+UPDATE webhook_logs l SET created_at = created_at - $2::interval, due_at = due_at - $2::interval,
+    completed_at = completed_at - $2::interval, replay_at = replay_at - $2::interval
+FROM locked WHERE l.tenant_id = locked.tenant_id AND l.id = locked.id
+"""
+_HEALTH_BACK: Final = """
+UPDATE webhook_health SET due_at = due_at - $2::interval, first_failed_at = first_failed_at - $2::interval,
+    open_until = open_until - $2::interval, disabled_at = disabled_at - $2::interval
+WHERE webhook_id = $1
+"""
+
+
+async def elapse(pool: Pool, webhook_id: UUID, by: timedelta) -> None:
+    """Let so much time pass for this webhook: all that its rows tell happened so much earlier.
+
+    To be called while no turn is under way: see `rests`. The clock finds what became due.
+    """
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute(_LOG_BACK, webhook_id, by)
+        await connection.execute(_HEALTH_BACK, webhook_id, by)
+
+
+async def rests(pool: Pool, webhook_id: UUID) -> bool:
+    """Whether all is matched, no process delivers to this webhook, and nothing of it is due."""
+    found = await pool.fetchval(_RESTS, webhook_id)
+    return bool(found)
+
+
+_RESTS: Final = """
+SELECT holder IS NULL AND (due_at IS NULL OR due_at > now()) AND NOT EXISTS (
+    SELECT FROM events e, webhook_cursor c WHERE (e.xid, e.seq) > (c.xid, c.seq) AND e.tenant_id = h.tenant_id)
+FROM webhook_health h WHERE webhook_id = $1
+"""
