@@ -2,7 +2,8 @@
 
 Rows: `ingress` (signed webhooks/s acknowledged), `persist` (webhooks/s committed), `path` (webhook in → provider call
 out), `isolation` (sends through one provider while every call of another one hangs), `api` (calls of the management
-API/s), `live` (events/s to 2,000 WebSockets) and, asked for by name because they take long, `import` (contacts of a
+API/s), `live` (events/s to 2,000 WebSockets), `webhooks` (deliveries/s to 200 tenants' webhooks, and while a fifth of
+them hang) and, asked for by name because they take long, `import` (contacts of a
 file a second), `growth` (ten million messages stored, against an empty database), `lists` (pages of the API's lists
 of a million contacts and ten million messages, against those of a thousand) and `campaign` (freezing its recipients,
 how exactly it keeps its channel's rate, and what the replies beside it wait).

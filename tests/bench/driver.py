@@ -28,6 +28,7 @@ from tests.bench import (
     row_live,
     row_path,
     row_persist,
+    row_webhooks,
 )  # fmt: skip
 from tests.bench.arena import CHECKOUT, Arena
 from tests.bench.figures import Advance, Result
@@ -41,6 +42,7 @@ ROWS: Mapping[str, Callable[[Arena, int, Advance], Awaitable[Result]]] = {
     row_api.ROW: row_api.measure,
     row_import.ROW: row_import.measure,
     row_live.ROW: row_live.measure,
+    row_webhooks.ROW: row_webhooks.measure,
     row_growth.ROW: row_growth.measure,
     row_lists.ROW: row_lists.measure,
     row_campaign.ROW: row_campaign.measure,
