@@ -217,6 +217,14 @@ class Settings(BaseSettings):
     relay_batch: int = Field(default=500, ge=1)
     inbound_log_days: int = Field(default=30, ge=1, description="raw webhooks are stored this long")
     events_days: int = Field(default=14, ge=1)
+    webhook_timeout: Seconds = Field(default=15.0, description="hard total of one delivery to a tenant's webhook")
+    webhook_concurrency: int = Field(default=16, ge=1, description="deliveries to one webhook at once")
+    webhook_rate: int = Field(default=200, ge=1, description="deliveries to one webhook a second")
+    webhook_http: bool = Field(default=False, description="whether webhooks may have http URLs")
+    webhook_ports: tuple[int, ...] = Field(default=(), description="that webhooks' URLs may name; empty: any")
+    webhook_networks: tuple[IPvAnyNetwork, ...] = Field(
+        default=(), description='private networks that webhooks may be in, such as ["10.1.0.0/16"]'
+    )
     webhook_log_days: int = Field(default=30, ge=1, description="deliveries to webhooks are stored this long")
 
     # -- providers -------------------------------------------------------------------------------------------------

@@ -130,8 +130,9 @@ class Process:
                             runner = Runner(worker, queue, context, self._watch)
                             self._runners.append(runner)
                             tasks.update(runner.start(link))
-                    else:
-                        self._loops.append(asyncio.create_task(_forever(worker, context, self._watch)))
+                    loop = worker.beside if isinstance(worker, Worker) else worker
+                    if loop is not None:
+                        self._loops.append(asyncio.create_task(_forever(loop, context, self._watch)))
                         tasks.add(self._loops[-1])
                 memory.tune_collector()
                 done, _ = await asyncio.wait({*tasks, stopping}, return_when=asyncio.FIRST_COMPLETED)

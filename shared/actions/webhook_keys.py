@@ -62,7 +62,7 @@ async def signing(connection: Connection, keys: KeyRing, tenant_id: UUID, webhoo
     if found is not None and not found.private_key:
         await store.add_pair(connection, tenant_id, webhook_id, sealed_pair(keys, tenant_id, webhook_id, new_keys()))
         found = await store.get(connection, tenant_id, webhook_id)
-    return None if found is None else _opened(keys, found, datetime.now(UTC))
+    return None if found is None else opened(keys, found, datetime.now(UTC))
 
 
 async def rotate(
@@ -78,16 +78,17 @@ async def rotate(
     return made, await store.rotate(connection, tenant_id, webhook_id, sealed, pair, overlap)
 
 
-def _opened(keys: KeyRing, found: SealedKeys, now: datetime) -> Signing:
+def opened(keys: KeyRing, found: SealedKeys, now: datetime) -> Signing:
+    """What signs at this time. Raises CryptoError for what opens with no key."""
     is_valid = found.previous_until is not None and found.previous_until > now
     sealed_secrets = (found.secret, found.previous_secret if is_valid else "")
     sealed_private = (found.private_key, found.previous_private_key if is_valid else "")
 
-    def opened(tokens: tuple[str, ...]) -> tuple[str, ...]:
+    def each(tokens: tuple[str, ...]) -> tuple[str, ...]:
         owner = {"tenant_id": found.tenant_id, "owner": found.webhook_id}
         return tuple(keys.open(token, **owner) for token in tokens if token)
 
-    return Signing(opened(sealed_secrets), opened(sealed_private))
+    return Signing(each(sealed_secrets), each(sealed_private))
 
 
 def _base64(raw: bytes) -> str:

@@ -3,6 +3,7 @@
 from prometheus_client import Counter, Gauge, Histogram
 
 _FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_LONG = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200, 86400)
 
 PUBLISHED = Counter("palomar_published_items", "Jobs confirmed by the broker", ["queue"])
 PUBLISH_FAILED = Counter("palomar_publish_failed", "Publishes that were not confirmed", ["queue", "reason"])
@@ -26,6 +27,8 @@ REPORTS = Counter("palomar_reports", "Delivery status reports to Kommo, by outco
 REPLIES_POSTPONED = Counter("palomar_replies_put_off", "Replies that found their channel's bulkhead full", ["engine"])
 SENDS_POSTPONED = Counter("palomar_sends_put_off", "Sends that found their channel's bulkhead full", ["queue"])
 WEBHOOKS_PARSED = Counter("palomar_webhooks_parsed", "Webhooks persisted, by their content", ["provider", "held"])
+WEBHOOK_ATTEMPTS = Counter("palomar_webhook_attempts", "Attempts of deliveries to webhooks", ["kind", "outcome"])
+WEBHOOK_SECONDS = Histogram("palomar_webhook_seconds", "From an event to its receipt by a webhook", buckets=_LONG)
 NUDGES = Counter("palomar_clock_nudges", "Overdue rows whose jobs the clock published again", ["what"])
 CLOCK_TICK = Gauge("palomar_clock_last_tick_seconds", "Unix time of this process's last tick")
 MEDIA = Counter("palomar_media", "Attempts to download a file, by outcome", ["provider", "outcome"])

@@ -243,6 +243,21 @@ class CampaignDue(Job):
         return f"campaign:{self.campaign_id}"
 
 
+class WebhookDue(Job):
+    """A webhook of a tenant's own has deliveries that are due: its next turn."""
+
+    type: ClassVar[str] = "webhook.due"
+    queues: ClassVar[tuple[str, ...]] = (topology.WEBHOOK.name,)
+    batch: ClassVar[int] = 10  # small, so that several processes share the webhooks that became due together
+
+    tenant_id: UUID
+    webhook_id: UUID
+
+    @property
+    def key(self) -> str:
+        return f"webhook:{self.webhook_id}"
+
+
 class EventHappened(Job):
     """An event, as `relay` publishes it. (xid, seq) is its position in the order of all events."""
 

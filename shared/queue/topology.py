@@ -70,6 +70,7 @@ REPLY_LLM: Final = WorkQueue("reply.llm")  # replies whose engine waits for an o
 WINDOW: Final = WorkQueue("window")
 MEDIA: Final = WorkQueue("media")
 CAMPAIGN: Final = WorkQueue("campaign")
+WEBHOOK: Final = WorkQueue("webhook")
 
 
 def send_queue(provider: str, lane: str = "normal") -> WorkQueue:
@@ -80,7 +81,7 @@ def send_queue(provider: str, lane: str = "normal") -> WorkQueue:
 LANES: Final[tuple[Lane, ...]] = ("normal", "bulk")
 SEND: Final = tuple(send_queue(provider, lane) for provider in names() for lane in LANES)
 QUEUES: Final[tuple[WorkQueue, ...]] = (
-    PERSIST, PERSIST_RECEIPTS, PERSIST_LARGE, REPLY, REPLY_LLM, WINDOW, *SEND, MEDIA, CAMPAIGN,
+    PERSIST, PERSIST_RECEIPTS, PERSIST_LARGE, REPLY, REPLY_LLM, WINDOW, *SEND, MEDIA, CAMPAIGN, WEBHOOK,
 )  # fmt: skip
 
 

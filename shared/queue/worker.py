@@ -89,6 +89,7 @@ class Worker(Generic[J, R]):
     handler: Handler[J, R] | None = None
     batch_handler: BatchHandler[J, R] | None = None
     postponing: Postpone[J, R] | None = None
+    beside: "Loop[R] | None" = None  # runs in each process of the worker, with the same resource
 
     def handle(self, handler: Handler[J, R]) -> Handler[J, R]:
         """Decorate the function that handles one job. It returns, or raises Retry, DeadLetter or another error."""

@@ -78,16 +78,16 @@ SELECT greatest(
 
 _HORIZON = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text, (clock_timestamp() AT TIME ZONE 'UTC')::date"
 
-_COLUMNS: Final = (
+COLUMNS: Final = (
     "e.xid::text, seq, name, tenant_id, channel_id, conversation_id, message_id, contact_id, detail, created_at"
 )
 _OF_TENANT = f"""
-SELECT {_COLUMNS} FROM events e
+SELECT {COLUMNS} FROM events e
 WHERE tenant_id = $1 AND (e.xid, e.seq) > ($2::text::xid8, $3) AND e.xid < $4::text::xid8
 ORDER BY e.xid, e.seq LIMIT $5
 """
 _OF_TENANTS = f"""
-SELECT {_COLUMNS} FROM events e
+SELECT {COLUMNS} FROM events e
 WHERE (e.xid, e.seq) > ($2::text::xid8, $3) AND e.xid < $4::text::xid8 AND tenant_id = ANY($1)
 ORDER BY e.xid, e.seq LIMIT $5
 """
@@ -140,7 +140,7 @@ async def place_before(connection: Connection, tenant_id: UUID, day: date) -> Pl
 async def of_tenant(connection: Connection, tenant_id: UUID, after: Place, below: int, limit: int) -> list[StoredEvent]:
     """The next events of a tenant behind a place, of transactions below `below`."""
     rows = await connection.fetch(_OF_TENANT, tenant_id, str(after[0]), after[1], str(below), limit)
-    return [_event(row) for row in rows]
+    return [event_of(row) for row in rows]
 
 
 async def of_tenants(
@@ -148,7 +148,7 @@ async def of_tenants(
 ) -> list[StoredEvent]:
     """The next events of these tenants behind a place, of transactions below `below`."""
     rows = await connection.fetch(_OF_TENANTS, tenant_ids, str(after[0]), after[1], str(below), limit)
-    return [_event(row) for row in rows]
+    return [event_of(row) for row in rows]
 
 
 async def are_more_than(connection: Connection, tenant_id: UUID, after: Place, below: int, most: int) -> bool:
@@ -157,7 +157,8 @@ async def are_more_than(connection: Connection, tenant_id: UUID, after: Place, b
     return counted > most
 
 
-def _event(row: asyncpg.Record) -> StoredEvent:
+def event_of(row: asyncpg.Record) -> StoredEvent:
+    """The event of a row of COLUMNS."""
     return StoredEvent(
         (int(row["xid"]), row["seq"]),
         row["name"],

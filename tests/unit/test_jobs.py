@@ -19,6 +19,7 @@ from shared.queue.jobs import (
     ReplyWanted,
     SendAdmitted,
     SendRequested,
+    WebhookDue,
     WebhookReceived,
 )
 
@@ -33,6 +34,7 @@ EVERY: dict[str, Job] = {
     "admitted": SendAdmitted(tenant_id=A, conversation_id=B, message_id=C, provider="twilio"),
     "media": MediaWanted(tenant_id=A, message_id=B, media_id=C),
     "campaign": CampaignDue(tenant_id=A, campaign_id=B, due_at=AT),
+    "webhook_due": WebhookDue(tenant_id=A, webhook_id=B),
     "event": EventHappened(xid=2**63, seq=2**62, name="message.received", tenant_id=A, occurred_at=AT),
 }
 

@@ -32,6 +32,7 @@ def test_each_queue_is_named_for_its_worker_and_lane() -> None:
         "send.twilio.bulk",
         "media",
         "campaign",
+        "webhook",
     ]
 
 

@@ -18,6 +18,7 @@ from shared.store.campaigns import answers
 from shared.store.campaigns import life as campaigns
 from shared.store.events import Event, record
 from shared.store.messages import agent_reports, outbound
+from shared.store.webhook_deliveries import turns
 from workers.clock import sealing
 from workers.clock.windows import ExpiringWindows
 
@@ -108,6 +109,10 @@ async def _campaigns(tx: database.Connection, ctx: Ctx) -> Sequence[Job]:
     return await campaigns.due(tx, _handoff(ctx), ctx.settings.clock_batch)
 
 
+async def _webhooks(tx: database.Connection, ctx: Ctx) -> Sequence[Job]:
+    return await turns.due(tx, _handoff(ctx), ctx.settings.clock_batch)
+
+
 async def _parked_receipts(tx: database.Connection, ctx: Ctx) -> Sequence[Job]:
     _, fallbacks = await receiving.apply_parked(tx, ctx.settings.clock_batch, _handoff(ctx))
     return fallbacks
@@ -145,6 +150,7 @@ TASKS: Final[dict[str, Task]] = {
     "media": _media,
     "reports": _reports,
     "campaigns": _campaigns,
+    "webhooks": _webhooks,
     "parked_receipts": _parked_receipts,
     "expiring_windows": ExpiringWindows(),
     "campaign_answers": _campaign_answers,
@@ -159,5 +165,6 @@ TARGETS: Final[dict[str, tuple[topology.WorkQueue, ...]]] = {
     "replies_llm": (topology.REPLY_LLM,),
     "media": (topology.MEDIA,),
     "campaigns": (topology.CAMPAIGN,),
+    "webhooks": (topology.WEBHOOK,),
     "reports": tuple(topology.send_queue(name) for name in providers.names() if providers.provider(name).agent_reports),
 }

@@ -13,7 +13,7 @@ from shared import database
 from shared.process import metrics
 from shared.queue import topology
 from shared.queue.connection import BrokerAway
-from shared.queue.jobs import CampaignDue, Job, MediaWanted, ReplyWanted, SendAdmitted, SendRequested
+from shared.queue.jobs import CampaignDue, Job, MediaWanted, ReplyWanted, SendAdmitted, SendRequested, WebhookDue
 from shared.queue.worker import Loop
 from workers.clock import sealing
 from workers.clock.blob_cleanup import sweep_forever
@@ -23,7 +23,9 @@ from workers.clock.log_retention import retain
 from workers.clock.message_retention import prune_forever
 from workers.clock.tasks import TARGETS, TASKS, Ctx, Task
 
-worker: Loop[None] = Loop(name="clock", publishes=(ReplyWanted, SendRequested, SendAdmitted, MediaWanted, CampaignDue))
+worker: Loop[None] = Loop(
+    name="clock", publishes=(ReplyWanted, SendRequested, SendAdmitted, MediaWanted, CampaignDue, WebhookDue)
+)
 
 RETENTION_EVERY: Final = 3600.0  # seconds
 CROWDED: Final = 50  # envelopes that wait in a queue; beyond it the clock adds none

@@ -1,0 +1,174 @@
+"""webhook_logs: writes deliveries, and makes their webhooks due, in the transaction that matches events."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final, Literal
+from uuid import UUID
+
+from shared.database import Connection
+from shared.store.arrays import arrays
+from shared.store.webhook_deliveries.facts import Key
+
+OVERTAKEN_AFTER: Final = 3  # failed attempts; then the next deliveries of the conversation no longer wait
+
+Talk = tuple[UUID, UUID, UUID]
+"""(tenant, webhook, conversation): deliveries of one wait for each other, where the webhook wants them in order."""
+Held = Literal["waiting", "missed"]
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What matching needs to know of a webhook whose health it has locked."""
+
+    is_held: bool  # by a process that delivers to it
+    is_disabled: bool
+    open_until: datetime | None  # no attempt before; None: at once
+    due_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class NewDelivery:
+    """A row of `webhook_logs`."""
+
+    id: UUID
+    tenant_id: UUID
+    webhook_id: UUID
+    event: str
+    payload: Mapping[str, Any]
+    created_at: datetime
+    conversation_id: UUID | None
+    sequence: int | None
+    held: Held | None
+
+
+_LOCK = """
+SELECT h.tenant_id, h.webhook_id, h.held_until > now() AS is_held, h.disabled_at IS NOT NULL AS is_disabled,
+    CASE WHEN h.open_until > now() THEN h.open_until END AS open_until, h.due_at
+FROM unnest($1::uuid[], $2::uuid[]) AS wanted (tenant_id, webhook_id)
+JOIN webhook_health h ON h.tenant_id = wanted.tenant_id AND h.webhook_id = wanted.webhook_id
+ORDER BY h.tenant_id, h.webhook_id FOR NO KEY UPDATE OF h
+"""
+_MAKE_HEALTH = """
+INSERT INTO webhook_health (tenant_id, webhook_id)
+SELECT wanted.tenant_id, wanted.webhook_id FROM unnest($1::uuid[], $2::uuid[]) AS wanted (tenant_id, webhook_id)
+ON CONFLICT DO NOTHING
+"""
+# Those whose webhook or health another session locks, or whose webhook is gone.
+_LOCKED = """
+SELECT DISTINCT wanted.tenant_id FROM unnest($1::uuid[], $2::uuid[]) AS wanted (tenant_id, webhook_id)
+WHERE NOT EXISTS (
+    SELECT FROM webhooks w WHERE w.tenant_id = wanted.tenant_id AND w.id = wanted.webhook_id
+    FOR KEY SHARE SKIP LOCKED
+) OR (wanted.tenant_id, wanted.webhook_id) IN (
+    SELECT h.tenant_id, h.webhook_id FROM webhook_health h
+    WHERE h.tenant_id = wanted.tenant_id AND h.webhook_id = wanted.webhook_id
+) AND NOT EXISTS (
+    SELECT FROM webhook_health h WHERE h.tenant_id = wanted.tenant_id AND h.webhook_id = wanted.webhook_id
+    FOR NO KEY UPDATE SKIP LOCKED
+)
+"""
+_COUNT = """
+INSERT INTO webhook_sequences AS s (tenant_id, webhook_id, conversation_id, last)
+SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::bigint[])
+ON CONFLICT (tenant_id, webhook_id, conversation_id) DO UPDATE SET last = s.last + EXCLUDED.last
+RETURNING tenant_id, webhook_id, conversation_id, last
+"""
+_IN_FRONT = f"""
+SELECT talk.tenant_id, talk.webhook_id, talk.conversation_id
+FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS talk (tenant_id, webhook_id, conversation_id)
+CROSS JOIN LATERAL (
+    SELECT held, attempt_count FROM webhook_logs l
+    WHERE l.webhook_id = talk.webhook_id AND l.conversation_id = talk.conversation_id
+        AND l.tenant_id = talk.tenant_id AND l.sequence IS NOT NULL AND l.success IS NULL
+        AND l.held IS DISTINCT FROM 'missed'
+    ORDER BY l.sequence DESC LIMIT 1
+) AS last
+WHERE last.held = 'waiting' OR last.attempt_count < {OVERTAKEN_AFTER}
+"""
+_INSERT = """
+INSERT INTO webhook_logs
+    (id, tenant_id, webhook_id, event, payload, created_at, conversation_id, sequence, held, due_at)
+SELECT id, tenant_id, webhook_id, event, payload, least(created_at, now()), conversation_id, sequence, held,
+    CASE WHEN held IS NULL THEN now() END
+FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::jsonb[], $6::timestamptz[], $7::uuid[], $8::bigint[],
+    $9::text[]) AS new (id, tenant_id, webhook_id, event, payload, created_at, conversation_id, sequence, held)
+ON CONFLICT DO NOTHING
+"""
+_DUE_IN = """
+UPDATE webhook_health h SET due_at = now() + $3::interval
+FROM unnest($1::uuid[], $2::uuid[]) AS wanted (tenant_id, webhook_id)
+WHERE h.tenant_id = wanted.tenant_id AND h.webhook_id = wanted.webhook_id
+"""
+_DUE_WHEN_CLOSED = """
+UPDATE webhook_health h SET due_at = least(h.due_at, h.open_until)
+FROM unnest($1::uuid[], $2::uuid[]) AS wanted (tenant_id, webhook_id)
+WHERE h.tenant_id = wanted.tenant_id AND h.webhook_id = wanted.webhook_id
+"""
+
+
+async def lock_health(connection: Connection, webhooks: Iterable[Key]) -> dict[Key, State]:
+    """Lock how these webhooks do, in order, and return it; a webhook that has none yet gets it.
+
+    Raises ForeignKeyViolationError where a webhook is gone meanwhile.
+    """
+    wanted = sorted(set(webhooks))
+    columns = arrays(wanted, 2)
+    rows = await connection.fetch(_LOCK, *columns)
+    if len(rows) < len(wanted):
+        await connection.execute(_MAKE_HEALTH, *columns)
+        rows = await connection.fetch(_LOCK, *columns)
+    return {
+        (row["tenant_id"], row["webhook_id"]): State(
+            bool(row["is_held"]), row["is_disabled"], row["open_until"], row["due_at"]
+        )
+        for row in rows
+    }
+
+
+async def locked_tenants(connection: Connection, webhooks: Iterable[Key]) -> set[UUID]:
+    """The tenants of these webhooks of which another session locks rows."""
+    return {row["tenant_id"] for row in await connection.fetch(_LOCKED, *arrays(sorted(set(webhooks)), 2))}
+
+
+async def count(connection: Connection, talks: Mapping[Talk, int]) -> dict[Talk, int]:
+    """Count so many deliveries more of each; returns the number of the last one. Locks their rows, in order."""
+    keys = sorted(talks)
+    if not keys:
+        return {}
+    rows = await connection.fetch(_COUNT, *arrays(keys, 3), [talks[key] for key in keys])
+    return {(row["tenant_id"], row["webhook_id"], row["conversation_id"]): row["last"] for row in rows}
+
+
+async def have_someone_in_front(connection: Connection, talks: Iterable[Talk]) -> set[Talk]:
+    """Those in which the next delivery has to wait for one before it. Their sequences must be locked."""
+    keys = sorted(set(talks))
+    if not keys:
+        return set()
+    return {tuple(row) for row in await connection.fetch(_IN_FRONT, *arrays(keys, 3))}
+
+
+async def insert(connection: Connection, deliveries: Sequence[NewDelivery]) -> None:
+    """Write deliveries. One that is there already stays as it is."""
+    await connection.execute(
+        _INSERT,
+        [one.id for one in deliveries],
+        [one.tenant_id for one in deliveries],
+        [one.webhook_id for one in deliveries],
+        [one.event for one in deliveries],
+        [one.payload for one in deliveries],
+        [one.created_at for one in deliveries],
+        [one.conversation_id for one in deliveries],
+        [one.sequence for one in deliveries],
+        [one.held for one in deliveries],
+    )
+
+
+async def make_due(connection: Connection, webhooks: Iterable[Key], handoff: timedelta) -> None:
+    """The caller publishes their jobs after the commit. Where those are lost, they are due after `handoff`."""
+    await connection.execute(_DUE_IN, *arrays(sorted(webhooks), 2), handoff)
+
+
+async def make_due_when_closed(connection: Connection, webhooks: Iterable[Key]) -> None:
+    """Make webhooks due as soon as their circuit breaker lets them be tried."""
+    await connection.execute(_DUE_WHEN_CLOSED, *arrays(sorted(webhooks), 2))

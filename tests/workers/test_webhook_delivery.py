@@ -1,0 +1,36 @@
+"""An event of a tenant reaches its webhooks: signed, once in the log, with each attempt."""
+
+from datetime import timedelta
+
+from shared.settings import Settings
+from tests.support.webhook_receiver import OK, Answer
+from tests.support.webhook_stage import WORKERS, hooked
+
+
+async def test_an_event_is_delivered_signed_and_logged(settings: Settings) -> None:
+    async with hooked(settings) as hooks, hooks.stage.working(*WORKERS):
+        shop = await hooks.add("/shop")
+        await hooks.happen(1)
+        await shop.until(delivered=1)
+        (received,) = shop.received()
+        (row,) = await shop.log()
+        assert received.is_signed(secret=shop.secret)
+        assert received.id == str(row["id"])
+        assert (row["success"], row["status_code"], row["response"], row["attempt_count"]) == (True, 200, "ok", 1)
+        (attempt,) = row["attempts"]
+        assert attempt["ended_at"] is not None
+        assert (attempt["number"], attempt["kind"], attempt["status"], attempt["error"]) == (1, "delivery", 200, None)
+
+
+async def test_what_failed_is_tried_again_under_the_same_id(settings: Settings) -> None:
+    async with hooked(settings) as hooks, hooks.stage.working(*WORKERS):
+        shop = await hooks.add("/shop")
+        hooks.receiver.answers("/shop", Answer(500), OK)
+        await hooks.happen(1)
+        await shop.elapse(timedelta(seconds=10))
+        await shop.until(delivered=1)
+        first, second = shop.received()
+        assert first.id == second.id
+        (row,) = await shop.log()
+        assert [attempt["status"] for attempt in row["attempts"]] == [500, 200]
+        assert row["attempt_count"] == 2

@@ -1,0 +1,246 @@
+"""A batch of events → deliveries: who wants which, in which form, and whose turn that makes it."""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Final, cast
+from uuid import UUID
+
+from shared.database import Connection
+from shared.domain.event_cursor import Place
+from shared.domain.event_json import cursor_at, event_json
+from shared.domain.public_events import public_of
+from shared.domain.webhooks.bodies import body
+from shared.domain.webhooks.delivery_id import delivery_id
+from shared.domain.webhooks.matching import Direction, EventFacts, wants
+from shared.domain.webhooks.rows import contact_json, message_json
+from shared.store.event_feed import StoredEvent
+from shared.store.messages.records import MessageRecord
+from shared.store.webhook_deliveries import cursor, facts, matching
+from shared.store.webhook_deliveries.facts import Key, Person, Wanting
+from shared.store.webhook_deliveries.matching import Held, NewDelivery, State, Talk
+
+MOST_DELIVERIES: Final = 2000  # of one transaction, where it has more than one event
+MOST_OF_TENANT: Final = 1000  # of these; a tenant with more has its events matched apart
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Events in their order, without those of tenants that are matched apart."""
+
+    identity: bytes  # of the database
+    events: Sequence[StoredEvent]
+    apart: frozenset[UUID]  # tenants
+    handoff: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Up to where events are matched, and the webhooks whose turn it is, to be published after the commit."""
+
+    place: Place
+    due: Sequence[Key] = ()
+
+
+@dataclass(slots=True)
+class _Matched:
+    """An event with those that may want it, and what it is about."""
+
+    event: StoredEvent
+    name: str
+    webhooks: list[Wanting]
+    message: MessageRecord | None = None
+    person: Person | None = None
+    public: dict[str, Any] = field(default_factory=dict)
+
+
+async def match(tx: Connection, batch: Batch) -> Taken:
+    """Write the deliveries of a batch, in the caller's transaction."""
+    events = [event for event in batch.events if event.tenant_id not in batch.apart]
+    wanting = await _webhooks(tx, events)
+    named = [_Matched(event, public_of(event.name)[0].name, []) for event in events]
+    for one in named:
+        one.webhooks = [webhook for webhook in wanting.get(one.event.tenant_id, ()) if _may_want(webhook, one)]
+    named, place = await _within_bounds(tx, batch, [one for one in named if one.webhooks])
+    if not named:
+        return Taken(place)
+    await _look_up(tx, named)
+    for one in named:
+        one.webhooks = [webhook for webhook in one.webhooks if wants(webhook.wants, _facts(one))]
+    wanted = {webhook.key: webhook for one in named for webhook in one.webhooks}
+    if not wanted:
+        return Taken(place)
+    states = await matching.lock_health(tx, wanted)
+    deliveries = await _deliveries(tx, batch, named, states)
+    await matching.insert(tx, deliveries)
+    return Taken(place, await _make_due(tx, batch, deliveries, states))
+
+
+async def locked(connection: Connection, events: Sequence[StoredEvent]) -> set[UUID]:
+    """The tenants of these events that hold locks on their webhooks."""
+    async with connection.transaction():
+        webhooks = await facts.webhooks_of(connection, (event.tenant_id for event in events))
+        return await matching.locked_tenants(connection, (webhook.key for webhook in webhooks))
+
+
+async def _webhooks(tx: Connection, events: Sequence[StoredEvent]) -> Mapping[UUID, Sequence[Wanting]]:
+    found: defaultdict[UUID, list[Wanting]] = defaultdict(list)
+    if events:
+        for webhook in await facts.webhooks_of(tx, {event.tenant_id for event in events}):
+            found[webhook.tenant_id].append(webhook)
+    return found
+
+
+def _may_want(webhook: Wanting, one: _Matched) -> bool:
+    """Whether the webhook wants the event as far as the event itself tells. Older ones are not for it."""
+    if one.event.created_at < webhook.created_at:
+        return False
+    told = EventFacts(
+        one.name,
+        one.event.channel_id,
+        webhook.wants.direction,
+        webhook.wants.tags,
+        _about(one.event),
+    )
+    return wants(webhook.wants, told)
+
+
+async def _within_bounds(tx: Connection, batch: Batch, named: Sequence[_Matched]) -> tuple[list[_Matched], Place]:
+    """The events of one transaction, and the place of the last one.
+
+    A tenant with many webhooks and events goes apart, so that others' events don't wait for the writing of its own.
+    """
+    of_tenants: Counter[UUID] = Counter()
+    for one in named:
+        of_tenants[one.event.tenant_id] += len(one.webhooks)
+    is_alone = len({event.tenant_id for event in batch.events}) == 1
+    crowds = {tenant for tenant, many in of_tenants.items() if many > MOST_OF_TENANT and not is_alone}
+    before = batch.events[0].place
+    for tenant_id in crowds:
+        await cursor.fall_behind(tx, tenant_id, (before[0], before[1] - 1))
+    kept: list[_Matched] = []
+    total = 0
+    place = batch.events[-1].place
+    for one in named:
+        if one.event.tenant_id in crowds:
+            continue
+        total += len(one.webhooks)
+        if kept and total > MOST_DELIVERIES:
+            place = kept[-1].event.place
+            break
+        kept.append(one)
+    return kept, place
+
+
+async def _look_up(tx: Connection, named: Sequence[_Matched]) -> None:
+    """Read the messages and contacts that the events are about."""
+    messages = await facts.messages_of(
+        tx, ((one.event.tenant_id, one.event.message_id) for one in named if one.event.message_id is not None)
+    )
+    asked = [
+        (one.event.tenant_id, one.event.contact_id, one.event.conversation_id)
+        for one in named
+        if one.event.contact_id is not None or one.event.conversation_id is not None
+    ]
+    people = await facts.people_of(tx, asked)
+    for one in named:
+        event = one.event
+        one.message = messages.get((event.tenant_id, event.message_id)) if event.message_id is not None else None
+        one.person = people.get((event.tenant_id, event.contact_id, event.conversation_id))
+
+
+def _facts(one: _Matched) -> EventFacts:
+    direction: Direction | None = None
+    if one.message is not None and one.message.direction in ("inbound", "outbound"):
+        direction = cast(Direction, one.message.direction)
+    return EventFacts(
+        one.name,
+        one.event.channel_id,
+        direction,
+        one.person.tags if one.person is not None else frozenset(),
+        _about(one.event),
+    )
+
+
+def _about(event: StoredEvent) -> UUID | None:
+    """The webhook that an event about a webhook is about."""
+    detail = event.detail if isinstance(event.detail, dict) else {}
+    try:
+        return UUID(str(detail.get("webhook_id")))
+    except ValueError:
+        return None
+
+
+async def _deliveries(
+    tx: Connection, batch: Batch, named: Sequence[_Matched], states: Mapping[Key, State]
+) -> list[NewDelivery]:
+    """The rows to write, in the order of the events, with their places in the order of their conversations."""
+    talks = Counter(talk for one in named for webhook in one.webhooks if (talk := _talk(webhook, one.event)))
+    last = await matching.count(tx, talks)
+    behind = await matching.have_someone_in_front(tx, talks)
+    numbers = {talk: last[talk] - many for talk, many in talks.items()}
+    deliveries = []
+    for one in named:
+        payload: dict[str, Any] | None = None
+        for webhook in one.webhooks:
+            talk, sequence = _talk(webhook, one.event), None
+            held: Held | None = "missed" if states[webhook.key].is_disabled else None
+            if talk is not None:
+                numbers[talk] += 1
+                sequence = numbers[talk]
+                if held is None:
+                    held = "waiting" if talk in behind else None
+                    behind.add(talk)
+            if payload is None or sequence is not None:
+                payload = _body(batch, one, sequence)
+            deliveries.append(
+                NewDelivery(
+                    delivery_id(webhook.wants.webhook_id, batch.identity, one.event.place, one.event.created_at),
+                    webhook.tenant_id,
+                    webhook.wants.webhook_id,
+                    one.name,
+                    payload,
+                    one.event.created_at,
+                    None if talk is None else talk[2],
+                    sequence,
+                    held,
+                )
+            )
+            if sequence is not None:
+                payload = None
+    return deliveries
+
+
+def _talk(webhook: Wanting, event: StoredEvent) -> Talk | None:
+    if not webhook.in_order or event.conversation_id is None:
+        return None
+    return webhook.tenant_id, webhook.wants.webhook_id, event.conversation_id
+
+
+def _body(batch: Batch, one: _Matched, sequence: int | None) -> dict[str, Any]:
+    event = one.event
+    return body(
+        event_json(cursor_at(batch.identity, event), event),
+        None if one.message is None else message_json(one.message),
+        None if one.person is None else contact_json(one.person.record),
+        sequence,
+    )
+
+
+async def _make_due(
+    tx: Connection, batch: Batch, deliveries: Sequence[NewDelivery], states: Mapping[Key, State]
+) -> list[Key]:
+    """Make the webhooks due that have something to do; returns those whose job is to be published.
+
+    Nothing is done for a webhook that a process holds: it looks for more before it lets go.
+    """
+    pending = {(one.tenant_id, one.webhook_id) for one in deliveries if one.held is None}
+    free = [key for key in sorted(pending) if not states[key].is_held]
+    due = [key for key in free if states[key].open_until is None]
+    later = [key for key in free if states[key].open_until is not None]
+    if due:
+        await matching.make_due(tx, due, batch.handoff)
+    if later:
+        await matching.make_due_when_closed(tx, later)
+    return due

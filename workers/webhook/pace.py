@@ -1,0 +1,97 @@
+"""How many attempts of one webhook run at once and start in a second, as this process knows it. No I/O."""
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
+from uuid import UUID
+
+from shared.domain.webhooks.health import concurrency
+from shared.store.webhook_deliveries.facts import Key
+
+AT_FIRST: Final = 4  # at once, of a webhook that this process does not know
+BURST: Final = 0.1  # seconds of the rate that may start together
+REMEMBERED: Final = 10_000  # webhooks
+
+
+class Pace:
+    """Of one webhook."""
+
+    def __init__(self, most: int, rate: int, at_once: int, now: Callable[[], float]) -> None:
+        self._most = most
+        self._rate = rate
+        self._now = now
+        self.at_once = min(at_once, most)
+        self._good = 0
+        self._tokens = self._burst
+        self._at = now()
+
+    @property
+    def _burst(self) -> float:
+        return max(float(self._most), self._rate * BURST)
+
+    def allowance(self) -> int:
+        """How many attempts the rate allows for now."""
+        now = self._now()
+        self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
+        self._at = now
+        return int(self._tokens)
+
+    def use(self, attempts: int) -> None:
+        self._tokens -= attempts
+
+    @property
+    def wait(self) -> float:
+        """Seconds until the rate allows for another attempt."""
+        return max(0.0, (1 - self._tokens) / self._rate)
+
+    def ended(self, succeeded: bool) -> None:
+        """An attempt of a delivery ended. As many good ones as run at once are a good batch."""
+        if not succeeded:
+            self.at_once, self._good = concurrency(self.at_once, False, self._most), 0
+            return
+        self._good += 1
+        if self._good >= self.at_once:
+            self.at_once, self._good = concurrency(self.at_once, True, self._most), 0
+
+    def begin_slowly(self) -> None:
+        """The webhook was down: one at a time at first."""
+        self.at_once, self._good = 1, 0
+
+
+class Paces:
+    """Of the webhooks that this process delivers to."""
+
+    def __init__(self, most: int, rate: int, now: Callable[[], float]) -> None:
+        self._most = most
+        self._rate = rate
+        self._now = now
+        self._known: dict[Key, Pace] = {}
+
+    def of(self, webhook: Key, failures: int) -> Pace:
+        """The pace of a webhook, which has failed so many times in a row."""
+        pace = self._known.pop(webhook, None)
+        if pace is None:
+            pace = Pace(self._most, self._rate, 1 if failures else AT_FIRST, self._now)
+            if len(self._known) >= REMEMBERED:
+                del self._known[next(iter(self._known))]
+        self._known[webhook] = pace
+        return pace
+
+
+class Places:
+    """The process's attempts under way, divided among tenants: each may have as many as it leaves free."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._of_tenants: Counter[UUID] = Counter()
+
+    def free_for(self, tenant_id: UUID) -> int:
+        return max(0, self._most - self._of_tenants.total() - self._of_tenants[tenant_id])
+
+    def enter(self, tenant_id: UUID, attempts: int = 1) -> None:
+        self._of_tenants[tenant_id] += attempts
+
+    def leave(self, tenant_id: UUID) -> None:
+        self._of_tenants[tenant_id] -= 1
+        if not self._of_tenants[tenant_id]:
+            del self._of_tenants[tenant_id]
