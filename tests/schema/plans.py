@@ -101,10 +101,12 @@ _KIND_OF_ROW = {
     "contacts": "contact", "conversations": "conversation", "messages": "ready", "sessions": "session",
     "message_statuses": "receipt", "consents": "consent", "media": "wanted", "groups": "group",
     "campaigns": "campaign", "campaign_recipients": "addressee", "contact_imports": "import",
+    "webhooks": "webhook", "webhook_logs": "delivery", "webhook_replays": "replay",
 }  # fmt: skip
 _MADE = {
     "contact_id": "contact", "conversation_id": "conversation", "message_id": "received", "group_id": "group",
     "campaign_id": "campaign", "our_id": "received", "import_id": "import",
+    "webhook_id": "webhook",
 }  # fmt: skip
 _TEXTS = {
     "provider": "'twilio'", "lane": "'normal'", "status": "'ready'", "kind": "'phone'", "state": "'opted_in'",
@@ -115,7 +117,7 @@ _TEXTS = {
     "external_id": "'sent' || {n}", "dedupe_key": "'ready:' || {n}", "system": "'kommo'",
     "source_table": "'kommo_messages'", "source_id": "'{n}'", "media": "'[]'", "reason": "'gone'",
     "outcome": "'parsed'", "window_policy": "'hold'", "message_type": "'text'",
-    "template": "NULL", "sent_as": "NULL",
+    "template": "NULL", "sent_as": "NULL", "url": "'https://a.example'", "held": "'missed'", "replay_kind": "'replay'",
 }  # fmt: skip
 # What its meaning does not say: a value that the row has to be given anew, a row that a function is asked about.
 _OF_ITS_OWN = {

@@ -45,6 +45,7 @@ READ_ALL: Final = (  # for a person who waits for it
     "messages.restored.",  # a restore goes over everything
     "messages.unknown_sends._LISTED",
     "messages.unknown_sends._RESTORED",
+    "webhook_deliveries.erased.",  # as erasure
 )
 READ_A_SMALL_TABLE: Final = (  # an import asks for many rows at once, and the whole table is fewer pages than they are
     "imports.joins._STARTED",
