@@ -14,18 +14,25 @@ DELETE FROM webhook_logs WHERE (tenant_id, id) IN (
         AND coalesce(completed_at, created_at) < now() - make_interval(days => $1)
     ORDER BY coalesce(completed_at, created_at) LIMIT $2 FOR UPDATE SKIP LOCKED)
 """
-# A conversation that is deleted softly may come back.
+# A conversation that is deleted softly may come back. OFFSET 0: a look-up by key for each of the page, whatever the
+# planner thinks of all conversations.
 _FORGET_SEQUENCES: Final = """
 WITH page AS MATERIALIZED (
     SELECT tenant_id, webhook_id, conversation_id FROM webhook_sequences
     WHERE (tenant_id, webhook_id, conversation_id) > ($1, $2, $3)
     ORDER BY tenant_id, webhook_id, conversation_id LIMIT $4
+), left_behind AS MATERIALIZED (
+    SELECT p.* FROM page AS p
+    LEFT JOIN LATERAL (
+        SELECT true AS is_there FROM conversations WHERE tenant_id = p.tenant_id AND id = p.conversation_id OFFSET 0
+    ) AS c ON true
+    LEFT JOIN LATERAL (
+        SELECT deleted_at FROM webhooks WHERE tenant_id = p.tenant_id AND id = p.webhook_id OFFSET 0
+    ) AS w ON true
+    WHERE c.is_there IS NULL OR w.deleted_at IS NOT NULL
 ), gone AS (
-    DELETE FROM webhook_sequences AS s USING page AS p
-    WHERE (s.tenant_id, s.webhook_id, s.conversation_id) = (p.tenant_id, p.webhook_id, p.conversation_id)
-        AND (NOT EXISTS (SELECT FROM conversations AS c WHERE c.tenant_id = p.tenant_id AND c.id = p.conversation_id)
-            OR EXISTS (SELECT FROM webhooks AS w
-                WHERE w.tenant_id = p.tenant_id AND w.id = p.webhook_id AND w.deleted_at IS NOT NULL))
+    DELETE FROM webhook_sequences AS s USING left_behind AS l
+    WHERE (s.tenant_id, s.webhook_id, s.conversation_id) = (l.tenant_id, l.webhook_id, l.conversation_id)
 )
 SELECT tenant_id, webhook_id, conversation_id FROM page ORDER BY 1 DESC, 2 DESC, 3 DESC LIMIT 1
 """
