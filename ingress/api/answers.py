@@ -1,5 +1,6 @@
 """What a call led to, as JSON, with the version of the row that it holds."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -34,5 +35,14 @@ def _version_of(output: Output) -> str | None:
     rows = [member for member in members if isinstance(member, Part)]
     if len(rows) != 1 or any(isinstance(member, list) for member in members):
         return None
-    updated_at = getattr(rows[0], "updated_at", None) or getattr(rows[0], "last_updated_at", None)
-    return None if updated_at is None else version(updated_at)
+    row = rows[0]
+    updated_at = getattr(row, "updated_at", None) or getattr(row, "last_updated_at", None)
+    return None if updated_at is None else version(updated_at, _digest_apart(row))
+
+
+def _digest_apart(row: Part) -> str:
+    """A digest of the members that change without a change of the row, such as counts; empty where it has none."""
+    if not row.CHANGE_APART:
+        return ""
+    found = orjson.dumps([getattr(row, name) for name in row.CHANGE_APART])
+    return hashlib.sha256(found).hexdigest()[:12]

@@ -1,9 +1,11 @@
 """What a handler is given beside its input: whose call it is, the transaction, and what to publish afterwards."""
 
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Final
 from uuid import UUID
 
 from ingress.api.caller import Caller
@@ -15,11 +17,17 @@ from shared.queue.jobs import Job
 from shared.settings import Settings
 
 ANY: str = "*"  # the If-Match that any version satisfies
+APART: Final = "-"  # in a version, before what changes without a change of the row
+_APART: Final = re.compile(f'{APART}[^"]*')
 
 
-def version(updated_at: datetime) -> str:
-    """The version of a row, as ETag and If-Match write it: the microsecond of its last change."""
-    return f'"{int(updated_at.astimezone(UTC).timestamp() * 1_000_000):x}"'
+def version(updated_at: datetime, apart: str = "") -> str:
+    """The version of a row, as ETag and If-Match write it: the microsecond of its last change.
+
+    `apart` is a digest of what changes without a change of the row. If-Match does not look at it.
+    """
+    changed = f"{int(updated_at.astimezone(UTC).timestamp() * 1_000_000):x}"
+    return f'"{changed}{APART}{apart}"' if apart else f'"{changed}"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +94,8 @@ class Call:
         if self.if_match is None or self.if_match.strip() == ANY:
             return
         present = version(updated_at)
-        if present not in (one.strip().removeprefix("W/") for one in self.if_match.split(",")):
+        given = (one.strip().removeprefix("W/") for one in self.if_match.split(","))
+        if present not in (_APART.sub("", one) for one in given):
             raise Problem(
                 VERSION_MISMATCH,
                 "It has changed since the version that If-Match names. Get it again, and repeat the change.",

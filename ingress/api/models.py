@@ -6,7 +6,7 @@ same models give OpenAPI, the reference page and the TypeScript types.
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, ClassVar, Final
 from uuid import UUID
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
@@ -54,6 +54,8 @@ class ListInput(PageInput, TenantInput):
 
 class Part(BaseModel):
     """An object within an output, such as a contact."""
+
+    CHANGE_APART: ClassVar[tuple[str, ...]] = ()  # members that change without `updated_at`: see answers.py
 
     model_config = ConfigDict(**_SHARED, validate_by_name=True, validate_by_alias=True)
 
