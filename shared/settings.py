@@ -225,6 +225,9 @@ class Settings(BaseSettings):
     webhook_networks: tuple[IPvAnyNetwork, ...] = Field(
         default=(), description='private networks that webhooks may be in, such as ["10.1.0.0/16"]'
     )
+    webhook_secret_overlap: int = Field(
+        default=86_400, ge=0, description="seconds; after a rotation a webhook's former secret and key sign too"
+    )
     webhook_log_days: int = Field(default=30, ge=1, description="deliveries to webhooks are stored this long")
 
     # -- providers -------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from shared.store.campaigns import life as campaigns
 from shared.store.events import Event, record
 from shared.store.messages import agent_reports, outbound
 from shared.store.webhook_deliveries import turns
-from workers.clock import sealing
+from workers.clock import sealing, webhook_replays
 from workers.clock.windows import ExpiringWindows
 
 Ctx = Context[None]
@@ -133,6 +133,10 @@ async def _webhook_secrets(tx: database.Connection, ctx: Ctx) -> Sequence[Job]:
     return []
 
 
+async def _webhook_replays(tx: database.Connection, ctx: Ctx) -> Sequence[Job]:
+    return await webhook_replays.mark(tx)
+
+
 # A task for each queue, so that a crowded queue delays only its own rows.
 _READY: Final[dict[topology.WorkQueue, Task]] = {
     topology.send_queue(provider, lane): partial(_ready, provider, lane)
@@ -156,6 +160,7 @@ TASKS: Final[dict[str, Task]] = {
     "campaign_answers": _campaign_answers,
     "credentials": _credentials,
     "webhook_secrets": _webhook_secrets,
+    "webhook_replays": _webhook_replays,
 }
 
 TARGETS: Final[dict[str, tuple[topology.WorkQueue, ...]]] = {
@@ -166,5 +171,6 @@ TARGETS: Final[dict[str, tuple[topology.WorkQueue, ...]]] = {
     "media": (topology.MEDIA,),
     "campaigns": (topology.CAMPAIGN,),
     "webhooks": (topology.WEBHOOK,),
+    "webhook_replays": (topology.WEBHOOK,),
     "reports": tuple(topology.send_queue(name) for name in providers.names() if providers.provider(name).agent_reports),
 }
