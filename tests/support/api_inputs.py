@@ -43,6 +43,7 @@ MAKERS: Final[dict[str, Making]] = {
     "media": api_rows.file,
     "sessions": api_rows.session,
     "imports": api_rows.contact_import,
+    "logs": api_rows.webhook_log,
 }
 
 # Rows that a procedure needs in a state that no other needs, by its name and the member that names the row.

@@ -46,6 +46,11 @@ _IMPORT = """
 INSERT INTO contact_imports (id, tenant_id, request_hash, format, existing, digest)
 VALUES ($1, $2, sha256(''), 'csv', 'update', sha256(''))
 """
+_WEBHOOK_LOG = """
+INSERT INTO webhook_logs (id, tenant_id, webhook_id, event, success, status_code, attempt_count, completed_at, attempts)
+SELECT $2, tenant_id, id, 'message_received', false, 500, 1, now(), $3
+FROM webhooks WHERE tenant_id = $1 ORDER BY created_at DESC, id DESC LIMIT 1 RETURNING webhook_id
+"""
 
 
 async def channel_at_the_sandbox(api: ApiStage, whose: Tenant) -> str:
@@ -100,6 +105,18 @@ async def contact_import(api: ApiStage, whose: Tenant) -> str:
     import_id, tenant_id = database.new_id(), whose.id
     await api.pool.execute(_IMPORT, import_id, tenant_id)
     return str(import_id)
+
+
+async def webhook_log(api: ApiStage, whose: Tenant) -> str:
+    """A failed delivery to the tenant's newest webhook; to a new one where there is none."""
+    log_id = database.new_id()
+    attempt = {"number": 1, "kind": "delivery", "at": "2026-11-28T16:00:00Z", "ended_at": None, "status": 500, "ms": 3,
+               "response": "no", "error": "status"}  # fmt: skip
+    if await api.pool.fetchval(_WEBHOOK_LOG, whose.id, log_id, [attempt]) is None:
+        given = {"name": "Web shop", "url": "https://shop.example/palomar", "events": ["*"]}
+        assert (await api.post("/v1/webhooks", whose, given)).status == 201
+        await api.pool.execute(_WEBHOOK_LOG, whose.id, log_id, [attempt])
+    return str(log_id)
 
 
 async def session(api: ApiStage, whose: Tenant) -> str:
