@@ -36,8 +36,8 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """A delivery with all that the log tells of it."""
+class Whole:
+    """A delivery with all that the log has of it."""
 
     delivery: Delivery
     payload: Json
@@ -108,14 +108,14 @@ async def page(
     return [Delivery(**row) for row in rows], None if end is None else (end["created_at"], end["id"])
 
 
-async def get(connection: Connection, tenant_id: UUID, webhook_id: UUID, log_id: UUID) -> Told | None:
+async def get(connection: Connection, tenant_id: UUID, webhook_id: UUID, log_id: UUID) -> Whole | None:
     """A delivery with its body and its attempts; None where this webhook has no such one."""
     row = await connection.fetchrow(_GET, tenant_id, webhook_id, log_id)
     if row is None:
         return None
     columns = dict(row)
     payload, attempts = columns.pop("payload"), columns.pop("attempts")
-    return Told(Delivery(**columns), payload, attempts)
+    return Whole(Delivery(**columns), payload, attempts)
 
 
 async def add_test(

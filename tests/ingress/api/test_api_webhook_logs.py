@@ -124,8 +124,8 @@ async def test_a_sample_is_stored_for_one_attempt_and_is_no_delivery_of_an_event
     assert stored["replay_at"] is not None
     (health,) = await api.rows("SELECT due_at FROM webhook_health WHERE webhook_id = $1", UUID(webhook))
     assert health["due_at"] <= datetime.now(UTC), "its worker comes at once"
-    told = (await api.get(f"/v1/webhooks/{webhook}/log", ana, params={"logId": answer.body["logId"]})).body["log"]
-    assert (told["isTest"], told["state"]) == (True, "pending")
+    found = (await api.get(f"/v1/webhooks/{webhook}/log", ana, params={"logId": answer.body["logId"]})).body["log"]
+    assert (found["isTest"], found["state"]) == (True, "pending")
     refused = await api.post(f"/v1/webhooks/{webhook}/test", ana, {"event": "contact_*"})
     assert (refused.problem, refused.pointers) == ("invalid-input", ["#/event"])
 
