@@ -1,11 +1,11 @@
 """Checks the URLs that clients give: https, and nothing of a private network."""
 
-from ingress.api.call import Call
 from ingress.api.problems import invalid
 from shared.net import ssrf_guard
+from shared.settings import Settings
 
 
-def checked(call: Call, given: str, *path: str | int) -> str:
+def checked(settings: Settings, given: str, *path: str | int) -> str:
     """The URL as it will be called. Raises the problem of one that may not be, which names the field at `path`.
 
     Only the text is looked at: what a name leads to is checked at each call.
@@ -13,9 +13,14 @@ def checked(call: Call, given: str, *path: str | int) -> str:
     remedy = "Give an https URL of a server in the public network."
     try:
         url = ssrf_guard.parsed(given)
-        wrong = ssrf_guard.problem(url, call.settings.trusted_origins)
+        wrong = ssrf_guard.problem(url, settings.trusted_origins)
     except ValueError:
         raise invalid(path, "It is no URL.", remedy) from None
     if wrong is not None:
         raise invalid(path, f"{wrong[0].upper()}{wrong[1:]}.", remedy)
     return str(url)
+
+
+def of_webhook(settings: Settings, given: str, *path: str | int) -> str:
+    """The URL of a tenant's own system, checked as the guard of deliveries has it. Raises as `checked`."""
+    return checked(settings, given, *path)

@@ -82,7 +82,7 @@ async def create(call: Call, given: CreateCampaign) -> CampaignAnswer:
     values = written(
         given,
         CampaignValues(given.whatsapp_instance_id, None, given.name, None, None, ()),
-        partial(public_urls.checked, call),
+        partial(public_urls.checked, call.settings),
     )
     await check(call.connection, call.tenant_id, values, set(CreateCampaign.model_fields))
     return CampaignAnswer(campaign=Campaign.of(await campaigns.create(call.connection, call.tenant_id, values)))
@@ -98,7 +98,7 @@ async def update(call: Call, given: UpdateCampaign) -> CampaignAnswer:
     """Change a draft. With If-Match only the version that you have seen is changed."""
     stored = await live(call, given.id, lock=True)
     call.expect_version(stored.updated_at)
-    values = written(given, stored.values, partial(public_urls.checked, call))
+    values = written(given, stored.values, partial(public_urls.checked, call.settings))
     await check(call.connection, call.tenant_id, values, given.model_fields_set)
     try:
         changed = await campaigns.update(call.connection, stored, values)

@@ -257,7 +257,8 @@ async def send(call: Call, given: SendMessage) -> MessageAnswer:
     if not given.content and not given.media:
         raise invalid("content", "There is nothing to send.", "Give a text, or a file in media.")
     media = [
-        one.as_media(public_urls.checked(call, one.url, "media", place, "url")) for place, one in enumerate(given.media)
+        one.as_media(public_urls.checked(call.settings, one.url, "media", place, "url"))
+        for place, one in enumerate(given.media)
     ]
     text = NewText(
         tenant_id=call.tenant_id,

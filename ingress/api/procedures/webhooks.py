@@ -109,7 +109,7 @@ async def create(call: Call, given: CreateWebhook) -> NewWebhook:
         raise Problem(CONFLICT, f"A tenant has at most {MOST_WEBHOOKS} webhooks. Delete one that is not needed.")
     values = WebhookValues(
         name=given.name,
-        url=public_urls.checked(call, given.url, "url"),
+        url=public_urls.of_webhook(call.settings, given.url, "url"),
         events=tuple(dict.fromkeys(given.events)),
         is_active=given.is_active,
         channel_ids=tuple(dict.fromkeys(given.channel_ids or ())),
@@ -142,7 +142,7 @@ async def update(call: Call, given: UpdateWebhook) -> WebhookAnswer:
         if (found := getattr(given, name)) is not None
     }
     if given.url is not None:
-        changed["url"] = public_urls.checked(call, given.url, "url")
+        changed["url"] = public_urls.of_webhook(call.settings, given.url, "url")
     if "direction" in given.model_fields_set:
         changed["direction"] = given.direction
     values = replace(stored.values, **changed)
