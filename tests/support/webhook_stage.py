@@ -21,6 +21,7 @@ from tests.support.stage import Stage, staged
 from tests.support.webhook_receiver import Received, Receiver, receiving
 
 WORKERS: Final = ("webhook", "clock")
+NO_NEWS: Final = ("webhook.created", "webhook.updated", "webhook.triggered")
 SUMMARY: Final = """
 SELECT CASE WHEN success THEN 'delivered' WHEN NOT success THEN 'failed' ELSE coalesce(held, 'pending') END AS state,
     count(*) AS deliveries
@@ -77,7 +78,7 @@ class Hook:
             "SELECT name FROM events WHERE tenant_id = $1 AND detail->>'webhook_id' = $2 ORDER BY seq",
             *(self.tenant_id, str(self.id)),
         )
-        return [row["name"] for row in rows if row["name"] not in ("webhook.created", "webhook.updated")]
+        return [row["name"] for row in rows if row["name"] not in NO_NEWS]
 
 
 @dataclass(frozen=True)
