@@ -132,7 +132,7 @@ async def _input(connection: Connection, tenant_id: UUID, asked: Asked) -> dict[
     """The input of campaigns.create that the options stand for, with ids for names. Raises Problem."""
     given: dict[str, Any] = {
         "name": asked.name,
-        "whatsappInstanceId": await _channel(connection, tenant_id, asked.channel),
+        "whatsappInstanceId": await channel_id(connection, tenant_id, asked.channel),
         "message": asked.message,
         "variables": dict(asked.variables or {}),
         "recurrence": asked.every,
@@ -149,7 +149,7 @@ async def _input(connection: Connection, tenant_id: UUID, asked: Asked) -> dict[
     return given
 
 
-async def _channel(connection: Connection, tenant_id: UUID, named: str | None) -> UUID:
+async def channel_id(connection: Connection, tenant_id: UUID, named: str | None) -> UUID:
     every = [one for one in await channels.listed(connection) if one.tenant_id == tenant_id]
     found = [one for one in every if named in (None, str(one.id), one.address, one.name, one.kind)]
     if len(found) == 1:

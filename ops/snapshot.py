@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from ops.local.processes import Process
 from shared.store.counts import Rows
 
+MOST_NAMED = 5  # webhooks that fail, or are disabled
 STILL = 10.0  # seconds without a tick, or of relay lag, that are worth a word
 
 
@@ -94,6 +95,13 @@ def _advice(taken: Snapshot) -> list[str]:
                 f"Events wait for {rows.relay_lag:.0f} s. Is a relay running (python -m workers relay), or is a "
                 "transaction open that has written (pg_stat_activity)?"
             )
+        if rows.webhooks.overdue:
+            said.append(
+                f"{rows.webhooks.overdue} tenants' webhooks are overdue. Is their worker running? "
+                "python -m workers webhook"
+            )
+        said += _of_webhooks("fails", rows.webhooks.failing, "See its log: ./palomar webhooks logs")
+        said += _of_webhooks("is disabled", rows.webhooks.disabled, "Once it answers: ./palomar webhooks enable")
         for channel in rows.stopped_channels:
             said.append(f"Channel {channel} is stopped. Try it: ./palomar channels test {channel}")
     if taken.clock_tick_age is not None and taken.clock_tick_age > STILL:
@@ -106,3 +114,10 @@ def _advice(taken: Snapshot) -> list[str]:
     if taken.spool.unreadable:
         said.append(f"{taken.spool.unreadable} spool files can't be read. See ingress's log; nothing removes them.")
     return said
+
+
+def _of_webhooks(how: str, ids: tuple[str, ...], remedy: str) -> list[str]:
+    """A line for each of these webhooks of tenants; the rest of many by their number."""
+    said = [f"Webhook {webhook} {how}. {remedy} {webhook}" for webhook in ids[:MOST_NAMED]]
+    rest = len(ids) - MOST_NAMED
+    return [*said, f"The same holds of {rest} more webhooks. See ./palomar webhooks list"] if rest > 0 else said

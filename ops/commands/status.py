@@ -101,6 +101,8 @@ def _facts(taken: Snapshot) -> RenderableType:
             "sends of unknown outcome": f"{rows.unknown} (unknown)",
             "receipts before their message": f"{rows.parked_receipts} (parked)",
             "events not yet published": f"since {rows.relay_lag:.1f} s" if rows.relay_lag else "none",
+            "deliveries to tenants' webhooks": f"{rows.webhooks.waiting} wait",
+            "tenants' webhooks": f"{len(rows.webhooks.failing)} failing, {len(rows.webhooks.disabled)} disabled",
         }
     facts["last tick of a clock"] = (
         "not known here" if taken.clock_tick_age is None else terminal.ago(taken.clock_tick_age)

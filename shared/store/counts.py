@@ -11,6 +11,8 @@ from shared.domain.statuses import RESTORED
 from shared.queue import topology
 from shared.store import channels, events
 from shared.store.messages import parked_receipts
+from shared.store.webhook_deliveries import figures
+from shared.store.webhook_deliveries.figures import Troubled
 
 _BY_STATE = f"""
 SELECT
@@ -62,6 +64,7 @@ WHERE c.reply_due_at IS NOT NULL GROUP BY 1
 
 
 _FILES_WANTED = "SELECT count(*) FROM media WHERE status = 'wanted'"
+_WEBHOOKS_DUE = "SELECT count(*) FROM webhook_health WHERE due_at <= now()"
 
 
 async def by_queue(pool: Connection | Pool) -> dict[str, int]:
@@ -74,6 +77,8 @@ async def by_queue(pool: Connection | Pool) -> dict[str, int]:
         waiting[(topology.REPLY_LLM if row["waits"] else topology.REPLY).name] += row["replies"]
     if wanted := await pool.fetchval(_FILES_WANTED):
         waiting[topology.MEDIA.name] = wanted
+    if due := await pool.fetchval(_WEBHOOKS_DUE):
+        waiting[topology.WEBHOOK.name] = due
     return dict(waiting)
 
 
@@ -91,6 +96,7 @@ class Rows:
     relay_lag: float
     stopped_channels: tuple[str, ...]  # ids
     waiting: Mapping[str, int]  # queue → rows
+    webhooks: Troubled  # of tenants' own
 
 
 async def rows(pool: Connection | Pool) -> Rows:
@@ -109,4 +115,5 @@ async def rows(pool: Connection | Pool) -> Rows:
         relay_lag=await events.lag(pool),
         stopped_channels=tuple(str(channel.id) for channel in every if channel.status == "stopped"),
         waiting=waiting,
+        webhooks=await figures.troubled(pool),
     )
