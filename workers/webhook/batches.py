@@ -96,14 +96,14 @@ def _may_want(webhook: Wanting, one: _Matched) -> bool:
     """Whether the webhook wants the event as far as the event itself tells. Older ones are not for it."""
     if one.event.created_at < webhook.created_at:
         return False
-    told = EventFacts(
+    found = EventFacts(
         one.name,
         one.event.channel_id,
         webhook.wants.direction,
         webhook.wants.tags,
         _about(one.event),
     )
-    return wants(webhook.wants, told)
+    return wants(webhook.wants, found)
 
 
 async def _within_bounds(tx: Connection, batch: Batch, named: Sequence[_Matched]) -> tuple[list[_Matched], Place]:

@@ -13,7 +13,7 @@ from shared.queue.jobs import WebhookDue
 from shared.queue.worker import Context
 from shared.store.webhook_deliveries import turns
 from shared.store.webhook_deliveries.facts import Key
-from shared.store.webhook_deliveries.turns import Attempt, Turn, Wish
+from shared.store.webhook_deliveries.turns import Attempt, Room, Turn
 from workers.webhook import recording
 from workers.webhook.recording import Recorded, Result
 from workers.webhook.resources import Resources
@@ -45,7 +45,7 @@ class Desk:
         self._lease = timedelta(seconds=ctx.settings.webhook_timeout + LEASE_MARGIN)
         self._apart = asyncio.Semaphore(APART)
         self.claim: Together[Key, Turn | None] = Together(self._claim, SOON, AT_ONCE)
-        self.take: Together[Wish, list[Attempt]] = Together(self._take, SOON, AT_ONCE)
+        self.take: Together[Room, list[Attempt]] = Together(self._take, SOON, AT_ONCE)
         self._release_together: Together[Letting, bool] = Together(self._release, SOON, AT_ONCE)
         self._record_together: Together[Result, Recorded | None] = Together(self._record, LATER, AT_ONCE)
 
@@ -67,10 +67,10 @@ class Desk:
         found = await turns.claim(self._ctx.pool, keys, self._ctx.resource.holder, self._lease)
         return [found.get(key) for key in keys]
 
-    async def _take(self, wishes: Sequence[Wish]) -> list[list[Attempt]]:
+    async def _take(self, rooms: Sequence[Room]) -> list[list[Attempt]]:
         at = moment(datetime.now(UTC))
-        taken = await turns.take(self._ctx.pool, wishes, self._lease, at)
-        return [taken[wish.tenant_id, wish.webhook_id] for wish in wishes]
+        taken = await turns.take(self._ctx.pool, rooms, self._lease, at)
+        return [taken[room.tenant_id, room.webhook_id] for room in rooms]
 
     async def release(self, letting: Letting) -> None:
         """Let go of a webhook, and put it behind the others in the queue where it has something to do now.

@@ -74,7 +74,7 @@ async def record(tx: Connection, results: Sequence[Result], *, wait: bool) -> li
     healths = await outcomes.lock_health(tx, (result.key for result in results), wait=wait)
     known = [one for one in results if one.key in healths and (wait or one.row in rows)]
     ended: list[Ended] = []
-    told: list[Event] = []
+    to_tell: list[Event] = []
     recovered: set[Key] = set()
     for result in sorted(known, key=lambda result: result.ended_at):
         before = healths[result.key]
@@ -85,7 +85,7 @@ async def record(tx: Connection, results: Sequence[Result], *, wait: bool) -> li
             recovered.add(result.key)
         if result.row in rows:
             ended.append(one)
-            told += _events(result, one, names, max(before.health.failures, after.health.failures), after)
+            to_tell += _events(result, one, names, max(before.health.failures, after.health.failures), after)
     talks = {talk for one in ended if (talk := _moved(one)) is not None}
     if talks:
         await outcomes.lock_talks(tx, talks)
@@ -96,7 +96,7 @@ async def record(tx: Connection, results: Sequence[Result], *, wait: bool) -> li
     await outcomes.write_health(tx, {key: healths[key] for key in {result.key for result in known}})
     for key in sorted(recovered):
         await outcomes.pull_in(tx, key)
-    await record_events(tx, *told)
+    await record_events(tx, *to_tell)
     left_out = {id(one) for one in results} - {id(one) for one in known}
     return [None if id(one) in left_out else Recorded(healths[one.key], one.key in recovered) for one in results]
 

@@ -14,7 +14,7 @@ from shared.domain.webhooks.signatures import Signer
 from shared.process.tasks import cancel
 from shared.queue.worker import Context
 from shared.store.webhook_deliveries import outcomes
-from shared.store.webhook_deliveries.turns import Attempt, Turn, Wish
+from shared.store.webhook_deliveries.turns import Attempt, Room, Turn
 from workers.webhook.desk import Desk, Letting
 from workers.webhook.recording import Result
 from workers.webhook.resources import Answer, Resources
@@ -114,7 +114,7 @@ class Delivering:
         if not free:
             return FULL
         deliveries, replays = min(deliveries, free), min(replays, free)
-        taken = await self._desk.take(Wish(*self._turn.key, deliveries, replays))
+        taken = await self._desk.take(Room(*self._turn.key, deliveries, replays))
         ours = [attempt for attempt in taken if attempt.kind == "delivery"]
         if deliveries and len(ours) < deliveries:
             self._more_deliveries = False

@@ -64,7 +64,7 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class Room:
     """How many deliveries and replays a turn has room for."""
 
     tenant_id: UUID
@@ -186,21 +186,21 @@ async def claim(pool: Pool, webhooks: Iterable[Key], holder: UUID, lease: timede
     return {(row["tenant_id"], row["webhook_id"]): _turn(row) for row in rows}
 
 
-async def take(pool: Pool, wishes: Sequence[Wish], lease: timedelta, at: str) -> dict[Key, list[Attempt]]:
+async def take(pool: Pool, rooms: Sequence[Room], lease: timedelta, at: str) -> dict[Key, list[Attempt]]:
     """Note an attempt of what is due of webhooks that this process holds, oldest first, and return these.
 
     `at` is the time as the log shows it, ISO 8601.
     """
     rows = await pool.fetch(
         _TAKE,
-        [wish.tenant_id for wish in wishes],
-        [wish.webhook_id for wish in wishes],
-        [wish.deliveries for wish in wishes],
-        [wish.replays for wish in wishes],
+        [room.tenant_id for room in rooms],
+        [room.webhook_id for room in rooms],
+        [room.deliveries for room in rooms],
+        [room.replays for room in rooms],
         lease,
         at,
     )
-    taken: dict[Key, list[Attempt]] = {(wish.tenant_id, wish.webhook_id): [] for wish in wishes}
+    taken: dict[Key, list[Attempt]] = {(room.tenant_id, room.webhook_id): [] for room in rooms}
     for row in sorted(rows, key=lambda row: (row["created_at"], row["sequence"] or 0)):
         taken[row["tenant_id"], row["webhook_id"]].append(Attempt(**row))
     return taken
