@@ -21,12 +21,17 @@ import workers.__main__
 import workers.campaign.steps
 import workers.campaign.worker
 import workers.reply.worker
+import workers.webhook.matching
 from shared import database
 from shared.queue.jobs import CampaignDue, SendAdmitted
 from shared.queue.worker import Context
 from shared.store.messages import sends
 from shared.store.messages.outbound_rows import Outbound
+from shared.store.webhook_deliveries import cursor, turns
 from workers.send import provider_call, unknown_lookup
+from workers.webhook import recording
+from workers.webhook.desk import Desk
+from workers.webhook.turn import Delivering
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -130,6 +135,24 @@ MOMENTS: Final[dict[str, Callable[[], None]]] = {
     "campaign page": lambda: setattr(Context, "publish", _publishing_only(SendAdmitted)),
     # the turn of a campaign is over, and the next one not published
     "campaign turn": lambda: setattr(Context, "publish", _publishing_only(CampaignDue)),
+    # deliveries are written, and the cursor not moved
+    "webhook matching": lambda: setattr(cursor, "move", _before(cursor.move)),
+    # deliveries are committed, and no job published
+    "webhook matched": lambda: setattr(
+        workers.webhook.matching.Matching, "_publish", _before(workers.webhook.matching.Matching._publish)
+    ),
+    # a webhook is held, and nothing taken of it
+    "webhook claimed": lambda: setattr(turns, "claim", _after(turns.claim)),
+    # the attempt is in the log, and not made
+    "webhook noted": lambda: setattr(Delivering, "_post", _before(Delivering._post)),
+    # the other side has answered, and nothing is written down
+    "webhook answered": lambda: setattr(Delivering, "_post", _after(Delivering._post)),
+    # what it answered is written down, and not committed
+    "webhook recording": lambda: setattr(recording, "record", _after(recording.record)),
+    # it is committed, and the webhook held
+    "webhook recorded": lambda: setattr(Desk, "record", _after(Desk.record)),
+    # the webhook is free, and the delivery of its job not acked
+    "webhook released": lambda: setattr(Desk, "release", _after(Desk.release)),
     # the message is `sending`, and the provider not called
     "claimed": lambda: setattr(sends, "claim", _after(sends.claim)),
     # the provider has answered, and nothing is written down
