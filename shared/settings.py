@@ -22,6 +22,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
+from shared.net.address_rules import Rules
 from shared.process import database_url
 
 ENV_FILE = ".palomar/env"
@@ -303,6 +304,11 @@ class Settings(BaseSettings):
         parts = urlsplit(url)
         straight = f"{parts.scheme}://{parts.netloc}" in self.trusted_origins
         return None if straight else self.https_proxy.get_secret_value() or None
+
+    @property
+    def webhook_rules(self) -> Rules:
+        """Which URLs of tenants' webhooks are called."""
+        return Rules(self.trusted_origins, self.webhook_http, frozenset(self.webhook_ports), self.webhook_networks)
 
     @model_validator(mode="after")
     def _reaches_postgresql_itself(self) -> Self:

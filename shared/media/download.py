@@ -17,6 +17,7 @@ from yarl import URL
 
 from shared.domain.media import Failure, Limits, digest_of, of_status, plain_type
 from shared.net import ssrf_guard
+from shared.net.address_rules import Rules, parsed
 from shared.providers.http_client import retry_after
 from shared.providers.media_source import Direct, Get, Located
 
@@ -40,18 +41,18 @@ class Fetched:
 
 
 class Fetcher:
-    """Downloads over one session; `async with` opens and closes it. `trusted` and `proxy`: see
-    shared.net.ssrf_guard."""
+    """Downloads over one session; `async with` opens and closes it. `trusted`: see
+    shared/net/address_rules.py."""
 
     def __init__(self, trusted: Iterable[str], limits: Limits, proxy: str | None = None) -> None:
-        self._trusted = tuple(trusted)
+        self._rules = Rules(tuple(trusted))
         self._limits = limits
         self._proxy = proxy
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> "Fetcher":
         self._session = aiohttp.ClientSession(
-            connector=ssrf_guard.connector(self._trusted, proxy=self._proxy),
+            connector=ssrf_guard.connector(self._rules, proxy=self._proxy),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,  # a megabyte may inflate to a gigabyte
@@ -135,13 +136,13 @@ class Fetcher:
         """The answer at the end of the redirects. Each address is checked as the first one is, and gets the headers
         only where they belong."""
         assert self._session is not None, "use the fetcher as `async with Fetcher(…)`"
-        url = ssrf_guard.parsed(get.url)
+        url = parsed(get.url)
         for _ in range(MOST_REDIRECTS + 1):
-            if ssrf_guard.problem(url, self._trusted) is not None:
+            if self._rules.problem(url) is not None:
                 yield Failure("not_allowed")
                 return
             headers = {"Accept-Encoding": "identity", **get.headers_for(url)}
-            proxy = None if str(url.origin()) in self._trusted else self._proxy
+            proxy = None if self._rules.trusts(url) else self._proxy
             async with self._session.get(url, headers=headers, allow_redirects=False, proxy=proxy) as answer:
                 if answer.status not in _REDIRECTS:
                     yield answer
@@ -154,7 +155,7 @@ def _next(url: URL, location: str) -> URL:
     """The URL that a redirect leads to. Raises ValueError where it names none."""
     if not location:
         raise ValueError("a redirect without Location")
-    return url.join(ssrf_guard.parsed(location))
+    return url.join(parsed(location))
 
 
 def _failure_of(answer: aiohttp.ClientResponse) -> Failure | None:

@@ -15,13 +15,14 @@ from hypothesis import strategies as st
 from shared.domain.media import Failure, Limits
 from shared.media.download import Fetcher
 from shared.net import ssrf_guard
+from shared.net.address_rules import ForbiddenAddressError, Rules, is_public, parsed
 from shared.providers.media_source import Direct, Get
 
 PUBLIC = ("93.184.215.14", "8.8.8.8", "2606:4700:4700::1111", "2a00:1450:4003:80a::200e", "::ffff:8.8.8.8")
 CLOSED = (
     "0.0.0.0", "10.0.0.1", "100.64.0.1", "127.0.0.1", "127.255.255.254", "169.254.169.254", "172.16.0.1",
     "172.31.255.255", "192.0.0.192", "192.0.2.1", "192.88.99.1", "192.168.1.1", "198.18.0.1", "198.51.100.7",
-    "203.0.113.9", "224.0.0.1", "239.255.255.250", "240.0.0.1", "255.255.255.255",
+    "203.0.113.9", "224.0.0.1", "239.255.255.250", "240.0.0.1", "255.255.255.255", "168.63.129.16",
     "::", "::1", "::127.0.0.1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "::ffff:169.254.169.254", "64:ff9b::7f00:1",
     "64:ff9b:1::1", "100::1", "2001::1", "2001:db8::1", "2002:7f00:1::", "3fff::1", "fc00::1", "fd00:ec2::254",
     "fe80::1", "fe80::1%eth0", "fec0::1", "ff02::1", "2606:4700::1%eth0",
@@ -32,12 +33,12 @@ CLOSED = (
 
 @pytest.mark.parametrize("address", PUBLIC)
 def test_an_address_of_the_public_network_is_called(address: str) -> None:
-    assert ssrf_guard.is_public(address)
+    assert is_public(address)
 
 
 @pytest.mark.parametrize("address", CLOSED)
 def test_no_other_is(address: str) -> None:
-    assert not ssrf_guard.is_public(address)
+    assert not is_public(address)
 
 
 @pytest.mark.parametrize(
@@ -69,19 +70,19 @@ def test_no_other_is(address: str) -> None:
     ],
 )
 def test_what_the_words_of_a_url_tell(url: str, called: bool) -> None:
-    assert (ssrf_guard.problem(ssrf_guard.parsed(url)) is None) is called
+    assert (Rules().problem(parsed(url)) is None) is called
 
 
 @pytest.mark.parametrize("url", ["https://[::1", "https://a:99999/", "http://a:b/", "https://exa mple.com:x/"])
 def test_a_text_that_is_no_url_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
-        ssrf_guard.parsed(url)
+        parsed(url)
 
 
 def test_what_is_signed_is_called_as_it_is_written() -> None:
     written = "https://cdn.example.com/a%7Eb?sig=a%2Fb%3D&x=1+2"
-    assert str(ssrf_guard.parsed(written)) == written
-    assert str(ssrf_guard.parsed("https://cdn.example.com/año.jpg")) == "https://cdn.example.com/a%C3%B1o.jpg"
+    assert str(parsed(written)) == written
+    assert str(parsed("https://cdn.example.com/año.jpg")) == "https://cdn.example.com/a%C3%B1o.jpg"
 
 
 @pytest.mark.parametrize(
@@ -94,7 +95,7 @@ def test_what_is_signed_is_called_as_it_is_written() -> None:
     ],
 )
 def test_a_trusted_origin_is_trusted_alone(url: str, called: bool) -> None:
-    assert (ssrf_guard.problem(ssrf_guard.parsed(url), ("http://127.0.0.1:4010",)) is None) is called
+    assert (Rules(("http://127.0.0.1:4010",)).problem(parsed(url)) is None) is called
 
 
 @pytest.mark.parametrize(
@@ -110,10 +111,10 @@ def test_of_a_names_addresses_only_the_public_ones_are_called(
     answers: Sequence[str], left: Sequence[str] | None
 ) -> None:
     if left is None:
-        with pytest.raises(ssrf_guard.ForbiddenAddressError):
-            ssrf_guard.public_of(answers)
+        with pytest.raises(ForbiddenAddressError):
+            Rules().allowed(answers)
     else:
-        assert ssrf_guard.public_of(answers) == left
+        assert Rules().allowed(answers) == left
 
 
 # -- as aiohttp applies it ---------------------------------------------------------------------------------------------
@@ -139,7 +140,7 @@ class Names(AbstractResolver):
 
 async def _called(url: str, trusted: Sequence[str], names: Mapping[str, Sequence[str]]) -> int:
     async with (
-        aiohttp.ClientSession(connector=ssrf_guard.connector(trusted, resolver=Names(names))) as session,
+        aiohttp.ClientSession(connector=ssrf_guard.connector(Rules(tuple(trusted)), resolver=Names(names))) as session,
         session.get(url) as answer,
     ):
         return answer.status

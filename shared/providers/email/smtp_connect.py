@@ -4,8 +4,8 @@ import asyncio
 import socket
 from collections.abc import Collection
 
+from shared.net.address_rules import is_public
 from shared.net.dns import look_up
-from shared.net.ssrf_guard import is_public
 
 
 class PrivateAddressError(Exception):

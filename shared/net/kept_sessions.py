@@ -1,0 +1,96 @@
+"""Sessions whose connections are reused for a minute at most, so that a call costs no handshake and no old address.
+
+A connection's address was checked when it was made. A name may lead elsewhere later, so a connection serves no longer
+than LONGEST_USE after it was made: sessions are replaced. There are several, each for a part of the hosts, which are
+replaced in turn, so that the handshakes don't come all at once.
+"""
+
+import asyncio
+import socket
+import zlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+import aiohttp
+
+LONGEST_USE: Final = 60.0  # seconds after it was made at which a connection begins its last call
+SHARDS: Final = 8
+MOST_RESTING: Final = 128  # connections of a shard that wait for their next call
+
+OpenSession = Callable[[bool, Callable[[socket.socket], None]], aiohttp.ClientSession]
+"""Opens a session: whether its connections are reused, and what is given each new socket."""
+
+
+@dataclass(eq=False)
+class Sessions:
+    """A session that reuses its connections, and one that makes a new one for each call."""
+
+    _open: OpenSession
+    began: float  # time of the loop
+    lasts: float
+    calls: int = 0  # under way
+    is_replaced: bool = False
+    addresses: dict[str, list[str]] = field(default_factory=dict)  # checked ones by name, of calls through a proxy
+    _opened: dict[bool, aiohttp.ClientSession] = field(default_factory=dict)
+    _sockets: list[socket.socket] = field(default_factory=list)
+
+    def session(self, reused: bool = True) -> aiohttp.ClientSession:
+        if reused not in self._opened:
+            self._opened[reused] = self._open(reused, self._sockets.append)
+        return self._opened[reused]
+
+    def is_over(self, now: float) -> bool:
+        """Whether its time is over, or more connections rest than may."""
+        if now - self.began >= self.lasts:
+            return True
+        if len(self._sockets) > MOST_RESTING + self.calls:
+            self._sockets[:] = [one for one in self._sockets if one.fileno() != -1]
+        return len(self._sockets) > MOST_RESTING + self.calls
+
+    async def close(self) -> None:
+        for session in self._opened.values():
+            await session.close()
+
+
+class KeptSessions:
+    """The sessions of a process, for one way out; `close` ends them."""
+
+    def __init__(self, open_session: OpenSession, longest_use: float = LONGEST_USE, shards: int = SHARDS) -> None:
+        self._open = open_session
+        self._longest = longest_use
+        self._shards: list[Sessions | None] = [None] * shards
+        self._every: set[Sessions] = set()
+
+    @asynccontextmanager
+    async def of(self, origin: str) -> AsyncIterator[Sessions]:
+        """The sessions for one call to this origin. Replaced ones are closed when their last call has ended."""
+        shard = zlib.crc32(origin.encode()) % len(self._shards)
+        before, now = self._shards[shard], asyncio.get_running_loop().time()
+        if before is None or before.is_over(now):
+            # The first ones end one after the other.
+            lasts = self._longest * ((shard + 1) / len(self._shards) if before is None else 1.0)
+            found = self._shards[shard] = Sessions(self._open, now, lasts)
+            self._every.add(found)
+        else:
+            found = before
+        found.calls += 1
+        try:
+            if before is not None and before is not found:
+                before.is_replaced = True
+                if not before.calls:
+                    await self._close(before)
+            yield found
+        finally:
+            found.calls -= 1
+            if found.is_replaced and not found.calls:
+                await self._close(found)
+
+    async def close(self) -> None:
+        for one in list(self._every):
+            await self._close(one)
+
+    async def _close(self, found: Sessions) -> None:
+        self._every.discard(found)
+        await found.close()
