@@ -202,13 +202,13 @@ async def test_what_a_server_does_is_an_outcome_within_the_time(
 
 async def test_a_kept_connection_that_its_server_ends_costs_no_attempt() -> None:
     """Servers end connections that rest, at the moment of the next call, too."""
-    told: list[int] = []
+    seen: list[int] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         for number in range(2):
             if not (await reader.read(65536)):
                 break
-            told.append(number)
+            seen.append(number)
             if number == 0:
                 writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
         writer.close()
@@ -217,7 +217,7 @@ async def test_a_kept_connection_that_its_server_ends_costs_no_attempt() -> None
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
     async with server, Egress(LOCAL, timeout=2) as egress:
         assert [await egress.post(url, b"", {}) for _ in range(2)] == [Answer(None, 200)] * 2
-    assert told == [0, 1, 0]
+    assert seen == [0, 1, 0]
 
 
 async def test_what_is_not_there_has_a_reason() -> None:
@@ -278,7 +278,7 @@ async def test_a_proxy_is_asked_for_the_checked_address_and_tls_verifies_the_nam
             assert shop.posts[-1][0] == "mixed.example:8443"
 
 
-async def test_a_proxy_that_opens_no_way_is_told_from_a_url_that_can_not_be_reached() -> None:
+async def test_a_proxy_that_fails_is_another_failure_than_a_url_that_does() -> None:
     async with opening_ways(0) as proxy:
         for status, error in (("502 Bad Gateway", "connect"), ("407 Proxy Authentication Required", "proxy")):
             async with Egress(Rules(), proxy=proxy.url, resolver=Names(NAMES), timeout=5) as egress:
