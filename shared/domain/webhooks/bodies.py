@@ -4,6 +4,7 @@
 need not call back. A body that would be larger is thin: it has the ids alone.
 """
 
+import json
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -68,7 +69,7 @@ def body(
     contact: Mapping[str, Any] | None = None,
     sequence: int | None = None,
 ) -> dict[str, Any]:
-    """The body that tells of an event, less than LARGEST bytes as `encoded` writes it.
+    """The body that tells of an event, less than LARGEST bytes.
 
     `event` is as event_json.py makes it, `message` and `contact` as rows.py does. `sequence` counts the deliveries of a
     conversation to a webhook that wants them in order.
@@ -81,7 +82,7 @@ def body(
 
 
 def encoded(found: Mapping[str, Any]) -> bytes:
-    """The bytes that are signed and sent."""
+    """The body as JSON."""
     return orjson.dumps(found)
 
 
@@ -142,8 +143,9 @@ def _envelope(
 
 
 def _fits(found: Mapping[str, Any]) -> bool:
+    """Whether it is less than LARGEST as PostgreSQL writes it: what is sent is the stored text, with blanks in it."""
     try:
-        return len(encoded(found)) < LARGEST
+        return len(encoded(found)) < LARGEST and len(json.dumps(found, ensure_ascii=False).encode()) < LARGEST
     except orjson.JSONEncodeError:  # a tenant's SQL session stored what is nested more deeply than JSON may be written
         return False
 
