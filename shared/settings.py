@@ -219,6 +219,11 @@ class Settings(BaseSettings):
     inbound_log_days: int = Field(default=30, ge=1, description="raw webhooks are stored this long")
     events_days: int = Field(default=14, ge=1)
     webhook_timeout: Seconds = Field(default=15.0, description="hard total of one delivery to a tenant's webhook")
+    webhook_lease: Seconds = Field(
+        default=30.0,
+        description="beyond webhook_timeout, until another process delivers to the webhooks of one that was killed; "
+        "half of it, until another one matches events",
+    )
     webhook_concurrency: int = Field(default=16, ge=1, description="deliveries to one webhook at once")
     webhook_rate: int = Field(default=200, ge=1, description="deliveries to one webhook a second")
     webhook_http: bool = Field(default=False, description="whether webhooks may have http URLs")

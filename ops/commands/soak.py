@@ -1,7 +1,7 @@
 """palomar soak: faults by chance for as long as you like, and other runs that take minutes; nothing may be lost.
 
-The others: a long outage of the database, two minutes in which all that serves live clients is killed in turn, and a
-campaign for many recipients whose workers die at every point.
+The others: a long outage of the database, two minutes in which all that serves live clients is killed in turn, a
+campaign for many recipients whose workers die at every point, and many events to a webhook that is down for two days.
 """
 
 import importlib
@@ -22,6 +22,7 @@ def soak(
     minutes: Annotated[float, typer.Option(min=0.1, help="of faults by chance; the last round is finished")] = 30.0,
     outage: Annotated[float, typer.Option(min=0, help="minutes without a database; 0: no such test")] = 20.0,
     recipients: Annotated[int, typer.Option(min=100, help="of the campaign whose workers are killed")] = 100_000,
+    events: Annotated[int, typer.Option(min=1000, help="to a webhook that is down for two days")] = 100_000,
     only: Annotated[str, typer.Option(help="tests whose name fits, as pytest's -k, such as campaign")] = "",
     seed: Annotated[str, typer.Option(help="of an earlier run, to repeat its faults")] = "",
 ) -> None:
@@ -31,7 +32,7 @@ def soak(
     """
     importlib.import_module("pytest")  # where it is missing the command says so
     seed = seed or secrets.token_hex(4)
-    every = f"{minutes:g} minutes of faults, {outage:g} minutes without a database, {recipients:,} recipients"
+    every = f"{minutes:g} minutes of faults, {outage:g} without database, {recipients:,} recipients, {events:,} events"
     typer.echo(f"seed {seed}: {only or every}")
     started = time.monotonic()
     done = subprocess.run(
@@ -45,6 +46,7 @@ def soak(
             variables.MINUTES: str(minutes),
             variables.OUTAGE: str(outage),
             variables.RECIPIENTS: str(recipients),
+            variables.EVENTS: str(events),
             variables.SEED: seed,
         },
         check=False,

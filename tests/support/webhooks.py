@@ -16,7 +16,7 @@ from shared.store.events import Event, record
 from shared.store.webhooks import WebhookValues
 
 # What lets a worker call a receiver on this machine.
-LOCAL: Final[Mapping[str, object]] = {
+LOCAL: Final[Mapping[str, Any]] = {
     "webhook_http": True,
     "webhook_networks": (TypeAdapter(IPvAnyNetwork).validate_python("127.0.0.0/8"),),
 }
@@ -104,3 +104,23 @@ SELECT holder IS NULL AND (due_at IS NULL OR due_at > now()) AND NOT EXISTS (
     SELECT FROM events e, webhook_cursor c WHERE (e.xid, e.seq) > (c.xid, c.seq) AND e.tenant_id = h.tenant_id)
 FROM webhook_health h WHERE webhook_id = $1
 """
+
+
+# Not what is under way: its time is that of the lease.
+_HASTEN: Final = """
+WITH later AS (
+    SELECT tenant_id, id FROM webhook_logs
+    WHERE webhook_id = $1 AND due_at > now() AND attempts #> '{-1,ended_at}' IS DISTINCT FROM 'null'
+    ORDER BY id FOR UPDATE
+)
+UPDATE webhook_logs l SET due_at = now() FROM later WHERE l.tenant_id = later.tenant_id AND l.id = later.id
+"""
+_CLOSE: Final = """
+UPDATE webhook_health SET open_until = least(open_until, now()), due_at = least(due_at, now()) WHERE webhook_id = $1
+"""
+
+
+async def hasten(pool: Pool, webhook_id: UUID) -> None:
+    """Let what waits for its next attempt be due now, and a circuit breaker let one through."""
+    await pool.execute(_HASTEN, webhook_id)
+    await pool.execute(_CLOSE, webhook_id)

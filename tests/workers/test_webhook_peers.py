@@ -6,18 +6,56 @@ the-desk: deskhq/the-desk.
 """
 
 from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from itertools import pairwise
-from typing import Final
+from typing import Any, Final
 
+import aiodns
+import pytest
+
+from ingress.api.declaration import registry
+from shared import database
 from shared.domain.webhooks.schedule import SCHEDULE
+from shared.net import dns
 from shared.settings import Settings
+from tests.support.api import ApiStage, Tenant, serving
+from tests.support.name_server import Name, NameServer, name_server
 from tests.support.webhook_receiver import HANG, OK, Answer, Received
 from tests.support.webhook_stage import WORKERS, Hook, Hooks, hooked
 from tests.support.webhooks import number_of
 
 DOWN: Final = Answer(500)
 HALF_A_DAY: Final = timedelta(hours=12)
+
+
+@pytest.fixture
+async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[NameServer]:
+    """The name server that this test's workers ask."""
+    async with name_server() as started:
+        resolver = aiodns.DNSResolver([started.address], tries=dns.TRIES)
+        monkeypatch.setattr(dns, "_resolver", resolver)
+        yield started
+        await resolver.close()
+
+
+@asynccontextmanager
+async def api_of(hooks: Hooks) -> AsyncIterator["Caller"]:
+    """The API, with a key of the stage's tenant."""
+    async with serving(hooks.stage.settings) as api:
+        yield Caller(api, await api.key(Tenant(hooks.stage.ours.tenant_id, "", database.new_id()), "*"))
+
+
+class Caller:
+    def __init__(self, api: ApiStage, key: Tenant) -> None:
+        self._api, self._key = api, key
+
+    async def __call__(self, procedure: str, hook: Hook, **given: Any) -> Any:
+        """Call a procedure about a webhook; its answer, which is no problem."""
+        answer = await self._api.call(registry()[procedure], self._key, {"id": str(hook.id), **given})
+        assert answer.status < 300, answer.body
+        return answer.body
 
 
 async def keeps_failing(hook: Hook, *, while_happening: int = 0, hooks: Hooks | None = None, most: int = 20) -> int:
@@ -34,7 +72,32 @@ async def keeps_failing(hook: Hook, *, while_happening: int = 0, hooks: Hooks | 
     raise AssertionError(f"not disabled after {most / 2:g} days: {await hook.health()}")
 
 
+async def is_pending(hook: Hook) -> bool:
+    return "pending" in await hook.states()
+
+
 # -- outpost -----------------------------------------------------------------------------------------------------------
+
+
+async def test_outpost_611_what_happens_while_it_is_disabled_is_kept_and_can_be_replayed(settings: Settings) -> None:
+    """Events to a disabled destination were gone: in no list, and nothing to replay once it was enabled again."""
+    async with hooked(settings) as hooks, hooks.stage.working(*WORKERS), api_of(hooks) as call:
+        shop = await hooks.add("/shop")
+        hooks.receiver.answers("/shop", Answer(410), OK)
+        await hooks.happen()
+        await hooks.receiver.wait("/shop", 1)
+        await shop.rests()
+        assert (await shop.health())["disabled_reason"] == "gone"
+        await hooks.happen(5, first=2)
+        await shop.until(failed=1, missed=5)
+        assert len(shop.received()) == 1
+        listed = await call("webhooks.logs", shop, state="missed")
+        assert len(listed["logs"]) == 5
+        await call("webhooks.update", shop, isActive=True)
+        await call("webhooks.recover", shop, since="2020-01-01T00:00:00Z")
+        await shop.until(delivered=6)
+        assert {number_of(one.json()) for one in shop.received()[1:]} == {1, 2, 3, 4, 5, 6}
+        assert hooks.receiver.ids["/shop"] == {str(row["id"]) for row in await shop.log()}
 
 
 async def test_outpost_596_a_url_that_fails_for_days_is_disabled(settings: Settings) -> None:
@@ -55,6 +118,24 @@ async def test_outpost_596_a_url_that_fails_for_days_is_disabled(settings: Setti
         await shop.elapse(HALF_A_DAY)
         await shop.rests()
         assert (len(shop.received()), (await shop.states())["missed"]) == (calls, 1)
+
+
+async def test_outpost_314_a_name_that_does_not_resolve_is_tried_again(settings: Settings, server: NameServer) -> None:
+    """A destination whose name could not be resolved failed for good; a server's name may be back in a minute."""
+    async with hooked(settings) as hooks:
+        shop = await hooks.add("/shop")
+        port = hooks.receiver.base.rpartition(":")[2]
+        await hooks.stage.pool.execute(
+            "UPDATE webhooks SET url = $2 WHERE id = $1", shop.id, f"http://shop.example:{port}/shop"
+        )
+        async with hooks.stage.working(*WORKERS):
+            await hooks.happen()
+            await hooks.stage.until(lambda: attempts(shop), equals=[["dns"]])
+            assert await shop.states() == {"pending": 1}
+            server.names["shop.example"] = Name(("127.0.0.1",))
+            await shop.elapse(timedelta(seconds=6))
+            await shop.until(delivered=1)
+        assert await attempts(shop) == [["dns", None]]
 
 
 async def attempts(hook: Hook) -> list[list[str | None]]:
@@ -128,8 +209,9 @@ async def test_polar_8690_deliveries_that_wait_hide_no_failures(settings: Settin
         await hooks.receiver.wait("/shop", 1)
         halves = await keeps_failing(shop, while_happening=20, hooks=hooks)
         assert 10 <= halves <= 14
+        await hooks.stage.until(lambda: is_pending(shop), equals=False)
         states = await shop.states()
-        assert states.keys() <= {"failed", "missed"}
+        assert states.keys() == {"failed", "missed"}
         assert states["failed"] >= 1
         assert states["missed"] >= 20
 
@@ -188,3 +270,37 @@ async def test_nango_5061_a_dead_url_is_probed_and_one_success_closes_the_breake
         await dead.elapse(timedelta(minutes=16))
         await dead.until(delivered=130)
         assert (await dead.health())["failures"] == 0
+
+
+async def test_the_desk_1065_a_replay_is_the_same_delivery_once_more(settings: Settings) -> None:
+    """A replay keeps the id, is signed with today's secret, is one attempt, does not touch health, and is allowed while
+    the webhook is disabled."""
+    async with hooked(settings) as hooks, hooks.stage.working(*WORKERS), api_of(hooks) as call:
+        shop = await hooks.add("/shop")
+        hooks.receiver.answers("/shop", OK, Answer(410), DOWN, OK)
+        await hooks.happen()
+        await shop.until(delivered=1)
+        await hooks.happen(first=2)
+        await hooks.receiver.wait("/shop", 2)
+        await shop.rests()
+        before = await shop.health()
+        assert before["disabled_at"] is not None
+        secret = (await call("webhooks.rotateSecret", shop, overlapSeconds=0))["secret"]
+        first = (await shop.log())[0]["id"]
+        for times in (1, 2):  # the first one fails, and is not tried again
+            await call("webhooks.replay", shop, logId=str(first))
+            await hooks.receiver.wait("/shop", 2 + times)
+            await shop.rests()
+            await shop.elapse(timedelta(hours=1))
+            await shop.rests()
+            assert len(shop.received()) == 2 + times
+        original, _, failed, replayed = shop.received()
+        assert original.id == failed.id == replayed.id == str(first)
+        assert original.body == replayed.body
+        assert original.is_signed(secret=shop.secret)
+        assert replayed.is_signed(secret=secret)
+        assert not replayed.is_signed(secret=shop.secret)
+        after = await shop.health()
+        same = ("failures", "disabled_reason", "probes")
+        assert [after[name] for name in same] == [before[name] for name in same]
+        assert await shop.states() == {"delivered": 1, "failed": 1}

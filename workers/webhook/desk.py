@@ -19,7 +19,6 @@ from workers.webhook.recording import Recorded, Result
 from workers.webhook.resources import Resources
 from workers.webhook.together import Together
 
-LEASE_MARGIN: Final = 30.0  # seconds beyond one attempt's timeout
 SOON: Final = 0.004  # seconds in which claims and takings come together
 LATER: Final = 0.01  # and what ends
 AT_ONCE: Final = 200
@@ -42,7 +41,7 @@ class Desk:
 
     def __init__(self, ctx: Context[Resources]) -> None:
         self._ctx = ctx
-        self._lease = timedelta(seconds=ctx.settings.webhook_timeout + LEASE_MARGIN)
+        self._lease = timedelta(seconds=ctx.settings.webhook_timeout + ctx.settings.webhook_lease)
         self._apart = asyncio.Semaphore(APART)
         self.claim: Together[Key, Turn | None] = Together(self._claim, SOON, AT_ONCE)
         self.take: Together[Room, list[Attempt]] = Together(self._take, SOON, AT_ONCE)

@@ -27,7 +27,6 @@ from workers.webhook.batches import Batch, Taken, locked, match
 from workers.webhook.resources import Resources
 
 EVENTS_AT_ONCE: Final = 500
-LEASE: Final = timedelta(seconds=15)
 POLL: Final = 1.0  # seconds; NOTIFY is the fast way
 LOCK_WAIT: Final = "100ms"  # as all events wait meanwhile
 LOCKED_WAIT: Final = Backoff(first=1.0, longest=30.0, jitter=0.0)  # of a tenant that holds locks, in its own time
@@ -57,6 +56,7 @@ class Matching:
         self._connection = connection
         self._holder = holder
         self._ctx = ctx
+        self._lease = timedelta(seconds=ctx.settings.webhook_lease / 2)
         self._woken = asyncio.Event()
         self._limit = EVENTS_AT_ONCE
         self._place: Place = (0, 0)
@@ -75,16 +75,16 @@ class Matching:
 
     async def _become_leader(self) -> Place:
         while True:
-            if (place := await cursor.lead(self._connection, self._holder, LEASE)) is not None:
+            if (place := await cursor.lead(self._connection, self._holder, self._lease)) is not None:
                 return place
             await asyncio.sleep(POLL)
 
     async def _step(self) -> bool:
         """Match some events, or wait for the next. False: another process does it by now."""
         self._woken.clear()
-        if time.monotonic() - self._led_at > LEASE.total_seconds() / 3:
+        if time.monotonic() - self._led_at > self._lease.total_seconds() / 3:
             self._led_at = time.monotonic()
-            if (place := await cursor.lead(self._connection, self._holder, LEASE)) is None:
+            if (place := await cursor.lead(self._connection, self._holder, self._lease)) is None:
                 return False
             self._place = place
         behind = await cursor.behind(self._connection)
@@ -119,7 +119,7 @@ class Matching:
                     for tenant_id in fallen:
                         await cursor.fall_behind(self._connection, tenant_id, before)
                     taken = await match(self._connection, self._batch(events, apart | fallen))
-                    if not await cursor.move(self._connection, self._holder, LEASE, taken.place):
+                    if not await cursor.move(self._connection, self._holder, self._lease, taken.place):
                         return False
             except database.LockTimeout:
                 found = await locked(self._connection, events)
@@ -149,7 +149,7 @@ class Matching:
             raise error
         skipped("webhook event", error, xid=str(place[0]), seq=str(place[1]))
         self._place = place
-        return await cursor.move(self._connection, self._holder, LEASE, place)
+        return await cursor.move(self._connection, self._holder, self._lease, place)
 
     async def _catch_up(self, one: Behind) -> bool:
         """Match some events of a tenant that are matched apart; returns whether there are more."""
@@ -173,7 +173,7 @@ class Matching:
     async def _match_apart(self, one: Behind, limit: int) -> bool:
         events = await cursor.of_tenant(self._connection, one.tenant_id, one.place, self._place, limit)
         async with self._connection.transaction():
-            if not await cursor.move(self._connection, self._holder, LEASE, self._place):
+            if not await cursor.move(self._connection, self._holder, self._lease, self._place):
                 return False  # another process does it by now, as the next step finds out
             if not events:
                 await cursor.caught_up(self._connection, one.tenant_id)

@@ -86,13 +86,15 @@ CROSS JOIN LATERAL (
 ) AS last
 WHERE last.held = 'waiting' OR last.attempt_count < {OVERTAKEN_AFTER}
 """
+# Those of one transaction are due in their order: a webhook's turn takes what has been due longest.
 _INSERT = """
 INSERT INTO webhook_logs
     (id, tenant_id, webhook_id, event, payload, created_at, conversation_id, sequence, held, due_at)
 SELECT id, tenant_id, webhook_id, event, payload, least(created_at, now()), conversation_id, sequence, held,
-    CASE WHEN held IS NULL THEN now() END
+    CASE WHEN held IS NULL THEN now() - interval '1 second' + place * interval '1 microsecond' END
 FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::jsonb[], $6::timestamptz[], $7::uuid[], $8::bigint[],
-    $9::text[]) AS new (id, tenant_id, webhook_id, event, payload, created_at, conversation_id, sequence, held)
+    $9::text[]) WITH ORDINALITY
+    AS new (id, tenant_id, webhook_id, event, payload, created_at, conversation_id, sequence, held, place)
 ON CONFLICT DO NOTHING
 """
 _DUE_IN = """
