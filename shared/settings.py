@@ -227,7 +227,9 @@ class Settings(BaseSettings):
     webhook_concurrency: int = Field(default=16, ge=1, description="deliveries to one webhook at once")
     webhook_rate: int = Field(default=200, ge=1, description="deliveries to one webhook a second")
     webhook_http: bool = Field(default=False, description="whether webhooks may have http URLs")
-    webhook_ports: tuple[int, ...] = Field(default=(), description="that webhooks' URLs may name; empty: any")
+    webhook_ports: tuple[Annotated[int, Field(ge=1, le=65535)], ...] = Field(
+        default=(), description="that webhooks' URLs may name, such as [443, 8443]; empty: any"
+    )
     webhook_networks: tuple[IPvAnyNetwork, ...] = Field(
         default=(), description='private networks that webhooks may be in, such as ["10.1.0.0/16"]'
     )
@@ -254,8 +256,8 @@ class Settings(BaseSettings):
     )
     https_proxy: SecretStr = Field(
         default=SecretStr(""),
-        description="http://[USER:PASSWORD@]HOST:PORT; providers, models and the files that customers send are called "
-        "through it, all but trusted_origins. Mails and S3 are not. HTTPS_PROXY itself is never read.",
+        description="http://[USER:PASSWORD@]HOST:PORT; providers, models, webhooks and the files that customers send "
+        "are called through it, all but trusted_origins. Mails and S3 are not. HTTPS_PROXY itself is never read.",
     )
     llm_base_url: str = Field(
         default="", description="any OpenAI-compatible endpoint; empty: the llm engine says its fallback"

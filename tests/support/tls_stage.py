@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -66,6 +66,7 @@ class Receiver:
 
     port: int = 0
     connections: int = 0
+    open_now: Callable[[], int] = int
     posts: list[tuple[str, str, bytes]] = field(default_factory=list)  # (Host, path, body)
     status: int = 200
     answer: bytes = b"thanks"
@@ -86,6 +87,7 @@ async def receiving(tls: Tls | None = None) -> AsyncIterator[Receiver]:
         return web.Response(status=found.status, body=found.answer, headers=found.headers)
 
     server = Counting(handler)
+    found.open_now = lambda: len(server.connections)
     listening = await asyncio.get_running_loop().create_server(
         server, "127.0.0.1", 0, ssl=None if tls is None else tls.server
     )

@@ -7,11 +7,14 @@ from contextlib import asynccontextmanager
 from ipaddress import ip_network
 from typing import Any
 
+import aiodns
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 
+from shared.net import dns, kept_sessions
 from shared.net.address_rules import Rules
 from shared.net.egress import Answer, Egress
+from tests.support.name_server import Name, name_server
 from tests.support.tls_stage import opening_ways, receiving, tls_for
 
 LOCAL = Rules(http=True, networks=(ip_network("127.0.0.0/8"),))
@@ -102,6 +105,42 @@ async def test_a_name_that_turns_to_us_after_its_check_is_not_followed() -> None
         for _ in range(3):
             await egress.post(f"http://rebinding.example:{ours.port}/", b"{}", {})
         assert ours.connections == 0
+
+
+async def test_names_are_asked_of_a_name_server_and_its_answers_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name server may answer our own address at once, or after a public one."""
+    async with name_server() as server, receiving() as ours:
+        before, after = (aiodns.DNSResolver([server.address]) for _ in range(2))  # each keeps its answers for a minute
+        monkeypatch.setattr(dns, "_resolver", before)
+        server.names["127-0-0-1.rebinding.example"] = Name(("127.0.0.1", "::1"))
+        server.names["turning.example"] = Name((PUBLIC,))
+        async with Egress(Rules(http=True), timeout=0.3, longest_use=0.01) as egress:
+            url = f"http://127-0-0-1.rebinding.example:{ours.port}/"
+            assert await egress.post(url, b"{}", {}) == Answer("not_allowed")
+            await egress.post(f"http://turning.example:{ours.port}/", b"{}", {})
+            server.names["turning.example"] = Name(("127.0.0.1",))
+            monkeypatch.setattr(dns, "_resolver", after)
+            url = f"http://turning.example:{ours.port}/"
+            assert await egress.post(url, b"{}", {}) == Answer("not_allowed")
+        async with Egress(LOCAL) as egress:
+            assert (await egress.post(url, b"{}", {})).error is None
+        assert ours.connections == 1
+        await before.close()
+        await after.close()
+
+
+async def test_connections_that_rest_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept_sessions, "MOST_RESTING", 3)
+    names = Names({f"h{number}.example": [["127.0.0.1"]] for number in range(60)})
+    async with receiving() as shop, Egress(LOCAL, resolver=names) as egress:
+        for number in range(60):
+            assert (await egress.post(f"http://h{number}.example:{shop.port}/", b"{}", {})).error is None
+        assert shop.connections == 60
+        async with asyncio.timeout(5):
+            while True:  # the server hears of their ends a little later
+                if shop.open_now() <= 8 * 5:
+                    break
+                await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize(
