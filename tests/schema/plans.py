@@ -149,6 +149,8 @@ _OF_ITS_OWN = {
     ("messages.windows._CHECK", 1): "md5('{seed}conversation{n}')",
     ("tenants._INSERT", 1): "gen_random_uuid()",
     ("webhooks._INSERT", 4): "'https://a.example'",
+    ("webhooks._INSERT", 8): "'inbound'",
+    ("webhooks._UPDATE", 7): "'inbound'",
 }
 # Of a campaign to contacts, and what decides of them.
 _RULES = (

@@ -10,18 +10,18 @@ from shared.domain.webhooks.health import FAILING_AT
 
 MOST_COUNTED: Final = 100_000  # deliveries of a webhook that wait
 
-_WAITING: Final = f"""
+_WAITING: Final = f"""(
     SELECT count(*) AS waiting FROM (
         SELECT FROM webhook_logs l
         WHERE l.webhook_id = w.id AND l.tenant_id = w.tenant_id AND l.due_at IS NOT NULL
         LIMIT {MOST_COUNTED}) AS counted
-"""
+)"""
 _OF_TENANT = f"""
 SELECT w.id AS webhook_id, w.name, w.is_active, coalesce(h.failures, 0) AS failures, h.disabled_at, waiting, delivered,
     failed, missed
 FROM webhooks w
 LEFT JOIN webhook_health h ON h.tenant_id = w.tenant_id AND h.webhook_id = w.id
-CROSS JOIN LATERAL ({_WAITING}) AS now_due
+CROSS JOIN LATERAL {_WAITING} AS now_due
 CROSS JOIN LATERAL (
     SELECT count(*) FILTER (WHERE success) AS delivered, count(*) FILTER (WHERE NOT success) AS failed,
         count(*) FILTER (WHERE success IS NULL AND held = 'missed') AS missed

@@ -24,13 +24,18 @@ SET replay_at = now(), replay_kind = CASE WHEN metadata ? 'test' THEN 'test' ELS
 WHERE tenant_id = $1 AND webhook_id = $2 AND id = $3 AND NOT metadata ? 'erased' RETURNING id
 """
 _AGAIN: Final = "(success IS NOT NULL OR held = 'missed') AND NOT metadata ?| ARRAY['test', 'erased']"
-_COUNT: Final = f"""
+
+
+def _count(only: str) -> str:
+    return f"""
 SELECT count(*) FILTER (WHERE {_AGAIN}) AS found, count(*) > {MOST_COUNTED} AS is_more FROM (
     SELECT success, held, metadata FROM webhook_logs
-    WHERE tenant_id = $1 AND webhook_id = $2 AND created_at >= $3 AND created_at < $4 AND {{only}}
+    WHERE tenant_id = $1 AND webhook_id = $2 AND created_at >= $3 AND created_at < $4 AND {only}
     LIMIT {MOST_COUNTED + 1}) AS counted
 """
-_COUNTS: Final = {True: _COUNT.format(only=FAILED), False: _COUNT.format(only="true")}
+
+
+_COUNTS: Final = {True: _count(FAILED), False: _count("true")}
 _OPEN = "SELECT count(*) FROM webhook_replays WHERE tenant_id = $1 AND webhook_id = $2"
 _ADD = """
 INSERT INTO webhook_replays (tenant_id, webhook_id, since, until, only_failed) VALUES ($1, $2, $3, $4, $5)
@@ -45,12 +50,15 @@ FROM (
 JOIN webhook_replays r USING (tenant_id, webhook_id, id)
 ORDER BY r.tenant_id, r.webhook_id, r.id FOR NO KEY UPDATE OF r SKIP LOCKED
 """
+
+
 # Several rows of the log are locked in the order of their ids, by all who do, so that nobody waits in a circle.
-_MARK: Final = f"""
+def _mark(only: str) -> str:
+    return f"""
 WITH piece AS (
     SELECT id, created_at FROM webhook_logs
     WHERE tenant_id = $1 AND webhook_id = $2 AND created_at >= $3 AND created_at < $4
-        AND (created_at, id) > ($5, $6) AND {{only}}
+        AND (created_at, id) > ($5, $6) AND {only}
     ORDER BY created_at, id LIMIT $7
 ), locked AS (
     SELECT l.id FROM webhook_logs l JOIN piece USING (id)
@@ -63,7 +71,9 @@ WITH piece AS (
 SELECT (SELECT count(*) FROM marked) AS marked, count(*) OVER () AS read, created_at, id
 FROM piece ORDER BY created_at DESC, id DESC LIMIT 1
 """
-_MARKS: Final = {True: _MARK.format(only=FAILED), False: _MARK.format(only="true")}
+
+
+_MARKS: Final = {True: _mark(FAILED), False: _mark("true")}
 _MOVE = """
 UPDATE webhook_replays SET after_at = $4, after_id = $5, worked_at = clock_timestamp()
 WHERE tenant_id = $1 AND webhook_id = $2 AND id = $3
