@@ -2,7 +2,7 @@
 
 Two systems of the workers webhook and clock, each with a receiver of its own. At the second one every call of 40
 webhooks hangs. Its figures are those of the other 160, and its floor is the same 160 of the first one. The floor of the
-first one is an aiohttp client that POSTs signed bodies from memory to the same receiver.
+first one is an aiohttp client that POSTs signed bodies from memory to the same receiver, in one process as ours.
 """
 
 import asyncio
@@ -75,7 +75,7 @@ async def measure(arena: Arena, rounds: int, advance: Advance) -> Result:
         ROW,
         f"{WEBHOOKS} tenants with a webhook each; {BURST} events in one transaction, then {STEADY} by the clock, "
         f"{RATE:g} a second. From just before the event's commit to the receiver's receipt. The floor of the "
-        f"deliveries: an aiohttp client with {CONNECTIONS} connections that POSTs signed bodies from memory. With "
+        f"deliveries: an aiohttp client, {CONNECTIONS} connections, that POSTs bodies from memory and signs each. With "
         f"{HANGING} hanging: the other {WEBHOOKS - HANGING}, against the same ones where none hangs.",
         measures,
         peaks,

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
+from functools import cache
 from typing import Any, Final
 from uuid import UUID
 
@@ -76,7 +77,13 @@ def schema_of(members: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _shown(record: object, members: Mapping[str, Any]) -> dict[str, Any]:
-    return {to_camel(name): _value(getattr(record, name)) for name in members}
+    return {_camel(name): _value(getattr(record, name)) for name in members}
+
+
+@cache
+def _camel(name: str) -> str:
+    """As to_camel, whose regular expressions would be a third of the time that a body takes."""
+    return to_camel(name)
 
 
 def _value(found: Any) -> Any:
