@@ -79,14 +79,14 @@ class Delivering:
                     task.result()
             else:
                 await asyncio.sleep(wait or 0)
+        if self._turn.in_order:
+            await self._free_stuck()
         if self._took:
             self._resources.idle.discard(self._turn.key)
         elif self._turn.key in self._resources.idle:
             return self._now() + IDLE
         else:
             self._resources.idle.add(self._turn.key)
-        if self._turn.in_order and not self._took:
-            await self._free_stuck()
         return None
 
     def _now(self) -> datetime:
@@ -168,6 +168,8 @@ class Delivering:
         if recorded is None:
             self._more_deliveries = self._more_replays = False
             return
+        if attempt.sequence is not None:
+            self._more_deliveries = self._turn.is_live  # the next one of its conversation may be free
         if attempt.kind == "delivery":
             self._pace.ended(result.succeeded)
             if recorded.recovered:
@@ -222,9 +224,9 @@ class Delivering:
                     return
 
     async def _free_stuck(self) -> None:
-        """Free what waits for a delivery that its tenant has deleted, where nothing else is pending."""
-        async with self._ctx.transaction() as tx:
-            talks = await outcomes.stuck(tx, *self._turn.key, STUCK)
-            if talks:
+        """Free what waits for a delivery that its tenant has deleted."""
+        talks = await outcomes.waiting(self._ctx.pool, *self._turn.key, STUCK)
+        if talks:
+            async with self._ctx.transaction() as tx:
                 await outcomes.lock_talks(tx, talks)
                 await outcomes.free_next(tx, talks)

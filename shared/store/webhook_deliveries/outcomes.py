@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from shared.database import Connection
+from shared.database import Connection, Pool
 from shared.domain.webhooks.health import Health
 from shared.store.arrays import arrays
 from shared.store.webhook_deliveries.facts import Key
@@ -107,8 +107,7 @@ _FREE = """
 UPDATE webhook_logs SET held = NULL, due_at = now()
 WHERE (tenant_id, id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[]))
 """
-# Conversations in which nothing is pending and something waits: what it waited for was deleted.
-_STUCK = """
+_WAITING = """
 SELECT tenant_id, webhook_id, conversation_id FROM webhook_logs
 WHERE webhook_id = $2 AND sequence IS NOT NULL AND success IS NULL AND tenant_id = $1 AND held = 'waiting'
 LIMIT $3
@@ -201,9 +200,9 @@ async def free_next(connection: Connection, talks: Iterable[Talk]) -> None:
         await connection.execute(_FREE, [row["tenant_id"] for row in rows], [row["id"] for row in rows])
 
 
-async def stuck(connection: Connection, tenant_id: UUID, webhook_id: UUID, limit: int) -> set[Talk]:
-    """Conversations in which deliveries wait, of a webhook of which nothing is pending."""
-    return {tuple(row) for row in await connection.fetch(_STUCK, tenant_id, webhook_id, limit)}
+async def waiting(pool: Pool, tenant_id: UUID, webhook_id: UUID, limit: int) -> set[Talk]:
+    """Conversations in which deliveries to a webhook wait, some of them."""
+    return {tuple(row) for row in await pool.fetch(_WAITING, tenant_id, webhook_id, limit)}
 
 
 async def pull_in(connection: Connection, webhook: Key) -> None:
