@@ -200,7 +200,7 @@ async def test_a_webhook_has_so_many_ranges_at_once_and_no_more(api: ApiStage) -
     assert answers[-1].problem == "conflict"
 
 
-async def test_a_range_of_a_hundred_thousand_is_asked_for_in_a_moment(api: ApiStage) -> None:
+async def test_a_range_of_very_many_is_asked_for_in_a_moment(api: ApiStage) -> None:
     ana = await api.tenant()
     webhook = await row(api, ana, "webhooks")
     await api.pool.execute(
