@@ -97,7 +97,7 @@ async def test_a_delivery_that_is_locked_is_not_forgotten(settings: Settings) ->
         webhook_id = await with_deliveries(stage, tenant_id, 8)
         await want(stage, tenant_id, webhook_id, only_failed=True)
         async with stage.pool.acquire() as other, other.transaction():
-            await other.execute("SELECT FROM webhook_logs WHERE webhook_id = $1 LIMIT 1 FOR UPDATE", webhook_id)
+            await other.execute("SELECT FROM webhook_logs WHERE webhook_id = $1 ORDER BY id FOR UPDATE", webhook_id)
             async with stage.pool.acquire() as connection, connection.transaction():
                 await connection.execute("SET LOCAL lock_timeout = '50ms'")
                 assert await webhook_replays.mark(connection) == []
