@@ -26,6 +26,8 @@ from shared.store.webhook_deliveries.turns import Attempt
 from workers.webhook.resources import Answer
 
 PAUSING: Final = (429, 503)  # with Retry-After they pause the webhook
+PROXY: Final = "proxy"  # the operator's can't be used: the URL is not to blame, and no delivery is given up for it
+PROXY_WAIT: Final = timedelta(minutes=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,8 @@ def _ended(result: Result) -> Ended:
         if attempt.kind == "delivery" and answer.error != "gone":
             age = result.ended_at - attempt.created_at
             wait = after_failure(attempt.attempts + 1, age, answer.retry_after, random.random())
+            if wait is None and answer.error == PROXY:
+                wait = PROXY_WAIT
             success, due_at = (False, None) if wait is None else (None, result.ended_at + wait)
     entry: Mapping[str, Any] = {
         "number": attempt.number,
@@ -139,6 +143,8 @@ def _ended(result: Result) -> Ended:
 def _fold(before: LockedHealth, result: Result, ended: Ended) -> tuple[LockedHealth, tuple[str, ...]]:
     """How the webhook does after the result, and the events that tell of it. Replays and tests count apart."""
     attempt, answer = result.attempt, result.answer
+    if answer.error == PROXY:
+        return before, ()
     if attempt.kind != "delivery":
         return _replayed(before, result), ()
     outcome = Outcome(
@@ -198,4 +204,7 @@ def _events(result: Result, ended: Ended, names: Sequence[str], failures: int, a
             found.append((name, reason))
         elif name != "webhook.exhausted" or leads_to_events(attempt.event):
             found.append((name, {**about, "error": result.answer.error, "failures": failures}))
-    return [Event(name, attempt.tenant_id, detail=detail) for name, detail in found]
+    return [
+        Event(name, attempt.tenant_id, detail={key: value for key, value in detail.items() if value is not None})
+        for name, detail in found
+    ]
