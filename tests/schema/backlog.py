@@ -85,17 +85,17 @@ _PAST = (
     FROM generate_series(1, %(count)s) n""",
     """INSERT INTO webhooks (id, tenant_id, url, events, sealed_secret, created_at)
     SELECT pg_temp.made('webhook', n), %(tenant)s, 'https://a.example', '{*}', 'sealed', now() - interval '60 days'
-    FROM generate_series(1, 100) n""",
+    FROM generate_series(1, %(count)s) n""",
     """INSERT INTO webhook_keys (tenant_id, webhook_id, public_key)
-    SELECT %(tenant)s, pg_temp.made('webhook', n), 'whpk_' FROM generate_series(1, 100) n""",
+    SELECT %(tenant)s, pg_temp.made('webhook', n), 'whpk_' FROM generate_series(1, %(count)s) n""",
     """INSERT INTO webhook_health (tenant_id, webhook_id)
-    SELECT %(tenant)s, pg_temp.made('webhook', n) FROM generate_series(1, 100) n""",
+    SELECT %(tenant)s, pg_temp.made('webhook', n) FROM generate_series(1, %(count)s) n""",
     """INSERT INTO webhook_sequences (tenant_id, webhook_id, conversation_id, last)
-    SELECT %(tenant)s, pg_temp.made('webhook', 1 + n %% 100), pg_temp.made('conversation', n), 1
+    SELECT %(tenant)s, pg_temp.made('webhook', n), pg_temp.made('conversation', n), 1
     FROM generate_series(1, %(count)s) n""",
     """INSERT INTO webhook_logs (id, tenant_id, webhook_id, event, conversation_id, sequence, success, attempt_count,
         completed_at, created_at)
-    SELECT pg_temp.made('delivery', n), %(tenant)s, pg_temp.made('webhook', 1 + n %% 100), 'message_received',
+    SELECT pg_temp.made('delivery', n), %(tenant)s, pg_temp.made('webhook', n), 'message_received',
         pg_temp.made('conversation', n), 1, true, 1, now(), now() - interval '1 day'
     FROM generate_series(1, %(count)s) n""",
     # The first webhook has a long log, of which a tenth failed.
@@ -148,10 +148,10 @@ _WAITING = (
     FROM generate_series(1, %(count)s) n""",
     # Half of the webhooks are due. The first one has a backlog: in the order of a conversation, missed, wanted again.
     """UPDATE webhook_health h SET due_at = now() + interval '1 hour' * (n %% 2)
-    FROM generate_series(1, 100) n
+    FROM generate_series(1, %(count)s) n
     WHERE h.tenant_id = %(tenant)s AND h.webhook_id = pg_temp.made('webhook', n)""",
     """INSERT INTO webhook_logs (id, tenant_id, webhook_id, event, conversation_id, sequence, due_at, created_at)
-    SELECT pg_temp.made('pending', n), %(tenant)s, pg_temp.made('webhook', 1 + n %% 100), 'message_received',
+    SELECT pg_temp.made('pending', n), %(tenant)s, pg_temp.made('webhook', n), 'message_received',
         pg_temp.made('conversation', n), 2, now() + interval '1 hour' * (n %% 2), now()
     FROM generate_series(1, %(count)s) n""",
     """INSERT INTO webhook_logs (id, tenant_id, webhook_id, event, conversation_id, sequence, due_at, held, replay_at,
@@ -166,7 +166,7 @@ _WAITING = (
     """INSERT INTO webhook_replays (id, tenant_id, webhook_id, since, until, only_failed, worked_at)
     SELECT pg_temp.made('replay', n), %(tenant)s, pg_temp.made('webhook', n), now() - interval '1 day', now(),
         n %% 4 < 2, now() - interval '1 hour' * (n %% 2)
-    FROM generate_series(1, 100) n""",
+    FROM generate_series(1, %(count)s) n""",
     """INSERT INTO messages (id, tenant_id, conversation_id, channel_id, provider, direction, role, status, content,
         out_seq, lane, due_at, created_at)
     SELECT gen_random_uuid(), %(tenant)s, pg_temp.made('conversation', 1), %(channel)s, 'twilio', 'outbound',

@@ -46,9 +46,15 @@ READ_ALL: Final = (  # for a person who waits for it
     "messages.unknown_sends._LISTED",
     "messages.unknown_sends._RESTORED",
     "webhook_deliveries.erased.",  # as erasure
+    "counts._WEBHOOKS_DUE",
+    "webhook_deliveries.figures.",
+    "webhooks._COUNT",
+    "webhooks._FIND",
 )
 READ_A_SMALL_TABLE: Final = (  # an import asks for many rows at once, and the whole table is fewer pages than they are
     "imports.joins._STARTED",
+    "webhook_deliveries.facts._WEBHOOKS",  # all webhooks of some tenants; here half of the table
+    "webhook_deliveries.replays._NEXT",  # in turn for the tenants; a range is done within seconds
 )
 READ_A_DAY: Final = (  # days before are left out by their partitions; here all rows are of one
     "event_feed._FIRST",
