@@ -127,9 +127,13 @@ UPDATE webhook_logs SET held = 'missed', due_at = NULL WHERE (tenant_id, id) IN 
 RETURNING conversation_id
 """
 _MISS_WAITING = """
-UPDATE webhook_logs SET held = 'missed'
-WHERE webhook_id = $2 AND conversation_id = ANY($3::uuid[]) AND sequence IS NOT NULL AND success IS NULL
-    AND tenant_id = $1 AND held = 'waiting'
+UPDATE webhook_logs SET held = 'missed' WHERE (tenant_id, id) IN (
+    SELECT one.tenant_id, one.id FROM unnest($3::uuid[]) AS talk (conversation_id) CROSS JOIN LATERAL (
+        SELECT l.tenant_id, l.id FROM webhook_logs l
+        WHERE l.webhook_id = $2 AND l.conversation_id = talk.conversation_id AND l.sequence IS NOT NULL
+            AND l.success IS NULL AND l.tenant_id = $1 AND l.held = 'waiting'
+        ORDER BY l.sequence FOR NO KEY UPDATE SKIP LOCKED
+    ) AS one)
 """
 
 
