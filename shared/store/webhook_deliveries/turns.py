@@ -124,12 +124,23 @@ RETURNING l.tenant_id, l.webhook_id, l.id AS delivery_id, l.event, taken.kind, j
     CASE WHEN octet_length(l.payload::text) <= {LARGEST} THEN l.payload::text END AS body, l.attempt_count AS attempts,
     l.created_at, l.success IS TRUE AS was_delivered, l.conversation_id, l.sequence
 """
-_LOCK_OWN = """
-SELECT h.tenant_id, h.webhook_id FROM unnest($1::uuid[], $2::uuid[]) AS wanted (tenant_id, webhook_id)
-JOIN webhook_health h ON h.tenant_id = wanted.tenant_id AND h.webhook_id = wanted.webhook_id
-WHERE h.holder = $3 ORDER BY h.tenant_id, h.webhook_id FOR NO KEY UPDATE OF h
+
+
+# One after the other by key, in order: nearly all webhooks have no holder, so PostgreSQL would read them all.
+def _lock_own(wait: str = "") -> str:
+    return f"""
+SELECT own.tenant_id, own.webhook_id FROM (
+    SELECT * FROM unnest($1::uuid[], $2::uuid[]) AS wanted (tenant_id, webhook_id) ORDER BY tenant_id, webhook_id
+) AS wanted CROSS JOIN LATERAL (
+    SELECT h.tenant_id, h.webhook_id FROM webhook_health h
+    WHERE h.tenant_id = wanted.tenant_id AND h.webhook_id = wanted.webhook_id AND h.holder = $3
+    FOR NO KEY UPDATE {wait}
+) AS own
 """
-_LOCK_OWN_FREE = f"{_LOCK_OWN} SKIP LOCKED"
+
+
+_LOCK_OWN = _lock_own()
+_LOCK_OWN_FREE = _lock_own("SKIP LOCKED")
 # In a statement behind the lock: a delivery that matching has committed is seen here, or matching comes later and finds
 # the webhook free. A webhook with something to do now is in the queue again; should that be lost, it is due later. One
 # that is disabled or deleted has something to do while deliveries of it are pending: they become missed.
