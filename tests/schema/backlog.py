@@ -91,11 +91,11 @@ _PAST = (
     """INSERT INTO webhook_health (tenant_id, webhook_id)
     SELECT %(tenant)s, pg_temp.made('webhook', n) FROM generate_series(1, %(count)s) n""",
     """INSERT INTO webhook_sequences (tenant_id, webhook_id, conversation_id, last)
-    SELECT %(tenant)s, pg_temp.made('webhook', n), pg_temp.made('conversation', n), 1
+    SELECT %(tenant)s, pg_temp.made('webhook', 1 + n %% 20), pg_temp.made('conversation', n), 1
     FROM generate_series(1, %(count)s) n""",
     """INSERT INTO webhook_logs (id, tenant_id, webhook_id, event, conversation_id, sequence, success, attempt_count,
         completed_at, created_at)
-    SELECT pg_temp.made('delivery', n), %(tenant)s, pg_temp.made('webhook', n), 'message_received',
+    SELECT pg_temp.made('delivery', n), %(tenant)s, pg_temp.made('webhook', 1 + n %% 20), 'message_received',
         pg_temp.made('conversation', n), 1, true, 1, now(), now() - interval '1 day'
     FROM generate_series(1, %(count)s) n""",
     # The first webhook has a long log, of which a tenth failed.
@@ -151,7 +151,7 @@ _WAITING = (
     FROM generate_series(1, %(count)s) n
     WHERE h.tenant_id = %(tenant)s AND h.webhook_id = pg_temp.made('webhook', n)""",
     """INSERT INTO webhook_logs (id, tenant_id, webhook_id, event, conversation_id, sequence, due_at, created_at)
-    SELECT pg_temp.made('pending', n), %(tenant)s, pg_temp.made('webhook', n), 'message_received',
+    SELECT pg_temp.made('pending', n), %(tenant)s, pg_temp.made('webhook', 1 + n %% 20), 'message_received',
         pg_temp.made('conversation', n), 2, now() + interval '1 hour' * (n %% 2), now()
     FROM generate_series(1, %(count)s) n""",
     """INSERT INTO webhook_logs (id, tenant_id, webhook_id, event, conversation_id, sequence, due_at, held, replay_at,

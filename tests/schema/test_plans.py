@@ -76,6 +76,7 @@ UNTIL_STATISTICS: Final[dict[When, tuple[str, ...]]] = {
         "messages.retention._CONVERSATIONS",
         "messages.sends._HEAD",
         "stats._CLOSING",
+        "webhook_deliveries.outcomes._MISS_WAITING",
     ),
 }
 
