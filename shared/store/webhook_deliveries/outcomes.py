@@ -10,7 +10,7 @@ from shared.database import Connection, Pool
 from shared.domain.webhooks.health import Health
 from shared.store.arrays import arrays
 from shared.store.webhook_deliveries.facts import Key
-from shared.store.webhook_deliveries.matching import OVERTAKEN_AFTER, Talk
+from shared.store.webhook_deliveries.matching import ANY_NUMBER, OVERTAKEN_AFTER, Talk
 from shared.store.webhook_deliveries.turns import HEALTH_COLUMNS, Attempt, health_of
 
 PULLED_IN: Final = 1000  # deliveries that a recovered webhook's success makes due at once
@@ -90,7 +90,7 @@ SELECT talk.tenant_id, next.id FROM unnest($1::uuid[], $2::uuid[], $3::uuid[])
     AS talk (tenant_id, webhook_id, conversation_id)
 CROSS JOIN LATERAL (
     SELECT l.id, l.sequence FROM webhook_logs l
-    WHERE l.webhook_id = talk.webhook_id AND l.conversation_id = talk.conversation_id AND l.sequence IS NOT NULL
+    WHERE l.webhook_id = talk.webhook_id AND l.conversation_id = talk.conversation_id AND l.sequence {ANY_NUMBER}
         AND l.success IS NULL AND l.tenant_id = talk.tenant_id AND l.held = 'waiting'
     ORDER BY l.sequence LIMIT 1
 ) AS next

@@ -73,6 +73,9 @@ class Room:
     replays: int
 
 
+# Lets the planner expect few rows, for which it takes the index that has them in their order.
+ANY_TIME: Final = """BETWEEN CASE WHEN own.webhook_id IS NOT NULL THEN '-infinity'::timestamptz END
+            AND CASE WHEN own.webhook_id IS NOT NULL THEN 'infinity'::timestamptz END"""
 HEALTH_COLUMNS: Final = "failures, first_failed_at, open_until, probes, disabled_at, disabled_reason"
 _CLAIM = f"""
 WITH claimed AS (
@@ -124,27 +127,17 @@ RETURNING l.tenant_id, l.webhook_id, l.id AS delivery_id, l.event, taken.kind, j
     CASE WHEN octet_length(l.payload::text) <= {LARGEST} THEN l.payload::text END AS body, l.attempt_count AS attempts,
     l.created_at, l.success IS TRUE AS was_delivered, l.conversation_id, l.sequence
 """
-
-
-# One after the other by key, in order: nearly all webhooks have no holder, so PostgreSQL would read them all.
-def _lock_own(wait: str = "") -> str:
-    return f"""
-SELECT own.tenant_id, own.webhook_id FROM (
-    SELECT * FROM unnest($1::uuid[], $2::uuid[]) AS wanted (tenant_id, webhook_id) ORDER BY tenant_id, webhook_id
-) AS wanted CROSS JOIN LATERAL (
-    SELECT h.tenant_id, h.webhook_id FROM webhook_health h
-    WHERE h.tenant_id = wanted.tenant_id AND h.webhook_id = wanted.webhook_id AND h.holder = $3
-    FOR NO KEY UPDATE {wait}
-) AS own
+_LOCK_OWN = """
+SELECT h.tenant_id, h.webhook_id, h.holder = $3 AS is_own
+FROM unnest($1::uuid[], $2::uuid[]) AS wanted (tenant_id, webhook_id)
+JOIN webhook_health h ON h.tenant_id = wanted.tenant_id AND h.webhook_id = wanted.webhook_id
+ORDER BY h.tenant_id, h.webhook_id FOR NO KEY UPDATE OF h
 """
-
-
-_LOCK_OWN = _lock_own()
-_LOCK_OWN_FREE = _lock_own("SKIP LOCKED")
+_LOCK_OWN_FREE = f"{_LOCK_OWN} SKIP LOCKED"
 # In a statement behind the lock: a delivery that matching has committed is seen here, or matching comes later and finds
 # the webhook free. A webhook with something to do now is in the queue again; should that be lost, it is due later. One
 # that is disabled or deleted has something to do while deliveries of it are pending: they become missed.
-_RELEASE = """
+_RELEASE = f"""
 WITH next AS MATERIALIZED (
     SELECT h.tenant_id, h.webhook_id, least(
         CASE WHEN first.due_at IS NULL THEN NULL
@@ -157,12 +150,12 @@ WITH next AS MATERIALIZED (
     JOIN webhooks w ON w.tenant_id = own.tenant_id AND w.id = own.webhook_id
     LEFT JOIN LATERAL (
         SELECT l.due_at FROM webhook_logs l
-        WHERE l.webhook_id = own.webhook_id AND l.due_at IS NOT NULL AND l.tenant_id = own.tenant_id
+        WHERE l.webhook_id = own.webhook_id AND l.due_at {ANY_TIME} AND l.tenant_id = own.tenant_id
         ORDER BY l.due_at LIMIT 1
     ) AS first ON true
     LEFT JOIN LATERAL (
         SELECT l.replay_at FROM webhook_logs l
-        WHERE l.webhook_id = own.webhook_id AND l.replay_at IS NOT NULL AND l.tenant_id = own.tenant_id
+        WHERE l.webhook_id = own.webhook_id AND l.replay_at {ANY_TIME} AND l.tenant_id = own.tenant_id
         ORDER BY l.replay_at LIMIT 1
     ) AS replay ON true
 )
@@ -232,7 +225,7 @@ async def release(
     """
     keys = sorted(webhooks)
     rows = await connection.fetch(_LOCK_OWN if wait_for_locks else _LOCK_OWN_FREE, *arrays(keys, 2), holder)
-    own = [(row["tenant_id"], row["webhook_id"]) for row in rows]
+    own = [(row["tenant_id"], row["webhook_id"]) for row in rows if row["is_own"]]
     if not own:
         return {}
     rows = await connection.fetch(_RELEASE, *arrays(own, 2), [webhooks[key] for key in own], handoff)
