@@ -18,6 +18,7 @@ from shared.store.imports.source import LONGEST, LONGEST_JSON, REST, Row
 
 LONGEST_NAME: Final = 500
 LONGEST_ID: Final = 255
+LONGEST_LIST: Final = 1000  # names in a list
 LARGEST: Final = 2**31 - 1  # of a number
 CLOCK_SKEW: Final = timedelta(minutes=2)  # a time so little ahead is another clock's now
 NO_TIME: Final = datetime(1970, 1, 1, tzinfo=UTC)  # of a message whose time is unknown: it opens no window
@@ -182,8 +183,10 @@ class Reader:
         """A list of names: a JSON array of them, or a text with commas."""
         found = orjson.loads(self.json(name) or "[]")
         every = found if isinstance(found, list) else str(found).strip("{}").split(",")
-        names = [str(one).strip() for one in every]
-        return TextArray(orjson.dumps([one for one in names if one]).decode())
+        names = [word for one in every if (word := str(one).strip())]
+        if len(names) > LONGEST_LIST:
+            self.mended.add("a list too long: cut")
+        return TextArray(orjson.dumps(names[:LONGEST_LIST]).decode())
 
     def flag(self, name: str, default: bool) -> bool:
         word = self.word(name)

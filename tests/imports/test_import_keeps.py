@@ -157,12 +157,14 @@ def test_a_url_in_capitals_is_one_and_what_else_is_known_of_people_is_kept(
     stack: Stack, environment: dict[str, str]
 ) -> None:
     changed = """
-    UPDATE webhooks SET url = 'HTTPS://shop.example.com/in' WHERE id = an_id('8', 1);
+    UPDATE webhooks SET url = 'HTTPS://shop.example.com/in', events = (
+        SELECT array_agg('event_' || n ORDER BY n) FROM generate_series(1, 1200) n) WHERE id = an_id('8', 1);
     ALTER TABLE contacts ADD tax_id text;
     UPDATE contacts SET tax_id = 'B-12' WHERE id = an_id('c', 3);
     """
     with arrived(stack, environment, layouts.CAMPAIGNS + changed, "campaigns") as (ours, _, _):
         assert ours.value("SELECT url FROM webhooks") == "https://shop.example.com/in"
+        assert ours.value("SELECT cardinality(events) FROM webhooks") == 1000
         metadata = "SELECT metadata FROM contacts WHERE id = 'c0000000-0000-4000-8000-000000000003'"
         assert ours.value(metadata) == {"imported": {"tax_id": "B-12"}}
 
