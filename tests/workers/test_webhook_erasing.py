@@ -1,12 +1,14 @@
 """Deliveries that hold an erased person's words are emptied, and are owed no more."""
 
 import asyncio
+from datetime import UTC, datetime
 from uuid import UUID
 
 from shared.actions import erasure as actions
 from shared.domain.person_pattern import pattern
 from shared.settings import Settings
 from shared.store import erasure
+from shared.store.webhook_deliveries import outcomes, turns
 from tests.support.stage import Stage, staged
 from workers.persist import worker
 
@@ -103,3 +105,32 @@ async def test_what_was_matched_while_the_search_ran_is_emptied_too(settings: Se
         assert (await asyncio.wait_for(erasing, 10))["webhook_logs"] == 8
         late = await stage.row("SELECT payload, success, due_at FROM webhook_logs WHERE event = '9 late'")
         assert tuple(late) == ({}, False, None)
+
+
+async def test_an_attempt_that_was_under_way_brings_no_words_back(settings: Settings) -> None:
+    async with staged(settings) as stage:
+        contact, talk = await with_deliveries(stage)
+        row = await stage.row("SELECT * FROM webhook_logs WHERE event = '2 pending'")
+        await erased(stage, contact)
+        before = await stage.rows(SHOWN)
+        at = datetime.now(UTC)
+        attempt = turns.Attempt(
+            *(
+                row["tenant_id"],
+                row["webhook_id"],
+                row["id"],
+                row["event"],
+                "delivery",
+                1,
+                "{}",
+                0,
+                at,
+                False,
+                talk,
+                None,
+            )
+        )
+        ended = outcomes.Ended(attempt, {**ENDED, "response": "hola, Ana"}, "hola, Ana", 500, "status", None, at, at)
+        async with stage.pool.acquire() as connection, connection.transaction():
+            await outcomes.record(connection, [ended])
+        assert await stage.rows(SHOWN) == before

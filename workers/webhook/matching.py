@@ -116,6 +116,7 @@ class Matching:
             before = self._place
             try:
                 async with self._connection.transaction():
+                    await cursor.lock(self._connection)
                     for tenant_id in fallen:
                         await cursor.fall_behind(self._connection, tenant_id, before)
                     taken = await match(self._connection, self._batch(events, apart | fallen))

@@ -18,6 +18,7 @@ _MOVE = """
 UPDATE webhook_cursor SET xid = $1::text::xid8, seq = $2, moved_at = now(), held_until = now() + $4::interval
 WHERE holder = $3 RETURNING true
 """
+_LOCK = "SELECT FROM webhook_cursor FOR NO KEY UPDATE"
 # Only events older than every running transaction: no lower (xid, seq) can appear behind the cursor any more.
 _NEXT = f"""
 SELECT {COLUMNS} FROM events e
@@ -73,6 +74,11 @@ async def lead(connection: Connection, holder: UUID, lease: timedelta) -> Place 
 async def leave(pool: Pool, holder: UUID) -> None:
     """Release the cursor, so that another process can go on at once."""
     await pool.execute(_LEAVE, holder)
+
+
+async def lock(connection: Connection) -> None:
+    """Lock the cursor before what events are about is read: an erasure waits for it (see erased.py)."""
+    await connection.execute(_LOCK)
 
 
 async def move(connection: Connection, holder: UUID, lease: timedelta, place: Place) -> bool:

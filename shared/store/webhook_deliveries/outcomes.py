@@ -58,6 +58,7 @@ JOIN webhook_sequences s ON s.tenant_id = talk.tenant_id AND s.webhook_id = talk
     AND s.conversation_id = talk.conversation_id
 ORDER BY s.tenant_id, s.webhook_id, s.conversation_id FOR NO KEY UPDATE OF s
 """
+# Not of a person who was erased meanwhile: the answer may repeat their words, and nothing is owed any more.
 _RECORD = """
 UPDATE webhook_logs l SET
     attempts = jsonb_set(l.attempts, ARRAY[(ended.number - 1)::text], ended.entry),
@@ -71,7 +72,7 @@ UPDATE webhook_logs l SET
 FROM unnest($1::uuid[], $2::uuid[], $3::int[], $4::text[], $5::jsonb[], $6::text[], $7::int[], $8::text[],
     $9::boolean[], $10::timestamptz[], $11::timestamptz[])
     AS ended (tenant_id, id, number, kind, entry, response, status, error, success, due_at, ended_at)
-WHERE l.tenant_id = ended.tenant_id AND l.id = ended.id
+WHERE l.tenant_id = ended.tenant_id AND l.id = ended.id AND NOT l.metadata ? 'erased'
 """
 _WRITE_HEALTH = """
 UPDATE webhook_health h SET failures = now_is.failures, first_failed_at = now_is.first_failed_at,
@@ -105,7 +106,7 @@ ORDER BY next.id
 """
 _FREE = """
 UPDATE webhook_logs SET held = NULL, due_at = now()
-WHERE (tenant_id, id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[]))
+WHERE (tenant_id, id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[])) AND held = 'waiting'
 """
 _WAITING = """
 SELECT tenant_id, webhook_id, conversation_id FROM webhook_logs
