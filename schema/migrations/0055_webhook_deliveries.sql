@@ -82,7 +82,7 @@ CREATE TABLE IF NOT EXISTS webhook_sequences (
 -- Tenants whose events could not be matched in time, as they hold locks: theirs are matched apart, from here on. Not a
 -- foreign key to the tenant, whose row it may have locked.
 CREATE TABLE IF NOT EXISTS webhook_behind (
-    tenant_id uuid PRIMARY KEY DEFAULT session_tenant(),
+    tenant_id uuid PRIMARY KEY DEFAULT session_tenant() REFERENCES tenants ON DELETE CASCADE,
     xid xid8 NOT NULL,
     seq bigint NOT NULL,
     retry_at timestamptz NOT NULL DEFAULT now(),
