@@ -124,6 +124,7 @@ async def database(system: System) -> str:
     return "the database crashed and recovered"
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(240)
 async def test_each_event_reaches_each_webhook_wherever_a_worker_is_killed(
     stack: Stack, settings: Settings, tmp_path: Path

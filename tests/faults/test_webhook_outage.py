@@ -210,6 +210,7 @@ def resident(pid: int) -> int:
     return int(line.split()[1]) * 1024
 
 
+@pytest.mark.soak
 async def test_all_that_waited_for_a_webhook_arrives_when_it_is_back(settings: Settings) -> None:
     seen = await outage(settings, Size(2_000, rate=1_000, probes=9, others=25, within=60))
     print(seen)
