@@ -16,9 +16,9 @@ RABBITMQCTL = Path("/usr/lib/rabbitmq/bin/rabbitmqctl")
 
 
 def node(stack: Stack) -> psutil.Process:
-    """The broker's process."""
-    (beam,) = (process for process in subprocesses.belonging_to(stack.root) if process.name() == "beam.smp")
-    return beam
+    """The broker's process. A `rabbitmqctl` that is under way has the same name, and is younger."""
+    beams = [process for process in subprocesses.belonging_to(stack.root) if process.name() == "beam.smp"]
+    return min(beams, key=psutil.Process.create_time)
 
 
 @contextmanager
