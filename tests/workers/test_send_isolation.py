@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import pytest
 
+from shared.process import metrics
+from shared.queue import topology
 from shared.sending.senders import CONCURRENCY
 from shared.settings import Settings
 from tests.support.meta_stage import add_app, add_number
@@ -84,9 +86,17 @@ async def test_a_channel_that_hangs_leaves_its_neighbours_at_the_provider_their_
 
 async def test_what_finds_no_place_leaves_as_soon_as_its_channel_has_one_and_only_once(settings: Settings) -> None:
     """No clock runs here: it would come back by its due time too, but seconds later."""
-    count = CONCURRENCY + 8
+    count = 3 * CONCURRENCY
     async with staged(settings, {"rate": 1000}, handoff_lease=60.0) as stage, stage.working("window", "send"):
         await stage.sandbox.faults({"provider": "twilio", "action": "slow", "delay_ms": 700})
+        before = without_place()
         await owe(stage, [stage.ours], count, "sale")
         await stage.until(stage.statuses, equals=["sent"] * count, within=60)
         assert await taken(stage, "sale") == len(await stage.sandbox.messages()) == count
+        # A newer one never takes the place that a waiting one gets, which would have to wait again.
+        assert 0 < without_place() - before <= count - CONCURRENCY // 2
+
+
+def without_place() -> float:
+    """How many sends this process has had no place for."""
+    return float(metrics.SENDS_POSTPONED.labels(topology.send_queue("twilio").name)._value.get())

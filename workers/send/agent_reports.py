@@ -16,11 +16,9 @@ from shared.domain.model import Receipt
 from shared.process import metrics
 from shared.providers import provider
 from shared.providers.base import Ambiguous, ChannelBroken, Refusal, Report, Reporter, Throttled, Unreachable
-from shared.queue import topology
 from shared.queue.jobs import SendAdmitted
 from shared.queue.worker import Context
 from shared.resilience.backoff import Backoff
-from shared.resilience.bulkhead import BulkheadFull, wait_when_full
 from shared.sending.pacer import SlotTooFar
 from shared.sending.senders import Senders
 from shared.store import channels
@@ -63,13 +61,9 @@ async def _report(owed: OwedReport, channel: Channel, ctx: Context[Senders]) -> 
     try:
         async with ctx.resource.turn(ctx.pool, channel, "normal", LONGEST_RATE_WAIT) as turn:
             await turn.slot(LONGEST_RATE_WAIT)
-            with ctx.resource.bulkhead(topology.send_queue(channel.provider).name).acquire(channel.id):
-                refused = await sender.report(channel.address, Report(owed.external_id, problem))
+            refused = await sender.report(channel.address, Report(owed.external_id, problem))
     except SlotTooFar as far:
         await agent_reports.postpone(ctx.pool, owed.tenant_id, owed.id, timedelta(seconds=far.wait))
-        return
-    except BulkheadFull:
-        await agent_reports.postpone(ctx.pool, owed.tenant_id, owed.id, wait_when_full(timedelta(seconds=1)))
         return
     if refused is not None:
         await _again(owed, channel, refused, ctx)

@@ -1,7 +1,7 @@
 """What the first message of a lane passes before its provider is called.
 
-In this order: due time, expiry, its campaign, opt-outs, a stopped channel, the window, a place in the bulkhead, the
-pair rate, memory for attachments, the channel's rate.
+In this order: due time, expiry, its campaign, opt-outs, a stopped channel, the window, the pair rate, memory for
+attachments, the channel's rate. The delivery has a place in its channel's bulkhead already.
 """
 
 import random
@@ -16,20 +16,18 @@ from shared.domain import consents
 from shared.domain.channels import Channel
 from shared.domain.model import ConsentScope, Outgoing
 from shared.domain.window import Admit, decide
-from shared.process import metrics
 from shared.providers import provider
 from shared.providers.base import Sender
-from shared.queue import topology
 from shared.queue.jobs import Lane
 from shared.queue.worker import Context
-from shared.resilience.bulkhead import BulkheadFull, wait_when_full
+from shared.resilience.bulkhead import wait_when_full
 from shared.sending.attachments import AttachmentMemoryFullError
 from shared.sending.pacer import SlotTooFar
 from shared.sending.senders import Senders, outgoing
 from shared.store import channels, message_templates
 from shared.store.events import Event, record
 from shared.store.messages import bulk, outbound, sends
-from shared.store.messages.outbound_rows import Outbound, send_job
+from shared.store.messages.outbound_rows import Outbound
 from workers.send import provider_call
 
 Ctx = Context[Senders]
@@ -39,7 +37,6 @@ LONGEST_RATE_WAIT: Final[Mapping[Lane, float]] = {"normal": 2.0, "bulk": 5.0}
 LONGEST_SPREAD = 30.0  # seconds over which messages that wait for the channel's rate try again
 PAUSED_WAIT = timedelta(hours=1)  # between two looks at a message of a paused campaign; to resume it makes it due
 CAMPAIGN_OVER = {"canceled", "failed", "deleted"}
-SELDOM = timedelta(minutes=1)  # a message that waits for a place is due as if it had waited so long
 
 
 async def send_head(message: Outbound, ctx: Ctx) -> bool:
@@ -71,29 +68,7 @@ async def send_head(message: Outbound, ctx: Ctx) -> bool:
             return await sends.window_closed(
                 tx, message.tenant_id, message.id, None, by_provider=False, code="window_closed"
             )
-    try:
-        with ctx.resource.bulkhead(_queue(message, channel)).acquire(channel.id):
-            return await _with_sender(message, channel, ctx)
-    except BulkheadFull:
-        await _wait_for_bulkhead(message, channel, ctx)
-        return False
-
-
-def _queue(message: Outbound, channel: Channel) -> str:
-    return topology.send_queue(channel.provider, message.lane).name
-
-
-async def _wait_for_bulkhead(message: Outbound, channel: Channel, ctx: Ctx) -> None:
-    """Remember the message for the channel's next free place in this process.
-
-    Its due time is the fallback for a process that ends before. It is long, for many may be waiting.
-    """
-    queue = _queue(message, channel)
-    job = send_job(message, channel.provider)
-    ctx.resource.bulkhead(queue).remember(channel.id, job)  # before the first await: a call may end meanwhile
-    metrics.SENDS_POSTPONED.labels(queue).inc()
-    wait = wait_when_full(SELDOM)
-    await sends.postpone(ctx.pool, message.tenant_id, message.id, wait, throttled=False)
+    return await _with_sender(message, channel, ctx)
 
 
 async def _with_sender(message: Outbound, channel: Channel, ctx: Ctx) -> bool:

@@ -14,10 +14,8 @@ from shared.crypto import CryptoError
 from shared.domain.channels import Channel, Unknown
 from shared.providers import provider
 from shared.providers.base import SentRecord
-from shared.queue import topology
 from shared.queue.jobs import SendAdmitted
 from shared.queue.worker import Context
-from shared.resilience.bulkhead import BulkheadFull, wait_when_full
 from shared.sending.senders import Senders, outgoing
 from shared.store import channels
 from shared.store.events import Event, record
@@ -52,12 +50,7 @@ async def look_up(admitted: SendAdmitted, ctx: Context[Senders]) -> None:
     if message is None or message.unknown_at is None:
         return
     channel = await channels.get(ctx.pool, message.tenant_id, message.channel_id)
-    try:
-        looked = await _look(message, channel, ctx) if channel is not None else NOTHING
-    except BulkheadFull:  # the provider was not called, so nothing is decided
-        waited = message.now - message.unknown_at
-        await sends.check_again(ctx.pool, message.tenant_id, message.id, wait_when_full(waited))
-        return
+    looked = await _look(message, channel, ctx) if channel is not None else NOTHING
     next_step = step(
         looked,
         None if channel is None or "unknown" in channel.unread else policy_of(channel),
@@ -120,15 +113,14 @@ async def _abandon(tx: database.Connection, message: Outbound, reason: str) -> N
 
 
 async def _look(message: Outbound, channel: Channel, ctx: Context[Senders]) -> LookupResult:
-    """Look for the message in the provider's list, by the addresses it was sent with. Raises BulkheadFull."""
+    """Look for the message in the provider's list, by the addresses it was sent with."""
     called, same = as_called(message, channel)
     claimed_at = message.claimed_at or message.created_at
     try:
         sender = await ctx.resource.of(ctx.pool, channel)
     except (CryptoError, ValueError):
         return NOTHING  # the channel's next message stops the channel with the reason
-    with ctx.resource.bulkhead(topology.send_queue(channel.provider, message.lane).name).acquire(channel.id):
-        listed = await sender.find(outgoing(*called, ctx.settings.public_url), claimed_at - AROUND)
+    listed = await sender.find(outgoing(*called, ctx.settings.public_url), claimed_at - AROUND)
     if listed is None:
         return NOTHING
     # The candidates are read first: a message whose id is recorded in between is then among those already matched.

@@ -9,9 +9,11 @@ import time
 from datetime import timedelta
 from uuid import UUID
 
+from shared.process import metrics
 from shared.queue import topology
 from shared.queue.jobs import SendAdmitted
 from shared.queue.worker import Worker
+from shared.resilience.bulkhead import BulkheadFull, SharedBulkhead, wait_when_full
 from shared.sending.senders import CONCURRENCY, Senders, open_senders
 from shared.store.messages import agent_reports, outbound, sends
 from workers.send import provider_call, unknown_lookup
@@ -27,6 +29,7 @@ worker: Worker[SendAdmitted, Senders] = Worker(
 )
 
 LONGEST_HELP = 60.0  # seconds one delivery stays in hand for others of its channel; the broker waits half an hour
+SELDOM = timedelta(minutes=1)  # a message that nobody remembers is due as if it had waited so long for a place
 
 
 @worker.handle
@@ -36,10 +39,22 @@ async def send(admitted: SendAdmitted, ctx: Ctx) -> None:
     Only one process sends from a lane at a time. Nothing is done where another one does, or the first message is not
     ready.
     """
-    channel_id = await _drain(admitted, ctx)
-    until = time.monotonic() + LONGEST_HELP
     bulkhead = ctx.resource.bulkhead(admitted.queue)
-    while channel_id is not None and not ctx.stopping.is_set() and time.monotonic() < until:
+    channel_id = admitted.channel_id or admitted.tenant_id  # jobs of an older process do not name it
+    try:
+        # The place is kept until nothing waits for it: one that was free in between would go to a newer delivery, and
+        # what waits would be read, found without a place and put back, again and again.
+        with bulkhead.acquire(channel_id):
+            await _drain(admitted, ctx)
+            await _help(bulkhead, channel_id, ctx)
+    except BulkheadFull:
+        await _wait_for_place(admitted, bulkhead, channel_id, ctx)
+
+
+async def _help(bulkhead: SharedBulkhead[SendAdmitted], channel_id: UUID, ctx: Ctx) -> None:
+    """Send what waits for a place of the channel, as this delivery has one."""
+    until = time.monotonic() + LONGEST_HELP
+    while not ctx.stopping.is_set() and time.monotonic() < until:
         waiting = bulkhead.next(channel_id)
         if waiting is None:
             return
@@ -50,27 +65,43 @@ async def send(admitted: SendAdmitted, ctx: Ctx) -> None:
             return
 
 
-async def _drain(admitted: SendAdmitted, ctx: Ctx) -> UUID | None:
-    """Send the ready messages of a conversation's lane in their order; returns the channel where any was sent.
+async def _wait_for_place(
+    admitted: SendAdmitted, bulkhead: SharedBulkhead[SendAdmitted], channel_id: UUID, ctx: Ctx
+) -> None:
+    """Remember the message for the channel's next free place in this process.
+
+    Where the process ends before, the message is due when the time of its handoff is over. That is too often where so
+    many wait that none more is remembered.
+    """
+    is_remembered = bulkhead.remember(channel_id, admitted)  # before the first await: a call may end meanwhile
+    metrics.SENDS_POSTPONED.labels(admitted.queue).inc()
+    if not is_remembered:
+        await sends.postpone(ctx.pool, admitted.tenant_id, admitted.message_id, wait_when_full(SELDOM), throttled=False)
+    await _owe_again(admitted, ctx)
+
+
+async def _drain(admitted: SendAdmitted, ctx: Ctx) -> None:
+    """Send the ready messages of a conversation's lane in their order.
 
     A process that stops leaves the rest of the lane to the next one: a call that is cut off would be `unknown`.
     """
-    channel_id: UUID | None = None
     drained: set[UUID] = set()
     while not ctx.stopping.is_set():
         head = await sends.head(ctx.pool, admitted.tenant_id, admitted.conversation_id, admitted.lane)
         if head is None or not await send_head(head, ctx):
             break
         drained.add(head.id)
-        channel_id = head.channel_id
     if not drained:
         await unknown_lookup.look_up(admitted, ctx)
     if admitted.message_id not in drained:
         await report(admitted, ctx)
-        # An operator may have replayed the job of a parked message: it becomes due again, whatever its lane waits for.
-        handoff = timedelta(seconds=ctx.settings.handoff_lease)
-        await sends.owe_again(ctx.pool, admitted.tenant_id, admitted.message_id, handoff)
-    return channel_id
+        await _owe_again(admitted, ctx)
+
+
+async def _owe_again(admitted: SendAdmitted, ctx: Ctx) -> None:
+    """An operator may have replayed the job of a parked message: it becomes due again, whatever its lane waits for."""
+    handoff = timedelta(seconds=ctx.settings.handoff_lease)
+    await sends.owe_again(ctx.pool, admitted.tenant_id, admitted.message_id, handoff)
 
 
 @worker.postpone
