@@ -62,12 +62,11 @@ class SharedBulkhead(Bulkhead, Generic[T]):
     def _limit_now(self) -> int:
         return max(1, self._limit - self._acquired.total())
 
-    def remember(self, channel_id: UUID, what: T) -> bool:
-        """Keep this for `next`, unless the channel has MOST_WAITING others already. Returns whether it is kept."""
+    def remember(self, channel_id: UUID, what: T) -> None:
+        """Keep this for `next`, unless the channel has MOST_WAITING already."""
         waiting = self._waiting.setdefault(channel_id, {})
         if len(waiting) < MOST_WAITING:
             waiting[what] = None
-        return what in waiting
 
     def next(self, channel_id: UUID) -> T | None:
         """Remove and return what has waited longest for the channel; None where nothing waits."""

@@ -29,7 +29,7 @@ worker: Worker[SendAdmitted, Senders] = Worker(
 )
 
 LONGEST_HELP = 60.0  # seconds one delivery stays in hand for others of its channel; the broker waits half an hour
-SELDOM = timedelta(minutes=1)  # a message that nobody remembers is due as if it had waited so long for a place
+SELDOM = timedelta(minutes=1)  # a message that waits for a place is due as if it had waited so long
 
 
 @worker.handle
@@ -70,14 +70,14 @@ async def _wait_for_place(
 ) -> None:
     """Remember the message for the channel's next free place in this process.
 
-    Where the process ends before, the message is due when the time of its handoff is over. That is too often where so
-    many wait that none more is remembered.
+    Its due time is the fallback for a process that ends before. It is long, for many may be waiting, and a copy of each
+    job would wait too.
     """
-    is_remembered = bulkhead.remember(channel_id, admitted)  # before the first await: a call may end meanwhile
+    bulkhead.remember(channel_id, admitted)  # before the first await: a call may end meanwhile
     metrics.SENDS_POSTPONED.labels(admitted.queue).inc()
-    if not is_remembered:
-        await sends.postpone(ctx.pool, admitted.tenant_id, admitted.message_id, wait_when_full(SELDOM), throttled=False)
-    await _owe_again(admitted, ctx)
+    wait = wait_when_full(SELDOM)
+    if not await sends.postpone(ctx.pool, admitted.tenant_id, admitted.message_id, wait, throttled=False):
+        await _owe_again(admitted, ctx)
 
 
 async def _drain(admitted: SendAdmitted, ctx: Ctx) -> None:
