@@ -90,12 +90,6 @@ def _event(entry: Entry) -> Event:
     )
 
 
-def consent_changes(messages: Sequence[tuple[Channel, InboundMessage]]) -> dict[int, Change]:
-    """Index of the message → its opt-in or opt-out. Nearly always empty."""
-    found = ((place, consents.consent_change(m, channel.words)) for place, (channel, m) in enumerate(messages))
-    return {place: change for place, change in found if change is not None}
-
-
 def message_consent(
     channel: Channel,
     message: InboundMessage,

@@ -1,14 +1,12 @@
 """Stores a batch's messages with their contacts and conversations; returns the jobs that follow."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
 from shared import database
 from shared.actions import consents
-from shared.domain.channels import Channel
-from shared.domain.consents import Change
-from shared.domain.model import InboundMessage
+from shared.database import new_id
 from shared.queue.jobs import Job
 from shared.queue.outcomes import Retry
 from shared.store import contacts, conversations, media
@@ -16,178 +14,137 @@ from shared.store.consents import Entry
 from shared.store.events import Event, record
 from shared.store.messages import inbound, outbound
 from workers.persist import agent_messages
-from workers.persist.conversation_updates import ConversationUpdates, IncomingMessage, provider_time
-from workers.persist.parsing import Incoming
+from workers.persist.conversation_updates import ConversationUpdates
+from workers.persist.incoming import FromAgent, FromCustomer, Incoming
 
 
-async def persist(tx: database.Connection, received: Sequence[Incoming], handoff: timedelta) -> list[Job]:
+async def persist(tx: database.Connection, batch: Sequence[Incoming], handoff: timedelta) -> list[Job]:
     """Store contacts, conversations and messages, in this order; returns the jobs that follow.
 
     Other transactions that need one of these conversations wait from its lock to our commit, so all work that needs no
-    lock comes first. All conversations are locked by one statement: two batches that locked them one by one would wait
-    for each other.
+    lock comes first.
     """
-    incoming: list[IncomingMessage] = []
-    places: list[int] = []  # of each of `incoming` among all messages of the batch
-    from_agents: list[agent_messages.IncomingAgentMessage] = []
-    for place, one in enumerate(received):
-        if isinstance(one.message, InboundMessage):
-            incoming.append((one.webhook, one.channel, one.message))
-            places.append(place)
-        else:
-            from_agents.append(
-                agent_messages.IncomingAgentMessage(one.channel, one.message, one.webhook.received_at, place)
-            )
-    if not incoming and not from_agents:
+    customers = [one for one in batch if isinstance(one, FromCustomer)]
+    agents = [one for one in batch if isinstance(one, FromAgent)]
+    everyone = [*customers, *agents]  # customers first: a contact has the name that it gives itself
+    if not everyone:
         return []
-    contact_ids, new_contacts = await contacts.find_or_make(
-        tx,
-        [
-            *(contacts.Person(channel.tenant_id, m.sender, m.contact_name) for _, channel, m in incoming),
-            *(agent_messages.person(one) for one in from_agents),
-        ],
-    )
-    found = await conversations.find_or_make(
-        tx,
-        [
-            *(_conversation(channel, m, of) for (_, channel, m), of in zip(incoming, contact_ids, strict=False)),
-            *(
-                agent_messages.conversation(one, of)
-                for one, of in zip(from_agents, contact_ids[len(incoming) :], strict=True)
-            ),
-        ],
-    )
-    served = [*(channel for _, channel, _ in incoming), *(one.channel for one in from_agents)]
-    await record(tx, *_first_contacts(served, contact_ids, new_contacts, found))
-    rows = inbound.inbound_rows(
-        [
-            _inbound(one, of, contact_id, place)
-            for one, of, contact_id, place in zip(incoming, found, contact_ids, places, strict=False)
-        ]
-    )
-    consent_changes = consents.consent_changes([(channel, m) for _, channel, m in incoming])
-    updates = ConversationUpdates.of(incoming, found, contact_ids, rows.ids, consent_changes)
+    await _resolve_contacts(tx, everyone)
+    await _resolve_conversations(tx, everyone)
+    await record(tx, *_first_contacts(everyone))
+    new = _numbered(customers)
+    rows = inbound.inbound_rows([one.row for one in new])
+    updates = ConversationUpdates.of(new)
 
-    if not await conversations.lock(tx, {(one.tenant_id, one.id) for one in found}):
-        raise Retry("a conversation was deleted while a message came for it")
-    jobs: list[Job] = []
-    began = None
-    inserted: Mapping[int, UUID] = {}
-    if incoming:
-        new = await inbound.insert_inbound(tx, rows)
-        inserted, began = new.ids, new.began
-        if len(inserted) < len(rows.ids):  # some were stored before: they change nothing
-            updates = ConversationUpdates.of(incoming, found, contact_ids, inserted, consent_changes)
-        await consents.write(tx, _message_consents(incoming, contact_ids, consent_changes, inserted))
-        jobs += await media.want(tx, _files(incoming, inserted), handoff)
-    if updates.by_conversation:
-        updated = await conversations.update_from_messages(tx, list(updates.by_conversation.values()), handoff)
-        jobs += updates.replies(updated.owed)
-        if updated.deleted:
-            await contacts.revive(tx, updated.deleted & _returned(incoming, contact_ids, new_contacts, inserted))
-        if updated.held:
-            jobs += await outbound.release_held(tx, list(updated.held), handoff)
-    return [*jobs, *await agent_messages.apply(tx, from_agents, found[len(incoming) :], began, handoff)]
+    await _lock_conversations(tx, everyone)
+    inserted = await inbound.insert_inbound(tx, rows)
+    if len(inserted.ids) < len(new):  # some were stored before: they change nothing
+        new = [one for one in new if one.message_id in inserted.ids]
+        updates = ConversationUpdates.of(new)
+    await consents.write(tx, _consents(new))
+    jobs: list[Job] = [*await media.want(tx, _files(new), handoff)]
+    jobs += await _update_conversations(tx, updates, new, handoff)
+    return [*jobs, *await agent_messages.apply(tx, agents, inserted.began, handoff)]
 
 
-def _conversation(channel: Channel, m: InboundMessage, contact_id: UUID) -> conversations.WantedConversation:
-    return conversations.WantedConversation(
-        tenant_id=channel.tenant_id,
-        channel_id=channel.id,
-        provider=channel.provider,
-        addresses=tuple(address.canonical for address in m.sender),
-        recipient=m.sender[0].given,
-        phone=next((address.given for address in m.sender if address.kind == "phone"), None),
-        contact_id=contact_id,
-        contact_name=m.contact_name,
-        kommo_chat_id=next((address.canonical for address in m.sender if address.kind == "kommo_chat"), None),
-    )
+async def _resolve_contacts(tx: database.Connection, everyone: Sequence[Incoming]) -> None:
+    contact_ids, made = await contacts.find_or_make(tx, [one.person for one in everyone])
+    for one, contact_id in zip(everyone, contact_ids, strict=True):
+        one.contact_id, one.is_new_contact = contact_id, contact_id in made
 
 
-def _inbound(
-    incoming: IncomingMessage, conversation: conversations.FoundConversation, contact_id: UUID, place: int
-) -> inbound.Inbound:
-    webhook, channel, m = incoming
-    return inbound.Inbound(
-        tenant_id=channel.tenant_id,
-        conversation_id=conversation.id,
-        channel_id=channel.id,
-        provider=channel.provider,
-        external_id=m.external_id,
-        message_type=m.message_type,
-        content=m.text,
-        received_at=webhook.received_at,
-        provider_timestamp=provider_time(m, webhook.received_at),
-        media=m.media,
-        metadata=m.extra,
-        reply_to=m.reply_to,
-        contact_name=m.contact_name,
-        contact_id=contact_id,
-        place=place,
-    )
+async def _resolve_conversations(tx: database.Connection, everyone: Sequence[Incoming]) -> None:
+    found = await conversations.find_or_make(tx, [one.wanted_conversation for one in everyone])
+    for one, conversation in zip(everyone, found, strict=True):
+        one.conversation = conversation
 
 
-def _first_contacts(
-    served: Sequence[Channel],
-    contact_ids: Sequence[UUID],
-    new: set[UUID],
-    found: Sequence[conversations.FoundConversation],
-) -> list[Event]:
-    """Events of contacts and conversations that are new; `served` are the messages' channels."""
+def _first_contacts(everyone: Sequence[Incoming]) -> list[Event]:
+    """Events of contacts and conversations that are new."""
     events = {
-        contact_id: Event("contact.created", channel.tenant_id, channel.id, contact_id=contact_id)
-        for contact_id, channel in zip(contact_ids, served, strict=True)
-        if contact_id in new
+        one.contact_id: Event("contact.created", one.channel.tenant_id, one.channel.id, contact_id=one.contact_id)
+        for one in everyone
+        if one.is_new_contact
     }
     opened = {
-        conversation.id: Event(
-            "conversation.opened", channel.tenant_id, channel.id, conversation.id, contact_id=contact_id
+        one.conversation.id: Event(
+            "conversation.opened", one.channel.tenant_id, one.channel.id, one.conversation.id, contact_id=one.contact_id
         )
-        for conversation, contact_id, channel in zip(found, contact_ids, served, strict=True)
-        if conversation.made
+        for one in everyone
+        if one.conversation.made
     }
     return [*events.values(), *opened.values()]
 
 
-def _files(incoming: Sequence[IncomingMessage], inserted: Mapping[int, UUID]) -> list[media.SentFile]:
-    """The files of the messages that are new."""
+def _numbered(customers: Sequence[FromCustomer]) -> list[FromCustomer]:
+    """Give each message its id. Of those that came twice in the batch, the first."""
+    first: dict[tuple[UUID, UUID, str], FromCustomer] = {}
+    for one in customers:
+        first.setdefault((one.channel.tenant_id, one.channel.id, one.message.external_id), one)
+    for one in first.values():
+        one.message_id = new_id()
+    return list(first.values())
+
+
+async def _lock_conversations(tx: database.Connection, everyone: Sequence[Incoming]) -> None:
+    """Lock all by one statement: two batches that locked them one by one would wait for each other."""
+    if not await conversations.lock(tx, {(one.conversation.tenant_id, one.conversation.id) for one in everyone}):
+        raise Retry("a conversation was deleted while a message came for it")
+
+
+async def _update_conversations(
+    tx: database.Connection, updates: ConversationUpdates, new: Sequence[FromCustomer], handoff: timedelta
+) -> list[Job]:
+    if not updates.by_conversation:
+        return []
+    updated = await conversations.update_from_messages(tx, list(updates.by_conversation.values()), handoff)
+    jobs: list[Job] = [*updates.replies(updated.owed)]
+    if updated.deleted:
+        await contacts.revive(tx, updated.deleted & _returned(new))
+    if updated.held:
+        jobs += await outbound.release_held(tx, list(updated.held), handoff)
+    return jobs
+
+
+def _files(new: Sequence[FromCustomer]) -> list[media.SentFile]:
+    """The files of new messages."""
     return [
         media.SentFile(
-            channel.tenant_id, channel.id, inserted[place], position, part, webhook.inbound_id, webhook.trace
+            one.channel.tenant_id,
+            one.channel.id,
+            one.message_id,
+            position,
+            part,
+            one.webhook.inbound_id,
+            one.webhook.trace,
         )
-        for place, (webhook, channel, m) in enumerate(incoming)
-        if m.media and place in inserted
-        for position, part in enumerate(m.media)
+        for one in new
+        for position, part in enumerate(one.message.media)
     ]
 
 
-def _returned(
-    incoming: Sequence[IncomingMessage], contact_ids: Sequence[UUID], new: set[UUID], inserted: Mapping[int, UUID]
-) -> set[tuple[UUID, UUID]]:
+def _returned(new: Sequence[FromCustomer]) -> set[tuple[UUID, UUID]]:
     """(tenant, contact) of customers who were known before and certainly wrote themselves.
 
     A forged mail, or one that asks for the answer to go to a deleted contact, does not bring that contact back.
     """
     return {
-        (channel.tenant_id, contact_ids[place])
-        for place, (_, channel, m) in enumerate(incoming)
-        if place in inserted and contact_ids[place] not in new
-        and m.message_type != "system" and m.authorship == "proven" and m.author is None
-    }  # fmt: skip
+        (one.channel.tenant_id, one.contact_id)
+        for one in new
+        if not one.is_new_contact
+        and one.message.message_type != "system"
+        and one.message.authorship == "proven"
+        and one.message.author is None
+    }
 
 
-def _message_consents(
-    incoming: Sequence[IncomingMessage],
-    contact_ids: Sequence[UUID],
-    consent_changes: Mapping[int, Change],
-    inserted: Mapping[int, UUID],
-) -> list[Entry]:
+def _consents(new: Sequence[FromCustomer]) -> list[Entry]:
     """Consents by the words of new messages. `provider_events.provider_consents` has those of mails whose author is
     not the conversation's customer."""
     return [
         consents.message_consent(
-            channel, m, consent_changes[place], contact_ids[place], inserted[place], webhook.received_at
+            one.channel, one.message, one.consent, one.contact_id, one.message_id, one.webhook.received_at
         )
-        for place, (webhook, channel, m) in ((place, incoming[place]) for place in consent_changes)
-        if place in inserted and consent_changes[place].proven and m.author is None
+        for one in new
+        if one.consent is not None and one.consent.proven and one.message.author is None
     ]

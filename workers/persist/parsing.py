@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from shared.domain.channels import Channel
+from shared.domain.consents import consent_change
 from shared.domain.model import AgentMessage, InboundMessage, Receipt
 from shared.providers import provider
 from shared.providers.base import Parsed, RawWebhook
 from shared.queue.jobs import WebhookReceived
 from shared.store import webhook_log
 from shared.store.webhook_log import Logged
+from workers.persist.incoming import FromAgent, FromCustomer, Incoming
 
 PARSED_AT_ONCE = 20  # webhooks parsed before other tasks run, about half a millisecond
 _NULS = ((b"%00", b"%EF%BF%BD"), (b"\\u0000", b"\\ufffd"), (b"\0", "\ufffd".encode()))
@@ -82,26 +84,21 @@ def without_nul(raw: bytes) -> bytes:
     return raw
 
 
-@dataclass(frozen=True, slots=True)
-class Incoming:
-    """A customer's or an agent's message, with its webhook and channel."""
-
-    webhook: WebhookReceived
-    channel: Channel
-    message: InboundMessage | AgentMessage
-
-
 def in_order(webhooks: Sequence[ParsedWebhook]) -> list[Incoming]:
     """All messages of a batch in the order in which they were written.
 
     That is the order in which their webhooks arrived; within one webhook the provider's times, where it gives all of
     them, and for equal times the order in the webhook.
     """
-    return [
-        Incoming(parsed.webhook, channel, message)
-        for parsed in sorted(webhooks, key=lambda parsed: parsed.webhook.received_at)
-        for channel, message in _messages_in_order(parsed)
-    ]
+    found: list[Incoming] = []
+    for parsed in sorted(webhooks, key=lambda parsed: parsed.webhook.received_at):
+        for channel, message in _messages_in_order(parsed):
+            if isinstance(message, AgentMessage):
+                found.append(FromAgent(parsed.webhook, channel, message, len(found)))
+            else:
+                consent = consent_change(message, channel.words)
+                found.append(FromCustomer(parsed.webhook, channel, message, len(found), consent))
+    return found
 
 
 def _messages_in_order(parsed: ParsedWebhook) -> list[tuple[Channel, InboundMessage | AgentMessage]]:

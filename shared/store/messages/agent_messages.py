@@ -1,6 +1,7 @@
 """Stores the messages that agents wrote outside of Palomar, and escalates their conversations."""
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -88,43 +89,42 @@ RETURNING id, tenant_id, channel_id, conversation_id
 """
 
 
-async def echoes(connection: Connection, written: Mapping[int, AgentMessageRow]) -> dict[int, list[UUID]]:
-    """For each that may be an echo of ours: the messages under way with the same text; none where its id is known."""
-    found: dict[int, list[UUID]] = {index: [] for index in written}
+async def echoes(connection: Connection, written: Sequence[AgentMessageRow]) -> dict[int, list[UUID]]:
+    """Place → the messages under way with the same text, of those that may be an echo of ours; without those whose id
+    is known."""
+    found: defaultdict[int, list[UUID]] = defaultdict(list)
     if not written:
-        return found
+        return {}
     rows = await connection.fetch(
         _ECHOES,
-        list(written),
-        [one.tenant_id for one in written.values()],
-        [one.channel_id for one in written.values()],
-        [one.conversation_id for one in written.values()],
-        [one.message.external_id for one in written.values()],
-        [one.message.text for one in written.values()],
+        [one.place for one in written],
+        [one.tenant_id for one in written],
+        [one.channel_id for one in written],
+        [one.conversation_id for one in written],
+        [one.message.external_id for one in written],
+        [one.message.text for one in written],
     )
     for row in rows:
         found[row["place"]].append(row["id"])
-    return found
+    return dict(found)
 
 
-async def insert(
-    connection: Connection, written: Mapping[int, AgentMessageRow], began: datetime | None
-) -> dict[int, UUID]:
-    """Insert each message once, however often it comes; returns index → id of the new ones.
+async def insert(connection: Connection, written: Sequence[AgentMessageRow], began: datetime | None) -> dict[int, UUID]:
+    """Insert each message once, however often it comes; returns place → id of the new ones.
 
     `began` is the time of place 0, where customers' messages of the same batch have their times by it (inbound.py).
     """
-    once: dict[tuple[UUID, UUID, str], int] = {}
-    for index, one in written.items():
-        once.setdefault((one.tenant_id, one.channel_id, one.message.external_id), index)
+    once: dict[tuple[UUID, UUID, str], AgentMessageRow] = {}
+    for one in written:
+        once.setdefault((one.tenant_id, one.channel_id, one.message.external_id), one)
     if not once:
         return {}
-    ids = {index: new_id() for index in once.values()}
-    chosen = [written[index] for index in ids]
+    chosen = list(once.values())
+    ids = [new_id() for _ in chosen]
     rows = await connection.fetch(
         _INSERT,
         [one.place for one in chosen],
-        list(ids.values()),
+        ids,
         [one.tenant_id for one in chosen],
         [one.conversation_id for one in chosen],
         [one.channel_id for one in chosen],
@@ -141,7 +141,7 @@ async def insert(
         began,
     )
     inserted = {row["id"] for row in rows}
-    return {index: message_id for index, message_id in ids.items() if message_id in inserted}
+    return {one.place: message_id for one, message_id in zip(chosen, ids, strict=True) if message_id in inserted}
 
 
 def _metadata(message: AgentMessage) -> dict[str, object]:

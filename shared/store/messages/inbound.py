@@ -1,13 +1,13 @@
 """messages from customers: inserts them, and reads a conversation's history."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
 import orjson
 
-from shared.database import Connection, Pool, new_id
+from shared.database import Connection, Pool
 from shared.domain import loop_guard
 from shared.domain.model import Media
 from shared.store.messages.outbound_rows import media_json
@@ -17,6 +17,7 @@ from shared.store.messages.outbound_rows import media_json
 class Inbound:
     """A customer's message on its way into its conversation, which the caller has locked."""
 
+    id: UUID
     tenant_id: UUID
     conversation_id: UUID
     channel_id: UUID
@@ -73,51 +74,38 @@ FROM added JOIN new USING (id)
 """
 
 
-@dataclass(frozen=True, slots=True)
-class InboundRows:
-    """Messages ready to be inserted: what takes time is done before anything is locked."""
-
-    ids: Mapping[int, UUID]  # by index of the given message; of those that came twice, the first
-    columns: tuple[Sequence[object], ...]
+InboundRows = tuple[Sequence[object], ...]  # the columns of messages that are ready to be inserted
 
 
 def inbound_rows(messages: Sequence[Inbound]) -> InboundRows:
-    """The rows of these messages, one for each external id of a channel, in their order."""
-    seen: dict[tuple[UUID, UUID, str], int] = {}
-    for index, message in enumerate(messages):
-        seen.setdefault((message.tenant_id, message.channel_id, message.external_id), index)
-    ids = {i: new_id() for i in seen.values()}
-    chosen = [messages[i] for i in ids]
-    return InboundRows(
-        ids,
-        (
-            list(ids.values()),
-            [m.tenant_id for m in chosen],
-            [m.conversation_id for m in chosen],
-            [m.channel_id for m in chosen],
-            [m.provider for m in chosen],
-            [m.message_type for m in chosen],
-            [m.content for m in chosen],
-            [m.received_at for m in chosen],
-            [m.provider_timestamp or m.received_at for m in chosen],
-            # As text: a list of lists would be taken for an array of two dimensions.
-            [orjson.dumps([media_json(part) for part in m.media]).decode() for m in chosen],
-            [m.metadata for m in chosen],
-            [m.external_id for m in chosen],
-            [m.reply_to for m in chosen],
-            [m.contact_name for m in chosen],
-            [m.contact_id for m in chosen],
-            [m.place for m in chosen],
-        ),
+    """What `insert_inbound` takes. It is made before anything is locked, as it takes time."""
+    return (
+        [m.id for m in messages],
+        [m.tenant_id for m in messages],
+        [m.conversation_id for m in messages],
+        [m.channel_id for m in messages],
+        [m.provider for m in messages],
+        [m.message_type for m in messages],
+        [m.content for m in messages],
+        [m.received_at for m in messages],
+        [m.provider_timestamp or m.received_at for m in messages],
+        # As text: a list of lists would be taken for an array of two dimensions.
+        [orjson.dumps([media_json(part) for part in m.media]).decode() for m in messages],
+        [m.metadata for m in messages],
+        [m.external_id for m in messages],
+        [m.reply_to for m in messages],
+        [m.contact_name for m in messages],
+        [m.contact_id for m in messages],
+        [m.place for m in messages],
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Inserted:
-    """The new messages of a batch: ids by index of the given message, and the time of place 0 of the batch."""
+    """The ids of the messages that were new, and the time of place 0 of their batch; None where none was."""
 
-    ids: Mapping[int, UUID]
-    began: datetime | None  # None where nothing is new
+    ids: Set[UUID]
+    began: datetime | None
 
 
 async def insert_inbound(connection: Connection, rows: InboundRows) -> Inserted:
@@ -126,10 +114,8 @@ async def insert_inbound(connection: Connection, rows: InboundRows) -> Inserted:
     This leaves the conversations' own rows as they were: `conversations.update_from_messages` must follow in the same
     transaction.
     """
-    found = await connection.fetch(_INSERT_INBOUND, *rows.columns)
-    inserted = {row["id"] for row in found}
-    ids = {index: message_id for index, message_id in rows.ids.items() if message_id in inserted}
-    return Inserted(ids, found[0]["began"] if found else None)
+    found = await connection.fetch(_INSERT_INBOUND, *rows) if rows[0] else []
+    return Inserted({row["id"] for row in found}, found[0]["began"] if found else None)
 
 
 _HISTORY = """
