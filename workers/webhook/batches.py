@@ -11,9 +11,9 @@ from shared.database import Connection
 from shared.domain.event_cursor import Place
 from shared.domain.event_json import cursor_at, event_json
 from shared.domain.public_events import public_of
-from shared.domain.webhooks.bodies import body
+from shared.domain.webhooks.bodies import encoded
 from shared.domain.webhooks.delivery_id import delivery_id
-from shared.domain.webhooks.matching import Direction, EventFacts, wants
+from shared.domain.webhooks.matching import Direction, EventFacts, names, wants
 from shared.domain.webhooks.rows import contact_json, message_json
 from shared.store.event_feed import StoredEvent
 from shared.store.messages.records import MessageRecord
@@ -94,7 +94,7 @@ async def _webhooks(tx: Connection, events: Sequence[StoredEvent]) -> Mapping[UU
 
 def _may_want(webhook: Wanting, one: _Matched) -> bool:
     """Whether the webhook wants the event as far as the event itself tells. Older ones are not for it."""
-    if one.event.created_at < webhook.created_at:
+    if not names(webhook.wants.events, one.name) or one.event.created_at < webhook.created_at:
         return False
     found = EventFacts(
         one.name,
@@ -182,7 +182,7 @@ async def _deliveries(
     numbers = {talk: last[talk] - many for talk, many in talks.items()}
     deliveries = []
     for one in named:
-        payload: dict[str, Any] | None = None
+        body: bytes | None = None
         for webhook in one.webhooks:
             talk, sequence = _talk(webhook, one.event), None
             held: Held | None = "missed" if states[webhook.key].is_disabled else None
@@ -192,15 +192,15 @@ async def _deliveries(
                 if held is None:
                     held = "waiting" if talk in behind else None
                     behind.add(talk)
-            if payload is None or sequence is not None:
-                payload = _body(batch, one, sequence)
+            if body is None or sequence is not None:
+                body = _body(batch, one, sequence)
             deliveries.append(
                 NewDelivery(
                     delivery_id(webhook.wants.webhook_id, batch.identity, one.event.place, one.event.created_at),
                     webhook.tenant_id,
                     webhook.wants.webhook_id,
                     one.name,
-                    payload,
+                    body,
                     one.event.created_at,
                     None if talk is None else talk[2],
                     sequence,
@@ -208,7 +208,7 @@ async def _deliveries(
                 )
             )
             if sequence is not None:
-                payload = None
+                body = None
     return deliveries
 
 
@@ -218,9 +218,9 @@ def _talk(webhook: Wanting, event: StoredEvent) -> Talk | None:
     return webhook.tenant_id, webhook.wants.webhook_id, event.conversation_id
 
 
-def _body(batch: Batch, one: _Matched, sequence: int | None) -> dict[str, Any]:
+def _body(batch: Batch, one: _Matched, sequence: int | None) -> bytes:
     event = one.event
-    return body(
+    return encoded(
         event_json(cursor_at(batch.identity, event), event),
         None if one.message is None else message_json(one.message),
         None if one.person is None else contact_json(one.person.record),

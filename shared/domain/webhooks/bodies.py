@@ -74,16 +74,17 @@ def body(
     `event` is as event_json.py makes it, `message` and `contact` as rows.py does. `sequence` counts the deliveries of a
     conversation to a webhook that wants them in order.
     """
-    full = _envelope(event, sequence, {**event, "message": message, "contact": contact})
-    if _fits(full):
-        return full
-    thin = _envelope(event, sequence, dict(event), thin=True)
-    return thin if _fits(thin) else _envelope(event, sequence, {**event, "data": {}}, thin=True)
+    return _body(event, message, contact, sequence)[0]
 
 
-def encoded(found: Mapping[str, Any]) -> bytes:
-    """The body as JSON."""
-    return orjson.dumps(found)
+def encoded(
+    event: Mapping[str, Any],
+    message: Mapping[str, Any] | None = None,
+    contact: Mapping[str, Any] | None = None,
+    sequence: int | None = None,
+) -> bytes:
+    """The same as JSON."""
+    return _body(event, message, contact, sequence)[1]
 
 
 def schema(event: PublicEvent) -> dict[str, Any]:
@@ -142,12 +143,35 @@ def _envelope(
     return {**found, "data": data}
 
 
-def _fits(found: Mapping[str, Any]) -> bool:
-    """Whether it is less than LARGEST as PostgreSQL writes it: what is sent is the stored text, with blanks in it."""
+def _body(
+    event: Mapping[str, Any],
+    message: Mapping[str, Any] | None,
+    contact: Mapping[str, Any] | None,
+    sequence: int | None,
+) -> tuple[dict[str, Any], bytes]:
+    full = _envelope(event, sequence, {**event, "message": message, "contact": contact})
+    if (text := _fitting(full)) is not None:
+        return full, text
+    thin = _envelope(event, sequence, dict(event), thin=True)
+    if (text := _fitting(thin)) is not None:
+        return thin, text
+    thin = _envelope(event, sequence, {**event, "data": {}}, thin=True)
+    return thin, orjson.dumps(thin)
+
+
+def _fitting(found: Mapping[str, Any]) -> bytes | None:
+    """The JSON of a body that is less than LARGEST, also as PostgreSQL writes it; None of another one.
+
+    What an attempt sends that is not the first one is the stored text, with blanks behind commas and colons.
+    """
     try:
-        return len(encoded(found)) < LARGEST and len(json.dumps(found, ensure_ascii=False).encode()) < LARGEST
+        text = orjson.dumps(found)
     except orjson.JSONEncodeError:  # a tenant's SQL session stored what is nested more deeply than JSON may be written
-        return False
+        return None
+    if len(text) + text.count(b",") + text.count(b":") < LARGEST:
+        return text
+    fits = len(text) < LARGEST and len(json.dumps(found, ensure_ascii=False).encode()) < LARGEST
+    return text if fits else None
 
 
 def _or_null(members: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

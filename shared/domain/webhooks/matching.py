@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, Literal
 from uuid import UUID
 
@@ -45,7 +46,7 @@ def wants(webhook: WebhookFilter, event: EventFacts) -> bool:
     if event.name in ABOUT_DELIVERIES and event.webhook_id == webhook.webhook_id:
         return False
     return (
-        any(_names(pattern, event.name) for pattern in webhook.events)
+        names(webhook.events, event.name)
         and (not webhook.channel_ids or event.channel_id in webhook.channel_ids)
         and (webhook.direction is None or event.direction == webhook.direction)
         and (not webhook.tags or not webhook.tags.isdisjoint(event.tags))
@@ -61,6 +62,12 @@ def tags_of(metadata: Any) -> frozenset[str]:
     """The tags in a contact's `metadata`; whatever else a tenant stored there is none."""
     tags = metadata.get("tags") if isinstance(metadata, Mapping) else None
     return frozenset(tag for tag in tags if isinstance(tag, str)) if isinstance(tags, list | tuple) else frozenset()
+
+
+@lru_cache(maxsize=4096)
+def names(patterns: tuple[str, ...], name: str) -> bool:
+    """Whether one of the patterns names the event."""
+    return any(_names(pattern, name) for pattern in patterns)
 
 
 def _names(pattern: str, name: str) -> bool:

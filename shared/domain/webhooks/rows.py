@@ -87,12 +87,10 @@ def _camel(name: str) -> str:
 
 
 def _value(found: Any) -> Any:
-    match found:
-        case UUID():
-            return str(found)
-        case datetime():
-            return moment(found)
-        case tuple():
-            return list(found)
-        case _:
-            return found
+    if found is None or isinstance(found, str):  # most of them
+        return found
+    if isinstance(found, UUID):
+        return str(found)
+    if isinstance(found, datetime):
+        return moment(found)
+    return list(found) if isinstance(found, tuple) else found

@@ -1,9 +1,9 @@
 """webhook_logs: writes deliveries, and makes their webhooks due, in the transaction that matches events."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Final, Literal
+from typing import Final, Literal
 from uuid import UUID
 
 from shared.database import Connection
@@ -36,7 +36,7 @@ class NewDelivery:
     tenant_id: UUID
     webhook_id: UUID
     event: str
-    payload: Mapping[str, Any]
+    body: bytes = field(repr=False)  # JSON
     created_at: datetime
     conversation_id: UUID | None
     sequence: int | None
@@ -94,11 +94,11 @@ WHERE last.held = 'waiting' OR last.attempt_count < {OVERTAKEN_AFTER}
 _INSERT = """
 INSERT INTO webhook_logs
     (id, tenant_id, webhook_id, event, payload, created_at, conversation_id, sequence, held, due_at)
-SELECT id, tenant_id, webhook_id, event, payload, least(created_at, now()), conversation_id, sequence, held,
+SELECT id, tenant_id, webhook_id, event, body::jsonb, least(created_at, now()), conversation_id, sequence, held,
     CASE WHEN held IS NULL THEN now() - interval '1 second' + place * interval '1 microsecond' END
-FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::jsonb[], $6::timestamptz[], $7::uuid[], $8::bigint[],
+FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::timestamptz[], $7::uuid[], $8::bigint[],
     $9::text[]) WITH ORDINALITY
-    AS new (id, tenant_id, webhook_id, event, payload, created_at, conversation_id, sequence, held, place)
+    AS new (id, tenant_id, webhook_id, event, body, created_at, conversation_id, sequence, held, place)
 ON CONFLICT DO NOTHING
 """
 _DUE_IN = """
@@ -162,7 +162,7 @@ async def insert(connection: Connection, deliveries: Sequence[NewDelivery]) -> N
         [one.tenant_id for one in deliveries],
         [one.webhook_id for one in deliveries],
         [one.event for one in deliveries],
-        [one.payload for one in deliveries],
+        [one.body.decode() for one in deliveries],
         [one.created_at for one in deliveries],
         [one.conversation_id for one in deliveries],
         [one.sequence for one in deliveries],
