@@ -20,7 +20,7 @@ from workers.webhook.resources import Resources
 from workers.webhook.together import Together
 
 SOON: Final = 0.004  # seconds in which claims and takings come together
-LATER: Final = 0.01  # and what ends
+LATER: Final = 0.02  # and what ends
 AT_ONCE: Final = 200
 APART: Final = 2  # transactions that wait for a tenant's locks, at once
 TRIES_APART: Final = 5

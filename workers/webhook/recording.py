@@ -73,7 +73,7 @@ async def record(tx: Connection, results: Sequence[Result], *, wait: bool) -> li
     With `wait` it waits for locks, and what is left out is gone: its tenant has deleted it.
     """
     rows = await outcomes.lock_rows(tx, (result.row for result in results), wait=wait)
-    healths = await outcomes.lock_health(tx, (result.key for result in results), wait=wait)
+    healths, locked = await _healths(tx, results, wait=wait)
     known = [one for one in results if one.key in healths and (wait or one.row in rows)]
     ended: list[Ended] = []
     to_tell: list[Event] = []
@@ -95,12 +95,30 @@ async def record(tx: Connection, results: Sequence[Result], *, wait: bool) -> li
         await outcomes.record(tx, ended)
     if talks:
         await outcomes.free_next(tx, talks)
-    await outcomes.write_health(tx, {key: healths[key] for key in {result.key for result in known}})
+    changed = {key: healths[key] for key, before in locked.items() if healths[key] != before}
+    if changed:
+        await outcomes.write_health(tx, changed)
     for key in sorted(recovered):
         await outcomes.pull_in(tx, key)
     await record_events(tx, *to_tell)
     left_out = {id(one) for one in results} - {id(one) for one in known}
     return [None if id(one) in left_out else Recorded(healths[one.key], one.key in recovered) for one in results]
+
+
+async def _healths(
+    tx: Connection, results: Sequence[Result], *, wait: bool
+) -> tuple[dict[Key, LockedHealth], Mapping[Key, LockedHealth]]:
+    """How the webhooks do, and those of them that are locked.
+
+    A webhook that does well is not locked for results that are all good: they change nothing of it, and matching or its
+    tenant may have locked it.
+    """
+    failed = {result.key for result in results if not result.succeeded}
+    only_good = {result.key for result in results} - failed
+    well = await outcomes.healthy(tx, only_good) if only_good else set()
+    others = failed | (only_good - well)
+    locked = await outcomes.lock_health(tx, others, wait=wait) if others else {}
+    return {**dict.fromkeys(well, LockedHealth()), **locked}, locked
 
 
 def count(results: Sequence[Result]) -> None:

@@ -1,7 +1,7 @@
 """webhook_logs and webhook_health: records how attempts ended, and whose turn in a conversation that makes it."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -32,11 +32,11 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class LockedHealth:
-    """How a webhook does, locked; `replay_failures` in a row, which are no part of its health."""
+    """How a webhook does; `replay_failures` in a row, which are no part of its health."""
 
-    health: Health
-    replay_failures: int
-    replay_open_until: datetime | None
+    health: Health = field(default_factory=Health)
+    replay_failures: int = 0
+    replay_open_until: datetime | None = None
 
 
 _LOCK_ROWS = """
@@ -52,6 +52,13 @@ JOIN webhook_health h ON h.tenant_id = wanted.tenant_id AND h.webhook_id = wante
 ORDER BY h.tenant_id, h.webhook_id FOR NO KEY UPDATE OF h
 """
 _LOCK_FREE_HEALTH = f"{_LOCK_HEALTH} SKIP LOCKED"
+_HEALTHY = """
+SELECT h.tenant_id, h.webhook_id
+FROM unnest($1::uuid[], $2::uuid[]) AS wanted (tenant_id, webhook_id)
+JOIN webhook_health h ON h.tenant_id = wanted.tenant_id AND h.webhook_id = wanted.webhook_id
+WHERE h.failures = 0 AND h.probes = 0 AND h.replay_failures = 0 AND h.first_failed_at IS NULL AND h.open_until IS NULL
+    AND h.disabled_at IS NULL AND h.disabled_reason IS NULL AND h.replay_open_until IS NULL
+"""
 _LOCK_TALKS = """
 SELECT FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS talk (tenant_id, webhook_id, conversation_id)
 JOIN webhook_sequences s ON s.tenant_id = talk.tenant_id AND s.webhook_id = talk.webhook_id
@@ -145,8 +152,14 @@ async def lock_rows(connection: Connection, keys: Iterable[Key], *, wait: bool) 
     return {(row["tenant_id"], row["id"]) for row in rows}
 
 
+async def healthy(connection: Connection, webhooks: Iterable[Key]) -> set[Key]:
+    """Those of these webhooks that have no failure. Nothing is locked: a success has nothing to write there."""
+    rows = await connection.fetch(_HEALTHY, *arrays(sorted(set(webhooks)), 2))
+    return {(row["tenant_id"], row["webhook_id"]) for row in rows}
+
+
 async def lock_health(connection: Connection, webhooks: Iterable[Key], *, wait: bool) -> dict[Key, LockedHealth]:
-    """The same of how webhooks do."""
+    """Lock how webhooks do, as `lock_rows` does deliveries."""
     wanted = sorted(set(webhooks))
     rows = await connection.fetch(_LOCK_HEALTH if wait else _LOCK_FREE_HEALTH, *arrays(wanted, 2))
     return {
