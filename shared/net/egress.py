@@ -10,7 +10,7 @@ import socket
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import lru_cache, partial
 from types import SimpleNamespace
 from typing import Any, Final, Literal, Self
 
@@ -25,6 +25,7 @@ from shared.net.kept_sessions import LONGEST_USE, KeptSessions, Sessions
 
 KEPT: Final = 15.0  # seconds that a connection waits for its next call; many servers end it sooner
 CONNECT_TIMEOUT: Final = 10.0  # seconds
+KNOWN_URLS: Final = 4096  # whose text is not checked again
 MOST_ADDRESSES: Final = 3  # of a name, that a proxy is asked for
 _HEADERS: Final = {"Accept-Encoding": "identity", "User-Agent": "Palomar"}
 
@@ -58,6 +59,7 @@ class Egress:
         self._most = most
         self._tls = tls or True
         self._resolver = ssrf_guard.guarded_resolver(rules, resolver)
+        self._target = lru_cache(maxsize=KNOWN_URLS)(self._check)
         self._straight = KeptSessions(partial(self._open, None, resolver), longest_use)
         self._proxied = KeptSessions(partial(self._open, proxy, resolver), longest_use)
 
@@ -70,21 +72,27 @@ class Egress:
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
         """Post, and read the beginning of the answer. What goes wrong outside is returned, not raised."""
-        try:
-            target = parsed(url)
-        except ValueError:
+        if (target := self._target(url)) is None:
             return Answer("not_allowed")
-        if self._rules.problem(target) is not None:
-            return Answer("not_allowed")
-        kept = self._straight if self._proxy is None or self._rules.trusts(target) else self._proxied
+        kept = self._straight if target.is_straight else self._proxied
         by = asyncio.get_running_loop().time() + self._timeout
         try:
-            async with kept.of(str(target.origin())) as sessions:
-                if kept is self._straight:
-                    return await self._post(sessions, _Call(target, body, headers, by))
-                return await self._post_by_proxy(sessions, _Call(target, body, headers, by, {"proxy": self._proxy}))
+            async with kept.of(target.origin) as sessions:
+                if target.is_straight:
+                    return await self._post(sessions, _Call(target.url, body, headers, by))
+                return await self._post_by_proxy(sessions, _Call(target.url, body, headers, by, {"proxy": self._proxy}))
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
             return Answer(failure_of(error, by_proxy=kept is self._proxied))
+
+    def _check(self, url: str) -> "_Target | None":
+        """Where a URL leads, by its text; None where that forbids it. Each connection's address is checked, too."""
+        try:
+            found = parsed(url)
+        except ValueError:
+            return None
+        if self._rules.problem(found) is not None:
+            return None
+        return _Target(found, str(found.origin()), self._proxy is None or self._rules.trusts(found))
 
     async def _post_by_proxy(self, sessions: Sessions, call: "_Call") -> Answer:
         """Post by a way through the proxy to an address that is checked here, IPv4 first.
@@ -120,23 +128,26 @@ class Egress:
         return await self._answer(sessions.session(reused=False), call)
 
     async def _answer(self, session: aiohttp.ClientSession, call: "_Call", **options: Any) -> Answer:
-        async with asyncio.timeout_at(call.by):
-            answer = await session.post(
-                call.url, data=call.body, headers={**_HEADERS, **call.headers}, allow_redirects=False, ssl=self._tls,
-                **call.options, **options,
-            )  # fmt: skip
+        answer: aiohttp.ClientResponse | None = None
         read = bytearray()
         try:
             async with asyncio.timeout_at(call.by):
+                answer = await session.post(
+                    call.url, data=call.body, headers={**_HEADERS, **call.headers}, allow_redirects=False,
+                    ssl=self._tls, **call.options, **options,
+                )  # fmt: skip
                 while len(read) <= self._most and (chunk := await answer.content.read(self._most + 1 - len(read))):
                     read += chunk
         except (TimeoutError, aiohttp.ClientError, OSError):
-            pass  # the status says what became of it, and is here
+            if answer is None:
+                raise  # else the status says what became of it, and is here
         finally:
-            if answer.content.at_eof():
-                answer.release()
-            else:
-                answer.close()
+            if answer is not None:
+                if answer.content.at_eof():
+                    answer.release()
+                else:
+                    answer.close()
+        assert answer is not None
         body = bytes(read[: self._most])
         return Answer(error_of(answer.status), answer.status, body, answer.headers.get("Retry-After"))
 
@@ -157,6 +168,13 @@ class Egress:
             trust_env=False,
             trace_configs=[traces] if reused else None,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    url: URL
+    origin: str
+    is_straight: bool  # by no proxy
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ import aiohttp
 
 LONGEST_USE: Final = 60.0  # seconds after it was made at which a connection begins its last call
 SHARDS: Final = 8
-MOST_RESTING: Final = 128  # connections of a shard that wait for their next call
+MOST_RESTING: Final = 128  # connections of a shard that wait for their next call, where all shards have as many
 
 OpenSession = Callable[[bool, Callable[[socket.socket], None]], aiohttp.ClientSession]
 """Opens a session: whether its connections are reused, and what is given each new socket."""
@@ -42,12 +42,15 @@ class Sessions:
         return self._opened[reused]
 
     def is_over(self, now: float) -> bool:
-        """Whether its time is over, or more connections rest than may."""
-        if now - self.began >= self.lasts:
-            return True
-        if len(self._sockets) > MOST_RESTING + self.calls:
-            self._sockets[:] = [one for one in self._sockets if one.fileno() != -1]
-        return len(self._sockets) > MOST_RESTING + self.calls
+        return now - self.began >= self.lasts
+
+    @property
+    def resting(self) -> int:
+        """How many connections wait for their next call, at most."""
+        return max(0, len(self._sockets) - self.calls)
+
+    def forget_ended(self) -> None:
+        self._sockets[:] = [one for one in self._sockets if one.fileno() != -1]
 
     async def close(self) -> None:
         for session in self._opened.values():
@@ -68,7 +71,7 @@ class KeptSessions:
         """The sessions for one call to this origin. Replaced ones are closed when their last call has ended."""
         shard = zlib.crc32(origin.encode()) % len(self._shards)
         before, now = self._shards[shard], asyncio.get_running_loop().time()
-        if before is None or before.is_over(now):
+        if before is None or before.is_over(now) or self._is_crowded(before):
             # The first ones end one after the other.
             lasts = self._longest * ((shard + 1) / len(self._shards) if before is None else 1.0)
             found = self._shards[shard] = Sessions(self._open, now, lasts)
@@ -86,6 +89,17 @@ class KeptSessions:
             found.calls -= 1
             if found.is_replaced and not found.calls:
                 await self._close(found)
+
+    def _is_crowded(self, one: Sessions) -> bool:
+        """Whether more connections rest than may. One host's may be as many as others leave."""
+        if one.resting <= MOST_RESTING or self._resting() <= MOST_RESTING * len(self._shards):
+            return False
+        for each in self._every:
+            each.forget_ended()
+        return one.resting > MOST_RESTING and self._resting() > MOST_RESTING * len(self._shards)
+
+    def _resting(self) -> int:
+        return sum(one.resting for one in self._every)
 
     async def close(self) -> None:
         for one in list(self._every):

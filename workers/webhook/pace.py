@@ -8,7 +8,7 @@ from uuid import UUID
 from shared.domain.webhooks.health import concurrency
 from shared.store.webhook_deliveries.facts import Key
 
-AT_FIRST: Final = 4  # at once, of a webhook that this process does not know
+AT_FIRST: Final = 8  # at once, of a webhook that this process does not know
 BURST: Final = 0.1  # seconds of the rate that may start together
 REMEMBERED: Final = 10_000  # webhooks
 

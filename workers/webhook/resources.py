@@ -13,6 +13,7 @@ from shared.resilience.bulkhead import Bulkhead, SharedBulkhead
 from shared.settings import Settings
 from shared.store.webhook_deliveries.facts import Key
 from workers.webhook.pace import Paces, Places
+from workers.webhook.signers import Signers
 from workers.webhook.way import open_way
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Way(Protocol):
 class Resources:
     """Of one process. `holder` is its name in the rows that it holds."""
 
-    keys: KeyRing
+    signers: Signers
     way: Way
     paces: Paces
     holder: UUID = field(default_factory=database.new_id)
@@ -63,4 +64,4 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
     keys = KeyRing.parse(settings.secret_keys.get_secret_value())
     now = asyncio.get_running_loop().time
     async with open_way(settings) as way:
-        yield Resources(keys, way, Paces(settings.webhook_concurrency, settings.webhook_rate, now))
+        yield Resources(Signers(keys), way, Paces(settings.webhook_concurrency, settings.webhook_rate, now))

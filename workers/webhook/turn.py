@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from shared.actions.webhook_keys import opened
 from shared.crypto import CryptoError
 from shared.domain.webhooks.health import OPENS_AT
 from shared.domain.webhooks.signatures import Signer
@@ -205,12 +204,11 @@ class Delivering:
     def _open_keys(self) -> bool:
         """Whether what signs could be opened. Where it can't, no key is configured for it, and nothing is sent."""
         try:
-            signing = opened(self._resources.keys, self._turn.keys, self._now())
+            self._signer = self._resources.signers.of(self._turn.keys, self._now())
         except CryptoError as error:
             self._ctx.log.error("webhook waits: its secret can't be opened", webhook=str(self._turn.webhook_id),
                                 error=str(error))  # fmt: skip
             return False
-        self._signer = Signer.of(signing.secrets, signing.private_keys)
         return True
 
     # -- beside the deliveries -------------------------------------------------------------------------------------
