@@ -106,4 +106,5 @@ def main(root: Path) -> None:
 
 
 if __name__ == "__main__":
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # of whoever started the run, whose locks would stay held
     main(Path(sys.argv[1]))
