@@ -209,11 +209,14 @@ class WebhookLog(Part):
 
 
 class WebhookAttempt(Part):
-    """One POST of a delivery."""
+    """One POST of a delivery; two where your server had closed the kept connection when the first one came."""
 
     number: int
     kind: str = Field(description="delivery, replay or test.")
     at: datetime
+    sent_again_at: datetime | None = Field(
+        description="When it was sent a second time, over a new connection, as the kept one ended without an answer."
+    )
     ended_at: datetime | None = Field(description="null: it is under way, or our process ended meanwhile.")
     status: int | None
     ms: int | None
@@ -231,6 +234,12 @@ class WebhookLogDetails(WebhookLog):
 
     payload: dict[str, Any] = Field(description="The body.")
     attempts: list[WebhookAttempt] = Field(description="Oldest first.")
+
+    @classmethod
+    def of_whole(cls, found: log.Whole) -> "WebhookLogDetails":
+        """The delivery of a row, with all that the row has."""
+        attempts = [WebhookAttempt.of(one) for one in found.attempts]
+        return cls(**WebhookLog.of(found.delivery).model_dump(), payload=dict(found.payload), attempts=attempts)
 
 
 class ListWebhookLogs(WebhookId, ListInput):

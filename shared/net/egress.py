@@ -40,6 +40,7 @@ class Answer:
     status: int | None = None  # where the answer came
     body: bytes = b""  # its beginning
     retry_after: str | None = None  # the header
+    sent_again: float | None = None  # seconds into the call at which it was sent a second time; None: it was not
 
 
 class Egress:
@@ -75,14 +76,18 @@ class Egress:
         if (target := self._target(url)) is None:
             return Answer("not_allowed")
         kept = self._straight if target.is_straight else self._proxied
-        by = asyncio.get_running_loop().time() + self._timeout
+        began = asyncio.get_running_loop().time()
+        call = _Call(target.url, body, headers, began + self._timeout, _Seen())
         try:
             async with kept.of(target.origin) as sessions:
                 if target.is_straight:
-                    return await self._post(sessions, _Call(target.url, body, headers, by))
-                return await self._post_by_proxy(sessions, _Call(target.url, body, headers, by, {"proxy": self._proxy}))
+                    answer = await self._post(sessions, call)
+                else:
+                    answer = await self._post_by_proxy(sessions, replace(call, options={"proxy": self._proxy}))
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
-            return Answer(failure_of(error, by_proxy=kept is self._proxied))
+            answer = Answer(failure_of(error, by_proxy=kept is self._proxied))
+        again_at = call.seen.again_at
+        return answer if again_at is None else replace(answer, sent_again=again_at - began)
 
     def _check(self, url: str) -> "_Target | None":
         """Where a URL leads, by its text; None where that forbids it. Each connection's address is checked, too."""
@@ -118,13 +123,17 @@ class Egress:
         raise failure
 
     async def _post(self, sessions: Sessions, call: "_Call") -> Answer:
-        """Post over a kept connection. Where its server had ended it meanwhile, post again over a new one."""
-        seen = SimpleNamespace(reused=False)
+        """Post over a kept connection. Where its server had ended it meanwhile, post again over a new one.
+
+        It may have read the request: RFC 9110, 9.2.2 lets a client that knows this to be harmless send it again.
+        """
+        call.seen.reused = False
         try:
-            return await self._answer(sessions.session(), call, trace_request_ctx=seen)
+            return await self._answer(sessions.session(), call, trace_request_ctx=call.seen)
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-            if not seen.reused or isinstance(error, aiohttp.ClientConnectorError):
+            if not call.seen.reused or isinstance(error, aiohttp.ClientConnectorError):
                 raise
+        call.seen.again_at = asyncio.get_running_loop().time()
         return await self._answer(sessions.session(reused=False), call)
 
     async def _answer(self, session: aiohttp.ClientSession, call: "_Call", **options: Any) -> Answer:
@@ -170,6 +179,14 @@ class Egress:
         )
 
 
+@dataclass(slots=True)
+class _Seen:
+    """What became of a call's requests, until its answer came."""
+
+    reused: bool = False  # the last one went over a connection that had been used before
+    again_at: float | None = None  # time of the loop at which it was sent a second time
+
+
 @dataclass(frozen=True, slots=True)
 class _Target:
     url: URL
@@ -183,6 +200,7 @@ class _Call:
     body: bytes
     headers: Mapping[str, str]
     by: float  # time of the loop at which it ends
+    seen: _Seen
     options: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -255,8 +255,33 @@ async def test_a_kept_connection_that_its_server_ends_costs_no_attempt() -> None
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
     async with server, Egress(LOCAL, timeout=2) as egress:
-        assert [await egress.post(url, b"", {}) for _ in range(2)] == [Answer(None, 200)] * 2
+        first, second = [await egress.post(url, b"", {}) for _ in range(2)]
+    assert first == Answer(None, 200)
+    assert second == Answer(None, 200, sent_again=second.sent_again)
+    assert second.sent_again is not None
+    assert 0 < second.sent_again < 2
     assert seen == [0, 1, 0]
+
+
+async def test_a_call_that_is_sent_again_in_vain_says_so_too() -> None:
+    """The second server is gone: what came to the first one is known, though the call has failed."""
+    served = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(65536)
+        if not served.is_set():
+            served.set()
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            await reader.read(65536)
+        writer.transport.abort()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    async with server, Egress(LOCAL, timeout=2) as egress:
+        assert await egress.post(url, b"", {}) == Answer(None, 200)
+        failed = await egress.post(url, b"", {})
+    assert failed.error == "cut_off"
+    assert failed.sent_again is not None
 
 
 async def test_what_is_not_there_has_a_reason() -> None:

@@ -145,7 +145,7 @@ def _ended(result: Result) -> Ended:
             if wait is None and answer.error == PROXY:
                 wait = PROXY_WAIT
             success, due_at = (False, None) if wait is None else (None, result.ended_at + wait)
-    entry: Mapping[str, Any] = {
+    entry: dict[str, Any] = {
         "number": attempt.number,
         "at": moment(result.started_at),
         "ended_at": moment(result.ended_at),
@@ -155,6 +155,8 @@ def _ended(result: Result) -> Ended:
         "error": answer.error,
         "kind": attempt.kind,
     }
+    if answer.sent_again is not None:
+        entry["sent_again_at"] = moment(result.started_at + timedelta(seconds=answer.sent_again))
     return Ended(attempt, entry, text, answer.status, answer.error, success, due_at, result.ended_at)
 
 

@@ -34,6 +34,7 @@ class TooLarge:
     body: bytes = b""
     retry_after: float | None = None
     error: str | None = "too_large"
+    sent_again: float | None = None
 
 
 class Delivering:

@@ -18,6 +18,7 @@ class Answered:
     body: bytes  # its beginning
     retry_after: float | None  # seconds
     error: str | None
+    sent_again: float | None  # seconds into the attempt at which it was sent a second time; None: it was not
 
 
 class Way:
@@ -29,7 +30,8 @@ class Way:
     async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answered:
         """Never raises for what the other side does."""
         answer = await self._egress.post(url, body, headers)
-        return Answered(answer.status, answer.body, retry_after(answer.retry_after, datetime.now(UTC)), answer.error)
+        wait = retry_after(answer.retry_after, datetime.now(UTC))
+        return Answered(answer.status, answer.body, wait, answer.error, answer.sent_again)
 
 
 @asynccontextmanager

@@ -18,7 +18,6 @@ from ingress.api.webhook_models import (
     ReplayedDeliveries,
     SampleSent,
     SendSample,
-    WebhookAttempt,
     WebhookEventType,
     WebhookEventTypes,
     WebhookLog,
@@ -61,6 +60,7 @@ _ATTEMPT: Final[dict[str, Any]] = {
     "number": 1,
     "kind": "delivery",
     "at": "2026-11-28T16:00:00Z",
+    "sentAgainAt": None,
     "endedAt": "2026-11-28T16:00:00Z",
     "status": 500,
     "ms": 31,
@@ -108,9 +108,7 @@ async def log(call: Call, given: WebhookLogId) -> WebhookLogAnswer:
     found = await store.get(call.connection, call.tenant_id, given.id, given.log_id)
     if found is None:
         raise not_found("delivery", "logId")
-    shown = WebhookLog.of(found.delivery).model_dump()
-    attempts = [WebhookAttempt.of(one) for one in found.attempts]
-    return WebhookLogAnswer(log=WebhookLogDetails(**shown, payload=dict(found.payload), attempts=attempts))
+    return WebhookLogAnswer(log=WebhookLogDetails.of_whole(found))
 
 
 @mutation(
