@@ -15,6 +15,7 @@ from ops import connections, terminal
 from ops import status as states
 from ops.snapshot import Queue, Snapshot
 from shared.settings import settings
+from shared.store.webhook_deliveries.figures import Troubled
 
 EVERY = 2.0  # seconds, with --watch
 
@@ -101,8 +102,9 @@ def _facts(taken: Snapshot) -> RenderableType:
             "sends of unknown outcome": f"{rows.unknown} (unknown)",
             "receipts before their message": f"{rows.parked_receipts} (parked)",
             "events not yet published": f"since {rows.relay_lag:.1f} s" if rows.relay_lag else "none",
-            "deliveries to tenants' webhooks": f"{rows.webhooks.waiting} wait",
-            "tenants' webhooks": f"{len(rows.webhooks.failing)} failing, {len(rows.webhooks.disabled)} disabled",
+            "deliveries to tenants' webhooks": _deliveries(rows.webhooks),
+            "tenants' webhooks": f"{len(rows.webhooks.failing)} failing, {rows.webhooks.paused} paused, "
+            f"{len(rows.webhooks.disabled)} disabled",
         }
     facts["last tick of a clock"] = (
         "not known here" if taken.clock_tick_age is None else terminal.ago(taken.clock_tick_age)
@@ -112,6 +114,11 @@ def _facts(taken: Snapshot) -> RenderableType:
     for name, fact in facts.items():
         table.add_row(name, fact)
     return table
+
+
+def _deliveries(webhooks: Troubled) -> str:
+    late = f", the oldest that is due by {webhooks.oldest_due:.1f} s" if webhooks.oldest_due else ""
+    return f"{webhooks.waiting} wait{late}"
 
 
 def _processes(taken: Snapshot) -> RenderableType:

@@ -22,6 +22,7 @@ from workers.clock.erasing import erase_forever
 from workers.clock.log_retention import retain
 from workers.clock.message_retention import prune_forever
 from workers.clock.tasks import TARGETS, TASKS, Ctx, Task
+from workers.clock.webhook_figures import measure_forever
 
 worker: Loop[None] = Loop(
     name="clock", publishes=(ReplyWanted, SendRequested, SendAdmitted, MediaWanted, CampaignDue, WebhookDue)
@@ -33,7 +34,8 @@ CROWDED: Final = 50  # envelopes that wait in a queue; beyond it the clock adds 
 
 @worker.run
 async def tick_forever(ctx: Ctx) -> None:
-    beside = [asyncio.create_task(one(ctx)) for one in (prune_forever, sweep_forever, erase_forever, price_forever)]
+    loops = (prune_forever, sweep_forever, erase_forever, price_forever, measure_forever)
+    beside = [asyncio.create_task(one(ctx)) for one in loops]
     try:
         await _tick_forever(ctx)
     finally:

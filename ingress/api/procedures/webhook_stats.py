@@ -16,6 +16,7 @@ from shared.store.webhook_deliveries import figures
 _FIGURES: Final[dict[str, Any]] = {
     "webhookId": "019ac2f0-b5d6-7e5a-86e7-803f5e6d7c82", "name": "Web shop", "isActive": True, "isFailing": False,
     "failures": 0, "disabledAt": None, "waiting": 3, "delivered": 2310, "failed": 0, "missed": 0,
+    "isMore": False,
 }  # fmt: skip
 
 
@@ -33,10 +34,14 @@ class WebhookFigures(Part):
     is_failing: bool = Field(description="Its last four attempts or more have failed, and it is still tried.")
     failures: int = Field(description="Attempts in a row that have failed.")
     disabled_at: datetime | None = Field(description="When Palomar stopped to deliver; null: it delivers.")
-    waiting: int = Field(description=f"Deliveries that wait now, counted up to {figures.MOST_COUNTED:,}.")
+    waiting: int = Field(description="Deliveries that wait now; at least so many where it is the most that is counted.")
     delivered: int
     failed: int = Field(description="All attempts failed.")
     missed: int = Field(description="They happened while it was disabled. webhooks.recover sends them.")
+    is_more: bool = Field(
+        description=f"Only the newest are counted, for there are more. Of a tenant's webhooks together "
+        f"{figures.MOST_COUNTED:,} deliveries are, of each at least {figures.LEAST_COUNTED:,}. Ask for a shorter time."
+    )
 
 
 class WebhooksFigures(Output):

@@ -9,7 +9,7 @@ import pytest
 from ingress.api.procedures.webhook_logs import _EVENTS
 from shared.database import new_id
 from shared.domain.webhooks import bodies
-from shared.store.webhook_deliveries import replays
+from shared.store.webhook_deliveries import figures, replays
 from tests.support.api import ApiStage, Tenant
 from tests.support.api_inputs import row
 
@@ -244,3 +244,19 @@ async def test_the_figures_say_what_waits_and_which_webhooks_fail_or_are_disable
     }  # fmt: skip
     assert [found[one]["isFailing"] for one in (healthy, failing, disabled)] == [False, True, False]
     assert found[disabled]["disabledAt"] is not None
+
+
+async def test_of_many_deliveries_the_newest_are_counted_and_it_says_so(
+    api: ApiStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(figures, "MOST_COUNTED", 4)
+    monkeypatch.setattr(figures, "LEAST_COUNTED", 1)
+    ana = await api.tenant()
+    busy, quiet = await row(api, ana, "webhooks"), await row(api, ana, "webhooks")
+    for minute, state in enumerate(("failed", "failed", "delivered", "delivered")):
+        await add(api, busy, state, minute)
+    for _ in range(2):
+        await add(api, quiet, "delivered")
+    answer = await api.get("/v1/stats/webhooks", ana, params=DAY)
+    found = {one["webhookId"]: (one["delivered"], one["failed"], one["isMore"]) for one in answer.body["webhooks"]}
+    assert found == {busy: (2, 1, True), quiet: (2, 0, False)}
