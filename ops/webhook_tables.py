@@ -1,15 +1,20 @@
 """Tables of webhooks and their deliveries, for the palomar command."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from typing import TypeVar
 
 import orjson
+import typer
 from rich.console import Group, RenderableType
 from rich.table import Table
 
 from ops import terminal
+from shared.domain.public_events import PublicEvent
 from shared.store.webhook_deliveries.log import Delivery, Whole
 from shared.store.webhooks import Webhook
+
+T = TypeVar("T")
 
 
 def state(webhook: Webhook) -> str:
@@ -86,10 +91,29 @@ def whole(found: Whole) -> RenderableType:
         cells = ["–" if attempt.get(name) is None else str(attempt[name]) for name in names]
         if attempt.get("ended_at") is None:
             cells[5] = "no end: under way, or our process ended"
+        if attempt.get("sent_again_at") is not None:
+            cells[2] += f", again {attempt['sent_again_at']}"
         table.add_row(*map(terminal.plain, cells))
     body = orjson.dumps(found.payload, option=orjson.OPT_INDENT_2).decode()
     head = f"{one.id}: {one.event}, {one.state}, next attempt: {terminal.when(one.next_attempt_at)}"
     return Group(terminal.plain(head), table, terminal.plain(body))
+
+
+def events(every: Iterable[PublicEvent]) -> Table:
+    """A line for each event."""
+    table = _table("event", "when")
+    for one in every:
+        table.add_row(one.name, one.meaning)
+    return table
+
+
+def show(found: T, form: Callable[[T], RenderableType | bytes]) -> None:
+    """Print what was found in this form: a table for a person, or JSON."""
+    shown = form(found)
+    if isinstance(shown, bytes):
+        typer.echo(shown)
+    else:
+        terminal.console().print(shown)
 
 
 def _table(*headings: str) -> Table:

@@ -1,12 +1,13 @@
 """Finds, makes and shows tenants' webhooks for the palomar command, with the checks and the actions of the API."""
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
+import aiohttp
 from pydantic import ValidationError
 
 from ingress.api import problems, public_urls
@@ -27,6 +28,7 @@ from shared.store.webhook_deliveries.replays import MOST_RANGES
 from shared.store.webhooks import MOST_WEBHOOKS, Webhook, WebhookValues
 
 EVENTS: Final[dict[str, PublicEvent]] = {one.name: one for one in public_events.EVENTS}
+SANDBOX_WITHIN: Final = 5.0  # seconds
 _SEE: Final = "See palomar webhooks list."
 _UNITS: Final = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
 
@@ -107,12 +109,31 @@ async def wake(webhook: Webhook) -> bool:
     return await campaigns.publish([WebhookDue(tenant_id=webhook.tenant_id, webhook_id=webhook.id)])
 
 
+async def known_to_sandbox(made: NewWebhook) -> NewWebhook:
+    """The same webhook. Where it leads to the sandbox, that knows the keys then, by which it verifies what comes."""
+    url, sandbox = made.stored.values.url, settings().sandbox_url.rstrip("/")
+    if not sandbox or not url.startswith(f"{sandbox}/"):
+        return made
+    keys = [key for key in (made.secret, made.stored.public_key) if key]
+    with suppress(aiohttp.ClientError, TimeoutError):  # it shows what comes all the same
+        async with aiohttp.ClientSession(sandbox, timeout=aiohttp.ClientTimeout(total=SANDBOX_WITHIN)) as session:
+            await session.post("/sandbox/webhooks/keys", json={"url": url, "keys": keys})
+    return made
+
+
 async def locked(connection: Connection, webhook: Webhook) -> Webhook:
     """The webhook as it is now, locked. Raises Problem where it was deleted meanwhile."""
     found = await store.get(connection, webhook.tenant_id, webhook.id, lock=True)
     if found is None or found.deleted_at is not None:
         raise Problem("The webhook was deleted meanwhile.", _SEE)
     return found
+
+
+def event(name: str) -> PublicEvent:
+    """The event of this name. Raises Problem."""
+    if name not in EVENTS:
+        raise Problem(f"There is no event {name!r}.", "See palomar webhooks events.")
+    return EVENTS[name]
 
 
 def moment(written: str) -> datetime:

@@ -7,16 +7,14 @@ from uuid import UUID
 
 import orjson
 import typer
-from rich.table import Table
 
-from ops import connections, erasure, terminal, webhook_tables, webhooks
+from ops import connections, erasure, terminal, webhook_json, webhook_tables, webhooks
 from ops.errors import Problem
 from ops.onboarding.channels import keyring
 from ops.webhooks import Asked
 from shared.actions import webhook_replays
 from shared.actions import webhooks as actions
 from shared.actions.webhooks import NewWebhook
-from shared.domain.public_events import PublicEvent
 from shared.domain.webhooks import bodies
 from shared.settings import settings
 from shared.store import webhooks as store
@@ -30,6 +28,7 @@ Whose = Annotated[
     str | None,
     typer.Option(envvar="PALOMAR_TENANT", help="whose webhook: a name or id; needed where there are several"),
 ]
+AsJson = Annotated[bool, typer.Option("--json", help="for a program, as the API shows it")]
 STATES: Final = get_args(deliveries.State)
 MOST_LISTED: Final = 200
 
@@ -42,7 +41,7 @@ def webhooks_() -> None:
 
 
 @app.command("list")
-def list_(tenant: Whose = None) -> None:
+def list_(tenant: Whose = None, as_json: AsJson = False) -> None:
     """List a tenant's webhooks, and how their URLs do."""
 
     async def session() -> list[Webhook]:
@@ -51,7 +50,8 @@ def list_(tenant: Whose = None) -> None:
             async with pool.acquire() as connection:
                 return await store.page(connection, tenant_id, is_active=None, after=None, limit=MOST_LISTED)
 
-    terminal.console().print(webhook_tables.listed(connections.run(session())))
+    found = connections.run(session())
+    webhook_tables.show(found, webhook_json.listed if as_json else webhook_tables.listed)
 
 
 @app.command()
@@ -66,28 +66,33 @@ def add(
     direction: Annotated[str | None, typer.Option(help="inbound or outbound: only events about such messages")] = None,
     tag: Annotated[list[str] | None, typer.Option(help="only about contacts with it; may be repeated")] = None,
     in_order: Annotated[bool, typer.Option("--in-order", help="each conversation's events in turn")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Add a webhook, and print its secret, which is shown this once."""
     asked = Asked(name, url, event, tuple(channel or ()), direction, tuple(tag or ()), in_order)
 
     async def session() -> NewWebhook:
         async with connections.database(settings(), "webhooks") as pool:
-            return await webhooks.add(pool, tenant, asked)
+            return await webhooks.known_to_sandbox(await webhooks.add(pool, tenant, asked))
 
     made = connections.run(session())
+    if as_json:
+        typer.echo(webhook_json.added(made))
+        return
     typer.echo(f"Added webhook {made.stored.id}. Next: palomar webhooks test {made.stored.id}")
     _print_keys(made)
 
 
 @app.command()
-def show(webhook: Named, tenant: Whose = None) -> None:
+def show(webhook: Named, tenant: Whose = None, as_json: AsJson = False) -> None:
     """Show a webhook and how its URL does."""
 
     async def session() -> Webhook:
         async with connections.database(settings(), "webhooks") as pool:
             return await webhooks.find(pool, tenant, webhook)
 
-    terminal.console().print(webhook_tables.facts(connections.run(session())))
+    found = connections.run(session())
+    webhook_tables.show(found, webhook_json.facts if as_json else webhook_tables.facts)
 
 
 @app.command("test")
@@ -97,7 +102,7 @@ def try_(
     event: Annotated[str, typer.Option(help="whose sample is sent")] = "message_received",
 ) -> None:
     """Send the sample of an event, once. It changes nothing about how the webhook does."""
-    sample = bodies.sample(_event(event))
+    sample = bodies.sample(webhooks.event(event))
 
     async def session() -> tuple[Webhook, UUID]:
         async with connections.database(settings(), "webhooks") as pool:
@@ -119,13 +124,14 @@ def logs(
     event: Annotated[str | None, typer.Option(help="only deliveries of this event")] = None,
     since: Annotated[str | None, typer.Option(help="2026-11-28T16:00, or 2h: two hours ago", metavar="TIME")] = None,
     limit: Annotated[int, typer.Option(min=1, max=MOST_LISTED)] = 50,
+    as_json: AsJson = False,
 ) -> None:
     """List the deliveries to a webhook, newest first."""
     wanted: deliveries.State | None = next((one for one in STATES if one == state), None)
     if state is not None and wanted is None:
         raise Problem(f"No delivery is {state}.", f"Give one of: {', '.join(STATES)}.")
     if event is not None:
-        _event(event)
+        webhooks.event(event)
     begin = None if since is None else webhooks.moment(since)
 
     async def session() -> list[Delivery]:
@@ -138,11 +144,17 @@ def logs(
                 )  # fmt: skip
                 return page
 
-    terminal.console().print(webhook_tables.logged(connections.run(session())))
+    found = connections.run(session())
+    webhook_tables.show(found, webhook_json.logged if as_json else webhook_tables.logged)
 
 
 @app.command()
-def log(webhook: Named, delivery: Annotated[UUID, typer.Argument(help="its webhook-id")], tenant: Whose = None) -> None:
+def log(
+    webhook: Named,
+    delivery: Annotated[UUID, typer.Argument(help="its webhook-id")],
+    tenant: Whose = None,
+    as_json: AsJson = False,
+) -> None:
     """Show one delivery: its body, and each attempt with the answer."""
 
     async def session() -> Whole | None:
@@ -154,7 +166,7 @@ def log(webhook: Named, delivery: Annotated[UUID, typer.Argument(help="its webho
     found = connections.run(session())
     if found is None:
         raise Problem(f"This webhook has no delivery {delivery}.", "See palomar webhooks logs.")
-    terminal.console().print(webhook_tables.whole(found))
+    webhook_tables.show(found, webhook_json.whole if as_json else webhook_tables.whole)
 
 
 @app.command()
@@ -200,7 +212,8 @@ def rotate(
             found = await webhooks.find(pool, tenant, webhook)
             async with connections.transaction(pool) as connection:
                 before = await webhooks.locked(connection, found)
-                return await actions.rotate(connection, keys, before, timedelta(seconds=seconds))
+                made = await actions.rotate(connection, keys, before, timedelta(seconds=seconds))
+            return await webhooks.known_to_sandbox(made)
 
     made = connections.run(session())
     _print_keys(made)
@@ -223,20 +236,9 @@ def disable(webhook: Named, tenant: Whose = None) -> None:
 def events(name: Annotated[str | None, typer.Argument(help="one event: its sample as JSON")] = None) -> None:
     """List the events that a webhook may get, or show what the body of one looks like."""
     if name is not None:
-        typer.echo(orjson.dumps(bodies.sample(_event(name)), option=orjson.OPT_INDENT_2))
+        typer.echo(orjson.dumps(bodies.sample(webhooks.event(name)), option=orjson.OPT_INDENT_2))
         return
-    table = Table()
-    for heading in ("event", "when"):
-        table.add_column(heading, overflow="fold")
-    for one in webhooks.EVENTS.values():
-        table.add_row(one.name, one.meaning)
-    terminal.console().print(table)
-
-
-def _event(name: str) -> PublicEvent:
-    if name not in webhooks.EVENTS:
-        raise Problem(f"There is no event {name!r}.", "See palomar webhooks events.")
-    return webhooks.EVENTS[name]
+    webhook_tables.show(webhooks.EVENTS.values(), webhook_tables.events)
 
 
 def _print_keys(made: NewWebhook) -> None:

@@ -21,6 +21,7 @@ from ops.sandbox.record import MessageLog
 from ops.sandbox.template_book import TemplateBook
 from ops.sandbox.templates import TemplatesSandbox
 from ops.sandbox.twilio import TwilioSandbox
+from ops.sandbox.webhooks import WebhookSandbox
 
 HOST = "127.0.0.1"  # never more: it holds no secret and trusts every caller
 STOP_WITHIN = 2.0  # seconds an answer under way has left
@@ -46,13 +47,16 @@ def make_app(
     model = OpenAISandbox(faults)
     media = MediaSandbox(twilio.knows, meta.numbers.knows)
     templates = TemplatesSandbox(faults, book, meta.numbers.sees, twilio.knows)
-    clears = (twilio.clear, meta.clear, kommo.clear, email.clear, model.clear, media.clear, templates.clear)
+    webhooks = WebhookSandbox()
+    parts = (twilio, meta, kommo, email, model, media, templates, webhooks)
+    clears = tuple(part.clear for part in parts)
     control = Control(messages, faults, courier, clears)
     for part in (
         control,
         limits,
         media,
         templates,
+        webhooks,
         twilio,
         meta,
         kommo,

@@ -6,11 +6,13 @@ import re
 from typing import Any
 from uuid import UUID
 
+import aiohttp
 import pytest
 
 from shared.database import new_id
 from shared.queue import topology
 from shared.settings import Settings
+from tests.support import webhooks
 from tests.support.commands import depth_reaches, palomar
 from tests.support.stage import ADDRESS, Stage, staged
 
@@ -61,6 +63,50 @@ async def test_a_webhook_is_added_tested_and_shown(environment: dict[str, str], 
         shown, _ = await run(environment, "show", str(webhook_id))
         assert "whpk_" in shown
         assert "whsec_" not in shown
+
+
+async def test_a_program_gets_what_the_api_shows(environment: dict[str, str], settings: Settings) -> None:
+    async def found(*arguments: str) -> Any:
+        return json.loads((await run(environment, *arguments, "--json"))[0])
+
+    async with staged(settings) as stage:
+        made = await found("add", URL, "--event", "message_*", "--name", "Web shop")
+        assert (made["url"], made["secret"][:6], made["publicKey"][:5]) == (URL, "whsec_", "whpk_")
+        attempts = [
+            {"number": 1, "kind": "delivery", "at": "2026-11-28T12:00:00Z", "sent_again_at": "2026-11-28T12:00:01Z"}
+        ]
+        log_id = await delivered(stage, UUID(made["id"]), attempts=attempts, payload={"type": "x"})
+        del made["secret"]
+        assert await found("list") == [made]
+        assert await found("show", "Web shop") == made
+        (logged,) = await found("logs", "Web shop")
+        assert (logged["id"], logged["state"]) == (str(log_id), "failed")
+        shown = await found("log", "Web shop", str(log_id))
+        assert shown | logged == shown
+        assert (shown["payload"], shown["attempts"][0]["sentAgainAt"]) == ({"type": "x"}, "2026-11-28T12:00:01Z")
+
+
+async def test_the_sandbox_shows_what_is_sent_to_a_webhook_and_verifies_it(
+    environment: dict[str, str], settings: Settings
+) -> None:
+    """As after `palomar up`: two commands, and a delivery is on the sandbox's page."""
+
+    async def signatures(client: aiohttp.ClientSession) -> list[str]:
+        async with client.get("/sandbox/webhooks") as answer:
+            return [one["signature"] for one in await answer.json()]
+
+    async with staged(settings) as stage, stage.working("webhook", "clock"):
+        sandbox = stage.settings.sandbox_url
+        local = environment | {"PALOMAR_SANDBOX_URL": sandbox, "PALOMAR_TRUSTED_ORIGINS": json.dumps([sandbox])}
+        url = f"{sandbox}/webhooks/shop"
+        await run(environment, "add", url, "--event", "other", code=1)
+        await run(local, "add", url, "--event", "other", "--name", "Shop")
+        async with aiohttp.ClientSession(sandbox) as client:
+            await webhooks.happen(stage.pool, stage.ours.tenant_id)
+            await stage.until(signatures, client, equals=["verified: v1, v1a"])
+            await run(local, "rotate", "Shop", "--overlap", "0")
+            await webhooks.happen(stage.pool, stage.ours.tenant_id, first=2)
+            await stage.until(signatures, client, equals=["verified: v1, v1a"] * 2)
 
 
 async def test_what_is_wrong_is_said_with_its_remedy(environment: dict[str, str], settings: Settings) -> None:
