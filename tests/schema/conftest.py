@@ -47,6 +47,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         on_both = item.path.name in ON_BOTH or item.name.partition("[")[0] in ON_BOTH
         if item.path.parent == FOLDER and "[distributed" in item.name and not on_both:
             item.add_marker(pytest.mark.soak)
+    _on_the_other_server_first(items)
+
+
+def _on_the_other_server_first(items: list[pytest.Item]) -> None:
+    """Each process of the suite that meets one of these starts that server; so they stand together."""
+    places = [place for place, item in enumerate(items) if item.path.parent == FOLDER]
+    ours = sorted((items[place] for place in places), key=lambda item: "[distributed" not in item.name)
+    for place, item in zip(places, ours, strict=True):
+        items[place] = item
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,9 @@
 Such a test fills the machine, or measures what it does in a time. One that is marked `heavy` starts all of Palomar's
 processes but mostly waits for them, so others go on; a second heavy one does not. Waiting for a turn is not part of a
 test's timeout.
+
+Those that are alone come last. Among the others each would wait until all of them have ended, a heavy one after some
+minutes, while no other begins.
 """
 
 import fcntl
@@ -13,6 +16,11 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).resolve().parents[2] / ".palomar"
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.get_closest_marker("alone") is not None)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
