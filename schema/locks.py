@@ -112,8 +112,36 @@ class Seen:
 Attempt = Callable[[Connection, Sequence[TableLock]], None]
 
 
-def insist(name: str, attempt: Attempt, database_url: str, observer: Connection, *, patience: float) -> None:
-    """Call `attempt` with a session in autocommit, each time a new one, until it gets its locks.
+class Sessions:
+    """Sessions in autocommit for one attempt after the other: as new each time, though one that went well goes on.
+
+    A migration is hundreds of statements, and a new session costs as much as one of them.
+    """
+
+    def __init__(self, database_url: str) -> None:
+        self._url = database_url
+        self._kept: Connection | None = None
+
+    def take(self) -> Connection:
+        session, self._kept = self._kept, None
+        return session or psycopg.connect(self._url, autocommit=True, prepare_threshold=None)
+
+    def give_back(self, session: Connection) -> None:
+        """Keep it for the next attempt, without anything that was set in it."""
+        try:
+            session.execute("DISCARD ALL")
+        except psycopg.Error:
+            session.close()
+        else:
+            self._kept = session
+
+    def close(self) -> None:
+        if self._kept is not None:
+            self._kept.close()
+
+
+def insist(name: str, attempt: Attempt, sessions: Sessions, observer: Connection, *, patience: float) -> None:
+    """Call `attempt` with a session in autocommit, one that is as new each time, until it gets its locks.
 
     `attempt` must bear being called again after it raised. `observer` is another connection in autocommit, idle
     meanwhile. Raises Blocked once `patience` seconds are over, and what `attempt` raises for other reasons at once.
@@ -124,12 +152,16 @@ def insist(name: str, attempt: Attempt, database_url: str, observer: Connection,
     in_the_way: list[Session] = []
     while True:
         cause: psycopg.Error | None = None
-        with psycopg.connect(database_url, autocommit=True) as session, _watched(observer, session) as seen:
+        with _closing_failed(sessions.take()) as session, _watched(observer, session) as seen:
             try:
                 _keep_autovacuum_away(session, {lock.table for lock in first})
                 attempt(session, first if early else ())
             except _PASSING as error:
                 cause = error
+        if cause is None and not seen.let_go_on:  # else what cancels it may be on its way to it
+            sessions.give_back(session)
+            return
+        session.close()
         if cause is None:
             return
         if isinstance(cause, psycopg.errors.QueryCanceled) and not seen.let_go_on:
@@ -171,6 +203,15 @@ def _keep_autovacuum_away(session: Connection, tables: set[str]) -> None:
         with session.transaction():
             session.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(f"{AUTOVACUUM:g}s")))
             session.execute(sql.SQL("LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE").format(sql.SQL(table)))
+
+
+@contextmanager
+def _closing_failed(session: Connection) -> Iterator[Connection]:
+    try:
+        yield session
+    except BaseException:
+        session.close()
+        raise
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from a killed run.
 
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -84,7 +84,7 @@ class Step:
 class Run:
     """One run over one database: under the lock, with the list of what there is and what was applied."""
 
-    url: str
+    sessions: locks.Sessions
     patience: float
     lock: Connection
     backend: DatabaseBackend
@@ -134,10 +134,13 @@ def locked(database_url: str, folder: Path, patience: float) -> Iterator[Run]:
         for setting, value in _PEER.items():
             lock.execute(sql.SQL("SET {} = {}").format(sql.Identifier(setting), sql.Literal(value)))
         lock.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
-        with get_backend(_yoyo_url(database_url)) as backend:
+        with (
+            get_backend(_yoyo_url(database_url)) as backend,
+            closing(locks.Sessions(database_url)) as sessions,
+        ):
             backend.break_lock()
             backend.ensure_internal_schema_updated()
-            yield Run(database_url, patience, lock, backend, read_migrations(str(folder)))
+            yield Run(sessions, patience, lock, backend, read_migrations(str(folder)))
 
 
 def statements_applied(run: Run) -> list[str]:
@@ -178,7 +181,7 @@ def _carry_out(run: Run, migration: Migration, direction: Direction) -> str:
 
 
 def _insist(run: Run, migration: Migration, attempt: locks.Attempt) -> None:
-    locks.insist(migration.id, attempt, run.url, run.lock, patience=run.patience)
+    locks.insist(migration.id, attempt, run.sessions, run.lock, patience=run.patience)
 
 
 def alone(statement: str, patience: float) -> locks.Attempt:

@@ -52,11 +52,11 @@ def repair(database_url: str, folder: Path = MIGRATIONS, *, patience: float = lo
         ]
         at_once = [part for part in broken if not part.is_index]
         if at_once:
-            locks.insist("repair", partial(_make, at_once), database_url, run.lock, patience=patience)
+            locks.insist("repair", partial(_make, at_once), run.sessions, run.lock, patience=patience)
         for part in (part for part in broken if part.is_index):
             otherwise = (f"DROP INDEX CONCURRENTLY {part.name.split()[1]}",) if part.name in there else ()
             for statement in (*otherwise, *part.statements):
-                locks.insist(part.name, migrate.alone(statement, patience), database_url, run.lock, patience=patience)
+                locks.insist(part.name, migrate.alone(statement, patience), run.sessions, run.lock, patience=patience)
         with psycopg.connect(database_url, autocommit=True) as session:
             session.execute("SELECT public.make_partitions(7)")
             session.execute(_PROTECT_PARTITIONS)
