@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,9 +28,17 @@ def paused(stack: Stack) -> Iterator[None]:
     beam = node(stack)
     beam.send_signal(signal.SIGSTOP)
     try:
+        while not _stands_still(beam):  # on a busy machine its threads go on for a moment
+            time.sleep(0.005)
         yield
     finally:
         beam.send_signal(signal.SIGCONT)
+
+
+def _stands_still(process: psutil.Process) -> bool:
+    """Whether each of its threads is stopped: the third field of its line in /proc."""
+    threads = Path(f"/proc/{process.pid}/task").iterdir()
+    return all((thread / "stat").read_text().rpartition(")")[2].split()[0] == "T" for thread in threads)
 
 
 @contextmanager

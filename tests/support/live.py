@@ -33,7 +33,7 @@ class Client:
     items: list[Item] = field(default_factory=list)
     code: int = 0  # with which it was closed
 
-    async def next(self, kind: str | None = None, within: float = 10.0) -> Item:
+    async def next(self, kind: str | None = None, within: float = 30.0) -> Item:
         """The next item, or the next one of this kind. Raises EOFError where the socket is closed."""
         while True:
             message = await asyncio.wait_for(self.socket.receive(), within)

@@ -102,7 +102,7 @@ class Receiver:
         self._arrived.put_nowait(None)
         return True
 
-    async def got(self, count: int, within: float = 5.0) -> list[Webhook]:
+    async def got(self, count: int, within: float = 30.0) -> list[Webhook]:
         """The webhooks, once there are `count`; then a moment more, in which no other may come."""
         async with asyncio.timeout(within):
             for _ in range(count):

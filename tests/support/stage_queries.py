@@ -50,7 +50,7 @@ class StageQueries:
         return [row["status"] for row in rows]
 
     async def until(
-        self, ask: Callable[..., Awaitable[T]], *arguments: object, equals: object, within: float = 30.0
+        self, ask: Callable[..., Awaitable[T]], *arguments: object, equals: object, within: float = 60.0
     ) -> T:
         """Ask again and again until the answer is this. Raises AssertionError with the last answer."""
         deadline = asyncio.get_running_loop().time() + within

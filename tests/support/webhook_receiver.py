@@ -152,7 +152,7 @@ class Receiver:
         """The requests at this path."""
         return [one for one in self.received if one.path == path]
 
-    async def wait(self, path: str, count: int, within: float = 10.0) -> list[Received]:
+    async def wait(self, path: str, count: int, within: float = 60.0) -> list[Received]:
         """The requests at this path, once there are so many. Raises AssertionError where there are too few."""
         await self.until(lambda: self.counts[path] >= count, within, lambda: f"{self.counts[path]} of {count} requests")
         return self.at(path)

@@ -59,13 +59,13 @@ class Hook:
         """How many deliveries are in which state."""
         return {row["state"]: row["deliveries"] for row in await self.stage.rows(SUMMARY, self.id)}
 
-    async def until(self, within: float = 20.0, **states: int) -> None:
+    async def until(self, within: float = 60.0, **states: int) -> None:
         """Wait until so many deliveries are in these states, and none in another one."""
         await self.stage.until(self.states, equals=states, within=within)
 
     async def rests(self) -> None:
         """Wait until nothing of it is due."""
-        await self.stage.until(webhooks.rests, self.stage.pool, self.id, equals=True, within=20.0)
+        await self.stage.until(webhooks.rests, self.stage.pool, self.id, equals=True, within=60.0)
 
     async def elapse(self, by: timedelta) -> None:
         """Wait until nothing is due, and let this time pass for it."""
