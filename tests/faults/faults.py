@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections.abc import Sequence
 from typing import Final
 
 import aio_pika
@@ -16,6 +17,9 @@ EVERYBODY: Final = (
     "receive", "persist.1", "persist.2", "reply.1", "reply.2", "window.1", "window.2", "send.1", "send.2", "send.3",
     "relay.1", "relay.2", "clock.1", "clock.2",
 )  # fmt: skip
+# The kinds with a provider's own code, and the fewest processes of a system whose customers are answered.
+WITH_PROVIDERS: Final = ("receive", "persist", "send")
+FEW: Final = ("receive", "persist.1", "reply.1", "window.1", "send.1", "send.2", "relay.1", "clock.1")
 EVENTS: Final = "test.events"
 FLOW: Final = 8  # messages answered between two faults, at least
 AT_WORK: Final = (0.0, 0.08)  # seconds into the work that piled up, when a process is killed
@@ -38,9 +42,11 @@ async def poison(system: System, body: bytes) -> None:
         await work.publish(message, topology.PERSIST.name)
 
 
-async def kill_each_kind(system: System, customers: Customers, dice: random.Random) -> None:
+async def kill_each_kind(
+    system: System, customers: Customers, dice: random.Random, kinds: Sequence[str] = WORKERS
+) -> None:
     """Of each kind all processes at once and amid their work, and start them again; then conversations must flow."""
-    for kind in WORKERS:
+    for kind in kinds:
         names = system.names(kind)
         await system.kill_at_work(*names, after=dice.uniform(*AT_WORK))
         await system.start(*names)
