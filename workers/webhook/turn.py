@@ -12,7 +12,7 @@ from shared.domain.webhooks.health import OPENS_AT
 from shared.domain.webhooks.signatures import Signer
 from shared.process.tasks import cancel
 from shared.queue.worker import Context
-from shared.store.webhook_deliveries import outcomes
+from shared.store.webhook_deliveries import outcomes, turns
 from shared.store.webhook_deliveries.turns import Attempt, Room, Turn
 from workers.webhook.desk import Desk, Letting
 from workers.webhook.recording import Result
@@ -105,7 +105,7 @@ class Delivering:
     async def _take(self) -> float | None:
         """Start attempts of what is due, as far as there is room. Returns seconds until there may be room again; None:
         nothing more is to be taken, or the end of an attempt decides."""
-        room = min(self._pace.at_once - len(self._under_way), self._pace.allowance())
+        room = min(self._pace.at_once - len(self._under_way), self._pace.allowance(), turns.MOST)
         deliveries = self._deliveries(room)
         replays = self._replays(room)
         if not (deliveries or replays):
