@@ -120,13 +120,18 @@ SELECT tenant_id, webhook_id, conversation_id FROM webhook_logs
 WHERE webhook_id = $2 AND sequence IS NOT NULL AND success IS NULL AND tenant_id = $1 AND held = 'waiting'
 LIMIT $3
 """
-# Not those whose attempt is under way.
+# A retry's due time is later than that of younger deliveries that waited for the circuit breaker. Those of one age come
+# in the order of their first attempts. Not those whose attempt is under way.
 _PULL_IN = f"""
-UPDATE webhook_logs SET due_at = created_at WHERE (tenant_id, id) IN (
-    SELECT tenant_id, id FROM webhook_logs
-    WHERE webhook_id = $2 AND due_at > now() AND tenant_id = $1
+WITH tried AS MATERIALIZED (
+    SELECT tenant_id, id, created_at, attempts #>> '{{0,at}}' AS first_at FROM webhook_logs
+    WHERE webhook_id = $2 AND due_at > created_at - interval '1 second' AND attempt_count > 0 AND tenant_id = $1
         AND attempts #> '{{-1,ended_at}}' IS DISTINCT FROM 'null'
-    ORDER BY due_at LIMIT {PULLED_IN} FOR NO KEY UPDATE SKIP LOCKED)
+    ORDER BY created_at LIMIT {PULLED_IN} FOR NO KEY UPDATE SKIP LOCKED
+)
+UPDATE webhook_logs l SET due_at = by_age.created_at - interval '1 second' + by_age.place * interval '1 microsecond'
+FROM (SELECT *, row_number() OVER (ORDER BY created_at, first_at) AS place FROM tried) AS by_age
+WHERE l.tenant_id = by_age.tenant_id AND l.id = by_age.id
 """
 _MISS = """
 UPDATE webhook_logs SET held = 'missed', due_at = NULL WHERE (tenant_id, id) IN (
@@ -224,7 +229,7 @@ async def waiting(pool: Pool, tenant_id: UUID, webhook_id: UUID, limit: int) -> 
 
 
 async def pull_in(connection: Connection, webhook: Key) -> None:
-    """Make deliveries of a webhook due by their age whose next attempt lies ahead."""
+    """Make deliveries of a webhook due by their age that were attempted before."""
     await connection.execute(_PULL_IN, *webhook)
 
 
