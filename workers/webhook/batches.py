@@ -22,7 +22,8 @@ from shared.store.webhook_deliveries.facts import Key, Person, Wanting
 from shared.store.webhook_deliveries.matching import Held, NewDelivery, State, Talk
 
 MOST_DELIVERIES: Final = 2000  # of one transaction, where it has more than one event
-MOST_OF_TENANT: Final = 1000  # of these; a tenant with more has its events matched apart
+MOST_OF_TENANT: Final = 200  # of these; a tenant with more has its events matched apart
+MOST_APART: Final = 200  # of a transaction for one that is matched apart: others' events wait for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +32,11 @@ class Batch:
 
     identity: bytes  # of the database
     events: Sequence[StoredEvent]
+    end: Place  # up to here there are no others
     apart: frozenset[UUID]  # tenants
     handoff: timedelta
+    has_others: bool  # of other tenants, in it or behind it: these wait for it
+    most: int = MOST_DELIVERIES
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,7 @@ class Taken:
 
     place: Place
     due: Sequence[Key] = ()
+    fell_behind: bool = False  # a tenant, whose events are matched apart from here on
 
 
 @dataclass(slots=True)
@@ -58,23 +63,22 @@ class _Matched:
 async def match(tx: Connection, batch: Batch) -> Taken:
     """Write the deliveries of a batch, in the caller's transaction."""
     events = [event for event in batch.events if event.tenant_id not in batch.apart]
-    wanting = await _webhooks(tx, events)
-    named = [_Matched(event, public_of(event.name)[0].name, []) for event in events]
-    for one in named:
-        one.webhooks = [webhook for webhook in wanting.get(one.event.tenant_id, ()) if _may_want(webhook, one)]
-    named, place = await _within_bounds(tx, batch, [one for one in named if one.webhooks])
+    named, crowds, place = _within_bounds(batch, events, await _webhooks(tx, events))
+    first = batch.events[0].place
+    for tenant_id in crowds:
+        await cursor.fall_behind(tx, tenant_id, (first[0], first[1] - 1))
     if not named:
-        return Taken(place)
+        return Taken(place, fell_behind=bool(crowds))
     await _look_up(tx, named)
     for one in named:
         one.webhooks = [webhook for webhook in one.webhooks if wants(webhook.wants, _facts(one))]
     wanted = {webhook.key: webhook for one in named for webhook in one.webhooks}
     if not wanted:
-        return Taken(place)
+        return Taken(place, fell_behind=bool(crowds))
     states = await matching.lock_health(tx, wanted)
     deliveries = await _deliveries(tx, batch, named, states)
     await matching.insert(tx, deliveries)
-    return Taken(place, await _make_due(tx, batch, deliveries, states))
+    return Taken(place, await _make_due(tx, batch, deliveries, states), bool(crowds))
 
 
 async def locked(connection: Connection, events: Sequence[StoredEvent]) -> set[UUID]:
@@ -92,9 +96,41 @@ async def _webhooks(tx: Connection, events: Sequence[StoredEvent]) -> Mapping[UU
     return found
 
 
+def _within_bounds(
+    batch: Batch, events: Sequence[StoredEvent], webhooks: Mapping[UUID, Sequence[Wanting]]
+) -> tuple[list[_Matched], set[UUID], Place]:
+    """The events of one transaction, the tenants that go apart, and up to where that is all.
+
+    A tenant with many deliveries goes apart, so that others' events don't wait for the writing of its own.
+    """
+    by_name: dict[tuple[UUID, str], list[Wanting]] = {}
+    of_tenants: Counter[UUID] = Counter()
+    crowds: set[UUID] = set()
+    kept: list[_Matched] = []
+    total, place = 0, batch.end
+    for event, before in zip(events, (None, *events), strict=False):
+        if event.tenant_id in crowds:
+            continue
+        name = public_of(event.name)[0].name
+        key = event.tenant_id, name
+        if key not in by_name:
+            by_name[key] = [one for one in webhooks.get(event.tenant_id, ()) if names(one.wants.events, name)]
+        matched = _Matched(event, name, [])
+        matched.webhooks = [webhook for webhook in by_name[key] if _may_want(webhook, matched)]
+        of_tenants[event.tenant_id] += len(matched.webhooks)
+        total += len(matched.webhooks)
+        if before is not None and total > batch.most:
+            place = before.place
+            break
+        if batch.has_others and of_tenants[event.tenant_id] > MOST_OF_TENANT:
+            crowds.add(event.tenant_id)
+        kept.append(matched)
+    return [one for one in kept if one.webhooks and one.event.tenant_id not in crowds], crowds, place
+
+
 def _may_want(webhook: Wanting, one: _Matched) -> bool:
     """Whether the webhook wants the event as far as the event itself tells. Older ones are not for it."""
-    if not names(webhook.wants.events, one.name) or one.event.created_at < webhook.created_at:
+    if one.event.created_at < webhook.created_at:
         return False
     found = EventFacts(
         one.name,
@@ -104,33 +140,6 @@ def _may_want(webhook: Wanting, one: _Matched) -> bool:
         _about(one.event),
     )
     return wants(webhook.wants, found)
-
-
-async def _within_bounds(tx: Connection, batch: Batch, named: Sequence[_Matched]) -> tuple[list[_Matched], Place]:
-    """The events of one transaction, and the place of the last one.
-
-    A tenant with many webhooks and events goes apart, so that others' events don't wait for the writing of its own.
-    """
-    of_tenants: Counter[UUID] = Counter()
-    for one in named:
-        of_tenants[one.event.tenant_id] += len(one.webhooks)
-    is_alone = len({event.tenant_id for event in batch.events}) == 1
-    crowds = {tenant for tenant, many in of_tenants.items() if many > MOST_OF_TENANT and not is_alone}
-    before = batch.events[0].place
-    for tenant_id in crowds:
-        await cursor.fall_behind(tx, tenant_id, (before[0], before[1] - 1))
-    kept: list[_Matched] = []
-    total = 0
-    place = batch.events[-1].place
-    for one in named:
-        if one.event.tenant_id in crowds:
-            continue
-        total += len(one.webhooks)
-        if kept and total > MOST_DELIVERIES:
-            place = kept[-1].event.place
-            break
-        kept.append(one)
-    return kept, place
 
 
 async def _look_up(tx: Connection, named: Sequence[_Matched]) -> None:

@@ -7,6 +7,8 @@ is no part of it, so nothing is lost where the broker is away.
 import asyncio
 import contextlib
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 from uuid import UUID
@@ -22,12 +24,14 @@ from shared.resilience.backoff import Backoff
 from shared.store import event_feed
 from shared.store.event_feed import StoredEvent
 from shared.store.webhook_deliveries import cursor
-from shared.store.webhook_deliveries.cursor import Behind
-from workers.webhook.batches import Batch, Taken, locked, match
+from shared.store.webhook_deliveries.cursor import Behind, Next
+from workers.webhook.batches import MOST_APART, Batch, Taken, locked, match
 from workers.webhook.resources import Resources
 
 EVENTS_AT_ONCE: Final = 500
+LOOKED_AT: Final = 2000  # events, to find these
 POLL: Final = 1.0  # seconds; NOTIFY is the fast way
+OTHERS_WAIT: Final = 1.0  # seconds: where others have had no event for as long, none of them would wait
 LOCK_WAIT: Final = "100ms"  # as all events wait meanwhile
 LOCKED_WAIT: Final = Backoff(first=1.0, longest=30.0, jitter=0.0)  # of a tenant that holds locks, in its own time
 
@@ -61,6 +65,9 @@ class Matching:
         self._limit = EVENTS_AT_ONCE
         self._place: Place = (0, 0)
         self._led_at = 0.0
+        self._matched_at = -OTHERS_WAIT  # events of those that are not matched apart
+        self._apart_at = 0.0  # not before this the next piece of one that is
+        self._fell_behind = False  # somebody, in the last step
         self._identity = b""
 
     async def run(self) -> None:
@@ -89,8 +96,10 @@ class Matching:
             self._place = place
         behind = await cursor.behind(self._connection)
         try:
-            events = await cursor.after(self._connection, self._place, self._limit)
-            if events and not await self._match(events, {one.tenant_id for one in behind}):
+            looked_at = LOOKED_AT if self._limit == EVENTS_AT_ONCE else self._limit
+            apart = {one.tenant_id for one in behind}
+            found = await cursor.after(self._connection, self._place, looked_at, self._limit, apart)
+            if not (await self._match(found, apart) if found.events else await self._pass(found)):
                 return False
         except Exception as error:
             if database.is_outage(error):
@@ -99,18 +108,28 @@ class Matching:
                 return await self._step_over(error)
             self._limit = max(1, self._limit // 2)  # until the event that can't be matched is alone in its batch
             return True
-        is_full = len(events) >= self._limit
-        self._limit = min(2 * self._limit, EVENTS_AT_ONCE) if is_full else EVENTS_AT_ONCE
-        apart = next((one for one in behind if one.is_due), None)
-        is_busy = apart is not None and await self._catch_up(apart)
-        if not (is_full or is_busy):
+        self._limit = min(2 * self._limit, EVENTS_AT_ONCE) if found.is_full else EVENTS_AT_ONCE
+        if found.events:
+            self._matched_at = time.monotonic()
+        wait = await self._catch_up_in_turn([one for one in behind if one.is_due])
+        is_busy = found.is_full or self._place != (found.end or self._place) or self._fell_behind
+        if wait and not is_busy:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(POLL):
+                async with asyncio.timeout(wait):
                     await self._woken.wait()
         return True
 
-    async def _match(self, events: list[StoredEvent], apart: set[UUID]) -> bool:
+    async def _pass(self, found: Next) -> bool:
+        """Move the cursor behind events that nobody wants."""
+        if found.end is None:
+            return True
+        self._place = found.end
+        self._fell_behind = False
+        return await cursor.move(self._connection, self._holder, self._lease, found.end)
+
+    async def _match(self, found: Next, apart: set[UUID]) -> bool:
         """Match events of all tenants but those that are matched apart, and move the cursor behind them."""
+        has_others = found.is_full or len({event.tenant_id for event in found.events}) > 1
         fallen: set[UUID] = set()  # they hold locks
         for _ in range(database.REPEATS):
             before = self._place
@@ -119,24 +138,26 @@ class Matching:
                     await cursor.lock(self._connection)
                     for tenant_id in fallen:
                         await cursor.fall_behind(self._connection, tenant_id, before)
-                    taken = await match(self._connection, self._batch(events, apart | fallen))
+                    batch = self._batch(found.events, found.end or before, apart | fallen, has_others=has_others)
+                    taken = await match(self._connection, batch)
                     if not await cursor.move(self._connection, self._holder, self._lease, taken.place):
                         return False
             except database.LockTimeout:
-                found = await locked(self._connection, events)
-                fallen |= found
-                self._ctx.log.warning("matched apart: they hold locks", tenants=[str(one) for one in found])
+                holders = await locked(self._connection, found.events)
+                fallen |= holders
+                self._ctx.log.warning("matched apart: they hold locks", tenants=[str(one) for one in holders])
                 continue
             except asyncpg.ForeignKeyViolationError:  # a webhook was deleted meanwhile
                 continue
             self._place, self._led_at = taken.place, time.monotonic()
+            self._fell_behind = bool(fallen or taken.fell_behind)
             await self._publish(taken)
             return True
         raise database.LockTimeout("events could not be matched")
 
-    def _batch(self, events: list[StoredEvent], apart: set[UUID]) -> Batch:
+    def _batch(self, events: Sequence[StoredEvent], end: Place, apart: set[UUID], *, has_others: bool) -> Batch:
         handoff = timedelta(seconds=self._ctx.settings.handoff_lease)
-        return Batch(self._identity, events, frozenset(apart), handoff)
+        return Batch(self._identity, events, end, frozenset(apart), handoff, has_others)
 
     async def _publish(self, taken: Taken) -> None:
         await self._ctx.publish(
@@ -152,9 +173,23 @@ class Matching:
         self._place = place
         return await cursor.move(self._connection, self._holder, self._lease, place)
 
+    async def _catch_up_in_turn(self, due: Sequence[Behind]) -> float:
+        """Match some events of the first of these; returns the seconds until it is the next one's turn.
+
+        As long as others have events, it rests for as long as it worked.
+        """
+        started = time.monotonic()
+        if not due or started < self._apart_at:
+            return self._apart_at - started if due else POLL
+        if not await self._catch_up(due[0]) and len(due) == 1:
+            return POLL
+        took = min(time.monotonic() - started, POLL)
+        self._apart_at = time.monotonic() + (took if started - self._matched_at < OTHERS_WAIT else 0.0)
+        return max(0.0, self._apart_at - time.monotonic())
+
     async def _catch_up(self, one: Behind) -> bool:
         """Match some events of a tenant that are matched apart; returns whether there are more."""
-        limit = EVENTS_AT_ONCE
+        limit = MOST_APART
         while True:
             try:
                 return await self._match_apart(one, limit)
@@ -179,7 +214,8 @@ class Matching:
             if not events:
                 await cursor.caught_up(self._connection, one.tenant_id)
                 return False
-            taken = await match(self._connection, self._batch(events, set()))
+            batch = self._batch(events, events[-1].place, set(), has_others=False)
+            taken = await match(self._connection, replace(batch, most=MOST_APART))
             await cursor.go_on(self._connection, one.tenant_id, taken.place)
         await self._publish(taken)
         return True

@@ -1,12 +1,13 @@
 """webhook_cursor and webhook_behind: how far events are matched with webhooks, and whose are matched apart."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
 from shared.database import Connection, Pool
 from shared.domain.event_cursor import Place
+from shared.domain.webhooks.matching import TRIGGERED
 from shared.store.event_feed import COLUMNS, StoredEvent, event_of
 
 _LEAD = """
@@ -19,11 +20,22 @@ UPDATE webhook_cursor SET xid = $1::text::xid8, seq = $2, moved_at = now(), held
 WHERE holder = $3 RETURNING true
 """
 _LOCK = "SELECT FROM webhook_cursor FOR NO KEY UPDATE"
-# Only events older than every running transaction: no lower (xid, seq) can appear behind the cursor any more.
+# Only events older than every running transaction: no lower (xid, seq) can appear behind the cursor any more. Of what
+# nobody waits for only the last row is read, as the end of what was looked at: a tenant without a webhook, one whose
+# events are matched apart, and what is told of deliveries, of which there are as many, where no webhook names it.
 _NEXT = f"""
-SELECT {COLUMNS} FROM events e
-WHERE (e.xid, e.seq) > ($1::text::xid8, $2) AND e.xid < pg_snapshot_xmin(pg_current_snapshot())
-ORDER BY e.xid, e.seq LIMIT $3
+SELECT * FROM (
+    SELECT {COLUMNS}, row_number() OVER place AS looked_at, lead(e.seq) OVER place IS NULL AS is_last,
+        tenant_id <> ALL($5::uuid[]) AND EXISTS (
+            SELECT FROM webhooks w WHERE w.tenant_id = e.tenant_id AND w.deleted_at IS NULL AND w.is_active
+                AND (e.name <> 'webhook.triggered' OR '{TRIGGERED}' = ANY(w.events))) AS is_wanted
+    FROM (
+        SELECT * FROM events e
+        WHERE (e.xid, e.seq) > ($1::text::xid8, $2) AND e.xid < pg_snapshot_xmin(pg_current_snapshot())
+        ORDER BY e.xid, e.seq LIMIT $3
+    ) AS e
+    WINDOW place AS (ORDER BY e.xid, e.seq)
+) AS next WHERE is_wanted OR is_last ORDER BY looked_at LIMIT $4
 """
 _OF_TENANT = f"""
 SELECT {COLUMNS} FROM events e
@@ -50,6 +62,15 @@ UPDATE webhook_behind SET xid = $2::text::xid8, seq = $3, retry_at = now(), in_v
 """
 _CAUGHT_UP = "DELETE FROM webhook_behind WHERE tenant_id = $1"
 _RETRY = "UPDATE webhook_behind SET retry_at = now() + $2::interval, in_vain = in_vain + 1 WHERE tenant_id = $1"
+
+
+@dataclass(frozen=True, slots=True)
+class Next:
+    """The next events that a webhook may want, in their order."""
+
+    events: Sequence[StoredEvent]
+    end: Place | None  # up to here nobody wants another one; None: there was none at all
+    is_full: bool  # there may be more
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +107,15 @@ async def move(connection: Connection, holder: UUID, lease: timedelta, place: Pl
     return await connection.fetchval(_MOVE, str(place[0]), place[1], holder, lease) is not None
 
 
-async def after(connection: Connection, place: Place, limit: int) -> list[StoredEvent]:
-    """The next events, in an order that never skips an event that commits later."""
-    return [event_of(row) for row in await connection.fetch(_NEXT, str(place[0]), place[1], limit)]
+async def after(connection: Connection, place: Place, looked_at: int, limit: int, apart: Iterable[UUID]) -> Next:
+    """The next events, in an order that never skips an event that commits later: at most `limit` of the next
+    `looked_at`. Without those of tenants that are matched `apart`, and without what no webhook waits for."""
+    rows = await connection.fetch(_NEXT, str(place[0]), place[1], looked_at, limit, sorted(apart))
+    if not rows:
+        return Next((), None, False)
+    last = rows[-1]
+    events = [event_of(row) for row in rows if row["is_wanted"]]
+    return Next(events, (int(last["xid"]), last["seq"]), last["looked_at"] >= looked_at or len(rows) >= limit)
 
 
 async def of_tenant(
