@@ -105,12 +105,12 @@ class Delivering:
     async def _take(self) -> float | None:
         """Start attempts of what is due, as far as there is room. Returns seconds until there may be room again; None:
         nothing more is to be taken, or the end of an attempt decides."""
-        room = min(self._pace.at_once - len(self._under_way), self._pace.allowance(), turns.MOST)
+        room = min(self._pace.room(len(self._under_way)), turns.MOST)
         deliveries = self._deliveries(room)
         replays = self._replays(room)
         if not (deliveries or replays):
             return self._pace.wait if self._has_rate_left() else None
-        free = self._resources.places.free_for(self._turn.tenant_id)
+        free = self._resources.places.free_for(self._turn.tenant_id, proven=self._pace.is_proven)
         if not free:
             return FULL
         deliveries, replays = min(deliveries, free), min(replays, free)
@@ -161,6 +161,10 @@ class Delivering:
     async def _attempt(self, attempt: Attempt) -> None:
         try:
             result = await self._post(attempt)
+            if result.answer.error == "timeout":
+                self._pace.timed_out()
+            else:
+                self._pace.answered(result.ms / 1000)
             recorded = await self._desk.record(result)
         finally:
             self._resources.places.leave(attempt.tenant_id)
