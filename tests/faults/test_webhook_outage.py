@@ -4,12 +4,13 @@ import asyncio
 import os
 import random
 import time
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import asyncpg
 import pytest
@@ -35,6 +36,7 @@ AT_ONCE: Final = 100  # events of one transaction
 PILE_UP: Final = 1_000.0  # events a second
 OTHERS: Final = 25.0  # events a second of the other tenant
 MEGABYTE: Final = 1024**2
+NOTICED: Final = 1.5  # times the floor
 
 _JUMP: Final = """
 UPDATE webhook_health SET open_until = now(), due_at = now(), first_failed_at = first_failed_at - (open_until - now())
@@ -92,7 +94,8 @@ async def outage(settings: Settings, size: Size) -> Seen:
         p99["nothing else"] = await beside(other, size.others)
 
         first = await happen(shop, 1, min(20, size.events))
-        p99["events pile up"], _ = await asyncio.gather(beside(other, size.others), happen(shop, first, size.events))
+        piling_up = asyncio.create_task(happen(shop, first, size.events))
+        p99["events pile up"] = await beside(other, size.others, piling_up)
         await stage.until(lambda: matched(shop), equals=size.events, within=size.within)
         p99["they wait"] = await beside(other, size.others)
         calls, passed = await probed(shop, size.probes)
@@ -103,23 +106,29 @@ async def outage(settings: Settings, size: Size) -> Seen:
         before, started = receiver.counts["/shop"], time.monotonic()
         await webhooks.elapse(stage.pool, shop.id, max(timedelta(0), OUTAGE - passed))
         await vacuumed(stage.settings)
-        drained = asyncio.create_task(
-            receiver.until(
-                lambda: len(receiver.ids["/shop"]) >= size.events, size.within, lambda: len(receiver.ids["/shop"])
-            )
-        )
-        p99["it catches up"] = await beside(other, size.others)
-        while not drained.done():
-            memory["most"] = max(memory.get("most", 0), resident(worker.pid))
-            await asyncio.wait((drained,), timeout=0.2)
-        await drained
+        drained = asyncio.create_task(all_came(shop, size, lambda: watched(memory, worker.pid)))
+        p99["it catches up"] = await beside(other, size.others, drained)
         took = time.monotonic() - started
-        memory.setdefault("most", resident(worker.pid))
         await shop.until(delivered=size.events)
+        p99["nothing else any more"] = await beside(other, size.others)
         await by_age(shop, before)
         in_a_second = pace((one.at for one in receiver.at("/shop")[before:]), size.rate).most
         assert in_a_second <= 1.1 * size.rate + 2 * stage.settings.webhook_concurrency, in_a_second
         return Seen(p99, memory, took)
+
+
+async def all_came(hook: Hook, size: Size, watch: Callable[[], None]) -> None:
+    """Return once all have been answered; `watch` is called meanwhile."""
+    ids, deadline = hook.receiver.ids[hook.path], time.monotonic() + size.within
+    watch()
+    while len(ids) < size.events:
+        assert time.monotonic() < deadline, f"{len(ids)} of {size.events} after {size.within:g} s"
+        await asyncio.sleep(0.2)
+        watch()
+
+
+def watched(memory: dict[str, int], pid: int) -> None:
+    memory["most"] = max(memory.get("most", 0), resident(pid))
 
 
 async def vacuumed(settings: Settings) -> None:
@@ -153,17 +162,20 @@ async def matched(hook: Hook) -> int:
     return await hook.stage.count("webhook_logs WHERE webhook_id = $1", hook.id)
 
 
-async def beside(hook: Hook, count: int) -> float:
-    """p99 in milliseconds from commit to receipt of so many events by the clock."""
+async def beside(hook: Hook, count: int, other: asyncio.Task[Any] | None = None) -> float:
+    """p99 in milliseconds from commit to receipt of so many events by the clock, and of more until `other` is done."""
     begun: dict[int, float] = {}
     first, already = await matched(hook) + 1, len(hook.receiver.ids[hook.path])
     beginning = time.monotonic()
     async with asyncio.TaskGroup() as committing:
-        for number in range(first, first + count):
-            await asyncio.sleep(max(0.0, beginning + (number - first) / OTHERS - time.monotonic()))
+        while len(begun) < count or not (other is None or other.done()):
+            number = first + len(begun)
+            await asyncio.sleep(max(0.0, beginning + len(begun) / OTHERS - time.monotonic()))
             begun[number] = time.monotonic()
             committing.create_task(webhooks.happen(hook.stage.pool, hook.tenant_id, first=number))
-    await hook.receiver.until(lambda: len(hook.receiver.ids[hook.path]) >= already + count, 60)
+    if other is not None:
+        await other
+    await hook.receiver.until(lambda: len(hook.receiver.ids[hook.path]) >= already + len(begun), 60)
     numbers = {row["id"]: row["number"] for row in await hook.stage.rows(_NUMBERS, hook.id)}
     came: dict[int, float] = {}
     for one in hook.received():
@@ -193,15 +205,17 @@ async def probed(hook: Hook, probes: int) -> tuple[list[float], timedelta]:
 
 
 async def by_age(hook: Hook, before: int) -> None:
-    """Each came once since it is back, the oldest first, but for those that run beside each other. What a probe was
-    made with has its next attempt by its own schedule."""
+    """Each came once since it is back, the oldest first, but for those that run beside each other and the first one,
+    which shows that it is back. So do those that were tried meanwhile."""
     numbers = {row["id"]: row["number"] for row in await hook.stage.rows(_NUMBERS, hook.id)}
     came = [numbers[one.id] for one in hook.received()[before:]]
     assert sorted(came) == list(range(1, len(numbers) + 1))
-    probed = {numbers[one.id] for one in hook.received()[:before]}
-    fresh = [number for number in came if number not in probed]
-    late = sum(abs(number - place) for place, number in zip(sorted(fresh), fresh, strict=True)) / len(fresh)
-    assert late <= 4 * hook.stage.settings.webhook_concurrency, late
+    at_once = hook.stage.settings.webhook_concurrency
+    late = sum(abs(number - place) for place, number in enumerate(came, 1)) / len(came)
+    assert late <= 4 * at_once, late
+    tried = {numbers[one.id] for one in hook.received()[:before]}
+    last = max(place for place, number in enumerate(came, 1) if number in tried)
+    assert last <= max(tried) + 4 * at_once, f"the last one that was tried before came as number {last}"
 
 
 def resident(pid: int) -> int:
@@ -220,8 +234,13 @@ async def test_all_that_waited_for_a_webhook_arrives_when_it_is_back(settings: S
 @pytest.mark.soak
 @pytest.mark.timeout(0)
 async def test_a_hundred_thousand_that_waited_arrive_and_others_notice_nothing(settings: Settings) -> None:
-    seen = await outage(settings, Size(int(os.environ[EVENTS]), rate=200, probes=180, others=300, within=1200))
-    print(seen)
-    quiet = seen.p99.pop("nothing else")
-    assert max(seen.p99.values()) <= 1.5 * quiet
+    """The floor is what the other tenant's deliveries take in this run before and after it all, on the same machine.
+
+    What else this machine does while it is measured is in the figures: run it alone.
+    """
+    seen = await outage(settings, Size(int(os.environ[EVENTS]), rate=200, probes=60, others=500, within=1200))
+    floor = (seen.p99.pop("nothing else") + seen.p99.pop("nothing else any more")) / 2
+    ratios = {phase: round(p99 / floor, 2) for phase, p99 in seen.p99.items()}
+    print(f"floor {floor:.1f} ms; {ratios}; {seen}")
     assert seen.memory["most"] - seen.memory["down"] < 40 * MEGABYTE
+    assert max(ratios.values()) <= NOTICED, ratios

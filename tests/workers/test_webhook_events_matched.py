@@ -1,10 +1,21 @@
 """Who gets which events: by name, channel, direction and tag; and each event of a webhook once."""
 
+from typing import Final
+
+import asyncpg
+
 from shared import database
 from shared.settings import Settings
 from shared.store.events import Event
 from tests.support import webhooks
 from tests.support.webhook_stage import WORKERS, hooked
+
+# The order in which deliveries are written.
+NUMBERED: Final = """
+CREATE SEQUENCE numbers;
+GRANT USAGE ON SEQUENCE numbers TO palomar_worker;
+ALTER TABLE webhook_logs ADD COLUMN number bigint DEFAULT nextval('numbers')
+"""
 
 
 async def test_filters_choose_by_name_channel_direction_and_tag(settings: Settings) -> None:
@@ -86,3 +97,23 @@ async def test_a_tenant_with_a_flood_is_matched_apart_and_loses_nothing(settings
             for flood in floods:
                 await flood.until(delivered=700, within=40)
         assert await hooks.stage.count("webhook_behind") == 0
+
+
+async def test_others_events_are_matched_among_those_of_a_burst(settings: Settings) -> None:
+    async with hooked(settings) as hooks:
+        stage = hooks.stage
+        other = await stage.add_channel(address="+14155550000")
+        burst, free = await hooks.add("/burst"), await hooks.add("/free", tenant_id=other.tenant_id)
+        owner = await asyncpg.connect(settings.database_url.get_secret_value())
+        try:
+            await owner.execute(NUMBERED)
+        finally:
+            await owner.close()
+        await hooks.happen(2000)
+        await hooks.happen(3, tenant_id=other.tenant_id)
+        async with stage.working(*WORKERS):
+            await stage.until(stage.count, "webhook_logs", equals=2003, within=40)
+            await stage.until(stage.count, "webhook_behind", equals=0)
+            await free.until(delivered=3)
+        assert await stage.value("SELECT max(number) FROM webhook_logs WHERE webhook_id = $1", free.id) < 1000
+        assert await stage.count("webhook_logs WHERE webhook_id = $1", burst.id) == 2000
