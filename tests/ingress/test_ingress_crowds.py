@@ -50,8 +50,12 @@ def peak(running: IngressProcess) -> int:
 @pytest.mark.alone
 @pytest.mark.parametrize(
     "how",
-    [("stalled", "40", "70000"), ("stalled", "400", "70000"), ("thrown", "400", "2900000"), ("stalled", "400", "300")],
-    ids=["stalled", "many stalled", "megabytes", "small stalled"],
+    [
+        pytest.param(("stalled", "40", "70000"), id="stalled", marks=pytest.mark.soak),
+        pytest.param(("stalled", "400", "70000"), id="many stalled"),
+        pytest.param(("thrown", "400", "2900000"), id="megabytes"),
+        pytest.param(("stalled", "400", "300"), id="small stalled", marks=pytest.mark.soak),
+    ],
 )
 async def test_a_crowd_at_one_endpoint_keeps_no_other_tenant_waiting_and_fills_no_memory(
     settings: Settings, environment: dict[str, str], how: tuple[str, ...]

@@ -133,7 +133,7 @@ async def room_again(folder: Path, story: Story) -> None:
     assert not any(path.suffix == ".db" for path in on_disk(folder))
 
 
-@pytest.mark.parametrize("every", [9, pytest.param(1, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("every", [18, pytest.param(1, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("lasts", [True, False], ids=["until room is made", "for that statement only"])
 async def test_full_at_any_statement_nothing_acknowledged_is_lost_or_published_endlessly(
     disk: SmallDisk, each_statement: list[Callable[[str], None]], lasts: bool, every: int

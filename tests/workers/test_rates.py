@@ -99,7 +99,7 @@ async def test_a_claimed_message_gets_another_slot_before_those_that_wait(stage:
 
 
 @pytest.mark.alone
-@pytest.mark.parametrize("bulk_reserve", [0.0, 0.2])
+@pytest.mark.parametrize("bulk_reserve", [pytest.param(0.0, marks=pytest.mark.soak), 0.2])
 async def test_two_processes_keep_a_rate_of_a_thousand_and_use_it(stage: Stage, bulk_reserve: float) -> None:
     """Of the slots that were handed out and could be met; when the calls leave depends on the machine too."""
     noted = await in_processes(
