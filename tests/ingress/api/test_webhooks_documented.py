@@ -19,7 +19,7 @@ from tests.support.api import ApiStage
 DOCS = Path(__file__).resolve().parents[3] / "docs" / "webhooks.md"
 PROGRAMS = snippets.programs(DOCS.read_text())
 VERIFY = "Verify the signature"
-BODY = bodies.encoded(bodies.sample(_EVENTS["message_received"]))
+BODY = orjson.dumps(bodies.sample(_EVENTS["message_received"]))
 TEXT = BODY.decode()
 SENT: dict[str, Any] = orjson.loads(BODY)
 # The exported function of the snippet, tried with a request and with one whose body was changed.
