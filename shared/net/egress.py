@@ -9,14 +9,16 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
-from types import SimpleNamespace
 from typing import Any, Final, Literal, Self
+from weakref import WeakSet
 
 import aiohttp
 from aiohttp.abc import AbstractResolver
 from aiohttp.connector import Connection
+from aiohttp.payload import BytesPayload
 from yarl import URL
 
 from shared.net import ssrf_guard
@@ -128,22 +130,23 @@ class Egress:
         It may have read the request: RFC 9110, 9.2.2 lets a client that knows this to be harmless send it again.
         """
         call.seen.reused = False
+        _seen.set(call.seen)
         try:
-            return await self._answer(sessions.session(), call, trace_request_ctx=call.seen)
+            return await self._answer(sessions.session(), call)
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
             if not call.seen.reused or isinstance(error, aiohttp.ClientConnectorError):
                 raise
         call.seen.again_at = asyncio.get_running_loop().time()
         return await self._answer(sessions.session(reused=False), call)
 
-    async def _answer(self, session: aiohttp.ClientSession, call: "_Call", **options: Any) -> Answer:
+    async def _answer(self, session: aiohttp.ClientSession, call: "_Call") -> Answer:
         answer: aiohttp.ClientResponse | None = None
         read = bytearray()
         try:
             async with asyncio.timeout_at(call.by):
                 answer = await session.post(
-                    call.url, data=call.body, headers={**_HEADERS, **call.headers}, allow_redirects=False,
-                    ssl=self._tls, **call.options, **options,
+                    call.url, data=BytesPayload(call.body), headers={**_HEADERS, **call.headers}, allow_redirects=False,
+                    ssl=self._tls, **call.options,
                 )  # fmt: skip
                 while len(read) <= self._most and (chunk := await answer.content.read(self._most + 1 - len(read))):
                     read += chunk
@@ -164,8 +167,6 @@ class Egress:
         self, proxy: str | None, resolver: AbstractResolver | None, reused: bool,
         sockets: Callable[[socket.socket], None],
     ) -> aiohttp.ClientSession:  # fmt: skip
-        traces = aiohttp.TraceConfig()
-        traces.on_connection_reuseconn.append(_note_reuse)
         return aiohttp.ClientSession(
             connector=ssrf_guard.connector(
                 self._rules, proxy=proxy, resolver=resolver, limit=0, kept=KEPT if reused else None, sockets=sockets
@@ -175,7 +176,6 @@ class Egress:
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             trust_env=False,
-            trace_configs=[traces] if reused else None,
         )
 
 
@@ -204,21 +204,26 @@ class _Call:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-class _ToAddress(aiohttp.ClientRequest):
-    """A request whose URL has the address to connect to, and whose `server_hostname` the name.
+_seen: ContextVar[_Seen] = ContextVar("_seen")
+_used: WeakSet[object] = WeakSet()  # connections
 
-    The proxy sees the address alone: aiohttp tells it the Host that the request has before it is sent.
+
+class _ToAddress(aiohttp.ClientRequest):
+    """A request that notes whether its connection is reused, and whose URL may have the address to connect to.
+
+    Its `server_hostname` is the name then. The proxy sees the address alone: aiohttp tells it the Host that the request
+    has before it is sent.
     """
 
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:
+        if conn.protocol in _used:
+            _seen.get().reused = True
+        else:
+            _used.add(conn.protocol)
         if self.server_hostname is not None:
             port = "" if self.url.is_default_port() else f":{self.url.port}"
             self.headers["Host"] = f"{self.server_hostname}{port}"
         return await super().send(conn)
-
-
-async def _note_reuse(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
-    context.trace_request_ctx.reused = True
 
 
 def error_of(status: int) -> Failure | None:

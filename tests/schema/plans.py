@@ -148,6 +148,7 @@ _OF_ITS_OWN = {
     ("messages.delivery_receipts._MOVE", 4): "gen_random_uuid()::text",
     ("messages.windows._CHECK", 1): "md5('{seed}conversation{n}')",
     ("tenants._INSERT", 1): "gen_random_uuid()",
+    ("webhook_deliveries.matching._INSERT", 5): "'{{}}'",
     ("webhooks._INSERT", 4): "'https://a.example'",
     ("webhooks._INSERT", 8): "'inbound'",
     ("webhooks._UPDATE", 7): "'inbound'",

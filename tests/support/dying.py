@@ -31,6 +31,7 @@ from shared.store.webhook_deliveries import cursor, turns
 from workers.send import provider_call, unknown_lookup
 from workers.webhook import recording
 from workers.webhook.desk import Desk
+from workers.webhook.straight import Noted, Straight
 from workers.webhook.turn import Delivering
 
 P = ParamSpec("P")
@@ -77,6 +78,12 @@ def _publishing(self: Context[object], *jobs: object) -> Awaitable[None]:
     return _publish(self, *jobs)  # type: ignore[arg-type]
 
 
+def _beginning(self: Straight, noted: Noted) -> None:
+    if noted.deliveries:
+        _moment()
+    _begin(self, noted)
+
+
 def _publishing_only(kind: type[object]) -> Callable[..., Awaitable[None]]:
     def publishing(self: Context[object], *jobs: object) -> Awaitable[None]:
         if any(isinstance(job, kind) for job in jobs):
@@ -114,6 +121,7 @@ async def _noted(message: Outbound, *rest: Any) -> bool:
     return result
 
 
+_begin = Straight.begin
 _publish, _transaction = Context.publish, Context.transaction
 _claim_and_send: Callable[..., Awaitable[bool]] = provider_call.claim_and_send
 MOMENTS: Final[dict[str, Callable[[], None]]] = {
@@ -141,6 +149,8 @@ MOMENTS: Final[dict[str, Callable[[], None]]] = {
     "webhook matched": lambda: setattr(
         workers.webhook.matching.Matching, "_publish", _before(workers.webhook.matching.Matching._publish)
     ),
+    # attempts are committed with their deliveries, and not begun
+    "webhook handing": lambda: setattr(Straight, "begin", _beginning),
     # a webhook is held, and nothing taken of it
     "webhook claimed": lambda: setattr(turns, "claim", _after(turns.claim)),
     # the attempt is in the log, and not made

@@ -122,7 +122,7 @@ async def test_an_attempt_that_was_under_way_brings_no_words_back(settings: Sett
                 row["event"],
                 "delivery",
                 1,
-                "{}",
+                b"{}",
                 0,
                 at,
                 False,

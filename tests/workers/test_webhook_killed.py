@@ -8,6 +8,7 @@ from tests.support.webhook_stage import WORKERS, hooked
 MOMENTS = (
     "webhook matching",
     "webhook matched",
+    "webhook handing",
     "webhook claimed",
     "webhook noted",
     "webhook answered",
@@ -17,10 +18,21 @@ MOMENTS = (
 )
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
-async def test_every_event_arrives_under_one_id_though_the_worker_is_killed(settings: Settings, moment: str) -> None:
+# A webhook with something due gets all by a job of its own; else matching makes the first attempts.
+BY_JOB = tuple(moment for moment in MOMENTS if moment != "webhook handing")
+_DUE = "INSERT INTO webhook_health (tenant_id, webhook_id, due_at) VALUES ($1, $2, now())"
+
+
+@pytest.mark.parametrize(
+    ("moment", "by_job"), [*((moment, False) for moment in MOMENTS), *((moment, True) for moment in BY_JOB)]
+)
+async def test_every_event_arrives_under_one_id_though_the_worker_is_killed(
+    settings: Settings, moment: str, by_job: bool
+) -> None:
     async with hooked(settings) as hooks:
         shop = await hooks.add("/shop")
+        if by_job:
+            await hooks.stage.pool.execute(_DUE, shop.tenant_id, shop.id)
         await hooks.happen(3)
         async with (
             hooks.stage.working("clock"),

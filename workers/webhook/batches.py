@@ -1,15 +1,15 @@
 """A batch of events → deliveries: who wants which, in which form, and whose turn that makes it."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import timedelta
-from typing import Any, Final, cast
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final, cast
 from uuid import UUID
 
 from shared.database import Connection
 from shared.domain.event_cursor import Place
-from shared.domain.event_json import cursor_at, event_json
+from shared.domain.event_json import cursor_at, event_json, moment
 from shared.domain.public_events import public_of
 from shared.domain.webhooks.bodies import encoded
 from shared.domain.webhooks.delivery_id import delivery_id
@@ -20,6 +20,7 @@ from shared.store.messages.records import MessageRecord
 from shared.store.webhook_deliveries import cursor, facts, matching
 from shared.store.webhook_deliveries.facts import Key, Person, Wanting
 from shared.store.webhook_deliveries.matching import Held, NewDelivery, State, Talk
+from workers.webhook.straight import Noted, Straight
 
 MOST_DELIVERIES: Final = 2000  # of one transaction, where it has more than one event
 MOST_OF_TENANT: Final = 200  # of these; a tenant with more has its events matched apart
@@ -34,6 +35,7 @@ class Batch:
     events: Sequence[StoredEvent]
     end: Place  # up to here there are no others
     apart: frozenset[UUID]  # tenants
+    holder: UUID  # this process
     handoff: timedelta
     has_others: bool  # of other tenants, in it or behind it: these wait for it
     most: int = MOST_DELIVERIES
@@ -46,6 +48,7 @@ class Taken:
     place: Place
     due: Sequence[Key] = ()
     fell_behind: bool = False  # a tenant, whose events are matched apart from here on
+    more: Sequence[Key] = ()  # webhooks that are held already, with something due
 
 
 @dataclass(slots=True)
@@ -57,11 +60,19 @@ class _Matched:
     webhooks: list[Wanting]
     message: MessageRecord | None = None
     person: Person | None = None
-    public: dict[str, Any] = field(default_factory=dict)
+    body: bytes = b""  # without a place in an order
 
 
-async def match(tx: Connection, batch: Batch) -> Taken:
-    """Write the deliveries of a batch, in the caller's transaction."""
+class AlreadyThere(Exception):
+    """A delivery whose first attempt was to be noted was written before, and is not this process's."""
+
+
+async def match(tx: Connection, batch: Batch, straight: Straight, noted: Noted | None) -> Taken:
+    """Write the deliveries of a batch, in the caller's transaction.
+
+    `noted` gets the attempts that this process makes after the commit; None: it makes none straight. Raises
+    AlreadyThere, after which the batch can be matched without.
+    """
     events = [event for event in batch.events if event.tenant_id not in batch.apart]
     named, crowds, place = _within_bounds(batch, events, await _webhooks(tx, events))
     first = batch.events[0].place
@@ -75,10 +86,25 @@ async def match(tx: Connection, batch: Batch) -> Taken:
     wanted = {webhook.key: webhook for one in named for webhook in one.webhooks}
     if not wanted:
         return Taken(place, fell_behind=bool(crowds))
-    states = await matching.lock_health(tx, wanted)
+    for one in named:  # before anything is locked
+        if not all(webhook.in_order for webhook in one.webhooks):
+            one.body = _body(batch, one, None)
+    states = await matching.lock_health(tx, wanted, batch.holder, batch.handoff)
     deliveries = await _deliveries(tx, batch, named, states)
-    await matching.insert(tx, deliveries)
-    return Taken(place, await _make_due(tx, batch, deliveries, states), bool(crowds))
+    if noted is not None:
+        versions = {key: webhook.updated_at for key, webhook in wanted.items()}
+        deliveries = await straight.note(tx, deliveries, states, versions, noted)
+    written = await matching.insert(tx, deliveries, straight.lease, moment(datetime.now(UTC)))
+    if noted is not None:
+        if noted.deliveries and len(written) < len(deliveries):
+            raise AlreadyThere
+        noted.bodies = written
+    held = {key for key, state in states.items() if state.is_held} | (
+        set(noted.claimed) if noted is not None else set()
+    )
+    pending = {(one.tenant_id, one.webhook_id) for one in deliveries if one.held is None and not one.is_taken}
+    due = await _make_due(tx, batch, pending - held, states)
+    return Taken(place, due, bool(crowds), tuple(pending & held))
 
 
 async def locked(connection: Connection, events: Sequence[StoredEvent]) -> set[UUID]:
@@ -191,7 +217,6 @@ async def _deliveries(
     numbers = {talk: last[talk] - many for talk, many in talks.items()}
     deliveries = []
     for one in named:
-        body: bytes | None = None
         for webhook in one.webhooks:
             talk, sequence = _talk(webhook, one.event), None
             held: Held | None = "missed" if states[webhook.key].is_disabled else None
@@ -201,23 +226,19 @@ async def _deliveries(
                 if held is None:
                     held = "waiting" if talk in behind else None
                     behind.add(talk)
-            if body is None or sequence is not None:
-                body = _body(batch, one, sequence)
             deliveries.append(
                 NewDelivery(
                     delivery_id(webhook.wants.webhook_id, batch.identity, one.event.place, one.event.created_at),
                     webhook.tenant_id,
                     webhook.wants.webhook_id,
                     one.name,
-                    body,
+                    one.body if sequence is None and one.body else _body(batch, one, sequence),
                     one.event.created_at,
                     None if talk is None else talk[2],
                     sequence,
                     held,
                 )
             )
-            if sequence is not None:
-                body = None
     return deliveries
 
 
@@ -237,17 +258,13 @@ def _body(batch: Batch, one: _Matched, sequence: int | None) -> bytes:
     )
 
 
-async def _make_due(
-    tx: Connection, batch: Batch, deliveries: Sequence[NewDelivery], states: Mapping[Key, State]
-) -> list[Key]:
-    """Make the webhooks due that have something to do; returns those whose job is to be published.
+async def _make_due(tx: Connection, batch: Batch, free: Iterable[Key], states: Mapping[Key, State]) -> list[Key]:
+    """Make the webhooks due that nobody holds; returns those whose job is to be published.
 
-    Nothing is done for a webhook that a process holds: it looks for more before it lets go.
+    Nothing is done for one that a process holds: it looks for more before it lets go.
     """
-    pending = {(one.tenant_id, one.webhook_id) for one in deliveries if one.held is None}
-    free = [key for key in sorted(pending) if not states[key].is_held]
-    due = [key for key in free if states[key].open_until is None]
-    later = [key for key in free if states[key].open_until is not None]
+    due = [key for key in sorted(free) if states[key].open_until is None]
+    later = [key for key in sorted(free) if states[key].open_until is not None]
     if due:
         await matching.make_due(tx, due, batch.handoff)
     if later:

@@ -7,7 +7,8 @@ is no part of it, so nothing is lost where the broker is away.
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from typing import Final
@@ -25,11 +26,12 @@ from shared.store import event_feed
 from shared.store.event_feed import StoredEvent
 from shared.store.webhook_deliveries import cursor
 from shared.store.webhook_deliveries.cursor import Behind, Next
-from workers.webhook.batches import MOST_APART, Batch, Taken, locked, match
+from workers.webhook.batches import MOST_APART, AlreadyThere, Batch, Taken, locked, match
 from workers.webhook.resources import Resources
+from workers.webhook.straight import Noted, Straight
 
-EVENTS_AT_ONCE: Final = 500
-LOOKED_AT: Final = 2000  # events, to find these
+EVENTS_AT_ONCE: Final = 250
+LOOKED_AT: Final = 1000  # events, to find these
 POLL: Final = 1.0  # seconds; NOTIFY is the fast way
 OTHERS_WAIT: Final = 1.0  # seconds: where others have had no event for as long, none of them would wait
 LOCK_WAIT: Final = "100ms"  # as all events wait meanwhile
@@ -53,6 +55,10 @@ async def match_forever(ctx: Context[Resources]) -> None:
                 await cursor.leave(ctx.pool, holder)
 
 
+class _Displaced(Exception):
+    """Another process matches by now."""
+
+
 class Matching:
     """The loop of one process, on a session of its own."""
 
@@ -69,6 +75,7 @@ class Matching:
         self._apart_at = 0.0  # not before this the next piece of one that is
         self._fell_behind = False  # somebody, in the last step
         self._identity = b""
+        self._straight = Straight(ctx)
 
     async def run(self) -> None:
         await self._connection.add_listener("palomar_events", lambda *_: self._woken.set())
@@ -96,6 +103,7 @@ class Matching:
             self._place = place
         behind = await cursor.behind(self._connection)
         try:
+            await self._straight.wait()
             looked_at = LOOKED_AT if self._limit == EVENTS_AT_ONCE else self._limit
             apart = {one.tenant_id for one in behind}
             found = await cursor.after(self._connection, self._place, looked_at, self._limit, apart)
@@ -131,17 +139,23 @@ class Matching:
         """Match events of all tenants but those that are matched apart, and move the cursor behind them."""
         has_others = found.is_full or len({event.tenant_id for event in found.events}) > 1
         fallen: set[UUID] = set()  # they hold locks
+        goes_straight = True
         for _ in range(database.REPEATS):
             before = self._place
             try:
-                async with self._connection.transaction():
+                async with self._noting() as noted, self._connection.transaction():
                     await cursor.lock(self._connection)
                     for tenant_id in fallen:
                         await cursor.fall_behind(self._connection, tenant_id, before)
                     batch = self._batch(found.events, found.end or before, apart | fallen, has_others=has_others)
-                    taken = await match(self._connection, batch)
+                    taken = await match(self._connection, batch, self._straight, noted if goes_straight else None)
                     if not await cursor.move(self._connection, self._holder, self._lease, taken.place):
-                        return False
+                        raise _Displaced
+            except _Displaced:
+                return False
+            except AlreadyThere:
+                goes_straight = False
+                continue
             except database.LockTimeout:
                 holders = await locked(self._connection, found.events)
                 fallen |= holders
@@ -157,9 +171,21 @@ class Matching:
 
     def _batch(self, events: Sequence[StoredEvent], end: Place, apart: set[UUID], *, has_others: bool) -> Batch:
         handoff = timedelta(seconds=self._ctx.settings.handoff_lease)
-        return Batch(self._identity, events, end, frozenset(apart), handoff, has_others)
+        return Batch(self._identity, events, end, frozenset(apart), self._ctx.resource.holder, handoff, has_others)
+
+    @asynccontextmanager
+    async def _noting(self) -> AsyncIterator[Noted]:
+        """What a transaction notes: its attempts begin once it is committed."""
+        noted = Noted()
+        try:
+            yield noted
+        except BaseException:
+            await self._straight.drop(noted)
+            raise
+        self._straight.begin(noted)
 
     async def _publish(self, taken: Taken) -> None:
+        self._straight.look(taken.more)
         await self._ctx.publish(
             *(WebhookDue(tenant_id=tenant_id, webhook_id=webhook_id) for tenant_id, webhook_id in taken.due)
         )
@@ -215,7 +241,7 @@ class Matching:
                 await cursor.caught_up(self._connection, one.tenant_id)
                 return False
             batch = self._batch(events, events[-1].place, set(), has_others=False)
-            taken = await match(self._connection, replace(batch, most=MOST_APART))
+            taken = await match(self._connection, replace(batch, most=MOST_APART), self._straight, None)
             await cursor.go_on(self._connection, one.tenant_id, taken.place)
         await self._publish(taken)
         return True

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from shared import database
 from shared.crypto import KeyRing
+from shared.process.tasks import cancel
 from shared.resilience.bulkhead import Bulkhead, SharedBulkhead
 from shared.settings import Settings
 from shared.store.webhook_deliveries.facts import Key
@@ -18,6 +19,7 @@ from workers.webhook.way import open_way
 
 if TYPE_CHECKING:
     from workers.webhook.desk import Desk
+    from workers.webhook.turn import Delivering
 
 TURNS: Final = 256  # webhooks at once; most of the time they wait for answers
 POSTS: Final = 512  # attempts at once
@@ -57,6 +59,8 @@ class Resources:
     turns: Bulkhead = field(default_factory=lambda: SharedBulkhead[None](TURNS))
     places: Places = field(default_factory=lambda: Places(POSTS))
     held: dict[Key, bool] = field(default_factory=dict)  # whose turn is under way here → whether a job came meanwhile
+    open: dict[Key, "Delivering"] = field(default_factory=dict)  # the turns of these
+    straight: set[asyncio.Task[None]] = field(default_factory=set)  # the turns that matching began
     desk: "Desk | None" = None
     idle: set[Key] = field(default_factory=set)  # webhooks whose last turn found nothing that it could do
 
@@ -66,4 +70,8 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
     keys = KeyRing.parse(settings.secret_keys.get_secret_value())
     now = asyncio.get_running_loop().time
     async with open_way(settings) as way:
-        yield Resources(Signers(keys), way, Paces(settings.webhook_concurrency, settings.webhook_rate, now))
+        resources = Resources(Signers(keys), way, Paces(settings.webhook_concurrency, settings.webhook_rate, now))
+        yield resources
+        if resources.straight:  # they end with what they have in hand
+            _, left = await asyncio.wait(resources.straight, timeout=settings.stop_grace)
+            await cancel(left)

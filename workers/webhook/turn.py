@@ -2,9 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Final
 
 from shared.crypto import CryptoError
@@ -15,32 +15,29 @@ from shared.queue.worker import Context
 from shared.store.webhook_deliveries import outcomes, turns
 from shared.store.webhook_deliveries.turns import Attempt, Room, Turn
 from workers.webhook.desk import Desk, Letting
+from workers.webhook.posting import post
 from workers.webhook.recording import Result
-from workers.webhook.resources import Answer, Resources
+from workers.webhook.resources import Resources
 
 TURN: Final = 2.0  # seconds that one webhook has before the next ones in the queue
 SWEPT: Final = 1000  # deliveries of a disabled webhook that become missed at once
 NOT_READY: Final = timedelta(seconds=5)  # until the next look at a webhook whose secret can't be opened yet
 IDLE: Final = timedelta(seconds=1)  # until the next look at one with something due that can't be taken
+TURN_OF_MATCHING: Final = 5.0  # where matching began it: nobody waits for its place
+LINGERS: Final = 0.3  # seconds that a turn which matching began waits for what matching hands it next
 FULL: Final = 0.05  # seconds until the next look for a place
 STUCK: Final = 500  # conversations
 
 
-@dataclass(frozen=True, slots=True)
-class TooLarge:
-    """The answer to a body that is not sent."""
-
-    status: int | None = None
-    body: bytes = b""
-    retry_after: float | None = None
-    error: str | None = "too_large"
-    sent_again: float | None = None
-
-
 class Delivering:
-    """One turn, from the claim to the release."""
+    """One turn, from the claim to the release.
 
-    def __init__(self, turn: Turn, desk: Desk, ctx: Context[Resources]) -> None:
+    Beside what it takes, it makes the attempts that matching has noted already: see straight.py. For these, room is
+    reserved before matching's commit.
+    """
+
+    def __init__(self, turn: Turn, desk: Desk, ctx: Context[Resources], *, is_of_matching: bool = False) -> None:
+        """`is_of_matching`: matching holds the webhook, which has nothing due but what is handed."""
         self._turn = turn
         self._desk = desk
         self._ctx = ctx
@@ -48,10 +45,17 @@ class Delivering:
         self._pace = ctx.resource.paces.of(turn.key, turn.health.failures)
         self._signer: Signer | None = None
         self._claimed_at = time.monotonic()
+        longest = min(TURN_OF_MATCHING, ctx.settings.webhook_lease / 2) if is_of_matching else TURN
+        self._ends_at = self._claimed_at + longest
+        self._lingers = LINGERS if is_of_matching else 0.0
         self._under_way: set[asyncio.Task[None]] = set()
+        self._ended: list[asyncio.Task[None]] = []
+        self._changed = asyncio.Event()
         self._deliveries_under_way = 0
-        self._more_deliveries = turn.is_live
-        self._more_replays = not turn.is_deleted
+        self._reserved = 0
+        self._more_deliveries = turn.is_live and not is_of_matching
+        self._more_replays = not turn.is_deleted and not is_of_matching
+        self._is_closed = False
         self._took = 0
 
     async def run(self) -> None:
@@ -59,6 +63,7 @@ class Delivering:
         try:
             not_before = await self._deliver()
         except BaseException:
+            self._is_closed = True
             await cancel(self._under_way)
             raise
         await self._desk.release(Letting(self._turn.key, not_before))
@@ -67,18 +72,20 @@ class Delivering:
         """Returns the time before which nothing more is to be done."""
         if self._turn.is_deleted or self._turn.health.disabled_at is not None:
             await self._sweep()
-        if self._turn.awaits_secret or not self._open_keys():
+        if not self._can_sign():
+            self._is_closed = True
             return self._now() + NOT_READY
         while True:
-            wait = None if self._is_over() else await self._take()
-            if not self._under_way and wait is None:
-                break
-            if self._under_way:
-                done, _ = await asyncio.wait(self._under_way, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    task.result()
+            self._changed.clear()
+            wait = None if self._has_nothing_to_take() else await self._take()
+            if wait is None and self._is_at_rest():
+                if self._is_over() or (not await self._change(self._lingers) and self._is_at_rest()):
+                    break
             else:
-                await asyncio.sleep(wait or 0)
+                await self._change(wait)
+            while self._ended:
+                self._ended.pop().result()
+        self._is_closed = True
         if self._turn.in_order:
             await self._free_stuck()
         if self._took:
@@ -94,18 +101,81 @@ class Delivering:
         return self._turn.now + timedelta(seconds=time.monotonic() - self._claimed_at)
 
     def _is_over(self) -> bool:
-        return (
-            self._ctx.stopping.is_set()
-            or time.monotonic() - self._claimed_at > TURN
-            or not (self._more_deliveries or self._more_replays)
-        )
+        return self._ctx.stopping.is_set() or time.monotonic() > self._ends_at
+
+    def _is_at_rest(self) -> bool:
+        return not (self._under_way or self._reserved or self._changed.is_set())
+
+    def _has_nothing_to_take(self) -> bool:
+        return self._is_over() or not (self._more_deliveries or self._more_replays)
+
+    async def _change(self, within: float | None) -> bool:
+        """Wait until an attempt has ended or something is handed over; False: nothing came within so many seconds."""
+        if within is None:
+            return await self._changed.wait()
+        if within <= 0 and not self._changed.is_set():
+            await asyncio.sleep(0)
+            return self._changed.is_set()
+        try:
+            async with asyncio.timeout(within):
+                await self._changed.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    # -- what matching hands over ----------------------------------------------------------------------------------
+
+    def room(self, updated_at: datetime) -> int:
+        """How many more attempts matching may note for this turn, of a webhook that was changed last at this time.
+
+        Where it was changed since it is held the turn ends, so that the next one has its new URL and secret.
+        """
+        if updated_at != self._turn.updated_at:
+            self._ends_at = 0.0
+            self._changed.set()
+        if self._is_closed or self._more_deliveries or self._is_over():
+            return 0
+        if self._signer is None and not self._can_sign():
+            return 0
+        if self._turn.health.failures or not self._turn.health.may_try(self._now()):
+            return 0
+        places = self._resources.places.free_for(self._turn.tenant_id, proven=self._pace.is_proven)
+        return max(0, min(self._pace.room(len(self._under_way) + self._reserved), places))
+
+    def reserve(self, attempts: int) -> None:
+        """Keep room for so many attempts, until `hand` or `give_back`."""
+        self._reserved += attempts
+        self._pace.use(attempts)
+        self._resources.places.enter(self._turn.tenant_id, attempts)
+
+    def give_back(self, attempts: int) -> None:
+        """Nothing comes of attempts for which room was reserved."""
+        self._reserved -= attempts
+        self._pace.use(-attempts)
+        for _ in range(attempts):
+            self._resources.places.leave(self._turn.tenant_id)
+        self._changed.set()
+
+    def hand(self, attempts: Sequence[Attempt], ended: Callable[[], None]) -> None:
+        """Make attempts for which room was reserved, and which are noted and committed. `ended` is called for each."""
+        self._reserved -= len(attempts)
+        self._took += len(attempts)
+        for attempt in attempts:
+            self._start(attempt, ended)
+        self._changed.set()
+
+    def look(self) -> None:
+        """Something became due that was not handed over."""
+        self._more_deliveries = self._turn.is_live
+        self._more_replays = not self._turn.is_deleted
+        self._changed.set()
 
     # -- taking ----------------------------------------------------------------------------------------------------
 
     async def _take(self) -> float | None:
         """Start attempts of what is due, as far as there is room. Returns seconds until there may be room again; None:
         nothing more is to be taken, or the end of an attempt decides."""
-        room = min(self._pace.room(len(self._under_way)), turns.MOST)
+        room = min(self._pace.room(len(self._under_way) + self._reserved), turns.MOST)
         deliveries = self._deliveries(room)
         replays = self._replays(room)
         if not (deliveries or replays):
@@ -124,11 +194,19 @@ class Delivering:
         self._pace.use(len(taken))
         self._resources.places.enter(self._turn.tenant_id, len(taken))
         for attempt in taken:
-            self._deliveries_under_way += attempt.kind == "delivery"
-            task = asyncio.create_task(self._attempt(attempt))
-            self._under_way.add(task)
-            task.add_done_callback(self._under_way.discard)
+            self._start(attempt)
         return None if self._under_way else 0.0
+
+    def _start(self, attempt: Attempt, ended: Callable[[], None] | None = None) -> None:
+        self._deliveries_under_way += attempt.kind == "delivery"
+        task = asyncio.create_task(self._attempt(attempt, ended))
+        self._under_way.add(task)
+        task.add_done_callback(self._end)
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        self._under_way.discard(task)
+        self._ended.append(task)
+        self._changed.set()
 
     def _deliveries(self, room: int) -> int:
         health = self._turn.health
@@ -158,7 +236,7 @@ class Delivering:
 
     # -- one attempt -----------------------------------------------------------------------------------------------
 
-    async def _attempt(self, attempt: Attempt) -> None:
+    async def _attempt(self, attempt: Attempt, ended: Callable[[], None] | None) -> None:
         try:
             result = await self._post(attempt)
             if result.answer.error == "timeout":
@@ -167,6 +245,8 @@ class Delivering:
                 self._pace.answered(result.ms / 1000)
             recorded = await self._desk.record(result)
         finally:
+            if ended is not None:
+                ended()
             self._resources.places.leave(attempt.tenant_id)
             self._deliveries_under_way -= attempt.kind == "delivery"
         if recorded is None:
@@ -186,31 +266,16 @@ class Delivering:
         )
 
     async def _post(self, attempt: Attempt) -> Result:
-        started_at, began = datetime.now(UTC), time.monotonic()
-        answer: Answer
-        if attempt.body is None:
-            answer = TooLarge()
-        else:
-            assert self._signer is not None
-            body = attempt.body.encode()
-            headers = self._headers(attempt, int(started_at.timestamp()), body)
-            answer = await self._resources.way.post(self._turn.url, body, headers)
-        took = time.monotonic() - began
-        return Result(attempt, answer, started_at, started_at + timedelta(seconds=took), round(took * 1000))
-
-    def _headers(self, attempt: Attempt, timestamp: int, body: bytes) -> Mapping[str, str]:
         assert self._signer is not None
-        return {
-            **self._signer.headers(str(attempt.delivery_id), timestamp, body),
-            "Content-Type": "application/json",
-            "User-Agent": "Palomar",
-        }
+        return await post(self._resources.way, self._turn.url, self._signer, attempt)
 
-    def _open_keys(self) -> bool:
+    def _can_sign(self) -> bool:
         """Whether what signs could be opened. Where it can't, no key is configured for it, and nothing is sent."""
+        if self._turn.awaits_secret:
+            return False
         try:
             self._signer = self._resources.signers.of(self._turn.keys, self._now())
-        except CryptoError as error:
+        except (CryptoError, ValueError) as error:
             self._ctx.log.error("webhook waits: its secret can't be opened", webhook=str(self._turn.webhook_id),
                                 error=str(error))  # fmt: skip
             return False

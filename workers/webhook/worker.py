@@ -36,6 +36,8 @@ async def take_turn(due: WebhookDue, ctx: Context[Resources]) -> None:
     resources = ctx.resource
     if key in resources.held:
         resources.held[key] = True
+        if (turn := resources.open.get(key)) is not None:
+            turn.look()
         return
     if resources.desk is None:
         resources.desk = Desk(ctx)
@@ -45,10 +47,12 @@ async def take_turn(due: WebhookDue, ctx: Context[Resources]) -> None:
             try:
                 while resources.held[key] and not ctx.stopping.is_set():
                     resources.held[key] = False
-                    turn = await resources.desk.claim(key)
-                    if turn is not None:
-                        await Delivering(turn, resources.desk, ctx).run()
+                    claimed = await resources.desk.claim(key)
+                    if claimed is not None:
+                        resources.open[key] = Delivering(claimed, resources.desk, ctx)
+                        await resources.open[key].run()
             finally:
+                resources.open.pop(key, None)
                 del resources.held[key]
     except BulkheadFull:
         await turns.put_off(ctx.pool, key, PUT_OFF)

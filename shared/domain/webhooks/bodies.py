@@ -162,7 +162,7 @@ def _body(
 def _fitting(found: Mapping[str, Any]) -> bytes | None:
     """The JSON of a body that is less than LARGEST, also as PostgreSQL writes it; None of another one.
 
-    What an attempt sends that is not the first one is the stored text, with blanks behind commas and colons.
+    What is sent is the stored text, with blanks behind commas and colons.
     """
     try:
         text = orjson.dumps(found)

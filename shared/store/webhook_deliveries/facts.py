@@ -28,6 +28,7 @@ class Wanting:
     wants: WebhookFilter
     in_order: bool
     created_at: datetime
+    updated_at: datetime
 
     @property
     def key(self) -> Key:
@@ -43,7 +44,7 @@ class Person:
 
 
 _WEBHOOKS = """
-SELECT tenant_id, id, events, channel_ids, direction, tags, in_order, created_at FROM webhooks
+SELECT tenant_id, id, events, channel_ids, direction, tags, in_order, created_at, updated_at FROM webhooks
 WHERE tenant_id = ANY($1::uuid[]) AND deleted_at IS NULL AND is_active
 """
 # A body has no room for what is larger. Of a large message only so much is read that its body is thin.
@@ -93,6 +94,7 @@ async def webhooks_of(connection: Connection, tenant_ids: Iterable[UUID]) -> lis
             ),
             row["in_order"],
             row["created_at"],
+            row["updated_at"],
         )
         for row in await connection.fetch(_WEBHOOKS, sorted(set(tenant_ids)))
     ]

@@ -23,9 +23,11 @@ class State:
     """What matching needs to know of a webhook whose health it has locked."""
 
     is_held: bool  # by a process that delivers to it
+    is_ours: bool  # by this one
     is_disabled: bool
+    is_well: bool  # no attempt has failed since the last good one
     open_until: datetime | None  # no attempt before; None: at once
-    due_at: datetime | None
+    rests: bool  # nothing of it is due, nor on its way to a worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +43,15 @@ class NewDelivery:
     conversation_id: UUID | None
     sequence: int | None
     held: Held | None
+    is_taken: bool = False  # its first attempt is noted: this process makes it after the commit
 
 
 _LOCK = """
-SELECT h.tenant_id, h.webhook_id, h.held_until > now() AS is_held, h.disabled_at IS NOT NULL AS is_disabled,
-    CASE WHEN h.open_until > now() THEN h.open_until END AS open_until, h.due_at
+SELECT h.tenant_id, h.webhook_id, h.held_until > now() AS is_held, h.held_until > now() AND h.holder = $3 AS is_ours,
+    h.disabled_at IS NOT NULL AS is_disabled,
+    h.failures = 0 AND h.disabled_at IS NULL AND h.open_until IS NULL AS is_well,
+    CASE WHEN h.open_until > now() THEN h.open_until END AS open_until,
+    h.due_at IS NULL OR h.due_at > now() + $4::interval AS rests
 FROM unnest($1::uuid[], $2::uuid[]) AS wanted (tenant_id, webhook_id)
 JOIN webhook_health h ON h.tenant_id = wanted.tenant_id AND h.webhook_id = wanted.webhook_id
 ORDER BY h.tenant_id, h.webhook_id FOR NO KEY UPDATE OF h
@@ -90,16 +96,21 @@ CROSS JOIN LATERAL (
 ) AS last
 WHERE last.held = 'waiting' OR last.attempt_count < {OVERTAKEN_AFTER}
 """
-# Those of one transaction are due in their order: a webhook's turn takes what has been due longest.
+# Those of one transaction are due in their order: a webhook's turn takes what has been due longest. One that is taken
+# is due when its lease is over, if nobody records its attempt's end.
 _INSERT = """
 INSERT INTO webhook_logs
-    (id, tenant_id, webhook_id, event, payload, created_at, conversation_id, sequence, held, due_at)
+    (id, tenant_id, webhook_id, event, payload, created_at, conversation_id, sequence, held, due_at, attempts)
 SELECT id, tenant_id, webhook_id, event, body::jsonb, least(created_at, now()), conversation_id, sequence, held,
-    CASE WHEN held IS NULL THEN now() - interval '1 second' + place * interval '1 microsecond' END
+    CASE WHEN is_taken THEN now() + $11::interval
+        WHEN held IS NULL THEN now() - interval '1 second' + place * interval '1 microsecond' END,
+    CASE WHEN is_taken THEN jsonb_build_array(jsonb_build_object('number', 1, 'at', $12::text, 'ended_at', NULL,
+        'status', NULL, 'ms', NULL, 'response', NULL, 'error', NULL, 'kind', 'delivery')) ELSE '[]' END
 FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::timestamptz[], $7::uuid[], $8::bigint[],
-    $9::text[]) WITH ORDINALITY
-    AS new (id, tenant_id, webhook_id, event, body, created_at, conversation_id, sequence, held, place)
+    $9::text[], $10::boolean[]) WITH ORDINALITY
+    AS new (id, tenant_id, webhook_id, event, body, created_at, conversation_id, sequence, held, is_taken, place)
 ON CONFLICT DO NOTHING
+RETURNING id, CASE WHEN attempts <> '[]' THEN convert_to(payload::text, 'UTF8') END AS body
 """
 _DUE_IN = """
 UPDATE webhook_health h SET due_at = now() + $3::interval
@@ -113,20 +124,28 @@ WHERE h.tenant_id = wanted.tenant_id AND h.webhook_id = wanted.webhook_id
 """
 
 
-async def lock_health(connection: Connection, webhooks: Iterable[Key]) -> dict[Key, State]:
+async def lock_health(
+    connection: Connection, webhooks: Iterable[Key], holder: UUID, handoff: timedelta
+) -> dict[Key, State]:
     """Lock how these webhooks do, in order, and return it; a webhook that has none yet gets it.
 
-    Raises ForeignKeyViolationError where a webhook is gone meanwhile.
+    `holder` is this process, `handoff` the lease of a job that is published. Raises ForeignKeyViolationError where a
+    webhook is gone meanwhile.
     """
     wanted = sorted(set(webhooks))
     columns = arrays(wanted, 2)
-    rows = await connection.fetch(_LOCK, *columns)
+    rows = await connection.fetch(_LOCK, *columns, holder, handoff)
     if len(rows) < len(wanted):
         await connection.execute(_MAKE_HEALTH, *columns)
-        rows = await connection.fetch(_LOCK, *columns)
+        rows = await connection.fetch(_LOCK, *columns, holder, handoff)
     return {
         (row["tenant_id"], row["webhook_id"]): State(
-            bool(row["is_held"]), row["is_disabled"], row["open_until"], row["due_at"]
+            bool(row["is_held"]),
+            bool(row["is_ours"]),
+            row["is_disabled"],
+            row["is_well"],
+            row["open_until"],
+            row["rests"],
         )
         for row in rows
     }
@@ -154,9 +173,15 @@ async def have_someone_in_front(connection: Connection, talks: Iterable[Talk]) -
     return {tuple(row) for row in await connection.fetch(_IN_FRONT, *arrays(keys, 3))}
 
 
-async def insert(connection: Connection, deliveries: Sequence[NewDelivery]) -> None:
-    """Write deliveries. One that is there already stays as it is."""
-    await connection.execute(
+async def insert(
+    connection: Connection, deliveries: Sequence[NewDelivery], lease: timedelta, at: str
+) -> Mapping[UUID, bytes | None]:
+    """Write deliveries; returns the ids of those that were not there already, which stay as they are.
+
+    Of one that is taken the first attempt is noted, with the time `at` (ISO 8601), and it is due after `lease`; its id
+    comes with its body, as all attempts send it.
+    """
+    rows = await connection.fetch(
         _INSERT,
         [one.id for one in deliveries],
         [one.tenant_id for one in deliveries],
@@ -167,7 +192,11 @@ async def insert(connection: Connection, deliveries: Sequence[NewDelivery]) -> N
         [one.conversation_id for one in deliveries],
         [one.sequence for one in deliveries],
         [one.held for one in deliveries],
+        [one.is_taken for one in deliveries],
+        lease,
+        at,
     )
+    return {row["id"]: row["body"] for row in rows}
 
 
 async def make_due(connection: Connection, webhooks: Iterable[Key], handoff: timedelta) -> None:

@@ -55,7 +55,9 @@ _LOCK_FREE_HEALTH = f"{_LOCK_HEALTH} SKIP LOCKED"
 _HEALTHY = """
 SELECT h.tenant_id, h.webhook_id
 FROM unnest($1::uuid[], $2::uuid[]) AS wanted (tenant_id, webhook_id)
-JOIN webhook_health h ON h.tenant_id = wanted.tenant_id AND h.webhook_id = wanted.webhook_id
+CROSS JOIN LATERAL (
+    SELECT * FROM webhook_health WHERE tenant_id = wanted.tenant_id AND webhook_id = wanted.webhook_id OFFSET 0
+) AS h
 WHERE h.failures = 0 AND h.probes = 0 AND h.replay_failures = 0 AND h.first_failed_at IS NULL AND h.open_until IS NULL
     AND h.disabled_at IS NULL AND h.disabled_reason IS NULL AND h.replay_open_until IS NULL
 """

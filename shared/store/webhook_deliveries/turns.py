@@ -39,6 +39,7 @@ class Turn:
     replay_failures: int
     replay_open_until: datetime | None
     keys: SealedKeys = field(repr=False)
+    updated_at: datetime  # of the webhook: its URL, its secret and what it wants are as they were then
     now: datetime  # PostgreSQL's clock
 
     @property
@@ -56,7 +57,7 @@ class Attempt:
     event: str
     kind: Kind
     number: int  # of the delivery's attempts, from 1
-    body: str | None = field(repr=False)  # None: too large
+    body: bytes | None = field(repr=False)  # None: too large
     attempts: int  # of the schedule, that ended before this one
     created_at: datetime
     was_delivered: bool
@@ -94,7 +95,8 @@ WITH claimed AS (
 SELECT claimed.tenant_id, claimed.webhook_id, {HEALTH_COLUMNS}, replay_failures, replay_open_until, w.url,
     w.is_active AND w.deleted_at IS NULL AS is_live, w.deleted_at IS NOT NULL AS is_deleted, w.in_order,
     w.secret <> '' AND w.sealed_secret = '' AS awaits_secret, w.sealed_secret AS sealed, k.public_key,
-    k.sealed_private_key, k.sealed_previous_secret, k.sealed_previous_private_key, k.previous_until, now() AS now
+    k.sealed_private_key, k.sealed_previous_secret, k.sealed_previous_private_key, k.previous_until,
+    w.updated_at, now() AS now
 FROM claimed
 JOIN webhooks w ON w.tenant_id = claimed.tenant_id AND w.id = claimed.webhook_id
 LEFT JOIN webhook_keys k ON k.tenant_id = claimed.tenant_id AND k.webhook_id = claimed.webhook_id
@@ -131,8 +133,8 @@ UPDATE webhook_logs l SET
 FROM (SELECT * FROM due UNION ALL SELECT * FROM replayed) AS taken
 WHERE l.tenant_id = taken.tenant_id AND l.id = taken.id
 RETURNING l.tenant_id, l.webhook_id, l.id AS delivery_id, l.event, taken.kind, jsonb_array_length(l.attempts) AS number,
-    CASE WHEN octet_length(l.payload::text) <= {LARGEST} THEN l.payload::text END AS body, l.attempt_count AS attempts,
-    l.created_at, l.success IS TRUE AS was_delivered, l.conversation_id, l.sequence
+    CASE WHEN octet_length(l.payload::text) <= {LARGEST} THEN convert_to(l.payload::text, 'UTF8') END AS body,
+    l.attempt_count AS attempts, l.created_at, l.success IS TRUE AS was_delivered, l.conversation_id, l.sequence
 """
 _LOCK_OWN = """
 SELECT h.tenant_id, h.webhook_id, h.holder = $3 AS is_own
@@ -191,7 +193,7 @@ RETURNING tenant_id, webhook_id
 """
 
 
-async def claim(pool: Pool, webhooks: Iterable[Key], holder: UUID, lease: timedelta) -> dict[Key, Turn]:
+async def claim(pool: Pool | Connection, webhooks: Iterable[Key], holder: UUID, lease: timedelta) -> dict[Key, Turn]:
     """Hold those of these webhooks that nobody else holds, for `lease`."""
     rows = await pool.fetch(_CLAIM, *arrays(sorted(set(webhooks)), 2), holder, lease)
     return {(row["tenant_id"], row["webhook_id"]): _turn(row) for row in rows}
@@ -277,6 +279,7 @@ def _turn(row: asyncpg.Record) -> Turn:
         row["replay_failures"],
         row["replay_open_until"],
         keys,
+        row["updated_at"],
         row["now"],
     )
 
