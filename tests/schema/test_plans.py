@@ -48,7 +48,6 @@ READ_ALL: Final = (  # for a person who waits for it
     "webhook_deliveries.erased.",  # as erasure
     "counts._WEBHOOKS_DUE",
     "webhook_deliveries.figures.",
-    "webhooks._COUNT",
     "webhooks._FIND",
 )
 READ_A_SMALL_TABLE: Final = (  # an import asks for many rows at once, and the whole table is fewer pages than they are
