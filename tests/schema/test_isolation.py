@@ -130,8 +130,7 @@ class World:
             )
 
     def check(self, statements: Sequence[Statement]) -> list[Outcome]:
-        """Assert the property for each statement. The other tenant is forgotten once: that takes a hundred times as
-        long as a statement."""
+        """Assert the property for each statement. The other tenant is forgotten once: it has rows in every table."""
         self.as_role("palomar_worker")
         theirs = self.theirs_as_they_are()
         with_them = [self.run(statement, theirs) for statement in statements]
