@@ -26,10 +26,11 @@ from shared import database
 from shared.queue.jobs import CampaignDue, SendAdmitted
 from shared.queue.worker import Context
 from shared.store.messages import sends
-from shared.store.messages.outbound_rows import Outbound
 from shared.store.webhook_deliveries import cursor, turns
-from workers.send import provider_call, unknown_lookup
-from workers.webhook import recording
+from workers.send import provider_call, recording, unknown_lookup
+from workers.send.admission import Admission
+from workers.send.gates import Attempt
+from workers.webhook import recording as webhook_recording
 from workers.webhook.desk import Desk
 from workers.webhook.straight import Noted, Straight
 from workers.webhook.turn import Delivering
@@ -113,17 +114,17 @@ async def _committing(self: Context[object]) -> AsyncIterator[database.Connectio
         _moment()
 
 
-async def _noted(message: Outbound, *rest: Any) -> bool:
+async def _noted(attempt: Attempt, ctx: Context[Any]) -> Admission:
     """Claim, call and record. What raises leaves the message of unknown outcome, so it stays noted."""
-    _in_flight.add(message.id)
-    result = await _claim_and_send(message, *rest)
-    _in_flight.discard(message.id)
+    _in_flight.add(attempt.message.id)
+    result = await _claim_and_send(attempt, ctx)
+    _in_flight.discard(attempt.message.id)
     return result
 
 
 _begin = Straight.begin
 _publish, _transaction = Context.publish, Context.transaction
-_claim_and_send: Callable[..., Awaitable[bool]] = provider_call.claim_and_send
+_claim_and_send = provider_call.claim_and_send
 MOMENTS: Final[dict[str, Callable[[], None]]] = {
     # a transaction has done its work, and is not committed
     "committing": lambda: setattr(Context, "transaction", _committing),
@@ -158,7 +159,7 @@ MOMENTS: Final[dict[str, Callable[[], None]]] = {
     # the other side has answered, and nothing is written down
     "webhook answered": lambda: setattr(Delivering, "_post", _after(Delivering._post)),
     # what it answered is written down, and not committed
-    "webhook recording": lambda: setattr(recording, "record", _after(recording.record)),
+    "webhook recording": lambda: setattr(webhook_recording, "record", _after(webhook_recording.record)),
     # it is committed, and the webhook held
     "webhook recorded": lambda: setattr(Desk, "record", _after(Desk.record)),
     # the webhook is free, and the delivery of its job not acked
@@ -166,13 +167,9 @@ MOMENTS: Final[dict[str, Callable[[], None]]] = {
     # the message is `sending`, and the provider not called
     "claimed": lambda: setattr(sends, "claim", _after(sends.claim)),
     # the provider has answered, and nothing is written down
-    "answered": lambda: setattr(
-        provider_call, "_record_through_outages", _before(provider_call._record_through_outages)
-    ),
+    "answered": lambda: setattr(recording, "record_result", _before(recording.record_result)),
     # what the provider said is written down, and the delivery not acked
-    "recorded": lambda: setattr(
-        provider_call, "_record_through_outages", _after(provider_call._record_through_outages)
-    ),
+    "recorded": lambda: setattr(recording, "record_result", _after(recording.record_result)),
     # the provider's list is seen without a message, and nothing decided
     "looked": lambda: setattr(unknown_lookup, "_look", _after(unknown_lookup._look)),
     # what follows from the list is written down, and the delivery not acked
@@ -182,6 +179,6 @@ MOMENTS: Final[dict[str, Callable[[], None]]] = {
 if __name__ == "__main__":
     moment, _, count = sys.argv[1].partition(":")
     _left = int(count or 1)
-    setattr(provider_call, "claim_and_send", _noted)  # noqa: B010 (its type is the one of today's arguments)
+    provider_call.claim_and_send = _noted
     MOMENTS[moment]()
     sys.exit(workers.__main__.main(sys.argv[2:]))

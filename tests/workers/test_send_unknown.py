@@ -13,7 +13,7 @@ from shared.store import channels, due_rows
 from shared.store.messages import sends, unknown_sends
 from tests.support.stage import Stage, staged
 from workers import window
-from workers.send import provider_call
+from workers.send import recording
 
 GIVE_UP = {"unknown": "give_up"}
 NEVER = Delays(sent=0.01, delivered=600, read=600)
@@ -232,7 +232,8 @@ async def test_what_was_not_taken_leaves_though_its_lease_ran_out_before_that_wa
             assert len(await due_rows.lost_leases(connection, timedelta(seconds=60), 10)) == 1
         for _ in range(2):  # the second is void
             async with stage.pool.acquire() as connection, connection.transaction():
-                await provider_call._record(connection, head, channel, claim, result, stage.context)  # type: ignore[arg-type]
+                call = recording.Call(head, channel, claim, timedelta(0))
+                await recording._record(connection, call, result, stage.context)  # type: ignore[arg-type]
         assert (await stage.message(head.id))["error_code"] == "resent"
         async with stage.working("window", "send", "clock"):
             await stage.until(stage.bodies, equals=["hola"])

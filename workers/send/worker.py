@@ -16,9 +16,10 @@ from shared.queue.worker import Worker
 from shared.resilience.bulkhead import BulkheadFull, SharedBulkhead, wait_when_full
 from shared.sending.senders import CONCURRENCY, Senders, open_senders
 from shared.store.messages import agent_reports, outbound, sends
-from workers.send import provider_call, unknown_lookup
+from workers.send import lane, unknown_lookup
+from workers.send.admission import Ctx
 from workers.send.agent_reports import report
-from workers.send.gates import Ctx, send_head
+from workers.send.gates import STOPPED_WAIT
 
 worker: Worker[SendAdmitted, Senders] = Worker(
     name="send",
@@ -81,19 +82,11 @@ async def _wait_for_place(
 
 
 async def _drain(admitted: SendAdmitted, ctx: Ctx) -> None:
-    """Send the ready messages of a conversation's lane in their order.
-
-    A process that stops leaves the rest of the lane to the next one: a call that is cut off would be `unknown`.
-    """
-    drained: set[UUID] = set()
-    while not ctx.stopping.is_set():
-        head = await sends.head(ctx.pool, admitted.tenant_id, admitted.conversation_id, admitted.lane)
-        if head is None or not await send_head(head, ctx):
-            break
-        drained.add(head.id)
-    if not drained:
+    """Send the conversation's lane, and whatever else the job may be about."""
+    left = await lane.drain(admitted.tenant_id, admitted.conversation_id, admitted.lane, ctx)
+    if not left:
         await unknown_lookup.look_up(admitted, ctx)
-    if admitted.message_id not in drained:
+    if admitted.message_id not in left:
         await report(admitted, ctx)
         await _owe_again(admitted, ctx)
 
@@ -110,5 +103,5 @@ async def postpone(admitted: SendAdmitted, ctx: Ctx, wait: timedelta | None) -> 
     await outbound.postpone(ctx.pool, admitted.tenant_id, admitted.message_id, wait, of=("ready", "unknown"))
     # A report is never parked: a parked one would look the same as an abandoned one.
     await agent_reports.postpone(
-        ctx.pool, admitted.tenant_id, admitted.message_id, provider_call.STOPPED_WAIT if wait is None else wait
+        ctx.pool, admitted.tenant_id, admitted.message_id, STOPPED_WAIT if wait is None else wait
     )

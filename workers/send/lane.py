@@ -1,0 +1,43 @@
+"""Sends what is ready in a conversation's lane, message by message in their order."""
+
+from contextlib import AsyncExitStack
+from uuid import UUID
+
+from shared.queue.jobs import Lane
+from shared.store import channels
+from shared.store.messages import sends
+from shared.store.messages.outbound_rows import Outbound
+from workers.send import provider_call
+from workers.send.admission import LEFT_THE_HEAD, Admission, Cancel, Ctx, Send, record_verdict
+from workers.send.gates import GATES, Attempt, due
+
+
+async def drain(tenant_id: UUID, conversation_id: UUID, lane: Lane, ctx: Ctx) -> set[UUID]:
+    """Send the lane's messages until one has to wait; returns those that have left its head.
+
+    A process that stops leaves the rest of the lane to the next one: a call that is cut off would be `unknown`.
+    """
+    left: set[UUID] = set()
+    while not ctx.stopping.is_set():
+        message = await sends.head(ctx.pool, tenant_id, conversation_id, lane)
+        if message is None or not isinstance(await attempt(message, ctx), LEFT_THE_HEAD):
+            break
+        left.add(message.id)
+    return left
+
+
+async def attempt(message: Outbound, ctx: Ctx) -> Admission:
+    """Take a lane's first message through the gates and send it; returns what was decided, which is recorded."""
+    if not isinstance(verdict := due(message), Send):
+        return verdict
+    channel = await channels.get(ctx.pool, message.tenant_id, message.channel_id)
+    if channel is None:
+        return await record_verdict(message, Cancel("channel_deleted"), ctx)
+    async with AsyncExitStack() as held:
+        ready = Attempt(message, channel, held)
+        for gate in GATES:
+            if not isinstance(verdict := await gate(ready, ctx), Send):
+                break
+        else:
+            return await provider_call.claim_and_send(ready, ctx)
+    return await record_verdict(message, verdict, ctx)
