@@ -21,7 +21,7 @@ from shared.resilience.lock_waits import Locked
 
 J = TypeVar("J", bound=Job)
 R = TypeVar("R")
-Handle = Callable[[Sequence[JobRun[J]]], Awaitable[None]]
+Handle = Callable[[Sequence[JobRun[J]]], Awaitable[Sequence[JobRun[J]]]]  # returns those that it left
 
 
 class Executor(Generic[J, R]):
@@ -43,14 +43,15 @@ class Executor(Generic[J, R]):
 
     async def work(self) -> None:
         """Handle jobs until the process is stopping."""
-        await (self._work_batches() if self._worker.batch_handler else self._work_jobs())
+        await (self._work_batches() if self._worker.takes_batches(self._queue) else self._work_jobs())
 
     async def _work_jobs(self) -> None:
         handler = self._worker.handler
         assert handler is not None, f"worker {self._worker.name} has no handler"
 
-        async def one(runs: Sequence[JobRun[J]]) -> None:
+        async def one(runs: Sequence[JobRun[J]]) -> Sequence[JobRun[J]]:
             await handler(runs[0].job, self._context)
+            return ()
 
         while not self._gate.stopping:
             await self._guard([await self.waiting.get()], one)
@@ -59,8 +60,10 @@ class Executor(Generic[J, R]):
         handler = self._worker.batch_handler
         assert handler is not None
 
-        async def many(runs: Sequence[JobRun[J]]) -> None:
-            await handler([run.job for run in runs], self._context)
+        async def many(runs: Sequence[JobRun[J]]) -> Sequence[JobRun[J]]:
+            left = {id(job) for job in await handler([run.job for run in runs], self._context) or ()}
+            assert not left or len(runs) > 1, "a handler waits for the locks of a job that it is given alone"
+            return [run for run in runs if id(run.job) in left]
 
         while not self._gate.stopping:
             await self._guard(await self._next_batch(), many)  # a local name would keep it in memory until the next one
@@ -106,7 +109,7 @@ class Executor(Generic[J, R]):
             started = time.monotonic()
             try:
                 with self._locks.handling(runs[0].job.tenant if len(runs) == 1 else None):
-                    await handle(runs)
+                    left = await handle(runs)
             except (Exception, asyncio.CancelledError) as error:
                 if is_cancellation(error):
                     raise
@@ -131,11 +134,14 @@ class Executor(Generic[J, R]):
                     return
             else:
                 metrics.HANDLER_SECONDS.labels(self._queue.name).observe(time.monotonic() - started)
-                metrics.JOBS.labels(self._queue.name, "done").inc(len(runs))
+                metrics.JOBS.labels(self._queue.name, "done").inc(len(runs) - len(left))
+                not_done = set(map(id, left))
                 for run in runs:
-                    self._gate.record(run.job.scope, failed=False)
-                    self._locks.went_through(run.job.tenant)
-                    await run.delivery.settled()
+                    if id(run) not in not_done:
+                        self._gate.record(run.job.scope, failed=False)
+                        self._locks.went_through(run.job.tenant)
+                        await run.delivery.settled()
+                await self._one_by_one(left, handle)
                 return
 
     # -- isolation -------------------------------------------------------------------------------------------------

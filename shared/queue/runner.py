@@ -52,11 +52,12 @@ class Runner(Generic[J, R]):
         self._gate = Gate(queue.name, context.settings, watch, retry_delays=retry_delays)
         self._failures = Failures(worker, queue, context, self._gate, retry_delays=retry_delays)
         self._executor = Executor(worker, queue, context, self._gate, self._failures)
+        self._at_once = worker.at_once(queue)
         self._deliveries: asyncio.Queue[Delivery] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
         self._consumer = Consumer(
             queue,
-            queue.prefetch or (BATCH_PREFETCH if worker.batch_handler else worker.concurrency),
+            queue.prefetch or (BATCH_PREFETCH if worker.takes_batches(queue) else worker.concurrency),
             self._deliveries.put_nowait,
             before=watch.wait,  # a worker starts to consume only once the database answers
             redeclare=self._declare,
@@ -82,7 +83,7 @@ class Runner(Generic[J, R]):
         self._tasks = [
             asyncio.create_task(self._consumer.run(link), name=f"{name} consume"),
             asyncio.create_task(self._feed(), name=f"{name} feed"),
-            *(asyncio.create_task(self._executor.work(), name=f"{name} {n}") for n in range(self._worker.concurrency)),
+            *(asyncio.create_task(self._executor.work(), name=f"{name} {n}") for n in range(self._at_once)),
         ]
         return self._tasks
 

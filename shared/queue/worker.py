@@ -71,7 +71,7 @@ class Context(Generic[R]):
 
 
 Handler = Callable[[J, Context[R]], Awaitable[None]]
-BatchHandler = Callable[[Sequence[J], Context[R]], Awaitable[None]]
+BatchHandler = Callable[[Sequence[J], Context[R]], Awaitable[Sequence[J] | None]]
 Postpone = Callable[[J, Context[R], timedelta | None], Awaitable[None]]
 
 
@@ -85,6 +85,8 @@ class Worker(Generic[J, R]):
     publishes: tuple[type[Job], ...] = ()
     concurrency: int = 10  # handlers at once, per queue and process
     batch: int = 1  # the most jobs that a batch handler is given at once
+    batches: int | None = None  # batch handlers at once, per queue and process; None: as `concurrency`
+    one_by_one: tuple[WorkQueue, ...] = ()  # queues for `handler`, of a worker that has a batch handler too
     open: Opener[R] = field(default=nothing)  # type: ignore[assignment]  # R is None then
     handler: Handler[J, R] | None = None
     batch_handler: BatchHandler[J, R] | None = None
@@ -99,10 +101,20 @@ class Worker(Generic[J, R]):
     def handle_batch(self, handler: BatchHandler[J, R]) -> BatchHandler[J, R]:
         """Decorate the function that handles many jobs in one transaction.
 
-        Where it raises, the runner halves the batch until the job that causes the error is alone.
+        Where it raises, the runner halves the batch until the job that causes the error is alone. It returns the jobs
+        that it left because another session locks their rows: each of them is given to it again, alone, and then it
+        waits for the lock.
         """
         self.batch_handler = handler
         return handler
+
+    def takes_batches(self, queue: WorkQueue) -> bool:
+        """Whether the jobs of this queue of the worker's go to its batch handler."""
+        return self.batch_handler is not None and queue not in self.one_by_one
+
+    def at_once(self, queue: WorkQueue) -> int:
+        """How many handlers run at once for this queue in one process."""
+        return (self.batches or self.concurrency) if self.takes_batches(queue) else self.concurrency
 
     def postpone(self, function: Postpone[J, R]) -> Postpone[J, R]:
         """Decorate the function that moves the due time of a job's row after the job failed.

@@ -55,7 +55,7 @@ class SampleJob(Job):
 
 
 Act = Callable[[SampleJob], Awaitable[None]]
-BatchAct = Callable[[Sequence[SampleJob]], Awaitable[None]]
+BatchAct = Callable[[Sequence[SampleJob]], Awaitable[Sequence[SampleJob] | None]]
 
 
 def sample_jobs(count: int, act: str = "do", prefix: str = "job", scope: Scope = NO_SCOPE) -> list[SampleJob]:
@@ -177,8 +177,8 @@ class Bench:
         worker: Worker[SampleJob, None] = Worker("test", (QUEUE,), SampleJob, concurrency=2, batch=batch)
 
         @worker.handle_batch
-        async def handle(jobs: Sequence[SampleJob], ctx: Context[None]) -> None:
-            await act(jobs)
+        async def handle(jobs: Sequence[SampleJob], ctx: Context[None]) -> Sequence[SampleJob] | None:
+            return await act(jobs)
 
         return worker
 

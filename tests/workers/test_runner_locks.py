@@ -52,6 +52,30 @@ async def test_of_a_batch_only_the_jobs_wait_that_a_lock_is_in_the_way_of(
         assert set(stage.runs.values()) == {1}
 
 
+async def test_jobs_that_a_batch_leaves_are_handled_alone_after_the_others(settings: Settings) -> None:
+    async with bench(settings) as stage:
+        batches: list[list[str]] = []
+
+        async def together(jobs: Sequence[SampleJob]) -> Sequence[SampleJob]:
+            batches.append([job.name for job in jobs])
+            left = [job for job in jobs if job.act == "locked"] if len(jobs) > 1 else []
+            for job in jobs:
+                if job not in left:
+                    await stage.do(job)
+            return left
+
+        worker = stage.batch_worker(together)
+        worker.concurrency = 1
+        others, left = sample_jobs(3, scope=OTHER), sample_jobs(2, act="locked", prefix="left", scope=HOLDS)
+        async with stage.working(worker):
+            await stage.put_envelope(*left, *others)
+            await stage.until_done(names([*left, *others]))
+            await stage.until_depth(QUEUE.name, 0)
+        assert batches[-2:] == [["left-0"], ["left-1"]]
+        assert sum(map(len, batches)) == 7
+        assert set(stage.runs.values()) == {1}
+
+
 async def test_what_takes_too_long_again_and_again_fails_in_the_end(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
