@@ -1,17 +1,21 @@
-"""SendRequested → consents, 24-hour window → SendAdmitted."""
+"""SendRequested → consents, 24-hour window → SendAdmitted.
 
+A transaction decides on many messages. It waits for no lock: what another session has locked is left for later.
+"""
+
+from collections.abc import Sequence
 from datetime import timedelta
+from uuid import UUID
 
+from shared import database
 from shared.actions import messaging_limit
-from shared.actions.admission import decision_on, is_text_message, refusal_of
-from shared.domain import sms_segments
+from shared.actions.admission import Unread, decided, event_of, uses_limit, verdict_on
 from shared.domain.channels import UNREAD_WAIT
-from shared.domain.window import Admit, Decision, Fail, Hold, is_open
 from shared.queue import topology
 from shared.queue.jobs import SendAdmitted, SendRequested
 from shared.queue.worker import Context, Worker
 from shared.store import channels, conversations, due_rows
-from shared.store.events import Event, record
+from shared.store.events import record
 from shared.store.messages import outbound
 from shared.store.messages.outbound_rows import Outbound, send_job
 
@@ -20,47 +24,23 @@ worker: Worker[SendRequested, None] = Worker(
     queues=(topology.WINDOW,),
     consumes=SendRequested,
     publishes=(SendAdmitted,),
-    concurrency=8,  # each takes a connection of the pool for three short statements
+    concurrency=4,  # each takes a connection of the pool for a few short statements
+    batch=50,  # the conversations of a batch are locked together, for some 10 ms
 )
 
 
-@worker.handle
-async def admit(request: SendRequested, ctx: Context[None]) -> None:
+@worker.handle_batch
+async def admit(requests: Sequence[SendRequested], ctx: Context[None]) -> list[SendRequested]:
     handoff = timedelta(seconds=ctx.settings.handoff_lease)
     async with ctx.transaction() as tx:
-        # persist takes this lock too, so a message is never held at the moment at which a customer's opens the window.
-        await conversations.lock(tx, {(request.tenant_id, request.conversation_id)})
-        message = await outbound.lock_queued(tx, request.tenant_id, request.message_id)
-        if message is None:
-            return  # it was decided before: this job came twice
-        channel = await channels.get(tx, message.tenant_id, message.channel_id)
-        if channel is None:
-            await outbound.cancel(tx, message.tenant_id, message.id, "channel_deleted")
-            return
-        refusal = refusal_of(message, channel)
-        decision = refusal or decision_on(message, channel)
-        if "window" in channel.unread and refusal is None and not isinstance(decision, Admit):
-            await outbound.postpone(tx, message.tenant_id, message.id, UNREAD_WAIT, of=("queued",))
-            return  # a process that can read the channel's policy applies it
-        match decision:
-            case Admit(template):
-                sent_as = template if template != message.template else None
-                facts = sms_segments.facts(message.content) if is_text_message(message, channel) else None
-                await outbound.admit(tx, message.tenant_id, message.id, sent_as, handoff, facts)
-                if template is not None and not is_open(message.last_user_message_at, message.now):
-                    await messaging_limit.count(tx, channel, [message.conversation_id])
-            case Hold():
-                hold_for = timedelta(seconds=channel.settings.window.hold_for)
-                await outbound.hold(tx, message.tenant_id, message.id, hold_for)
-            case Fail(code, reason):
-                await outbound.fail(tx, message.tenant_id, message.id, code, reason, of=("queued",))
-        await record(tx, *_events(message, decision))
-        # A message held or failed no longer blocks the next one of its lane, which may have been admitted earlier.
-        lane = (message.tenant_id, message.conversation_id, message.lane)
-        freed = [] if isinstance(decision, Admit) else await due_rows.next_in_lanes(tx, [lane])
-    if isinstance(decision, Admit):
-        freed = [send_job(message, channel.provider)]
-    await ctx.publish(*(job.model_copy(update={"trace": request.trace}) for job in freed))
+        messages, left = await _lock(tx, requests)
+        jobs = await _decide(tx, messages, handoff)
+    traces = {request.message_id: request.trace for request in requests}
+    by_lane = {_lane(message): traces[message.id] for message in messages}
+    await ctx.publish(
+        *(job.model_copy(update={"trace": traces.get(job.message_id) or by_lane[_lane(job)]}) for job in jobs)
+    )
+    return left
 
 
 @worker.postpone
@@ -68,12 +48,50 @@ async def postpone(request: SendRequested, ctx: Context[None], wait: timedelta |
     await outbound.postpone(ctx.pool, request.tenant_id, request.message_id, wait, of=("queued",))
 
 
-def _events(message: Outbound, decision: Decision) -> list[Event]:
-    about = (message.tenant_id, message.channel_id, message.conversation_id, message.id)
-    match decision:
-        case Hold():
-            return [Event("message.held", *about)]
-        case Fail(code, _):
-            return [Event("message.failed", *about, detail={"error_code": code})]
-        case Admit():
-            return []
+async def _lock(
+    tx: database.Connection, requests: Sequence[SendRequested]
+) -> tuple[list[Outbound], list[SendRequested]]:
+    """Lock the conversations and the messages that are to be decided on; returns these, and the requests that are left
+    because another session has a lock. The lock of a single request is waited for."""
+    alone = len(requests) == 1
+    # persist takes this lock too, so a message is never held at the moment at which a customer's opens the window.
+    asked = {(request.tenant_id, request.conversation_id) for request in requests}
+    ours = await conversations.lock_each(tx, asked, wait=alone)
+    keys = {(one.tenant_id, one.message_id) for one in requests if (one.tenant_id, one.conversation_id) in ours}
+    messages, locked = await outbound.lock_queued(tx, keys, wait=alone)
+    left = [one for one in requests if (one.tenant_id, one.message_id) not in keys or one.message_id in locked]
+    return messages, [] if alone else left
+
+
+async def _decide(tx: database.Connection, messages: Sequence[Outbound], handoff: timedelta) -> list[SendAdmitted]:
+    """Decide on these messages, which are locked; returns the jobs for what may be sent now."""
+    found = await channels.by_key(tx, {(message.tenant_id, message.channel_id) for message in messages})
+    decisions, events, uses, freed = [], [], [], []
+    jobs: dict[object, SendAdmitted] = {}
+    for message in messages:
+        channel = found.get((message.tenant_id, message.channel_id))
+        verdict = verdict_on(message, channel)
+        if isinstance(verdict, Unread):
+            await outbound.postpone(tx, message.tenant_id, message.id, UNREAD_WAIT, of=("queued",))
+        if (becomes := decided(message, channel, verdict)) is None:
+            continue
+        decisions.append(becomes)
+        if (event := event_of(message, becomes)) is not None:
+            events.append(event)
+        if channel is not None and becomes.status == "ready":
+            jobs[message.id] = send_job(message, channel.provider)
+        if channel is not None and uses_limit(message, verdict):
+            uses.append((channel, message.conversation_id))
+        if becomes.status in ("held", "failed"):
+            freed.append(_lane(message))
+    await outbound.decide(tx, decisions, handoff)
+    await messaging_limit.count_each(tx, uses)
+    await record(tx, *events)
+    # A message held or failed no longer blocks the next one of its lane, which may have been admitted earlier.
+    if freed:
+        jobs |= {job.message_id: job for job in await due_rows.next_in_lanes(tx, freed)}
+    return list(jobs.values())
+
+
+def _lane(one: Outbound | SendAdmitted) -> tuple[UUID, UUID, str]:
+    return one.tenant_id, one.conversation_id, one.lane

@@ -1,13 +1,82 @@
 """Decides whether a message may leave, and in what form: by opt-outs, the length of a text, and WhatsApp's window.
 
-The worker `window` asks for each message of a conversation, the worker `campaign` for each recipient. Both hold the
+The worker `window` asks for each message that is queued, the worker `campaign` for each recipient. Both hold the
 conversation's lock, as persist does, so no decision is taken while a customer's message opens the window.
 """
 
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
 from shared.domain import consents, sms_segments
 from shared.domain.channels import Channel
-from shared.domain.window import Decision, Fail, decide
+from shared.domain.window import Admit, Decision, Fail, Hold, decide, is_open
+from shared.store.events import Event
+from shared.store.messages.outbound import Decided
 from shared.store.messages.outbound_rows import Outbound
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """It can't leave any more."""
+
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A process that can read the channel's policy decides."""
+
+
+Verdict = Decision | Cancel | Unread
+
+_EVENTS: Final = {"held": "message.held", "failed": "message.failed", "canceled": "message.canceled"}
+
+
+def verdict_on(message: Outbound, channel: Channel | None) -> Verdict:
+    """What becomes of a queued message. `channel` None: it was deleted."""
+    if channel is None:
+        return Cancel("channel_deleted")
+    refusal = refusal_of(message, channel)
+    decision = refusal or decision_on(message, channel)
+    if "window" in channel.unread and refusal is None and not isinstance(decision, Admit):
+        return Unread()
+    return decision
+
+
+def decided(message: Outbound, channel: Channel | None, verdict: Verdict) -> Decided | None:
+    """What the verdict writes into the message's row; None where it leaves the message queued."""
+    key = (message.tenant_id, message.id)
+    match verdict:
+        case Admit(template):
+            sent_as = template if template != message.template else None
+            facts = sms_segments.facts(message.content) if channel and is_text_message(message, channel) else None
+            return Decided(*key, "ready", sent_as=sent_as, facts=facts)
+        case Hold():
+            assert channel is not None, "a deleted channel's messages are canceled"
+            return Decided(*key, "held", hold_for=timedelta(seconds=channel.settings.window.hold_for))
+        case Fail(code, reason):
+            return Decided(*key, "failed", error_code=code, error_message=reason[:500])
+        case Cancel(code):
+            return Decided(*key, "canceled", error_code=code)
+        case Unread():
+            return None
+
+
+def event_of(message: Outbound, becomes: Decided) -> Event | None:
+    """The event of a decision; None for a message that is ready, of which `send` reports."""
+    name = _EVENTS.get(becomes.status)
+    if name is None:
+        return None
+    detail = {} if becomes.error_code is None else {"error_code": becomes.error_code}
+    return Event(name, message.tenant_id, message.channel_id, message.conversation_id, message.id, detail=detail)
+
+
+def uses_limit(message: Outbound, verdict: Verdict) -> bool:
+    """Whether it leaves by template outside the window, which counts towards Meta's messaging limit."""
+    if not isinstance(verdict, Admit) or verdict.template is None:
+        return False
+    return not is_open(message.last_user_message_at, message.now)
 
 
 def refusal_of(message: Outbound, channel: Channel) -> Fail | None:

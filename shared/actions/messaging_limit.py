@@ -29,6 +29,17 @@ async def count(connection: Connection, channel: Channel, conversations: Sequenc
         await uses.use(connection, channel.tenant_id, portfolio.name, conversations)
 
 
+async def count_each(connection: Connection, uses: Sequence[tuple[Channel, UUID]]) -> None:
+    """As `count`, for (channel, conversation) of several channels; in one order, so that no two callers deadlock."""
+    by_portfolio: dict[tuple[UUID, str], tuple[Channel, list[UUID]]] = {}
+    for channel, conversation in uses:
+        if (portfolio := tier.portfolio_of(channel)) is not None:
+            key = (channel.tenant_id, portfolio.name)
+            by_portfolio.setdefault(key, (channel, []))[1].append(conversation)
+    for _, (channel, conversations) in sorted(by_portfolio.items(), key=lambda item: item[0]):
+        await count(connection, channel, conversations)
+
+
 async def apply(connection: Connection, limits: Sequence[ChannelLimit]) -> None:
     """Write the limits into the settings of these channels, the last one of each, with the event `channel.updated` for
     each one that differs."""

@@ -61,8 +61,7 @@ async def queue(
         return before, None
     check_reachable(to)
     message_id = await _queued(connection, message)
-    queued = await outbound.lock_queued(connection, message.tenant_id, message_id)
-    assert queued is not None, "it has just been inserted"
+    (queued,), _ = await outbound.lock_queued(connection, [(message.tenant_id, message_id)], wait=True)
     if queued.stopped_by is not None:  # by its category too, which the template's row says
         raise NotQueued("opted_out", f"Nothing leaves: {consents.REASONS[queued.stopped_by]}.")
     # As of any other message whose job is published: due again a handoff lease later.

@@ -1,6 +1,6 @@
 """channels and tenants: reads a channel with its settings, adds, changes, stops and resumes it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -31,6 +31,10 @@ ORDER BY id
 """
 _ONE = f"""
 SELECT {_COLUMNS} FROM channels WHERE tenant_id = $1 AND id = $2 AND deleted_at IS NULL AND {_TENANT_LIVES}
+"""
+_BY_KEYS = f"""
+SELECT {_COLUMNS} FROM channels
+WHERE (tenant_id, id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[])) AND deleted_at IS NULL AND {_TENANT_LIVES}
 """
 _LIVES = "SELECT FROM channels WHERE tenant_id = $1 AND id = $2 AND deleted_at IS NULL"
 _ALL = f"SELECT {_COLUMNS} FROM channels WHERE deleted_at IS NULL ORDER BY tenant_id, id"
@@ -142,6 +146,12 @@ async def get(connection: Connection | Pool, tenant_id: UUID, channel_id: UUID) 
     """A channel; None where it does not exist, or it or its tenant was deleted."""
     row = await connection.fetchrow(_ONE, tenant_id, channel_id)
     return None if row is None else channel_of(row)
+
+
+async def by_key(connection: Connection, keys: Collection[tuple[UUID, UUID]]) -> dict[tuple[UUID, UUID], Channel]:
+    """The channels of these (tenant, channel), without those that `get` does not find."""
+    rows = await connection.fetch(_BY_KEYS, *arrays(sorted(keys), 2)) if keys else []
+    return {(row["tenant_id"], row["id"]): channel_of(row) for row in rows}
 
 
 async def lives(connection: Connection, tenant_id: UUID, channel_id: UUID) -> bool:

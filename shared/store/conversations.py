@@ -248,6 +248,14 @@ async def lock_free(connection: Connection, keys: Sequence[tuple[UUID, UUID]]) -
     return [(row["tenant_id"], row["id"]) for row in rows]
 
 
+async def lock_each(connection: Connection, keys: set[tuple[UUID, UUID]], *, wait: bool) -> set[tuple[UUID, UUID]]:
+    """Lock conversations as `lock` or, without `wait`, as `lock_free`; returns those that are locked now."""
+    if not wait:
+        return set(await lock_free(connection, list(keys)))
+    await lock(connection, keys)
+    return keys
+
+
 async def update_from_messages(
     connection: Connection, conversations: Sequence[ConversationUpdate], handoff: timedelta
 ) -> Updated:

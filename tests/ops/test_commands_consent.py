@@ -28,10 +28,10 @@ async def test_an_operators_entry_takes_effect_and_is_shown(environment: dict[st
         assert "opted_out" in out.stdout
         assert "called" in out.stdout
         stopped, free = await stage.requested(conversation), await stage.requested(conversation)
-        await window.admit(stopped, stage.context)
+        await window.admit([stopped], stage.context)
         assert await stage.status(stopped.message_id) == "failed"
         assert (await contacts(environment, "consent", "+34600000001", "--in", "--kind", "whatsapp")).returncode == 0
-        await window.admit(free, stage.context)
+        await window.admit([free], stage.context)
         assert await stage.status(free.message_id) == "ready"
         assert await stage.count("events WHERE name = 'consent.opted_out'") == 1
         wrong = await contacts(environment, "consent", "+34600000001", "--in")

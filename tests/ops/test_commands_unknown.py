@@ -20,7 +20,7 @@ async def lost(stage: Stage, message: UUID) -> None:
     """Claimed, called, and no answer came; the channel's policy has left it to a person."""
     tenant, now = stage.ours.tenant_id, timedelta(0)
     async with stage.pool.acquire() as connection, connection.transaction():
-        assert await outbound.admit(connection, tenant, message, None, now)
+        await outbound.decide(connection, [outbound.Decided(tenant, message, "ready")], now)
     conversation = await stage.value("SELECT conversation_id FROM messages WHERE id = $1", message)
     lane = await stage.value("SELECT lane FROM messages WHERE id = $1", message)
     head = await sends.head(stage.pool, tenant, conversation, lane)

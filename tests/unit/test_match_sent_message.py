@@ -9,7 +9,6 @@ import pytest
 
 from shared.database import new_id
 from shared.domain.channels import Unknown
-from shared.domain.message_form import PLAIN
 from shared.domain.model import Template
 from shared.providers.base import SentRecord
 from shared.store.messages.outbound_rows import Outbound
@@ -31,23 +30,13 @@ def claimed(seconds: float, text: str = "hola", *, sent_as: Template | None = No
         conversation_id=new_id(),
         channel_id=new_id(),
         status="unknown",
-        lane="normal",
         content=text,
-        media=(),
-        form=PLAIN,
-        template=None,
         sent_as=sent_as,
-        window_policy=None,
-        window_refused_at=None,
         attempts=1,
         created_at=at(seconds),
         admitted_at=at(seconds),
         claimed_at=at(seconds),
         unknown_at=at(seconds + 10),
-        absent_at=None,
-        called=None,
-        expires_at=None,
-        not_before=None,
         recipient="+34600000001",
         contact_name=None,
         last_user_message_at=None,

@@ -91,7 +91,7 @@ async def test_who_opts_out_after_the_window_is_not_sent_to(settings: Settings) 
         await customer_writes(stage, "hola")
         conversation = await talk(stage)
         request = await stage.requested(conversation, "1")
-        await window.admit(request, stage.context)
+        await window.admit([request], stage.context)
         head = await sends.head(stage.pool, request.tenant_id, conversation, "normal")
         assert head is not None
         assert head.stopped_by is None
@@ -277,7 +277,7 @@ async def test_metas_marketing_switch_stops_campaigns_and_templates_and_no_answe
 
         async def admitted(**more: Any) -> str:
             request = await stage.requested(conversation, "hola", **more)
-            await window.admit(request, stage.context)
+            await window.admit([request], stage.context)
             return await stage.status(request.message_id)
 
         assert await admitted() == "ready"
@@ -309,7 +309,7 @@ async def test_stop_promotions_stops_campaigns_and_the_menu_and_no_answers(
 
         async def admitted(**more: Any) -> str:
             request = await stage.requested(conversation, "hola", **more)
-            await window.admit(request, stage.context)
+            await window.admit([request], stage.context)
             return await stage.status(request.message_id)
 
         assert await admitted(lane="bulk") == "failed"

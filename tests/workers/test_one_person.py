@@ -117,7 +117,7 @@ async def test_a_conversation_without_a_contact_has_one_when_its_customer_writes
         found = await stage.row("SELECT contact_id FROM conversations")
         assert found["contact_id"] == await stage.value("SELECT id FROM contacts")
         request = await stage.requested(conversation)
-        await window.admit(request, stage.context)
+        await window.admit([request], stage.context)
         assert await stage.status(request.message_id) == "failed"
 
 

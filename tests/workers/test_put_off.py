@@ -1,7 +1,7 @@
 """A job that fails has no copies: its row waits with it, and is parked once the job is dead-lettered."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial
@@ -31,16 +31,18 @@ class Broken:
     def __init__(self, patch: pytest.MonkeyPatch, worker: Worker[Any, Any]) -> None:
         self.failures = 0
         self.mended = False
-        sound = worker.handler
-        assert sound is not None
+        for name in ("handler", "batch_handler"):
+            if (sound := getattr(worker, name)) is not None:
+                patch.setattr(worker, name, self._instead_of(sound))
 
-        async def handle(message: Any, ctx: Context[Any]) -> None:
+    def _instead_of(self, sound: Callable[[Any, Context[Any]], Awaitable[Any]]) -> Any:
+        async def handle(jobs: Any, ctx: Context[Any]) -> Any:
             if not self.mended:
                 self.failures += 1
                 raise RuntimeError
-            await sound(message, ctx)
+            return await sound(jobs, ctx)
 
-        patch.setattr(worker, "handler", handle)
+        return handle
 
 
 async def dead_lettered_once(stage: Stage, queue: WorkQueue, broken: Broken) -> None:

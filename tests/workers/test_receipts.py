@@ -267,7 +267,7 @@ async def test_a_customer_who_wrote_between_the_send_and_its_refusal_gets_the_te
     async with staged(settings, SILENT) as stage:
         conversation = await stage.converse(last_message_ago=timedelta(hours=2))
         request = await stage.requested(conversation, "hola")
-        await window.admit(request, stage.context)
+        await window.admit([request], stage.context)
         head = await sends.head(stage.pool, request.tenant_id, conversation, "normal")
         assert head is not None
         claim = await sends.claim(stage.pool, head, await stage.channel(), timedelta(seconds=10))

@@ -222,7 +222,7 @@ async def test_what_was_not_taken_leaves_though_its_lease_ran_out_before_that_wa
     async with staged(settings, delays=QUEUED) as stage:
         conversation = await stage.converse()
         request = await stage.requested(conversation, "hola")
-        await window.admit(request, stage.context)
+        await window.admit([request], stage.context)
         channel = await stage.channel()
         head = await sends.head(stage.pool, stage.ours.tenant_id, conversation, "normal")
         assert head is not None

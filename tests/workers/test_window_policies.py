@@ -73,11 +73,11 @@ async def test_a_held_message_lets_what_is_behind_it_pass_at_once(settings: Sett
         conversation = await stage.converse(last_message_ago=LONG_AGO)
         first = await stage.requested(conversation, "hola")
         second = await stage.requested(conversation, template=Template("HX" + "3" * 32))
-        await window.admit(second, stage.context)
+        await window.admit([second], stage.context)
         await stage.until(stage.waiting, equals=0)
         await asyncio.sleep(0.5)
         assert await stage.statuses() == ["queued", "ready"]
-        await window.admit(first, stage.context)
+        await window.admit([first], stage.context)
         await stage.until(stage.statuses, equals=["held", "sent"])
 
 
@@ -184,7 +184,7 @@ async def test_who_writes_while_the_provider_refuses_is_answered(settings: Setti
     async with staged(settings, channel("hold")) as stage:
         conversation = await stage.converse(last_message_ago=timedelta(hours=2))
         request = await stage.requested(conversation, "hola")
-        await window.admit(request, stage.context)
+        await window.admit([request], stage.context)
         head = await sends.head(stage.pool, request.tenant_id, conversation, "normal")
         assert head is not None
         claim = await sends.claim(stage.pool, head, await stage.channel(), timedelta(seconds=10))
@@ -193,7 +193,7 @@ async def test_who_writes_while_the_provider_refuses_is_answered(settings: Setti
             assert await sends.window_closed(
                 connection, request.tenant_id, request.message_id, claim, by_provider=True, code="63016"
             )
-        await window.admit(request, stage.context)
+        await window.admit([request], stage.context)
         assert await stage.status(request.message_id) == "ready"
 
 
@@ -215,7 +215,7 @@ async def test_holding_and_the_customers_message_never_miss_each_other(settings:
             requests = [await stage.requested(conversation) for conversation in conversations]
             said = [stage.said("hola", sender=customer) for customer in customers]
             await asyncio.gather(
-                *(window.admit(request, stage.context) for request in requests),
+                *(window.admit([request], stage.context) for request in requests),
                 *(worker.persist([webhook], stage.context) for webhook in said),
                 *(worker.persist(said[::2], stage.context),),
             )

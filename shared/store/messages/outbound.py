@@ -3,10 +3,10 @@
 Locks are taken in one order everywhere: the conversation first, then its messages.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, Literal
 from uuid import UUID
 
 import asyncpg
@@ -166,19 +166,33 @@ async def release_held(
 
 
 _QUEUED = f"""
-SELECT {OUTBOUND_COLUMNS} FROM messages m JOIN conversations c ON c.tenant_id = m.tenant_id AND c.id = m.conversation_id
-WHERE m.tenant_id = $1 AND m.id = $2 AND {only_if("m.status = 'queued'")} FOR NO KEY UPDATE OF m
+SELECT {OUTBOUND_COLUMNS}
+FROM unnest($1::uuid[], $2::uuid[]) AS asked (tenant_id, id)
+JOIN messages m ON m.tenant_id = asked.tenant_id AND m.id = asked.id
+JOIN conversations c ON c.tenant_id = m.tenant_id AND c.id = m.conversation_id
+WHERE {only_if("m.status = 'queued'")}
+ORDER BY m.tenant_id, m.conversation_id, m.out_seq FOR NO KEY UPDATE OF m
+"""
+_QUEUED_FREE = f"{_QUEUED} SKIP LOCKED"
+
+_STILL_QUEUED = f"""
+SELECT m.id FROM messages m
+WHERE (m.tenant_id, m.id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[])) AND {only_if("m.status = 'queued'")}
 """
 
-_ADMIT = f"""
-UPDATE messages SET status = 'ready', sent_as = $3, due_at = now() + $4::interval, admitted_at = now(),
-    metadata = CASE WHEN $5::jsonb IS NULL THEN metadata ELSE metadata || $5 END
-WHERE tenant_id = $1 AND id = $2 AND {only_if("status = 'queued'")} RETURNING id
-"""
-
-_HOLD = f"""
-UPDATE messages SET status = 'held', due_at = least(expires_at, now() + $3::interval)
-WHERE tenant_id = $1 AND id = $2 AND {only_if("status = 'queued'")} RETURNING id
+_DECIDE = f"""
+UPDATE messages m SET status = decided.status,
+    due_at = CASE decided.status WHEN 'ready' THEN now() + $9::interval
+        WHEN 'held' THEN least(m.expires_at, now() + decided.hold_for) END,
+    sent_as = CASE decided.status WHEN 'ready' THEN decided.sent_as ELSE m.sent_as END,
+    admitted_at = CASE decided.status WHEN 'ready' THEN now() ELSE m.admitted_at END,
+    metadata = CASE WHEN decided.facts IS NULL THEN m.metadata ELSE m.metadata || decided.facts END,
+    failed_at = CASE decided.status WHEN 'failed' THEN now() ELSE m.failed_at END,
+    error_code = coalesce(decided.error_code, m.error_code),
+    error_message = coalesce(decided.error_message, m.error_message)
+FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::jsonb[], $5::jsonb[], $6::interval[], $7::text[], $8::text[])
+    AS decided (tenant_id, id, status, sent_as, facts, hold_for, error_code, error_message)
+WHERE m.tenant_id = decided.tenant_id AND m.id = decided.id AND {only_if("m.status = 'queued'")}
 """
 
 _FAIL = """
@@ -207,28 +221,57 @@ RETURNING id, tenant_id, channel_id, conversation_id
 """
 
 
-async def lock_queued(connection: Connection, tenant_id: UUID, message_id: UUID) -> Outbound | None:
-    """The message if it is still `queued`, locked. The caller holds its conversation's lock."""
-    row = await connection.fetchrow(_QUEUED, tenant_id, message_id)
-    return None if row is None else outbound_of(row)
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What the window's decision makes of a queued message.
+
+    `sent_as`: the template that is sent instead of the text. `facts` are added to the metadata. It is held for
+    `hold_for`, or until its own `expires_at`.
+    """
+
+    tenant_id: UUID
+    message_id: UUID
+    status: Literal["ready", "held", "failed", "canceled"]
+    sent_as: Template | None = None
+    facts: Mapping[str, object] | None = None
+    hold_for: timedelta | None = None
+    error_code: str | None = None
+    error_message: str | None = None
 
 
-async def admit(
-    connection: Connection,
-    tenant_id: UUID,
-    message_id: UUID,
-    sent_as: Template | None,
-    handoff: timedelta,
-    facts: Mapping[str, object] | None = None,
-) -> bool:
-    """queued → ready. `sent_as`: the template that is sent instead of the text; `facts` are added to the metadata."""
-    changes = (template_json(sent_as), handoff, facts)
-    return await connection.fetchval(_ADMIT, tenant_id, message_id, *changes) is not None
+async def lock_queued(
+    connection: Connection, keys: Collection[tuple[UUID, UUID]], *, wait: bool
+) -> tuple[list[Outbound], set[UUID]]:
+    """The messages of these (tenant, message) that are still `queued`, locked, in the order of their lanes. The caller
+    holds their conversations' locks.
+
+    Without `wait` also the ids of those that another session has locked: they are not among the messages.
+    """
+    asked = arrays(sorted(keys), 2)
+    rows = await connection.fetch(_QUEUED if wait else _QUEUED_FREE, *asked)
+    found = {row["id"] for row in rows}
+    locked: set[UUID] = set()
+    if not wait and len(found) < len(keys):  # decided before, or locked
+        locked = {row["id"] for row in await connection.fetch(_STILL_QUEUED, *asked)} - found
+    return [outbound_of(row) for row in rows], locked
 
 
-async def hold(connection: Connection, tenant_id: UUID, message_id: UUID, hold_for: timedelta) -> bool:
-    """queued → held, to expire after `hold_for` or at its own `expires_at`."""
-    return await connection.fetchval(_HOLD, tenant_id, message_id, hold_for) is not None
+async def decide(connection: Connection, decisions: Sequence[Decided], handoff: timedelta) -> None:
+    """Write the decisions on messages that the caller has locked. What is ready is due a handoff lease later."""
+    if not decisions:
+        return
+    await connection.execute(
+        _DECIDE,
+        [one.tenant_id for one in decisions],
+        [one.message_id for one in decisions],
+        [one.status for one in decisions],
+        [template_json(one.sent_as) for one in decisions],
+        [one.facts for one in decisions],
+        [one.hold_for for one in decisions],
+        [one.error_code for one in decisions],
+        [one.error_message for one in decisions],
+        handoff,
+    )
 
 
 async def fail(

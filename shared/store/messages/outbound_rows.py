@@ -8,7 +8,7 @@ from uuid import UUID
 
 import asyncpg
 
-from shared.domain.message_form import Form, form_of
+from shared.domain.message_form import PLAIN, Form, form_of
 from shared.domain.model import ConsentScope, Media, Template, Thread
 from shared.domain.window import Policy
 from shared.queue.jobs import Lane, SendAdmitted
@@ -54,32 +54,33 @@ class CallAddresses:
     as_of: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outbound:
-    """A message with all that deciding on it and sending it needs."""
+    """A message with all that deciding on it and sending it needs. The defaults are those of one that is not queued
+    yet."""
 
     id: UUID
     tenant_id: UUID
     conversation_id: UUID
     channel_id: UUID
-    status: str
-    lane: Lane
+    status: str = "queued"
+    lane: Lane = "normal"
     content: str
-    media: tuple[Media, ...]
-    form: Form
-    template: Template | None
-    sent_as: Template | None
-    window_policy: Policy | None
-    window_refused_at: datetime | None
-    attempts: int
+    media: tuple[Media, ...] = ()
+    form: Form = PLAIN
+    template: Template | None = None
+    sent_as: Template | None = None
+    window_policy: Policy | None = None
+    window_refused_at: datetime | None = None
+    attempts: int = 0
     created_at: datetime
-    admitted_at: datetime | None
-    claimed_at: datetime | None
-    unknown_at: datetime | None
-    absent_at: datetime | None
-    called: CallAddresses | None
-    expires_at: datetime | None
-    not_before: datetime | None
+    admitted_at: datetime | None = None
+    claimed_at: datetime | None = None
+    unknown_at: datetime | None = None
+    absent_at: datetime | None = None
+    called: CallAddresses | None = None
+    expires_at: datetime | None = None
+    not_before: datetime | None = None
     recipient: str
     contact_name: str | None
     last_user_message_at: datetime | None
