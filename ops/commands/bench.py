@@ -5,8 +5,9 @@ out), `isolation` (sends through one provider while every call of another one ha
 API/s), `live` (events/s to 2,000 WebSockets), `webhooks` (deliveries/s to 200 tenants' webhooks, and while a fifth of
 them hang) and, asked for by name because they take long, `import` (contacts of a
 file a second), `growth` (ten million messages stored, against an empty database), `lists` (pages of the API's lists
-of a million contacts and ten million messages, against those of a thousand) and `campaign` (freezing its recipients,
-how exactly it keeps its channel's rate, and what the replies beside it wait).
+of a million contacts and ten million messages, against those of a thousand), `campaign` (freezing its recipients,
+how exactly it keeps its channel's rate, and what the replies beside it wait) and `peers` (whole conversations against
+the same job built with FastStream, and in one handler; three rounds are enough).
 Floor and ours run in turn, each ratio is the median of the rounds', and the goals are DESIGN.md's. The programs are in
 tests/bench; they run on a broker and a database of their own in `.palomar/bench`.
 """
@@ -49,8 +50,11 @@ def bench(
     report.write(file)
     tell = terminal.console().print
     tell(_figures(report))
-    tell(_memory(report))
+    if any(result.peaks for result in report.results):
+        tell(_memory(report))
     for result in report.results:
+        for table in result.tables:
+            tell(_shown_table(table))
         tell(f"{result.row}: {result.how}")
     tell(f"{report.machine['cores']} cores, load {report.machine['load']} at the start. Every round: {file}")
     if report.missed:
@@ -85,6 +89,15 @@ def _memory(report: driver.Report) -> Table:
             if peak.ours:
                 shown = "not known" if peak.bytes is None else f"{peak.bytes / 1024**2:.0f}"
                 table.add_row(peak.row, peak.process, shown, _verdict(peak.reached))
+    return table
+
+
+def _shown_table(given: figures.Table) -> Table:
+    table = Table(title=given.title, title_justify="left")
+    for column in given.columns:
+        table.add_column(column)
+    for row in given.rows:
+        table.add_row(*row)
     return table
 
 

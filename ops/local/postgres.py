@@ -54,6 +54,11 @@ class Postgres:
         return self._process is not None and self._process.poll() is None
 
     @property
+    def pid(self) -> int | None:
+        """The server's process, whose children serve connections; None where it does not run here."""
+        return self._process.pid if self._process is not None else None
+
+    @property
     def binaries(self) -> Path:
         """The folder of pg_dump and its like, of this server's version."""
         return self._home.binaries

@@ -12,8 +12,8 @@ import subprocess
 import sys
 import time
 from base64 import b64encode
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -33,6 +33,7 @@ from shared.settings import Settings
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 TEMPLATE = "bench_template"
+EMPTY = "template0"
 FIRST_PORT = 18300
 READY_WITHIN = 30.0  # seconds
 
@@ -46,6 +47,8 @@ class Process:
     port: int | None
     health_port: int | None  # where it says whether it is ready; another one for ingress only
     log: Path
+    command: Sequence[str] = ()
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def url(self) -> str:
@@ -88,14 +91,15 @@ class Arena:
     def _named(self, values: Mapping[str, str]) -> dict[str, Any]:
         return {"secret_keys": self._keys, "state_dir": self.folder, **values}
 
-    def database(self, name: str) -> str:
-        """A fresh database `bench_NAME` in place of any of that name; its owner's URL."""
+    def database(self, name: str, *, template: str = TEMPLATE) -> str:
+        """A fresh database `bench_NAME` in place of any of that name, migrated unless the template is EMPTY; its
+        owner's URL."""
         full = f"bench_{name}"
         with psycopg.connect(self.stack.postgres.admin_url, autocommit=True) as admin:
             admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(full)))
             admin.execute(
                 sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {}").format(
-                    sql.Identifier(full), sql.Identifier(TEMPLATE), sql.Identifier(OWNER)
+                    sql.Identifier(full), sql.Identifier(template), sql.Identifier(OWNER)
                 )
             )
         return self.stack.postgres.url(OWNER, full)
@@ -131,12 +135,20 @@ class Arena:
             **({} if health_port is None else {"PALOMAR_HEALTH_PORT": str(health_port)}),
             **({"PALOMAR_API_PORT": str(port), "PORT": str(health_port)} if command[-1] == "api" else {}),
         }
-        child = subprocesses.spawn(
-            [sys.executable, *command], root=self.stack.root, env={**ours, **env}, log=log, cwd=self.folder
-        )
-        process = Process(name, child, port, health_port, log)
+        variables = {**ours, **env}
+        process = Process(name, self._start(command, variables, log), port, health_port, log, command, variables)
         self._processes.append(process)
         return process
+
+    def again(self, process: Process) -> Process:
+        """Start a process that has ended once more, with the same variables and ports."""
+        self._processes.remove(process)
+        started = replace(process, child=self._start(process.command, process.env, process.log))
+        self._processes.append(started)
+        return started
+
+    def _start(self, command: Sequence[str], env: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
+        return subprocesses.spawn([sys.executable, *command], root=self.stack.root, env=env, log=log, cwd=self.folder)
 
     async def ready(self, *processes: Process) -> None:
         """Wait until each says so at /readyz. Raises Problem."""

@@ -27,6 +27,7 @@ from tests.bench import (
     row_lists,
     row_live,
     row_path,
+    row_peers,
     row_persist,
     row_webhooks,
 )  # fmt: skip
@@ -46,9 +47,10 @@ ROWS: Mapping[str, Callable[[Arena, int, Advance], Awaitable[Result]]] = {
     row_growth.ROW: row_growth.measure,
     row_lists.ROW: row_lists.measure,
     row_campaign.ROW: row_campaign.measure,
+    row_peers.ROW: row_peers.measure,
 }
 # Take many minutes, two of them gigabytes.
-BY_NAME_ONLY = (row_import.ROW, row_growth.ROW, row_lists.ROW, row_campaign.ROW)
+BY_NAME_ONLY = (row_import.ROW, row_growth.ROW, row_lists.ROW, row_campaign.ROW, row_peers.ROW)
 LIBRARIES = ("aio-pika", "aiormq", "aiohttp", "asyncpg", "pydantic", "uvloop", "twilio")
 Begin = Callable[[str], Advance]  # a row begins; what it returns is called after each round
 

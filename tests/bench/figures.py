@@ -36,7 +36,7 @@ class Measure:
 
     row: str
     name: str
-    unit: Literal["/s", "ms", "KB"]
+    unit: Literal["/s", "ms", "KB", "MiB"]
     goal: Goal
     floor: Sequence[float]
     ours: Sequence[float]
@@ -80,6 +80,15 @@ class Peak:
         return not self.ours or self.bytes is None or self.bytes <= MEMORY_GOAL
 
 
+@dataclass(frozen=True, slots=True)
+class Table:
+    """What a row shows beside its figures."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
 @dataclass(slots=True)
 class Result:
     """A row: its figures, its processes' memory, how it was measured, and whatever else was seen round by round."""
@@ -89,6 +98,7 @@ class Result:
     measures: list[Measure] = field(default_factory=list)
     peaks: list[Peak] = field(default_factory=list)
     seen: dict[str, object] = field(default_factory=dict)
+    tables: list[Table] = field(default_factory=list)
 
     def missed(self) -> list[str]:
         """The goals that were not reached, in words."""

@@ -1,7 +1,8 @@
 """The load generator, a process of its own: python -m tests.bench.load URL COUNT FILE --connections N | --rate R
 
 With --connections each connection writes the next webhook as soon as its last one was answered. With --rate webhooks
-leave by the clock, whatever is still unanswered, each from a customer of its own (--first says which is the first).
+leave by the clock, whatever is still unanswered. With --first each is from a customer of its own, else from one of
+CUSTOMERS by lot.
 Everything is built and signed before the first one leaves, and only bytes are moved then. FILE gets the result.
 """
 
@@ -143,7 +144,7 @@ class Load:
 
 async def run(arguments: argparse.Namespace) -> Load:
     count, first = arguments.count, arguments.first
-    customers = range(first, first + count) if arguments.rate else senders(count)
+    customers = senders(count) if first is None else range(first, first + count)
     requests = [(customer, request(arguments.url, number, customer)) for number, customer in enumerate(customers)]
     gc.collect()
     gc.freeze()
@@ -163,7 +164,7 @@ def main() -> None:
     how = parser.add_mutually_exclusive_group(required=True)
     how.add_argument("--connections", type=int)
     how.add_argument("--rate", type=float)
-    parser.add_argument("--first", type=int, default=0, help="the first customer's number, with --rate")
+    parser.add_argument("--first", type=int, help="each webhook from a customer of its own; the first one's number")
     arguments = parser.parse_args()
     load = uvloop.run(run(arguments))
     result = {"lost": load.lost, "sent": [[s.customer, s.started, s.answered, s.status] for s in load.sent]}

@@ -20,6 +20,7 @@ from shared.settings import Settings
 from tests.bench.webhooks import CONTENT_TYPE
 
 SETTLES_WITHIN = 10.0  # seconds
+CONSUMED_WITHIN = 30.0  # seconds
 AT_ONCE = 64  # as many publish as connections bring webhooks to ingress
 
 
@@ -114,6 +115,14 @@ async def consumers(amqp_url: str, name: str) -> int:
             return declared.declaration_result.consumer_count or 0
     except aio_pika.exceptions.ChannelNotFoundEntity:
         return 0
+
+
+async def until_consumed(amqp_url: str, *names: str) -> None:
+    """Return once each of these queues has a consumer. Raises TimeoutError."""
+    async with asyncio.timeout(CONSUMED_WITHIN):
+        for name in names:
+            while not await consumers(amqp_url, name):  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
 
 
 async def purge(amqp_url: str, *names: str) -> None:
