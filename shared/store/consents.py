@@ -141,17 +141,23 @@ STOPPED_BY: Final = f"""(
 )"""
 
 
-_ANSWER_STOPPED = f"""
-SELECT {STOPPED_BY} FROM (
-    SELECT $1::uuid AS tenant_id, $2::uuid AS conversation_id, 'normal' AS lane, NULL::jsonb AS sent_as,
-        NULL::jsonb AS template
+_ANSWERS_STOPPED = f"""
+SELECT m.conversation_id, {STOPPED_BY} AS stopped_by FROM (
+    SELECT tenant_id, conversation_id, 'normal' AS lane, NULL::jsonb AS sent_as, NULL::jsonb AS template
+    FROM unnest($1::uuid[], $2::uuid[]) AS asked (tenant_id, conversation_id)
 ) AS m
 """
 
 
+async def answers_stopped(connection: Connection, keys: Sequence[tuple[UUID, UUID]]) -> set[UUID]:
+    """Those of these (tenant, conversation) in which an opt-out would keep an answer from leaving."""
+    rows = await connection.fetch(_ANSWERS_STOPPED, *arrays(keys, 2)) if keys else []
+    return {row["conversation_id"] for row in rows if row["stopped_by"] is not None}
+
+
 async def answer_stopped(connection: Connection, tenant_id: UUID, conversation_id: UUID) -> bool:
     """Whether an opt-out would keep an answer in this conversation from leaving."""
-    return await connection.fetchval(_ANSWER_STOPPED, tenant_id, conversation_id) is not None
+    return bool(await answers_stopped(connection, [(tenant_id, conversation_id)]))
 
 
 @dataclass(frozen=True, slots=True)

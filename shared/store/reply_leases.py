@@ -3,11 +3,13 @@
 The lease is part of the conversation's row; `conversations.update_from_messages` makes a reply due.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from shared.database import Connection, Pool, new_id
+from shared.store.arrays import arrays
 from shared.store.by_key import only_if
 
 
@@ -41,9 +43,20 @@ WHERE tenant_id = $1 AND id = $2 AND reply_lease_id = $3 RETURNING id
 # An escalated or closed conversation owes no reply.
 _DROP_DUE = """
 UPDATE conversations SET reply_due_at = NULL, reply_wanted_since = NULL
-WHERE tenant_id = $1 AND id = $2 AND (reply_due_at IS NOT NULL OR reply_wanted_since IS NOT NULL)
-    AND (status <> 'active' OR deleted_at IS NOT NULL)
+WHERE (tenant_id, id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[]))
+    AND (reply_due_at IS NOT NULL OR reply_wanted_since IS NOT NULL) AND (status <> 'active' OR deleted_at IS NOT NULL)
 """
+
+_LOCK_OWED = """
+SELECT tenant_id, id, channel_id, recipient, contact_name, last_user_message_at, user_message_count,
+    user_message_count - answered_count AS unanswered,
+    reply_due_at IS NOT NULL OR reply_wanted_since IS NOT NULL AS owed,
+    status = 'active' AND deleted_at IS NULL AS active, coalesce(reply_lease_until >= now(), false) AS leased
+FROM conversations
+WHERE (tenant_id, id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[]))
+ORDER BY tenant_id, id FOR NO KEY UPDATE
+"""
+_LOCK_OWED_FREE = f"{_LOCK_OWED} SKIP LOCKED"
 
 _LOCK_ANSWER = """
 SELECT status, user_message_count, reply_lease_id, provider, last_user_message_at, contact_name FROM conversations
@@ -54,6 +67,19 @@ _ANSWERED = """
 UPDATE conversations SET reply_due_at = NULL, reply_wanted_since = NULL, reply_lease_id = NULL,
     reply_lease_until = NULL, reply_restored_at = NULL, answered_count = greatest(answered_count, $4)
 WHERE tenant_id = $1 AND id = $2 AND reply_lease_id = $3
+"""
+
+_SETTLE = """
+UPDATE conversations c SET reply_due_at = NULL, reply_wanted_since = NULL, reply_lease_id = NULL,
+    reply_lease_until = NULL, reply_restored_at = NULL,
+    answered_count = greatest(c.answered_count, done.user_message_count)
+FROM unnest($1::uuid[], $2::uuid[], $3::bigint[]) AS done (tenant_id, id, user_message_count)
+WHERE c.tenant_id = done.tenant_id AND c.id = done.id
+"""
+
+_DEFER = """
+UPDATE conversations SET reply_lease_id = NULL, reply_lease_until = NULL, reply_due_at = now() + $3::interval
+WHERE (tenant_id, id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[]))
 """
 
 _RELEASE = """
@@ -95,9 +121,63 @@ async def claim(connection: Connection, tenant_id: UUID, conversation_id: UUID, 
     lease_id = new_id()
     row = await connection.fetchrow(_CLAIM, tenant_id, conversation_id, lease_id, lease)
     if row is None:
-        await connection.execute(_DROP_DUE, tenant_id, conversation_id)
+        await drop_due(connection, [(tenant_id, conversation_id)])
         return None
     return ReplyClaim(lease_id, row["channel_id"], row["user_message_count"], row["unanswered"], row["waited"])
+
+
+@dataclass(frozen=True, slots=True)
+class OwingConversation:
+    """A conversation that is locked until the transaction ends, and what it says of a reply.
+
+    `owed`: a reply is wanted. `active`: it may be answered. `leased`: another process is answering it.
+    """
+
+    tenant_id: UUID
+    id: UUID
+    channel_id: UUID
+    recipient: str
+    contact_name: str | None
+    last_user_message_at: datetime | None
+    user_message_count: int
+    unanswered: int  # of the customer's messages
+    owed: bool
+    active: bool
+    leased: bool
+
+    @property
+    def key(self) -> tuple[UUID, UUID]:
+        return self.tenant_id, self.id
+
+
+async def lock_owing(connection: Connection, keys: set[tuple[UUID, UUID]], *, wait: bool) -> list[OwingConversation]:
+    """Lock conversations (tenant, id), in one order for all, and read them; without `wait` only those that no other
+    transaction has locked.
+
+    While the lock is held nothing changes in them: an answer that is made meanwhile needs no lease.
+    """
+    ordered = arrays(sorted(keys), 2)
+    rows = await connection.fetch(_LOCK_OWED if wait else _LOCK_OWED_FREE, *ordered)
+    return [OwingConversation(**row) for row in rows]
+
+
+async def settle(connection: Connection, conversations: Sequence[OwingConversation]) -> None:
+    """Note that all messages of these locked conversations are answered: no reply is owed for them."""
+    if conversations:
+        counts = [one.user_message_count for one in conversations]
+        await connection.execute(_SETTLE, *arrays([one.key for one in conversations], 2), counts)
+
+
+async def defer(connection: Connection, conversations: Sequence[OwingConversation], wait: timedelta) -> None:
+    """Make the replies of these locked conversations due after `wait`."""
+    if conversations:
+        await connection.execute(_DEFER, *arrays([one.key for one in conversations], 2), wait)
+
+
+async def drop_due(connection: Connection, keys: Sequence[tuple[UUID, UUID]]) -> None:
+    """Owe no reply in those of these (tenant, conversation) that are not active."""
+    if keys:
+        await connection.execute(_DROP_DUE, *arrays(sorted(keys), 2))
 
 
 async def renew(pool: Pool, tenant_id: UUID, conversation_id: UUID, lease_id: UUID, lease: timedelta) -> bool:

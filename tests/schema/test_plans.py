@@ -67,7 +67,7 @@ UNTIL_STATISTICS: Final[dict[When, tuple[str, ...]]] = {
     "while it was empty": (
         "campaigns.pages._TALKS",
         "channels._BY_ENDPOINTS",
-        "consents._ANSWER_STOPPED",
+        "consents._ANSWERS_STOPPED",
         "consents._CONTACTS_OF_CONVERSATIONS",
         "conversation_records._LOCK_TO_SEND",
         "conversations._OF_PHONES",

@@ -20,13 +20,13 @@ from uuid import UUID
 import workers.__main__
 import workers.campaign.steps
 import workers.campaign.worker
-import workers.reply.worker
 import workers.webhook.matching
 from shared import database
 from shared.queue.jobs import CampaignDue, SendAdmitted
 from shared.queue.worker import Context
 from shared.store.messages import sends
 from shared.store.webhook_deliveries import cursor, turns
+from workers.reply import answering
 from workers.send import provider_call, recording, unknown_lookup
 from workers.send.admission import Admission
 from workers.send.gates import Attempt
@@ -134,8 +134,10 @@ MOMENTS: Final[dict[str, Callable[[], None]]] = {
     "publishing": lambda: setattr(Context, "publish", _publishing),
     # the jobs are published, and the delivery not acked
     "published": lambda: setattr(Context, "publish", _published),
-    # the conversation's lease is taken, the engine about to think
-    "thinking": lambda: setattr(workers.reply.worker, "_make", _before(workers.reply.worker._make)),
+    # the conversation is locked, or its lease taken, and the engine about to think
+    "thinking": lambda: setattr(answering, "make", _before(answering.make)),
+    # the engine has answered, and nothing is written down
+    "thought": lambda: setattr(answering, "make", _after(answering.make)),
     # a step of a campaign is done, and not committed
     "campaign step": lambda: setattr(workers.campaign.worker, "step", _after(workers.campaign.steps.step)),
     # a step of a campaign is committed, whatever it did

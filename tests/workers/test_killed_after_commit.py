@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
 from ops.sandbox.receipts import Delays
 from shared.settings import Settings
 from tests.support.stage import Stage, staged
@@ -98,6 +100,36 @@ async def test_reply_while_it_thinks(settings: Settings) -> None:
         async with stage.working(*EVERY):
             await settled(stage, ["sent"])
         assert len(await stage.bodies()) == 1
+
+
+@pytest.mark.parametrize("moment", ["thought", "committing", "committed", "publishing", "published"])
+async def test_reply_amid_a_batch(settings: Settings, moment: str) -> None:
+    """Each customer of the batch gets one answer, whether or not the batch was committed."""
+    customers = [f"+3460000{number:04}" for number in range(4)]
+    async with staged(settings) as stage:
+        async with dying(stage, moment, "reply"):
+            await stage.deliver(*(stage.said("hola", sender=customer) for customer in customers))
+        async with stage.working(*EVERY):
+            await settled(stage, ["sent"] * 4)
+        assert [len(await stage.bodies(customer)) for customer in customers] == [1] * 4
+        assert await stage.count("conversations WHERE next_out_seq <> 2 OR reply_lease_id IS NOT NULL") == 0
+        assert await stage.count("events WHERE name = 'message.queued'") == 4
+
+
+@pytest.mark.parametrize("moment", ["committing", "committed", "publishing", "published"])
+async def test_window_amid_a_batch(settings: Settings, moment: str) -> None:
+    async with staged(settings, SILENT) as stage:
+        async with dying(stage, moment, "window"):
+            talks = [await stage.converse(customer=f"+3460000{number:04}") for number in range(3)]
+            requests = [await stage.requested(talk, text) for talk in talks for text in ("1", "2")]
+            closed = await stage.converse(customer="+34600000009", last_message_ago=LONG_AGO)
+            requests.append(await stage.requested(closed, "later"))
+            await stage.deliver(*requests)
+        async with stage.working(*EVERY):
+            await settled(stage, ["sent"] * 6 + ["held"])
+        for number in range(3):
+            assert await stage.bodies(f"+3460000{number:04}") == ["1", "2"]
+        assert await stage.count("events WHERE name = 'message.held'") == 1
 
 
 async def test_window_before_the_send_is_asked_for(settings: Settings) -> None:

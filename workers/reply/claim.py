@@ -21,11 +21,9 @@ from shared.store import channels, consents, reply_leases
 from shared.store.messages import inbound
 from shared.store.messages.inbound import HistoryMessage
 from shared.store.reply_leases import ReplyClaim
-from workers.reply.engines import Engines
-from workers.reply.read_receipts import message_to_acknowledge
-
-DEEPEST_HISTORY = 200  # messages read for one answer, however many are unanswered
-LOOP = "loop"  # the outcome of a reply that is not made, for the metric
+from workers.reply import answering
+from workers.reply.engines import LOOP, Engines
+from workers.reply.read_receipts import messages_to_acknowledge
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +59,8 @@ async def claim_conversation(
     # By the engine and not by the queue: the channel may have had another engine when the job was made.
     engine = channel.settings.reply.engine
     counted = claim.user_message_count >= loop_guard.FEWEST  # saves a statement for nearly every reply
-    if counted and loop_guard.is_loop(channel.kind, await inbound.of_late(tx, *key), channel.settings.reply.loop_limit):
+    of_late = (await inbound.of_late(tx, [key] if counted else [])).get(wanted.conversation_id)
+    if of_late is not None and loop_guard.is_loop(channel.kind, of_late, channel.settings.reply.loop_limit):
         ctx.log.warning("not answered: two machines may be answering each other", conversation=str(key[1]))
         await reply_leases.answered(tx, *key, claim)
         metrics.REPLIES.labels(engine, LOOP).inc()
@@ -77,18 +76,13 @@ async def claim_conversation(
             await reply_leases.release(tx, *key, claim.lease_id, wait_when_full(claim.waited))
             metrics.REPLIES_POSTPONED.labels(engine).inc()
             return None
-    depth = channel.settings.reply.llm.history + claim.unanswered
-    history = await inbound.history(tx, *key, min(depth, DEEPEST_HISTORY))
-    newest = newest_of_customer(history)
+    history = await inbound.history(tx, *key, answering.depth(channel, claim.unanswered))
+    newest = answering.newest_of_customer(history)
     if newest is None or claim.unanswered < 1:
         await reply_leases.answered(tx, *key, claim)
         return None
-    return Question(claim, channel, history, newest, await message_to_acknowledge(tx, channel, wanted.conversation_id))
-
-
-def newest_of_customer(history: Sequence[HistoryMessage]) -> UUID | None:
-    """The id of the customer's last message; it is answered once."""
-    return next((message.id for message in reversed(history) if message.role == "user"), None)
+    unread = await messages_to_acknowledge(tx, [(channel, wanted.conversation_id)])
+    return Question(claim, channel, history, newest, unread.get(wanted.conversation_id))
 
 
 @asynccontextmanager

@@ -6,7 +6,7 @@ counted in a metric and has no other effect.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Final, Literal
 from uuid import UUID
@@ -28,20 +28,26 @@ MUTE: Final = 60.0  # seconds without any for a channel whose provider throttles
 Outcome = Literal["shown", "refused", "failed", "dropped"]
 
 
-async def message_to_acknowledge(connection: Connection, channel: Channel, conversation_id: UUID) -> str | None:
-    """The provider's id of the customer's newest message, where the channel acknowledges it as read; else None.
+async def messages_to_acknowledge(connection: Connection, asked: Sequence[tuple[Channel, UUID]]) -> dict[UUID, str]:
+    """Conversation → the provider's id of the customer's newest message, for those of these (channel, conversation)
+    whose channel acknowledges it as read.
 
-    None too where no answer would reach the customer: outside the window, from a stopped channel. Customers who have
-    opted out get no reply, so they don't come here.
+    Not where no answer would reach the customer: outside the window, from a stopped channel. Customers who have opted
+    out get no reply, so they don't come here.
     """
-    if not channel.settings.reply.read_receipts or channel.status != "active":
-        return None
-    if not provider(channel.provider).read_receipts:
-        return None
-    newest = await inbound.newest_readable(connection, channel.tenant_id, conversation_id)
-    if newest is None or (channel.kind == "whatsapp" and not is_open(newest.last_user_message_at, newest.now)):
-        return None
-    return newest.external_id
+    by_conversation = {conversation: channel for channel, conversation in asked if _acknowledges(channel)}
+    keys = [(channel.tenant_id, conversation) for conversation, channel in by_conversation.items()]
+    newest = await inbound.newest_readable(connection, keys)
+    return {
+        conversation: message.external_id
+        for conversation, message in newest.items()
+        if by_conversation[conversation].kind != "whatsapp" or is_open(message.last_user_message_at, message.now)
+    }
+
+
+def _acknowledges(channel: Channel) -> bool:
+    wanted = channel.settings.reply.read_receipts and channel.status == "active"
+    return wanted and provider(channel.provider).read_receipts
 
 
 class ReadReceipts:
@@ -52,6 +58,11 @@ class ReadReceipts:
         self._senders: Senders | None = None
         self._under_way: set[asyncio.Task[None]] = set()
         self._muted_until: dict[UUID, float] = {}  # channel → when it may try again, monotonic seconds
+
+    def show(self, pool: Pool, channel: Channel, external_id: str | None) -> None:
+        """Show that this message was read. `external_id` None: show nothing."""
+        if external_id is not None:
+            self._begin(pool, channel, external_id, typing=False)
 
     @contextmanager
     def shown(self, pool: Pool, channel: Channel, external_id: str | None, *, typing: bool) -> Iterator[None]:

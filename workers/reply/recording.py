@@ -5,7 +5,6 @@ from uuid import UUID
 
 from shared import database
 from shared.bot.base import Answer
-from shared.domain import sms_segments
 from shared.domain.channels import Channel
 from shared.queue.jobs import ReplyWanted, SendRequested
 from shared.queue.worker import Context
@@ -14,6 +13,7 @@ from shared.store.events import Event, record
 from shared.store.messages import outbound
 from shared.store.messages.outbound import NewMessage
 from shared.store.reply_leases import ReplyClaim
+from workers.reply.answering import metadata_of, text_of
 from workers.reply.engines import Engines
 
 
@@ -39,9 +39,6 @@ async def record_answer(
         await reply_leases.answered(tx, wanted.tenant_id, wanted.conversation_id, claim)
         if not state.active:
             return None  # escalated meanwhile: an agent answers
-        text = answer.text
-        if channel.kind == "sms":
-            text = sms_segments.fitted(text, channel.settings.reply.sms_segments)
         request = await outbound.add_outbound(
             tx,
             NewMessage(
@@ -50,8 +47,8 @@ async def record_answer(
                 channel_id=channel.id,
                 provider=channel.provider,
                 dedupe_key=f"reply:{newest}",
-                content=text,
-                metadata={"engine": channel.settings.reply.engine, "outcome": answer.outcome},
+                content=text_of(answer, channel),
+                metadata=metadata_of(answer, channel),
             ),
             timedelta(seconds=ctx.settings.handoff_lease),
         )

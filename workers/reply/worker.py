@@ -1,24 +1,25 @@
 """ReplyWanted → engine of the channel → a message in the conversation → SendRequested.
 
-A lease lets one process answer a conversation at a time. Several messages in a row get one answer: it is recorded only
-if no newer message came while it was made. Engines that wait for another server have a queue of their own, and one
-channel holds at most a share of a process's places while they answer. Where the channel says so, the customer sees
-meanwhile that the message was read.
+Several messages in a row get one answer. Engines that answer at once do so for many conversations in one transaction
+(at_once.py). Those that wait for another server have a queue of their own, and one channel holds at most a share of a
+process's places while they answer. There a lease lets one process answer a conversation at a time, and the answer is
+recorded only if no newer message came while it was made. Where the channel says so, the customer sees meanwhile that
+the message was read.
 """
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import timedelta
 
-from shared.bot.base import Answer, Engine, Turn
 from shared.process import metrics
 from shared.queue import topology
 from shared.queue.jobs import ReplyWanted, SendRequested
 from shared.queue.worker import Context, Worker
 from shared.store import reply_leases
-from shared.store.messages.inbound import HistoryMessage
-from workers.reply.claim import Question, claim_conversation, lease_renewed
+from workers.reply import answering
+from workers.reply.at_once import answer_all
+from workers.reply.claim import claim_conversation, lease_renewed
 from workers.reply.engines import CONCURRENCY, Engines, open_resource
 from workers.reply.recording import Void, record_answer
 
@@ -30,8 +31,23 @@ worker: Worker[ReplyWanted, Engines] = Worker(
     consumes=ReplyWanted,
     publishes=(SendRequested,),
     concurrency=CONCURRENCY,
+    batch=50,  # the conversations of a batch are locked together, for some 20 ms
+    batches=2,  # one waits for PostgreSQL while the other answers
+    one_by_one=(topology.REPLY_LLM,),
     open=open_resource,
 )
+
+
+@worker.handle_batch
+async def reply_at_once(wanted: Sequence[ReplyWanted], ctx: Context[Engines]) -> list[ReplyWanted]:
+    by_conversation = {one.conversation_id: one for one in wanted}
+    batch, jobs = await answer_all(wanted, ctx)
+    for one in batch.replies:
+        ctx.resource.read_receipts.show(ctx.pool, one.channel, one.unread)
+    await ctx.publish(*(job.model_copy(update={"trace": by_conversation[job.conversation_id].trace}) for job in jobs))
+    for conversation in batch.aside:
+        ctx.resource.aside.begin(by_conversation[conversation.id], lambda one: reply(one, ctx))
+    return [one for one in wanted if one.conversation_id in batch.left]
 
 
 @worker.handle
@@ -62,7 +78,7 @@ async def _answer_once(wanted: ReplyWanted, ctx: Context[Engines]) -> SendReques
         meanwhile.enter_context(ctx.resource.read_receipts.shown(ctx.pool, channel, question.unread, typing=typing))
         try:
             async with lease_renewed(ctx, wanted, claim, lease):
-                answer = await _make(ctx.resource.by_name, question)
+                answer = await answering.make(ctx.resource.by_name, channel, question.history, claim.unanswered)
         except BaseException:
             # Cancelled or failed: another process may try at once, rather than after the lease.
             with contextlib.suppress(Exception):
@@ -72,26 +88,3 @@ async def _answer_once(wanted: ReplyWanted, ctx: Context[Engines]) -> SendReques
             raise
     metrics.REPLIES.labels(channel.settings.reply.engine, answer.outcome).inc()
     return await record_answer(wanted, ctx, claim, channel, question.newest, answer)
-
-
-def trailing(history: Sequence[HistoryMessage], unanswered: int) -> int:
-    """How many of the last messages reach back to the customer's first unanswered one.
-
-    A message of ours among them (a campaign's) is not an answer.
-    """
-    from_customer = 0
-    for count, message in enumerate(reversed(history), start=1):
-        from_customer += message.role == "user"
-        if from_customer == unanswered:
-            return count
-    return len(history)
-
-
-async def _make(engines: Mapping[str, Engine], question: Question) -> Answer:
-    turns = [
-        Turn("user" if message.role == "user" else "assistant", message.content or f"[{message.message_type}]")
-        for message in question.history
-    ]
-    channel = question.channel
-    settings, new = channel.settings.reply, trailing(question.history, question.claim.unanswered)
-    return await engines[settings.engine].answer(settings, turns, new, channel.kind)

@@ -10,6 +10,7 @@ import orjson
 from shared.database import Connection, Pool
 from shared.domain import loop_guard
 from shared.domain.model import Media
+from shared.store.arrays import arrays
 from shared.store.messages.outbound_rows import media_json
 
 
@@ -119,10 +120,15 @@ async def insert_inbound(connection: Connection, rows: InboundRows) -> Inserted:
 
 
 _HISTORY = """
-SELECT id, role, left(content, 4096) AS content, message_type FROM messages
-WHERE tenant_id = $1 AND conversation_id = $2 AND status NOT IN ('failed', 'canceled', 'expired')
-    AND role <> 'system'
-ORDER BY created_at DESC LIMIT $3
+SELECT asked.conversation_id, m.id, m.role, m.content, m.message_type
+FROM unnest($1::uuid[], $2::uuid[], $3::bigint[]) AS asked (tenant_id, conversation_id, "limit")
+CROSS JOIN LATERAL (
+    SELECT id, role, left(content, 4096) AS content, message_type, created_at FROM messages
+    WHERE tenant_id = asked.tenant_id AND conversation_id = asked.conversation_id
+        AND status NOT IN ('failed', 'canceled', 'expired') AND role <> 'system'
+    ORDER BY created_at DESC LIMIT asked."limit"
+) AS m
+ORDER BY asked.conversation_id, m.created_at
 """
 
 
@@ -134,44 +140,63 @@ class HistoryMessage:
     message_type: str
 
 
+async def histories(
+    connection: Connection | Pool, asked: Sequence[tuple[UUID, UUID, int]]
+) -> dict[UUID, list[HistoryMessage]]:
+    """Conversation → its last messages, oldest first; of each (tenant, conversation, how many). None is left out."""
+    found: dict[UUID, list[HistoryMessage]] = {conversation_id: [] for _, conversation_id, _ in asked}
+    for row in await connection.fetch(_HISTORY, *arrays(asked, 3)) if asked else ():
+        message = HistoryMessage(row["id"], row["role"], row["content"], row["message_type"])
+        found[row["conversation_id"]].append(message)
+    return found
+
+
 async def history(
     connection: Connection | Pool, tenant_id: UUID, conversation_id: UUID, limit: int
 ) -> list[HistoryMessage]:
     """The last messages of a conversation, oldest first."""
-    rows = await connection.fetch(_HISTORY, tenant_id, conversation_id, limit)
-    return [HistoryMessage(row["id"], row["role"], row["content"], row["message_type"]) for row in reversed(rows)]
+    return (await histories(connection, [(tenant_id, conversation_id, limit)]))[conversation_id]
 
 
 _OF_LATE = """
-WITH late AS MATERIALIZED (
-    SELECT direction, role, left(content, 500) AS content, metadata FROM messages
-    WHERE tenant_id = $1 AND conversation_id = $2 AND created_at > now() - $3::interval
-    ORDER BY created_at DESC LIMIT 500
-), repeated AS (
-    SELECT count(*) AS times FROM late WHERE role = 'user' AND length(content) >= $4 GROUP BY content
-)
-SELECT count(*) FILTER (WHERE direction = 'outbound' AND metadata ? 'engine') AS answers,
-    coalesce((SELECT max(times) FROM repeated), 0) AS repeats
-FROM late
+SELECT asked.conversation_id, counted.answers, counted.repeats
+FROM unnest($1::uuid[], $2::uuid[]) AS asked (tenant_id, conversation_id)
+CROSS JOIN LATERAL (
+    WITH late AS MATERIALIZED (
+        SELECT direction, role, left(content, 500) AS content, metadata FROM messages
+        WHERE tenant_id = asked.tenant_id AND conversation_id = asked.conversation_id
+            AND created_at > now() - $3::interval
+        ORDER BY created_at DESC LIMIT 500
+    ), repeated AS (
+        SELECT count(*) AS times FROM late WHERE role = 'user' AND length(content) >= $4 GROUP BY content
+    )
+    SELECT count(*) FILTER (WHERE direction = 'outbound' AND metadata ? 'engine') AS answers,
+        coalesce((SELECT max(times) FROM repeated), 0) AS repeats
+    FROM late
+) AS counted
 """
 
 
-async def of_late(connection: Connection, tenant_id: UUID, conversation_id: UUID) -> loop_guard.Exchange:
-    """The latest counts of answers and repeats in a conversation, which show whether two machines answer each other."""
-    row = await connection.fetchrow(_OF_LATE, tenant_id, conversation_id, loop_guard.WITHIN, loop_guard.SENTENCE)
-    assert row is not None, "an aggregate has a row"
-    return loop_guard.Exchange(row["answers"], row["repeats"])
+async def of_late(connection: Connection, keys: Sequence[tuple[UUID, UUID]]) -> dict[UUID, loop_guard.Exchange]:
+    """Conversation → the latest counts of its answers and repeats, which show whether two machines answer each other;
+    of these (tenant, conversation)."""
+    if not keys:
+        return {}
+    rows = await connection.fetch(_OF_LATE, *arrays(keys, 2), loop_guard.WITHIN, loop_guard.SENTENCE)
+    return {row["conversation_id"]: loop_guard.Exchange(row["answers"], row["repeats"]) for row in rows}
 
 
 # Reactions, edits and revocations are not messages that can be marked as read.
 _NEWEST_READABLE = """
-SELECT newest.external_id, c.last_user_message_at, now() AS now
-FROM (
+SELECT asked.conversation_id, newest.external_id, c.last_user_message_at, now() AS now
+FROM unnest($1::uuid[], $2::uuid[]) AS asked (tenant_id, conversation_id)
+CROSS JOIN LATERAL (
     SELECT external_id FROM messages
-    WHERE tenant_id = $1 AND conversation_id = $2 AND role = 'user' AND external_id IS NOT NULL
-        AND message_type NOT IN ('reaction', 'edit', 'revoke')
+    WHERE tenant_id = asked.tenant_id AND conversation_id = asked.conversation_id AND role = 'user'
+        AND external_id IS NOT NULL AND message_type NOT IN ('reaction', 'edit', 'revoke')
     ORDER BY created_at DESC LIMIT 1
-) AS newest JOIN conversations c ON c.tenant_id = $1 AND c.id = $2
+) AS newest
+JOIN conversations c ON c.tenant_id = asked.tenant_id AND c.id = asked.conversation_id
 """
 
 
@@ -184,10 +209,14 @@ class NewestReadable:
     now: datetime
 
 
-async def newest_readable(connection: Connection, tenant_id: UUID, conversation_id: UUID) -> NewestReadable | None:
-    """The customer's newest message that a read receipt can name; None where there is none."""
-    row = await connection.fetchrow(_NEWEST_READABLE, tenant_id, conversation_id)
-    return None if row is None else NewestReadable(**row)
+async def newest_readable(connection: Connection, keys: Sequence[tuple[UUID, UUID]]) -> dict[UUID, NewestReadable]:
+    """Conversation → the customer's newest message that a read receipt can name, of these (tenant, conversation);
+    without those where there is none."""
+    rows = await connection.fetch(_NEWEST_READABLE, *arrays(keys, 2)) if keys else []
+    return {
+        row["conversation_id"]: NewestReadable(row["external_id"], row["last_user_message_at"], row["now"])
+        for row in rows
+    }
 
 
 _HOPS = """
