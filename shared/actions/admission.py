@@ -1,7 +1,8 @@
 """Decides whether a message may leave, and in what form: by opt-outs, the length of a text, and WhatsApp's window.
 
-The worker `window` asks for each message that is queued, the worker `campaign` for each recipient. Both hold the
-conversation's lock, as persist does, so no decision is taken while a customer's message opens the window.
+The worker `window` asks for each message that is queued, the worker `campaign` for each recipient, the worker `reply`
+for each answer that an engine makes at once. All hold the conversation's lock, as persist does, so no decision is taken
+while a customer's message opens the window.
 """
 
 from dataclasses import dataclass
@@ -61,6 +62,15 @@ def decided(message: Outbound, channel: Channel | None, verdict: Verdict) -> Dec
             return Decided(*key, "canceled", error_code=code)
         case Unread():
             return None
+
+
+def as_it_is(message: Outbound, channel: Channel) -> Decided | None:
+    """What is written into the row of a message that may leave as it is; None where the window has to decide on it.
+
+    Where a message before it in its lane is `queued`, it has to be queued too.
+    """
+    verdict = verdict_on(message, channel)
+    return decided(message, channel, verdict) if verdict == Admit() else None
 
 
 def event_of(message: Outbound, becomes: Decided) -> Event | None:

@@ -51,7 +51,8 @@ _LOCK_OWED = """
 SELECT tenant_id, id, channel_id, recipient, contact_name, last_user_message_at, user_message_count,
     user_message_count - answered_count AS unanswered,
     reply_due_at IS NOT NULL OR reply_wanted_since IS NOT NULL AS owed,
-    status = 'active' AND deleted_at IS NULL AS active, coalesce(reply_lease_until >= now(), false) AS leased
+    status = 'active' AND deleted_at IS NULL AS active, coalesce(reply_lease_until >= now(), false) AS leased,
+    clock_timestamp() AS now
 FROM conversations
 WHERE (tenant_id, id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[]))
 ORDER BY tenant_id, id FOR NO KEY UPDATE
@@ -144,6 +145,7 @@ class OwingConversation:
     owed: bool
     active: bool
     leased: bool
+    now: datetime  # PostgreSQL's clock
 
     @property
     def key(self) -> tuple[UUID, UUID]:

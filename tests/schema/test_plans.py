@@ -25,6 +25,7 @@ When = Literal["with a backlog", "while nothing waited", "while it was empty"]
 # What reads more than it returns, and why that is right. By the beginning of the name.
 READ_A_CONVERSATION: Final = (  # one conversation's messages; here one has 1,200
     "messages.agent_messages._ECHOES",
+    "messages.answers._ADD",  # what is unfinished in its lane
     "messages.agent_messages._SILENCE",
     "due_rows._NEXT_IN_LANES",
     "messages.retention._PRUNE",

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from shared.actions.admission import Cancel, Unread, Verdict, decided, event_of, uses_limit, verdict_on
+from shared.actions.admission import Cancel, Unread, Verdict, as_it_is, decided, event_of, uses_limit, verdict_on
 from shared.domain import sms_segments
 from shared.domain.channels import Channel, ChannelSettings
 from shared.domain.model import Template
@@ -116,3 +116,24 @@ def test_only_a_template_outside_the_window_counts_towards_the_messaging_limit(
 ) -> None:
     one = message(**given)
     assert uses_limit(one, verdict_on(one, on)) is counts
+
+
+@pytest.mark.parametrize(
+    ("given", "on", "leaves"),
+    [
+        ({}, HOLDS, True),
+        ({}, UNREADABLE, True),
+        ({}, channel("sms"), True),
+        ({"last_user_message_at": CLOSED}, HOLDS, False),
+        ({"last_user_message_at": CLOSED}, REPLACES, False),  # the window counts it and puts the template in its place
+        ({"last_user_message_at": CLOSED}, FAILS, False),
+        ({"last_user_message_at": CLOSED}, UNREADABLE, False),
+        ({"stopped_by": "all"}, HOLDS, False),
+        ({"content": LONG}, channel("sms"), False),
+    ],
+)
+def test_an_answer_is_ready_at_once_only_where_it_leaves_as_it_is(
+    given: dict[str, Any], on: Channel, leaves: bool
+) -> None:
+    row = as_it_is(message(**given), on)
+    assert (row is not None and row.status == "ready") is leaves

@@ -19,7 +19,18 @@ from workers.reply.at_once import Course, course_of
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 OWING = OwingConversation(
-    UUID(int=1), UUID(int=2), UUID(int=3), "+34600000001", "Ana", NOW, 3, 1, owed=True, active=True, leased=False
+    UUID(int=1),
+    UUID(int=2),
+    UUID(int=3),
+    "+34600000001",
+    "Ana",
+    NOW,
+    3,
+    1,
+    owed=True,
+    active=True,
+    leased=False,
+    now=NOW,
 )
 
 

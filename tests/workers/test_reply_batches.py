@@ -13,7 +13,7 @@ from shared.bot import rules
 from shared.bot.base import Answer, Turn
 from shared.domain import loop_guard
 from shared.domain.channels import UNREAD_WAIT
-from shared.queue.jobs import Job, ReplyWanted
+from shared.queue.jobs import Job, ReplyWanted, SendAdmitted
 from shared.queue.worker import Context
 from shared.settings import Settings
 from tests.support.stage import CUSTOMER, Ours, Stage, staged
@@ -242,9 +242,12 @@ async def test_a_conversation_that_an_engine_fails_on_costs_the_others_nothing(
         assert await stage.count(parked, customer(4)) == 1
 
 
-async def test_answers_that_take_long_are_made_one_by_one(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("bound", "value"), [("LONGEST", -1.0), ("MOST_READ", 1)])
+async def test_answers_that_take_much_time_or_memory_are_made_one_by_one(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, bound: str, value: float
+) -> None:
     """persist waits for the conversations of a batch, so an engine that takes its time gets few of them."""
-    monkeypatch.setattr(at_once, "LONGEST", -1.0)
+    monkeypatch.setattr(at_once, bound, value)
     async with answering(settings, monkeypatch) as here:
         wanted = [await here.says("hola", number=number) for number in range(4)]
         left = await here.answer(*wanted)
@@ -260,16 +263,17 @@ async def test_a_batch_does_not_wait_for_a_model_that_a_channel_has_got_meanwhil
     async with staged(settings, RULES, handoff_lease=60.0, stop_grace=0.2) as stage:
         other = await stage.add_channel(RULES, address="+14155550001")
         async with stage.working("persist"):
-            await stage.deliver(*(stage.said("hola", sender=customer(n)) for n in range(1, 4)))
+            await stage.deliver(*(stage.said("hola", sender=customer(n)) for n in range(11, 14)))
             await stage.deliver(stage.said("hola", to=other))
             await stage.until(stage.owed, equals=4)
         await stage.configure(MODELS)
-        await stage.sandbox.faults({"provider": "openai", "action": "slow", "delay_ms": 1500})
+        await stage.sandbox.faults({"provider": "openai", "action": "slow", "delay_ms": 2000})
         async with stage.working("reply", "window", "send"):
             await stage.until(stage.bodies, CUSTOMER, equals=["Hola"])
-            assert await stage.count("messages WHERE role = 'assistant'") == 1
-            for number in range(1, 4):
+            for number in range(11, 14):
                 await stage.until(stage.bodies, customer(number), equals=["You said: hola"])
+            first = "SELECT content FROM messages WHERE role = 'assistant' ORDER BY created_at LIMIT 1"
+            assert await stage.value(first) == "Hola"
         assert await stage.owed() == 0
 
 
@@ -284,3 +288,82 @@ async def test_a_message_that_comes_after_the_answer_is_answered_by_the_next_one
         await here.answer(again, other)
         assert len(await here.answers(wanted)) == 2
         assert len(await here.answers(other)) == 1
+
+
+# -- ready at once -----------------------------------------------------------------------------------------------------
+
+
+async def test_an_answer_in_an_open_window_leaves_without_the_windows_worker(settings: Settings) -> None:
+    async with staged(settings, RULES, handoff_lease=60.0) as stage, stage.working("persist", "reply", "send"):
+        await stage.deliver(*(stage.said("hola", sender=customer(n)) for n in range(3)))
+        await stage.until(stage.statuses, equals=["sent"] * 3)
+        assert [await stage.bodies(customer(n)) for n in range(3)] == [["Hola"]] * 3
+        assert await stage.count("messages WHERE role = 'assistant' AND admitted_at IS NULL") == 0
+        names = [row["name"] for row in await stage.rows("SELECT name FROM events ORDER BY xid, seq")]
+        assert names.count("message.queued") == names.count("message.sent") == 3
+
+
+async def test_an_answer_says_what_the_window_would_have_added(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with answering(settings, monkeypatch) as here:
+        texts = await here.stage.add_channel(RULES, kind="sms", address="+14155550001")
+        wanted = await here.says("hola", ours=texts)
+        await here.answer(wanted)
+        (row,) = await here.stage.rows("SELECT status, due_at, metadata FROM messages WHERE role = 'assistant'")
+        assert row["status"] == "ready"
+        assert row["due_at"] is not None
+        assert row["metadata"] == {
+            "engine": "rules", "outcome": "greeting", "sms": {"segments": 1, "encoding": "gsm7"},
+        }  # fmt: skip
+        (job,) = here.jobs
+        assert isinstance(job, SendAdmitted)
+        assert (job.provider, job.lane, job.trace) == ("twilio", "normal", wanted.trace)
+
+
+@pytest.mark.parametrize(("policy", "becomes"), [("hold", "held"), ("fail", "failed"), ("template", "sent")])
+async def test_an_answer_in_a_closed_window_is_left_to_the_windows_worker(
+    settings: Settings, policy: str, becomes: str
+) -> None:
+    template = {"name": "HX" + "2" * 32, "variables": {}}
+    async with (
+        staged(settings, RULES | {"window": {"policy": policy, "template": template}}, handoff_lease=60.0) as stage,
+        stage.working("persist", "send"),
+    ):
+        day_old = await stage.value("SELECT now() - interval '25 hours'")
+        async with stage.working("reply"):
+            await stage.deliver(stage.said("hola", received_at=day_old))
+            await stage.until(stage.statuses, equals=["queued"])
+        async with stage.working("window"):
+            await stage.until(stage.statuses, equals=[becomes])
+        sent = [seen.content_sid for seen in await stage.accepted()]
+        assert sent == ([template["name"]] if policy == "template" else [])
+
+
+async def test_an_answer_behind_a_message_that_is_not_decided_on_waits_for_it(settings: Settings) -> None:
+    async with staged(settings, RULES, handoff_lease=60.0) as stage, stage.working("persist", "reply", "send"):
+        await stage.deliver(stage.said("hola"))
+        await stage.until(stage.statuses, equals=["sent"])
+        conversation = await stage.value("SELECT id FROM conversations")
+        first = await stage.requested(conversation, "before")
+        await stage.deliver(stage.said("hola"))
+        await stage.until(stage.statuses, equals=["sent", "queued", "queued"])
+        await stage.deliver(first)
+        async with stage.working("window"):
+            await stage.until(stage.statuses, equals=["sent"] * 3)
+        assert (await stage.bodies())[1] == "before"
+
+
+async def test_an_answer_behind_held_messages_that_the_customer_releases_keeps_its_place(settings: Settings) -> None:
+    greets = {"reply": RULES["reply"] | {"fallback": "Hola"}}  # it is no greeting, for we have written before
+    async with staged(settings, greets) as stage, stage.working("persist", "reply", "send"):
+        conversation = await stage.converse(last_message_ago=timedelta(hours=25))
+        async with stage.working("window"):
+            for text in ("1", "2"):
+                await stage.owe(conversation, text)
+            await stage.until(stage.statuses, equals=["held", "held"])
+        await stage.deliver(stage.said("hola"))
+        await stage.until(stage.count, "messages WHERE role = 'assistant'", equals=3)
+        async with stage.working("window", "clock"):
+            await stage.until(stage.statuses, equals=["sent"] * 3)
+        assert await stage.bodies() == ["1", "2", "Hola"]

@@ -1,6 +1,7 @@
 """Answers many conversations in one transaction, by engines that don't wait for another server.
 
 The conversations are locked from the question to the answer. Nothing changes in them meanwhile, so no lease is taken.
+An answer that the window has nothing to decide on is `ready` at once.
 """
 
 import time
@@ -11,23 +12,26 @@ from typing import Final, Literal
 from uuid import UUID
 
 from shared import database
+from shared.actions.admission import as_it_is
 from shared.bot.base import Answer, Engine
 from shared.domain import loop_guard
 from shared.domain.channels import UNREAD_WAIT, Channel
 from shared.domain.consents import OPTED_OUT
 from shared.process import metrics
-from shared.queue.jobs import ReplyWanted, SendRequested
+from shared.queue.jobs import ReplyWanted, SendAdmitted, SendRequested
 from shared.queue.worker import Context
 from shared.store import channels, consents, reply_leases
 from shared.store.messages import answers, inbound
 from shared.store.messages.answers import NewAnswer
 from shared.store.messages.inbound import HistoryMessage
+from shared.store.messages.outbound_rows import Outbound, send_job
 from shared.store.reply_leases import OwingConversation
 from workers.reply import answering
 from workers.reply.engines import LOOP, Engines
 from workers.reply.read_receipts import messages_to_acknowledge
 
 LONGEST: Final = 0.05  # seconds that the answers of a batch may take: persist waits for the conversations meanwhile
+MOST_READ: Final = 2000  # messages of all histories of a batch, each up to 16 KB
 
 Course = Literal["nothing", "drop", "defer", "settle", "aside", "answer"]
 
@@ -41,19 +45,28 @@ class Reply:
     history: Sequence[HistoryMessage] = ()
     newest: UUID | None = None  # the customer's last message
     unread: str | None = None  # the provider's id of the message to acknowledge as read
-    answer: Answer | None = None
-    message_id: UUID = field(default_factory=database.new_id)
 
     @property
     def engine(self) -> str:
         return self.channel.settings.reply.engine
 
 
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A reply with its answer. `message`: the answer as the rules of admission see it."""
+
+    reply: Reply
+    answer: Answer
+    message: Outbound
+
+
 @dataclass(slots=True)
 class Batch:
-    """What becomes of the conversations of a batch. Each reply is answered, settled without an answer, or left."""
+    """What becomes of the conversations of a batch. Each of the replies is answered, settled without an answer, or
+    left."""
 
     replies: list[Reply] = field(default_factory=list)
+    answered: list[Answered] = field(default_factory=list)
     settled: list[OwingConversation] = field(default_factory=list)
     unanswered: list[tuple[Reply, str]] = field(default_factory=list)  # of those settled: the outcome, for the metric
     deferred: list[OwingConversation] = field(default_factory=list)
@@ -67,6 +80,11 @@ class Batch:
         self.settled += [reply.conversation for reply in stopped]
         self.unanswered += [(reply, outcomes[reply.conversation.id]) for reply in stopped]
         self.replies = [reply for reply in self.replies if reply.conversation.id not in outcomes]
+
+    def leave(self, replies: Sequence[Reply]) -> None:
+        """Leave these to be handled alone: they are the last ones of the batch."""
+        self.left |= {reply.conversation.id for reply in replies}
+        self.replies = self.replies[: len(self.replies) - len(replies)]
 
 
 def course_of(conversation: OwingConversation, channel: Channel | None, engines: Mapping[str, Engine]) -> Course:
@@ -85,7 +103,9 @@ def course_of(conversation: OwingConversation, channel: Channel | None, engines:
     return "aside" if engines[channel.settings.reply.engine].waits else "answer"
 
 
-async def answer_all(wanted: Sequence[ReplyWanted], ctx: Context[Engines]) -> tuple[Batch, list[SendRequested]]:
+async def answer_all(
+    wanted: Sequence[ReplyWanted], ctx: Context[Engines]
+) -> tuple[Batch, list[SendRequested | SendAdmitted]]:
     """Answer these conversations; returns what became of them, and the jobs to publish. All is committed."""
     async with ctx.transaction() as tx:
         batch = await _sort_out(tx, wanted, ctx.resource.by_name)
@@ -95,10 +115,9 @@ async def answer_all(wanted: Sequence[ReplyWanted], ctx: Context[Engines]) -> tu
         added = await _record(tx, batch, timedelta(seconds=ctx.settings.handoff_lease))
     for reply, outcome in batch.unanswered:
         metrics.REPLIES.labels(reply.engine, outcome).inc()
-    for reply in batch.replies:
-        assert reply.answer is not None
-        metrics.REPLIES.labels(reply.engine, reply.answer.outcome).inc()
-    return batch, [_job(reply) for reply in batch.replies if reply.message_id in added]
+    for one in batch.answered:
+        metrics.REPLIES.labels(one.reply.engine, one.answer.outcome).inc()
+    return batch, [_job(one, added[one.message.id]) for one in batch.answered if one.message.id in added]
 
 
 async def _sort_out(tx: database.Connection, wanted: Sequence[ReplyWanted], engines: Mapping[str, Engine]) -> Batch:
@@ -145,11 +164,18 @@ async def _stop(tx: database.Connection, batch: Batch) -> None:
 
 
 async def _read(tx: database.Connection, batch: Batch) -> None:
-    """Read the histories, and which messages are to be acknowledged as read."""
-    depths = [
-        (*one.conversation.key, answering.depth(one.channel, one.conversation.unanswered)) for one in batch.replies
-    ]
-    histories = await inbound.histories(tx, depths)
+    """Read the histories, and which messages are to be acknowledged as read. What goes beyond MOST_READ is left, except
+    the first one."""
+    asked: list[tuple[UUID, UUID, int]] = []
+    left = MOST_READ
+    for one in batch.replies:
+        depth = answering.depth(one.channel, one.conversation.unanswered)
+        left -= depth
+        if left < 0 and asked:
+            break
+        asked.append((*one.conversation.key, depth))
+    batch.leave(batch.replies[len(asked) :])
+    histories = await inbound.histories(tx, asked)
     for one in batch.replies:
         one.history = histories[one.conversation.id]
         one.newest = answering.newest_of_customer(one.history)
@@ -165,41 +191,60 @@ async def _answer(batch: Batch, engines: Mapping[str, Engine]) -> None:
     until = time.monotonic() + LONGEST
     for place, one in enumerate(batch.replies):
         if place and time.monotonic() > until:
-            batch.left |= {reply.conversation.id for reply in batch.replies[place:]}
-            del batch.replies[place:]
+            batch.leave(batch.replies[place:])
             return
-        one.answer = await answering.make(engines, one.channel, one.history, one.conversation.unanswered)
+        answer = await answering.make(engines, one.channel, one.history, one.conversation.unanswered)
+        batch.answered.append(Answered(one, answer, _message(one, answering.text_of(answer, one.channel))))
 
 
-async def _record(tx: database.Connection, batch: Batch, handoff: timedelta) -> set[UUID]:
-    """Write what became of each conversation; returns the ids of the answers that are new."""
-    await reply_leases.drop_due(tx, [one.key for one in batch.dropped])
-    await reply_leases.defer(tx, batch.deferred, UNREAD_WAIT)
-    await reply_leases.settle(tx, batch.settled)
-    return await answers.add(tx, [_row(one) for one in batch.replies], handoff)
-
-
-def _row(one: Reply) -> NewAnswer:
-    assert one.answer is not None, "an engine has answered"
-    assert one.newest is not None, "without a message nothing is answered"
-    return NewAnswer(
-        id=one.message_id,
+def _message(one: Reply, text: str) -> Outbound:
+    return Outbound(
+        id=database.new_id(),
         tenant_id=one.conversation.tenant_id,
         conversation_id=one.conversation.id,
         channel_id=one.channel.id,
-        provider=one.channel.provider,
-        answers=one.newest,
-        content=answering.text_of(one.answer, one.channel),
-        metadata=answering.metadata_of(one.answer, one.channel),
-        user_message_count=one.conversation.user_message_count,
-        status="queued",
+        content=text,
+        recipient=one.conversation.recipient,
+        contact_name=one.conversation.contact_name,
+        last_user_message_at=one.conversation.last_user_message_at,
+        created_at=one.conversation.now,
+        now=one.conversation.now,
+        by_engine=True,
     )
 
 
-def _job(one: Reply) -> SendRequested:
+async def _record(tx: database.Connection, batch: Batch, handoff: timedelta) -> dict[UUID, str]:
+    """Write what became of each conversation; returns the states of the answers that are new, by their ids."""
+    await reply_leases.drop_due(tx, [one.key for one in batch.dropped])
+    await reply_leases.defer(tx, batch.deferred, UNREAD_WAIT)
+    await reply_leases.settle(tx, batch.settled)
+    return await answers.add(tx, [_row(one) for one in batch.answered], handoff)
+
+
+def _row(one: Answered) -> NewAnswer:
+    newest, admitted = one.reply.newest, as_it_is(one.message, one.reply.channel)
+    assert newest is not None, "without a message nothing is answered"
+    facts = admitted.facts if admitted is not None else None
+    return NewAnswer(
+        id=one.message.id,
+        tenant_id=one.message.tenant_id,
+        conversation_id=one.message.conversation_id,
+        channel_id=one.message.channel_id,
+        provider=one.reply.channel.provider,
+        answers=newest,
+        content=one.message.content,
+        metadata={**answering.metadata_of(one.answer, one.reply.channel), **(facts or {})},
+        user_message_count=one.reply.conversation.user_message_count,
+        admitted=admitted is not None,
+    )
+
+
+def _job(one: Answered, status: str) -> SendRequested | SendAdmitted:
+    if status == "ready":
+        return send_job(one.message, one.reply.channel.provider)
     return SendRequested(
-        tenant_id=one.conversation.tenant_id,
-        channel_id=one.channel.id,
-        conversation_id=one.conversation.id,
-        message_id=one.message_id,
+        tenant_id=one.message.tenant_id,
+        channel_id=one.message.channel_id,
+        conversation_id=one.message.conversation_id,
+        message_id=one.message.id,
     )

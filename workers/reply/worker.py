@@ -1,4 +1,4 @@
-"""ReplyWanted → engine of the channel → a message in the conversation → SendRequested.
+"""ReplyWanted → engine of the channel → a message in the conversation → SendAdmitted, or SendRequested.
 
 Several messages in a row get one answer. Engines that answer at once do so for many conversations in one transaction
 (at_once.py). Those that wait for another server have a queue of their own, and one channel holds at most a share of a
@@ -14,7 +14,7 @@ from datetime import timedelta
 
 from shared.process import metrics
 from shared.queue import topology
-from shared.queue.jobs import ReplyWanted, SendRequested
+from shared.queue.jobs import ReplyWanted, SendAdmitted, SendRequested
 from shared.queue.worker import Context, Worker
 from shared.store import reply_leases
 from workers.reply import answering
@@ -29,7 +29,7 @@ worker: Worker[ReplyWanted, Engines] = Worker(
     name="reply",
     queues=(topology.REPLY, topology.REPLY_LLM),
     consumes=ReplyWanted,
-    publishes=(SendRequested,),
+    publishes=(SendRequested, SendAdmitted),
     concurrency=CONCURRENCY,
     batch=50,  # the conversations of a batch are locked together, for some 20 ms
     batches=2,  # one waits for PostgreSQL while the other answers
@@ -42,8 +42,8 @@ worker: Worker[ReplyWanted, Engines] = Worker(
 async def reply_at_once(wanted: Sequence[ReplyWanted], ctx: Context[Engines]) -> list[ReplyWanted]:
     by_conversation = {one.conversation_id: one for one in wanted}
     batch, jobs = await answer_all(wanted, ctx)
-    for one in batch.replies:
-        ctx.resource.read_receipts.show(ctx.pool, one.channel, one.unread)
+    for one in batch.answered:
+        ctx.resource.read_receipts.show(ctx.pool, one.reply.channel, one.reply.unread)
     await ctx.publish(*(job.model_copy(update={"trace": by_conversation[job.conversation_id].trace}) for job in jobs))
     for conversation in batch.aside:
         ctx.resource.aside.begin(by_conversation[conversation.id], lambda one: reply(one, ctx))

@@ -2,18 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Literal
+from datetime import timedelta
 from uuid import UUID
 
 from shared.database import Connection
-from shared.store.arrays import arrays
+from shared.store.by_key import only_if
 
 
 @dataclass(frozen=True, slots=True)
 class NewAnswer:
     """An answer to the customer's message `answers`. `user_message_count`: how many of the customer's messages it
-    answers, with all those before it. `status`: `ready` where the rules of admission let it leave."""
+    answers, with all those before it. `admitted`: the rules of admission let it leave."""
 
     id: UUID
     tenant_id: UUID
@@ -24,20 +23,28 @@ class NewAnswer:
     content: str
     metadata: Mapping[str, object]
     user_message_count: int
-    status: Literal["queued", "ready"]
+    admitted: bool
 
 
-# One update of the conversation: its place in the lane, and that no reply is owed. LIMIT 1: one look-up for each.
-_ADD = """
+# One update of the conversation: its place in the lane, and that no reply is owed. LIMIT 1: one look-up for each. A
+# message that waits for the window's decision leaves first, so that what comes behind it waits too.
+_ADD = f"""
 WITH answer AS MATERIALIZED (
-    SELECT given.*, known.id IS NULL AS is_new
+    SELECT given.*, known.id IS NULL AS is_new,
+        CASE WHEN admitted AND before.id IS NULL THEN 'ready' ELSE 'queued' END AS status
     FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::jsonb[],
-        $9::bigint[], $10::text[])
+        $9::bigint[], $10::bool[])
         AS given (id, tenant_id, conversation_id, channel_id, provider, dedupe_key, content, metadata,
-            user_message_count, status)
+            user_message_count, admitted)
     LEFT JOIN LATERAL (
         SELECT id FROM messages WHERE tenant_id = given.tenant_id AND dedupe_key = given.dedupe_key LIMIT 1
     ) AS known ON true
+    LEFT JOIN LATERAL (
+        SELECT id FROM messages
+        WHERE tenant_id = given.tenant_id AND conversation_id = given.conversation_id AND lane = 'normal'
+            AND status IN ('queued', 'ready', 'sending') AND {only_if("status = 'queued'")}
+        LIMIT 1
+    ) AS before ON true
 ), place AS (
     UPDATE conversations c SET reply_due_at = NULL, reply_wanted_since = NULL, reply_lease_id = NULL,
         reply_lease_until = NULL, reply_restored_at = NULL,
@@ -50,25 +57,28 @@ WITH answer AS MATERIALIZED (
     INSERT INTO messages (id, tenant_id, conversation_id, channel_id, provider, direction, role, status, dedupe_key,
         content, metadata, due_at, admitted_at, out_seq, created_at)
     SELECT answer.id, tenant_id, conversation_id, channel_id, provider, 'outbound', 'assistant', status, dedupe_key,
-        content, metadata, now() + $11::interval, CASE status WHEN 'ready' THEN now() END, out_seq, clock_timestamp()
+        content, metadata, now() + $11::interval, CASE status WHEN 'ready' THEN clock_timestamp() END, out_seq,
+        clock_timestamp()
     FROM answer JOIN place ON place.id = answer.conversation_id WHERE is_new
     ON CONFLICT (tenant_id, dedupe_key) WHERE dedupe_key IS NOT NULL DO NOTHING
-    RETURNING id, tenant_id, channel_id, conversation_id
+    RETURNING id, tenant_id, channel_id, conversation_id, status
+), recorded AS (
+    INSERT INTO events (name, tenant_id, channel_id, conversation_id, message_id)
+    SELECT 'message.queued', tenant_id, channel_id, conversation_id, id FROM added
 )
-INSERT INTO events (name, tenant_id, channel_id, conversation_id, message_id)
-SELECT 'message.queued', tenant_id, channel_id, conversation_id, id FROM added
-RETURNING message_id
+SELECT id, status FROM added
 """
 
 
-async def add(connection: Connection, answers: Sequence[NewAnswer], handoff: timedelta) -> set[UUID]:
+async def add(connection: Connection, answers: Sequence[NewAnswer], handoff: timedelta) -> dict[UUID, str]:
     """Add answers at the ends of their lanes, each with its event; no reply is owed for what they answer.
 
     The caller has locked the conversations, each of which gets one answer, and publishes the jobs after the commit; the
-    rows are due again a handoff lease later. Returns the ids of those that were added: a message has one answer.
+    rows are due again a handoff lease later. Returns the states of those that were added, `ready` or `queued`, by their
+    ids: a message has one answer.
     """
     if not answers:
-        return set()
+        return {}
     rows = await connection.fetch(
         _ADD,
         [one.id for one in answers],
@@ -80,33 +90,7 @@ async def add(connection: Connection, answers: Sequence[NewAnswer], handoff: tim
         [one.content.replace("\0", "\ufffd") for one in answers],
         [one.metadata for one in answers],
         [one.user_message_count for one in answers],
-        [one.status for one in answers],
+        [one.admitted for one in answers],
         handoff,
     )
-    return {row["message_id"] for row in rows}
-
-
-_QUEUED_BEFORE = """
-SELECT asked.conversation_id, queued.id IS NOT NULL AS waits, clock_timestamp() AS now
-FROM unnest($1::uuid[], $2::uuid[]) AS asked (tenant_id, conversation_id)
-LEFT JOIN LATERAL (
-    SELECT id FROM messages
-    WHERE tenant_id = asked.tenant_id AND conversation_id = asked.conversation_id AND lane = 'normal'
-        AND status IN ('queued', 'ready', 'sending') AND status = 'queued'
-    ORDER BY out_seq LIMIT 1
-) AS queued ON true
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Before:
-    """What is before an answer in its lane: whether a message waits for the window's decision. `now`: PostgreSQL's."""
-
-    waits: bool
-    now: datetime
-
-
-async def before(connection: Connection, keys: Sequence[tuple[UUID, UUID]]) -> dict[UUID, Before]:
-    """Conversation → what is before the next answer in it, of these (tenant, conversation)."""
-    rows = await connection.fetch(_QUEUED_BEFORE, *arrays(keys, 2)) if keys else []
-    return {row["conversation_id"]: Before(row["waits"], row["now"]) for row in rows}
+    return {row["id"]: row["status"] for row in rows}

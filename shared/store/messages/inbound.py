@@ -230,7 +230,7 @@ _HOP_NAMES = {
     "received_at": "ingress had it",
     "stored": "persist stored it",
     "answered": "reply answered",
-    "admitted_at": "window admitted",
+    "admitted_at": "admitted",
     "claimed_at": "send claimed",
     "sent_at": "provider accepted it",
     "delivered_at": "delivered",
