@@ -89,16 +89,6 @@ class Senders:
             await sender.close()
 
 
-@asynccontextmanager
-async def open_senders(settings: Settings) -> AsyncIterator[Senders]:
-    """This process's senders; closes them at the end. Raises shared.crypto.CryptoError where no key is configured."""
-    senders = Senders(settings)
-    try:
-        yield senders
-    finally:
-        await senders.close()
-
-
 def outgoing(message: Outbound, channel: Channel, public_url: str) -> Outgoing:
     """The message as it leaves: the template it was admitted with, else its text and media."""
     webhook_url = f"{public_url.rstrip('/')}/webhooks/{channel.provider}/{channel.endpoint_id}"

@@ -31,7 +31,7 @@ READ_A_CONVERSATION: Final = (  # one conversation's messages; here one has 1,20
     "messages.retention._PRUNE",
     "messages.inbound._NEWEST_READABLE",
     "messages.delivery_receipts._CANCEL_RESENDS",  # once for each message that was sent anew, as is _ACCEPTED below
-    "messages.sends._SECONDS_SINCE_LAST_SEND",
+    "messages.pair_rate._SECONDS_SINCE_LAST_SEND",
     "messages.sends._CANDIDATES",
     "messages.unknown_sends._ACCEPTED",
 )
@@ -74,6 +74,7 @@ UNTIL_STATISTICS: Final[dict[When, tuple[str, ...]]] = {
         "conversations._OF_PHONES",
         "imports.joins._BY_PLACE",
         "messages.retention._CONVERSATIONS",
+        "messages.send_batches._HEADS",
         "messages.sends._HEAD",
         "stats._CLOSING",
         "webhook_deliveries.outcomes._MISS_WAITING",

@@ -24,11 +24,11 @@ import workers.webhook.matching
 from shared import database
 from shared.queue.jobs import CampaignDue, SendAdmitted
 from shared.queue.worker import Context
-from shared.store.messages import sends
 from shared.store.webhook_deliveries import cursor, turns
 from workers.reply import answering
 from workers.send import provider_call, recording, unknown_lookup
 from workers.send.admission import Admission
+from workers.send.batches import Batches
 from workers.send.gates import Attempt
 from workers.webhook import recording as webhook_recording
 from workers.webhook.desk import Desk
@@ -167,7 +167,7 @@ MOMENTS: Final[dict[str, Callable[[], None]]] = {
     # the webhook is free, and the delivery of its job not acked
     "webhook released": lambda: setattr(Desk, "release", _after(Desk.release)),
     # the message is `sending`, and the provider not called
-    "claimed": lambda: setattr(sends, "claim", _after(sends.claim)),
+    "claimed": lambda: setattr(Batches, "claim", _after(Batches.claim)),
     # the provider has answered, and nothing is written down
     "answered": lambda: setattr(recording, "record_result", _before(recording.record_result)),
     # what the provider said is written down, and the delivery not acked

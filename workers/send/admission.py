@@ -4,19 +4,21 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from shared.queue.worker import Context
-from shared.sending.senders import Senders
 from shared.store import channels
 from shared.store.events import Event, record
 from shared.store.messages import bulk, outbound, sends
 from shared.store.messages.outbound_rows import Outbound
-
-Ctx = Context[Senders]
+from workers.send.resources import Ctx
 
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """The gate lets it pass. Of all gates and the call: it was called, and the result is recorded."""
+    """The gate lets it pass. Of all gates and the call: it was called, and the result is recorded.
+
+    `ends_lane`: nothing is left in its lane.
+    """
+
+    ends_lane: bool = False
 
 
 @dataclass(frozen=True, slots=True)

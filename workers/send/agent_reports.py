@@ -17,13 +17,12 @@ from shared.process import metrics
 from shared.providers import provider
 from shared.providers.base import Ambiguous, ChannelBroken, Refusal, Report, Reporter, Throttled, Unreachable
 from shared.queue.jobs import SendAdmitted
-from shared.queue.worker import Context
 from shared.resilience.backoff import Backoff
 from shared.sending.pacer import SlotTooFar
-from shared.sending.senders import Senders
 from shared.store import channels
 from shared.store.messages import agent_reports
 from shared.store.messages.agent_reports import OwedReport
+from workers.send.resources import Ctx
 
 BACKOFF: Final = Backoff(first=2.0, longest=300.0)  # seconds between tries
 MOST_TRIES: Final = 100  # some eight hours; later the status is of no use to the agent
@@ -33,7 +32,7 @@ LONGEST_RATE_WAIT: Final = 2.0  # seconds waited in place for the channel's rate
 Outcome = Literal["delivered", "refused_to_carry", "put_off", "given_up"]
 
 
-async def report(admitted: SendAdmitted, ctx: Context[Senders]) -> None:
+async def report(admitted: SendAdmitted, ctx: Ctx) -> None:
     """Report this message's status to the provider, if that is owed."""
     if not provider(admitted.provider).agent_reports:
         return
@@ -50,7 +49,7 @@ async def report(admitted: SendAdmitted, ctx: Context[Senders]) -> None:
         await _report(owed, channel, ctx)
 
 
-async def _report(owed: OwedReport, channel: Channel, ctx: Context[Senders]) -> None:
+async def _report(owed: OwedReport, channel: Channel, ctx: Ctx) -> None:
     problem = consents.REASONS[owed.stopped_by] if owed.stopped_by is not None else ""
     try:
         sender = await ctx.resource.of(ctx.pool, channel)
@@ -84,7 +83,7 @@ async def _report(owed: OwedReport, channel: Channel, ctx: Context[Senders]) -> 
     _count(channel, "refused_to_carry" if problem else "delivered")
 
 
-async def _again(owed: OwedReport, channel: Channel, refused: Refusal, ctx: Context[Senders]) -> None:
+async def _again(owed: OwedReport, channel: Channel, refused: Refusal, ctx: Ctx) -> None:
     """Postpone a refused report where another try may help, else abandon it. A refusal does not stop the channel: it
     may concern only this message."""
     passing = isinstance(refused, Throttled | Unreachable | Ambiguous | ChannelBroken)

@@ -25,20 +25,20 @@ from shared.sending.attachments import AttachmentMemoryFullError
 from shared.sending.pacer import SlotTooFar, Turn
 from shared.sending.senders import outgoing
 from shared.store import message_templates
-from shared.store.messages import sends
 from shared.store.messages.outbound_rows import Outbound
+from shared.store.messages.pair_rate import seconds_since_last_send
 from workers.send.admission import (
     SEND,
     SKIP,
     Admission,
     AwaitCampaign,
     Cancel,
-    Ctx,
     Fail,
     Postpone,
     Requeue,
     StopChannel,
 )
+from workers.send.resources import Ctx
 
 # Seconds waited in place for the channel's rate; a longer wait is a due time. A campaign has two seconds' worth of
 # messages at `send`, which take longer where replies leave or customers write.
@@ -125,7 +125,7 @@ async def pair_rate(attempt: Attempt, ctx: Ctx) -> Admission:
     pair = provider(attempt.channel.provider).pair_interval
     if attempt.message.lane != "bulk" or not pair:
         return SEND
-    elapsed = await sends.seconds_since_last_send(ctx.pool, attempt.message)
+    elapsed = await seconds_since_last_send(ctx.pool, attempt.message)
     return SEND if elapsed is None or elapsed >= pair else Postpone(timedelta(seconds=pair - elapsed))
 
 

@@ -3,26 +3,30 @@
 from contextlib import AsyncExitStack
 from uuid import UUID
 
-from shared.queue.jobs import Lane
 from shared.store import channels
-from shared.store.messages import sends
 from shared.store.messages.outbound_rows import Outbound
+from shared.store.messages.send_batches import LaneKey
 from workers.send import provider_call
-from workers.send.admission import LEFT_THE_HEAD, Admission, Cancel, Ctx, Send, record_verdict
+from workers.send.admission import LEFT_THE_HEAD, Admission, Cancel, Send, record_verdict
 from workers.send.gates import GATES, Attempt, due
+from workers.send.resources import Ctx
 
 
-async def drain(tenant_id: UUID, conversation_id: UUID, lane: Lane, ctx: Ctx) -> set[UUID]:
+async def drain(lane: LaneKey, ctx: Ctx) -> set[UUID]:
     """Send the lane's messages until one has to wait; returns those that have left its head.
 
     A process that stops leaves the rest of the lane to the next one: a call that is cut off would be `unknown`.
     """
     left: set[UUID] = set()
     while not ctx.stopping.is_set():
-        message = await sends.head(ctx.pool, tenant_id, conversation_id, lane)
-        if message is None or not isinstance(await attempt(message, ctx), LEFT_THE_HEAD):
+        message = await ctx.resource.batches(ctx).head(lane)
+        if message is None:
             break
-        left.add(message.id)
+        verdict = await attempt(message, ctx)
+        if isinstance(verdict, LEFT_THE_HEAD):
+            left.add(message.id)
+        if not isinstance(verdict, LEFT_THE_HEAD) or verdict == Send(ends_lane=True):
+            break
     return left
 
 

@@ -10,11 +10,12 @@ from typing import Final
 
 from shared.process import metrics
 from shared.sending.pacer import SlotTooFar
-from shared.store.messages import sends
+from shared.store.messages.send_batches import Claim
 from workers.send import recording
-from workers.send.admission import SEND, SKIP, Admission, Ctx, Postpone
+from workers.send.admission import SKIP, Admission, Postpone
 from workers.send.gates import Attempt
 from workers.send.recording import Call
+from workers.send.resources import Ctx
 
 LONGEST_CLAIMED: Final = 0.5  # seconds that a claimed message waits for another slot
 AT_ONCE: Final = timedelta(0)
@@ -24,13 +25,12 @@ async def claim_and_send(attempt: Attempt, ctx: Ctx) -> Admission:
     """Claim the message, call the provider, record the result. Skip where the claim was not to be had, Postpone where
     it was had too late to call."""
     message, channel = attempt.message, attempt.channel
-    lease = timedelta(seconds=ctx.settings.send_timeout + ctx.settings.send_lease_margin)
+    batches, claim = ctx.resource.batches(ctx), Claim(message, channel)
     before, before_wall = time.monotonic(), time.time()
-    claim_id = await sends.claim(ctx.pool, message, channel, lease)
-    if claim_id is None:
+    if not await batches.claim(claim):
         return SKIP
     ctx.resource.pacer.claiming.took(time.monotonic() - before)
-    call = Call(message, channel, claim_id, lease)
+    call = Call(message, channel, claim.id, batches.lease)
     on_time = await _wait_for_slot(attempt, ctx)
     started = time.monotonic()
     # The lease runs from the claim. A call that begins too late would go on beyond it, perhaps after look-ups have
@@ -41,8 +41,7 @@ async def claim_and_send(attempt: Attempt, ctx: Ctx) -> Admission:
     result = await attempt.sender.send(attempt.leaving)
     metrics.SEND_SECONDS.labels(channel.provider).observe(time.monotonic() - started)
     metrics.SENDS.labels(channel.provider, type(result).__name__.lower()).inc()
-    await recording.record_result(call, result, ctx)
-    return SEND  # one that has to wait is the head of its lane again, and ends the drain there
+    return await recording.record_result(call, result, ctx)
 
 
 async def _wait_for_slot(attempt: Attempt, ctx: Ctx) -> bool:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import Final, TypeVar
 from uuid import UUID
 
 from shared import database
@@ -29,8 +29,12 @@ from shared.store import channels, rate_limits
 from shared.store.events import Event, record
 from shared.store.messages import sends, unknown_sends
 from shared.store.messages.outbound_rows import Outbound
-from workers.send.admission import Ctx
+from shared.store.messages.send_batches import SentMessage
+from workers.send.admission import Send
 from workers.send.gates import STOPPED_WAIT
+from workers.send.resources import Ctx
+
+T = TypeVar("T")
 
 BACKOFF: Final = Backoff(first=2.0, longest=300.0)  # seconds between tries of a message that is provably not accepted
 ABANDON_AFTER: Final = timedelta(hours=24)  # of tries; a message that is a day late is of no use
@@ -59,14 +63,24 @@ class Call:
         return message.tenant_id, message.channel_id, message.conversation_id, message.id
 
 
-async def record_result(call: Call, result: SendResult, ctx: Ctx) -> None:
-    """Record the result of the call. Raises what kept it from being recorded for twice the lease: it is unknown."""
+async def record_result(call: Call, result: SendResult, ctx: Ctx) -> Send:
+    """Record the result of the call. A message that has to wait is the head of its lane again.
 
-    async def write() -> None:
+    Raises what kept it from being recorded for twice the lease: it is unknown.
+    """
+
+    async def alone() -> None:
         async with ctx.transaction() as tx:
             await _record(tx, call, result, ctx)
 
-    await _through_outages(write, call, ctx)
+    async def write() -> bool:
+        if isinstance(result, Accepted):
+            accepted = SentMessage(call.message, call.claim_id, result.external_id, result.held)
+            return await ctx.resource.batches(ctx).sent(accepted, alone)
+        await alone()
+        return True
+
+    return Send(ends_lane=not await _through_outages(write, call, ctx))
 
 
 async def release(call: Call, code: str, detail: str, ctx: Ctx) -> None:
@@ -78,8 +92,8 @@ async def release(call: Call, code: str, detail: str, ctx: Ctx) -> None:
     await _through_outages(write, call, ctx)
 
 
-async def _through_outages(write: Callable[[], Awaitable[None]], call: Call, ctx: Ctx) -> None:
-    """Write, trying again through outages and locks.
+async def _through_outages(write: Callable[[], Awaitable[T]], call: Call, ctx: Ctx) -> T:
+    """Return what `write` does, trying again through outages and locks.
 
     It goes on beyond the claim's lease, for twice as long: a late answer still resolves the `unknown` that the clock
     has made of the message. Where a tenant holds locks, one of its messages is tried at a time, and each once more at
@@ -93,9 +107,9 @@ async def _through_outages(write: Callable[[], Awaitable[None]], call: Call, ctx
             continue
         try:
             with ctx.locks.handling(tenant_id):
-                await database.repeat(write)
+                written = await database.repeat(write)
             ctx.locks.went_through(tenant_id)
-            return
+            return written
         except Exception as error:
             locked = isinstance(error, (database.LockTimeout, Locked))
             if isinstance(error, database.LockTimeout):

@@ -15,12 +15,12 @@ from shared.domain.channels import Channel, Unknown
 from shared.providers import provider
 from shared.providers.base import SentRecord
 from shared.queue.jobs import SendAdmitted
-from shared.queue.worker import Context
-from shared.sending.senders import Senders, outgoing
+from shared.sending.senders import outgoing
 from shared.store import channels
 from shared.store.events import Event, record
 from shared.store.messages import outbound, sends, unknown_sends
 from shared.store.messages.outbound_rows import Outbound
+from workers.send.resources import Ctx
 
 Step = Literal["sent", "look_again", "absent", "resend", "ask", "give_up"]
 
@@ -44,7 +44,7 @@ def policy_of(channel: Channel) -> Unknown:
     return channel.settings.unknown or provider(channel.provider).unknown
 
 
-async def look_up(admitted: SendAdmitted, ctx: Context[Senders]) -> None:
+async def look_up(admitted: SendAdmitted, ctx: Ctx) -> None:
     """Look a message of unknown outcome up in the provider's list; after a while the channel's policy decides."""
     message = await sends.of_unknown(ctx.pool, admitted.tenant_id, admitted.message_id)
     if message is None or message.unknown_at is None:
@@ -112,7 +112,7 @@ async def _abandon(tx: database.Connection, message: Outbound, reason: str) -> N
         await record(tx, Event("message.failed", *about, detail={"error_code": "unknown"}))
 
 
-async def _look(message: Outbound, channel: Channel, ctx: Context[Senders]) -> LookupResult:
+async def _look(message: Outbound, channel: Channel, ctx: Ctx) -> LookupResult:
     """Look for the message in the provider's list, by the addresses it was sent with."""
     called, same = as_called(message, channel)
     claimed_at = message.claimed_at or message.created_at

@@ -14,19 +14,19 @@ from shared.queue import topology
 from shared.queue.jobs import SendAdmitted
 from shared.queue.worker import Worker
 from shared.resilience.bulkhead import BulkheadFull, SharedBulkhead, wait_when_full
-from shared.sending.senders import CONCURRENCY, Senders, open_senders
+from shared.sending.senders import CONCURRENCY
 from shared.store.messages import agent_reports, outbound, sends
 from workers.send import lane, unknown_lookup
-from workers.send.admission import Ctx
 from workers.send.agent_reports import report
 from workers.send.gates import STOPPED_WAIT
+from workers.send.resources import Ctx, Resources, open_resources
 
-worker: Worker[SendAdmitted, Senders] = Worker(
+worker: Worker[SendAdmitted, Resources] = Worker(
     name="send",
     queues=topology.SEND,
     consumes=SendAdmitted,
     concurrency=CONCURRENCY,
-    open=open_senders,
+    open=open_resources,
 )
 
 LONGEST_HELP = 60.0  # seconds one delivery stays in hand for others of its channel; the broker waits half an hour
@@ -83,7 +83,7 @@ async def _wait_for_place(
 
 async def _drain(admitted: SendAdmitted, ctx: Ctx) -> None:
     """Send the conversation's lane, and whatever else the job may be about."""
-    left = await lane.drain(admitted.tenant_id, admitted.conversation_id, admitted.lane, ctx)
+    left = await lane.drain((admitted.tenant_id, admitted.conversation_id, admitted.lane), ctx)
     if not left:
         await unknown_lookup.look_up(admitted, ctx)
     if admitted.message_id not in left:

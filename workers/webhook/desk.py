@@ -8,6 +8,7 @@ from functools import partial
 from typing import Final
 
 from shared import database
+from shared.database.together import Together
 from shared.domain.event_json import moment
 from shared.queue.jobs import WebhookDue
 from shared.queue.worker import Context
@@ -17,7 +18,6 @@ from shared.store.webhook_deliveries.turns import Attempt, Room, Turn
 from workers.webhook import recording
 from workers.webhook.recording import Recorded, Result
 from workers.webhook.resources import Resources
-from workers.webhook.together import Together
 
 SOON: Final = 0.004  # seconds in which claims and takings come together
 LATER: Final = 0.02  # and what ends
@@ -43,10 +43,10 @@ class Desk:
         self._ctx = ctx
         self._lease = timedelta(seconds=ctx.settings.webhook_timeout + ctx.settings.webhook_lease)
         self._apart = asyncio.Semaphore(APART)
-        self.claim: Together[Key, Turn | None] = Together(self._claim, SOON, AT_ONCE)
-        self.take: Together[Room, list[Attempt]] = Together(self._take, SOON, AT_ONCE)
-        self._release_together: Together[Letting, bool] = Together(self._release, SOON, AT_ONCE)
-        self._record_together: Together[Result, Recorded | None] = Together(self._record, LATER, AT_ONCE)
+        self.claim: Together[Key, Turn | None] = Together(self._claim, wait=SOON, most=AT_ONCE)
+        self.take: Together[Room, list[Attempt]] = Together(self._take, wait=SOON, most=AT_ONCE)
+        self._release_together: Together[Letting, bool] = Together(self._release, wait=SOON, most=AT_ONCE)
+        self._record_together: Together[Result, Recorded | None] = Together(self._record, wait=LATER, most=AT_ONCE)
 
     async def record(self, result: Result) -> Recorded | None:
         """Record a result, whatever it takes: through outages, and beside a tenant's locks. None: it could not be.

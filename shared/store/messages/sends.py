@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Final
 from uuid import UUID
 
 import asyncpg
@@ -17,25 +18,26 @@ from shared.store.messages.outbound_rows import OUTBOUND_COLUMNS, Outbound, outb
 
 # The head of a lane: no later message of the lane leaves before it. A message that is still `queued` blocks too, or the
 # next one would overtake it; held, failed and unknown ones don't, nor does one of a campaign that is paused, or waits.
+OF_LANE: Final = """m.status IN ('queued', 'ready', 'sending') AND NOT (m.campaign_recipient_id IS NOT NULL
+        AND m.status = 'ready' AND coalesce(m.not_before > clock_timestamp(), false))"""
 _HEAD = f"""
 SELECT {OUTBOUND_COLUMNS} FROM messages m JOIN conversations c ON c.tenant_id = m.tenant_id AND c.id = m.conversation_id
-WHERE m.tenant_id = $1 AND m.conversation_id = $2 AND m.lane = $3 AND m.status IN ('queued', 'ready', 'sending')
-    AND NOT (m.campaign_recipient_id IS NOT NULL AND m.status = 'ready'
-        AND coalesce(m.not_before > clock_timestamp(), false))
+WHERE m.tenant_id = $1 AND m.conversation_id = $2 AND m.lane = $3 AND {OF_LANE}
 ORDER BY m.out_seq LIMIT 1
 """
 
 # Only if it is as it was read: another process may have tried it meanwhile, postponed it or changed its form, and the
 # customer may have opted out. The campaign that it is of may be paused or canceled: see campaign_sends (0052).
+MAY_BE_CLAIMED: Final = f"""{only_if("m.status = 'ready'")}
+    AND (m.not_before IS NULL OR m.not_before <= clock_timestamp())
+    AND {STOPPED_BY} IS NULL
+    AND CASE WHEN m.campaign_recipient_id IS NULL THEN true
+        ELSE campaign_sends(m.tenant_id, m.campaign_recipient_id) END"""
 _CLAIM = f"""
 UPDATE messages m SET status = 'sending', claim_id = $3, claimed_at = clock_timestamp(), attempts = attempts + 1,
     due_at = clock_timestamp() + $4::interval, not_before = NULL,
     called_to = $7, called_from = $8, called_as_of = $9
-WHERE tenant_id = $1 AND id = $2 AND {only_if("status = 'ready'")} AND attempts = $5
-    AND admitted_at IS NOT DISTINCT FROM $6
-    AND (not_before IS NULL OR not_before <= clock_timestamp())
-    AND {STOPPED_BY} IS NULL
-    AND CASE WHEN campaign_recipient_id IS NULL THEN true ELSE campaign_sends(tenant_id, campaign_recipient_id) END
+WHERE tenant_id = $1 AND id = $2 AND attempts = $5 AND admitted_at IS NOT DISTINCT FROM $6 AND {MAY_BE_CLAIMED}
 RETURNING id
 """
 
@@ -46,12 +48,14 @@ async def head(connection: Connection | Pool, tenant_id: UUID, conversation_id: 
     return None if row is None else outbound_of(row)
 
 
-async def claim(pool: Pool, message: Outbound, channel: Channel, lease: timedelta) -> UUID | None:
+async def claim(
+    pool: Pool, message: Outbound, channel: Channel, lease: timedelta, claim_id: UUID | None = None
+) -> UUID | None:
     """ready → sending, committed before the call; returns the claim. None: another process has the lane.
 
     The addresses of `message` and `channel` are recorded: the call uses them, and a look-up has to use the same.
     """
-    claim_id = new_id()
+    claim_id = claim_id or new_id()
     try:
         claimed = await pool.fetchval(
             _CLAIM,
@@ -271,30 +275,3 @@ async def absent(connection: Connection | Pool, tenant_id: UUID, message_id: UUI
 async def leave_unknown(connection: Connection | Pool, tenant_id: UUID, message_id: UUID) -> None:
     """Leave it unknown, never due, until a person decides or a receipt comes."""
     await connection.execute(_LEAVE, tenant_id, message_id)
-
-
-# -- pair rate limit ---------------------------------------------------------------------------------------------------
-
-# The last claimed message of either lane. In the message's own lane it is the one before it, for a lane keeps its
-# order.
-_SECONDS_SINCE_LAST_SEND = """
-SELECT extract(epoch FROM clock_timestamp() - max(claimed_at))::float8 FROM (
-    (SELECT claimed_at FROM messages
-    WHERE tenant_id = $1 AND conversation_id = $2 AND lane = 'normal' AND out_seq IS NOT NULL
-        AND claimed_at IS NOT NULL
-    ORDER BY out_seq DESC LIMIT 1)
-    UNION ALL
-    (SELECT claimed_at FROM messages
-    WHERE tenant_id = $1 AND conversation_id = $2 AND lane = 'bulk' AND claimed_at IS NOT NULL
-        AND out_seq < (SELECT out_seq FROM messages WHERE tenant_id = $1 AND id = $3)
-    ORDER BY out_seq DESC LIMIT 1)
-) AS last
-"""
-
-
-async def seconds_since_last_send(pool: Pool, message: Outbound) -> float | None:
-    """Seconds since another message was sent to the recipient of this bulk message; None where none ever was."""
-    seconds: float | None = await pool.fetchval(
-        _SECONDS_SINCE_LAST_SEND, message.tenant_id, message.conversation_id, message.id
-    )
-    return seconds
