@@ -24,6 +24,13 @@ _COLUMNS = "id, tenant_id, endpoint_id, provider, kind, address, status, setting
 
 _TENANT_LIVES = "EXISTS (SELECT FROM tenants t WHERE t.id = channels.tenant_id AND t.deleted_at IS NULL)"
 
+
+def as_read(tenant_id: str, channel_id: str, updated_at: str) -> str:
+    """SQL that finds the channel with this key, if it is as it was then, in which it was not deleted."""
+    return f"""SELECT FROM channels JOIN tenants ON tenants.id = channels.tenant_id AND tenants.deleted_at IS NULL
+    WHERE channels.tenant_id = {tenant_id} AND channels.id = {channel_id} AND channels.updated_at = {updated_at}"""
+
+
 _BY_ENDPOINTS = f"""
 SELECT {_COLUMNS}, (SELECT t.settings -> 'consents' FROM tenants t WHERE t.id = channels.tenant_id) AS consents
 FROM channels WHERE endpoint_id = ANY($1::uuid[]) AND proven AND deleted_at IS NULL AND {_TENANT_LIVES}

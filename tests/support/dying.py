@@ -63,10 +63,10 @@ def _before(work: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
     return dying
 
 
-def _after(work: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
+def _after(work: Callable[P, Awaitable[T]], only: object = None) -> Callable[P, Awaitable[T]]:
     async def dying(*args: P.args, **kwargs: P.kwargs) -> T:
         result = await work(*args, **kwargs)
-        if result is not False:
+        if result is not False and only in (None, result):
             _moment()
         return result
 
@@ -167,7 +167,7 @@ MOMENTS: Final[dict[str, Callable[[], None]]] = {
     # the webhook is free, and the delivery of its job not acked
     "webhook released": lambda: setattr(Desk, "release", _after(Desk.release)),
     # the message is `sending`, and the provider not called
-    "claimed": lambda: setattr(Batches, "claim", _after(Batches.claim)),
+    "claimed": lambda: setattr(Batches, "claim", _after(Batches.claim, "claimed")),
     # the provider has answered, and nothing is written down
     "answered": lambda: setattr(recording, "record_result", _before(recording.record_result)),
     # what the provider said is written down, and the delivery not acked

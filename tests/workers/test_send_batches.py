@@ -14,10 +14,13 @@ from shared import database
 from shared.queue.jobs import SendAdmitted
 from shared.resilience.lock_waits import LockWaits
 from shared.settings import Settings
+from shared.store import channels
+from shared.store.messages import sends
 from shared.store.messages.outbound_rows import Outbound, outbound_of
-from shared.store.messages.send_batches import Claim, SentMessage
+from shared.store.messages.send_batches import Claim, ClaimOutcome, SentMessage
 from tests.support.stage import Stage, staged
 from tests.workers.test_locks_sends import admitted
+from tests.workers.test_send_isolation import OTHER_ACCOUNT
 from workers.send.batches import Batches
 
 MANY = 20
@@ -37,7 +40,7 @@ class Ready:
         channel = await self.stage.channel()
         return [Claim(message, channel) for message in self.messages]
 
-    async def claim_all(self) -> tuple[list[Claim], list[bool]]:
+    async def claim_all(self) -> tuple[list[Claim], list[ClaimOutcome]]:
         claims = await self.claims()
         return claims, await asyncio.gather(*(self.batches.claim(claim) for claim in claims))
 
@@ -68,7 +71,7 @@ async def test_messages_that_are_ready_together_are_claimed_and_recorded_in_one_
 ) -> None:
     async with ready(settings) as all_ready:
         claims, claimed = await all_ready.claim_all()
-        assert (claimed, await all_ready.transactions("sending")) == ([True] * MANY, 1)
+        assert (claimed, await all_ready.transactions("sending")) == (["claimed"] * MANY, 1)
 
         sent = [SentMessage(one.message, one.id, f"SM{n}", held=n == 0) for n, one in enumerate(claims)]
         goes_on = await asyncio.gather(*(all_ready.batches.sent(one, nothing) for one in sent))
@@ -91,9 +94,9 @@ async def test_a_message_that_a_session_locks_is_claimed_once_it_may_be_and_the_
             await other.execute("SELECT FROM messages WHERE id = $1 FOR UPDATE", all_ready.jobs[3].message_id)
             first, *rest = [asyncio.create_task(all_ready.batches.claim(one)) for one in await all_ready.claims()]
             locked = rest.pop(2)
-            assert await asyncio.gather(first, *rest) == [True] * (MANY - 1)
+            assert await asyncio.gather(first, *rest) == ["claimed"] * (MANY - 1)
             assert not locked.done()
-        assert await locked is True
+        assert await locked == "claimed"
 
 
 async def test_a_lane_that_is_in_use_or_a_message_that_was_moved_costs_the_others_nothing(settings: Settings) -> None:
@@ -105,7 +108,7 @@ async def test_a_lane_that_is_in_use_or_a_message_that_was_moved_costs_the_other
             "UPDATE messages SET status = 'sending', claim_id = gen_random_uuid() WHERE id = $1", behind.message_id
         )
         _, claimed = await all_ready.claim_all()
-        assert claimed == [False, False, True, True]
+        assert claimed == ["lost", "lost", "claimed", "claimed"]
         assert await stage.count("messages WHERE status = 'sending'") == 3
 
 
@@ -179,3 +182,49 @@ async def test_the_head_of_a_lane_is_read_alone_where_the_batch_cannot_be_read(
         assert isinstance(first, ValueError)
         assert [getattr(one, "id", None) for one in others] == [message.id for message in all_ready.messages[1:]]
         assert not database.is_outage(first)
+
+
+async def test_a_message_is_not_claimed_for_a_channel_that_was_changed_since_it_was_read(settings: Settings) -> None:
+    async with ready(settings, 2) as all_ready:
+        claims = await all_ready.claims()
+        await all_ready.stage.configure({"rate": 900})
+        for claim in claims:
+            assert await all_ready.batches.claim(claim) == "channel_changed"
+        by_itself = await sends.claim(all_ready.stage.pool, claims[0].message, claims[0].channel, LEASE)
+        assert by_itself is None
+        _, claimed = await all_ready.claim_all()
+        assert claimed == ["claimed", "claimed"]
+        await all_ready.stage.pool.execute("UPDATE messages SET status = 'ready', claim_id = NULL, attempts = 0")
+        await all_ready.stage.pool.execute("UPDATE tenants SET deleted_at = now()")
+        assert await all_ready.batches.claim(claims[0]) == "channel_changed"
+
+
+async def test_a_channel_that_was_stopped_or_changed_sends_nothing_by_what_it_was(settings: Settings) -> None:
+    """The process has sent through it a moment ago, and holds it in memory."""
+    async with ready(settings, 3) as all_ready, all_ready.stage.working("send"):
+        stage, (first, second, third) = all_ready.stage, all_ready.jobs
+        await stage.deliver(first)
+        await stage.until(stage.status, first.message_id, equals="sent")
+
+        await channels.set_credentials(
+            stage.pool,
+            stage.ours.tenant_id,
+            stage.ours.id,
+            stage.sealed(
+                {"account_sid": OTHER_ACCOUNT[0], "auth_token": OTHER_ACCOUNT[1]}, stage.ours.tenant_id, stage.ours.id
+            ),
+        )
+        await stage.sandbox.account(*OTHER_ACCOUNT)
+        await stage.deliver(second)
+        await stage.until(stage.status, second.message_id, equals="sent")
+        assert [seen.account for seen in await stage.sandbox.messages()][1:] == [OTHER_ACCOUNT[0]]
+
+        async with stage.pool.acquire() as connection:
+            assert await channels.stop(connection, stage.ours.tenant_id, stage.ours.id, "for a test")
+        await stage.deliver(third)
+        await stage.until(
+            stage.count,
+            "messages WHERE status = 'ready' AND due_at BETWEEN now() + interval '4 min' AND now() + interval '5 min'",
+            equals=1,
+        )
+        assert len(await stage.sandbox.messages()) == 2

@@ -27,6 +27,11 @@ class Skip:
 
 
 @dataclass(frozen=True, slots=True)
+class Reload:
+    """Its channel has been changed since it was read, so the gates decide anew: nothing is written."""
+
+
+@dataclass(frozen=True, slots=True)
 class Cancel:
     """ready → canceled."""
 
@@ -70,12 +75,13 @@ class StopChannel:
     reason: str
 
 
-Admission = Send | Skip | Cancel | Fail | Requeue | Postpone | AwaitCampaign | StopChannel
+Admission = Send | Skip | Reload | Cancel | Fail | Requeue | Postpone | AwaitCampaign | StopChannel
 
 # After these the next message of the lane is the head; after any other verdict the lane waits.
 LEFT_THE_HEAD: Final = (Send, Cancel, Fail, Requeue)
 SEND: Final = Send()
 SKIP: Final = Skip()
+RELOAD: Final = Reload()
 
 
 async def record_verdict(message: Outbound, verdict: Admission, ctx: Ctx) -> Admission:
@@ -101,7 +107,7 @@ async def record_verdict(message: Outbound, verdict: Admission, ctx: Ctx) -> Adm
             await bulk.wait_for_campaign(ctx.pool, *key, wait)
         case StopChannel(reason):
             await _stop_channel(message, reason, ctx)
-        case Send() | Skip():
+        case Send() | Skip() | Reload():
             pass
     return verdict if is_written else SKIP
 

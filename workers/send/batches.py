@@ -14,7 +14,7 @@ from shared.queue.jobs import Lane
 from shared.resilience.lock_waits import LockWaits
 from shared.store.messages import send_batches, sends
 from shared.store.messages.outbound_rows import Outbound
-from shared.store.messages.send_batches import Claim, LaneKey, SentMessage
+from shared.store.messages.send_batches import Claim, ClaimOutcome, LaneKey, SentMessage
 
 AT_ONCE: Final = 100
 
@@ -25,10 +25,10 @@ class _OfOneLane:
     def __init__(self, pool: Pool, lease: timedelta) -> None:
         self._pool = pool
         self._lease = lease
-        self.claim: Together[Claim, bool] = Together(self._claim, most=AT_ONCE)
+        self.claim: Together[Claim, ClaimOutcome] = Together(self._claim, most=AT_ONCE)
         self.sent: Together[SentMessage, bool] = Together(self._sent, most=AT_ONCE)
 
-    async def _claim(self, claims: Sequence[Claim]) -> list[bool | Apart]:
+    async def _claim(self, claims: Sequence[Claim]) -> list[ClaimOutcome | Apart]:
         return await send_batches.claim(self._pool, claims, self._lease)
 
     async def _sent(self, messages: Sequence[SentMessage]) -> list[bool | Apart]:
@@ -47,11 +47,12 @@ class Batches:
         """The first unfinished message of the lane; None where it is empty."""
         return await self._head(lane, partial(sends.head, self._pool, *lane))
 
-    async def claim(self, claim: Claim) -> bool:
-        """Whether the message is claimed, and that committed. Not where it has been moved, or its lane is in use."""
+    async def claim(self, claim: Claim) -> ClaimOutcome:
+        """Claim the message, and commit that; it is lost, too, where its lane is in use."""
 
-        async def alone() -> bool:
-            return await sends.claim(self._pool, claim.message, claim.channel, self.lease, claim.id) is not None
+        async def alone() -> ClaimOutcome:
+            claimed = await sends.claim(self._pool, claim.message, claim.channel, self.lease, claim.id)
+            return "lost" if claimed is None else "claimed"
 
         if claim.message.tenant_id in self._locks:
             return await alone()

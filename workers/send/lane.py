@@ -1,15 +1,18 @@
 """Sends what is ready in a conversation's lane, message by message in their order."""
 
 from contextlib import AsyncExitStack
+from typing import Final
 from uuid import UUID
 
-from shared.store import channels
+from shared.domain.channels import Channel
 from shared.store.messages.outbound_rows import Outbound
 from shared.store.messages.send_batches import LaneKey
 from workers.send import provider_call
-from workers.send.admission import LEFT_THE_HEAD, Admission, Cancel, Send, record_verdict
+from workers.send.admission import LEFT_THE_HEAD, SKIP, Admission, Cancel, Reload, Send, record_verdict
 from workers.send.gates import GATES, Attempt, due
 from workers.send.resources import Ctx
+
+CHANNELS_READ: Final = 3  # times for one message; a channel that changes as often has it wait until it is due again
 
 
 async def drain(lane: LaneKey, ctx: Ctx) -> set[UUID]:
@@ -34,14 +37,22 @@ async def attempt(message: Outbound, ctx: Ctx) -> Admission:
     """Take a lane's first message through the gates and send it; returns what was decided, which is recorded."""
     if not isinstance(verdict := due(message), Send):
         return verdict
-    channel = await channels.get(ctx.pool, message.tenant_id, message.channel_id)
-    if channel is None:
-        return await record_verdict(message, Cancel("channel_deleted"), ctx)
+    for _ in range(CHANNELS_READ):
+        channel = await ctx.resource.channels.get(ctx.pool, message.tenant_id, message.channel_id)
+        if channel is None:
+            return await record_verdict(message, Cancel("channel_deleted"), ctx)
+        verdict = await _through_gates(message, channel, ctx)
+        if not isinstance(verdict, Reload):
+            return await record_verdict(message, verdict, ctx)
+        ctx.resource.channels.forget(channel)
+    return SKIP
+
+
+async def _through_gates(message: Outbound, channel: Channel, ctx: Ctx) -> Admission:
+    """The first verdict that keeps the message from its call, else what came of the call, which is recorded."""
     async with AsyncExitStack() as held:
         ready = Attempt(message, channel, held)
         for gate in GATES:
             if not isinstance(verdict := await gate(ready, ctx), Send):
-                break
-        else:
-            return await provider_call.claim_and_send(ready, ctx)
-    return await record_verdict(message, verdict, ctx)
+                return verdict
+        return await provider_call.claim_and_send(ready, ctx)

@@ -5,30 +5,28 @@ between leaves the message `unknown`.
 """
 
 import time
-from datetime import timedelta
 from typing import Final
 
 from shared.process import metrics
 from shared.sending.pacer import SlotTooFar
 from shared.store.messages.send_batches import Claim
 from workers.send import recording
-from workers.send.admission import SKIP, Admission, Postpone
+from workers.send.admission import RELOAD, SKIP, Admission
 from workers.send.gates import Attempt
 from workers.send.recording import Call
 from workers.send.resources import Ctx
 
 LONGEST_CLAIMED: Final = 0.5  # seconds that a claimed message waits for another slot
-AT_ONCE: Final = timedelta(0)
 
 
 async def claim_and_send(attempt: Attempt, ctx: Ctx) -> Admission:
-    """Claim the message, call the provider, record the result. Skip where the claim was not to be had, Postpone where
-    it was had too late to call."""
+    """Claim the message, call the provider, record the result. Skip where the claim was not to be had, or came too
+    late."""
     message, channel = attempt.message, attempt.channel
     batches, claim = ctx.resource.batches(ctx), Claim(message, channel)
     before, before_wall = time.monotonic(), time.time()
-    if not await batches.claim(claim):
-        return SKIP
+    if (outcome := await batches.claim(claim)) != "claimed":
+        return RELOAD if outcome == "channel_changed" else SKIP
     ctx.resource.pacer.claiming.took(time.monotonic() - before)
     call = Call(message, channel, claim.id, batches.lease)
     on_time = await _wait_for_slot(attempt, ctx)
@@ -37,7 +35,7 @@ async def claim_and_send(attempt: Attempt, ctx: Ctx) -> Admission:
     # found the message absent. Two clocks, for a suspended machine stops the one and a correction moves the other.
     if not on_time or max(started - before, time.time() - before_wall) > ctx.settings.send_lease_margin:
         await recording.release(call, "late_claim", "its claim took too long, so it was not sent on it", ctx)
-        return Postpone(AT_ONCE)
+        return SKIP
     result = await attempt.sender.send(attempt.leaving)
     metrics.SEND_SECONDS.labels(channel.provider).observe(time.monotonic() - started)
     metrics.SENDS.labels(channel.provider, type(result).__name__.lower()).inc()

@@ -8,12 +8,16 @@ from shared.queue.worker import Context
 from shared.sending.senders import Senders
 from shared.settings import Settings
 from workers.send.batches import Batches
+from workers.send.channel_cache import ChannelCache
 
 
 class Resources(Senders):
     """The senders of a process, and what its context lets them do together."""
 
-    _batches: Batches | None = None
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self._batches: Batches | None = None
+        self.channels = ChannelCache()
 
     def batches(self, ctx: "Ctx") -> Batches:
         """The batches of the process that has this context."""

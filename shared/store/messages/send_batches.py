@@ -7,13 +7,14 @@ without the others.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Final
+from typing import Final, Literal
 from uuid import UUID
 
 from shared.database import Pool, new_id
 from shared.database.together import APART, Apart
 from shared.domain.channels import Channel
 from shared.queue.jobs import Lane
+from shared.store import channels
 from shared.store.arrays import arrays
 from shared.store.by_key import only_if
 from shared.store.messages.delivery_receipts import HOLD
@@ -21,6 +22,9 @@ from shared.store.messages.outbound_rows import OUTBOUND_COLUMNS, Outbound, outb
 from shared.store.messages.sends import MAY_BE_CLAIMED, OF_LANE
 
 LaneKey = tuple[UUID, UUID, Lane]  # tenant, conversation, lane
+
+# `lost`: the message has been moved since it was read. `channel_changed`: its channel has, or is gone.
+ClaimOutcome = Literal["claimed", "lost", "channel_changed"]
 
 # What a batch waits for any lock that is not of the messages themselves: a campaign's, a recipient's.
 _LOCK_WAIT: Final = "set_config('lock_timeout', '100ms', true)"
@@ -57,19 +61,22 @@ _FREE: Final = """free AS MATERIALIZED (
 
 _CLAIM = f"""
 WITH asked AS MATERIALIZED (
-    SELECT one.*, {_LOCK_WAIT} FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::int[], $5::timestamptz[], $6::text[],
-        $7::text[], $8::timestamptz[])
-        AS one (tenant_id, id, claim_id, attempts, admitted_at, called_to, called_from, called_as_of)
+    SELECT one.*, {_LOCK_WAIT}, EXISTS ({channels.as_read("one.tenant_id", "one.channel_id", "one.called_as_of")})
+        AS channel_as_read
+    FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::int[], $5::timestamptz[], $6::text[], $7::uuid[], $8::text[],
+        $9::timestamptz[])
+        AS one (tenant_id, id, claim_id, attempts, admitted_at, called_to, channel_id, called_from, called_as_of)
 ), {_FREE}, claimed AS (
     UPDATE messages m SET status = 'sending', claim_id = free.claim_id, claimed_at = clock_timestamp(),
-        attempts = m.attempts + 1, due_at = clock_timestamp() + $9::interval, not_before = NULL,
+        attempts = m.attempts + 1, due_at = clock_timestamp() + $10::interval, not_before = NULL,
         called_to = free.called_to, called_from = free.called_from, called_as_of = free.called_as_of
     FROM free
     WHERE m.tenant_id = free.tenant_id AND m.id = free.id AND m.attempts = free.attempts
-        AND m.admitted_at IS NOT DISTINCT FROM free.admitted_at AND {MAY_BE_CLAIMED}
+        AND m.admitted_at IS NOT DISTINCT FROM free.admitted_at AND free.channel_as_read AND {MAY_BE_CLAIMED}
     RETURNING m.claim_id
 )
-SELECT claim_id, true AS claimed FROM claimed UNION ALL SELECT claim_id, false FROM free
+SELECT claim_id, 'claimed' AS outcome FROM claimed
+UNION ALL SELECT claim_id, CASE WHEN channel_as_read THEN 'lost' ELSE 'channel_changed' END FROM free
 """
 
 # Of messages that are as their claims left them. A receipt, or the end of the lease, may have moved one meanwhile: what
@@ -128,8 +135,8 @@ async def heads(pool: Pool, lanes: Sequence[LaneKey]) -> list[Outbound | None]:
     return [found.get(place) for place in range(len(lanes))]
 
 
-async def claim(pool: Pool, claims: Sequence[Claim], lease: timedelta) -> list[bool | Apart]:
-    """ready → sending, in one commit; says of each whether it is claimed, or APART where another session locks it.
+async def claim(pool: Pool, claims: Sequence[Claim], lease: timedelta) -> list[ClaimOutcome | Apart]:
+    """ready → sending, in one commit; returns what came of each, or APART where another session locks the message.
 
     Raises asyncpg.UniqueViolationError where another message of one of the lanes is being sent.
     """
@@ -141,15 +148,16 @@ async def claim(pool: Pool, claims: Sequence[Claim], lease: timedelta) -> list[b
             one.message.attempts,
             one.message.admitted_at,
             one.message.recipient,
+            one.channel.id,
             one.channel.address,
             one.channel.updated_at,
         )
         for one in claims
     ]
-    answers: dict[UUID, bool] = {}
-    for row in await pool.fetch(_CLAIM, *arrays(values, 8), lease):
-        answers[row["claim_id"]] = row["claimed"] or answers.get(row["claim_id"], False)
-    return [answers.get(one.id, APART) for one in claims]
+    rows = await pool.fetch(_CLAIM, *arrays(values, 9), lease)
+    outcomes: dict[UUID, ClaimOutcome] = {row["claim_id"]: row["outcome"] for row in rows}
+    outcomes |= {row["claim_id"]: "claimed" for row in rows if row["outcome"] == "claimed"}
+    return [outcomes.get(one.id, APART) for one in claims]
 
 
 async def sent(pool: Pool, messages: Sequence[SentMessage]) -> list[bool | Apart]:

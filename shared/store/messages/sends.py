@@ -11,6 +11,7 @@ from shared.database import Connection, Pool, new_id
 from shared.domain.channels import Channel
 from shared.domain.statuses import RESTORED
 from shared.queue.jobs import Lane
+from shared.store import channels
 from shared.store.by_key import only_if
 from shared.store.consents import STOPPED_BY
 from shared.store.messages import delivery_receipts
@@ -38,6 +39,7 @@ UPDATE messages m SET status = 'sending', claim_id = $3, claimed_at = clock_time
     due_at = clock_timestamp() + $4::interval, not_before = NULL,
     called_to = $7, called_from = $8, called_as_of = $9
 WHERE tenant_id = $1 AND id = $2 AND attempts = $5 AND admitted_at IS NOT DISTINCT FROM $6 AND {MAY_BE_CLAIMED}
+    AND EXISTS ({channels.as_read("m.tenant_id", "m.channel_id", "$9")})
 RETURNING id
 """
 
@@ -51,7 +53,8 @@ async def head(connection: Connection | Pool, tenant_id: UUID, conversation_id: 
 async def claim(
     pool: Pool, message: Outbound, channel: Channel, lease: timedelta, claim_id: UUID | None = None
 ) -> UUID | None:
-    """ready → sending, committed before the call; returns the claim. None: another process has the lane.
+    """ready → sending, committed before the call; returns the claim. None: another process has the lane, or the channel
+    has been changed.
 
     The addresses of `message` and `channel` are recorded: the call uses them, and a look-up has to use the same.
     """
