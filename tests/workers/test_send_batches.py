@@ -132,6 +132,32 @@ async def test_a_result_is_recorded_alone_where_the_lease_has_run_out(settings: 
         assert alone == [claims[1]]
 
 
+async def test_messages_that_wait_for_a_place_are_postponed_in_one_commit(settings: Settings) -> None:
+    async with ready(settings) as all_ready, all_ready.stage.pool.acquire() as other:
+        stage, (moved, locked, *rest) = all_ready.stage, all_ready.messages
+        await stage.pool.execute("UPDATE messages SET status = 'canceled' WHERE id = $1", moved.id)
+
+        def postponed() -> list[asyncio.Task[bool]]:
+            asked = enumerate((moved, locked, *rest), start=100)
+            return [
+                asyncio.create_task(all_ready.batches.postpone(one.tenant_id, one.id, timedelta(minutes=wait)))
+                for wait, one in asked
+            ]
+
+        async with other.transaction():
+            await other.execute("SELECT FROM messages WHERE id = $1 FOR UPDATE", locked.id)
+            first, second, *others = postponed()
+            assert await asyncio.gather(first, *others) == [False] + [True] * len(rest)
+            written = "messages WHERE due_at > now() + interval '95 min'"
+            assert await stage.count(written) == len(rest)
+            rows = await stage.pool.fetch(f"SELECT DISTINCT xmin::text FROM {written}")
+            assert len(rows) == 1
+        assert await second is True
+        assert await stage.count(
+            "messages WHERE due_at BETWEEN now() + interval '100 min' AND now() + interval '101 min'"
+        )
+
+
 async def test_a_lane_that_has_another_message_goes_on(settings: Settings) -> None:
     async with ready(settings, 1) as all_ready:
         (claim,), _ = await all_ready.claim_all()

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Final
+from uuid import UUID
 
 from shared.database import Pool
 from shared.database.together import Apart, Together
@@ -41,11 +42,19 @@ class Batches:
     def __init__(self, pool: Pool, locks: LockWaits, lease: timedelta) -> None:
         self._pool, self._locks, self.lease = pool, locks, lease
         self._head: Together[LaneKey, Outbound | None] = Together(partial(send_batches.heads, pool), most=AT_ONCE)
+        self._postpone: Together[tuple[UUID, UUID, timedelta], bool] = Together(
+            partial(send_batches.postpone, pool), most=AT_ONCE
+        )
         self._lanes: dict[Lane, _OfOneLane] = {"normal": _OfOneLane(pool, lease), "bulk": _OfOneLane(pool, lease)}
 
     async def head(self, lane: LaneKey) -> Outbound | None:
         """The first unfinished message of the lane; None where it is empty."""
         return await self._head(lane, partial(sends.head, self._pool, *lane))
+
+    async def postpone(self, tenant_id: UUID, message_id: UUID, wait: timedelta) -> bool:
+        """Make a ready message due after `wait`; it leaves before if its lane is sent. False: it is not ready."""
+        alone = partial(sends.postpone, self._pool, tenant_id, message_id, wait, throttled=False)
+        return await self._postpone((tenant_id, message_id, wait), alone)
 
     async def claim(self, claim: Claim) -> ClaimOutcome:
         """Claim the message, and commit that; it is lost, too, where its lane is in use."""

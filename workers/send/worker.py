@@ -77,7 +77,7 @@ async def _wait_for_place(
     bulkhead.remember(channel_id, admitted)  # before the first await: a call may end meanwhile
     metrics.SENDS_POSTPONED.labels(admitted.queue).inc()
     wait = wait_when_full(SELDOM)
-    if not await sends.postpone(ctx.pool, admitted.tenant_id, admitted.message_id, wait, throttled=False):
+    if not await ctx.resource.batches(ctx).postpone(admitted.tenant_id, admitted.message_id, wait):
         await _owe_again(admitted, ctx)
 
 

@@ -108,6 +108,17 @@ WITH asked AS MATERIALIZED (
 SELECT id FROM sent
 """
 
+_POSTPONE = f"""
+WITH asked AS MATERIALIZED (
+    SELECT one.* FROM unnest($1::uuid[], $2::uuid[], $3::interval[]) AS one (tenant_id, id, wait)
+), {_FREE}, postponed AS (
+    UPDATE messages m SET due_at = clock_timestamp() + free.wait
+    FROM free WHERE m.tenant_id = free.tenant_id AND m.id = free.id AND {only_if("m.status = 'ready'")}
+    RETURNING m.id
+)
+SELECT id, true AS postponed FROM postponed UNION ALL SELECT id, false FROM free
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Claim:
@@ -175,6 +186,17 @@ async def sent(pool: Pool, messages: Sequence[SentMessage]) -> list[bool | Apart
         except Exception:  # whatever it is, they are recorded
             going_on = set(range(len(lanes)))
     return [place in going_on if one.message.id in recorded else APART for place, one in enumerate(messages)]
+
+
+async def postpone(pool: Pool, messages: Sequence[tuple[UUID, UUID, timedelta]]) -> list[bool | Apart]:
+    """Make each ready message (tenant, id) due after its wait; says of each whether it was ready.
+
+    APART: another session locks it.
+    """
+    rows = await pool.fetch(_POSTPONE, *arrays(messages, 3))
+    answers = dict.fromkeys((row["id"] for row in rows), False)
+    answers |= {row["id"]: True for row in rows if row["postponed"]}
+    return [answers.get(message_id, APART) for _, message_id, _ in messages]
 
 
 def _places(lanes: Sequence[LaneKey]) -> list[list[object]]:
