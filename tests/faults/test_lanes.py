@@ -84,6 +84,13 @@ async def test_messages_keep_their_order_while_senders_are_killed(
         await owe_all(system, dice, CONVERSATIONS, each)
         await system.start("window.1", "clock.1", *SENDERS)
 
+        async def decided() -> int:
+            return await system.count("messages WHERE direction = 'outbound' AND status <> 'queued'")
+
+        await system.until_holds(decided, (1).__le__, within=60, what="messages decided on")
+        await system.kill("window.1")
+        await system.start("window.1")
+
         async def sent() -> int:
             return await system.count("messages WHERE status IN ('sent', 'delivered', 'read', 'failed')")
 

@@ -101,8 +101,8 @@ async def database_outage(system: System, seconds: float) -> str:
 
 RESTARTS: Final = 10
 # How many messages stand in each queue: more than its worker takes at once.
-WEBHOOKS, REPLIES, REQUESTS, SENDS = 150, 40, 20, 72
-PREFETCH: Final = {"persist": 100, "reply": 32, "window": 8, "send.twilio": 64}
+WEBHOOKS, REPLIES, REQUESTS, SENDS = 150, 120, 120, 72
+PREFETCH: Final = {"persist": 100, "reply": 100, "window": 100, "send.twilio": 64}
 
 
 def at_least(wanted: Mapping[str, int], counted: Mapping[str, int]) -> bool:
