@@ -95,7 +95,7 @@ async def test_a_message_that_a_session_locks_is_claimed_once_it_may_be_and_the_
             first, *rest = [asyncio.create_task(all_ready.batches.claim(one)) for one in await all_ready.claims()]
             locked = rest.pop(2)
             assert await asyncio.gather(first, *rest) == ["claimed"] * (MANY - 1)
-            assert not locked.done()
+            assert (locked.done(), await all_ready.transactions("sending")) == (False, 1)
         assert await locked == "claimed"
 
 
@@ -172,18 +172,26 @@ async def test_nothing_is_called_where_the_claims_commit_fails(
     """57P01: the server stops, and nobody knows whether the claim stands. 22000: it does not, for all of the batch."""
     async with ready(settings) as all_ready, all_ready.stage.working("send", "clock"):
         stage = all_ready.stage
-        with psycopg.connect(database_url, autocommit=True) as owner:
-            owner.execute(
+        owner = await psycopg.AsyncConnection.connect(database_url, autocommit=True)
+        async with owner:
+            await owner.execute(
                 f"""
+                CREATE SEQUENCE tries;
+                GRANT ALL ON tries TO PUBLIC;
                 CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS
-                    $$ BEGIN RAISE 'no commit' USING ERRCODE = '{code}'; END $$;
+                    $$ BEGIN PERFORM nextval('tries'); RAISE 'no commit' USING ERRCODE = '{code}'; END $$;
                 CREATE CONSTRAINT TRIGGER fails AFTER UPDATE ON messages DEFERRABLE INITIALLY DEFERRED
                     FOR EACH ROW WHEN (NEW.status = 'sending') EXECUTE FUNCTION fail()""".encode()
             )
+
+            async def tried_again() -> bool:
+                (tries,) = await (await owner.execute("SELECT last_value FROM tries")).fetchone() or (0,)
+                return bool(tries > 1)
+
             await stage.deliver(*all_ready.jobs)
-            await asyncio.sleep(0.5)
+            await stage.until(tried_again, equals=True)
             assert not await stage.sandbox.messages()
-            owner.execute("DROP TRIGGER fails ON messages; DROP FUNCTION fail()")
+            await owner.execute("DROP TRIGGER fails ON messages; DROP FUNCTION fail(); DROP SEQUENCE tries")
         await stage.until(stage.count, "messages WHERE status = 'sent'", equals=MANY, within=30)
         assert len(await stage.sandbox.messages()) == MANY
 
