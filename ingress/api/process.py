@@ -40,8 +40,19 @@ KEYS_POOL = 2  # connections: looking up keys, which takes a millisecond
 OPERATORS_POOL = 4  # connections: calls that span tenants, some of which take seconds
 
 
-async def serve(settings: Settings, keys: KeyRing, stop: asyncio.Event, *, share_port: bool = False) -> None:
-    """Serve until `stop` is set, then finish the calls in hand. Raises OSError where a port is taken."""
+async def serve(
+    settings: Settings,
+    keys: KeyRing,
+    stop: asyncio.Event,
+    *,
+    share_port: bool = False,
+    serve_health: health.Serve | None = None,
+) -> None:
+    """Serve until `stop` is set, then finish the calls in hand. Raises OSError where a port is taken.
+
+    `serve_health` is where it says how it is, its PORT unless given.
+    """
+    serve_health = serve_health or health.at_port(settings.host, settings.port or 0)
     logger = log.get_logger("api")
     async with AsyncExitStack() as stack:
         publisher = Publisher(
@@ -98,9 +109,7 @@ async def serve(settings: Settings, keys: KeyRing, stop: asyncio.Event, *, share
             reasons = {"database": watch.unready_reason, "events": live.hub.unready_reason}
             return {part: reason for part, reason in reasons.items() if reason is not None}
 
-        health_port = await stack.enter_async_context(
-            health.serving(health.health(missing), settings.host, settings.port or 0)
-        )
+        health_port = await stack.enter_async_context(serve_health(missing, dict))
         port = await stack.enter_async_context(
             health.serving(
                 api.answer,

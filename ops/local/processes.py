@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 MODULES = ("ingress", "workers", "ops.sandbox")
+PUBLIC = (["ingress", "receive"], ["workers", "all"])  # whose PORT is the providers'
 PATIENCE = aiohttp.ClientTimeout(total=2)  # seconds for one answer
 
 Metrics = Mapping[str, Mapping[str, float]]
@@ -98,19 +99,18 @@ def _state(process: "psutil.Process") -> Path:
 
 
 def _listens(process: "psutil.Process") -> tuple[str, int | None]:
-    """Where it serves its health: at its PORT. `receive` and `api` have another port for their clients, and the
-    sandbox one for mails."""
+    """Where it serves its health: at its PORT, or at PALOMAR_HEALTH_PORT where the public has that. `api` has another
+    port for its clients, and the sandbox one for mails."""
     import psutil
 
     listening = [one.laddr for one in process.net_connections(kind="tcp") if one.status == psutil.CONN_LISTEN]
     environment = process.environ()
     own = environment.get("PORT")
-    if process.cmdline()[2:4] == ["ingress", "receive"]:
-        public = own or str(RECEIVE_PORT)
-        listening.sort(key=lambda one: str(one.port) == public)
-    else:
-        other = {environment.get("PALOMAR_SANDBOX_SMTP_PORT"), environment.get("PALOMAR_API_PORT") or str(API_PORT)}
-        listening.sort(key=lambda one: (str(one.port) != own, str(one.port) in other))
+    other = {environment.get("PALOMAR_SANDBOX_SMTP_PORT"), environment.get("PALOMAR_API_PORT") or str(API_PORT)}
+    if process.cmdline()[2:4] in PUBLIC:
+        other.add(own or str(RECEIVE_PORT))
+        own = environment.get("PALOMAR_HEALTH_PORT")
+    listening.sort(key=lambda one: (str(one.port) != own, str(one.port) in other))
     for host, port, *_ in listening:
         return ("127.0.0.1" if host in ("0.0.0.0", "::") else host), port
     return "", None

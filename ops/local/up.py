@@ -28,18 +28,19 @@ from shared.settings import API_PORT, RECEIVE_HEALTH_PORT, RECEIVE_PORT, Setting
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 STATE = CHECKOUT / ".palomar"
-PORTS = {"receive": RECEIVE_PORT, "sandbox": 4010}  # preferred; a taken one is stepped around
+PORTS = {"receive": RECEIVE_PORT, "all": RECEIVE_PORT, "sandbox": 4010}  # preferred; a taken one is stepped around
 SMTP_PORT = 4025  # the sandbox's second one, where it takes mails
 OTHER_PORTS = 9101  # and up: health and metrics of the workers
-PUBLIC = "receive"  # whose health and metrics have a port of their own
+# Whose health and metrics have a port of their own: the line of each Procfile that receives webhooks.
+PUBLIC = {"Procfile": "receive", "Procfile.small": "all"}
 READY_TIMEOUT = 60.0  # seconds
 TICK = 0.2
 
 
-def up() -> None:
+def up(procfile: str = "Procfile") -> None:
     """Run until Ctrl-C, SIGTERM or a closed terminal. Raises Problem when a step fails; stops what it started."""
     with _only_one(STATE) as lock, _signals(STATE) as stopping:
-        system = System()
+        system = System(procfile)
         try:
             system.start()
             lock.write_text("\n".join([str(os.getpid()), *system.addresses(), ""]))
@@ -55,7 +56,9 @@ def up() -> None:
 class System:
     """The stack and the processes on it."""
 
-    def __init__(self) -> None:
+    def __init__(self, procfile: str) -> None:
+        self._procfile = procfile
+        self._public = PUBLIC[procfile]
         self._own_broker = not os.environ.get("AMQP_URL")
         self._own_database = not os.environ.get("DATABASE_URL")
         self._sandbox = not os.environ.get("PALOMAR_TWILIO_API_URL")
@@ -110,7 +113,7 @@ class System:
     def addresses(self) -> list[str]:
         """What there is to open, a line each."""
         lines = [
-            f"webhooks   http://127.0.0.1:{self._ports['receive']}",
+            f"webhooks   http://127.0.0.1:{self._ports[self._public]}",
             f"API        http://127.0.0.1:{self._api_port}/v1",
         ]
         if self._own_broker:
@@ -118,7 +121,7 @@ class System:
             lines.append(f"RabbitMQ   {broker.management_url}  user {broker.user}, password {broker.password}")
         if self._sandbox:
             lines.append(f"sandbox    http://127.0.0.1:{self._ports['sandbox']}")
-        ports = {**self._ports, PUBLIC: self._health_port}
+        ports = {**self._ports, self._public: self._health_port}
         metrics = ", ".join(f"{name} :{port}" for name, port in ports.items() if name != "sandbox")
         lines.append(f"metrics    http://127.0.0.1:PORT/metrics of {metrics}")
         lines.append(f"logs       {STATE}/logs/NAME.log; warnings and errors appear here too")
@@ -141,7 +144,7 @@ class System:
 
     def _settle(self) -> dict[str, str]:
         """Choose the processes' ports, and every variable that a process or a second shell needs."""
-        self._commands = read_procfile(CHECKOUT / "Procfile")
+        self._commands = read_procfile(CHECKOUT / self._procfile)
         if self._sandbox:  # beside the Procfile: it does not belong in production
             self._commands["sandbox"] = "python -m ops.sandbox"
         for name in self._commands:
@@ -155,7 +158,7 @@ class System:
             "PALOMAR_API_PORT": str(self._api_port),
             environment.SECRET_KEYS: environment.secret_keys(STATE / "env"),
             "PALOMAR_STATE_DIR": str(STATE),
-            "PALOMAR_PUBLIC_URL": f"http://127.0.0.1:{self._ports['receive']}",
+            "PALOMAR_PUBLIC_URL": f"http://127.0.0.1:{self._ports[self._public]}",
         }
         if self._own_broker:
             defaults["AMQP_URL"] = self._stack.amqp_url
@@ -181,7 +184,7 @@ class System:
         here = Path(sys.executable).parent
         env = {**os.environ, "PATH": f"{here}{os.pathsep}{os.environ.get('PATH', os.defpath)}", "PYTHONUNBUFFERED": "1"}
         for name, command in self._commands.items():
-            health_port = self._health_port if name == PUBLIC else None
+            health_port = self._health_port if name == self._public else None
             self._supervisor.start(name, command, self._ports[name], env, health_port=health_port)
 
     def _await_ready(self) -> dict[str, str]:

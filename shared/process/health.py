@@ -1,7 +1,8 @@
 """Serves /healthz, /readyz and /metrics of a process over HTTP."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import Final
 
 import prometheus_client
@@ -15,14 +16,67 @@ Warnings = Callable[[], dict[str, str]]
 """The parts that an operator should look at although the process is ready, each with its reason."""
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 """Answers any request."""
+Serve = Callable[[Readiness, Warnings], AbstractAsyncContextManager[int]]
+"""Serves the health of a part while the block runs; yields the port."""
 
 
 def health(readiness: Readiness, warnings: Warnings = dict) -> Handler:
     """A handler of the three paths; 404 for any other."""
+    return _pages({"/readyz": _readyz(readiness, warnings)})
 
-    async def healthz(_: web.BaseRequest) -> web.Response:
-        return web.json_response({"status": "alive"})
 
+def at_port(host: str, port: int) -> Serve:
+    """Serves the health of a process that has one part, at a port of its own (0: a free one)."""
+    return lambda readiness, warnings: serving(health(readiness, warnings), host, port)
+
+
+class Parts:
+    """The health of a process that has several parts, at one port.
+
+    /readyz answers for all of them, /readyz/NAME for one: a proxy in front of one part asks for that alone.
+    """
+
+    def __init__(self, *names: str) -> None:
+        self._names = names
+        self._parts: dict[str, tuple[Readiness, Warnings]] = {}
+        self._port = 0
+
+    def part(self, name: str) -> Serve:
+        """Where this part says how it is, while `serving` runs."""
+
+        @asynccontextmanager
+        async def joined(readiness: Readiness, warnings: Warnings) -> AsyncIterator[int]:
+            self._parts[name] = (readiness, warnings)
+            try:
+                yield self._port
+            finally:
+                del self._parts[name]
+
+        return joined
+
+    @asynccontextmanager
+    async def serving(self, host: str, port: int) -> AsyncIterator[int]:
+        """Serve all parts at this port (0: a free one); yields it. Raises OSError where it is taken."""
+        pages = {"/readyz": _readyz(lambda: self._missing(*self._names), lambda: self._warnings(*self._names))}
+        for name in self._names:
+            pages[f"/readyz/{name}"] = _readyz(partial(self._missing, name), partial(self._warnings, name))
+        async with serving(_pages(pages), host, port) as self._port:
+            yield self._port
+
+    def _missing(self, *names: str) -> dict[str, str]:
+        missing: dict[str, str] = {}
+        for name in names:
+            missing |= self._parts[name][0]() if name in self._parts else {name: "it has not started, or has ended"}
+        return missing
+
+    def _warnings(self, *names: str) -> dict[str, str]:
+        warnings: dict[str, str] = {}
+        for name in names:
+            warnings |= self._parts[name][1]() if name in self._parts else {}
+        return warnings
+
+
+def _readyz(readiness: Readiness, warnings: Warnings) -> Handler:
     async def readyz(_: web.BaseRequest) -> web.Response:
         missing = readiness()
         status: dict[str, object] = {"status": "not ready", "missing": missing} if missing else {"status": "ready"}
@@ -30,12 +84,21 @@ def health(readiness: Readiness, warnings: Warnings = dict) -> Handler:
             status["warnings"] = warned
         return web.json_response(status, status=503 if missing else 200)
 
+    return readyz
+
+
+def _pages(more: Mapping[str, Handler]) -> Handler:
+    """A handler of /healthz, /metrics and these paths; 404 for any other."""
+
+    async def healthz(_: web.BaseRequest) -> web.Response:
+        return web.json_response({"status": "alive"})
+
     async def metrics(_: web.BaseRequest) -> web.Response:
         return web.Response(
             body=prometheus_client.generate_latest(), headers={"Content-Type": prometheus_client.CONTENT_TYPE_LATEST}
         )
 
-    pages: Mapping[str, Handler] = {"/healthz": healthz, "/readyz": readyz, "/metrics": metrics}
+    pages: Mapping[str, Handler] = {"/healthz": healthz, "/metrics": metrics, **more}
 
     async def answer(request: web.BaseRequest) -> web.StreamResponse:
         page = pages.get(request.path)

@@ -10,6 +10,9 @@ PUBLISH_FAILED = Counter("palomar_publish_failed", "Publishes that were not conf
 ENVELOPE_JOBS = Histogram("palomar_envelope_items", "Jobs that shared one publish", buckets=(1, 2, 5, 10, 20, 50, 100))
 
 JOBS = Counter("palomar_items", "Jobs taken, by outcome: done, retried, postponed, dead", ["queue", "outcome"])
+WORKER_CRASHES = Counter(
+    "palomar_worker_crashes", "Times a worker crashed and started again in its process", ["worker"]
+)
 IN_HAND = Gauge("palomar_items_in_hand", "Jobs taken from the broker and not finished", ["queue"])
 HANDLER_SECONDS = Histogram("palomar_handler_seconds", "Time in a handler", ["queue"], buckets=_FAST)
 CIRCUIT_BREAKER = Gauge("palomar_brake_on", "1 while the circuit breaker of a worker is open", ["queue"])

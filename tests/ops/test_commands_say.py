@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from ingress.__main__ import receive
+from ingress.receive_process import receive
 from ops.demo import meta, tenants, twilio
 from ops.sandbox.app import make_app, serving
 from ops.sandbox.client import SandboxClient

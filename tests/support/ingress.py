@@ -17,7 +17,7 @@ import aiohttp
 import orjson
 from twilio.request_validator import RequestValidator
 
-from ingress.__main__ import receive
+from ingress.receive_process import receive
 from shared import database
 from shared.crypto import KeyRing
 from shared.database import new_id

@@ -87,13 +87,6 @@ async def test_a_lane_alone_consumes_its_queue_alone_and_tells_that_it_is_ready(
         await _until_consumed(stage, set())
 
 
-async def test_all_workers_run_in_one_process(settings: Settings) -> None:
-    async with bench(settings) as stage, stage.process(module="workers", names=["all"]) as process:
-        await _until_consumed(stage, {queue.name for queue in topology.QUEUES})
-        process.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(process.wait(), 15) == 0
-
-
 async def test_a_process_without_broker_and_database_lives_and_says_what_is_missing(
     settings: Settings,
 ) -> None:
