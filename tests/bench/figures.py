@@ -36,7 +36,7 @@ class Measure:
 
     row: str
     name: str
-    unit: Literal["/s", "ms", "KB", "MiB"]
+    unit: Literal["/s", "ms", "KB", "MiB", "s"]
     goal: Goal
     floor: Sequence[float]
     ours: Sequence[float]
@@ -99,6 +99,7 @@ class Result:
     peaks: list[Peak] = field(default_factory=list)
     seen: dict[str, object] = field(default_factory=dict)
     tables: list[Table] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)  # of what must hold and is no ratio, in words
 
     def missed(self) -> list[str]:
         """The goals that were not reached, in words."""
@@ -112,7 +113,7 @@ class Result:
             for peak in self.peaks
             if peak.bytes is not None and not peak.reached
         ]
-        return figures + memory
+        return figures + memory + self.failures
 
     def view(self) -> dict[str, object]:
         return {

@@ -17,7 +17,9 @@ from ops.errors import Problem
 from ops.sandbox.client import SandboxClient
 from tests.bench.arena import Arena, Process
 from tests.bench.figures import Advance, Goal, Measure, Result, Table, percentile
+from tests.bench.peers import disturbed as outage
 from tests.bench.peers import usage
+from tests.bench.peers.disturbed import Disturbed, disturbed
 from tests.bench.peers.sides import ALL, FASTSTREAM, INLINE, PALOMAR, Side, Start
 from tests.bench.webhooks import phone
 
@@ -31,6 +33,7 @@ WITHIN: Final = 60.0  # seconds for the last answer to arrive
 AFTERWARDS: Final = 1.0  # seconds of CPU after the last answer: its record, and events, follow it
 MOST_CPU: Final = 4.0  # ms a conversation
 MOST_MEMORY: Final = 400.0  # MiB, all processes of Palomar together
+MOST_LATE: Final = 5.0  # seconds after an outage of the broker
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +73,10 @@ async def measure(arena: Arena, rounds: int, advance: Advance) -> Result:
             for name, start in ALL.items():
                 found[name].append(await _round(arena, sandbox, client, start))
             advance()
+        faults = {name: await disturbed(arena, sandbox, client, start) for name, start in ALL.items()}
+        advance()
     arena.end(sandbox)
-    return _result(found)
+    return _result(found, faults)
 
 
 def _check_packages() -> None:
@@ -126,7 +131,7 @@ async def _answered(
     return Answered([*sent.values()], waits, max(arrived.values()))
 
 
-def _result(found: Mapping[str, Sequence[Round]]) -> Result:
+def _result(found: Mapping[str, Sequence[Round]], faults: Mapping[str, Disturbed]) -> Result:
     ours, faststream, inline = found[PALOMAR], found[FASTSTREAM], found[INLINE]
 
     def against(name: str, unit: Literal["/s", "ms"], goal: Goal, peer: Sequence[Round], figure: str) -> Measure:
@@ -143,7 +148,11 @@ def _result(found: Mapping[str, Sequence[Round]]) -> Result:
         ROW,
         f"The floor is the peer that is named, or what the goal allows. A burst of {BURST} webhooks over {CONNECTIONS} "
         f"connections, each from a customer of its own; then {BY_THE_CLOCK} webhooks, {RATE:g} a second. CPU is of all "
-        "processes of a side, the broker and the database, memory the PSS of all processes of a side.",
+        "processes of a side, the broker and the database, memory the PSS of all processes of a side. Then the process "
+        f"that sends is killed under a load of {outage.RATE:g} webhooks a second, and the broker is restarted. The "
+        "provider tries a webhook up to six times. Refused: never acknowledged. Unanswered: acknowledged, and not "
+        f"answered for {outage.LONGEST:g} s after the broker's return. Lost: unanswered, and not in the side's own "
+        "database as not sent or of unknown outcome.",
         [
             against("conversations, FastStream", "/s", Goal("at least", 2.0), faststream, "conversations"),
             against("conversations, inline", "/s", Goal("at least", 0.7), inline, "conversations"),
@@ -153,9 +162,42 @@ def _result(found: Mapping[str, Sequence[Round]]) -> Result:
             against("p50, FastStream", "ms", Goal("at most", 1.0), faststream, "p50"),
             against("p99, FastStream", "ms", Goal("at most", 1.0), faststream, "p99"),
             within("memory of all processes", "MiB", MOST_MEMORY, "memory"),
+            Measure(
+                ROW,
+                "answered after an outage",
+                "s",
+                Goal("at most", 1.0),
+                [MOST_LATE],
+                [faults[PALOMAR].answered_after],
+            ),
         ],
-        seen={"sides": {name: [asdict(one) for one in rounds] for name, rounds in found.items()}},
-        tables=[_sides(found)],
+        seen={
+            "sides": {name: [asdict(one) for one in rounds] for name, rounds in found.items()},
+            "faults": {name: asdict(one) for name, one in faults.items()},
+        },
+        tables=[_sides(found), _faults(faults)],
+        failures=[
+            f"{ROW}, faults: Palomar lost {one.lost}, refused {one.refused} and doubled {one.doubled} of {one.sent}"
+            for one in (faults[PALOMAR],)
+            if one.lost or one.refused or one.doubled
+        ],
+    )
+
+
+def _faults(faults: Mapping[str, Disturbed]) -> Table:
+    columns = ("", "webhooks", "refused", "unanswered", "lost", "doubled", "broker away", "all answered after")
+    return Table(
+        f"{outage.RATE:g} webhooks a second; the process that sends is killed, then the broker is restarted",
+        columns,
+        [
+            (
+                name,
+                *map(str, (one.sent, one.refused, one.unanswered, one.lost, one.doubled)),
+                f"{one.away:.1f} s",
+                f"{one.answered_after:.1f} s",
+            )
+            for name, one in faults.items()
+        ],
     )
 
 

@@ -1,8 +1,10 @@
 """The sides that `palomar bench peers` compares: Palomar and its peers, each started alone on the same servers."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
+
+import asyncpg
 
 from ops.demo.twilio import DEMO
 from ops.local.supervisor import read_procfile
@@ -14,6 +16,8 @@ from tests.bench.arena import CHECKOUT, EMPTY, Arena, Process
 PALOMAR: Final = "Palomar"
 FASTSTREAM: Final = "FastStream"
 INLINE: Final = "inline"
+NOT_SENT: Final = "direction = 'outbound' AND status NOT IN ('sent', 'delivered', 'read')"
+PEERS_NOT_SENT: Final = "role = 'assistant' AND provider_sid IS NULL"
 FASTEST: Final = 1000.0  # messages a second: the most that a channel's rate may be, so that no side waits for it
 
 
@@ -25,6 +29,18 @@ class Side:
     entrance: str
     processes: Sequence[Process]
     sender: Process
+    database_url: str = field(repr=False)
+    not_sent: str  # the messages of ours, by SQL, that its own database does not have as sent
+
+    async def unfinished(self) -> int:
+        """How many these are."""
+        connection = await asyncpg.connect(self.database_url)
+        try:
+            if self.name == PALOMAR:
+                await connection.execute("SET ROLE palomar_worker")  # the owner sees no tenant's rows
+            return int(await connection.fetchval(f"SELECT count(*) FROM messages WHERE {self.not_sent}"))
+        finally:
+            await connection.close()
 
     @property
     def webhook_url(self) -> str:
@@ -51,7 +67,9 @@ async def palomar(arena: Arena, sandbox: Process) -> Side:
     variables["PALOMAR_PUBLIC_URL"] = receive.url
     workers = {name: arena.spawn(name, line.split()[1:], variables, serves=True) for name, line in commands.items()}
     await arena.ready(receive, *workers.values())
-    return Side(PALOMAR, receive.url, [receive, *workers.values()], workers["send"])
+    return Side(
+        PALOMAR, receive.url, [receive, *workers.values()], workers["send"], variables["DATABASE_URL"], NOT_SENT
+    )
 
 
 async def faststream(arena: Arena, sandbox: Process) -> Side:
@@ -66,7 +84,7 @@ async def faststream(arena: Arena, sandbox: Process) -> Side:
     work = arena.spawn("faststream-work", ["-m", module, "work"], variables)
     await arena.ready(receive)
     await queues.until_consumed(variables["AMQP_URL"], "inbound", "outbound")
-    return Side(FASTSTREAM, receive.url, [receive, work], work)
+    return Side(FASTSTREAM, receive.url, [receive, work], work, variables["DATABASE_URL"], PEERS_NOT_SENT)
 
 
 async def inline(arena: Arena, sandbox: Process) -> Side:
@@ -77,7 +95,7 @@ async def inline(arena: Arena, sandbox: Process) -> Side:
     shared = {"PORT": str(first.port), "PALOMAR_PUBLIC_URL": first.url}
     second = arena.spawn("inline-2", command, {**variables, **shared}, serves=True)
     await arena.ready(first, second)
-    return Side(INLINE, first.url, [first, second], second)
+    return Side(INLINE, first.url, [first, second], second, variables["DATABASE_URL"], PEERS_NOT_SENT)
 
 
 Start = Callable[[Arena, Process], Awaitable[Side]]
