@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import uvloop
 
-from shared.crypto import KeysInvalid
 from shared.process import log, memory
 from shared.settings import Settings, SettingsInvalid, load
 from workers._process import Process, chosen, declared
@@ -46,7 +45,7 @@ def main(names: Sequence[str]) -> int:
         chosen(names)
         settings = load()
         run = _prepared(settings, names)
-    except (ValueError, SettingsInvalid, KeysInvalid) as error:
+    except (ValueError, SettingsInvalid) as error:
         print(f"python -m workers: {error}", file=sys.stderr)
         return 2
     log.configure(" ".join(names), settings.log_level)

@@ -12,7 +12,7 @@ from typing import Final
 from ingress.api import process as management
 from ingress.receive_process import NAME as RECEIVE
 from ingress.receive_process import receive
-from shared.crypto import KeyRing
+from shared.crypto import KeyRing, KeysInvalid
 from shared.http.connections import raise_descriptor_limit
 from shared.process import health
 from shared.settings import RECEIVE_HEALTH_PORT, Settings
@@ -24,8 +24,11 @@ POOL: Final = 12  # connections of all workers together, unless the setting is m
 
 
 def prepared(settings: Settings) -> Callable[[asyncio.Event], Awaitable[None]]:
-    """What runs everything until its event is set. Raises KeysInvalid."""
-    keys = KeyRing.parse(settings.secret_keys.get_secret_value())
+    """What runs everything until its event is set. Raises ValueError where the keys can't be read."""
+    try:
+        keys = KeyRing.parse(settings.secret_keys.get_secret_value())
+    except KeysInvalid as error:
+        raise ValueError(str(error)) from None
     raise_descriptor_limit()
 
     async def run(stop: asyncio.Event) -> None:

@@ -19,34 +19,48 @@ from workers._unit import AnyWorker, Connections, Unit
 
 def declared() -> dict[str, AnyWorker]:
     """Every worker there is, by name: `worker` in workers/NAME.py, or in workers/NAME/worker.py."""
+    return {name: _imported(path) for name, path in _paths().items()}
+
+
+def _paths() -> dict[str, str]:
+    """The module of every worker, by the worker's name."""
     found = [module for module in pkgutil.iter_modules(workers.__path__) if not module.name.startswith("_")]
-    paths = {module.name: f"workers.{module.name}{'.worker' if module.ispkg else ''}" for module in found}
-    return {name: importlib.import_module(path).worker for name, path in paths.items()}
+    return {module.name: f"workers.{module.name}{'.worker' if module.ispkg else ''}" for module in found}
+
+
+def _imported(path: str) -> AnyWorker:
+    worker: AnyWorker = importlib.import_module(path).worker
+    return worker
 
 
 def chosen(names: Sequence[str]) -> list[tuple[AnyWorker, tuple[WorkQueue, ...]]]:
-    """The workers and queues that these names mean. Raises ValueError naming what exists."""
-    every = declared()
-    workers_of_queues = {
-        queue.name: name for name, worker in every.items() if isinstance(worker, Worker) for queue in worker.queues
-    }
-    there_are = f"there are: all, {', '.join(sorted({*every, *workers_of_queues}))}"
+    """The workers and queues that these names mean. Raises ValueError naming what exists.
+
+    A queue has the name of its worker, or begins with it and a dot. No other worker is imported: each has libraries of
+    its own, which take a fifth of a process's memory.
+    """
     if not names:
-        raise ValueError(f"name at least one worker; {there_are}")
+        raise ValueError(f"name at least one worker; {_there_are()}")
+    paths = _paths()
     wanted: dict[str, set[str]] = {}
-    for name in every if "all" in names else names:
-        if name in every:
-            worker = every[name]
-            queues = {queue.name for queue in worker.queues} if isinstance(worker, Worker) else set()
-            wanted.setdefault(name, set()).update(queues)
-        elif name in workers_of_queues:
-            wanted.setdefault(workers_of_queues[name], set()).add(name)
-        else:
-            raise ValueError(f"no worker {name!r}; {there_are}")
-    return [
-        (every[name], tuple(q for q in getattr(every[name], "queues", ()) if q.name in queues))
-        for name, queues in wanted.items()
-    ]
+    for name in paths if "all" in names else names:
+        worker_name = name.partition(".")[0]
+        queues = _queues(_imported(paths[worker_name])) if worker_name in paths else ()
+        meant = {queue.name for queue in queues if name in (worker_name, queue.name)}
+        if not meant and name not in paths:
+            raise ValueError(f"no worker {name!r}; {_there_are()}")
+        wanted.setdefault(worker_name, set()).update(meant)
+    chosen_workers = [(_imported(paths[name]), queues) for name, queues in wanted.items()]
+    return [(worker, tuple(q for q in _queues(worker) if q.name in queues)) for worker, queues in chosen_workers]
+
+
+def _queues(worker: AnyWorker) -> tuple[WorkQueue, ...]:
+    return worker.queues if isinstance(worker, Worker) else ()
+
+
+def _there_are() -> str:
+    every = declared()
+    return f"there are: all, {', '.join(sorted({*every, *(q.name for w in every.values() for q in _queues(w))}))}"
 
 
 class Process:

@@ -43,7 +43,29 @@ def test_all_means_every_worker_with_every_queue(names: list[str]) -> None:
     assert sorted(queue for queues in meant.values() for queue in queues) == sorted(q.name for q in topology.QUEUES)
 
 
-@pytest.mark.parametrize(("names", "said"), [(["nobody"], "no worker 'nobody'"), ([], "name at least one worker")])
+def test_a_worker_alone_imports_no_other() -> None:
+    found = "import sys; from workers.__main__ import chosen; chosen(sys.argv[1:]); print(*sorted(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", found, "persist.receipts", "window"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    modules = done.stdout.split()
+    imported = {name for name in declared() if f"workers.{name}" in modules}
+    assert imported == {"persist", "window"}
+    assert not {"ingress", "openai", "twilio.rest", "obstore"}.intersection(modules)
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["nobody"], "no worker 'nobody'"),
+        (["persist.no"], "no worker 'persist.no'"),
+        ([], "name at least one worker"),
+    ],
+)
 def test_a_name_nobody_has_is_answered_with_those_there_are(names: list[str], said: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "workers", *names], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
