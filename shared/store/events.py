@@ -1,6 +1,6 @@
 """events and relay_cursor: records events in the transaction that causes them, and how far the relay has published."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import UUID
@@ -31,11 +31,17 @@ SELECT * FROM unnest($1::text[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[],
 
 
 async def record(connection: Connection, *events: Event) -> None:
-    """Write events in the caller's transaction; the relay publishes them in commit order."""
-    if not events:
-        return
-    await connection.execute(
-        _RECORD,
+    """Write events in the caller's transaction; the relay publishes them in commit order.
+
+    Each call is a statement, and wakes who listens for events: a transaction collects its events and calls this once.
+    """
+    if events:
+        await connection.execute(_RECORD, *columns(events))
+
+
+def columns(events: Sequence[Event]) -> tuple[Sequence[object], ...]:
+    """The events as columns, in the order of `_RECORD`."""
+    return (
         [event.name for event in events],
         [event.tenant_id for event in events],
         [event.channel_id for event in events],

@@ -29,23 +29,22 @@ async def apply(
     theirs = [one for one in agents if one not in ours]
     new = await agent_messages.insert(connection, [one.row for one in theirs], began)
     await agent_reports.owe(connection, [one.row for one in theirs if one.to_be_reported])
-    await record(connection, *(_recorded(one, new[one.place]) for one in theirs if one.place in new))
-    await _escalate(connection, [one for one in theirs if one.place in new and one.by_person])
+    recorded = [_recorded(one, new[one.place]) for one in theirs if one.place in new]
+    escalated = await _escalate(connection, [one for one in theirs if one.place in new and one.by_person])
+    await record(connection, *recorded, *escalated)
     receipts = [_receipt(one, echoes[one.place][0]) for one in ours if len(echoes.get(one.place, ())) == 1]
     return await delivery_receipts.apply(connection, receipts, handoff)
 
 
-async def _escalate(connection: Connection, by_persons: Sequence[FromAgent]) -> None:
+async def _escalate(connection: Connection, by_persons: Sequence[FromAgent]) -> list[Event]:
+    """Hand the conversations over to the agents who wrote in them, where the channel wants that; returns the events."""
     channels = {
         (one.conversation.tenant_id, one.conversation.id): one.channel
         for one in by_persons
         if one.channel.settings.manager.escalate
     }
     escalated = await agent_messages.escalate(connection, list(channels))
-    await record(
-        connection,
-        *(Event("conversation.escalated", tenant, channels[tenant, one].id, one) for tenant, one in escalated),
-    )
+    return [Event("conversation.escalated", tenant, channels[tenant, one].id, one) for tenant, one in escalated]
 
 
 def _recorded(one: FromAgent, message_id: UUID) -> Event:

@@ -11,7 +11,7 @@ from shared.queue.jobs import Job
 from shared.queue.outcomes import Retry
 from shared.store import contacts, conversations, media
 from shared.store.consents import Entry
-from shared.store.events import Event, record
+from shared.store.events import Event
 from shared.store.messages import inbound, outbound
 from workers.persist import agent_messages
 from workers.persist.conversation_updates import ConversationUpdates
@@ -31,13 +31,13 @@ async def persist(tx: database.Connection, batch: Sequence[Incoming], handoff: t
         return []
     await _resolve_contacts(tx, everyone)
     await _resolve_conversations(tx, everyone)
-    await record(tx, *_first_contacts(everyone))
+    first = _first_contacts(everyone)
     new = _numbered(customers)
     rows = inbound.inbound_rows([one.row for one in new])
     updates = ConversationUpdates.of(new)
 
     await _lock_conversations(tx, everyone)
-    inserted = await inbound.insert_inbound(tx, rows)
+    inserted = await inbound.insert_inbound(tx, rows, first)
     if len(inserted.ids) < len(new):  # some were stored before: they change nothing
         new = [one for one in new if one.message_id in inserted.ids]
         updates = ConversationUpdates.of(new)

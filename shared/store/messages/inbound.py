@@ -11,6 +11,7 @@ from shared.database import Connection, Pool
 from shared.domain import loop_guard
 from shared.domain.model import Media
 from shared.store.arrays import arrays
+from shared.store.events import Event, columns, record
 from shared.store.messages.outbound_rows import media_json
 
 
@@ -42,8 +43,8 @@ class Inbound:
 # insert takes longer than a microsecond a message, so the next transaction's times are later all the same.
 # A message about a customer from the network (a changed number) has the role `system`: it opens no window and is not
 # answered.
-# The event is inserted by the same statement: the conversations are locked meanwhile, and a round trip more would make
-# others wait. So is an answer to a campaign: see store/campaigns/answers.py.
+# The transaction's events are inserted by the same statement: the conversations are locked meanwhile, and a round trip
+# more would make others wait. So is an answer to a campaign: see store/campaigns/answers.py.
 # `palomar.heard_by` switches the trigger off: `conversations.update_from_messages` makes its changes (0016_heard.sql).
 _INSERT_INBOUND = """
 WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now), new AS MATERIALIZED (
@@ -64,9 +65,11 @@ WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now), new AS MATERIALIZE
     RETURNING id
 ), recorded AS (
     INSERT INTO events (name, tenant_id, channel_id, conversation_id, message_id, contact_id, detail)
-    SELECT 'message.received', tenant_id, channel_id, conversation_id, id, contact_id,
-        jsonb_build_object('type', message_type)
-    FROM new JOIN added USING (id) ORDER BY place
+    SELECT * FROM unnest($17::text[], $18::uuid[], $19::uuid[], $20::uuid[], $21::uuid[], $22::uuid[], $23::jsonb[])
+    UNION ALL (
+        SELECT 'message.received', tenant_id, channel_id, conversation_id, id, contact_id,
+            jsonb_build_object('type', message_type)
+        FROM new JOIN added USING (id) ORDER BY place)
 )
 SELECT id, (SELECT now FROM clock) AS began,
     CASE WHEN (SELECT has_recipients($2::uuid[])) AND message_type <> 'system'
@@ -109,13 +112,16 @@ class Inserted:
     began: datetime | None
 
 
-async def insert_inbound(connection: Connection, rows: InboundRows) -> Inserted:
-    """Insert each message once, however often it comes, with its event.
+async def insert_inbound(connection: Connection, rows: InboundRows, before: Sequence[Event] = ()) -> Inserted:
+    """Insert each message once, however often it comes, with its event, which comes after the events `before`.
 
     This leaves the conversations' own rows as they were: `conversations.update_from_messages` must follow in the same
     transaction.
     """
-    found = await connection.fetch(_INSERT_INBOUND, *rows) if rows[0] else []
+    if not rows[0]:
+        await record(connection, *before)
+        return Inserted(set(), None)
+    found = await connection.fetch(_INSERT_INBOUND, *rows, *columns(before))
     return Inserted({row["id"] for row in found}, found[0]["began"] if found else None)
 
 
