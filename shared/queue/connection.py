@@ -42,6 +42,10 @@ class PublishRefused(PublishFailed):
     """The broker refused the publish: it is unroutable, or the queue rejected it."""
 
 
+class PublishUnroutable(PublishRefused):
+    """The broker returned the publish: no queue is bound to its exchange with this routing key."""
+
+
 class Link:
     """One connection to the broker, made again whenever it is lost.
 

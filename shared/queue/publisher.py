@@ -13,7 +13,15 @@ from aio_pika.abc import AbstractChannel, AbstractConnection
 from shared.process import metrics
 from shared.process.log import get_logger
 from shared.queue import topology
-from shared.queue.connection import BrokerAway, Link, PublishFailed, PublishRefused, PublishUnknown, is_cancellation
+from shared.queue.connection import (
+    BrokerAway,
+    Link,
+    PublishFailed,
+    PublishRefused,
+    PublishUnknown,
+    PublishUnroutable,
+    is_cancellation,
+)
 from shared.queue.envelope import amqp_headers, dump, envelope, group_key
 from shared.queue.jobs import Job
 
@@ -134,7 +142,10 @@ class Publisher:
         headers: Mapping[str, str | int] | None = None,
         mandatory: bool = True,
     ) -> None:
-        """Publish one body as it is and wait for its confirm. Raises PublishFailed."""
+        """Publish one body as it is and wait for its confirm.
+
+        Raises PublishFailed; where it is `mandatory` and no queue is bound to take it, PublishUnroutable.
+        """
         channel = self._channel
         if channel is None or channel.is_closed or not self._link.up.is_set():
             raise BrokerAway("no connection to RabbitMQ; is it running, and is AMQP_URL right?")
@@ -152,7 +163,9 @@ class Publisher:
                 await self._exchanges[exchange].publish(message, routing_key, mandatory=mandatory)
         except TimeoutError as error:
             raise PublishUnknown(f"not confirmed within {self._timeout} s") from error
-        except (aio_pika.exceptions.PublishError, aio_pika.exceptions.DeliveryError) as error:
+        except aio_pika.exceptions.PublishError as error:  # the broker's basic.return
+            raise PublishUnroutable(f"{exchange}/{routing_key} leads to no queue: {error}") from error
+        except aio_pika.exceptions.DeliveryError as error:
             raise PublishRefused(f"{exchange}/{routing_key} was not taken: {error}") from error
         except (ValueError, TypeError, LookupError) as error:
             raise PublishRefused(f"{exchange}/{routing_key} can't be written: {error!r}") from error

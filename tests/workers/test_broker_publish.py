@@ -9,7 +9,7 @@ import pytest
 
 from ops.local.stack import Stack
 from shared.queue import connection, publisher, topology
-from shared.queue.connection import BrokerAway, PublishFailed, PublishRefused, PublishUnknown
+from shared.queue.connection import BrokerAway, PublishFailed, PublishUnknown, PublishUnroutable
 from shared.queue.publisher import Publisher
 from shared.settings import Settings
 from tests.support.broker_faults import out_of_memory, paused
@@ -94,7 +94,7 @@ async def test_a_message_nobody_would_get_is_refused(settings: Settings) -> None
             await (await connection.channel()).queue_delete(QUEUE.name)
         # The same job three times at once: aiormq tells returned messages apart by their id only.
         outcomes = await asyncio.gather(*(stage.publish(SampleJob(name="x")) for _ in range(3)), return_exceptions=True)
-    assert [type(outcome) for outcome in outcomes] == [PublishRefused] * 3
+    assert [type(outcome) for outcome in outcomes] == [PublishUnroutable] * 3
 
 
 async def test_an_event_nobody_listens_to_is_published(settings: Settings) -> None:

@@ -5,10 +5,11 @@ import contextlib
 import re
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 from uuid import uuid4
 
 import aio_pika
@@ -21,9 +22,11 @@ from prometheus_client import REGISTRY
 from shared import database
 from shared.queue import topology
 from shared.queue.jobs import EventHappened
+from shared.queue.publisher import Publisher
 from shared.settings import Settings
 from shared.store import events
 from tests.support.stage import Stage, staged
+from workers.relay import unbound
 from workers.relay.lag import Lag
 from workers.relay.publishing import runs_of
 
@@ -276,6 +279,67 @@ async def test_nobody_listening_is_fine(settings: Settings) -> None:
         await happen(stage, "nobody.listens")
         at = await stage.value("SELECT max(seq) FROM events")
         await stage.until(lambda: stage.value("SELECT seq FROM relay_cursor"), equals=at)
+
+
+@contextmanager
+def holding(seconds: float) -> Iterator[list[str]]:
+    """Hold back for so long what nobody is bound to; the names of all publishes meanwhile."""
+    published: list[str] = []
+    publish_body = Publisher.publish_body
+
+    async def counted(self: Publisher, exchange: str, routing_key: str, *args: Any, **named: Any) -> None:
+        if exchange == topology.EVENTS:
+            published.append(routing_key)
+        await publish_body(self, exchange, routing_key, *args, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(unbound, "HOLD", seconds)
+        patch.setattr("workers.relay.worker.HOLD", seconds)
+        patch.setattr(Publisher, "publish_body", counted)
+        yield published
+
+
+async def cursor_at(stage: Stage) -> int:
+    return int(await stage.value("SELECT seq FROM relay_cursor"))
+
+
+async def test_events_that_nobody_is_bound_to_share_a_publish(settings: Settings) -> None:
+    with holding(1.5) as published:
+        async with staged(settings) as stage, stage.working("relay"):
+            await happen(stage, "one")
+            await stage.until(lambda: cursor_at(stage), equals=1)
+            for _ in range(150):
+                await happen(stage, "one", "two")
+            await stage.until(lambda: cursor_at(stage), equals=301, within=10)
+    assert len(published) < 20, "once a name and second; of what is held longer than an envelope, only the first"
+
+
+async def test_who_binds_gets_the_events_of_the_second_before(settings: Settings) -> None:
+    """Nobody was bound to the name a moment ago, so its next events are held: they are late, and not lost."""
+    with holding(4):
+        async with staged(settings) as stage, stage.working("relay"):
+            await happen(stage, "before")
+            await stage.until(lambda: cursor_at(stage), equals=1)
+            await happen(stage, *["before"] * 120)
+            async with listening(stage) as listener:
+                await stage.until(listener.count, equals=120, within=10)
+                assert [item["seq"] for item in listener.items] == list(range(2, 122))
+
+
+async def test_events_held_back_make_none_late_that_somebody_is_bound_to(settings: Settings) -> None:
+    async with staged(settings) as stage, listening(stage, "bound.*") as listener:
+        with holding(600):
+            async with stage.working("relay"):
+                await happen(stage, "bound.1", "nobodys")
+                await stage.until(lambda: cursor_at(stage), equals=2)
+                await happen(stage, "nobodys", "bound.2")
+                await stage.until(listener.count, equals=2)
+                await happen(stage, "bound.3")
+                await stage.until(listener.count, equals=3)
+                assert await cursor_at(stage) == 2, "another relay must not pass over the one that is held"
+        async with stage.working("relay"):
+            await stage.until(lambda: cursor_at(stage), equals=5)
+            assert listener.names == ["bound.1", "bound.2", "bound.3", "bound.2", "bound.3"], "again, for once"
 
 
 async def test_the_cursor_stays_until_the_broker_has_confirmed(settings: Settings) -> None:
