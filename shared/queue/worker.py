@@ -102,8 +102,8 @@ class Worker(Generic[J, R]):
         """Decorate the function that handles many jobs in one transaction.
 
         Where it raises, the runner halves the batch until the job that causes the error is alone. It returns the jobs
-        that it left because another session locks their rows: each of them is given to it again, alone, and then it
-        waits for the lock.
+        that it left, because another session locks their rows or the others took too long: each of them is given to it
+        again, alone, and then it waits for the lock.
         """
         self.batch_handler = handler
         return handler
