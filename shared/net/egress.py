@@ -80,14 +80,16 @@ class Egress:
         kept = self._straight if target.is_straight else self._proxied
         began = asyncio.get_running_loop().time()
         call = _Call(target.url, body, headers, began + self._timeout, _Seen())
+        sessions = kept.enter(target.origin)
         try:
-            async with kept.of(target.origin) as sessions:
-                if target.is_straight:
-                    answer = await self._post(sessions, call)
-                else:
-                    answer = await self._post_by_proxy(sessions, replace(call, options={"proxy": self._proxy}))
+            if target.is_straight:
+                answer = await self._post(sessions, call)
+            else:
+                answer = await self._post_by_proxy(sessions, replace(call, options={"proxy": self._proxy}))
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
             answer = Answer(failure_of(error, by_proxy=kept is self._proxied))
+        finally:
+            kept.leave(sessions)
         again_at = call.seen.again_at
         return answer if again_at is None else replace(answer, sent_again=again_at - began)
 

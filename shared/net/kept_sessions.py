@@ -8,8 +8,7 @@ replaced in turn, so that the handshakes don't come all at once.
 import asyncio
 import socket
 import zlib
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -65,30 +64,29 @@ class KeptSessions:
         self._longest = longest_use
         self._shards: list[Sessions | None] = [None] * shards
         self._every: set[Sessions] = set()
+        self._closing: set[asyncio.Task[None]] = set()
 
-    @asynccontextmanager
-    async def of(self, origin: str) -> AsyncIterator[Sessions]:
-        """The sessions for one call to this origin. Replaced ones are closed when their last call has ended."""
+    def enter(self, origin: str) -> Sessions:
+        """The sessions for one call to this origin, which ends with `leave`."""
         shard = zlib.crc32(origin.encode()) % len(self._shards)
-        before, now = self._shards[shard], asyncio.get_running_loop().time()
-        if before is None or before.is_over(now) or self._is_crowded(before):
+        found, now = self._shards[shard], asyncio.get_running_loop().time()
+        if found is None or found.is_over(now) or self._is_crowded(found):
+            before = found
             # The first ones end one after the other.
             lasts = self._longest * ((shard + 1) / len(self._shards) if before is None else 1.0)
             found = self._shards[shard] = Sessions(self._open, now, lasts)
             self._every.add(found)
-        else:
-            found = before
-        found.calls += 1
-        try:
-            if before is not None and before is not found:
+            if before is not None:
                 before.is_replaced = True
-                if not before.calls:
-                    await self._close(before)
-            yield found
-        finally:
-            found.calls -= 1
-            if found.is_replaced and not found.calls:
-                await self._close(found)
+                self._close_unused(before)
+        found.calls += 1
+        return found
+
+    def leave(self, sessions: Sessions) -> None:
+        """A call has ended. Sessions that were replaced are closed with their last call."""
+        sessions.calls -= 1
+        if sessions.is_replaced:
+            self._close_unused(sessions)
 
     def _is_crowded(self, one: Sessions) -> bool:
         """Whether more connections rest than may. One host's may be as many as others leave."""
@@ -102,9 +100,14 @@ class KeptSessions:
         return sum(one.resting for one in self._every)
 
     async def close(self) -> None:
-        for one in list(self._every):
-            await self._close(one)
+        """End all of them, also those with calls under way."""
+        await asyncio.gather(*self._closing, *(one.close() for one in self._every))
+        self._every.clear()
 
-    async def _close(self, found: Sessions) -> None:
-        self._every.discard(found)
-        await found.close()
+    def _close_unused(self, sessions: Sessions) -> None:
+        if sessions.calls:
+            return
+        self._every.discard(sessions)
+        task = asyncio.create_task(sessions.close())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)

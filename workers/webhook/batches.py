@@ -91,10 +91,11 @@ async def match(tx: Connection, batch: Batch, straight: Straight, noted: Noted |
             one.body = _body(batch, one, None)
     states = await matching.lock_health(tx, wanted, batch.holder, batch.handoff)
     deliveries = await _deliveries(tx, batch, named, states)
+    taken: set[UUID] = set()
     if noted is not None:
         versions = {key: webhook.updated_at for key, webhook in wanted.items()}
-        deliveries = await straight.note(tx, deliveries, states, versions, noted)
-    written = await matching.insert(tx, deliveries, straight.lease, moment(datetime.now(UTC)))
+        taken = await straight.note(tx, deliveries, states, versions, noted)
+    written = await matching.insert(tx, deliveries, taken, straight.lease, moment(datetime.now(UTC)))
     if noted is not None:
         if noted.deliveries and len(written) < len(deliveries):
             raise AlreadyThere
@@ -102,7 +103,7 @@ async def match(tx: Connection, batch: Batch, straight: Straight, noted: Noted |
     held = {key for key, state in states.items() if state.is_held} | (
         set(noted.claimed) if noted is not None else set()
     )
-    pending = {(one.tenant_id, one.webhook_id) for one in deliveries if one.held is None and not one.is_taken}
+    pending = {(one.tenant_id, one.webhook_id) for one in deliveries if one.held is None and one.id not in taken}
     due = await _make_due(tx, batch, pending - held, states)
     return Taken(place, due, bool(crowds), tuple(pending & held))
 

@@ -22,6 +22,7 @@ from workers.webhook.resources import Resources
 SOON: Final = 0.004  # seconds in which claims and takings come together
 LATER: Final = 0.02  # and what ends
 AT_ONCE: Final = 200
+RECORDED_AT_ONCE: Final = 500
 APART: Final = 2  # transactions that wait for a tenant's locks, at once
 TRIES_APART: Final = 5
 OUTAGE_PAUSE: Final = 1.0  # seconds
@@ -46,7 +47,9 @@ class Desk:
         self.claim: Together[Key, Turn | None] = Together(self._claim, wait=SOON, most=AT_ONCE)
         self.take: Together[Room, list[Attempt]] = Together(self._take, wait=SOON, most=AT_ONCE)
         self._release_together: Together[Letting, bool] = Together(self._release, wait=SOON, most=AT_ONCE)
-        self._record_together: Together[Result, Recorded | None] = Together(self._record, wait=LATER, most=AT_ONCE)
+        self._record_together: Together[Result, Recorded | None] = Together(
+            self._record, wait=LATER, most=RECORDED_AT_ONCE
+        )
 
     async def record(self, result: Result) -> Recorded | None:
         """Record a result, whatever it takes: through outages, and beside a tenant's locks. None: it could not be.

@@ -4,6 +4,7 @@ Many at once, of many webhooks. Where a tenant's session locks rows, its attempt
 """
 
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -123,9 +124,12 @@ async def _healths(
 
 def count(results: Sequence[Result]) -> None:
     """Count recorded results in the metrics."""
+    outcomes_of = Counter(
+        (one.attempt.kind, "delivered" if one.succeeded else one.answer.error or "status") for one in results
+    )
+    for (kind, outcome), many in outcomes_of.items():
+        metrics.WEBHOOK_ATTEMPTS.labels(kind, outcome).inc(many)
     for result in results:
-        outcome = "delivered" if result.succeeded else result.answer.error or "status"
-        metrics.WEBHOOK_ATTEMPTS.labels(result.attempt.kind, outcome).inc()
         if result.succeeded and result.attempt.kind == "delivery":
             age = (result.ended_at - result.attempt.created_at).total_seconds()
             metrics.WEBHOOK_SECONDS.observe(max(0.0, age))

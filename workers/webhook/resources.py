@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from workers.webhook.turn import Delivering
 
 TURNS: Final = 256  # webhooks at once; most of the time they wait for answers
-POSTS: Final = 512  # attempts at once
+POSTS: Final = 768  # attempts at once, with those whose end is being recorded
 
 
 class Answer(Protocol):

@@ -6,9 +6,9 @@ after the commit leaves what one leaves that is killed after taking: an attempt 
 """
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -24,7 +24,8 @@ from workers.webhook.desk import Desk
 from workers.webhook.resources import Resources
 from workers.webhook.turn import Delivering
 
-UNDER_WAY: Final = 250  # attempts at which matching waits: as many keep a process busy
+UNDER_WAY: Final = 400  # attempts at which matching waits: as many keep a process busy, and their recording
+BEGUN_AT_ONCE: Final = 16  # attempts between two looks of the loop at what came in: matching waits for answers meanwhile
 STALLED: Final = 0.2  # seconds without an end after which it waits no longer: these URLs are slow
 AGAIN: Final = 1.0  # seconds until a turn that failed is tried again
 
@@ -36,6 +37,7 @@ class Noted:
     deliveries: list[tuple[Delivering, Sequence[NewDelivery]]] = field(default_factory=list)
     bodies: Mapping[UUID, bytes | None] = field(default_factory=dict)
     claimed: dict[Key, Delivering] = field(default_factory=dict)  # webhooks that nobody held
+    renewed: list[Delivering] = field(default_factory=list)  # turns that go on
 
 
 @dataclass(slots=True)
@@ -58,6 +60,7 @@ class Straight:
         self._resources = ctx.resource
         self.lease = timedelta(seconds=ctx.settings.webhook_timeout + ctx.settings.webhook_lease)
         self._wave = _Wave()
+        self._to_begin: deque[tuple[Delivering, Attempt, Callable[[], None]]] = deque()
 
     async def note(
         self,
@@ -66,8 +69,8 @@ class Straight:
         states: Mapping[Key, State],
         versions: Mapping[Key, datetime],
         noted: Noted,
-    ) -> list[NewDelivery]:
-        """The deliveries, with those marked that this process makes after the commit; `noted` gets them, too.
+    ) -> set[UUID]:
+        """The ids of the deliveries that this process makes after the commit; `noted` gets them, too.
 
         `versions` says when each webhook was changed last. The webhooks' health must be locked. Whatever follows,
         `begin` or `drop` must be called with `noted`.
@@ -77,14 +80,15 @@ class Straight:
             if one.held is None:
                 waiting[one.tenant_id, one.webhook_id].append(one)
         await self._claim(tx, [key for key in waiting if self._is_free(key, states[key])], noted)
-        taken: set[int] = set()
+        await self._renew(tx, [key for key in waiting if states[key].is_ours], noted)
+        taken: set[UUID] = set()
         for key, ours in waiting.items():
             turn = noted.claimed.get(key) or (self._resources.open.get(key) if states[key].is_ours else None)
             if turn is not None and states[key].is_well and (room := turn.room(versions[key])):
                 turn.reserve(min(room, len(ours)))
                 noted.deliveries.append((turn, ours[:room]))
-                taken.update(id(one) for one in ours[:room])
-        return [replace(one, is_taken=True) if id(one) in taken else one for one in deliveries]
+                taken.update(one.id for one in ours[:room])
+        return taken
 
     def begin(self, noted: Noted) -> None:
         """Make the attempts that are noted, now that they are committed."""
@@ -92,9 +96,21 @@ class Straight:
             task = asyncio.create_task(self._run(key, turn))
             self._resources.straight.add(task)
             task.add_done_callback(self._resources.straight.discard)
+        for turn in noted.renewed:
+            turn.renew()
+        if not self._to_begin:
+            asyncio.get_running_loop().call_soon(self._begin_some)
         for turn, deliveries in noted.deliveries:
             self._wave.left += len(deliveries)
-            turn.hand([_attempt(one, noted.bodies[one.id]) for one in deliveries], self._wave.end)
+            attempts = (_attempt(one, noted.bodies[one.id]) for one in deliveries)
+            self._to_begin.extend((turn, attempt, self._wave.end) for attempt in attempts)
+
+    def _begin_some(self) -> None:
+        for _ in range(min(BEGUN_AT_ONCE, len(self._to_begin))):
+            turn, attempt, ended = self._to_begin.popleft()
+            turn.hand(attempt, ended)
+        if self._to_begin:
+            asyncio.get_running_loop().call_soon(self._begin_some)
 
     def look(self, webhooks: Iterable[Key]) -> None:
         """Tell the turns under way of these webhooks that more of them is due."""
@@ -145,6 +161,13 @@ class Straight:
         for key, turn in claimed.items():
             opened = Delivering(turn, desk, self._ctx, is_of_matching=True)
             noted.claimed[key] = self._resources.open[key] = opened
+
+    async def _renew(self, tx: Connection, keys: Sequence[Key], noted: Noted) -> None:
+        """Hold on to webhooks whose turns would end soon: while events come, their deliveries go straight."""
+        ours = {key: turn for key in keys if (turn := self._resources.open.get(key)) is not None and turn.ends_soon}
+        if ours:
+            renewed = await turns.claim(tx, ours, self._resources.holder, self.lease)
+            noted.renewed += [ours[key] for key in renewed]
 
     async def _run(self, key: Key, turn: Delivering) -> None:
         try:

@@ -13,6 +13,7 @@ from shared.domain.webhooks.signatures import Signer
 from shared.process.tasks import cancel
 from shared.queue.worker import Context
 from shared.store.webhook_deliveries import outcomes, turns
+from shared.store.webhook_deliveries.outcomes import LockedHealth
 from shared.store.webhook_deliveries.turns import Attempt, Room, Turn
 from workers.webhook.desk import Desk, Letting
 from workers.webhook.posting import post
@@ -45,11 +46,12 @@ class Delivering:
         self._pace = ctx.resource.paces.of(turn.key, turn.health.failures)
         self._signer: Signer | None = None
         self._claimed_at = time.monotonic()
-        longest = min(TURN_OF_MATCHING, ctx.settings.webhook_lease / 2) if is_of_matching else TURN
-        self._ends_at = self._claimed_at + longest
+        self._is_of_matching = is_of_matching
+        self._longest = min(TURN_OF_MATCHING, ctx.settings.webhook_lease / 2) if is_of_matching else TURN
+        self._ends_at = self._claimed_at + self._longest
         self._lingers = LINGERS if is_of_matching else 0.0
         self._under_way: set[asyncio.Task[None]] = set()
-        self._ended: list[asyncio.Task[None]] = []
+        self._failed: list[asyncio.Task[None]] = []
         self._changed = asyncio.Event()
         self._deliveries_under_way = 0
         self._reserved = 0
@@ -83,8 +85,8 @@ class Delivering:
                     break
             else:
                 await self._change(wait)
-            while self._ended:
-                self._ended.pop().result()
+            while self._failed:
+                self._failed.pop().result()
         self._is_closed = True
         if self._turn.in_order:
             await self._free_stuck()
@@ -156,13 +158,29 @@ class Delivering:
             self._resources.places.leave(self._turn.tenant_id)
         self._changed.set()
 
-    def hand(self, attempts: Sequence[Attempt], ended: Callable[[], None]) -> None:
-        """Make attempts for which room was reserved, and which are noted and committed. `ended` is called for each."""
-        self._reserved -= len(attempts)
-        self._took += len(attempts)
-        for attempt in attempts:
-            self._start(attempt, ended)
-        self._changed.set()
+    def hand(self, attempt: Attempt, ended: Callable[[], None]) -> None:
+        """Make an attempt for which room was reserved, and which is noted and committed. `ended` is called once.
+
+        Where the turn has failed meanwhile, the attempt has no end, and the delivery is due again after its lease.
+        """
+        if self._is_closed:
+            self.give_back(1)
+            ended()
+            return
+        self._reserved -= 1
+        self._took += 1
+        self._start(attempt, ended)
+
+    @property
+    def ends_soon(self) -> bool:
+        """Whether matching, which began the turn, should hold the webhook for longer."""
+        left = self._ends_at - time.monotonic()
+        return self._is_of_matching and not self._is_closed and 0 < left < self._longest / 2
+
+    def renew(self) -> None:
+        """Matching holds the webhook anew: the turn goes on, with the secrets that are valid by now."""
+        if not self._is_over() and self._can_sign():
+            self._ends_at = time.monotonic() + self._longest
 
     def look(self) -> None:
         """Something became due that was not handed over."""
@@ -205,7 +223,10 @@ class Delivering:
 
     def _end(self, task: asyncio.Task[None]) -> None:
         self._under_way.discard(task)
-        self._ended.append(task)
+        if task.cancelled() or task.exception() is not None:
+            self._failed.append(task)
+        elif self._under_way and self._has_nothing_to_take():
+            return  # the turn waits for the last one
         self._changed.set()
 
     def _deliveries(self, room: int) -> int:
@@ -258,12 +279,14 @@ class Delivering:
             self._pace.ended(result.succeeded)
             if recorded.recovered:
                 self._pace.begin_slowly()
-        self._turn = replace(
-            self._turn,
-            health=recorded.health.health,
-            replay_failures=recorded.health.replay_failures,
-            replay_open_until=recorded.health.replay_open_until,
-        )
+        health = recorded.health
+        if health != LockedHealth(self._turn.health, self._turn.replay_failures, self._turn.replay_open_until):
+            self._turn = replace(
+                self._turn,
+                health=health.health,
+                replay_failures=health.replay_failures,
+                replay_open_until=health.replay_open_until,
+            )
 
     async def _post(self, attempt: Attempt) -> Result:
         assert self._signer is not None

@@ -1,6 +1,6 @@
 """webhook_logs: writes deliveries, and makes their webhooks due, in the transaction that matches events."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final, Literal
@@ -43,7 +43,6 @@ class NewDelivery:
     conversation_id: UUID | None
     sequence: int | None
     held: Held | None
-    is_taken: bool = False  # its first attempt is noted: this process makes it after the commit
 
 
 _LOCK = """
@@ -174,12 +173,12 @@ async def have_someone_in_front(connection: Connection, talks: Iterable[Talk]) -
 
 
 async def insert(
-    connection: Connection, deliveries: Sequence[NewDelivery], lease: timedelta, at: str
+    connection: Connection, deliveries: Sequence[NewDelivery], taken: Collection[UUID], lease: timedelta, at: str
 ) -> Mapping[UUID, bytes | None]:
     """Write deliveries; returns the ids of those that were not there already, which stay as they are.
 
-    Of one that is taken the first attempt is noted, with the time `at` (ISO 8601), and it is due after `lease`; its id
-    comes with its body, as all attempts send it.
+    This process makes the first attempt of those in `taken` after the commit: it is noted, with the time `at` (ISO
+    8601), and the delivery is due after `lease`; its id comes with its body, as all attempts send it.
     """
     rows = await connection.fetch(
         _INSERT,
@@ -192,7 +191,7 @@ async def insert(
         [one.conversation_id for one in deliveries],
         [one.sequence for one in deliveries],
         [one.held for one in deliveries],
-        [one.is_taken for one in deliveries],
+        [one.id in taken for one in deliveries],
         lease,
         at,
     )
