@@ -11,6 +11,7 @@ from shared.settings import Settings
 from shared.store.webhook_deliveries import cursor, turns
 from tests.support.webhook_receiver import OK, Answer
 from tests.support.webhook_stage import WORKERS, hooked
+from workers.webhook import turn
 
 
 async def _never(*_: object) -> Any:
@@ -28,6 +29,31 @@ async def test_a_new_delivery_is_made_without_being_taken(settings: Settings, mo
         assert [len(row["attempts"]) for row in await shop.log()] == [1, 1, 1]
         await shop.rests()
         assert (await shop.health())["due_at"] is None
+
+
+async def test_a_webhook_is_held_while_its_events_come(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Webhooks that were claimed in one burst would be let go of together, in its midst."""
+    monkeypatch.setattr(turn, "TURN_OF_MATCHING", 1.0)
+    released = 0
+    release = turns.release
+
+    async def count(*arguments: Any, **options: Any) -> Any:
+        nonlocal released
+        released += 1
+        return await release(*arguments, **options)
+
+    monkeypatch.setattr(turns, "release", count)
+    async with hooked(settings) as hooks, hooks.stage.working(*WORKERS):
+        shop = await hooks.add("/shop")
+        until = asyncio.get_running_loop().time() + 4.0
+        number = 0
+        while asyncio.get_running_loop().time() < until:
+            number += 1
+            await hooks.happen(1, first=number)
+            await shop.until(delivered=number)
+        assert released <= 1  # 4 where no turn is renewed
+        await shop.rests()
+        assert released >= 1
 
 
 OTHERS_HOLD = "holder = gen_random_uuid(), held_until = now() + interval '1 hour', due_at = now() + interval '1 hour'"

@@ -30,8 +30,8 @@ from workers.webhook.batches import MOST_APART, AlreadyThere, Batch, Taken, lock
 from workers.webhook.resources import Resources
 from workers.webhook.straight import Noted, Straight
 
-EVENTS_AT_ONCE: Final = 250
-LOOKED_AT: Final = 1000  # events, to find these
+EVENTS_AT_ONCE: Final = 500
+LOOKED_AT: Final = 2000  # events, to find these
 POLL: Final = 1.0  # seconds; NOTIFY is the fast way
 OTHERS_WAIT: Final = 1.0  # seconds: where others have had no event for as long, none of them would wait
 LOCK_WAIT: Final = "100ms"  # as all events wait meanwhile

@@ -124,16 +124,19 @@ class Places:
     def __init__(self, most: int) -> None:
         self._most = most
         self._of_tenants: Counter[UUID] = Counter()
+        self._total = 0
 
     def free_for(self, tenant_id: UUID, *, proven: bool) -> int:
         """How many more a tenant may have now, for a webhook that is proven to answer or not."""
         most = self._most if proven else self._most - self._most // FOR_PROVEN
-        return max(0, most - self._of_tenants.total() - self._of_tenants[tenant_id])
+        return max(0, most - self._total - self._of_tenants[tenant_id])
 
     def enter(self, tenant_id: UUID, attempts: int = 1) -> None:
         self._of_tenants[tenant_id] += attempts
+        self._total += attempts
 
     def leave(self, tenant_id: UUID) -> None:
         self._of_tenants[tenant_id] -= 1
+        self._total -= 1
         if not self._of_tenants[tenant_id]:
             del self._of_tenants[tenant_id]

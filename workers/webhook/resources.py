@@ -9,6 +9,7 @@ from uuid import UUID
 
 from shared import database
 from shared.crypto import KeyRing
+from shared.http.connections import raise_descriptor_limit
 from shared.process.tasks import cancel
 from shared.resilience.bulkhead import Bulkhead, SharedBulkhead
 from shared.settings import Settings
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from workers.webhook.turn import Delivering
 
 TURNS: Final = 256  # webhooks at once; most of the time they wait for answers
-POSTS: Final = 768  # attempts at once, with those whose end is being recorded
+POSTS: Final = 1024  # attempts at once, with those whose end is being recorded
 
 
 class Answer(Protocol):
@@ -69,6 +70,7 @@ class Resources:
 async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
     keys = KeyRing.parse(settings.secret_keys.get_secret_value())
     now = asyncio.get_running_loop().time
+    raise_descriptor_limit()  # each attempt may have a connection of its own
     async with open_way(settings) as way:
         resources = Resources(Signers(keys), way, Paces(settings.webhook_concurrency, settings.webhook_rate, now))
         yield resources

@@ -1,8 +1,8 @@
 """A message and a contact in the body of a webhook: with the members that the API shows, in the same form. No I/O."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from functools import cache
+from operator import attrgetter
 from typing import Any, Final
 from uuid import UUID
 
@@ -58,7 +58,7 @@ def message_json(record: object) -> dict[str, Any]:
 
     What a tenant wrote by SQL may hold anything where an object belongs: it is left out.
     """
-    shown = _shown(record, MESSAGE)
+    shown = _shown(record, _SHOWN_OF_MESSAGE)
     shown["media"] = [part for part in shown["media"] if isinstance(part, Mapping)]
     shown["metadata"] = shown["metadata"] if isinstance(shown["metadata"], Mapping) else {}
     shown["template"] = shown["template"] if isinstance(shown["template"], Mapping) else None
@@ -67,7 +67,7 @@ def message_json(record: object) -> dict[str, Any]:
 
 def contact_json(record: object) -> dict[str, Any]:
     """A row of `contacts`, given with the names of CONTACT as attributes."""
-    return _shown(record, CONTACT)
+    return _shown(record, _SHOWN_OF_CONTACT)
 
 
 def schema_of(members: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -76,14 +76,14 @@ def schema_of(members: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": list(properties)}
 
 
-def _shown(record: object, members: Mapping[str, Any]) -> dict[str, Any]:
-    return {_camel(name): _value(getattr(record, name)) for name in members}
+# Made once: to_camel's regular expressions would be a third of the time that a body takes.
+_SHOWN_OF_MESSAGE: Final = [to_camel(name) for name in MESSAGE], attrgetter(*MESSAGE)
+_SHOWN_OF_CONTACT: Final = [to_camel(name) for name in CONTACT], attrgetter(*CONTACT)
 
 
-@cache
-def _camel(name: str) -> str:
-    """As to_camel, whose regular expressions would be a third of the time that a body takes."""
-    return to_camel(name)
+def _shown(record: object, shown: tuple[Sequence[str], Callable[[object], Sequence[Any]]]) -> dict[str, Any]:
+    names, values = shown
+    return dict(zip(names, map(_value, values(record)), strict=True))
 
 
 def _value(found: Any) -> Any:
