@@ -19,7 +19,7 @@ RATE: Final = 50.0  # webhooks a second
 KILL_AT: Final = 2.0  # seconds after the first one
 RESTARTS_AFTER: Final = 1.0  # seconds: a supervisor's pause
 AWAY_AT: Final = 8.0  # seconds after the first one
-STARTS_AFTER: Final = 6.0  # seconds that the broker is down; to stop and to start it takes some 9 more
+STARTS_AFTER: Final = 2.5  # seconds that the broker is down; to stop and to start it takes some 12 more
 LONGEST: Final = 45.0  # seconds for the last answer
 # As `#rc=5&rp=all` in a webhook's URL asks Twilio for: up to five retries, whatever the failure.
 RETRIES: Final = RetryPolicy(5, frozenset({"all"}))
