@@ -11,6 +11,7 @@ from shared.queue.outcomes import DeadLetter
 from shared.queue.worker import Context, Worker
 from tests.support.runner_stage import QUEUE, SampleJob
 from workers import __main__ as workers
+from workers import _process
 
 worker: Worker[SampleJob, None] = Worker("test", (QUEUE,), SampleJob, concurrency=int(os.environ.get("JOBS", "10")))
 
@@ -34,5 +35,5 @@ async def handle(job: SampleJob, ctx: Context[None]) -> None:
 
 
 if __name__ == "__main__":
-    workers.declared = lambda: {"test": worker}
+    _process._paths = lambda: {"test": "tests.support.runner_process"}
     sys.exit(workers.main(sys.argv[1:]))
