@@ -27,7 +27,7 @@ class Stage:
 
     name: str
     queues: tuple[str, ...] = ()
-    consumes: _Message | None = None
+    consumes: tuple[_Message, ...] = ()
     publishes: tuple[_Message, ...] = ()
     nudges: bool = False  # runs beside the flow and may put work into any queue
 
@@ -103,7 +103,7 @@ def _edges(source: Stage, declarations: Sequence[Stage]) -> list[Edge]:
         reached: set[str] = set()
         for target in declarations:
             queues = tuple(queue for queue in target.queues if queue in message.queues)
-            if queues and target.consumes is message:
+            if queues and message in target.consumes:
                 found.append(Edge(source.name, message.__name__, queues, target.name))
                 reached.update(queues)
         if lost := [queue for queue in message.queues if queue not in reached]:
@@ -192,7 +192,7 @@ def as_json(shown: Graph) -> dict[str, object]:
             {
                 "name": stage.name,
                 "queues": list(stage.queues),
-                "consumes": stage.consumes.__name__ if stage.consumes else None,
+                "consumes": [message.__name__ for message in stage.consumes],
                 "publishes": [message.__name__ for message in stage.publishes],
             }
             for stage in shown.stages

@@ -1,4 +1,4 @@
-"""SendRequested → consents, 24-hour window → SendAdmitted.
+"""SendRequested → consents, 24-hour window → SendReady.
 
 A transaction decides on many messages. It waits for no lock: what another session has locked is left for later.
 """
@@ -12,7 +12,7 @@ from shared.actions import messaging_limit
 from shared.actions.admission import Unread, decided, event_of, uses_limit, verdict_on
 from shared.domain.channels import UNREAD_WAIT
 from shared.queue import topology
-from shared.queue.jobs import SendAdmitted, SendRequested
+from shared.queue.jobs import SendReady, SendRequested
 from shared.queue.worker import Context, Worker
 from shared.store import channels, conversations, due_rows
 from shared.store.events import record
@@ -22,8 +22,8 @@ from shared.store.messages.outbound_rows import Outbound, send_job
 worker: Worker[SendRequested, None] = Worker(
     name="window",
     queues=(topology.WINDOW,),
-    consumes=SendRequested,
-    publishes=(SendAdmitted,),
+    consumes=(SendRequested,),
+    publishes=(SendReady,),
     concurrency=4,  # each takes a connection of the pool for a few short statements
     batch=50,  # the conversations of a batch are locked together, for some 10 ms
 )
@@ -63,11 +63,11 @@ async def _lock(
     return messages, [] if alone else left
 
 
-async def _decide(tx: database.Connection, messages: Sequence[Outbound], handoff: timedelta) -> list[SendAdmitted]:
+async def _decide(tx: database.Connection, messages: Sequence[Outbound], handoff: timedelta) -> list[SendReady]:
     """Decide on these messages, which are locked; returns the jobs for what may be sent now."""
     found = await channels.by_key(tx, {(message.tenant_id, message.channel_id) for message in messages})
     decisions, events, uses, freed = [], [], [], []
-    jobs: dict[object, SendAdmitted] = {}
+    jobs: dict[object, SendReady] = {}
     for message in messages:
         channel = found.get((message.tenant_id, message.channel_id))
         verdict = verdict_on(message, channel)
@@ -93,5 +93,5 @@ async def _decide(tx: database.Connection, messages: Sequence[Outbound], handoff
     return list(jobs.values())
 
 
-def _lane(one: Outbound | SendAdmitted) -> tuple[UUID, UUID, str]:
+def _lane(one: Outbound | SendReady) -> tuple[UUID, UUID, str]:
     return one.tenant_id, one.conversation_id, one.lane

@@ -19,7 +19,7 @@ from shared.queue import topology
 from shared.queue.connection import connected
 from shared.queue.dead_item import DeadItem, item_id
 from shared.queue.envelope import Undecodable, decode
-from shared.queue.jobs import Job, MediaWanted, ReplyWanted, SendAdmitted, SendRequested
+from shared.queue.jobs import Job, MediaWanted, ReplyWanted, SendReady, SendRequested, UnknownDue
 from shared.queue.publisher import Publisher
 from shared.queue.topology import WorkQueue
 from shared.settings import Settings
@@ -27,7 +27,7 @@ from shared.store.messages import parked
 
 SHORT_ID = 8  # characters of an id that name a dead letter, if only one begins so
 LOOKED_AT = 500  # dead letters that a summary reads
-WITH_ROWS: Final[tuple[type[Job], ...]] = (ReplyWanted, SendRequested, SendAdmitted, MediaWanted)
+WITH_ROWS: Final[tuple[type[Job], ...]] = (ReplyWanted, SendRequested, SendReady, UnknownDue, MediaWanted)
 
 Reason = Literal["no_such_queue", "not_declared", "unknown_id", "ambiguous_id"]
 
@@ -144,10 +144,8 @@ def give_up(begin: Begin) -> Deal:
 
 
 async def _abandon(connection: Connection, message: AbstractIncomingMessage) -> None:
-    for kind in WITH_ROWS:
-        with suppress(Undecodable):
-            items, _ = decode(message.body, kind)
-            await parked.abandon(connection, items)
+    with suppress(Undecodable):
+        await parked.abandon(connection, decode(message.body, WITH_ROWS).valid)
 
 
 async def replay(settings: Settings, queue: WorkQueue, ids: Sequence[str]) -> int:

@@ -31,6 +31,7 @@ class Delivery:
         self.incoming = incoming
         self._channel = channel
         self._open = 0
+        self.type = incoming.type or ""  # of its jobs; as its sender says, until it is read
 
     @property
     def alive(self) -> bool:
@@ -65,8 +66,10 @@ class Delivery:
         """It holds so many jobs, all of them open."""
         self._open = jobs
 
-    def release_body(self) -> None:
-        """Free the body once its jobs are decoded: they may be megabytes, which need not be in memory twice."""
+    def read(self, type_: str) -> None:
+        """Its jobs are decoded, and have this type. The body is freed: the jobs may be megabytes, which need not be in
+        memory twice."""
+        self.type = type_
         self.incoming.body = b""  # type: ignore[misc]  # an attribute all the same
 
     async def settled(self) -> None:

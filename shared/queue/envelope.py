@@ -4,8 +4,9 @@ An envelope is `{"type": …, "items": […]}`: jobs of one type, which share on
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import orjson
 from aio_pika.abc import HeadersType
@@ -49,19 +50,28 @@ class Undecodable(Exception):
     """An envelope, or a job in it, that is not what the queue's worker consumes."""
 
 
-def decode(body: bytes, kind: type[J]) -> tuple[list[J], list[tuple[bytes, str]]]:
-    """The valid jobs of an envelope, and (raw job, reason) of each that is not valid.
+@dataclass(frozen=True, slots=True)
+class Opened(Generic[J]):
+    """What an envelope holds: jobs of one type, and (raw job, reason) of each that is not valid."""
 
-    Raises Undecodable where the envelope itself can't be read.
-    """
+    type: str
+    valid: list[J]
+    invalid: list[tuple[bytes, str]]
+
+
+def decode(body: bytes, kinds: Sequence[type[J]]) -> Opened[J]:
+    """Open an envelope of jobs of one of these types. Raises Undecodable where the envelope itself can't be read, or
+    has another type."""
     try:
         outer = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise Undecodable(f"not JSON: {error}") from error
     if not isinstance(outer, dict) or not isinstance(outer.get("items"), list):
         raise Undecodable("no envelope: it needs `type` and a list `items`")
-    if outer.get("type") != kind.type:
-        raise Undecodable(f"type is {str(outer.get('type'))[:60]!r}, this queue takes {kind.type!r}")
+    kind = next((one for one in kinds if one.type == outer.get("type")), None)
+    if kind is None:
+        taken = " and ".join(repr(one.type) for one in kinds)
+        raise Undecodable(f"type is {str(outer.get('type'))[:60]!r}, this queue takes {taken}")
     valid: list[J] = []
     invalid: list[tuple[bytes, str]] = []
     for raw in outer["items"]:
@@ -69,7 +79,7 @@ def decode(body: bytes, kind: type[J]) -> tuple[list[J], list[tuple[bytes, str]]
             valid.append(kind.model_validate(raw))
         except ValidationError as error:
             invalid.append((_json_of(raw), f"invalid {kind.type}: {field_errors(error, 'job')}"))
-    return valid, invalid
+    return Opened(kind.type, valid, invalid)
 
 
 def _json_of(raw: object) -> bytes:

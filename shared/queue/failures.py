@@ -189,7 +189,7 @@ class Failures(Generic[J, R]):
                     self._queue.name,
                     body,
                     message_id=message_id or "",
-                    type_=self._worker.consumes.type,
+                    type_=delivery.type,
                     headers=headers,
                 )
                 return

@@ -184,10 +184,9 @@ class SendRequested(Job):
         return f"send:{self.message_id}"
 
 
-class SendAdmitted(Job):
-    """A conversation has a message that is `ready` in this lane, or one of unknown outcome to look up."""
+class SendJob(Job):
+    """Base of the jobs in the queues of `send`: about one message, whose provider and lane name the queue."""
 
-    type: ClassVar[str] = "send.admitted"
     queues: ClassVar[tuple[str, ...]] = tuple(queue.name for queue in topology.SEND)
 
     tenant_id: UUID
@@ -198,12 +197,40 @@ class SendAdmitted(Job):
     lane: Lane = "normal"
 
     @property
+    def queue(self) -> str:
+        return topology.send_queue(self.provider, self.lane).name
+
+
+class SendReady(SendJob):
+    """A conversation has a message that is `ready` in this lane."""
+
+    # Older processes publish this type, also for what UnknownDue and AgentReportDue now ask for: those rows are due
+    # again after their lease. They consume it too, so it stays what it is while both run.
+    type: ClassVar[str] = "send.admitted"
+
+    @property
     def key(self) -> str:
         return f"admitted:{self.message_id}"
 
+
+class UnknownDue(SendJob):
+    """A message of unknown outcome is to be looked up at its provider."""
+
+    type: ClassVar[str] = "unknown.due"
+
     @property
-    def queue(self) -> str:
-        return topology.send_queue(self.provider, self.lane).name
+    def key(self) -> str:
+        return f"unknown:{self.message_id}"
+
+
+class AgentReportDue(SendJob):
+    """The delivery status of an agent's message is to be reported to the provider."""
+
+    type: ClassVar[str] = "agent_report.due"
+
+    @property
+    def key(self) -> str:
+        return f"report:{self.message_id}"
 
 
 class MediaWanted(Job):

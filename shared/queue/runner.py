@@ -111,8 +111,9 @@ class Runner(Generic[J, R]):
     async def _open(self, delivery: Delivery) -> None:
         """Decode an envelope, and pass its jobs to the executor."""
         try:
-            valid, invalid = decode(delivery.incoming.body, self._worker.consumes)
-            delivery.release_body()
+            opened = decode(delivery.incoming.body, self._worker.consumes)
+            valid, invalid = opened.valid, opened.invalid
+            delivery.read(opened.type)
         except Undecodable as error:
             valid, invalid = [], []
             if not await self._dead_letter_undecoded(delivery, delivery.incoming.body, str(error)):
@@ -124,7 +125,7 @@ class Runner(Generic[J, R]):
             valid, invalid = [], []
         delivery.opened(max(len(valid) + len(invalid), 1))
         for raw, reason in invalid:
-            if not await self._dead_letter_undecoded(delivery, envelope(self._worker.consumes.type, [raw]), reason):
+            if not await self._dead_letter_undecoded(delivery, envelope(delivery.type, [raw]), reason):
                 return
             await delivery.settled()
         if delivery.earlier_deliveries >= KILLED_CONSUMERS and valid:
@@ -148,8 +149,10 @@ class Runner(Generic[J, R]):
     async def _take_apart(self, delivery: Delivery, jobs: Sequence[tuple[str | None, bytes]]) -> None:
         """Republish each job in an envelope of its own: only the one that kills its consumer is dead-lettered then."""
         log.warning("taking an envelope apart", queue=self._queue.name, jobs=len(jobs))
-        kind = self._worker.consumes.type
         headers = {ATTEMPT: delivery.attempt}
         await asyncio.gather(
-            *(self._failures.publish(delivery, topology.WORK, envelope(kind, [job]), key, headers) for key, job in jobs)
+            *(
+                self._failures.publish(delivery, topology.WORK, envelope(delivery.type, [job]), key, headers)
+                for key, job in jobs
+            )
         )

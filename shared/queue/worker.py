@@ -77,11 +77,12 @@ Postpone = Callable[[J, Context[R], timedelta | None], Awaitable[None]]
 
 @dataclass(slots=True)
 class Worker(Generic[J, R]):
-    """One stage of the pipeline. It has the name of its file; each of its queues has a runner of its own."""
+    """One stage of the pipeline. It has the name of its file; each of its queues has a runner of its own, and may hold
+    jobs of each type that it consumes."""
 
     name: str
     queues: tuple[WorkQueue, ...]
-    consumes: type[J]
+    consumes: tuple[type[J], ...]
     publishes: tuple[type[Job], ...] = ()
     concurrency: int = 10  # handlers at once, per queue and process
     batch: int = 1  # the most jobs that a batch handler is given at once

@@ -17,7 +17,7 @@ from shared.domain.model import Outgoing
 from shared.domain.unsubscribe_links import PATH, owner
 from shared.providers import provider, rate_of
 from shared.providers.base import Sender
-from shared.queue.jobs import Lane, SendAdmitted
+from shared.queue.jobs import Lane, SendJob
 from shared.resilience.bulkhead import SharedBulkhead
 from shared.sending.attachments import Attachments
 from shared.sending.pacer import Pacer, Turn
@@ -38,7 +38,7 @@ class Senders:
         self._keys = KeyRing.parse(settings.secret_keys.get_secret_value())
         self._senders: dict[UUID, tuple[datetime, Sender]] = {}
         self._retired: list[Sender] = []
-        self._bulkheads: dict[str, SharedBulkhead[SendAdmitted]] = {}
+        self._bulkheads: dict[str, SharedBulkhead[SendJob]] = {}
         self._lock = asyncio.Lock()
         self.attachments = Attachments(settings)
         self.pacer = Pacer()
@@ -68,7 +68,7 @@ class Senders:
         base = self._settings.public_url.rstrip("/")
         return f"{base}/webhooks/{channel.provider}/{channel.endpoint_id}/{PATH}/{message_id}/{proof}"
 
-    def bulkhead(self, queue: str) -> SharedBulkhead[SendAdmitted]:
+    def bulkhead(self, queue: str) -> SharedBulkhead[SendJob]:
         """Divides the calls of a queue among its channels, and remembers what waits for one."""
         return self._bulkheads.setdefault(queue, SharedBulkhead(CONCURRENCY))
 

@@ -15,7 +15,7 @@ from shared.bot import WAITING
 from shared.database import Connection
 from shared.domain import window
 from shared.domain.channels import ReplySettings
-from shared.queue.jobs import Lane, ReplyWanted, SendAdmitted, SendRequested
+from shared.queue.jobs import Lane, ReplyWanted, SendReady, SendRequested, UnknownDue
 from shared.store.arrays import arrays
 
 _QUEUED = """
@@ -110,26 +110,29 @@ async def queued(connection: Connection, lease: timedelta, limit: int) -> list[S
 
 async def ready(
     connection: Connection, lease: timedelta, limit: int, *, provider: str, lane: Lane
-) -> list[SendAdmitted]:
+) -> list[SendReady | UnknownDue]:
     """A provider's messages of one lane to send or to look up: one job per conversation, and one per unknown
     message."""
     rows = await connection.fetch(_READY, lease, limit, provider, lane)
-    nudges: dict[tuple[Any, ...], SendAdmitted] = {}
-    for r in _in_order(rows):
-        key = (r["conversation_id"], r["lane"]) if r["status"] == "ready" else (r["id"],)
-        nudges.setdefault(key, _admitted(r))
-    return list(nudges.values())
+    jobs: dict[UUID, SendReady | UnknownDue] = {}
+    for row in _in_order(rows):
+        if row["status"] == "ready":
+            jobs.setdefault(row["conversation_id"], SendReady(**_about(row)))
+        else:
+            jobs[row["id"]] = UnknownDue(**_about(row))
+    return list(jobs.values())
 
 
-def _admitted(row: asyncpg.Record) -> SendAdmitted:
-    return SendAdmitted(
-        tenant_id=row["tenant_id"],
-        channel_id=row["channel_id"],
-        conversation_id=row["conversation_id"],
-        message_id=row["id"],
-        provider=row["provider"],
-        lane=row["lane"],
-    )
+def _about(row: asyncpg.Record) -> dict[str, Any]:
+    """The fields of a job of `send`."""
+    return {
+        "tenant_id": row["tenant_id"],
+        "channel_id": row["channel_id"],
+        "conversation_id": row["conversation_id"],
+        "message_id": row["id"],
+        "provider": row["provider"],
+        "lane": row["lane"],
+    }
 
 
 async def lost_leases(connection: Connection, check: timedelta, limit: int) -> list[asyncpg.Record]:
@@ -138,10 +141,10 @@ async def lost_leases(connection: Connection, check: timedelta, limit: int) -> l
     return list(await connection.fetch(_LEASE_RAN_OUT, check, limit))
 
 
-async def next_in_lanes(connection: Connection, lanes: Sequence[tuple[UUID, UUID, str]]) -> list[SendAdmitted]:
+async def next_in_lanes(connection: Connection, lanes: Sequence[tuple[UUID, UUID, str]]) -> list[SendReady]:
     """The next ready message of each (tenant, conversation, lane) that has become free."""
     rows = await connection.fetch(_NEXT_IN_LANES, *arrays(lanes, 3))
-    return [_admitted(row) for row in rows]
+    return [SendReady(**_about(row)) for row in rows]
 
 
 async def expired(connection: Connection, limit: int) -> list[asyncpg.Record]:

@@ -16,7 +16,7 @@ from ops.local.stack import Stack
 from ops.recovery import is_worker
 from schema import verify
 from shared import database
-from shared.queue.jobs import ReplyWanted, SendAdmitted, SendRequested
+from shared.queue.jobs import ReplyWanted, SendReady, SendRequested
 from shared.settings import Settings
 from shared.store import counts
 from tests.conftest import STATE
@@ -101,14 +101,14 @@ async def left(stage: Stage) -> int:
     return len(await stage.sandbox.messages())
 
 
-def hints(stage: Stage, made: dict[str, UUID], conversations: dict[UUID, UUID]) -> list[SendRequested | SendAdmitted]:
+def hints(stage: Stage, made: dict[str, UUID], conversations: dict[UUID, UUID]) -> list[SendRequested | SendReady]:
     """The jobs that the broker, which was not restored, still holds of them."""
     tenant = stage.ours.tenant_id
-    found: list[SendRequested | SendAdmitted] = []
+    found: list[SendRequested | SendReady] = []
     for message in made.values():
         about = {"tenant_id": tenant, "conversation_id": conversations[message], "message_id": message}
         found.append(SendRequested(**about))
-        found.append(SendAdmitted(**about, provider="twilio"))
+        found.append(SendReady(**about, provider="twilio"))
     return found
 
 

@@ -87,7 +87,7 @@ async def taken(settings: Settings, queue: str) -> list[AbstractIncomingMessage]
 async def dead_letter(settings: Settings, webhooks: Sequence[WebhookReceived], reason: str) -> None:
     """Let a worker of the persist queue give these up, each in its own envelope, in order."""
     worker: Worker[WebhookReceived, None] = Worker(
-        name="persist", queues=(topology.PERSIST,), consumes=WebhookReceived, concurrency=1
+        name="persist", queues=(topology.PERSIST,), consumes=(WebhookReceived,), concurrency=1
     )
 
     @worker.handle

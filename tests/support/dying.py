@@ -22,7 +22,7 @@ import workers.campaign.steps
 import workers.campaign.worker
 import workers.webhook.matching
 from shared import database
-from shared.queue.jobs import CampaignDue, SendAdmitted
+from shared.queue.jobs import CampaignDue, SendReady
 from shared.queue.worker import Context
 from shared.store.webhook_deliveries import cursor, turns
 from workers.reply import answering
@@ -143,7 +143,7 @@ MOMENTS: Final[dict[str, Callable[[], None]]] = {
     # a step of a campaign is committed, whatever it did
     "campaign stepped": lambda: setattr(workers.campaign.worker, "_step", _after(workers.campaign.worker._step)),
     # a page of messages is committed, and `send` not told
-    "campaign page": lambda: setattr(Context, "publish", _publishing_only(SendAdmitted)),
+    "campaign page": lambda: setattr(Context, "publish", _publishing_only(SendReady)),
     # the turn of a campaign is over, and the next one not published
     "campaign turn": lambda: setattr(Context, "publish", _publishing_only(CampaignDue)),
     # deliveries are written, and the cursor not moved

@@ -13,7 +13,7 @@ from tests.support.runner_stage import QUEUE, SampleJob
 from workers import __main__ as workers
 from workers import _process
 
-worker: Worker[SampleJob, None] = Worker("test", (QUEUE,), SampleJob, concurrency=int(os.environ.get("JOBS", "10")))
+worker: Worker[SampleJob, None] = Worker("test", (QUEUE,), (SampleJob,), concurrency=int(os.environ.get("JOBS", "10")))
 
 
 @worker.handle

@@ -165,7 +165,7 @@ class Bench:
 
     def worker(self, act: Act | None = None, concurrency: int = 10) -> Worker[SampleJob, None]:
         """A worker that does `act` with each job, else `do`."""
-        worker: Worker[SampleJob, None] = Worker("test", (QUEUE,), SampleJob, concurrency=concurrency)
+        worker: Worker[SampleJob, None] = Worker("test", (QUEUE,), (SampleJob,), concurrency=concurrency)
 
         @worker.handle
         async def handle(job: SampleJob, ctx: Context[None]) -> None:
@@ -174,7 +174,7 @@ class Bench:
         return worker
 
     def batch_worker(self, act: BatchAct, batch: int = 20) -> Worker[SampleJob, None]:
-        worker: Worker[SampleJob, None] = Worker("test", (QUEUE,), SampleJob, concurrency=2, batch=batch)
+        worker: Worker[SampleJob, None] = Worker("test", (QUEUE,), (SampleJob,), concurrency=2, batch=batch)
 
         @worker.handle_batch
         async def handle(jobs: Sequence[SampleJob], ctx: Context[None]) -> Sequence[SampleJob] | None:

@@ -30,7 +30,7 @@ from ops.sandbox.twilio import ACCOUNT_SID, AUTH_TOKEN, inbound_form
 from shared import database
 from shared.crypto import KeyRing
 from shared.domain.channels import Channel, read_settings
-from shared.queue.jobs import Job, SendAdmitted, SendRequested, WebhookReceived
+from shared.queue.jobs import Job, SendReady, SendRequested, WebhookReceived
 from shared.queue.publisher import Publisher
 from shared.queue.worker import Context
 from shared.settings import Settings
@@ -229,9 +229,9 @@ class Stage(StageQueries):
         await self.deliver(request)
         return request.message_id
 
-    def admitted(self, conversation_id: UUID, message_id: UUID) -> SendAdmitted:
+    def admitted(self, conversation_id: UUID, message_id: UUID) -> SendReady:
         """The nudge that tells `send` of a ready message."""
-        return SendAdmitted(
+        return SendReady(
             tenant_id=self.ours.tenant_id, conversation_id=conversation_id, message_id=message_id, provider="twilio"
         )
 

@@ -4,7 +4,7 @@ import orjson
 import pytest
 
 from shared.queue.envelope import Undecodable, decode
-from shared.queue.jobs import ReplyWanted
+from shared.queue.jobs import AgentReportDue, Job, ReplyWanted, SendReady, UnknownDue
 
 TENANT = "01890000-0000-7000-8000-00000000000a"
 CONVERSATION = "01890000-0000-7000-8000-00000000000b"
@@ -16,16 +16,17 @@ def body(*items: object, **outer: object) -> bytes:
 
 
 def test_jobs_are_read_in_order() -> None:
-    good, bad = decode(body(WANTED, WANTED | {"trace": "t2"}), ReplyWanted)
-    assert [(str(job.tenant_id), job.trace) for job in good] == [(TENANT, "t1"), (TENANT, "t2")]
-    assert bad == []
+    opened = decode(body(WANTED, WANTED | {"trace": "t2"}), (ReplyWanted,))
+    assert [(str(job.tenant_id), job.trace) for job in opened.valid] == [(TENANT, "t1"), (TENANT, "t2")]
+    assert opened.invalid == []
 
 
 def test_what_a_newer_process_adds_is_ignored_what_an_older_lacks_has_a_default() -> None:
     newer = WANTED | {"urgency": {"level": 3}}
     older = {"tenant_id": TENANT, "conversation_id": CONVERSATION}
-    (one, other), bad = decode(body(newer, older, version=7), ReplyWanted)
-    assert bad == []
+    opened = decode(body(newer, older, version=7), (ReplyWanted,))
+    one, other = opened.valid
+    assert opened.invalid == []
     assert one == ReplyWanted.model_validate(WANTED)
     assert other.trace == ""
 
@@ -52,7 +53,7 @@ def test_what_a_newer_process_adds_is_ignored_what_an_older_lacks_has_a_default(
 )
 def test_an_envelope_that_can_not_be_read_says_why(raw: bytes, reason: str) -> None:
     with pytest.raises(Undecodable, match=reason):
-        decode(raw, ReplyWanted)
+        decode(raw, (ReplyWanted,))
 
 
 @pytest.mark.parametrize(
@@ -69,11 +70,37 @@ def test_an_envelope_that_can_not_be_read_says_why(raw: bytes, reason: str) -> N
     ],
 )
 def test_an_invalid_job_is_named_and_its_neighbours_are_read(item: object, reason: str) -> None:
-    good, ((raw, why),) = decode(body(WANTED, item, WANTED), ReplyWanted)
-    assert len(good) == 2
+    opened = decode(body(WANTED, item, WANTED), (ReplyWanted,))
+    ((raw, why),) = opened.invalid
+    assert len(opened.valid) == 2
     assert orjson.loads(raw) == orjson.loads(orjson.dumps(item))
     assert why.startswith(f"invalid reply.wanted: {reason}")
 
 
 def test_an_empty_envelope_holds_nothing() -> None:
-    assert decode(body(), ReplyWanted) == ([], [])
+    opened = decode(body(), (ReplyWanted,))
+    assert (opened.valid, opened.invalid) == ([], [])
+
+
+OF_SEND = (SendReady, UnknownDue, AgentReportDue)
+MESSAGE = {"tenant_id": TENANT, "conversation_id": CONVERSATION, "message_id": CONVERSATION, "provider": "twilio"}
+
+
+@pytest.mark.parametrize("kind", OF_SEND)
+def test_of_several_types_the_envelopes_is_read(kind: type[Job]) -> None:
+    opened = decode(body(MESSAGE, None, type=kind.type), OF_SEND)
+    assert opened.type == kind.type
+    assert [type(job) for job in opened.valid] == [kind]
+    assert [why[: len(kind.type) + 8] for _, why in opened.invalid] == [f"invalid {kind.type}"]
+
+
+def test_a_type_that_a_queue_of_several_does_not_take_is_named_with_those_it_takes() -> None:
+    takes = r"type is 'media\.wanted', this queue takes 'send\.admitted' and 'unknown\.due' and 'agent_report\.due'"
+    with pytest.raises(Undecodable, match=takes):
+        decode(body(MESSAGE, type="media.wanted"), OF_SEND)
+
+
+def test_a_job_of_an_older_process_is_read() -> None:
+    """It named what is ready, what is unknown and what is to be reported alike; rows of the latter are due again."""
+    (job,) = decode(body(MESSAGE | {"lane": "bulk"}, type="send.admitted"), OF_SEND).valid
+    assert job == SendReady(**MESSAGE, lane="bulk")

@@ -113,7 +113,7 @@ async def test_a_worker_that_crashes_starts_again_and_the_process_says_so(
                 raise RuntimeError("no disk")
             yield None
 
-        worker: Worker[SampleJob, None] = Worker("test", (QUEUE,), SampleJob, open=opened)
+        worker: Worker[SampleJob, None] = Worker("test", (QUEUE,), (SampleJob,), open=opened)
 
         @worker.handle
         async def handle(job: SampleJob, ctx: Context[None]) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 
 from ops.sandbox.observations import SeenReport
-from shared.queue.jobs import SendAdmitted
+from shared.queue.jobs import AgentReportDue
 from shared.settings import Settings
 from tests.support.kommo_stage import Open, opened
 from workers.send import worker
@@ -110,5 +110,5 @@ async def test_a_report_whose_job_is_dead_lettered_is_made_later_all_the_same(se
         row = await door.stage.row("SELECT tenant_id, id, conversation_id FROM messages")
         about = {"tenant_id": row["tenant_id"], "conversation_id": row["conversation_id"], "message_id": row["id"]}
         assert worker.worker.postponing is not None
-        await worker.worker.postponing(SendAdmitted(**about, provider="kommo"), door.stage.context, None)  # type: ignore[arg-type]
+        await worker.worker.postponing(AgentReportDue(**about, provider="kommo"), door.stage.context, None)  # type: ignore[arg-type]
         assert await door.stage.count("messages WHERE due_at > now() + interval '1 minute'") == 1

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from shared.queue.jobs import SendAdmitted
+from shared.queue.jobs import SendReady
 from shared.settings import Settings
 from tests.support.stage import Ours, Stage, staged
 from tests.workers.test_locks import ROWS, holding
@@ -14,7 +14,7 @@ SOON = 8.0  # seconds; a statement waits for a lock for 1.5
 FOR_LONG = "SET LOCAL idle_in_transaction_session_timeout = 0; "
 
 
-async def admitted(stage: Stage, ours: Ours, customer: str) -> SendAdmitted:
+async def admitted(stage: Stage, ours: Ours, customer: str) -> SendReady:
     """A message that is ready, and the nudge that tells of it."""
     conversation = await stage.converse(ours=ours, customer=customer)
     request = await stage.requested(conversation, "hola", ours=ours)
@@ -22,7 +22,7 @@ async def admitted(stage: Stage, ours: Ours, customer: str) -> SendAdmitted:
         "UPDATE messages SET status = 'ready', admitted_at = now(), due_at = now() + interval '1 hour' WHERE id = $1",
         request.message_id,
     )
-    return SendAdmitted(
+    return SendReady(
         tenant_id=ours.tenant_id, channel_id=ours.id, conversation_id=conversation,
         message_id=request.message_id, provider="twilio",
     )  # fmt: skip

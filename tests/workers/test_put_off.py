@@ -12,6 +12,7 @@ import pytest
 from ops import connections
 from shared.actions import dead_letters
 from shared.queue import topology
+from shared.queue.jobs import SendReady, UnknownDue
 from shared.queue.topology import WorkQueue
 from shared.queue.worker import Context, Worker
 from shared.settings import Settings
@@ -154,16 +155,20 @@ async def test_a_message_that_is_replayed_behind_another_is_owed_again(settings:
         assert await stage.count("messages WHERE status = 'queued' AND due_at IS NULL") == 1
 
 
-@pytest.mark.parametrize(("status", "touched"), [("ready", True), ("unknown", True), ("sending", False)])
-async def test_the_lease_of_a_send_under_way_is_left_alone(settings: Settings, status: str, touched: bool) -> None:
+@pytest.mark.parametrize("kind", [SendReady, UnknownDue])
+@pytest.mark.parametrize("status", ["ready", "unknown", "sending"])
+async def test_a_job_postpones_what_it_is_about_and_no_lease(
+    settings: Settings, kind: type[SendReady | UnknownDue], status: str
+) -> None:
+    touched = {SendReady: "ready", UnknownDue: "unknown"}[kind] == status
     async with staged(settings) as stage:
         conversation = await stage.converse()
         message = (await stage.requested(conversation, "hola")).message_id
         await stage.pool.execute("UPDATE messages SET status = $1", status)
-        admitted = stage.admitted(conversation, message)
+        job = kind(**dict(stage.admitted(conversation, message)))
         for wait, due in ((timedelta(hours=1), "now() + interval '50 minutes' < due_at"), (None, "due_at IS NULL")):
             assert send.worker.postponing is not None
-            await send.worker.postponing(admitted, stage.context, wait)  # type: ignore[arg-type]
+            await send.worker.postponing(job, stage.context, wait)  # type: ignore[arg-type]
             assert await stage.count(f"messages WHERE {due}") == int(touched)
 
 

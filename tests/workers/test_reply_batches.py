@@ -13,7 +13,7 @@ from shared.bot import rules
 from shared.bot.base import Answer, Turn
 from shared.domain import loop_guard
 from shared.domain.channels import UNREAD_WAIT
-from shared.queue.jobs import Job, ReplyWanted, SendAdmitted
+from shared.queue.jobs import Job, ReplyWanted, SendReady
 from shared.queue.worker import Context
 from shared.settings import Settings
 from tests.support.stage import CUSTOMER, Ours, Stage, staged
@@ -317,7 +317,7 @@ async def test_an_answer_says_what_the_window_would_have_added(
             "engine": "rules", "outcome": "greeting", "sms": {"segments": 1, "encoding": "gsm7"},
         }  # fmt: skip
         (job,) = here.jobs
-        assert isinstance(job, SendAdmitted)
+        assert isinstance(job, SendReady)
         assert (job.provider, job.lane, job.trace) == ("twilio", "normal", wanted.trace)
 
 

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from shared import database
-from shared.queue.jobs import SendAdmitted
+from shared.queue.jobs import SendReady
 from shared.resilience.lock_waits import LockWaits
 from shared.settings import Settings
 from shared.store import channels
@@ -32,7 +32,7 @@ class Ready:
     """Messages that are ready, each of a conversation of its own, and the batches of a process."""
 
     stage: Stage
-    jobs: Sequence[SendAdmitted]
+    jobs: Sequence[SendReady]
     messages: Sequence[Outbound]
     batches: Batches
 

@@ -8,6 +8,7 @@ import pytest
 from ops.sandbox.receipts import Delays
 from shared import database
 from shared.providers.base import SendResult, Throttled, Unreachable, WindowClosed
+from shared.queue.jobs import AgentReportDue, UnknownDue
 from shared.settings import Settings
 from shared.store import channels, due_rows
 from shared.store.messages import sends, unknown_sends
@@ -349,6 +350,33 @@ async def test_an_answer_that_comes_after_the_lease_still_counts(settings: Setti
         await stage.until(stage.status, message, equals="unknown")
         await stage.until(stage.status, message, equals="sent")
         assert await calls(stage) == 1
+
+
+async def test_a_job_does_what_it_names_and_nothing_else(settings: Settings) -> None:
+    async with staged(settings) as stage:
+        conversation = await stage.converse()
+        message = (await stage.requested(conversation, "hola")).message_id
+        await stage.pool.execute("UPDATE messages SET status = 'ready', due_at = now() + interval '1 hour'")
+        ready = stage.admitted(conversation, message)
+        async with stage.working("send"):
+            await stage.deliver(UnknownDue(**dict(ready)), AgentReportDue(**dict(ready)))
+            await stage.until(stage.waiting, equals=0)
+            assert await stage.status(message) == "ready", "it is not of unknown outcome"
+            await stage.deliver(ready)
+            await stage.until(stage.status, message, equals="sent")
+        assert await calls(stage) == 1
+
+
+async def test_a_job_of_an_older_process_makes_a_parked_look_up_due_again(settings: Settings) -> None:
+    """Its type asked for look-ups too. The clock then publishes the job that does."""
+    async with staged(settings) as stage:
+        conversation = await stage.converse()
+        message = (await stage.requested(conversation, "hola")).message_id
+        await stage.pool.execute("UPDATE messages SET status = 'unknown', unknown_at = now(), due_at = NULL")
+        async with stage.working("send"):
+            await stage.deliver(stage.admitted(conversation, message))
+            await stage.until(stage.count, "messages WHERE status = 'unknown' AND due_at IS NOT NULL", equals=1)
+        assert await calls(stage) == 0
 
 
 async def test_a_redelivered_nudge_that_finds_a_live_claim_does_nothing(settings: Settings) -> None:

@@ -11,7 +11,7 @@ import pytest
 from shared import database
 from shared.actions import admission
 from shared.domain.model import Template
-from shared.queue.jobs import Job, SendAdmitted, SendRequested
+from shared.queue.jobs import Job, SendReady, SendRequested
 from shared.queue.worker import Context
 from shared.settings import Settings
 from shared.store.messages.outbound_rows import Outbound
@@ -43,10 +43,10 @@ class Published:
 
     def __init__(self, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
         self._stage = stage
-        self.jobs: list[SendAdmitted] = []
+        self.jobs: list[SendReady] = []
 
         async def publish(_: Context[Any], *jobs: Job) -> None:
-            self.jobs += [job for job in jobs if isinstance(job, SendAdmitted)]
+            self.jobs += [job for job in jobs if isinstance(job, SendReady)]
 
         monkeypatch.setattr(Context, "publish", publish)
 

@@ -19,7 +19,7 @@ from shared.domain import consents, message_form, sms_segments, window
 from shared.domain.campaigns.settings import CampaignSettings, TenantCampaignSettings
 from shared.domain.channels import Channel
 from shared.domain.window import Fail
-from shared.queue.jobs import SendAdmitted
+from shared.queue.jobs import SendReady
 from shared.store import conversations
 from shared.store.campaigns import pages
 from shared.store.campaigns.pages import LeftOut, Recipient, Talk
@@ -61,7 +61,7 @@ class _Outcome:
     left_out: list[LeftOut] = field(default_factory=list)
 
 
-async def make(tx: Connection, page: Page, recipients: Sequence[Recipient]) -> list[SendAdmitted]:
+async def make(tx: Connection, page: Page, recipients: Sequence[Recipient]) -> list[SendReady]:
     """Make a message for each recipient that may have one, in the caller's transaction; returns the jobs to publish.
 
     Recipients whose data the database refuses are `failed`, and hold up no other: the page is halved until such a one
@@ -84,7 +84,7 @@ async def make(tx: Connection, page: Page, recipients: Sequence[Recipient]) -> l
         return []
 
 
-async def _make(tx: Connection, page: Page, recipients: Sequence[Recipient]) -> list[SendAdmitted]:
+async def _make(tx: Connection, page: Page, recipients: Sequence[Recipient]) -> list[SendReady]:
     outcome = _Outcome()
     reachable = [one for one in recipients if not _is_left_out(one, outcome)]
     locked = await _locked(tx, page, reachable)
@@ -107,7 +107,7 @@ async def _make(tx: Connection, page: Page, recipients: Sequence[Recipient]) -> 
     about = (page.tenant_id, page.channel.id)
     await record(tx, *(Event("message.queued", *about, one.conversation_id, one.id) for one in made))
     return [
-        SendAdmitted(
+        SendReady(
             tenant_id=page.tenant_id,
             channel_id=page.channel.id,
             conversation_id=one.conversation_id,

@@ -16,7 +16,7 @@ from shared.domain.campaigns.quiet_hours import QuietHours, allowed_from, zones_
 from shared.domain.campaigns.settings import zone_of
 from shared.domain.channels import Channel
 from shared.domain.model import AddressKind
-from shared.queue.jobs import SendAdmitted
+from shared.queue.jobs import SendReady
 from shared.store.campaigns import pages, runs
 from shared.store.campaigns.pages import BEGINNING, Recipient
 from workers.campaign import messages
@@ -30,7 +30,7 @@ DAY: Final = timedelta(hours=24)  # of the cap
 LONGEST_WAIT: Final = timedelta(minutes=15)  # between two steps, though all recipients wait for a morning
 
 
-async def make_page(tx: Connection, page: Page, waiting: int, most: int) -> tuple[timedelta, tuple[SendAdmitted, ...]]:
+async def make_page(tx: Connection, page: Page, waiting: int, most: int) -> tuple[timedelta, tuple[SendReady, ...]]:
     """Make the next messages, at most `most`, where `waiting` ones have not left yet; returns the time until the next
     page, and the jobs to publish after the commit."""
     own, used_to, now = page.settings.rate, page.run.rate_used_to, page.run.now

@@ -9,7 +9,7 @@ from shared.actions import campaign_life
 from shared.database import Connection
 from shared.domain.campaigns.settings import stored_settings
 from shared.domain.channels import UNREAD_WAIT
-from shared.queue.jobs import SendAdmitted
+from shared.queue.jobs import SendReady
 from shared.queue.worker import Context
 from shared.store import channels
 from shared.store.campaigns import cancellation, counts, pages, runs
@@ -29,7 +29,7 @@ class Following:
     """What follows a step: jobs to publish after the commit, and the time until the next step. None: none is owed."""
 
     wait: timedelta | None
-    jobs: tuple[SendAdmitted, ...] = ()
+    jobs: tuple[SendReady, ...] = ()
 
 
 NOW: Final = Following(timedelta(0))

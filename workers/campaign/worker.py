@@ -1,4 +1,4 @@
-"""CampaignDue → recipients frozen, messages made page by page, the end → SendAdmitted.
+"""CampaignDue → recipients frozen, messages made page by page, the end → SendReady.
 
 The campaign's row is the promise: `due_at`. A step is one transaction that locks the row, does one bounded piece of
 work and moves `due_at` on by a lease. A process that is killed between two steps costs the campaign that lease.
@@ -12,7 +12,7 @@ from typing import Final
 
 from shared import database
 from shared.queue import topology
-from shared.queue.jobs import CampaignDue, SendAdmitted
+from shared.queue.jobs import CampaignDue, SendReady
 from shared.queue.worker import Context, Worker
 from shared.store.campaigns import runs
 from workers.campaign.steps import Following, step
@@ -20,8 +20,8 @@ from workers.campaign.steps import Following, step
 worker: Worker[CampaignDue, None] = Worker(
     name="campaign",
     queues=(topology.CAMPAIGN,),
-    consumes=CampaignDue,
-    publishes=(SendAdmitted,),  # and CampaignDue: into its own queue, behind the other campaigns
+    consumes=(CampaignDue,),
+    publishes=(SendReady,),  # and CampaignDue: into its own queue, behind the other campaigns
     concurrency=32,  # campaigns at once; most of their time they wait for the next page
 )
 

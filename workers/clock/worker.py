@@ -13,7 +13,17 @@ from shared import database
 from shared.process import metrics
 from shared.queue import topology
 from shared.queue.connection import BrokerAway
-from shared.queue.jobs import CampaignDue, Job, MediaWanted, ReplyWanted, SendAdmitted, SendRequested, WebhookDue
+from shared.queue.jobs import (
+    AgentReportDue,
+    CampaignDue,
+    Job,
+    MediaWanted,
+    ReplyWanted,
+    SendReady,
+    SendRequested,
+    UnknownDue,
+    WebhookDue,
+)
 from shared.queue.worker import Loop
 from workers.clock import sealing
 from workers.clock.blob_cleanup import sweep_forever
@@ -25,7 +35,17 @@ from workers.clock.tasks import TARGETS, TASKS, Ctx, Task
 from workers.clock.webhook_figures import measure_forever
 
 worker: Loop[None] = Loop(
-    name="clock", publishes=(ReplyWanted, SendRequested, SendAdmitted, MediaWanted, CampaignDue, WebhookDue)
+    name="clock",
+    publishes=(
+        ReplyWanted,
+        SendRequested,
+        SendReady,
+        UnknownDue,
+        AgentReportDue,
+        MediaWanted,
+        CampaignDue,
+        WebhookDue,
+    ),
 )
 
 RETENTION_EVERY: Final = 3600.0  # seconds

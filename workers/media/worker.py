@@ -32,7 +32,7 @@ COPIES_GONE = 3  # times that the copy is deleted while it is being stored; then
 A_MOMENT = timedelta(seconds=2)
 
 worker: Worker[MediaWanted, Clients] = Worker(
-    name="media", queues=(topology.MEDIA,), consumes=MediaWanted, concurrency=CONCURRENCY, open=open_clients
+    name="media", queues=(topology.MEDIA,), consumes=(MediaWanted,), concurrency=CONCURRENCY, open=open_clients
 )
 
 

@@ -27,7 +27,7 @@ from workers.persist.tenant_locks import beside_locks
 worker: Worker[WebhookReceived, None] = Worker(
     name="persist",
     queues=(topology.PERSIST, topology.PERSIST_RECEIPTS, topology.PERSIST_LARGE),
-    consumes=WebhookReceived,
+    consumes=(WebhookReceived,),
     publishes=(ReplyWanted, SendRequested, MediaWanted),
     concurrency=2,  # one waits for PostgreSQL while the other parses
     batch=400,  # more webhooks share the cost of a transaction; it still ends within some 50 ms

@@ -18,7 +18,7 @@ from shared.domain import loop_guard
 from shared.domain.channels import UNREAD_WAIT, Channel
 from shared.domain.consents import OPTED_OUT
 from shared.process import metrics
-from shared.queue.jobs import ReplyWanted, SendAdmitted, SendRequested
+from shared.queue.jobs import ReplyWanted, SendReady, SendRequested
 from shared.queue.worker import Context
 from shared.store import channels, consents, reply_leases
 from shared.store.messages import answers, inbound
@@ -105,7 +105,7 @@ def course_of(conversation: OwingConversation, channel: Channel | None, engines:
 
 async def answer_all(
     wanted: Sequence[ReplyWanted], ctx: Context[Engines]
-) -> tuple[Batch, list[SendRequested | SendAdmitted]]:
+) -> tuple[Batch, list[SendRequested | SendReady]]:
     """Answer these conversations; returns what became of them, and the jobs to publish. All is committed."""
     async with ctx.transaction() as tx:
         batch = await _sort_out(tx, wanted, ctx.resource.by_name)
@@ -239,7 +239,7 @@ def _row(one: Answered) -> NewAnswer:
     )
 
 
-def _job(one: Answered, status: str) -> SendRequested | SendAdmitted:
+def _job(one: Answered, status: str) -> SendRequested | SendReady:
     if status == "ready":
         return send_job(one.message, one.reply.channel.provider)
     return SendRequested(

@@ -1,4 +1,4 @@
-"""ReplyWanted → engine of the channel → a message in the conversation → SendAdmitted, or SendRequested.
+"""ReplyWanted → engine of the channel → a message in the conversation → SendReady, or SendRequested.
 
 Several messages in a row get one answer. Engines that answer at once do so for many conversations in one transaction
 (at_once.py). Those that wait for another server have a queue of their own, and one channel holds at most a share of a
@@ -14,7 +14,7 @@ from datetime import timedelta
 
 from shared.process import metrics
 from shared.queue import topology
-from shared.queue.jobs import ReplyWanted, SendAdmitted, SendRequested
+from shared.queue.jobs import ReplyWanted, SendReady, SendRequested
 from shared.queue.worker import Context, Worker
 from shared.store import reply_leases
 from workers.reply import answering
@@ -28,8 +28,8 @@ VOID_ANSWERS = 5  # in a row, because the customer goes on writing; then the rep
 worker: Worker[ReplyWanted, Engines] = Worker(
     name="reply",
     queues=(topology.REPLY, topology.REPLY_LLM),
-    consumes=ReplyWanted,
-    publishes=(SendRequested, SendAdmitted),
+    consumes=(ReplyWanted,),
+    publishes=(SendRequested, SendReady),
     concurrency=CONCURRENCY,
     batch=50,  # the conversations of a batch are locked together, for some 20 ms
     batches=2,  # one waits for PostgreSQL while the other answers

@@ -1,1 +1,1 @@
-"""SendAdmitted → claim → provider call → result. Palomar never sends a message twice on its own."""
+"""SendReady → claim → provider call → result. Palomar never sends a message twice on its own."""

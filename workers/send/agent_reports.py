@@ -16,7 +16,7 @@ from shared.domain.model import Receipt
 from shared.process import metrics
 from shared.providers import provider
 from shared.providers.base import Ambiguous, ChannelBroken, Refusal, Report, Reporter, Throttled, Unreachable
-from shared.queue.jobs import SendAdmitted
+from shared.queue.jobs import AgentReportDue
 from shared.resilience.backoff import Backoff
 from shared.sending.pacer import SlotTooFar
 from shared.store import channels
@@ -32,11 +32,11 @@ LONGEST_RATE_WAIT: Final = 2.0  # seconds waited in place for the channel's rate
 Outcome = Literal["delivered", "refused_to_carry", "put_off", "given_up"]
 
 
-async def report(admitted: SendAdmitted, ctx: Ctx) -> None:
+async def report(due: AgentReportDue, ctx: Ctx) -> None:
     """Report this message's status to the provider, if that is owed."""
-    if not provider(admitted.provider).agent_reports:
+    if not provider(due.provider).agent_reports:
         return
-    owed = await agent_reports.owed(ctx.pool, admitted.tenant_id, admitted.message_id)
+    owed = await agent_reports.owed(ctx.pool, due.tenant_id, due.message_id)
     if owed is None:
         return
     channel = await channels.get(ctx.pool, owed.tenant_id, owed.channel_id)

@@ -14,7 +14,7 @@ from shared.crypto import CryptoError
 from shared.domain.channels import Channel, Unknown
 from shared.providers import provider
 from shared.providers.base import SentRecord
-from shared.queue.jobs import SendAdmitted
+from shared.queue.jobs import UnknownDue
 from shared.sending.senders import outgoing
 from shared.store import channels
 from shared.store.events import Event, record
@@ -44,9 +44,9 @@ def policy_of(channel: Channel) -> Unknown:
     return channel.settings.unknown or provider(channel.provider).unknown
 
 
-async def look_up(admitted: SendAdmitted, ctx: Ctx) -> None:
+async def look_up(due: UnknownDue, ctx: Ctx) -> None:
     """Look a message of unknown outcome up in the provider's list; after a while the channel's policy decides."""
-    message = await sends.of_unknown(ctx.pool, admitted.tenant_id, admitted.message_id)
+    message = await sends.of_unknown(ctx.pool, due.tenant_id, due.message_id)
     if message is None or message.unknown_at is None:
         return
     channel = await channels.get(ctx.pool, message.tenant_id, message.channel_id)

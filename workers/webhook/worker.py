@@ -21,7 +21,7 @@ PUT_OFF: Final = timedelta(seconds=1)  # where the tenant has its share of turns
 worker: Worker[WebhookDue, Resources] = Worker(
     name="webhook",
     queues=(topology.WEBHOOK,),
-    consumes=WebhookDue,
+    consumes=(WebhookDue,),
     publishes=(),  # WebhookDue: into its own queue, behind the other webhooks
     concurrency=TURNS,
     open=open_resources,

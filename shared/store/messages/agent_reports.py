@@ -8,7 +8,7 @@ from uuid import UUID
 
 from shared.database import Connection, Pool
 from shared.domain.model import ConsentScope
-from shared.queue.jobs import SendAdmitted
+from shared.queue.jobs import AgentReportDue
 from shared.store.arrays import arrays
 from shared.store.by_key import only_if
 from shared.store.consents import STOPPED_BY
@@ -61,9 +61,9 @@ async def owe(connection: Connection, written: Sequence[AgentMessageRow]) -> Non
         await connection.execute(_OWE, *arrays(keys, 3))
 
 
-async def due(connection: Connection, lease: timedelta, limit: int) -> list[SendAdmitted]:
+async def due(connection: Connection, lease: timedelta, limit: int) -> list[AgentReportDue]:
     """Jobs for reports that are due, for the clock; each is due again a lease later."""
-    return [SendAdmitted(**row) for row in await connection.fetch(_DUE, lease, limit)]
+    return [AgentReportDue(**row) for row in await connection.fetch(_DUE, lease, limit)]
 
 
 async def owed(pool: Pool, tenant_id: UUID, message_id: UUID) -> OwedReport | None:

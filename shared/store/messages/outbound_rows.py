@@ -11,7 +11,7 @@ import asyncpg
 from shared.domain.message_form import PLAIN, Form, form_of
 from shared.domain.model import ConsentScope, Media, Template, Thread
 from shared.domain.window import Policy
-from shared.queue.jobs import Lane, SendAdmitted
+from shared.queue.jobs import Lane, SendReady
 from shared.store.consents import STOPPED_BY
 
 
@@ -109,9 +109,9 @@ CASE WHEN m.campaign_recipient_id IS NOT NULL THEN coalesce((
 """
 
 
-def send_job(message: Outbound, provider: str) -> SendAdmitted:
+def send_job(message: Outbound, provider: str) -> SendReady:
     """The job that sends the message through this provider."""
-    return SendAdmitted(
+    return SendReady(
         tenant_id=message.tenant_id,
         channel_id=message.channel_id,
         conversation_id=message.conversation_id,

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from shared.database import Connection
 from shared.domain.statuses import RESTORED
-from shared.queue.jobs import Job, MediaWanted, ReplyWanted, SendAdmitted, SendRequested
+from shared.queue.jobs import Job, MediaWanted, ReplyWanted, SendReady, SendRequested, UnknownDue
 from shared.store.by_key import only_if
 from shared.store.events import Event, record
 
@@ -46,7 +46,7 @@ async def abandon(connection: Connection, items: Sequence[Job]) -> None:
     """
     for item in items:
         match item:
-            case SendRequested() | SendAdmitted():
+            case SendRequested() | SendReady() | UnknownDue():
                 await _fail(connection, item.tenant_id, item.message_id)
             case ReplyWanted():
                 await connection.execute(_REPLY, item.tenant_id, item.conversation_id)
