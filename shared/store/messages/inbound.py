@@ -66,6 +66,7 @@ WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now), new AS MATERIALIZE
 ), recorded AS (
     INSERT INTO events (name, tenant_id, channel_id, conversation_id, message_id, contact_id, detail)
     SELECT * FROM unnest($17::text[], $18::uuid[], $19::uuid[], $20::uuid[], $21::uuid[], $22::uuid[], $23::jsonb[])
+        AS made (name, tenant_id, channel_id, conversation_id, message_id, contact_id, detail)
     UNION ALL (
         SELECT 'message.received', tenant_id, channel_id, conversation_id, id, contact_id,
             jsonb_build_object('type', message_type)
