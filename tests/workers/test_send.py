@@ -119,7 +119,7 @@ async def test_a_throttled_message_is_not_tried_early_by_another_process(
 ) -> None:
     """Many workers hold the same nudge: one is throttled, and none of the others may go on hammering."""
     async with staged(settings, {"rate": 5}) as stage:
-        await stage.sandbox.faults(fault("429", retry_after=2, times=1))
+        await stage.sandbox.faults(fault("429", retry_after=8, times=1))
         conversation = await stage.converse()
         message = await stage.owe(conversation, "hola")
         async with stage.working("window"):
