@@ -23,6 +23,7 @@ from yarl import URL
 
 from shared.net import ssrf_guard
 from shared.net.address_rules import ForbiddenAddressError, Rules, is_address, parsed
+from shared.net.deadlines import Deadline, Deadlines
 from shared.net.kept_sessions import LONGEST_USE, KeptSessions, Sessions
 
 KEPT: Final = 15.0  # seconds that a connection waits for its next call; many servers end it sooner
@@ -58,7 +59,7 @@ class Egress:
     ) -> None:  # fmt: skip
         self._rules = rules
         self._proxy = proxy
-        self._timeout = timeout
+        self._deadlines = Deadlines(timeout)
         self._most = most
         self._tls = tls or True
         self._resolver = ssrf_guard.guarded_resolver(rules, resolver)
@@ -78,20 +79,20 @@ class Egress:
         if (target := self._target(url)) is None:
             return Answer("not_allowed")
         kept = self._straight if target.is_straight else self._proxied
-        began = asyncio.get_running_loop().time()
-        call = _Call(target.url, body, headers, began + self._timeout, _Seen())
+        call = _Call(target.url, body, headers, self._deadlines.one(), _Seen(asyncio.get_running_loop().time()))
         sessions = kept.enter(target.origin)
         try:
-            if target.is_straight:
-                answer = await self._post(sessions, call)
-            else:
-                answer = await self._post_by_proxy(sessions, replace(call, options={"proxy": self._proxy}))
+            with call.deadline:
+                if target.is_straight:
+                    answer = await self._post(sessions, call)
+                else:
+                    answer = await self._post_by_proxy(sessions, replace(call, options={"proxy": self._proxy}))
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
             answer = Answer(failure_of(error, by_proxy=kept is self._proxied))
         finally:
             kept.leave(sessions)
-        again_at = call.seen.again_at
-        return answer if again_at is None else replace(answer, sent_again=again_at - began)
+        seen = call.seen
+        return answer if seen.again_at is None else replace(answer, sent_again=seen.again_at - seen.began)
 
     def _check(self, url: str) -> "_Target | None":
         """Where a URL leads, by its text; None where that forbids it. Each connection's address is checked, too."""
@@ -112,8 +113,7 @@ class Egress:
         if is_address(name):
             return await self._post(sessions, call)
         if (addresses := sessions.addresses.get(name)) is None:
-            async with asyncio.timeout_at(call.by):
-                found = await self._resolver.resolve(name, call.url.port or 0)
+            found = await self._resolver.resolve(name, call.url.port or 0)
             addresses = sorted({one["host"] for one in found}, key=lambda address: (":" in address, address))
             sessions.addresses[name] = addresses = addresses[:MOST_ADDRESSES]
         failure: Exception = socket.gaierror(socket.EAI_NONAME, "the name has no address")
@@ -145,16 +145,18 @@ class Egress:
         answer: aiohttp.ClientResponse | None = None
         read = bytearray()
         try:
-            async with asyncio.timeout_at(call.by):
-                answer = await session.post(
-                    call.url, data=BytesPayload(call.body), headers={**_HEADERS, **call.headers}, allow_redirects=False,
-                    ssl=self._tls, **call.options,
-                )  # fmt: skip
-                while len(read) <= self._most and (chunk := await answer.content.read(self._most + 1 - len(read))):
-                    read += chunk
-        except (TimeoutError, aiohttp.ClientError, OSError):
+            answer = await session.post(
+                call.url, data=BytesPayload(call.body), headers={**_HEADERS, **call.headers}, allow_redirects=False,
+                ssl=self._tls, **call.options,
+            )  # fmt: skip
+            while len(read) <= self._most and not answer.content.at_eof():
+                read += await answer.content.read(self._most + 1 - len(read))
+        except (aiohttp.ClientError, OSError):
             if answer is None:
                 raise  # else the status says what became of it, and is here
+        except asyncio.CancelledError:
+            if answer is None or not call.deadline.has_canceled:
+                raise
         finally:
             if answer is not None:
                 if answer.content.at_eof():
@@ -185,6 +187,7 @@ class Egress:
 class _Seen:
     """What became of a call's requests, until its answer came."""
 
+    began: float  # time of the loop
     reused: bool = False  # the last one went over a connection that had been used before
     again_at: float | None = None  # time of the loop at which it was sent a second time
 
@@ -196,12 +199,12 @@ class _Target:
     is_straight: bool  # by no proxy
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Call:
     url: URL
     body: bytes
     headers: Mapping[str, str]
-    by: float  # time of the loop at which it ends
+    deadline: Deadline
     seen: _Seen
     options: Mapping[str, Any] = field(default_factory=dict)
 
