@@ -5,6 +5,7 @@ comes back through the `work` exchange by its original routing key. All queues a
 and 4.x declare alike.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -28,6 +29,10 @@ DELIVERY_LIMIT: Final = 200
 # Of a dead-letter queue. `palomar dead show` takes each message and returns it, which counts as a delivery. Without a
 # limit of our own RabbitMQ 4.x applies one of 20, and the twenty-first look would drop the message.
 DEAD_LETTER_DELIVERY_LIMIT: Final = 1_000_000_000
+
+# That declare queues side by side. Over one channel the hundred round trips of each process would add up, while all
+# processes come back to a broker that has just started.
+CHANNELS: Final = 8
 
 QueueArguments = dict[str, str | int]
 
@@ -128,11 +133,21 @@ async def declare_missing(connection: AbstractConnection, delays: Sequence[float
     Those are used as they are. A release that changes a queue's arguments must not stop the system that runs: the old
     queue does its work until an operator replaces it.
     """
+    channel = await connection.channel()
+    await _declare_exchanges(channel, delays)
+    await channel.close()
+    wanted = bound(delays)
+    found = await asyncio.gather(*(_declare_queues(connection, wanted[n::CHANNELS], delays) for n in range(CHANNELS)))
+    return [name for different in found for name in different]
+
+
+async def _declare_queues(
+    connection: AbstractConnection, wanted: Sequence[tuple[str, str, str]], delays: Sequence[float]
+) -> list[str]:
     every = arguments(delays)
     different: list[str] = []
     channel = await connection.channel()
-    await _declare_exchanges(channel, delays)
-    for name, exchange, key in bound(delays):
+    for name, exchange, key in wanted:
         try:
             queue = await channel.declare_queue(name, durable=True, arguments=dict(every[name]))
         except aiormq.ChannelPreconditionFailed:  # which closes the channel
