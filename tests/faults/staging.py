@@ -105,6 +105,7 @@ class System:
                     **environ(self.settings),
                     "PORT": str(port),
                     "PALOMAR_HEALTH_PORT": str(self._health_port(name)),
+                    "PALOMAR_API_PORT": str(self._ports.setdefault(f"{name} api", free_port())),
                     "PYTHONPATH": str(ROOT),
                     dying.NOTES: str(self._notes),
                 },
@@ -114,8 +115,10 @@ class System:
             )
 
     def _health_port(self, name: str) -> int:
-        """Where a process tells of its health: `receive` at a port of its own, the others at their only one."""
-        return self._ports.setdefault(f"{name} health", free_port()) if name == "receive" else self._ports[name]
+        """Where a process tells of its health: one that takes webhooks at a port of its own, others at their only
+        one."""
+        takes_webhooks = name in ("receive", "all")
+        return self._ports.setdefault(f"{name} health", free_port()) if takes_webhooks else self._ports[name]
 
     def runs(self, name: str) -> bool:
         process = self._processes.get(name)

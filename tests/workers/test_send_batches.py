@@ -262,3 +262,25 @@ async def test_a_channel_that_was_stopped_or_changed_sends_nothing_by_what_it_wa
             equals=1,
         )
         assert len(await stage.sandbox.messages()) == 2
+
+
+async def test_a_claim_that_comes_too_late_for_its_slot_is_made_again_at_once(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its message is ready again, and the clock would find it seconds later. Here no clock runs."""
+    slow = [0.2]
+    claim = Batches.claim
+
+    async def late(self: Batches, asked: Claim) -> ClaimOutcome:
+        outcome = await claim(self, asked)
+        await asyncio.sleep(slow.pop() if slow else 0.0)
+        return outcome
+
+    monkeypatch.setattr(Batches, "claim", late)
+    async with staged(settings, {"rate": 1}) as stage:  # so that no other slot is near
+        job = await admitted(stage, stage.ours, "+34610000001")
+        await stage.deliver(job)
+        async with stage.working("send"):
+            await stage.until(stage.status, job.message_id, equals="sent")
+        assert not slow
+        assert len(await stage.sandbox.messages()) == 1

@@ -27,6 +27,11 @@ class Skip:
 
 
 @dataclass(frozen=True, slots=True)
+class Late:
+    """Its claim took so long that its slot had passed, and was released: it is the head of its lane again."""
+
+
+@dataclass(frozen=True, slots=True)
 class Reload:
     """Its channel has been changed since it was read, so the gates decide anew: nothing is written."""
 
@@ -75,12 +80,13 @@ class StopChannel:
     reason: str
 
 
-Admission = Send | Skip | Reload | Cancel | Fail | Requeue | Postpone | AwaitCampaign | StopChannel
+Admission = Send | Skip | Late | Reload | Cancel | Fail | Requeue | Postpone | AwaitCampaign | StopChannel
 
 # After these the next message of the lane is the head; after any other verdict the lane waits.
 LEFT_THE_HEAD: Final = (Send, Cancel, Fail, Requeue)
 SEND: Final = Send()
 SKIP: Final = Skip()
+LATE: Final = Late()
 RELOAD: Final = Reload()
 
 
@@ -107,7 +113,7 @@ async def record_verdict(message: Outbound, verdict: Admission, ctx: Ctx) -> Adm
             await bulk.wait_for_campaign(ctx.pool, *key, wait)
         case StopChannel(reason):
             await _stop_channel(message, reason, ctx)
-        case Send() | Skip() | Reload():
+        case Send() | Skip() | Late() | Reload():
             pass
     return verdict if is_written else SKIP
 

@@ -8,10 +8,11 @@ from shared.domain.channels import Channel
 from shared.store.messages.outbound_rows import Outbound
 from shared.store.messages.send_batches import LaneKey
 from workers.send import provider_call
-from workers.send.admission import LEFT_THE_HEAD, SKIP, Admission, Cancel, Reload, Send, record_verdict
+from workers.send.admission import LEFT_THE_HEAD, SKIP, Admission, Cancel, Late, Reload, Send, record_verdict
 from workers.send.gates import GATES, Attempt, due
 from workers.send.resources import Ctx
 
+LATE_CLAIMS: Final = 3  # of one delivery that are tried again at once; then the messages wait until they are due
 CHANNELS_READ: Final = 3  # times for one message; a channel that changes as often has it wait until it is due again
 
 
@@ -21,11 +22,15 @@ async def drain(lane: LaneKey, ctx: Ctx) -> set[UUID]:
     A process that stops leaves the rest of the lane to the next one: a call that is cut off would be `unknown`.
     """
     left: set[UUID] = set()
+    late = 0
     while not ctx.stopping.is_set():
         message = await ctx.resource.batches(ctx).head(lane)
         if message is None:
             break
         verdict = await attempt(message, ctx)
+        if isinstance(verdict, Late) and late < LATE_CLAIMS:
+            late += 1
+            continue  # with a slot of its own again: until the clock finds it, it would wait for seconds
         if isinstance(verdict, LEFT_THE_HEAD):
             left.add(message.id)
         if not isinstance(verdict, LEFT_THE_HEAD) or verdict == Send(ends_lane=True):

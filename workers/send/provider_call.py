@@ -11,7 +11,7 @@ from shared.process import metrics
 from shared.sending.pacer import SlotTooFar
 from shared.store.messages.send_batches import Claim
 from workers.send import recording
-from workers.send.admission import RELOAD, SKIP, Admission
+from workers.send.admission import LATE, RELOAD, SKIP, Admission
 from workers.send.gates import Attempt
 from workers.send.recording import Call
 from workers.send.resources import Ctx
@@ -20,8 +20,8 @@ LONGEST_CLAIMED: Final = 0.5  # seconds that a claimed message waits for another
 
 
 async def claim_and_send(attempt: Attempt, ctx: Ctx) -> Admission:
-    """Claim the message, call the provider, record the result. Skip where the claim was not to be had, or came too
-    late."""
+    """Claim the message, call the provider, record the result. Skip where the claim was not to be had, Late where it
+    came too late."""
     message, channel = attempt.message, attempt.channel
     batches, claim = ctx.resource.batches(ctx), Claim(message, channel)
     before, before_wall = time.monotonic(), time.time()
@@ -35,7 +35,7 @@ async def claim_and_send(attempt: Attempt, ctx: Ctx) -> Admission:
     # found the message absent. Two clocks, for a suspended machine stops the one and a correction moves the other.
     if not on_time or max(started - before, time.time() - before_wall) > ctx.settings.send_lease_margin:
         await recording.release(call, "late_claim", "its claim took too long, so it was not sent on it", ctx)
-        return SKIP
+        return LATE
     result = await attempt.sender.send(attempt.leaving)
     metrics.SEND_SECONDS.labels(channel.provider).observe(time.monotonic() - started)
     metrics.SENDS.labels(channel.provider, type(result).__name__.lower()).inc()
