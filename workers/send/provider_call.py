@@ -20,8 +20,8 @@ LONGEST_CLAIMED: Final = 0.5  # seconds that a claimed message waits for another
 
 
 async def claim_and_send(attempt: Attempt, ctx: Ctx) -> Admission:
-    """Claim the message, call the provider, record the result. Skip where the claim was not to be had, Late where it
-    came too late."""
+    """Claim the message, call the provider, record the result. Skip where the claim was not to be had, Late where its
+    slot has passed."""
     message, channel = attempt.message, attempt.channel
     batches, claim = ctx.resource.batches(ctx), Claim(message, channel)
     before, before_wall = time.monotonic(), time.time()
@@ -33,9 +33,10 @@ async def claim_and_send(attempt: Attempt, ctx: Ctx) -> Admission:
     started = time.monotonic()
     # The lease runs from the claim. A call that begins too late would go on beyond it, perhaps after look-ups have
     # found the message absent. Two clocks, for a suspended machine stops the one and a correction moves the other.
-    if not on_time or max(started - before, time.time() - before_wall) > ctx.settings.send_lease_margin:
+    took_too_long = max(started - before, time.time() - before_wall) > ctx.settings.send_lease_margin
+    if not on_time or took_too_long:
         await recording.release(call, "late_claim", "its claim took too long, so it was not sent on it", ctx)
-        return LATE
+        return SKIP if took_too_long else LATE  # what held the claim up for so long may hold up the next one
     result = await attempt.sender.send(attempt.leaving)
     metrics.SEND_SECONDS.labels(channel.provider).observe(time.monotonic() - started)
     metrics.SENDS.labels(channel.provider, type(result).__name__.lower()).inc()
