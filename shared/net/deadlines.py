@@ -1,6 +1,6 @@
 """Ends calls that take too long: as each may take equally long, one timer serves for all of them.
 
-`asyncio.timeout` makes and cancels a timer for every call, which took a twentieth of what a delivery of a webhook costs.
+`asyncio.timeout` makes and cancels a timer for every call, which took a twentieth of what a webhook's delivery costs.
 """
 
 import asyncio
@@ -56,9 +56,7 @@ class Deadline:
         self._deadlines.enter(self)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self._deadlines.leave(self)
         canceled = self.has_canceled
         if self._is_over:

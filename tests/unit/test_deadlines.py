@@ -8,9 +8,8 @@ from shared.net.deadlines import Deadlines
 
 
 async def test_a_block_that_takes_too_long_raises() -> None:
-    with pytest.raises(TimeoutError):
-        with Deadlines(0.01).one():
-            await asyncio.Event().wait()
+    with pytest.raises(TimeoutError), Deadlines(0.01).one():
+        await asyncio.Event().wait()
     task = asyncio.current_task()
     assert task is not None
     assert task.cancelling() == 0
@@ -21,9 +20,8 @@ async def test_a_block_that_ends_in_time_is_left_alone() -> None:
     with deadlines.one():
         await asyncio.sleep(0)
     await asyncio.sleep(0.05)  # the timer of the block finds nothing
-    with pytest.raises(TimeoutError):
-        with deadlines.one():
-            await asyncio.Event().wait()
+    with pytest.raises(TimeoutError), deadlines.one():
+        await asyncio.Event().wait()
 
 
 async def test_each_of_many_has_its_own_time() -> None:
@@ -33,9 +31,8 @@ async def test_each_of_many_has_its_own_time() -> None:
     async def call(number: int) -> None:
         await asyncio.sleep(number * 0.02)
         began = asyncio.get_running_loop().time()
-        with pytest.raises(TimeoutError):
-            with deadlines.one():
-                await asyncio.Event().wait()
+        with pytest.raises(TimeoutError), deadlines.one():
+            await asyncio.Event().wait()
         assert asyncio.get_running_loop().time() - began >= 0.099
         ended.append(number)
 
