@@ -274,7 +274,7 @@ async def test_it_goes_on_looking(environment: dict[str, str], settings: Setting
         stderr=asyncio.subprocess.PIPE,
     )
     assert process.stdout is not None
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         lines = [json.loads(await process.stdout.readline()) for _ in range(2)]
         process.send_signal(signal.SIGINT)
         _, complaint = await process.communicate()
