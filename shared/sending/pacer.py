@@ -37,6 +37,7 @@ MOST_SLICE: Final = 0.4
 # slow, as on a machine that is full, a shorter lead loses the slots: with 0.05 the fault run lost more than it used.
 MOST_LEAD: Final = 0.5
 MOST_NOTICE: Final = 1.0  # seconds: a database that is slower for long makes every slot late
+MOST_MISSED: Final = 0.05  # seconds; what a claim is expected to take at most, because one claim took so long
 SHORTEST_WAIT: Final = 0.002  # seconds, for a campaign's slots that are not near enough yet
 
 
@@ -57,6 +58,13 @@ class UsualTime:
 
     def took(self, seconds: float) -> None:
         self.seconds = min(MOST_NOTICE, self.seconds * (1.2 if seconds > self.seconds else 0.97))
+
+    def missed(self, seconds: float) -> None:
+        """A run took so long that it missed its slot. The next ones may take as long, as on a machine that is full.
+
+        One that a lock held up says little of the others, whose slots would all be later: so no more than MOST_MISSED.
+        """
+        self.seconds = max(self.seconds, min(seconds, MOST_MISSED))
 
 
 class DatabaseClock:

@@ -52,6 +52,16 @@ def test_a_usual_time_follows_what_most_runs_take_and_no_single_one() -> None:
     assert usual.seconds < 0.006
 
 
+def test_a_run_that_missed_its_slot_gives_the_next_ones_more_time_but_not_all_that_a_lock_took() -> None:
+    usual = UsualTime(0.01)
+    usual.missed(0.03)
+    assert usual.seconds == 0.03
+    usual.missed(0.02)
+    assert usual.seconds == 0.03
+    usual.missed(4.0)
+    assert usual.seconds == 0.05
+
+
 async def test_a_call_takes_the_earliest_slot_that_is_left_and_none_that_has_passed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

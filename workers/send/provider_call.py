@@ -27,7 +27,8 @@ async def claim_and_send(attempt: Attempt, ctx: Ctx) -> Admission:
     before, before_wall = time.monotonic(), time.time()
     if (outcome := await batches.claim(claim)) != "claimed":
         return RELOAD if outcome == "channel_changed" else SKIP
-    ctx.resource.pacer.claiming.took(time.monotonic() - before)
+    took = time.monotonic() - before
+    ctx.resource.pacer.claiming.took(took)
     call = Call(message, channel, claim.id, batches.lease)
     on_time = await _wait_for_slot(attempt, ctx)
     started = time.monotonic()
@@ -35,6 +36,7 @@ async def claim_and_send(attempt: Attempt, ctx: Ctx) -> Admission:
     # found the message absent. Two clocks, for a suspended machine stops the one and a correction moves the other.
     took_too_long = max(started - before, time.time() - before_wall) > ctx.settings.send_lease_margin
     if not on_time or took_too_long:
+        ctx.resource.pacer.claiming.missed(took)
         await recording.release(call, "late_claim", "its claim took too long, so it was not sent on it", ctx)
         return SKIP if took_too_long else LATE  # what held the claim up for so long may hold up the next one
     result = await attempt.sender.send(attempt.leaving)
