@@ -1,4 +1,4 @@
-"""Ends tasks, also where a library loses the cancellation."""
+"""Ends tasks, also where a library loses the cancellation; waits for an event, but no longer than so many seconds."""
 
 import asyncio
 from collections.abc import Iterable
@@ -19,3 +19,18 @@ async def cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
         for task in left:
             task.cancel()
         _, left = await asyncio.wait(left, timeout=AGAIN)
+
+
+async def is_set_within(event: asyncio.Event, seconds: float | None) -> bool:
+    """Wait until the event is set, as long as it takes where `seconds` is None; False: it was not set in this time."""
+    if seconds is None:
+        return await event.wait()
+    if seconds <= 0 and not event.is_set():
+        await asyncio.sleep(0)
+        return event.is_set()
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True

@@ -30,9 +30,9 @@ DELIVERY_LIMIT: Final = 200
 # limit of our own RabbitMQ 4.x applies one of 20, and the twenty-first look would drop the message.
 DEAD_LETTER_DELIVERY_LIMIT: Final = 1_000_000_000
 
-# That declare queues side by side. Over one channel the hundred round trips of each process would add up, while all
-# processes come back to a broker that has just started.
-CHANNELS: Final = 8
+# Queues are declared over so many AMQP channels at once: it takes a hundred round trips, and all processes come back to
+# a broker that has just started.
+AMQP_CHANNELS: Final = 8
 
 QueueArguments = dict[str, str | int]
 
@@ -137,7 +137,8 @@ async def declare_missing(connection: AbstractConnection, delays: Sequence[float
     await _declare_exchanges(channel, delays)
     await channel.close()
     wanted = bound(delays)
-    found = await asyncio.gather(*(_declare_queues(connection, wanted[n::CHANNELS], delays) for n in range(CHANNELS)))
+    parts = [wanted[first::AMQP_CHANNELS] for first in range(AMQP_CHANNELS)]
+    found = await asyncio.gather(*(_declare_queues(connection, part, delays) for part in parts))
     return [name for different in found for name in different]
 
 

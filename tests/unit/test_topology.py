@@ -119,6 +119,7 @@ async def test_a_broker_takes_the_declarations_again_and_again(settings: Setting
 async def test_a_queue_that_exists_with_other_arguments_is_used_as_it_is(settings: Settings) -> None:
     async with await aio_pika.connect(settings.amqp_url.get_secret_value()) as connection:
         channel = await connection.channel()
+        await channel.queue_delete("reply")  # the virtual host may have it from another test
         await channel.declare_queue("reply", durable=True, arguments={"x-queue-type": "quorum"})
         assert await topology.declare_missing(connection, DELAYS) == ["reply"]
         work = await channel.get_exchange("work", ensure=False)

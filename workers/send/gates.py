@@ -45,9 +45,7 @@ from workers.send.resources import Ctx
 LONGEST_RATE_WAIT: Final[Mapping[Lane, float]] = {"normal": 2.0, "bulk": 5.0}
 LONGEST_SPREAD: Final = 30.0  # seconds over which messages that wait for the channel's rate try again
 STOPPED_WAIT: Final = timedelta(minutes=5)  # between two tries of a stopped channel's messages
-PAUSED_WAIT: Final = timedelta(
-    hours=1
-)  # between two looks at a message of a paused campaign; to resume it makes it due
+PAUSED_WAIT: Final = timedelta(hours=1)  # between two looks at a paused campaign's message; resuming makes it due
 CAMPAIGN_OVER: Final = {"canceled", "failed", "deleted"}
 
 

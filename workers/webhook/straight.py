@@ -25,9 +25,7 @@ from workers.webhook.resources import Resources
 from workers.webhook.turn import Delivering
 
 UNDER_WAY: Final = 600  # attempts at which matching waits: as many keep a process busy, and their recording
-BEGUN_AT_ONCE: Final = (
-    16  # attempts between two looks of the loop at what came in: matching waits for answers meanwhile
-)
+BEGUN_AT_ONCE: Final = 16  # attempts in one round of the loop, in which matching waits for PostgreSQL's answers too
 STALLED: Final = 0.2  # seconds without an end after which it waits no longer: these URLs are slow
 AGAIN: Final = 1.0  # seconds until a turn that failed is tried again
 

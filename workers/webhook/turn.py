@@ -10,24 +10,23 @@ from typing import Final
 from shared.crypto import CryptoError
 from shared.domain.webhooks.health import OPENS_AT
 from shared.domain.webhooks.signatures import Signer
-from shared.process.tasks import cancel
+from shared.process.tasks import cancel, is_set_within
 from shared.queue.worker import Context
-from shared.store.webhook_deliveries import outcomes, turns
+from shared.store.webhook_deliveries import turns
 from shared.store.webhook_deliveries.outcomes import LockedHealth
 from shared.store.webhook_deliveries.turns import Attempt, Room, Turn
 from workers.webhook.desk import Desk, Letting
 from workers.webhook.posting import post
 from workers.webhook.recording import Result
 from workers.webhook.resources import Resources
+from workers.webhook.tidying import free_stuck, sweep
 
 TURN: Final = 2.0  # seconds that one webhook has before the next ones in the queue
-SWEPT: Final = 1000  # deliveries of a disabled webhook that become missed at once
 NOT_READY: Final = timedelta(seconds=5)  # until the next look at a webhook whose secret can't be opened yet
 IDLE: Final = timedelta(seconds=1)  # until the next look at one with something due that can't be taken
 TURN_OF_MATCHING: Final = 5.0  # where matching began it: nobody waits for its place
 LINGERS: Final = 0.3  # seconds that a turn which matching began waits for what matching hands it next
 FULL: Final = 0.05  # seconds until the next look for a place
-STUCK: Final = 500  # conversations
 
 
 class Delivering:
@@ -73,7 +72,8 @@ class Delivering:
     async def _deliver(self) -> datetime | None:
         """Returns the time before which nothing more is to be done."""
         if self._turn.is_deleted or self._turn.health.disabled_at is not None:
-            await self._sweep()
+            self._more_deliveries = False
+            await sweep(self._ctx, self._turn.key, self._claimed_at + TURN)
         if not self._can_sign():
             self._is_closed = True
             return self._now() + NOT_READY
@@ -81,15 +81,15 @@ class Delivering:
             self._changed.clear()
             wait = None if self._has_nothing_to_take() else await self._take()
             if wait is None and self._is_at_rest():
-                if self._is_over() or (not await self._change(self._lingers) and self._is_at_rest()):
+                if self._is_over() or (not await is_set_within(self._changed, self._lingers) and self._is_at_rest()):
                     break
             else:
-                await self._change(wait)
+                await is_set_within(self._changed, wait)
             while self._failed:
                 self._failed.pop().result()
         self._is_closed = True
         if self._turn.in_order:
-            await self._free_stuck()
+            await free_stuck(self._ctx, self._turn.key)
         if self._took:
             self._resources.idle.discard(self._turn.key)
         elif self._turn.key in self._resources.idle:
@@ -110,20 +110,6 @@ class Delivering:
 
     def _has_nothing_to_take(self) -> bool:
         return self._is_over() or not (self._more_deliveries or self._more_replays)
-
-    async def _change(self, within: float | None) -> bool:
-        """Wait until an attempt has ended or something is handed over; False: nothing came within so many seconds."""
-        if within is None:
-            return await self._changed.wait()
-        if within <= 0 and not self._changed.is_set():
-            await asyncio.sleep(0)
-            return self._changed.is_set()
-        try:
-            async with asyncio.timeout(within):
-                await self._changed.wait()
-        except TimeoutError:
-            return False
-        return True
 
     # -- what matching hands over ----------------------------------------------------------------------------------
 
@@ -303,21 +289,3 @@ class Delivering:
                                 error=str(error))  # fmt: skip
             return False
         return True
-
-    # -- beside the deliveries -------------------------------------------------------------------------------------
-
-    async def _sweep(self) -> None:
-        """What is pending of a webhook that is disabled or deleted is missed."""
-        self._more_deliveries = False
-        while not self._ctx.stopping.is_set() and time.monotonic() - self._claimed_at < TURN:
-            async with self._ctx.transaction() as tx:
-                if await outcomes.miss(tx, self._turn.key, SWEPT) < SWEPT:
-                    return
-
-    async def _free_stuck(self) -> None:
-        """Free what waits for a delivery that its tenant has deleted."""
-        talks = await outcomes.waiting(self._ctx.pool, *self._turn.key, STUCK)
-        if talks:
-            async with self._ctx.transaction() as tx:
-                await outcomes.lock_talks(tx, talks)
-                await outcomes.free_next(tx, talks)
